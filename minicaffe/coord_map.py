@@ -1,0 +1,161 @@
+"""How the coordinates of one blob relate to those of another, and the Crop layer that aligns the two.
+
+A coordinate map is a triple (axis, scale, shift): from `axis` on, position x of the input lies at scale * x + shift in
+the output.  A pooling of stride 2 halves coordinates, a Deconvolution of stride 2 doubles them; what the kernels and
+pads shift has to be cropped away before two such paths can be added, as in fully convolutional nets (Long, Shelhamer,
+Darrell: Fully Convolutional Networks for Semantic Segmentation, 2015).  Works on nets written with `NetSpec`.
+
+Scales and shifts are arrays with one value per spatial axis; a single value counts for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minicaffe.errors import NetError
+from minicaffe.net_spec import Function, Top, layer_function
+
+CoordMap = tuple[Any, Any, Any]
+
+PASS_THROUGH_LAYERS = ["AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN",
+                       "MVN", "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "Split", "Swish", "TanH", "Threshold"]
+
+_LEGACY_FIELDS = {"pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w"}
+
+
+class UndefinedMapException(NetError):
+    """A layer through which coordinates cannot be followed, such as InnerProduct."""
+
+
+class AxisMismatchException(NetError):
+    """Two maps that begin at different axes."""
+
+
+class CropError(NetError, AssertionError):
+    """Blobs that no Crop layer can align. Also an AssertionError, which is what pycaffe raises there."""
+
+
+class UnconnectedError(NetError, RuntimeError):
+    """Blobs with no common ancestor along which coordinates can be followed. Also a RuntimeError, as in pycaffe."""
+
+
+def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """(axis, stride, kernel size with dilation, pad) of a Convolution, Deconvolution, Im2col or Pooling layer.
+
+    CropError for the _h/_w fields, which name two axes only, and for a layer without kernel_size.
+    """
+    params = fn.params.get("convolution_param") or fn.params.get("pooling_param") or fn.params
+    legacy = _LEGACY_FIELDS & {*fn.params, *params}
+    if legacy:
+        raise CropError(f"{fn!r}: coordinates are not followed through {', '.join(sorted(legacy))}; "
+                        "use kernel_size, stride and pad, with one value per axis if they differ")
+    if "kernel_size" not in params:
+        raise CropError(f"{fn!r}: coordinates cannot be followed without a kernel_size")
+    kernel_size, dilation = _array(params["kernel_size"]), _array(params.get("dilation", 1))
+    return (params.get("axis", 1), _array(params.get("stride", 1)), (kernel_size - 1) * dilation + 1,
+            _array(params.get("pad", 0)))
+
+
+def crop_params(fn: Function) -> tuple[int, np.ndarray]:
+    """(axis, offset) of a Crop layer; by default 2 and 0."""
+    params = fn.params.get("crop_param", fn.params)
+    return params.get("axis", 2), _array(params.get("offset", 0))
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.array(value, ndmin=1)
+
+
+def coord_map(fn: Function) -> CoordMap:
+    """The map of one layer, from its bottoms to its tops; (None, 1, 0) where coordinates stay as they are.
+
+    UndefinedMapException for layers that do not keep coordinates.
+    """
+    if fn.type_name in ("Convolution", "Pooling", "Im2col"):
+        axis, stride, kernel_size, pad = conv_params(fn)
+        return axis, 1 / stride, (pad - (kernel_size - 1) / 2) / stride
+    if fn.type_name == "Deconvolution":
+        axis, stride, kernel_size, pad = conv_params(fn)
+        return axis, stride, (kernel_size - 1) / 2 - pad
+    if fn.type_name in PASS_THROUGH_LAYERS:
+        return None, 1, 0
+    if fn.type_name == "Crop":
+        axis, offset = crop_params(fn)
+        # Crop counts its axis from the first cropped one, the convolutions theirs from the channels before it.
+        return axis - 1, 1, -offset
+    raise UndefinedMapException(f"{fn!r}: no coordinate map is defined for this type")
+
+
+def compose(base_map: CoordMap, next_map: CoordMap) -> CoordMap:
+    """The map that applies `next_map` first and `base_map` after it: a1 * (a2 * x + b2) + b1."""
+    ax1, a1, b1 = base_map
+    ax2, a2, b2 = next_map
+    if ax1 is None:
+        axis = ax2
+    elif ax2 is None or ax1 == ax2:
+        axis = ax1
+    else:
+        raise AxisMismatchException(f"coordinate maps begin at different axes, {ax1} and {ax2}")
+    return axis, a1 * a2, a1 * b2 + b1
+
+
+def inverse(coord_map: CoordMap) -> CoordMap:
+    """The map from output back to input: x / a - b / a."""
+    axis, a, b = coord_map
+    return axis, 1 / a, -b / a
+
+
+def coord_map_from_to(top_from: Top, top_to: Top) -> CoordMap:
+    """The map from coordinates of `top_from` to those of `top_to`, over an ancestor that they share.
+
+    If several are shared they should agree, so the first one found counts.  UnconnectedError (a RuntimeError) when
+    there is none.
+    """
+    from_maps = _maps_to_ancestors(top_from)
+    to_maps = _maps_to_ancestors(top_to)
+    for ancestor, to_map in to_maps.items():
+        if ancestor in from_maps:
+            return compose(to_map, inverse(from_maps[ancestor]))
+    raise UnconnectedError("Could not compute map between tops; are they connected by spatial layers?")
+
+
+def _maps_to_ancestors(top: Top) -> dict[Top, CoordMap]:
+    """Each blob that `top` can be followed back to -> the map from that blob to `top`, nearest blobs first."""
+    maps: dict[Top, CoordMap] = {top: (None, 1, 0)}
+    frontier = [top]
+    while frontier:
+        reached = frontier.pop(0)
+        try:
+            step = coord_map(reached.fn)
+        except UndefinedMapException:
+            continue
+        for bottom in _mapped_bottoms(reached.fn):
+            if bottom not in maps:
+                maps[bottom] = compose(maps[reached], step)
+                frontier.append(bottom)
+    return maps
+
+
+def _mapped_bottoms(fn: Function) -> Sequence[Top]:
+    """The bottoms that a layer's map speaks of: all, but of a Crop only the one that it cuts."""
+    return fn.inputs[:1] if fn.type_name == "Crop" else fn.inputs
+
+
+def crop(top_from: Top, top_to: Top) -> Top:
+    """A Crop layer that cuts `top_from` to the size and the position of `top_to`.
+
+    CropError when the two differ in scale, or when `top_from` would have to be padded or cut between pixels.
+    """
+    axis, scale, shift = coord_map_from_to(top_from, top_to)
+    scale, shift = _array(scale), _array(shift)
+    if not (scale == 1).all():
+        raise CropError(f"scale mismatch on crop: one step in the first blob is {scale.tolist()} in the second")
+    if not (shift <= 0).all():
+        raise CropError(f"cannot crop negative width: the first blob would have to grow by {shift.tolist()}")
+    if not (shift == np.round(shift)).all():
+        raise CropError(f"cannot crop noninteger width: the offset would be {(-shift).tolist()}")
+    offset = [int(v) for v in -shift]
+    return layer_function("Crop")(top_from, top_to, crop_param=dict(axis=2 if axis is None else axis + 1, offset=offset))
