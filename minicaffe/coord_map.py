@@ -157,5 +157,5 @@ def crop(top_from: Top, top_to: Top) -> Top:
         raise CropError(f"cannot crop negative width: the first blob would have to grow by {shift.tolist()}")
     if not (shift == np.round(shift)).all():
         raise CropError(f"cannot crop noninteger width: the offset would be {(-shift).tolist()}")
-    offset = [int(v) for v in -shift]
-    return layer_function("Crop")(top_from, top_to, crop_param=dict(axis=2 if axis is None else axis + 1, offset=offset))
+    first_axis = 2 if axis is None else axis + 1
+    return layer_function("Crop")(top_from, top_to, crop_param=dict(axis=first_axis, offset=[int(v) for v in -shift]))

@@ -157,7 +157,7 @@ class Function:
         return f"{self.type_name}{autonames[self.type_name]}"
 
     def _to_proto(self, layers: dict, names: dict, autonames: Counter) -> None:
-        """Append this layer to `layers`, after the layers that it reads from; `names` remembers what they are called."""
+        """Append this layer to `layers`, after the ones that it reads from; `names` remembers what they are called."""
         pending = [self]
         while pending:  # a stack, not recursion: a ResNet-1001 is deeper than Python's limit
             fn = pending[-1]
@@ -185,12 +185,11 @@ class Function:
 
     def _assign(self, layer: caffe_pb2.LayerParameter, key: str, value: Any) -> None:
         own = _own_message(self.type_name)
-        target = layer
-        if own and not key.endswith("param") and key in layer.DESCRIPTOR.fields_by_name[own].message_type.fields_by_name:
-            target = getattr(layer, own)
-        fields = target.DESCRIPTOR.fields_by_name
-        if key not in fields:
-            known = {*fields, *(layer.DESCRIPTOR.fields_by_name[own].message_type.fields_by_name if own else ())}
+        general = layer.DESCRIPTOR.fields_by_name
+        specific = general[own].message_type.fields_by_name if own else {}
+        target = getattr(layer, own) if key in specific and not key.endswith("param") else layer
+        if target is layer and key not in general:
+            known = {*general, *specific}
             raise NetSpecError(f"{self.type_name} layer '{layer.name}': no field {key!r}{nearest(key, known)}")
         try:
             assign_proto(target, key, value)

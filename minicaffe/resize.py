@@ -53,5 +53,5 @@ def _taps(at: np.ndarray, order: int) -> list[tuple[np.ndarray, np.ndarray]]:
     first, t = low.astype(int), at - low
     if order == 1:
         return [(first, 1 - t), (first + 1, t)]
-    weights = ((-t + 2 * t**2 - t**3) / 2, (2 - 5 * t**2 + 3 * t**3) / 2, (t + 4 * t**2 - 3 * t**3) / 2, (t**3 - t**2) / 2)
-    return [(first - 1 + k, w) for k, w in enumerate(weights)]
+    weights = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
+    return [(first - 1 + k, w / 2) for k, w in enumerate(weights)]
