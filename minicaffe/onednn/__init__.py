@@ -1,0 +1,8 @@
+"""The oneDNN engine: a ctypes binding to libdnnl.so.3, the CPU's fast convolutions and their layouts.
+
+`available()` tells whether the library is here, `reason()` why not, `set_threads(n)` how many threads compute.
+"""
+
+from minicaffe.onednn.library import OneDNNError, Unsupported, available, reason, set_threads, threads, version
+
+__all__ = ["OneDNNError", "Unsupported", "available", "reason", "set_threads", "threads", "version"]

@@ -1,0 +1,235 @@
+"""Memory descriptors and memory: what lies where, in which layout.
+
+A layout is a `MemoryDesc`.  Equal layouts are the same Python object, so `a is b` compares them and they serve as keys
+of caches.  A `Memory` is a buffer in one layout.  `reorder` copies between layouts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from ctypes import POINTER, byref, c_int, c_int64, c_void_p
+
+import numpy as np
+
+from minicaffe.memory import aligned_zeros
+from minicaffe.onednn import library
+from minicaffe.onednn.library import F32, Arg, call
+
+_BLOCKED = 2
+# dnnl_query_t
+_STRIDES, _NDIMS, _DIMS, _TYPE, _OFFSET, _PADDED_DIMS, _KIND, _NBLOCKS, _BLOCKS, _BLOCK_AXES = (
+    14,
+    256,
+    257,
+    258,
+    259,
+    260,
+    262,
+    263,
+    264,
+    265,
+)
+
+_interned: dict[tuple, MemoryDesc] = {}
+_lock = threading.Lock()
+
+
+class MemoryDesc:
+    """A shape and a layout (dnnl_memory_desc_t); float32 but for a primitive's own notes (workspace, scratchpad).
+
+    Made by `plain`, `any_layout`, `strided` and by primitives.
+
+    shape: the dimensions; size: bytes it occupies, padding included; plain: whether it is a C-contiguous numpy array;
+    padded: whether channels are padded to the layout's block (the padding must be, and by oneDNN is, kept at zero).
+    """
+
+    __slots__ = ("handle", "shape", "dtype", "size", "blocked", "plain", "padded", "key")
+
+    def __init__(self, handle: c_void_p, key: tuple):
+        self.handle = handle
+        self.key = key
+        kind, self.dtype, self.shape, padded_shape, strides, blocks, _, offset = key
+        self.size = int(library.load().dnnl_memory_desc_get_size(handle))
+        self.padded = padded_shape != self.shape
+        self.blocked = kind == _BLOCKED
+        self.plain = (
+            self.blocked
+            and self.dtype == F32
+            and not blocks
+            and not self.padded
+            and not offset
+            and all(s == t or n == 1 for n, s, t in zip(self.shape, strides, _row_major(self.shape), strict=True))
+        )
+
+    def __repr__(self):
+        if not self.blocked:
+            return f"MemoryDesc({self.shape}, any layout)"
+        strides, sizes, axes = self.key[4:7]
+        blocks = "".join(f" {n}{'abcdefghijkl'[axis]}" for n, axis in zip(sizes, axes, strict=True))
+        return f"MemoryDesc({self.shape}, strides {strides}{', blocks' + blocks if blocks else ''})"
+
+
+def _row_major(shape: tuple[int, ...]) -> list[int]:
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    return strides
+
+
+def _query(handle, what: int, count: int | None) -> int | tuple[int, ...]:
+    """A number, or `count` numbers, out of a memory descriptor."""
+    if count is None:
+        result = c_int(0)
+        call("memory_desc_query", handle, what, byref(result))
+        return result.value
+    if count == 0:
+        return ()
+    result = POINTER(c_int64)()
+    call("memory_desc_query", handle, what, byref(result))
+    return tuple(result[:count])
+
+
+def intern_desc(handle: c_void_p) -> MemoryDesc | None:
+    """The one MemoryDesc for a dnnl_memory_desc_t that belongs to the caller. None for an empty descriptor."""
+    ndims = _query(handle, _NDIMS, None) if handle else 0
+    if not ndims:
+        return None
+    kind, dtype = _query(handle, _KIND, None), _query(handle, _TYPE, None)
+    if kind == _BLOCKED:
+        offset = c_int64(0)
+        call("memory_desc_query", handle, _OFFSET, byref(offset))
+        blocks = _query(handle, _NBLOCKS, None)
+        key = (
+            kind,
+            dtype,
+            _query(handle, _DIMS, ndims),
+            _query(handle, _PADDED_DIMS, ndims),
+            _query(handle, _STRIDES, ndims),
+            _query(handle, _BLOCKS, blocks),
+            _query(handle, _BLOCK_AXES, blocks),
+            offset.value,
+        )
+    else:
+        shape = _query(handle, _DIMS, ndims)
+        key = (kind, dtype, shape, shape, (), (), (), 0)
+    with _lock:
+        if key not in _interned:
+            mine = c_void_p()
+            call("memory_desc_clone", byref(mine), handle)
+            _interned[key] = MemoryDesc(mine, key)
+        return _interned[key]
+
+
+def _adopt(handle: c_void_p) -> MemoryDesc:
+    """Intern a descriptor that was created for us, and let the original go."""
+    desc = intern_desc(handle)
+    call("memory_desc_destroy", handle)
+    return desc
+
+
+@functools.lru_cache(maxsize=4096)
+def strided(shape: tuple[int, ...], strides: tuple[int, ...]) -> MemoryDesc:
+    """The layout of a numpy array with these strides, counted in elements."""
+    handle = c_void_p()
+    call("memory_desc_create_with_strides", byref(handle), len(shape), library.dims(shape), F32, library.dims(strides))
+    return _adopt(handle)
+
+
+@functools.lru_cache(maxsize=4096)
+def plain(shape: tuple[int, ...]) -> MemoryDesc:
+    """Row-major order, Caffe's own. A scalar counts as shape (1,)."""
+    shape = tuple(shape) or (1,)
+    return strided(shape, tuple(_row_major(shape)))
+
+
+@functools.lru_cache(maxsize=4096)
+def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
+    """No layout yet: the primitive that is created with it chooses."""
+    handle = c_void_p()
+    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), F32, 1)
+    return _adopt(handle)
+
+
+@functools.lru_cache(maxsize=4096)
+def reshaped(desc: MemoryDesc, shape: tuple[int, ...]) -> MemoryDesc:
+    """The same buffer seen with another shape. Raises OneDNNError where the layout does not allow it."""
+    handle = c_void_p()
+    call("memory_desc_reshape", byref(handle), desc.handle, len(shape), library.dims(shape))
+    return _adopt(handle)
+
+
+def aligned(size: int) -> np.ndarray:
+    """`size` zero bytes that begin on a cache line."""
+    return aligned_zeros(size, np.dtype(np.uint8))
+
+
+class Memory:
+    """A buffer in one layout (dnnl_memory_t): `Memory(desc)` owns zeros, `Memory(desc, array)` uses the array's."""
+
+    __slots__ = ("desc", "buffer", "handle", "_free", "__weakref__")
+
+    def __init__(self, desc: MemoryDesc, buffer: np.ndarray | None = None):
+        self.desc = desc
+        self.buffer = aligned(desc.size) if buffer is None else buffer
+        self.handle = c_void_p()
+        call("memory_create", byref(self.handle), desc.handle, library.engine(), c_void_p(self.buffer.ctypes.data))
+
+        self._free = library.load().dnnl_memory_destroy  # kept here: modules may be gone at exit
+
+    def __del__(self):
+        if hasattr(self, "_free"):
+            self._free(self.handle)
+
+    def move(self, buffer: np.ndarray) -> None:
+        """Look at another buffer of at least the same size from now on."""
+        if buffer.ctypes.data != self.buffer.ctypes.data:
+            call("memory_set_data_handle", self.handle, c_void_p(buffer.ctypes.data))
+        self.buffer = buffer
+
+    def array(self) -> np.ndarray:
+        """The numbers as a numpy array that shares this memory; only for plain layouts."""
+        if not self.desc.plain:
+            raise library.OneDNNError(f"{self.desc!r} is no plain array")
+        return self.buffer.view(np.uint8).reshape(-1)[: self.desc.size].view(np.float32).reshape(self.desc.shape)
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the numbers in row-major order."""
+        result = np.empty(self.desc.shape, np.float32)
+        reorder(self, of_array(result))
+        return result
+
+
+def of_array(array: np.ndarray) -> Memory:
+    """Memory that shares a float32 numpy array's numbers and strides."""
+    if array.dtype != np.float32:
+        raise library.OneDNNError(f"oneDNN computes in float32 here, got an array of {array.dtype}")
+    if array.flags.c_contiguous:
+        return Memory(plain(array.shape), array)
+    return Memory(strided(array.shape, tuple(s // 4 for s in array.strides)), array)
+
+
+def scratch(size: int) -> np.ndarray:
+    """This thread's scratch buffer, at least `size` bytes; every primitive of the thread uses the same one."""
+    local = library.local()
+    if local.scratch is None or local.scratch.size < size:
+        local.scratch = aligned(size)
+    return local.scratch
+
+
+@functools.lru_cache(maxsize=4096)
+def _reorder_primitive(src: MemoryDesc, dst: MemoryDesc):
+    from minicaffe.onednn.primitives import Primitive
+
+    desc = c_void_p()
+    call("reorder_primitive_desc_create", byref(desc), src.handle, library.engine(), dst.handle, library.engine(), None)
+    return Primitive(desc, "reorder")
+
+
+def reorder(src: Memory, dst: Memory) -> None:
+    """Copy the numbers of `src` into `dst`, each in its own layout."""
+    if src.desc is dst.desc and src.desc.blocked:
+        ctypes.memmove(dst.buffer.ctypes.data, src.buffer.ctypes.data, src.desc.size)
+        return
+    _reorder_primitive(src.desc, dst.desc).run({Arg.SRC: src, Arg.DST: dst})
