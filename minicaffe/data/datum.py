@@ -1,0 +1,103 @@
+"""One record of a database: a `Datum` message, and the array and label that it holds.
+
+A Datum holds an image as uint8 planes (`data`), as floats (`float_data`), or as a picture file (`data` with
+`encoded: true`); always (C, H, W), and one int32 label.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from minicaffe.data.image import decode_image
+from minicaffe.errors import DataError
+from minicaffe.proto import caffe_pb2
+
+
+def array_to_datum(array: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
+    """(C, H, W) as a Datum: uint8 goes to `data`, everything else to `float_data`."""
+    array = np.asarray(array)
+    if array.ndim != 3:
+        raise DataError(f"a Datum holds an array (C, H, W), got shape {array.shape}")
+    datum = caffe_pb2.Datum(channels=array.shape[0], height=array.shape[1], width=array.shape[2])
+    if array.dtype == np.uint8:
+        datum.data = array.tobytes()
+    else:
+        datum.float_data.extend(array.astype(np.float64).ravel().tolist())
+    if label is not None:
+        datum.label = int(label)
+    return datum
+
+
+def datum_to_array(datum: caffe_pb2.Datum, color: bool | None = None, name: str = "Datum") -> np.ndarray:
+    """The image of a Datum, (C, H, W), uint8 or float32.
+
+    color: for encoded images, True or False to force three channels or one. `name` tells errors where it came from.
+    """
+    if datum.encoded:
+        return decode_image(datum.data, color, name)
+    shape = (datum.channels, datum.height, datum.width)
+    if datum.data:
+        array = np.frombuffer(datum.data, np.uint8)
+    else:
+        array = np.fromiter(datum.float_data, np.float32, len(datum.float_data))
+    if array.size != shape[0] * shape[1] * shape[2]:
+        raise DataError(
+            f"{name} says channels x height x width = {'x'.join(map(str, shape))}, but holds {array.size} values"
+        )
+    return array.reshape(shape)
+
+
+class DatumDecoder:
+    """Decodes the serialized Datums of one database.
+
+    Nearly always all of them are uint8 images of one size.  Such records differ in pixels and label only, so after
+    the first one a record that begins with the same bytes is taken apart without protobuf, and without a copy.
+    """
+
+    def __init__(self, source: str, color: bool | None = None) -> None:
+        self.source, self.color = source, color
+        self._head, self._shape, self._size = b"", (0, 0, 0), 0
+
+    def decode(self, key: bytes, value: bytes | memoryview) -> tuple[np.ndarray, int]:
+        """The image (C, H, W), uint8 or float32, and its label; the image may be a view of `value`."""
+        start = len(self._head)
+        if start and value[:start] == self._head:
+            label = _trailing_label(value[start + self._size :])
+            if label is not None:
+                return np.frombuffer(value, np.uint8, self._size, start).reshape(self._shape), label
+        name = f"record {key.decode(errors='replace')!r} of {self.source}"
+        datum = caffe_pb2.Datum()
+        try:
+            datum.ParseFromString(bytes(value))
+        except DecodeError as error:
+            raise DataError(f"{name} is no Datum: {error}") from error
+        array = datum_to_array(datum, self.color, name)
+        if not array.size:
+            raise DataError(f"{name} holds no image")
+        if datum.data and not datum.encoded:
+            self._remember(datum, array.shape)
+        return array, datum.label
+
+    def _remember(self, datum: caffe_pb2.Datum, shape: tuple[int, ...]) -> None:
+        """The bytes before the pixels, as protobuf writes them: fields in the order of their numbers."""
+        size = len(datum.data)
+        pixels = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2], data=datum.data)
+        self._head, self._shape, self._size = pixels.SerializeToString()[:-size], shape, size
+
+
+def _trailing_label(tail: bytes | memoryview) -> int | None:
+    """The label if `tail` is nothing but field 5 of a Datum or empty, None otherwise."""
+    if len(tail) == 2 and tail[0] == 0x28 and tail[1] < 0x80:
+        return tail[1]
+    if len(tail) == 0:
+        return 0
+    if tail[0] != 0x28 or tail[len(tail) - 1] >= 0x80:
+        return None
+    number = 0
+    for shift, byte in enumerate(bytes(tail[1:])):
+        if shift + 2 < len(tail) and byte < 0x80:
+            return None
+        number |= (byte & 0x7F) << (7 * shift)
+    number &= 0xFFFFFFFF
+    return number - (1 << 32) if number >= 1 << 31 else number

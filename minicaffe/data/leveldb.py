@@ -1,0 +1,224 @@
+"""LevelDB, read and written without the LevelDB library.
+
+The library's Python wheels lag behind Python, and it locks a database so that a train and a test net cannot share
+one.  Reading needs little: a folder holds sorted tables (*.ldb, *.sst), a log of the newest writes (*.log), and a
+manifest, itself a log, that tells which tables count.  `CURRENT` names the manifest.  Formats: doc/table_format.md,
+doc/log_format.md and doc/impl.md of google/leveldb.
+"""
+
+from __future__ import annotations
+
+import heapq
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+from minicaffe.data.snappy import decompress, read_varint
+from minicaffe.errors import DataError
+
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER = 48
+_LOG_BLOCK = 32768
+_PUT = 1  # kind of an entry that stores a value; 0 deletes
+_COMPARATOR, _LOG_NUMBER, _NEXT_FILE, _LAST_SEQUENCE, _COMPACT = 1, 2, 3, 4, 5  # tags in the manifest
+_DELETED, _NEW_FILE, _PREVIOUS_LOG = 6, 7, 9
+
+Entry = tuple[bytes, int, bytes]  # user key, -(sequence << 8 | kind): the newest of equal keys sorts first; value
+
+
+def log_records(path: str) -> Iterator[bytes]:
+    """The records of a log file, put together from their fragments; stops at a torn end."""
+    with open(path, "rb") as file:
+        data = file.read()
+    position, parts = 0, []
+    while position + 7 <= len(data):
+        left = _LOG_BLOCK - position % _LOG_BLOCK
+        if left < 7:
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        fragment = data[position + 7 : position + 7 + length]
+        if kind == 0 or len(fragment) < length:
+            return
+        position += 7 + length
+        parts = [fragment] if kind in (1, 2) else [*parts, fragment]
+        if kind in (1, 4):
+            yield b"".join(parts)
+
+
+def _read_slice(data: bytes | memoryview, position: int) -> tuple[bytes, int]:
+    length, position = read_varint(data, position)
+    return bytes(data[position : position + length]), position + length
+
+
+def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes]], int, int]:
+    """The tables that count {number: (size, smallest key)}, and the numbers of the oldest and the previous log."""
+    tables, log_number, previous = {}, 0, 0
+    for record in log_records(path):
+        position = 0
+        while position < len(record):
+            tag, position = read_varint(record, position)
+            if tag == _COMPARATOR:
+                _, position = _read_slice(record, position)
+            elif tag == _LOG_NUMBER:
+                log_number, position = read_varint(record, position)
+            elif tag == _PREVIOUS_LOG:
+                previous, position = read_varint(record, position)
+            elif tag in (_NEXT_FILE, _LAST_SEQUENCE):
+                _, position = read_varint(record, position)
+            elif tag == _COMPACT:
+                _, position = read_varint(record, position)
+                _, position = _read_slice(record, position)
+            elif tag in (_DELETED, _NEW_FILE):
+                _, position = read_varint(record, position)
+                number, position = read_varint(record, position)
+                if tag == _DELETED:
+                    tables.pop(number, None)
+                    continue
+                size, position = read_varint(record, position)
+                smallest, position = _read_slice(record, position)
+                _, position = _read_slice(record, position)
+                tables[number] = (size, smallest[:-8])
+            else:
+                raise ValueError(f"unknown tag {tag}")
+    return tables, log_number, previous
+
+
+def _read_log(path: str) -> Iterator[Entry]:
+    """The entries of a write-ahead log."""
+    for batch in log_records(path):
+        sequence, count = struct.unpack_from("<QI", batch)
+        position = 12
+        for number in range(sequence, sequence + count):
+            kind, value = batch[position], b""
+            key, position = _read_slice(batch, position + 1)
+            if kind == _PUT:
+                value, position = _read_slice(batch, position)
+            yield key, -(number << 8 | kind), value
+
+
+def block_entries(block: bytes | memoryview) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of one block; keys are stored without what they share with the key before."""
+    end = len(block) - 4 - 4 * struct.unpack_from("<I", block, len(block) - 4)[0]
+    position, key = 0, b""
+    while position < end:
+        shared, position = read_varint(block, position)
+        rest, position = read_varint(block, position)
+        length, position = read_varint(block, position)
+        key = key[:shared] + bytes(block[position : position + rest])
+        position += rest
+        yield key, bytes(block[position : position + length])
+        position += length
+
+
+class _Table:
+    """One sorted table; its file is mapped when it is first read."""
+
+    def __init__(self, path: str, smallest: bytes) -> None:
+        self.path, self.smallest = path, smallest
+        self._data: memoryview | None = None
+        self._index: list[tuple[bytes, bytes]] = []
+
+    def _open(self) -> None:
+        with open(self.path, "rb") as file:
+            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        footer = self._data[-_FOOTER:]
+        if struct.unpack_from("<Q", footer, _FOOTER - 8)[0] != _MAGIC:
+            raise ValueError(f"{os.path.basename(self.path)} does not end like a table")
+        _, position = read_varint(footer, 0)
+        _, position = read_varint(footer, position)
+        self._index = list(block_entries(self._block(bytes(footer[position:]))))
+
+    def _block(self, handle: bytes) -> bytes | memoryview:
+        offset, position = read_varint(handle, 0)
+        size, _ = read_varint(handle, position)
+        block, compression = self._data[offset : offset + size], self._data[offset + size]
+        if compression > 1:
+            raise ValueError(f"{os.path.basename(self.path)} uses compression {compression}; only 0 and 1 are known")
+        return decompress(block) if compression else block
+
+    def entries(self, after: bytes | None) -> Iterator[Entry]:
+        """Entries whose user key is greater than `after`, in order."""
+        if self._data is None:
+            self._open()
+        for last, handle in self._index:
+            if after is not None and last[:-8] < after:  # an index key is not less than any key of its block
+                continue
+            for key, value in block_entries(self._block(handle)):
+                if after is None or key[:-8] > after:
+                    yield key[:-8], -int.from_bytes(key[-8:], "little"), value
+
+
+class LevelDbReader:
+    """A LevelDB open for reading; takes no lock and changes nothing."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self._length = source, None
+        try:
+            with open(os.path.join(source, "CURRENT")) as file:
+                manifest = os.path.join(source, file.read().strip())
+            tables, log_number, previous = _read_manifest(manifest)
+            files = os.listdir(source)
+            self._tables = sorted((self._table(n, *t) for n, t in tables.items()), key=lambda table: table.smallest)
+            logs = sorted(name for name in files if name.endswith(".log") and name[:-4].isdigit())
+            logs = [n for n in logs if int(n[:-4]) >= log_number or (previous and int(n[:-4]) == previous)]
+            self._newest = sorted(e for name in logs for e in _read_log(os.path.join(source, name)))
+        except (OSError, ValueError, IndexError, struct.error) as error:
+            raise DataError(f"cannot read LevelDB {source}: {error}") from error
+
+    def _table(self, number: int, size: int, smallest: bytes) -> _Table:
+        for suffix in ("ldb", "sst"):
+            path = os.path.join(self.source, f"{number:06d}.{suffix}")
+            if os.path.exists(path):
+                if os.path.getsize(path) < size:
+                    raise ValueError(
+                        f"{os.path.basename(path)} is truncated: it has {os.path.getsize(path)} bytes, expected {size}"
+                    )
+                return _Table(path, smallest)
+        raise ValueError(f"table {number:06d}.ldb is missing")
+
+    def __len__(self) -> int:
+        if self._length is None:
+            self._length = sum(1 for _ in self.items())
+        return self._length
+
+    def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) from the first key greater than `after`."""
+        previous = None
+        try:
+            for key, order, value in self._merged(after):
+                if key != previous:  # older entries of the same key follow the newest
+                    previous = key
+                    if -order & 0xFF == _PUT:
+                        yield key, value
+        except (OSError, ValueError, IndexError, struct.error) as error:
+            raise DataError(f"cannot read LevelDB {self.source}: {error}") from error
+
+    def _merged(self, after: bytes | None) -> Iterator[Entry]:
+        """All entries in order; a table takes part from its smallest key on, so few are open at a time."""
+        waiting = list(reversed(self._tables))
+        heap: list[tuple[Entry, int, Iterator[Entry]]] = []
+
+        def push(entries: Iterator[Entry], number: int) -> None:
+            entry = next(entries, None)
+            if entry is not None:
+                heapq.heappush(heap, (entry, number, entries))
+
+        push((e for e in self._newest if after is None or e[0] > after), -1)
+        while heap or waiting:
+            while waiting and (not heap or waiting[-1].smallest <= heap[0][0][0]):
+                push(waiting.pop().entries(after), len(waiting))
+            if heap:
+                entry, number, entries = heapq.heappop(heap)
+                yield entry
+                push(entries, number)
+
+    def close(self) -> None:
+        self._tables, self._newest = [], []
+
+    def __enter__(self) -> LevelDbReader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

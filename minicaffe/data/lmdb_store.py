@@ -1,0 +1,146 @@
+"""LMDB, through the `lmdb` package.
+
+LMDB maps its file into memory; a file that was cut short would end the whole process with SIGBUS at the first access
+behind its end.  So before mapping, `check_size` reads the two meta pages itself and compares what they claim with the
+size of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+
+import lmdb
+
+from minicaffe.errors import DataError
+
+# A page header; magic, version, address, map size, two tables, last page, transaction.
+_META = struct.Struct("<16x II QQ 48s 48s QQ")
+# Page size (in the first table only), flags, depth, pages of three kinds, entries, root.
+_TABLE = struct.Struct("<I HH QQQQQ")
+_MAGIC = 0xBEEFC0DE
+
+
+def check_size(source: str) -> None:
+    """Raise `DataError` unless folder `source` holds a whole LMDB data file."""
+    path = os.path.join(source, "data.mdb")
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        first = file.read(_META.size)
+        if size == 0 or len(first) < _META.size:
+            raise DataError(f"LMDB {source} is truncated: data.mdb has {size} bytes, less than one page")
+        magic, _, _, _, table, _, last_page, transaction = _META.unpack(first)
+        if magic != _MAGIC:
+            raise DataError(f"{path} is no LMDB data file: magic number {magic:#x}, expected {_MAGIC:#x}")
+        page_size = _TABLE.unpack(table)[0]
+        file.seek(page_size)
+        second = file.read(_META.size)
+    if len(second) == _META.size:  # two meta pages take turns: the newer transaction counts
+        magic, _, _, _, _, _, other_last, other_transaction = _META.unpack(second)
+        if magic == _MAGIC and other_transaction > transaction:
+            last_page = other_last
+    expected = (last_page + 1) * page_size
+    if size < expected:
+        raise DataError(f"LMDB {source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
+
+
+class _Environments:
+    """The environments open in this process: LMDB allows one per file, but train and test nets may share a source."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, list] = {}
+        self._lock = threading.Lock()
+
+    def acquire(self, source: str) -> lmdb.Environment:
+        path = os.path.realpath(source)
+        with self._lock:
+            if path not in self._open:
+                check_size(source)
+                self._open[path] = [lmdb.open(path, readonly=True, lock=False, readahead=True, max_spare_txns=8), 0]
+            entry = self._open[path]
+            entry[1] += 1
+            return entry[0]
+
+    def release(self, source: str) -> None:
+        path = os.path.realpath(source)
+        with self._lock:
+            entry = self._open[path]
+            entry[1] -= 1
+            if entry[1] == 0:
+                del self._open[path]
+                entry[0].close()
+
+
+_environments = _Environments()
+
+
+class LmdbReader:
+    """An LMDB open for reading; any number of readers may share one folder."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._environment = None
+        try:
+            self._environment = _environments.acquire(source)
+            self._length = self._environment.stat()["entries"]
+        except lmdb.Error as error:
+            raise DataError(f"cannot read LMDB {source}: {error}") from error
+
+    def __len__(self) -> int:
+        return self._length
+
+    def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, memoryview]]:
+        """(key, value) from the first key greater than `after`; the value is a view of the mapped file."""
+        try:
+            with self._environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
+                if after is not None:
+                    if not cursor.set_range(after):
+                        return
+                    if bytes(cursor.key()) == after and not cursor.next():
+                        return
+                for key, value in cursor.iternext():
+                    yield bytes(key), value
+        except lmdb.Error as error:
+            raise DataError(f"cannot read LMDB {self.source}: {error}") from error
+
+    def close(self) -> None:
+        if self._environment is not None:
+            self._environment = None
+            _environments.release(self.source)
+
+    def __enter__(self) -> LmdbReader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class LmdbStore:
+    """A new LMDB; its map starts small and doubles when it is full."""
+
+    def __init__(self, folder: str, map_size: int = 1 << 26) -> None:
+        self._map_size = map_size
+        os.makedirs(folder)
+        self._environment = lmdb.open(folder, map_size=map_size, sync=False)
+
+    def write(self, records: list[tuple[bytes, bytes]]) -> None:
+        while True:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, value in records:
+                        transaction.put(key, value)
+                return
+            except lmdb.MapFullError:
+                self._map_size *= 2
+                self._environment.set_mapsize(self._map_size)
+            except lmdb.BadValsizeError as error:
+                raise DataError(f"LMDB keys must have 1 to 511 bytes: {error}") from error
+
+    def close(self) -> None:
+        self._environment.sync(True)
+        self._environment.close()

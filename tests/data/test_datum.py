@@ -1,0 +1,93 @@
+"""Datum <-> array, and the decoder that most records pass without protobuf."""
+
+import numpy as np
+import pytest
+
+from minicaffe.data.datum import DatumDecoder, array_to_datum, datum_to_array
+from minicaffe.data.image import decode_image, encode_image, read_image, resize
+from minicaffe.errors import DataError
+from minicaffe.proto import caffe_pb2
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (3, 5, 7), dtype=np.uint8)
+
+
+def test_uint8_and_float_round_trip(image):
+    datum = array_to_datum(image, 7)
+    assert (datum.channels, datum.height, datum.width, datum.label) == (3, 5, 7, 7)
+    assert np.array_equal(datum_to_array(datum), image)
+    floats = image.astype(np.float32) / 7
+    result = datum_to_array(array_to_datum(floats))
+    assert result.dtype == np.float32 and np.array_equal(result, floats)
+
+
+def test_encoded_images_are_blue_first_planes(image):
+    datum = caffe_pb2.Datum(data=encode_image(image, "png"), encoded=True)
+    assert np.array_equal(datum_to_array(datum), image)
+    gray = datum_to_array(datum, color=False)
+    blue, green, red = image.astype(float)
+    assert gray.shape == (1, 5, 7)
+    assert np.abs(gray[0] - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 1
+    one = caffe_pb2.Datum(data=encode_image(image[:1], "png"), encoded=True)
+    assert np.array_equal(datum_to_array(one), image[:1])
+    assert np.array_equal(datum_to_array(one, color=True), np.repeat(image[:1], 3, 0))
+
+
+def test_bad_shapes_say_so():
+    with pytest.raises(DataError, match=r"a Datum holds an array \(C, H, W\), got shape \(4, 4\)"):
+        array_to_datum(np.zeros((4, 4)))
+    with pytest.raises(DataError, match="Datum says channels x height x width = 3x2x2, but holds 5 values"):
+        datum_to_array(caffe_pb2.Datum(channels=3, height=2, width=2, data=b"12345"))
+
+
+@pytest.mark.parametrize("label", [0, 1, 127, 128, 300, 2**31 - 1, -1, -(2**31), None])
+def test_decoder_takes_the_short_way_with_the_same_result(image, label):
+    decoder = DatumDecoder("db")
+    first = array_to_datum(image, 3).SerializeToString()
+    datum = array_to_datum(255 - image, label)
+    value = memoryview(datum.SerializeToString())
+    decoder.decode(b"0", first)
+    array, got = decoder.decode(b"1", value)
+    assert np.array_equal(array, 255 - image) and got == datum.label
+    assert np.shares_memory(array, np.frombuffer(value, np.uint8))  # the short way copies nothing
+
+
+def test_decoder_meets_another_kind_of_record(image):
+    decoder = DatumDecoder("db")
+    for array in (image, image[:, :4], image.astype(np.float32), image):
+        result, label = decoder.decode(b"k", array_to_datum(array, 2).SerializeToString())
+        assert label == 2 and result.dtype == array.dtype and np.array_equal(result, array)
+    both = array_to_datum(image, 2)
+    both.encoded = True
+    with pytest.raises(DataError, match="cannot decode record 'k' of db"):
+        decoder.decode(b"k", both.SerializeToString())
+
+
+def test_decoder_names_the_broken_record(image):
+    decoder = DatumDecoder("some_lmdb")
+    with pytest.raises(DataError, match="record '00007' of some_lmdb is no Datum"):
+        decoder.decode(b"00007", b"\xff\xff\xff")
+    with pytest.raises(DataError, match="record '00008' of some_lmdb holds no image"):
+        decoder.decode(b"00008", caffe_pb2.Datum(label=1).SerializeToString())
+
+
+def test_images_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match="cannot read image .*none.png: No such file"):
+        read_image(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(DataError, match="cannot decode .*text.png"):
+        read_image(tmp_path / "text.png")
+    with pytest.raises(DataError, match="cannot decode encoded image"):
+        decode_image(b"")
+    with pytest.raises(DataError, match="cannot encode an image as 'nokind'"):
+        encode_image(np.zeros((3, 2, 2), np.uint8), "nokind")
+
+
+def test_resize_is_bilinear_between_pixel_centres(image):
+    ramp = np.arange(8, dtype=np.float32)[None, None].repeat(4, 1)
+    assert np.allclose(resize(ramp, 4, 4), np.array([0.5, 2.5, 4.5, 6.5]))  # halfway between the two under each
+    assert np.allclose(resize(ramp, 4, 16)[0, 0, 1:-1], np.arange(14) * 0.5 + 0.25)
+    assert resize(image, 5, 7) is image
+    assert np.array_equal(resize(np.full((3, 6, 5), 200, np.uint8), 11, 3), np.full((3, 11, 3), 200, np.uint8))

@@ -1,0 +1,164 @@
+"""Both databases through one interface: what is written is read, in order, from any position, round and round."""
+
+import logging
+import os
+import struct
+
+import pytest
+
+from minicaffe.data.db import Cursor, open_db
+from minicaffe.errors import DataError
+
+RECORDS = [(b"%05d" % i, bytes([i % 256]) * (i % 50 + 1)) for i in range(2500)]
+
+
+def write(path, backend, records=RECORDS):
+    with open_db(path, backend, "w") as database:
+        for key, value in records:
+            database.put(key, value)
+    return path
+
+
+def read(path, backend, after=None):
+    with open_db(path, backend) as database:
+        return [(key, bytes(value)) for key, value in database.items(after)]
+
+
+@pytest.fixture(params=["lmdb", "leveldb"])
+def backend(request):
+    return request.param
+
+
+def test_records_come_back_in_the_order_of_their_keys(tmp_path, backend):
+    shuffled = RECORDS[1::2] + RECORDS[::2]
+    assert read(write(tmp_path / "db", backend, shuffled), backend) == RECORDS
+    with open_db(tmp_path / "db", backend) as database:
+        assert len(database) == len(RECORDS)
+
+
+def test_a_key_written_twice_holds_the_last_value(tmp_path, backend):
+    path = write(tmp_path / "db", backend, [*RECORDS, (b"00007", b"new")])
+    assert dict(read(path, backend)) == {**dict(RECORDS), b"00007": b"new"}
+
+
+def test_reading_starts_after_any_key_there_or_not(tmp_path, backend):
+    path = write(tmp_path / "db", backend, RECORDS[::2])
+    assert read(path, backend, b"01000") == RECORDS[1002::2]
+    assert read(path, backend, b"01001") == RECORDS[1002::2]
+    assert read(path, backend, b"99999") == []
+
+
+def test_cursor_wraps_around_with_a_line_in_the_log(tmp_path, backend, caplog):
+    with open_db(write(tmp_path / "db", backend, RECORDS[:3]), backend) as database:
+        cursor = Cursor(database)
+        with caplog.at_level(logging.INFO):
+            keys = [cursor.next()[0] for _ in range(7)]
+    assert keys == [b"00000", b"00001", b"00002"] * 2 + [b"00000"]
+    assert [record.getMessage() for record in caplog.records] == ["Restarting data prefetching from start."] * 2
+    assert cursor.epoch == 2
+
+
+def test_cursor_goes_on_from_a_saved_position(tmp_path, backend):
+    path = write(tmp_path / "db", backend)
+    with open_db(path, backend) as first, open_db(path, backend) as second:
+        cursor, other = Cursor(first), Cursor(second)
+        for _ in range(1234):
+            cursor.next()
+        other.seek(cursor.position, cursor.epoch)
+        assert [other.next()[0] for _ in range(1500)] == [cursor.next()[0] for _ in range(1500)]
+
+
+def test_two_readers_share_one_folder(tmp_path, backend):
+    path = write(tmp_path / "db", backend)
+    with open_db(path, backend) as first:
+        with open_db(path, backend) as second:
+            assert next(first.items())[0] == next(second.items())[0] == b"00000"
+        assert len(list(first.items())) == len(RECORDS)
+
+
+def test_a_map_that_is_too_small_grows(tmp_path):
+    big = [(b"%05d" % i, os.urandom(1000)) for i in range(3000)]
+    from minicaffe.data.lmdb_store import LmdbStore
+
+    store = LmdbStore(str(tmp_path / "db"), map_size=1 << 16)
+    store.write(big)
+    store.close()
+    assert read(tmp_path / "db", "lmdb") == big
+
+
+def test_nothing_stands_under_the_name_before_the_end(tmp_path, backend):
+    with pytest.raises(RuntimeError, match="interrupted"), open_db(tmp_path / "db", backend, "w") as database:
+        for key, value in RECORDS:
+            database.put(key, value)
+        assert not (tmp_path / "db").exists()
+        raise RuntimeError("interrupted")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path, backend):
+    write(tmp_path / "db", backend)
+    with pytest.raises(DataError, match="db exists already: remove it first"):
+        open_db(tmp_path / "db", backend, "w")
+
+
+def test_missing_database(tmp_path, backend):
+    with pytest.raises(DataError, match=r"(LMDB|LevelDB) .*nowhere does not exist"):
+        open_db(tmp_path / "nowhere", backend)
+
+
+def test_a_file_or_an_empty_folder_is_no_database(tmp_path, backend):
+    (tmp_path / "file").write_text("hello")
+    with pytest.raises(DataError, match="must be a folder, but it is a file"):
+        open_db(tmp_path / "file", backend)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"is no (LMDB|LevelDB): it has no (data.mdb|CURRENT) file"):
+        open_db(tmp_path / "empty", backend)
+
+
+def test_a_database_of_the_other_kind_says_which_backend_to_set(tmp_path, backend):
+    other = {"lmdb": "leveldb", "leveldb": "lmdb"}[backend]
+    write(tmp_path / "db", backend)
+    with pytest.raises(DataError, match=f"of the other kind: set backend: {backend.upper()}"):
+        open_db(tmp_path / "db", other)
+
+
+def test_unknown_backend_and_mode(tmp_path):
+    with pytest.raises(DataError, match=r'unknown database backend "lmbd", .* \(did you mean "lmdb"\?\)'):
+        open_db(tmp_path, "lmbd")
+    with pytest.raises(DataError, match='mode of database .* must be "r" or "w", got \'a\''):
+        open_db(tmp_path, "lmdb", "a")
+    with pytest.raises(DataError, match="folder .*none does not exist"):
+        open_db(tmp_path / "none" / "db", "lmdb", "w")
+
+
+def test_an_empty_database_is_refused_by_its_cursor(tmp_path, backend):
+    with open_db(write(tmp_path / "db", backend, []), backend) as database:
+        assert len(database) == 0
+        with pytest.raises(DataError, match="db holds no records"):
+            Cursor(database).next()
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000, 40960])
+def test_truncated_lmdb_is_refused_before_it_is_mapped(tmp_path, left):
+    path = write(tmp_path / "db", "lmdb")
+    os.truncate(path / "data.mdb", left)
+    with pytest.raises(DataError, match=f"LMDB .*db is truncated: data.mdb has {left} bytes"):
+        open_db(path, "lmdb")
+
+
+def test_a_file_that_is_no_lmdb(tmp_path):
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "data.mdb").write_bytes(struct.pack("<I", 7) * 4096)
+    with pytest.raises(DataError, match="is no LMDB data file: magic number 0x7, expected 0xbeefc0de"):
+        open_db(tmp_path / "db", "lmdb")
+
+
+def test_truncated_leveldb(tmp_path):
+    path = write(tmp_path / "db", "leveldb")
+    table = next(path.glob("*.ldb"))
+    os.truncate(table, 1000)
+    with pytest.raises(DataError, match=rf"cannot read LevelDB .*{table.name} is truncated: it has 1000 bytes"):
+        open_db(path, "leveldb")
+    table.unlink()
+    with pytest.raises(DataError, match="cannot read LevelDB .*table 000003.ldb is missing"):
+        open_db(path, "leveldb")
