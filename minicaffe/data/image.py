@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from minicaffe.errors import DataError
+from minicaffe.resize import resample
 
 
 def read_image(path: str | os.PathLike, color: bool | None = True) -> np.ndarray:
@@ -51,21 +52,11 @@ def encode_image(image: np.ndarray, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resize of (C, H, W) to (C, height, width), in the same dtype; uint8 is rounded."""
+def resize(image: np.ndarray, height: int, width: int, order: int = 1) -> np.ndarray:
+    """(C, H, W) resized to (C, height, width) in the same dtype; order 0 nearest, 1 bilinear, 3 cubic."""
     if image.shape[1:] == (height, width):
         return image
-    top, bottom, dy = _neighbours(image.shape[1], height)
-    left, right, dx = _neighbours(image.shape[2], width)
-    pixels = image.astype(np.float32)
-    rows = pixels[:, top] + (pixels[:, bottom] - pixels[:, top]) * dy[:, None]
-    result = rows[:, :, left] + (rows[:, :, right] - rows[:, :, left]) * dx
-    return np.rint(result).astype(np.uint8) if image.dtype == np.uint8 else result.astype(image.dtype)
-
-
-def _neighbours(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each new pixel: the two old ones whose centres enclose its own, and the weight of the second."""
-    centre = (np.arange(new_size, dtype=np.float32) + 0.5) * (size / new_size) - 0.5
-    centre = np.clip(centre, 0, size - 1)
-    first = np.floor(centre).astype(np.intp)
-    return first, np.minimum(first + 1, size - 1), (centre - first).astype(np.float32)
+    result = resample(image.transpose(1, 2, 0), (height, width), order).transpose(2, 0, 1)
+    if image.dtype == np.uint8:
+        result = np.rint(result).clip(0, 255)
+    return np.ascontiguousarray(result, image.dtype)

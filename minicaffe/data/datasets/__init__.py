@@ -1,0 +1,1 @@
+"""Data sets, written in the files that the prototxts in models/ name."""

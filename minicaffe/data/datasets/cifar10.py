@@ -1,0 +1,110 @@
+"""CIFAR-10: 50000 training and 10000 test pictures of ten classes, 32x32, red-green-blue planes.
+
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+
+import numpy as np
+
+from minicaffe.data.datasets.download import download
+from minicaffe.data.datasets.records import remove_database, write_database, write_mean_of
+from minicaffe.errors import DataError
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST = ("test_batch",)
+_RECORD = 1 + 3 * 32 * 32
+
+
+def prepare(dest: str = "data/cifar10", source: str | None = None, backend: str = "lmdb") -> None:
+    """Write cifar10_train_<backend>, cifar10_test_<backend> and mean.binaryproto into folder `dest`.
+
+    source: the official binary or python version, as .tar.gz or unpacked; None: download it into `dest`.
+    """
+    os.makedirs(dest, exist_ok=True)
+    if source is None:
+        source = os.path.join(dest, os.path.basename(URL))
+        download(URL, source, MD5)
+    convert(open_source(source), dest, backend)
+    train = os.path.join(dest, f"cifar10_train_{backend}")
+    write_mean_of(train, backend, os.path.join(dest, "mean.binaryproto"))
+
+
+def convert(read: Callable[[str], tuple[np.ndarray, np.ndarray]], dest: str, backend: str) -> None:
+    """Write the two databases with Caffe's keys: five digits, in the order of the batch files."""
+    for name, parts in (("test", TEST), ("train", TRAIN)):
+        path = os.path.join(dest, f"cifar10_{name}_{backend}")
+        batches = [read(part) for part in parts]
+        remove_database(path)
+        write_database(path, backend, batches, sum(len(labels) for _, labels in batches), digits=5)
+
+
+def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
+    """A function that reads a batch by name ("data_batch_1" .. "test_batch"): images (N, 3, 32, 32), labels (N,)."""
+    if os.path.isdir(source):
+        paths = {name: os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names}
+
+        def load(name: str) -> bytes:
+            with open(paths[name], "rb") as file:
+                return file.read()
+    elif os.path.isfile(source):
+        try:
+            with tarfile.open(source) as tar:
+                content = {os.path.basename(m.name): tar.extractfile(m).read() for m in tar if m.isfile()}
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise DataError(f"cannot read {source}: {error}") from error
+        paths, load = content, content.__getitem__
+    else:
+        raise DataError(f"CIFAR-10 source {source} does not exist")
+
+    def read(batch: str) -> tuple[np.ndarray, np.ndarray]:
+        if f"{batch}.bin" in paths:
+            return parse_binary(load(f"{batch}.bin"), f"{batch}.bin in {source}")
+        if batch in paths:
+            return parse_pickle(load(batch), f"{batch} in {source}")
+        raise DataError(f"{source} holds neither {batch}.bin (binary version) nor {batch} (python version) of CIFAR-10")
+
+    return read
+
+
+def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Records of one label byte and 3072 pixel bytes."""
+    if not data or len(data) % _RECORD:
+        raise DataError(f"{name} has {len(data)} bytes, expected a multiple of {_RECORD}")
+    records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
+    return _checked(records[:, 1:], records[:, 0], name)
+
+
+def parse_pickle(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The python version: a pickled dictionary of `data` (N, 3072) and `labels`."""
+    try:
+        batch = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
+        return _checked(np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"]), name)
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{name} is no batch of CIFAR-10's python version: {error}") from error
+
+
+def _checked(pixels: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    if labels.max() > 9:
+        raise DataError(f"{name} holds label {labels.max()}, expected 0 to 9: is it CIFAR-10?")
+    return pixels.reshape(-1, 3, 32, 32), labels
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads pickled numpy arrays and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.empty(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")

@@ -1,0 +1,77 @@
+"""Downloads that survive a broken connection and are checked before they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import urllib.error
+import urllib.request
+
+from minicaffe.data.progress import Progress
+from minicaffe.errors import DataError
+
+_CHUNK = 1 << 16
+
+
+def md5_of(path: str | os.PathLike) -> str:
+    """The md5 of a file, in hexadecimal."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def download(url: str, path: str | os.PathLike, md5: str, tries: int = 4, pause: float = 1.0) -> None:
+    """Fetch `url` into `path`; does nothing when a file with this md5 is there already.
+
+    What has come so far stands in `path`.part; another try, now or in another run, asks the server for the rest.
+    Raises `DataError` when the file cannot be had after `tries` attempts, or is not the one expected.
+    """
+    path = os.fspath(path)
+    if os.path.exists(path) and md5_of(path) == md5:
+        return
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    part = path + ".part"
+    for attempt in range(tries):
+        try:
+            _fetch(url, part)
+            break
+        except (OSError, EOFError) as error:
+            status = getattr(error, "code", None)
+            if attempt == tries - 1 or (status is not None and 400 <= status < 500):
+                kept = f"; {os.path.getsize(part)} bytes are kept in {part}" if os.path.exists(part) else ""
+                raise DataError(f"cannot download {url}: {error}{kept}") from error
+            time.sleep(pause * 2**attempt)
+    found = md5_of(part)
+    if found != md5:
+        os.remove(part)
+        raise DataError(f"{url} is not the expected file: its md5 is {found}, expected {md5}")
+    os.replace(part, path)
+
+
+def _fetch(url: str, part: str) -> None:
+    """Append to `part` what is missing of it; EOFError when the connection ends early."""
+    have = os.path.getsize(part) if os.path.exists(part) else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # nothing beyond what we have: complete, as the md5 will tell
+            return
+        raise
+    with response:
+        if response.status != 206:
+            have = 0  # the server sends everything again
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else 0
+        with open(part, "ab" if have else "wb") as file, Progress(f"download {os.path.basename(url)}", total,
+                                                                    "bytes") as progress:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                progress(have)
+    if total and have < total:
+        raise EOFError(f"the connection ended after {have} of {total} bytes")

@@ -1,0 +1,71 @@
+"""The mean image of a data set, and the .binaryproto file that transform_param { mean_file } names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from minicaffe.data.datum import DatumDecoder
+from minicaffe.data.db import Database
+from minicaffe.errors import DataError
+from minicaffe.proto import caffe_pb2
+
+
+def compute_mean(database: Database, progress: Callable[[int], None] = lambda count: None) -> np.ndarray:
+    """The mean of all images of a database, (C, H, W) in float64.
+
+    progress: called with the number of images read, after every one.
+    Raises `DataError` when the images differ in size, naming the first that does.
+    """
+    decoder, total, count = DatumDecoder(database.source), None, 0
+    for key, value in database.items():
+        image, _ = decoder.decode(key, value)
+        if total is None:
+            total = np.zeros(image.shape, np.float64)
+        if image.shape != total.shape:
+            raise DataError(f"record {key.decode(errors='replace')!r} of {database.source} has shape {image.shape}, "
+                            f"but the records before it {total.shape}: a mean needs images of one size")
+        total += image
+        count += 1
+        progress(count)
+    if total is None:
+        raise DataError(f"database {database.source} holds no records, so it has no mean")
+    return total / count
+
+
+def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
+    """Write (C, H, W) as Caffe's tools do: a BlobProto with the four legacy dimensions, num = 1."""
+    blob = caffe_pb2.BlobProto(num=1, channels=mean.shape[0], height=mean.shape[1], width=mean.shape[2])
+    blob.data.extend(mean.astype(np.float32).ravel().tolist())
+    temporary = f"{os.fspath(path)}.part-{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(blob.SerializeToString())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot write mean file {path}: {error.strerror or error}") from error
+
+
+def read_mean(path: str | os.PathLike) -> np.ndarray:
+    """The mean image in a .binaryproto file, (C, H, W) in float32.
+
+    Raises `DataError` when the file is missing, is no BlobProto, or holds another number of values than it says.
+    """
+    blob = caffe_pb2.BlobProto()
+    try:
+        with open(path, "rb") as file:
+            blob.ParseFromString(file.read())
+    except OSError as error:
+        raise DataError(f"cannot read mean file {path}: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise DataError(f"mean file {path} is no BlobProto: {error}") from error
+    shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
+    values = np.array(blob.double_data if blob.double_data else blob.data, np.float32)
+    if values.size == 0 or values.size != np.prod(shape, dtype=np.int64):
+        raise DataError(f"mean file {path} holds {values.size} values for shape {shape}")
+    if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
+        raise DataError(f"mean file {path} must hold one image (C, H, W), got shape {shape}")
+    return values.reshape(shape[-3:])

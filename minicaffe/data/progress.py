@@ -1,0 +1,44 @@
+"""How far a long job is: a bar that redraws itself on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Progress:
+    """Counts up to `total` (0: unknown) things called `unit`; a context manager that ends with the last count."""
+
+    def __init__(self, label: str, total: int, unit: str = "images", stream=None) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._start = self._drawn = time.monotonic()
+        self._count = 0
+
+    def __call__(self, count: int) -> None:
+        """Show that `count` of `total` are done."""
+        self._count = count
+        now = time.monotonic()
+        if now - self._drawn > (0.1 if self._terminal else 10.0):
+            self._drawn = now
+            self._draw()
+
+    def _draw(self) -> None:
+        if not self._terminal:
+            of = f" of {self.total}" if self.total else ""
+            print(f"{self.label}: {self._count}{of} {self.unit}", file=self._stream, flush=True)
+            return
+        part = min(self._count / self.total, 1.0) if self.total else 0.0
+        bar = ("#" * round(24 * part)).ljust(24, ".")
+        rate = self._count / max(time.monotonic() - self._start, 1e-9)
+        text = f"{self.label} [{bar}] {part:4.0%} {self._count} {self.unit}, {rate:,.0f}/s"
+        print(f"\r{text:<78.78}", end="", file=self._stream, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._draw()
+        if self._terminal:
+            print(file=self._stream, flush=True)
