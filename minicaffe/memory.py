@@ -1,0 +1,144 @@
+"""One buffer of numbers and the places where copies of it live: the host, the CUDA device, an engine's own layout.
+
+Caffe calls this `SyncedMemory`.  Whoever reads at a place gets the newest values there, whoever writes at a place
+makes it the only one that counts, and nothing is copied before somebody asks.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+import numpy as np
+
+HOST, GPU, ENGINE = 1, 2, 4
+
+_ALIGN = 64
+
+
+class EngineCopy(Protocol):
+    """What an engine leaves with a buffer: its own copy, in its own layout."""
+
+    def to_host(self, flat: np.ndarray) -> None:
+        """Write the values, in (N, C, H, W) order, into a flat host array."""
+
+    def clear(self) -> None:
+        """Set all values to zero."""
+
+
+def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
+    """(count,) zeros whose first byte lies on a cache line, as vector units and oneDNN like it."""
+    raw = np.zeros(count * dtype.itemsize + _ALIGN, np.uint8)
+    start = -raw.ctypes.data % _ALIGN
+    return raw[start : start + count * dtype.itemsize].view(dtype)
+
+
+class Memory:
+    """`count` numbers of one dtype, zero until somebody writes.
+
+    `fresh` is the set of places, as bits, that hold the newest values.
+    """
+
+    __slots__ = ("count", "dtype", "fresh", "engine", "_host", "_gpu", "_view", "__weakref__")
+
+    #: buffers an engine wrote while a script held a view of them: see `settle`
+    unsettled: list[Memory] = []
+
+    def __init__(self, count: int, dtype: np.dtype) -> None:
+        self.count, self.dtype = count, dtype
+        self.fresh = 0  # nowhere: zeros
+        self.engine: Any = None
+        self._host: np.ndarray | None = None
+        self._gpu: Any = None
+        self._view: weakref.ref | None = None
+
+    # -- host ------------------------------------------------------------------------------------------------------
+
+    def host_place(self) -> np.ndarray:
+        """The flat host array, whatever it holds at the moment."""
+        if self._host is None:
+            self._host = aligned_zeros(self.count, self.dtype)
+        return self._host
+
+    def host(self) -> np.ndarray:
+        """The flat host array with the newest values, for reading."""
+        self.host_place()
+        if not self.fresh & HOST:
+            if self.fresh & ENGINE:
+                self.engine.to_host(self._host)
+            elif self.fresh & GPU:
+                self._gpu.to_host(self._host)
+            self.fresh |= HOST
+        return self._host
+
+    def live(self) -> np.ndarray:
+        """A flat view that may be read, written and kept: the host is the head from here on.
+
+        As long as somebody keeps it, or any slice of it, an engine's results are copied back to the host (`settle`)
+        and its inputs are read from there, so that the view stays true.
+        """
+        host = self.host()
+        self.fresh = HOST
+        view = self._view() if self._view is not None else None
+        if view is None:
+            # a memoryview between the two arrays makes slices of the view keep the view alive, not only its buffer
+            view = np.frombuffer(memoryview(host), self.dtype) if self.count else host[:0]
+            self._view = weakref.ref(view)
+        return view
+
+    @property
+    def held(self) -> bool:
+        """Whether a script keeps a view that `live` handed out."""
+        return self._view is not None and self._view() is not None
+
+    def clear(self) -> None:
+        """Set all to zero, at the place where the newest values live."""
+        if self.fresh == GPU:
+            self._gpu.fill_zero()
+        elif self.fresh & ENGINE and not self.held:
+            self.engine.clear()
+            self.fresh = ENGINE
+        elif self.fresh:
+            self.live().fill(0)
+
+    # -- CUDA device -----------------------------------------------------------------------------------------------
+
+    def gpu(self) -> int:
+        """The device pointer of the newest values, for reading."""
+        if self._gpu is None:
+            from minicaffe.cuda.memory import DeviceBuffer
+
+            self._gpu = DeviceBuffer(max(self.count, 1) * self.dtype.itemsize)
+        if not self.fresh & GPU or (self.fresh & HOST and self.held):
+            if self.fresh:
+                self._gpu.from_host(self.host())
+            else:
+                self._gpu.fill_zero()
+            self.fresh |= GPU
+        return self._gpu.ptr
+
+    def mutable_gpu(self) -> int:
+        """The device pointer of the newest values, for writing: the device is the head from here on."""
+        pointer = self.gpu()
+        self.fresh = GPU
+        return pointer
+
+    # -- an engine's layout ----------------------------------------------------------------------------------------
+
+    @property
+    def engine_fresh(self) -> bool:
+        """Whether the engine's copy may be read as it stands."""
+        return bool(self.fresh & ENGINE) and not self.held
+
+    def wrote_engine(self, copy: EngineCopy) -> None:
+        """An engine has written, or is about to write, `copy`: it is the head from here on."""
+        self.engine = copy
+        self.fresh = ENGINE
+        if self.held:
+            Memory.unsettled.append(self)
+
+    @classmethod
+    def settle(cls) -> None:
+        """After a layer: bring to the host what an engine wrote under somebody's view."""
+        while cls.unsettled:
+            cls.unsettled.pop().host()

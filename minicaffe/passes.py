@@ -1,0 +1,132 @@
+"""Passes over a NetParameter: from what a user wrote to what a net builds.
+
+Each is a pure function from NetParameter to a new NetParameter.  Upgrading old files is minicaffe.proto's work and
+comes first; then `filter_net` keeps the layers of this phase, level and stage, and `insert_splits` gives every reader
+of a blob a copy of its own, so that gradients add up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from minicaffe.errors import NetError, nearest
+
+log = logging.getLogger("minicaffe")
+
+_PHASES = {0: "TRAIN", 1: "TEST"}
+
+
+# -- include and exclude -----------------------------------------------------------------------------------------------
+
+
+def state_meets_rule(state, rule, layer_name: str = "") -> bool:
+    """Whether a NetState meets a NetStateRule: phase, min_level, max_level, every stage, no not_stage."""
+
+    def fails(why: str) -> bool:
+        log.info("The NetState %s a rule in layer %s", why, layer_name)
+        return False
+
+    if rule.HasField("phase") and rule.phase != state.phase:
+        return fails(f"phase ({_PHASES[state.phase]}) differed from the phase ({_PHASES[rule.phase]}) specified by")
+    if rule.HasField("min_level") and state.level < rule.min_level:
+        return fails(f"level ({state.level}) is below the min_level ({rule.min_level}) specified by")
+    if rule.HasField("max_level") and state.level > rule.max_level:
+        return fails(f"level ({state.level}) is above the max_level ({rule.max_level}) specified by")
+    stages = set(state.stage)
+    if missing := [s for s in rule.stage if s not in stages]:
+        return fails(f"did not contain stage '{missing[0]}' specified by")
+    if present := [s for s in rule.not_stage if s in stages]:
+        return fails(f"contained a not_stage '{present[0]}' specified by")
+    return True
+
+
+def filter_net(param):
+    """Keep the layers whose `include` (any rule met) or `exclude` (no rule met) fits `param.state`."""
+    filtered = type(param)()
+    filtered.CopyFrom(param)
+    del filtered.layer[:]
+    for layer in param.layer:
+        if layer.include and layer.exclude:
+            raise NetError(f"layer '{layer.name}' has both include and exclude rules: give one kind or the other")
+        if layer.include:
+            kept = any(state_meets_rule(param.state, rule, layer.name) for rule in layer.include)
+        else:
+            kept = not any(state_meets_rule(param.state, rule, layer.name) for rule in layer.exclude)
+        if kept:
+            filtered.layer.add().CopyFrom(layer)
+    return filtered
+
+
+# -- splits ------------------------------------------------------------------------------------------------------------
+
+
+def split_layer_name(layer_name: str, blob_name: str, index: int) -> str:
+    """The name of the Split that copies top `index` of a layer."""
+    return f"{blob_name}_{layer_name}_{index}_split"
+
+
+def split_blob_name(layer_name: str, blob_name: str, index: int, copy: int) -> str:
+    """The name of the copy that the reader number `copy` gets."""
+    return f"{split_layer_name(layer_name, blob_name, index)}_{copy}"
+
+
+def insert_splits(param):
+    """Put a Split behind every top that several bottoms read, or that is read and counts in the loss too."""
+    reads, loss_weight, producer_of = _count_reads(param)
+    split = type(param)()
+    split.CopyFrom(param)
+    del split.layer[:]
+    copies_given: Counter = Counter()
+    for i, layer in enumerate(param.layer):
+        added = split.layer.add()
+        added.CopyFrom(layer)
+        for j, blob in enumerate(layer.bottom):
+            top = producer_of[i, j]
+            if reads[top] > 1:
+                producer, index = param.layer[top[0]], top[1]
+                added.bottom[j] = split_blob_name(producer.name, blob, index, copies_given[top])
+                copies_given[top] += 1
+        for j, blob in enumerate(layer.top):
+            if reads[i, j] > 1:
+                _add_split(split, layer.name, blob, j, reads[i, j], loss_weight.get((i, j), 0.0))
+                if loss_weight.get((i, j)):
+                    added.loss_weight[j] = 0  # the first copy carries it
+                    copies_given[i, j] += 1
+    return split
+
+
+def _count_reads(param):
+    """How often each top (layer, index) is read, its loss weight, and which top each bottom reads."""
+    reads: Counter = Counter()
+    loss_weight: dict[tuple[int, int], float] = {}
+    producer_of: dict[tuple[int, int], tuple[int, int]] = {}
+    latest: dict[str, tuple[int, int]] = {}
+    for i, layer in enumerate(param.layer):
+        for j, blob in enumerate(layer.bottom):
+            if blob not in latest:
+                raise unknown_bottom(layer, j, latest)
+            producer_of[i, j] = latest[blob]
+            reads[latest[blob]] += 1
+        for j, blob in enumerate(layer.top):
+            latest[blob] = (i, j)
+        for j, weight in enumerate(layer.loss_weight[: len(layer.top)]):
+            if weight:
+                loss_weight[i, j] = weight
+                reads[i, j] += 1
+    return reads, loss_weight, producer_of
+
+
+def unknown_bottom(layer, index: int, known) -> NetError:
+    """The error for a bottom that no layer before has produced."""
+    blob = layer.bottom[index]
+    hint = nearest(blob, known)
+    return NetError(f"layer '{layer.name}': bottom {index} is the unknown blob '{blob}'{hint}: no layer before makes it")
+
+
+def _add_split(param, layer_name: str, blob: str, index: int, copies: int, weight: float) -> None:
+    layer = param.layer.add(name=split_layer_name(layer_name, blob, index), type="Split")
+    layer.bottom.append(blob)
+    layer.top.extend(split_blob_name(layer_name, blob, index, k) for k in range(copies))
+    if weight:
+        layer.loss_weight.extend([weight] + [0.0] * (copies - 1))

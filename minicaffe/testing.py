@@ -1,0 +1,274 @@
+"""What the tests of layers share; for your own layers as well.
+
+`LayerProperties` holds what must be true of every layer: subclass it, list `cases`, and pytest runs them all
+(tests/layers/conftest.py hands out the cases).  `run_golden_layer` replays a case that the original Caffe computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minicaffe import gradient_check
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer
+from minicaffe.net import Net
+from minicaffe.proto import caffe_pb2, parse_text
+
+Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+# -- bottoms -----------------------------------------------------------------------------------------------------------
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers."""
+    return rng.standard_normal(shape)
+
+
+def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers at least 0.05 apart, shuffled, and away from 0: no maximum changes under a small step."""
+    count = int(np.prod(shape))
+    return (0.05 * (rng.permutation(count) - count // 2) + 0.02).reshape(shape)
+
+
+def positive(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers between 0.2 and 1.2."""
+    return rng.random(shape) + 0.2
+
+
+def labels(classes: int) -> Values:
+    """Whole numbers below `classes`."""
+    return lambda rng, shape: rng.integers(0, classes, shape).astype(float)
+
+
+@dataclass
+class Case:
+    """A small layer and what to feed it.
+
+    text: the inside of a `layer { }` message; shapes: of the bottoms; values: one function for all bottoms or one each.
+    gradient: which bottoms to check the gradient of (None: all; (): none); `params`: check those of parameters.
+    num_top: how many tops.  in_place: whether top 0 may be bottom 0.  options: further ones for `check_gradient`.
+    """
+
+    text: str
+    shapes: Sequence[tuple[int, ...]]
+    values: Values | Sequence[Values] = normal
+    gradient: Sequence[int] | None = None
+    params: bool = True
+    num_top: int = 1
+    phase: int = 0
+    in_place: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def arrays(self, seed: int = 0) -> list[np.ndarray]:
+        rng = np.random.default_rng(seed)
+        values = self.values if isinstance(self.values, Sequence) else [self.values] * len(self.shapes)
+        return [make(rng, tuple(shape)) for make, shape in zip(values, self.shapes)]
+
+    @property
+    def differentiable(self) -> list[int]:
+        return list(range(len(self.shapes)) if self.gradient is None else self.gradient)
+
+    def __str__(self) -> str:
+        return " ".join(self.text.split())
+
+
+class Run:
+    """One layer of a case with its blobs: forward and backward on whatever device and engine are chosen."""
+
+    def __init__(self, case: Case, dtype: np.typing.DTypeLike = np.float32, in_place: bool = False) -> None:
+        self.case = case
+        self.layer: Layer = gradient_check.layer_from_text(case.text, case.phase, dtype)
+        self.layer.rng.set_state(_RNG_STATE)
+        self.bottom = gradient_check.blobs_of(case.arrays(), dtype)
+        self.top = [Blob(dtype=dtype) for _ in range(case.num_top)]
+        if in_place:
+            self.top[0] = self.bottom[0]
+        self.layer.set_up(self.bottom, self.top)
+        rng = np.random.default_rng(1)
+        for blob in self.layer.blobs:
+            blob.data[...] = blob.data + 0.3 * rng.standard_normal(blob.shape)
+        self.state = self.layer.state()
+
+    def forward(self) -> list[np.ndarray]:
+        self.layer.load_state(self.state)
+        self.layer.forward(self.bottom, self.top)
+        return [top.read_data().copy() for top in self.top]
+
+    def backward(self, seed: int = 2) -> list[np.ndarray]:
+        """Bottom diffs (of the differentiable bottoms), then parameter diffs, from random top diffs."""
+        rng = np.random.default_rng(seed)
+        for i, top in enumerate(self.top):
+            loss = self.layer.default_loss_weight(i)
+            top.diff[...] = 1.3 if loss else rng.standard_normal(top.shape)
+        down = [i in self.case.differentiable for i in range(len(self.bottom))]
+        self.layer.backward(self.top, down, self.bottom)
+        diffs = [self.bottom[i].read_diff().copy() for i in self.case.differentiable]
+        return diffs + [blob.read_diff().copy() for blob in self.layer.blobs]
+
+    def spoil(self) -> None:
+        """Fill tops, their diffs and the bottoms' diffs with other numbers, as a former batch would have left them."""
+        for blob in self.top:
+            if all(blob is not b for b in self.bottom):
+                blob.data[...] = 7.5
+        for blob in (*self.top, *self.bottom):
+            blob.diff[...] = -3.25
+
+
+_RNG_STATE = Layer(caffe_pb2.LayerParameter(name="state")).rng.get_state() | {"key": [11, 12], "counter": [0] * 4}
+
+
+def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Equal within rtol, or within `atol` times the largest expected value (float32 sums differ by order)."""
+    expected = np.asarray(expected)
+    largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
+    np.testing.assert_allclose(got, expected, rtol, atol * max(largest, 1e-6), err_msg=what)
+
+
+class LayerProperties:
+    """What holds for every layer; a subclass lists its `cases`."""
+
+    cases: Sequence[Case] = ()
+
+    def test_gradient(self, case: Case) -> None:
+        """Backward is the derivative of forward."""
+        bottoms = case.differentiable
+        if not bottoms and not case.params:
+            return
+        gradient_check.check_gradient(
+            case.text, case.arrays(), num_top=case.num_top, phase=case.phase, check_bottom=bottoms,
+            check_params=case.params, **case.options,
+        )  # fmt: skip
+
+    def test_forward_leaves_bottoms_alone(self, case: Case, device: str) -> None:
+        run = Run(case)
+        before = [b.read_data().copy() for b in run.bottom]
+        run.forward()
+        for blob, values in zip(run.bottom, before):
+            np.testing.assert_array_equal(blob.read_data(), values)
+
+    def test_stale_buffers_change_nothing(self, case: Case, device: str) -> None:
+        """Another round over buffers full of other numbers gives the same tops and bottom diffs."""
+        run = Run(case)
+        params = [b.read_data().copy() for b in run.layer.blobs]
+        first, first_diffs = run.forward(), run.backward()
+        run.spoil()
+        for blob, values in zip(run.layer.blobs, params):
+            blob.data[...] = values
+            blob.diff[...] = 0
+        again, again_diffs = run.forward(), run.backward()
+        for a, b in zip(first + first_diffs, again + again_diffs):
+            assert_close(b, a)
+
+    def test_parameter_diffs_add_up(self, case: Case, device: str) -> None:
+        run = Run(case)
+        run.forward()
+        state = [b.read_data().copy() for b in run.layer.blobs]
+        once = run.backward()[len(case.differentiable) :]
+        for blob, values in zip(run.layer.blobs, state):
+            blob.data[...] = values
+        run.forward()
+        twice = run.backward()[len(case.differentiable) :]
+        for a, b in zip(once, twice):
+            assert_close(b, 2 * a, rtol=1e-3, atol=1e-4)
+
+    def test_in_place_is_the_same(self, case: Case, device: str) -> None:
+        if not case.in_place:
+            return
+        apart, within = Run(case), Run(case, in_place=True)
+        for a, b in zip(apart.forward() + apart.backward(), within.forward() + within.backward()):
+            assert_close(b, a)
+
+    def test_batch_may_grow_and_shrink(self, case: Case, device: str) -> None:
+        """Reshaped to twice the batch and back, a layer gives what it gave before."""
+        run = Run(case)
+        first = run.forward()
+        values = [b.read_data().copy() for b in run.bottom]
+        params = [b.read_data().copy() for b in run.layer.blobs]
+        if all(len(v.shape) and v.shape[0] == values[0].shape[0] for v in values):
+            for blob, v in zip(run.bottom, values):
+                blob.reshape(2 * v.shape[0], *v.shape[1:])
+                blob.data[...] = np.concatenate([v, v])
+            try:
+                run.forward()
+            except Exception as error:  # a layer may refuse the larger batch, by name
+                assert run.layer.name in str(error)
+            for blob, v in zip(run.bottom, values):
+                blob.reshape(v.shape)
+                blob.data[...] = v
+            for blob, v in zip(run.layer.blobs, params):
+                blob.data[...] = v
+            for a, b in zip(first, run.forward()):
+                assert_close(b, a)
+
+    def test_device_gives_the_numbers_of_the_reference(self, case: Case, device: str) -> None:
+        """Forward and backward equal those of the numpy code."""
+        if device == "caffe":
+            return
+        run = Run(case)
+        got = run.forward() + run.backward()
+        with reference():
+            plain = Run(case)
+            expected = plain.forward() + plain.backward()
+        for a, b in zip(got, expected):
+            assert_close(a, b)
+
+
+class reference:
+    """Within this block layers are built and run by the numpy code."""
+
+    def __enter__(self) -> None:
+        from minicaffe.config import config
+
+        self._was = config.gpu, config.engine
+        config.gpu, config.engine = False, "CAFFE"
+
+    def __exit__(self, *error: object) -> None:
+        from minicaffe.config import config
+
+        config.gpu, config.engine = self._was
+
+
+# -- cases that the original computed ----------------------------------------------------------------------------------
+
+
+def run_golden_layer(path: str) -> None:
+    """Replay one layer case (an .npz): outputs, parameters afterwards, then all diffs of a backward pass."""
+    with np.load(path) as stored:
+        case = {key: stored[key] for key in stored.files}
+    param = parse_text(str(case["prototxt"]), caffe_pb2.NetParameter())
+    net = Net(param, phase={"TRAIN": 0, "TEST": 1}[str(case["phase"])])
+    _put(net, case, "param", "data")
+    for key, values in _part(case, "in"):
+        net.blobs[key].data[...] = values
+    net.forward()
+    for key, values in _part(case, "out"):
+        assert_close(net.blobs[key].data, values, f"top {key}")
+    for key, values in _part(case, "param_after"):
+        layer, index = key.rsplit(":", 1)
+        assert_close(net.params[layer][int(index)].data, values, f"parameter {key} after forward")
+    if not any(key.startswith(("indiff:", "paramdiff:")) for key in case):
+        return
+    for key, values in _part(case, "topdiff"):
+        net.blobs[key].diff[...] = values
+    net.clear_param_diffs()
+    net.backward()
+    for key, values in _part(case, "indiff"):
+        assert_close(net.blobs[key].diff, values, f"diff of {key}")
+    for key, values in _part(case, "paramdiff"):
+        layer, index = key.rsplit(":", 1)
+        assert_close(net.params[layer][int(index)].diff, values, f"diff of parameter {key}")
+
+
+def _part(case: dict[str, np.ndarray], prefix: str) -> list[tuple[str, np.ndarray]]:
+    return [(key.split(":", 1)[1], values) for key, values in case.items() if key.startswith(prefix + ":")]
+
+
+def _put(net: Net, case: dict[str, np.ndarray], prefix: str, what: str) -> None:
+    for key, values in _part(case, prefix):
+        layer, index = key.rsplit(":", 1)
+        getattr(net.params[layer][int(index)], what)[...] = values
