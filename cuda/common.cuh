@@ -1,0 +1,74 @@
+// What every kernel file may use; minicaffe.cuda.kernels puts this text in front of it.
+// Dtype is float or double; DTYPE_BITS is 32 or 64, for the preprocessor.
+
+#if DTYPE_BITS == 64
+#define DTYPE_MAX 1.7976931348623157e308
+#define DTYPE_MIN 2.2250738585072014e-308  // the smallest normal number, as FLT_MIN
+#else
+#define DTYPE_MAX 3.402823466e38f
+#define DTYPE_MIN 1.175494351e-38f
+#endif
+
+// Runs the following statement for each i in [0, n) that is this thread's.
+#define GRID_STRIDE(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += blockDim.x * gridDim.x)
+
+// ---- reductions ---------------------------------------------------------------------------------------------------
+// All lanes of a warp, or all threads of a one-dimensional block, must take part; all of them get the result. The order of
+// additions is fixed, so results are the same in every run. A block may have any number of threads up to 1024.
+
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+  for (int d = 16; d; d >>= 1) value += __shfl_xor_sync(0xffffffffu, value, d);
+  return value;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_max(T value) {
+  for (int d = 16; d; d >>= 1) value = max(value, __shfl_xor_sync(0xffffffffu, value, d));
+  return value;
+}
+
+// Whole warps are assumed: launch with a multiple of 32 threads.
+template <typename T>
+__device__ T block_sum(T value) {
+  __shared__ T partial[32];
+  value = warp_sum(value);
+  __syncthreads();  // an earlier call's values may still be read
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+  __syncthreads();
+  return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : T(0));
+}
+
+template <typename T>
+__device__ T block_max(T value) {
+  __shared__ T partial[32];
+  value = warp_max(value);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+  __syncthreads();
+  return warp_max(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : partial[0]);
+}
+
+// ---- random numbers: Philox 4x64-10, the same as numpy's -------------------------------------------------------------
+
+__device__ __forceinline__ unsigned long long philox_word(unsigned long long key0, unsigned long long key1,
+                                                          unsigned long long counter, int word) {
+  unsigned long long c0 = counter, c1 = 0, c2 = 0, c3 = 0;
+  for (int round = 0; round < 10; round++) {
+    const unsigned long long high0 = __umul64hi(0xD2E7470EE14C6C93ull, c0), low0 = 0xD2E7470EE14C6C93ull * c0;
+    const unsigned long long high1 = __umul64hi(0xCA5A826395121157ull, c2), low1 = 0xCA5A826395121157ull * c2;
+    c0 = high1 ^ c1 ^ key0;
+    c1 = low1;
+    c2 = high0 ^ c3 ^ key1;
+    c3 = low0;
+    key0 += 0x9E3779B97F4A7C15ull;
+    key1 += 0xBB67AE8584CAA73Bull;
+  }
+  return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
+}
+
+// Number i of minicaffe.random.Stream.uniform_u32; state holds key, key and counter (minicaffe.cuda.random).
+__device__ __forceinline__ unsigned philox_u32(const unsigned long long* state, int i) {
+  const unsigned long long word = philox_word(state[0], state[1], state[2] + i / 8, i % 8 / 2);
+  return i % 2 ? (unsigned)(word >> 32) : (unsigned)word;
+}

@@ -1,0 +1,183 @@
+"""The CUDA device in use: its primary context, one stream that computes and one that copies.
+
+Every function makes the context current in the calling thread, so a prefetching thread may use the device as well. The
+streams are ordinary ("blocking") ones: a synchronous copy waits for both of them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import Any
+
+from minicaffe.errors import DeviceError
+
+_lock = threading.RLock()
+_device: Device | None = None
+_chosen = 0
+_failure: str | None = None
+_here = threading.local()
+
+
+class Device:
+    """One device: ``.index``, ``.name``, ``.arch`` ("sm_90"), ``.multiprocessors``, ``.compute`` and ``.copy`` (streams)."""
+
+    def __init__(self, driver: Any, index: int) -> None:
+        self.driver = driver
+        self.index = index
+        handle = driver.Device(index)
+        self.name = handle.name()
+        self.arch = "sm_%d%d" % handle.compute_capability()
+        self.multiprocessors = handle.multiprocessor_count
+        self.context = handle.retain_primary_context()
+        self.context.push()
+        self.compute = driver.Stream()
+        self.copy = driver.Stream()
+        self.cache: dict = {}  # what others remember for as long as this context lives: kernels, pools
+        self.context.pop()
+
+
+class _Current:
+    """Keeps a context current in one thread until the thread (or the program) ends."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        device.context.push()
+
+    def release(self) -> None:
+        if self.device is not None:
+            self.device, device = None, self.device
+            device.context.pop()
+
+    def __del__(self) -> None:  # a thread's locals are dropped in that thread, before PyCUDA looks at its stack
+        if threading.current_thread() is not threading.main_thread():
+            self.release()
+
+
+def _initialise() -> Any:
+    """Import and start PyCUDA's driver once; raises DeviceError with the reason when that cannot be."""
+    global _failure
+    if _failure is not None:
+        raise DeviceError(_failure)
+    try:
+        import pycuda.driver as driver
+    except ImportError as error:
+        missing = "PyCUDA is not installed" if "pycuda" == getattr(error, "name", "") else "the CUDA driver cannot be loaded"
+        _failure = f"no GPU can be used: {missing} ({error})"
+        raise DeviceError(_failure) from error
+    try:
+        driver.init()
+        count = driver.Device.count()
+    except driver.Error as error:
+        _failure = f"no GPU can be used: the CUDA driver reports {error}"
+        raise DeviceError(_failure) from error
+    if count == 0:
+        _failure = "no GPU can be used: the CUDA driver finds no device"
+        raise DeviceError(_failure)
+    return driver
+
+
+def current() -> Device:
+    """The device in use, made current in this thread. Raises DeviceError where there is none."""
+    global _device
+    device = _device
+    if device is None:
+        with _lock:
+            if _device is None:
+                driver = _initialise()
+                _check_index(driver, _chosen)
+                _device = Device(driver, _chosen)
+                atexit.register(_leave)
+            device = _device
+    held = getattr(_here, "current", None)
+    if held is None or held.device is not device:
+        if held is not None:
+            held.release()
+        _here.current = _Current(device)
+    return device
+
+
+def _check_index(driver: Any, index: int) -> None:
+    count = driver.Device.count()
+    if not 0 <= index < count:
+        raise DeviceError(f"there is no GPU {index}: this machine has {count}, numbered from 0")
+
+
+def _leave() -> None:
+    """At the end of the program: drop what the context holds, and leave it."""
+    global _device
+    device, _device = _device, None
+    if device is None:
+        return
+    try:
+        device.context.synchronize()
+    except device.driver.Error:
+        pass  # the program is ending because of it already
+    if "pool" in device.cache:
+        device.cache["pool"].free_held()
+    device.cache.clear()
+    held = getattr(_here, "current", None)
+    if held is not None:
+        held.release()
+
+
+def require(index: int) -> None:
+    """Choose GPU ``index`` for all that follows; raises DeviceError, naming the reason, when it cannot be used.
+
+    What lies on another device must not be used afterwards.
+    """
+    global _device, _chosen
+    with _lock:
+        if _device is not None and _device.index == index:
+            return
+        _check_index(_initialise(), index)
+        if _device is not None:
+            _leave()
+        _chosen = index
+    current()
+
+
+def available() -> bool:
+    """Whether a GPU can be used here."""
+    return not reason_unavailable()
+
+
+def reason_unavailable() -> str:
+    """Why no GPU can be used, in a sentence; '' when one can."""
+    try:
+        current()
+    except DeviceError as error:
+        return str(error)
+    return ""
+
+
+def device_count() -> int:
+    """How many GPUs there are; 0 where none can be used."""
+    try:
+        return _initialise().Device.count()
+    except DeviceError:
+        return 0
+
+
+def stream() -> Any:
+    """The stream on which everything is computed (a pycuda.driver.Stream)."""
+    return current().compute
+
+
+def copy_stream() -> Any:
+    """The stream for copies that overlap with computing; order it against ``stream()`` with events."""
+    return current().copy
+
+
+def synchronize() -> None:
+    """Wait until the device has done all its work. Raises DeviceError when a kernel failed."""
+    device = current()
+    try:
+        device.context.synchronize()
+    except device.driver.Error as error:
+        raise DeviceError(f"GPU {device.index} ({device.name}) failed: {error}") from error
+
+
+def event() -> Any:
+    """A new event: ``e.record(stream)``, ``stream.wait_for_event(e)``, ``e.synchronize()``, ``e.time_since(earlier)`` in ms."""
+    return current().driver.Event()

@@ -1,0 +1,274 @@
+"""Kernels by name: ``kernel("pooling", "max_forward", dtype)`` compiles ``pooling.cu`` on first use and remembers it.
+
+One text serves float and double: ``Dtype`` is a macro. ``common.cuh`` stands before every text, and a line
+``#include "gemm.cuh"`` is replaced by that file of this folder, so that what is compiled is one string. Compiled code is
+kept on disk under the hash of that string, the options, the architecture and the compiler's version.
+
+Environment: ``MINICAFFE_CACHE`` is the folder for compiled code (default ``$XDG_CACHE_HOME/minicaffe``, that is
+``~/.cache/minicaffe``); ``MINICAFFE_NVCC`` is the compiler, a program that takes nvcc's arguments, or ``nvrtc`` for
+NVIDIA's compiler library (default: nvcc of the toolkit in ``CUDA_HOME``, on the PATH or in /usr/local/cuda, else NVRTC).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicaffe.cuda import context
+from minicaffe.errors import DeviceError, nearest
+
+HERE = Path(__file__).resolve().parent
+BLOCK = 256  # threads in a block of kernels that loop over elements
+_OPTIONS = ("-O3", "--std=c++17")
+_NVRTC_OPTIONS = ("--std=c++17", "--default-device")
+_lock = threading.RLock()
+
+# ---- texts ------------------------------------------------------------------------------------------------------------
+
+_SIGNATURE = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_FORMATS = {"int": "i", "unsigned": "I", "unsigned int": "I", "float": "f", "double": "d", "size_t": "Q",
+            "long long": "q", "unsigned long long": "Q", "bool": "?"}
+
+
+@functools.lru_cache(maxsize=None)
+def source(stem: str) -> str:
+    """The whole text of ``<stem>.cu`` with what stands before it; raises DeviceError when there is no such file."""
+    path = HERE / f"{stem}.cu"
+    if not path.exists():
+        known = sorted(p.relative_to(HERE).with_suffix("").as_posix() for p in HERE.rglob("*.cu"))
+        raise DeviceError(f"there is no kernel file cuda/{stem}.cu{nearest(stem, known)}")
+    text = _included("common.cuh") + _inline(f"{stem}.cu", path.read_text())
+    return re.sub(r'(?<!extern "C" )__global__', 'extern "C" __global__', text)
+
+
+def _included(name: str) -> str:
+    return _inline(name, (HERE / name).read_text())
+
+
+def _inline(name: str, text: str) -> str:
+    """The text with the lines that include a header of this folder replaced by the header; line numbers stay true."""
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r'#include "([\w.]+)"', line)
+        lines.append(f'{_included(header[1])}#line {number + 1} "{name}"' if header else line)
+    return "\n".join(lines) + "\n"
+
+
+@functools.lru_cache(maxsize=None)
+def signatures(stem: str) -> dict[str, tuple[str, ...]]:
+    """The kernels of a file and the types of their parameters, as written, without names and qualifiers."""
+    text = _COMMENT.sub(" ", source(stem))
+    return {name: tuple(_type(p, stem, name) for p in parameters.split(",") if p.strip())
+            for name, parameters in _SIGNATURE.findall(text)}
+
+
+def _type(parameter: str, stem: str, name: str) -> str:
+    if "*" in parameter:
+        return "pointer"
+    words = [w for w in parameter.split() if w not in ("const", "__restrict__", "__grid_constant__")][:-1]
+    found = " ".join(words)
+    if found != "Dtype" and found not in _FORMATS:
+        raise DeviceError(f"cuda/{stem}.cu: kernel {name} has a parameter of a type that cannot be passed: {parameter.strip()}")
+    return found
+
+
+def _format(types: tuple[str, ...], dtype: np.dtype) -> str:
+    """The parameters as PyCUDA's ``prepare`` wants them, a struct format."""
+    formats = {**_FORMATS, "pointer": "P", "Dtype": "d" if dtype == np.float64 else "f"}
+    return "".join(formats[t] for t in types)
+
+
+# ---- compilers ----------------------------------------------------------------------------------------------------------
+
+
+def _definitions(dtype: np.dtype) -> tuple[str, ...]:
+    return ("-DDtype=double", "-DDTYPE_BITS=64") if dtype == np.float64 else ("-DDtype=float", "-DDTYPE_BITS=32")
+
+
+class Nvcc:
+    """The toolkit's compiler, or a program that takes its arguments."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self.version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise DeviceError(f"the CUDA compiler {path} cannot be run: {error}") from error
+
+    def compile(self, text: str, name: str, arch: str, definitions: tuple[str, ...]) -> bytes:
+        """The machine code of a text; raises DeviceError with the compiler's messages."""
+        with tempfile.TemporaryDirectory(prefix="minicaffe") as folder:
+            file, out = Path(folder, Path(name).name), Path(folder, "kernel.cubin")
+            file.write_text(text)
+            done = subprocess.run([self.path, "--cubin", f"-arch={arch}", *_OPTIONS, *definitions, "-o", str(out), str(file)],
+                                  capture_output=True, text=True)
+            if done.returncode:
+                raise DeviceError(f"cuda/{name} does not compile for {arch} with {self.path}:\n{done.stdout}{done.stderr}")
+            return out.read_bytes()
+
+
+class Nvrtc:
+    """NVIDIA's compiler as a library, from the wheels cuda-bindings and nvidia-cuda-nvrtc."""
+
+    def __init__(self) -> None:
+        try:
+            from cuda.bindings import nvrtc
+
+            self._nvrtc = nvrtc
+            self.version = "nvrtc %d.%d" % self._call("nvrtcVersion")
+        except (ImportError, RuntimeError) as error:
+            raise DeviceError("no CUDA compiler was found: install the CUDA toolkit (nvcc), or "
+                              f"pip install cuda-bindings nvidia-cuda-nvrtc ({error})") from error
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        result, *values = getattr(self._nvrtc, function)(*arguments)
+        if int(result):
+            raise RuntimeError(f"{function} failed: {result.name}")
+        return tuple(values) if len(values) > 1 else values[0] if values else None
+
+    def compile(self, text: str, name: str, arch: str, definitions: tuple[str, ...]) -> bytes:
+        """The machine code of a text; raises DeviceError with the compiler's messages."""
+        program = self._call("nvrtcCreateProgram", text.encode(), name.encode(), 0, [], [])
+        options = [o.encode() for o in (f"--gpu-architecture={arch}", *_NVRTC_OPTIONS, *definitions)]
+        try:
+            self._call("nvrtcCompileProgram", program, len(options), options)
+        except RuntimeError as error:
+            log = bytearray(self._call("nvrtcGetProgramLogSize", program))
+            self._call("nvrtcGetProgramLog", program, log)
+            message = bytes(log).rstrip(b"\0").decode()
+            raise DeviceError(f"cuda/{name} does not compile for {arch} with NVRTC:\n{message}") from error
+        else:
+            code = bytearray(self._call("nvrtcGetCUBINSize", program))
+            self._call("nvrtcGetCUBIN", program, code)
+            return bytes(code)
+        finally:
+            self._call("nvrtcDestroyProgram", program)
+
+
+@functools.lru_cache(maxsize=None)
+def compiler() -> Nvcc | Nvrtc:
+    """The compiler in use: see the head of this file."""
+    chosen = os.environ.get("MINICAFFE_NVCC")
+    if chosen == "nvrtc":
+        return Nvrtc()
+    if chosen:
+        return Nvcc(chosen)
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    for path in (home and f"{home}/bin/nvcc", "nvcc", "/usr/local/cuda/bin/nvcc"):
+        found = path and shutil.which(path)
+        if found:
+            return Nvcc(found)
+    return Nvrtc()
+
+
+# ---- the cache on disk ------------------------------------------------------------------------------------------------------
+
+
+def cache_dir() -> Path:
+    """The folder in which compiled kernels are kept."""
+    base = os.environ.get("MINICAFFE_CACHE")
+    if not base:
+        base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "minicaffe")
+    return Path(base) / "kernels"
+
+
+def compiled(stem: str, dtype: np.dtype, arch: str) -> bytes:
+    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache where it is there."""
+    text, definitions, by = source(stem), _definitions(dtype), compiler()
+    key = hashlib.sha256("\0".join((text, arch, *definitions, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
+    path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
+    try:
+        return path.read_bytes()
+    except OSError:
+        pass
+    code = by.compile(text, f"{stem}.cu", arch, definitions)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, staged = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(code)
+        os.replace(staged, path)
+    except OSError as error:
+        _warn_once(f"compiled kernels cannot be kept in {path.parent} ({error}); they are compiled again each time")
+    return code
+
+
+@functools.lru_cache(maxsize=None)
+def _warn_once(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+# ---- kernels ------------------------------------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """A compiled kernel. ``kernel(n, *args)`` loops over n elements; ``kernel.launch`` takes the geometry."""
+
+    __slots__ = ("name", "_function", "_device", "_most_blocks", "_shared")
+
+    def __init__(self, name: str, function: Any, types: str, device: context.Device) -> None:
+        self.name = name
+        self._function = function.prepare(types)
+        self._device = device
+        self._most_blocks = 32 * device.multiprocessors
+        self._shared = 48 << 10
+
+    def __call__(self, n: int, *arguments: Any) -> None:
+        """Queue the kernel over n elements, with n as its first argument: a grid-stride loop. Nothing when n is 0."""
+        if n:
+            self.launch((min(-(-n // BLOCK), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
+
+    def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
+        """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory."""
+        device = context.current()
+        if isinstance(block, int):
+            block = (block, 1, 1)
+        if shared > self._shared:  # more than 48 KB must be asked for
+            attribute = device.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self._function.set_attribute(attribute, shared)
+            self._shared = shared
+        try:
+            self._function.prepared_async_call(grid, block, device.compute, *arguments, shared_size=shared)
+        except device.driver.Error as error:
+            raise DeviceError(f"kernel {self.name} failed with grid {grid} and block {block}: {error}") from error
+
+
+def kernel(stem: str, name: str, dtype: Any = np.float32) -> Kernel:
+    """The kernel ``name`` of ``cuda/<stem>.cu`` (also ``extensions/<stem>``) for float32 or float64.
+
+    Its argument types come from its signature: pointers, Dtype, int, unsigned, long long, unsigned long long, size_t,
+    float, double, bool. Raises DeviceError when the file or the kernel does not exist or does not compile.
+    """
+    device = context.current()
+    dtype = np.dtype(dtype)
+    key = (stem, name, dtype.num)
+    found = device.cache.get(key)
+    if found is None:
+        with _lock:
+            found = device.cache[key] = device.cache.get(key) or _load(device, stem, name, dtype)
+    return found
+
+
+def _load(device: context.Device, stem: str, name: str, dtype: np.dtype) -> Kernel:
+    if dtype not in (np.float32, np.float64):
+        raise DeviceError(f"kernels compute in float32 or float64, not {dtype}")
+    known = signatures(stem)
+    if name not in known:
+        raise DeviceError(f"cuda/{stem}.cu has no kernel {name}{nearest(name, known)}")
+    module = device.cache.get((stem, dtype.num))
+    if module is None:
+        module = device.driver.module_from_buffer(compiled(stem, dtype, device.arch))
+        device.cache[stem, dtype.num] = module
+    return Kernel(f"{stem}.{name}", module.get_function(name), _format(known[name], dtype), device)

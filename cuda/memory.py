@@ -1,0 +1,131 @@
+"""Device memory from one pool, and host memory that the device can copy from while it computes.
+
+Memory given back to the pool is handed out again at once, without waiting for the device. That is safe for work on the
+computing stream, which runs in order; a buffer used on another stream must be kept until an event says it is done.
+``MINICAFFE_DEVICE_POOL=0`` allocates every buffer from the driver instead, exactly as long as asked: slower, but memory
+checkers then see each overrun.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+import numpy as np
+
+from minicaffe.cuda import context
+from minicaffe.errors import DeviceError
+
+
+def _pool(device: Any) -> Any:
+    if "pool" not in device.cache:
+        from pycuda.tools import DeviceMemoryPool
+
+        pool = device.cache["pool"] = DeviceMemoryPool()
+        # Buffers may outlive the context when the program ends, and PyCUDA ends it in tears if the pool dies with them.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
+    return device.cache["pool"]
+
+
+class DeviceBuffer:
+    """``nbytes`` of device memory; ``.ptr`` is its address, as is ``int(buffer)``. What it holds at first is undefined.
+
+    All copies and fills are queued on the computing stream. ``from_host`` and ``to_host`` return when the host array may
+    be used again. Raises DeviceError when the memory is not there.
+    """
+
+    __slots__ = ("nbytes", "ptr", "_allocation")
+
+    def __init__(self, nbytes: int) -> None:
+        device = context.current()
+        self.nbytes = int(nbytes)
+        try:
+            pooled = os.environ.get("MINICAFFE_DEVICE_POOL", "1") != "0"
+            allocate = _pool(device).allocate if pooled else device.driver.mem_alloc
+            self._allocation = allocate(max(self.nbytes, 1))
+        except (device.driver.MemoryError, MemoryError) as error:
+            free, total = device.driver.mem_get_info()
+            raise DeviceError(f"GPU {device.index} ({device.name}) has no room for {self.nbytes} bytes more: {free} of its "
+                              f"{total} bytes are free; a smaller batch_size needs less") from error
+        self.ptr = int(self._allocation)
+
+    def __int__(self) -> int:
+        return self.ptr
+
+    __index__ = __int__
+
+    def from_host(self, array: np.ndarray, offset: int = 0) -> None:
+        """Copy a host array into the buffer, from byte ``offset`` on."""
+        array = np.ascontiguousarray(array)
+        self._check(array.nbytes, offset)
+        copy_to_device(self.ptr + offset, array)
+
+    def to_host(self, array: np.ndarray, offset: int = 0) -> np.ndarray:
+        """Fill a contiguous host array from the buffer, from byte ``offset`` on, and return it."""
+        self._check(array.nbytes, offset)
+        return copy_to_host(array, self.ptr + offset)
+
+    def copy_from(self, other: DeviceBuffer, nbytes: int | None = None) -> None:
+        """Copy the first ``nbytes`` (default: all) of another buffer here."""
+        nbytes = other.nbytes if nbytes is None else nbytes
+        self._check(nbytes, 0)
+        copy_on_device(self.ptr, other.ptr, nbytes)
+
+    def fill_zero(self) -> None:
+        """Set every byte to zero."""
+        fill_bytes(self.ptr, 0, self.nbytes)
+
+    def _check(self, nbytes: int, offset: int) -> None:
+        if offset < 0 or offset + nbytes > self.nbytes:
+            raise DeviceError(f"{nbytes} bytes from byte {offset} on do not fit in a device buffer of {self.nbytes} bytes")
+
+
+def copy_to_device(ptr: int, array: np.ndarray) -> None:
+    """Copy a contiguous host array to a device address; returns when the host array may be changed again."""
+    if not array.nbytes:
+        return
+    device = context.current()
+    device.driver.memcpy_htod_async(int(ptr), array, device.compute)
+    device.compute.synchronize()
+
+
+def copy_to_host(array: np.ndarray, ptr: int) -> np.ndarray:
+    """Fill a contiguous host array from a device address, after all queued work is done; returns the array."""
+    if array.nbytes:
+        device = context.current()
+        device.driver.memcpy_dtoh_async(array, int(ptr), device.compute)
+        device.compute.synchronize()
+    return array
+
+
+def copy_on_device(target: int, source: int, nbytes: int) -> None:
+    """Queue a copy between device addresses."""
+    if nbytes and int(target) != int(source):
+        device = context.current()
+        device.driver.memcpy_dtod_async(int(target), int(source), nbytes, device.compute)
+
+
+def fill_bytes(ptr: int, byte: int, nbytes: int) -> None:
+    """Queue setting ``nbytes`` bytes at a device address."""
+    if nbytes:
+        device = context.current()
+        device.driver.memset_d8_async(int(ptr), byte, nbytes, device.compute)
+
+
+def pinned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """An uninitialised host array in page-locked memory, which the device copies from and to without the CPU's help."""
+    return context.current().driver.pagelocked_empty(shape, dtype)
+
+
+def usage() -> dict[str, int]:
+    """Bytes ``active`` (in buffers), ``held`` (active, and kept by the pool for reuse), ``free`` and ``total`` on the device."""
+    device = context.current()
+    free, total = device.driver.mem_get_info()
+    pool = _pool(device)
+    return {"active": pool.active_bytes, "held": pool.managed_bytes, "free": free, "total": total}
+
+
+def free_held() -> None:
+    """Give the memory that the pool keeps for reuse back to the driver."""
+    _pool(context.current()).free_held()

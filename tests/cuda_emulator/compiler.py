@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Stands in for nvcc: ``compiler.py --cubin [options] -o OUT SOURCE.cu`` writes a library for the emulated driver.
+
+Understood are --version, -D, -I, -o and the source; what only a GPU cares about (-arch, -O3, ...) is accepted. The
+libraries hold x86-64 code made by g++ from the kernels' text behind emulated_cuda.h.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(")
+DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?[\w:]+\s+(\w+)\s*\[")
+SHARED_BYTES = 227 << 10
+
+
+def translate(text: str) -> "tuple[str, list[str]]":
+    """The C++ text for a CUDA text, and the names of its dynamic shared arrays (defined in a unit of their own, so
+    that their element type need not match)."""
+    names = KERNEL.findall(text)
+    body = re.sub(r'extern\s+"C"\s+(?=__global__)', "", text)
+    dynamic = sorted(set(DYNAMIC.findall(body)))
+    body = re.sub(r"extern\s+__shared__", 'extern __attribute__((visibility("hidden")))', body)
+    launchers = "\n".join(f"EMU_KERNEL({name})" for name in names)
+    return f'#include "emulated_cuda.h"\n{body}\n{launchers}\n', dynamic
+
+
+def compile_file(source: Path, out: Path, options: "list[str]") -> int:
+    """Compile one CUDA file; returns g++'s exit status."""
+    code, dynamic = translate(source.read_text())
+    units = [f'#line 1 "{source.name}"\n{code}']
+    if dynamic:
+        units.append("".join(f"alignas(128) __attribute__((visibility(\"hidden\"))) unsigned char {name}[{SHARED_BYTES}];\n"
+                             for name in dynamic))
+    files = []
+    for i, unit in enumerate(units):
+        files.append(out.with_name(f"{out.name}.{i}.cpp"))
+        files[-1].write_text(unit)
+    flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off"]
+    try:
+        return subprocess.run(["g++", *flags, "-I", str(HERE), *options, *map(str, files), "-o", str(out)]).returncode
+    finally:
+        for file in files:
+            file.unlink()
+
+
+def version() -> str:
+    """Changes with this file, the header and the host compiler, so that a cache of compiled kernels notices."""
+    digest = hashlib.sha256()
+    for name in ("compiler.py", "emulated_cuda.h"):
+        digest.update((HERE / name).read_bytes())
+    host = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
+    return f"emulated CUDA compiler {digest.hexdigest()[:16]}, g++ {host}"
+
+
+def main(arguments: "list[str]") -> int:
+    if "--version" in arguments:
+        print(version())
+        return 0
+    source = Path(arguments[-1])
+    out = Path(arguments[arguments.index("-o") + 1]) if "-o" in arguments else source.with_suffix(".cubin")
+    return compile_file(source, out, [a for a in arguments if a.startswith(("-I", "-D"))])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("LC_ALL", "C")
+    sys.exit(main(sys.argv[1:]))
