@@ -1,4 +1,39 @@
-"""The schema of Caffe's files, and how they are read, upgraded and written."""
-from minicaffe.proto import caffe_pb2
+"""The schema of Caffe's files, and how they are read, upgraded and written.
 
-__all__ = ["caffe_pb2"]
+    net = read_net("train_val.prototxt")            # any age, any fork: comes back in today's form
+    weights = read_binary_net("net.caffemodel")     # the same for weights
+    solver = read_solver("solver.prototxt")
+"""
+from __future__ import annotations
+
+from minicaffe.proto import caffe_pb2
+from minicaffe.proto.reading import (
+    PathLike,
+    format_text,
+    parse_binary,
+    parse_text,
+    read_binary,
+    read_text,
+    write_binary,
+    write_text,
+)
+from minicaffe.proto.upgrade import needs_net_upgrade, upgrade_net, upgrade_solver
+
+__all__ = ["caffe_pb2", "format_text", "needs_net_upgrade", "parse_binary", "parse_text", "read_binary",
+           "read_binary_net", "read_net", "read_solver", "read_text", "upgrade_net", "upgrade_solver", "write_binary",
+           "write_text"]
+
+
+def read_net(path: PathLike) -> caffe_pb2.NetParameter:
+    """The net in a prototxt file, upgraded. Raises PrototxtError, see `parse_text` and `upgrade_net`."""
+    return upgrade_net(read_text(path, caffe_pb2.NetParameter()), path)
+
+
+def read_binary_net(path: PathLike) -> caffe_pb2.NetParameter:
+    """The net in a binary file (.caffemodel), upgraded. Raises PrototxtError."""
+    return upgrade_net(read_binary(path, caffe_pb2.NetParameter()), path)
+
+
+def read_solver(path: PathLike) -> caffe_pb2.SolverParameter:
+    """The solver in a prototxt file, upgraded, its snapshot_prefix completed. Raises PrototxtError."""
+    return upgrade_solver(read_text(path, caffe_pb2.SolverParameter()), path)

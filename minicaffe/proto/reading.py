@@ -1,0 +1,190 @@
+"""Read and write the files that hold messages: prototxt and binaryproto.
+
+The text format itself is protobuf's; what is added is what people meet in files: byte-order marks, Windows line ends and
+code pages, and errors that say in one sentence where, what, and which name was probably meant.
+"""
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from minicaffe.errors import PrototxtError, nearest
+from minicaffe.proto import caffe_pb2
+
+M = TypeVar("M", bound=Message)
+PathLike = str | os.PathLike
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
+_UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*?)\.?$')
+_REPEATED = re.compile(r'Message type "([\w.]+)" should not have multiple "(\w+)" fields')
+_QUOTED_LINE = re.compile(r"^\d+:\d+ : (?:'.*': (?=[A-Z]))?", re.DOTALL)
+
+
+# ------------------------------------------------------------------------------------------------------------ text
+
+def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) -> M:
+    """Fill `message` from prototxt text and return it.
+
+    Raises PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the
+    nearest known name), a field given twice that may be given once, and a required field that is missing.
+    """
+    if isinstance(text, bytes):
+        text = _decode(text, filename)
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise PrototxtError(_place(filename, error) + _sentence(error)) from None
+    except RecursionError:
+        raise PrototxtError(f"{_name(filename)}: messages are nested too deeply") from None
+    missing = message.FindInitializationErrors()
+    if missing:
+        raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
+    return message
+
+
+def read_text(path: PathLike, message: M) -> M:
+    """Fill `message` from a prototxt file and return it; see `parse_text` for the errors."""
+    return parse_text(_read_bytes(path), message, path)
+
+
+def format_text(message: Message) -> str:
+    """The message as prototxt; `parse_text` gives it back."""
+    return text_format.MessageToString(message, as_utf8=True)
+
+
+def write_text(message: Message, path: PathLike) -> None:
+    """Write a prototxt; the file appears whole or not at all."""
+    _replace_file(path, format_text(message).encode("utf-8"))
+
+
+def _decode(content: bytes, filename: PathLike | None) -> str:
+    """UTF-8, or else Windows-1252: names and comments typed in an editor of that time."""
+    if content.startswith(_HDF5_SIGNATURE) or b"\0" in content:
+        kind = "an HDF5 file" if content.startswith(_HDF5_SIGNATURE) else "a binary file (a .caffemodel?)"
+        raise PrototxtError(f"{_name(filename)}: expected a prototxt, which is text, got {kind}")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def _place(filename: PathLike | None, error: text_format.ParseError) -> str:
+    line, column = error.GetLine(), error.GetColumn()
+    if line is None:
+        return f"{_name(filename)}: "
+    return f"{os.fspath(filename)}:{line}:{column}: " if filename else f"line {line}, column {column}: "
+
+
+def _name(filename: PathLike | None) -> str:
+    return os.fspath(filename) if filename else "prototxt text"
+
+
+def _sentence(error: text_format.ParseError) -> str:
+    """protobuf's complaint in the words of a prototxt's author."""
+    text = _QUOTED_LINE.sub("", str(error)).strip()
+    if match := _UNKNOWN_FIELD.search(text):
+        return _unknown_field(_find_message(match[1]), match[2])
+    if match := _UNKNOWN_VALUE.search(text):
+        return _unknown_value(_find_enum(match[1]), match[2])
+    if match := _REPEATED.search(text):
+        return f'{_short(match[1])} field "{match[2]}" is given more than once'
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def _unknown_field(message: Descriptor, name: str) -> str:
+    sentence = f'{message.name} has no field "{name}"'
+    hint = nearest(name, message.fields_by_name)
+    if not hint:
+        homes = [field.name for field in message.fields
+                 if field.message_type is not None and name in field.message_type.fields_by_name]
+        hint = f" (it is a field of {' and '.join(homes[:3])})" if homes else ""
+    return sentence + hint
+
+
+def _unknown_value(enum: EnumDescriptor, name: str) -> str:
+    name = name.strip('"')
+    known = list(enum.values_by_name)
+    return f'{enum.name} has no value "{name}"' + (nearest(name, known) or f", only {', '.join(known)}")
+
+
+def _short(full_name: str) -> str:
+    return full_name.rpartition(".")[2]
+
+
+def _find_message(full_name: str) -> Descriptor:
+    return caffe_pb2.DESCRIPTOR.pool.FindMessageTypeByName(full_name)
+
+
+def _find_enum(full_name: str) -> EnumDescriptor:
+    return caffe_pb2.DESCRIPTOR.pool.FindEnumTypeByName(full_name)
+
+
+# ---------------------------------------------------------------------------------------------------------- binary
+
+def read_binary(path: PathLike, message: M) -> M:
+    """Fill `message` from a binaryproto file and return it; PrototxtError if the file holds something else."""
+    return parse_binary(_read_bytes(path), message, path)
+
+
+def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -> M:
+    """Fill `message` from serialized bytes and return it."""
+    kind = message.DESCRIPTOR.name
+    if content.startswith(_HDF5_SIGNATURE):
+        raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, got an HDF5 file")
+    try:
+        message.ParseFromString(content)
+    except (DecodeError, RuntimeError):   # protobuf 4 raises RuntimeError for some damaged bytes
+        raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, "
+                            f"got {len(content)} bytes that are damaged or something else") from None
+    return message
+
+
+def write_binary(message: Message, path: PathLike) -> None:
+    """Write a binaryproto; the file appears whole or not at all."""
+    _replace_file(path, message.SerializeToString())
+
+
+# ----------------------------------------------------------------------------------------------------------- files
+
+def _read_bytes(path: PathLike) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise PrototxtError(f"cannot read '{os.fspath(path)}': {error.strerror}") from None
+
+
+def _replace_file(path: PathLike, content: bytes) -> None:
+    """Write beside the target, then rename: whoever looks sees the old file or the new one."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".tmp")
+    except OSError as error:
+        raise PrototxtError(f"cannot write '{path}': {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, _file_mode(path))
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise PrototxtError(f"cannot write '{path}': {error.strerror}") from None
+
+
+def _file_mode(path: Path) -> int:
+    """The mode of the file replaced, or what open() would have given a new one (mkstemp's is private)."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

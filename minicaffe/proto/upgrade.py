@@ -1,0 +1,92 @@
+"""Bring messages of any age and fork to the form that the rest of minicaffe reads.
+
+Each step is a pair of small functions on a NetParameter: does it need this, and do it (in place: weights can be large).
+"""
+from __future__ import annotations
+
+import logging
+import os
+
+from minicaffe.errors import PrototxtError
+from minicaffe.proto import upgrade_forks, upgrade_v0, upgrade_v1
+from minicaffe.proto.caffe_pb2 import NetParameter, SolverParameter
+
+log = logging.getLogger("minicaffe")
+
+# In order: what it is, whether it is needed, the step.
+NET_STEPS = (
+    ("V0 layers", upgrade_v0.needs_v0_upgrade, upgrade_v0.upgrade_v0),
+    ("transformation fields outside transform_param", upgrade_v1.needs_data_upgrade, upgrade_v1.upgrade_data),
+    ("V1 layers", upgrade_v1.needs_v1_upgrade, upgrade_v1.upgrade_v1),
+    ("input fields", upgrade_v1.needs_input_upgrade, upgrade_v1.upgrade_input),
+    ("raw blobs", upgrade_forks.needs_raw_upgrade, upgrade_forks.upgrade_raw),
+    ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
+    ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
+    ("ceil_mode", upgrade_forks.needs_ceil_mode_upgrade, upgrade_forks.upgrade_ceil_mode),
+)
+
+SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
+                "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+
+
+def upgrade_net(net: NetParameter, source: str | os.PathLike = "net") -> NetParameter:
+    """Upgrade `net` in place, say in one log line what was old, and return it.
+
+    Args:
+        net: a NetParameter as it was read: a prototxt's or a weight file's.
+        source: where it came from, for the log and for errors.
+    Raises PrototxtError for what has no upgrade, such as a net with both `layer` and `layers`.
+    """
+    source, done = os.fspath(source), []
+    try:
+        for name, needed, step in NET_STEPS:
+            if needed(net):
+                step(net)
+                done.append(name)
+    except PrototxtError as error:
+        raise PrototxtError(f"{source}: {error}") from None
+    if done:
+        log.info("%s: upgraded %s", source, ", ".join(done))
+    hints = upgrade_forks.precision_hints(net)
+    if hints:
+        log.info("%s: %s only tune the original fork and have no effect here", source, ", ".join(hints))
+    return net
+
+
+def needs_net_upgrade(net: NetParameter) -> bool:
+    """Whether `upgrade_net` would change anything."""
+    return any(needed(net) for _, needed, _ in NET_STEPS)
+
+
+def upgrade_solver(solver: SolverParameter, source: str | os.PathLike | None = None) -> SolverParameter:
+    """Upgrade `solver` and the nets inside it in place, and return it.
+
+    solver_type becomes type. With `source`, the path it was read from, a missing snapshot_prefix becomes that path
+    without its extension, and one that is a directory gets the file's stem appended.
+    Raises PrototxtError when both solver_type and type are given.
+    """
+    name = os.fspath(source) if source else "solver"
+    if solver.HasField("solver_type"):
+        if solver.HasField("type"):
+            raise PrototxtError(f"{name}: expected either type or the older solver_type, got both")
+        solver.type = SOLVER_TYPES[SolverParameter.SolverType.Name(solver.solver_type)]
+        solver.ClearField("solver_type")
+        log.info('%s: upgraded solver_type to type: "%s"', name, solver.type)
+    for field in ("net_param", "train_net_param"):
+        if solver.HasField(field):
+            upgrade_net(getattr(solver, field), f"{name}: {field}")
+    for net in solver.test_net_param:
+        upgrade_net(net, f"{name}: test_net_param")
+    if source:
+        _complete_snapshot_prefix(solver, name)
+    return solver
+
+
+def _complete_snapshot_prefix(solver: SolverParameter, source: str) -> None:
+    stem = os.path.splitext(source)[0]
+    if not solver.HasField("snapshot_prefix"):
+        solver.snapshot_prefix = stem
+        log.info("%s: snapshot_prefix is not given, taking %s", source, stem)
+    elif os.path.isdir(solver.snapshot_prefix):
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(stem))
+        log.info("%s: snapshot_prefix is a directory, taking %s", source, solver.snapshot_prefix)

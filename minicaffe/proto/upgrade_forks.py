@@ -1,0 +1,187 @@
+"""What forks wrote, in master's terms.
+
+NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4 beside mean, variance and factor; master has a Scale
+layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes and gives precision hints, and several forks
+say ceil_mode for round_mode.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.errors import PrototxtError
+from minicaffe.proto.caffe_pb2 import (
+    DOUBLE, FLOAT, FLOAT16, BlobProto, LayerParameter, NetParameter, PoolingParameter, Type)
+
+CUDNN_MIN_EPSILON = 1e-5   # cuDNN raises a smaller eps to this
+BATCH_NORM_FIELDS = ("scale_filler", "bias_filler", "scale_bias")
+NET_HINTS = ("default_forward_type", "default_backward_type", "default_forward_math", "default_backward_math",
+             "global_grad_scale", "global_grad_scale_adaptive", "default_conv_algos_override", "reduce_buckets",
+             "default_cudnn_math_override", "eltwise_mem_sharing")
+LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
+RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
+
+
+# ------------------------------------------------------------------------------------------------------- raw blobs
+
+def needs_raw_upgrade(net: NetParameter) -> bool:
+    """Whether a blob keeps its values in raw_data or raw_diff."""
+    return any(_raw_fields(blob) for layer in net.layer for blob in layer.blobs)
+
+
+def upgrade_raw(net: NetParameter) -> None:
+    """Turn raw_data and raw_diff of every blob into data and diff."""
+    for layer in net.layer:
+        for blob in layer.blobs:
+            for field in _raw_fields(blob):
+                _unpack(layer.name, blob, field)
+
+
+def _raw_fields(blob: BlobProto) -> list[str]:
+    return [field for field in ("raw_data", "raw_diff") if blob.HasField(field)]
+
+
+def _unpack(layer_name: str, blob: BlobProto, field: str) -> None:
+    kind = getattr(blob, f"{field}_type")
+    if kind not in RAW_TYPES:
+        raise PrototxtError(f"layer '{layer_name}': expected {field} of type FLOAT, FLOAT16 or DOUBLE, "
+                            f"got {Type.Name(kind)}")
+    try:
+        values = np.frombuffer(getattr(blob, field), RAW_TYPES[kind])
+    except ValueError:
+        raise PrototxtError(f"layer '{layer_name}': {len(getattr(blob, field))} bytes of {field} are no whole number "
+                            f"of {Type.Name(kind)}") from None
+    target = field.removeprefix("raw_")
+    getattr(blob, f"double_{target}" if kind == DOUBLE else target).extend(values.astype(values.dtype.newbyteorder("=")))
+    blob.ClearField(field)
+    blob.ClearField(f"{field}_type")
+
+
+# ------------------------------------------------------------------------------------------- BatchNorm with scale
+
+def needs_scale_upgrade(net: NetParameter) -> bool:
+    """Whether a BatchNorm has its own scale and shift, by its fields or by its five blobs."""
+    return any(_has_scale(layer) for layer in net.layer)
+
+
+def upgrade_scale(net: NetParameter) -> None:
+    """Split each BatchNorm that has scale and shift into BatchNorm and an in-place Scale named "<layer>_scale".
+
+    Serves prototxts and weights alike: of five blobs the first three stay and the last two go to the Scale, and so do
+    the `param` fields. Shapes 1xCx1x1 become (C,).
+    """
+    taken = {layer.name for layer in net.layer if not _has_scale(layer)}
+    layers = []
+    for layer in net.layer:
+        layers.append(layer)
+        if _has_scale(layer):
+            layers.append(_split_off_scale(layer, _free_name(f"{layer.name}_scale", taken)))
+    copies = NetParameter(layer=layers).layer
+    del net.layer[:]
+    net.layer.extend(copies)
+
+
+def _has_scale(layer: LayerParameter) -> bool:
+    param = layer.batch_norm_param
+    return layer.type == "BatchNorm" and (
+        len(layer.blobs) == 5 or param.scale_bias or any(param.HasField(f) for f in ("scale_filler", "bias_filler")))
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _split_off_scale(layer: LayerParameter, name: str) -> LayerParameter:
+    """Take scale and shift out of a BatchNorm layer; returns the Scale that applies them."""
+    scale = LayerParameter(name=name, type="Scale", bottom=layer.top, top=layer.top, include=layer.include,
+                           exclude=layer.exclude, loss_weight=layer.loss_weight)
+    scale.scale_param.bias_term = True
+    if layer.HasField("phase"):
+        scale.phase = layer.phase
+    param = layer.batch_norm_param
+    if param.HasField("scale_filler"):
+        scale.scale_param.filler.CopyFrom(param.scale_filler)
+    if param.HasField("bias_filler"):
+        scale.scale_param.bias_filler.CopyFrom(param.bias_filler)
+    for field in BATCH_NORM_FIELDS:
+        param.ClearField(field)
+    if param.eps < CUDNN_MIN_EPSILON:
+        param.eps = CUDNN_MIN_EPSILON
+    layer.ClearField("loss_weight")
+    _divide_params(layer, scale)
+    _divide_blobs(layer, scale)
+    return scale
+
+
+def _divide_params(layer: LayerParameter, scale: LayerParameter) -> None:
+    """`param` in the order of the blobs: three statistics, then scale and shift.
+
+    Four are the older order without a factor: scale, shift, mean, variance.
+    """
+    specs = list(layer.param)
+    learned = specs[:2] if len(specs) == 4 else specs[3:]
+    scale.param.extend(learned)
+    statistics = [] if len(specs) == 4 else specs[:3]
+    for spec in statistics:
+        spec.lr_mult = spec.decay_mult = 0
+    statistics = NetParameter(layer=[LayerParameter(param=statistics)]).layer[0].param
+    layer.ClearField("param")
+    layer.param.extend(statistics)
+
+
+def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
+    """Five blobs: mean, variance, factor | scale, shift. Older files have scale, shift, factor | mean, variance."""
+    if len(layer.blobs) != 5:
+        return
+    blobs = LayerParameter(blobs=layer.blobs).blobs
+    for blob in blobs:
+        _flatten(blob)
+    if _smallest(blobs[1]) < 0 <= _smallest(blobs[4]):   # a variance is never negative
+        order = (3, 4, 2, 0, 1)
+    else:
+        order = (0, 1, 2, 3, 4)
+    layer.ClearField("blobs")
+    layer.blobs.extend(blobs[i] for i in order[:3])
+    scale.blobs.extend(blobs[i] for i in order[3:])
+
+
+def _smallest(blob: BlobProto) -> float:
+    return min(blob.data or blob.double_data, default=0.0)
+
+
+def _flatten(blob: BlobProto) -> None:
+    """1xCx1x1, in whichever way it is written, as (C,)."""
+    count = len(blob.data) or len(blob.double_data)
+    for field in ("num", "channels", "height", "width"):
+        blob.ClearField(field)
+    blob.shape.Clear()
+    blob.shape.dim.append(count)
+
+
+# ---------------------------------------------------------------------------------------------------- small things
+
+def needs_ceil_mode_upgrade(net: NetParameter) -> bool:
+    """Whether a Pooling layer says ceil_mode."""
+    return any(layer.pooling_param.HasField("ceil_mode") for layer in net.layer if layer.HasField("pooling_param"))
+
+
+def upgrade_ceil_mode(net: NetParameter) -> None:
+    """Say ceil_mode as round_mode. Raises PrototxtError when a layer has both and they differ."""
+    for layer in net.layer:
+        param = layer.pooling_param
+        if not (layer.HasField("pooling_param") and param.HasField("ceil_mode")):
+            continue
+        mode = PoolingParameter.CEIL if param.ceil_mode else PoolingParameter.FLOOR
+        if param.HasField("round_mode") and param.round_mode != mode:
+            raise PrototxtError(f"layer '{layer.name}': ceil_mode: {str(param.ceil_mode).lower()} contradicts "
+                                f"round_mode: {PoolingParameter.RoundMode.Name(param.round_mode)}")
+        param.round_mode = mode
+        param.ClearField("ceil_mode")
+
+
+def precision_hints(net: NetParameter) -> list[str]:
+    """The names of the NVIDIA hints that the net gives; minicaffe accepts them and computes as always."""
+    hints = [field for field in NET_HINTS if net.HasField(field)]
+    hints += [field for field in LAYER_HINTS if any(layer.HasField(field) for layer in net.layer)]
+    return hints

@@ -1,0 +1,157 @@
+"""V1 to V2: files from 2013-12 to 2014-11, and the fields that moved since.
+
+    layers { name: "conv1" type: CONVOLUTION bottom: "data" top: "conv1" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 }
+"""
+from __future__ import annotations
+
+from minicaffe.errors import PrototxtError
+from minicaffe.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec, V1LayerParameter
+
+TYPES = {
+    "NONE": "", "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL", "CONCAT": "Concat",
+    "CONTRASTIVE_LOSS": "ContrastiveLoss", "CONVOLUTION": "Convolution", "DECONVOLUTION": "Deconvolution",
+    "DATA": "Data", "DROPOUT": "Dropout", "DUMMY_DATA": "DummyData", "EUCLIDEAN_LOSS": "EuclideanLoss",
+    "ELTWISE": "Eltwise", "EXP": "Exp", "FLATTEN": "Flatten", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col", "IMAGE_DATA": "ImageData", "INFOGAIN_LOSS": "InfogainLoss",
+    "INNER_PRODUCT": "InnerProduct", "LRN": "LRN", "MEMORY_DATA": "MemoryData",
+    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss", "MVN": "MVN", "POOLING": "Pooling", "POWER": "Power",
+    "RELU": "ReLU", "SIGMOID": "Sigmoid", "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
+    "SILENCE": "Silence", "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split",
+    "SLICE": "Slice", "TANH": "TanH", "WINDOW_DATA": "WindowData", "THRESHOLD": "Threshold",
+}
+
+# V1 repeated field, one value for each parameter blob -> the field of ParamSpec that holds it now.
+PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+
+DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
+TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
+
+
+# --------------------------------------------------------------------------------- scale, mean_file, crop_size, mirror
+
+def needs_data_upgrade(net: NetParameter) -> bool:
+    """Whether a V1 data layer has transformation fields outside transform_param."""
+    return any(_misplaced(layers) for layers in net.layers)
+
+
+def upgrade_data(net: NetParameter) -> None:
+    """Move the transformation fields of V1 data layers into transform_param.
+
+    Only V1 layers: the same fields in a V2 data_param are ignored, by Caffe and here.
+    """
+    for layers in net.layers:
+        for field in _misplaced(layers):
+            old = getattr(layers, DATA_PARAMS[_type_name(layers)])
+            setattr(layers.transform_param, field, getattr(old, field))
+            old.ClearField(field)
+
+
+def _misplaced(layers: V1LayerParameter) -> list[str]:
+    param = DATA_PARAMS.get(_type_name(layers))
+    return [field for field in TRANSFORM_FIELDS if param and getattr(layers, param).HasField(field)]
+
+
+# ------------------------------------------------------------------------------------------------- layers -> layer
+
+def needs_v1_upgrade(net: NetParameter) -> bool:
+    """Whether the net has `layers`."""
+    return len(net.layers) > 0
+
+
+def upgrade_v1(net: NetParameter) -> None:
+    """Rewrite `layers` as `layer`. Raises PrototxtError when the net has both."""
+    if net.layer:
+        raise PrototxtError(f"net '{net.name}': expected either layer or layers, got both: layer "
+                            f"'{net.layer[0].name}' and layers '{net.layers[0].name}'")
+    for layers in net.layers:
+        upgrade_v1_layer(layers, net.layer.add())
+    del net.layers[:]
+
+
+def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
+    """Fill `new` with the V1 layer `old`."""
+    for field, value in old.ListFields():
+        if field.name == "type":
+            new.type = TYPES[_type_name(old)]
+        elif field.name in PARAM_FIELDS:
+            for i, element in enumerate(value):
+                setattr(_param(new, i), PARAM_FIELDS[field.name], element)
+        elif field.name == "name":
+            new.name = value
+        elif field.message_type is None or field.name in ("include", "exclude", "blobs"):
+            getattr(new, field.name).extend(value)
+        else:
+            getattr(new, field.name).CopyFrom(value)
+
+
+def _param(layer: LayerParameter, i: int) -> ParamSpec:
+    while len(layer.param) <= i:
+        layer.param.add()
+    return layer.param[i]
+
+
+def _type_name(layers: V1LayerParameter) -> str:
+    return V1LayerParameter.LayerType.Name(layers.type)
+
+
+# ----------------------------------------------------------------------------------- input, input_shape, input_dim
+
+def needs_input_upgrade(net: NetParameter) -> bool:
+    """Whether the net names its inputs outside a layer."""
+    return len(net.input) > 0
+
+
+def upgrade_input(net: NetParameter) -> None:
+    """Make `input` fields a layer of type Input, named "input", in front of all others.
+
+    Raises PrototxtError unless every input has one input_shape, or four input_dim. Inputs without any shape vanish,
+    as in Caffe (their blobs are then unknown to whoever reads them).
+    """
+    shapes = _input_shapes(net)
+    if shapes:
+        layer = LayerParameter(name="input", type="Input", top=net.input)
+        for dims in shapes:
+            layer.input_param.shape.add().dim.extend(dims)
+        others = list(net.layer)
+        del net.layer[:]
+        net.layer.extend([layer, *others])
+    for field in ("input", "input_shape", "input_dim"):
+        net.ClearField(field)
+
+
+def _input_shapes(net: NetParameter) -> list[list[int]]:
+    count = len(net.input)
+    if net.input_shape:
+        if len(net.input_shape) != count:
+            raise PrototxtError(f"net '{net.name}': expected one input_shape for each of {count} inputs, "
+                                f"got {len(net.input_shape)}")
+        return [list(shape.dim) for shape in net.input_shape]
+    if len(net.input_dim) not in (0, 4 * count):
+        raise PrototxtError(f"net '{net.name}': expected four input_dim for each of {count} inputs, "
+                            f"got {len(net.input_dim)}")
+    return [list(net.input_dim[i:i + 4]) for i in range(0, len(net.input_dim), 4)]
+
+
+# ------------------------------------------------------------------------------------------------------ BatchNorm
+
+def needs_batch_norm_upgrade(net: NetParameter) -> bool:
+    """Whether a BatchNorm has exactly three `param` that are not all frozen."""
+    return any(not _frozen(spec) for layer in net.layer for spec in _statistics(layer))
+
+
+def upgrade_batch_norm(net: NetParameter) -> None:
+    """Set lr_mult and decay_mult to 0 where a BatchNorm has exactly three `param`; names and share modes stay.
+
+    Before 2017 that was the user's duty, and files say it in many ways.
+    """
+    for layer in net.layer:
+        for spec in _statistics(layer):
+            spec.lr_mult = spec.decay_mult = 0
+
+
+def _statistics(layer: LayerParameter):
+    return layer.param if layer.type == "BatchNorm" and len(layer.param) == 3 else ()
+
+
+def _frozen(spec: ParamSpec) -> bool:
+    return spec.lr_mult == 0 and spec.decay_mult == 0
