@@ -1,0 +1,28 @@
+"""One file per prototxt type.  Importing this package registers all of them.
+
+The lists are sorted, one file per line; a test compares them with the folder.
+"""
+
+from minicaffe.layers import (  # noqa: F401
+    accuracy,
+    bias,
+    broadcast,
+    concat,
+    dropout,
+    elementwise,
+    eltwise,
+    euclidean_loss,
+    flatten,
+    loss,
+    power,
+    relu,
+    reshape,
+    scale,
+    sigmoid,
+    silence,
+    slice,
+    softmax,
+    softmax_loss,
+    split,
+    tanh,
+)

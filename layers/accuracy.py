@@ -1,0 +1,55 @@
+"""Accuracy: how often the label is among the best scores."""
+
+import numpy as np
+
+from minicaffe.layer import Layer, register
+from minicaffe.layers.loss import class_labels, ignored_label
+from minicaffe.layers.softmax import three_axes
+
+
+@register("Accuracy")
+class Accuracy(Layer):
+    """The share of positions whose label has fewer than top_k other scores at or above its own.
+
+    Ties so count against the label, and a score that is not a number beats none.
+
+    Bottoms: scores (N, C, ...), labels: one for each position outside the class axis, 0 to C - 1.  Tops: the accuracy,
+    one number; optionally (C,): the accuracy among the positions of each class, 0 for a class without any.
+    accuracy_param: top_k (1), axis (1), ignore_label.  No gradient.
+    """
+
+    exact_num_bottom = 2
+    min_top, max_top = 1, 2
+
+    def setup(self, bottom, top):
+        param = self.layer_param.accuracy_param
+        self.top_k, self.given_axis = param.top_k, param.axis
+        self.ignored = ignored_label(param)
+
+    def top_shapes(self, bottom_shapes):
+        scores, labels = bottom_shapes
+        outer, classes, inner = three_axes(scores, self.given_axis)
+        if outer * inner != int(np.prod(labels)):
+            raise self.error(
+                f"bottom 1 must hold one label for each position outside axis {self.given_axis} of bottom 0 {scores}, "
+                f"{outer * inner} in all, got {labels}"
+            )
+        if self.top_k > classes:
+            raise self.error(f"top_k must be at most the number of classes, {classes}, got {self.top_k}")
+        return [(), (classes,)]
+
+    def forward_cpu(self, bottom, top):
+        outer, classes, inner = view = three_axes(bottom[0].shape, self.given_axis)
+        scores = bottom[0].read_data().reshape(view)
+        labels, valid = class_labels(self, bottom[1].read_data().reshape(outer, inner), classes, self.ignored)
+        safe = labels if valid is None else np.where(valid, labels, 0)
+        own = np.take_along_axis(scores, safe[:, None], axis=1)
+        others = np.count_nonzero(scores >= own, axis=1) - 1
+        correct = others < self.top_k
+        if valid is not None:
+            labels, correct = labels[valid], correct[valid]
+        top[0].data[...] = correct.mean() if correct.size else 0
+        if len(top) > 1:
+            hits = np.bincount(labels.ravel(), correct.ravel(), minlength=classes)
+            count = np.bincount(labels.ravel(), minlength=classes)
+            top[1].data[...] = hits / np.maximum(count, 1)

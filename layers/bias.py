@@ -1,0 +1,35 @@
+"""Bias: adds a learned term, or a second bottom."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.broadcast import Broadcast
+
+
+@register("Bias")
+class Bias(Broadcast):
+    """y = x + b, with b repeated over the axes it does not cover.
+
+    Bottoms: x; optionally b, of the shape of x from `axis` on.  Top: y, of the shape of x; in place if wanted.
+    Blobs: b, when there is no second bottom.
+    bias_param: axis (1), num_axes (1; -1 for all that follow, 0 for one number), filler (constant 0).
+    """
+
+    def setup(self, bottom, top):
+        self.read_axes(self.layer_param.bias_param, bottom)
+
+    def param_shapes(self, bottom_shapes):
+        return [(self.operand_shape(bottom_shapes), self.layer_param.bias_param.filler)] if self.learned else []
+
+    def forward_cpu(self, bottom, top):
+        b = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
+        np.add(self.over_axes(bottom[0].read_data()), b, out=self.over_axes(top[0].data))
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        dy = top[0].read_diff()
+        if self.learned and self.param_propagate_down[0]:
+            self.blobs[0].diff.reshape(-1)[:] += self.sum_to_operand(dy)
+        elif not self.learned and propagate_down[1]:
+            bottom[1].diff.reshape(-1)[:] = self.sum_to_operand(dy)
+        if propagate_down[0] and bottom[0] is not top[0]:
+            bottom[0].diff[...] = dy

@@ -1,0 +1,57 @@
+"""Concat: bottoms one after another along an axis."""
+
+import math
+
+import numpy as np
+
+from minicaffe.blob import canonical_axis
+from minicaffe.layer import Layer, register
+
+
+@register("Concat")
+class Concat(Layer):
+    """Joins bottoms along `axis`; all other axes must agree.
+
+    Bottoms: x_i of shapes (..., n_i, ...).  Top: (..., sum of n_i, ...).  One bottom alone shares its memory.
+    concat_param: axis (1; -1 is the last), or concat_dim, its older spelling; not both.
+    """
+
+    min_bottom = 1
+    exact_num_top = 1
+    forbids_in_place = True
+
+    def setup(self, bottom, top):
+        param = self.layer_param.concat_param
+        if param.HasField("axis") and param.HasField("concat_dim"):
+            raise self.error("give axis or concat_dim, not both")
+        self.given_axis = param.concat_dim if param.HasField("concat_dim") else param.axis
+
+    def top_shapes(self, bottom_shapes):
+        first = bottom_shapes[0]
+        axis = canonical_axis(self.given_axis, len(first))
+        for i, shape in enumerate(bottom_shapes):
+            if len(shape) != len(first) or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
+                raise self.error(f"bottom {i} must agree with bottom 0 {first} in all axes but {axis}, got {shape}")
+        return [first[:axis] + (sum(shape[axis] for shape in bottom_shapes),) + first[axis + 1 :]]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.axis = canonical_axis(self.given_axis, bottom[0].num_axes)
+        self.outer, self.inner = math.prod(bottom[0].shape[: self.axis]), math.prod(bottom[0].shape[self.axis + 1 :])
+        if len(bottom) == 1:
+            top[0].share_data(bottom[0])
+            top[0].share_diff(bottom[0])
+
+    def forward_cpu(self, bottom, top):
+        if len(bottom) > 1:
+            np.concatenate([b.read_data() for b in bottom], self.axis, out=top[0].data)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if len(bottom) == 1:
+            return
+        dy, start = top[0].read_diff().swapaxes(0, self.axis), 0
+        for blob, wanted in zip(bottom, propagate_down):
+            end = start + blob.shape[self.axis]
+            if wanted:
+                blob.diff.swapaxes(0, self.axis)[...] = dy[start:end]
+            start = end

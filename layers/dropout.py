@@ -1,0 +1,53 @@
+"""Dropout: switches numbers off at random while training."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, register
+from minicaffe.proto import caffe_pb2
+
+
+@register("Dropout")
+class Dropout(Layer):
+    """In TRAIN y = x * mask / (1 - dropout_ratio), each mask 0 with probability dropout_ratio, else 1; in TEST y = x.
+
+    One bottom, one top of its shape, in place if wanted.  dropout_param: dropout_ratio (0.5), in [0, 1).
+    (Srivastava et al., JMLR 2014; scaled while training, so that TEST is the identity.)
+    """
+
+    exact_num_bottom = exact_num_top = 1
+
+    def setup(self, bottom, top):
+        ratio = self.layer_param.dropout_param.dropout_ratio
+        if not 0 <= ratio < 1:
+            raise self.error(f"dropout_ratio must be at least 0 and below 1, got {ratio:g}")
+        self.threshold = int(ratio * 0xFFFFFFFF)  # a 32-bit draw above it keeps the number
+        self.scale = 1 / (1 - ratio)
+        self.mask = Blob((), self.dtype)  # 0 or scale
+
+    def top_shapes(self, bottom_shapes):
+        return bottom_shapes
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if self.phase == caffe_pb2.TRAIN:
+            self.mask.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x, y = bottom[0].read_data(), top[0].data
+        if self.phase == caffe_pb2.TRAIN:
+            mask = self.mask.data
+            keep = self.rng.uniform_u32(bottom[0].count) > self.threshold
+            np.multiply(keep.reshape(mask.shape), mask.dtype.type(self.scale), out=mask)
+            np.multiply(x, mask, out=y)
+        elif top[0] is not bottom[0]:
+            y[...] = x
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        dy, dx = top[0].read_diff(), bottom[0].diff
+        if self.phase == caffe_pb2.TRAIN:
+            np.multiply(dy, self.mask.read_data(), out=dx)
+        elif top[0] is not bottom[0]:
+            dx[...] = dy

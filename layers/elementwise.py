@@ -1,0 +1,96 @@
+"""Layers that treat every number alike: y = f(x).
+
+A layer of this family states its formula twice, for numpy and for CUDA, and the base class supplies the rest:
+
+    @register("TanH")
+    class TanH(Elementwise):
+        cuda_forward = "y = tanh(x)"
+        cuda_backward = "dx = dy * (1 - y * y)"
+
+        def numpy_forward(self, x, y):
+            np.tanh(x, out=y)
+
+        def numpy_backward(self, x, y, dy, dx):
+            np.multiply(dy, 1 - y * y, out=dx)
+
+In place x and y are one array, and so are dy and dx.  Then backward finds the *output* where it looks for x, as in the
+original: a formula that needs only y is right in place, and so is one that asks x only for its sign.  A layer that
+cannot do without its input says `keeps_input` and is given a copy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer
+
+FORWARD = """
+__global__ void {name}(const int n, const Dtype* bottom, Dtype* top{parameters}) {{
+  GRID_STRIDE(i, n) {{
+    const Dtype x = bottom[i];
+    Dtype y;
+    {expression};
+    top[i] = y;
+  }}
+}}
+"""
+
+BACKWARD = """
+__global__ void {name}(const int n, const Dtype* bottom, const Dtype* top, const Dtype* top_diff,
+                       Dtype* bottom_diff{parameters}) {{
+  GRID_STRIDE(i, n) {{
+    const Dtype x = bottom[i], y = top[i], dy = top_diff[i];
+    Dtype dx;
+    {expression};
+    bottom_diff[i] = dx;
+    (void)x, (void)y, (void)dy;  // not every formula reads all three
+  }}
+}}
+"""
+
+
+class Elementwise(Layer):
+    """y = f(x): one bottom of any shape, one top of the same shape, in place if wanted."""
+
+    exact_num_bottom = exact_num_top = 1
+
+    constants: tuple[str, ...] = ()  #: attributes that both CUDA formulas may use by name, as Dtype
+    cuda_forward = ""  #: a statement that sets y from x
+    cuda_backward = ""  #: a statement that sets dx from x, y and dy; empty where there is no gradient
+    keeps_input = False  #: whether backward needs the true x even in place
+
+    def numpy_forward(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Write f(x) into y; both flat, and the same array in place."""
+        raise NotImplementedError
+
+    def numpy_backward(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+        """Write dy f'(x) into dx; all flat; in place dx is dy and x is y."""
+        raise NotImplementedError
+
+    def setup(self, bottom, top):
+        self.kept: Blob | None = None
+        if self.keeps_input and bottom[0] is top[0]:
+            self.kept = Blob((), self.dtype)
+
+    def top_shapes(self, bottom_shapes):
+        return bottom_shapes[:1]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if self.kept is not None:
+            self.kept.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x = bottom[0].read_data().reshape(-1)
+        if self.kept is not None:
+            self.kept.data.reshape(-1)[:] = x
+        self.numpy_forward(x, top[0].data.reshape(-1))
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not self.cuda_backward:
+            super().backward_cpu(top, propagate_down, bottom)
+        elif propagate_down[0]:
+            x = (self.kept or bottom[0]).read_data().reshape(-1)
+            y, dy = top[0].read_data().reshape(-1), top[0].read_diff().reshape(-1)
+            self.numpy_backward(x, y, dy, bottom[0].diff.reshape(-1))

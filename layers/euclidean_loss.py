@@ -1,0 +1,42 @@
+"""EuclideanLoss: half the squared distance."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer
+
+
+@register("EuclideanLoss")
+class EuclideanLoss(LossLayer):
+    """loss = sum of (a - b)^2 / (2 N).
+
+    Bottoms: a and b, (N, ...), of equal counts.  Top: one number.  Both bottoms get a gradient.
+    """
+
+    def setup(self, bottom, top):
+        self.difference = Blob((), self.dtype)
+
+    def allow_force_backward(self, bottom_index):
+        return True
+
+    def top_shapes(self, bottom_shapes):
+        a, b = bottom_shapes
+        if a[:1] != b[:1] or np.prod(a) != np.prod(b):
+            raise self.error(f"bottoms must have equal shapes, got {a} and {b}")
+        return [()]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.difference.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        a, b = (blob.read_data().reshape(-1) for blob in bottom)
+        d = np.subtract(a, b, out=self.difference.data.reshape(-1))
+        top[0].data[...] = d @ d / (2 * bottom[0].num)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        scale = self.loss_weight(top) / bottom[0].num
+        for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
+            if wanted:
+                np.multiply(self.difference.read_data().reshape(blob.shape), sign * scale, out=blob.diff)

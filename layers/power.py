@@ -1,0 +1,56 @@
+"""Power: a line raised to a power."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("Power")
+class Power(Elementwise):
+    """y = (shift + scale * x) ^ power.
+
+    power_param: power, scale (1 unless given), shift (0 unless given).  When power * scale is 0 the top is constant.
+
+    In place the original loses the top's diff: it writes its factor dy/dx over dy before it multiplies, so that the
+    bottom's diff is the factor squared.  That is kept; give the top a name of its own where a gradient must flow.
+    """
+
+    constants = ("power", "scale", "shift", "slope", "in_place")
+    cuda_forward = """
+    const Dtype base = shift + scale * x;
+    y = slope == 0 ? pow(shift, power) : power == 1 ? base : power == 2 ? base * base : pow(base, power)"""
+    cuda_backward = """
+    const Dtype base = shift + scale * x;
+    const Dtype factor = slope * (slope == 0 || power == 1 ? Dtype(1) : power == 2 ? base :
+                                  base == 0 ? pow(base, power - 1) : y / base);
+    dx = factor * (in_place ? factor : dy)"""
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        param = self.layer_param.power_param
+        self.power, self.scale, self.shift = param.power, param.scale, param.shift
+        self.slope = self.power * self.scale
+        self.in_place = bottom[0] is top[0]
+
+    def numpy_forward(self, x, y):
+        if self.slope == 0:
+            y[:] = np.power(y.dtype.type(self.shift), self.power)
+            return
+        np.multiply(x, self.scale, out=y)
+        y += self.shift
+        if self.power == 2:
+            np.square(y, out=y)
+        elif self.power != 1:
+            np.power(y, self.power, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        if self.slope == 0 or self.power == 1:
+            factor = self.slope
+        elif self.power == 2:
+            factor = self.slope * self.scale * x + self.slope * self.shift
+        else:
+            base = self.scale * x + self.shift
+            with np.errstate(divide="ignore", invalid="ignore"):
+                factor = self.slope * np.where(base == 0, base ** (self.power - 1), y / base)
+        np.multiply(factor, factor if self.in_place else dy, out=dx)

@@ -1,0 +1,36 @@
+"""ReLU: the rectifier, leaky if wanted."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("ReLU")
+class ReLU(Elementwise):
+    """y = max(x, 0) + negative_slope * min(x, 0); at 0 the gradient is negative_slope.
+
+    relu_param: negative_slope, 0 unless given; in place it must not be negative, for backward reads the sign of x
+    from y.  (Nair and Hinton, 2010; leaky: Maas et al., 2013.)
+    """
+
+    constants = ("negative_slope",)
+    cuda_forward = "y = x > 0 ? x : x * negative_slope"
+    cuda_backward = "dx = x > 0 ? dy : dy * negative_slope"
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.negative_slope = self.layer_param.relu_param.negative_slope
+
+    def numpy_forward(self, x, y):
+        if self.negative_slope == 0:
+            np.maximum(x, 0, out=y)
+        else:
+            negative = self.negative_slope * np.minimum(x, 0)
+            np.add(np.maximum(x, 0, out=y), negative, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        if self.negative_slope == 0:
+            np.multiply(dy, x > 0, out=dx)
+        else:
+            np.multiply(dy, np.where(x > 0, dy.dtype.type(1), dy.dtype.type(self.negative_slope)), out=dx)

@@ -1,0 +1,58 @@
+"""Scale: multiplies by a learned factor, or by a second bottom; with a bias if wanted."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.broadcast import Broadcast
+
+
+@register("Scale")
+class Scale(Broadcast):
+    """y = s * x + b, with s and b repeated over the axes they do not cover.
+
+    Bottoms: x; optionally s, of the shape of x from `axis` on.  Top: y, of the shape of x; in place if wanted, which
+    costs a copy of x for the gradient of s.
+    Blobs: s, when there is no second bottom; b, of the same shape, when bias_term.
+    scale_param: axis (1), num_axes (1; -1 for all that follow, 0 for one number), filler (constant 1), bias_term
+    (false), bias_filler (constant 0).
+    """
+
+    def setup(self, bottom, top):
+        param = self.layer_param.scale_param
+        self.read_axes(param, bottom)
+        if not param.HasField("filler"):
+            param.filler.type, param.filler.value = "constant", 1  # not the 0 of other layers
+        self.kept = Blob((), self.dtype) if bottom[0] is top[0] else None
+        self.bias_index = (1 if self.learned else 0) if param.bias_term else None
+
+    def param_shapes(self, bottom_shapes):
+        shape, param = self.operand_shape(bottom_shapes), self.layer_param.scale_param
+        scale = [(shape, param.filler)] if self.learned else []
+        return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if self.kept is not None:
+            self.kept.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x, y = self.over_axes(bottom[0].read_data()), self.over_axes(top[0].data)
+        s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
+        if self.kept is not None:
+            self.over_axes(self.kept.data)[...] = x
+        np.multiply(x, s, out=y)
+        if self.bias_index is not None:
+            y += self.blobs[self.bias_index].read_data().reshape(-1, 1)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        x, dy = self.over_axes((self.kept or bottom[0]).read_data()), self.over_axes(top[0].read_diff())
+        if self.bias_index is not None and self.param_propagate_down[self.bias_index]:
+            self.blobs[self.bias_index].diff.reshape(-1)[:] += self.sum_to_operand(dy)
+        if self.learned and self.param_propagate_down[0]:
+            self.blobs[0].diff.reshape(-1)[:] += self.sum_to_operand(dy * x)
+        elif not self.learned and propagate_down[1]:
+            bottom[1].diff.reshape(-1)[:] = self.sum_to_operand(dy * x)
+        if propagate_down[0]:
+            s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
+            np.multiply(dy, s, out=self.over_axes(bottom[0].diff))

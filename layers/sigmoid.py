@@ -1,0 +1,29 @@
+"""Sigmoid: the logistic function."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("Sigmoid")
+class Sigmoid(Elementwise):
+    """y = 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow."""
+
+    cuda_forward = "y = Dtype(0.5) * tanh(Dtype(0.5) * x) + Dtype(0.5)"
+    cuda_backward = "dx = dy * y * (1 - y)"
+
+    def numpy_forward(self, x, y):
+        logistic(x, y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, y * (1 - y), out=dx)
+
+
+def logistic(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """1 / (1 + exp(-x)) as `Sigmoid` computes it."""
+    out = np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+    return out

@@ -1,0 +1,22 @@
+"""Silence: takes blobs that nobody else wants, so that they are not printed as outputs."""
+
+from minicaffe.layer import Layer, register
+
+
+@register("Silence")
+class Silence(Layer):
+    """Any bottoms, no top; the bottoms' diffs are zero."""
+
+    min_bottom = 1
+    exact_num_top = 0
+
+    def top_shapes(self, bottom_shapes):
+        return []
+
+    def forward_cpu(self, bottom, top):
+        pass
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted:
+                blob.diff.fill(0)

@@ -1,0 +1,52 @@
+"""Softmax: scores to probabilities."""
+
+import math
+
+import numpy as np
+
+from minicaffe.blob import canonical_axis
+from minicaffe.layer import Layer, register
+
+
+@register("Softmax")
+class Softmax(Layer):
+    """y = exp(x - max x) / sum exp(x - max x), along `axis`.
+
+    One bottom of any shape, one top of the same; in place if wanted.  softmax_param: axis (1).
+    """
+
+    exact_num_bottom = exact_num_top = 1
+
+    def setup(self, bottom, top):
+        self.given_axis = self.layer_param.softmax_param.axis
+
+    def top_shapes(self, bottom_shapes):
+        canonical_axis(self.given_axis, len(bottom_shapes[0]))
+        return bottom_shapes
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.view = three_axes(bottom[0].shape, self.given_axis)
+
+    def forward_cpu(self, bottom, top):
+        softmax(bottom[0].read_data().reshape(self.view), top[0].data.reshape(self.view))
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            y, dy = top[0].read_data().reshape(self.view), top[0].read_diff().reshape(self.view)
+            dx = bottom[0].diff.reshape(self.view)
+            np.subtract(dy, (dy * y).sum(axis=1, keepdims=True), out=dx)
+            dx *= y
+
+
+def three_axes(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """(outer, length of the axis, inner): what lies before, on and after an axis."""
+    axis = canonical_axis(axis, len(shape))
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def softmax(x: np.ndarray, y: np.ndarray) -> None:
+    """Write the softmax of x along axis 1 into y; both (outer, classes, inner)."""
+    np.subtract(x, x.max(axis=1, keepdims=True, initial=np.finfo(x.dtype).min), out=y)
+    np.exp(y, out=y)
+    y /= y.sum(axis=1, keepdims=True)

@@ -1,0 +1,80 @@
+"""SoftmaxWithLoss: the multinomial logistic loss of a softmax."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer, class_labels, ignored_label
+from minicaffe.layers.softmax import softmax, three_axes
+
+
+@register("SoftmaxWithLoss")
+class SoftmaxWithLoss(LossLayer):
+    """loss = -sum of log p(label) / normalizer, with p = softmax(x) along `axis`.
+
+    Bottoms: scores x (N, C, ...), labels (N, ...) or (N, 1, ...): one for each position outside the class axis, from
+    0 to C - 1.  Tops: the loss, one number; optionally p, of the shape of x.
+    softmax_param: axis (1).  loss_param: ignore_label (positions with it cost nothing), normalization (VALID: divided
+    by the positions that count).  p is kept above the smallest normal float, so that a position costs at most 87.3365.
+    """
+
+    exact_num_top = None
+    min_top, max_top = 1, 2
+
+    def setup(self, bottom, top):
+        param = self.layer_param.loss_param
+        self.given_axis = self.layer_param.softmax_param.axis
+        self.ignored = ignored_label(param)
+        self.mode = self.read_normalization()
+        self.prob = Blob((), self.dtype)
+
+    def top_shapes(self, bottom_shapes):
+        scores, labels = bottom_shapes
+        super().top_shapes(bottom_shapes)
+        outer, _, inner = three_axes(scores, self.given_axis)
+        if outer * inner != int(np.prod(labels)):
+            raise self.error(
+                f"bottom 1 must hold one label for each position outside axis {self.given_axis} of bottom 0 {scores}, "
+                f"{outer * inner} in all, got {labels}"
+            )
+        return [(), scores]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.view = three_axes(bottom[0].shape, self.given_axis)
+        self.prob.reshape(bottom[0].shape)
+        if len(top) > 1:
+            top[1].share_data(self.prob)
+
+    def forward_cpu(self, bottom, top):
+        p = self.prob.data.reshape(self.view)
+        softmax(bottom[0].read_data().reshape(self.view), p)
+        self.at_labels, self.valid = self._positions(bottom[1])
+        losses = -np.log(np.maximum(p[self.at_labels], np.finfo(np.float32).tiny))
+        if self.valid is not None:
+            losses *= self.valid
+        top[0].data[...] = losses.sum() / self._divisor()
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if not propagate_down[0]:
+            return
+        dx = bottom[0].diff.reshape(self.view)
+        scale = self.loss_weight(top) / self._divisor()
+        np.multiply(self.prob.read_data().reshape(self.view), scale, out=dx)
+        dx[self.at_labels] -= scale
+        if self.valid is not None:
+            dx *= self.valid[:, None]
+
+    def _positions(self, labels):
+        """The index that picks each position's label out of (outer, classes, inner), and which positions count."""
+        outer, classes, inner = self.view
+        labels, valid = class_labels(self, labels.read_data().reshape(outer, inner), classes, self.ignored)
+        if valid is not None:
+            labels = np.where(valid, labels, 0)  # an ignored label may be no class at all
+        return (np.arange(outer)[:, None], labels, np.arange(inner)), valid
+
+    def _divisor(self):
+        outer, _, inner = self.view
+        valid = outer * inner if self.valid is None else np.count_nonzero(self.valid)
+        return self.normalizer(self.mode, outer, inner, valid)

@@ -1,0 +1,43 @@
+"""Split: one blob under several names, so that each reader has a diff of its own."""
+
+import numpy as np
+
+from minicaffe.layer import Layer, register
+
+
+@register("Split")
+class Split(Layer):
+    """Every top is the bottom; the bottom's diff is the sum of the tops' diffs.
+
+    Bottom: any shape.  Tops: one or more of that shape, which share its data.  The net puts a Split wherever a blob
+    has several readers.
+    """
+
+    exact_num_bottom = 1
+    min_top = 1
+    forbids_in_place = True
+
+    def top_shapes(self, bottom_shapes):
+        return bottom_shapes * self.num_tops
+
+    def setup(self, bottom, top):
+        self.num_tops = len(top)
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        for blob in top:
+            blob.share_data(bottom[0])
+
+    def forward_cpu(self, bottom, top):
+        pass  # the data are shared
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        dx, dys = bottom[0].diff, [t.read_diff() for t in top]
+        if len(dys) == 1:
+            dx[...] = dys[0]
+            return
+        np.add(dys[0], dys[1], out=dx)
+        for dy in dys[2:]:
+            dx += dy

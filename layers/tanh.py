@@ -1,0 +1,20 @@
+"""TanH: the hyperbolic tangent."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("TanH")
+class TanH(Elementwise):
+    """y = tanh(x)."""
+
+    cuda_forward = "y = tanh(x)"
+    cuda_backward = "dx = dy * (1 - y * y)"
+
+    def numpy_forward(self, x, y):
+        np.tanh(x, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, 1 - y * y, out=dx)
