@@ -24,15 +24,31 @@ from minicaffe.config import set_device, set_engine, set_mode_cpu, set_mode_gpu 
 from minicaffe.layer import Layer, layer_type_list, register  # noqa: E402
 from minicaffe.net import Net  # noqa: E402
 from minicaffe.random import set_random_seed  # noqa: E402
+from minicaffe.solvers import (  # noqa: E402
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
 
 TRAIN, TEST = 0, 1
 
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Blob",
     "Layer",
+    "NesterovSolver",
     "Net",
+    "RMSPropSolver",
+    "SGDSolver",
+    "get_solver",
     "layer_type_list",
     "register",
     "set_device",

@@ -1,0 +1,21 @@
+"""Solvers: one file per update rule, the loop in base.py."""
+
+from minicaffe.solvers.adadelta import AdaDeltaSolver
+from minicaffe.solvers.adagrad import AdaGradSolver
+from minicaffe.solvers.adam import AdamSolver
+from minicaffe.solvers.base import Solver, get_solver, register_solver
+from minicaffe.solvers.nesterov import NesterovSolver
+from minicaffe.solvers.rmsprop import RMSPropSolver
+from minicaffe.solvers.sgd import SGDSolver
+
+__all__ = [
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "NesterovSolver",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Solver",
+    "get_solver",
+    "register_solver",
+]

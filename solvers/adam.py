@@ -1,0 +1,36 @@
+"""Adam (Kingma and Ba, ICLR 2015), with the bias corrections folded into the rate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicaffe.solvers.base import register_solver
+from minicaffe.solvers.sgd import SGDSolver
+
+
+@register_solver("Adam")
+class AdamSolver(SGDSolver):
+    """M <- b1 M + (1 - b1) g;  V <- b2 V + (1 - b2) g^2;  w <- w - rate * c * M / (sqrt(V) + delta).
+
+    b1 is `momentum`, b2 `momentum2`, c = sqrt(1 - b2^t) / (1 - b1^t) with t = iter + 1; the history holds all M,
+    then all V.
+    """
+
+    histories = 2
+
+    def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
+        m, v = history
+        b1, b2 = self.param.momentum, self.param.momentum2
+        m *= b1
+        m += g * (1 - b1)
+        v *= b2
+        v += np.square(g) * (1 - b2)
+        np.multiply(m, rate * self.correction(), out=g)
+        g /= np.sqrt(v) + self.param.delta
+
+    def correction(self) -> float:
+        """c of the coming update."""
+        t = self.iter + 1
+        return math.sqrt(1 - self.param.momentum2**t) / (1 - self.param.momentum**t)

@@ -1,0 +1,278 @@
+"""Solver: the loop that trains.  A step clears diffs, runs forward and backward, and lets the rule update.
+
+What differs between SGD, Adam and the others is their update rule (sgd.py and its neighbours); snapshots are in
+snapshot.py, learning rates in lr_policy.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from minicaffe import random
+from minicaffe.config import config
+from minicaffe.errors import SolverError, nearest
+from minicaffe.net import Net
+from minicaffe.proto import caffe_pb2, read_solver
+from minicaffe.solvers import nets, snapshot
+from minicaffe.solvers.lr_policy import check_policy, learning_rate
+
+log = logging.getLogger("minicaffe")
+
+Scores = dict[str, list[float]]
+
+
+class Solver:
+    """Trains the net of a SolverParameter.
+
+    param: path of a solver prototxt, or a SolverParameter.
+
+    Attributes: `net`, `test_nets`, `iter` (updates made so far), `param`, `lr`.
+    `action` is called once an iteration and returns None, "snapshot" or "stop".
+    `observers` are told what happens: `on_iteration(solver, loss)`, `on_display(solver, loss, outputs)`,
+    `on_test(solver, net_id, scores)`, `on_snapshot(solver, path)`; an observer has those it wants.
+    """
+
+    type = ""  #: the name in `type: "SGD"`, set by `register_solver`
+
+    def __init__(self, param: str | os.PathLike | Any) -> None:
+        folder = ""
+        if not isinstance(param, caffe_pb2.SolverParameter):
+            folder = os.path.dirname(os.fspath(param))
+            param = read_solver(os.fspath(param))
+        self.param = param
+        self.iter = 0
+        self.current_step = 0
+        self.action: Callable[[], str | None] = lambda: None
+        self.observers: list[Any] = []
+        self.smoothed_loss = 0.0
+        self._callbacks: list[tuple[Callable, Callable]] = []
+        self._losses: list[float] = []
+        self._stopped = False
+        log.info("Initializing solver from parameters:\n%s", param)
+        check_policy(param)
+        snapshot.check_writable(self)
+        if param.random_seed >= 0:
+            random.set_random_seed(param.random_seed)
+        self.net = Net(nets.train_net_param(param, folder))
+        self.test_nets = [Net(net) for net in nets.test_net_params(param, folder)]
+        for net in self.test_nets:
+            net.debug_info = param.debug_info
+            net.share_with(self.net)
+        self.set_up()
+        log.info("Solver scaffolding done.")
+
+    # -- what a rule states ----------------------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Check the rule's parameters and make its history."""
+
+    def apply_update(self) -> None:
+        """Turn the diffs into an update, make it, and count the iteration."""
+        raise NotImplementedError
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def solve(self, resume_file: str | None = None) -> None:
+        """Train to `max_iter`, from the solver state in `resume_file` if given."""
+        log.info("Solving %s", self.net.name)
+        log.info("Learning Rate Policy: %s", self.param.lr_policy)
+        self._stopped = False
+        if resume_file:
+            log.info("Restoring previous solver status from %s", resume_file)
+            self.restore(resume_file)
+        self.step(self.param.max_iter - self.iter)
+        every = self.param.snapshot
+        if self.param.snapshot_after_train and (not every or self.iter % every):
+            self.snapshot()
+        if self._stopped:
+            log.info("Optimization stopped early.")
+            return
+        if self._due(self.param.display):
+            self._smooth(self.net.forward_from_to(0, len(self.net.layers) - 1))
+            log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss)
+        if self._due(self.param.test_interval):
+            self.test_all()
+        log.info("Optimization Done.")
+
+    def step(self, iterations: int) -> None:
+        """Make `iterations` updates, with the tests, displays and snapshots that fall due."""
+        last = self.iter + iterations
+        self._losses, self.smoothed_loss = [], 0.0
+        self._since, self._iter_then = time.perf_counter(), self.iter
+        while self.iter < last:
+            self.net.clear_param_diffs()
+            if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization):
+                self.test_all()
+                if self._stopped:
+                    break
+            for on_start, _ in self._callbacks:
+                on_start()
+            self._forward_backward()
+            for _, on_gradients_ready in self._callbacks:
+                on_gradients_ready()
+            self.apply_update()
+            request = self.action()
+            if self._due(self.param.snapshot) or request == "snapshot":
+                self.snapshot()
+            if request == "stop":
+                self._stopped = True
+                break
+
+    def _forward_backward(self) -> None:
+        """iter_size passes whose diffs add up; then the display."""
+        display = self._due(self.param.display)
+        self.net.debug_info = display and self.param.debug_info
+        size = max(self.param.iter_size, 1)
+        wants_loss = display or self.param.average_loss > 1 or self.observers or not config.gpu
+        loss = 0.0
+        for _ in range(size):
+            self.net.run_forward()
+            self.net.run_backward()
+            if wants_loss:
+                loss += self.net.loss()
+        if wants_loss:
+            self._smooth(loss / size)
+            self._tell("on_iteration", loss / size)
+        if display:
+            self._display()
+
+    def _due(self, every: int) -> bool:
+        return bool(every) and self.iter % every == 0
+
+    def _smooth(self, loss: float) -> None:
+        """The mean of the last `average_loss` losses."""
+        window = max(self.param.average_loss, 1)
+        self._losses = [*self._losses[-(window - 1) :], loss] if window > 1 else [loss]
+        self.smoothed_loss = sum(self._losses) / len(self._losses)
+
+    def _display(self) -> None:
+        now = time.perf_counter()
+        lapse = now - self._since
+        rate = (self.iter - self._iter_then) / (lapse or 1)
+        log.info(
+            "Iteration %d (%.6g iter/s, %.6gs/%d iters), loss = %.6g",
+            self.iter, rate, lapse, self.param.display, self.smoothed_loss,
+        )  # fmt: skip
+        self._since, self._iter_then = now, self.iter
+        outputs = {name: self.net.blobs[name].read_data().ravel().tolist() for name in self.net.outputs}
+        log_outputs("Train", self.net, outputs)
+        self._tell("on_display", self.smoothed_loss, outputs)
+
+    def _tell(self, what: str, *args: Any) -> None:
+        for observer in self.observers:
+            method = getattr(observer, what, None)
+            if method:
+                method(self, *args)
+
+    # -- testing ---------------------------------------------------------------------------------------------------
+
+    def test_all(self) -> list[Scores]:
+        """Test every test net; return the mean of each output value, by blob name."""
+        scores = []
+        for i in range(len(self.test_nets)):
+            if not self._stopped:
+                scores.append(self.test(i))
+        return scores
+
+    def test(self, net_id: int = 0) -> Scores:
+        """Run test net `net_id` for its test_iter batches with the train net's parameters; return mean outputs."""
+        net, batches = self.test_nets[net_id], self.param.test_iter[net_id]
+        log.info("Iteration %d, Testing net (#%d)", self.iter, net_id)
+        net.share_with(self.net)
+        sums: dict[str, Any] = {}
+        loss = 0.0
+        for i in range(batches):
+            if self._interrupted():
+                log.info("Test interrupted.")
+                return {}
+            net.run_forward()
+            loss += net.loss() if self.param.test_compute_loss else 0.0
+            for name in net.outputs:
+                values = net.blobs[name].read_data().ravel().astype("f8")
+                sums[name] = sums[name] + values if name in sums else values
+            self._tell("on_test_batch", net_id, i)
+        if self.param.test_compute_loss:
+            log.info("Test loss: %.6g", loss / batches)
+        scores = {name: (total / batches).tolist() for name, total in sums.items()}
+        log_outputs("Test", net, scores)
+        self._tell("on_test", net_id, scores)
+        return scores
+
+    def _interrupted(self) -> bool:
+        """During a test: snapshot or stop where the user asked for it."""
+        while (request := self.action()) is not None:
+            if request == "snapshot":
+                self.snapshot()
+            elif request == "stop":
+                self._stopped = True
+                break
+        return self._stopped
+
+    # -- snapshots and scripts -------------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the coming update."""
+        return learning_rate(self.param, self.iter, self.current_step)[0]
+
+    def snapshot(self) -> str:
+        """Write weights and solver state in `snapshot_format`; return the path of the weights."""
+        path = snapshot.save(self)
+        self._tell("on_snapshot", path)
+        return path
+
+    def restore(self, path: str | os.PathLike) -> None:
+        """Go on where a .solverstate or .solverstate.h5 left off, weights included."""
+        snapshot.restore(self, os.fspath(path))
+
+    def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
+        """Call `on_start()` before each iteration's forward pass and `on_gradients_ready()` after its backward pass."""
+        self._callbacks.append((on_start, on_gradients_ready))
+
+    def share_weights(self, net: Net) -> None:
+        """Let another net use the parameters that this solver trains."""
+        net.share_with(self.net)
+
+
+def log_outputs(which: str, net: Net, outputs: Scores) -> None:
+    """The lines `Train net output #0: loss = 0.26 (* 1 = 0.26 loss)`, one per value."""
+    index = 0
+    for name, values in outputs.items():
+        weight = net.blob_loss_weights.get(name, 0.0)
+        for value in values:
+            note = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
+            log.info("    %s net output #%d: %s = %.6g%s", which, index, name, value, note)
+            index += 1
+
+
+# -- the registry ------------------------------------------------------------------------------------------------------
+
+_registry: dict[str, type[Solver]] = {}
+
+
+def register_solver(name: str) -> Callable[[type], type]:
+    """Class decorator: the solver for `type: "name"`."""
+
+    def add(cls: type) -> type:
+        cls.type = name
+        _registry[name] = cls
+        return cls
+
+    return add
+
+
+def get_solver(param: str | os.PathLike | Any) -> Solver:
+    """The solver that a prototxt, or a SolverParameter, asks for by its `type` (default SGD)."""
+    message = param if isinstance(param, caffe_pb2.SolverParameter) else read_solver(os.fspath(param))
+    try:
+        return _registry[message.type](param)
+    except KeyError:
+        if message.type in _registry:
+            raise
+        known = ", ".join(sorted(_registry))
+        hint = nearest(message.type, _registry)
+        raise SolverError(f'unknown solver type "{message.type}"{hint}: known are {known}') from None

@@ -1,0 +1,81 @@
+"""Stochastic gradient descent with momentum, and the steps that all rules of its family share."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.errors import SolverError
+from minicaffe.solvers.base import Solver, register_solver
+from minicaffe.solvers.lr_policy import learning_rate
+
+log = logging.getLogger("minicaffe")
+
+
+@register_solver("SGD")
+class SGDSolver(Solver):
+    """V <- momentum * V + rate * g;  w <- w - V.
+
+    A subclass states `histories` (how many arrays it keeps per parameter) and `update`.
+    """
+
+    histories = 1
+
+    def set_up(self) -> None:
+        if self.param.regularization_type not in ("L1", "L2"):
+            raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
+        params = self.net.learnable_params
+        #: one blob per parameter; rules that keep two append the second set
+        self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
+
+    def apply_update(self) -> None:
+        rate, self.current_step = learning_rate(self.param, self.iter, self.current_step)
+        if self._due(self.param.display):
+            log.info("Iteration %d, lr = %.6g", self.iter, rate)
+        self.clip()
+        for i in range(len(self.net.learnable_params)):
+            self._update_param(i, rate)
+        self.iter += 1
+
+    def clip(self) -> None:
+        """Scale all diffs down to the L2 norm `clip_gradients`, where it is set and they exceed it."""
+        limit = self.param.clip_gradients
+        if limit < 0:
+            return
+        diffs = [blob.diff.ravel() for blob in self.net.learnable_params]
+        norm = float(np.sqrt(sum(float(np.dot(d, d)) for d in diffs)))
+        if norm > limit:
+            log.info(
+                "Gradient clipping: scaling down gradients (L2 norm %.6g > %.6g) by scale factor %.6g",
+                norm, limit, limit / norm,
+            )  # fmt: skip
+            for diff in diffs:
+                diff *= limit / norm
+
+    def _update_param(self, i: int, rate: float) -> None:
+        """Normalise by iter_size, add the decay, apply the rule; the diff holds the update afterwards."""
+        net, count = self.net, len(self.net.learnable_params)
+        data, diff = net.learnable_params[i].data, net.learnable_params[i].diff
+        if self.param.iter_size > 1:
+            diff *= 1 / self.param.iter_size
+        decay = self.param.weight_decay * net.decay_mults[i]
+        if decay:
+            diff += data * decay if self.param.regularization_type == "L2" else np.sign(data) * decay
+        history = [self.history[i + k * count].data for k in range(self.histories)]
+        self.update(diff, history, rate * net.lr_mults[i])
+        data -= diff
+
+    def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
+        """Turn the gradient `g` into the update that is subtracted, in place, and bring the history on."""
+        (v,) = history
+        v *= self.param.momentum
+        g *= rate
+        v += g
+        g[...] = v
+
+    def refuse_momentum(self) -> None:
+        """For rules in which momentum has no place."""
+        if self.param.momentum != 0:
+            raise SolverError(f"momentum cannot be used with {self.type}: expected 0, got {self.param.momentum:g}")

@@ -1,0 +1,155 @@
+"""Snapshots: `<prefix>_iter_<n>.caffemodel` and `.solverstate`, binary or with `.h5`, as the original writes and reads.
+
+Beside them lies `<prefix>_iter_<n>.runstate`, which the original lacks: where every random stream and data reader
+stood, so that a resumed run draws the numbers and sees the images that an uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+import h5py
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from minicaffe import weights
+from minicaffe.errors import SnapshotError, SolverError
+from minicaffe.proto import caffe_pb2
+
+log = logging.getLogger("minicaffe")
+
+
+def file_name(solver, extension: str) -> str:
+    """`<prefix>_iter_<n><extension>`."""
+    return f"{solver.param.snapshot_prefix}_iter_{solver.iter}{extension}"
+
+
+def check_writable(solver) -> None:
+    """Before training: can a file of the prefix be written?"""
+    if not solver.param.snapshot:
+        return
+    if not solver.param.HasField("snapshot_prefix"):
+        raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
+    probe = file_name(solver, ".tempfile")
+    try:
+        with open(probe, "w"):
+            pass
+        os.unlink(probe)
+    except OSError as error:
+        raise SolverError(
+            f"cannot write to the snapshot prefix '{solver.param.snapshot_prefix}': {error.strerror}: "
+            "make sure that the directory exists and is writeable"
+        ) from None
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def save(solver) -> str:
+    """Write weights, solver state and run state; return the path of the weights."""
+    hdf5 = solver.param.snapshot_format == solver.param.HDF5
+    kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
+    model, state = file_name(solver, ".caffemodel" + suffix), file_name(solver, ".solverstate" + suffix)
+    log.info("Snapshotting to %s file %s", kind, model)
+    save_weights = weights.save_hdf5 if hdf5 else weights.save_binary
+    save_weights(solver.net, model, solver.param.snapshot_diff)
+    log.info("Snapshotting solver state to %s file %s", kind, state)
+    (_save_hdf5 if hdf5 else _save_binary)(solver, state, model)
+    _save_run_state(solver, file_name(solver, ".runstate"))
+    return model
+
+
+def _save_binary(solver, path: str, model: str) -> None:
+    state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
+    state.history.extend(blob.to_proto() for blob in solver.history)
+    with weights.replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(state.SerializeToString())
+
+
+def _save_hdf5(solver, path: str, model: str) -> None:
+    with weights.replacing(path) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+        file["iter"] = np.array([solver.iter], np.int32)
+        file["current_step"] = np.array([solver.current_step], np.int32)
+        name = model.encode()
+        file.create_dataset("learned_net", data=np.bytes_(name + b"\0"), dtype=f"S{len(name) + 1}")
+        history = file.create_group("history")
+        for i, blob in enumerate(solver.history):
+            history[str(i)] = blob.read_data()
+
+
+def _save_run_state(solver, path: str) -> None:
+    nets = [solver.net, *solver.test_nets]
+    state = [{name: layer.state() for name, layer in net.layer_dict.items()} for net in nets]
+    with weights.replacing(path) as temporary, open(temporary, "w") as file:
+        json.dump({"nets": state}, file)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def restore(solver, path: str) -> None:
+    """Take up the state in a .solverstate or .solverstate.h5, and the weights that it names."""
+    it, step, learned_net, history = (_read_hdf5 if path.endswith(".h5") else _read_binary)(path)
+    if len(history) != len(solver.history):
+        raise SnapshotError(
+            f"'{path}': incorrect length of history blobs: expected {len(solver.history)} for this net and the solver "
+            f"type {solver.type}, got {len(history)} (is it a .solverstate of this net?)"
+        )
+    for i, (blob, values) in enumerate(zip(solver.history, history)):
+        if values.size != blob.count:
+            raise SnapshotError(f"'{path}': history {i}: expected shape {blob.shape}, got {values.shape}")
+    if learned_net:
+        solver.net.copy_from(_find_weights(learned_net, path))
+    for blob, values in zip(solver.history, history):
+        blob.data[...] = values.reshape(blob.shape)
+    solver.iter, solver.current_step = it, step
+    _restore_run_state(solver, path)
+
+
+def _read_binary(path: str):
+    state = caffe_pb2.SolverState()
+    try:
+        with open(path, "rb") as file:
+            state.ParseFromString(file.read())
+    except OSError as error:
+        raise SnapshotError(f"cannot open the solver state '{path}': {error.strerror}") from None
+    except DecodeError:
+        raise SnapshotError(f"'{path}' is truncated, or no .solverstate") from None
+    history = [np.array(blob.double_data or blob.data) for blob in state.history]
+    return state.iter, state.current_step, state.learned_net, history
+
+
+def _read_hdf5(path: str):
+    with weights.open_hdf5(path) as file:
+        if "iter" not in file or "history" not in file:
+            raise SnapshotError(f"'{path}': expected iter and history as in a .solverstate.h5, got {sorted(file)}")
+        name = file["learned_net"][()] if "learned_net" in file else b""
+        name = name.decode() if isinstance(name, bytes) else str(name)
+        group = file["history"]
+        history = [group[str(i)][()] for i in range(len(group))]
+        step = int(np.ravel(file["current_step"])[0]) if "current_step" in file else 0
+        return int(np.ravel(file["iter"])[0]), step, name.rstrip("\0"), history
+
+
+def _find_weights(learned_net: str, state: str) -> str:
+    """The weights as the state names them, relative to the working directory; else beside the state."""
+    beside = os.path.join(os.path.dirname(state), os.path.basename(learned_net))
+    return beside if not os.path.exists(learned_net) and os.path.exists(beside) else learned_net
+
+
+def _restore_run_state(solver, path: str) -> None:
+    stem = path.removesuffix(".h5").removesuffix(".solverstate")
+    try:
+        with open(stem + ".runstate") as file:
+            saved = json.load(file)["nets"]
+    except OSError:
+        log.info("There is no %s.runstate: data and random numbers start anew", stem)
+        return
+    except (ValueError, KeyError):
+        raise SnapshotError(f"'{stem}.runstate' is truncated, or no run state: remove it to start anew") from None
+    for net, layers in zip([solver.net, *solver.test_nets], saved):
+        for name, layer in net.layer_dict.items():
+            if name in layers:
+                layer.load_state(layers[name])
