@@ -1,7 +1,7 @@
 """Read and write the files that hold messages: prototxt and binaryproto.
 
-The text format itself is protobuf's; what is added is what people meet in files: byte-order marks, Windows line ends and
-code pages, and errors that say in one sentence where, what, and which name was probably meant.
+The text format itself is protobuf's; what is added is what people meet in files: byte-order marks, line ends and code
+pages of other systems, and errors that say in one sentence where, what, and which name was probably meant.
 """
 from __future__ import annotations
 

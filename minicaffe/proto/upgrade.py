@@ -22,7 +22,6 @@ NET_STEPS = (
     ("raw blobs", upgrade_forks.needs_raw_upgrade, upgrade_forks.upgrade_raw),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
-    ("ceil_mode", upgrade_forks.needs_ceil_mode_upgrade, upgrade_forks.upgrade_ceil_mode),
 )
 
 SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",

@@ -1,16 +1,14 @@
 """What forks wrote, in master's terms.
 
 NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4 beside mean, variance and factor; master has a Scale
-layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes and gives precision hints, and several forks
-say ceil_mode for round_mode.
+layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes, and gives precision hints.
 """
 from __future__ import annotations
 
 import numpy as np
 
 from minicaffe.errors import PrototxtError
-from minicaffe.proto.caffe_pb2 import (
-    DOUBLE, FLOAT, FLOAT16, BlobProto, LayerParameter, NetParameter, PoolingParameter, Type)
+from minicaffe.proto.caffe_pb2 import DOUBLE, FLOAT, FLOAT16, BlobProto, LayerParameter, NetParameter, Type
 
 CUDNN_MIN_EPSILON = 1e-5   # cuDNN raises a smaller eps to this
 BATCH_NORM_FIELDS = ("scale_filler", "bias_filler", "scale_bias")
@@ -51,7 +49,7 @@ def _unpack(layer_name: str, blob: BlobProto, field: str) -> None:
         raise PrototxtError(f"layer '{layer_name}': {len(getattr(blob, field))} bytes of {field} are no whole number "
                             f"of {Type.Name(kind)}") from None
     target = field.removeprefix("raw_")
-    getattr(blob, f"double_{target}" if kind == DOUBLE else target).extend(values.astype(values.dtype.newbyteorder("=")))
+    getattr(blob, f"double_{target}" if kind == DOUBLE else target).extend(values)
     blob.ClearField(field)
     blob.ClearField(f"{field}_type")
 
@@ -159,26 +157,7 @@ def _flatten(blob: BlobProto) -> None:
     blob.shape.dim.append(count)
 
 
-# ---------------------------------------------------------------------------------------------------- small things
-
-def needs_ceil_mode_upgrade(net: NetParameter) -> bool:
-    """Whether a Pooling layer says ceil_mode."""
-    return any(layer.pooling_param.HasField("ceil_mode") for layer in net.layer if layer.HasField("pooling_param"))
-
-
-def upgrade_ceil_mode(net: NetParameter) -> None:
-    """Say ceil_mode as round_mode. Raises PrototxtError when a layer has both and they differ."""
-    for layer in net.layer:
-        param = layer.pooling_param
-        if not (layer.HasField("pooling_param") and param.HasField("ceil_mode")):
-            continue
-        mode = PoolingParameter.CEIL if param.ceil_mode else PoolingParameter.FLOOR
-        if param.HasField("round_mode") and param.round_mode != mode:
-            raise PrototxtError(f"layer '{layer.name}': ceil_mode: {str(param.ceil_mode).lower()} contradicts "
-                                f"round_mode: {PoolingParameter.RoundMode.Name(param.round_mode)}")
-        param.round_mode = mode
-        param.ClearField("ceil_mode")
-
+# ----------------------------------------------------------------------------------------------------------- hints
 
 def precision_hints(net: NetParameter) -> list[str]:
     """The names of the NVIDIA hints that the net gives; minicaffe accepts them and computes as always."""

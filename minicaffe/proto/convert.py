@@ -1,0 +1,63 @@
+"""The upgrade tools: read a file of any age, write it in today's form.
+
+tools/upgrade_net_proto_text.py and its two siblings call these; see there for the command lines.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from minicaffe.errors import MinicaffeError
+from minicaffe.proto import caffe_pb2
+from minicaffe.proto.reading import read_binary, read_text, write_binary, write_text
+from minicaffe.proto.upgrade import needs_net_upgrade, upgrade_net, upgrade_solver
+
+PathLike = str | os.PathLike
+log = logging.getLogger("minicaffe")
+
+
+def upgrade_net_proto_text(source: PathLike, target: PathLike) -> bool:
+    """Upgrade a net prototxt into `target`; returns whether anything was old. The two may be one file."""
+    return _upgrade_net(source, target, read_text, write_text)
+
+
+def upgrade_net_proto_binary(source: PathLike, target: PathLike) -> bool:
+    """Upgrade a binary net (a .caffemodel) into `target`; returns whether anything was old."""
+    return _upgrade_net(source, target, read_binary, write_binary)
+
+
+def upgrade_solver_proto_text(source: PathLike, target: PathLike) -> bool:
+    """Upgrade a solver prototxt into `target`; returns whether anything was old."""
+    solver = read_text(source, caffe_pb2.SolverParameter())
+    before = solver.SerializeToString(deterministic=True)
+    upgrade_solver(solver)
+    write_text(solver, target)
+    return before != solver.SerializeToString(deterministic=True)
+
+
+def _upgrade_net(source: PathLike, target: PathLike, read: Callable, write: Callable) -> bool:
+    net = read(source, caffe_pb2.NetParameter())
+    old = needs_net_upgrade(net)
+    write(upgrade_net(net, source), target)
+    return old
+
+
+def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | None = None) -> int:
+    """The command line `TOOL IN OUT` around one of the functions above; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=f"{convert.__name__}.py", description=convert.__doc__.split(";")[0] + ".")
+    parser.add_argument("source", metavar="IN")
+    parser.add_argument("target", metavar="OUT")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        old = convert(arguments.source, arguments.target)
+    except MinicaffeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not old:
+        log.info("%s is in today's form already", arguments.source)
+    log.info("wrote %s", arguments.target)
+    return 0

@@ -1,0 +1,14 @@
+#!/usr/bin/env python
+"""Upgrade a net prototxt (V0 and V1 layers, input fields, what forks wrote) to today's form.
+
+    python tools/upgrade_net_proto_text.py IN OUT
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))   # the checkout this script lies in
+
+from minicaffe.proto.convert import run, upgrade_net_proto_text  # noqa: E402  (needs the line above)
+
+if __name__ == "__main__":
+    sys.exit(run(upgrade_net_proto_text))
