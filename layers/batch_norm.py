@@ -1,0 +1,109 @@
+"""BatchNorm: every channel to mean 0 and variance 1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, register
+from minicaffe.proto import caffe_pb2
+
+
+@register("BatchNorm")
+class BatchNorm(Layer):
+    """y = (x - mean) / sqrt(variance + eps), for each channel over samples and places.
+
+    bottom, top: (N, C, ...); in place works.
+    blobs: sum of means (C), sum of variances (C), their weight (1); all zero at first, changed by every forward pass
+        with the batch's statistics:
+
+            mean = E[x],  variance = E[(x - mean)^2],  m = count / C
+            blobs[0] = f blobs[0] + mean,  blobs[1] = f blobs[1] + variance m / (m - 1),  blobs[2] = f blobs[2] + 1
+
+        With global statistics mean and variance are blobs[0] and blobs[1] divided by blobs[2] (0 before any training).
+
+    batch_norm_param: use_global_stats (absent: true in TEST), moving_average_fraction f 0.999, eps 1e-5.
+
+    The statistics are no weights: their lr_mult is 0, and it is an error to ask for another.  Scale and shift are a
+    Scale layer's work (`scale_param { bias_term: true }`).
+    Source: Ioffe and Szegedy, 2015.
+    """
+
+    exact_num_bottom = 1
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.batch_norm_param
+        self.eps, self.fraction = param.eps, param.moving_average_fraction
+        self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == 1
+        if bottom[0].num_axes < 2:
+            raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
+        self.channels = bottom[0].shape[1]
+        for i in range(3):
+            if len(self.layer_param.param) == i:
+                self.layer_param.param.add(lr_mult=0)
+            elif self.layer_param.param[i].lr_mult != 0:
+                raise self.error(
+                    f"the statistics are not learned: lr_mult of param {i} must be 0, "
+                    f"got {self.layer_param.param[i].lr_mult:g}"
+                )
+        self.normalized, self.mean = Blob((), self.dtype), Blob((self.channels,), self.dtype)
+        self.deviation = Blob((self.channels,), self.dtype)
+
+    def param_shapes(self, bottom_shapes):
+        zero = caffe_pb2.FillerParameter(type="constant")
+        return [((self.channels,), zero), ((self.channels,), zero), ((1,), zero)]
+
+    def top_shapes(self, bottom_shapes):
+        shape = bottom_shapes[0]
+        if len(shape) < 2 or shape[1] != self.channels:
+            raise self.error(f"bottom 0 must be (N, C, ...) with {self.channels} channels, got {shape}")
+        return [shape]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if not self.use_global_stats:
+            self.normalized.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x, y = _by_channel(bottom[0].read_data()), _by_channel(top[0].data)
+        if self.use_global_stats:
+            weight = self.blobs[2].read_data()[0]
+            weight = 1 / weight if weight else 0
+            mean, variance = self.blobs[0].read_data() * weight, self.blobs[1].read_data() * weight
+            np.subtract(x, mean[:, None], out=y)
+        else:
+            count = max(1, x.size // self.channels)
+            mean = x.sum(2).sum(0) / count
+            np.subtract(x, mean[:, None], out=y)
+            variance = np.einsum("ncs,ncs->nc", y, y).sum(0) / count
+            self._remember(mean, variance, count)
+        self.deviation.data = np.sqrt(variance + self.eps)
+        y *= 1 / self.deviation.read_data()[:, None]
+        if not self.use_global_stats:
+            self.normalized.data = top[0].read_data()  # layers that work in place may overwrite the top
+
+    def _remember(self, mean: np.ndarray, variance: np.ndarray, count: int) -> None:
+        unbiased = count / (count - 1) if count > 1 else 1
+        for blob, value in zip(self.blobs, (mean, variance * unbiased, 1)):
+            blob.data = self.fraction * blob.read_data() + value
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        dy, dx = _by_channel(top[0].read_diff()), _by_channel(bottom[0].diff)
+        factor = 1 / self.deviation.read_data()[:, None]
+        if self.use_global_stats:
+            np.multiply(dy, factor, out=dx)
+            return
+        y = _by_channel(self.normalized.read_data())
+        count = max(1, y.size // self.channels)
+        mean_dy = dy.sum(2).sum(0)[:, None] / count
+        mean_dy_y = np.einsum("ncs,ncs->nc", dy, y).sum(0)[:, None] / count
+        np.subtract(dy, mean_dy + mean_dy_y * y, out=dx)
+        dx *= factor
+
+
+def _by_channel(values: np.ndarray) -> np.ndarray:
+    """(N, C, ...) -> (N, C, places)"""
+    return values.reshape(*values.shape[:2], -1)

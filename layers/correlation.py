@@ -1,0 +1,215 @@
+"""The product inside Convolution and Deconvolution, and its two gradients, for any number of spatial axes.
+
+    y[n, o, t] = sum over c, j of  w[o, c, j] * x[n, c, t * stride + j * dilation - pad]
+
+It is computed as matrix products.  Copying every window into a column (im2col) makes one large product, but the
+copies are as many as the kernel has elements.  Here only the windows of the *last* axis are copied out: with the
+samples laid between the other spatial axes and the last one, the columns of every other kernel offset are plain
+slices of the same array.  A 5x5 kernel so needs 5 copies and 5 products instead of 25 copies.
+
+Samples are taken a few at a time, so that the columns stay in the cache and memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from minicaffe.layers.window import Window, overlaps, places
+
+#: how many column elements are made at a time, about 1 MB of float32
+_COLUMNS = 1 << 18
+
+
+class Correlation:
+    """x (N, C, *in), w (O, C / group, *kernel) and y (N, O, *out) of one window; arrays are written in place.
+
+    Buffers are kept from call to call.
+    """
+
+    def __init__(self, window: Window, group: int, dtype: np.dtype) -> None:
+        self.window, self.group, self.dtype = window, group, dtype
+        self._buffers: dict[str, np.ndarray] = {}
+        self._around: Correlation | None = None
+
+    def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
+        """y = w * x."""
+        products = self._matrices(w)
+        for part in self._parts(x, y):
+            columns = self._columns(x[part], y.shape[2:])
+            total = self._buffer("y", (self.group, w.shape[0] // self.group, self._length(y[part])))
+            term = self._buffer("term", total.shape)
+            for i, (rows, matrix) in enumerate(self._rows(columns, y.shape[2:], products)):
+                np.matmul(matrix, self._flat(rows), out=term if i else total)
+                if i:
+                    total += term
+            y[part] = np.moveaxis(total.reshape(self._inside_out(y[part].shape)), -2, 0)
+
+    def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+        """dx = the gradient with respect to x."""
+        if self._flips():
+            self._turned_around().forward(dy, self._flipped(w), dx)
+            return
+        products = self._matrices(w)
+        for part in self._parts(dx, dy):
+            d = self._turned(dy[part])
+            columns = self._buffer("columns", self._columns_shape(dx[part].shape, dy.shape[2:]))
+            columns[...] = 0
+            for rows, matrix in self._rows(columns, dy.shape[2:], products):
+                term = self._buffer("term", (self.group, matrix.shape[-1], d.shape[-1]))
+                np.matmul(matrix.swapaxes(1, 2), d, out=term)
+                rows += term.reshape(rows.shape)
+            self._gather(columns, dx[part], dy.shape[2:])
+
+    def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
+        """dw += the gradient with respect to w."""
+        sums = [np.zeros_like(matrix) for _, matrix in self._matrices(dw)]
+        offsets = [offset for offset, _ in self._matrices(dw)]
+        for part in self._parts(x, dy):
+            d = self._turned(dy[part])
+            columns = self._columns(x[part], dy.shape[2:])
+            for rows, total in self._rows(columns, dy.shape[2:], list(zip(offsets, sums))):
+                total += np.matmul(d, self._flat(rows).swapaxes(1, 2))
+        for offset, total in zip(offsets, sums):
+            dw[(slice(None), slice(None), *offset)] += total.reshape(dw.shape[0], dw.shape[1], -1)
+
+    # -- the data gradient as a product of its own -------------------------------------------------------------------
+
+    def _flips(self) -> bool:
+        """With stride 1, the data gradient is the correlation of dy with w turned around; quicker, as nothing is added
+        up in columns."""
+        return set(self.window.stride) == {1} and all(p < e for p, e in zip(self.window.pad, self.window.extent))
+
+    def _turned_around(self) -> Correlation:
+        if self._around is None:
+            pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad))
+            self._around = Correlation(self.window._replace(pad=pad), self.group, self.dtype)
+        return self._around
+
+    def _flipped(self, w: np.ndarray) -> np.ndarray:
+        """(O, C / group, *kernel) -> (C, O / group, *kernel), every kernel axis reversed."""
+        groups = w.reshape(self.group, -1, *w.shape[1:]).swapaxes(1, 2)
+        return np.flip(groups.reshape(-1, *groups.shape[2:]), tuple(range(2, w.ndim)))
+
+    # -- columns ---------------------------------------------------------------------------------------------------
+
+    def _columns_shape(self, x_shape: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, ...]:
+        """(C, last kernel axis, *the other axes with their padding, N, last output axis)."""
+        n, channels, *size = x_shape
+        others = [s + 2 * p for s, p in zip(size[:-1], self.window.pad)]
+        return (channels, self.window.kernel[-1], *others, n, out[-1])
+
+    def _columns(self, x: np.ndarray, out: tuple[int, ...]) -> np.ndarray:
+        """x with the windows of its last axis copied out, zero in the padding."""
+        columns = self._buffer("columns", self._columns_shape(x.shape, out))
+        if any(self.window.pad):
+            columns[...] = 0
+        turned = np.moveaxis(x, 0, -2)
+        for inner, inside, source in self._last_axis(columns, x.shape[-1], out[-1]):
+            inner[..., inside] = turned[..., source]
+        return columns
+
+    def _gather(self, columns: np.ndarray, dx: np.ndarray, out: tuple[int, ...]) -> None:
+        """The reverse of `_columns`: every element of dx is the sum of its copies."""
+        total = self._buffer("x", np.moveaxis(dx, 0, -2).shape)
+        total[...] = 0
+        for inner, inside, source in self._last_axis(columns, dx.shape[-1], out[-1]):
+            total[..., source] += inner[..., inside]
+        dx[...] = np.moveaxis(total, -2, 0)
+
+    def _last_axis(self, columns: np.ndarray, size: int, out: int) -> Iterator[tuple[np.ndarray, slice, slice]]:
+        """For each element of the kernel's last axis: its columns, which of them lie inside x, and where."""
+        unpadded = tuple(slice(p, n - p) for p, n in zip(self.window.pad[:-1], columns.shape[2:-2]))
+        for j, inside, source in overlaps(size, out, *(field[-1] for field in self.window)):
+            yield columns[(slice(None), j, *unpadded)], inside, source
+
+    def _rows(self, columns, out, products) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each offset along the other kernel axes: the columns under it, and what goes with it in `products`."""
+        for offset, matrix in products:
+            yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))], matrix
+
+    def _flat(self, rows: np.ndarray) -> np.ndarray:
+        """(group, C / group * last kernel axis, places): a view wherever the stride is 1."""
+        return rows.reshape(self.group, rows.shape[0] // self.group * rows.shape[1], -1)
+
+    # -- other shapes ----------------------------------------------------------------------------------------------
+
+    def _matrices(self, w: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
+        """For each offset along all kernel axes but the last: w there, (group, O / group, C / group * last axis)."""
+        shape = (self.group, w.shape[0] // self.group, w.shape[1] * w.shape[-1])
+        offsets = product(*(range(k) for k in self.window.kernel[:-1]))
+        return [(o, np.ascontiguousarray(w[(slice(None), slice(None), *o)]).reshape(shape)) for o in offsets]
+
+    def _turned(self, y: np.ndarray) -> np.ndarray:
+        """y as (group, O / group, places), the places in the order of the columns."""
+        turned = self._buffer("y", self._inside_out(y.shape))
+        turned[...] = np.moveaxis(y, 0, -2)
+        return turned.reshape(self.group, y.shape[1] // self.group, self._length(y))
+
+    @staticmethod
+    def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[1:-1], shape[0], shape[-1])
+
+    @staticmethod
+    def _length(y: np.ndarray) -> int:
+        return y.shape[0] * math.prod(y.shape[2:])
+
+    def _parts(self, x: np.ndarray, y: np.ndarray) -> Iterator[slice]:
+        """Slices of the batch, as many samples each as `_COLUMNS` allows."""
+        step = max(1, _COLUMNS // max(1, math.prod(self._columns_shape((1, *x.shape[1:]), y.shape[2:]))))
+        return (slice(i, min(i + step, len(x))) for i in range(0, len(x), step))
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        count = math.prod(shape)
+        if name not in self._buffers or self._buffers[name].size < count:
+            self._buffers[name] = np.empty(count, self.dtype)
+        return self._buffers[name][:count].reshape(shape)
+
+
+class DepthwiseCorrelation(Correlation):
+    """The same where each channel has a kernel of its own (group = C = O): a matrix product would have one row.
+
+    One multiplication and addition of whole pictures for each element of the kernel.
+    """
+
+    def forward(self, x, w, y):
+        for part in self._parts(x, y):
+            source = self._padded(x[part])
+            total = self._buffer("y", y[part].shape)
+            total[...] = 0
+            for where, weight in self._terms(w, y.shape[2:]):
+                total += np.multiply(source[where], weight, out=self._buffer("term", total.shape))
+            y[part] = total
+
+    def data_gradient(self, dy, w, dx):
+        for part in self._parts(dx, dy):
+            target = self._padded(dx[part], copy=False)
+            for where, weight in self._terms(w, dy.shape[2:]):
+                target[where] += np.multiply(dy[part], weight, out=self._buffer("term", dy[part].shape))
+            dx[part] = target[self._inside(dx.shape[2:])]
+
+    def weight_gradient(self, x, dy, dw):
+        for part in self._parts(x, dy):
+            source = self._padded(x[part])
+            for where, total in self._terms(dw, dy.shape[2:]):
+                products = np.multiply(source[where], dy[part], out=self._buffer("term", dy[part].shape))
+                total += products.reshape(*products.shape[:2], -1).sum((0, 2)).reshape(total.shape)
+
+    def _terms(self, w: np.ndarray, out: tuple[int, ...]) -> Iterator[tuple[tuple, np.ndarray]]:
+        for offset in product(*(range(k) for k in self.window.kernel)):
+            element = w[(slice(None), 0, *offset)].reshape(-1, *[1] * len(out))
+            yield (slice(None), slice(None), *places(offset, self.window, out)), element
+
+    def _inside(self, size: tuple[int, ...]) -> tuple[slice, ...]:
+        return (slice(None), slice(None), *(slice(p, p + n) for p, n in zip(self.window.pad, size)))
+
+    def _padded(self, x: np.ndarray, copy: bool = True) -> np.ndarray:
+        shape = (*x.shape[:2], *(n + 2 * p for n, p in zip(x.shape[2:], self.window.pad)))
+        target = self._buffer("x", shape)
+        target[...] = 0
+        if copy:
+            target[self._inside(x.shape[2:])] = x
+        return target

@@ -1,0 +1,62 @@
+"""InnerProduct: the fully connected layer."""
+
+from __future__ import annotations
+
+import math
+
+from minicaffe.layer import Layer, register
+
+
+@register("InnerProduct")
+class InnerProduct(Layer):
+    """y = x w^T + b, with x flattened from `axis` on.
+
+    bottom: (M..., K...), the axes before `axis` count samples, the rest form vectors of K numbers
+    top: (M..., num_output)
+    blobs: weights (num_output, K), or (K, num_output) with transpose; bias (num_output)
+
+    inner_product_param: num_output, bias_term true, weight_filler and bias_filler constant 0, axis 1, transpose false.
+    """
+
+    exact_num_bottom = 1
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.inner_product_param
+        self.num_output, self.bias_term, self.transpose = param.num_output, param.bias_term, param.transpose
+        if self.num_output < 1:
+            raise self.error("num_output must be at least 1")
+        self.axis = bottom[0].canonical_axis(param.axis)
+        self.inputs = bottom[0].count_range(self.axis)
+
+    def param_shapes(self, bottom_shapes):
+        param = self.layer_param.inner_product_param
+        shape = (self.inputs, self.num_output) if self.transpose else (self.num_output, self.inputs)
+        bias = [((self.num_output,), param.bias_filler)] if self.bias_term else []
+        return [(shape, param.weight_filler), *bias]
+
+    def top_shapes(self, bottom_shapes):
+        (shape,) = bottom_shapes
+        if len(shape) <= self.axis or math.prod(shape[self.axis :]) != self.inputs:
+            raise self.error(
+                f"the weights were made for {self.inputs} inputs, but bottom 0 of shape {shape} has "
+                f"{math.prod(shape[self.axis :])} from axis {self.axis} on"
+            )
+        return [(*shape[: self.axis], self.num_output)]
+
+    def forward_cpu(self, bottom, top):
+        x, w = bottom[0].read_data().reshape(-1, self.inputs), self.blobs[0].read_data()
+        y = top[0].data.reshape(-1, self.num_output)
+        y[...] = x @ (w if self.transpose else w.T)
+        if self.bias_term:
+            y += self.blobs[1].read_data()
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        x, w = bottom[0].read_data().reshape(-1, self.inputs), self.blobs[0].read_data()
+        dy = top[0].read_diff().reshape(-1, self.num_output)
+        if self.param_propagate_down[0]:
+            self.blobs[0].diff += x.T @ dy if self.transpose else dy.T @ x
+        if self.bias_term and self.param_propagate_down[1]:
+            self.blobs[1].diff += dy.sum(0)
+        if propagate_down[0]:
+            bottom[0].diff.reshape(-1, self.inputs)[...] = dy @ (w.T if self.transpose else w)

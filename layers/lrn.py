@@ -1,0 +1,84 @@
+"""LRN: local response normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, register
+from minicaffe.layers.pool_windows import average, average_gradient
+from minicaffe.layers.window import Window, overlaps
+
+
+@register("LRN")
+class LRN(Layer):
+    """y = x / scale^beta
+
+    ACROSS_CHANNELS: scale = k + alpha / n * sum of x^2 over the n channels around each one (zeros beyond the ends)
+    WITHIN_CHANNEL: scale = 1 + alpha / n^2 * sum of x^2 over the n x n places around each one (k is not used)
+
+    bottom, top: (N, C, H, W)
+
+    lrn_param: local_size n 5 (odd), alpha 1, beta 0.75, k 1, norm_region ACROSS_CHANNELS.
+    Source: Krizhevsky, Sutskever and Hinton, 2012, section 3.3.
+    """
+
+    exact_num_bottom = 1
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.lrn_param
+        self.size, self.alpha, self.beta = param.local_size, param.alpha, param.beta
+        if self.size % 2 == 0:
+            raise self.error(f"local_size must be odd, got {self.size}")
+        self.across = param.norm_region == param.ACROSS_CHANNELS
+        self.k = param.k if self.across else 1.0
+        self.rate = self.alpha / self.size if self.across else self.alpha
+        reach = self.size // 2
+        self.window = Window((self.size,) * 2, (1, 1), (reach,) * 2, (1, 1))
+        self.scale = Blob((), self.dtype)
+
+    def top_shapes(self, bottom_shapes):
+        if len(bottom_shapes[0]) != 4:
+            raise self.error(f"bottom 0 must be (N, C, H, W), got {bottom_shapes[0]}")
+        return bottom_shapes
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.scale.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x, scale = bottom[0].read_data(), self.scale.data
+        self._neighbours(x * x, scale)
+        scale *= self.rate
+        scale += self.k
+        top[0].data = x * power(scale, -self.beta)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        x, dy, scale = bottom[0].read_data(), top[0].read_diff(), self.scale.read_data()
+        dx = dy * power(scale, -self.beta)
+        sums = np.empty_like(dx)
+        self._neighbours(dx * x / scale, sums)  # a window reaches as far forwards as backwards: its own transpose
+        sums *= x
+        sums *= 2 * self.rate * self.beta
+        bottom[0].diff = dx - sums
+
+    def _neighbours(self, values: np.ndarray, out: np.ndarray) -> None:
+        """out = the sum over neighbouring channels, or the mean over neighbouring places."""
+        if not self.across:
+            average(values, self.window, out)
+            return
+        channels = values.shape[1]
+        out[...] = 0
+        for _, inside, source in overlaps(channels, channels, self.size, 1, self.size // 2):
+            out[:, inside] += values[:, source]
+
+
+def power(x: np.ndarray, exponent: float) -> np.ndarray:
+    """x ** exponent for positive x; multiples of 1/4 by square roots, which are many times faster."""
+    if exponent == -0.75:
+        root = np.sqrt(x)
+        return 1 / (root * np.sqrt(root))
+    return x**exponent

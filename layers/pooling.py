@@ -1,0 +1,118 @@
+"""Pooling: one number for each window of each channel."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicaffe.layer import Layer, register
+from minicaffe.layers.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places, windows
+from minicaffe.layers.window import pool_window
+
+
+@register("Pooling")
+class Pooling(Layer):
+    """MAX: the largest value of each window; AVE: its mean; STOCHASTIC: one drawn with probability x / sum(x).
+
+    bottom: (N, C, H, W); top 0: (N, C, h, w); top 1, with MAX only: the mask, where in its picture each maximum was
+    found (row * W + column; the first one where several are equal).
+
+    pooling_param: pool MAX, kernel_size (or kernel_h, kernel_w), stride 1, pad 0 (MAX and AVE only), global_pooling
+        (one window over the whole picture), round_mode CEIL (or ceil_mode, true for CEIL).
+
+    h = ceil((H + 2 pad - kernel) / stride) + 1, so the last windows may hang over the border; where there is padding,
+    one that would start behind it is left out.  AVE divides by the part of the window within the padded picture, zeros
+    of the padding included.  A window wholly outside the picture (possible when stride > kernel) gives 0 and the
+    mask -1.  In TEST, STOCHASTIC gives the expected value sum(x^2) / sum(x).
+    Source: Zeiler and Fergus, 2013, for stochastic pooling.
+    """
+
+    exact_num_bottom = 1
+    min_top = 1
+    max_top = 2
+
+    def setup(self, bottom, top):
+        param = self.layer_param.pooling_param
+        self.pool = param.PoolMethod.Name(param.pool)
+        self.floor = param.round_mode == param.FLOOR
+        if param.HasField("ceil_mode") and not param.HasField("round_mode"):
+            self.floor = not param.ceil_mode
+        if len(top) > 1 and self.pool != "MAX":
+            raise self.error(f"only MAX pooling has a mask as its second top, this one is {self.pool}")
+
+    def top_shapes(self, bottom_shapes):
+        (shape,) = bottom_shapes
+        if len(shape) != 4:
+            raise self.error(f"bottom 0 must be (N, C, H, W), got {shape}")
+        window = self.window(shape)
+        if any(p >= k for p, k in zip(window.pad, window.kernel)):
+            raise self.error(f"pad must be smaller than the kernel, got pad {window.pad} and kernel {window.kernel}")
+        if any(window.pad) and self.pool == "STOCHASTIC":
+            raise self.error(f"stochastic pooling cannot pad, got pad {window.pad}")
+        out = []
+        for size, kernel, stride, pad, _ in zip(shape[2:], *window):
+            room = (size + 2 * pad - kernel) / stride
+            count = (math.floor(room) if self.floor else math.ceil(room)) + 1
+            if any(window.pad) and (count - 1) * stride >= size + pad:
+                count -= 1
+            if count < 1:
+                raise self.error(f"kernel {window.kernel} does not fit into bottom 0 of shape {shape}")
+            out.append(count)
+        return [(*shape[:2], *out)] * (1 + self.has_mask)
+
+    def window(self, shape):
+        """The window for a bottom of this shape."""
+        return pool_window(self.layer_param.pooling_param, shape[2:])
+
+    def reshape(self, bottom, top):
+        self.has_mask = len(top) > 1
+        super().reshape(bottom, top)
+
+    def forward_cpu(self, bottom, top):
+        x, y = bottom[0].read_data(), top[0].data
+        window = self.window(x.shape)
+        if self.pool == "MAX":
+            maximum(x, window, y)
+            if len(top) > 1:
+                top[1].data = maximum_places(x, window, y)
+        elif self.pool == "AVE":
+            average(x, window, y)
+        else:
+            self._forward_stochastic(x, window, y)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        x, dx, dy = bottom[0].read_data(), bottom[0].diff, top[0].read_diff()
+        window = self.window(x.shape)
+        dx[...] = 0
+        if self.pool == "MAX":
+            maximum_gradient(x, window, top[0].read_data(), dy, dx)
+        elif self.pool == "AVE":
+            average_gradient(window, dy, dx)
+        else:
+            for j, (where, outputs) in enumerate(windows(x.shape, window, dy.shape)):
+                dx[where] += np.where(self.chosen[outputs] == j, dy[outputs], 0)
+
+    def _forward_stochastic(self, x, window, y):
+        places = list(windows(x.shape, window, y.shape))
+        sums = np.zeros_like(y)
+        for where, outputs in places:
+            sums[outputs] += x[where]
+        if self.phase:  # TEST
+            squares = np.zeros_like(y)
+            for where, outputs in places:
+                squares[outputs] += x[where] ** 2
+            y[...] = squares / np.maximum(sums, np.finfo(y.dtype).tiny)
+            return
+        # walk through each window until the part of the sum behind us reaches a random part of the whole
+        uniform = (self.rng.uniform_u32(y.size).reshape(y.shape) * 2.0**-32).astype(y.dtype)
+        threshold, passed = uniform * sums, np.zeros_like(y)
+        y[...] = 0
+        self.chosen = np.full(y.shape, -1)
+        for j, (where, outputs) in enumerate(places):
+            passed[outputs] += x[where]
+            here = (self.chosen[outputs] < 0) & (passed[outputs] >= threshold[outputs])
+            self.chosen[outputs][here] = j
+            y[outputs][here] = x[where][here]

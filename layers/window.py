@@ -1,0 +1,139 @@
+"""Windows that slide over the spatial axes: their sizes as prototxts write them, and the shapes that follow.
+
+Convolution, Deconvolution, Im2col and Pooling all read `kernel_size`, `stride`, `pad` (and `dilation`), or their `_h`
+and `_w` forms, through `conv_window` and `pool_window`; nobody else looks at these fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from minicaffe.errors import LayerError
+
+
+class Window(NamedTuple):
+    """A window: one number for each spatial axis in each field."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """How many places a window spans: dilation * (kernel - 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
+
+    def output(self, size: Sequence[int]) -> tuple[int, ...]:
+        """How many windows fit into `size` plus the padding: floor((size + 2 pad - extent) / stride) + 1."""
+        fits = tuple(
+            (n + 2 * p - e) // s + 1 for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
+        )
+        if min(fits, default=1) < 1:
+            raise LayerError(
+                f"a window of {self.extent} places (kernel {self.kernel}, dilation {self.dilation}) does not fit into "
+                f"a bottom of spatial size {tuple(size)} with pad {self.pad}"
+            )
+        return fits
+
+    def input(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The smallest input that gives `size` windows: stride * (size - 1) + extent - 2 pad."""
+        needs = tuple(s * (n - 1) + e - 2 * p for n, p, e, s in zip(size, self.pad, self.extent, self.stride))
+        if min(needs, default=1) < 1:
+            raise LayerError(f"pad {self.pad} leaves nothing of the output: its spatial size would be {needs}")
+        return needs
+
+
+def conv_window(param, num_axes: int) -> Window:
+    """The window of a ConvolutionParameter over `num_axes` spatial axes.
+
+    Each of kernel_size, stride, pad, dilation stands once for all axes or once for each; with two axes the first
+    three may be written `kernel_h` and `kernel_w` instead.  `LayerError` says which field is wrong.
+    """
+    window = Window(
+        _per_axis(param, "kernel_size", "kernel", num_axes, None),
+        _per_axis(param, "stride", "stride", num_axes, 1),
+        _per_axis(param, "pad", "pad", num_axes, 0),
+        _per_axis(param, "dilation", "", num_axes, 1),
+    )
+    _check_positive(window)
+    return window
+
+
+def pool_window(param, size: Sequence[int]) -> Window:
+    """The window of a PoolingParameter over pictures of (height, width) `size`; never dilated."""
+    if param.global_pooling:
+        given = [name for name in ("kernel_size", "kernel_h", "kernel_w") if param.HasField(name)]
+        if given:
+            raise LayerError(f"global_pooling pools over the whole picture: {given[0]} cannot be given with it")
+        window = Window(tuple(size), _pair(param, "stride", "stride", 1), _pair(param, "pad", "pad", 0), (1, 1))
+        if window.stride != (1, 1) or window.pad != (0, 0):
+            raise LayerError(
+                f"global_pooling needs stride 1 and pad 0, got stride {window.stride} and pad {window.pad}"
+            )
+        return window
+    window = Window(
+        _pair(param, "kernel_size", "kernel", None), _pair(param, "stride", "stride", 1), _pair(param, "pad", "pad", 0),
+        (1, 1),
+    )
+    _check_positive(window)
+    return window
+
+
+def _pair(param, name: str, stem: str, default: int | None) -> tuple[int, ...]:
+    return _per_axis(param, name, stem, 2, default)
+
+
+def _per_axis(param, name: str, stem: str, num_axes: int, default: int | None) -> tuple[int, ...]:
+    """The field's values, one for each axis, from `name` or from `stem`_h and `stem`_w."""
+    repeated = isinstance(getattr(param, name), Sequence)
+    values = list(getattr(param, name)) if repeated else [getattr(param, name)] if param.HasField(name) else []
+    parts = [f"{stem}_{side}" for side in "hw" if stem and param.HasField(f"{stem}_{side}")]
+    if parts:
+        if values:
+            raise LayerError(f"give either {name} or {' and '.join(parts)}, not both")
+        if num_axes != 2:
+            raise LayerError(f"{parts[0]} is for two spatial axes, but there are {num_axes}: use {name}")
+        if len(parts) < 2 and default != 0:
+            raise LayerError(f"{stem}_h and {stem}_w must be given together, got only {parts[0]}")
+        return (getattr(param, f"{stem}_h"), getattr(param, f"{stem}_w"))
+    if not values:
+        if default is None and num_axes:
+            raise LayerError(f"{name}, or {stem}_h and {stem}_w, must be given")
+        return (default,) * num_axes
+    if len(values) not in (1, num_axes):
+        raise LayerError(
+            f"{name} must be given once or once for each of the {num_axes} spatial axes, got {len(values)} values"
+        )
+    return tuple(values * (num_axes if len(values) == 1 else 1))
+
+
+def _check_positive(window: Window) -> None:
+    for field in ("kernel", "stride", "dilation"):
+        if min(getattr(window, field), default=1) < 1:
+            raise LayerError(f"{field} must be at least 1 on every spatial axis, got {getattr(window, field)}")
+
+
+# -- windows as slices ------------------------------------------------------------------------------------------------
+
+
+def overlaps(
+    size: int, output: int, kernel: int, stride: int, pad: int, dilation: int = 1
+) -> Iterator[tuple[int, slice, slice]]:
+    """Along one axis, for each element j of the kernel: j, the windows whose j-th place lies inside, and where.
+
+    Window t has its j-th place at t * stride + j * dilation - pad of an axis of `size` places.
+    """
+    for j in range(kernel):
+        shift = j * dilation - pad
+        first = max(0, -(shift // stride))
+        last = min(output - 1, (size - 1 - shift) // stride)
+        if first <= last:
+            yield j, slice(first, last + 1), slice(first * stride + shift, last * stride + shift + 1, stride)
+
+
+def places(offset: Sequence[int], window: Window, output: Sequence[int]) -> tuple[slice, ...]:
+    """Where, in a padded input, element `offset` of each of the `output` windows lies."""
+    starts = [o * d for o, d in zip(offset, window.dilation)]
+    return tuple(slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, window.stride, output))
