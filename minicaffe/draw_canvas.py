@@ -1,0 +1,180 @@
+"""A picture as a list of boxes, curves and texts, written as SVG or, through Pillow, as PNG and the like."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+
+Point = tuple[float, float]
+
+FONT_FAMILY = "'DejaVu Sans', Verdana, 'Bitstream Vera Sans', sans-serif"
+_MAX_PIXELS = 60e6  # what a PNG may measure at double size before it is scaled down
+
+# Widths of DejaVu Sans in em, roughly: enough to make boxes wide enough, without opening the font.
+_WIDTHS = {0.32: "ijlI.,:;'|! ", 0.42: "()[]{}/\\ftr\"-`", 0.84: "~#=+<>×·→", 0.98: "mwMW@%", 0.76: "ABCDGHNOQRUVXYZ&"}
+_WIDTH = {char: width for width, chars in _WIDTHS.items() for char in chars}
+
+
+def text_width(text: str, size: float, bold: bool = False) -> float:
+    """About how wide `text` is at a font size."""
+    return sum(_WIDTH.get(char, 0.63) for char in text) * size * (1.1 if bold else 1.0)
+
+
+@dataclass
+class Box:
+    """A rectangle with rounded corners; radius 0 for sharp ones."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+    stroke: str = "none"
+    radius: float = 0.0
+
+
+@dataclass
+class Curve:
+    """A line from the first point on; each further entry is a point, or three: two control points and the end."""
+
+    start: Point
+    steps: list[tuple[Point, ...]]
+    stroke: str
+    arrow: bool = True
+
+
+@dataclass
+class Text:
+    """A line of text; `anchor` is "start" or "middle", y the baseline; with `halo` it stands clear of lines below."""
+
+    x: float
+    y: float
+    text: str
+    size: float
+    fill: str = "#1f2933"
+    bold: bool = False
+    anchor: str = "start"
+    halo: bool = False
+
+
+class Canvas:
+    """Collects what to paint, in order; `width` and `height` in points."""
+
+    def __init__(self, width: float, height: float, background: str = "#ffffff"):
+        self.width, self.height, self.background = width, height, background
+        self.items: list[Box | Curve | Text] = []
+
+    def add(self, item: Box | Curve | Text) -> None:
+        self.items.append(item)
+
+    def svg(self) -> str:
+        """The picture as an SVG document."""
+        body = "\n".join(_SVG_WRITERS[type(item)](item) for item in self.items)
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{self.height:.0f}" '
+                f'viewBox="0 0 {self.width:.0f} {self.height:.0f}" font-family="{FONT_FAMILY}">\n'
+                f'<rect width="100%" height="100%" fill="{self.background}"/>\n{body}\n</svg>\n')
+
+    def image(self, scale: float = 2.0):
+        """The picture as a Pillow image, `scale` pixels per point (less where the picture is enormous)."""
+        from PIL import Image, ImageDraw
+
+        scale = min(scale, (_MAX_PIXELS / 4 / max(self.width * self.height, 1)) ** 0.5)
+        fine = 2 * scale  # painted at double size, then averaged: Pillow's lines have no smooth edges
+        big = Image.new("RGB", (round(self.width * fine), round(self.height * fine)), self.background)
+        pen = ImageDraw.Draw(big)
+        for item in self.items:
+            _PAINTERS[type(item)](pen, item, fine)
+        size = (max(round(self.width * scale), 1), max(round(self.height * scale), 1))
+        return big.resize(size, Image.Resampling.BOX)
+
+    def encode(self, ext: str) -> bytes:
+        """The picture as a file's bytes; `ext` is svg, png, pdf, jpg or another format that Pillow writes."""
+        if ext == "svg":
+            return self.svg().encode()
+        out = io.BytesIO()
+        self.image().save(out, format={"jpg": "jpeg"}.get(ext, ext))
+        return out.getvalue()
+
+
+# -- SVG ---------------------------------------------------------------------------------------------------------------
+
+
+def _svg_box(box: Box) -> str:
+    return (f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
+            f'rx="{box.radius:g}" fill="{box.fill}" stroke="{box.stroke}"/>')
+
+
+def _svg_curve(curve: Curve) -> str:
+    parts = [f"M{curve.start[0]:.1f} {curve.start[1]:.1f}"]
+    for step in curve.steps:
+        parts.append(("C" if len(step) == 3 else "L") + " ".join(f"{x:.1f} {y:.1f}" for x, y in step))
+    path = f'<path d="{" ".join(parts)}" fill="none" stroke="{curve.stroke}" stroke-width="1.2"/>'
+    if curve.arrow:
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in _arrow_head(curve))
+        path += f'<polygon points="{points}" fill="{curve.stroke}"/>'
+    return path
+
+
+def _svg_text(text: Text) -> str:
+    halo = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"' if text.halo else ""
+    weight = ' font-weight="bold"' if text.bold else ""
+    return (f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:g}" text-anchor="{text.anchor}" '
+            f'fill="{text.fill}"{weight}{halo}>{escape(text.text)}</text>')
+
+
+def _arrow_head(curve: Curve, size: float = 5.0) -> list[Point]:
+    """A triangle at the end of a curve, along its last direction."""
+    points = [curve.start, *(p for step in curve.steps for p in step)]
+    (x1, y1), (x0, y0) = points[-1], points[-2]
+    length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5 or 1.0
+    dx, dy = (x1 - x0) / length * size, (y1 - y0) / length * size
+    return [(x1, y1), (x1 - dx - dy / 2, y1 - dy + dx / 2), (x1 - dx + dy / 2, y1 - dy - dx / 2)]
+
+
+# -- Pillow ------------------------------------------------------------------------------------------------------------
+
+
+def _paint_box(pen, box: Box, scale: float) -> None:
+    corners = [box.x * scale, box.y * scale, (box.x + box.width) * scale, (box.y + box.height) * scale]
+    outline = None if box.stroke == "none" else box.stroke
+    pen.rounded_rectangle(corners, box.radius * scale, fill=box.fill, outline=outline, width=round(scale))
+
+
+def _paint_curve(pen, curve: Curve, scale: float) -> None:
+    points, at = [curve.start], curve.start
+    for step in curve.steps:
+        if len(step) == 3:
+            points += [_bezier(at, *step, t / 16) for t in range(1, 17)]
+        else:
+            points.append(step[0])
+        at = step[-1]
+    pen.line([(x * scale, y * scale) for x, y in points], fill=curve.stroke, width=round(1.2 * scale), joint="curve")
+    if curve.arrow:
+        pen.polygon([(x * scale, y * scale) for x, y in _arrow_head(curve)], fill=curve.stroke)
+
+
+def _bezier(p0: Point, p1: Point, p2: Point, p3: Point, t: float) -> Point:
+    a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+    return (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0], a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1])
+
+
+def _paint_text(pen, text: Text, scale: float) -> None:
+    font = _font(round(text.size * scale), text.bold)
+    anchor = {"start": "ls", "middle": "ms"}[text.anchor]
+    stroke = {"stroke_width": round(1.5 * scale), "stroke_fill": "#ffffff"} if text.halo else {}
+    pen.text((text.x * scale, text.y * scale), text.text, fill=text.fill, font=font, anchor=anchor, **stroke)
+
+
+@lru_cache(maxsize=32)
+def _font(size: int, bold: bool):
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{name}", size)
+
+
+_SVG_WRITERS = {Box: _svg_box, Curve: _svg_curve, Text: _svg_text}
+_PAINTERS = {Box: _paint_box, Curve: _paint_curve, Text: _paint_text}

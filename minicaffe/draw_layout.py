@@ -1,0 +1,215 @@
+"""Where the boxes of a directed graph go: in ranks along the flow, with few crossings and straight edges.
+
+The method is that of Sugiyama, Tagawa and Toda (Methods for Visual Understanding of Hierarchical System Structures,
+1981).  Ranks by longest path; an edge over several ranks gets a dummy in each one between; the order within ranks
+comes from sweeps of barycentres; positions come from sweeps that pull every node towards its neighbours, where each
+rank is a small least-squares problem with minimal distances, solved exactly by pooling adjacent violators.
+
+Everything here is in flow coordinates: `along` the flow and `across` it, so a net drawn sideways is the same problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+GAP_ACROSS = 26.0  # between two boxes of a rank
+GAP_DUMMY = 14.0  # between two edges that pass by
+GAP_ALONG = 44.0  # between ranks; the shapes are written here
+SWEEPS = 24
+
+
+@dataclass(eq=False)
+class Node:
+    """A box of a given size, or a dummy of width 0 where an edge passes a rank."""
+
+    across: float = 0.0  # size
+    along: float = 0.0
+    x: float = 0.0  # centre, across the flow
+    y: float = 0.0  # begin, along the flow
+    rank: int = 0
+    dummy: bool = False
+    up: list[Node] = field(default_factory=list)  # neighbours one rank before
+    down: list[Node] = field(default_factory=list)
+
+
+def layout(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> list[list[Node]]:
+    """Set rank, x and y of `nodes`; return for each edge the dummies that it passes, in order.
+
+    edges: (index of the source, index of the target), sources before targets in `nodes`.
+    """
+    _rank(nodes, edges)
+    chains, ranks = _insert_dummies(nodes, edges)
+    _order(ranks)
+    _place_across(ranks)
+    _place_along(ranks)
+    return chains
+
+
+def _rank(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> None:
+    """As early as the sources allow; sources themselves as late as their readers allow."""
+    targets: dict[int, list[int]] = {}
+    has_source = set()
+    for source, target in sorted(edges):
+        nodes[target].rank = max(nodes[target].rank, nodes[source].rank + 1)
+        targets.setdefault(source, []).append(target)
+        has_source.add(target)
+    for i, node in enumerate(nodes):
+        if i not in has_source and i in targets:
+            node.rank = min(nodes[t].rank for t in targets[i]) - 1
+
+
+def _insert_dummies(nodes: Sequence[Node],
+                    edges: Sequence[tuple[int, int]]) -> tuple[list[list[Node]], list[list[Node]]]:
+    """Put dummies where edges pass ranks; return those of each edge, and the nodes of each rank."""
+    ranks: list[list[Node]] = [[] for _ in range(max((n.rank for n in nodes), default=-1) + 1)]
+    for node in nodes:
+        ranks[node.rank].append(node)
+    chains = []
+    for source, target in edges:
+        chain = [Node(rank=r, dummy=True) for r in range(nodes[source].rank + 1, nodes[target].rank)]
+        path = [nodes[source], *chain, nodes[target]]
+        for before, after in pairwise(path):
+            before.down.append(after)
+            after.up.append(before)
+        for dummy in chain:
+            ranks[dummy.rank].append(dummy)
+        chains.append(chain)
+    return chains, ranks
+
+
+def _order(ranks: list[list[Node]]) -> None:
+    """Sort each rank by the mean position of its neighbours, down and up, and keep the order with fewest crossings."""
+    best, fewest = [list(rank) for rank in ranks], _crossings(ranks)
+    for sweep in range(SWEEPS):
+        if fewest == 0:
+            break
+        downward = sweep % 2 == 0
+        for r in range(1, len(ranks)) if downward else range(len(ranks) - 2, -1, -1):
+            place = {node: i for i, node in enumerate(ranks[r - 1 if downward else r + 1])}
+            here = {node: i for i, node in enumerate(ranks[r])}
+
+            def barycentre(node: Node, place=place, here=here, downward=downward) -> float:
+                near = node.up if downward else node.down
+                return sum(place[n] for n in near) / len(near) if near else here[node]
+
+            ranks[r].sort(key=barycentre)
+        count = _crossings(ranks)
+        if count < fewest:
+            best, fewest = [list(rank) for rank in ranks], count
+    ranks[:] = best
+
+
+def _crossings(ranks: list[list[Node]]) -> int:
+    total = 0
+    for upper, lower in pairwise(ranks):
+        place = {node: i for i, node in enumerate(lower)}
+        ends = [sorted(place[n] for n in node.down if n in place) for node in upper]
+        passed: list[int] = []
+        for of_node in ends:
+            total += sum(1 for end in of_node for other in passed if other > end)
+            passed += of_node
+    return total
+
+
+def _place_across(ranks: list[list[Node]]) -> None:
+    for rank in ranks:
+        x = 0.0
+        for i, node in enumerate(rank):
+            x += _distance(rank[i - 1], node) if i else 0.0
+            node.x = x
+    if not ranks:
+        return
+    for sweep in range(SWEEPS):
+        ordered = ranks if sweep % 2 == 0 else ranks[::-1]
+        for rank in ordered:
+            _pull(rank, up=sweep % 2 == 0, both=sweep >= SWEEPS // 2)
+    for _ in range(2):
+        _straighten(ranks)
+    left = min(node.x - node.across / 2 for rank in ranks for node in rank)
+    for rank in ranks:
+        for node in rank:
+            node.x -= left
+
+
+def _pull(rank: list[Node], up: bool, both: bool) -> None:
+    """Move a rank as near to its neighbours as the distances allow (least squares)."""
+    wanted, weights = [], []
+    for node in rank:
+        near = [*node.up, *node.down] if both else node.up if up else node.down
+        pulls = [(_stiffness(node, n), n.x) for n in near] or [(0.1, node.x)]
+        weight = sum(w for w, _ in pulls)
+        wanted.append(sum(w * x for w, x in pulls) / weight)
+        weights.append(weight)
+    offsets = [0.0]
+    for before, after in pairwise(rank):
+        offsets.append(offsets[-1] + _distance(before, after))
+    placed = _pool_adjacent_violators([w - o for w, o in zip(wanted, offsets)], weights)
+    for node, x, offset in zip(rank, placed, offsets):
+        node.x = x + offset
+
+
+def _straighten(ranks: list[list[Node]]) -> None:
+    """Put every chain without branches onto one line, where its neighbours leave room for that."""
+    def measure(node: Node) -> tuple[float, float]:
+        rank = ranks[node.rank]
+        i = rank.index(node)
+        low = rank[i - 1].x + _distance(rank[i - 1], node) if i else float("-inf")
+        high = rank[i + 1].x - _distance(node, rank[i + 1]) if i + 1 < len(rank) else float("inf")
+        return low, high
+
+    seen: set[Node] = set()
+    for rank in ranks:
+        for node in rank:
+            chain = _chain_from(node) if node not in seen else []
+            seen.update(chain)
+            if len(chain) > 1:
+                lows, highs = zip(*map(measure, chain))
+                low, high = max(lows), min(highs)
+                if low <= high:
+                    middle = sum(n.x for n in chain) / len(chain)
+                    for n in chain:
+                        n.x = min(max(middle, low), high)
+
+
+def _chain_from(node: Node) -> list[Node]:
+    """The node and those below it, as long as each leads to one node only, which only it leads to."""
+    chain = [node]
+    while len(chain[-1].down) == 1 and len(chain[-1].down[0].up) == 1:
+        chain.append(chain[-1].down[0])
+    return chain
+
+
+def _stiffness(node: Node, neighbour: Node) -> float:
+    """How much an edge wants to be straight: most where it only passes by, then in chains without branches."""
+    if node.dummy and neighbour.dummy:
+        return 32.0
+    upper, lower = (node, neighbour) if node.rank < neighbour.rank else (neighbour, node)
+    return 4.0 if len(upper.down) == 1 and len(lower.up) == 1 else 1.0
+
+
+def _pool_adjacent_violators(values: list[float], weights: list[float]) -> list[float]:
+    """The non-decreasing sequence nearest to `values` in weighted least squares."""
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
+    for value, weight in zip(values, weights):
+        blocks.append((value, weight, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (m1, w1, n1), (m2, w2, n2) = blocks[-2:]
+            blocks[-2:] = [((m1 * w1 + m2 * w2) / (w1 + w2), w1 + w2, n1 + n2)]
+    return [mean for mean, _, length in blocks for _ in range(length)]
+
+
+def _distance(before: Node, after: Node) -> float:
+    gap = GAP_DUMMY if before.dummy and after.dummy else GAP_ACROSS
+    return (before.across + after.across) / 2 + gap
+
+
+def _place_along(ranks: list[list[Node]]) -> None:
+    y = 0.0
+    for rank in ranks:
+        height = max(node.along for node in rank)
+        for node in rank:
+            node.y = y
+            node.along = height if node.dummy else node.along
+        y += height + GAP_ALONG

@@ -1,0 +1,89 @@
+"""The shape of every blob of a NetParameter, found without data, without parameters and without computing.
+
+Layers say their shapes in pure functions, so a drawing or a summary of ResNet-152 needs none of its 60 million
+weights.  What cannot be told (a database that is not here, a layer type that nobody knows) is left out, and with it
+what depends on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from minicaffe.blob import Blob
+from minicaffe.errors import UsageError
+from minicaffe.layer import create_layer
+
+Shape = tuple[int, ...]
+
+# These open files, import modules or start threads when they are set up; what they would give is told below or not.
+_READERS = {"Data", "HDF5Data", "ImageData", "WindowData", "Python"}
+
+
+def infer_shapes(net_param, given: Mapping[str, Shape] | None = None) -> dict[tuple[int, int], Shape]:
+    """(index of the layer, index of its top) -> shape, for the tops whose shape is known.
+
+    net_param: an upgraded NetParameter; every layer in it counts, so filter it by phase first.
+    given: shapes of blobs that the net itself does not tell, by name, such as those of a Data layer.
+    """
+    given = dict(given or {})
+    known: dict[str, Shape] = {}
+    shapes: dict[tuple[int, int], Shape] = {}
+    for i, layer_param in enumerate(net_param.layer):
+        try:
+            tops: Sequence[Shape | None] = _top_shapes(layer_param, [known[name] for name in layer_param.bottom])
+        except Exception:  # whatever stops a layer here, the net says better when it is built
+            tops = [None] * len(layer_param.top)
+        for j, (name, shape) in enumerate(zip(layer_param.top, tops)):
+            shape = given.get(name, shape)
+            if shape is None:
+                known.pop(name, None)
+            else:
+                known[name] = shapes[i, j] = tuple(shape)
+    return shapes
+
+
+def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | None]:
+    if layer_param.type in _READERS:
+        return _reader_shapes(layer_param)
+    if layer_param.type == "Split":
+        return [bottom_shapes[0]] * len(layer_param.top)
+    layer = create_layer(layer_param)
+    bottom = [Blob(shape) for shape in bottom_shapes]
+    top = [Blob() for _ in layer_param.top]
+    layer.setup(bottom, top)
+    return layer.top_shapes(bottom_shapes)
+
+
+def _reader_shapes(layer_param) -> Sequence[Shape | None]:
+    """What a data layer's own prototxt tells: image sizes only where they are cropped or resized, labels always."""
+    batch, size, colors = 0, (0, 0), 3
+    if layer_param.type == "Data":
+        batch = layer_param.data_param.batch_size
+        colors = 0  # a database may hold any number of channels
+    elif layer_param.type == "ImageData":
+        own = layer_param.image_data_param
+        batch, size, colors = own.batch_size, (own.new_height, own.new_width), 3 if own.is_color else 1
+    elif layer_param.type == "WindowData":
+        own = layer_param.window_data_param
+        batch, size = own.batch_size, (own.crop_size, own.crop_size)
+    crop = layer_param.transform_param.crop_size
+    size = (crop, crop) if crop else size
+    if layer_param.transform_param.force_color:
+        colors = 3
+    elif layer_param.transform_param.mean_value and not colors:
+        colors = len(layer_param.transform_param.mean_value)
+    image = (batch, colors, *size) if batch and colors and all(size) else None
+    label = (batch,) if batch else None
+    return [image, label, *[None] * len(layer_param.top)][:len(layer_param.top)]
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
+    """`["data=100,3,32,32", "label=100"]` as `{"data": (100, 3, 32, 32), "label": (100,)}`; x separates as well."""
+    shapes = {}
+    for text in texts:
+        match = re.fullmatch(r"(.+?)[=:](\d+(?:[,x]\d+)*)", text.strip())
+        if not match:
+            raise UsageError(f"expected a shape such as data=100,3,32,32, got {text!r}")
+        shapes[match[1]] = tuple(int(dim) for dim in re.split("[,x]", match[2]))
+    return shapes
