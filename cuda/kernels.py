@@ -31,7 +31,7 @@ from minicaffe.errors import DeviceError, nearest
 HERE = Path(__file__).resolve().parent
 BLOCK = 256  # threads in a block of kernels that loop over elements
 _OPTIONS = ("-O3", "--std=c++17")
-_NVRTC_OPTIONS = ("--std=c++17", "--default-device")
+_NVRTC_OPTIONS = ("--std=c++17",)
 _lock = threading.RLock()
 
 # ---- texts ------------------------------------------------------------------------------------------------------------
@@ -93,7 +93,8 @@ def _format(types: tuple[str, ...], dtype: np.dtype) -> str:
 # ---- compilers ----------------------------------------------------------------------------------------------------------
 
 
-def _definitions(dtype: np.dtype) -> tuple[str, ...]:
+def definitions(dtype: np.dtype) -> tuple[str, ...]:
+    """The compiler's arguments that say what Dtype is."""
     return ("-DDtype=double", "-DDTYPE_BITS=64") if dtype == np.float64 else ("-DDtype=float", "-DDTYPE_BITS=32")
 
 
@@ -186,14 +187,14 @@ def cache_dir() -> Path:
 
 def compiled(stem: str, dtype: np.dtype, arch: str) -> bytes:
     """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache where it is there."""
-    text, definitions, by = source(stem), _definitions(dtype), compiler()
-    key = hashlib.sha256("\0".join((text, arch, *definitions, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
+    text, defined, by = source(stem), definitions(dtype), compiler()
+    key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
     try:
         return path.read_bytes()
     except OSError:
         pass
-    code = by.compile(text, f"{stem}.cu", arch, definitions)
+    code = by.compile(text, f"{stem}.cu", arch, defined)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, staged = tempfile.mkstemp(dir=path.parent)

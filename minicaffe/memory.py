@@ -43,6 +43,8 @@ class Memory:
 
     #: buffers an engine wrote while a script held a view of them: see `settle`
     unsettled: list[Memory] = []
+    #: told what is used where, while a step is captured into a CUDA graph (minicaffe.cuda.graph)
+    watcher: Any = None
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
         self.count, self.dtype = count, dtype
@@ -62,6 +64,8 @@ class Memory:
 
     def host(self) -> np.ndarray:
         """The flat host array with the newest values, for reading."""
+        if Memory.watcher is not None:
+            Memory.watcher.used_on_host(self)
         self.host_place()
         if not self.fresh & HOST:
             if self.fresh & ENGINE:
@@ -105,6 +109,8 @@ class Memory:
 
     def gpu(self) -> int:
         """The device pointer of the newest values, for reading."""
+        if Memory.watcher is not None:
+            Memory.watcher.read_on_gpu(self)
         if self._gpu is None:
             from minicaffe.cuda.memory import DeviceBuffer
 
@@ -121,6 +127,8 @@ class Memory:
         """The device pointer of the newest values, for writing: the device is the head from here on."""
         pointer = self.gpu()
         self.fresh = GPU
+        if Memory.watcher is not None:
+            Memory.watcher.wrote_on_gpu(self)
         return pointer
 
     # -- an engine's layout ----------------------------------------------------------------------------------------

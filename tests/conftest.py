@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import os
+
 import pytest
 
 from minicaffe import onednn
@@ -18,3 +20,16 @@ def device(request):
     config.engine = "ONEDNN" if request.param == "onednn" else "CAFFE"
     yield request.param
     config.gpu, config.engine = was
+
+
+@pytest.fixture(scope="session")
+def cuda_device():
+    """A CUDA device, real or emulated (tests/cuda_emulator): skips without one, fails when MINICAFFE_REQUIRE_CUDA is 1."""
+    from minicaffe.cuda import context
+
+    reason = context.reason_unavailable()
+    if reason and os.environ.get("MINICAFFE_REQUIRE_CUDA") == "1":
+        pytest.fail(f"MINICAFFE_REQUIRE_CUDA is 1, but {reason}")
+    if reason:
+        pytest.skip(reason)
+    return context.current()

@@ -1,0 +1,160 @@
+"""Kernel files compile with NVIDIA's compilers, belong to layers, and are found, cached and launched by name."""
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minicaffe.cuda import context, kernels
+from minicaffe.errors import DeviceError
+
+CUDA = Path(kernels.__file__).resolve().parent
+STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
+LAYERS = CUDA.parent / "layers"
+INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "transform"}  # kernels that no single layer owns
+
+
+@functools.lru_cache(maxsize=None)
+def nvidia_compiler():
+    """NVRTC where it is installed, else the toolkit's nvcc, else None."""
+    try:
+        return kernels.Nvrtc()
+    except DeviceError:
+        nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+        return kernels.Nvcc(nvcc) if nvcc else None
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
+@pytest.mark.parametrize("stem", STEMS)
+def test_compiles_for_nvidia(stem, arch):
+    compiler = nvidia_compiler()
+    if compiler is None:
+        if os.environ.get("MINICAFFE_REQUIRE_CUDA") == "1":
+            pytest.fail("MINICAFFE_REQUIRE_CUDA is 1, but there is neither NVRTC nor nvcc")
+        pytest.skip("there is neither NVRTC nor nvcc")
+    for dtype in (np.float32, np.float64):
+        code = compiler.compile(kernels.source(stem), f"{stem}.cu", arch, kernels.definitions(np.dtype(dtype)))
+        assert code[:4] == b"\x7fELF"
+        for name in kernels.signatures(stem):
+            assert f".text.{name}\0".encode() in code
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_belongs_to_a_layer(stem):
+    assert stem in INFRASTRUCTURE or (LAYERS / f"{stem}.py").exists(), f"no layers/{stem}.py for cuda/{stem}.cu"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_kernel_can_be_prepared(stem):
+    found = kernels.signatures(stem)
+    assert found, f"cuda/{stem}.cu holds no kernel"
+    assert len(found) == (CUDA / f"{stem}.cu").read_text().count("__global__")
+
+
+def test_signatures_name_the_types_that_calls_convert_to():
+    types = kernels.signatures("gemm")["gemv_rows"]
+    assert types == ("int", "Dtype", "pointer", "pointer", "Dtype", "pointer")
+
+
+def test_headers_are_put_in_place_once_and_line_numbers_stay():
+    text = kernels.source("gemm")
+    assert "#include" not in text
+    lines = (CUDA / "gemm.cu").read_text().splitlines()
+    after = text[text.index('#line 3 "gemm.cu"'):].splitlines()
+    assert after[1] == lines[2]
+
+
+def test_unknown_names_name_the_nearest():
+    with pytest.raises(DeviceError, match=r'no kernel file cuda/gem\.cu \(did you mean "gemm"\?\)'):
+        kernels.source("gem")
+
+
+def test_unknown_kernel_names_the_nearest(cuda_device):
+    with pytest.raises(DeviceError, match=r'cuda/ops.cu has no kernel axpi \(did you mean "axpy"\?\)'):
+        kernels.kernel("ops", "axpi")
+
+
+def test_only_floats_are_computed(cuda_device):
+    with pytest.raises(DeviceError, match="float32 or float64, not int32"):
+        kernels.kernel("ops", "fill", np.int32)
+
+
+class CountingCompiler:
+    """Remembers what it was asked for."""
+
+    version = "counting 1"
+
+    def __init__(self):
+        self.asked = []
+
+    def compile(self, text, name, arch, definitions):
+        self.asked.append((name, arch, definitions))
+        return b"code"
+
+
+def test_compiled_code_is_kept_on_disk(tmp_path, monkeypatch):
+    compiler = CountingCompiler()
+    monkeypatch.setattr(kernels, "compiler", lambda: compiler)
+    monkeypatch.setenv("MINICAFFE_CACHE", str(tmp_path))
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    for _ in range(2):
+        assert kernels.compiled("ops", single, "sm_90") == b"code"
+    assert len(compiler.asked) == 1
+    kernels.compiled("ops", double, "sm_90")
+    kernels.compiled("ops", single, "sm_80")
+    compiler.version = "counting 2"
+    kernels.compiled("ops", single, "sm_90")
+    assert len(compiler.asked) == 4
+    assert sorted(p.suffix for p in (tmp_path / "kernels").iterdir()) == [".cubin"] * 4
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(kernels, "compiler", CountingCompiler)
+    monkeypatch.setenv("MINICAFFE_CACHE", str(tmp_path / "file"))
+    assert kernels.compiled("ops", np.dtype(np.float32), "sm_90") == b"code"
+    assert "cannot be kept" in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_kernel_shows_the_compilers_words():
+    compiler = nvidia_compiler()
+    if compiler is None:
+        pytest.skip("there is neither NVRTC nor nvcc")
+    with pytest.raises(DeviceError, match=r"cuda/wrong.cu does not compile for sm_90(?s:.*)wrong.cu\(1\).*undefined_name"):
+        text = '#line 1 "wrong.cu"\n__global__ void f() { undefined_name; }\n'
+        compiler.compile(text, "wrong.cu", "sm_90", kernels.definitions(np.dtype(np.float32)))
+
+
+def test_a_compiler_that_is_not_there(monkeypatch):
+    with pytest.raises(DeviceError, match="/no/nvcc cannot be run"):
+        kernels.Nvcc("/no/nvcc")
+
+
+def test_more_shared_memory_than_48_kb_is_asked_for(cuda_device):
+    fill = kernels.kernel("ops", "fill")
+    from minicaffe.cuda.memory import DeviceBuffer
+
+    buffer = DeviceBuffer(4 * 10)
+    fill.launch((1, 1), 32, 10, 2.5, buffer, shared=100 << 10)
+    assert (buffer.to_host(np.empty(10, np.float32)) == 2.5).all()
+
+
+def test_a_launch_that_cannot_be_names_the_kernel(cuda_device):
+    with pytest.raises(DeviceError, match=r"kernel ops.fill failed with grid \(1, 1\) and block \(4096, 1, 1\)"):
+        kernels.kernel("ops", "fill").launch((1, 1), 4096, 0, 0.0, 0)
+
+
+def test_importing_minicaffe_looks_for_no_gpu():
+    code = "import sys, minicaffe, minicaffe.cuda; sys.exit(any(m in sys.modules for m in ('pycuda', 'cuda.bindings')))"
+    root = str(CUDA.parent)
+    subprocess.run([os.sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_reason_is_one_sentence():
+    reason = context.reason_unavailable()
+    assert context.available() == (reason == "")
+    assert "\n" not in reason
