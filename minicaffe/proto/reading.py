@@ -43,8 +43,6 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise PrototxtError(_place(filename, error) + _sentence(error)) from None
-    except RecursionError:
-        raise PrototxtError(f"{_name(filename)}: messages are nested too deeply") from None
     missing = message.FindInitializationErrors()
     if missing:
         raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
@@ -106,14 +104,20 @@ def _unknown_field(message: Descriptor, name: str) -> str:
     if not hint:
         homes = [field.name for field in message.fields
                  if field.message_type is not None and name in field.message_type.fields_by_name]
-        hint = f" (it is a field of {' and '.join(homes[:3])})" if homes else ""
+        hint = f" (it is a field of {_listed(homes)})" if homes else ""
     return sentence + hint
 
 
+def _listed(names: list[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and others"
+
+
 def _unknown_value(enum: EnumDescriptor, name: str) -> str:
-    name = name.strip('"')
     known = list(enum.values_by_name)
-    return f'{enum.name} has no value "{name}"' + (nearest(name, known) or f", only {', '.join(known)}")
+    bare = name.strip("'\"")
+    if bare in known:
+        return f"the {enum.name} {bare} stands without quotes"
+    return f'{enum.name} has no value "{bare}"' + (nearest(bare, known) or f", only {', '.join(known)}")
 
 
 def _short(full_name: str) -> str:

@@ -1,0 +1,142 @@
+"""NVIDIA's BatchNorm, raw blobs and precision hints."""
+import logging
+
+import numpy as np
+import pytest
+
+from minicaffe.errors import PrototxtError
+from minicaffe.proto import caffe_pb2, parse_text, upgrade_net
+
+
+def net(text):
+    return parse_text(text, caffe_pb2.NetParameter())
+
+
+def upgraded(text):
+    return upgrade_net(net(text))
+
+
+FROZEN = "param { lr_mult: 0 decay_mult: 0 }" * 3
+
+
+# ------------------------------------------------------------------------------------------------- BatchNorm + Scale
+
+def test_scale_bias_becomes_a_scale_layer():
+    result = upgraded('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
+                      'batch_norm_param { scale_bias: true moving_average_fraction: .9 eps: 1e-4 } }'
+                      'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }')
+    assert result == net('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
+                         'batch_norm_param { moving_average_fraction: .9 eps: 1e-4 } }'
+                         'layer { name: "bn_scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }'
+                         'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }')
+
+
+def test_fillers_alone_say_it_too():
+    scale = upgraded('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" include { phase: TEST } '
+                     'batch_norm_param { scale_filler { value: 2 } bias_filler { value: 3 } } }').layer[1]
+    assert scale == parse_text('name: "bn_scale" type: "Scale" bottom: "x" top: "x" include { phase: TEST } '
+                               "scale_param { filler { value: 2 } bias_term: true bias_filler { value: 3 } }",
+                               caffe_pb2.LayerParameter())
+
+
+def test_plain_batch_norm_is_left_alone():
+    text = 'layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" batch_norm_param { eps: 1e-6 } }'
+    assert upgraded(text) == net(text)
+
+
+@pytest.mark.parametrize("params, statistics, learned", [
+    ("", "", ""),
+    ("param { lr_mult: 1 }" * 3, FROZEN, ""),
+    ("param { lr_mult: 0 }" * 3 + "param { lr_mult: 3 } param { lr_mult: 4 }", FROZEN,
+     "param { lr_mult: 3 } param { lr_mult: 4 }"),
+    ("param { lr_mult: 3 } param { lr_mult: 4 } param { lr_mult: 0 } param { lr_mult: 0 }", "",
+     "param { lr_mult: 3 } param { lr_mult: 4 }"),
+])
+def test_params_go_where_their_blobs_go(params, statistics, learned):
+    text = f'layer {{ type: "BatchNorm" batch_norm_param {{ scale_bias: true }} {params} }}'
+    batch_norm, scale = upgraded(text).layer
+    assert batch_norm.param == parse_text(statistics, caffe_pb2.LayerParameter()).param
+    assert scale.param == parse_text(learned, caffe_pb2.LayerParameter()).param
+
+
+def test_small_eps_is_what_cudnn_makes_of_it():
+    assert upgraded('layer { type: "BatchNorm" batch_norm_param { scale_bias: true eps: 1e-9 } }'
+                    ).layer[0].batch_norm_param.eps == pytest.approx(1e-5)
+
+
+def test_the_new_name_is_free():
+    result = upgraded('layer { name: "bn" type: "BatchNorm" batch_norm_param { scale_bias: true } }'
+                      'layer { name: "bn_scale" type: "Scale" }')
+    assert [each.name for each in result.layer] == ["bn", "bn_scale_", "bn_scale"]
+
+
+def test_train_and_test_layers_of_one_name_get_scales_of_one_name():
+    one = 'layer {{ name: "bn" type: "BatchNorm" include {{ phase: {} }} batch_norm_param {{ scale_bias: true }} }}'
+    names = [each.name for each in upgraded(one.format("TRAIN") + one.format("TEST")).layer]
+    assert names == ["bn", "bn_scale", "bn", "bn_scale"]
+
+
+def weights(blobs):
+    """A weight file's BatchNorm with these blobs, in NVIDIA's 1xCx1x1 except the factor."""
+    message = caffe_pb2.NetParameter()
+    layer = message.layer.add(name="bn", type="BatchNorm", bottom=["x"], top=["y"])
+    for values in blobs:
+        layer.blobs.add(data=values, num=1, channels=len(values), height=1, width=1)
+    return message
+
+
+def test_five_blobs_are_divided():
+    result = upgrade_net(weights([[-1, 2], [3, 4], [1], [5, -6], [-7, 8]]))
+    assert [each.name for each in result.layer] == ["bn", "bn_scale"]
+    values = [[list(blob.data) for blob in each.blobs] for each in result.layer]
+    assert values == [[[-1, 2], [3, 4], [1]], [[5, -6], [-7, 8]]]
+    assert [[list(blob.shape.dim) for blob in each.blobs] for each in result.layer] == [[[2], [2], [1]], [[2], [2]]]
+    assert not result.layer[0].blobs[0].HasField("num")
+
+
+def test_older_order_shows_in_a_negative_variance():
+    result = upgrade_net(weights([[5, -6], [-7, 8], [1], [-1, 2], [3, 4]]))
+    values = [[list(blob.data) for blob in each.blobs] for each in result.layer]
+    assert values == [[[-1, 2], [3, 4], [1]], [[5, -6], [-7, 8]]]
+
+
+def test_three_blobs_are_left_alone():
+    before = weights([[1, 2], [3, 4], [1]])
+    copy = caffe_pb2.NetParameter()
+    copy.CopyFrom(before)
+    assert upgrade_net(copy) == before
+
+
+# ----------------------------------------------------------------------------------------------------------- raw blobs
+
+@pytest.mark.parametrize("kind, dtype", [("FLOAT", "<f4"), ("FLOAT16", "<f2"), ("DOUBLE", "<f8")])
+def test_raw_blobs(kind, dtype):
+    values = np.array([0.5, -2, 3], dtype)
+    message = caffe_pb2.NetParameter()
+    message.layer.add(name="c").blobs.add(raw_data=values.tobytes(), raw_data_type=caffe_pb2.Type.Value(kind),
+                                          raw_diff=(2 * values).tobytes(), raw_diff_type=caffe_pb2.Type.Value(kind))
+    blob = upgrade_net(message).layer[0].blobs[0]
+    prefix = "double_" if kind == "DOUBLE" else ""
+    assert list(getattr(blob, prefix + "data")) == [0.5, -2, 3]
+    assert list(getattr(blob, prefix + "diff")) == [1, -4, 6]
+    assert {field.name for field, _ in blob.ListFields()} == {prefix + "data", prefix + "diff"}
+
+
+def test_raw_bytes_that_are_no_whole_number():
+    message = caffe_pb2.NetParameter()
+    message.layer.add(name="c").blobs.add(raw_data=b"123", raw_data_type=caffe_pb2.FLOAT)
+    with pytest.raises(PrototxtError, match="layer 'c': 3 bytes of raw_data are no whole number of FLOAT"):
+        upgrade_net(message)
+    message.layer[0].blobs[0].raw_data_type = caffe_pb2.INT
+    with pytest.raises(PrototxtError, match="expected raw_data of type FLOAT, FLOAT16 or DOUBLE, got INT"):
+        upgrade_net(message)
+
+
+# --------------------------------------------------------------------------------------------------------------- hints
+
+def test_hints_are_accepted_with_one_line(caplog):
+    text = 'default_forward_type: FLOAT16 layer { name: "c" backward_math: FLOAT }'
+    with caplog.at_level(logging.INFO, "minicaffe"):
+        assert upgraded(text) == net(text)
+    assert [record.getMessage() for record in caplog.records] == [
+        "net: default_forward_type, backward_math only tune the original fork and have no effect here"]
