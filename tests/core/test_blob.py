@@ -1,0 +1,137 @@
+"""Blob: shapes, live arrays, sharing, and what happens to a view that a script keeps."""
+
+import numpy as np
+import pytest
+
+from minicaffe.blob import Blob
+from minicaffe.errors import BlobError
+from minicaffe.memory import Memory
+
+
+class DoublingEngine:
+    """Stands in for an engine: a copy whose layout is 'all values doubled'."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_host(self, flat):
+        flat[: self.values.size] = self.values / 2
+
+    def clear(self):
+        self.values[...] = 0
+
+
+def test_starts_as_a_scalar_zero():
+    blob = Blob()
+    assert blob.shape == () and blob.count == 1 and float(blob.data) == 0 and float(blob.diff) == 0
+
+
+def test_reshape_keeps_memory_until_it_must_grow():
+    blob = Blob((2, 3))
+    blob.data[...] = np.arange(6).reshape(2, 3)
+    memory = blob.data_memory
+    blob.reshape(3)
+    np.testing.assert_array_equal(blob.data, [0, 1, 2])
+    blob.reshape((3, 2))
+    np.testing.assert_array_equal(blob.data, [[0, 1], [2, 3], [4, 5]])
+    assert blob.data_memory is memory
+    blob.reshape(4, 4)
+    assert blob.data_memory is not memory and not blob.data.any() and blob.diff.shape == (4, 4)
+
+
+def test_legacy_names_count_from_the_front():
+    blob = Blob((5, 6))
+    assert (blob.num, blob.channels, blob.height, blob.width) == (5, 6, 1, 1)
+    with pytest.raises(BlobError, match=r"at most 4 axes, got \(1, 1, 1, 1, 2\)"):
+        Blob((1, 1, 1, 1, 2)).num  # noqa: B018
+
+
+def test_negative_lengths_and_axes_are_refused():
+    with pytest.raises(BlobError, match="negative"):
+        Blob((2, -1))
+    with pytest.raises(BlobError, match="axis 2 is out of range for a blob of 2 axes"):
+        Blob((2, 3)).canonical_axis(2)
+
+
+def test_data_is_live_and_assignable():
+    blob = Blob((2, 2))
+    view = blob.data
+    view[0, 1] = 5
+    assert blob.data[0, 1] == 5
+    blob.data = 3
+    assert view[1, 1] == 3
+
+
+def test_sharing_is_one_memory_for_two_shapes():
+    a, b = Blob((2, 3)), Blob((6,))
+    b.share_data(a)
+    a.data[1, 2] = 9
+    assert b.data[5] == 9 and not b.diff.any()
+    with pytest.raises(BlobError, match="equal counts"):
+        Blob((5,)).share_data(a)
+
+
+def test_diff_grows_when_the_data_was_borrowed_from_something_larger():
+    small, large = Blob((4,)), Blob((4,))
+    large.reshape(10)
+    large.reshape(4)
+    small.share_data(large)
+    small.reshape(8)
+    assert small.diff.shape == (8,)
+
+
+def test_engine_results_come_to_the_host_when_asked():
+    blob = Blob((3,))
+    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    assert blob.data_memory.engine_fresh
+    np.testing.assert_array_equal(blob.read_data(), [1, 2, 3])
+    assert blob.data_memory.engine_fresh, "reading leaves the engine's copy valid"
+    blob.data[0] = 7
+    assert not blob.data_memory.engine_fresh, "a live view may be written: the host is the head"
+
+
+def test_a_view_that_is_kept_stays_true():
+    blob = Blob((3,))
+    part = blob.data[1:]
+    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    Memory.settle()
+    np.testing.assert_array_equal(part, [2, 3])
+    assert not blob.data_memory.engine_fresh, "whoever holds the view may write: engines must read the host"
+    del part
+    assert blob.data_memory.fresh, "and the values are still there"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_proto_round_trip(dtype):
+    blob = Blob((2, 3), dtype)
+    blob.data[...] = np.arange(6).reshape(2, 3) / 3
+    blob.diff[...] = -1
+    other = Blob(dtype=dtype)
+    other.from_proto(blob.to_proto(write_diff=True))
+    np.testing.assert_array_equal(other.data, blob.data)
+    np.testing.assert_array_equal(other.diff, blob.diff)
+
+
+def test_legacy_protos_fit_shapes_with_ones_in_front():
+    proto = Blob((10, 64)).to_proto()
+    proto.ClearField("shape")
+    proto.num, proto.channels, proto.height, proto.width = 1, 1, 10, 64
+    blob = Blob((10, 64))
+    blob.from_proto(proto, reshape=False)
+    with pytest.raises(BlobError, match=r"expected a blob of shape \(64, 10\), got \(1, 1, 10, 64\)"):
+        Blob((64, 10)).from_proto(proto, reshape=False)
+
+
+@pytest.mark.gpu
+def test_values_cross_the_bus_only_when_asked(cuda_device):
+    blob = Blob((4,))
+    blob.data[...] = [1, 2, 3, 4]
+    pointer = blob.gpu_data()
+    assert pointer and blob.gpu_data() == pointer
+    assert blob.data_memory.fresh == 3, "reading on the device leaves the host valid"
+    blob.mutable_gpu_data()
+    assert blob.data_memory.fresh == 2
+    np.testing.assert_array_equal(blob.data, [1, 2, 3, 4])
+    blob.mutable_gpu_data()
+    blob.data_memory.clear()
+    np.testing.assert_array_equal(blob.data, 0)

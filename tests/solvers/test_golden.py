@@ -1,0 +1,125 @@
+"""Training runs of the original: 25 losses, the weights after them, and the four snapshot files it wrote."""
+
+import pathlib
+
+import h5py
+import numpy as np
+import pytest
+
+import minicaffe
+from minicaffe.proto import caffe_pb2
+from minicaffe.testing import assert_close
+
+CASES = sorted((pathlib.Path(__file__).parents[1] / "golden" / "solvers").glob("*.npz"))
+FILES = {
+    "model_h5": "snap_iter_25.caffemodel.h5",
+    "state_h5": "snap_iter_25.solverstate.h5",
+    "model_bin": "snap_iter_25.caffemodel",
+    "state_bin": "snap_iter_25.solverstate",
+}
+
+
+@pytest.fixture
+def case(request, tmp_path, monkeypatch):
+    """The arrays of a case; its net, data and solver lie in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    with np.load(request.param) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    pathlib.Path("net.prototxt").write_text(str(arrays["net"]))
+    pathlib.Path("solver.prototxt").write_text(str(arrays["solver"]))
+    pathlib.Path("train.txt").write_text("train.h5\n")
+    with h5py.File("train.h5", "w") as file:
+        file["data"], file["label"] = arrays["data"], arrays["label"]
+    return arrays
+
+
+def params(arrays, when):
+    for key, values in arrays.items():
+        if key.startswith(when + ":"):
+            _, layer, index = key.split(":")
+            yield layer, int(index), values
+
+
+def solver_at_start(arrays):
+    solver = minicaffe.get_solver("solver.prototxt")
+    for layer, index, values in params(arrays, "before"):
+        solver.net.params[layer][index].data[...] = values
+    return solver
+
+
+def test_the_cases_are_there():
+    assert len(CASES) == 42
+
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem, indirect=True)
+
+
+@every_case
+def test_losses_and_weights(case, device):
+    solver = solver_at_start(case)
+    losses = []
+    for _ in range(25):
+        solver.step(1)
+        losses.append(float(solver.net.blobs["loss"].data))
+    # the steps feed rounding back into the weights: a few times the tolerance of a single pass
+    assert_close(losses, case["loss"], "losses", rtol=1e-3, atol=1e-4)
+    for layer, index, values in params(case, "after"):
+        got = solver.net.params[layer][index].data
+        assert_close(got, values, f"{layer} {index}", rtol=2e-3, atol=1e-3)
+
+
+@every_case
+def test_reads_the_originals_snapshots_and_resumes(case):
+    for key, name in FILES.items():
+        pathlib.Path(name).write_bytes(case[key].tobytes())
+    for suffix in ("", ".h5"):
+        solver = minicaffe.get_solver("solver.prototxt")
+        solver.restore("snap_iter_25.solverstate" + suffix)
+        assert solver.iter == 25
+        for layer, index, values in params(case, "after"):
+            assert_close(solver.net.params[layer][index].data, values, f"{layer} {index}", rtol=1e-3, atol=1e-3)
+        assert any(np.any(blob.data) for blob in solver.history)
+        solver.step(2)
+        assert solver.iter == 27 and np.isfinite(solver.net.blobs["loss"].data)
+
+
+@pytest.mark.parametrize("case", CASES[:6], ids=lambda path: path.stem, indirect=True)
+def test_writes_what_the_original_writes(case):
+    """The same groups, datasets, types and shapes in HDF5; the same fields in the binary files."""
+    for key, name in FILES.items():
+        pathlib.Path(name).write_bytes(case[key].tobytes())
+    solver = minicaffe.get_solver("solver.prototxt")
+    solver.restore("snap_iter_25.solverstate.h5")
+    solver.param.snapshot_prefix = "ours"
+    for snapshot_format in (solver.param.HDF5, solver.param.BINARYPROTO):
+        solver.param.snapshot_format = snapshot_format
+        solver.snapshot()
+    for name in (FILES["model_h5"], FILES["state_h5"]):
+        assert hdf5_layout(name.replace("snap", "ours")) == hdf5_layout(name)
+    theirs, ours = (
+        caffe_pb2.NetParameter.FromString(pathlib.Path(p + "_iter_25.caffemodel").read_bytes())
+        for p in ("snap", "ours")
+    )
+    assert [(a.name, a.type, [b.shape for b in a.blobs]) for a in ours.layer] == [
+        (a.name, a.type, [b.shape for b in a.blobs]) for a in theirs.layer
+    ]
+    theirs, ours = (
+        caffe_pb2.SolverState.FromString(pathlib.Path(p + "_iter_25.solverstate").read_bytes())
+        for p in ("snap", "ours")
+    )
+    assert (ours.iter, ours.current_step, len(ours.history)) == (theirs.iter, theirs.current_step, len(theirs.history))
+
+
+def hdf5_layout(path):
+    found = {}
+
+    def visit(name, item):
+        found[name] = (
+            (item.dtype.kind, item.dtype.itemsize * (item.dtype.kind != "S"), item.shape)
+            if isinstance(item, h5py.Dataset)
+            else "group"
+        )
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
