@@ -55,10 +55,10 @@ class ConvolutionBase(Layer):
         """The one shape of all bottoms, or a `LayerError`."""
         first = bottom_shapes[0]
         if len(first) != self.axis + 1 + self.num_spatial or first[self.axis] != self.channels:
-            axes = ", ".join(["N", "C", "D", "H", "W"][: 2 + self.num_spatial]) if self.num_spatial < 4 else "N, C, ..."
+            letters = {1: " (N, C, W)", 2: " (N, C, H, W)", 3: " (N, C, D, H, W)"} if self.axis == 1 else {}
             raise self.error(
-                f"bottom 0 must have {self.axis + 1 + self.num_spatial} axes ({axes}) with {self.channels} channels "
-                f"on axis {self.axis}, got {first}"
+                f"bottom 0 must have {self.axis + 1 + self.num_spatial} axes{letters.get(self.num_spatial, '')} with "
+                f"{self.channels} channels on axis {self.axis}, got {first}"
             )
         for i, shape in enumerate(bottom_shapes):
             if shape != first:

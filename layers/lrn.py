@@ -6,7 +6,7 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer, register
-from minicaffe.layers.pool_windows import average, average_gradient
+from minicaffe.layers.pool_windows import average
 from minicaffe.layers.window import Window, overlaps
 
 
