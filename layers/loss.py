@@ -7,6 +7,8 @@ import numpy as np
 from minicaffe.layer import Layer
 from minicaffe.proto.caffe_pb2 import LossParameter
 
+LOG_THRESHOLD = 1e-20  #: probabilities are kept above it where a logarithm is taken
+
 
 class LossLayer(Layer):
     """Base of losses: bottoms are the prediction and the label, the top is one number.

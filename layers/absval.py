@@ -1,0 +1,21 @@
+"""AbsVal: absolute values."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("AbsVal")
+class AbsVal(Elementwise):
+    """y = |x|; at 0 the gradient is 0.  Not in place: y does not tell the sign of x."""
+
+    forbids_in_place = True
+    cuda_forward = "y = fabs(x)"
+    cuda_backward = "dx = x > 0 ? dy : x < 0 ? -dy : 0"
+
+    def numpy_forward(self, x, y):
+        np.abs(x, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, np.sign(x), out=dx)

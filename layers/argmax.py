@@ -1,0 +1,55 @@
+"""ArgMax: which are the largest, and how large."""
+
+import numpy as np
+
+from minicaffe.blob import canonical_axis
+from minicaffe.layer import Layer, register
+
+
+@register("ArgMax")
+class ArgMax(Layer):
+    """The indices of the top_k largest numbers, largest first; of equal ones the later first.  No gradient.
+
+    Bottom: (N, ...).  Top: without axis, over all numbers of a sample: (N, 1, top_k), or with out_max_val
+    (N, 2, top_k): the indices, then the values; followed by as many 1s as make it as long as the bottom's shape.
+    With axis: the bottom's shape with top_k on that axis, indices, or with out_max_val the values.
+    argmax_param: out_max_val (false), top_k (1), axis.
+    """
+
+    exact_num_bottom = exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.argmax_param
+        self.out_max_val, self.top_k = param.out_max_val, param.top_k
+        self.given_axis = param.axis if param.HasField("axis") else None
+
+    def top_shapes(self, bottom_shapes):
+        shape, k = bottom_shapes[0], self.top_k
+        if self.given_axis is None:
+            length = int(np.prod(shape[1:]))
+            result = (shape[0], 2 if self.out_max_val else 1, k) + (1,) * (len(shape) - 3)
+        else:
+            axis = canonical_axis(self.given_axis, len(shape))
+            length, result = shape[axis], shape[:axis] + (k,) + shape[axis + 1 :]
+        if not 1 <= k <= length:
+            raise self.error(f"top_k must be 1 to {length}, the numbers there are to choose from, got {k}")
+        return [result]
+
+    def forward_cpu(self, bottom, top):
+        x = bottom[0].read_data()
+        if self.given_axis is None:
+            x = x.reshape(x.shape[0], -1)
+            index = self._largest(x, 1)
+            parts = [index, np.take_along_axis(x, index, 1)] if self.out_max_val else [index]
+            top[0].data.reshape(x.shape[0], len(parts), self.top_k)[...] = np.stack(parts, axis=1)
+        else:
+            axis = canonical_axis(self.given_axis, x.ndim)
+            index = self._largest(x, axis)
+            top[0].data[...] = np.take_along_axis(x, index, axis) if self.out_max_val else index
+
+    def _largest(self, x, axis):
+        """The indices of the top_k largest along an axis."""
+        if self.top_k == 1:
+            return x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis, keepdims=True)
+        order = np.flip(np.argsort(x, axis, kind="stable"), axis)
+        return np.take(order, range(self.top_k), axis)

@@ -1,0 +1,27 @@
+"""BNLL: a smooth rectifier, also called softplus."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+from minicaffe.layers.sigmoid import logistic
+
+
+@register("BNLL")
+class BNLL(Elementwise):
+    """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)); the gradient is the sigmoid of x.
+
+    In place the gradient is the sigmoid of y, as in the original.  (Binomial normal log likelihood; Nair and Hinton,
+    2010.)
+    """
+
+    cuda_forward = "y = (x > 0 ? x : 0) + log1p(exp(-fabs(x)))"
+    cuda_backward = "dx = dy * (Dtype(0.5) * tanh(Dtype(0.5) * x) + Dtype(0.5))"
+
+    def numpy_forward(self, x, y):
+        tail = np.abs(x)
+        np.log1p(np.exp(np.negative(tail, out=tail), out=tail), out=tail)
+        np.add(np.maximum(x, 0, out=y), tail, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, logistic(x), out=dx)

@@ -1,0 +1,64 @@
+"""ContrastiveLoss: pulls like pairs together and pushes unlike pairs apart."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer
+
+
+@register("ContrastiveLoss")
+class ContrastiveLoss(LossLayer):
+    """loss = sum of (like d^2 + (1 - like) max(margin - d, 0)^2) / 2N, with d the distance of a pair.
+
+    Bottoms: a and b, (N, C) or (N, C, 1, 1); like, N numbers: 0 for unlike pairs, anything else for like ones.
+    Top: one number.  a and b get a gradient.
+    contrastive_loss_param: margin (1), legacy_version (false): max(margin - d^2, 0) for unlike pairs.
+    (Hadsell et al., 2006.)
+    """
+
+    exact_num_bottom = 3
+
+    def setup(self, bottom, top):
+        param = self.layer_param.contrastive_loss_param
+        self.margin, self.legacy = param.margin, param.legacy_version
+        self.slope = Blob((), self.dtype)  # d loss / d a, but for loss weight and 1 / N
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index != 2
+
+    def top_shapes(self, bottom_shapes):
+        a, b, like = bottom_shapes
+        if a != b or len(a) < 2 or np.prod(a[2:]) != 1:
+            raise self.error(f"bottoms 0 and 1 must both be (N, C), got {a} and {b}")
+        if np.prod(like) != a[0]:
+            raise self.error(f"bottom 2 must hold one number for each of the {a[0]} pairs, got {like}")
+        return [()]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.view = bottom[0].shape[:2]
+        self.slope.reshape(self.view)
+
+    def forward_cpu(self, bottom, top):
+        a, b = (blob.read_data().reshape(self.view) for blob in bottom[:2])
+        like = bottom[2].read_data().reshape(-1).astype(np.int32) != 0
+        difference = a - b
+        squared = np.square(difference).sum(axis=1)
+        if self.legacy:
+            room = np.maximum(self.margin - squared, 0)
+            unlike_loss, unlike_slope = room, -(room > 0).astype(a.dtype)
+        else:
+            distance = np.sqrt(squared)
+            room = np.maximum(self.margin - distance, 0)
+            unlike_loss, unlike_slope = np.square(room), -room / (distance + a.dtype.type(1e-4))  # finite at distance 0
+        top[0].data[...] = np.where(like, squared, unlike_loss).sum() / (2 * self.view[0])
+        np.multiply(np.where(like, a.dtype.type(1), unlike_slope)[:, None], difference, out=self.slope.data)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[2]:
+            raise self.error("there is no gradient with respect to the likeness (bottom 2)")
+        for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
+            if wanted:
+                scale = sign * self.loss_weight(top) / self.view[0]
+                np.multiply(self.slope.read_data(), scale, out=blob.diff.reshape(self.view))

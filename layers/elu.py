@@ -1,0 +1,30 @@
+"""ELU: the exponential linear unit."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("ELU")
+class ELU(Elementwise):
+    """y = x where x > 0, else alpha * (exp(x) - 1), whose gradient is y + alpha.
+
+    elu_param: alpha (1); in place it must not be negative, for backward reads the sign of x from y.
+    (Clevert et al., 2015.)
+    """
+
+    constants = ("alpha",)
+    cuda_forward = "y = x > 0 ? x : alpha * expm1(x)"
+    cuda_backward = "dx = x > 0 ? dy : dy * (y + alpha)"
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.alpha = self.layer_param.elu_param.alpha
+
+    def numpy_forward(self, x, y):
+        negative = self.alpha * np.expm1(np.minimum(x, 0))
+        np.add(np.maximum(x, 0, out=y), negative, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, np.where(x > 0, y.dtype.type(1), y + y.dtype.type(self.alpha)), out=dx)

@@ -1,0 +1,42 @@
+"""Exp: a base raised to a line."""
+
+import math
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("Exp")
+class Exp(Elementwise):
+    """y = base ^ (shift + scale * x) = outer * exp(inner * x), with inner = scale * ln base, outer = base ^ shift.
+
+    exp_param: base (-1, which is e; else above 0), scale (1), shift (0).
+    """
+
+    constants = ("inner", "outer")
+    cuda_forward = "y = outer * exp(inner * x)"
+    cuda_backward = "dx = dy * y * inner"
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        param = self.layer_param.exp_param
+        log_base = log_of_base(self, param.base)
+        self.inner, self.outer = log_base * param.scale, math.exp(log_base * param.shift)
+
+    def numpy_forward(self, x, y):
+        np.exp(np.multiply(x, self.inner, out=y), out=y)
+        y *= self.outer
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, y * self.inner, out=dx)
+
+
+def log_of_base(layer, base: float) -> float:
+    """The natural logarithm of an exp_param's or log_param's base, where -1 stands for e."""
+    if base == -1:
+        return 1.0
+    if base <= 0:
+        raise layer.error(f"base must be above 0, or -1 for e, got {base:g}")
+    return math.log(base)

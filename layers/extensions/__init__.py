@@ -1,0 +1,1 @@
+"""Layer types beyond the master branch, under the names that the forks gave them."""

@@ -1,0 +1,63 @@
+"""CenterLoss: keeps the features of a class near their centre."""
+
+import numpy as np
+
+from minicaffe.blob import Blob, canonical_axis
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer, class_labels
+
+
+@register("CenterLoss")
+class CenterLoss(LossLayer):
+    """loss = sum of |x - centre(label)|^2 / 2N.
+
+    Bottoms: features x (N, ...), labels (N,), 0 to num_output - 1.  Top: one number.
+    Blobs: centres (num_output, features of a sample).  Their diff is no derivative of the loss but the step of the
+    paper: for each class the sum of (centre - x) over its samples, divided by one more than their number.
+    center_loss_param: num_output (number of classes), center_filler (constant 0), axis (1: the first axis of the
+    features).  (Wen et al., 2016.)
+    """
+
+    def setup(self, bottom, top):
+        param = self.layer_param.center_loss_param
+        self.classes, self.given_axis = param.num_output, param.axis
+        if not self.classes:
+            raise self.error("num_output, the number of classes, must be given")
+        self.distance = Blob((), self.dtype)
+
+    def _split(self, shape):
+        axis = canonical_axis(self.given_axis, len(shape))
+        return int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))
+
+    def param_shapes(self, bottom_shapes):
+        return [((self.classes, self._split(bottom_shapes[0])[1]), self.layer_param.center_loss_param.center_filler)]
+
+    def top_shapes(self, bottom_shapes):
+        x, labels = bottom_shapes
+        if np.prod(labels) != self._split(x)[0]:
+            raise self.error(f"bottom 1 must hold one label for each of the {self._split(x)[0]} samples, got {labels}")
+        return [()]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.distance.reshape(self._split(bottom[0].shape))
+        if self.distance.shape[1] != self.blobs[0].shape[1]:
+            raise self.error(f"centres have {self.blobs[0].shape[1]} features, bottom 0 has {self.distance.shape[1]}")
+
+    def _labels(self, bottom):
+        return class_labels(self, bottom[1].read_data().reshape(-1), self.classes)[0]
+
+    def forward_cpu(self, bottom, top):
+        d = self.distance.data
+        np.subtract(bottom[0].read_data().reshape(d.shape), self.blobs[0].read_data()[self._labels(bottom)], out=d)
+        top[0].data[...] = np.vdot(d, d) / (2 * d.shape[0])
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        d = self.distance.read_data()
+        if self.param_propagate_down[0]:
+            labels = self._labels(bottom)
+            share = 1 / (1 + np.bincount(labels, minlength=self.classes)).astype(d.dtype)
+            np.subtract.at(self.blobs[0].diff, labels, d * share[labels][:, None])
+        if propagate_down[0]:
+            np.multiply(d, self.loss_weight(top) / d.shape[0], out=bottom[0].diff.reshape(d.shape))

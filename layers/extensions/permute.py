@@ -1,0 +1,35 @@
+"""Permute: the axes in another order."""
+
+import numpy as np
+
+from minicaffe.layer import Layer, register
+
+
+@register("Permute")
+class Permute(Layer):
+    """Axis i of the top is axis order[i] of the bottom; axes that are not named follow in their old order.
+
+    permute_param: order.  (Liu et al., SSD, 2016.)
+    """
+
+    exact_num_bottom = exact_num_top = 1
+    forbids_in_place = True
+
+    def order(self, num_axes: int) -> tuple[int, ...]:
+        """The bottom's axis for each of the top's."""
+        given = list(self.layer_param.permute_param.order)
+        if len(set(given)) != len(given) or any(axis >= num_axes for axis in given):
+            raise self.error(f"order must name different axes below {num_axes}, got {given}")
+        return (*given, *(axis for axis in range(num_axes) if axis not in given))
+
+    def top_shapes(self, bottom_shapes):
+        shape = bottom_shapes[0]
+        return [tuple(shape[axis] for axis in self.order(len(shape)))]
+
+    def forward_cpu(self, bottom, top):
+        top[0].data[...] = bottom[0].read_data().transpose(self.order(bottom[0].num_axes))
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            back = np.argsort(self.order(bottom[0].num_axes))
+            bottom[0].diff[...] = top[0].read_diff().transpose(back)

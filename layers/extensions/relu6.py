@@ -1,0 +1,20 @@
+"""ReLU6: a rectifier that stops at 6."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("ReLU6")
+class ReLU6(Elementwise):
+    """y = min(max(x, 0), 6); the gradient passes where 0 < x < 6.  (Krizhevsky, 2010; known from MobileNet.)"""
+
+    cuda_forward = "y = x < 0 ? 0 : x > 6 ? 6 : x"
+    cuda_backward = "dx = x > 0 && x < 6 ? dy : 0"
+
+    def numpy_forward(self, x, y):
+        np.minimum(np.maximum(x, 0, out=y), 6, out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        np.multiply(dy, (x > 0) & (x < 6), out=dx)

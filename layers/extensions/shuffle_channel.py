@@ -1,0 +1,37 @@
+"""ShuffleChannel: mixes the channels of groups."""
+
+from minicaffe.layer import Layer, register
+
+
+@register("ShuffleChannel")
+class ShuffleChannel(Layer):
+    """Channels (group, C / group) become (C / group, group): the first of each group, then the second of each, ...
+
+    Bottom: (N, C, ...).  Top: the same shape.  shuffle_channel_param: group (1), a divisor of C.
+    (Zhang et al., ShuffleNet, 2017.)
+    """
+
+    exact_num_bottom = exact_num_top = 1
+    forbids_in_place = True
+
+    def setup(self, bottom, top):
+        self.group = self.layer_param.shuffle_channel_param.group
+
+    def top_shapes(self, bottom_shapes):
+        shape = bottom_shapes[0]
+        if len(shape) < 2 or self.group < 1 or shape[1] % self.group:
+            raise self.error(f"group must divide the channels of bottom 0 {shape}, got {self.group}")
+        return bottom_shapes
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        n, channels = bottom[0].shape[:2]
+        self.view = n, self.group, channels // self.group, bottom[0].count_range(2)
+        self.turned = n, channels // self.group, self.group, bottom[0].count_range(2)
+
+    def forward_cpu(self, bottom, top):
+        top[0].data.reshape(self.turned)[...] = bottom[0].read_data().reshape(self.view).swapaxes(1, 2)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            bottom[0].diff.reshape(self.view)[...] = top[0].read_diff().reshape(self.turned).swapaxes(1, 2)

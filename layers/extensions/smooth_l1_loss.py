@@ -1,0 +1,56 @@
+"""SmoothL1Loss: squares near 0, absolute values beyond."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer
+
+
+@register("SmoothL1Loss")
+class SmoothL1Loss(LossLayer):
+    """loss = sum of w_out * f(w_in * (x - t)) / N, with f(d) = 0.5 (sigma d)^2 where |d| < 1 / sigma^2, else
+    |d| - 0.5 / sigma^2.
+
+    Bottoms: x and t, (N, ...); optionally w_in, and w_out, of the same shape (1 where absent).  Top: one number.
+    x and t get a gradient.  smooth_l1_loss_param: sigma (1).  (Girshick, Fast R-CNN, 2015.)
+    """
+
+    exact_num_bottom = None
+    min_bottom, max_bottom = 2, 4
+
+    def setup(self, bottom, top):
+        self.sigma2 = self.layer_param.smooth_l1_loss_param.sigma**2
+        if not self.sigma2 > 0:
+            raise self.error("sigma must not be 0")
+        self.slope = Blob((), self.dtype)  # d loss / d x, but for loss weight and 1 / N
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index < 2
+
+    def top_shapes(self, bottom_shapes):
+        for i, shape in enumerate(bottom_shapes):
+            if np.prod(shape) != np.prod(bottom_shapes[0]):
+                raise self.error(f"bottom {i} must have the shape of bottom 0, {bottom_shapes[0]}, got {shape}")
+        return [()]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.slope.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x, t, *weights = (blob.read_data().reshape(bottom[0].shape) for blob in bottom)
+        w_in, w_out = (*weights, 1, 1)[:2]
+        d = w_in * (x - t)
+        near = np.abs(d) < 1 / self.sigma2
+        losses = np.where(near, d * d * (0.5 * self.sigma2), np.abs(d) - 0.5 / self.sigma2)
+        top[0].data[...] = (losses * w_out).sum() / bottom[0].num
+        self.slope.data[...] = np.where(near, self.sigma2 * d, np.sign(d)) * w_in * w_out
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if any(propagate_down[2:]):
+            raise self.error("there is no gradient with respect to the weights (bottoms 2 and 3)")
+        for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
+            if wanted:
+                scale = sign * self.loss_weight(top) / bottom[0].num
+                np.multiply(self.slope.read_data().reshape(blob.shape), scale, out=blob.diff)

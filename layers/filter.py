@@ -1,0 +1,56 @@
+"""Filter: keeps some items of a batch."""
+
+import numpy as np
+
+from minicaffe.layer import Layer, register
+
+
+@register("Filter")
+class Filter(Layer):
+    """Keeps the items whose selector is not 0.
+
+    Bottoms: one or more blobs (N, ...), then the selector, N numbers.  Tops: one for each blob, (number of kept items,
+    ...).  Diffs of dropped items are zero; no gradient goes to the selector.
+    """
+
+    min_bottom = 2
+    min_top = 1
+    capturable = False  # the shape of the tops depends on values
+
+    def setup(self, bottom, top):
+        if len(top) != len(bottom) - 1:
+            raise self.error(f"{len(bottom)} bottoms need {len(bottom) - 1} tops, got {len(top)}")
+        self.kept = None  # until there are values to look at, the tops are as long as the bottoms
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index < len(self.layer_param.bottom) - 1
+
+    def top_shapes(self, bottom_shapes):
+        *data, selector = bottom_shapes
+        if np.prod(selector[1:]) != 1:
+            raise self.error(f"the selector must hold one number for each item, got {selector}")
+        for i, shape in enumerate(data):
+            if shape[:1] != selector[:1]:
+                raise self.error(f"bottom {i} must hold {selector[0]} items, as many as the selector, got {shape}")
+        return data
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if self.kept is None:
+            self.kept = np.arange(bottom[-1].shape[0])
+            return
+        self.kept = np.flatnonzero(bottom[-1].read_data())
+        for blob in top:
+            blob.reshape(len(self.kept), *blob.shape[1:])
+
+    def forward_cpu(self, bottom, top):
+        for b, t in zip(bottom, top):
+            t.data[...] = b.read_data()[self.kept]
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[-1]:
+            raise self.error(f"there is no gradient with respect to the selector (bottom {len(bottom) - 1})")
+        for b, t, wanted in zip(bottom, top, propagate_down):
+            if wanted:
+                b.diff[...] = 0
+                b.diff[self.kept] = t.read_diff()

@@ -1,0 +1,52 @@
+"""HingeLoss: one against all, with a margin of 1."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer, class_labels
+from minicaffe.proto.caffe_pb2 import HingeLossParameter
+
+
+@register("HingeLoss")
+class HingeLoss(LossLayer):
+    """loss = sum of max(0, 1 - s x)^p / N, with s = 1 at a sample's label and -1 at all other classes.
+
+    Bottoms: scores x (N, C), labels (N,), 0 to C - 1.  Top: one number.
+    hinge_loss_param: norm, L1 (p = 1, the default) or L2 (p = 2).
+    """
+
+    def setup(self, bottom, top):
+        self.squared = self.layer_param.hinge_loss_param.norm == HingeLossParameter.L2
+        self.margins = Blob((), self.dtype)  # max(0, 1 - s x), negated at the label: the derivative but for p
+
+    def top_shapes(self, bottom_shapes):
+        scores, labels = bottom_shapes
+        if np.prod(labels) != scores[0]:
+            raise self.error(f"bottom 1 must hold one label for each of the {scores[0]} samples, got {labels}")
+        return super().top_shapes(bottom_shapes)
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.view = bottom[0].shape[0], bottom[0].count_range(1)
+        self.margins.reshape(self.view)
+
+    def forward_cpu(self, bottom, top):
+        n, classes = self.view
+        labels, _ = class_labels(self, bottom[1].read_data().reshape(n), classes)
+        margins, at_label = self.margins.data, (np.arange(n), labels)
+        np.copyto(margins, bottom[0].read_data().reshape(self.view))
+        margins[at_label] *= -1
+        np.maximum(0, 1 + margins, out=margins)
+        top[0].data[...] = (np.square(margins) if self.squared else margins).sum() / n
+        margins[at_label] *= -1
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            margins, dx = self.margins.read_data(), bottom[0].diff.reshape(self.view)
+            scale = self.loss_weight(top) / self.view[0]
+            if self.squared:
+                np.multiply(margins, 2 * scale, out=dx)
+            else:
+                np.multiply(np.sign(margins), scale, out=dx)

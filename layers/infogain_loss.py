@@ -1,0 +1,84 @@
+"""InfogainLoss: a softmax loss in which some mistakes cost more than others."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.loss import LOG_THRESHOLD
+from minicaffe.layers.softmax import softmax
+from minicaffe.layers.softmax_loss import SoftmaxWithLoss
+from minicaffe.proto.caffe_pb2 import BlobProto
+
+
+@register("InfogainLoss")
+class InfogainLoss(SoftmaxWithLoss):
+    """loss = -sum over positions and classes k of H[label, k] log p(k) / normalizer, with p = softmax(x), above 1e-20.
+
+    Bottoms: scores x (N, C, ...), labels: one for each position outside the class axis; optionally the matrix H,
+    C * C numbers.  Tops: the loss, one number; optionally p, of the shape of x.
+    infogain_loss_param: source (a binaryproto that holds H, when it is no bottom), axis (1).
+    loss_param: ignore_label, normalization (VALID); the older `normalize` is refused.
+    """
+
+    exact_num_bottom = None
+    min_bottom, max_bottom = 2, 3
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        param = self.layer_param.infogain_loss_param
+        self.given_axis = param.axis
+        if self.layer_param.loss_param.HasField("normalize"):
+            raise self.error("normalize is not for this layer: use normalization")
+        self.matrix = None
+        if len(bottom) < 3:
+            if not param.source:
+                raise self.error("the matrix H must be given, as bottom 2 or by infogain_loss_param source")
+            self.matrix = self._read(param.source)
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index == 0
+
+    def top_shapes(self, bottom_shapes):
+        shapes = super().top_shapes(bottom_shapes[:2])
+        classes = bottom_shapes[0][self.given_axis]
+        given = bottom_shapes[2] if self.matrix is None else self.matrix.shape
+        if np.prod(given) != classes * classes:
+            raise self.error(f"the matrix H must be {classes} by {classes}, got {given}")
+        return shapes
+
+    def forward_cpu(self, bottom, top):
+        p = self.prob.data.reshape(self.view)
+        softmax(bottom[0].read_data().reshape(self.view), p)
+        rows = self._rows(bottom)
+        log_p = np.log(np.maximum(p, p.dtype.type(LOG_THRESHOLD)))
+        top[0].data[...] = -np.vdot(rows, log_p) / self._divisor()
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if len(bottom) > 2 and propagate_down[2]:
+            raise self.error("there is no gradient with respect to the matrix (bottom 2)")
+        if propagate_down[0]:
+            rows, dx = self._rows(bottom), bottom[0].diff.reshape(self.view)
+            np.multiply(self.prob.read_data().reshape(self.view), rows.sum(axis=1, keepdims=True), out=dx)
+            dx -= rows
+            dx *= self.loss_weight(top) / self._divisor()
+
+    def _rows(self, bottom):
+        """H[label], (outer, classes, inner): zero where the label is ignored."""
+        classes = self.view[1]
+        matrix = (bottom[2] if self.matrix is None else self.matrix).read_data().reshape(classes, classes)
+        (_, labels, _), self.valid = self._positions(bottom[1])
+        rows = matrix[labels].swapaxes(1, 2)
+        return np.ascontiguousarray(rows if self.valid is None else rows * self.valid[:, None])
+
+    def _read(self, source):
+        blob, proto = Blob((), self.dtype), BlobProto()
+        try:
+            with open(source, "rb") as file:
+                proto.ParseFromString(file.read())
+        except OSError as error:
+            raise self.error(f"cannot read source '{source}': {error.strerror}") from error
+        except Exception as error:
+            raise self.error(f"source '{source}' is no binaryproto of a blob: {error}") from error
+        blob.from_proto(proto)
+        return blob

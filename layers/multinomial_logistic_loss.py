@@ -1,0 +1,40 @@
+"""MultinomialLogisticLoss: minus the logarithm of the label's probability."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.loss import LOG_THRESHOLD, LossLayer, class_labels
+
+
+@register("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(LossLayer):
+    """loss = -sum of log p(label) / N, with p kept above 1e-20.
+
+    Bottoms: probabilities p (N, C), as of a Softmax; labels (N,), 0 to C - 1.  Top: one number.
+    SoftmaxWithLoss does the same from scores, and more exactly.
+    """
+
+    def top_shapes(self, bottom_shapes):
+        p, labels = bottom_shapes
+        if np.prod(labels) != p[0]:
+            raise self.error(f"bottom 1 must hold one label for each of the {p[0]} samples, got {labels}")
+        return super().top_shapes(bottom_shapes)
+
+    def _at_labels(self, bottom):
+        """The index of the labels' probabilities in (N, C), and these probabilities."""
+        p = bottom[0].read_data().reshape(bottom[0].shape[0], -1)
+        labels, _ = class_labels(self, bottom[1].read_data().reshape(-1), p.shape[1])
+        index = np.arange(len(labels)), labels
+        return index, np.maximum(p[index], p.dtype.type(LOG_THRESHOLD))
+
+    def forward_cpu(self, bottom, top):
+        _, p = self._at_labels(bottom)
+        top[0].data[...] = -np.log(p).sum() / len(p)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            index, p = self._at_labels(bottom)
+            dx = bottom[0].diff.reshape(len(p), -1)
+            dx[...] = 0
+            dx[index] = -self.loss_weight(top) / len(p) / p

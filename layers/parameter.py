@@ -1,0 +1,34 @@
+"""Parameter: a learned blob as a top."""
+
+from minicaffe.layer import Layer, register
+from minicaffe.proto.caffe_pb2 import FillerParameter
+
+
+@register("Parameter")
+class Parameter(Layer):
+    """No bottom; the top is the layer's one learned blob, zero at first.  parameter_param: shape { dim: ... }."""
+
+    exact_num_bottom = 0
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        self.shape = tuple(self.layer_param.parameter_param.shape.dim)
+
+    def param_shapes(self, bottom_shapes):
+        return [(self.shape, FillerParameter())]
+
+    def top_shapes(self, bottom_shapes):
+        return [self.shape]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        top[0].share_data(self.blobs[0])
+
+    def forward_cpu(self, bottom, top):
+        pass  # the data are shared
+
+    forward_gpu = forward_cpu
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if self.param_propagate_down[0]:
+            self.blobs[0].diff[...] += top[0].read_diff()

@@ -1,0 +1,54 @@
+"""PReLU: a rectifier whose negative slope is learned."""
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import register
+from minicaffe.layers.broadcast import Broadcast
+
+
+@register("PReLU")
+class PReLU(Broadcast):
+    """y = max(x, 0) + slope * min(x, 0), with one slope per channel, or one for all.
+
+    Bottom: (N, C, ...).  Top: the same shape; in place if wanted, which costs a copy of x.
+    Blobs: slope, (C,), or () when channel_shared.
+    prelu_param: filler (constant 0.25), channel_shared (false).  (He et al., 2015.)
+    """
+
+    exact_num_bottom = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.prelu_param
+        if not param.HasField("filler"):
+            param.filler.type, param.filler.value = "constant", 0.25
+        self.axis, self.num_axes, self.learned = 1, 0 if param.channel_shared else 1, True
+        self.kept = Blob((), self.dtype) if bottom[0] is top[0] else None
+
+    def param_shapes(self, bottom_shapes):
+        return [(self.operand_shape(bottom_shapes), self.layer_param.prelu_param.filler)]
+
+    def top_shapes(self, bottom_shapes):
+        if len(bottom_shapes[0]) < 2:
+            raise self.error(f"bottom 0 must be (N, C, ...), got {bottom_shapes[0]}")
+        return super().top_shapes(bottom_shapes)
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if self.kept is not None:
+            self.kept.reshape(bottom[0].shape)
+
+    def forward_cpu(self, bottom, top):
+        x, slope = self.over_axes(bottom[0].read_data()), self.blobs[0].read_data().reshape(-1, 1)
+        if self.kept is not None:
+            self.over_axes(self.kept.data)[...] = x
+        y = self.over_axes(top[0].data)
+        np.copyto(y, np.where(x > 0, x, slope * x))
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        x, dy = self.over_axes((self.kept or bottom[0]).read_data()), self.over_axes(top[0].read_diff())
+        if self.param_propagate_down[0]:
+            self.blobs[0].diff.reshape(-1)[:] += self.sum_to_operand(dy * np.minimum(x, 0))
+        if propagate_down[0]:
+            slope = self.blobs[0].read_data().reshape(-1, 1)
+            np.multiply(dy, np.where(x > 0, dy.dtype.type(1), slope), out=self.over_axes(bottom[0].diff))

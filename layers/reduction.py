@@ -1,0 +1,54 @@
+"""Reduction: the last axes as one number."""
+
+import numpy as np
+
+from minicaffe.blob import canonical_axis
+from minicaffe.layer import Layer, register
+from minicaffe.proto.caffe_pb2 import ReductionParameter
+
+
+@register("Reduction")
+class Reduction(Layer):
+    """SUM: y = coeff * sum of x.  ASUM: of |x|.  SUMSQ: of x^2.  MEAN: y = coeff * mean of x.
+
+    Bottom: any shape.  Top: its axes before `axis`; over axis 0 one number, which may serve as a loss.
+    reduction_param: operation (SUM), axis (0), coeff (1).
+    """
+
+    exact_num_bottom = exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.reduction_param
+        self.operation, self.given_axis, self.coeff = param.operation, param.axis, param.coeff
+
+    def top_shapes(self, bottom_shapes):
+        shape = bottom_shapes[0]
+        return [shape[: canonical_axis(self.given_axis, len(shape))]]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.num = top[0].count
+        self.length = bottom[0].count_range(canonical_axis(self.given_axis, bottom[0].num_axes))
+        self.factor = self.coeff / self.length if self.operation == ReductionParameter.MEAN else self.coeff
+
+    def forward_cpu(self, bottom, top):
+        x, y = bottom[0].read_data().reshape(self.num, self.length), top[0].data.reshape(self.num)
+        if self.operation == ReductionParameter.ASUM:
+            np.abs(x).sum(axis=1, out=y)
+        elif self.operation == ReductionParameter.SUMSQ:
+            np.square(x).sum(axis=1, out=y)
+        else:
+            x.sum(axis=1, out=y)
+        y *= self.factor
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        x, dx = (array.reshape(self.num, self.length) for array in (bottom[0].read_data(), bottom[0].diff))
+        dy = self.factor * top[0].read_diff().reshape(self.num, 1)
+        if self.operation == ReductionParameter.ASUM:
+            np.multiply(dy, np.sign(x), out=dx)
+        elif self.operation == ReductionParameter.SUMSQ:
+            np.multiply(2 * dy, x, out=dx)
+        else:
+            dx[...] = dy

@@ -1,0 +1,53 @@
+"""SigmoidCrossEntropyLoss: a yes or no for every number."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.loss import LossLayer, ignored_label
+from minicaffe.layers.sigmoid import logistic
+from minicaffe.proto.caffe_pb2 import LossParameter
+
+
+@register("SigmoidCrossEntropyLoss")
+class SigmoidCrossEntropyLoss(LossLayer):
+    """loss = -sum of (t log s + (1 - t) log(1 - s)) / normalizer, with s = sigmoid(x).
+
+    Computed as x (t - [x >= 0]) - log(1 + exp(-|x|)), which cannot overflow.
+
+    Bottoms: scores x and targets t in [0, 1], (N, ...), of equal counts.  Top: one number.
+    loss_param: ignore_label (targets that, truncated, equal it cost nothing), normalization (BATCH_SIZE).
+    """
+
+    def setup(self, bottom, top):
+        self.ignored = ignored_label(self.layer_param.loss_param)
+        self.mode = self.read_normalization(absent=LossParameter.BATCH_SIZE)
+
+    def top_shapes(self, bottom_shapes):
+        x, t = bottom_shapes
+        if np.prod(x) != np.prod(t):
+            raise self.error(f"bottoms must hold equally many numbers, got {x} and {t}")
+        return super().top_shapes(bottom_shapes)
+
+    def _counted(self, targets):
+        """Which targets count, None for all, and what the sum is divided by."""
+        n, count = targets.shape[0], targets.size
+        valid = None if self.ignored is None else targets.astype(np.int32) != self.ignored
+        counted = count if valid is None else np.count_nonzero(valid)
+        return valid, self.normalizer(self.mode, n, count // max(n, 1), counted)
+
+    def forward_cpu(self, bottom, top):
+        x, t = bottom[0].read_data(), bottom[1].read_data().reshape(bottom[0].shape)
+        valid, divisor = self._counted(t)
+        losses = np.log1p(np.exp(-np.abs(x))) - x * (t - (x >= 0))
+        top[0].data[...] = losses.sum(where=True if valid is None else valid) / divisor
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if not propagate_down[0]:
+            return
+        x, t, dx = bottom[0].read_data(), bottom[1].read_data().reshape(bottom[0].shape), bottom[0].diff
+        valid, divisor = self._counted(t)
+        np.subtract(logistic(x), t, out=dx)
+        dx *= self.loss_weight(top) / divisor
+        if valid is not None:
+            dx *= valid

@@ -1,0 +1,33 @@
+"""Swish: a rectifier that fades in."""
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+from minicaffe.layers.sigmoid import logistic
+
+
+@register("Swish")
+class Swish(Elementwise):
+    """y = x * s with s = sigmoid(beta * x); the gradient is beta * y + s * (1 - beta * y).
+
+    swish_param: beta (1).  (Ramachandran et al., 2017.)
+    """
+
+    keeps_input = True
+    constants = ("beta",)
+    cuda_forward = "y = x * (Dtype(0.5) * tanh(Dtype(0.5) * beta * x) + Dtype(0.5))"
+    cuda_backward = """
+    const Dtype s = Dtype(0.5) * tanh(Dtype(0.5) * beta * x) + Dtype(0.5);
+    dx = dy * (beta * y + s * (1 - beta * y))"""
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.beta = self.layer_param.swish_param.beta
+
+    def numpy_forward(self, x, y):
+        np.multiply(x, logistic(self.beta * x), out=y)
+
+    def numpy_backward(self, x, y, dy, dx):
+        by = self.beta * y
+        np.multiply(dy, by + logistic(self.beta * x) * (1 - by), out=dx)

@@ -1,0 +1,20 @@
+"""Threshold: a step."""
+
+
+from minicaffe.layer import register
+from minicaffe.layers.elementwise import Elementwise
+
+
+@register("Threshold")
+class Threshold(Elementwise):
+    """y = 1 where x > threshold, else 0; no gradient.  threshold_param: threshold (0)."""
+
+    constants = ("threshold",)
+    cuda_forward = "y = x > threshold"
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.threshold = self.layer_param.threshold_param.threshold
+
+    def numpy_forward(self, x, y):
+        y[:] = x > x.dtype.type(self.threshold)
