@@ -257,6 +257,8 @@ def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[L
     An unknown type raises `LayerError` with the nearest and all known names.
     """
     _load_layers()
+    if engine == "ONEDNN":
+        import minicaffe.layers.onednn  # noqa: F401  (registers the variants)
     try:
         variants = _registry[type_name]
     except KeyError:

@@ -16,7 +16,6 @@ import importlib.metadata
 import os
 import threading
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
-from enum import IntEnum
 
 from minicaffe.errors import MinicaffeError
 
@@ -29,7 +28,7 @@ class Unsupported(OneDNNError):
     """oneDNN has no implementation for this shape, layout or algorithm: the caller falls back on numpy."""
 
 
-class Prop(IntEnum):
+class Prop:
     """dnnl_prop_kind_t: what a primitive computes."""
 
     TRAINING = 64
@@ -38,12 +37,11 @@ class Prop(IntEnum):
     BACKWARD_DATA = 160
 
 
-class Alg(IntEnum):
+class Alg:
     """dnnl_alg_kind_t: how it computes it (the values used here)."""
 
     CONVOLUTION_DIRECT = 0x1
     CONVOLUTION_AUTO = 0x3
-    DECONVOLUTION_DIRECT = 0xA
     RELU = 0x20
     TANH = 0x21
     ELU = 0x22
@@ -79,7 +77,7 @@ class Alg(IntEnum):
     SOFTMAX = 0x30000
 
 
-class Arg(IntEnum):
+class Arg:
     """DNNL_ARG_*: the names of a primitive's arguments."""
 
     SRC = 1

@@ -153,10 +153,13 @@ def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
 
 
 @functools.lru_cache(maxsize=4096)
-def reshaped(desc: MemoryDesc, shape: tuple[int, ...]) -> MemoryDesc:
-    """The same buffer seen with another shape. Raises OneDNNError where the layout does not allow it."""
+def submemory(desc: MemoryDesc, shape: tuple[int, ...], offsets: tuple[int, ...]) -> MemoryDesc:
+    """A part of a larger array, to be used with the memory of the whole.
+
+    Raises OneDNNError where the part does not begin and end at the layout's blocks.
+    """
     handle = c_void_p()
-    call("memory_desc_reshape", byref(handle), desc.handle, len(shape), library.dims(shape))
+    call("memory_desc_create_submemory", byref(handle), desc.handle, library.dims(shape), library.dims(offsets))
     return _adopt(handle)
 
 
@@ -168,11 +171,12 @@ def aligned(size: int) -> np.ndarray:
 class Memory:
     """A buffer in one layout (dnnl_memory_t): `Memory(desc)` owns zeros, `Memory(desc, array)` uses the array's."""
 
-    __slots__ = ("desc", "buffer", "handle", "_free", "__weakref__")
+    __slots__ = ("desc", "buffer", "handle", "filled", "_free", "__weakref__")
 
     def __init__(self, desc: MemoryDesc, buffer: np.ndarray | None = None):
         self.desc = desc
         self.buffer = aligned(desc.size) if buffer is None else buffer
+        self.filled = None  # the last reorder into this memory, ready to be repeated: (source, add, Execution)
         self.handle = c_void_p()
         call("memory_create", byref(self.handle), desc.handle, library.engine(), c_void_p(self.buffer.ctypes.data))
 
@@ -218,18 +222,14 @@ def scratch(size: int) -> np.ndarray:
     return local.scratch
 
 
-@functools.lru_cache(maxsize=4096)
-def _reorder_primitive(src: MemoryDesc, dst: MemoryDesc):
-    from minicaffe.onednn.primitives import Primitive
-
-    desc = c_void_p()
-    call("reorder_primitive_desc_create", byref(desc), src.handle, library.engine(), dst.handle, library.engine(), None)
-    return Primitive(desc, "reorder")
-
-
-def reorder(src: Memory, dst: Memory) -> None:
-    """Copy the numbers of `src` into `dst`, each in its own layout."""
-    if src.desc is dst.desc and src.desc.blocked:
+def reorder(src: Memory, dst: Memory, add: bool = False) -> None:
+    """Copy the numbers of `src` into `dst`, each in its own layout; with `add`, sum them onto what is there."""
+    if src.desc is dst.desc and src.desc.blocked and not add:
         ctypes.memmove(dst.buffer.ctypes.data, src.buffer.ctypes.data, src.desc.size)
         return
-    _reorder_primitive(src.desc, dst.desc).run({Arg.SRC: src, Arg.DST: dst})
+    if dst.filled is None or dst.filled[0] is not src or dst.filled[1] is not add:
+        from minicaffe.onednn import primitives
+
+        primitive = primitives.reorder(src.desc, dst.desc, add)
+        dst.filled = (src, add, primitive.bind({Arg.SRC: src, Arg.DST: dst}))
+    dst.filled[2]()

@@ -20,11 +20,12 @@ import functools
 from ctypes import byref, c_float, c_int64, c_void_p
 
 from minicaffe.onednn import library
-from minicaffe.onednn.library import F32, Alg, Arg, ExecArg, Prop, call, dims
+from minicaffe.onednn.library import Alg, Arg, ExecArg, Prop, call, dims
 from minicaffe.onednn.memory import Memory, MemoryDesc, intern_desc, scratch
 
 _EXEC_ARG_DESC = 255
 _SCRATCHPAD_BY_USER = 1
+_SAME_TYPE = 0
 
 
 class Primitive:
@@ -105,7 +106,7 @@ class Attr:
                 alg, alpha, beta = values
                 call("post_ops_append_eltwise", self._post, int(alg), c_float(alpha), c_float(beta))
             elif kind == "sum":
-                call("post_ops_append_sum", self._post, c_float(values[0]), 0, F32)
+                call("post_ops_append_sum", self._post, c_float(values[0]), 0, _SAME_TYPE)
             else:
                 call("post_ops_append_binary", self._post, int(values[0]), values[1].handle)
         call("primitive_attr_set_post_ops", self.handle, self._post)
@@ -186,62 +187,6 @@ def convolution_backward_weights(
     return _create(
         "convolution_backward_weights",
         Alg.CONVOLUTION_DIRECT,
-        src,
-        diff_weights,
-        diff_bias,
-        diff_dst,
-        strides,
-        dilates,
-        pad_low,
-        pad_high,
-        hint,
-    )
-
-
-@_cached
-def deconvolution(src, weights, bias, dst, strides, dilates, pad_low, pad_high, training=True, post=()) -> Primitive:
-    """Transposed convolution; WEIGHTS are (out, in, spatial...), Caffe's first two axes swapped."""
-    return _create(
-        "deconvolution_forward",
-        Prop.TRAINING if training else Prop.INFERENCE,
-        Alg.DECONVOLUTION_DIRECT,
-        src,
-        weights,
-        bias,
-        dst,
-        strides,
-        dilates,
-        pad_low,
-        pad_high,
-        post=post,
-    )
-
-
-@_cached
-def deconvolution_backward_data(diff_src, weights, diff_dst, strides, dilates, pad_low, pad_high, hint) -> Primitive:
-    """DIFF_SRC from DIFF_DST and WEIGHTS."""
-    return _create(
-        "deconvolution_backward_data",
-        Alg.DECONVOLUTION_DIRECT,
-        diff_src,
-        weights,
-        diff_dst,
-        strides,
-        dilates,
-        pad_low,
-        pad_high,
-        hint,
-    )
-
-
-@_cached
-def deconvolution_backward_weights(
-    src, diff_weights, diff_bias, diff_dst, strides, dilates, pad_low, pad_high, hint
-) -> Primitive:
-    """DIFF_WEIGHTS and DIFF_BIAS (or None) from SRC and DIFF_DST."""
-    return _create(
-        "deconvolution_backward_weights",
-        Alg.DECONVOLUTION_DIRECT,
         src,
         diff_weights,
         diff_bias,
@@ -387,6 +332,16 @@ def binary(alg, src0, src1, dst, post=()) -> Primitive:
 def reduction(alg, src, dst, post=()) -> Primitive:
     """DST = SRC reduced over the dimensions where DST has 1."""
     return _create("reduction", alg, src, dst, 0.0, 0.0, post=post)
+
+
+@_cached
+def reorder(src, dst, add=False) -> Primitive:
+    """DST = SRC in another layout; with `add`, DST += SRC."""
+    desc = c_void_p()
+    with Attr((("sum", 1.0),) if add else ()) as attr:
+        engine = library.engine()
+        call("reorder_primitive_desc_create", byref(desc), src.handle, engine, dst.handle, engine, attr)
+    return Primitive(desc, "reorder")
 
 
 def _handles(descs) -> ctypes.Array:

@@ -1,0 +1,13 @@
+"""oneDNN variants of layers, registered for engine ONEDNN: the CPU's default where libdnnl is found."""
+
+from minicaffe.layers.onednn import (  # noqa: F401
+    batch_norm,
+    convolution,
+    elementwise,
+    inner_product,
+    lrn,
+    plumbing,
+    pooling,
+    scale,
+    softmax,
+)

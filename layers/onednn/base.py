@@ -1,0 +1,76 @@
+"""What the oneDNN variants of layers share.
+
+A variant is the layer's numpy class with this mixin before it: parameters, shapes and checks stay the layer's own, and
+whatever oneDNN cannot do runs in numpy.  Bottoms and tops travel in oneDNN's layouts (`minicaffe.onednn.layouts`).
+
+    @register("TanH", engine="ONEDNN")
+    class OneDNNTanH(OneDNNLayer, TanH):
+        def forward_onednn(self, bottom, top): ...
+        def backward_onednn(self, top, propagate_down, bottom): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer
+from minicaffe.onednn.library import Unsupported
+
+_MOST_EXECUTIONS = 64
+
+
+class OneDNNLayer(Layer):
+    """Runs `forward_onednn` and `backward_onednn`, or the numpy code where `expressible` says no."""
+
+    def expressible(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> bool:
+        """Whether oneDNN has primitives for these parameters and shapes; asked after each reshape."""
+        return True
+
+    def forward_onednn(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """`forward_cpu` by primitives; makes them before it touches a top, for making them may raise Unsupported."""
+        raise NotImplementedError
+
+    def backward_onednn(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """`backward_cpu` by primitives."""
+        raise NotImplementedError
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self._bound: dict[tuple, Any] = {}
+        self._plans: dict[tuple, Any] = {}
+        self.native = all(b.count for b in (*bottom, *top)) and self.expressible(bottom, top)
+
+    def forward_cpu(self, bottom, top):
+        if self.native:
+            try:
+                return self.forward_onednn(bottom, top)
+            except Unsupported:
+                self.native = False
+        super().forward_cpu(bottom, top)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if self.native:
+            try:
+                return self.backward_onednn(top, propagate_down, bottom)
+            except Unsupported:
+                self.native = False
+                super().forward_cpu(bottom, top)  # for what the numpy code keeps for its backward
+        super().backward_cpu(top, propagate_down, bottom)
+
+    def plan(self, make: Callable, *key: Any) -> Any:
+        """`make(*key)`, remembered until the layer is reshaped."""
+        known = self._plans.get((make, key))
+        if known is None:
+            known = self._plans[make, key] = make(*key)
+        return known
+
+    def execute(self, primitive, *args: Any) -> None:
+        """Run a primitive on `Arg.X, memory, Arg.Y, memory, ...`; bound once, then only called."""
+        execution = self._bound.get((primitive, args))
+        if execution is None:
+            if len(self._bound) >= _MOST_EXECUTIONS:
+                self._bound.clear()
+            execution = self._bound[primitive, args] = primitive.bind(dict(zip(args[::2], args[1::2], strict=True)))
+        execution()

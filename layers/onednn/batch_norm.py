@@ -1,0 +1,60 @@
+"""BatchNorm by oneDNN; the running sums are Caffe's."""
+
+from __future__ import annotations
+
+from minicaffe.layer import register
+from minicaffe.layers.batch_norm import BatchNorm
+from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.library import Arg, Flags
+from minicaffe.onednn.memory import Memory, plain
+
+
+@register("BatchNorm", engine="ONEDNN")
+class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
+    __doc__ = BatchNorm.__doc__
+
+    def expressible(self, bottom, top):
+        return 2 <= bottom[0].num_axes <= 5
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.flags = Flags.GLOBAL_STATS if self.use_global_stats else 0
+        self.batch_mean, self.batch_variance = Memory(plain((self.channels,))), Memory(plain((self.channels,)))
+        self.input: Memory | None = None
+
+    def make_forward(self, desc):
+        return primitives.batch_normalization(desc, desc, self.eps, self.flags)
+
+    def make_backward(self, desc):
+        return primitives.batch_normalization_backward(desc, desc, desc, self.eps, self.flags, self.make_forward(desc))
+
+    def statistics(self) -> tuple:
+        """The arguments both directions share."""
+        return Arg.MEAN, self.batch_mean, Arg.VARIANCE, self.batch_variance
+
+    def forward_onednn(self, bottom, top):
+        x = layouts.data(bottom[0])
+        forward = self.plan(self.make_forward, x.desc)
+        if self.use_global_stats:
+            weight = self.blobs[2].read_data()[0]
+            for blob, memory in zip(self.blobs, (self.batch_mean, self.batch_variance), strict=False):
+                memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)
+        if bottom[0] is top[0]:
+            self.input, y = layouts.mutable_data_beside(top[0], x, self.input)
+            x = self.input
+        else:
+            y = layouts.mutable_data(top[0], x.desc)
+        self.execute(forward, Arg.SRC, x, Arg.DST, y, *self.statistics())
+        if not self.use_global_stats:
+            count = bottom[0].count // self.channels
+            self._remember(self.batch_mean.array(), self.batch_variance.array(), count)
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        x = self.input if bottom[0] is top[0] else layouts.data(bottom[0])
+        backward = self.plan(self.make_backward, x.desc)
+        dy = layouts.diff(top[0], x.desc)
+        dx = layouts.mutable_diff(bottom[0], x.desc)
+        self.execute(backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, *self.statistics())

@@ -1,0 +1,83 @@
+"""ReLU and its family by oneDNN's eltwise primitive, in whatever layout the bottom comes."""
+
+from __future__ import annotations
+
+from minicaffe.layer import register
+from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.layers.power import Power
+from minicaffe.layers.relu import ReLU
+from minicaffe.layers.sigmoid import Sigmoid
+from minicaffe.layers.tanh import TanH
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.library import Alg, Arg
+
+
+class OneDNNElementwise(OneDNNLayer):
+    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm, and the one that finds f' from y if there is one."""
+
+    alg: int
+    alg_from_dst: int | None = None
+
+    def coefficients(self) -> tuple[float, float]:
+        """alpha and beta of the algorithm."""
+        return 0.0, 0.0
+
+    def make(self, desc):
+        """Forward and backward primitive for one layout."""
+        alpha, beta = self.coefficients()
+        forward = primitives.eltwise(self.alg, desc, desc, alpha, beta)
+        if self.alg_from_dst is None:
+            return forward, primitives.eltwise_backward(self.alg, desc, desc, desc, alpha, beta, forward)
+        hint = primitives.eltwise(self.alg_from_dst, desc, desc, alpha, beta)
+        return forward, primitives.eltwise_backward(self.alg_from_dst, desc, desc, desc, alpha, beta, hint)
+
+    def forward_onednn(self, bottom, top):
+        x = layouts.data(bottom[0])
+        forward, _ = self.plan(self.make, x.desc)
+        self.execute(forward, Arg.SRC, x, Arg.DST, layouts.mutable_data(top[0], x.desc))
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        known = layouts.data(bottom[0] if self.alg_from_dst is None else top[0])
+        _, backward = self.plan(self.make, known.desc)
+        dy = layouts.diff(top[0], known.desc)
+        dx = layouts.mutable_diff(bottom[0], known.desc)
+        arg = Arg.SRC if self.alg_from_dst is None else Arg.DST
+        self.execute(backward, arg, known, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx)
+
+
+@register("ReLU", engine="ONEDNN")
+class OneDNNReLU(OneDNNElementwise, ReLU):
+    __doc__ = ReLU.__doc__
+    alg, alg_from_dst = Alg.RELU, Alg.RELU_FROM_DST
+
+    def coefficients(self):
+        return self.negative_slope, 0.0
+
+    def expressible(self, bottom, top):
+        return self.negative_slope >= 0
+
+
+@register("Sigmoid", engine="ONEDNN")
+class OneDNNSigmoid(OneDNNElementwise, Sigmoid):
+    __doc__ = Sigmoid.__doc__
+    alg, alg_from_dst = Alg.LOGISTIC, Alg.LOGISTIC_FROM_DST
+
+
+@register("TanH", engine="ONEDNN")
+class OneDNNTanH(OneDNNElementwise, TanH):
+    __doc__ = TanH.__doc__
+    alg, alg_from_dst = Alg.TANH, Alg.TANH_FROM_DST
+
+
+@register("Power", engine="ONEDNN")
+class OneDNNPower(OneDNNElementwise, Power):
+    __doc__ = Power.__doc__
+    alg = Alg.LINEAR
+
+    def coefficients(self):
+        return self.scale, self.shift
+
+    def expressible(self, bottom, top):
+        return self.power == 1 and self.scale != 0 and not self.in_place

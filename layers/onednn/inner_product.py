@@ -1,0 +1,81 @@
+"""InnerProduct by oneDNN; a bottom of four axes is read in its own layout, not flattened first."""
+
+from __future__ import annotations
+
+import math
+
+from minicaffe.layer import register
+from minicaffe.layers.inner_product import InnerProduct
+from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.library import Arg
+from minicaffe.onednn.memory import Memory, any_layout, plain
+
+_MOST_AXES = 5
+
+
+@register("InnerProduct", engine="ONEDNN")
+class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
+    __doc__ = InnerProduct.__doc__
+
+    def expressible(self, bottom, top):
+        return not self.layer_param.inner_product_param.transpose
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        axis = bottom[0].canonical_axis(self.layer_param.inner_product_param.axis)
+        shape, self.bias = bottom[0].shape, len(self.blobs) > 1
+        rows = math.prod(shape[:axis])
+        self.in_shape = shape if axis == 1 and len(shape) <= _MOST_AXES else (rows, math.prod(shape[axis:]))
+        self.weight_shape, self.out_shape = (self.blobs[0].shape[0], *self.in_shape[1:]), (rows, self.blobs[0].shape[0])
+        self.diffs: dict = {}
+
+    def make_forward(self, bias: bool):
+        bias_desc = plain(self.out_shape[1:]) if bias else None
+        weights = any_layout(self.weight_shape)
+        return primitives.inner_product(any_layout(self.in_shape), weights, bias_desc, any_layout(self.out_shape))
+
+    def make_backward_data(self):
+        descs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
+        return primitives.inner_product_backward_data(*descs, self.make_forward(False))
+
+    def make_backward_weights(self, bias: bool):
+        inputs, weights, outputs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
+        bias_desc = plain(self.out_shape[1:]) if bias else None
+        return primitives.inner_product_backward_weights(inputs, weights, bias_desc, outputs, self.make_forward(bias))
+
+    def weights_as(self, primitive) -> Memory:
+        """The weights in the layout a primitive wants."""
+        return layouts.read(self.blobs[0].data_memory, self.weight_shape, primitive.desc(Arg.WEIGHTS))
+
+    def forward_onednn(self, bottom, top):
+        product = self.plan(self.make_forward, self.bias)
+        x = layouts.read(bottom[0].data_memory, self.in_shape, product.desc(Arg.SRC))
+        y = layouts.mutable_data(top[0], product.desc(Arg.DST))
+        bias = layouts.data(self.blobs[1]) if self.bias else None
+        self.execute(product, Arg.SRC, x, Arg.WEIGHTS, self.weights_as(product), Arg.BIAS, bias, Arg.DST, y)
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        if any(self.param_propagate_down):
+            self.add_weight_diffs(bottom[0], top[0])
+        if propagate_down[0]:
+            product = self.plan(self.make_backward_data)
+            dy = layouts.read(top[0].diff_memory, self.out_shape, product.desc(Arg.DIFF_DST))
+            dx = layouts.mutable_diff(bottom[0], product.desc(Arg.DIFF_SRC))
+            self.execute(product, Arg.DIFF_DST, dy, Arg.WEIGHTS, self.weights_as(product), Arg.DIFF_SRC, dx)
+
+    def add_weight_diffs(self, bottom, top):
+        """Add to the diffs of weights and bias."""
+        bias = self.bias and self.param_propagate_down[1]
+        product = self.plan(self.make_backward_weights, bias)
+        x = layouts.read(bottom.data_memory, self.in_shape, product.desc(Arg.SRC))
+        dy = layouts.read(top.diff_memory, self.out_shape, product.desc(Arg.DIFF_DST))
+        if not self.diffs:
+            descs = {arg: product.desc(arg) for arg in (Arg.DIFF_WEIGHTS, Arg.DIFF_BIAS)}
+            self.diffs = {arg: Memory(desc) for arg, desc in descs.items() if desc}
+        dw, db = self.diffs[Arg.DIFF_WEIGHTS], self.diffs.get(Arg.DIFF_BIAS)
+        self.execute(product, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
+        if self.param_propagate_down[0]:
+            layouts.add_to_diff(self.blobs[0], dw)
+        if bias:
+            layouts.add_to_diff(self.blobs[1], db)

@@ -1,0 +1,140 @@
+"""LRN by oneDNN: its own primitive where that is fast, else as a convolution over the channels.
+
+oneDNN's LRN across channels is fast for local_size 5 only.  For other sizes the sum over neighbouring channels is a 1x1
+convolution of x^2 with a banded matrix of ones, and the rest rides along as post-operations.  With L = log(scale) and B
+the band (its own transpose):
+
+    L  = log(k + rate * B x^2)              y  = x exp(-beta L)
+    dx = dy exp(-beta L) - 2 rate beta x * B (dy y exp(-L))
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.lrn import LRN
+from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.library import Alg, Arg
+from minicaffe.onednn.memory import Memory, any_layout, of_array, plain, reorder
+
+_FAST_SIZE = 5
+_ONE = (1, 1, 1, 1)
+
+
+@register("LRN", engine="ONEDNN")
+class OneDNNLRN(OneDNNLayer, LRN):
+    __doc__ = LRN.__doc__
+
+    def expressible(self, bottom, top):
+        return bottom[0] is not top[0] and self.k > 0 and self.rate >= 0
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.banded = self.across and self.size != _FAST_SIZE
+        self.layout = None  # of the last forward pass
+        self.own: dict = {}
+
+    def make(self, desc):
+        """Forward and backward primitive, and the forward's notes, for one layout."""
+        if self.banded:
+            return Band(self, desc)
+        settings = (Alg.LRN_ACROSS if self.across else Alg.LRN_WITHIN), self.size, self.alpha, self.beta, self.k
+        alg, numbers = settings[0], settings[1:]
+        forward = primitives.lrn(alg, desc, desc, *numbers)
+        notes = forward.desc(Arg.WORKSPACE)
+        backward = primitives.lrn_backward(alg, desc, desc, desc, *numbers, forward)
+        return forward, backward, notes and Memory(notes)
+
+    def forward_onednn(self, bottom, top):
+        x = layouts.data(bottom[0])
+        plan = self.plan(self.make, x.desc)
+        y = layouts.mutable_data(top[0], x.desc)
+        self.layout = x.desc
+        if self.banded:
+            plan.forward(x, y)
+        else:
+            self.execute(plan[0], Arg.SRC, x, Arg.DST, y, Arg.WORKSPACE, plan[2])
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        if self.layout is None:
+            self.forward_onednn(bottom, top)
+        plan = self.plan(self.make, self.layout)
+        x, dy = layouts.data(bottom[0], self.layout), layouts.diff(top[0], self.layout)
+        dx = layouts.mutable_diff(bottom[0], self.layout)
+        if self.banded:
+            plan.backward(x, layouts.data(top[0], self.layout), dy, dx)
+        else:
+            self.execute(plan[1], Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, plan[2])
+
+
+class Band:
+    """The formulas above for one layer and layout."""
+
+    def __init__(self, layer: OneDNNLRN, desc) -> None:
+        self.execute = layer.execute
+        self.log, self.work = Memory(desc), Memory(desc)
+        self.minus_beta, self.minus_one = _constant(-layer.beta), _constant(-1.0)
+        exp, times = ("eltwise", Alg.EXP, 0.0, 0.0), ("binary", Alg.MUL, desc)
+        self.square = primitives.eltwise(Alg.SQUARE, desc, desc)
+        linear = ("eltwise", Alg.LINEAR, layer.rate, layer.k)
+        self.sum_to_log = _band(desc, layer.size, (linear, ("eltwise", Alg.LOG, 0.0, 0.0)))
+        negative = ("eltwise", Alg.LINEAR, -2 * layer.rate * layer.beta, 0.0)
+        self.sum_gradient = _band(desc, layer.size, (negative, times))
+        scaled = functools.partial(primitives.binary, Alg.MUL, desc, plain(_ONE), desc)
+        self.scale = scaled(post=(exp, times))
+        self.shares = scaled(post=(exp, times, times))
+        self.gather = scaled(post=(exp, times, ("binary", Alg.ADD, desc)))
+        self.matrix = Memory(self.sum_to_log.desc(Arg.WEIGHTS))
+        reorder(of_array(_ones_around_diagonal(desc.shape[1], layer.size)), self.matrix)
+
+    def forward(self, x: Memory, y: Memory) -> None:
+        """Write L and y."""
+        self.execute(self.square, Arg.SRC, x, Arg.DST, self.work)
+        self.execute(self.sum_to_log, Arg.SRC, self.work, Arg.WEIGHTS, self.matrix, Arg.DST, self.log)
+        self.execute(self.scale, Arg.SRC, self.log, Arg.SRC_1, self.minus_beta, _post(1), x, Arg.DST, y)
+
+    def backward(self, x: Memory, y: Memory, dy: Memory, dx: Memory) -> None:
+        """Write dx; it may be dy's memory."""
+        log, work = self.log, self.work
+        self.execute(self.shares, Arg.SRC, log, Arg.SRC_1, self.minus_one, _post(1), dy, _post(2), y, Arg.DST, work)
+        target = self.sum_of(work, x)
+        self.execute(
+            self.gather, Arg.SRC, log, Arg.SRC_1, self.minus_beta, _post(1), dy, _post(2), target, Arg.DST, dx
+        )  # fmt: skip
+
+    def sum_of(self, shares: Memory, x: Memory) -> Memory:
+        """-2 rate beta x * B shares."""
+        if not hasattr(self, "sums"):
+            self.sums = Memory(shares.desc)
+        self.execute(
+            self.sum_gradient, Arg.SRC, shares, Arg.WEIGHTS, self.matrix, _post(1), x, Arg.DST, self.sums
+        )  # fmt: skip
+        return self.sums
+
+
+def _post(index: int) -> int:
+    """The argument of the post-operation `index`, a binary one."""
+    return Arg.POST_OP * (index + 1) | Arg.SRC_1
+
+
+def _constant(value: float) -> Memory:
+    return of_array(np.full(_ONE, value, np.float32))
+
+
+def _ones_around_diagonal(channels: int, size: int) -> np.ndarray:
+    row = np.arange(channels)
+    band = np.abs(row[:, None] - row) <= size // 2
+    return band.astype(np.float32).reshape(channels, channels, 1, 1)
+
+
+def _band(desc, size: int, post: tuple):
+    """The 1x1 convolution that sums over neighbouring channels."""
+    channels = desc.shape[1]
+    geometry = (1, 1), (0, 0), (0, 0), (0, 0)
+    return primitives.convolution(desc, any_layout((channels, channels, 1, 1)), None, desc, *geometry, post=post)

@@ -1,0 +1,104 @@
+"""Concat, Eltwise and Split by oneDNN: blobs are joined and summed in the layouts they come in."""
+
+from __future__ import annotations
+
+from minicaffe.layer import register
+from minicaffe.layers.concat import Concat
+from minicaffe.layers.eltwise import Eltwise
+from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.layers.split import Split
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.library import Alg, Arg, OneDNNError
+from minicaffe.onednn.memory import plain, submemory
+from minicaffe.proto.caffe_pb2 import EltwiseParameter
+
+
+def _numbered(memories) -> list:
+    """`Arg.MULTIPLE_SRC + i, memory` for each memory, in a row."""
+    return [item for i, memory in enumerate(memories) for item in (Arg.MULTIPLE_SRC + i, memory)]
+
+
+@register("Concat", engine="ONEDNN")
+class OneDNNConcat(OneDNNLayer, Concat):
+    __doc__ = Concat.__doc__
+
+    def expressible(self, bottom, top):
+        return len(bottom) > 1
+
+    def make_forward(self, *descs):
+        return primitives.concat(descs, None, self.axis)
+
+    def make_backward(self, whole, *descs):
+        """For each bottom the primitive that copies its part out of the top's diff."""
+        start, parts = 0, []
+        for desc in descs:
+            offsets = [0] * len(desc.shape)
+            offsets[self.axis] = start
+            parts.append(primitives.reorder(submemory(whole, desc.shape, tuple(offsets)), desc))
+            start += desc.shape[self.axis]
+        return parts
+
+    def parts_of(self, top, bottom):
+        """The top's diff and `make_backward` for it: in row-major order if blocks of channels straddle two bottoms."""
+        dy, descs = layouts.diff(top), [layouts.data(b).desc for b in bottom]
+        try:
+            return dy, self.plan(self.make_backward, dy.desc, *descs)
+        except OneDNNError:
+            dy = layouts.diff(top, plain(dy.desc.shape))
+            return dy, self.plan(self.make_backward, dy.desc, *descs)
+
+    def forward_onednn(self, bottom, top):
+        xs = [layouts.data(b) for b in bottom]
+        forward = self.plan(self.make_forward, *(x.desc for x in xs))
+        self.execute(forward, *_numbered(xs), Arg.DST, layouts.mutable_data(top[0], forward.desc(Arg.DST)))
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        dy, parts = self.parts_of(top[0], bottom)
+        for b, part, wanted in zip(bottom, parts, propagate_down, strict=True):
+            if wanted:
+                self.execute(part, Arg.SRC, dy, Arg.DST, layouts.mutable_diff(b, part.desc(Arg.DST)))
+
+
+@register("Eltwise", engine="ONEDNN")
+class OneDNNEltwise(OneDNNLayer, Eltwise):
+    __doc__ = Eltwise.__doc__
+
+    def expressible(self, bottom, top):
+        return self.operation == EltwiseParameter.SUM
+
+    def make_forward(self, desc):
+        return primitives.weighted_sum((desc,) * len(self.coeffs), tuple(self.coeffs), desc)
+
+    def make_backward(self, desc, coeff):
+        return primitives.eltwise(Alg.LINEAR, desc, desc, coeff, 0.0)
+
+    def forward_onednn(self, bottom, top):
+        first = layouts.data(bottom[0])
+        total = self.plan(self.make_forward, first.desc)
+        xs = [first] + [layouts.data(b, first.desc) for b in bottom[1:]]
+        self.execute(total, *_numbered(xs), Arg.DST, layouts.mutable_data(top[0], first.desc))
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        dy = layouts.diff(top[0])
+        for b, coeff, wanted in zip(bottom, self.coeffs, propagate_down, strict=True):
+            if wanted:
+                scale = self.plan(self.make_backward, dy.desc, coeff)
+                self.execute(scale, Arg.SRC, dy, Arg.DST, layouts.mutable_diff(b, dy.desc))
+
+
+@register("Split", engine="ONEDNN")
+class OneDNNSplit(OneDNNLayer, Split):
+    __doc__ = Split.__doc__
+
+    def make_backward(self, desc, count):
+        return primitives.weighted_sum((desc,) * count, (1.0,) * count, desc)
+
+    def forward_onednn(self, bottom, top):
+        pass  # the data are shared
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            first = layouts.diff(top[0])
+            total = self.plan(self.make_backward, first.desc, len(top))
+            dys = [first] + [layouts.diff(t, first.desc) for t in top[1:]]
+            self.execute(total, *_numbered(dys), Arg.DST, layouts.mutable_diff(bottom[0], first.desc))

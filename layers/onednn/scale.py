@@ -1,0 +1,71 @@
+"""Scale over channels by oneDNN's batch normalisation: with mean 0, variance 1 and epsilon 0 it is y = s x + b.
+
+Its backward pass gives the gradients of x, s and b in one sweep.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.layers.scale import Scale
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.library import Arg, Flags
+from minicaffe.onednn.memory import Memory, of_array, plain
+
+
+@register("Scale", engine="ONEDNN")
+class OneDNNScale(OneDNNLayer, Scale):
+    __doc__ = Scale.__doc__
+
+    def expressible(self, bottom, top):
+        shape = bottom[0].shape
+        return self.learned and 2 <= len(shape) <= 5 and self.outer == shape[0] and self.covered == shape[1]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if not self.native:
+            return
+        channels = (self.covered,)
+        self.zeros, self.ones = of_array(np.zeros(channels, np.float32)), of_array(np.ones(channels, np.float32))
+        self.diffs = Memory(plain(channels)), Memory(plain(channels))
+        self.shift = self.bias_index is not None
+        self.input: Memory | None = None
+        self.flags = Flags.GLOBAL_STATS | Flags.SCALE | (Flags.SHIFT if self.shift else 0)
+
+    def make_forward(self, desc):
+        return primitives.batch_normalization(desc, desc, 0.0, self.flags)
+
+    def make_backward(self, desc):
+        return primitives.batch_normalization_backward(desc, desc, desc, 0.0, self.flags, self.make_forward(desc))
+
+    def operands(self) -> tuple:
+        """The arguments both directions share."""
+        scale = layouts.read(self.blobs[0].data_memory, (self.covered,))
+        return Arg.MEAN, self.zeros, Arg.VARIANCE, self.ones, Arg.SCALE, scale
+
+    def forward_onednn(self, bottom, top):
+        x = layouts.data(bottom[0])
+        forward = self.plan(self.make_forward, x.desc)
+        if bottom[0] is top[0]:
+            self.input, y = layouts.mutable_data_beside(top[0], x, self.input)
+            x = self.input
+        else:
+            y = layouts.mutable_data(top[0], x.desc)
+        shift = layouts.data(self.blobs[1]) if self.shift else None
+        self.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.SHIFT, shift, *self.operands())
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        x = self.input if bottom[0] is top[0] else layouts.data(bottom[0])
+        backward = self.plan(self.make_backward, x.desc)
+        dy = layouts.diff(top[0], x.desc)
+        dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.plan(Memory, x.desc)
+        ds, db = self.diffs
+        self.execute(
+            backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, *self.operands(), Arg.DIFF_SCALE, ds,
+            Arg.DIFF_SHIFT, db if self.shift else None,
+        )  # fmt: skip
+        for blob, diff, wanted in zip(self.blobs, (ds, db), self.param_propagate_down, strict=False):
+            if wanted:
+                layouts.add_to_diff(blob, diff)
