@@ -33,6 +33,7 @@ BLOCK = 256  # threads in a block of kernels that loop over elements
 _OPTIONS = ("-O3", "--std=c++17")
 _NVRTC_OPTIONS = ("--std=c++17",)
 _lock = threading.RLock()
+_written: dict[str, str] = {}  # texts that come from a program and not from a file, by stem
 
 # ---- texts ------------------------------------------------------------------------------------------------------------
 
@@ -42,14 +43,19 @@ _FORMATS = {"int": "i", "unsigned": "I", "unsigned int": "I", "float": "f", "dou
             "long long": "q", "unsigned long long": "Q", "bool": "?"}
 
 
+def define(stem: str, text: str) -> None:
+    """Let a text that a program wrote stand for the file ``<stem>.cu``: elementwise layers write theirs from formulas."""
+    _written[stem] = text
+
+
 @functools.lru_cache(maxsize=None)
 def source(stem: str) -> str:
     """The whole text of ``<stem>.cu`` with what stands before it; raises DeviceError when there is no such file."""
     path = HERE / f"{stem}.cu"
-    if not path.exists():
+    if stem not in _written and not path.exists():
         known = sorted(p.relative_to(HERE).with_suffix("").as_posix() for p in HERE.rglob("*.cu"))
         raise DeviceError(f"there is no kernel file cuda/{stem}.cu{nearest(stem, known)}")
-    text = _included("common.cuh") + _inline(f"{stem}.cu", path.read_text())
+    text = _included("common.cuh") + _inline(f"{stem}.cu", _written.get(stem) or path.read_text())
     return re.sub(r'(?<!extern "C" )__global__', 'extern "C" __global__', text)
 
 
