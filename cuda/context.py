@@ -114,7 +114,9 @@ def _leave() -> None:
     except device.driver.Error:
         pass  # the program is ending because of it already
     if "pool" in device.cache:
-        device.cache["pool"].free_held()
+        pool = device.cache["pool"]
+        pool.free_held()
+        pool.allocate(1)  # a pool that holds a block knows its context: buffers may still come back to it
     device.cache.clear()
     held = getattr(_here, "current", None)
     if held is not None:

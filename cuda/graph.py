@@ -29,6 +29,12 @@ def capturing() -> bool:
     return _recording is not None
 
 
+def forbid(reason: str) -> None:
+    """For code that a graph cannot hold: raises NotCapturable while a step is captured, else does nothing."""
+    if _recording is not None:
+        raise NotCapturable(reason)
+
+
 def before_replay(action: Callable[[], None]) -> None:
     """Have `action` called before each replay of the step that is being captured; nothing when none is."""
     if _recording is not None:
@@ -67,9 +73,12 @@ class CapturedStep:
 
     def __call__(self) -> None:
         """Do one step."""
-        if self._plain or not self._warm:
-            self._warm = True
+        if self._plain:
             self.work()
+            return
+        if not self._warm:
+            self._watched(self.work)
+            self._warm = True
             return
         if self._graph is None:
             try:
@@ -97,26 +106,35 @@ class CapturedStep:
         device = context.current()
         stream = int(device.compute.handle)
         device.compute.synchronize()
-        self.actions, self.reads, self.writes = [], {}, {}
-        self._thread = threading.get_ident()
+        for memory in self.reads.values():
+            memory.gpu()  # what the host has written since the first call is copied now, not in the graph
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         _call("cuStreamBeginCapture", stream, mode)
-        _recording, Memory.watcher = self, self
+        self.actions, _recording = [], self
         failure: Exception | None = None
         try:
-            self.work()
+            self._watched(self.work)
         except DeviceError as error:
             failure = error
         except device.driver.Error as error:
             failure = NotCapturable(f"it does what cannot be captured ({error})")
             failure.__cause__ = error
         finally:
-            _recording, Memory.watcher = None, None
+            _recording = None
             graph = self._end(stream, failure)
         if failure is not None:
             raise failure
         self._graph = _call("cuGraphInstantiate", graph, 0)
         _call("cuGraphDestroy", graph)
+
+    def _watched(self, work: Callable[[], Any]) -> None:
+        """Do the work and note which blobs it reads and writes on the device."""
+        self.reads, self.writes, self._thread = {}, {}, threading.get_ident()
+        Memory.watcher = self
+        try:
+            work()
+        finally:
+            Memory.watcher = None
 
     @staticmethod
     def _end(stream: int, failure: Exception | None) -> Any:
@@ -151,7 +169,7 @@ class CapturedStep:
             self.writes[id(memory)] = memory
 
     def used_on_host(self, memory: Memory) -> None:
-        if threading.get_ident() == self._thread:
+        if self is _recording and threading.get_ident() == self._thread:
             raise NotCapturable("a layer, or a callback, uses a blob on the host")
 
 

@@ -5,3 +5,8 @@ __global__ void take_blocks(const unsigned long long blocks, unsigned long long 
   state[2] = state[3];
   state[3] += blocks;
 }
+
+// The numbers themselves, as minicaffe.random.Stream.uniform_u32 gives them.
+__global__ void uniform_u32(const int n, const unsigned long long *state, unsigned *out) {
+  GRID_STRIDE(i, n) out[i] = philox_u32(state, i);
+}

@@ -33,3 +33,13 @@ def cuda_device():
     if reason:
         pytest.skip(reason)
     return context.current()
+
+
+@pytest.fixture(params=["forward", "reversed"])
+def thread_order(request, cuda_device, monkeypatch):
+    """Each test with the threads of a block run from first to last, and from last to first, where they are emulated."""
+    if request.param == "reversed":
+        if cuda_device.name != "emulated GPU":
+            pytest.skip("a real device has no order of threads to turn")
+        monkeypatch.setenv("EMU_REVERSE", "1")
+    return request.param

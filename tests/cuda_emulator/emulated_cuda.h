@@ -72,7 +72,7 @@ inline void *host;
 inline uint64_t exchanged[32][2][32];
 inline unsigned votes[32][2][32];
 inline const char *error;
-inline const bool reverse = getenv("EMU_REVERSE") && strcmp(getenv("EMU_REVERSE"), "0");
+inline bool reverse;
 
 extern "C" void emu_switch(void **save, void *load);  // the callee-saved registers and the stack pointer
 asm(R"(
@@ -162,6 +162,8 @@ inline bool run_block() {
 }
 
 inline int launch(const unsigned *grid, const unsigned *block, const std::function<void()> &f) {
+  const char *order = getenv("EMU_REVERSE");
+  reverse = order && strcmp(order, "0");
   threads = block[0] * block[1] * block[2];
   grid_size = dim3(grid[0], grid[1], grid[2]);
   block_size = dim3(block[0], block[1], block[2]);

@@ -1,0 +1,155 @@
+"""Steps captured into CUDA graphs do what they do when they run plainly."""
+
+import numpy as np
+import pytest
+
+from minicaffe.blob import Blob
+from minicaffe.cuda import context, graph, kernels, memory, ops
+from minicaffe.cuda.graph import CapturedStep
+from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.random import DeviceStream
+from minicaffe.random import Stream
+
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
+
+
+@pytest.fixture(autouse=True)
+def needs_bindings():
+    pytest.importorskip("cuda.bindings")
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+def test_the_third_call_is_a_replay(lines):
+    x, y = Blob((100,)), Blob((100,))
+    x.data[...] = 1
+    runs = []
+
+    def work():
+        runs.append(1)
+        ops.axpy(100, 2.0, x.gpu_data(), y.mutable_gpu_data())
+
+    step = CapturedStep(work, report=lines.append)
+    expected = 0
+    for call in range(5):
+        step()
+        expected += 2
+        assert step.captured == (call > 0)
+        assert (y.read_data() == expected).all()
+    assert len(runs) == 2 and lines == []
+
+
+def test_what_the_host_writes_between_replays_counts(lines):
+    x, y = Blob((10,)), Blob((10,))
+    step = CapturedStep(lambda: ops.scale(10, 3.0, x.gpu_data(), y.mutable_gpu_data()), report=lines.append)
+    for value in range(6):
+        x.data[...] = value
+        step()
+        assert (y.data == 3 * value).all()
+        y.data[...] = -1  # makes the host y's head; the next replay must win
+    assert step.captured and lines == []
+
+
+def test_copies_and_fills_are_captured(lines):
+    a, b = DeviceBuffer(400), DeviceBuffer(400)
+    a.from_host(np.arange(100, dtype=np.float32))
+
+    def work():
+        b.fill_zero()
+        memory.copy_on_device(b.ptr, a.ptr, 200)
+        ops.fill(10, 7.0, b.ptr + 200)
+
+    step = CapturedStep(work, report=lines.append)
+    for _ in range(3):
+        step()
+        memory.fill_bytes(b.ptr, 1, 400)
+    step()
+    expected = np.concatenate([np.arange(50), np.full(10, 7), np.zeros(40)])
+    assert (b.to_host(np.empty(100, np.float32)) == expected).all() and step.captured
+
+
+def test_every_replay_draws_new_numbers(lines):
+    stream, reference = Stream(4), Stream(4)
+    device, out = DeviceStream(stream), DeviceBuffer(4 * 30)
+
+    def work():
+        kernels.kernel("random", "uniform_u32")(30, device.draw(30), out)
+
+    step = CapturedStep(work, report=lines.append)
+    for _ in range(5):
+        step()
+        assert (out.to_host(np.empty(30, np.uint32)) == reference.uniform_u32(30)).all()
+        assert stream.get_state()["counter"] == reference.get_state()["counter"]
+    saved = stream.get_state()
+    step()
+    reference.uniform_u32(30)
+    stream.set_state(saved)  # a restored snapshot
+    again = Stream(4)
+    again.set_state(saved)
+    step()
+    assert (out.to_host(np.empty(30, np.uint32)) == again.uniform_u32(30)).all()
+    assert step.captured and lines == []
+
+
+@pytest.mark.parametrize("hindrance", ["reads back", "waits", "allocates", "uses the host", "forbids"])
+def test_what_cannot_be_captured_runs_plainly_and_says_so_once(lines, hindrance, monkeypatch):
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "0")
+    x = Blob((10,))
+    hindrances = {
+        "reads back": lambda: memory.copy_to_host(np.empty(10, np.float32), x.gpu_data()),
+        "waits": context.synchronize,
+        "allocates": lambda: DeviceBuffer(1000),
+        "uses the host": lambda: x.read_data(),
+        "forbids": lambda: graph.forbid("this layer asks somebody"),
+    }
+    count = []
+
+    def work():
+        hindrances[hindrance]()
+        count.append(1)
+        ops.axpby(10, 0.0, x.gpu_data(), 1.0, x.mutable_gpu_data())
+        ops.add(10, x.gpu_data(), ones, x.mutable_gpu_data())
+
+    ones = DeviceBuffer(40)
+    ones.from_host(np.ones(10, np.float32))
+    step = CapturedStep(work, report=lines.append)
+    for call in range(1, 5):
+        step()
+        assert (x.read_data() == call).all()
+    assert not step.captured and len(count) == 4
+    assert len(lines) == 1 and lines[0].startswith("The step runs without a CUDA graph: ")
+
+
+def test_a_known_obstacle_is_told_at_once(lines):
+    step = CapturedStep(lambda: None, obstacle="layer 'python' runs Python code", report=lines.append)
+    step()
+    assert lines == ["The step runs without a CUDA graph: layer 'python' runs Python code"] and not step.captured
+
+
+def test_mistakes_in_the_step_are_not_swallowed(lines):
+    def work():
+        raise ValueError("a mistake")
+
+    step = CapturedStep(work, report=lines.append)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a mistake"):
+            step()
+    context.synchronize()
+    assert not graph.capturing()
+
+
+def test_an_invalidated_step_captures_anew(lines):
+    blobs = [Blob((10,)), Blob((10,))]
+    step = CapturedStep(lambda: ops.fill(10, 4.0, blobs[0].mutable_gpu_data()), report=lines.append)
+    for _ in range(3):
+        step()
+    blobs.reverse()
+    step.invalidate()
+    for _ in range(3):
+        blobs[0].data[...] = 0
+        step()
+        assert (blobs[0].data == 4).all()
+    assert step.captured

@@ -1,0 +1,193 @@
+"""The emulated driver runs CUDA code as a device does, and finds what a device would hide."""
+
+import os
+
+import numpy as np
+import pytest
+
+from minicaffe.cuda import context, kernels
+from minicaffe.cuda.memory import DeviceBuffer
+
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("emulated")]
+
+
+@pytest.fixture
+def emulated(cuda_device, monkeypatch):
+    if cuda_device.name != "emulated GPU":
+        pytest.skip("this is a real device")
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "0")
+    return cuda_device
+
+
+@pytest.fixture
+def build(emulated):
+    """Compile a text for the emulated device: {name: function}."""
+    modules = []
+
+    def make(text, types, name="k"):
+        code = kernels.compiler().compile(f'extern "C" {text}', "k.cu", "sm_90", ())
+        modules.append(emulated.driver.module_from_buffer(code))
+        return modules[-1].get_function(name).prepare(types)
+
+    yield make
+    context.synchronize()
+
+
+def floats(buffer, n):
+    return buffer.to_host(np.empty(n, np.float32))
+
+
+def run(function, grid, block, *arguments, shared=0):
+    context.current()
+    function.prepared_async_call(grid, block, context.stream(), *arguments, shared_size=shared)
+
+
+def both_orders(monkeypatch, launch):
+    """The results of a launch with the threads in either order."""
+    results = []
+    for order in ("0", "1"):
+        monkeypatch.setenv("EMU_REVERSE", order)
+        results.append(launch())
+    return results
+
+
+def test_indices_cover_grid_and_block(build):
+    k = build("""__global__ void k(int *out) {
+      int block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+      int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+      out[block * blockDim.x * blockDim.y * blockDim.z + thread] = 100 * block + thread;
+    }""", "P")
+    out = DeviceBuffer(4 * 12 * 30)
+    run(k, (2, 3, 2), (5, 3, 2), out)
+    expected = 100 * np.arange(12)[:, None] + np.arange(30)
+    assert (out.to_host(np.empty((12, 30), np.int32)) == expected).all()
+
+
+REVERSAL = """__global__ void k(float *x) {
+  __shared__ float tile[64];
+  tile[threadIdx.x] = x[threadIdx.x];
+  %s
+  x[threadIdx.x] = tile[63 - threadIdx.x];
+}"""
+
+
+@pytest.mark.parametrize("barrier, right", [("__syncthreads();", True), ("", False)])
+def test_a_missing_barrier_shows_in_one_order_or_the_other(build, monkeypatch, barrier, right):
+    k = build(REVERSAL % barrier, "P")
+    values = np.arange(64, dtype=np.float32)
+
+    def launch():
+        x = DeviceBuffer(256)
+        x.from_host(values)
+        run(k, (1, 1), (64, 1, 1), x)
+        return (floats(x, 64) == values[::-1]).all()
+
+    assert all(both_orders(monkeypatch, launch)) == right
+
+
+def test_a_barrier_that_some_never_reach_fails(build, emulated, capfd):
+    k = build("__global__ void k() { if (threadIdx.x < 7) __syncwarp(); else __syncthreads(); }", "")
+    with pytest.raises(emulated.driver.Error):
+        run(k, (1, 1), (64, 1, 1))
+    assert "some threads wait at a barrier that others never reach" in capfd.readouterr().err
+
+
+def test_threads_that_have_ended_are_not_waited_for(build):
+    k = build("""__global__ void k(float *x) {
+      if (threadIdx.x >= 40) return;
+      __syncthreads();
+      x[threadIdx.x] = threadIdx.x;
+    }""", "P")
+    x = DeviceBuffer(160)
+    run(k, (1, 1), (64, 1, 1), x)
+    assert (floats(x, 40) == np.arange(40)).all()
+
+
+def test_a_write_past_the_end_fails_and_names_the_kernel(build, emulated, capfd):
+    k = build("__global__ void k(float *x, int n) { x[n] = 1; }", "Pi")
+    x = DeviceBuffer(40)
+    with pytest.raises(emulated.driver.Error):
+        run(k, (1, 1), (1, 1, 1), x, 10)
+    assert "in kernel k__launch" in capfd.readouterr().err
+    run(k, (1, 1), (1, 1, 1), x, 9)
+
+
+def test_fresh_memory_is_not_a_number():
+    assert np.isnan(floats(DeviceBuffer(400), 100)).all()
+
+
+def test_warp_functions(build, monkeypatch):
+    k = build("""__global__ void k(int *out) {
+      int lane = threadIdx.x % 32, i = threadIdx.x;
+      out[i] = __shfl_sync(~0u, i, 5);
+      out[64 + i] = __shfl_xor_sync(~0u, i, 3);
+      out[128 + i] = __shfl_down_sync(~0u, i, 4);
+      out[192 + i] = __shfl_up_sync(~0u, i, 1, 8);
+      out[256 + i] = __ballot_sync(~0u, lane % 3 == 0);
+      out[320 + i] = __any_sync(~0u, lane == 31) + 2 * __all_sync(~0u, lane < 31);
+    }""", "P")
+    lane, i = np.arange(64) % 32, np.arange(64)
+    expected = [i - lane + 5, i ^ 3, np.where(lane < 28, i + 4, i), np.where(lane % 8 == 0, i, i - 1),
+                np.full(64, sum(1 << b for b in range(0, 32, 3))), np.full(64, 1)]
+
+    def launch():
+        out = DeviceBuffer(4 * 384)
+        run(k, (1, 1), (64, 1, 1), out)
+        return out.to_host(np.empty((6, 64), np.int32))
+
+    for got in both_orders(monkeypatch, launch):
+        assert (got == np.array(expected)).all()
+
+
+def test_dynamic_shared_memory_and_atomics(build):
+    k = build("""__global__ void k(const int n, const int *x, int *count) {
+      extern __shared__ int bins[];
+      if (threadIdx.x < 10) bins[threadIdx.x] = 0;
+      __syncthreads();
+      for (int i = threadIdx.x; i < n; i += blockDim.x) atomicAdd(&bins[x[i]], 1);
+      __syncthreads();
+      if (threadIdx.x < 10) atomicAdd(&count[threadIdx.x], bins[threadIdx.x]);
+    }""", "iPP")
+    values = np.random.default_rng(0).integers(0, 10, 1000).astype(np.int32)
+    x, count = DeviceBuffer(4000), DeviceBuffer(40)
+    x.from_host(values)
+    count.fill_zero()
+    run(k, (1, 1), (128, 1, 1), 1000, x, count, shared=40)
+    assert (count.to_host(np.empty(10, np.int32)) == np.bincount(values, minlength=10)).all()
+
+
+def test_vectors_and_bits(build):
+    k = build("""__global__ void k(float4 *x, unsigned *bits) {
+      float4 v = x[threadIdx.x];
+      x[threadIdx.x] = make_float4(v.w, v.z, v.y, v.x);
+      bits[threadIdx.x] = __float_as_uint(v.x) ^ __umulhi(0x80000000u, 2u * threadIdx.x);
+    }""", "PP")
+    values = np.random.default_rng(1).standard_normal((8, 4)).astype(np.float32)
+    x, bits = DeviceBuffer(values.nbytes), DeviceBuffer(32)
+    x.from_host(values)
+    run(k, (1, 1), (8, 1, 1), x, bits)
+    assert (x.to_host(np.empty((8, 4), np.float32)) == values[:, ::-1]).all()
+    expected = values[:, 0].copy().view(np.uint32) ^ np.arange(8, dtype=np.uint32)
+    assert (bits.to_host(np.empty(8, np.uint32)) == expected).all()
+
+
+@pytest.mark.parametrize("grid, block", [((0, 1), (32, 1, 1)), ((1, 65536), (32, 1, 1)), ((1, 1), (1025, 1, 1))])
+def test_impossible_geometry_is_refused(build, emulated, grid, block):
+    k = build("__global__ void k() {}", "")
+    with pytest.raises(emulated.driver.Error):
+        run(k, grid, block)
+
+
+def test_code_for_a_real_gpu_is_refused(emulated):
+    with pytest.raises(emulated.driver.Error):
+        emulated.driver.module_from_buffer(b"\x7fELF" + bytes(2000))
+
+
+def test_compiler_messages_carry_the_line(build):
+    with pytest.raises(kernels.DeviceError, match=r"k\.cu:\d+:\d+: error: .*undeclared_name"):
+        build("__global__ void k() { undeclared_name; }", "")
+
+
+def test_a_cache_of_kernels_notices_a_changed_emulator():
+    assert "emulated CUDA compiler" in kernels.compiler().version
+    assert os.path.basename(os.environ["MINICAFFE_NVCC"]) == "compiler.py"
