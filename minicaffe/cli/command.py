@@ -1,0 +1,141 @@
+"""What a command of `minicaffe` is: a function with a name, a group, flags and examples, registered by `@command`.
+
+Flags are read as the original reads them: one dash or two, `=` or a space, an underscore or a dash between words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from minicaffe.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """One action of the command line; `run` gets the parsed flags and returns an exit status (None: 0)."""
+
+    name: str
+    group: str
+    summary: str
+    add_flags: Callable[[Flags], None]
+    run: Callable[[argparse.Namespace], int | None]
+    description: str
+    examples: str
+
+    def parser(self) -> Flags:
+        """The parser of this command's flags, its `--help` included."""
+        parser = Flags(self.name, description=f"{self.summary[0].upper()}{self.summary[1:]}.\n\n{self.description}".strip(),
+                       epilog=f"examples:\n{self.examples}" if self.examples else None)  # fmt: skip
+        self.add_flags(parser)
+        parser.flag("help", action="help", help="show this text and exit", also=["-h"])
+        return parser
+
+    def __call__(self, argv: Sequence[str]) -> int:
+        parser = self.parser()
+        args, rest = parser.parse_known_args(parser.plain_switches(argv))
+        if rest:
+            raise parser.unexpected(rest[0])
+        return self.run(args) or 0
+
+
+_registry: dict[str, Command] = {}
+
+
+def command(
+    name: str, group: str, summary: str, flags: Callable[[Flags], None], examples: str = ""
+) -> Callable[[Callable], Callable]:
+    """Register the decorated function as `minicaffe <name>`; its docstring becomes the description in `--help`."""
+
+    def add(run: Callable[[argparse.Namespace], int | None]) -> Callable:
+        text = "\n".join(line.strip() for line in (run.__doc__ or "").strip().splitlines())
+        _registry[name] = Command(name, group, summary, flags, run, text, examples)
+        return run
+
+    return add
+
+
+def find(name: str, modules: dict[str, str]) -> Command:
+    """The command of that name; its module, which `modules` tells, is imported only now."""
+    if name not in modules:
+        raise UsageError(f"unknown action '{name}'{nearest(name, modules)}; `minicaffe --help` lists all actions")
+    if name not in _registry:
+        importlib.import_module(modules[name])
+    return _registry[name]
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that shows each flag once, with two dashes."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        names = [s for s in action.option_strings if len(s) == 2] + [action.option_strings[0]]
+        if action.nargs == 0:
+            return ", ".join(names)
+        return f"{', '.join(names)} {self._format_args(action, '')}"
+
+
+class Flags(argparse.ArgumentParser):
+    """An ArgumentParser whose flags take one dash or two, and whose complaints are `UsageError`s of one sentence."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(f"minicaffe {name}", formatter_class=_Help, allow_abbrev=False, add_help=False, **options)
+        self._name = name
+        self._group: Any = self
+        self._switches: set[str] = set()
+
+    def section(self, title: str) -> None:
+        """Flags from here on stand under this heading in `--help`."""
+        self._group = self.add_argument_group(title)
+
+    def flag(self, name: str, also: Sequence[str] = (), **options: Any) -> None:
+        """Add `--name`, which works as `-name` too; options are those of `add_argument`."""
+        spellings = dict.fromkeys([name, name.replace("_", "-"), name.replace("-", "_")])
+        strings = [f"{dashes}{spelling}" for spelling in spellings for dashes in ("--", "-")]
+        dest = {} if options.get("action") in ("help", "version") else {"dest": name.replace("-", "_")}
+        self._group.add_argument(*strings, *also, **dest, **options)
+
+    def switch(self, name: str, help: str) -> None:
+        """Add a boolean that is off by default: `--name`, `--name=false`, `--noname`."""
+        self._switches.add(name)
+        self.flag(name, action="store_true", help=help)
+        self._group.add_argument(f"--no{name}", f"-no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
+
+    def plain_switches(self, argv: Sequence[str]) -> list[str]:
+        """The words with `--name=false` written as `--noname`."""
+        words = []
+        for word in argv:
+            name, equals, value = word.lstrip("-").partition("=")
+            if equals and name in self._switches and word.startswith("-"):
+                word = f"--{name}" if _boolean(name, value) else f"--no{name}"
+            words.append(word)
+        return words
+
+    def argument(self, name: str, **options: Any) -> None:
+        """Add an argument that is told by its place."""
+        self._group.add_argument(name, **options)
+
+    def unexpected(self, word: str) -> UsageError:
+        """The error for a word that nothing asked for."""
+        if word.startswith("-") and len(word) > 1:
+            name = word.lstrip("-").partition("=")[0]
+            hint = nearest(f"--{name}", [s for s in self._option_string_actions if s.startswith("--")])
+            return UsageError(f"{self._name} has no flag '{word}'{hint}; `{self.prog} --help` lists them")
+        return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self._name}: {message}; `{self.prog} --help` tells more")
+
+
+def _boolean(name: str, text: str) -> bool:
+    for value, words in ((True, ("true", "t", "yes", "y", "1")), (False, ("false", "f", "no", "n", "0"))):
+        if text.lower() in words:
+            return value
+    raise UsageError(f"--{name}: expected true or false, got '{text}'")

@@ -1,0 +1,104 @@
+"""The confusion matrix of a test: how often each class was taken for which."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from minicaffe.errors import UsageError
+from minicaffe.files import replacing
+
+
+class Confusion:
+    """Counts over the batches of a net with an Accuracy layer (or a softmax loss), which names scores and labels.
+
+    `counts[true class, predicted class]`; ignored labels do not count.
+    """
+
+    def __init__(self, net, labels: str | None = None) -> None:
+        index = next((i for i, layer in enumerate(net.layers) if layer.type in ("Accuracy", "SoftmaxWithLoss")), None)
+        if index is None:
+            raise UsageError("--confusion: the net has no Accuracy or SoftmaxWithLoss layer that names scores and labels")
+        layer = net.layers[index]
+        self._scores, self._labels = net.bottoms[index][:2]
+        message = layer.layer_param.accuracy_param if layer.type == "Accuracy" else layer.layer_param.softmax_param
+        loss = layer.layer_param.accuracy_param if layer.type == "Accuracy" else layer.layer_param.loss_param
+        self._axis = self._scores.canonical_axis(message.axis)
+        self._ignored = loss.ignore_label if loss.HasField("ignore_label") else None
+        classes = self._scores.shape[self._axis]
+        self.names = _class_names(labels, classes)
+        self.counts = np.zeros((classes, classes), np.int64)
+
+    def add_batch(self) -> None:
+        """Count the batch that the net has just computed."""
+        predicted = self._scores.read_data().argmax(self._axis).ravel()
+        true = self._labels.read_data().ravel().astype(int)
+        counted = (true >= 0) & (true < len(self.counts))
+        if self._ignored is not None:
+            counted &= true != self._ignored
+        np.add.at(self.counts, (true[counted], predicted[counted]), 1)
+
+    def show(self, where: str) -> None:
+        """Print the matrix ("-"), or write it as a table (.csv) or a picture."""
+        if where == "-":
+            print(self.table())
+        elif where.endswith(".csv"):
+            with replacing(where) as temporary, open(temporary, "w") as file:
+                file.write("true\\predicted," + ",".join(self.names) + "\n")
+                file.writelines(f"{name},{','.join(map(str, row))}\n" for name, row in zip(self.names, self.counts))
+        else:
+            self.draw(where)
+
+    def table(self) -> str:
+        """Rows of true classes, columns of predicted ones, and the share of each row that is right."""
+        width = max(6, len(str(self.counts.max(initial=0))) + 1, *(len(str(i)) + 1 for i in range(len(self.names))))
+        left = max(4, *(len(name) for name in self.names)) + 4
+        lines = ["true \\ predicted".ljust(left) + "".join(f"{i:>{width}}" for i in range(len(self.names))) + "   right"]
+        for i, (name, row) in enumerate(zip(self.names, self.counts)):
+            share = f"{row[i] / row.sum():8.1%}" if row.sum() else "        "
+            lines.append(f"{i:>3} {name}".ljust(left) + "".join(f"{n:>{width}}" for n in row) + share)
+        total = self.counts.sum()
+        lines.append(f"{np.trace(self.counts)} of {total} right ({np.trace(self.counts) / max(total, 1):.2%})")
+        return "\n".join(lines)
+
+    def draw(self, path: str) -> None:
+        """Draw the matrix, each row in shares of its class."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        n = len(self.names)
+        size = min(max(4.5, 0.55 * n + 2), 24)
+        figure = Figure(figsize=(size, size), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        shares = self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(n), self.names, rotation=45, ha="right")
+        axes.set_yticks(range(n), self.names)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.set_title(f"{np.trace(self.counts) / max(self.counts.sum(), 1):.2%} of {self.counts.sum()} right")
+        for i in range(n if n <= 40 else 0):
+            for j in range(n):
+                if self.counts[i, j]:
+                    axes.text(j, i, str(self.counts[i, j]), ha="center", va="center", fontsize=8,
+                              color="white" if shares[i, j] > 0.5 else "black")  # fmt: skip
+        kind = os.path.splitext(path)[1][1:] or "png"
+        if kind not in ("png", "svg", "pdf"):
+            raise UsageError(f"--confusion: expected a .png, .svg, .pdf or .csv file, got '{path}'")
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=120)
+
+
+def _class_names(path: str | None, classes: int) -> list[str]:
+    if not path:
+        return [f"class {i}" for i in range(classes)]
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except OSError as error:
+        raise UsageError(f"--labels: cannot read '{path}': {error.strerror}") from None
+    if len(names) != classes:
+        raise UsageError(f"--labels: expected {classes} names, one a line, as the scores have classes; '{path}' has {len(names)}")
+    return names

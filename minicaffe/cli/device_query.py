@@ -1,0 +1,96 @@
+"""`minicaffe device_query`: what this machine has to compute with."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.devices import gpu_ids
+from minicaffe.cli.glog import logging_to
+from minicaffe.cli.progress import StatusLine
+
+log = logging.getLogger("minicaffe")
+
+_EXAMPLES = """
+  minicaffe device_query
+  minicaffe device_query -gpu 0
+""".strip("\n")
+
+
+def _flags(flags: Flags) -> None:
+    flags.flag("gpu", metavar="IDS", default="", help='device ids separated by commas (default: "all")')
+
+
+@command("device_query", "Train and measure", "tell what GPUs and CPU engines there are", _flags, _EXAMPLES)
+def device_query(args: argparse.Namespace) -> None:
+    """Each GPU's properties, in Caffe's words; without -gpu those of all, and the CPU engines."""
+    with logging_to(StatusLine()):
+        if not args.gpu:
+            _query_cpu()
+        ids = gpu_ids(args.gpu or "all")
+        log.info("Querying GPUs %s", args.gpu or "all")
+        if not ids:
+            from minicaffe.cuda import context
+
+            log.info("%s", context.reason_unavailable())
+        for index in ids:
+            query_gpu(index)
+
+
+def _query_cpu() -> None:
+    from minicaffe import onednn
+
+    log.info("CPU: %s, %s, %d cores", platform.machine(), platform.system(), os.cpu_count() or 1)
+    if onednn.available():
+        log.info("CPU engine ONEDNN: oneDNN %s, %d threads", onednn.version(), onednn.threads())
+    else:
+        log.info("CPU engine ONEDNN: not here: %s", onednn.reason())
+    import numpy
+
+    log.info("CPU engine CAFFE: numpy %s", numpy.__version__)
+
+
+def query_gpu(index: int) -> None:
+    """Log what the original's DeviceQuery logs of one device."""
+    from minicaffe.cuda import context
+
+    context.require(index)
+    import pycuda.driver as driver
+
+    device, what = driver.Device(index), driver.device_attribute
+    major, minor = device.compute_capability()
+    log.info("Device id:                     %d", index)
+    log.info("Major revision number:         %d", major)
+    log.info("Minor revision number:         %d", minor)
+    log.info("Name:                          %s", device.name())
+    log.info("Total global memory:           %d", device.total_memory())
+    for label, names in (
+        ("Total shared memory per block: ", ("MAX_SHARED_MEMORY_PER_BLOCK",)),
+        ("Total registers per block:     ", ("MAX_REGISTERS_PER_BLOCK",)),
+        ("Warp size:                     ", ("WARP_SIZE",)),
+        ("Maximum memory pitch:          ", ("MAX_PITCH",)),
+        ("Maximum threads per block:     ", ("MAX_THREADS_PER_BLOCK",)),
+        ("Maximum dimension of block:    ", tuple(f"MAX_BLOCK_DIM_{axis}" for axis in "XYZ")),
+        ("Maximum dimension of grid:     ", tuple(f"MAX_GRID_DIM_{axis}" for axis in "XYZ")),
+        ("Clock rate:                    ", ("CLOCK_RATE",)),
+        ("Total constant memory:         ", ("TOTAL_CONSTANT_MEMORY",)),
+        ("Texture alignment:             ", ("TEXTURE_ALIGNMENT",)),
+        ("Number of multiprocessors:     ", ("MULTIPROCESSOR_COUNT",)),
+    ):
+        log.info("%s%s", label, ", ".join(_attribute(device, what, name) for name in names))
+    for label, name in (
+        ("Concurrent copy and execution: ", "GPU_OVERLAP"),
+        ("Kernel execution timeout:      ", "KERNEL_EXEC_TIMEOUT"),
+    ):
+        log.info("%s%s", label, "Yes" if _attribute(device, what, name) == "1" else "No")
+
+
+def _attribute(device, what, name: str) -> str:
+    """One attribute as text; "unknown" where the driver does not tell it."""
+    try:
+        return str(device.get_attribute(getattr(what, name)))
+    except Exception:  # noqa: BLE001  (PyCUDA raises its own error per driver version)
+        return "unknown"

@@ -1,0 +1,122 @@
+"""The flags that say where to compute, and what they set."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import logging
+import os
+from collections.abc import Iterator
+
+from minicaffe.cli.command import Flags
+from minicaffe.config import ENGINES, config, set_device, set_engine, set_mode_cpu, set_mode_gpu
+from minicaffe.errors import DeviceError, UsageError
+
+log = logging.getLogger("minicaffe")
+
+
+def device_flags(flags: Flags) -> None:
+    """Add -gpu, --engine, --threads and --math."""
+    flags.section("where to compute")
+    flags.flag("gpu", metavar="IDS", default="",
+               help='device ids separated by commas, or "all"; "none" for the CPU whatever the solver says')  # fmt: skip
+    flags.flag("engine", metavar="NAME", default="",
+               help="DEFAULT (the fastest there is), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
+    flags.flag("threads", type=int, metavar="N", help="how many CPU threads compute (default: OMP_NUM_THREADS, or all)")
+    flags.flag("math", metavar="MODE", default="",
+               help="on the GPU: fp32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
+
+
+@contextlib.contextmanager
+def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bool = True) -> Iterator[None]:
+    """Set device, engine, threads and math as the flags say; put back what was set before in the end.
+
+    wanted: the device ids to use when there is no -gpu (a solver's).  single: several GPUs make no sense here.
+    """
+    was = dict(vars(config))
+    try:
+        if args.engine:
+            set_engine(args.engine.upper() if args.engine.upper() in ENGINES else args.engine)
+        if args.math:
+            _set_math(args.math.lower())
+        if args.threads is not None:
+            set_threads(args.threads)
+        try:
+            _choose_device(gpu_ids(args.gpu or wanted or ""), single)
+        except DeviceError as error:
+            if args.gpu:
+                raise
+            raise DeviceError(f"{error}; the solver says solver_mode: GPU, -gpu none trains on the CPU") from error
+        yield
+    finally:
+        vars(config).clear()
+        vars(config).update(was)
+        if args.threads is not None:
+            set_threads(None)
+
+
+def gpu_ids(text: str) -> list[int]:
+    """The ids in "0,1", all of them for "all", none for "" and "none"."""
+    if text in ("", "none"):
+        return []
+    if text == "all":
+        from minicaffe.cuda import context
+
+        return list(range(context.device_count()))
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f'-gpu: expected device ids separated by commas, "all" or "none", got \'{text}\'') from None
+
+
+def _choose_device(ids: list[int], single: bool) -> None:
+    if not ids:
+        log.info("Use CPU.")
+        set_mode_cpu()
+        return
+    if len(ids) > 1 and not single:
+        raise UsageError(f"-gpu: minicaffe trains on one GPU, got {', '.join(map(str, ids))}; give one id")
+    for other in reversed(ids[1:]):
+        log.info("Not using GPU #%d for single-GPU function", other)
+    set_device(ids[0])
+    set_mode_gpu()
+    from minicaffe.cuda import context
+
+    name = context.current().name
+    if single:
+        log.info("Use GPU with device ID %d", ids[0])
+        log.info("GPU device name: %s", name)
+    else:
+        log.info("Using GPUs %d", ids[0])
+        log.info("GPU %d: %s", ids[0], name)
+
+
+def _set_math(mode: str) -> None:
+    if mode not in ("fp32", "tf32"):
+        raise UsageError(f"--math: expected fp32 or tf32, got '{mode}'")
+    config.math = mode
+
+
+def set_threads(count: int | None) -> None:
+    """Let oneDNN, and numpy's products where they come from OpenBLAS, use this many threads; None: the default."""
+    if count is not None and count < 1:
+        raise UsageError(f"--threads: expected a number above 0, got {count}")
+    from minicaffe import onednn
+
+    if onednn.available():
+        onednn.set_threads(count)
+    for library in _openblas():
+        for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads"):
+            if hasattr(library, name):
+                getattr(library, name)(count or os.cpu_count() or 1)
+
+
+def _openblas() -> list[ctypes.CDLL]:
+    """The OpenBLAS libraries that numpy has loaded, as Linux lists them."""
+    try:
+        with open("/proc/self/maps") as maps:
+            paths = {line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line}
+    except OSError:
+        return []
+    return [ctypes.CDLL(path) for path in sorted(paths)]

@@ -1,0 +1,101 @@
+"""Where a command line begins: find the action, run it, and turn what went wrong into one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from minicaffe import __version__
+from minicaffe.cli.command import Command, find
+from minicaffe.errors import MinicaffeError, UsageError
+
+#: each action and the module that registers it, imported only when the action is called
+MODULES = {
+    name: f"minicaffe.cli.{module}"
+    for module, names in {
+        "train": ("train",),
+        "test": ("test",),
+        "time": ("time",),
+        "device_query": ("device_query",),
+    }.items()
+    for name in names
+}
+
+_HEAD = """minicaffe: Caffe's nets, trained and run from their prototxts.
+
+usage: minicaffe <action> <flags>        minicaffe <action> --help tells an action's flags
+"""
+
+_TAIL = """
+Flags take one dash or two, and their values after a space or `=`.  --version prints the version.
+
+begin with:
+  minicaffe quickstart
+  minicaffe train --solver models/cifar10_quick/solver.prototxt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: the process's own) and return its exit status.
+
+    Whatever a user's input can cause ends as one sentence on standard error and status 1.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except MinicaffeError as error:
+        return _complain(str(error))
+    except BrokenPipeError:  # `minicaffe ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        return _complain(f"{error.strerror or error}{where}")
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except SystemExit as stop:  # argparse, after --help
+        return int(stop.code or 0)
+
+
+def _complain(sentence: str) -> int:
+    print(f"minicaffe: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0].lstrip("-") in ("help", "h", "helpfull"):
+        if len(words) > 1 and words[1] in MODULES:
+            return find(words[1], MODULES)(["--help"])
+        print(overview())
+        return 0
+    if words[0].lstrip("-") == "version":
+        print(f"minicaffe version {__version__}")
+        return 0
+    at = _index_of_action(words)
+    return find(words[at], MODULES)(words[:at] + words[at + 1 :])
+
+
+def _index_of_action(words: list[str]) -> int:
+    """Where the action stands: in front, or, as the original allows, among the flags."""
+    if not words[0].startswith("-"):
+        return 0
+    for i, word in enumerate(words):
+        if word in MODULES:
+            return i
+    raise UsageError(f"expected an action before the flag '{words[0]}'; `minicaffe --help` lists all actions")
+
+
+def overview() -> str:
+    """All actions by group, each with its line."""
+    groups: dict[str, list[Command]] = {}
+    for name in MODULES:
+        action = find(name, MODULES)
+        groups.setdefault(action.group, []).append(action)
+    lines = [_HEAD]
+    for title, actions in groups.items():
+        lines.append(f"{title}:")
+        lines += [f"  {action.name:<26}{action.summary}" for action in actions]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n" + _TAIL.rstrip()

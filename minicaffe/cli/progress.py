@@ -1,0 +1,157 @@
+"""What a terminal shows below the log lines: one line that redraws itself.
+
+`StatusLine` is that line; `TrainingProgress` watches a solver and writes it: how far training is, loss, accuracy,
+images a second and the time left.  Where there is no terminal, nothing of this is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from typing import Any, TextIO
+
+_CLEAR = "\r\x1b[K"
+_REDRAW_SECONDS = 0.1
+
+
+class StatusLine:
+    """The last line of a terminal; `print` puts text above it.  A stream that is no terminal only gets the text.
+
+    stream: None for standard error as it is at the moment of writing.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._given = stream
+        self._text = ""
+        self._drawn = 0.0
+
+    @property
+    def stream(self) -> TextIO:
+        return self._given or sys.stderr
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.stream.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def fancy(self) -> bool:
+        """Whether the terminal's encoding has block characters."""
+        return "utf" in (getattr(self.stream, "encoding", None) or "").lower()
+
+    def set(self, text: str, now: bool = False) -> None:
+        """Show `text`, cut to the terminal's width; at most ten times a second, unless `now`."""
+        if not self.is_terminal or (not now and time.monotonic() - self._drawn < _REDRAW_SECONDS):
+            return
+        self._drawn = time.monotonic()
+        self._text = text
+        self._write(_CLEAR + text[: self._width() - 1])
+
+    def print(self, text: str) -> None:
+        """Write text above the line."""
+        if not self._text:
+            self._write(text + "\n")
+            return
+        self._write(f"{_CLEAR}{text}\n{self._text[: self._width() - 1]}")
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._text:
+            self._text = ""
+            self._write(_CLEAR)
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+
+def bar(part: float, width: int = 20, fancy: bool = True) -> str:
+    """A bar of `width` characters of which `part` (0 to 1) is full."""
+    full = round(width * min(max(part, 0.0), 1.0))
+    return ("█" * full).ljust(width, "░") if fancy else f"[{'#' * full:.<{width}}]"
+
+
+def duration(seconds: float) -> str:
+    """59 -> "0:59", 3725 -> "1:02:05"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class TrainingProgress:
+    """An observer of a solver that keeps the status line.
+
+    The rate is that of the last few seconds, without the time that tests took; the time left counts the tests to come.
+    """
+
+    def __init__(self, status: StatusLine, solver: Any) -> None:
+        self.status = status
+        self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), solver.iter)], maxlen=64)
+        self._images = images_per_iteration(solver)
+        self._smooth_loss: float | None = None
+        self._accuracy = ""
+        self._test_began: float | None = None
+        self._test_seconds = 0.0
+        self._line(solver)
+
+    def on_iteration(self, solver: Any, loss: float) -> None:
+        """After the passes of one iteration: the counts and the smoothed loss."""
+        self._smooth_loss = loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * loss
+        self._recent.append((time.monotonic(), solver.iter + 1))
+        self._line(solver)
+
+    def on_test_batch(self, solver: Any, net_id: int, batch: int) -> None:
+        """After one batch of a test: how far the test is."""
+        if batch == 0 and net_id == 0:
+            self._test_began = time.monotonic()
+        batches = solver.param.test_iter[net_id]
+        part = bar((batch + 1) / batches, fancy=self.status.fancy)
+        self.status.set(f"{solver.net.name}  testing  {part}  {batch + 1}/{batches}")
+
+    def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
+        """After a test: keep its accuracy, and take the test's time out of the rate."""
+        named = [(name, values) for name, values in scores.items() if "acc" in name.lower() and len(values) == 1]
+        if named:
+            self._accuracy = f"  {named[0][0]} {named[0][1][0]:.4f}"
+        if self._test_began is not None and net_id == len(solver.test_nets) - 1:
+            self._test_seconds = time.monotonic() - self._test_began
+            shifted = [(when + self._test_seconds, it) for when, it in self._recent]
+            self._recent.clear()
+            self._recent.extend(shifted)
+            self._test_began = None
+
+    def _rate(self) -> float:
+        """Iterations a second."""
+        (begin, first), (end, last) = self._recent[0], self._recent[-1]
+        return (last - first) / (end - begin) if last > first and end > begin else 0.0
+
+    def _line(self, solver: Any) -> None:
+        done, total = self._recent[-1][1], solver.param.max_iter
+        part = done / total if total else 1.0
+        text = f"{solver.net.name}  {bar(part, fancy=self.status.fancy)} {part:4.0%}  {done}/{total}"
+        if self._smooth_loss is not None:
+            text += f"  loss {self._smooth_loss:.4g}"
+        text += self._accuracy
+        rate = self._rate()
+        if rate:
+            every = solver.param.test_interval if solver.test_nets else 0
+            tests = total // every - done // every if every else 0
+            left = (total - done) / rate + tests * self._test_seconds
+            speed = f"{rate * self._images:,.0f} images/s" if self._images else f"{rate:,.1f} iterations/s"
+            text += f"  {speed}  {duration(left)} left"
+        self.status.set(text)
+
+
+def images_per_iteration(solver: Any) -> int:
+    """How many images one update sees: the batch of the first layer that makes a blob of axes, times iter_size."""
+    for tops, bottoms in zip(solver.net.tops, solver.net.bottoms):
+        if tops and not bottoms and tops[0].shape:
+            return tops[0].shape[0] * max(solver.param.iter_size, 1)
+    return 0

@@ -1,0 +1,55 @@
+"""What a running solver does when SIGINT (Ctrl-C) or SIGHUP (the terminal is gone) comes."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+from minicaffe.cli.command import Flags
+from minicaffe.errors import UsageError
+
+_EFFECTS = ("stop", "snapshot", "none")
+
+
+def signal_flags(flags: Flags) -> None:
+    """Add -sigint_effect and -sighup_effect."""
+    flags.section("signals")
+    flags.flag("sigint_effect", metavar="EFFECT", default="stop",
+               help="what Ctrl-C does: stop (after a snapshot; the default), snapshot or none")  # fmt: skip
+    flags.flag("sighup_effect", metavar="EFFECT", default="snapshot",
+               help="what SIGHUP does: snapshot (the default), stop or none")  # fmt: skip
+
+
+@contextlib.contextmanager
+def requests(sigint_effect: str, sighup_effect: str) -> Iterator[Callable[[], str | None]]:
+    """Catch both signals while the block runs; what it gives is a solver's `action`.
+
+    The action returns "stop" or "snapshot" once for each signal that came, None otherwise.  A second Ctrl-C before
+    the first was heeded ends the program at once.
+    """
+    effects = {"SIGINT": sigint_effect, "SIGHUP": sighup_effect}
+    for name, effect in effects.items():
+        if effect not in _EFFECTS:
+            raise UsageError(f"-{name.lower()}_effect: expected {', '.join(_EFFECTS)}, got '{effect}'")
+    pending: list[str] = []
+
+    def heard(number: int, _frame) -> None:
+        name = signal.Signals(number).name
+        if name == "SIGINT" and effects[name] == "stop" and "stop" in pending:
+            raise KeyboardInterrupt
+        if effects[name] != "none":
+            pending.append(effects[name])
+
+    if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread only
+        yield lambda: None
+        return
+    before = {getattr(signal, name): None for name in effects if hasattr(signal, name)}
+    for number in before:
+        before[number] = signal.signal(number, heard)
+    try:
+        yield lambda: pending.pop(0) if pending else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

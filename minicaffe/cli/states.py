@@ -1,0 +1,40 @@
+"""The flags that choose among a prototxt's layers, and those that name weights; shared by train, test and time."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from minicaffe.cli.command import Flags
+from minicaffe.errors import UsageError
+
+
+def state_flags(flags: Flags) -> None:
+    """Add -level and -stage."""
+    flags.section("which layers of the prototxt")
+    flags.flag("level", type=int, default=0, metavar="N", help="the net's level, for include and exclude rules (default 0)")
+    flags.flag("stage", default="", metavar="A,B", help="the net's stages, separated by commas")
+
+
+def stages(args: argparse.Namespace) -> list[str]:
+    """The stages of -stage; [""] without any, as the original puts it into its nets' states."""
+    return args.stage.split(",")
+
+
+def log_flag(flags: Flags) -> None:
+    """Add --log."""
+    flags.flag("log", metavar="FILE", help="write the log lines to the end of FILE as well")
+
+
+def need_file(path: str, flag: str, what: str) -> str:
+    """The path, if it was given and there is such a file."""
+    if not path:
+        raise UsageError(f"need {what}: give -{flag} FILE")
+    if not os.path.exists(path):
+        raise UsageError(f"-{flag}: there is no file '{path}'")
+    return path
+
+
+def weight_files(text: str) -> list[str]:
+    """The files in a comma-separated list, each of which must be there."""
+    return [need_file(path, "weights", "weights") for path in text.split(",")]

@@ -1,0 +1,84 @@
+"""`minicaffe test`: score a net's weights on its TEST data."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.glog import logging_to
+from minicaffe.cli.progress import StatusLine, bar
+from minicaffe.cli.states import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.errors import UsageError
+
+log = logging.getLogger("minicaffe")
+
+_EXAMPLES = """
+  minicaffe test --model models/cifar10_quick/train_test.prototxt \\
+      --weights models/cifar10_quick/cifar10_quick_iter_5000.caffemodel.h5 --iterations 100
+  minicaffe test --model train_test.prototxt --weights net.caffemodel --confusion matrix.png --labels names.txt
+""".strip("\n")
+
+
+def _flags(flags: Flags) -> None:
+    flags.section("what to score")
+    flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
+    flags.flag("weights", metavar="FILES", default="", help="its .caffemodel files, comma-separated")
+    flags.flag("iterations", type=int, default=50, metavar="N", help="how many batches (default 50)")
+    state_flags(flags)
+    device_flags(flags)
+    flags.section("what to see")
+    flags.flag("confusion", nargs="?", const="-", metavar="FILE",
+               help="the confusion matrix, printed, or written to FILE: .png, .svg, .pdf or .csv")  # fmt: skip
+    flags.flag("labels", metavar="FILE", help="class names for --confusion, one a line")
+    log_flag(flags)
+
+
+@command("test", "Train and measure", "score a net's weights on its test data", _flags, _EXAMPLES)
+def test(args: argparse.Namespace) -> None:
+    """Prints each output of each batch, then the means over all batches, in Caffe's words."""
+    need_file(args.model, "model", "a model definition to score")
+    if not args.weights:
+        raise UsageError("need model weights to score: give -weights FILE")
+    files = weight_files(args.weights)
+    if args.iterations < 1:
+        raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
+    status = StatusLine()
+    with logging_to(status, args.log), computing_on(args):
+        from minicaffe.net import Net
+
+        net = Net(args.model, phase=1, level=args.level, stages=stages(args))
+        for path in files:
+            net.copy_from(path)
+        score(net, args.iterations, status, args.confusion, args.labels)
+
+
+def score(net, iterations: int, status: StatusLine, confusion: str | None = None, labels: str | None = None) -> None:
+    """Run the batches and log what `caffe test` logs; count the confusion matrix on the way if asked."""
+    matrix = None
+    if confusion:
+        from minicaffe.cli.confusion import Confusion
+
+        matrix = Confusion(net, labels)
+    log.info("Running for %d iterations.", iterations)
+    sums: dict[tuple[str, int], float] = {}
+    loss = 0.0
+    for i in range(iterations):
+        net.run_forward()
+        loss += net.loss()
+        for name in net.outputs:
+            for k, value in enumerate(net.blobs[name].read_data().ravel().tolist()):
+                sums[name, k] = sums.get((name, k), 0.0) + value
+                log.info("Batch %d, %s = %.6g", i, name, value)
+        if matrix:
+            matrix.add_batch()
+        status.set(f"testing  {bar((i + 1) / iterations, fancy=status.fancy)}  {i + 1}/{iterations}")
+    status.clear()
+    log.info("Loss: %.6g", loss / iterations)
+    for (name, _), total in sums.items():
+        mean, weight = total / iterations, net.blob_loss_weights.get(name, 0.0)
+        note = f" (* {weight:.6g} = {weight * mean:.6g} loss)" if weight else ""
+        log.info("%s = %.6g%s", name, mean, note)
+    if matrix:
+        matrix.show(confusion)

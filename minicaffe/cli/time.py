@@ -1,0 +1,144 @@
+"""`minicaffe time`: how long each layer of a net takes, forwards and backwards."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time as clock
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.glog import logging_to
+from minicaffe.cli.progress import StatusLine
+from minicaffe.cli.states import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.config import config
+from minicaffe.errors import UsageError
+
+log = logging.getLogger("minicaffe")
+
+_EXAMPLES = """
+  minicaffe time --model models/cifar10_full/train_test.prototxt --iterations 20
+  minicaffe time --model models/cifar10_full/deploy.prototxt --phase TEST -gpu 0
+""".strip("\n")
+
+
+def _flags(flags: Flags) -> None:
+    flags.section("what to time")
+    flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
+    flags.flag("weights", metavar="FILES", default="", help="start from these .caffemodel files (default: the fillers)")
+    flags.flag("iterations", type=int, default=50, metavar="N", help="how many passes (default 50)")
+    flags.flag("phase", default="", metavar="PHASE", help="TRAIN (the default) or TEST")
+    state_flags(flags)
+    device_flags(flags)
+    flags.section("what to see")
+    log_flag(flags)
+
+
+@command("time", "Train and measure", "time a net's layers, forwards and backwards", _flags, _EXAMPLES)
+def time(args: argparse.Namespace) -> None:
+    """One warm-up pass, then the average over all iterations of each layer and of the whole, in Caffe's words.
+
+    On a GPU the times are the device's own, from events, and the memory in use is told.
+    """
+    need_file(args.model, "model", "a model definition to time")
+    files = weight_files(args.weights) if args.weights else []
+    phases = {"": 0, "TRAIN": 0, "TEST": 1}
+    if args.phase not in phases:
+        raise UsageError(f'-phase must be "TRAIN" or "TEST", got \'{args.phase}\'')
+    if args.iterations < 1:
+        raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
+    with logging_to(StatusLine(), args.log), computing_on(args):
+        from minicaffe.net import Net
+
+        net = Net(args.model, phase=phases[args.phase], level=args.level, stages=stages(args))
+        for path in files:
+            net.copy_from(path)
+        benchmark(net, args.iterations)
+
+
+def benchmark(net, iterations: int) -> None:
+    """Time the net and log what `caffe time` logs."""
+    log.info("Performing Forward")
+    net.run_forward()
+    log.info("Initial loss: %.6g", net.loss())
+    log.info("Performing Backward")
+    net.run_backward()
+    log.info("*** Benchmark begins ***")
+    log.info("Testing for %d iterations.", iterations)
+    count = len(net.layers)
+    forward, backward = [0.0] * count, [0.0] * count
+    stopwatch = DeviceStopwatch() if config.gpu else Stopwatch()
+    began = clock.perf_counter()
+    for i in range(iterations):
+        began_iteration = clock.perf_counter()
+        for k in range(count):
+            stopwatch.start()
+            net.layers[k].forward(net.bottoms[k], net.tops[k])
+            stopwatch.stop(forward, k)
+        for k in reversed(range(count)):
+            stopwatch.start()
+            if net.layer_need_backward[k]:
+                net.layers[k].backward(net.tops[k], net.bottom_need_backward[k], net.bottoms[k])
+            stopwatch.stop(backward, k)
+        stopwatch.finish()
+        took = 1000 * (clock.perf_counter() - began_iteration)
+        log.info("Iteration: %d forward-backward time: %.6g ms.", i + 1, took)
+    report(net, forward, backward, 1000 * (clock.perf_counter() - began), iterations)
+
+
+def report(net, forward: list[float], backward: list[float], total: float, iterations: int) -> None:
+    """The lines with the averages; times in milliseconds, summed over all iterations."""
+    log.info("Average time per layer: ")
+    for k, name in enumerate(net._layer_names):
+        log.info("%10s\tforward: %.6g ms.", name, forward[k] / iterations)
+        log.info("%10s\tbackward: %.6g ms.", name, backward[k] / iterations)
+    log.info("Average Forward pass: %.6g ms.", sum(forward) / iterations)
+    log.info("Average Backward pass: %.6g ms.", sum(backward) / iterations)
+    log.info("Average Forward-Backward: %.6g ms.", total / iterations)
+    log.info("Total Time: %.6g ms.", total)
+    if config.gpu:
+        from minicaffe.cuda import memory
+
+        log.info("Device memory: %s", ", ".join(f"{key} {value:,} bytes" for key, value in memory.usage().items()))
+    log.info("*** Benchmark ends ***")
+
+
+class Stopwatch:
+    """Adds milliseconds of wall time to an entry of a list."""
+
+    def start(self) -> None:
+        self._began = clock.perf_counter()
+
+    def stop(self, times: list[float], k: int) -> None:
+        times[k] += 1000 * (clock.perf_counter() - self._began)
+
+    def finish(self) -> None:
+        """Wait until all work of this iteration is done."""
+
+
+class DeviceStopwatch:
+    """The same on the GPU, from pairs of events on the computing stream, read when the iteration is done."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple] = []
+
+    def start(self) -> None:
+        from minicaffe.cuda import context
+
+        self._first = context.event()
+        self._first.record(context.stream())
+
+    def stop(self, times: list[float], k: int) -> None:
+        from minicaffe.cuda import context
+
+        last = context.event()
+        last.record(context.stream())
+        self._pairs.append((self._first, last, times, k))
+
+    def finish(self) -> None:
+        from minicaffe.cuda import context
+
+        context.synchronize()
+        for first, last, times, k in self._pairs:
+            times[k] += last.time_since(first)
+        self._pairs.clear()

@@ -1,0 +1,116 @@
+"""`minicaffe train`: train, resume or fine-tune, as a solver's prototxt says."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.glog import logging_to
+from minicaffe.cli.progress import StatusLine, TrainingProgress
+from minicaffe.cli.signals import requests, signal_flags
+from minicaffe.cli.states import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.errors import UsageError
+
+log = logging.getLogger("minicaffe")
+
+_EXAMPLES = """
+  minicaffe train --solver models/cifar10_quick/solver.prototxt
+  minicaffe train --solver models/cifar10_quick/solver_lr1.prototxt \\
+      --snapshot models/cifar10_quick/cifar10_quick_iter_4000.solverstate.h5
+  minicaffe train --solver finetune/solver.prototxt --weights pretrained.caffemodel -gpu 0
+""".strip("\n")
+
+
+def _flags(flags: Flags) -> None:
+    flags.section("what to train")
+    flags.flag("solver", metavar="FILE", default="", help="the solver's prototxt")
+    flags.flag("snapshot", metavar="FILE", default="",
+               help="resume from this .solverstate or .solverstate.h5")  # fmt: skip
+    flags.flag("weights", metavar="FILES", default="",
+               help="fine-tune: start from these .caffemodel files (comma-separated); not with -snapshot")  # fmt: skip
+    state_flags(flags)
+    device_flags(flags)
+    signal_flags(flags)
+    flags.section("what to see")
+    log_flag(flags)
+    flags.flag("tensorboard", metavar="DIR", help="write losses, outputs and rates as event files for TensorBoard")
+
+
+@command("train", "Train and measure", "train a net, resume its training or fine-tune it", _flags, _EXAMPLES)
+def train(args: argparse.Namespace) -> None:
+    """Log lines are those of Caffe, so log parsers work; on a terminal a progress bar stands below them.
+
+    Snapshots go to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot, from which --snapshot goes on.
+    """
+    need_file(args.solver, "solver", "a solver definition to train")
+    if args.snapshot and args.weights:
+        raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
+    if args.snapshot:
+        need_file(args.snapshot, "snapshot", "a solver state")
+    files = weight_files(args.weights) if args.weights else []
+    status = StatusLine()
+    with logging_to(status, args.log):
+        param = solver_param(args)
+        with computing_on(args, wanted_gpu(param), single=False):
+            run(param, args, files, status)
+
+
+def solver_param(args: argparse.Namespace):
+    """The SolverParameter of -solver with level and stages of the command line; nets are found beside it as well."""
+    from minicaffe.proto import read_solver
+
+    param = read_solver(args.solver)
+    param.train_state.level = args.level
+    param.train_state.stage.extend(stages(args))
+    folder = os.path.dirname(args.solver)
+    for field in ("net", "train_net"):
+        if param.HasField(field):
+            setattr(param, field, _beside(getattr(param, field), folder))
+    param.test_net[:] = [_beside(path, folder) for path in param.test_net]
+    return param
+
+
+def _beside(path: str, folder: str) -> str:
+    """A net's path as given, or else beside the solver."""
+    there = os.path.join(folder, path)
+    return there if not os.path.exists(path) and os.path.exists(there) else path
+
+
+def wanted_gpu(param) -> str | None:
+    """The device that the solver's own `solver_mode: GPU` asks for; an absent field asks for none."""
+    if param.HasField("solver_mode") and param.solver_mode == param.GPU:
+        return str(param.device_id)
+    return None
+
+
+def run(param, args: argparse.Namespace, weights: list[str], status: StatusLine):
+    """Build the solver, take up snapshot or weights, and train to the end; return the solver."""
+    from minicaffe.solvers import get_solver
+
+    with requests(args.sigint_effect, args.sighup_effect) as action:
+        solver = get_solver(param)
+        solver.action = action
+        if args.snapshot:
+            log.info("Resuming from %s", args.snapshot)
+            solver.restore(args.snapshot)
+        for path in weights:
+            log.info("Finetuning from %s", path)
+            for net in (solver.net, *solver.test_nets):
+                net.copy_from(path)
+        if status.is_terminal:
+            solver.observers.append(TrainingProgress(status, solver))
+        if args.tensorboard:
+            solver.observers.append(_event_writer(args.tensorboard))
+        log.info("Starting Optimization")
+        solver.solve()
+        log.info("Optimization Done.")
+    return solver
+
+
+def _event_writer(folder: str):
+    from minicaffe.cli.tensorboard import EventWriter
+
+    return EventWriter(folder)
