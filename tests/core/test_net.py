@@ -43,7 +43,7 @@ def test_names_and_shapes(small):
 
 
 def test_outputs_are_sorted_by_name():
-    assert net(INPUT + ip("z", "data") + ip("a", "data")).outputs == ["a", "z"]
+    assert net(INPUT + ip("z", "data") + ip("a", "data")).outputs == ["a", "label", "z"]
 
 
 def test_two_producers_of_one_blob():

@@ -1,0 +1,64 @@
+"""Fillers: the distributions, and the errors."""
+
+import numpy as np
+import pytest
+
+from minicaffe.blob import Blob
+from minicaffe.errors import LayerError
+from minicaffe.fillers import FILLERS, fill
+from minicaffe.proto import caffe_pb2, parse_text
+
+
+def filled(text, shape=(50, 40, 5, 5)):
+    blob = Blob(shape)
+    fill(blob, parse_text(text, caffe_pb2.FillerParameter()), np.random.default_rng(0))
+    return blob.data
+
+
+def test_constant():
+    assert (filled("value: 2.5") == 2.5).all()
+
+
+def test_uniform():
+    x = filled("type: 'uniform' min: -1 max: 3")
+    assert -1 <= x.min() < -0.99 and 2.99 < x.max() <= 3 and abs(x.mean() - 1) < 0.02
+
+
+def test_gaussian():
+    x = filled("type: 'gaussian' mean: 2 std: 0.5")
+    assert abs(x.mean() - 2) < 0.01 and abs(x.std() - 0.5) < 0.01
+
+
+def test_sparse_gaussian_keeps_a_fraction():
+    x = filled("type: 'gaussian' std: 1 sparse: 5")
+    assert abs((x != 0).mean() - 5 / 50) < 0.01
+
+
+def test_positive_unitball():
+    x = filled("type: 'positive_unitball'")
+    np.testing.assert_allclose(x.reshape(50, -1).sum(1), 1, rtol=1e-5)
+    assert (x >= 0).all()
+
+
+@pytest.mark.parametrize("norm, n", [("FAN_IN", 1000), ("FAN_OUT", 1250), ("AVERAGE", 1125)])
+def test_xavier_and_msra(norm, n):
+    """n = count / shape[0] inputs, count / shape[1] outputs."""
+    x = filled(f"type: 'xavier' variance_norm: {norm}")
+    assert abs(x).max() == pytest.approx(np.sqrt(3 / n), rel=1e-3)
+    assert filled(f"type: 'msra' variance_norm: {norm}").std() == pytest.approx(np.sqrt(2 / n), rel=0.02)
+
+
+def test_bilinear_interpolates():
+    expected = np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25])
+    np.testing.assert_allclose(filled("type: 'bilinear'", (2, 1, 4, 4))[1, 0], expected)
+    with pytest.raises(LayerError, match="square 4-D"):
+        filled("type: 'bilinear'", (2, 1, 4, 3))
+
+
+def test_unknown_fillers_tell_the_nearest():
+    with pytest.raises(LayerError, match='unknown filler "gausian" .did you mean "gaussian"'):
+        filled("type: 'gausian'")
+
+
+def test_all_of_the_originals_are_there():
+    assert set(FILLERS) == {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
