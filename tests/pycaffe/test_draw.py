@@ -37,8 +37,10 @@ def residual_net():
 
 def phased_net():
     return text_format.Parse("""
-        layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN } data_param { batch_size: 8 } }
-        layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST } data_param { batch_size: 4 } }
+        layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+                data_param { batch_size: 8 } }
+        layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
+                data_param { batch_size: 4 } }
         layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 5 } }
         layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
         layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }""",
@@ -72,7 +74,8 @@ def test_shapes_that_a_reader_tells():
     net = text_format.Parse("""
         layer { name: "a" type: "ImageData" top: "a" image_data_param { batch_size: 2 new_height: 5 new_width: 6 } }
         layer { name: "b" type: "Data" top: "b" data_param { batch_size: 2 }
-                transform_param { crop_size: 7 mean_value: 1 mean_value: 2 mean_value: 3 } }""", caffe_pb2.NetParameter())
+                transform_param { crop_size: 7 mean_value: 1 mean_value: 2 mean_value: 3 } }""",
+                            caffe_pb2.NetParameter())
     assert infer_shapes(net) == {(0, 0): (2, 3, 5, 6), (1, 0): (2, 3, 7, 7)}
 
 

@@ -1,0 +1,225 @@
+"""Training logs, read: ours and the original's, whose lines are the same.
+
+    I0804 10:22:42.074671  8318 solver.cpp:218] Iteration 100 (29.1715 iter/s, 3.428s/100 iters), loss = 0.260325
+    I0804 10:22:42.074700  8318 solver.cpp:237]     Train net output #0: loss = 0.260325 (* 1 = 0.260325 loss)
+    I0804 10:22:42.074717  8318 sgd_solver.cpp:105] Iteration 100, lr = 0.00992565
+
+Lines of old versions, without the part in brackets, count as well.  `parse_log` gives the tables of the original's
+parse_log.py, `read_curves` what there is to plot.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from minicaffe.errors import DataError
+from minicaffe.files import write_atomically
+
+PathLike = str | os.PathLike
+Row = dict[str, float]
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)"
+_ITERATION = re.compile(r"Iteration (\d+)")
+_OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = ({_NUMBER})( \(\* )?")
+_RATE = re.compile(rf"lr = ({_NUMBER})")
+_LOSS = re.compile(rf"Iteration \d+(?: \(.*\))?, loss = ({_NUMBER})")
+_TEST_NET = re.compile(r"Testing net \(#(\d+)\)")
+_STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")
+
+
+# -- times -------------------------------------------------------------------------------------------------------------
+
+
+def extract_datetime_from_line(line: str, year: int) -> datetime.datetime:
+    """The time at which a line was logged; the line itself tells no year. DataError for a line without a stamp."""
+    match = _STAMP.match(line.strip())
+    try:
+        if match:
+            month, day, hour, minute, second = map(int, match.groups()[:5])
+            micro = int(match[6][:6].ljust(6, "0"))
+            return datetime.datetime(year, month, day, hour, minute, second, micro)
+    except ValueError:
+        pass
+    raise DataError(f"expected a log line such as 'I0210 13:39:22.381027 25210 ...', got {line.strip()!r}")
+
+
+def get_log_created_year(input_file: PathLike) -> int:
+    """The year of the file's last change, which is when its last line was written."""
+    try:
+        return datetime.datetime.fromtimestamp(os.path.getmtime(input_file)).year
+    except OSError as error:
+        raise DataError(f"cannot read the log '{input_file}': {error.strerror}") from error
+
+
+def get_start_time(line_iterable: Iterable[str], year: int) -> datetime.datetime | None:
+    """When training began: the time of the first line that says "Solving", or None."""
+    for line in line_iterable:
+        if "Solving" in line and _STAMP.match(line.strip()):
+            return extract_datetime_from_line(line, year)
+    return None
+
+
+def extract_seconds(input_file: PathLike, output_file: PathLike) -> None:
+    """Write the seconds since "Solving" of every line with an iteration, one per line. DataError without "Solving"."""
+    lines = _read_lines(input_file)
+    year = get_log_created_year(input_file)
+    if get_start_time(lines, year) is None:
+        raise DataError(f"log '{input_file}': no line with a time says \"Solving\", so the start is unknown")
+    seconds = (s for line, s in _with_seconds(lines, year) if "Iteration" in line and not math.isnan(s))
+    write_atomically(output_file, "".join(f"{s:f}\n" for s in seconds))
+
+
+def _read_lines(path: PathLike) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read the log '{path}': {error.strerror}") from error
+
+
+def _with_seconds(lines: list[str], year: int) -> Iterator[tuple[str, float]]:
+    """Each line with the seconds since training began; nan before the first stamp.
+
+    The clock begins at "Solving", or at the first stamp where nothing says so, and goes on over New Year's Eve.
+    """
+    start, last, seconds = get_start_time(lines, year), None, math.nan
+    for line in lines:
+        if _STAMP.match(line.strip()):
+            time = extract_datetime_from_line(line, year)
+            if last is not None and time.month < last.month:
+                year += 1
+                time = time.replace(year=year)
+            last = time
+            start = start or time
+            seconds = (time - start).total_seconds()
+        yield line, seconds
+
+
+# -- parse_log ---------------------------------------------------------------------------------------------------------
+
+
+def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
+    """The training rows and the test rows of a log: NumIters, Seconds, LearningRate, and every net output by name.
+
+    A row belongs to one display or one test; several test nets give several rows of one iteration.  The rate of the
+    first row, which is logged after it, is taken from the second.
+    """
+    rows: dict[str, list[Row]] = {"Train": [], "Test": []}
+    iteration, rate = -1.0, math.nan
+    for line, seconds in _with_seconds(_read_lines(path_to_log), get_log_created_year(path_to_log)):
+        if match := _ITERATION.search(line):
+            iteration = float(match[1])
+        if iteration < 0:
+            continue
+        if match := _RATE.search(line):
+            rate = float(match[1])
+        if match := _OUTPUT.search(line):
+            table, name = rows[match[1]], match[2]
+            if not table or table[-1]["NumIters"] != iteration or name in table[-1]:
+                table.append({"NumIters": iteration, "Seconds": seconds, "LearningRate": rate})
+            table[-1][name] = float(match[3])
+    fix_initial_nan_learning_rate(rows["Train"])
+    fix_initial_nan_learning_rate(rows["Test"])
+    return rows["Train"], rows["Test"]
+
+
+def fix_initial_nan_learning_rate(dict_list: list[Row]) -> None:
+    """Give the first row, logged before any rate was, the rate of the second."""
+    if len(dict_list) > 1:
+        dict_list[0]["LearningRate"] = dict_list[1]["LearningRate"]
+
+
+def save_csv_files(logfile_path: PathLike, output_dir: PathLike, train_dict_list: list[Row],
+                   test_dict_list: list[Row], delimiter: str = ",", verbose: bool = False) -> None:
+    """Write OUTPUT_DIR/LOG.train and LOG.test, as `write_csv` does."""
+    base = os.path.join(output_dir, os.path.basename(logfile_path))
+    write_csv(f"{base}.train", train_dict_list, delimiter, verbose)
+    write_csv(f"{base}.test", test_dict_list, delimiter, verbose)
+
+
+def write_csv(output_filename: PathLike, dict_list: list[Row], delimiter: str = ",", verbose: bool = False) -> None:
+    """Write rows as CSV under a line of column names; without rows, write nothing (and say so with `verbose`)."""
+    if not dict_list:
+        if verbose:
+            print(f"Not writing {output_filename}; no lines to write")
+        return
+    names = dict.fromkeys(name for row in dict_list for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=names, delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dict_list)
+    write_atomically(output_filename, text.getvalue())
+    if verbose:
+        print(f"Wrote {output_filename}")
+
+
+# -- curves ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Curve:
+    """Values over iterations and seconds; `kind` is "loss", "score" or "rate", `of` "Train" or "Test"."""
+
+    name: str
+    kind: str
+    of: str
+    iterations: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, iteration: float, seconds: float, value: float) -> None:
+        self.iterations.append(iteration)
+        self.seconds.append(seconds)
+        self.values.append(value)
+
+
+def read_curves(path_to_log: PathLike) -> list[Curve]:
+    """All curves of a log: the averaged training loss, every output of training and test nets, the learning rate.
+
+    An output is a "loss" if the log shows its loss weight, or its name ends in "loss"; else a "score".  Outputs of
+    further test nets get " (#1)" and so on behind their names.  A log that was continued by a resumed run goes on from
+    the iteration at which that run began.  DataError for a file without any iteration in it.
+    """
+    curves: dict[tuple[str, str], Curve] = {}
+    iteration, net = -1.0, ""
+    for line, seconds in _with_seconds(_read_lines(path_to_log), get_log_created_year(path_to_log)):
+        if match := _ITERATION.search(line):
+            if float(match[1]) < iteration:
+                _cut(curves.values(), float(match[1]))
+            iteration = float(match[1])
+        if match := _TEST_NET.search(line):
+            net = f" (#{match[1]})" if match[1] != "0" else ""
+        told = _told_value(line)
+        if told and iteration >= 0:
+            of, name, kind, value = told
+            name += net if of == "Test" else ""
+            curves.setdefault((of, name), Curve(name, kind, of)).add(iteration, seconds, value)
+    if not curves:
+        raise DataError(f"log '{path_to_log}': no line tells the loss or an output of an iteration")
+    return list(curves.values())
+
+
+def _told_value(line: str) -> tuple[str, str, str, float] | None:
+    """(Train or Test, name, kind, value) of a line that tells one."""
+    if match := _OUTPUT.search(line):
+        kind = "loss" if match[4] or match[2].endswith("loss") else "score"
+        return match[1], match[2], kind, float(match[3])
+    if match := _LOSS.search(line):
+        return "Train", "average loss", "loss", float(match[1])
+    if match := _RATE.search(line):
+        return "Train", "learning rate", "rate", float(match[1])
+    return None
+
+
+def _cut(curves: Iterable[Curve], iteration: float) -> None:
+    """Drop what came at or after an iteration: a run was resumed there and tells it again."""
+    for curve in curves:
+        keep = sum(1 for i in curve.iterations if i < iteration)
+        del curve.iterations[keep:], curve.seconds[keep:], curve.values[keep:]

@@ -1,0 +1,213 @@
+"""Training logs as pictures: `minicaffe plot`, and the chart types of the original's plot_training_log.
+
+The functions return matplotlib figures without opening a window; `save` writes them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from minicaffe.errors import UsageError
+from minicaffe.files import replacing
+from minicaffe.logs import Curve, parse_log, read_curves
+
+PathLike = str | os.PathLike
+
+COLORS = ("#2563a8", "#d1602b", "#2f8f5b", "#8a4fa3", "#b3922a", "#3a9aa6", "#c2456b", "#6b7280")
+_PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
+
+
+def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = False, smooth: int = 1):
+    """A figure with a panel for loss, one for scores such as accuracy, one for the learning rate; a colour per run.
+
+    paths: one or more logs; x: "iterations" or "seconds"; log_y: a logarithmic loss axis; smooth: average training
+    curves over so many points.  What was measured on training data is thin, on test data thick with dots.
+    """
+    if x not in ("iterations", "seconds"):
+        raise UsageError(f"plot: the x axis must be iterations or seconds, got {x!r}")
+    runs = [read_curves(path) for path in paths]
+    kinds = [(kind, title) for kind, title in _PANELS if any(c.kind == kind for run in runs for c in run)]
+    figure = _figure(9, 2.6 * len(kinds) + 0.8)
+    heights = [2 if kind == "rate" else 4 for kind, _ in kinds]
+    axes = figure.subplots(len(kinds), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (kind, title) in zip(axes, kinds):
+        for run, label, color in zip(runs, run_labels(paths), _cycle(COLORS, len(runs))):
+            _draw_run(ax, [c for c in run if c.kind == kind], label if len(runs) > 1 else "", color, x, smooth)
+        scores = [c for run in runs for c in run if c.kind == kind == "score"]
+        ax.set_ylabel("scores" if any("acc" not in c.name.lower() for c in scores) else title)
+        _dress(ax, log_y=(kind == "loss" and log_y) or (kind == "rate" and _spans_decades(runs)))
+        if kind != "rate" or len(runs) > 1:
+            ax.legend(fontsize=8, frameon=False)
+    axes[-1].set_xlabel(x)
+    if len(runs) == 1:
+        axes[0].set_title(run_labels(paths)[0], fontsize=11, loc="left")
+    figure.align_ylabels()
+    return figure
+
+
+def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: int) -> None:
+    trained = [c for c in curves if c.of == "Train"]
+    if len(trained) > 1:  # the averaged loss and outputs that say the same: keep the outputs, which have names
+        trained = [c for c in trained if c.name != "average loss"] or trained
+    tested = [c for c in curves if c.of == "Test"]
+    for curve, style in zip(trained, _cycle(("-", "--", ":", "-."), len(trained))):
+        rate = curve.kind == "rate"
+        values = curve.values if rate else moving_average(curve.values, smooth)
+        ax.plot(getattr(curve, x), values, style, color=color, linewidth=0.9, alpha=0.75,
+                drawstyle="steps-post" if rate else "default", label=_name(label, "" if rate else "train", curve.name))
+    for curve, marker in zip(tested, _cycle("os^Dv", len(tested))):
+        ax.plot(getattr(curve, x), curve.values, "-", marker=marker, color=color, linewidth=1.8, markersize=3.5,
+                label=_name(label, "test", curve.name, f"({curve.values[-1]:.4g} at the end)"))
+
+
+def _name(*words: str) -> str:
+    return " ".join(word for word in words if word)
+
+
+def _spans_decades(runs: list[list[Curve]]) -> bool:
+    rates = [v for run in runs for c in run if c.kind == "rate" for v in c.values if v > 0]
+    return bool(rates) and max(rates) >= 5 * min(rates)
+
+
+def moving_average(values: Sequence[float], width: int) -> np.ndarray:
+    """Each value averaged with up to `width` - 1 values before it."""
+    values = np.asarray(values, float)
+    if width <= 1 or len(values) == 0:
+        return values
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    begins = np.maximum(ends - width, 0)
+    return (sums[ends] - sums[begins]) / (ends - begins)
+
+
+def run_labels(paths: Sequence[PathLike]) -> list[str]:
+    """File names without extension; with their folders where names repeat."""
+    names = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [os.path.join(os.path.basename(os.path.dirname(os.path.abspath(p))), n) for p, n in zip(paths, names)]
+
+
+def save(figure, path: PathLike) -> None:
+    """Write a figure in the format of the file's extension (png, svg, pdf), whole or not at all."""
+    ext = os.path.splitext(path)[1].removeprefix(".").lower()
+    known = figure.canvas.get_supported_filetypes()
+    if ext not in known:
+        raise UsageError(f"plot: '{path}' must end in a format that can be written, such as .png or .svg")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=ext, dpi=150)
+
+
+# -- the chart types of plot_training_log ------------------------------------------------------------------------------
+
+_FIELDS = (("Test", "accuracy"), ("Test", "loss"), ("Train", "learning rate"), ("Train", "loss"))
+_X_FIELDS = (("Iters", "NumIters"), ("Seconds", "Seconds"))
+
+
+def get_supported_chart_types() -> list[str]:
+    """The eight chart types by number: "Test accuracy  vs. Iters", "Test accuracy  vs. Seconds", ..."""
+    return [f"{of} {what}  vs. {x}" for of, what in _FIELDS for x, _ in _X_FIELDS]
+
+
+def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequence[PathLike]) -> None:
+    """Draw one chart type of one or more logs into a file; UsageError for an unknown type or a log without its data."""
+    types = get_supported_chart_types()
+    if not 0 <= chart_type < len(types):
+        raise UsageError(f"{chart_type} is not a valid chart type: expected 0 to {len(types) - 1}")
+    (of, what), (x_title, x_name) = _FIELDS[chart_type // 2], _X_FIELDS[chart_type % 2]
+    figure = _figure(7, 5)
+    ax = figure.subplots()
+    labels, colors = run_labels(path_to_log_list), _cycle(COLORS, len(path_to_log_list))
+    for path, label, color in zip(path_to_log_list, labels, colors):
+        rows = parse_log(path)[0 if of == "Train" else 1]
+        name = "LearningRate" if what == "learning rate" else _find_output(rows, what)
+        points = [(row[x_name], row[name]) for row in rows if name in row]
+        if not points:
+            raise UsageError(f"log '{path}': no {of.lower()} net output is called {what}")
+        ax.plot(*zip(*points), color=color, marker=".", linewidth=0.9, label=label)
+    ax.set_title(types[chart_type])
+    ax.set_xlabel(x_title)
+    ax.set_ylabel(f"{of} {what}")
+    _dress(ax)
+    ax.legend(loc="lower right" if what == "accuracy" else "upper right", fontsize=8, frameon=False)
+    save(figure, path_to_png)
+
+
+def _find_output(rows: Sequence[dict], what: str) -> str:
+    """The output of that name, or else the first whose name contains it (accuracy/top-1, loss1/loss)."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return what if what in names else next((name for name in names if what in name.lower()), what)
+
+
+# -- confusion ---------------------------------------------------------------------------------------------------------
+
+
+def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathLike) -> None:
+    """Draw a confusion matrix: counts[true class, predicted class], rows as shares of their class, recall beside them.
+
+    matrix: (C, C) counts; labels: C names, numbers by default; path: picture to write, see `save`.
+    """
+    matrix = np.asarray(matrix, float)
+    classes = len(matrix)
+    if matrix.shape != (classes, classes) or (labels is not None and len(labels) != classes):
+        raise UsageError(f"plot_confusion: expected a (C, C) matrix and C labels, got {matrix.shape} and "
+                         f"{len(labels) if labels is not None else 'no'} labels")
+    labels = [str(i) for i in range(classes)] if labels is None else list(labels)
+    totals = matrix.sum(1, keepdims=True)
+    share = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+    side = min(max(3.5 + 0.42 * classes, 5), 16)
+    figure = _figure(side + 0.6, side)
+    ax = figure.subplots()
+    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, label="share of the true class")
+    if classes <= 30:
+        _write_cells(ax, matrix, share)
+        ax.set_xticks(range(classes), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
+        recalls = [f"{name}  {100 * share[i, i]:.0f}%" for i, name in enumerate(labels)]
+        ax.set_yticks(range(classes), recalls, fontsize=9)
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class, recall")
+    total = matrix.sum()
+    ax.set_title(f"{np.trace(matrix) / total if total else math.nan:.2%} of {total:.0f} right", fontsize=11)
+    save(figure, path)
+
+
+def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
+    for (i, j), count in np.ndenumerate(matrix):
+        if count:
+            ax.text(j, i, f"{count:g}", ha="center", va="center", fontsize=7 if len(matrix) <= 15 else 5,
+                    color="white" if share[i, j] > 0.55 else "#243b53")
+
+
+# -- style -------------------------------------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _dress(ax, log_y: bool = False) -> None:
+    if log_y:
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.grid(True, which="major", color="#e5e9ee", linewidth=0.8)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def _cycle(values: Sequence, count: int) -> list:
+    return [values[i % len(values)] for i in range(count)]

@@ -1,0 +1,184 @@
+"""Logs read back: the tables of parse_log, seconds, curves, and the pictures made from them."""
+
+import math
+import os
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minicaffe import logs, plot
+from minicaffe.errors import DataError, UsageError
+
+
+def stamped(*lines, start=0, month=8, day=4):
+    """Lines of a log, one second apart."""
+    prefix = f"I{month:02d}{day:02d} 10:"
+    return [f"{prefix}{(start + i) // 60:02d}:{(start + i) % 60:02d}.250000  8318 solver.cpp:218] {line}"
+            for i, line in enumerate(lines)]
+
+
+NEW = stamped(
+    "Using GPUs 0", "Solving LeNet", "Iteration 0, Testing net (#0)", "    Test net output #0: accuracy = 0.1",
+    "    Test net output #1: loss = 2.3 (* 1 = 2.3 loss)",
+    "Iteration 0 (-1.4e-45 iter/s, 0.5s/100 iters), loss = 2.31",
+    "    Train net output #0: loss = 2.32 (* 1 = 2.32 loss)",
+    "Iteration 0, lr = 0.01", "Iteration 100 (29.1715 iter/s, 3.428s/100 iters), loss = 1e-05",
+    "    Train net output #0: loss = nan (* 1 = nan loss)", "Iteration 100, lr = 0.0099",
+    "Snapshotting to HDF5 file m_iter_100.caffemodel.h5", "Iteration 100, loss = 0.4",
+    "Iteration 100, Testing net (#0)",
+    "    Test net output #0: accuracy = 0.97", "    Test net output #1: loss = 0.08 (* 1 = 0.08 loss)",
+    "Optimization Done.")
+
+OLD = [line.replace(" (29.1715 iter/s, 3.428s/100 iters)", "").replace(" (-1.4e-45 iter/s, 0.5s/100 iters)", "")
+       for line in NEW]
+
+
+@pytest.fixture
+def log_file(tmp_path):
+    def write(lines, name="train.log"):
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("lines", [NEW, OLD], ids=["new", "old"])
+def test_parse_log(log_file, lines):
+    train, test = logs.parse_log(log_file(lines))
+    assert test == [
+        {"NumIters": 0, "Seconds": 2, "LearningRate": 0.0099, "accuracy": 0.1, "loss": 2.3},
+        {"NumIters": 100, "Seconds": 13, "LearningRate": 0.0099, "accuracy": 0.97, "loss": 0.08}]
+    assert [row["NumIters"] for row in train] == [0, 100]
+    assert train[0]["loss"] == 2.32 and math.isnan(train[1]["loss"]) and train[1]["LearningRate"] == 0.01
+
+
+def test_several_test_nets_give_several_rows(log_file):
+    path = log_file(stamped("Solving x", "Iteration 0, Testing net (#0)", "    Test net output #0: loss = 1",
+                            "Iteration 0, Testing net (#1)", "    Test net output #0: loss = 2"))
+    assert [row["loss"] for row in logs.parse_log(path)[1]] == [1, 2]
+    assert [(c.name, c.values) for c in logs.read_curves(path)] == [("loss", [1]), ("loss (#1)", [2])]
+
+
+def test_csv_files(log_file, tmp_path, capsys):
+    path = log_file(NEW)
+    train, test = logs.parse_log(path)
+    logs.save_csv_files(path, tmp_path, train, test, delimiter=";", verbose=True)
+    assert (tmp_path / "train.log.test").read_text().splitlines()[:2] == [
+        "NumIters;Seconds;LearningRate;accuracy;loss", "0.0;2.0;0.0099;0.1;2.3"]
+    assert len((tmp_path / "train.log.train").read_text().splitlines()) == 3
+    assert capsys.readouterr().out.count("Wrote ") == 2
+    logs.write_csv(tmp_path / "none", [], verbose=True)
+    assert "no lines to write" in capsys.readouterr().out and not (tmp_path / "none").exists()
+
+
+def test_extract_seconds(log_file, tmp_path):
+    logs.extract_seconds(log_file(NEW), tmp_path / "seconds")
+    assert (tmp_path / "seconds").read_text().split()[:3] == ["1.000000", "4.000000", "6.000000"]
+    with pytest.raises(DataError, match="Solving"):
+        logs.extract_seconds(log_file(NEW[2:]), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_new_years_eve(log_file):
+    path = log_file(stamped("Solving x", "Iteration 0, loss = 1", month=12, day=31)
+                    + stamped("Iteration 1, loss = 2", month=1, day=1))
+    assert logs.read_curves(path)[0].seconds == [1, 86400 * 1]
+
+
+def test_leap_day_needs_the_year_of_the_file(log_file):
+    path = log_file(stamped("Solving x", "Iteration 0, loss = 1", month=2, day=29))
+    os.utime(path, (time.time(), time.mktime((2020, 3, 1, 0, 0, 0, 0, 0, -1))))
+    assert logs.read_curves(path)[0].seconds == [1]
+
+
+def test_lines_without_stamps(log_file):
+    curve, = logs.read_curves(log_file(["Iteration 5, loss = 3"]))
+    assert curve.values == [3] and math.isnan(curve.seconds[0])
+    with pytest.raises(DataError, match="expected a log line such as .*, got 'nothing'"):
+        logs.extract_datetime_from_line("nothing", 2026)
+
+
+def test_curves_and_kinds(log_file):
+    curves = {(c.of, c.name): c for c in logs.read_curves(log_file(NEW))}
+    assert {key: c.kind for key, c in curves.items()} == {
+        ("Test", "accuracy"): "score", ("Test", "loss"): "loss", ("Train", "loss"): "loss",
+        ("Train", "average loss"): "loss", ("Train", "learning rate"): "rate"}
+    assert curves["Train", "average loss"].values == [2.31, 1e-5, 0.4]
+    assert curves["Train", "learning rate"].iterations == [0, 100]
+
+
+def test_a_resumed_run_replaces_what_it_repeats(log_file):
+    path = log_file(stamped(*[f"Iteration {i}, loss = {i}" for i in (0, 100, 200, 300)],
+                            *[f"Iteration {i}, loss = {i + 1}" for i in (200, 300, 400)]))
+    curve, = logs.read_curves(path)
+    assert curve.iterations == [0, 100, 200, 300, 400] and curve.values == [0, 100, 201, 301, 401]
+
+
+def test_errors(log_file, tmp_path):
+    with pytest.raises(DataError, match="cannot read the log .*none.log"):
+        logs.parse_log(tmp_path / "none.log")
+    with pytest.raises(DataError, match="no line tells the loss"):
+        logs.read_curves(log_file(["Solving nothing"]))
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def picture_size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_plot_logs(log_file, tmp_path):
+    paths = [log_file(NEW, "a.log"), log_file(OLD, "b.log")]
+    figure = plot.plot_logs(paths, smooth=2)
+    loss, score, rate = figure.axes
+    assert (loss.get_ylabel(), score.get_ylabel(), rate.get_ylabel()) == ("loss", "accuracy", "learning rate")
+    labels = [line.get_label() for line in score.lines]
+    assert labels == ["a test accuracy (0.97 at the end)", "b test accuracy (0.97 at the end)"]
+    np.testing.assert_array_equal(score.lines[0].get_xydata(), [[0, 0.1], [100, 0.97]])
+    for name in ("p.png", "p.svg"):
+        plot.save(figure, tmp_path / name)
+    assert picture_size(tmp_path / "p.png")[0] == 1350
+    seconds = plot.plot_logs(paths[:1], x="seconds", log_y=True)
+    assert seconds.axes[0].get_yscale() == "log" and seconds.axes[-1].get_xlabel() == "seconds"
+    with pytest.raises(UsageError, match="format"):
+        plot.save(figure, tmp_path / "p.doc")
+    with pytest.raises(UsageError, match="iterations or seconds, got 'hours'"):
+        plot.plot_logs(paths, x="hours")
+
+
+def test_moving_average():
+    np.testing.assert_allclose(plot.moving_average([1, 2, 3, 4], 2), [1, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(plot.moving_average([1, 2], 5), [1, 1.5])
+
+
+def test_run_labels_tell_runs_apart():
+    assert plot.run_labels(["x/a.log", "x/b.log"]) == ["a", "b"]
+    assert plot.run_labels(["x/a.log", "y/a.log"]) == ["x/a", "y/a"]
+
+
+def test_chart_types(log_file, tmp_path):
+    types = plot.get_supported_chart_types()
+    assert len(types) == 8 and types[0] == "Test accuracy  vs. Iters" and types[7] == "Train loss  vs. Seconds"
+    path = log_file(NEW)
+    for chart in range(8):
+        plot.plot_chart(chart, tmp_path / f"{chart}.png", [path])
+        assert picture_size(tmp_path / f"{chart}.png") == (1050, 750)
+    with pytest.raises(UsageError, match="8 is not a valid chart type"):
+        plot.plot_chart(8, tmp_path / "8.png", [path])
+    with pytest.raises(UsageError, match="no test net output is called accuracy"):
+        plot.plot_chart(0, tmp_path / "9.png", [log_file(NEW[:3], "short.log")])
+
+
+def test_plot_confusion(tmp_path):
+    matrix = np.array([[8, 2, 0], [1, 4, 5], [0, 0, 0]])
+    plot.plot_confusion(matrix, ["cat", "dog", "owl"], tmp_path / "c.svg")
+    text = (tmp_path / "c.svg").read_text()
+    assert "60.00% of 20 right" in text and "cat  80%" in text
+    plot.plot_confusion(np.eye(40), None, tmp_path / "many.png")
+    with pytest.raises(UsageError, match="3 labels|2 labels"):
+        plot.plot_confusion(matrix, ["cat", "dog"], tmp_path / "no.png")
