@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from minicaffe.errors import PrototxtError, nearest
+from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
 
 M = TypeVar("M", bound=Message)
@@ -60,8 +60,8 @@ def format_text(message: Message) -> str:
 
 
 def write_text(message: Message, path: PathLike) -> None:
-    """Write a prototxt; the file appears whole or not at all."""
-    _replace_file(path, format_text(message).encode("utf-8"))
+    """Write a prototxt; the file appears whole or not at all (DataError)."""
+    write_atomically(path, format_text(message))
 
 
 def _decode(content: bytes, filename: PathLike | None) -> str:
@@ -153,8 +153,8 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
 
 
 def write_binary(message: Message, path: PathLike) -> None:
-    """Write a binaryproto; the file appears whole or not at all."""
-    _replace_file(path, message.SerializeToString())
+    """Write a binaryproto; the file appears whole or not at all (DataError)."""
+    write_atomically(path, message.SerializeToString())
 
 
 # ----------------------------------------------------------------------------------------------------------- files
@@ -164,31 +164,3 @@ def _read_bytes(path: PathLike) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise PrototxtError(f"cannot read '{os.fspath(path)}': {error.strerror}") from None
-
-
-def _replace_file(path: PathLike, content: bytes) -> None:
-    """Write beside the target, then rename: whoever looks sees the old file or the new one."""
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".tmp")
-    except OSError as error:
-        raise PrototxtError(f"cannot write '{path}': {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, _file_mode(path))
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise PrototxtError(f"cannot write '{path}': {error.strerror}") from None
-
-
-def _file_mode(path: Path) -> int:
-    """The mode of the file replaced, or what open() would have given a new one (mkstemp's is private)."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -5,6 +5,8 @@ layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes, and 
 """
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicaffe.errors import PrototxtError
@@ -16,6 +18,7 @@ NET_HINTS = ("default_forward_type", "default_backward_type", "default_forward_m
              "global_grad_scale", "global_grad_scale_adaptive", "default_conv_algos_override", "reduce_buckets",
              "default_cudnn_math_override", "eltwise_mem_sharing")
 LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
+LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
 
@@ -54,6 +57,28 @@ def _unpack(layer_name: str, blob: BlobProto, field: str) -> None:
     blob.ClearField(f"{field}_type")
 
 
+# -------------------------------------------------------------------------------------------- BatchNorm, 1xCx1x1
+
+def needs_flat_upgrade(net: NetParameter) -> bool:
+    """Whether a BatchNorm's blobs have four axes."""
+    return any(_four_axes(blob) for layer in net.layer if layer.type == "BatchNorm" for blob in layer.blobs)
+
+
+def upgrade_flat(net: NetParameter) -> None:
+    """Make the blobs of every BatchNorm one-dimensional, as master stores them: 1xCx1x1 becomes (C,)."""
+    for layer in net.layer:
+        for blob in layer.blobs if layer.type == "BatchNorm" else ():
+            if _four_axes(blob):
+                count = math.prod(blob.shape.dim or [getattr(blob, field) for field in LEGACY_SHAPE])
+                for field in LEGACY_SHAPE:
+                    blob.ClearField(field)
+                blob.shape.dim[:] = [count]
+
+
+def _four_axes(blob: BlobProto) -> bool:
+    return len(blob.shape.dim) == 4 or any(blob.HasField(field) for field in LEGACY_SHAPE)
+
+
 # ------------------------------------------------------------------------------------------- BatchNorm with scale
 
 def needs_scale_upgrade(net: NetParameter) -> bool:
@@ -65,7 +90,7 @@ def upgrade_scale(net: NetParameter) -> None:
     """Split each BatchNorm that has scale and shift into BatchNorm and an in-place Scale named "<layer>_scale".
 
     Serves prototxts and weights alike: of five blobs the first three stay and the last two go to the Scale, and so do
-    the `param` fields. Shapes 1xCx1x1 become (C,).
+    the `param` fields.
     """
     taken = {layer.name for layer in net.layer if not _has_scale(layer)}
     layers = []
@@ -133,8 +158,6 @@ def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
     if len(layer.blobs) != 5:
         return
     blobs = LayerParameter(blobs=layer.blobs).blobs
-    for blob in blobs:
-        _flatten(blob)
     if _smallest(blobs[1]) < 0 <= _smallest(blobs[4]):   # a variance is never negative
         order = (3, 4, 2, 0, 1)
     else:
@@ -146,15 +169,6 @@ def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
 
 def _smallest(blob: BlobProto) -> float:
     return min(blob.data or blob.double_data, default=0.0)
-
-
-def _flatten(blob: BlobProto) -> None:
-    """1xCx1x1, in whichever way it is written, as (C,)."""
-    count = len(blob.data) or len(blob.double_data)
-    for field in ("num", "channels", "height", "width"):
-        blob.ClearField(field)
-    blob.shape.Clear()
-    blob.shape.dim.append(count)
 
 
 # ----------------------------------------------------------------------------------------------------------- hints

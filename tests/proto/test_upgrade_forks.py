@@ -100,11 +100,20 @@ def test_older_order_shows_in_a_negative_variance():
     assert values == [[[-1, 2], [3, 4], [1]], [[5, -6], [-7, 8]]]
 
 
-def test_three_blobs_are_left_alone():
-    before = weights([[1, 2], [3, 4], [1]])
-    copy = caffe_pb2.NetParameter()
-    copy.CopyFrom(before)
-    assert upgrade_net(copy) == before
+def test_three_blobs_only_lose_their_axes():
+    result = upgrade_net(weights([[1, 2], [3, 4], [1]]))
+    assert [each.name for each in result.layer] == ["bn"]
+    assert [list(blob.shape.dim) for blob in result.layer[0].blobs] == [[2], [2], [1]]
+    again = caffe_pb2.NetParameter()
+    again.CopyFrom(result)
+    assert upgrade_net(again) == result
+
+
+def test_four_axes_in_the_newer_field():
+    message = caffe_pb2.NetParameter()
+    message.layer.add(type="BatchNorm").blobs.add(data=[1, 2, 3]).shape.dim.extend([1, 3, 1, 1])
+    message.layer.add(type="Convolution").blobs.add(data=[1, 2, 3]).shape.dim.extend([1, 3, 1, 1])
+    assert [list(each.blobs[0].shape.dim) for each in upgrade_net(message).layer] == [[3], [1, 3, 1, 1]]
 
 
 # ----------------------------------------------------------------------------------------------------------- raw blobs
