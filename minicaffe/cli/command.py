@@ -28,8 +28,9 @@ class Command:
 
     def parser(self) -> Flags:
         """The parser of this command's flags, its `--help` included."""
-        parser = Flags(self.name, description=f"{self.summary[0].upper()}{self.summary[1:]}.\n\n{self.description}".strip(),
-                       epilog=f"examples:\n{self.examples}" if self.examples else None)  # fmt: skip
+        description = f"{self.summary[0].upper()}{self.summary[1:]}.\n\n{self.description}".strip()
+        epilog = f"examples:\n{self.examples}" if self.examples else None
+        parser = Flags(self.name, description=description, epilog=epilog)
         self.add_flags(parser)
         parser.flag("help", action="help", help="show this text and exit", also=["-h"])
         return parser

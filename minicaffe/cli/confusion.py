@@ -19,7 +19,7 @@ class Confusion:
     def __init__(self, net, labels: str | None = None) -> None:
         index = next((i for i, layer in enumerate(net.layers) if layer.type in ("Accuracy", "SoftmaxWithLoss")), None)
         if index is None:
-            raise UsageError("--confusion: the net has no Accuracy or SoftmaxWithLoss layer that names scores and labels")
+            raise UsageError("--confusion: the net has no Accuracy or SoftmaxWithLoss layer to name the scores")
         layer = net.layers[index]
         self._scores, self._labels = net.bottoms[index][:2]
         message = layer.layer_param.accuracy_param if layer.type == "Accuracy" else layer.layer_param.softmax_param
@@ -53,8 +53,9 @@ class Confusion:
     def table(self) -> str:
         """Rows of true classes, columns of predicted ones, and the share of each row that is right."""
         width = max(6, len(str(self.counts.max(initial=0))) + 1, *(len(str(i)) + 1 for i in range(len(self.names))))
-        left = max(4, *(len(name) for name in self.names)) + 4
-        lines = ["true \\ predicted".ljust(left) + "".join(f"{i:>{width}}" for i in range(len(self.names))) + "   right"]
+        left = max(14, *(len(name) for name in self.names)) + 4
+        columns = "".join(f"{i:>{width}}" for i in range(len(self.names)))
+        lines = [f"{'true / predicted':<{left}}{columns}   right"]
         for i, (name, row) in enumerate(zip(self.names, self.counts)):
             share = f"{row[i] / row.sum():8.1%}" if row.sum() else "        "
             lines.append(f"{i:>3} {name}".ljust(left) + "".join(f"{n:>{width}}" for n in row) + share)
@@ -100,5 +101,5 @@ def _class_names(path: str | None, classes: int) -> list[str]:
     except OSError as error:
         raise UsageError(f"--labels: cannot read '{path}': {error.strerror}") from None
     if len(names) != classes:
-        raise UsageError(f"--labels: expected {classes} names, one a line, as the scores have classes; '{path}' has {len(names)}")
+        raise UsageError(f"--labels: expected {classes} names, one for each class, got {len(names)} in '{path}'")
     return names

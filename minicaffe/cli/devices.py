@@ -20,7 +20,7 @@ def device_flags(flags: Flags) -> None:
     """Add -gpu, --engine, --threads and --math."""
     flags.section("where to compute")
     flags.flag("gpu", metavar="IDS", default="",
-               help='device ids separated by commas, or "all"; "none" for the CPU whatever the solver says')  # fmt: skip
+               help='device ids separated by commas, or "all"; "none": the CPU, whatever the solver says')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="",
                help="DEFAULT (the fastest there is), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
     flags.flag("threads", type=int, metavar="N", help="how many CPU threads compute (default: OMP_NUM_THREADS, or all)")

@@ -12,7 +12,7 @@ from minicaffe.errors import UsageError
 def state_flags(flags: Flags) -> None:
     """Add -level and -stage."""
     flags.section("which layers of the prototxt")
-    flags.flag("level", type=int, default=0, metavar="N", help="the net's level, for include and exclude rules (default 0)")
+    flags.flag("level", type=int, default=0, metavar="N", help="the net's level, for include and exclude rules (0)")
     flags.flag("stage", default="", metavar="A,B", help="the net's stages, separated by commas")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 
@@ -100,17 +101,14 @@ def run(param, args: argparse.Namespace, weights: list[str], status: StatusLine)
             log.info("Finetuning from %s", path)
             for net in (solver.net, *solver.test_nets):
                 net.copy_from(path)
-        if status.is_terminal:
-            solver.observers.append(TrainingProgress(status, solver))
-        if args.tensorboard:
-            solver.observers.append(_event_writer(args.tensorboard))
-        log.info("Starting Optimization")
-        solver.solve()
+        with contextlib.ExitStack() as stack:
+            if status.is_terminal:
+                solver.observers.append(TrainingProgress(status, solver))
+            if args.tensorboard:
+                from minicaffe.cli.tensorboard import EventWriter
+
+                solver.observers.append(stack.enter_context(EventWriter(args.tensorboard)))
+            log.info("Starting Optimization")
+            solver.solve()
         log.info("Optimization Done.")
     return solver
-
-
-def _event_writer(folder: str):
-    from minicaffe.cli.tensorboard import EventWriter
-
-    return EventWriter(folder)

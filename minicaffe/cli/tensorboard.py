@@ -1,0 +1,93 @@
+"""Event files for TensorBoard, written without it: a solver's losses, outputs and rates as scalars.
+
+A file is a sequence of records: length, its checksum, an Event message, its checksum (TFRecord, crc32c masked).  The
+few fields of Event that scalars need are encoded by hand: wall_time 1, step 2, file_version 3, summary 5 { value 1
+{ tag 1, simple_value 2 } }.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from typing import Any
+
+from minicaffe.data.crc32c import crc32c, masked
+from minicaffe.errors import UsageError
+
+
+class EventWriter:
+    """An observer of a solver that writes `events.out.tfevents.<time>.<host>` into a folder.
+
+    Scalars: train/loss and train/<output>, train/learning_rate at each display, test/<output> (test<i>/ for further
+    test nets) at each test.  Every record is flushed, so a running training can be watched.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.path = os.path.join(folder, f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self._file = open(self.path, "ab")
+        except OSError as error:
+            raise UsageError(f"--tensorboard: cannot write into '{folder}': {error.strerror}") from None
+        self._write(_event(0, version="brain.Event:2"))
+
+    def on_display(self, solver: Any, loss: float, outputs: dict[str, list[float]]) -> None:
+        """The smoothed loss, the train net's outputs and the rate."""
+        scalars = {"train/loss": loss, "train/learning_rate": solver.lr}
+        self.add(solver.iter, {**_named("train", outputs), **scalars})
+
+    def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
+        """The mean outputs of a test net."""
+        self.add(solver.iter, _named(f"test{net_id}" if net_id else "test", scores))
+
+    def add(self, step: int, scalars: dict[str, float]) -> None:
+        """Write scalars by their tags."""
+        self._write(_event(step, scalars=scalars))
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def _write(self, event: bytes) -> None:
+        length = struct.pack("<Q", len(event))
+        checksums = [struct.pack("<I", masked(crc)) for crc in crc32c([length, event])]
+        self._file.write(length + checksums[0] + event + checksums[1])
+        self._file.flush()
+
+
+def _named(prefix: str, outputs: dict[str, list[float]]) -> dict[str, float]:
+    """Tags for blobs: "accuracy" for a single value, "score_0", "score_1" ... for several."""
+    return {
+        f"{prefix}/{name}" if len(values) == 1 else f"{prefix}/{name}_{i}": value
+        for name, values in outputs.items()
+        for i, value in enumerate(values)
+    }
+
+
+def _event(step: int, scalars: dict[str, float] | None = None, version: str = "") -> bytes:
+    message = b"\x09" + struct.pack("<d", time.time()) + b"\x10" + _varint(step)
+    if version:
+        message += _field(3, version.encode())
+    if scalars:
+        values = (_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value) for tag, value in scalars.items())
+        message += _field(5, b"".join(_field(1, value) for value in values))
+    return message
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
