@@ -26,8 +26,10 @@ def compute_mean(database: Database, progress: Callable[[int], None] = lambda co
         if total is None:
             total = np.zeros(image.shape, np.float64)
         if image.shape != total.shape:
-            raise DataError(f"record {key.decode(errors='replace')!r} of {database.source} has shape {image.shape}, "
-                            f"but the records before it {total.shape}: a mean needs images of one size")
+            raise DataError(
+                f"record {key.decode(errors='replace')!r} of {database.source} has shape {image.shape}, "
+                f"but the records before it {total.shape}: a mean needs images of one size"
+            )
         total += image
         count += 1
         progress(count)

@@ -67,8 +67,10 @@ def _fetch(url: str, part: str) -> None:
             have = 0  # the server sends everything again
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else 0
-        with open(part, "ab" if have else "wb") as file, Progress(f"download {os.path.basename(url)}", total,
-                                                                    "bytes") as progress:
+        with (
+            open(part, "ab" if have else "wb") as file,
+            Progress(f"download {os.path.basename(url)}", total, "bytes") as progress,
+        ):
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)
