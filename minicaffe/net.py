@@ -19,7 +19,7 @@ from minicaffe.errors import NetError, UsageError
 from minicaffe.layer import Layer
 from minicaffe.net_builder import NetBuilder
 from minicaffe.passes import filter_net, insert_splits
-from minicaffe.proto import caffe_pb2, read_net
+from minicaffe.proto import caffe_pb2, read_net, upgrade_net
 from minicaffe.scripting import Scripting
 
 log = logging.getLogger("minicaffe")
@@ -28,7 +28,7 @@ log = logging.getLogger("minicaffe")
 class Net(Scripting):
     """A net in one phase.
 
-    network: path of a prototxt, or a NetParameter.
+    network (or network_file): path of a prototxt, or a NetParameter.
     phase: TRAIN (0) or TEST (1); by default the NetParameter's own `state.phase`.
     level, stages: what `include` and `exclude` rules look at, beside the phase.
     weights: path of a .caffemodel or .caffemodel.h5 to start from.
@@ -42,7 +42,7 @@ class Net(Scripting):
 
     def __init__(
         self,
-        network: str | os.PathLike | Any,
+        network: str | os.PathLike | Any = None,
         *args: Any,
         phase: int | None = None,
         level: int = 0,
@@ -52,10 +52,11 @@ class Net(Scripting):
         network_file: str | None = None,
     ) -> None:
         phase, level, stages, weights = _pycaffe_arguments(args, phase, level, stages, weights)
+        network = network_file if network is None else network
         given = not isinstance(network, caffe_pb2.NetParameter)
         if given and phase is None:
             raise UsageError("Net: expected a phase, minicaffe.TRAIN or minicaffe.TEST, after the prototxt, got none")
-        param = read_net(os.fspath(network)) if given else _copy(network)
+        param = read_net(os.fspath(network)) if given else _upgraded(network)
         if phase is not None:
             param.state.phase = phase
         if level:
@@ -195,11 +196,9 @@ class Net(Scripting):
         return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self.blobs)} blobs>"
 
 
-def _copy(message):
+def _upgraded(message):
     copy = type(message)()
     copy.CopyFrom(message)
-    from minicaffe.proto import upgrade_net
-
     return upgrade_net(copy)
 
 
