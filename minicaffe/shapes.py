@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from minicaffe.blob import Blob
 from minicaffe.errors import UsageError
-from minicaffe.layer import create_layer
+from minicaffe.layer import layer_class
 
 Shape = tuple[int, ...]
 
@@ -48,11 +48,14 @@ def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | Non
         return _reader_shapes(layer_param)
     if layer_param.type == "Split":
         return [bottom_shapes[0]] * len(layer_param.top)
-    layer = create_layer(layer_param)
-    bottom = [Blob(shape) for shape in bottom_shapes]
+    own = type(layer_param)()
+    own.CopyFrom(layer_param)
+    layer = layer_class(own.type)(own)
+    bottom = [Blob(shape) for shape in bottom_shapes]  # which take no memory until someone looks at their data
     top = [Blob() for _ in layer_param.top]
     layer.setup(bottom, top)
-    return layer.top_shapes(bottom_shapes)
+    layer.reshape(bottom, top)
+    return [blob.shape for blob in top]
 
 
 def _reader_shapes(layer_param) -> Sequence[Shape | None]:
