@@ -23,10 +23,8 @@ layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "acc
 
 
 def solver(text="", net=NET):
-    param = parse_text(
-        f"{'' if 'lr_policy' in text else 'lr_policy: "fixed"'} base_lr: 0.5 momentum: 0.9 random_seed: 1 {text}",
-        caffe_pb2.SolverParameter(),
-    )
+    policy = "" if "lr_policy" in text else "lr_policy: 'fixed'"
+    param = parse_text(f"{policy} base_lr: 0.5 momentum: 0.9 random_seed: 1 {text}", caffe_pb2.SolverParameter())
     parse_text(net, param.net_param)
     made = minicaffe.get_solver(param)
     rng = np.random.default_rng(0)
