@@ -1,8 +1,9 @@
 """The GPU engine: minicaffe's own CUDA kernels, launched through PyCUDA.
 
-``context`` holds the device and its two streams, ``memory`` buffers from one pool, ``kernels`` compiles ``<stem>.cu`` on
-first use and remembers it on disk, ``ops`` is the algebra that layers share. Importing this package needs neither PyCUDA
-nor a GPU: both are looked for at the first call, and ``available()`` tells whether they are there.
+``context`` holds the device and its two streams, ``memory`` buffers from one pool, ``kernels`` compiles ``<stem>.cu``
+on first use and remembers it on disk, ``ops`` is the algebra that layers share, ``graph`` captures whole steps.
+Importing this package needs neither PyCUDA nor a GPU: both are looked for at the first call, and ``available()`` tells
+whether they are there.
 """
 
 from pkgutil import extend_path

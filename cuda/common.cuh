@@ -12,9 +12,9 @@
 // Runs the following statement for each i in [0, n) that is this thread's.
 #define GRID_STRIDE(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += blockDim.x * gridDim.x)
 
-// ---- reductions ---------------------------------------------------------------------------------------------------
-// All lanes of a warp, or all threads of a one-dimensional block, must take part; all of them get the result. The order of
-// additions is fixed, so results are the same in every run. A block may have any number of threads up to 1024.
+// ---- reductions ----
+// All lanes of a warp, or all threads of a one-dimensional block, must take part; all of them get the result. The order
+// of additions is fixed, so results are the same in every run. A block may have any number of threads up to 1024.
 
 template <typename T>
 __device__ __forceinline__ T warp_sum(T value) {
@@ -49,7 +49,7 @@ __device__ T block_max(T value) {
   return warp_max(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : partial[0]);
 }
 
-// ---- random numbers: Philox 4x64-10, the same as numpy's -------------------------------------------------------------
+// ---- random numbers: Philox 4x64-10, the same as numpy's ----
 
 __device__ __forceinline__ unsigned long long philox_word(unsigned long long key0, unsigned long long key1,
                                                           unsigned long long counter, int word) {
@@ -68,7 +68,7 @@ __device__ __forceinline__ unsigned long long philox_word(unsigned long long key
 }
 
 // Number i of minicaffe.random.Stream.uniform_u32; state holds key, key and counter (minicaffe.cuda.random).
-__device__ __forceinline__ unsigned philox_u32(const unsigned long long* state, int i) {
+__device__ __forceinline__ unsigned philox_u32(const unsigned long long *state, int i) {
   const unsigned long long word = philox_word(state[0], state[1], state[2] + i / 8, i % 8 / 2);
   return i % 2 ? (unsigned)(word >> 32) : (unsigned)word;
 }

@@ -20,14 +20,14 @@ _here = threading.local()
 
 
 class Device:
-    """One device: ``.index``, ``.name``, ``.arch`` ("sm_90"), ``.multiprocessors``, ``.compute`` and ``.copy`` (streams)."""
+    """One device: ``.index``, ``.name``, ``.arch`` ("sm_90"), ``.multiprocessors``; streams ``.compute``, ``.copy``."""
 
     def __init__(self, driver: Any, index: int) -> None:
         self.driver = driver
         self.index = index
         handle = driver.Device(index)
         self.name = handle.name()
-        self.arch = "sm_%d%d" % handle.compute_capability()
+        self.arch = "sm_" + "".join(map(str, handle.compute_capability()))
         self.multiprocessors = handle.multiprocessor_count
         self.context = handle.retain_primary_context()
         self.context.push()
@@ -62,7 +62,9 @@ def _initialise() -> Any:
     try:
         import pycuda.driver as driver
     except ImportError as error:
-        missing = "PyCUDA is not installed" if "pycuda" == getattr(error, "name", "") else "the CUDA driver cannot be loaded"
+        missing = (
+            "PyCUDA is not installed" if "pycuda" == getattr(error, "name", "") else "the CUDA driver cannot be loaded"
+        )
         _failure = f"no GPU can be used: {missing} ({error})"
         raise DeviceError(_failure) from error
     try:
@@ -181,5 +183,5 @@ def synchronize() -> None:
 
 
 def event() -> Any:
-    """A new event: ``e.record(stream)``, ``stream.wait_for_event(e)``, ``e.synchronize()``, ``e.time_since(earlier)`` in ms."""
+    """A new event: ``e.record(stream)``, ``stream.wait_for_event(e)``, ``e.time_since(earlier)`` in milliseconds."""
     return current().driver.Event()

@@ -19,7 +19,8 @@ struct Scaled {
   }
 };
 
-// One block per tile: grid (tiles along n, tiles along m, products). A's element (i, k) lies at i a_i + k a_k, and so on.
+// One block per tile: grid (tiles along n, tiles along m, products). A's element (i, k) lies at i a_i + k a_k, and so
+// on.
 template <int BM, int BN, int BK, int TM, int TN>
 __device__ __forceinline__ void product(int m, int n, int k, Dtype alpha, const Dtype *a, long long a_i, long long a_k,
                                         const Dtype *b, long long b_k, long long b_j, Dtype beta, Dtype *c,
@@ -29,15 +30,17 @@ __device__ __forceinline__ void product(int m, int n, int k, Dtype alpha, const 
   multiply<BM, BN, BK, TM, TN>(m, n, 0, k, blockIdx.y, blockIdx.x, first, second, out);
 }
 
-__global__ void __launch_bounds__(256) gemm_128(const int m, const int n, const int k, const Dtype alpha, const Dtype *a,
-    const long long a_i, const long long a_k, const Dtype *b, const long long b_k, const long long b_j, const Dtype beta,
-    Dtype *c, const long long step_a, const long long step_b, const long long step_c) {
+__global__ void __launch_bounds__(256)
+    gemm_128(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const long long a_i,
+             const long long a_k, const Dtype *b, const long long b_k, const long long b_j, const Dtype beta, Dtype *c,
+             const long long step_a, const long long step_b, const long long step_c) {
   product<128, 128, 8, 8, 8>(m, n, k, alpha, a, a_i, a_k, b, b_k, b_j, beta, c, step_a, step_b, step_c);
 }
 
-__global__ void __launch_bounds__(256) gemm_64(const int m, const int n, const int k, const Dtype alpha, const Dtype *a,
-    const long long a_i, const long long a_k, const Dtype *b, const long long b_k, const long long b_j, const Dtype beta,
-    Dtype *c, const long long step_a, const long long step_b, const long long step_c) {
+__global__ void __launch_bounds__(256)
+    gemm_64(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const long long a_i,
+            const long long a_k, const Dtype *b, const long long b_k, const long long b_j, const Dtype beta, Dtype *c,
+            const long long step_a, const long long step_b, const long long step_c) {
   product<64, 64, 16, 4, 4>(m, n, k, alpha, a, a_i, a_k, b, b_k, b_j, beta, c, step_a, step_b, step_c);
 }
 
@@ -51,8 +54,8 @@ __global__ void gemv_rows(const int n, const Dtype alpha, const Dtype *a, const 
 }
 
 // y = alpha A^T x + beta y: 32 columns for each block of 32 x 8 threads.
-__global__ void gemv_columns(const int m, const int n, const Dtype alpha, const Dtype *a, const Dtype *x, const Dtype beta,
-                             Dtype *y) {
+__global__ void gemv_columns(const int m, const int n, const Dtype alpha, const Dtype *a, const Dtype *x,
+                             const Dtype beta, Dtype *y) {
   __shared__ Dtype partial[8][33];
   const int j = blockIdx.x * 32 + threadIdx.x;
   Dtype sum = 0;

@@ -1,19 +1,20 @@
 // The core of every matrix product: tiles of A and B pass through shared memory into registers.
 //
-// A block of THREADS threads computes a BM x BN tile of the product, each thread TM x TN numbers of it, in steps of BK along
-// k. While one step is multiplied the next one is on its way from device memory, into the other half of the buffers.
-// Operands are objects, so that a convolution can gather its patches where a matrix has rows:
+// A block of THREADS threads computes a BM x BN tile of the product, each thread TM x TN numbers of it, in steps of BK
+// along k. While one step is multiplied the next one is on its way from device memory, into the other half of the
+// buffers. Operands are objects, so that a convolution can gather its patches where a matrix has rows:
 //
 //   T operator()(int row, int k)   (of the second operand: (int k, int column)), called inside the matrix only
-//   bool along_k()                 whether neighbours along k are neighbours in memory: decides which thread loads which
+//   bool along_k()                 whether neighbours along k are neighbours in memory: decides which thread loads
+//   which
 //
 // and store(row, column, sum) receives the results.
 
 const int THREADS = 256;
 
 template <int BM, int BN, int BK, int TM, int TN, class A, class B, class Store>
-__device__ __forceinline__ void multiply(int m, int n, int k_begin, int k_end, int tile_row, int tile_column, const A &a,
-                                         const B &b, const Store &store) {
+__device__ __forceinline__ void multiply(int m, int n, int k_begin, int k_end, int tile_row, int tile_column,
+                                         const A &a, const B &b, const Store &store) {
   static_assert((BM / TM) * (BN / TN) == THREADS, "each thread owns TM x TN of the BM x BN tile");
   static_assert(BM * BK % THREADS == 0 && BN * BK % THREADS == 0, "threads share the loading evenly");
   const int LOADS_A = BM * BK / THREADS, LOADS_B = BN * BK / THREADS;

@@ -2,8 +2,8 @@
 
 PyCUDA has no graphs; NVIDIA's cuda-bindings has, and works on PyCUDA's streams in the same context. While a stream is
 captured its work is recorded instead of done, so what a step may not do is wait, allocate, or copy from the host:
-numbers that change from step to step must lie in device memory. Python code of the step does not run in a replay; what of
-it must happen each time is left with ``before_replay``.
+numbers that change from step to step must lie in device memory. Python code of the step does not run in a replay; what
+of it must happen each time is left with ``before_replay``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class CapturedStep:
     report: called with the line to log.
     """
 
-    def __init__(self, work: Callable[[], Any], obstacle: str = "", report: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, work: Callable[[], Any], obstacle: str = "", report: Callable[[str], None] | None = None
+    ) -> None:
         self.work = work
         self.actions: list[Callable[[], None]] = []
         self.reads: dict[int, Memory] = {}
@@ -182,7 +184,7 @@ def _driver() -> Any:
 
 
 def _call(function: str, *arguments: Any) -> Any:
-    """A function of the CUDA driver through cuda-bindings: its value; raises DeviceError with the driver's name of an error."""
+    """Call a function of the CUDA driver through cuda-bindings; raises DeviceError with the error's name."""
     result, *values = getattr(_driver(), function)(*arguments)
     if int(result):
         raise DeviceError(f"{function} failed: {result.name}")

@@ -1,12 +1,12 @@
 """Kernels by name: ``kernel("pooling", "max_forward", dtype)`` compiles ``pooling.cu`` on first use and remembers it.
 
 One text serves float and double: ``Dtype`` is a macro. ``common.cuh`` stands before every text, and a line
-``#include "gemm.cuh"`` is replaced by that file of this folder, so that what is compiled is one string. Compiled code is
-kept on disk under the hash of that string, the options, the architecture and the compiler's version.
+``#include "gemm.cuh"`` is replaced by that file of this folder, so that what is compiled is one string. Compiled code
+is kept on disk under the hash of that string, the options, the architecture and the compiler's version.
 
 Environment: ``MINICAFFE_CACHE`` is the folder for compiled code (default ``$XDG_CACHE_HOME/minicaffe``, that is
 ``~/.cache/minicaffe``); ``MINICAFFE_NVCC`` is the compiler, a program that takes nvcc's arguments, or ``nvrtc`` for
-NVIDIA's compiler library (default: nvcc of the toolkit in ``CUDA_HOME``, on the PATH or in /usr/local/cuda, else NVRTC).
+NVIDIA's compiler library (default: nvcc in ``CUDA_HOME``, on the PATH or in /usr/local/cuda, else NVRTC).
 """
 
 from __future__ import annotations
@@ -35,20 +35,29 @@ _NVRTC_OPTIONS = ("--std=c++17",)
 _lock = threading.RLock()
 _written: dict[str, str] = {}  # texts that come from a program and not from a file, by stem
 
-# ---- texts ------------------------------------------------------------------------------------------------------------
+# ---- texts -----------------------------------------------------------------------------------------------------------
 
 _SIGNATURE = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_FORMATS = {"int": "i", "unsigned": "I", "unsigned int": "I", "float": "f", "double": "d", "size_t": "Q",
-            "long long": "q", "unsigned long long": "Q", "bool": "?"}
+_FORMATS = {
+    "int": "i",
+    "unsigned": "I",
+    "unsigned int": "I",
+    "float": "f",
+    "double": "d",
+    "size_t": "Q",
+    "long long": "q",
+    "unsigned long long": "Q",
+    "bool": "?",
+}
 
 
 def define(stem: str, text: str) -> None:
-    """Let a text that a program wrote stand for the file ``<stem>.cu``: elementwise layers write theirs from formulas."""
+    """Let a text that a program wrote stand for ``<stem>.cu``: elementwise layers write theirs from formulas."""
     _written[stem] = text
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def source(stem: str) -> str:
     """The whole text of ``<stem>.cu`` with what stands before it; raises DeviceError when there is no such file."""
     path = HERE / f"{stem}.cu"
@@ -72,12 +81,14 @@ def _inline(name: str, text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def signatures(stem: str) -> dict[str, tuple[str, ...]]:
     """The kernels of a file and the types of their parameters, as written, without names and qualifiers."""
     text = _COMMENT.sub(" ", source(stem))
-    return {name: tuple(_type(p, stem, name) for p in parameters.split(",") if p.strip())
-            for name, parameters in _SIGNATURE.findall(text)}
+    return {
+        name: tuple(_type(p, stem, name) for p in parameters.split(",") if p.strip())
+        for name, parameters in _SIGNATURE.findall(text)
+    }
 
 
 def _type(parameter: str, stem: str, name: str) -> str:
@@ -86,7 +97,9 @@ def _type(parameter: str, stem: str, name: str) -> str:
     words = [w for w in parameter.split() if w not in ("const", "__restrict__", "__grid_constant__")][:-1]
     found = " ".join(words)
     if found != "Dtype" and found not in _FORMATS:
-        raise DeviceError(f"cuda/{stem}.cu: kernel {name} has a parameter of a type that cannot be passed: {parameter.strip()}")
+        raise DeviceError(
+            f"cuda/{stem}.cu: kernel {name} has a parameter of a type that cannot be passed: {parameter.strip()}"
+        )
     return found
 
 
@@ -96,7 +109,7 @@ def _format(types: tuple[str, ...], dtype: np.dtype) -> str:
     return "".join(formats[t] for t in types)
 
 
-# ---- compilers ----------------------------------------------------------------------------------------------------------
+# ---- compilers -------------------------------------------------------------------------------------------------------
 
 
 def definitions(dtype: np.dtype) -> tuple[str, ...]:
@@ -119,10 +132,15 @@ class Nvcc:
         with tempfile.TemporaryDirectory(prefix="minicaffe") as folder:
             file, out = Path(folder, Path(name).name), Path(folder, "kernel.cubin")
             file.write_text(text)
-            done = subprocess.run([self.path, "--cubin", f"-arch={arch}", *_OPTIONS, *definitions, "-o", str(out), str(file)],
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [self.path, "--cubin", f"-arch={arch}", *_OPTIONS, *definitions, "-o", str(out), str(file)],
+                capture_output=True,
+                text=True,
+            )
             if done.returncode:
-                raise DeviceError(f"cuda/{name} does not compile for {arch} with {self.path}:\n{done.stdout}{done.stderr}")
+                raise DeviceError(
+                    f"cuda/{name} does not compile for {arch} with {self.path}:\n{done.stdout}{done.stderr}"
+                )
             return out.read_bytes()
 
 
@@ -134,10 +152,12 @@ class Nvrtc:
             from cuda.bindings import nvrtc
 
             self._nvrtc = nvrtc
-            self.version = "nvrtc %d.%d" % self._call("nvrtcVersion")
+            self.version = "nvrtc " + ".".join(map(str, self._call("nvrtcVersion")))
         except (ImportError, RuntimeError) as error:
-            raise DeviceError("no CUDA compiler was found: install the CUDA toolkit (nvcc), or "
-                              f"pip install cuda-bindings nvidia-cuda-nvrtc ({error})") from error
+            raise DeviceError(
+                "no CUDA compiler was found: install the CUDA toolkit (nvcc), or "
+                f"pip install cuda-bindings nvidia-cuda-nvrtc ({error})"
+            ) from error
 
     def _call(self, function: str, *arguments: Any) -> Any:
         result, *values = getattr(self._nvrtc, function)(*arguments)
@@ -164,7 +184,7 @@ class Nvrtc:
             self._call("nvrtcDestroyProgram", program)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compiler() -> Nvcc | Nvrtc:
     """The compiler in use: see the head of this file."""
     chosen = os.environ.get("MINICAFFE_NVCC")
@@ -180,7 +200,7 @@ def compiler() -> Nvcc | Nvrtc:
     return Nvrtc()
 
 
-# ---- the cache on disk ------------------------------------------------------------------------------------------------------
+# ---- the cache on disk -----------------------------------------------------------------------------------------------
 
 
 def cache_dir() -> Path:
@@ -212,12 +232,12 @@ def compiled(stem: str, dtype: np.dtype, arch: str) -> bytes:
     return code
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _warn_once(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-# ---- kernels ------------------------------------------------------------------------------------------------------------------
+# ---- kernels ---------------------------------------------------------------------------------------------------------
 
 
 class Kernel:

@@ -31,8 +31,8 @@ def _pool(device: Any) -> Any:
 class DeviceBuffer:
     """``nbytes`` of device memory; ``.ptr`` is its address, as is ``int(buffer)``. What it holds at first is undefined.
 
-    All copies and fills are queued on the computing stream. ``from_host`` and ``to_host`` return when the host array may
-    be used again. Raises DeviceError when the memory is not there.
+    All copies and fills are queued on the computing stream. ``from_host`` and ``to_host`` return when the host array
+    may be used again. Raises DeviceError when the memory is not there.
     """
 
     __slots__ = ("nbytes", "ptr", "_allocation")
@@ -46,8 +46,10 @@ class DeviceBuffer:
             self._allocation = allocate(max(self.nbytes, 1))
         except (device.driver.MemoryError, MemoryError) as error:
             free, total = device.driver.mem_get_info()
-            raise DeviceError(f"GPU {device.index} ({device.name}) has no room for {self.nbytes} bytes more: {free} of its "
-                              f"{total} bytes are free; a smaller batch_size needs less") from error
+            raise DeviceError(
+                f"GPU {device.index} ({device.name}) has no room for {self.nbytes} bytes more: {free} of its "
+                f"{total} bytes are free; a smaller batch_size needs less"
+            ) from error
         self.ptr = int(self._allocation)
 
     def __int__(self) -> int:
@@ -78,7 +80,9 @@ class DeviceBuffer:
 
     def _check(self, nbytes: int, offset: int) -> None:
         if offset < 0 or offset + nbytes > self.nbytes:
-            raise DeviceError(f"{nbytes} bytes from byte {offset} on do not fit in a device buffer of {self.nbytes} bytes")
+            raise DeviceError(
+                f"{nbytes} bytes from byte {offset} on do not fit in a device buffer of {self.nbytes} bytes"
+            )
 
 
 def copy_to_device(ptr: int, array: np.ndarray) -> None:
@@ -119,7 +123,7 @@ def pinned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 def usage() -> dict[str, int]:
-    """Bytes ``active`` (in buffers), ``held`` (active, and kept by the pool for reuse), ``free`` and ``total`` on the device."""
+    """Bytes ``active`` (in buffers), ``held`` (these, and what the pool keeps), ``free`` and ``total`` on the device."""
     device = context.current()
     free, total = device.driver.mem_get_info()
     pool = _pool(device)

@@ -12,21 +12,13 @@ __global__ void scale(const int n, const Dtype alpha, const Dtype *x, Dtype *y) 
   GRID_STRIDE(i, n) y[i] = alpha * x[i];
 }
 
-__global__ void fill(const int n, const Dtype value, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = value;
-}
+__global__ void fill(const int n, const Dtype value, Dtype *y) { GRID_STRIDE(i, n) y[i] = value; }
 
-__global__ void add(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = a[i] + b[i];
-}
+__global__ void add(const int n, const Dtype *a, const Dtype *b, Dtype *y) { GRID_STRIDE(i, n) y[i] = a[i] + b[i]; }
 
-__global__ void sub(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = a[i] - b[i];
-}
+__global__ void sub(const int n, const Dtype *a, const Dtype *b, Dtype *y) { GRID_STRIDE(i, n) y[i] = a[i] - b[i]; }
 
-__global__ void mul(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = a[i] * b[i];
-}
+__global__ void mul(const int n, const Dtype *a, const Dtype *b, Dtype *y) { GRID_STRIDE(i, n) y[i] = a[i] * b[i]; }
 
 // The first of two steps of a sum: each block adds its share of x (kind 0), |x| (1) or x y (2).
 __global__ void partial_sums(const int n, const int kind, const Dtype *x, const Dtype *y, Dtype *partial) {

@@ -19,15 +19,41 @@ Pointer = Any  # an int, or anything with __index__
 _SUM_BLOCKS = 128
 
 
-def gemm(trans_a: bool, trans_b: bool, m: int, n: int, k: int, alpha: float, a: Pointer, b: Pointer, beta: float, c: Pointer,
-         dtype: Any = np.float32) -> None:
-    """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n); A is stored (k, m) when ``trans_a``."""
+def gemm(
+    trans_a: bool,
+    trans_b: bool,
+    m: int,
+    n: int,
+    k: int,
+    alpha: float,
+    a: Pointer,
+    b: Pointer,
+    beta: float,
+    c: Pointer,
+    dtype: Any = np.float32,
+) -> None:
+    """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n); A is (k, m) when ``trans_a``."""
     gemm_batched(trans_a, trans_b, m, n, k, alpha, a, b, beta, c, dtype, 1, 0, 0, 0)
 
 
-def gemm_batched(trans_a: bool, trans_b: bool, m: int, n: int, k: int, alpha: float, a: Pointer, b: Pointer, beta: float,
-                 c: Pointer, dtype: Any, batch: int, step_a: int, step_b: int, step_c: int) -> None:
-    """``batch`` products at once; operand i of each begins i * step elements after the first (a step of 0 shares it)."""
+def gemm_batched(
+    trans_a: bool,
+    trans_b: bool,
+    m: int,
+    n: int,
+    k: int,
+    alpha: float,
+    a: Pointer,
+    b: Pointer,
+    beta: float,
+    c: Pointer,
+    dtype: Any,
+    batch: int,
+    step_a: int,
+    step_b: int,
+    step_c: int,
+) -> None:
+    """``batch`` products at once; operand i begins i * step elements after the first (a step of 0 shares it)."""
     if not (m and n and batch):
         return
     strides_a = (1, m) if trans_a else (k, 1)
@@ -35,7 +61,9 @@ def gemm_batched(trans_a: bool, trans_b: bool, m: int, n: int, k: int, alpha: fl
     tile = _tile(m, n, batch, np.dtype(dtype))
     multiply = kernel("gemm", f"gemm_{tile}", dtype)
     for first in range(0, batch, 65535):
-        a_, b_, c_ = (int(p) + first * step * np.dtype(dtype).itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c)))
+        a_, b_, c_ = (
+            int(p) + first * step * np.dtype(dtype).itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c))
+        )
         grid = (-(-n // tile), -(-m // tile), min(batch - first, 65535))
         multiply.launch(grid, 256, m, n, k, alpha, a_, *strides_a, b_, *strides_b, beta, c_, step_a, step_b, step_c)
 
@@ -46,8 +74,9 @@ def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:
     return 128 if dtype == np.float32 and min(m, n) > 64 and large >= context.current().multiprocessors else 64
 
 
-def gemv(trans: bool, m: int, n: int, alpha: float, a: Pointer, x: Pointer, beta: float, y: Pointer,
-         dtype: Any = np.float32) -> None:
+def gemv(
+    trans: bool, m: int, n: int, alpha: float, a: Pointer, x: Pointer, beta: float, y: Pointer, dtype: Any = np.float32
+) -> None:
     """y = alpha A x + beta y with A (m, n), or y = alpha A^T x + beta y when ``trans``."""
     if trans:
         if n:
@@ -101,7 +130,7 @@ def mul(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> 
 
 
 def sum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:
-    """alpha times the sum of x: into the one element ``out`` on the device, or, without it, as a float (which waits)."""
+    """alpha times the sum of x: into the element ``out`` on the device, or, without it, as a float (which waits)."""
     return _reduce(0, n, x, x, dtype, out, alpha)
 
 
@@ -110,7 +139,9 @@ def asum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None
     return _reduce(1, n, x, x, dtype, out, alpha)
 
 
-def dot(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:
+def dot(
+    n: int, x: Pointer, y: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0
+) -> float | None:
     """alpha times the sum of x y; see ``sum``."""
     return _reduce(2, n, x, y, dtype, out, alpha)
 

@@ -17,7 +17,8 @@ from minicaffe.random import Stream
 class DeviceStream:
     """What kernels draw from in place of ``stream.uniform_u32(n)``; one for each layer that draws.
 
-    A kernel takes ``const unsigned long long *state``, the pointer that ``draw`` returns, and calls ``philox_u32(state, i)``.
+    A kernel takes ``const unsigned long long *state``, the pointer that ``draw`` returns, and calls
+    ``philox_u32(state, i)``.
     """
 
     def __init__(self, stream: Stream) -> None:

@@ -18,7 +18,7 @@ LAYERS = CUDA.parent / "layers"
 INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "transform"}  # kernels that no single layer owns
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def nvidia_compiler():
     """NVRTC where it is installed, else the toolkit's nvcc, else None."""
     try:
@@ -64,7 +64,7 @@ def test_headers_are_put_in_place_once_and_line_numbers_stay():
     text = kernels.source("gemm")
     assert "#include" not in text
     lines = (CUDA / "gemm.cu").read_text().splitlines()
-    after = text[text.index('#line 3 "gemm.cu"'):].splitlines()
+    after = text[text.index('#line 3 "gemm.cu"') :].splitlines()
     assert after[1] == lines[2]
 
 
@@ -124,7 +124,9 @@ def test_a_mistake_in_a_kernel_shows_the_compilers_words():
     compiler = nvidia_compiler()
     if compiler is None:
         pytest.skip("there is neither NVRTC nor nvcc")
-    with pytest.raises(DeviceError, match=r"cuda/wrong.cu does not compile for sm_90(?s:.*)wrong.cu\(1\).*undefined_name"):
+    with pytest.raises(
+        DeviceError, match=r"cuda/wrong.cu does not compile for sm_90(?s:.*)wrong.cu\(1\).*undefined_name"
+    ):
         text = '#line 1 "wrong.cu"\n__global__ void f() { undefined_name; }\n'
         compiler.compile(text, "wrong.cu", "sm_90", kernels.definitions(np.dtype(np.float32)))
 

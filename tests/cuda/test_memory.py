@@ -97,8 +97,14 @@ def test_other_threads_may_use_the_device():
     assert sorted(results) == [0, 100, 200, 300]
 
 
-@pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "import threading; "
-                                    "t = threading.Thread(target=lambda: DeviceBuffer(8)); t.start(); t.join()"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "raise SystemExit(0)",
+        "import threading; t = threading.Thread(target=lambda: DeviceBuffer(8)); t.start(); t.join()",
+    ],
+)
 def test_a_program_ends_quietly(ending):
     code = f"from minicaffe.cuda.memory import DeviceBuffer\nkept = DeviceBuffer(100)\n{ending}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

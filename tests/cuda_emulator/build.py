@@ -47,19 +47,18 @@ def find_headers(python: str) -> Path:
 
 
 def build_driver(dest: Path, headers: Path) -> None:
-    """Compile driver.c, with a refusal for every name in unsupported.txt."""
+    """Compile the driver, with a refusal for every name in unsupported.txt."""
     lib = dest / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     names = (HERE / "unsupported.txt").read_text().split()
+    staged = lib / "libcuda.so.1.new"
+    flags = ["-O2", "-w", "-shared", "-fPIC", "-D_GNU_SOURCE", f"-I{headers}/include", "-Wl,-soname,libcuda.so.1"]
     with tempfile.TemporaryDirectory() as folder:
         refusals = Path(folder) / "unsupported.c"
         refusals.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in names))
-        new = Path(folder) / "libcuda.so.1"
-        subprocess.run(["gcc", "-O2", "-w", "-shared", "-fPIC", f"-I{headers}/include", "-Wl,-soname,libcuda.so.1",
-                        str(HERE / "driver.c"), str(refusals), "-ldl", "-lpthread", "-o", str(new)], check=True)
-        staged = lib / "libcuda.so.1.new"
-        staged.write_bytes(new.read_bytes())
-        staged.replace(lib / "libcuda.so.1")
+        sources = [HERE / "driver.c", HERE / "work.c", refusals]
+        subprocess.run(["gcc", *flags, *map(str, sources), "-ldl", "-lpthread", "-o", str(staged)], check=True)
+    staged.replace(lib / "libcuda.so.1")
     link = lib / "libcuda.so"
     if not link.is_symlink():
         link.symlink_to("libcuda.so.1")
@@ -72,7 +71,8 @@ def install_pycuda(dest: Path, headers: Path, python: str) -> None:
     home = dest / "home"
     home.mkdir(exist_ok=True)
     (home / ".aksetup-defaults.py").write_text(
-        f'CUDA_ROOT = "{headers}"\nCUDA_ENABLE_CURAND = False\nCUDADRV_LIB_DIR = ["{dest}/lib"]\nLDFLAGS = ["-Wl,-s"]\n')
+        f'CUDA_ROOT = "{headers}"\nCUDA_ENABLE_CURAND = False\nCUDADRV_LIB_DIR = ["{dest}/lib"]\nLDFLAGS = ["-Wl,-s"]\n'
+    )
     environment = {**os.environ, "HOME": str(home), "CUDA_ROOT": str(headers), "CFLAGS": "-g0 -O1"}
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-cache-dir", PYCUDA], env=environment, check=True)
 

@@ -34,13 +34,26 @@ def compile_file(source: Path, out: Path, options: "list[str]") -> int:
     code, dynamic = translate(source.read_text())
     units = [f'#line 1 "{source.name}"\n{code}']
     if dynamic:
-        units.append("".join(f"alignas(128) __attribute__((visibility(\"hidden\"))) unsigned char {name}[{SHARED_BYTES}];\n"
-                             for name in dynamic))
+        units.append(
+            "".join(
+                f'alignas(128) __attribute__((visibility("hidden"))) unsigned char {name}[{SHARED_BYTES}];\n'
+                for name in dynamic
+            )
+        )
     files = []
     for i, unit in enumerate(units):
         files.append(out.with_name(f"{out.name}.{i}.cpp"))
         files[-1].write_text(unit)
-    flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", "-fvisibility=hidden", "-fno-gnu-unique", "-ffp-contract=off"]
+    flags = [
+        "-std=c++17",
+        "-O2",
+        "-fPIC",
+        "-shared",
+        "-w",
+        "-fvisibility=hidden",
+        "-fno-gnu-unique",
+        "-ffp-contract=off",
+    ]
     try:
         return subprocess.run(["g++", *flags, "-I", str(HERE), *options, *map(str, files), "-o", str(out)]).returncode
     finally:

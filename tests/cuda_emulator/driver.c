@@ -7,70 +7,114 @@
  * and what CUDA forbids while a stream is captured is refused. Entry points that do nothing useful here are listed in
  * unsupported.txt and return CUDA_ERROR_NOT_SUPPORTED.
  */
-#define _GNU_SOURCE
-#include <cuda.h>
-#include <dlfcn.h>
 #include <elf.h>
-#include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#define OK return CUDA_SUCCESS
+#include "driver.h"
+
 #define MEMORY (8ull << 30)
 #define POISON 0xFF /* as float or double: not a number; as int: -1 */
 #define GUARD 64    /* bytes after each allocation that a kernel must leave alone */
 
-/* ---- device ---------------------------------------------------------------------------------------------------- */
+/* ---- device ---- */
 
 CUresult cuInit(unsigned flags) { OK; }
-CUresult cuDriverGetVersion(int *version) { *version = CUDA_VERSION; OK; }
-CUresult cuDeviceGetCount(int *count) { *count = 1; OK; }
-CUresult cuDeviceGet(CUdevice *device, int ordinal) { *device = ordinal; return ordinal ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS; }
-CUresult cuDeviceGetName(char *name, int size, CUdevice device) { snprintf(name, size, "emulated GPU"); OK; }
-CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) { *bytes = MEMORY; OK; }
-CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) { *major = 9; *minor = 0; OK; }
-CUresult cuDeviceGetPCIBusId(char *id, int size, CUdevice device) { snprintf(id, size, "0000:00:00.0"); OK; }
+CUresult cuDriverGetVersion(int *version) {
+  *version = CUDA_VERSION;
+  OK;
+}
+CUresult cuDeviceGetCount(int *count) {
+  *count = 1;
+  OK;
+}
+CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+  *device = ordinal;
+  return ordinal ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+}
+CUresult cuDeviceGetName(char *name, int size, CUdevice device) {
+  snprintf(name, size, "emulated GPU");
+  OK;
+}
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+  *bytes = MEMORY;
+  OK;
+}
+CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
+  *major = 9;
+  *minor = 0;
+  OK;
+}
+CUresult cuDeviceGetPCIBusId(char *id, int size, CUdevice device) {
+  snprintf(id, size, "0000:00:00.0");
+  OK;
+}
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
   switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
     case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X:
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y: *value = 1024; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z: *value = 64; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X: *value = 2147483647; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y:
+      *value = 1024;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z:
+      *value = 64;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X:
+      *value = 2147483647;
+      break;
     case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y:
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z: *value = 65535; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: *value = 48 << 10; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = 227 << 10; break;
-    case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
-    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 2; break;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 9; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK: *value = 65536; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: *value = 2048; break;
-    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE: *value = 1000000; break;
-    default: *value = 0;
+    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z:
+      *value = 65535;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK:
+      *value = 48 << 10;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+      *value = 227 << 10;
+      break;
+    case CU_DEVICE_ATTRIBUTE_WARP_SIZE:
+      *value = 32;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+      *value = 2;
+      break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+      *value = 9;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
+      *value = 65536;
+      break;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
+      *value = 2048;
+      break;
+    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:
+      *value = 1000000;
+      break;
+    default:
+      *value = 0;
   }
   OK;
 }
 
-static const struct { CUresult code; const char *name, *text; } errors[] = {
+static const struct {
+  CUresult code;
+  const char *name, *text;
+} errors[] = {
     {CUDA_SUCCESS, "CUDA_SUCCESS", "no error"},
     {CUDA_ERROR_INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {CUDA_ERROR_OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
     {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {CUDA_ERROR_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "no context is current in this thread"},
-    {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "the module was not made by the emulator's compiler"},
+    {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU",
+     "the module was not made by the emulator's compiler"},
     {CUDA_ERROR_INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "the module cannot be loaded"},
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "a kernel wrote past the end of an allocation"},
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported by the emulated driver"},
-    {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "not permitted when stream is capturing"},
+    {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "not permitted when stream is capturing"},
 };
 
 static int find_error(CUresult code) {
@@ -116,19 +160,26 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, c
   return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
-/* ---- contexts: one, current or not in each thread ---------------------------------------------------------------- */
+/* ---- contexts: one, current or not in each thread ---- */
 
 static char primary;
 static __thread CUcontext current[64];
-static __thread int depth;
+__thread int depth;
 
 CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned flags, CUdevice device) {
   current[depth++] = *context = (CUcontext)&primary;
   OK;
 }
-CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) { *context = (CUcontext)&primary; OK; }
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
+  *context = (CUcontext)&primary;
+  OK;
+}
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) { OK; }
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) { *flags = 0; *active = 1; OK; }
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) {
+  *flags = 0;
+  *active = 1;
+  OK;
+}
 CUresult cuCtxPushCurrent_v2(CUcontext context) {
   if (depth == 64) return CUDA_ERROR_INVALID_VALUE;
   current[depth++] = context;
@@ -140,28 +191,44 @@ CUresult cuCtxPopCurrent_v2(CUcontext *context) {
   if (context) *context = current[depth];
   OK;
 }
-CUresult cuCtxGetCurrent(CUcontext *context) { *context = depth ? current[depth - 1] : NULL; OK; }
+CUresult cuCtxGetCurrent(CUcontext *context) {
+  *context = depth ? current[depth - 1] : NULL;
+  OK;
+}
 CUresult cuCtxSetCurrent(CUcontext context) {
   if (!depth) depth = 1;
   current[depth - 1] = context;
   OK;
 }
-CUresult cuCtxDetach(CUcontext context) { if (depth) depth--; OK; }
+CUresult cuCtxDetach(CUcontext context) {
+  if (depth) depth--;
+  OK;
+}
 CUresult cuCtxDestroy_v2(CUcontext context) { OK; }
-CUresult cuCtxGetDevice(CUdevice *device) { *device = 0; return depth ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
-CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version) { *version = CUDA_VERSION; OK; }
-CUresult cuCtxGetLimit(size_t *value, CUlimit limit) { *value = 0; OK; }
+CUresult cuCtxGetDevice(CUdevice *device) {
+  *device = 0;
+  return depth ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+CUresult cuCtxGetApiVersion(CUcontext context, unsigned *version) {
+  *version = CUDA_VERSION;
+  OK;
+}
+CUresult cuCtxGetLimit(size_t *value, CUlimit limit) {
+  *value = 0;
+  OK;
+}
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---- */
 
-typedef struct Allocation { char *start; size_t size; struct Allocation *next; } Allocation;
+typedef struct Allocation {
+  char *start;
+  size_t size;
+  struct Allocation *next;
+} Allocation;
 static Allocation *allocations;
 static size_t used;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over the list and over running kernels */
-static __thread int capturing;                           /* this thread has a stream in capture */
-
-#define NOT_IN_CAPTURE if (capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
-#define NEEDS_CONTEXT if (!depth) return CUDA_ERROR_INVALID_CONTEXT
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over the list and over running kernels */
+__thread int capturing;                           /* this thread has a stream in capture */
 
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
   NEEDS_CONTEXT;
@@ -199,8 +266,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
   return result;
 }
 
-/* True when the bytes after every allocation still hold what cuMemAlloc put there. Called with the lock held. */
-static int guards_intact(void) {
+int guards_intact(void) {
   for (Allocation *a = allocations; a; a = a->next)
     for (int i = 0; i < GUARD; i++)
       if ((unsigned char)a->start[a->size + i] != POISON) {
@@ -211,188 +277,31 @@ static int guards_intact(void) {
   return 1;
 }
 
-CUresult cuMemGetInfo_v2(size_t *available, size_t *total) { *total = MEMORY; *available = MEMORY - used; OK; }
+CUresult cuMemGetInfo_v2(size_t *available, size_t *total) {
+  *total = MEMORY;
+  *available = MEMORY - used;
+  OK;
+}
 CUresult cuMemHostAlloc(void **pointer, size_t size, unsigned flags) {
   NOT_IN_CAPTURE;
   *pointer = aligned_alloc(4096, (size + 4095) & ~4095ull);
   return *pointer ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
-CUresult cuMemFreeHost(void *pointer) { free(pointer); OK; }
+CUresult cuMemFreeHost(void *pointer) {
+  free(pointer);
+  OK;
+}
 CUresult cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags) { OK; }
 CUresult cuMemHostUnregister(void *pointer) { OK; }
 
-/* ---- work: done at once, or recorded while its stream is captured ------------------------------------------------- */
-
-typedef int (*Launcher)(const unsigned *grid, const unsigned *block, const void *arguments);
-typedef struct Work {
-  enum { COPY, SET8, SET32, LAUNCH } kind;
-  void *target;
-  const void *source; /* of a launch: the packed arguments */
-  size_t size;
-  unsigned value, grid[3], block[3];
-  Launcher launcher;
-  struct Work *next;
-} Work;
-struct CUgraph_st { Work *first, **end; };
-struct CUgraphExec_st { Work *first; };
-struct CUstream_st { struct CUgraph_st *graph; };
-
-static CUresult run_launch(const Work *work) {
-  pthread_mutex_lock(&lock);
-  int failed = work->launcher(work->grid, work->block, work->source);
-  int intact = guards_intact();
-  pthread_mutex_unlock(&lock);
-  Dl_info info;
-  if ((failed || !intact) && dladdr((void *)work->launcher, &info))
-    fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
-  return failed ? CUDA_ERROR_LAUNCH_FAILED : intact ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_ADDRESS;
-}
-
-static CUresult run(const Work *work) {
-  switch (work->kind) {
-    case COPY: memmove(work->target, work->source, work->size); OK;
-    case SET8: memset(work->target, work->value, work->size); OK;
-    case SET32: for (size_t i = 0; i < work->size; i++) ((unsigned *)work->target)[i] = work->value; OK;
-    case LAUNCH: return run_launch(work);
-  }
-  return CUDA_ERROR_INVALID_VALUE;
-}
-
-static Work *copy_of(const Work *work) {
-  Work *copy = malloc(sizeof *copy);
-  *copy = *work;
-  copy->next = NULL;
-  if (work->kind == LAUNCH) copy->source = memcpy(malloc(work->size + 1), work->source, work->size);
-  return copy;
-}
-
-static CUresult submit(CUstream stream, Work work) {
-  NEEDS_CONTEXT;
-  if (!stream || (uintptr_t)stream <= 2) { /* the default stream waits for all others, which a capture forbids */
-    NOT_IN_CAPTURE;
-    return run(&work);
-  }
-  if (!stream->graph) return run(&work);
-  *stream->graph->end = copy_of(&work);
-  stream->graph->end = &(*stream->graph->end)->next;
-  OK;
-}
-
-static Work copying(void *target, const void *source, size_t size) {
-  return (Work){.kind = COPY, .target = target, .source = source, .size = size};
-}
-#define AT(pointer) ((void *)(pointer))
-CUresult cuMemcpyHtoD_v2(CUdeviceptr d, const void *s, size_t n) { return submit(NULL, copying(AT(d), s, n)); }
-CUresult cuMemcpyDtoH_v2(void *d, CUdeviceptr s, size_t n) { return submit(NULL, copying(d, AT(s), n)); }
-CUresult cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr s, size_t n) { return submit(NULL, copying(AT(d), AT(s), n)); }
-CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void *s, size_t n, CUstream q) { return submit(q, copying(AT(d), s, n)); }
-CUresult cuMemcpyDtoHAsync_v2(void *d, CUdeviceptr s, size_t n, CUstream q) { return submit(q, copying(d, AT(s), n)); }
-CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr s, size_t n, CUstream q) { return submit(q, copying(AT(d), AT(s), n)); }
-
-CUresult cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream q) {
-  return submit(q, (Work){.kind = SET8, .target = AT(d), .value = v, .size = n});
-}
-CUresult cuMemsetD32Async(CUdeviceptr d, unsigned v, size_t n, CUstream q) {
-  return submit(q, (Work){.kind = SET32, .target = AT(d), .value = v, .size = n});
-}
-CUresult cuMemsetD8_v2(CUdeviceptr d, unsigned char v, size_t n) { return cuMemsetD8Async(d, v, n, NULL); }
-CUresult cuMemsetD32_v2(CUdeviceptr d, unsigned v, size_t n) { return cuMemsetD32Async(d, v, n, NULL); }
-
-CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                        unsigned shared, CUstream stream, void **parameters, void **extra) {
-  Work work = {.kind = LAUNCH, .launcher = (Launcher)f, .grid = {gx, gy, gz}, .block = {bx, by, bz}};
-  if (!extra || !gx || !gy || !gz || gy > 65535 || gz > 65535) return CUDA_ERROR_INVALID_VALUE;
-  if (!bx || !by || !bz || bx * by * bz > 1024 || bz > 64 || shared > 227 << 10) return CUDA_ERROR_INVALID_VALUE;
-  for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
-    if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) work.source = extra[1];
-    if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE) work.size = *(size_t *)extra[1];
-  }
-  return submit(stream, work);
-}
-
-/* ---- streams and events -------------------------------------------------------------------------------------------- */
-
-CUresult cuCtxSynchronize(void) { NOT_IN_CAPTURE; OK; }
-CUresult cuStreamCreate(CUstream *stream, unsigned flags) { *stream = calloc(1, sizeof **stream); OK; }
-CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority) { return cuStreamCreate(stream, flags); }
-CUresult cuStreamDestroy_v2(CUstream stream) { free(stream); OK; }
-CUresult cuStreamSynchronize(CUstream stream) {
-  return stream && stream->graph ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
-}
-CUresult cuStreamQuery(CUstream stream) { return cuStreamSynchronize(stream); }
-CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) { OK; }
-CUresult cuEventCreate(CUevent *event, unsigned flags) { *event = calloc(1, sizeof(double)); OK; }
-CUresult cuEventDestroy_v2(CUevent event) { free(event); OK; }
-CUresult cuEventRecord(CUevent event, CUstream stream) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  *(double *)event = now.tv_sec * 1e3 + now.tv_nsec * 1e-6;
-  OK;
-}
-CUresult cuEventSynchronize(CUevent event) { NOT_IN_CAPTURE; OK; }
-CUresult cuEventQuery(CUevent event) { OK; }
-CUresult cuEventElapsedTime_v2(float *ms, CUevent start, CUevent end) { *ms = *(double *)end - *(double *)start; OK; }
-
-/* ---- graphs: a list of recorded work --------------------------------------------------------------------------------- */
-
-CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
-  if (!stream || (uintptr_t)stream <= 2 || stream->graph) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-  stream->graph = calloc(1, sizeof *stream->graph);
-  stream->graph->end = &stream->graph->first;
-  capturing++;
-  OK;
-}
-CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
-  if (!stream || !stream->graph) return CUDA_ERROR_INVALID_VALUE;
-  *graph = stream->graph;
-  stream->graph = NULL;
-  capturing--;
-  OK;
-}
-CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
-  *status = stream && stream->graph ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
-  OK;
-}
-CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count) {
-  size_t n = 0;
-  for (Work *work = graph->first; work; work = work->next, n++)
-    if (nodes && n < *count) nodes[n] = (CUgraphNode)work;
-  *count = n;
-  OK;
-}
-CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
-  *exec = calloc(1, sizeof **exec);
-  Work **end = &(*exec)->first;
-  for (Work *work = graph->first; work; work = work->next, end = &(*end)->next) *end = copy_of(work);
-  OK;
-}
-CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) { OK; }
-CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
-  for (Work *work = exec->first; work; work = work->next) {
-    CUresult result = submit(stream, *work);
-    if (result) return result;
-  }
-  OK;
-}
-static void free_all(Work *work) {
-  while (work) {
-    Work *next = work->next;
-    if (work->kind == LAUNCH) free((void *)work->source);
-    free(work);
-    work = next;
-  }
-}
-CUresult cuGraphDestroy(CUgraph graph) { free_all(graph->first); free(graph); OK; }
-CUresult cuGraphExecDestroy(CUgraphExec exec) { free_all(exec->first); free(exec); OK; }
-
-/* ---- modules ---------------------------------------------------------------------------------------------------------- */
+/* ---- modules ---- */
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {
   NEEDS_CONTEXT;
   const Elf64_Ehdr *header = image;
   if (memcmp(header->e_ident, ELFMAG, 4) || header->e_machine != EM_X86_64) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   size_t size = header->e_shoff + header->e_shnum * header->e_shentsize; /* the section table is last in the file */
-  int file = memfd_create("module", 0);                                  /* stays open: dlopen knows libraries by path */
+  int file = memfd_create("module", 0); /* stays open: dlopen knows libraries by path */
   if (file < 0 || write(file, image, size) != (ssize_t)size) return CUDA_ERROR_OUT_OF_MEMORY;
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", file);
@@ -402,10 +311,14 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 }
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n, CUjit_option *options, void **values) {
   for (unsigned i = 0; i < n; i++) /* no compiler messages to give back */
-    if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) values[i] = 0;
+    if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+      values[i] = 0;
   return cuModuleLoadData(module, image);
 }
-CUresult cuModuleUnload(CUmodule module) { dlclose(module); OK; }
+CUresult cuModuleUnload(CUmodule module) {
+  dlclose(module);
+  OK;
+}
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
   char symbol[512];
   snprintf(symbol, sizeof symbol, "%s__launch", name);
@@ -418,4 +331,7 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *size, CUmodule modul
 }
 CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z) { OK; }
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) { OK; }
-CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function) { *value = 0; OK; }
+CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function) {
+  *value = 0;
+  OK;
+}

@@ -35,12 +35,12 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
-#define EMU_VECTORS(T, N)                                              \
-  struct alignas(2 * sizeof(T)) N##2 { T x, y; };                      \
-  struct N##3 { T x, y, z; };                                          \
+#define EMU_VECTORS(T, N)                                                    \
+  struct alignas(2 * sizeof(T)) N##2 { T x, y; };                            \
+  struct N##3 { T x, y, z; };                                                \
   struct alignas(sizeof(T) > 4 ? 16 : 4 * sizeof(T)) N##4 { T x, y, z, w; }; \
-  inline N##2 make_##N##2(T x, T y) { return {x, y}; }                 \
-  inline N##3 make_##N##3(T x, T y, T z) { return {x, y, z}; }         \
+  inline N##2 make_##N##2(T x, T y) { return {x, y}; }                       \
+  inline N##3 make_##N##3(T x, T y, T z) { return {x, y, z}; }               \
   inline N##4 make_##N##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 EMU_VECTORS(float, float)
 EMU_VECTORS(double, double)
@@ -51,15 +51,15 @@ EMU_VECTORS(unsigned char, uchar)
 
 namespace emu {
 
-// ---- fibers -----------------------------------------------------------------------------------------------------------
+// ---- fibers ----
 
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 constexpr size_t STACK = 64 << 10;
 struct Fiber {
-  void *top;                // the saved stack pointer
+  void *top;  // the saved stack pointer
   char *stack = nullptr;
   State state;
-  unsigned parity, mask;    // which exchange buffer comes next; which lanes a warp barrier waits for
+  unsigned parity, mask;  // which exchange buffer comes next; which lanes a warp barrier waits for
   uint3 index;
 };
 
@@ -197,7 +197,7 @@ int launch_packed(void (*kernel)(A...), const unsigned *grid, const unsigned *bl
   return launch(grid, block, [&] { std::apply(kernel, arguments); });
 }
 
-// ---- warps ------------------------------------------------------------------------------------------------------------
+// ---- warps ----
 
 inline unsigned lane() { return running & 31; }
 inline unsigned flip() {
@@ -262,18 +262,20 @@ inline unsigned __ballot_sync(unsigned mask, int p) { return emu::ballot(mask, p
 inline int __any_sync(unsigned mask, int p) { return emu::ballot(mask, p) != 0; }
 inline int __all_sync(unsigned mask, int p) { return emu::ballot(mask, !p) == 0; }
 
-// ---- atomics: nothing runs between the read and the write -----------------------------------------------------------------
+// ---- atomics: nothing runs between the read and the write ----
 
-#define EMU_ATOMIC(name, expression) \
-  template <class T, class U>        \
-  T name(T *p, U v) { return emu::update(p, [=](T o) { return T(expression); }); }
+#define EMU_ATOMIC(name, expression)                           \
+  template <class T, class U>                                  \
+  T name(T *p, U v) {                                          \
+    return emu::update(p, [=](T o) { return T(expression); }); \
+  }
 EMU_ATOMIC(atomicAdd, o + T(v))
 EMU_ATOMIC(atomicSub, o - T(v))
 EMU_ATOMIC(atomicMax, o < T(v) ? T(v) : o)
 EMU_ATOMIC(atomicMin, T(v) < o ? T(v) : o)
 EMU_ATOMIC(atomicExch, v)
 EMU_ATOMIC(atomicOr, o | T(v))
-EMU_ATOMIC(atomicAnd, o & T(v))
+EMU_ATOMIC(atomicAnd, o &T(v))
 EMU_ATOMIC(atomicInc, o >= T(v) ? T(0) : o + 1)
 #undef EMU_ATOMIC
 template <class T, class U, class V>
@@ -281,7 +283,7 @@ T atomicCAS(T *p, U expected, V v) {
   return emu::update(p, [=](T o) { return o == T(expected) ? T(v) : o; });
 }
 
-// ---- arithmetic -------------------------------------------------------------------------------------------------------------
+// ---- arithmetic ----
 
 using std::isfinite;
 using std::isinf;
@@ -289,14 +291,18 @@ using std::isnan;
 template <class T, class U>
 emu::Common<T, U> max(T a, U b) {  // CUDA's takes unlike types, and prefers numbers to not-a-numbers
   using C = emu::Common<T, U>;
-  if constexpr (std::is_floating_point_v<C>) return fmax(C(a), C(b));
-  else return C(a) < C(b) ? C(b) : C(a);
+  if constexpr (std::is_floating_point_v<C>)
+    return fmax(C(a), C(b));
+  else
+    return C(a) < C(b) ? C(b) : C(a);
 }
 template <class T, class U>
 emu::Common<T, U> min(T a, U b) {
   using C = emu::Common<T, U>;
-  if constexpr (std::is_floating_point_v<C>) return fmin(C(a), C(b));
-  else return C(b) < C(a) ? C(b) : C(a);
+  if constexpr (std::is_floating_point_v<C>)
+    return fmin(C(a), C(b));
+  else
+    return C(b) < C(a) ? C(b) : C(a);
 }
 inline void sincos(float x, float *s, float *c) { sincosf(x, s, c); }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
@@ -345,8 +351,8 @@ EMU_T T __ldcs(const T *p) { return *p; }
 EMU_T void __stcs(T *p, T v) { *p = v; }
 #undef EMU_T
 
-#define EMU_KERNEL(name)                                                                                    \
+#define EMU_KERNEL(name)                                                                                            \
   extern "C" __attribute__((visibility("default"))) int name##__launch(const unsigned *grid, const unsigned *block, \
-                                                                       const char *arguments) {             \
-    return emu::launch_packed(name, grid, block, arguments);                                                \
+                                                                       const char *arguments) {                     \
+    return emu::launch_packed(name, grid, block, arguments);                                                        \
   }

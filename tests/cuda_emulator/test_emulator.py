@@ -52,11 +52,14 @@ def both_orders(monkeypatch, launch):
 
 
 def test_indices_cover_grid_and_block(build):
-    k = build("""__global__ void k(int *out) {
+    k = build(
+        """__global__ void k(int *out) {
       int block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
       int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
       out[block * blockDim.x * blockDim.y * blockDim.z + thread] = 100 * block + thread;
-    }""", "P")
+    }""",
+        "P",
+    )
     out = DeviceBuffer(4 * 12 * 30)
     run(k, (2, 3, 2), (5, 3, 2), out)
     expected = 100 * np.arange(12)[:, None] + np.arange(30)
@@ -93,11 +96,14 @@ def test_a_barrier_that_some_never_reach_fails(build, emulated, capfd):
 
 
 def test_threads_that_have_ended_are_not_waited_for(build):
-    k = build("""__global__ void k(float *x) {
+    k = build(
+        """__global__ void k(float *x) {
       if (threadIdx.x >= 40) return;
       __syncthreads();
       x[threadIdx.x] = threadIdx.x;
-    }""", "P")
+    }""",
+        "P",
+    )
     x = DeviceBuffer(160)
     run(k, (1, 1), (64, 1, 1), x)
     assert (floats(x, 40) == np.arange(40)).all()
@@ -117,7 +123,8 @@ def test_fresh_memory_is_not_a_number():
 
 
 def test_warp_functions(build, monkeypatch):
-    k = build("""__global__ void k(int *out) {
+    k = build(
+        """__global__ void k(int *out) {
       int lane = threadIdx.x % 32, i = threadIdx.x;
       out[i] = __shfl_sync(~0u, i, 5);
       out[64 + i] = __shfl_xor_sync(~0u, i, 3);
@@ -125,10 +132,18 @@ def test_warp_functions(build, monkeypatch):
       out[192 + i] = __shfl_up_sync(~0u, i, 1, 8);
       out[256 + i] = __ballot_sync(~0u, lane % 3 == 0);
       out[320 + i] = __any_sync(~0u, lane == 31) + 2 * __all_sync(~0u, lane < 31);
-    }""", "P")
+    }""",
+        "P",
+    )
     lane, i = np.arange(64) % 32, np.arange(64)
-    expected = [i - lane + 5, i ^ 3, np.where(lane < 28, i + 4, i), np.where(lane % 8 == 0, i, i - 1),
-                np.full(64, sum(1 << b for b in range(0, 32, 3))), np.full(64, 1)]
+    expected = [
+        i - lane + 5,
+        i ^ 3,
+        np.where(lane < 28, i + 4, i),
+        np.where(lane % 8 == 0, i, i - 1),
+        np.full(64, sum(1 << b for b in range(0, 32, 3))),
+        np.full(64, 1),
+    ]
 
     def launch():
         out = DeviceBuffer(4 * 384)
@@ -140,14 +155,17 @@ def test_warp_functions(build, monkeypatch):
 
 
 def test_dynamic_shared_memory_and_atomics(build):
-    k = build("""__global__ void k(const int n, const int *x, int *count) {
+    k = build(
+        """__global__ void k(const int n, const int *x, int *count) {
       extern __shared__ int bins[];
       if (threadIdx.x < 10) bins[threadIdx.x] = 0;
       __syncthreads();
       for (int i = threadIdx.x; i < n; i += blockDim.x) atomicAdd(&bins[x[i]], 1);
       __syncthreads();
       if (threadIdx.x < 10) atomicAdd(&count[threadIdx.x], bins[threadIdx.x]);
-    }""", "iPP")
+    }""",
+        "iPP",
+    )
     values = np.random.default_rng(0).integers(0, 10, 1000).astype(np.int32)
     x, count = DeviceBuffer(4000), DeviceBuffer(40)
     x.from_host(values)
@@ -157,11 +175,14 @@ def test_dynamic_shared_memory_and_atomics(build):
 
 
 def test_vectors_and_bits(build):
-    k = build("""__global__ void k(float4 *x, unsigned *bits) {
+    k = build(
+        """__global__ void k(float4 *x, unsigned *bits) {
       float4 v = x[threadIdx.x];
       x[threadIdx.x] = make_float4(v.w, v.z, v.y, v.x);
       bits[threadIdx.x] = __float_as_uint(v.x) ^ __umulhi(0x80000000u, 2u * threadIdx.x);
-    }""", "PP")
+    }""",
+        "PP",
+    )
     values = np.random.default_rng(1).standard_normal((8, 4)).astype(np.float32)
     x, bits = DeviceBuffer(values.nbytes), DeviceBuffer(32)
     x.from_host(values)

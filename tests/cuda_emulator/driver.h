@@ -1,0 +1,22 @@
+/* What the parts of the emulated driver share. */
+#pragma once
+#include <cuda.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OK return CUDA_SUCCESS
+#define NEEDS_CONTEXT \
+  if (!depth) return CUDA_ERROR_INVALID_CONTEXT
+#define NOT_IN_CAPTURE \
+  if (capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+
+extern __thread int depth;     /* how many contexts this thread has on its stack */
+extern __thread int capturing; /* how many streams this thread has in capture */
+extern pthread_mutex_t lock;   /* over the list of allocations and over running kernels */
+
+/* Whether no allocation has been written past its end; says so if one has. Called with the lock held. */
+int guards_intact(void);

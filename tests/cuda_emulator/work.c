@@ -1,0 +1,216 @@
+/* The emulated driver's work: copies, fills and launches, done at once or recorded while their stream is captured. */
+#include <time.h>
+
+#include "driver.h"
+
+/* ---- work: done at once, or recorded while its stream is captured ---- */
+
+typedef int (*Launcher)(const unsigned *grid, const unsigned *block, const void *arguments);
+typedef struct Work {
+  enum { COPY, SET8, SET32, LAUNCH } kind;
+  void *target;
+  const void *source; /* of a launch: the packed arguments */
+  size_t size;
+  unsigned value, grid[3], block[3];
+  Launcher launcher;
+  struct Work *next;
+} Work;
+struct CUgraph_st {
+  Work *first, **end;
+};
+struct CUgraphExec_st {
+  Work *first;
+};
+struct CUstream_st {
+  struct CUgraph_st *graph;
+};
+
+static CUresult run_launch(const Work *work) {
+  pthread_mutex_lock(&lock);
+  int failed = work->launcher(work->grid, work->block, work->source);
+  int intact = guards_intact();
+  pthread_mutex_unlock(&lock);
+  Dl_info info;
+  if ((failed || !intact) && dladdr((void *)work->launcher, &info))
+    fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
+  return failed ? CUDA_ERROR_LAUNCH_FAILED : intact ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_ADDRESS;
+}
+
+static CUresult run(const Work *work) {
+  switch (work->kind) {
+    case COPY:
+      memmove(work->target, work->source, work->size);
+      OK;
+    case SET8:
+      memset(work->target, work->value, work->size);
+      OK;
+    case SET32:
+      for (size_t i = 0; i < work->size; i++) ((unsigned *)work->target)[i] = work->value;
+      OK;
+    case LAUNCH:
+      return run_launch(work);
+  }
+  return CUDA_ERROR_INVALID_VALUE;
+}
+
+static Work *copy_of(const Work *work) {
+  Work *copy = malloc(sizeof *copy);
+  *copy = *work;
+  copy->next = NULL;
+  if (work->kind == LAUNCH) copy->source = memcpy(malloc(work->size + 1), work->source, work->size);
+  return copy;
+}
+
+static CUresult submit(CUstream stream, Work work) {
+  NEEDS_CONTEXT;
+  if (!stream || (uintptr_t)stream <= 2) { /* the default stream waits for all others, which a capture forbids */
+    NOT_IN_CAPTURE;
+    return run(&work);
+  }
+  if (!stream->graph) return run(&work);
+  *stream->graph->end = copy_of(&work);
+  stream->graph->end = &(*stream->graph->end)->next;
+  OK;
+}
+
+static Work copying(void *target, const void *source, size_t size) {
+  return (Work){.kind = COPY, .target = target, .source = source, .size = size};
+}
+#define AT(pointer) ((void *)(pointer))
+CUresult cuMemcpyHtoD_v2(CUdeviceptr d, const void *s, size_t n) { return submit(NULL, copying(AT(d), s, n)); }
+CUresult cuMemcpyDtoH_v2(void *d, CUdeviceptr s, size_t n) { return submit(NULL, copying(d, AT(s), n)); }
+CUresult cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr s, size_t n) { return submit(NULL, copying(AT(d), AT(s), n)); }
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void *s, size_t n, CUstream q) {
+  return submit(q, copying(AT(d), s, n));
+}
+CUresult cuMemcpyDtoHAsync_v2(void *d, CUdeviceptr s, size_t n, CUstream q) { return submit(q, copying(d, AT(s), n)); }
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr s, size_t n, CUstream q) {
+  return submit(q, copying(AT(d), AT(s), n));
+}
+
+CUresult cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream q) {
+  return submit(q, (Work){.kind = SET8, .target = AT(d), .value = v, .size = n});
+}
+CUresult cuMemsetD32Async(CUdeviceptr d, unsigned v, size_t n, CUstream q) {
+  return submit(q, (Work){.kind = SET32, .target = AT(d), .value = v, .size = n});
+}
+CUresult cuMemsetD8_v2(CUdeviceptr d, unsigned char v, size_t n) { return cuMemsetD8Async(d, v, n, NULL); }
+CUresult cuMemsetD32_v2(CUdeviceptr d, unsigned v, size_t n) { return cuMemsetD32Async(d, v, n, NULL); }
+
+CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                        unsigned shared, CUstream stream, void **parameters, void **extra) {
+  Work work = {.kind = LAUNCH, .launcher = (Launcher)f, .grid = {gx, gy, gz}, .block = {bx, by, bz}};
+  if (!extra || !gx || !gy || !gz || gy > 65535 || gz > 65535) return CUDA_ERROR_INVALID_VALUE;
+  if (!bx || !by || !bz || bx * by * bz > 1024 || bz > 64 || shared > 227 << 10) return CUDA_ERROR_INVALID_VALUE;
+  for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
+    if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) work.source = extra[1];
+    if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE) work.size = *(size_t *)extra[1];
+  }
+  return submit(stream, work);
+}
+
+/* ---- streams and events ---- */
+
+CUresult cuCtxSynchronize(void) {
+  NOT_IN_CAPTURE;
+  OK;
+}
+CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
+  *stream = calloc(1, sizeof **stream);
+  OK;
+}
+CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority) {
+  return cuStreamCreate(stream, flags);
+}
+CUresult cuStreamDestroy_v2(CUstream stream) {
+  free(stream);
+  OK;
+}
+CUresult cuStreamSynchronize(CUstream stream) {
+  return stream && stream->graph ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+}
+CUresult cuStreamQuery(CUstream stream) { return cuStreamSynchronize(stream); }
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) { OK; }
+CUresult cuEventCreate(CUevent *event, unsigned flags) {
+  *event = calloc(1, sizeof(double));
+  OK;
+}
+CUresult cuEventDestroy_v2(CUevent event) {
+  free(event);
+  OK;
+}
+CUresult cuEventRecord(CUevent event, CUstream stream) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  *(double *)event = now.tv_sec * 1e3 + now.tv_nsec * 1e-6;
+  OK;
+}
+CUresult cuEventSynchronize(CUevent event) {
+  NOT_IN_CAPTURE;
+  OK;
+}
+CUresult cuEventQuery(CUevent event) { OK; }
+CUresult cuEventElapsedTime_v2(float *ms, CUevent start, CUevent end) {
+  *ms = *(double *)end - *(double *)start;
+  OK;
+}
+
+/* ---- graphs: a list of recorded work ---- */
+
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+  if (!stream || (uintptr_t)stream <= 2 || stream->graph) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  stream->graph = calloc(1, sizeof *stream->graph);
+  stream->graph->end = &stream->graph->first;
+  capturing++;
+  OK;
+}
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
+  if (!stream || !stream->graph) return CUDA_ERROR_INVALID_VALUE;
+  *graph = stream->graph;
+  stream->graph = NULL;
+  capturing--;
+  OK;
+}
+CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
+  *status = stream && stream->graph ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+  OK;
+}
+CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count) {
+  size_t n = 0;
+  for (Work *work = graph->first; work; work = work->next, n++)
+    if (nodes && n < *count) nodes[n] = (CUgraphNode)work;
+  *count = n;
+  OK;
+}
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
+  *exec = calloc(1, sizeof **exec);
+  Work **end = &(*exec)->first;
+  for (Work *work = graph->first; work; work = work->next, end = &(*end)->next) *end = copy_of(work);
+  OK;
+}
+CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) { OK; }
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
+  for (Work *work = exec->first; work; work = work->next) {
+    CUresult result = submit(stream, *work);
+    if (result) return result;
+  }
+  OK;
+}
+static void free_all(Work *work) {
+  while (work) {
+    Work *next = work->next;
+    if (work->kind == LAUNCH) free((void *)work->source);
+    free(work);
+    work = next;
+  }
+}
+CUresult cuGraphDestroy(CUgraph graph) {
+  free_all(graph->first);
+  free(graph);
+  OK;
+}
+CUresult cuGraphExecDestroy(CUgraphExec exec) {
+  free_all(exec->first);
+  free(exec);
+  OK;
+}
