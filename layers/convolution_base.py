@@ -33,8 +33,8 @@ class ConvolutionBase(Layer):
             )
         depthwise = self.group > 1 and self.group == self.channels == self.num_output
         # a layer without spatial axes is one with a single place
-        window = self.window if self.num_spatial else self.window._replace(
-            kernel=(1,), stride=(1,), pad=(0,), dilation=(1,)
+        window = (
+            self.window if self.num_spatial else self.window._replace(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
         )
         self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(window, self.group, self.dtype)
 

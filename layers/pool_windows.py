@@ -84,14 +84,6 @@ def average_gradient(window: Window, dy: np.ndarray, dx: np.ndarray) -> None:
             dx[part][..., source] += columns[..., inside]
 
 
-def windows(x_shape, window: Window, y_shape) -> Iterator[tuple[tuple, tuple]]:
-    """For each place in a window, in reading order: the elements there, and the windows that have one."""
-    for rows, source_rows in _steps(x_shape[2], y_shape[2], window, 0):
-        for columns, source_columns in _steps(x_shape[3], y_shape[3], window, 1):
-            every = (slice(None), slice(None))
-            yield (*every, source_rows, source_columns), (*every, rows, columns)
-
-
 def _steps(size: int, output: int, window: Window, axis: int) -> Iterator[tuple[slice, slice]]:
     """For each place along one axis of a window: the windows that have it inside the picture, and where."""
     for _, inside, source in overlaps(size, output, *(field[axis] for field in window)):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from minicaffe.layer import Layer, register
-from minicaffe.layers.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places, windows
-from minicaffe.layers.window import pool_window
+from minicaffe.layers.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
+from minicaffe.layers.window import all_overlaps, pool_window
 
 
 @register("Pooling")
@@ -50,15 +48,7 @@ class Pooling(Layer):
             raise self.error(f"pad must be smaller than the kernel, got pad {window.pad} and kernel {window.kernel}")
         if any(window.pad) and self.pool == "STOCHASTIC":
             raise self.error(f"stochastic pooling cannot pad, got pad {window.pad}")
-        out = []
-        for size, kernel, stride, pad, _ in zip(shape[2:], *window):
-            room = (size + 2 * pad - kernel) / stride
-            count = (math.floor(room) if self.floor else math.ceil(room)) + 1
-            if any(window.pad) and (count - 1) * stride >= size + pad:
-                count -= 1
-            if count < 1:
-                raise self.error(f"kernel {window.kernel} does not fit into bottom 0 of shape {shape}")
-            out.append(count)
+        out = window.pooled(shape[2:], self.floor)
         return [(*shape[:2], *out)] * (1 + self.has_mask)
 
     def window(self, shape):
@@ -92,17 +82,17 @@ class Pooling(Layer):
         elif self.pool == "AVE":
             average_gradient(window, dy, dx)
         else:
-            for j, (where, outputs) in enumerate(windows(x.shape, window, dy.shape)):
+            for j, (outputs, where) in enumerate(_places(x, dy, window)):
                 dx[where] += np.where(self.chosen[outputs] == j, dy[outputs], 0)
 
     def _forward_stochastic(self, x, window, y):
-        places = list(windows(x.shape, window, y.shape))
+        places = list(_places(x, y, window))
         sums = np.zeros_like(y)
-        for where, outputs in places:
+        for outputs, where in places:
             sums[outputs] += x[where]
         if self.phase:  # TEST
             squares = np.zeros_like(y)
-            for where, outputs in places:
+            for outputs, where in places:
                 squares[outputs] += x[where] ** 2
             y[...] = squares / np.maximum(sums, np.finfo(y.dtype).tiny)
             return
@@ -111,8 +101,14 @@ class Pooling(Layer):
         threshold, passed = uniform * sums, np.zeros_like(y)
         y[...] = 0
         self.chosen = np.full(y.shape, -1)
-        for j, (where, outputs) in enumerate(places):
+        for j, (outputs, where) in enumerate(places):
             passed[outputs] += x[where]
             here = (self.chosen[outputs] < 0) & (passed[outputs] >= threshold[outputs])
             self.chosen[outputs][here] = j
             y[outputs][here] = x[where][here]
+
+
+def _places(x, y, window):
+    """For each place in a window: the windows that have it inside the picture, and where it is."""
+    for _, inside, source in all_overlaps(x.shape[2:], y.shape[2:], window):
+        yield (..., *inside), (..., *source)

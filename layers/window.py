@@ -6,7 +6,9 @@ and `_w` forms, through `conv_window` and `pool_window`; nobody else looks at th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from minicaffe.errors import LayerError
@@ -36,6 +38,20 @@ class Window(NamedTuple):
                 f"a bottom of spatial size {tuple(size)} with pad {self.pad}"
             )
         return fits
+
+    def pooled(self, size: Sequence[int], floor: bool = False) -> tuple[int, ...]:
+        """How many windows pooling has: the last ones may hang over the border, unless `floor`.
+
+        Where there is padding, one that would start behind it is left out.
+        """
+        counts = []
+        for n, k, s, p, _ in zip(size, *self, strict=True):
+            room = (n + 2 * p - k) / s
+            count = (math.floor(room) if floor else math.ceil(room)) + 1
+            counts.append(count - (any(self.pad) and (count - 1) * s >= n + p))
+        if min(counts) < 1:
+            raise LayerError(f"kernel {self.kernel} does not fit into a bottom of spatial size {tuple(size)}")
+        return tuple(counts)
 
     def input(self, size: Sequence[int]) -> tuple[int, ...]:
         """The smallest input that gives `size` windows: stride * (size - 1) + extent - 2 pad."""
@@ -74,7 +90,9 @@ def pool_window(param, size: Sequence[int]) -> Window:
             )
         return window
     window = Window(
-        _pair(param, "kernel_size", "kernel", None), _pair(param, "stride", "stride", 1), _pair(param, "pad", "pad", 0),
+        _pair(param, "kernel_size", "kernel", None),
+        _pair(param, "stride", "stride", 1),
+        _pair(param, "pad", "pad", 0),
         (1, 1),
     )
     _check_positive(window)
@@ -131,6 +149,15 @@ def overlaps(
         last = min(output - 1, (size - 1 - shift) // stride)
         if first <= last:
             yield j, slice(first, last + 1), slice(first * stride + shift, last * stride + shift + 1, stride)
+
+
+def all_overlaps(
+    size: Sequence[int], output: Sequence[int], window: Window
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
+    """`overlaps` over all axes: each place in the window in reading order, the windows that have it inside, and where."""
+    for steps in product(*(list(overlaps(n, o, *axis)) for n, o, *axis in zip(size, output, *window))):
+        offset, inside, source = zip(*steps)
+        yield offset, inside, source
 
 
 def places(offset: Sequence[int], window: Window, output: Sequence[int]) -> tuple[slice, ...]:

@@ -101,7 +101,9 @@ def test_the_statistics_get_rate_zero(given):
 
 @pytest.mark.parametrize("more", ["param { }", "param { lr_mult: 0 } param { lr_mult: 1 }"])
 def test_the_statistics_are_not_learned(more):
-    with pytest.raises(LayerError, match="^BatchNorm layer 'layer': the statistics are not learned: lr_mult of param . must be 0"):
+    with pytest.raises(
+        LayerError, match="^BatchNorm layer 'layer': the statistics are not learned: lr_mult of param . must be 0"
+    ):
         build(bn(more=more), numbers())
 
 

@@ -22,7 +22,10 @@ class TestProperties(LayerProperties):
     cases = [
         Case(conv("num_output: 4 kernel_size: 3 stride: 2 pad: 1"), [(2, 3, 6, 5)]),
         Case(conv("num_output: 2 kernel_size: 2 bias_term: false"), [(2, 2, 3, 4)] * 2, num_top=2),
-        Case(conv("num_output: 6 group: 2 kernel_h: 1 kernel_w: 3 dilation: 1 dilation: 2 pad_h: 0 pad_w: 2"), [(2, 4, 3, 6)]),
+        Case(
+            conv("num_output: 6 group: 2 kernel_h: 1 kernel_w: 3 dilation: 1 dilation: 2 pad_h: 0 pad_w: 2"),
+            [(2, 4, 3, 6)],
+        ),
         Case(conv("num_output: 3 group: 3 kernel_size: 3 pad: 1"), [(2, 3, 4, 4)]),
         Case(conv("num_output: 3 group: 3 kernel_size: 3 stride: 2"), [(2, 3, 5, 6)]),
         Case(conv("num_output: 3 kernel_size: 3 stride: 2 pad: 1"), [(2, 2, 7)]),
@@ -38,7 +41,9 @@ def slow(x, w, window, group):
     out = window.output(x.shape[2:])
     y = np.zeros((len(x), len(w), *out))
     for o, t, c, j in product(range(len(w)), np.ndindex(*out), range(w.shape[1]), np.ndindex(*w.shape[2:])):
-        place = [a * s + b * d - p for a, s, b, d, p in zip(t, window.stride, j, window.dilation, window.pad, strict=True)]
+        place = [
+            a * s + b * d - p for a, s, b, d, p in zip(t, window.stride, j, window.dilation, window.pad, strict=True)
+        ]
         if all(0 <= a < n for a, n in zip(place, x.shape[2:], strict=True)):
             channel = o // (len(w) // group) * w.shape[1] + c
             y[(slice(None), o, *t)] += w[(o, c, *j)] * x[(slice(None), channel, *place)]
@@ -112,7 +117,9 @@ def test_many_small_parts_are_one_batch(monkeypatch):
     ],
 )
 def test_errors_name_the_layer(text, shapes, words):
-    layer = gradient_check.layer_from_text(f"name: 'c' type: 'Convolution' convolution_param {{ {text} }}", 0, np.float32)
+    layer = gradient_check.layer_from_text(
+        f"name: 'c' type: 'Convolution' convolution_param {{ {text} }}", 0, np.float32
+    )
     bottom = gradient_check.blobs_of([np.zeros(s) for s in shapes], np.float32)
     top = gradient_check.blobs_of([np.zeros(())] * len(shapes), np.float32)
     with pytest.raises(LayerError, match=f"^Convolution layer 'c': .*{words}"):
@@ -121,8 +128,13 @@ def test_errors_name_the_layer(text, shapes, words):
 
 def test_another_number_of_channels_is_refused():
     layer = gradient_check.layer_from_text(f"name: 'c' {conv('num_output: 2 kernel_size: 1')}", 0, np.float32)
-    bottom, top = gradient_check.blobs_of([np.zeros((1, 3, 4, 4))], np.float32), gradient_check.blobs_of([0], np.float32)
+    bottom, top = (
+        gradient_check.blobs_of([np.zeros((1, 3, 4, 4))], np.float32),
+        gradient_check.blobs_of([0], np.float32),
+    )
     layer.set_up(bottom, top)
     bottom[0].reshape(1, 5, 4, 4)
-    with pytest.raises(LayerError, match=r"'c': bottom 0 must have 4 axes \(N, C, H, W\) with 3 channels .* \(1, 5, 4, 4\)"):
+    with pytest.raises(
+        LayerError, match=r"'c': bottom 0 must have 4 axes \(N, C, H, W\) with 3 channels .* \(1, 5, 4, 4\)"
+    ):
         layer.forward(bottom, top)

@@ -18,7 +18,10 @@ class TestProperties(LayerProperties):
     cases = [
         Case(deconv("num_output: 4 kernel_size: 3 stride: 2 pad: 1"), [(2, 3, 3, 2)]),
         Case(deconv("num_output: 2 kernel_size: 2 bias_term: false"), [(2, 2, 3, 4)] * 2, num_top=2),
-        Case(deconv("num_output: 4 group: 2 kernel_h: 1 kernel_w: 3 dilation: 1 dilation: 2 stride_h: 2 stride_w: 1"), [(2, 6, 3, 3)]),
+        Case(
+            deconv("num_output: 4 group: 2 kernel_h: 1 kernel_w: 3 dilation: 1 dilation: 2 stride_h: 2 stride_w: 1"),
+            [(2, 6, 3, 3)],
+        ),
         Case(deconv("num_output: 3 group: 3 kernel_size: 4 stride: 2 pad: 1"), [(2, 3, 2, 3)]),
         Case(deconv("num_output: 3 kernel_size: 3 stride: 2 pad: 1"), [(2, 2, 4)]),
         Case(deconv("num_output: 2 kernel_size: 2 stride: 2"), [(1, 2, 2, 1, 2)]),

@@ -46,7 +46,10 @@ def test_values():
 
 @pytest.mark.parametrize(
     ("text", "shape", "words"),
-    [("local_size: 4", (1, 2, 3, 3), "local_size must be odd, got 4"), ("", (2, 3), r"bottom 0 must be \(N, C, H, W\), got \(2, 3\)")],
+    [
+        ("local_size: 4", (1, 2, 3, 3), "local_size must be odd, got 4"),
+        ("", (2, 3), r"bottom 0 must be \(N, C, H, W\), got \(2, 3\)"),
+    ],
 )
 def test_errors_name_the_layer(text, shape, words):
     with pytest.raises(LayerError, match=f"^LRN layer 'layer': {words}"):

@@ -49,7 +49,11 @@ def slow(x, kernel, stride, pad, average):
     for n, c, i, j in np.ndindex(y.shape):
         top, left = i * stride - pad, j * stride - pad
         size = (min(top + kernel, height + pad) - top) * (min(left + kernel, width + pad) - left)
-        places = [(a, b) for a in range(max(top, 0), min(top + kernel, height)) for b in range(max(left, 0), min(left + kernel, width))]
+        places = [
+            (a, b)
+            for a in range(max(top, 0), min(top + kernel, height))
+            for b in range(max(left, 0), min(left + kernel, width))
+        ]
         if places and average:
             y[n, c, i, j] = sum(x[n, c, a, b] for a, b in places) / size
         elif places:
@@ -58,7 +62,9 @@ def slow(x, kernel, stride, pad, average):
     return y, mask
 
 
-@pytest.mark.parametrize(("kernel", "stride", "pad"), [(3, 2, 0), (3, 2, 1), (2, 2, 1), (2, 3, 0), (1, 2, 0), (4, 1, 3), (3, 3, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [(3, 2, 0), (3, 2, 1), (2, 2, 1), (2, 3, 0), (1, 2, 0), (4, 1, 3), (3, 3, 2)]
+)
 @pytest.mark.parametrize("shape", [(2, 3, 6, 5), (1, 2, 5, 8)])
 def test_values_and_masks(kernel, stride, pad, shape):
     x = np.random.default_rng(0).integers(0, 4, shape).astype(float)  # many ties: the first maximum counts

@@ -1,0 +1,29 @@
+"""LSTM: the recurrent layer that remembers."""
+
+from __future__ import annotations
+
+from minicaffe.layer import register
+from minicaffe.layers.lstm_unit import lstm_step, lstm_step_gradient
+from minicaffe.layers.recurrent import Recurrent
+
+
+@register("LSTM")
+class LSTM(Recurrent):
+    """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}), then the step of `LSTMUnit` from z_t, cont_t and c_{t-1}
+
+    Bottoms and parameters are those of `Recurrent`; top 0 is h (T, N, H), the two states are h and c.
+    blobs: W_x (4 H, I), b (4 H), W_s (4 H, S) if there is s, W_h (4 H, H); the quarters are the gates i, f, o, g
+
+    Source: Hochreiter and Schmidhuber, 1997; as Donahue et al., 2015, use it.
+    """
+
+    gates = 4
+    states = 2
+
+    def step(self, t, z, cont, states):
+        h, c = states
+        lstm_step(z[t], cont[t], c[t], c[t + 1], h[t + 1])
+
+    def step_gradient(self, t, z, cont, states, diffs):
+        c = states[1]
+        z[t], diffs[1] = lstm_step_gradient(z[t], cont[t], c[t], c[t + 1], diffs[1], diffs[0])

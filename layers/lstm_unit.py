@@ -1,0 +1,76 @@
+"""LSTMUnit: the inner step of an LSTM, without its products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, register
+from minicaffe.layers.sigmoid import logistic
+
+
+@register("LSTMUnit")
+class LSTMUnit(Layer):
+    """c = cont f c_prev + i g,  h = o tanh(c),  with i, f, o = logistic and g = tanh of the four quarters of x
+
+    bottoms: c_prev (1, N, D), x (1, N, 4 D), cont (1, N), 0 where a sequence begins, else 1 (no gradient)
+    tops: c (1, N, D), h (1, N, D)
+
+    Source: Hochreiter and Schmidhuber, 1997; with the forget gate of Gers et al., 2000.
+    """
+
+    exact_num_bottom = 3
+    exact_num_top = 2
+
+    def setup(self, bottom, top):
+        self.gates = Blob((), self.dtype)  # activated, (1, N, 4 D)
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index != 2
+
+    def top_shapes(self, bottom_shapes):
+        c, x, cont = bottom_shapes
+        if len(c) != 3 or c[0] != 1:
+            raise self.error(f"bottom 0 must be (1, N, D), got {c}")
+        if x != (1, c[1], 4 * c[2]):
+            raise self.error(f"bottom 1 must hold four gates, {(1, c[1], 4 * c[2])}, got {x}")
+        if cont != (1, c[1]):
+            raise self.error(f"bottom 2 must be one number for each sequence, {(1, c[1])}, got {cont}")
+        return [c, c]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.gates.reshape(bottom[1].shape)
+
+    def forward_cpu(self, bottom, top):
+        self.gates.data = bottom[1].read_data()
+        cont = bottom[2].read_data()[..., None]
+        lstm_step(self.gates.data, cont, bottom[0].read_data(), top[0].data, top[1].data)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        dz, dc = lstm_step_gradient(
+            self.gates.read_data(), bottom[2].read_data()[..., None], bottom[0].read_data(), top[0].read_data(),
+            top[0].read_diff(), top[1].read_diff(),
+        )  # fmt: skip
+        for blob, wanted, diff in zip(bottom, propagate_down, (dc, dz)):
+            if wanted:
+                blob.diff = diff
+
+
+def lstm_step(z: np.ndarray, cont: np.ndarray, c_prev: np.ndarray, c: np.ndarray, h: np.ndarray) -> None:
+    """c and h (..., D) from z (..., 4 D), cont (..., 1) and c_prev; z becomes the activated gates i, f, o, g."""
+    size = c.shape[-1]
+    logistic(z[..., : 3 * size], out=z[..., : 3 * size])
+    np.tanh(z[..., 3 * size :], out=z[..., 3 * size :])
+    i, f, o, g = np.split(z, 4, axis=-1)
+    c[...] = cont * f * c_prev + i * g
+    h[...] = o * np.tanh(c)
+
+
+def lstm_step_gradient(gates, cont, c_prev, c, dc, dh) -> tuple[np.ndarray, np.ndarray]:
+    """The diffs of z and c_prev, from those of c and h."""
+    i, f, o, g = np.split(gates, 4, axis=-1)
+    tanh_c = np.tanh(c)
+    dc = dc + dh * o * (1 - tanh_c**2)
+    dz = [dc * g * i * (1 - i), dc * cont * c_prev * f * (1 - f), dh * tanh_c * o * (1 - o), dc * i * (1 - g**2)]
+    return np.concatenate(dz, axis=-1), dc * cont * f

@@ -1,0 +1,58 @@
+"""MVN: mean and variance normalisation of each sample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.layer import Layer, register
+
+
+@register("MVN")
+class MVN(Layer):
+    """y = (x - mean) / (sqrt(mean of (x - mean)^2) + eps), over the places of each channel of each sample
+
+    bottom, top: (N, C, ...)
+
+    mvn_param: normalize_variance true (false: y = x - mean), across_channels false (true: statistics of whole
+    samples), eps 1e-9.
+    """
+
+    exact_num_bottom = 1
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.mvn_param
+        self.across, self.with_variance, self.eps = param.across_channels, param.normalize_variance, param.eps
+        self.deviation = Blob((), self.dtype)
+
+    def top_shapes(self, bottom_shapes):
+        if len(bottom_shapes[0]) < 2:
+            raise self.error(f"bottom 0 must be (N, C, ...), got {bottom_shapes[0]}")
+        return bottom_shapes
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.rows = bottom[0].count_range(0, 1 if self.across else 2)
+        self.deviation.reshape(self.rows, 1)
+
+    def forward_cpu(self, bottom, top):
+        x, y = self._flat(bottom[0].read_data()), self._flat(top[0].data)
+        y[...] = x - x.mean(1, keepdims=True)
+        if self.with_variance:
+            self.deviation.data = np.sqrt((y * y).mean(1, keepdims=True)) + self.eps
+            y /= self.deviation.read_data()
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        y, dy, dx = (self._flat(a) for a in (top[0].read_data(), top[0].read_diff(), bottom[0].diff))
+        if self.with_variance:
+            dx[...] = dy - dy.mean(1, keepdims=True) - (dy * y).mean(1, keepdims=True) * y
+            dx /= self.deviation.read_data()
+        else:
+            dx[...] = dy - dy.mean(1, keepdims=True)
+
+    def _flat(self, values):
+        """One row for each mean."""
+        return values.reshape(self.rows, -1)

@@ -1,0 +1,38 @@
+"""RNN: the plain recurrent layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.layer import register
+from minicaffe.layers.recurrent import Recurrent
+
+
+@register("RNN")
+class RNN(Recurrent):
+    """h_t = tanh(W_x x_t + b + W_s s + W_h (cont_t h_{t-1})),  o_t = tanh(W_o h_t + b_o)
+
+    Bottoms and parameters are those of `Recurrent`; top 0 is o (T, N, H), the one state is h.
+    blobs: W_x (H, I), b (H), W_s (H, S) if there is s, W_h (H, H), W_o (H, H), b_o (H)
+    """
+
+    def param_shapes(self, bottom_shapes):
+        param = self.layer_param.recurrent_param
+        own = [((self.size, self.size), param.weight_filler), ((self.size,), param.bias_filler)]
+        return [*super().param_shapes(bottom_shapes), *own]
+
+    def step(self, t, z, cont, states):
+        np.tanh(z[t], out=states[0][t + 1])
+
+    def step_gradient(self, t, z, cont, states, diffs):
+        z[t] = diffs[0] * (1 - states[0][t + 1] ** 2)
+
+    def output(self, h, y):
+        y[...] = np.tanh(h @ self.blobs[-2].read_data().T + self.blobs[-1].read_data())
+
+    def output_gradient(self, h, y, dy):
+        d = dy * (1 - y**2)
+        flat = d.reshape(-1, self.size)
+        self._add(len(self.blobs) - 2, flat.T @ h.reshape(-1, self.size))
+        self._add(len(self.blobs) - 1, flat.sum(0))
+        return d @ self.blobs[-2].read_data()
