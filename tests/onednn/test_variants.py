@@ -1,0 +1,140 @@
+"""The oneDNN variants compute what the numpy layers compute, natively where they should, in numpy where they must."""
+
+import numpy as np
+import pytest
+
+from minicaffe import onednn
+from minicaffe.testing import Case, Run, assert_close, distinct, reference
+
+pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch):
+    from minicaffe.config import config
+
+    monkeypatch.setattr(config, "engine", "ONEDNN")
+    monkeypatch.setattr(config, "gpu", False)
+
+
+def conv(more, shape, kind="Convolution", **kwargs):
+    fillers = 'weight_filler { type: "xavier" } bias_filler { value: 0.3 }'
+    return Case(f'type: "{kind}" convolution_param {{ {more} {fillers} }}', [shape], **kwargs)
+
+
+def pool(more, shape):
+    return Case(f'type: "Pooling" pooling_param {{ {more} }}', [shape], distinct)
+
+
+def inner(more, shape):
+    return Case(f'type: "InnerProduct" inner_product_param {{ {more} weight_filler {{ type: "xavier" }} }}', [shape])
+
+
+NATIVE = [
+    conv("num_output: 32 kernel_size: 5 pad: 2", (2, 3, 9, 9)),
+    conv("num_output: 20 kernel_size: 3 stride: 2 pad: 1", (2, 16, 9, 8)),
+    conv("num_output: 20 kernel_size: 3 stride: 3 dilation: 2", (2, 20, 11, 12)),
+    conv("num_output: 8 kernel_h: 3 kernel_w: 1 group: 2 bias_term: false", (2, 6, 7, 7)),
+    conv("num_output: 16 kernel_size: 3 pad: 1 group: 16", (2, 16, 7, 7)),
+    conv("num_output: 4 kernel_size: 3", (2, 3, 9)),
+    conv("num_output: 4 kernel_size: 2", (2, 3, 4, 5, 6)),
+    conv("num_output: 5 kernel_size: 4 stride: 2 pad: 1", (2, 3, 6, 6), "Deconvolution"),
+    conv("num_output: 6 kernel_size: 3 group: 3", (2, 9, 5, 5), "Deconvolution"),
+    inner("num_output: 7", (3, 16, 3, 2)),
+    inner("num_output: 7 axis: 2", (2, 3, 5)),
+    pool("kernel_size: 3 stride: 2", (2, 16, 8, 7)),
+    pool("kernel_size: 3 stride: 2 pad: 1", (2, 5, 8, 8)),
+    pool("kernel_size: 3 stride: 2 pool: AVE", (2, 16, 8, 8)),
+    pool("kernel_size: 3 stride: 1 pad: 1 pool: AVE", (2, 16, 6, 6)),
+    pool("global_pooling: true pool: AVE", (2, 20, 5, 6)),
+    Case('type: "LRN" lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL alpha: 0.5 }', [(2, 16, 6, 6)]),
+    Case('type: "LRN" lrn_param { local_size: 5 alpha: 0.5 k: 2 }', [(2, 16, 6, 6)]),
+    Case('type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 }', [(2, 16, 6, 6)]),
+    Case('type: "LRN" lrn_param { local_size: 7 alpha: 0.5 }', [(2, 5, 4, 4)]),
+    Case('type: "BatchNorm"', [(4, 16, 3, 3)], params=False, in_place=True),
+    Case('type: "BatchNorm"', [(6, 5)], params=False, in_place=True),
+    Case('type: "BatchNorm" batch_norm_param { use_global_stats: true }', [(4, 5, 3, 3)], params=False, in_place=True),
+    Case('type: "Scale" scale_param { bias_term: true }', [(3, 16, 4, 4)], in_place=True),
+    Case('type: "Scale"', [(3, 5, 4, 4)], in_place=True),
+    Case('type: "ReLU"', [(3, 5, 4, 4)], in_place=True),
+    Case('type: "ReLU" relu_param { negative_slope: 0.2 }', [(3, 16, 4)], in_place=True),
+    Case('type: "Sigmoid"', [(3, 16)], in_place=True),
+    Case('type: "TanH"', [(3, 5, 2, 2)], in_place=True),
+    Case('type: "Power" power_param { scale: 3 shift: 0.5 }', [(3, 5, 2, 2)]),
+    Case('type: "Softmax"', [(3, 16, 2, 2)], in_place=True),
+    Case('type: "Softmax" softmax_param { axis: 2 }', [(3, 4, 5)]),
+    Case('type: "Concat"', [(2, 16, 3, 3), (2, 32, 3, 3), (2, 5, 3, 3)]),
+    Case('type: "Concat" concat_param { axis: 0 }', [(2, 16, 3, 3), (1, 16, 3, 3)]),
+    Case('type: "Eltwise" eltwise_param { coeff: 1 coeff: -2 coeff: 0.5 }', [(2, 5, 3, 3)] * 3),
+    Case('type: "Split"', [(2, 5, 3, 3)], num_top=3),
+]  # fmt: skip
+
+NUMPY = [
+    conv("num_output: 4 kernel_size: 3 axis: 2", (2, 2, 3, 5, 5)),
+    inner("num_output: 7 transpose: true", (3, 6)),
+    pool("kernel_size: 3 stride: 2 pad: 1 pool: AVE", (2, 3, 8, 8)),
+    Case('type: "Pooling" pooling_param { kernel_size: 2 }', [(2, 3, 4, 4)], distinct, num_top=2, gradient=[]),
+    Case('type: "Scale" scale_param { axis: 0 }', [(3, 5)]),
+    Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5)] * 2),
+    Case('type: "Power" power_param { power: 2 }', [(2, 5)]),
+    Case('type: "Softmax"', [(0, 5)], gradient=[]),
+]
+
+
+def compare(case, in_place=False):
+    """Two rounds, for the second finds buffers of the first; returns the layer."""
+    run = Run(case, in_place=in_place)
+    if run.layer.type == "BatchNorm":  # variances, and how many there were, are positive
+        for blob in run.layer.blobs:
+            blob.data = np.abs(blob.data) + 0.5
+    with reference():
+        plain = Run(case, in_place=in_place)
+        for blob, same in zip(plain.layer.blobs, run.layer.blobs, strict=True):
+            blob.data = same.read_data()
+    for _ in range(2):
+        for got, values in zip(run.bottom, case.arrays(), strict=True):
+            got.data = values
+        got = run.forward() + run.backward()
+        with reference():
+            for blob, values in zip(plain.bottom, case.arrays(), strict=True):
+                blob.data = values
+            expected = plain.forward() + plain.backward()
+        for a, b in zip(got, expected, strict=True):
+            assert_close(a, b, str(case))
+    return run.layer
+
+
+@pytest.mark.parametrize("case", NATIVE, ids=str)
+def test_native(case):
+    layer = compare(case)
+    assert layer.engine == "ONEDNN" and layer.native
+
+
+@pytest.mark.parametrize("case", [case for case in NATIVE if case.in_place], ids=str)
+def test_native_in_place(case):
+    assert compare(case, in_place=True).native
+
+
+@pytest.mark.parametrize("case", NUMPY, ids=str)
+def test_numpy_where_onednn_cannot(case):
+    layer = compare(case)
+    assert layer.engine == "ONEDNN" and not layer.native
+
+
+def test_a_batch_that_grows_and_shrinks():
+    case = NATIVE[1]
+    run = Run(case)
+    first = run.forward()[0]
+    x = case.arrays()[0].astype(np.float32)
+    for copies in (3, 1, 2, 1):
+        run.bottom[0].reshape(copies * len(x), *x.shape[1:])
+        run.bottom[0].data = np.concatenate([x] * copies)
+        assert_close(run.forward()[0], np.concatenate([first] * copies))
+
+
+def test_weights_may_change_between_passes():
+    run = Run(NATIVE[0])
+    first = run.forward()[0]
+    run.layer.blobs[0].data *= 2
+    run.layer.blobs[1].data *= 2
+    assert_close(run.forward()[0], 2 * first)
