@@ -1,0 +1,55 @@
+"""DummyData: tops filled with constants or random numbers, for timing and tests."""
+
+from minicaffe.fillers import fill
+from minicaffe.layer import Layer, register
+from minicaffe.proto import caffe_pb2
+
+
+@register("DummyData")
+class DummyData(Layer):
+    """Tops of given shapes, filled by fillers; constant ones once, all others anew at every forward.
+
+    Top i: any shape.  dummy_data_param: shape, one for all tops or one for each (or the older num, channels, height
+    and width, each likewise); data_filler, none (zeros), one, or one for each top.
+    """
+
+    exact_num_bottom = 0
+    min_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.dummy_data_param
+        self.shapes = self._for_each_top("shape", self._read_shapes(param), len(top))
+        none = [caffe_pb2.FillerParameter(type="constant")]
+        self.fillers = self._for_each_top("data_filler", list(param.data_filler) or none, len(top))
+        for blob, shape, filler in zip(top, self.shapes, self.fillers):
+            blob.reshape(shape)
+            fill(blob, filler, self.rng.generator())
+
+    def _read_shapes(self, param):
+        legacy = {name: list(getattr(param, name)) for name in ("num", "channels", "height", "width")}
+        if not any(legacy.values()):
+            return [tuple(shape.dim) for shape in param.shape]
+        if len(param.shape):
+            raise self.error("dummy_data_param takes shape, or num, channels, height and width, but not both")
+        longest = max(len(values) for values in legacy.values())
+        columns = [self._for_each_top(name, values, longest) for name, values in legacy.items()]
+        return list(zip(*columns))
+
+    def _for_each_top(self, name, values, count):
+        """`count` values from one or `count`."""
+        if len(values) not in (1, count):
+            raise self.error(
+                f"dummy_data_param must hold one {name}, or one for each of {count} tops, got {len(values)}"
+            )
+        return values * count if len(values) == 1 else values
+
+    def top_shapes(self, bottom_shapes):
+        return self.shapes
+
+    def reshape(self, bottom, top):
+        """Nothing: the shapes come from the parameters alone."""
+
+    def forward_cpu(self, bottom, top):
+        for blob, filler in zip(top, self.fillers):
+            if filler.type != "constant":
+                fill(blob, filler, self.rng.generator())
