@@ -849,6 +849,7 @@ class V1LayerParameter(Message):
     TANH: int
     WINDOW_DATA: int
     THRESHOLD: int
+    CROP: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int

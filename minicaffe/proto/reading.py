@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from minicaffe.errors import PrototxtError, nearest
@@ -146,10 +146,25 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
         raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, got an HDF5 file")
     try:
         message.ParseFromString(content)
-    except (DecodeError, RuntimeError):   # protobuf 4 raises RuntimeError for some damaged bytes
+        whole = _strings_are_text(message)
+    except (DecodeError, UnicodeDecodeError):
+        whole = False
+    if not whole:
         raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, "
-                            f"got {len(content)} bytes that are damaged or something else") from None
+                            f"got {len(content)} bytes that are damaged or something else")
     return message
+
+
+def _strings_are_text(message: Message) -> bool:
+    """Whether every string is UTF-8; protobuf does not look, and hands out bytes where one is not."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if not all(isinstance(each, str) for each in ([value] if isinstance(value, (str, bytes)) else value)):
+                return False
+        elif field.message_type is not None and field.message_type.name != "BlobProto":   # that has none, but numbers
+            if not all(map(_strings_are_text, [value] if isinstance(value, Message) else value)):
+                return False
+    return True
 
 
 def write_binary(message: Message, path: PathLike) -> None:

@@ -47,9 +47,10 @@ def upgrade_net(net: NetParameter, source: str | os.PathLike = "net") -> NetPara
         raise PrototxtError(f"{source}: {error}") from None
     if done:
         log.info("%s: upgraded %s", source, ", ".join(done))
-    hints = upgrade_forks.precision_hints(net)
-    if hints:
+    if hints := upgrade_forks.precision_hints(net):
         log.info("%s: %s only tune the original fork and have no effect here", source, ", ".join(hints))
+    if unused := upgrade_forks.unused_fields(net):
+        log.warning("%s: %s are a fork's and not applied", source, ", ".join(unused))
     return net
 
 
@@ -77,6 +78,8 @@ def upgrade_solver(solver: SolverParameter, source: str | os.PathLike | None = N
             upgrade_net(getattr(solver, field), f"{name}: {field}")
     for net in solver.test_net_param:
         upgrade_net(net, f"{name}: test_net_param")
+    if unused := upgrade_forks.unused_solver_fields(solver):
+        log.warning("%s: %s are a fork's and not applied", name, ", ".join(unused))
     if source:
         _complete_snapshot_prefix(solver, name)
     return solver

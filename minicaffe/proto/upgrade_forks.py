@@ -10,7 +10,16 @@ import math
 import numpy as np
 
 from minicaffe.errors import PrototxtError
-from minicaffe.proto.caffe_pb2 import DOUBLE, FLOAT, FLOAT16, BlobProto, LayerParameter, NetParameter, Type
+from minicaffe.proto.caffe_pb2 import (
+    DOUBLE,
+    FLOAT,
+    FLOAT16,
+    BlobProto,
+    LayerParameter,
+    NetParameter,
+    SolverParameter,
+    Type,
+)
 
 CUDNN_MIN_EPSILON = 1e-5   # cuDNN raises a smaller eps to this
 BATCH_NORM_FIELDS = ("scale_filler", "bias_filler", "scale_bias")
@@ -18,6 +27,10 @@ NET_HINTS = ("default_forward_type", "default_backward_type", "default_forward_m
              "global_grad_scale", "global_grad_scale_adaptive", "default_conv_algos_override", "reduce_buckets",
              "default_cudnn_math_override", "eltwise_mem_sharing")
 LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
+UNUSED_FIELDS = (("loss_param", "weight_by_label_freqs"), ("loss_param", "class_weighting"),
+                 ("dropout_param", "scale_train"), ("dropout_param", "sample_weights_test"),
+                 ("transform_param", "img_rand_resize_lower"), ("transform_param", "img_rand_resize_upper"))
+FIRST_FORK_NUMBER = 7000   # extensions.proto numbers SolverParameter's additions from here
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
@@ -178,3 +191,19 @@ def precision_hints(net: NetParameter) -> list[str]:
     hints = [field for field in NET_HINTS if net.HasField(field)]
     hints += [field for field in LAYER_HINTS if any(layer.HasField(field) for layer in net.layer)]
     return hints
+
+
+def unused_fields(net: NetParameter) -> list[str]:
+    """The fork fields "param.field" that the net gives, that would change its results, and that no layer applies."""
+    return [f"{param}.{field}" for param, field in UNUSED_FIELDS
+            if any(_differs(getattr(layer, param), field) for layer in net.layer if layer.HasField(param))]
+
+
+def unused_solver_fields(solver: SolverParameter) -> list[str]:
+    """The names of the fork fields that the solver gives; none is applied."""
+    return [field.name for field, _ in solver.ListFields() if field.number >= FIRST_FORK_NUMBER]
+
+
+def _differs(message, field: str) -> bool:
+    value, default = getattr(message, field), message.DESCRIPTOR.fields_by_name[field].default_value
+    return bool(value) if isinstance(default, list) else value != default

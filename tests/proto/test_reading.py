@@ -177,6 +177,13 @@ def test_text_or_damage_where_binary_is_expected(tmp_path):
         read_net(path)
 
 
+def test_strings_in_binary_files_are_utf8():
+    good = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="conv", bottom=["data"])]).SerializeToString()
+    for word in (b"conv", b"data"):
+        with pytest.raises(PrototxtError, match="damaged or something else"):
+            parse_binary(good.replace(word, b"\xff" + word[1:]), caffe_pb2.NetParameter())
+
+
 def test_written_files_read_back(tmp_path):
     message = caffe_pb2.SolverParameter(base_lr=0.01, type="Adam", stepvalue=[1, 2])
     write_text(message, tmp_path / "s.prototxt")

@@ -149,3 +149,13 @@ def test_hints_are_accepted_with_one_line(caplog):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
         "net: default_forward_type, backward_math only tune the original fork and have no effect here"]
+
+
+def test_what_would_change_results_is_a_warning(caplog):
+    text = ('layer { type: "Dropout" dropout_param { scale_train: false } }'
+            'layer { type: "Dropout" dropout_param { scale_train: true } }'
+            'layer { type: "SoftmaxWithLoss" loss_param { class_weighting: [1, 2] } }')
+    with caplog.at_level(logging.WARNING, "minicaffe"):
+        assert upgraded(text) == net(text)
+    assert [record.getMessage() for record in caplog.records] == [
+        "net: loss_param.class_weighting, dropout_param.scale_train are a fork's and not applied"]

@@ -35,6 +35,12 @@ def test_nets_inside_are_upgraded():
     assert result.train_net_param.layer[0].type == "BNLL"
 
 
+def test_fork_fields_are_a_warning(caplog):
+    upgrade_solver(solver('eval_type: "detection" ap_version: "11point" base_lr: 1'))
+    assert [record.getMessage() for record in caplog.records] == [
+        "solver: eval_type, ap_version are a fork's and not applied"]
+
+
 @pytest.mark.parametrize("given, expected", [
     ("", "{folder}/my_solver"),
     ('snapshot_prefix: "{folder}"', "{folder}/my_solver"),
