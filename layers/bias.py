@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.broadcast import Broadcast
 
@@ -33,3 +34,17 @@ class Bias(Broadcast):
             bottom[1].diff.reshape(-1)[:] = self.sum_to_operand(dy)
         if propagate_down[0] and bottom[0] is not top[0]:
             bottom[0].diff[...] = dy
+
+    def forward_gpu(self, bottom, top):
+        b = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
+        x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        self.kernel("scale_bias")(bottom[0].count, self.covered, self.inner, x, 0, b, y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        dy = top[0].gpu_diff()
+        if self.learned and self.param_propagate_down[0]:
+            self.sum_to_operand_gpu(True, dy, 0, self.blobs[0].mutable_gpu_diff())
+        elif not self.learned and propagate_down[1]:
+            self.sum_to_operand_gpu(False, dy, 0, bottom[1].mutable_gpu_diff())
+        if propagate_down[0] and bottom[0] is not top[0]:
+            ops.copy(bottom[0].count, dy, bottom[0].mutable_gpu_diff(), self.dtype)

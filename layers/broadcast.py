@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.blob import canonical_axis
+from minicaffe.blob import Blob, canonical_axis
 from minicaffe.layer import Layer, Shape
 
 
@@ -22,6 +22,7 @@ class Broadcast(Layer):
     """
 
     min_bottom, max_bottom = 1, 2
+    partial: Blob | None = None  #: room for the device's partial sums
     exact_num_top = 1
 
     def read_axes(self, param, bottom) -> None:
@@ -64,3 +65,23 @@ class Broadcast(Layer):
     def sum_to_operand(self, array: np.ndarray) -> np.ndarray:
         """(covered,) sums of an array of the bottom's shape, or a view of it, over the axes that are not covered."""
         return self.over_axes(array).sum(axis=2).sum(axis=0)
+
+    def sum_to_operand_gpu(self, add: bool, dy: int, x: int, out: int, negative: bool = False) -> None:
+        """The same on the device, of dy * x (of dy * min(x, 0) when `negative`; of dy when x is 0), to `out`.
+
+        add: whether to add to what `out` holds.
+        """
+        length = self.outer * self.inner
+        parts = max(1, min(512 // max(self.covered, 1), length // 4096))  # few sums: several blocks for each
+        if self.partial is None or self.partial.count < parts * self.covered:
+            self.partial = Blob((parts * self.covered,), self.dtype)
+        partial, threads = self.partial.mutable_gpu_data(), 256 if length > 128 else 32
+        if self.covered:
+            self.kernel("partial_sums").launch(
+                (self.covered, parts), threads, self.covered, self.inner, length, dy, x, negative, partial
+            )
+            self.kernel("total")(self.covered, parts, partial, add, out)
+
+    @classmethod
+    def kernel_file(cls):
+        return "broadcast"

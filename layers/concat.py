@@ -1,7 +1,5 @@
 """Concat: bottoms one after another along an axis."""
 
-import math
-
 import numpy as np
 
 from minicaffe.blob import canonical_axis
@@ -37,7 +35,6 @@ class Concat(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.axis = canonical_axis(self.given_axis, bottom[0].num_axes)
-        self.outer, self.inner = math.prod(bottom[0].shape[: self.axis]), math.prod(bottom[0].shape[self.axis + 1 :])
         if len(bottom) == 1:
             top[0].share_data(bottom[0])
             top[0].share_diff(bottom[0])
@@ -55,3 +52,18 @@ class Concat(Layer):
             if wanted:
                 blob.diff.swapaxes(0, self.axis)[...] = dy[start:end]
             start = end
+
+    def forward_gpu(self, bottom, top):
+        y, whole, start = top[0].mutable_gpu_data(), top[0].count_range(self.axis), 0
+        for blob in bottom if len(bottom) > 1 else ():
+            length = blob.count_range(self.axis)
+            self.kernel("put")(blob.count, length, whole, start, blob.gpu_data(), y)
+            start += length
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        dy, whole, start = top[0].gpu_diff(), top[0].count_range(self.axis), 0
+        for blob, wanted in zip(bottom if len(bottom) > 1 else (), propagate_down):
+            length = blob.count_range(self.axis)
+            if wanted:
+                self.kernel("take")(blob.count, length, whole, start, dy, blob.mutable_gpu_diff())
+            start += length

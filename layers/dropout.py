@@ -3,6 +3,8 @@
 import numpy as np
 
 from minicaffe.blob import Blob
+from minicaffe.cuda import ops
+from minicaffe.cuda.random import DeviceStream
 from minicaffe.layer import Layer, register
 from minicaffe.proto import caffe_pb2
 
@@ -24,6 +26,7 @@ class Dropout(Layer):
         self.threshold = int(ratio * 0xFFFFFFFF)  # a 32-bit draw above it keeps the number
         self.scale = 1 / (1 - ratio)
         self.mask = Blob((), self.dtype)  # 0 or scale
+        self.device_rng = None
 
     def top_shapes(self, bottom_shapes):
         return bottom_shapes
@@ -51,3 +54,22 @@ class Dropout(Layer):
             np.multiply(dy, self.mask.read_data(), out=dx)
         elif top[0] is not bottom[0]:
             dx[...] = dy
+
+    def forward_gpu(self, bottom, top):
+        n, x, y = bottom[0].count, bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        if self.phase != caffe_pb2.TRAIN:
+            ops.copy(n, x, y, self.dtype)
+            return
+        if self.device_rng is None:
+            self.device_rng = DeviceStream(self.rng)
+        self.draw = self.device_rng.draw(n)
+        self.kernel("drop")(n, self.draw, self.threshold, self.scale, x, y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        n, dy, dx = bottom[0].count, top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+        if self.phase == caffe_pb2.TRAIN:
+            self.kernel("drop")(n, self.draw, self.threshold, self.scale, dy, dx)  # the same numbers, drawn again
+        else:
+            ops.copy(n, dy, dx, self.dtype)

@@ -20,31 +20,35 @@ cannot do without its input says `keeps_input` and is given a copy.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from minicaffe.blob import Blob
+from minicaffe.cuda import kernels, ops
 from minicaffe.layer import Layer
 
 FORWARD = """
-__global__ void {name}(const int n, const Dtype* bottom, Dtype* top{parameters}) {{
+__global__ void forward(const int n, const Dtype* bottom, Dtype* top{parameters}) {{
   GRID_STRIDE(i, n) {{
     const Dtype x = bottom[i];
     Dtype y;
-    {expression};
+    {statement};
     top[i] = y;
   }}
 }}
 """
 
 BACKWARD = """
-__global__ void {name}(const int n, const Dtype* bottom, const Dtype* top, const Dtype* top_diff,
-                       Dtype* bottom_diff{parameters}) {{
+__global__ void backward(const int n, const Dtype* bottom, const Dtype* top, const Dtype* top_diff,
+                         Dtype* bottom_diff{parameters}) {{
   GRID_STRIDE(i, n) {{
-    const Dtype x = bottom[i], y = top[i], dy = top_diff[i];
+    const Dtype dy = top_diff[i];
+    [[maybe_unused]] const Dtype x = bottom[i];
+    [[maybe_unused]] const Dtype y = top[i];
     Dtype dx;
-    {expression};
+    {statement};
     bottom_diff[i] = dx;
-    (void)x, (void)y, (void)dy;  // not every formula reads all three
   }}
 }}
 """
@@ -94,3 +98,37 @@ class Elementwise(Layer):
             x = (self.kept or bottom[0]).read_data().reshape(-1)
             y, dy = top[0].read_data().reshape(-1), top[0].read_diff().reshape(-1)
             self.numpy_backward(x, y, dy, bottom[0].diff.reshape(-1))
+
+    def forward_gpu(self, bottom, top):
+        n, x = bottom[0].count, bottom[0].gpu_data()
+        if self.kept is not None:
+            ops.copy(n, x, self.kept.mutable_gpu_data(), self.dtype)
+        self.kernel("forward")(n, x, top[0].mutable_gpu_data(), *self._constants())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not self.cuda_backward:
+            super().backward_gpu(top, propagate_down, bottom)
+        elif propagate_down[0]:
+            x = (self.kept or bottom[0]).gpu_data()
+            y, dy, dx = top[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            self.kernel("backward")(bottom[0].count, x, y, dy, dx, *self._constants())
+
+    def kernel(self, name):
+        _define(type(self))
+        return super().kernel(name)
+
+    @classmethod
+    def cuda_text(cls) -> str:
+        """The kernels that the formulas make, as they would stand in a `.cu` file of the layer's own."""
+        parameters = "".join(f", const Dtype {name}" for name in cls.constants)
+        text = FORWARD.format(parameters=parameters, statement=cls.cuda_forward)
+        return text + (BACKWARD.format(parameters=parameters, statement=cls.cuda_backward) if cls.cuda_backward else "")
+
+    def _constants(self):
+        return [getattr(self, name) for name in self.constants]
+
+
+@functools.cache
+def _define(cls: type[Elementwise]) -> None:
+    """Make the kernels of a layer known, once."""
+    kernels.define(cls.kernel_file(), cls.cuda_text())

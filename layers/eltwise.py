@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from minicaffe.cuda import ops
+from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layer import Layer, register
 from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
@@ -24,6 +26,7 @@ class Eltwise(Layer):
         param = self.layer_param.eltwise_param
         self.operation, self.stable_prod_grad = param.operation, param.stable_prod_grad
         self.coeffs = list(param.coeff) or [1.0] * len(bottom)
+        self.winner = self.winner_gpu = None  # MAX: the index of the bottom that each number comes from
         if len(self.coeffs) != len(bottom):
             raise self.error(f"coeff must be given once per bottom ({len(bottom)}), got {len(self.coeffs)}")
         if param.coeff and self.operation == EltwiseParameter.PROD:
@@ -64,6 +67,40 @@ class Eltwise(Layer):
                 np.multiply(dy, self._others(i, y, bottom), out=dx)
             else:
                 np.multiply(dy, self.winner == i, out=dx)
+
+    def forward_gpu(self, bottom, top):
+        n, xs, y = top[0].count, [b.gpu_data() for b in bottom], top[0].mutable_gpu_data()
+        if self.operation == EltwiseParameter.SUM:
+            self.kernel("sum")(n, self.coeffs[0], xs[0], self.coeffs[1], xs[1], y)
+            for x, coeff in zip(xs[2:], self.coeffs[2:]):
+                ops.axpy(n, coeff, x, y, self.dtype)
+        elif self.operation == EltwiseParameter.PROD:
+            ops.mul(n, xs[0], xs[1], y, self.dtype)
+            for x in xs[2:]:
+                ops.mul(n, x, y, y, self.dtype)
+        else:
+            if self.winner_gpu is None or self.winner_gpu.nbytes < 4 * n:
+                self.winner_gpu = DeviceBuffer(4 * n)
+            self.kernel("larger")(n, xs[0], xs[1], y, self.winner_gpu)
+            for i, x in enumerate(xs[2:], 2):
+                self.kernel("larger_than_so_far")(n, i, x, y, self.winner_gpu)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        n, y, dy = top[0].count, top[0].gpu_data(), top[0].gpu_diff()
+        for i, wanted in enumerate(propagate_down):
+            if not wanted:
+                continue
+            dx = bottom[i].mutable_gpu_diff()
+            if self.operation == EltwiseParameter.SUM:
+                ops.scale(n, self.coeffs[i], dy, dx, self.dtype)
+            elif self.operation == EltwiseParameter.MAX:
+                self.kernel("to_winner")(n, i, self.winner_gpu, dy, dx)
+            elif self.stable_prod_grad:
+                others = [b.gpu_data() for j, b in enumerate(bottom) if j != i]
+                for factor, x in zip((dy, *[dx] * (len(others) - 1)), others):
+                    ops.mul(n, factor, x, dx, self.dtype)
+            else:
+                self.kernel("divided")(n, dy, y, bottom[i].gpu_data(), dx)
 
     def _others(self, i, y, bottom):
         """The product of all bottoms but the i-th."""

@@ -15,6 +15,7 @@ class Filter(Layer):
 
     min_bottom = 2
     min_top = 1
+    always_reshape = True
     capturable = False  # the shape of the tops depends on values
 
     def setup(self, bottom, top):

@@ -1,5 +1,6 @@
 """Parameter: a learned blob as a top."""
 
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 from minicaffe.proto.caffe_pb2 import FillerParameter
 
@@ -10,6 +11,7 @@ class Parameter(Layer):
 
     exact_num_bottom = 0
     exact_num_top = 1
+    always_reshape = True  # the learned blob may come to share another net's memory
 
     def setup(self, bottom, top):
         self.shape = tuple(self.layer_param.parameter_param.shape.dim)
@@ -32,3 +34,7 @@ class Parameter(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if self.param_propagate_down[0]:
             self.blobs[0].diff[...] += top[0].read_diff()
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if self.param_propagate_down[0]:
+            ops.axpy(top[0].count, 1, top[0].gpu_diff(), self.blobs[0].mutable_gpu_diff(), self.dtype)

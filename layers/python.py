@@ -48,6 +48,7 @@ class PythonLayer(Layer):
     `import caffe` in the module gives minicaffe.
     """
 
+    always_reshape = True
     capturable = False
 
     def setup(self, bottom, top):

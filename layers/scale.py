@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.blob import Blob
+from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.broadcast import Broadcast
 
@@ -56,3 +57,24 @@ class Scale(Broadcast):
         if propagate_down[0]:
             s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
             np.multiply(dy, s, out=self.over_axes(bottom[0].diff))
+
+    def forward_gpu(self, bottom, top):
+        n, x = bottom[0].count, bottom[0].gpu_data()
+        s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
+        if self.kept is not None:
+            ops.copy(n, x, self.kept.mutable_gpu_data(), self.dtype)
+        b = 0 if self.bias_index is None else self.blobs[self.bias_index].gpu_data()
+        self.kernel("scale_bias")(n, self.covered, self.inner, x, s, b, top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        x, dy = (self.kept or bottom[0]).gpu_data(), top[0].gpu_diff()
+        if self.bias_index is not None and self.param_propagate_down[self.bias_index]:
+            self.sum_to_operand_gpu(True, dy, 0, self.blobs[self.bias_index].mutable_gpu_diff())
+        if self.learned and self.param_propagate_down[0]:
+            self.sum_to_operand_gpu(True, dy, x, self.blobs[0].mutable_gpu_diff())
+        elif not self.learned and propagate_down[1]:
+            self.sum_to_operand_gpu(False, dy, x, bottom[1].mutable_gpu_diff())
+        if propagate_down[0]:
+            s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
+            dx = bottom[0].mutable_gpu_diff()
+            self.kernel("scale_bias")(bottom[0].count, self.covered, self.inner, dy, s, 0, dx)

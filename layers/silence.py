@@ -19,4 +19,6 @@ class Silence(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         for blob, wanted in zip(bottom, propagate_down):
             if wanted:
-                blob.diff.fill(0)
+                blob.clear_diff()
+
+    forward_gpu, backward_gpu = forward_cpu, backward_cpu

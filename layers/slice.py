@@ -1,7 +1,5 @@
 """Slice: cuts a bottom into several tops along an axis."""
 
-import math
-
 import numpy as np
 
 from minicaffe.blob import canonical_axis
@@ -50,7 +48,6 @@ class Slice(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.axis = canonical_axis(self.given_axis, bottom[0].num_axes)
-        self.outer, self.inner = math.prod(bottom[0].shape[: self.axis]), math.prod(bottom[0].shape[self.axis + 1 :])
         if len(top) == 1:
             top[0].share_data(bottom[0])
             top[0].share_diff(bottom[0])
@@ -67,3 +64,23 @@ class Slice(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if len(top) > 1 and propagate_down[0]:
             np.concatenate([t.read_diff() for t in top], self.axis, out=bottom[0].diff)
+
+    def forward_gpu(self, bottom, top):
+        x, whole, start = bottom[0].gpu_data(), bottom[0].count_range(self.axis), 0
+        for blob in top if len(top) > 1 else ():
+            length = blob.count_range(self.axis)
+            self.kernel("take")(blob.count, length, whole, start, x, blob.mutable_gpu_data())
+            start += length
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if len(top) == 1 or not propagate_down[0]:
+            return
+        dx, whole, start = bottom[0].mutable_gpu_diff(), bottom[0].count_range(self.axis), 0
+        for blob in top:
+            length = blob.count_range(self.axis)
+            self.kernel("put")(blob.count, length, whole, start, blob.gpu_diff(), dx)
+            start += length
+
+    @classmethod
+    def kernel_file(cls):
+        return "concat"

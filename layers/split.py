@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 
 
@@ -31,6 +32,8 @@ class Split(Layer):
     def forward_cpu(self, bottom, top):
         pass  # the data are shared
 
+    forward_gpu = forward_cpu
+
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
@@ -41,3 +44,14 @@ class Split(Layer):
         np.add(dys[0], dys[1], out=dx)
         for dy in dys[2:]:
             dx += dy
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        n, dx, dys = bottom[0].count, bottom[0].mutable_gpu_diff(), [t.gpu_diff() for t in top]
+        if len(dys) == 1:
+            ops.copy(n, dys[0], dx, self.dtype)
+            return
+        ops.add(n, dys[0], dys[1], dx, self.dtype)
+        for dy in dys[2:]:
+            ops.axpy(n, 1, dy, dx, self.dtype)

@@ -33,3 +33,12 @@ class Tile(Layer):
         if propagate_down[0]:
             dy = top[0].read_diff().reshape(self.outer, self.tiles, self.inner)
             dy.sum(axis=1, out=bottom[0].diff.reshape(self.outer, self.inner))
+
+    def forward_gpu(self, bottom, top):
+        x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        self.kernel("repeat")(top[0].count, self.inner, self.tiles, x, y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            self.kernel("add_up")(bottom[0].count, self.inner, self.tiles, dy, dx)
