@@ -19,10 +19,26 @@ _root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
 if _os.path.exists(_os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
 
+from minicaffe import io, proto  # noqa: E402
 from minicaffe.blob import Blob  # noqa: E402
+from minicaffe.classifier import Classifier  # noqa: E402
 from minicaffe.config import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
+from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.layer import Layer, layer_type_list, register  # noqa: E402
 from minicaffe.net import Net  # noqa: E402
+from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
+from minicaffe.pycaffe import (  # noqa: E402
+    NCCL,
+    Timer,
+    has_nccl,
+    init_log,
+    log,
+    set_multiprocess,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from minicaffe.random import set_random_seed  # noqa: E402
 from minicaffe.solvers import (  # noqa: E402
     AdaDeltaSolver,
@@ -36,24 +52,50 @@ from minicaffe.solvers import (  # noqa: E402
 
 TRAIN, TEST = 0, 1
 
+
+def __getattr__(name: str):
+    """`minicaffe.layers` is there at once, as in pycaffe, but imported only when someone asks."""
+    if name == "layers":
+        import importlib
+
+        return importlib.import_module("minicaffe.layers")
+    raise AttributeError(f"module 'minicaffe' has no attribute {name!r}")
+
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
     "Blob",
+    "Classifier",
+    "Detector",
     "Layer",
     "NesterovSolver",
     "Net",
+    "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
     "get_solver",
+    "has_nccl",
+    "init_log",
+    "io",
     "layer_type_list",
+    "log",
+    "params",
+    "proto",
     "register",
     "set_device",
     "set_engine",
     "set_mode_cpu",
     "set_mode_gpu",
+    "set_multiprocess",
     "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+    "to_proto",
 ]

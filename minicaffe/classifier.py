@@ -1,0 +1,74 @@
+"""Classifier: a net that takes images of any size and says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+import numpy as np
+
+from minicaffe import io
+from minicaffe.errors import UsageError
+from minicaffe.net import Net
+
+TEST = 1
+
+
+def make_transformer(net: Net, mean: np.ndarray | None, input_scale: float | None, raw_scale: float | None,
+                     channel_swap: Sequence[int] | None) -> io.Transformer:
+    """The Transformer from images (H, W, K) to a net's first input, with the options that are not None."""
+    if not net.inputs:
+        raise UsageError("this net has no input to put images into: it needs a deploy prototxt, with an Input layer")
+    name = net.inputs[0]
+    transformer = io.Transformer({name: net.blobs[name].shape})
+    transformer.set_transpose(name, (2, 0, 1))
+    options = ((transformer.set_mean, mean), (transformer.set_input_scale, input_scale),
+               (transformer.set_raw_scale, raw_scale), (transformer.set_channel_swap, channel_swap))
+    for set_option, value in options:
+        if value is not None:
+            set_option(name, value)
+    return transformer
+
+
+class Classifier(Net):
+    """A Net in phase TEST, with what its images need.
+
+    model_file, pretrained_file: deploy prototxt and weights.
+    image_dims: (height, width) that images are scaled to before they are cropped to the net's input; by default that
+        input's own size, so that there is nothing to crop.
+    mean, input_scale, raw_scale, channel_swap: as of `minicaffe.io.Transformer`.
+    """
+
+    def __init__(self, model_file: str | PathLike, pretrained_file: str | PathLike,
+                 image_dims: Sequence[int] | None = None, mean: np.ndarray | None = None,
+                 input_scale: float | None = None, raw_scale: float | None = None,
+                 channel_swap: Sequence[int] | None = None):
+        super().__init__(model_file, TEST, weights=pretrained_file)
+        self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
+        self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
+        self.image_dims = tuple(image_dims) if image_dims is not None else tuple(int(d) for d in self.crop_dims)
+
+    def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
+        """Class probabilities (N, C) of N images (H, W, K), as `load_image` gives them.
+
+        oversample: average over ten crops, the corners and the centre and their mirror images (default); else take
+        the centre crop alone.
+        """
+        if len(inputs) == 0:
+            raise UsageError("Classifier.predict: expected at least one image, got none")
+        images = np.stack([io.resize_image(image, self.image_dims) for image in inputs])
+        crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)
+        name = self.inputs[0]
+        caffe_in = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
+        predictions = self.forward_all(**{name: caffe_in})[self.outputs[0]]
+        if oversample:
+            predictions = predictions.reshape(len(inputs), 10, -1).mean(1)
+        return predictions
+
+    def _centres(self, images: np.ndarray) -> np.ndarray:
+        height, width = (int(d) for d in self.crop_dims)
+        y, x = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+        if y < 0 or x < 0:
+            raise UsageError(f"Classifier: the net takes {height}x{width}, which image_dims {self.image_dims} "
+                             "do not contain")
+        return images[:, y:y + height, x:x + width]
