@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
 
 from minicaffe import random
 from minicaffe.blob import Blob
@@ -291,9 +292,16 @@ def choose_engine(layer_param, dtype: np.dtype) -> str:
 
 
 def _engine_fields(layer_param) -> Iterator[str]:
-    """The `engine` values that are set in the layer's own parameter messages, as names."""
+    """The `engine` values that are set, as names: the layer's own string first, then its parameter messages' enums."""
+    own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe may add a list of engines behind a colon
+    own = {"MKLDNN": "ONEDNN", "MKL2017": "ONEDNN"}.get(own, own)
+    if own not in ("", "DEFAULT", "CAFFE", "CUDNN", "ONEDNN"):
+        raise LayerError(f"{layer_param.type} layer '{layer_param.name}': engine must be CAFFE, CUDNN or ONEDNN, got "
+                         f'"{layer_param.engine}"')
+    if own not in ("", "DEFAULT"):
+        yield own
     for field, value in layer_param.ListFields():
-        if field.message_type is not None and not field.is_repeated and "engine" in field.message_type.fields_by_name:
+        if isinstance(value, Message) and "engine" in field.message_type.fields_by_name:
             name = field.message_type.fields_by_name["engine"].enum_type.values_by_number[value.engine].name
             if value.HasField("engine") and name != "DEFAULT":
                 yield name
