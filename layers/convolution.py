@@ -47,3 +47,21 @@ class Convolution(ConvolutionBase):
             if wanted:
                 dx = self.samples(b.diff, self.channels)
                 self.correlation.data_gradient(dy, self.weights(self.blobs[0].read_data()), dx)
+
+    def forward_gpu(self, bottom, top):
+        if not self.on_device:
+            return self.forward_cpu(bottom, top)
+        w = self.blobs[0].gpu_data()
+        for b, t in zip(bottom, top):
+            self.on_device.forward(b.gpu_data(), w, t.mutable_gpu_data())
+            self.add_bias_gpu(t)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not self.on_device:
+            return self.backward_cpu(top, propagate_down, bottom)
+        for b, t, wanted in zip(bottom, top, propagate_down):
+            self.bias_gradient_gpu(t)
+            if self.param_propagate_down[0]:
+                self.on_device.weight_gradient(b.gpu_data(), t.gpu_diff(), self.blobs[0].mutable_gpu_diff())
+            if wanted:
+                self.on_device.data_gradient(t.gpu_diff(), self.blobs[0].gpu_data(), b.mutable_gpu_diff())

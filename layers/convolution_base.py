@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from minicaffe.config import config
+from minicaffe.cuda.kernels import kernel
 from minicaffe.layer import Layer
-from minicaffe.layers.correlation import Correlation, DepthwiseCorrelation
+from minicaffe.layers.correlation import Correlation
+from minicaffe.layers.correlation_gpu import DepthwiseDeviceCorrelation, DeviceCorrelation
+from minicaffe.layers.depthwise import DepthwiseCorrelation
 from minicaffe.layers.window import conv_window
 
 
@@ -16,6 +20,7 @@ class ConvolutionBase(Layer):
     min_bottom = 1
     min_top = 1
     equal_num_bottom_top = True
+    transposed = False  #: whether the top, not the bottom, is what windows slide over
 
     def setup(self, bottom, top):
         param = self.layer_param.convolution_param
@@ -37,6 +42,9 @@ class ConvolutionBase(Layer):
             self.window if self.num_spatial else self.window._replace(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
         )
         self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(window, self.group, self.dtype)
+        on_device = DepthwiseDeviceCorrelation if depthwise else DeviceCorrelation
+        self.on_device = on_device(window, self.group, self.dtype) if self.num_spatial <= 3 else None
+        self._prepared = None
 
     def groups(self, param) -> int:
         """How many groups of channels there are (depthwise types know without being told)."""
@@ -65,6 +73,17 @@ class ConvolutionBase(Layer):
                 raise self.error(f"all bottoms must have one shape: bottom 0 has {first}, bottom {i} has {shape}")
         return first
 
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if config.gpu and self.on_device and self._prepared != bottom[0].shape:
+            self._prepared = bottom[0].shape
+            self.places = top[0].count_range(self.axis + 1)
+            shapes = [
+                (blob.count_range(0, self.axis), blob.shape[self.axis], *(blob.shape[self.axis + 1 :] or (1,)))
+                for blob in ((top[0], bottom[0]) if self.transposed else (bottom[0], top[0]))
+            ]
+            self.on_device.prepare(*shapes)
+
     def samples(self, values, channels: int):
         """An array as (N, channels, *spatial), with one spatial place where there is none."""
         return values.reshape(-1, channels, *(values.shape[self.axis + 1 :] or (1,)))
@@ -82,3 +101,17 @@ class ConvolutionBase(Layer):
         """Add the sum of dy over samples and places to the bias's diff."""
         if self.bias_term and self.param_propagate_down[1]:
             self.blobs[1].diff += dy.reshape(*dy.shape[:2], -1).sum(2).sum(0)
+
+    def add_bias_gpu(self, top) -> None:
+        """The top += b."""
+        if self.bias_term:
+            b = self.blobs[1].gpu_data()
+            add = kernel("convolution_base", "add_bias", self.dtype)
+            add(top.count, self.num_output, self.places, b, top.mutable_gpu_data())
+
+    def bias_gradient_gpu(self, top) -> None:
+        """Add the sum of the top's diff over samples and places to the bias's diff."""
+        if self.bias_term and self.param_propagate_down[1]:
+            add = kernel("convolution_base", "bias_gradient", self.dtype)
+            samples, db = top.count_range(0, self.axis), self.blobs[1].mutable_gpu_diff()
+            add.launch((self.num_output, 1), 256, samples, self.num_output, self.places, top.gpu_diff(), db)

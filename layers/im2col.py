@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+from minicaffe.config import config
 from minicaffe.layer import Layer, register
+from minicaffe.layers.correlation_gpu import device_window
 from minicaffe.layers.window import all_overlaps, conv_window
 
 
@@ -28,6 +30,7 @@ class Im2col(Layer):
         if self.num_spatial < 1:
             raise self.error(f"bottom 0 must have spatial axes behind axis {self.axis}, got {bottom[0].shape}")
         self.window = conv_window(param, self.num_spatial)
+        self._prepared = None
 
     def top_shapes(self, bottom_shapes):
         (shape,) = bottom_shapes
@@ -35,6 +38,13 @@ class Im2col(Layer):
             raise self.error(f"bottom 0 must have {self.axis + 1 + self.num_spatial} axes, got {shape}")
         out = self.window.output(shape[self.axis + 1 :])
         return [(*shape[: self.axis], shape[self.axis] * math.prod(self.window.kernel), *out)]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        if config.gpu and self.num_spatial <= 3 and self._prepared != bottom[0].shape:
+            self._prepared = bottom[0].shape
+            size, output = bottom[0].shape[self.axis + 1 :], top[0].shape[self.axis + 1 :]
+            self._device_window = device_window(self.window, size, output)
 
     def forward_cpu(self, bottom, top):
         top[0].data = 0
@@ -48,6 +58,19 @@ class Im2col(Layer):
             dx, dy = self._samples(bottom[0].diff), self._columns(top[0].read_diff())
             for x_place, y_place in self._copies(bottom[0], top[0]):
                 dx[x_place] += dy[y_place]
+
+    def forward_gpu(self, bottom, top):
+        if self.num_spatial > 3:
+            return self.forward_cpu(bottom, top)
+        y = top[0].mutable_gpu_data()
+        self.kernel("im2col")(top[0].count, self._device_window, bottom[0].gpu_data(), y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if self.num_spatial > 3:
+            return self.backward_cpu(top, propagate_down, bottom)
+        if propagate_down[0]:
+            dx = bottom[0].mutable_gpu_diff()
+            self.kernel("col2im")(bottom[0].count, self._device_window, top[0].gpu_diff(), dx)
 
     def _copies(self, bottom, top):
         """For each place in the kernel, where its elements lie in the samples and in the columns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 
 
@@ -60,3 +61,24 @@ class InnerProduct(Layer):
             self.blobs[1].diff += dy.sum(0)
         if propagate_down[0]:
             bottom[0].diff.reshape(-1, self.inputs)[...] = dy @ (w.T if self.transpose else w)
+
+    def forward_gpu(self, bottom, top):
+        m, n, k = top[0].count // self.num_output, self.num_output, self.inputs
+        x, w, y = bottom[0].gpu_data(), self.blobs[0].gpu_data(), top[0].mutable_gpu_data()
+        ops.gemm(False, not self.transpose, m, n, k, 1, x, w, 0, y, self.dtype)
+        if self.bias_term:
+            self.kernel("add_bias")(m * n, n, self.blobs[1].gpu_data(), y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        m, n, k = top[0].count // self.num_output, self.num_output, self.inputs
+        x, w, dy = bottom[0].gpu_data(), self.blobs[0].gpu_data(), top[0].gpu_diff()
+        if self.param_propagate_down[0]:
+            dw = self.blobs[0].mutable_gpu_diff()
+            if self.transpose:
+                ops.gemm(True, False, k, n, m, 1, x, dy, 1, dw, self.dtype)
+            else:
+                ops.gemm(True, False, n, k, m, 1, dy, x, 1, dw, self.dtype)
+        if self.bias_term and self.param_propagate_down[1]:
+            self.kernel("bias_gradient")(n, m, dy, self.blobs[1].mutable_gpu_diff())
+        if propagate_down[0]:
+            ops.gemm(False, self.transpose, m, k, n, 1, dy, w, 0, bottom[0].mutable_gpu_diff(), self.dtype)

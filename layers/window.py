@@ -154,7 +154,7 @@ def overlaps(
 def all_overlaps(
     size: Sequence[int], output: Sequence[int], window: Window
 ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
-    """`overlaps` over all axes: each place in the window in reading order, the windows that have it inside, and where."""
+    """`overlaps` over all axes: each place of the window in reading order, the windows with it inside, where."""
     for steps in product(*(list(overlaps(n, o, *axis)) for n, o, *axis in zip(size, output, *window))):
         offset, inside, source = zip(*steps)
         yield offset, inside, source

@@ -7,7 +7,8 @@ import pytest
 
 from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.layers.correlation import Correlation, DepthwiseCorrelation
+from minicaffe.layers.correlation import Correlation
+from minicaffe.layers.depthwise import DepthwiseCorrelation
 from minicaffe.layers.window import Window
 from minicaffe.testing import Case, LayerProperties, assert_close
 
