@@ -1,0 +1,105 @@
+"""How command lines are read, and what is said about those that cannot be."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import minicaffe
+from minicaffe.cli.entry import MODULES
+from minicaffe.cli.test import score
+
+
+def one_sentence(text: str) -> bool:
+    return text.startswith("minicaffe: ") and text.count("\n") == 1 and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("time", "-model", "net.prototxt", "-iterations", "2"),
+        ("time", "--model=net.prototxt", "--iterations=2"),
+        ("time", "-model=net.prototxt", "--iterations", "2"),
+        ("-model", "net.prototxt", "-iterations=2", "time"),
+    ],
+)
+def test_one_dash_or_two_space_or_equals_sign(project, run, words):
+    status, _, log = run(*words)
+    assert status == 0
+    assert "Testing for 2 iterations." in log
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("trian",), "unknown action 'trian' (did you mean \"train\"?)"),
+        (("train", "test"), "expected exactly one action and its flags, got 'test' as well"),
+        (("train", "--solvr", "x"), 'has no flag \'--solvr\' (did you mean "--solver"?)'),
+        (("train",), "need a solver definition to train"),
+        (("train", "-solver", "missing.prototxt"), "there is no file 'missing.prototxt'"),
+        (("train", "-solver", "solver.prototxt", "-snapshot", "a", "-weights", "b"), "but not both"),
+        (("train", "-solver", "solver.prototxt", "-weights", "no.caffemodel"), "there is no file 'no.caffemodel'"),
+        (("train", "-solver", "solver.prototxt", "-sigint_effect", "explode"), "expected stop, snapshot, none, got"),
+        (("train", "-solver", "solver.prototxt", "-gpu", "x"), "expected device ids separated by commas"),
+        (("train", "-solver", "solver.prototxt", "-gpu", "0,1"), "trains on one GPU, got 0, 1"),
+        (("train", "-solver", "solver.prototxt", "--engine", "MKL"), "expected one of DEFAULT, CAFFE"),
+        (("train", "-solver", "solver.prototxt", "--threads", "0"), "expected a number above 0, got 0"),
+        (("train", "-solver", "solver.prototxt", "--threads", "two"), "argument --threads"),
+        (("train", "-solver", "solver.prototxt", "--math", "fp8"), "expected fp32 or tf32, got 'fp8'"),
+        (("train", "-solver", "solver.prototxt", "--log", "no/such/x.log"), "cannot write the log"),
+        (("test", "-model", "net.prototxt"), "need model weights to score"),
+        (("time",), "need a model definition to time"),
+        (("time", "-model", "net.prototxt", "-phase", "DEPLOY"), '-phase must be "TRAIN" or "TEST"'),
+        (("time", "-model", "net.prototxt", "-iterations", "0"), "expected a number above 0, got 0"),
+        (("-gpu", "0"), "expected an action before the flag '-gpu'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_1(project, run, words, said):
+    status, out, err = run(*words)
+    assert status == 1
+    assert one_sentence(err[err.rindex("minicaffe: ") :])
+    assert said in err
+    assert out == ""
+
+
+def test_mistakes_in_files_are_one_sentence_too(project, run):
+    (project / "net.prototxt").write_text('layer { nam: "x" }')
+    status, _, err = run("time", "-model", "net.prototxt")
+    assert status == 1 and one_sentence(err[err.rindex("minicaffe: ") :])
+    assert "net.prototxt" in err and "nam" in err
+
+
+def test_help_lists_every_action_and_each_explains_itself(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    for name in MODULES:
+        assert f"  {name} " in out
+        status, text, err = run(name, "--help")
+        assert status == 0 and err == ""
+        assert text.startswith("usage: minicaffe " + name)
+        assert "show this text" in text
+
+
+def test_version(run):
+    from minicaffe import __version__
+
+    assert run("--version")[:2] == (0, f"minicaffe version {__version__}\n")
+    assert run("-version")[1] == f"minicaffe version {__version__}\n"
+
+
+def test_python_m_minicaffe_is_the_command(project):
+    where = os.path.dirname(os.path.dirname(minicaffe.__file__))
+    environment = {**os.environ, "PYTHONPATH": where}
+    command = [sys.executable, "-m", "minicaffe", "frobnicate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert one_sentence(done.stderr)
+
+
+def test_test_needs_no_command_line(project):
+    """`score` serves scripts: a net and a number of batches are enough."""
+    from minicaffe import Net
+    from minicaffe.cli.progress import StatusLine
+
+    score(Net("net.prototxt", 1), 1, StatusLine())

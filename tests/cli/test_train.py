@@ -1,0 +1,259 @@
+"""`minicaffe train`: the original's lines, resuming, fine-tuning, signals."""
+
+import os
+import re
+import signal
+
+import h5py
+import numpy as np
+import pytest
+
+PREFIX = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.py:\d+\] ")
+
+
+def texts(log: str) -> list[str]:
+    """The log's lines without glog's prefix."""
+    return [PREFIX.sub("", line, count=1) for line in log.splitlines()]
+
+
+def weights(path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(path) as file:
+        file["data"].visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+    return found
+
+
+def assert_same_weights(one, other):
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys() and len(a) == 4
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_the_lines_of_the_original(project, run):
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 0
+    lines = texts(log)
+    for expected in (
+        "Use CPU.",
+        "Starting Optimization",
+        "Solving tiny",
+        "Learning Rate Policy: step",
+        "Iteration 0, Testing net (#0)",
+        "Snapshotting to HDF5 file tiny_iter_5.caffemodel.h5",
+        "Snapshotting solver state to HDF5 file tiny_iter_5.solverstate.h5",
+        "Iteration 6, lr = 0.0125",
+    ):
+        assert expected in lines, expected
+    assert lines.count("Optimization Done.") == 2
+    assert sum(re.fullmatch(r"Iteration \d+ \([\d.e+-]+ iter/s, [\d.e+-]+s/2 iters\), loss = [\d.]+", x) is not None
+               for x in lines) == 4  # fmt: skip
+    assert sum(re.fullmatch(r"    Test net output #0: accuracy = [\d.]+", line) is not None for line in lines) == 3
+    loss = re.compile(r"    T(est|rain) net output #\d: loss = ([\d.]+) \(\* 1 = \2 loss\)")
+    assert sum(loss.fullmatch(line) is not None for line in lines) == 3 + 4
+    assert 'stage: ""' in "".join(lines) and "level: 0" in "".join(lines)
+
+
+def test_the_originals_parse_log_finds_its_columns(project, run):
+    """The patterns that tools/extra/parse_log.py searches for, and its way to read times after the line "Solving"."""
+    run("train", "--solver", "solver.prototxt", "--log", "x.log")
+    lines = (project / "x.log").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if "Solving" in line)
+    iteration, rows, rates = -1, {"Train": [], "Test": []}, []
+    for line in lines[start:]:
+        if found := re.search(r"Iteration (\d+)", line):
+            iteration = int(found[1])
+        if iteration == -1:
+            continue
+        month, day, time = int(line[1:3]), int(line[3:5]), line.split()[1]
+        hours, minutes, rest = time.split(":")
+        seconds, microseconds = rest.split(".")
+        assert 1 <= month <= 12 and 1 <= day <= 31 and len(microseconds) == 6
+        assert int(hours) < 24 and int(minutes) < 60 and int(seconds) < 61
+        if found := re.search(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)", line):
+            rates.append(float(found[1]))
+        for kind, row in rows.items():
+            if found := re.search(kind + r" net output #(\d+): (\S+) = ([\.\deE+-]+)", line):
+                row.append((iteration, found[2], float(found[3])))
+    assert rates == [0.05, 0.05, 0.025, 0.0125]
+    assert [(i, name) for i, name, _ in rows["Train"]] == [(i, "loss") for i in (0, 2, 4, 6)]
+    assert [(i, name) for i, name, _ in rows["Test"]] == [(i, n) for i in (0, 4, 8) for n in ("accuracy", "loss")]
+
+
+def test_our_log_reader_reads_it_as_well(project, run):
+    from minicaffe.logs import parse_log
+
+    run("train", "--solver", "solver.prototxt", "--log", "x.log")
+    train, test = parse_log(project / "x.log")
+    assert [row["NumIters"] for row in train] == [0, 2, 4, 6]
+    assert [row["NumIters"] for row in test] == [0, 4, 8]
+    assert set(test[0]) == {"NumIters", "Seconds", "LearningRate", "accuracy", "loss"}
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(project, run):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    os.rename("tiny_iter_8.caffemodel.h5", "whole.caffemodel.h5")
+    status, _, log = run("train", "--solver", "solver.prototxt", "--snapshot", "tiny_iter_5.solverstate.h5")
+    assert status == 0
+    assert "Resuming from tiny_iter_5.solverstate.h5" in texts(log)
+    assert_same_weights("whole.caffemodel.h5", "tiny_iter_8.caffemodel.h5")
+
+
+def test_fine_tuning_starts_from_weights(project, run):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    text = (project / "solver.prototxt").read_text().replace("base_lr: 0.05", "base_lr: 0").replace("tiny", "tuned")
+    (project / "tune.prototxt").write_text(text)
+    status, _, log = run("train", "-solver", "tune.prototxt", "-weights", "tiny_iter_5.caffemodel.h5")
+    assert status == 0
+    assert "Finetuning from tiny_iter_5.caffemodel.h5" in texts(log)
+    assert_same_weights("tuned_iter_8.caffemodel.h5", "tiny_iter_5.caffemodel.h5")
+
+
+def test_a_net_is_found_beside_its_solver(project, run, monkeypatch):
+    (project / "elsewhere").mkdir()
+    monkeypatch.chdir(project / "elsewhere")
+    assert run("train", "--solver", "../solver.prototxt")[0] == 0
+    assert os.path.exists("tiny_iter_8.caffemodel.h5")
+
+
+def test_stages_and_levels_choose_layers(project, run):
+    extra = 'layer { name: "extra" type: "Silence" bottom: "ip" include { stage: "loud" min_level: 2 } }'
+    (project / "net.prototxt").write_text((project / "net.prototxt").read_text() + extra)
+    assert "Creating Layer extra" not in run("time", "-model", "net.prototxt", "-iterations", 1)[2]
+    assert "Creating Layer extra" not in run("time", "-model", "net.prototxt", "-stage", "loud", "-iterations", 1)[2]
+    loud = ("-stage", "quiet,loud", "-level", 3)
+    assert "Creating Layer extra" in run("time", "-model", "net.prototxt", "-iterations", 1, *loud)[2]
+    assert "Creating Layer extra" in run("train", "-solver", "solver.prototxt", *loud)[2]
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def send_at(monkeypatch):
+    """Send this process a signal after the given iteration."""
+    from minicaffe.solvers.base import Solver
+
+    def arrange(iteration: int, number: signal.Signals) -> None:
+        step = Solver._forward_backward
+
+        def forward_backward(solver):
+            step(solver)
+            if solver.iter == iteration:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Solver, "_forward_backward", forward_backward)
+
+    return arrange
+
+
+def test_ctrl_c_stops_after_a_snapshot_from_which_training_goes_on(project, run, send_at):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    os.rename("tiny_iter_8.caffemodel.h5", "whole.caffemodel.h5")
+    before = signal.getsignal(signal.SIGINT)
+    send_at(2, signal.SIGINT)
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 0
+    assert "Optimization stopped early." in texts(log)
+    assert "Snapshotting to HDF5 file tiny_iter_3.caffemodel.h5" in texts(log)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run("train", "--solver", "solver.prototxt", "--snapshot", "tiny_iter_3.solverstate.h5")[0] == 0
+    assert_same_weights("whole.caffemodel.h5", "tiny_iter_8.caffemodel.h5")
+
+
+def test_sighup_snapshots_and_goes_on(project, run, send_at):
+    send_at(1, signal.SIGHUP)
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 0
+    assert os.path.exists("tiny_iter_2.solverstate.h5")
+    assert texts(log).count("Optimization Done.") == 2
+
+
+@pytest.mark.parametrize(
+    "effect, files, stops", [("snapshot", ["tiny_iter_2.caffemodel.h5"], False), ("none", [], False), ("stop", [], True)]
+)
+def test_effects_can_be_chosen(project, run, send_at, effect, files, stops):
+    send_at(1, signal.SIGHUP)
+    log = run("train", "--solver", "solver.prototxt", "--sighup_effect", effect)[2]
+    assert all(os.path.exists(path) for path in files)
+    assert ("Optimization stopped early." in texts(log)) == stops
+
+
+# -- what is asked for beside the log ----------------------------------------------------------------------------------
+
+
+def test_errors_are_written_to_the_log_file_too(project, run):
+    (project / "solver.prototxt").write_text((project / "solver.prototxt").read_text().replace("step", "stepp", 1))
+    assert run("train", "--solver", "solver.prototxt", "--log", "x.log")[0] == 1
+    last = (project / "x.log").read_text().splitlines()[-1]
+    assert last.startswith("F") and "stepp" in last
+
+
+def test_a_solver_that_wants_a_gpu_says_how_to_do_without(project, run, monkeypatch):
+    from minicaffe.cuda import context
+    from minicaffe.errors import DeviceError
+
+    def no_gpu(index):
+        raise DeviceError("no GPU can be used: there is none")
+
+    monkeypatch.setattr(context, "require", no_gpu)
+    (project / "solver.prototxt").write_text((project / "solver.prototxt").read_text() + "solver_mode: GPU")
+    status, _, err = run("train", "--solver", "solver.prototxt")
+    assert status == 1 and "-gpu none trains on the CPU" in err
+    assert run("train", "--solver", "solver.prototxt", "-gpu", "none")[0] == 0
+
+
+def test_tensorboard_files_hold_the_scalars(project, run):
+    assert run("train", "--solver", "solver.prototxt", "--tensorboard", "events")[0] == 0
+    (name,) = os.listdir("events")
+    assert name.startswith("events.out.tfevents.")
+    found = list(read_events((project / "events" / name).read_bytes()))
+    assert found[0] == (0, "brain.Event:2")
+    tags = {(step, tag) for step, scalars in found[1:] for tag in scalars}
+    assert {(0, "train/loss"), (6, "train/learning_rate"), (8, "test/accuracy"), (4, "test/loss")} <= tags
+    rates = {step: scalars["train/learning_rate"] for step, scalars in found[1:] if "train/learning_rate" in scalars}
+    assert rates == pytest.approx({0: 0.05, 2: 0.05, 4: 0.025, 6: 0.0125})
+
+
+def read_events(data: bytes):
+    """(step, scalars) of each record, with a reader of its own; the checksums by the bitwise definition of CRC-32C."""
+    import struct
+
+    from google.protobuf.internal.decoder import _DecodeVarint
+
+    def fields(message):
+        at = 0
+        while at < len(message):
+            key, at = _DecodeVarint(message, at)
+            kind = key & 7
+            if kind == 0:
+                value, at = _DecodeVarint(message, at)
+            else:
+                size = {1: 8, 5: 4}.get(kind)
+                if size is None:
+                    size, at = _DecodeVarint(message, at)
+                value, at = message[at : at + size], at + size
+            yield key >> 3, value
+
+    def crc(content):
+        value = 0xFFFFFFFF
+        for byte in content:
+            value ^= byte
+            for _ in range(8):
+                value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        value ^= 0xFFFFFFFF
+        return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+    at = 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        event = data[at + 12 : at + 12 + length]
+        assert struct.unpack_from("<I", data, at + 8)[0] == crc(data[at : at + 8])
+        assert struct.unpack_from("<I", data, at + 12 + length)[0] == crc(event)
+        at += 16 + length
+        known = dict(fields(event))
+        if 3 in known:
+            yield known[2], known[3].decode()
+            continue
+        values = [dict(fields(value)) for _, value in fields(known[5])]
+        yield known[2], {value[1].decode(): struct.unpack("<f", value[2])[0] for value in values}
