@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from minicaffe.blob import Blob
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
-from minicaffe.layers.loss import class_labels, ignored_label
+from minicaffe.layers.loss import DeviceTerms, class_labels, ignored_label
 from minicaffe.layers.softmax import three_axes
 
 
@@ -15,7 +17,8 @@ class Accuracy(Layer):
 
     Bottoms: scores (N, C, ...), labels: one for each position outside the class axis, 0 to C - 1.  Tops: the accuracy,
     one number; optionally (C,): the accuracy among the positions of each class, 0 for a class without any.
-    accuracy_param: top_k (1), axis (1), ignore_label.  No gradient.
+    accuracy_param: top_k (1), axis (1), ignore_label.  No gradient.  A label that is no class is an error; on the GPU,
+    which does not wait to tell, it makes the accuracy nan.
     """
 
     exact_num_bottom = 2
@@ -25,6 +28,7 @@ class Accuracy(Layer):
         param = self.layer_param.accuracy_param
         self.top_k, self.given_axis = param.top_k, param.axis
         self.ignored = ignored_label(param)
+        self.terms, self.per_class = DeviceTerms(self.dtype), Blob((), self.dtype)
 
     def top_shapes(self, bottom_shapes):
         scores, labels = bottom_shapes
@@ -53,3 +57,19 @@ class Accuracy(Layer):
             hits = np.bincount(labels.ravel(), correct.ravel(), minlength=classes)
             count = np.bincount(labels.ravel(), minlength=classes)
             top[1].data[...] = hits / np.maximum(count, 1)
+
+    def forward_gpu(self, bottom, top):
+        outer, classes, inner = three_axes(bottom[0].shape, self.given_axis)
+        n, scores, labels, ignored = outer * inner, bottom[0].gpu_data(), bottom[1].gpu_data(), self.ignored
+        correct, counted = self.terms.pointers(n)
+        self.kernel("correct")(
+            n, classes, inner, self.top_k, scores, labels, ignored is not None, ignored or 0, correct, counted
+        )
+        self.terms.finish(n, 0, top[0].mutable_gpu_data())
+        if len(top) > 1:
+            self.per_class.reshape(classes)
+            hits, count = top[1].mutable_gpu_data(), self.per_class.mutable_gpu_data()
+            ops.fill(classes, 0, hits, self.dtype)
+            ops.fill(classes, 0, count, self.dtype)
+            self.kernel("count_by_class")(n, classes, labels, correct, counted, hits, count)
+            self.kernel("shares")(classes, count, hits)

@@ -53,3 +53,15 @@ class ArgMax(Layer):
             return x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis, keepdims=True)
         order = np.flip(np.argsort(x, axis, kind="stable"), axis)
         return np.take(order, range(self.top_k), axis)
+
+    def forward_gpu(self, bottom, top):
+        shape = bottom[0].shape
+        axis = None if self.given_axis is None else canonical_axis(self.given_axis, len(shape))
+        if axis is None:
+            outer, length, inner = shape[0], bottom[0].count_range(1), 1
+            want_index, want_value = True, self.out_max_val
+        else:
+            outer, length, inner = bottom[0].count_range(0, axis), shape[axis], bottom[0].count_range(axis + 1)
+            want_index, want_value = not self.out_max_val, self.out_max_val
+        x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        self.kernel("largest")(outer * inner, length, inner, self.top_k, want_index, want_value, x, y)

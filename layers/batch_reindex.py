@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import Layer, register
+from minicaffe.layers.rows import add_gpu, row_numbers, take_gpu
 
 
 @register("BatchReindex")
@@ -25,19 +26,31 @@ class BatchReindex(Layer):
         return [index + x[1:]]
 
     def _index(self, bottom):
-        index, n = bottom[1].read_data().astype(np.int32), bottom[0].shape[0]
-        wrong = (index < 0) | (index >= n)
-        if wrong.any():
-            raise self.error(f"index {index[wrong][0]} is out of range: bottom 0 holds {n} items")
-        return index
+        return row_numbers(self, bottom[1].read_data(), bottom[0].shape[0])
 
     def forward_cpu(self, bottom, top):
         top[0].data[...] = bottom[0].read_data()[self._index(bottom)]
 
     def backward_cpu(self, top, propagate_down, bottom):
-        if propagate_down[1]:
-            raise self.error("there is no gradient with respect to the index (bottom 1)")
+        self._refuse_index_gradient(propagate_down)
         if propagate_down[0]:
             dx = bottom[0].diff
             dx[...] = 0
             np.add.at(dx, self._index(bottom), top[0].read_diff())
+
+    def forward_gpu(self, bottom, top):
+        x, index = bottom
+        count, width = index.count, x.count_range(1)
+        take_gpu(count, width, x.shape[0], index.gpu_data(), x.gpu_data(), top[0].mutable_gpu_data(), self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self._refuse_index_gradient(propagate_down)
+        if propagate_down[0]:
+            x, index = bottom
+            x.clear_diff()
+            count, width = index.count, x.count_range(1)
+            add_gpu(count, width, x.shape[0], index.gpu_data(), top[0].gpu_diff(), x.mutable_gpu_diff(), self.dtype)
+
+    def _refuse_index_gradient(self, propagate_down):
+        if propagate_down[1]:
+            raise self.error("there is no gradient with respect to the index (bottom 1)")

@@ -4,7 +4,7 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.layer import register
-from minicaffe.layers.loss import LossLayer
+from minicaffe.layers.loss import DeviceTerms, LossLayer
 
 
 @register("ContrastiveLoss")
@@ -23,6 +23,7 @@ class ContrastiveLoss(LossLayer):
         param = self.layer_param.contrastive_loss_param
         self.margin, self.legacy = param.margin, param.legacy_version
         self.slope = Blob((), self.dtype)  # d loss / d a, but for loss weight and 1 / N
+        self.terms = DeviceTerms(self.dtype)
 
     def allow_force_backward(self, bottom_index):
         return bottom_index != 2
@@ -52,7 +53,7 @@ class ContrastiveLoss(LossLayer):
             distance = np.sqrt(squared)
             room = np.maximum(self.margin - distance, 0)
             unlike_loss, unlike_slope = np.square(room), -room / (distance + a.dtype.type(1e-4))  # finite at distance 0
-        top[0].data[...] = np.where(like, squared, unlike_loss).sum() / (2 * self.view[0])
+        top[0].data[...] = np.where(like, squared, unlike_loss).sum() / (2 * max(self.view[0], 1))
         np.multiply(np.where(like, a.dtype.type(1), unlike_slope)[:, None], difference, out=self.slope.data)
 
     def backward_cpu(self, top, propagate_down, bottom):
@@ -60,5 +61,21 @@ class ContrastiveLoss(LossLayer):
             raise self.error("there is no gradient with respect to the likeness (bottom 2)")
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
-                scale = sign * self.loss_weight(top) / self.view[0]
+                scale = sign * self.loss_weight(top) / max(self.view[0], 1)
                 np.multiply(self.slope.read_data(), scale, out=blob.diff.reshape(self.view))
+
+    def forward_gpu(self, bottom, top):
+        n, channels = self.view
+        a, b, like = (blob.gpu_data() for blob in bottom)
+        slope, (terms, _) = self.slope.mutable_gpu_data(), self.terms.pointers(n)
+        if n:
+            self.kernel("losses").launch((n, 1), 32, channels, self.margin, self.legacy, a, b, like, terms, slope)
+        self.terms.finish(n, 2 * max(n, 1), top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[2]:
+            raise self.error("there is no gradient with respect to the likeness (bottom 2)")
+        for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
+            if wanted:
+                slope, dx = self.slope.gpu_data(), blob.mutable_gpu_diff()
+                self.scaled_gpu(blob.count, top, slope, dx, sign / max(self.view[0], 1))

@@ -2,6 +2,7 @@
 
 from minicaffe.blob import canonical_axis
 from minicaffe.layer import Layer, register
+from minicaffe.layers.strided import StridedView
 
 
 @register("Crop")
@@ -38,7 +39,10 @@ class Crop(Layer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.cut = tuple(slice(start, start + n) for start, n in self.region(bottom[0].shape, bottom[1].shape))
+        region = self.region(bottom[0].shape, bottom[1].shape)
+        self.cut = tuple(slice(start, start + length) for start, length in region)
+        offset, lengths = zip(*region)
+        self.view = StridedView(bottom[0].shape, lengths, offset)
 
     def forward_cpu(self, bottom, top):
         top[0].data[...] = bottom[0].read_data()[self.cut]
@@ -46,6 +50,16 @@ class Crop(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         for blob, wanted in zip(bottom, propagate_down):
             if wanted:
-                blob.diff[...] = 0
+                blob.clear_diff()
         if propagate_down[0]:
             bottom[0].diff[self.cut] = top[0].read_diff()
+
+    def forward_gpu(self, bottom, top):
+        self.view.take(bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted:
+                blob.clear_diff()
+        if propagate_down[0]:
+            self.view.put(top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), self.dtype)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import Layer, register
+from minicaffe.layers.rows import add_gpu, row_numbers, take_gpu
 
 
 @register("Embed")
@@ -34,12 +35,7 @@ class Embed(Layer):
         return [(*bottom_shapes[0], self.num_output)]
 
     def _indices(self, bottom):
-        with np.errstate(invalid="ignore"):
-            indices = bottom[0].read_data().reshape(-1).astype(np.int32)
-        if indices.size and not (indices.min() >= 0 and indices.max() < self.input_dim):
-            wrong = indices[(indices < 0) | (indices >= self.input_dim)][0]
-            raise self.error(f"index {wrong} is out of range: input_dim is {self.input_dim}")
-        return indices
+        return row_numbers(self, bottom[0].read_data(), self.input_dim)
 
     def forward_cpu(self, bottom, top):
         y = top[0].data.reshape(-1, self.num_output)
@@ -48,10 +44,28 @@ class Embed(Layer):
             y += self.blobs[1].read_data()
 
     def backward_cpu(self, top, propagate_down, bottom):
-        if propagate_down[0]:
-            raise self.error("there is no gradient with respect to the indices (bottom 0)")
+        self._refuse_index_gradient(propagate_down)
         dy = top[0].read_diff().reshape(-1, self.num_output)
         if self.param_propagate_down[0]:
             np.add.at(self.blobs[0].diff, self._indices(bottom), dy)
         if self.bias_term and self.param_propagate_down[1]:
             self.blobs[1].diff[...] += dy.sum(axis=0)
+
+    def forward_gpu(self, bottom, top):
+        count, x, y = bottom[0].count, bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        take_gpu(count, self.num_output, self.input_dim, x, self.blobs[0].gpu_data(), y, self.dtype)
+        if self.bias_term:
+            self.kernel("add_bias")(top[0].count, self.num_output, self.blobs[1].gpu_data(), y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self._refuse_index_gradient(propagate_down)
+        count, x, dy = bottom[0].count, bottom[0].gpu_data(), top[0].gpu_diff()
+        if self.param_propagate_down[0]:
+            dw = self.blobs[0].mutable_gpu_diff()
+            add_gpu(count, self.num_output, self.input_dim, x, dy, dw, self.dtype)
+        if self.bias_term and self.param_propagate_down[1]:
+            self.kernel("bias_gradient")(self.num_output, count, dy, self.blobs[1].mutable_gpu_diff())
+
+    def _refuse_index_gradient(self, propagate_down):
+        if propagate_down[0]:
+            raise self.error("there is no gradient with respect to the indices (bottom 0)")

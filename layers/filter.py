@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from minicaffe.blob import Blob
 from minicaffe.layer import Layer, register
+from minicaffe.layers.rows import add_gpu, take_gpu
 
 
 @register("Filter")
@@ -21,6 +23,7 @@ class Filter(Layer):
     def setup(self, bottom, top):
         if len(top) != len(bottom) - 1:
             raise self.error(f"{len(bottom)} bottoms need {len(bottom) - 1} tops, got {len(top)}")
+        self.numbers = Blob((), self.dtype)  # the kept items, for the device
         self.kept = None  # until there are values to look at, the tops are as long as the bottoms
 
     def allow_force_backward(self, bottom_index):
@@ -39,19 +42,39 @@ class Filter(Layer):
         super().reshape(bottom, top)
         if self.kept is None:
             self.kept = np.arange(bottom[-1].shape[0])
-            return
-        self.kept = np.flatnonzero(bottom[-1].read_data())
+        else:
+            self.kept = np.flatnonzero(bottom[-1].read_data())
         for blob in top:
             blob.reshape(len(self.kept), *blob.shape[1:])
+        self.numbers.reshape(len(self.kept))
+        self.numbers.data[...] = self.kept
 
     def forward_cpu(self, bottom, top):
         for b, t in zip(bottom, top):
             t.data[...] = b.read_data()[self.kept]
 
     def backward_cpu(self, top, propagate_down, bottom):
-        if propagate_down[-1]:
-            raise self.error(f"there is no gradient with respect to the selector (bottom {len(bottom) - 1})")
+        self._refuse_selector_gradient(propagate_down)
         for b, t, wanted in zip(bottom, top, propagate_down):
             if wanted:
                 b.diff[...] = 0
                 b.diff[self.kept] = t.read_diff()
+
+    def forward_gpu(self, bottom, top):
+        numbers = self.numbers.gpu_data()
+        for b, t in zip(bottom, top):
+            x, y = b.gpu_data(), t.mutable_gpu_data()
+            take_gpu(len(self.kept), b.count_range(1), b.shape[0], numbers, x, y, self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self._refuse_selector_gradient(propagate_down)
+        numbers = self.numbers.gpu_data()
+        for b, t, wanted in zip(bottom, top, propagate_down):
+            if wanted:
+                b.clear_diff()
+                dy, dx = t.gpu_diff(), b.mutable_gpu_diff()
+                add_gpu(len(self.kept), b.count_range(1), b.shape[0], numbers, dy, dx, self.dtype)
+
+    def _refuse_selector_gradient(self, propagate_down):
+        if propagate_down[-1]:
+            raise self.error(f"there is no gradient with respect to the selector (bottom {len(propagate_down) - 1})")

@@ -5,7 +5,7 @@ import numpy as np
 from minicaffe.blob import Blob
 from minicaffe.layer import register
 from minicaffe.layers.loss import LOG_THRESHOLD
-from minicaffe.layers.softmax import softmax
+from minicaffe.layers.softmax import softmax, softmax_gpu
 from minicaffe.layers.softmax_loss import SoftmaxWithLoss
 from minicaffe.proto.caffe_pb2 import BlobProto
 
@@ -29,7 +29,7 @@ class InfogainLoss(SoftmaxWithLoss):
         self.given_axis = param.axis
         if self.layer_param.loss_param.HasField("normalize"):
             raise self.error("normalize is not for this layer: use normalization")
-        self.matrix = None
+        self.matrix, self.row_sums = None, Blob((), self.dtype)
         if len(bottom) < 3:
             if not param.source:
                 raise self.error("the matrix H must be given, as bottom 2 or by infogain_loss_param source")
@@ -54,14 +54,56 @@ class InfogainLoss(SoftmaxWithLoss):
         top[0].data[...] = -np.vdot(rows, log_p) / self._divisor()
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
-        if len(bottom) > 2 and propagate_down[2]:
-            raise self.error("there is no gradient with respect to the matrix (bottom 2)")
+        self._refuse_gradients(propagate_down)
         if propagate_down[0]:
             rows, dx = self._rows(bottom), bottom[0].diff.reshape(self.view)
             np.multiply(self.prob.read_data().reshape(self.view), rows.sum(axis=1, keepdims=True), out=dx)
             dx -= rows
             dx *= self.loss_weight(top) / self._divisor()
+
+    def _device_matrix(self, bottom):
+        """H on the device, and the sums of its rows."""
+        classes = self.view[1]
+        self.row_sums.reshape(classes)
+        matrix = (bottom[2] if self.matrix is None else self.matrix).gpu_data()
+        self.kernel("row_sums")(classes, matrix, self.row_sums.mutable_gpu_data())
+        return matrix, self.row_sums.gpu_data()
+
+    def forward_gpu(self, bottom, top):
+        outer, classes, inner = self.view
+        softmax_gpu(bottom[0].gpu_data(), self.prob.mutable_gpu_data(), self.view, self.dtype)
+        n, p, labels, (matrix, _) = (
+            outer * inner,
+            self.prob.gpu_data(),
+            bottom[1].gpu_data(),
+            self._device_matrix(bottom),
+        )
+        wrong, ignored = self.wrong_label_gpu(classes), self.ignored
+        self.kernel("losses")(
+            n, classes, inner, p, labels, matrix, ignored is not None, ignored or 0, wrong, *self.terms.pointers(n)
+        )
+        self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self._refuse_gradients(propagate_down)
+        if propagate_down[0]:
+            _, classes, inner = self.view
+            p, labels, dx, ignored = (
+                self.prob.gpu_data(),
+                bottom[1].gpu_data(),
+                bottom[0].mutable_gpu_diff(),
+                self.ignored,
+            )
+            weight, divisor, (matrix, row_sums) = top[0].gpu_diff(), self.terms.divisor, self._device_matrix(bottom)
+            self.kernel("gradient")(
+                bottom[0].count, classes, inner, p, labels, matrix, row_sums, ignored is not None, ignored or 0,
+                weight, divisor, dx,
+            )  # fmt: skip
+
+    def _refuse_gradients(self, propagate_down):
+        self.refuse_label_gradient(propagate_down)
+        if any(propagate_down[2:]):
+            raise self.error("there is no gradient with respect to the matrix (bottom 2)")
 
     def _rows(self, bottom):
         """H[label], (outer, classes, inner): zero where the label is ignored."""

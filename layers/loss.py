@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.blob import Blob
+from minicaffe.cuda import ops
+from minicaffe.cuda.kernels import kernel
 from minicaffe.layer import Layer
 from minicaffe.proto.caffe_pb2 import LossParameter
 
@@ -20,6 +23,7 @@ class LossLayer(Layer):
     exact_num_bottom = 2
     exact_num_top = 1
     auto_top_blobs = True
+    wrong: Blob | None = None  #: on the device: whether a kernel has met a label that is no class, and which label
 
     def default_loss_weight(self, top_index):
         return 1.0 if top_index == 0 else 0.0
@@ -63,6 +67,60 @@ class LossLayer(Layer):
             LossParameter.NONE: 1,
         }
         return max(1.0, float(divisors[mode]))
+
+    # -- on the device ---------------------------------------------------------------------------------------------
+
+    def loss(self, top):
+        value = super().loss(top)
+        if self.wrong is not None and self.wrong.read_data()[0]:
+            label = self.wrong.read_data()[1]
+            self.wrong.data[...] = 0
+            raise bad_label(self, label, self.wrong_classes)
+        return value
+
+    def wrong_label_gpu(self, classes: int) -> int:
+        """Where a kernel puts (1, label) when it meets a label that is none of `classes`; told when the loss is read."""
+        if self.wrong is None:
+            self.wrong = Blob((2,), self.dtype)
+        self.wrong_classes = classes
+        return self.wrong.mutable_gpu_data()
+
+    def fixed_divisor(self, mode: int, outer: int, inner: int) -> float:
+        """`normalizer` as far as it is known without looking at labels: 0 for VALID."""
+        return 0.0 if mode == LossParameter.VALID else self.normalizer(mode, outer, inner, 0)
+
+    def scaled_gpu(self, n: int, top, x: int, y: int, factor: float = 1.0, divisor: int = 0) -> None:
+        """y = x * factor * loss weight / *divisor; a divisor of 0 (no pointer) is 1."""
+        kernel("loss", "scaled", self.dtype)(n, top[0].gpu_diff(), divisor, factor, x, y)
+
+
+class DeviceTerms:
+    """On the device: one term for each position, whether it counts, and the quotient of both sums.
+
+    divisor: device pointer of what the sum was divided by.
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._terms, self._counted, self._sums = (Blob(shape, dtype) for shape in ((), (), (3,)))
+        self._dtype = dtype
+
+    def pointers(self, n: int) -> tuple[int, int]:
+        """Where the kernel puts n terms, and for each 1 or 0: whether it counts."""
+        self._terms.reshape(n)
+        self._counted.reshape(n)
+        return self._terms.mutable_gpu_data(), self._counted.mutable_gpu_data()
+
+    def finish(self, n: int, fixed: float, out: int) -> None:
+        """*out = sum of terms / divisor: `fixed`, or when that is 0 the number of terms that count, at least 1."""
+        sums = self._sums.mutable_gpu_data()
+        ops.sum(n, self._terms.gpu_data(), self._dtype, out=sums)
+        if not fixed:
+            ops.sum(n, self._counted.gpu_data(), self._dtype, out=sums + self._dtype.itemsize)
+        kernel("loss", "finish", self._dtype)(1, fixed, sums, out)
+
+    @property
+    def divisor(self) -> int:
+        return self._sums.gpu_data() + 2 * self._dtype.itemsize
 
 
 def ignored_label(param) -> int | None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import register
-from minicaffe.layers.loss import LOG_THRESHOLD, LossLayer, class_labels
+from minicaffe.layers.loss import LOG_THRESHOLD, DeviceTerms, LossLayer, class_labels
 
 
 @register("MultinomialLogisticLoss")
@@ -13,6 +13,9 @@ class MultinomialLogisticLoss(LossLayer):
     Bottoms: probabilities p (N, C), as of a Softmax; labels (N,), 0 to C - 1.  Top: one number.
     SoftmaxWithLoss does the same from scores, and more exactly.
     """
+
+    def setup(self, bottom, top):
+        self.terms = DeviceTerms(self.dtype)
 
     def top_shapes(self, bottom_shapes):
         p, labels = bottom_shapes
@@ -29,7 +32,7 @@ class MultinomialLogisticLoss(LossLayer):
 
     def forward_cpu(self, bottom, top):
         _, p = self._at_labels(bottom)
-        top[0].data[...] = -np.log(p).sum() / len(p)
+        top[0].data[...] = -np.log(p).sum() / max(len(p), 1)
 
     def backward_cpu(self, top, propagate_down, bottom):
         self.refuse_label_gradient(propagate_down)
@@ -37,4 +40,17 @@ class MultinomialLogisticLoss(LossLayer):
             index, p = self._at_labels(bottom)
             dx = bottom[0].diff.reshape(len(p), -1)
             dx[...] = 0
-            dx[index] = -self.loss_weight(top) / len(p) / p
+            dx[index] = -self.loss_weight(top) / max(len(p), 1) / p
+
+    def forward_gpu(self, bottom, top):
+        n, classes = bottom[0].shape[0], bottom[0].count_range(1)
+        p, labels, (terms, _) = bottom[0].gpu_data(), bottom[1].gpu_data(), self.terms.pointers(n)
+        self.kernel("losses")(n, classes, p, labels, self.wrong_label_gpu(classes), terms)
+        self.terms.finish(n, max(n, 1), top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            classes, p, labels = bottom[0].count_range(1), bottom[0].gpu_data(), bottom[1].gpu_data()
+            weight, divisor, dx = top[0].gpu_diff(), self.terms.divisor, bottom[0].mutable_gpu_diff()
+            self.kernel("gradient")(bottom[0].count, classes, p, labels, weight, divisor, dx)

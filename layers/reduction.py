@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.blob import canonical_axis
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 from minicaffe.proto.caffe_pb2 import ReductionParameter
 
@@ -52,3 +53,20 @@ class Reduction(Layer):
             np.multiply(2 * dy, x, out=dx)
         else:
             dx[...] = dy
+
+    def forward_gpu(self, bottom, top):
+        x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        if self.num > 1:
+            threads = min(256, -(-max(self.length, 1) // 32) * 32)
+            self.kernel("reduce").launch((self.num, 1), threads, self.length, self.operation, self.factor, x, y)
+        elif self.operation == ReductionParameter.ASUM:
+            ops.asum(self.length, x, self.dtype, out=y, alpha=self.factor)
+        elif self.operation == ReductionParameter.SUMSQ:
+            ops.dot(self.length, x, x, self.dtype, out=y, alpha=self.factor)
+        else:
+            ops.sum(self.length, x, self.dtype, out=y, alpha=self.factor)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            x, dy, dx = bottom[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            self.kernel("spread")(bottom[0].count, self.length, self.operation, self.factor, x, dy, dx)

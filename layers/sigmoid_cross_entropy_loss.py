@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import register
-from minicaffe.layers.loss import LossLayer, ignored_label
+from minicaffe.layers.loss import DeviceTerms, LossLayer, ignored_label
 from minicaffe.layers.sigmoid import logistic
 from minicaffe.proto.caffe_pb2 import LossParameter
 
@@ -21,6 +21,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def setup(self, bottom, top):
         self.ignored = ignored_label(self.layer_param.loss_param)
         self.mode = self.read_normalization(absent=LossParameter.BATCH_SIZE)
+        self.terms = DeviceTerms(self.dtype)
 
     def top_shapes(self, bottom_shapes):
         x, t = bottom_shapes
@@ -51,3 +52,18 @@ class SigmoidCrossEntropyLoss(LossLayer):
         dx *= self.loss_weight(top) / divisor
         if valid is not None:
             dx *= valid
+
+    def forward_gpu(self, bottom, top):
+        n, ignored = bottom[0].count, self.ignored
+        x, t = bottom[0].gpu_data(), bottom[1].gpu_data()
+        self.kernel("losses")(n, x, t, ignored is not None, ignored or 0, *self.terms.pointers(n))
+        outer = bottom[1].shape[0]
+        fixed = self.fixed_divisor(self.mode, outer, n // max(outer, 1))
+        self.terms.finish(n, fixed, top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            x, t, dx, ignored = bottom[0].gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff(), self.ignored
+            weight, divisor = top[0].gpu_diff(), self.terms.divisor
+            self.kernel("gradient")(bottom[0].count, x, t, ignored is not None, ignored or 0, weight, divisor, dx)

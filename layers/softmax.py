@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from minicaffe.blob import canonical_axis
+from minicaffe.cuda.kernels import kernel
 from minicaffe.layer import Layer, register
 
 
@@ -38,6 +39,18 @@ class Softmax(Layer):
             np.subtract(dy, (dy * y).sum(axis=1, keepdims=True), out=dx)
             dx *= y
 
+    def forward_gpu(self, bottom, top):
+        softmax_gpu(bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.view, self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            outer, classes, inner = self.view
+            y, dy, dx = top[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            if inner == 1:
+                self.kernel("rows_backward").launch((max(outer, 1), 1), row_threads(classes), outer, classes, y, dy, dx)
+            else:
+                self.kernel("columns_backward")(outer * inner, classes, inner, y, dy, dx)
+
 
 def three_axes(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     """(outer, length of the axis, inner): what lies before, on and after an axis."""
@@ -50,3 +63,17 @@ def softmax(x: np.ndarray, y: np.ndarray) -> None:
     np.subtract(x, x.max(axis=1, keepdims=True, initial=np.finfo(x.dtype).min), out=y)
     np.exp(y, out=y)
     y /= y.sum(axis=1, keepdims=True)
+
+
+def softmax_gpu(x: int, y: int, view: tuple[int, int, int], dtype: np.dtype) -> None:
+    """`softmax` on the device: a block for each row where a row is contiguous, else a thread for each."""
+    outer, classes, inner = view
+    if inner == 1:
+        kernel("softmax", "rows", dtype).launch((max(outer, 1), 1), row_threads(classes), outer, classes, x, y)
+    else:
+        kernel("softmax", "columns", dtype)(outer * inner, classes, inner, x, y)
+
+
+def row_threads(length: int) -> int:
+    """How many threads work on a row: whole warps."""
+    return min(256, -(-max(length, 1) // 32) * 32)

@@ -4,8 +4,8 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.layer import register
-from minicaffe.layers.loss import LossLayer, class_labels, ignored_label
-from minicaffe.layers.softmax import softmax, three_axes
+from minicaffe.layers.loss import DeviceTerms, LossLayer, class_labels, ignored_label
+from minicaffe.layers.softmax import softmax, softmax_gpu, three_axes
 
 
 @register("SoftmaxWithLoss")
@@ -27,6 +27,7 @@ class SoftmaxWithLoss(LossLayer):
         self.ignored = ignored_label(param)
         self.mode = self.read_normalization()
         self.prob = Blob((), self.dtype)
+        self.terms = DeviceTerms(self.dtype)
 
     def top_shapes(self, bottom_shapes):
         scores, labels = bottom_shapes
@@ -65,6 +66,27 @@ class SoftmaxWithLoss(LossLayer):
         dx[self.at_labels] -= scale
         if self.valid is not None:
             dx *= self.valid[:, None]
+
+    def forward_gpu(self, bottom, top):
+        outer, classes, inner = self.view
+        softmax_gpu(bottom[0].gpu_data(), self.prob.mutable_gpu_data(), self.view, self.dtype)
+        n, p, labels = outer * inner, self.prob.gpu_data(), bottom[1].gpu_data()
+        wrong, ignored = self.wrong_label_gpu(classes), self.ignored
+        self.kernel("losses")(
+            n, classes, inner, p, labels, ignored is not None, ignored or 0, wrong, *self.terms.pointers(n)
+        )
+        self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if not propagate_down[0]:
+            return
+        _, classes, inner = self.view
+        p, labels, dx, ignored = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff(), self.ignored
+        weight, divisor = top[0].gpu_diff(), self.terms.divisor
+        self.kernel("gradient")(
+            bottom[0].count, classes, inner, p, labels, ignored is not None, ignored or 0, weight, divisor, dx
+        )
 
     def _positions(self, labels):
         """The index that picks each position's label out of (outer, classes, inner), and which positions count."""

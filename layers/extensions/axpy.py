@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 
 
@@ -44,3 +45,19 @@ class Axpy(Layer):
             np.multiply(a, dz, out=self._rows(bottom[1].diff))
         if propagate_down[2] and bottom[2] is not top[0]:
             self._rows(bottom[2].diff)[...] = dz
+
+    def forward_gpu(self, bottom, top):
+        a, x, y = (blob.gpu_data() for blob in bottom)
+        self.kernel("forward")(top[0].count, self.inner, a, x, y, top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        (a, x, _), dz, n = (blob.gpu_data() for blob in bottom), top[0].gpu_diff(), top[0].count
+        if propagate_down[0] and self.channels:
+            threads = 256 if self.inner > 128 else 32
+            self.kernel("factor_gradient").launch(
+                (self.channels, 1), threads, self.inner, x, dz, bottom[0].mutable_gpu_diff()
+            )
+        if propagate_down[1]:
+            self.kernel("gradient")(n, self.inner, a, dz, bottom[1].mutable_gpu_diff())
+        if propagate_down[2]:
+            ops.copy(n, dz, bottom[2].mutable_gpu_diff(), self.dtype)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.blob import Blob, canonical_axis
+from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.loss import LossLayer, class_labels
 
@@ -50,7 +51,7 @@ class CenterLoss(LossLayer):
     def forward_cpu(self, bottom, top):
         d = self.distance.data
         np.subtract(bottom[0].read_data().reshape(d.shape), self.blobs[0].read_data()[self._labels(bottom)], out=d)
-        top[0].data[...] = np.vdot(d, d) / (2 * d.shape[0])
+        top[0].data[...] = np.vdot(d, d) / (2 * max(d.shape[0], 1))
 
     def backward_cpu(self, top, propagate_down, bottom):
         self.refuse_label_gradient(propagate_down)
@@ -60,4 +61,21 @@ class CenterLoss(LossLayer):
             share = 1 / (1 + np.bincount(labels, minlength=self.classes)).astype(d.dtype)
             np.subtract.at(self.blobs[0].diff, labels, d * share[labels][:, None])
         if propagate_down[0]:
-            np.multiply(d, self.loss_weight(top) / d.shape[0], out=bottom[0].diff.reshape(d.shape))
+            np.multiply(d, self.loss_weight(top) / max(d.shape[0], 1), out=bottom[0].diff.reshape(d.shape))
+
+    def forward_gpu(self, bottom, top):
+        (n, width), d = self.distance.shape, self.distance.mutable_gpu_data()
+        x, labels, centres = bottom[0].gpu_data(), bottom[1].gpu_data(), self.blobs[0].gpu_data()
+        self.kernel("distances")(
+            n * width, width, self.classes, x, labels, centres, self.wrong_label_gpu(self.classes), d
+        )
+        ops.dot(n * width, d, d, self.dtype, out=top[0].mutable_gpu_data(), alpha=1 / (2 * max(n, 1)))
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        (n, width), d, labels = self.distance.shape, self.distance.gpu_data(), bottom[1].gpu_data()
+        if self.param_propagate_down[0]:
+            step = self.blobs[0].mutable_gpu_diff()
+            self.kernel("step_of_centres")(n * width, width, self.classes, n, labels, d, step)
+        if propagate_down[0]:
+            self.scaled_gpu(n * width, top, d, bottom[0].mutable_gpu_diff(), 1 / max(n, 1))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import Layer, register
+from minicaffe.layers.strided import StridedView
 
 
 @register("Permute")
@@ -26,6 +27,10 @@ class Permute(Layer):
         shape = bottom_shapes[0]
         return [tuple(shape[axis] for axis in self.order(len(shape)))]
 
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.view = StridedView(bottom[0].shape, order=self.order(bottom[0].num_axes))
+
     def forward_cpu(self, bottom, top):
         top[0].data[...] = bottom[0].read_data().transpose(self.order(bottom[0].num_axes))
 
@@ -33,3 +38,10 @@ class Permute(Layer):
         if propagate_down[0]:
             back = np.argsort(self.order(bottom[0].num_axes))
             bottom[0].diff[...] = top[0].read_diff().transpose(back)
+
+    def forward_gpu(self, bottom, top):
+        self.view.take(bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            self.view.put(top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), self.dtype)

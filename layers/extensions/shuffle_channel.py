@@ -1,6 +1,7 @@
 """ShuffleChannel: mixes the channels of groups."""
 
 from minicaffe.layer import Layer, register
+from minicaffe.layers.strided import StridedView
 
 
 @register("ShuffleChannel")
@@ -27,6 +28,7 @@ class ShuffleChannel(Layer):
         super().reshape(bottom, top)
         n, channels = bottom[0].shape[:2]
         self.view = n, self.group, channels // self.group, bottom[0].count_range(2)
+        self.strided = StridedView(self.view, order=(0, 2, 1, 3))
         self.turned = n, channels // self.group, self.group, bottom[0].count_range(2)
 
     def forward_cpu(self, bottom, top):
@@ -35,3 +37,10 @@ class ShuffleChannel(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
             bottom[0].diff.reshape(self.view)[...] = top[0].read_diff().reshape(self.turned).swapaxes(1, 2)
+
+    def forward_gpu(self, bottom, top):
+        self.strided.take(bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            self.strided.put(top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), self.dtype)

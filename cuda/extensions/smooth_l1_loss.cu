@@ -1,0 +1,11 @@
+// The loss of each number and its derivative by x; the weights may be absent (null).
+__global__ void losses(const int n, const Dtype sigma2, const Dtype *x, const Dtype *t, const Dtype *w_in, const Dtype *w_out,
+                       Dtype *loss, Dtype *slope) {
+  GRID_STRIDE(i, n) {
+    const Dtype inside = w_in ? w_in[i] : Dtype(1), outside = w_out ? w_out[i] : Dtype(1);
+    const Dtype d = inside * (x[i] - t[i]), size = fabs(d);
+    const bool near = size < 1 / sigma2;
+    loss[i] = outside * (near ? Dtype(0.5) * sigma2 * d * d : size - Dtype(0.5) / sigma2);
+    slope[i] = inside * outside * (near ? sigma2 * d : Dtype((d > 0) - (d < 0)));
+  }
+}

@@ -1,0 +1,15 @@
+// What losses share.
+
+// sums = (sum of terms, how many count, divisor); out = sum / divisor.
+__global__ void finish(const int n, const Dtype fixed, Dtype *sums, Dtype *out) {
+  GRID_STRIDE(i, n) {
+    sums[2] = fixed == 0 ? max(sums[1], Dtype(1)) : fixed;
+    out[i] = sums[0] / sums[2];
+  }
+}
+
+// y = x * factor * weight / divisor; divisor may be absent.
+__global__ void scaled(const int n, const Dtype *weight, const Dtype *divisor, const Dtype factor, const Dtype *x, Dtype *y) {
+  const Dtype scale = divisor ? factor * *weight / *divisor : factor * *weight;
+  GRID_STRIDE(i, n) y[i] = scale * x[i];
+}

@@ -1,0 +1,19 @@
+// Minus the logarithm of each of n samples' probability of its label.
+__global__ void losses(const int n, const int classes, const Dtype *p, const Dtype *labels, Dtype *wrong, Dtype *loss) {
+  GRID_STRIDE(i, n) {
+    const int label = (int)labels[i];
+    loss[i] = 0;
+    if (label >= 0 && label < classes) {
+      loss[i] = -log(max(p[(long long)i * classes + label], Dtype(1e-20)));
+    } else {
+      wrong[0] = 1;
+      wrong[1] = labels[i];
+    }
+  }
+}
+
+__global__ void gradient(const int n, const int classes, const Dtype *p, const Dtype *labels, const Dtype *weight,
+                         const Dtype *divisor, Dtype *dx) {
+  const Dtype scale = *weight / *divisor;
+  GRID_STRIDE(i, n) dx[i] = i % classes == (int)labels[i / classes] ? -scale / max(p[i], Dtype(1e-20)) : Dtype(0);
+}
