@@ -18,6 +18,12 @@ FILES = {
     "state_bin": "snap_iter_25.solverstate",
 }
 
+# BatchNorm takes out the bias of the convolution before it, so that bias's gradient is rounding alone (1e-9).  Rules
+# that divide the gradient by its own size turn this into full steps, in the original and here, each its own; the losses,
+# which do not depend on it, and all other parameters agree.
+NORMALISING = ("AdaGrad", "Adam")
+MOVED_BY_ROUNDING = (("conv1", 1), ("bn1", 0))
+
 
 @pytest.fixture
 def case(request, tmp_path, monkeypatch):
@@ -64,6 +70,8 @@ def test_losses_and_weights(case, device):
     # the steps feed rounding back into the weights: a few times the tolerance of a single pass
     assert_close(losses, case["loss"], "losses", rtol=1e-3, atol=1e-4)
     for layer, index, values in params(case, "after"):
+        if solver.type in NORMALISING and (layer, index) in MOVED_BY_ROUNDING:
+            continue
         got = solver.net.params[layer][index].data
         assert_close(got, values, f"{layer} {index}", rtol=2e-3, atol=1e-3)
 
