@@ -51,6 +51,8 @@ def upgrade_net(net: NetParameter, source: str | os.PathLike = "net") -> NetPara
         log.info("%s: %s only tune the original fork and have no effect here", source, ", ".join(hints))
     if unused := upgrade_forks.unused_fields(net):
         log.warning("%s: %s are a fork's and not applied", source, ", ".join(unused))
+    if stray := upgrade_v1.stray_fields(net):
+        log.warning("%s: %s have no effect outside transform_param", source, ", ".join(stray))
     return net
 
 

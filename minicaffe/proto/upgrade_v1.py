@@ -38,7 +38,7 @@ def needs_data_upgrade(net: NetParameter) -> bool:
 def upgrade_data(net: NetParameter) -> None:
     """Move the transformation fields of V1 data layers into transform_param.
 
-    Only V1 layers: the same fields in a V2 data_param are ignored, by Caffe and here.
+    Only V1 layers: the same fields in a V2 data_param are ignored, by Caffe and here (`stray_fields` finds them).
     """
     for layers in net.layers:
         for field in _misplaced(layers):
@@ -47,9 +47,21 @@ def upgrade_data(net: NetParameter) -> None:
             old.ClearField(field)
 
 
+def stray_fields(net: NetParameter) -> list[str]:
+    """The transformation fields "param.field" outside transform_param in V2 layers, where nothing reads them."""
+    stray = {f"{param}.{field}" for layer in net.layer for param in DATA_PARAMS.values()
+             for field in _given(layer, param)}
+    return sorted(stray - {"window_data_param.scale"})   # the one of them that Caffe does read
+
+
 def _misplaced(layers: V1LayerParameter) -> list[str]:
     param = DATA_PARAMS.get(_type_name(layers))
-    return [field for field in TRANSFORM_FIELDS if param and getattr(layers, param).HasField(field)]
+    return _given(layers, param) if param else []
+
+
+def _given(layer: LayerParameter | V1LayerParameter, param: str) -> list[str]:
+    """The transformation fields that one of DATA_PARAMS gives."""
+    return [field for field in TRANSFORM_FIELDS if layer.HasField(param) and getattr(layer, param).HasField(field)]
 
 
 # ------------------------------------------------------------------------------------------------- layers -> layer

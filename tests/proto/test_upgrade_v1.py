@@ -71,9 +71,12 @@ def test_transformation_moves(kind, param):
     assert [field.name for field, _ in getattr(result, param).ListFields()] == ["source"]
 
 
-def test_transformation_of_a_v2_layer_stays_where_it_is():
-    before = net('layer { type: "Data" data_param { scale: .5 } }')
-    assert upgrade_net(net('layer { type: "Data" data_param { scale: .5 } }')) == before
+def test_transformation_of_a_v2_layer_is_ignored_with_a_warning(caplog):
+    text = ('layer { type: "Data" data_param { scale: .5 mirror: true source: "db" } }'
+            'layer { type: "WindowData" window_data_param { scale: .5 } }')
+    assert upgraded(text) == net(text)
+    assert [record.getMessage() for record in caplog.records] == [
+        "net: data_param.mirror, data_param.scale have no effect outside transform_param"]
 
 
 # ------------------------------------------------------------------------------------------------------------ inputs
