@@ -45,7 +45,7 @@ class PythonLayer(Layer):
     The object finds `param_str`, `phase`, `name`, `blobs` and `layer_param` on itself.  Its other attributes can be
     reached through the layer: `net.layers[0].factor`.
     python_param: module (found on sys.path or in the working directory), layer (the class), param_str ("").
-    `import caffe` in the module gives minicaffe.
+    `import caffe` in the module gives minicaffe, its submodules included.
     """
 
     always_reshape = True
@@ -82,9 +82,9 @@ class PythonLayer(Layer):
         return getattr(self.user, name)
 
     def _find_class(self, module: str, name: str) -> type:
-        import minicaffe
+        from minicaffe import run_as_caffe
 
-        sys.modules.setdefault("caffe", minicaffe)
+        run_as_caffe.install()
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
         try:

@@ -1,0 +1,105 @@
+"""Scripts that say `import caffe`, and the names that they find."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minicaffe
+
+ROOT = Path(minicaffe.__file__).resolve().parent.parent
+
+
+def run(*words, cwd=None):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return subprocess.run([sys.executable, "-W", "error", "-m", "minicaffe.run_as_caffe", *words], cwd=cwd,
+                          env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+
+
+def test_script_with_submodules_and_arguments(tmp_path):
+    (tmp_path / "beside.py").write_text("VALUE = 3\n")
+    (tmp_path / "script.py").write_text("""
+import sys
+import beside
+import caffe
+import caffe.draw, caffe.io, caffe.net_spec, caffe.coord_map, caffe.classifier, caffe.detector, caffe.pycaffe
+import caffe.proto.caffe_pb2 as pb
+from caffe import layers as L, params as P, NetSpec, to_proto
+from caffe._caffe import Net, SGDSolver, Layer
+from caffe.pycaffe import Net as Net2
+from caffe.proto import caffe_pb2
+from caffe.io import Transformer
+import minicaffe
+
+assert __name__ == "__main__" and Net is Net2 is caffe.Net is minicaffe.Net
+assert caffe.io is minicaffe.io and caffe_pb2 is pb is caffe.proto.caffe_pb2
+assert sys.modules["minicaffe.draw"].__spec__.name == "minicaffe.draw"
+n = NetSpec()
+n.data = L.Input(shape=dict(dim=[1, 2]))
+n.ip = caffe.layers.InnerProduct(n.data, num_output=beside.VALUE)
+assert n.to_proto().layer[1].inner_product_param.num_output == 3 and P.Pooling.AVE == 1
+try:
+    import caffe.model_libs
+except ModuleNotFoundError as error:
+    print(error)
+print(sys.argv[1:])
+""")
+    done = run(str(tmp_path / "script.py"), "--flag", "x", cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "['--flag', 'x']"), done.stderr
+    assert "No module named 'caffe.model_libs'" in done.stdout
+
+
+def test_command_and_module(tmp_path):
+    (tmp_path / "test_user.py").write_text("""
+import unittest
+import caffe
+
+
+class T(unittest.TestCase):
+    def test_types(self):
+        self.assertIn("ReLU", caffe.layer_type_list())
+""")
+    done = run("-m", "unittest", "test_user", cwd=tmp_path)
+    assert done.returncode == 0 and "OK" in done.stderr, done.stderr
+    assert run("-c", "import caffe; print(caffe.TEST)").stdout == "1\n"
+    assert "script.py" in run().stdout
+    missing = run("nothing.py")
+    assert missing.returncode == 1 and "'nothing.py' does not exist" in missing.stderr
+
+
+def test_surface():
+    names = """Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver NCCL Timer Layer
+        init_log log set_mode_cpu set_mode_gpu set_device get_solver layer_type_list set_random_seed solver_count
+        set_solver_count solver_rank set_solver_rank set_multiprocess has_nccl TRAIN TEST Classifier Detector io layers params NetSpec
+        to_proto __version__ proto""".split()
+    assert [name for name in names if not hasattr(minicaffe, name)] == []
+    assert minicaffe.proto.caffe_pb2.TRAIN == minicaffe.TRAIN == 0 and minicaffe.TEST == 1
+
+
+def test_one_device_only():
+    assert (minicaffe.solver_count(), minicaffe.solver_rank(), minicaffe.has_nccl()) == (1, 0, False)
+    minicaffe.set_solver_count(1)
+    minicaffe.set_solver_rank(0)
+    minicaffe.set_multiprocess(False)
+    for call in (lambda: minicaffe.set_solver_count(2), lambda: minicaffe.set_solver_rank(1),
+                 lambda: minicaffe.set_multiprocess(True), minicaffe.NCCL.new_uid, minicaffe.NCCL):
+        with pytest.raises(minicaffe.errors.DeviceError):
+            call()
+
+
+def test_timer_counts_on_until_it_stops():
+    timer = minicaffe.Timer()
+    timer.start()
+    first = timer.ms
+    second = timer.ms
+    timer.stop()
+    assert 0 <= first <= second <= timer.ms == timer.ms
+    assert timer.us == pytest.approx(1000 * timer.ms)
+
+
+def test_log_to_a_file(tmp_path):
+    done = run("-c", f"import caffe; caffe.init_log(0, {str(tmp_path / 'log')!r}); caffe.log('hello')")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "log").read_text().endswith("] hello\n")
