@@ -49,7 +49,8 @@ def test_a_loss_weight_is_multiplied_in(project, run, weights):
 
 
 def test_weights_of_another_net_are_refused_by_name(project, run, weights):
-    (project / "net.prototxt").write_text((project / "net.prototxt").read_text().replace("num_output: 3", "num_output: 7"))
+    text = (project / "net.prototxt").read_text()
+    (project / "net.prototxt").write_text(text.replace("num_output: 3", "num_output: 7"))
     status, _, err = run("test", "-model", "net.prototxt", "-weights", weights)
     assert status == 1
     assert "layer 'ip': shape mismatch" in err and "Traceback" not in err

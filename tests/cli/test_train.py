@@ -19,7 +19,8 @@ def texts(log: str) -> list[str]:
 def weights(path) -> dict[str, np.ndarray]:
     found = {}
     with h5py.File(path) as file:
-        file["data"].visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        for layer, group in file["data"].items():
+            found.update((f"{layer}/{i}", item[()]) for i, item in group.items())
     return found
 
 
@@ -170,7 +171,8 @@ def test_sighup_snapshots_and_goes_on(project, run, send_at):
 
 
 @pytest.mark.parametrize(
-    "effect, files, stops", [("snapshot", ["tiny_iter_2.caffemodel.h5"], False), ("none", [], False), ("stop", [], True)]
+    "effect, files, stops",
+    [("snapshot", ["tiny_iter_2.caffemodel.h5"], False), ("none", [], False), ("stop", [], True)],
 )
 def test_effects_can_be_chosen(project, run, send_at, effect, files, stops):
     send_at(1, signal.SIGHUP)

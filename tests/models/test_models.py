@@ -1,4 +1,4 @@
-"""Every prototxt in models/ reads, builds and has the parameters it says; small data stand in for the sets they name."""
+"""Every prototxt in models/ reads, builds and has the parameters it says; random pictures stand in for the sets."""
 
 import os
 import re
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from minicaffe import Net, models
-from minicaffe.data.db import open_db
 from minicaffe.data.datum import array_to_datum
+from minicaffe.data.db import open_db
 from minicaffe.data.mean import write_mean
 from minicaffe.errors import UsageError
 from minicaffe.proto import read_net, read_solver
