@@ -21,7 +21,7 @@ class DummyData(Layer):
         self.shapes = self._for_each_top("shape", self._read_shapes(param), len(top))
         none = [caffe_pb2.FillerParameter(type="constant")]
         self.fillers = self._for_each_top("data_filler", list(param.data_filler) or none, len(top))
-        for blob, shape, filler in zip(top, self.shapes, self.fillers):
+        for blob, shape, filler in zip(top, self.shapes, self.fillers, strict=True):
             blob.reshape(shape)
             fill(blob, filler, self.rng.generator())
 
@@ -33,7 +33,7 @@ class DummyData(Layer):
             raise self.error("dummy_data_param takes shape, or num, channels, height and width, but not both")
         longest = max(len(values) for values in legacy.values())
         columns = [self._for_each_top(name, values, longest) for name, values in legacy.items()]
-        return list(zip(*columns))
+        return list(zip(*columns, strict=True))
 
     def _for_each_top(self, name, values, count):
         """`count` values from one or `count`."""
@@ -50,6 +50,6 @@ class DummyData(Layer):
         """Nothing: the shapes come from the parameters alone."""
 
     def forward_cpu(self, bottom, top):
-        for blob, filler in zip(top, self.fillers):
+        for blob, filler in zip(top, self.fillers, strict=True):
             if filler.type != "constant":
                 fill(blob, filler, self.rng.generator())

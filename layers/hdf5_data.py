@@ -1,0 +1,51 @@
+"""HDF5Data: arrays of any shape from HDF5 files."""
+
+from minicaffe.data.hdf5 import Hdf5Reader
+from minicaffe.data.shuffle import draw_seed
+from minicaffe.errors import DataError
+from minicaffe.layer import Layer, register
+
+
+@register("HDF5Data")
+class HDF5Data(Layer):
+    """Rows of HDF5 datasets named as the tops, round and round over the files of a list.
+
+    Top i: (N, ...), N rows of the dataset with its name, of any number type.
+    hdf5_data_param: source, a text file that lists HDF5 files; batch_size N; shuffle (false): files, and the rows of
+    each, in a new order every time, but rows of two files are not mixed.  transform_param is refused: the data may
+    have any shape.
+    """
+
+    exact_num_bottom = 0
+    min_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.hdf5_data_param
+        if self.layer_param.HasField("transform_param"):
+            raise self.error("does not transform data: remove transform_param, or store the data transformed")
+        if param.batch_size <= 0:
+            raise self.error(f"hdf5_data_param.batch_size must be positive, got {param.batch_size}")
+        self.batch_size = param.batch_size
+        try:
+            seed = draw_seed(self.rng) if param.shuffle else None
+            self.reader = Hdf5Reader(param.source, list(self.layer_param.top), seed)
+        except DataError as error:
+            raise DataError(f"HDF5Data layer '{self.name}': {error}") from error
+        self._shapes = [(self.batch_size, *shape) for shape in self.reader.row_shapes()]
+
+    def top_shapes(self, bottom_shapes):
+        return self._shapes
+
+    def forward_cpu(self, bottom, top):
+        try:
+            self.reader.read_into([blob.data for blob in top])
+        except DataError as error:
+            raise DataError(f"HDF5Data layer '{self.name}': {error}") from error
+
+    def state(self):
+        return {**super().state(), "position": self.reader.position()}
+
+    def load_state(self, state):
+        super().load_state(state)
+        if "position" in state:
+            self.reader.seek(state["position"])

@@ -1,0 +1,31 @@
+"""ImageData: images from files, with labels from a list."""
+
+from minicaffe.data.image_list import ImageListReader
+from minicaffe.data.shuffle import draw_seed
+from minicaffe.layer import register
+from minicaffe.layers.base_data import BaseData
+
+
+@register("ImageData")
+class ImageData(BaseData):
+    """The images named in a text file with lines "path label", round and round.
+
+    Tops: images (N, C, H, W), channels blue first, after transform_param; labels (N,).
+    image_data_param: source, the list; batch_size (1); root_folder, put before each path as it is; new_height and
+    new_width, to resize to, both or none; is_color (true); shuffle (false), a new order every round; rand_skip, start
+    at a random entry below it.  Images of different sizes need new_height and new_width, or a crop.
+    """
+
+    exact_num_top = 2
+
+    def open_reader(self):
+        param = self.layer_param.image_data_param
+        self.warn_of_old_fields(param)
+        size = (param.new_height, param.new_width)
+        if bool(size[0]) != bool(size[1]):
+            raise self.error(f"new_height and new_width must be given together, got {size[0]} and {size[1]}")
+        skip = int(self.rng.generator().integers(param.rand_skip)) if param.rand_skip else 0
+        return ImageListReader(
+            param.source, param.root_folder, self.positive("image_data_param.batch_size", param.batch_size),
+            param.is_color, size if size[0] else None, draw_seed(self.rng) if param.shuffle else None, skip,
+        )  # fmt: skip

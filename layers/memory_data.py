@@ -1,0 +1,81 @@
+"""MemoryData: images and labels that a script hands over."""
+
+import numpy as np
+
+from minicaffe.data.datum import datum_to_array
+from minicaffe.data.transformer import Transformer
+from minicaffe.layer import Layer, register
+
+
+@register("MemoryData")
+class MemoryData(Layer):
+    """Arrays in memory, batch after batch, round and round: `net.set_input_arrays(data, labels)`.
+
+    Tops: images (N, C, H, W), labels (N,).  memory_data_param: batch_size N, channels, height, width.
+    Arrays are used as they are; `add_datums` applies transform_param.
+    """
+
+    exact_num_bottom = 0
+    exact_num_top = 2
+
+    def setup(self, bottom, top):
+        param = self.layer_param.memory_data_param
+        self.shape = (param.batch_size, param.channels, param.height, param.width)
+        if min(self.shape) <= 0:
+            raise self.error(
+                "batch_size, channels, height and width must be given and positive, got "
+                + ", ".join(map(str, self.shape))
+            )
+        self._data = self._labels = None
+        self._index = 0
+
+    def top_shapes(self, bottom_shapes):
+        return [self.shape, self.shape[:1]]
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Read from `data` (M, C, H, W) and `labels` (M,) from now on; M must be a multiple of the batch size.
+
+        The arrays are not copied, so what a script writes into them counts.
+        """
+        data, labels = np.asarray(data), np.asarray(labels)
+        if data.ndim != 4 or data.shape[1:] != self.shape[1:]:
+            raise self.error(f"data must have shape (M, {', '.join(map(str, self.shape[1:]))}), got {data.shape}")
+        if labels.size != len(data):
+            raise self.error(f"there must be one label for each of {len(data)} images, got {labels.size}")
+        if len(data) == 0 or len(data) % self.shape[0]:
+            raise self.error(f"the number of images must be a multiple of batch_size {self.shape[0]}, got {len(data)}")
+        self._data, self._labels, self._index = data, labels.reshape(-1), 0
+
+    def add_datums(self, datums) -> None:
+        """Read from these Datum messages from now on, transformed once as transform_param says."""
+        transformer = Transformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        images = [datum_to_array(datum, transformer.color) for datum in datums]
+        data = np.empty((len(images), *self.shape[1:]), self.dtype)
+        if images and transformer.output_shape(images[0].shape) != self.shape[1:]:
+            raise self.error(
+                f"datums must give images of shape {self.shape[1:]}, got {transformer.output_shape(images[0].shape)}"
+            )
+        if images:
+            transformer.transform(images, data)
+        self.set_input_arrays(data, np.array([datum.label for datum in datums], self.dtype))
+
+    def set_batch_size(self, batch_size: int) -> None:
+        """Change the batch size; what was set before must be set again."""
+        self.shape = (batch_size, *self.shape[1:])
+        self._data = self._labels = None
+
+    def forward_cpu(self, bottom, top):
+        if self._data is None:
+            raise self.error("there are no images yet: call net.set_input_arrays(data, labels) before forward")
+        self.reshape(bottom, top)
+        rows = slice(self._index, self._index + self.shape[0])
+        top[0].data[...] = self._data[rows]
+        top[1].data[...] = self._labels[rows]
+        self._index = rows.stop % len(self._data)
+
+    def state(self):
+        return {**super().state(), "index": self._index}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self._index = state.get("index", 0) if self._data is not None else 0

@@ -1,0 +1,43 @@
+"""WindowData: regions of images, for training R-CNN."""
+
+from minicaffe.data.shuffle import draw_seed
+from minicaffe.data.transformer import Transformer
+from minicaffe.data.windows import Warper, WindowReader
+from minicaffe.layer import register
+from minicaffe.layers.base_data import BaseData
+
+
+@register("WindowData")
+class WindowData(BaseData):
+    """Windows drawn at random from a window file, cut out, warped to a square, and normalised.
+
+    Tops: images (N, C, crop_size, crop_size), labels (N,): the class of foreground windows, 0 for background.
+    window_data_param: source; root_folder; batch_size N; fg_threshold, bg_threshold (0.5): overlaps from which a window
+    is an object, below which it is background; fg_fraction (0.25) of a batch are objects; context_pad (0) pixels of
+    context; crop_mode "warp" or "square"; cache_images.  transform_param: crop_size, mirror, scale, mean_file,
+    mean_value (window_data_param's own ones are read where transform_param has none).
+    Girshick et al., 2014.
+    """
+
+    exact_num_top = 2
+
+    def make_transformer(self):
+        param, common = self.layer_param.window_data_param, self.layer_param.transform_param
+        for name in ("crop_size", "mirror", "scale", "mean_file"):
+            if param.HasField(name) and not common.HasField(name):
+                setattr(common, name, getattr(param, name))
+        self.mean = super().make_transformer().mean
+        return Transformer(type(common)(), False, self.rng)  # the reader normalises: it knows where the padding is
+
+    def open_reader(self):
+        param, common = self.layer_param.window_data_param, self.layer_param.transform_param
+        crop_size = self.positive("crop_size", common.crop_size)
+        batch_size = self.positive("window_data_param.batch_size", param.batch_size)
+        if param.crop_mode not in ("warp", "square"):
+            raise self.error(f'crop_mode must be "warp" or "square", got "{param.crop_mode}"')
+        if 2 * param.context_pad >= crop_size:
+            raise self.error(f"context_pad must be less than half of crop_size {crop_size}, got {param.context_pad}")
+        warper = Warper(crop_size, param.context_pad, param.crop_mode == "square", self.mean, common.scale)
+        return WindowReader(
+            param, param.source, batch_size, warper, common.mirror, draw_seed(self.rng), param.cache_images
+        )
