@@ -28,6 +28,7 @@ class Accuracy(Layer):
         param = self.layer_param.accuracy_param
         self.top_k, self.given_axis = param.top_k, param.axis
         self.ignored = ignored_label(param)
+        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
         self.terms, self.per_class = DeviceTerms(self.dtype), Blob((), self.dtype)
 
     def top_shapes(self, bottom_shapes):
@@ -60,11 +61,9 @@ class Accuracy(Layer):
 
     def forward_gpu(self, bottom, top):
         outer, classes, inner = three_axes(bottom[0].shape, self.given_axis)
-        n, scores, labels, ignored = outer * inner, bottom[0].gpu_data(), bottom[1].gpu_data(), self.ignored
+        n, scores, labels = outer * inner, bottom[0].gpu_data(), bottom[1].gpu_data()
         correct, counted = self.terms.pointers(n)
-        self.kernel("correct")(
-            n, classes, inner, self.top_k, scores, labels, ignored is not None, ignored or 0, correct, counted
-        )
+        self.kernel("correct")(n, classes, inner, self.top_k, scores, labels, *self.ignore_rule, correct, counted)
         self.terms.finish(n, 0, top[0].mutable_gpu_data())
         if len(top) > 1:
             self.per_class.reshape(classes)

@@ -72,33 +72,23 @@ class InfogainLoss(SoftmaxWithLoss):
     def forward_gpu(self, bottom, top):
         outer, classes, inner = self.view
         softmax_gpu(bottom[0].gpu_data(), self.prob.mutable_gpu_data(), self.view, self.dtype)
-        n, p, labels, (matrix, _) = (
-            outer * inner,
-            self.prob.gpu_data(),
-            bottom[1].gpu_data(),
-            self._device_matrix(bottom),
-        )
-        wrong, ignored = self.wrong_label_gpu(classes), self.ignored
-        self.kernel("losses")(
-            n, classes, inner, p, labels, matrix, ignored is not None, ignored or 0, wrong, *self.terms.pointers(n)
-        )
+        n, p, labels, wrong = outer * inner, self.prob.gpu_data(), bottom[1].gpu_data(), self.wrong_label_gpu(classes)
+        matrix, _ = self._device_matrix(bottom)
+        terms = self.terms.pointers(n)
+        self.kernel("losses")(n, classes, inner, p, labels, matrix, *self.ignore_rule, wrong, *terms)
         self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         self._refuse_gradients(propagate_down)
         if propagate_down[0]:
             _, classes, inner = self.view
-            p, labels, dx, ignored = (
-                self.prob.gpu_data(),
-                bottom[1].gpu_data(),
-                bottom[0].mutable_gpu_diff(),
-                self.ignored,
+            p, labels, dx = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
+            n, scale, (matrix, sums) = (
+                bottom[0].count,
+                (top[0].gpu_diff(), self.terms.divisor),
+                self._device_matrix(bottom),
             )
-            weight, divisor, (matrix, row_sums) = top[0].gpu_diff(), self.terms.divisor, self._device_matrix(bottom)
-            self.kernel("gradient")(
-                bottom[0].count, classes, inner, p, labels, matrix, row_sums, ignored is not None, ignored or 0,
-                weight, divisor, dx,
-            )  # fmt: skip
+            self.kernel("gradient")(n, classes, inner, p, labels, matrix, sums, *self.ignore_rule, *scale, dx)
 
     def _refuse_gradients(self, propagate_down):
         self.refuse_label_gradient(propagate_down)

@@ -79,7 +79,7 @@ class LossLayer(Layer):
         return value
 
     def wrong_label_gpu(self, classes: int) -> int:
-        """Where a kernel puts (1, label) when it meets a label that is none of `classes`; told when the loss is read."""
+        """Where a kernel puts (1, label) for a label that is none of `classes`; told when the loss is read."""
         if self.wrong is None:
             self.wrong = Blob((2,), self.dtype)
         self.wrong_classes = classes

@@ -18,7 +18,7 @@ def row_numbers(layer, values: np.ndarray, rows: int) -> np.ndarray:
 
 
 def take_gpu(count: int, width: int, rows: int, numbers: int, table: int, out: int, dtype: np.dtype) -> None:
-    """out[i] = table[numbers[i]] for `count` numbers; nan where a number is no row: the device does not wait to tell."""
+    """out[i] = table[numbers[i]] for `count` numbers; nan where a number is no row (the device cannot raise)."""
     kernel("rows", "take", dtype)(count * width, width, rows, numbers, table, out)
 
 

@@ -20,6 +20,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
 
     def setup(self, bottom, top):
         self.ignored = ignored_label(self.layer_param.loss_param)
+        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
         self.mode = self.read_normalization(absent=LossParameter.BATCH_SIZE)
         self.terms = DeviceTerms(self.dtype)
 
@@ -54,9 +55,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
             dx *= valid
 
     def forward_gpu(self, bottom, top):
-        n, ignored = bottom[0].count, self.ignored
-        x, t = bottom[0].gpu_data(), bottom[1].gpu_data()
-        self.kernel("losses")(n, x, t, ignored is not None, ignored or 0, *self.terms.pointers(n))
+        n, x, t = bottom[0].count, bottom[0].gpu_data(), bottom[1].gpu_data()
+        self.kernel("losses")(n, x, t, *self.ignore_rule, *self.terms.pointers(n))
         outer = bottom[1].shape[0]
         fixed = self.fixed_divisor(self.mode, outer, n // max(outer, 1))
         self.terms.finish(n, fixed, top[0].mutable_gpu_data())
@@ -64,6 +64,6 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def backward_gpu(self, top, propagate_down, bottom):
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
-            x, t, dx, ignored = bottom[0].gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff(), self.ignored
+            x, t, dx = bottom[0].gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
             weight, divisor = top[0].gpu_diff(), self.terms.divisor
-            self.kernel("gradient")(bottom[0].count, x, t, ignored is not None, ignored or 0, weight, divisor, dx)
+            self.kernel("gradient")(bottom[0].count, x, t, *self.ignore_rule, weight, divisor, dx)

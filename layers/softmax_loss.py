@@ -25,6 +25,7 @@ class SoftmaxWithLoss(LossLayer):
         param = self.layer_param.loss_param
         self.given_axis = self.layer_param.softmax_param.axis
         self.ignored = ignored_label(param)
+        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
         self.mode = self.read_normalization()
         self.prob = Blob((), self.dtype)
         self.terms = DeviceTerms(self.dtype)
@@ -71,10 +72,8 @@ class SoftmaxWithLoss(LossLayer):
         outer, classes, inner = self.view
         softmax_gpu(bottom[0].gpu_data(), self.prob.mutable_gpu_data(), self.view, self.dtype)
         n, p, labels = outer * inner, self.prob.gpu_data(), bottom[1].gpu_data()
-        wrong, ignored = self.wrong_label_gpu(classes), self.ignored
-        self.kernel("losses")(
-            n, classes, inner, p, labels, ignored is not None, ignored or 0, wrong, *self.terms.pointers(n)
-        )
+        wrong, terms = self.wrong_label_gpu(classes), self.terms.pointers(n)
+        self.kernel("losses")(n, classes, inner, p, labels, *self.ignore_rule, wrong, *terms)
         self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -82,11 +81,9 @@ class SoftmaxWithLoss(LossLayer):
         if not propagate_down[0]:
             return
         _, classes, inner = self.view
-        p, labels, dx, ignored = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff(), self.ignored
+        p, labels, dx = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
         weight, divisor = top[0].gpu_diff(), self.terms.divisor
-        self.kernel("gradient")(
-            bottom[0].count, classes, inner, p, labels, ignored is not None, ignored or 0, weight, divisor, dx
-        )
+        self.kernel("gradient")(bottom[0].count, classes, inner, p, labels, *self.ignore_rule, weight, divisor, dx)
 
     def _positions(self, labels):
         """The index that picks each position's label out of (outer, classes, inner), and which positions count."""

@@ -122,6 +122,20 @@ class Run:
 _RNG_STATE = Layer(caffe_pb2.LayerParameter(name="state")).rng.get_state() | {"key": [11, 12], "counter": [0] * 4}
 
 
+def run_layer(
+    text: str, *bottoms: Any, num_top: int = 1, phase: int = 0, dtype: np.typing.DTypeLike = np.float64
+) -> tuple[Layer, list[Blob], list[Blob]]:
+    """Set up a layer from the inside of a `layer { }` message on bottoms of these values, and run it forward.
+
+    Returns the layer, its bottoms and its tops.
+    """
+    layer = gradient_check.layer_from_text(text, phase, dtype)
+    bottom, top = gradient_check.blobs_of(bottoms, dtype), [Blob(dtype=dtype) for _ in range(num_top)]
+    layer.set_up(bottom, top)
+    layer.forward(bottom, top)
+    return layer, bottom, top
+
+
 def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float = 1e-5) -> None:
     """Equal within rtol, or within `atol` times the largest expected value (float32 sums differ by order)."""
     expected = np.asarray(expected)
