@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.config import config
+from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.random import DeviceStream
 from minicaffe.layer import Layer, register
 from minicaffe.layers.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
 from minicaffe.layers.window import all_overlaps, pool_window
@@ -36,6 +39,8 @@ class Pooling(Layer):
         self.floor = param.round_mode == param.FLOOR
         if param.HasField("ceil_mode") and not param.HasField("round_mode"):
             self.floor = not param.ceil_mode
+        self.mask: DeviceBuffer | None = None  # on the device: where each output was found
+        self.random: DeviceStream | None = None
         if len(top) > 1 and self.pool != "MAX":
             raise self.error(f"only MAX pooling has a mask as its second top, this one is {self.pool}")
 
@@ -58,6 +63,8 @@ class Pooling(Layer):
     def reshape(self, bottom, top):
         self.has_mask = len(top) > 1
         super().reshape(bottom, top)
+        if config.gpu and self.pool != "AVE" and (self.mask is None or self.mask.nbytes < 4 * top[0].count):
+            self.mask = DeviceBuffer(4 * top[0].count)
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data(), top[0].data
@@ -84,6 +91,37 @@ class Pooling(Layer):
         else:
             for j, (outputs, where) in enumerate(_places(x, dy, window)):
                 dx[where] += np.where(self.chosen[outputs] == j, dy[outputs], 0)
+
+    def forward_gpu(self, bottom, top):
+        x, y, n = bottom[0].gpu_data(), top[0].mutable_gpu_data(), top[0].count
+        geometry = self._geometry(bottom[0], top[0])
+        if self.pool == "MAX":
+            top_mask = top[1].mutable_gpu_data() if len(top) > 1 else 0
+            self.kernel("max_forward")(n, *geometry, x, y, self.mask, top_mask)
+        elif self.pool == "AVE" and self.layer_param.pooling_param.global_pooling:
+            self.kernel("global_ave_forward").launch((n, 1), 128, bottom[0].count_range(2), x, y)
+        elif self.pool == "AVE":
+            self.kernel("ave_forward")(n, *geometry, x, y)
+        elif self.phase:  # TEST
+            self.kernel("stochastic_test")(n, *geometry[:8], x, y)
+        else:
+            self.random = self.random or DeviceStream(self.rng)
+            self.kernel("stochastic_train")(n, *geometry[:8], self.random.draw(n), x, y, self.mask)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        dy, dx, n = top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), bottom[0].count
+        geometry = self._geometry(bottom[0], top[0])
+        if self.pool == "AVE":
+            self.kernel("ave_backward")(n, *geometry, dy, dx)
+        else:
+            self.kernel("max_backward")(n, *geometry, dy, self.mask, dx)
+
+    def _geometry(self, bottom, top) -> tuple[int, ...]:
+        """Height and width of bottom, top, kernel, stride, pad."""
+        kernel, stride, pad, _ = self.window(bottom.shape)
+        return (*bottom.shape[2:], *top.shape[2:], *kernel, *stride, *pad)
 
     def _forward_stochastic(self, x, window, y):
         places = list(_places(x, y, window))
