@@ -8,6 +8,8 @@ from minicaffe.blob import Blob
 from minicaffe.layer import Layer, register
 from minicaffe.proto import caffe_pb2
 
+_PARTS = 32  #: at most so many blocks of threads share the sums of a channel
+
 
 @register("BatchNorm")
 class BatchNorm(Layer):
@@ -49,6 +51,7 @@ class BatchNorm(Layer):
                 )
         self.normalized, self.mean = Blob((), self.dtype), Blob((self.channels,), self.dtype)
         self.deviation = Blob((self.channels,), self.dtype)
+        self.partial, self.means = Blob((2, self.channels, _PARTS), self.dtype), Blob((2, self.channels), self.dtype)
 
     def param_shapes(self, bottom_shapes):
         zero = caffe_pb2.FillerParameter(type="constant")
@@ -102,6 +105,40 @@ class BatchNorm(Layer):
         mean_dy_y = np.einsum("ncs,ncs->nc", dy, y).sum(0)[:, None] / count
         np.subtract(dy, mean_dy + mean_dy_y * y, out=dx)
         dx *= factor
+
+    def forward_gpu(self, bottom, top):
+        n, c, places = top[0].count, self.channels, bottom[0].count_range(2)
+        x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
+        if self.use_global_stats:
+            stored = [blob.gpu_data() for blob in self.blobs]
+            self.kernel("global_statistics")(c, self.eps, *stored, mean, deviation)
+        else:
+            count, parts, partial = n // c, self._parts(n), self.partial.mutable_gpu_data()
+            stored = [blob.mutable_gpu_data() for blob in self.blobs]
+            self.kernel("partial_statistics").launch((c, parts), 256, count, c, places, x, partial)
+            arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
+            self.kernel("statistics")(c, *arguments)
+        normalized = 0 if self.use_global_stats else self.normalized.mutable_gpu_data()
+        self.kernel("normalize")(n, c, places, x, mean, deviation, y, normalized)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        n, c, places = top[0].count, self.channels, bottom[0].count_range(2)
+        dy, dx, deviation = top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), self.deviation.gpu_data()
+        if self.use_global_stats:
+            self.kernel("backward_global")(n, c, places, dy, deviation, dx)
+            return
+        y, parts, partial = self.normalized.gpu_data(), self._parts(n), self.partial.mutable_gpu_data()
+        means = self.means.mutable_gpu_data()
+        self.kernel("partial_gradients").launch((c, parts), 256, n // c, c, places, dy, y, partial)
+        self.kernel("mean_gradients")(2 * c, parts, n // c, partial, means)
+        self.kernel("backward")(n, c, places, dy, y, means, deviation, dx)
+
+    def _parts(self, n: int) -> int:
+        """How many blocks share a channel."""
+        return max(1, min(_PARTS, n // self.channels // 2048))
 
 
 def _by_channel(values: np.ndarray) -> np.ndarray:

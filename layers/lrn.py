@@ -65,6 +65,30 @@ class LRN(Layer):
         sums *= 2 * self.rate * self.beta
         bottom[0].diff = dx - sums
 
+    def forward_gpu(self, bottom, top):
+        x, scale, y = bottom[0].gpu_data(), self.scale.mutable_gpu_data(), top[0].mutable_gpu_data()
+        samples, channels, height, width = bottom[0].shape
+        if self.across:
+            geometry = (channels, height * width, self.size, self.rate, self.k, self.beta)
+            self.kernel("across_forward")(samples * height * width, *geometry, x, scale, y)
+        else:
+            geometry = (height, width, self.size, self.rate, self.beta)
+            self.kernel("within_forward")(bottom[0].count, *geometry, x, scale, y)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        x, dy, dx = bottom[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+        samples, channels, height, width = bottom[0].shape
+        scale, ratio = self.scale.gpu_data(), self.scale.mutable_gpu_diff()
+        self.kernel("shares")(bottom[0].count, self.beta, x, dy, scale, ratio, dx)
+        factor = 2 * self.rate * self.beta
+        if self.across:
+            geometry = (channels, height * width, self.size, factor)
+            self.kernel("across_backward")(samples * height * width, *geometry, x, ratio, dx)
+        else:
+            self.kernel("within_backward")(bottom[0].count, height, width, self.size, factor, x, ratio, dx)
+
     def _neighbours(self, values: np.ndarray, out: np.ndarray) -> None:
         """out = the sum over neighbouring channels, or the mean over neighbouring places."""
         if not self.across:

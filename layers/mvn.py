@@ -53,6 +53,17 @@ class MVN(Layer):
         else:
             dx[...] = dy - dy.mean(1, keepdims=True)
 
+    def forward_gpu(self, bottom, top):
+        x, y, deviation = bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.deviation.mutable_gpu_data()
+        arguments = (bottom[0].count // self.rows, int(self.with_variance), self.eps, x, y, deviation)
+        self.kernel("forward").launch((self.rows, 1), 256, *arguments)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            y, dy, dx = top[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            arguments = (bottom[0].count // self.rows, int(self.with_variance), y, dy, self.deviation.gpu_data(), dx)
+            self.kernel("backward").launch((self.rows, 1), 256, *arguments)
+
     def _flat(self, values):
         """One row for each mean."""
         return values.reshape(self.rows, -1)

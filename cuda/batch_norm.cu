@@ -1,0 +1,98 @@
+// BatchNorm. Statistics take one reading of the values: sums and sums of squares of x - shift, where shift is the
+// channel's first value, so that a mean far from zero costs no digits.
+// A channel is shared by gridDim.y blocks; partial[0] holds their first sums, partial[1] their second ones.
+
+__global__ void partial_statistics(const int count, const int channels, const int places, const Dtype *x, Dtype *partial) {
+  const int channel = blockIdx.x;
+  const Dtype shift = x[(long long)channel * places];
+  Dtype sum = 0, squares = 0;
+  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += blockDim.x * gridDim.y) {
+    const Dtype value = x[((long long)(i / places) * channels + channel) * places + i % places] - shift;
+    sum += value;
+    squares += value * value;
+  }
+  sum = block_sum(sum);
+  squares = block_sum(squares);
+  if (threadIdx.x == 0) {
+    partial[channel * gridDim.y + blockIdx.y] = sum;
+    partial[(channels + channel) * gridDim.y + blockIdx.y] = squares;
+  }
+}
+
+// One thread for each channel: mean and deviation of the batch, added to what the layer remembers.
+__global__ void statistics(const int n, const int parts, const int count, const int places, const Dtype eps,
+                           const Dtype fraction, const Dtype *x, const Dtype *partial, Dtype *mean, Dtype *deviation,
+                           Dtype *means, Dtype *variances, Dtype *weight) {
+  GRID_STRIDE(c, n) {
+    Dtype sum = 0, squares = 0;
+    for (int p = 0; p < parts; p++) {
+      sum += partial[c * parts + p];
+      squares += partial[(n + c) * parts + p];
+    }
+    const Dtype shifted = sum / count, variance = max(squares / count - shifted * shifted, Dtype(0));
+    mean[c] = x[(long long)c * places] + shifted;
+    deviation[c] = sqrt(variance + eps);
+    means[c] = fraction * means[c] + mean[c];
+    variances[c] = fraction * variances[c] + variance * (count > 1 ? Dtype(count) / (count - 1) : Dtype(1));
+    if (c == 0) weight[0] = fraction * weight[0] + 1;
+  }
+}
+
+__global__ void global_statistics(const int n, const Dtype eps, const Dtype *means, const Dtype *variances,
+                                  const Dtype *weight, Dtype *mean, Dtype *deviation) {
+  const Dtype factor = weight[0] == 0 ? Dtype(0) : 1 / weight[0];
+  GRID_STRIDE(c, n) {
+    mean[c] = factor * means[c];
+    deviation[c] = sqrt(factor * variances[c] + eps);
+  }
+}
+
+// normalized, where there is one, is the layer's own copy of y.
+__global__ void normalize(const int n, const int channels, const int places, const Dtype *x, const Dtype *mean,
+                          const Dtype *deviation, Dtype *y, Dtype *normalized) {
+  GRID_STRIDE(i, n) {
+    const int c = i / places % channels;
+    const Dtype value = (x[i] - mean[c]) / deviation[c];
+    y[i] = value;
+    if (normalized) normalized[i] = value;
+  }
+}
+
+__global__ void partial_gradients(const int count, const int channels, const int places, const Dtype *dy,
+                                  const Dtype *normalized, Dtype *partial) {
+  const int channel = blockIdx.x;
+  Dtype sum = 0, products = 0;
+  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += blockDim.x * gridDim.y) {
+    const long long at = ((long long)(i / places) * channels + channel) * places + i % places;
+    sum += dy[at];
+    products += dy[at] * normalized[at];
+  }
+  sum = block_sum(sum);
+  products = block_sum(products);
+  if (threadIdx.x == 0) {
+    partial[channel * gridDim.y + blockIdx.y] = sum;
+    partial[(channels + channel) * gridDim.y + blockIdx.y] = products;
+  }
+}
+
+// means[c] = E[dy], means[channels + c] = E[dy y]
+__global__ void mean_gradients(const int n, const int parts, const int count, const Dtype *partial, Dtype *means) {
+  GRID_STRIDE(i, n) {
+    Dtype sum = 0;
+    for (int p = 0; p < parts; p++) sum += partial[i * parts + p];
+    means[i] = sum / count;
+  }
+}
+
+__global__ void backward(const int n, const int channels, const int places, const Dtype *dy, const Dtype *normalized,
+                         const Dtype *means, const Dtype *deviation, Dtype *dx) {
+  GRID_STRIDE(i, n) {
+    const int c = i / places % channels;
+    dx[i] = (dy[i] - means[c] - means[channels + c] * normalized[i]) / deviation[c];
+  }
+}
+
+__global__ void backward_global(const int n, const int channels, const int places, const Dtype *dy, const Dtype *deviation,
+                                Dtype *dx) {
+  GRID_STRIDE(i, n) dx[i] = dy[i] / deviation[i / places % channels];
+}
