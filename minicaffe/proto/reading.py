@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from minicaffe.errors import PrototxtError, nearest
 from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
+from minicaffe.proto.elsewhere import OWNERS
 
 M = TypeVar("M", bound=Message)
 PathLike = str | os.PathLike
@@ -100,6 +101,8 @@ def _sentence(error: text_format.ParseError) -> str:
 
 def _unknown_field(message: Descriptor, name: str) -> str:
     sentence = f'{message.name} has no field "{name}"'
+    if message.name == "LayerParameter" and name in OWNERS:
+        return f"{sentence}, it belongs to {OWNERS[name]}"
     hint = nearest(name, message.fields_by_name)
     if not hint:
         homes = [field.name for field in message.fields

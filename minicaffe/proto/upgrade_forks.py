@@ -1,7 +1,8 @@
 """What forks wrote, in master's terms.
 
 NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4 beside mean, variance and factor; master has a Scale
-layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes, and gives precision hints.
+layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes, and gives precision hints. Which of the
+forks' fields are read but not applied is listed here too, so that the log can say so.
 """
 from __future__ import annotations
 
@@ -155,15 +156,13 @@ def _divide_params(layer: LayerParameter, scale: LayerParameter) -> None:
 
     Four are the older order without a factor: scale, shift, mean, variance.
     """
-    specs = list(layer.param)
-    learned = specs[:2] if len(specs) == 4 else specs[3:]
-    scale.param.extend(learned)
-    statistics = [] if len(specs) == 4 else specs[:3]
+    specs = LayerParameter(param=layer.param).param
+    statistics, learned = ([], specs[:2]) if len(specs) == 4 else (specs[:3], specs[3:])
     for spec in statistics:
         spec.lr_mult = spec.decay_mult = 0
-    statistics = NetParameter(layer=[LayerParameter(param=statistics)]).layer[0].param
     layer.ClearField("param")
     layer.param.extend(statistics)
+    scale.param.extend(learned)
 
 
 def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
@@ -171,10 +170,8 @@ def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
     if len(layer.blobs) != 5:
         return
     blobs = LayerParameter(blobs=layer.blobs).blobs
-    if _smallest(blobs[1]) < 0 <= _smallest(blobs[4]):   # a variance is never negative
-        order = (3, 4, 2, 0, 1)
-    else:
-        order = (0, 1, 2, 3, 4)
+    older = _smallest(blobs[1]) < 0 <= _smallest(blobs[4])   # a variance is never negative
+    order = (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
     layer.ClearField("blobs")
     layer.blobs.extend(blobs[i] for i in order[:3])
     scale.blobs.extend(blobs[i] for i in order[3:])

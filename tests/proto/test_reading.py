@@ -6,6 +6,7 @@ import pytest
 from minicaffe.errors import DataError, PrototxtError
 from minicaffe.proto import (
     caffe_pb2,
+    elsewhere,
     format_text,
     parse_binary,
     parse_text,
@@ -100,6 +101,8 @@ def test_text_comes_back():
     ("layer { num_output: 3 }",
      'line 1, column 9: LayerParameter has no field "num_output" (it is a field of convolution_param, embed_param and '
      "others)"),
+    ("layer { yolov3_param {} }",
+     'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO'),
     ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
     ("layer { pooling_param { pool: AVG } }",
      'line 1, column 31: PoolMethod has no value "AVG" (did you mean "AVE"?)'),
@@ -116,6 +119,11 @@ def test_errors_name_place_and_cause(text, expected):
     with pytest.raises(PrototxtError) as error:
         net(text)
     assert str(error.value) == expected
+
+
+def test_fields_said_to_be_elsewhere_are_not_here():
+    assert not set(elsewhere.OWNERS) & set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
+    assert len(elsewhere.OWNERS) == sum(map(len, elsewhere.FORKS.values())), "each has one owner"
 
 
 @pytest.mark.parametrize("text", [
