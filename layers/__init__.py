@@ -57,6 +57,7 @@ from minicaffe.layers import (  # noqa: F401
     prelu,
     python,
     recurrent,
+    recurrent_gpu,
     reduction,
     relu,
     reshape,

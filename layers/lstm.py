@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minicaffe.cuda.kernels import kernel
 from minicaffe.layer import register
 from minicaffe.layers.lstm_unit import lstm_step, lstm_step_gradient
 from minicaffe.layers.recurrent import Recurrent
@@ -27,3 +28,17 @@ class LSTM(Recurrent):
     def step_gradient(self, t, z, cont, states, diffs):
         c = states[1]
         z[t], diffs[1] = lstm_step_gradient(z[t], cont[t], c[t], c[t + 1], diffs[1], diffs[0])
+
+    def step_gpu(self, t, z, cont, states):
+        (h, c), sequences, n = states, self.z.shape[1], self.z.shape[1] * self.size
+        z_t, next_c, next_h = self._at(z, t, 4 * n), self._at(c, t + 1, n), self._at(h, t + 1, n)
+        forward = kernel("lstm_unit", "forward", self.dtype)
+        forward(n, self.size, z_t, self._at(cont, t, sequences), self._at(c, t, n), z_t, next_c, next_h)
+
+    def step_gradient_gpu(self, t, z, dz, cont, states, diffs):
+        c, sequences, n = states[1], self.z.shape[1], self.z.shape[1] * self.size
+        z_t, dz_t, cont_t = self._at(z, t, 4 * n), self._at(dz, t, 4 * n), self._at(cont, t, sequences)
+        backward = kernel("lstm_unit", "backward", self.dtype)
+        backward(
+            n, self.size, z_t, cont_t, self._at(c, t, n), self._at(c, t + 1, n), diffs[1], diffs[0], dz_t, diffs[1]
+        )

@@ -56,6 +56,19 @@ class LSTMUnit(Layer):
             if wanted:
                 blob.diff = diff
 
+    def forward_gpu(self, bottom, top):
+        c_prev, x, cont = (blob.gpu_data() for blob in bottom)
+        n, size, gates = top[0].count, top[0].shape[2], self.gates.mutable_gpu_data()
+        tops = (top[0].mutable_gpu_data(), top[1].mutable_gpu_data())
+        self.kernel("forward")(n, size, x, cont, c_prev, gates, *tops)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        n, size, c_prev, cont = top[0].count, top[0].shape[2], bottom[0].gpu_data(), bottom[2].gpu_data()
+        dz = bottom[1].mutable_gpu_diff() if propagate_down[1] else 0
+        dc_prev = bottom[0].mutable_gpu_diff() if propagate_down[0] else 0
+        diffs = (top[0].gpu_diff(), top[1].gpu_diff(), dz, dc_prev)
+        self.kernel("backward")(n, size, self.gates.gpu_data(), cont, c_prev, top[0].gpu_data(), *diffs)
+
 
 def lstm_step(z: np.ndarray, cont: np.ndarray, c_prev: np.ndarray, c: np.ndarray, h: np.ndarray) -> None:
     """c and h (..., D) from z (..., 4 D), cont (..., 1) and c_prev; z becomes the activated gates i, f, o, g."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer
+from minicaffe.layers.recurrent_gpu import RecurrentOnDevice
 
 
-class Recurrent(Layer):
+class Recurrent(RecurrentOnDevice, Layer):
     """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}); the subclass makes states and output from z_t.
 
     bottom 0: x (T, N, ...), T steps of N sequences; bottom 1: cont (T, N), 0 where a sequence begins, else 1
@@ -59,6 +60,8 @@ class Recurrent(Layer):
         self.inputs = math.prod(bottom[0].shape[2:])
         self.static_inputs = math.prod(bottom[2].shape[1:]) if self.static else 0
         self.z = Blob((), self.dtype)  # (T, N, G)
+        self.masked, self.dh, self.fixed = (Blob((), self.dtype) for _ in range(3))
+        self.state_diffs = [Blob((), self.dtype) for _ in range(self.states)]
         self.carried = [Blob((), self.dtype) for _ in range(self.states)]  # each (T + 1, N, H)
 
     def param_shapes(self, bottom_shapes):

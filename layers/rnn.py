@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.recurrent import Recurrent
 
@@ -36,3 +37,23 @@ class RNN(Recurrent):
         self._add(len(self.blobs) - 2, flat.T @ h.reshape(-1, self.size))
         self._add(len(self.blobs) - 1, flat.sum(0))
         return d @ self.blobs[-2].read_data()
+
+    def step_gpu(self, t, z, cont, states):
+        n = self.z.count_range(1)
+        self.kernel("squash")(n, self._at(z, t, n), self._at(states[0], t + 1, n))
+
+    def step_gradient_gpu(self, t, z, dz, cont, states, diffs):
+        n = self.z.count_range(1)
+        self.kernel("squash_gradient")(n, diffs[0], self._at(states[0], t + 1, n), self._at(dz, t, n))
+
+    def output_gpu(self, h, y, steps, sequences):
+        rows, w, b = steps * sequences, self.blobs[-2].gpu_data(), self.blobs[-1].gpu_data()
+        ops.gemm(False, True, rows, self.size, self.size, 1, h, w, 0, y, self.dtype)
+        self.kernel("squash_with_bias")(rows * self.size, self.size, b, y)
+
+    def output_gradient_gpu(self, h, top, dh, steps, sequences):
+        rows, last, d = steps * sequences, len(self.blobs) - 1, self.dh.mutable_gpu_diff()
+        self.kernel("squash_gradient")(top.count, top.gpu_diff(), top.gpu_data(), d)
+        self.add_product(last - 1, self.size, self.size, rows, d, h)
+        self.add_sum(last, self.size, rows, d)
+        ops.gemm(False, False, rows, self.size, self.size, 1, d, self.blobs[-2].gpu_data(), 0, dh, self.dtype)

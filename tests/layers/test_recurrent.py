@@ -89,7 +89,7 @@ def test_values(kind, slow):
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM"])
-def test_states_go_on_into_the_next_call(kind):
+def test_states_go_on_into_the_next_call(kind, device):
     x = np.random.default_rng(0).standard_normal((6, 2, 3))
     layer, bottom, top = build(recurrent(kind), [x, np.ones((6, 2))])
     layer.forward(bottom, top)
