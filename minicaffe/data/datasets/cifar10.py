@@ -14,9 +14,10 @@ from collections.abc import Callable
 import numpy as np
 
 from minicaffe.data.datasets.download import download
-from minicaffe.data.datasets.records import remove_database, write_database, write_mean_of
+from minicaffe.data.datasets.records import write_data_set
 from minicaffe.errors import DataError
 
+NAME, ABOUT = "cifar10", "CIFAR-10, the real data set."
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -34,18 +35,17 @@ def prepare(dest: str = "data/cifar10", source: str | None = None, backend: str 
     if source is None:
         source = os.path.join(dest, os.path.basename(URL))
         download(URL, source, MD5)
-    convert(open_source(source), dest, backend)
-    train = os.path.join(dest, f"cifar10_train_{backend}")
-    write_mean_of(train, backend, os.path.join(dest, "mean.binaryproto"))
+    convert(source, dest, backend, with_mean=True)
 
 
-def convert(read: Callable[[str], tuple[np.ndarray, np.ndarray]], dest: str, backend: str) -> None:
+def convert(source: str, dest: str, backend: str, with_mean: bool = False) -> None:
     """Write the two databases with Caffe's keys: five digits, in the order of the batch files."""
-    for name, parts in (("test", TEST), ("train", TRAIN)):
-        path = os.path.join(dest, f"cifar10_{name}_{backend}")
-        batches = [read(part) for part in parts]
-        remove_database(path)
-        write_database(path, backend, batches, sum(len(labels) for _, labels in batches), digits=5)
+    read = open_source(source)
+    parts = {}
+    for name, files in (("train", TRAIN), ("test", TEST)):
+        batches = [read(file) for file in files]
+        parts[name] = (batches, sum(len(labels) for _, labels in batches))
+    write_data_set(dest, backend, parts, NAME, digits=5, classes=CLASSES, about=ABOUT, with_mean=with_mean)
 
 
 def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:

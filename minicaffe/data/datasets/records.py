@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -16,9 +16,54 @@ from minicaffe.data.progress import Progress
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images (N, C, H, W) uint8, labels (N,)
 
 
+_ABOUT, _CLASSES = "about.txt", "classes.txt"
+
+
+def write_data_set(
+    dest: str,
+    backend: str,
+    parts: dict[str, tuple[Batches, int]],
+    name: str,
+    digits: int,
+    classes: Sequence[str],
+    about: str,
+    with_mean: bool = True,
+) -> None:
+    """Write <name>_<part>_<backend> for each part ("train", "test") into folder `dest`, replacing older ones.
+
+    parts: batches and number of images.  With them go classes.txt, about.txt, which says where the images come from,
+    and mean.binaryproto, the mean of the part "train".
+    """
+    os.makedirs(dest, exist_ok=True)
+    for part, (batches, total) in parts.items():
+        path = os.path.join(dest, f"{name}_{part}_{backend}")
+        fresh = f"{path}.new"
+        remove_database(fresh)
+        write_database(fresh, backend, batches, total, digits)
+        if part == "train" and with_mean:
+            write_mean_of(fresh, backend, os.path.join(dest, "mean.binaryproto"))
+        remove_database(path)
+        os.rename(fresh, path)
+    for file_name, text in ((_CLASSES, "\n".join(classes)), (_ABOUT, about)):
+        with open(os.path.join(dest, file_name), "w") as file:
+            file.write(text + "\n")
+
+
+def describe(dest: str) -> str:
+    """What about.txt says of the data set in folder `dest`: one sentence, or "" when there is none."""
+    path = os.path.join(dest, _ABOUT)
+    if not os.path.isfile(path):
+        return ""
+    with open(path) as file:
+        return file.read().strip()
+
+
 def write_database(path: str, backend: str, batches: Batches, total: int, digits: int) -> None:
     """Write images and labels under keys that count from 0, `digits` wide."""
-    with open_db(path, backend, "w") as database, Progress(os.path.basename(path), total) as progress:
+    with (
+        open_db(path, backend, "w") as database,
+        Progress(os.path.basename(path.removesuffix(".new")), total) as progress,
+    ):
         for images, labels in batches:
             for image, label in zip(images, labels, strict=True):
                 datum = array_to_datum(image, int(label))

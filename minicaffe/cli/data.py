@@ -1,0 +1,69 @@
+"""`minicaffe data`, and the converters of the original's examples: data sets as the prototxts in models/ name them."""
+
+from __future__ import annotations
+
+import argparse
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.data.datasets import cifar10, mnist, synthetic
+from minicaffe.data.db import BACKENDS, backend_name
+from minicaffe.errors import UsageError
+
+GROUP = "Prepare data"
+
+
+def _data_flags(flags: Flags) -> None:
+    flags.argument("name", metavar="NAME", choices=("cifar10", "mnist", "synthetic"),
+                   help="cifar10, mnist, or synthetic: a stand-in for CIFAR-10 that minicaffe draws itself")
+    flags.flag("from", metavar="PATH", default=None,
+               help="cifar10: the official .tar.gz (binary or python version) or the folder unpacked from it; mnist: "
+                    "the folder with the idx files; default: download")
+    flags.flag("dest", metavar="FOLDER", default=None, help="where to write (default: data/NAME)")
+    flags.flag("backend", choices=BACKENDS, default="lmdb", help="kind of database (default: lmdb)")
+
+
+@command("data", GROUP, "fetch or draw a data set, and write its databases", _data_flags,
+         "  minicaffe data cifar10\n"
+         "  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n"
+         "  minicaffe data synthetic")
+def data(args: argparse.Namespace) -> None:
+    """CIFAR-10 becomes cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10; MNIST becomes
+    mnist_train_lmdb and mnist_test_lmdb in data/mnist. The stand-in takes CIFAR-10's names, so that the same
+    prototxts train on it. A download that broke off goes on where it stopped."""
+    source = getattr(args, "from")
+    if args.name == "synthetic":
+        if source:
+            raise UsageError("data synthetic takes no --from: minicaffe draws the pictures itself")
+        dest = args.dest or "data/cifar10"
+        synthetic.prepare(dest, args.backend)
+    else:
+        dest = args.dest or f"data/{args.name}"
+        {"cifar10": cifar10, "mnist": mnist}[args.name].prepare(dest, source, args.backend)
+    print(f"Wrote {args.name} to {dest}")
+
+
+def _cifar_flags(flags: Flags) -> None:
+    flags.argument("input_folder", metavar="INPUT_FOLDER", help="where data_batch_1.bin .. test_batch.bin are")
+    flags.argument("output_folder", metavar="OUTPUT_FOLDER", help="where to write cifar10_train_*, cifar10_test_*")
+    flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
+
+
+@command("convert_cifar_data", GROUP, "convert CIFAR-10's batch files to databases", _cifar_flags,
+         "  minicaffe convert_cifar_data cifar-10-batches-bin data/cifar10 lmdb")
+def convert_cifar_data(args: argparse.Namespace) -> None:
+    """As the original's program of this name: keys of five digits, red, green and blue planes."""
+    cifar10.convert(args.input_folder, args.output_folder, backend_name(args.db_type))
+
+
+def _mnist_flags(flags: Flags) -> None:
+    flags.argument("images", metavar="IMAGES", help="idx file of the images, such as train-images-idx3-ubyte")
+    flags.argument("labels", metavar="LABELS", help="idx file of the labels")
+    flags.argument("db", metavar="DB", help="the database to write")
+    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+
+
+@command("convert_mnist_data", GROUP, "convert a pair of MNIST's files to a database", _mnist_flags,
+         "  minicaffe convert_mnist_data train-images-idx3-ubyte train-labels-idx1-ubyte mnist_train_lmdb --backend lmdb")
+def convert_mnist_data(args: argparse.Namespace) -> None:
+    """As the original's program of this name: keys of eight digits, in the order of the files."""
+    mnist.convert(args.images, args.labels, args.db, backend_name(args.backend))

@@ -1,0 +1,86 @@
+"""MNIST: 60000 training and 10000 test pictures of handwritten digits, 28x28 grey.
+
+LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zlib
+
+import numpy as np
+
+from minicaffe.data.datasets.download import download
+from minicaffe.data.datasets.records import write_data_set, write_database
+from minicaffe.errors import DataError
+
+NAME, ABOUT = "mnist", "MNIST, the real data set."
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+FILES = {  # part -> (images, labels), and the md5 of each as .gz
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+MD5 = {
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+_MAGIC = {3: 0x803, 1: 0x801}  # idx files of unsigned bytes with three axes, with one
+
+
+def prepare(dest: str = "data/mnist", source: str | None = None, backend: str = "lmdb") -> None:
+    """Write mnist_train_<backend> and mnist_test_<backend> into folder `dest`.
+
+    source: the folder with the four idx files, plain or .gz; None: download them into `dest`.
+    """
+    os.makedirs(dest, exist_ok=True)
+    if source is None:
+        source = dest
+        for name, md5 in MD5.items():
+            download(f"{URL}{name}.gz", os.path.join(dest, f"{name}.gz"), md5)
+    if not os.path.isdir(source):
+        raise DataError(f"MNIST source {source} must be a folder with the four idx files")
+    parts = {}
+    for part, (images, labels) in FILES.items():
+        parts[part] = read_pair(os.path.join(source, images), os.path.join(source, labels))
+    batches = {part: ([pair], len(pair[1])) for part, pair in parts.items()}
+    write_data_set(dest, backend, batches, NAME, digits=8, classes=list("0123456789"), about=ABOUT, with_mean=False)
+
+
+def convert(images_path: str, labels_path: str, path: str, backend: str) -> None:
+    """Write one pair of idx files as the database `path`."""
+    images, labels = read_pair(images_path, labels_path)
+    write_database(path, backend, [(images, labels)], len(labels), digits=8)
+
+
+def read_pair(images_path: str, labels_path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 1, H, W) and labels (N,) from two idx files; `DataError` when they do not go together."""
+    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    if len(images) != len(labels):
+        raise DataError(f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels")
+    return images[:, None], labels
+
+
+def read_idx(path: str, axes: int) -> np.ndarray:
+    """The array in an idx file of unsigned bytes, plain or gzipped (`path` or `path`.gz)."""
+    try:
+        found = path if os.path.exists(path) else f"{path}.gz"
+        with open(found, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(found) if zipped else open(found, "rb") as file:
+            data = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    head = 4 + 4 * axes
+    magic = int.from_bytes(data[:4], "big")
+    if len(data) < head or magic != _MAGIC[axes]:
+        raise DataError(
+            f"{path} has magic number {magic:#x}, expected {_MAGIC[axes]:#x} for an idx file of {axes} axes"
+        )
+    shape = struct.unpack_from(f">{axes}I", data, 4)
+    if len(data) - head != np.prod(shape, dtype=np.int64):
+        raise DataError(f"{path} holds {len(data) - head} values, expected {'x'.join(map(str, shape))}")
+    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)

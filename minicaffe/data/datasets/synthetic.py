@@ -1,0 +1,164 @@
+"""A stand-in for CIFAR-10 that needs no download: 32x32 colour pictures of ten kinds of shapes, drawn with numpy.
+
+Each picture shows one shape at a random place, size and angle, in a random colour with a random texture, on a
+background of two random colours, with small clutter around and over it, and noise.  Light on dark and dark on light
+are equally likely and colours carry no information, so the mean picture of every class is the same grey: a linear
+classifier finds next to nothing, while a small convolution net learns to tell the shapes apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from minicaffe.data.datasets import cifar10
+from minicaffe.data.datasets.records import describe, write_data_set
+from minicaffe.errors import DataError
+
+ABOUT = "A stand-in for CIFAR-10: ten kinds of shapes, drawn by minicaffe."
+SIZE = 32
+_CHUNK = 1000
+
+Field = np.ndarray  # (N, 32, 32): for every picture, a number at every pixel
+
+
+def _disc(u: Field, v: Field) -> Field:
+    return np.hypot(u, v) - 0.8
+
+
+def _ring(u: Field, v: Field) -> Field:
+    return np.abs(np.hypot(u, v) - 0.72) - 0.2
+
+
+def _box(u: Field, v: Field, half_u: float, half_v: float) -> Field:
+    return np.maximum(np.abs(u) - half_u, np.abs(v) - half_v)
+
+
+def _square(u: Field, v: Field) -> Field:
+    return _box(u, v, 0.72, 0.72)
+
+
+def _triangle(u: Field, v: Field) -> Field:
+    slope = 0.866 * np.abs(u)
+    return np.maximum(slope + 0.5 * v - 0.5, -v - 0.5)
+
+
+def _cross(u: Field, v: Field) -> Field:
+    return np.minimum(_box(u, v, 0.95, 0.27), _box(u, v, 0.27, 0.95))
+
+
+def _star(u: Field, v: Field) -> Field:
+    turn = np.arctan2(v, u) * (5 / (2 * np.pi))
+    spike = 2 * np.abs(turn - np.floor(turn) - 0.5)  # 1 in the direction of a spike, 0 between two
+    return (np.hypot(u, v) - 0.38 - 0.62 * spike) * 0.6
+
+
+def _crescent(u: Field, v: Field) -> Field:
+    return np.maximum(np.hypot(u, v) - 0.9, 0.75 - np.hypot(u - 0.45, v))
+
+
+def _bars(u: Field, v: Field) -> Field:
+    return _box(np.abs(u) - 0.48, v, 0.22, 0.85)
+
+
+def _angle(u: Field, v: Field) -> Field:
+    return np.minimum(_box(u + 0.5, v, 0.24, 0.85), _box(u, v + 0.62, 0.74, 0.24))
+
+
+def _checker(u: Field, v: Field) -> Field:
+    return np.maximum(_box(u, v, 0.85, 0.85), -np.minimum(np.abs(u), np.abs(v)) * np.sign(u * v))
+
+
+#: class name -> a function of two coordinates that is negative inside the shape, roughly the distance to its edge
+SHAPES: dict[str, Callable[[Field, Field], Field]] = {
+    "disc": _disc, "ring": _ring, "square": _square, "triangle": _triangle, "cross": _cross,
+    "star": _star, "crescent": _crescent, "bars": _bars, "angle": _angle, "checker": _checker,
+}  # fmt: skip
+CLASSES = tuple(SHAPES)
+
+
+def batches(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures (N, 3, 32, 32) uint8 and labels (N,), a thousand at a time; the same for the same seed."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    for start in range(0, count, _CHUNK):
+        labels = rng.permutation(np.arange(min(_CHUNK, count - start)) % len(CLASSES))
+        yield draw(labels, rng), labels
+
+
+def prepare(dest: str = "data/cifar10", backend: str = "lmdb", train: int = 50000, test: int = 10000) -> None:
+    """Draw `train` and `test` pictures into the files that the CIFAR-10 prototxts name, in folder `dest`.
+
+    Raises `DataError` when the real CIFAR-10 stands there.
+    """
+    if describe(dest) == cifar10.ABOUT:
+        raise DataError(f"{dest} holds the real CIFAR-10: choose another --dest for the stand-in, or remove it first")
+    parts = {"train": (batches(train, seed=1), train), "test": (batches(test, seed=2), test)}
+    write_data_set(dest, backend, parts, cifar10.NAME, digits=5, classes=CLASSES, about=ABOUT)
+
+
+def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One picture for each label, (N, 3, 32, 32) uint8."""
+    count = len(labels)
+    back, front = _two_colours(rng, count)
+    picture = _textured(rng, back)
+    radius = rng.uniform(7, 12, count)
+    centre = rng.uniform(0.75, SIZE / radius - 0.75, (2, count)) * radius
+    u, v = _coordinates(centre, radius, rng.uniform(0, 2 * np.pi, count))
+    distance = np.empty_like(u)
+    for number, shape in enumerate(SHAPES.values()):
+        rows = labels == number
+        distance[rows] = shape(u[rows], v[rows])
+    _paint(picture, distance * radius[:, None, None].astype(np.float32), _textured(rng, front))
+    for _ in range(3):
+        _clutter(picture, rng)
+    picture += np.float32(0.04) * rng.standard_normal(picture.shape, np.float32)
+    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _two_colours(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two colours per picture, (N, 3) each, that differ enough to be seen; which is the lighter is left to chance."""
+    first = rng.uniform(0, 1, (count, 3))
+    second = rng.uniform(0, 1, (count, 3))
+    while (near := np.abs(first - second).mean(1) < 0.3).any():
+        second[near] = rng.uniform(0, 1, (int(near.sum()), 3))
+    return first.astype(np.float32), second.astype(np.float32)
+
+
+def _textured(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
+    """A plane wave of random direction, length and strength over each colour: (N, 3, 32, 32)."""
+    count = len(colours)
+    angle, length = rng.uniform(0, np.pi, count), np.exp(rng.uniform(np.log(4), np.log(60), count))
+    phase, strength = rng.uniform(0, 2 * np.pi, count), rng.uniform(0, 0.15, count)
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    wave = np.float32(2 * np.pi) / length[:, None, None].astype(np.float32)
+    way = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
+    texture = strength[:, None, None] * np.sin(wave * way + phase[:, None, None])
+    return colours[:, :, None, None] + texture[:, None].astype(np.float32)
+
+
+def _coordinates(centre: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> tuple[Field, Field]:
+    """The pixels as seen from each shape: moved to its centre, turned, and divided by its radius."""
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+    dy, dx = (
+        (y - centre[0][:, None, None]) / radius[:, None, None],
+        (x - centre[1][:, None, None]) / radius[:, None, None],
+    )
+    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    return (cos * dx + sin * dy).astype(np.float32), (cos * dy - sin * dx).astype(np.float32)
+
+
+def _paint(picture: np.ndarray, distance: Field, colours: np.ndarray) -> None:
+    """Cover what lies inside (distance in pixels below 0), with an edge one pixel soft."""
+    cover = (0.5 - distance).clip(0, 1)[:, None]
+    picture += cover * (colours - picture)
+
+
+def _clutter(picture: np.ndarray, rng: np.random.Generator) -> None:
+    """A short bar or a dot in a colour of its own, anywhere in each picture."""
+    count = len(picture)
+    centre, angle = rng.uniform(0, SIZE, (2, count)), rng.uniform(0, np.pi, count)
+    u, v = _coordinates(centre, np.ones(count), angle)
+    half_length, half_width = rng.uniform(0.8, 4, count), rng.uniform(0.6, 1.1, count)
+    distance = np.maximum(np.abs(u) - half_length[:, None, None], np.abs(v) - half_width[:, None, None])
+    _paint(picture, distance.astype(np.float32), rng.uniform(0, 1, (count, 3, 1, 1)).astype(np.float32))
