@@ -63,7 +63,7 @@ def _mnist_flags(flags: Flags) -> None:
 
 
 @command("convert_mnist_data", GROUP, "convert a pair of MNIST's files to a database", _mnist_flags,
-         "  minicaffe convert_mnist_data train-images-idx3-ubyte train-labels-idx1-ubyte mnist_train_lmdb --backend lmdb")
+         "  minicaffe convert_mnist_data train-images-idx3-ubyte train-labels-idx1-ubyte mnist_train_lmdb")
 def convert_mnist_data(args: argparse.Namespace) -> None:
     """As the original's program of this name: keys of eight digits, in the order of the files."""
     mnist.convert(args.images, args.labels, args.db, backend_name(args.backend))

@@ -1,0 +1,110 @@
+"""Databases from images, means of databases, features into databases: three of the original's tools."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+
+import numpy as np
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.glog import logging_to
+from minicaffe.cli.progress import StatusLine
+from minicaffe.data import features, imageset, mean
+from minicaffe.data.db import backend_name, open_db
+from minicaffe.errors import UsageError
+
+GROUP = "Prepare data"
+log = logging.getLogger("minicaffe")
+
+
+def _imageset_flags(flags: Flags) -> None:
+    flags.argument("root", metavar="ROOT_FOLDER/", help="put before each path of the list, as it is")
+    flags.argument("list", metavar="LIST", help='text file with lines "path label"')
+    flags.argument("db", metavar="DB", help="the database to write")
+    flags.switch("gray", "read the images as grey ones")
+    flags.switch("shuffle", "shuffle the list first")
+    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+    flags.flag("resize_width", type=int, default=0, metavar="N", help="resize the images to this width")
+    flags.flag("resize_height", type=int, default=0, metavar="N", help="resize the images to this height")
+    flags.switch("check_size", "stop when an image differs in size from the first")
+    flags.switch("encoded", "store image files instead of pixels")
+    flags.flag("encode_type", default="", metavar="EXT", help="re-encode as png, jpg, ... (implies --encoded)")
+
+
+@command("convert_imageset", GROUP, "make a database from a list of images", _imageset_flags,
+         "  minicaffe convert_imageset --resize_width=256 --resize_height=256 --shuffle images/ train.txt train_lmdb")
+def convert_imageset(args: argparse.Namespace) -> None:
+    """Keys are the number of the image, eight digits, and its path. Images that cannot be read are skipped, each with
+    a line in the log."""
+    with logging_to(StatusLine()):
+        imageset.convert(
+            args.root, args.list, args.db, backend_name(args.backend), gray=args.gray, shuffle=args.shuffle,
+            size=(args.resize_height, args.resize_width), check_size=args.check_size,
+            encoded=args.encoded or bool(args.encode_type), encode_type=args.encode_type,
+        )  # fmt: skip
+
+
+def _mean_flags(flags: Flags) -> None:
+    flags.argument("db", metavar="DB", help="database of images")
+    flags.argument("output", metavar="OUT", nargs="?", help="mean file to write (.binaryproto)")
+    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+
+
+@command("compute_image_mean", GROUP, "compute the mean image of a database", _mean_flags,
+         "  minicaffe compute_image_mean data/cifar10/cifar10_train_lmdb mean.binaryproto")
+def compute_image_mean(args: argparse.Namespace) -> None:
+    """The file is what transform_param { mean_file } names; the log tells the mean of each channel, for mean_value."""
+    with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
+        log.info("Starting iteration")
+        result = mean.compute_mean(database, _every(10000, "Processed %d files."))
+        if len(database) % 10000:
+            log.info("Processed %d files.", len(database))
+        if args.output:
+            log.info("Write to %s", args.output)
+            mean.write_mean(args.output, result)
+        log.info("Number of channels: %d", len(result))
+        for channel, plane in enumerate(result):
+            log.info("mean_value channel [%d]: %s", channel, np.format_float_positional(np.float32(plane.mean()), 6,
+                                                                                         fractional=False, trim="-"))
+
+
+def _every(step: int, text: str):
+    """A progress function that logs the count at every multiple of `step`."""
+    return lambda count: log.info(text, count) if count % step == 0 else None
+
+
+def _features_flags(flags: Flags) -> None:
+    flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
+    flags.argument("net", metavar="NET", help="prototxt with the data to run through the net, for phase TEST")
+    flags.argument("blobs", metavar="BLOB1[,BLOB2,...]", help="blobs to extract")
+    flags.argument("databases", metavar="DB1[,DB2,...]", help="a database to write for each of them")
+    flags.argument("batches", metavar="BATCHES", type=int, help="how many batches to run")
+    flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
+    flags.argument("device", metavar="CPU|GPU", nargs="?", default="CPU", help="where to compute (default: CPU)")
+    flags.argument("device_id", metavar="DEVICE_ID", nargs="?", type=int, default=0, help="which GPU (default: 0)")
+
+
+@command("extract_features", GROUP, "run data through a net and store what its blobs hold", _features_flags,
+         "  minicaffe extract_features net.caffemodel net.prototxt fc7,prob fc7_lmdb,prob_lmdb 10 lmdb")
+def extract_features(args: argparse.Namespace) -> None:
+    """Each item becomes a Datum of floats, keys count from 0 with ten digits."""
+    names, paths = args.blobs.split(","), args.databases.split(",")
+    if len(names) != len(paths):
+        raise UsageError(f"extract_features: there must be one database for each blob, got {len(names)} blob(s) and "
+                         f"{len(paths)} database(s)")
+    if args.device not in ("CPU", "GPU"):
+        raise UsageError(f"extract_features: expected CPU or GPU, got '{args.device}'")
+    if args.batches < 1:
+        raise UsageError(f"extract_features: expected at least one batch, got {args.batches}")
+    if args.device == "GPU":
+        from minicaffe.config import set_device, set_mode_gpu
+
+        set_device(args.device_id)
+        set_mode_gpu()
+    with logging_to(StatusLine()):
+        from minicaffe.net import Net
+
+        net = Net(args.net, phase=1, weights=os.fspath(args.weights))
+        features.extract(net, dict(zip(names, paths, strict=True)), args.batches, backend_name(args.db_type))

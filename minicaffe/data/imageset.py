@@ -1,0 +1,96 @@
+"""Lists of images to databases: what convert_imageset does."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from minicaffe import random
+from minicaffe.data.datum import array_to_datum
+from minicaffe.data.db import open_db
+from minicaffe.data.image import decode_image, encode_image, read_image, resize
+from minicaffe.data.image_list import read_list
+from minicaffe.data.shuffle import draw_seed, shuffled
+from minicaffe.errors import DataError, UsageError
+from minicaffe.proto import caffe_pb2
+
+log = logging.getLogger("minicaffe")
+
+
+def convert(
+    root: str,
+    source: str,
+    path: str,
+    backend: str,
+    *,
+    gray: bool = False,
+    shuffle: bool = False,
+    size: tuple[int, int] = (0, 0),
+    check_size: bool = False,
+    encoded: bool = False,
+    encode_type: str = "",
+) -> int:
+    """Write the images of list `source` as database `path`; return how many were written.
+
+    root: put before each path.  size: (height, width) to resize to, 0 for as it is.  encoded: store files, as they are
+    unless `encode_type`, `size` or `gray` ask for new ones.  check_size: all images must have the size of the first.
+    Images that cannot be read are skipped with a line in the log; `DataError` when none is left.
+    """
+    if bool(size[0]) != bool(size[1]):
+        raise UsageError(f"resize_width and resize_height must be given together, got {size[1]} and {size[0]}")
+    entries = read_list(source)
+    if shuffle:
+        log.info("Shuffling data")
+        order = shuffled(draw_seed(random.new_stream()), 0, len(entries))
+        entries = [entries[i] for i in order]
+    log.info("A total of %d images.", len(entries))
+    first_size = None
+    with open_db(path, backend, "w") as database:
+        for number, (name, label) in enumerate(entries):
+            try:
+                datum = _read(root + name, gray, size, encoded, encode_type)
+            except DataError as error:
+                log.warning("%s", error)
+                continue
+            datum.label = label
+            if check_size:
+                first_size = _check_size(datum, first_size, root + name)
+            database.put(f"{number:08d}_{name}", datum.SerializeToString())
+            if database.count % 1000 == 0:
+                log.info("Processed %d files.", database.count)
+        if not database.count:
+            raise DataError(f"none of the {len(entries)} images in {source} could be read")
+    if database.count % 1000:
+        log.info("Processed %d files.", database.count)
+    return database.count
+
+
+def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_type: str):
+    """One image as a Datum without label."""
+    if encoded and not any(size):
+        extension = os.path.splitext(path)[1].lower().lstrip(".")
+        if not gray and encode_type.lower().lstrip(".") in ("", extension):
+            try:
+                with open(path, "rb") as file:
+                    content = file.read()
+            except OSError as error:
+                raise DataError(f"cannot read image {path}: {error.strerror or error}") from error
+            decode_image(content, None, path)  # a file that nobody can decode is worth nothing
+            return caffe_pb2.Datum(data=content, encoded=True)
+    image = read_image(path, not gray)
+    if any(size):
+        image = resize(image, *size)
+    if not encoded:
+        return array_to_datum(image)
+    kind = encode_type or os.path.splitext(path)[1] or "png"
+    return caffe_pb2.Datum(data=encode_image(image, kind), encoded=True)
+
+
+def _check_size(datum, expected: tuple[int, ...] | None, path: str) -> tuple[int, ...]:
+    """The shape of the datum's image, which must be `expected`."""
+    image_size = (datum.channels, datum.height, datum.width)
+    if datum.encoded:
+        image_size = decode_image(datum.data, None, path).shape
+    if expected not in (None, image_size):
+        raise DataError(f"image {path} has shape {image_size}, but the first one {expected}")
+    return image_size
