@@ -31,7 +31,7 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
         raise UsageError(f"plot: the x axis must be iterations or seconds, got {x!r}")
     runs = [read_curves(path) for path in paths]
     kinds = [(kind, title) for kind, title in _PANELS if any(c.kind == kind for run in runs for c in run)]
-    figure = _figure(9, 2.6 * len(kinds) + 0.8)
+    figure = new_figure(9, 2.6 * len(kinds) + 0.8)
     heights = [2 if kind == "rate" else 4 for kind, _ in kinds]
     axes = figure.subplots(len(kinds), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (kind, title) in zip(axes, kinds):
@@ -119,7 +119,7 @@ def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequenc
     if not 0 <= chart_type < len(types):
         raise UsageError(f"{chart_type} is not a valid chart type: expected 0 to {len(types) - 1}")
     (of, what), (x_title, x_name) = _FIELDS[chart_type // 2], _X_FIELDS[chart_type % 2]
-    figure = _figure(7, 5)
+    figure = new_figure(7, 5)
     ax = figure.subplots()
     labels, colors = run_labels(path_to_log_list), _cycle(COLORS, len(path_to_log_list))
     for path, label, color in zip(path_to_log_list, labels, colors):
@@ -160,7 +160,7 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
     totals = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     side = min(max(3.5 + 0.42 * classes, 5), 16)
-    figure = _figure(side + 0.6, side)
+    figure = new_figure(side + 0.6, side)
     ax = figure.subplots()
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03, label="share of the true class")
@@ -186,7 +186,8 @@ def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
 # -- style -------------------------------------------------------------------------------------------------------------
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
+    """An empty matplotlib figure of a size in inches, which no window will show."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

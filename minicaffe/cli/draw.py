@@ -23,7 +23,7 @@ def _flags(flags: Flags) -> None:
     flags.switch("display_lrm", "write the learning-rate multipliers into the layers")
 
 
-@command("draw", "look", "draw a net as SVG or PNG, with the shapes of its blobs", _flags,
+@command("draw", "Look at nets, weights and logs", "draw a net as SVG or PNG, with its shapes", _flags,
          "  minicaffe draw models/lenet/deploy.prototxt\n"
          "  minicaffe draw train_val.prototxt net.png --phase TEST --shape data=50,3,227,227")
 def draw(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ def _flags(flags: Flags) -> None:
     flags.switch("log", "a logarithmic loss axis")
 
 
-@command("plot", "look", "draw loss, accuracy and learning rate of training logs", _flags,
+@command("plot", "Look at nets, weights and logs", "draw loss, accuracy and rate of training logs", _flags,
          "  minicaffe plot train.log\n"
          "  minicaffe plot quick.log full.log --output both.svg --smooth 10")
 def plot(args: argparse.Namespace) -> None:

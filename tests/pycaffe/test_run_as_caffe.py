@@ -72,7 +72,8 @@ class T(unittest.TestCase):
 def test_surface():
     names = """Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver NCCL Timer Layer
         init_log log set_mode_cpu set_mode_gpu set_device get_solver layer_type_list set_random_seed solver_count
-        set_solver_count solver_rank set_solver_rank set_multiprocess has_nccl TRAIN TEST Classifier Detector io layers params NetSpec
+        set_solver_count solver_rank set_solver_rank set_multiprocess has_nccl TRAIN TEST Classifier Detector io
+        layers params NetSpec
         to_proto __version__ proto""".split()
     assert [name for name in names if not hasattr(minicaffe, name)] == []
     assert minicaffe.proto.caffe_pb2.TRAIN == minicaffe.TRAIN == 0 and minicaffe.TEST == 1

@@ -1,0 +1,222 @@
+"""`minicaffe classify` and `minicaffe detect`: images, or windows of images, through a net."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import io as text_io
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minicaffe import io
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.devices import computing_on
+from minicaffe.errors import DataError, UsageError
+from minicaffe.files import replacing, write_atomically
+
+COORDINATES = ("ymin", "xmin", "ymax", "xmax")
+CROP_MODES = ("list", "selective_search")
+
+
+def _net_flags(flags: Flags) -> None:
+    flags.flag("model_def", metavar="PROTOTXT", required=True, help="deploy prototxt of the net")
+    flags.flag("pretrained_model", metavar="WEIGHTS", required=True, help="trained weights, .caffemodel or .h5")
+    net_options(flags)
+
+
+def net_options(flags: Flags) -> None:
+    """The flags that say how images become a net's input, and where it computes."""
+    flags.flag("mean_file", metavar="FILE", default="",
+               help="mean image, .npy (K, H, W) or .binaryproto; none by default")
+    flags.flag("input_scale", metavar="X", type=float, help="multiply by this after subtracting the mean")
+    flags.flag("raw_scale", metavar="X", type=float, default=255.0,
+               help="multiply images, which are in [0, 1], by this first (default 255)")
+    flags.flag("channel_swap", metavar="ORDER", default="2,1,0",
+               help="order of the channels (default 2,1,0: RGB files for a BGR net); '' for none")
+    flags.switch("gpu", "compute on the GPU")
+    flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN or CUDNN")
+
+
+def computing(args: argparse.Namespace):
+    """The context that computes where the flags say; `--gpu` is a switch here, as in the original's tools."""
+    where = argparse.Namespace(gpu="0" if args.gpu else "", engine=args.engine, threads=None, math="")
+    return computing_on(where)
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `net_options` read, as keywords of Classifier and Detector."""
+    return {"mean": _mean(args.mean_file), "input_scale": args.input_scale, "raw_scale": args.raw_scale,
+            "channel_swap": _numbers("channel_swap", args.channel_swap)}
+
+
+def _numbers(flag: str, text: str) -> list[int] | None:
+    try:
+        return [int(word) for word in text.split(",")] if text else None
+    except ValueError:
+        raise UsageError(f"--{flag}: expected whole numbers such as 2,1,0, got '{text}'") from None
+
+
+def _mean(path: str) -> np.ndarray | None:
+    """The mean of each channel of a mean image, as the original's tool takes it."""
+    if not path:
+        return None
+    if path.endswith(".binaryproto"):
+        from minicaffe.proto import caffe_pb2, read_binary
+
+        mean = io.blobproto_to_array(read_binary(path, caffe_pb2.BlobProto()))
+        mean = mean[0] if mean.ndim == 4 else mean
+    else:
+        mean = _load_array(path)
+    if mean.ndim not in (1, 3):
+        raise DataError(f"mean file '{path}': expected an array (K, H, W) or (K), got shape {mean.shape}")
+    return mean if mean.ndim == 1 else mean.mean((1, 2))
+
+
+def _load_array(path: str) -> np.ndarray:
+    try:
+        return np.load(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the array '{path}': {error}") from error
+
+
+# -- classify ----------------------------------------------------------------------------------------------------------
+
+
+def _classify_flags(flags: Flags) -> None:
+    flags.argument("input_file", metavar="IN", help="image, folder of images, or .npy array (N, H, W, K)")
+    flags.argument("output_file", metavar="OUT", help=".npy file for the predictions (N, classes)")
+    _net_flags(flags)
+    flags.switch("center_only", "predict from the centre crop alone, not from ten crops averaged")
+    flags.flag("images_dim", metavar="H,W", default="256,256",
+               help="scale images to this before cropping (default 256,256)")
+    flags.flag("ext", metavar="EXT", default="jpg", help="extension of the images in a folder (default jpg)")
+    flags.flag("labels", metavar="FILE", help="class names, one a line: print the best five of each image")
+
+
+@command("classify", "Use trained nets", "predict the classes of images", _classify_flags,
+         "  minicaffe classify cat.jpg out.npy --model_def deploy.prototxt --pretrained_model net.caffemodel\n"
+         "  minicaffe classify photos/ out.npy --ext png --images_dim 32,32 --center_only --labels names.txt ...")
+def classify(args: argparse.Namespace) -> None:
+    """Images are scaled to --images_dim, cropped to the net's input, and run; OUT gets one row per image."""
+    from minicaffe.classifier import Classifier
+
+    dims = _numbers("images_dim", args.images_dim)
+    if not dims or len(dims) != 2:
+        raise UsageError(f"--images_dim: expected height,width, got '{args.images_dim}'")
+    names, images = _load_inputs(os.path.expanduser(args.input_file), args.ext)
+    with computing(args):
+        classifier = Classifier(args.model_def, args.pretrained_model, image_dims=dims, **options_of(args))
+        print(f"Classifying {len(images)} inputs.")
+        start = time.perf_counter()
+        predictions = classifier.predict(images, not args.center_only)
+        print(f"Done in {time.perf_counter() - start:.2f} s.")
+    if args.labels:
+        _print_best(names, predictions.reshape(len(images), -1), args.labels)
+    with replacing(args.output_file) as temporary, open(temporary, "wb") as file:
+        np.save(file, predictions)
+    print(f"Saved the predictions to {args.output_file}")
+
+
+def _load_inputs(path: str, ext: str) -> tuple[list[str], Sequence[np.ndarray]]:
+    if path.endswith(".npy"):
+        array = _load_array(path)
+        if array.ndim != 4:
+            raise DataError(f"'{path}': expected images (N, H, W, K), got shape {array.shape}")
+        return [f"{path}[{i}]" for i in range(len(array))], array
+    if not os.path.isdir(path):
+        return [path], [io.load_image(path)]
+    names = sorted(glob.glob(os.path.join(glob.escape(path), f"*.{ext}")))
+    if not names:
+        raise DataError(f"folder '{path}' holds no image named *.{ext}")
+    return names, [io.load_image(name) for name in names]
+
+
+def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str, count: int = 5) -> None:
+    try:
+        with open(labels_file, encoding="utf-8") as file:
+            labels = [line.strip() for line in file if line.strip()]
+    except OSError as error:
+        raise DataError(f"cannot read the labels '{labels_file}': {error.strerror}") from error
+    if len(labels) != predictions.shape[1]:
+        raise DataError(f"labels '{labels_file}': expected {predictions.shape[1]} lines, one per class, "
+                        f"got {len(labels)}")
+    for name, row in zip(names, predictions):
+        best = np.argsort(-row)[:count]
+        print(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
+
+
+# -- detect ------------------------------------------------------------------------------------------------------------
+
+
+def _detect_flags(flags: Flags) -> None:
+    flags.argument("input_file", metavar="IN", help=".csv with the columns filename, ymin, xmin, ymax, xmax; "
+                                                    "or .txt with image names, for selective search")
+    flags.argument("output_file", metavar="OUT", help=".csv or .h5 file for windows and predictions")
+    _net_flags(flags)
+    flags.flag("crop_mode", choices=CROP_MODES, default="list",
+               help="where windows come from: the list in IN (default), or selective_search, which needs MATLAB")
+    flags.flag("context_pad", metavar="N", type=int, default=16,
+               help="pixels of the net's input, on each side, that show what is around the window (default 16)")
+
+
+@command("detect", "Use trained nets", "run windows of images through a net, as R-CNN does", _detect_flags,
+         "  minicaffe detect windows.csv out.csv --model_def deploy.prototxt --pretrained_model net.caffemodel")
+def detect(args: argparse.Namespace) -> None:
+    """OUT gets a row per window: as .csv with a column per class, as .h5 with datasets filename, window, prediction."""
+    from minicaffe.detector import Detector
+
+    ext = os.path.splitext(args.output_file)[1]
+    if ext not in (".csv", ".h5", ".hdf5"):
+        raise UsageError(f"detect: OUT must end in .csv or .h5, got '{args.output_file}'")
+    with computing(args):
+        detector = Detector(args.model_def, args.pretrained_model, context_pad=args.context_pad, **options_of(args))
+        start = time.perf_counter()
+        if args.crop_mode == "list":
+            found = detector.detect_windows(_read_windows(args.input_file))
+        else:
+            with open(args.input_file) as file:
+                found = detector.detect_selective_search([line.strip() for line in file if line.strip()])
+        print(f"Processed {len(found)} windows in {time.perf_counter() - start:.3f} s.")
+    (_write_csv if ext == ".csv" else _write_hdf5)(args.output_file, found)
+    print(f"Saved to {args.output_file}")
+
+
+def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
+    """Image names with their windows (ymin, xmin, ymax, xmax), in order of first appearance."""
+    windows: dict[str, list[list[float]]] = {}
+    try:
+        with open(path, newline="") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            missing = {"filename", *COORDINATES} - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(f"windows '{path}': missing column(s) {', '.join(sorted(missing))}")
+            for row in rows:
+                windows.setdefault(row["filename"], []).append([float(row[name]) for name in COORDINATES])
+    except OSError as error:
+        raise DataError(f"cannot read the windows '{path}': {error.strerror}") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"windows '{path}', line {rows.line_num}: expected four numbers ({error})") from error
+    return [(name, np.array(w)) for name, w in windows.items()]
+
+
+def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
+    text = text_io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    classes = len(found[0]["prediction"]) if found else 0
+    writer.writerow(["filename", *COORDINATES, *(f"class{i}" for i in range(classes))])
+    writer.writerows([d["filename"], *(f"{v:g}" for v in d["window"]), *d["prediction"]] for d in found)
+    write_atomically(path, text.getvalue())
+
+
+def _write_hdf5(path: str, found: list[dict[str, Any]]) -> None:
+    import h5py
+
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file["filename"] = [d["filename"] for d in found]
+        file["window"] = np.array([d["window"] for d in found], np.float32)
+        file["prediction"] = np.array([d["prediction"] for d in found], np.float32)

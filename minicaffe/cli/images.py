@@ -1,0 +1,66 @@
+"""`minicaffe resize_and_crop_images`: pictures of one size, for a data set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.errors import DataError, UsageError
+
+
+def _flags(flags: Flags) -> None:
+    flags.flag("input", metavar="LIST", required=True, help="text file with an image name in each line")
+    flags.flag("input_folder", metavar="DIR", default="", help="folder before the names in LIST")
+    flags.flag("output_folder", metavar="DIR", required=True, help="folder for the new images, under the same names")
+    flags.flag("output_side_length", type=int, metavar="N", default=256, help="side of the new images (default 256)")
+    flags.flag("num_clients", type=int, metavar="N", default=2, help="how many images at a time (default 2)")
+    flags.flag("image_lib", metavar="NAME", default="PIL", help="accepted and ignored: Pillow reads and writes")
+
+
+@command("resize_and_crop_images", "Prepare data", "scale images to one side length and crop their centres", _flags,
+         "  minicaffe resize_and_crop_images --input train.txt --input_folder raw --output_folder small")
+def resize_and_crop_images(args: argparse.Namespace) -> None:
+    """The shorter side becomes --output_side_length, the centre is cut out as a square.
+
+    An image that cannot be read is named and left out.
+    """
+    if args.output_side_length < 1 or args.num_clients < 1:
+        raise UsageError("resize_and_crop_images: --output_side_length and --num_clients must be at least 1")
+    try:
+        with open(args.input, encoding="utf-8") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except OSError as error:
+        raise DataError(f"cannot read the list '{args.input}': {error.strerror}") from error
+
+    def convert(name: str) -> str | None:
+        target = os.path.join(args.output_folder, name)
+        try:
+            resize_and_crop(os.path.join(args.input_folder, name), target, args.output_side_length)
+        except (OSError, ValueError) as error:
+            return f"left out '{name}': {error}"
+        return None
+
+    with ThreadPoolExecutor(args.num_clients) as pool:
+        complaints = [text for text in pool.map(convert, names) if text]
+    for text in complaints:
+        print(text)
+    print(f"Wrote {len(names) - len(complaints)} of {len(names)} images to {args.output_folder}")
+
+
+def resize_and_crop(source: str, target: str, side: int) -> None:
+    """Write the centre square of an image, `side` pixels wide; OSError for what cannot be read or written."""
+    from PIL import Image
+
+    from minicaffe.files import replacing
+
+    with Image.open(source) as picture:
+        image = picture.convert("RGB")
+    scale = side / min(image.size)
+    width, height = (max(round(v * scale), side) for v in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    x, y = (width - side) // 2, (height - side) // 2
+    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    with replacing(target) as temporary:
+        image.crop((x, y, x + side, y + side)).save(temporary)

@@ -1,0 +1,73 @@
+"""`minicaffe show`: what a net has learned."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import numpy as np
+
+from minicaffe import io, plot, show
+from minicaffe.cli.classify import computing, net_options, options_of
+from minicaffe.cli.command import Flags, command
+from minicaffe.errors import UsageError
+from minicaffe.summary import format_table
+
+
+def _flags(flags: Flags) -> None:
+    flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
+    flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
+    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first that sees the image)")
+    flags.switch("rgb", "the net takes RGB, not BGR")
+    flags.section("activations")
+    flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
+    flags.flag("image", metavar="FILE", help="run this image through --model, and draw what its blobs hold")
+    flags.flag("blob", action="append", default=[], metavar="NAME", help="only this blob; may be repeated")
+    net_options(flags)
+
+
+@command("show", "Look at nets, weights and logs", "draw filters, weight histograms, activations of an image", _flags,
+         "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
+         "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto")
+def show_weights(args: argparse.Namespace) -> None:
+    """Prints a table of all parameters, and draws filters and histograms into OUT.
+
+    With --model and --image, what an image does to the net goes into OUT with "_activations" behind its name.
+    """
+    if (args.image is None) != (args.model is None):
+        raise UsageError("show: --model and --image go together, give both or neither")
+    weights = show.read_weights(args.weights)
+    print(format_table(show.table(weights), 40))
+    output = args.output or f"{args.weights}.png"
+    plot.save(show.plot_weights(weights, args.layer, bgr=not args.rgb), output)
+    print(f"Drew filters and histograms to {output}")
+    if args.image is not None:
+        stem, ext = os.path.splitext(output)
+        _draw_activations(args, f"{stem}_activations{ext}")
+
+
+def _draw_activations(args: argparse.Namespace, output: str) -> None:
+    from minicaffe.classifier import Classifier
+
+    image = io.load_image(args.image)
+    with computing(args):
+        net = Classifier(args.model, args.weights, **options_of(args))
+        name = net.inputs[0]
+        net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
+        net.forward(**{name: net.transformer.preprocess(name, image)[np.newaxis]})
+        found = {blob: _of_first_image(net.blobs[blob].data) for blob in _blobs_to_show(net, args.blob)}
+    plot.save(show.plot_activations(found, image), output)
+    print(f"Drew the activations to {output}")
+
+
+def _blobs_to_show(net, wanted: list[str]) -> list[str]:
+    """The blobs asked for, else all but inputs, copies that splits make and blobs without values for an image."""
+    for blob in wanted:
+        if blob not in net.blobs:
+            raise UsageError(f"show: the net has no blob '{blob}': it has {', '.join(net.blobs)}")
+    return wanted or [name for name, blob in net.blobs.items()
+                      if name not in net.inputs and "_split_" not in name and len(blob.shape) in (2, 4)]
+
+
+def _of_first_image(values: np.ndarray) -> np.ndarray:
+    return values[0].copy()

@@ -1,0 +1,214 @@
+"""What a net has learned, as pictures: the filters of its first layer, histograms of its weights, activations.
+
+The functions return matplotlib figures; `minicaffe.plot.save` writes them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from minicaffe.errors import SnapshotError, UsageError, nearest
+from minicaffe.plot import COLORS, new_figure
+
+Weights = dict[str, list[np.ndarray]]
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MAX_TILES = 256  # of filters or channels in one mosaic
+MAX_PANELS = 60  # of histograms in one figure
+
+
+def read_weights(path: str | os.PathLike) -> Weights:
+    """Layer name -> its blobs, of the layers that have any, in a .caffemodel (in net order) or .caffemodel.h5 file."""
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            is_hdf5 = file.read(8) == _HDF5_SIGNATURE
+    except OSError as error:
+        raise SnapshotError(f"cannot open the weights '{path}': {error.strerror}") from error
+    weights = _read_hdf5(path) if is_hdf5 else _read_binary(path)
+    if not weights:
+        raise SnapshotError(f"'{path}' holds no weights")
+    return weights
+
+
+def _read_binary(path: str) -> Weights:
+    from minicaffe.io import blobproto_to_array
+    from minicaffe.proto import read_binary_net
+
+    layers = read_binary_net(path).layer
+    return {layer.name: [blobproto_to_array(blob).astype(np.float32) for blob in layer.blobs]
+            for layer in layers if len(layer.blobs)}
+
+
+def _read_hdf5(path: str) -> Weights:
+    import h5py
+
+    weights: Weights = {}
+
+    def visit(name: str, item) -> None:
+        if isinstance(item, h5py.Dataset):
+            weights.setdefault(os.path.dirname(name), []).append(item[()])
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "data" not in file:
+                raise SnapshotError(f"'{path}' has no group 'data': it holds no weights")
+            file["data"].visititems(visit)
+    except OSError as error:
+        raise SnapshotError(f"cannot read the weights '{path}': {error}") from error
+    return weights
+
+
+def table(weights: Weights) -> list[list[str]]:
+    """Rows of layer, blob, shape, mean, standard deviation, smallest and largest value, and how many are not finite."""
+    rows = [["layer", "blob", "shape", "mean", "std", "min", "max", ""]]
+    for name, blobs in weights.items():
+        for i, blob in enumerate(blobs):
+            values = blob[np.isfinite(blob)].astype(np.float64)
+            numbers = [values.mean(), values.std(), values.min(), values.max()] if values.size else [math.nan] * 4
+            bad = blob.size - values.size
+            rows.append([name, str(i), "×".join(map(str, blob.shape)) or "scalar", *(f"{v:.4g}" for v in numbers),
+                         f"{bad} not finite" if bad else ""])
+    return rows
+
+
+# -- mosaics -----------------------------------------------------------------------------------------------------------
+
+
+def mosaic(tiles: np.ndarray, border: int = 1, columns: int | None = None, background: float = 1.0) -> np.ndarray:
+    """Tiles (N, h, w) or (N, h, w, 3) side by side; by default in about as many columns as rows."""
+    count, height, width = tiles.shape[:3]
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    step_y, step_x = height + border, width + border
+    out = np.full((rows * step_y + border, columns * step_x + border, *tiles.shape[3:]), background, np.float32)
+    for i, tile in enumerate(tiles):
+        y, x = border + i // columns * step_y, border + i % columns * step_x
+        out[y:y + height, x:x + width] = tile
+    return out
+
+
+def filter_tiles(filters: np.ndarray, bgr: bool = True) -> np.ndarray:
+    """Filters (N, C, h, w) as tiles in [0, 1], 0.5 for a weight of zero: in colour where C is 3, else C tiles each."""
+    scale = np.abs(filters).max() or 1.0
+    tiles = 0.5 + 0.5 * filters / scale
+    if filters.shape[1] == 3:
+        return tiles[:, ::-1 if bgr else 1].transpose(0, 2, 3, 1)
+    return tiles.reshape(-1, *filters.shape[2:])[:MAX_TILES]
+
+
+def find_filters(weights: Weights, layer: str | None = None) -> tuple[str, np.ndarray]:
+    """The layer whose filters to show: the one asked for, else the first that sees an image (1 or 3 channels), else
+    the first with windows at all.  UsageError when there is none."""
+    if layer is not None:
+        if layer not in weights:
+            raise UsageError(f"show: no layer '{layer}' has weights{nearest(layer, weights)}")
+        if weights[layer][0].ndim != 4:
+            raise UsageError(f"show: layer '{layer}' has no filters (N, C, h, w), its weights are "
+                             f"{weights[layer][0].shape}")
+        return layer, weights[layer][0]
+    windows = [(name, blobs[0]) for name, blobs in weights.items()
+               if blobs[0].ndim == 4 and max(blobs[0].shape[2:]) > 1]
+    if not windows:
+        raise UsageError("show: no layer has filters (N, C, h, w) larger than 1x1")
+    return next((pair for pair in windows if pair[1].shape[1] in (1, 3)), windows[0])
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def plot_weights(weights: Weights, layer: str | None = None, bgr: bool = True):
+    """A figure of filters above, histograms of the weights of every layer below.
+
+    layer: whose filters, see `find_filters`; bgr: whether the net's three channels are BGR, as Caffe's mostly are.
+    A net without filters, such as one of InnerProducts, gets its histograms only.
+    """
+    try:
+        name, filters = find_filters(weights, layer)
+    except UsageError:
+        if layer is not None:
+            raise
+        name, filters = "", None
+    panels = [(n, blobs[0]) for n, blobs in weights.items() if blobs[0].ndim >= 2] or [
+        (n, blobs[0]) for n, blobs in weights.items()]
+    shown = panels[:MAX_PANELS]
+    columns = min(len(shown), 5)
+    rows = math.ceil(len(shown) / columns)
+    heights = [4.6 if filters is not None else 0.0, 1.45 * rows + 0.5]
+    figure = new_figure(9, sum(heights))
+    parts = figure.subfigures(2, 1, height_ratios=heights) if filters is not None else [None, figure]
+    if filters is not None:
+        _draw_mosaic(parts[0], filter_tiles(filters, bgr), f"filters of {name}, {_shape(filters)}")
+    _draw_histograms(parts[1], shown, rows, columns, len(panels))
+    return figure
+
+
+def _draw_mosaic(part, tiles: np.ndarray, title: str) -> None:
+    ax = part.subplots()
+    columns = math.ceil(math.sqrt(2 * len(tiles)))
+    ax.imshow(mosaic(tiles, columns=columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+    ax.set_title(title, fontsize=10)
+
+
+def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, columns: int, total: int) -> None:
+    more = f", {len(panels)} of {total} layers" if total > len(panels) else ""
+    part.suptitle(f"weights{more}", fontsize=10)
+    axes = part.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (name, blob) in zip(axes, panels):
+        values = blob[np.isfinite(blob)]
+        ax.hist(values, bins=50, color=COLORS[0])
+        ax.set_title(f"{name}\n{_shape(blob)}, σ {values.std() if values.size else math.nan:.3g}", fontsize=6.5)
+        ax.tick_params(labelsize=5.5, length=2)
+        ax.set_yticks([])
+        for side in ("top", "right", "left"):
+            ax.spines[side].set_visible(False)
+    for ax in axes[len(panels):]:
+        ax.set_axis_off()
+
+
+def plot_activations(activations: Mapping[str, np.ndarray], image: np.ndarray | None = None):
+    """A figure with a mosaic of channels for each blob; blobs of one axis beside the batch become bars.
+
+    activations: blob name -> (C, H, W) or (C,), of one image; image: (H, W, 3) in [0, 1], drawn first.
+    """
+    panels = [("image", image)] if image is not None else []
+    panels += list(activations.items())
+    columns = min(len(panels), 3)
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(3.4 * columns, 3.5 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (name, values) in zip(axes, panels):
+        if name == "image" and image is not None and values is image:
+            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+            ax.set_axis_off()
+            ax.set_title("image", fontsize=9)
+        else:
+            _draw_activation(ax, name, np.asarray(values, np.float32))
+    for ax in axes[len(panels):]:
+        ax.set_axis_off()
+    return figure
+
+
+def _draw_activation(ax, name: str, values: np.ndarray) -> None:
+    if values.ndim == 3 and values.shape[1] * values.shape[2] > 1:
+        low, high = values.min(), values.max()
+        tiles = (values[:MAX_TILES] - low) / ((high - low) or 1.0)
+        border = max(1, tiles.shape[1] // 16)
+        picture = mosaic(tiles, border, background=math.nan)  # which is not painted
+        ax.imshow(picture, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_axis_off()
+        ax.set_title(f"{name}  {_shape(values)}\n{low:.3g} to {high:.3g}", fontsize=8)
+        return
+    flat = values.ravel()
+    ax.bar(range(len(flat)), flat, width=1.0 if len(flat) > 40 else 0.8, color=COLORS[0])
+    ax.set_title(f"{name}  {_shape(values)}\nlargest at {flat.argmax()}: {flat.max():.3g}", fontsize=8)
+    ax.tick_params(labelsize=6)
+
+
+def _shape(values: np.ndarray) -> str:
+    return "×".join(map(str, values.shape))

@@ -1,0 +1,71 @@
+"""A net as a table: one line per layer, with its blobs, its parameters and what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from minicaffe.draw_graph import describe, shape_text
+from minicaffe.proto import caffe_pb2
+from minicaffe.shapes import infer_shapes
+
+# ANSI codes, one for each blob in turn, and for a bottom that nobody makes.
+_COLORS = ("92", "93", "94", "95", "96", "97", "42;30", "43;30", "100", "44", "103;30", "107;30")
+_DANGLING = "41"
+
+
+def summarize_net(net: caffe_pb2.NetParameter, colors: bool = False,
+                  shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[list[str]]:
+    """Rows of name, type, learning rates, bottoms, "->", tops, what it does, shape of the first top.
+
+    net: an upgraded NetParameter.  colors: paint every blob in a colour of its own (ANSI) and underline those that
+    nobody reads.  shapes: given for blobs that the net does not tell, see `minicaffe.shapes`.
+    """
+    known = infer_shapes(net, shapes)
+    read = {name for layer in net.layer for name in layer.bottom}
+    color_of: dict[str, str] = {}
+    table = []
+    for i, layer in enumerate(net.layer):
+        bottoms = [_paint(name, color_of.get(name, _DANGLING), colors) for name in layer.bottom]
+        tops = []
+        for j, name in enumerate(layer.top):
+            color = color_of.setdefault(name, _COLORS[len(color_of) % len(_COLORS)])
+            weight = f"{layer.loss_weight[j]:g} * " if j < len(layer.loss_weight) else ""
+            tops.append(weight + _paint(name, color if name in read else f"1;4;{color}", colors))
+        table.append([layer.name, layer.type, _rates(layer), ", ".join(bottoms), "->", ", ".join(tops),
+                      describe(layer), shape_text(known.get((i, 0)))])
+    return table
+
+
+def _paint(text: str, color: str, colors: bool) -> str:
+    return f"\033[{color}m{text}\033[0m" if colors else text
+
+
+def _rates(layer: caffe_pb2.LayerParameter) -> str:
+    """Names and multipliers of the parameters, where they are not 1: "(x2, x0 Dx0)"."""
+    words = []
+    for param in layer.param:
+        parts = [param.name, "" if param.lr_mult == 1 else f"x{param.lr_mult:g}",
+                 "" if param.decay_mult == 1 else f"Dx{param.decay_mult:g}"]
+        words.append(" ".join(part for part in parts if part))
+    return f"({', '.join(words)})" if any(words) else ""
+
+
+def format_table(table: Sequence[Sequence[str]], max_width: int = 30) -> str:
+    """Rows as aligned columns, each as narrow as its cells but no wider than `max_width`; longer cells run over."""
+    if not table:
+        return ""
+    widths = [min(max(map(_printed_length, column)) + 1, max_width) for column in zip(*table)]
+    lines = []
+    for row in table:
+        line, end = "", 0
+        for cell, width in zip(row, widths):
+            end += width
+            line += cell + " "
+            line += " " * max(end - _printed_length(line), 0)
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _printed_length(text: str) -> int:
+    return len(re.sub(r"\033\[[\d;]+m", "", text))

@@ -1,0 +1,17 @@
+#!/usr/bin/env python
+"""Draw a chart of training logs.
+
+    python tools/plot_training_log.py TYPE OUT.png LOG...
+
+The same as `minicaffe plot_training_log`; --help tells more.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+
+from minicaffe.cli import main  # noqa: E402  (needs the line above)
+
+if __name__ == "__main__":
+    sys.exit(main(["plot_training_log", *sys.argv[1:]]))
