@@ -54,6 +54,9 @@ class Broadcast(Layer):
         super().reshape(bottom, top)
         shape = bottom[0].shape
         covered = self.operand_shape([b.shape for b in bottom])
+        for blob in self.blobs:
+            if blob.shape != covered:
+                raise self.error(f"the learned blobs are {blob.shape}, but bottom 0 {shape} asks for {covered}")
         axis = canonical_axis(self.axis, len(shape)) if covered else 0
         self.outer, self.covered = math.prod(shape[:axis]), math.prod(covered)
         self.inner = math.prod(shape[axis + len(covered) :])

@@ -27,6 +27,7 @@ class PReLU(Broadcast):
         self.kept = Blob((), self.dtype) if bottom[0] is top[0] else None
 
     def param_shapes(self, bottom_shapes):
+        self.top_shapes(bottom_shapes)
         return [(self.operand_shape(bottom_shapes), self.layer_param.prelu_param.filler)]
 
     def top_shapes(self, bottom_shapes):

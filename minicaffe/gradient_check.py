@@ -124,10 +124,10 @@ class _Check:
     def analytic(self, bottoms: Sequence[int]) -> dict[tuple[str, int], np.ndarray]:
         """Diffs from one backward pass over diffs full of other numbers: bottoms' overwritten, parameters' added to."""
         self.forward()
-        for top, weights in zip(self.top, self.weights):
-            top.diff[...] = weights
         for bottom in self.bottom:
             bottom.diff[...] = self.rng.standard_normal(bottom.shape)
+        for top, weights in zip(self.top, self.weights):  # a top may share the diff of its bottom
+            top.diff[...] = weights
         before = []
         for blob in self.layer.blobs:
             blob.diff[...] = self.rng.standard_normal(blob.shape)

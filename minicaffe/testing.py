@@ -113,7 +113,7 @@ class Run:
     def spoil(self) -> None:
         """Fill tops, their diffs and the bottoms' diffs with other numbers, as a former batch would have left them."""
         for blob in self.top:
-            if all(blob is not b for b in self.bottom):
+            if all(blob.data_memory is not b.data_memory for b in self.bottom):
                 blob.data[...] = 7.5
         for blob in (*self.top, *self.bottom):
             blob.diff[...] = -3.25

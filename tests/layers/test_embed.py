@@ -1,0 +1,40 @@
+"""Embed."""
+
+import numpy as np
+import pytest
+
+from minicaffe.errors import LayerError
+from minicaffe.testing import Case, LayerProperties, labels, run_layer
+
+
+def embed(text="input_dim: 5 num_output: 3"):
+    return f"type: 'Embed' embed_param {{ weight_filler {{ type: 'uniform' }} {text} }}"
+
+
+class TestProperties(LayerProperties):
+    cases = [
+        Case(embed(), [(4, 3)], labels(5), gradient=()),
+        Case(embed("input_dim: 5 num_output: 2 bias_term: false"), [(12,)], labels(5), gradient=()),
+    ]
+
+
+def test_values():
+    layer, _, top = run_layer(embed(), [[4.0, 0.0], [4.0, 2.0]])
+    w, b = layer.blobs[0].data, layer.blobs[1].data
+    b[...] = [1, 2, 3]
+    layer.forward(*[[blob] for blob in (_[0], top[0])])
+    np.testing.assert_allclose(top[0].data, w[[[4, 0], [4, 2]]] + b)
+
+
+def test_an_index_out_of_range_is_an_error_and_nan_on_the_gpu(device):
+    if device == "gpu":
+        y = run_layer(embed(), [1.0, 5.0], dtype=np.float32)[2][0].data
+        assert np.isfinite(y[0]).all() and np.isnan(y[1]).all()
+        return
+    with pytest.raises(LayerError, match="^Embed layer 'layer': index 5 is out of range: there are 5 rows, 0 to 4"):
+        run_layer(embed(), [1.0, 5.0])
+
+
+def test_sizes_must_be_given():
+    with pytest.raises(LayerError, match="num_output and input_dim must be given, got 3 and 0"):
+        run_layer(embed("num_output: 3"), [1.0])

@@ -1,0 +1,29 @@
+"""Exp."""
+
+import numpy as np
+import pytest
+
+from minicaffe.errors import LayerError
+from minicaffe.testing import Case, LayerProperties, run_layer
+
+
+def exp(text=""):
+    return f"type: 'Exp' exp_param {{ {text} }}"
+
+
+class TestProperties(LayerProperties):
+    cases = [
+        Case(exp(), [(2, 3, 4)], in_place=True),
+        Case(exp("base: 3 scale: -0.5 shift: 1.5"), [(5, 2)], in_place=True),
+    ]
+
+
+def test_values():
+    x = np.array([-2.0, 0.0, 1.5])
+    np.testing.assert_allclose(run_layer(exp("scale: 2 shift: 0.5"), x)[2][0].data, np.exp(0.5 + 2 * x))
+    np.testing.assert_allclose(run_layer(exp("base: 2 shift: -1"), x)[2][0].data, 2 ** (x - 1))
+
+
+def test_a_base_below_zero_is_refused():
+    with pytest.raises(LayerError, match="^Exp layer 'layer': base must be above 0, or -1 for e, got -2"):
+        run_layer(exp("base: -2"), [1.0])

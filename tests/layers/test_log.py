@@ -1,0 +1,30 @@
+"""Log."""
+
+import numpy as np
+import pytest
+
+from minicaffe.errors import LayerError
+from minicaffe.testing import Case, LayerProperties, positive, run_layer
+
+
+def log(text=""):
+    return f"type: 'Log' log_param {{ {text} }}"
+
+
+class TestProperties(LayerProperties):
+    cases = [
+        Case(log(), [(2, 3, 4)], positive, in_place=True),
+        Case(log("base: 3 scale: 0.5 shift: 1.5"), [(5, 2)], positive, in_place=True),
+    ]
+
+
+def test_values():
+    x = np.array([0.5, 1.0, 4.0])
+    np.testing.assert_allclose(run_layer(log("scale: 2 shift: 0.5"), x)[2][0].data, np.log(0.5 + 2 * x))
+    np.testing.assert_allclose(run_layer(log("base: 2"), x)[2][0].data, [-1, 0, 2], atol=1e-15)
+    assert run_layer(log(), [0.0])[2][0].data[0] == -np.inf
+
+
+def test_base_one_is_refused():
+    with pytest.raises(LayerError, match="^Log layer 'layer': base must not be 1"):
+        run_layer(log("base: 1"), [1.0])

@@ -1,0 +1,36 @@
+"""What losses share."""
+
+import numpy as np
+import pytest
+
+from minicaffe.errors import LayerError
+from minicaffe.testing import run_layer
+
+LOSSES = ["SoftmaxWithLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "MultinomialLogisticLoss"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_first_top_counts_once_unless_told_otherwise(name, device):
+    values = np.full((2, 3), 0.25), np.zeros((2, 3) if name[:3] in ("Sig", "Euc") else 2)
+    plain, _, top = run_layer(f"type: '{name}'", *values, dtype=np.float32)
+    assert plain.loss(top) == pytest.approx(float(top[0].data)) and plain.loss(top) > 0
+    weighted, bottom, top = run_layer(f"type: '{name}' loss_weight: 3", *values, dtype=np.float32)
+    assert weighted.loss(top) == pytest.approx(3 * plain.loss(top) / 1) or weighted.loss(top) > plain.loss(top)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_scale_with_the_loss_weight(name, device):
+    values = np.full((2, 3), 0.25), np.zeros((2, 3) if name[:3] in ("Sig", "Euc") else 2)
+    diffs = []
+    for weight in (1, 2.5):
+        layer, bottom, top = run_layer(f"type: '{name}' loss_weight: {weight}", *values, dtype=np.float32)
+        layer.backward(top, [True, False], bottom)
+        diffs.append(bottom[0].diff.copy())
+    np.testing.assert_allclose(diffs[1], 2.5 * diffs[0], rtol=1e-6)
+
+
+def test_batches_must_agree():
+    with pytest.raises(
+        LayerError, match=r"^SigmoidCrossEntropyLoss layer 'layer': bottoms 0 and 1 must agree in axis 0"
+    ):
+        run_layer("type: 'SigmoidCrossEntropyLoss'", np.zeros((2, 3)), np.zeros((3, 2)))

@@ -1,0 +1,22 @@
+"""ReLU."""
+
+import numpy as np
+
+from minicaffe.testing import Case, LayerProperties, distinct, run_layer
+
+
+class TestProperties(LayerProperties):
+    cases = [
+        Case("type: 'ReLU'", [(2, 3, 4, 2)], distinct, in_place=True),
+        Case("type: 'ReLU' relu_param { negative_slope: 0.1 }", [(5, 3)], distinct, in_place=True),
+        Case("type: 'ReLU' relu_param { negative_slope: 2.5 }", [(7,)], distinct, in_place=True),
+        Case("type: 'ReLU'", [()], distinct, in_place=True),
+    ]
+
+
+def test_values_and_gradient_at_zero():
+    layer, bottom, top = run_layer("type: 'ReLU' relu_param { negative_slope: 0.25 }", [-2.0, 0.0, 3.0])
+    np.testing.assert_array_equal(top[0].data, [-0.5, 0, 3])
+    top[0].diff[...] = 1
+    layer.backward(top, [True], bottom)
+    np.testing.assert_array_equal(bottom[0].diff, [0.25, 0.25, 1])

@@ -1,0 +1,100 @@
+"""SoftmaxWithLoss."""
+
+import numpy as np
+import pytest
+
+from minicaffe.errors import LayerError
+from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer
+
+
+def loss(text=""):
+    return f"type: 'SoftmaxWithLoss' loss_param {{ {text} }}"
+
+
+def case(text, scores, label_shape):
+    return Case(loss(text), [scores, label_shape], [normal, labels(scores[1])], gradient=[0])
+
+
+class TestProperties(LayerProperties):
+    cases = [
+        case("", (4, 3), (4,)),
+        case("", (4, 3), (4, 1)),
+        case("ignore_label: 1", (6, 3), (6,)),
+        case("normalization: FULL ignore_label: 0", (2, 3, 2, 2), (2, 2, 2)),
+        case("normalization: BATCH_SIZE", (2, 3, 2, 2), (2, 1, 2, 2)),
+        case("normalization: NONE", (2, 3, 2), (2, 2)),
+        case("normalize: false", (2, 3, 2), (2, 2)),
+        Case(
+            "type: 'SoftmaxWithLoss' softmax_param { axis: -1 }", [(2, 2, 3), (2, 2)], [normal, labels(3)], gradient=[0]
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "divisor"),
+    [
+        ("ignore_label: 9", 10),
+        ("ignore_label: 9 normalization: FULL", 12),
+        ("ignore_label: 9 normalization: BATCH_SIZE", 2),
+        ("ignore_label: 9 normalization: NONE", 1),
+        ("ignore_label: 9 normalize: true", 10),
+        ("ignore_label: 9 normalize: false", 2),
+    ],
+)
+def test_values_against_a_loop(text, divisor):
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((2, 4, 6)), rng.integers(0, 4, (2, 6)).astype(float)
+    t[0, 1] = t[1, 4] = 9
+    total = 0.0
+    for n, place in np.ndindex(2, 6):
+        if t[n, place] != 9:
+            p = np.exp(x[n, :, place]) / np.exp(x[n, :, place]).sum()
+            total -= np.log(p[int(t[n, place])])
+    layer, bottom, top = run_layer(loss(text), x, t)
+    np.testing.assert_allclose(top[0].data, total / divisor)
+    layer.backward(top, [True, False], bottom)
+    assert (bottom[0].diff[0, :, 1] == 0).all()
+
+
+def test_the_second_top_is_the_softmax():
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    _, _, top = run_layer(loss(), x, [0.0, 1.0, 2.0], num_top=2)
+    np.testing.assert_allclose(top[1].data, np.exp(x) / np.exp(x).sum(1, keepdims=True))
+
+
+def test_a_sample_costs_at_most_87(device):
+    _, _, top = run_layer(loss(), [[1000.0, 0.0]], [1.0], dtype=np.float32)
+    assert abs(float(top[0].data) - 87.33654) < 1e-4
+
+
+@pytest.mark.parametrize("label", [3, -1, 255, float("nan")])
+def test_a_label_out_of_range_names_label_and_classes(label, device):
+    sentence = r"^SoftmaxWithLoss layer 'layer': label .* is out of range: there are 3 classes, 0 to 2"
+    with pytest.raises(LayerError, match=sentence):
+        layer, _, top = run_layer(loss(), np.zeros((2, 3)), [1.0, label], dtype=np.float32)
+        layer.loss(top)  # where a GPU tells
+
+
+def test_all_ignored_costs_nothing(device):
+    layer, bottom, top = run_layer(loss("ignore_label: 7"), np.ones((2, 3)), [7.0, 7.0], dtype=np.float32)
+    assert top[0].data == 0
+    layer.backward(top, [True, False], bottom)
+    assert (bottom[0].diff == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("scores", "label_shape", "sentence"),
+    [
+        ((4, 3), (5,), r"bottoms 0 and 1 must agree in axis 0, got \(4, 3\) and \(5,\)"),
+        ((4, 3, 2), (4,), r"bottom 1 must hold one label for each position outside axis 1 .* 8 in all, got \(4,\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(scores, label_shape, sentence):
+    with pytest.raises(LayerError, match=sentence):
+        run_layer(loss(), np.zeros(scores), np.zeros(label_shape))
+
+
+def test_the_label_gets_no_gradient():
+    layer, bottom, top = run_layer(loss(), np.zeros((2, 3)), np.zeros(2))
+    with pytest.raises(LayerError, match="no gradient with respect to the label"):
+        layer.backward(top, [True, True], bottom)

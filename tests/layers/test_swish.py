@@ -1,0 +1,18 @@
+"""Swish."""
+
+import numpy as np
+
+from minicaffe.testing import Case, LayerProperties, run_layer
+
+
+class TestProperties(LayerProperties):
+    cases = [
+        Case("type: 'Swish'", [(2, 3, 4)], in_place=True),
+        Case("type: 'Swish' swish_param { beta: 1.7 }", [(5, 2)], in_place=True),
+    ]
+
+
+def test_values():
+    x = np.array([-3.0, 0.0, 2.0])
+    _, _, top = run_layer("type: 'Swish' swish_param { beta: 0.5 }", x)
+    np.testing.assert_allclose(top[0].data, x / (1 + np.exp(-0.5 * x)))
