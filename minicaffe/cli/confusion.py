@@ -65,31 +65,11 @@ class Confusion:
 
     def draw(self, path: str) -> None:
         """Draw the matrix, each row in shares of its class."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        n = len(self.names)
-        size = min(max(4.5, 0.55 * n + 2), 24)
-        figure = Figure(figsize=(size, size), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        shares = self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(n), self.names, rotation=45, ha="right")
-        axes.set_yticks(range(n), self.names)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        axes.set_title(f"{np.trace(self.counts) / max(self.counts.sum(), 1):.2%} of {self.counts.sum()} right")
-        for i in range(n if n <= 40 else 0):
-            for j in range(n):
-                if self.counts[i, j]:
-                    axes.text(j, i, str(self.counts[i, j]), ha="center", va="center", fontsize=8,
-                              color="white" if shares[i, j] > 0.5 else "black")  # fmt: skip
-        kind = os.path.splitext(path)[1][1:] or "png"
-        if kind not in ("png", "svg", "pdf"):
+        if os.path.splitext(path)[1] not in (".png", ".svg", ".pdf"):
             raise UsageError(f"--confusion: expected a .png, .svg, .pdf or .csv file, got '{path}'")
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=kind, dpi=120)
+        from minicaffe.plot import plot_confusion
+
+        plot_confusion(self.counts, self.names, path)
 
 
 def _class_names(path: str | None, classes: int) -> list[str]:

@@ -14,10 +14,21 @@ from minicaffe.errors import MinicaffeError, UsageError
 MODULES = {
     name: f"minicaffe.cli.{module}"
     for module, names in {
+        "quickstart": ("quickstart",),
         "train": ("train",),
         "test": ("test",),
         "time": ("time",),
         "device_query": ("device_query",),
+        "data": ("data", "convert_cifar_data", "convert_mnist_data"),
+        "databases": ("convert_imageset", "compute_image_mean", "extract_features"),
+        "classify": ("classify", "detect"),
+        "draw": ("draw",),
+        "plot": ("plot",),
+        "show": ("show",),
+        "summarize": ("summarize",),
+        "logs": ("parse_log", "extract_seconds", "plot_training_log"),
+        "images": ("resize_and_crop_images",),
+        "upgrade": ("upgrade_net_proto_text", "upgrade_net_proto_binary", "upgrade_solver_proto_text"),
     }.items()
     for name in names
 }

@@ -45,17 +45,18 @@ class StatusHandler(logging.Handler):
 
 
 @contextlib.contextmanager
-def logging_to(status: StatusLine, path: str | None = None) -> Iterator[None]:
-    """Send minicaffe's log to the status line's stream, and to the end of file `path` as well.
+def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False) -> Iterator[None]:
+    """Send minicaffe's log to the status line's stream (unless `quiet`), and to the end of file `path` as well.
 
     GLOG_minloglevel in the environment (0 to 3) hides what is less severe, as in the original.
     """
-    handlers: list[logging.Handler] = [StatusHandler(status)]
+    files: list[logging.Handler] = []
     if path:
         try:
-            handlers.append(logging.FileHandler(path, encoding="utf-8"))
+            files.append(logging.FileHandler(path, encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"cannot write the log '{path}': {error.strerror}") from None
+    handlers = files if quiet else [StatusHandler(status), *files]
     was = log.level, log.propagate
     for handler in handlers:
         handler.setFormatter(GlogFormatter())
@@ -66,7 +67,7 @@ def logging_to(status: StatusLine, path: str | None = None) -> Iterator[None]:
     try:
         yield
     except MinicaffeError as error:
-        for handler in handlers[1:]:
+        for handler in files:
             handler.emit(log.makeRecord(log.name, logging.CRITICAL, "minicaffe", 0, str(error), (), None))
         raise
     finally:

@@ -1,0 +1,94 @@
+"""Which data `minicaffe quickstart` trains on: CIFAR-10 where it can be had soon, else a stand-in."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.request
+from dataclasses import dataclass
+
+from minicaffe.errors import DataError
+
+_SIZE = 170_052_171  # bytes of cifar-10-binary.tar.gz
+_STAND_IN = "the stand-in, not on CIFAR-10"
+_PATIENCE = 60.0  # seconds that a download may take here; `minicaffe data cifar10` waits for any
+
+
+@dataclass(frozen=True)
+class Data:
+    """A prepared data set: what it is called, what is told about it, and its three files."""
+
+    name: str
+    told: str
+    folder: str
+
+    @property
+    def train(self) -> str:
+        return f"{self.folder}/cifar10_train_lmdb"
+
+    @property
+    def test(self) -> str:
+        return f"{self.folder}/cifar10_test_lmdb"
+
+    @property
+    def mean(self) -> str:
+        return f"{self.folder}/mean.binaryproto"
+
+    @property
+    def ready(self) -> bool:
+        """Whether all three are there."""
+        return all(os.path.exists(path) for path in (self.train, self.test, self.mean))
+
+
+def find_data(root: str, download: bool = True) -> Data:
+    """CIFAR-10 in root/cifar10: prepared already, from an archive that lies there, or downloaded; else the stand-in."""
+    from minicaffe.data.datasets import cifar10, synthetic
+    from minicaffe.data.datasets.records import describe
+
+    folder = f"{root}/cifar10"
+    real = Data("CIFAR-10", f"CIFAR-10, in {folder}", folder)
+    if real.ready:
+        about = describe(folder)
+        return Data(_STAND_IN, f"{about} In {folder}", folder) if about == synthetic.ABOUT else real
+    for archive in ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-batches-py"):
+        if os.path.exists(f"{folder}/{archive}"):
+            cifar10.prepare(folder, source=f"{folder}/{archive}")
+            return real
+    try:
+        if not download:
+            raise DataError("--offline")
+        check_connection(cifar10.URL)
+        cifar10.prepare(folder)
+    except DataError as error:
+        return stand_in(root, str(error))
+    return Data("CIFAR-10", f"CIFAR-10, downloaded into {folder}", folder)
+
+
+def check_connection(url: str, probe: int = 400_000) -> None:
+    """Raise `DataError` unless the file can be had within about a minute, going by the time its first bytes take."""
+    try:
+        with urllib.request.urlopen(url, timeout=4) as response:
+            began = time.monotonic()
+            got = len(response.read(probe))
+            took = time.monotonic() - began
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        raise DataError(f"no connection to {url.split('/')[2]} ({getattr(error, 'reason', error)})") from error
+    expected = took * _SIZE / max(got, 1)
+    if expected > _PATIENCE:
+        raise DataError(f"the download would take about {expected / 60:.0f} minutes")
+
+
+def stand_in(root: str, reason: str) -> Data:
+    """The ten classes of pictures that minicaffe draws itself, prepared once."""
+    from minicaffe.data.datasets import synthetic
+
+    folder = f"{root}/standin"
+    told = (
+        f"a STAND-IN drawn by minicaffe, in {folder}, not CIFAR-10, which is not in {root}/cifar10 and was not "
+        f"downloaded: {reason}.\n      Its accuracies say nothing about CIFAR-10. "
+        f"`minicaffe data cifar10 --from ARCHIVE` prepares the real one."
+    )
+    data = Data(_STAND_IN, told, folder)
+    if not data.ready:
+        synthetic.prepare(folder)
+    return data

@@ -1,0 +1,197 @@
+"""`minicaffe quickstart`: data, a training of cifar10_quick and its curve, in under five minutes on two cores."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+from minicaffe.cli.command import Flags, command
+from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.glog import logging_to
+from minicaffe.cli.progress import StatusLine, TrainingProgress
+from minicaffe.cli.quickdata import Data, find_data
+from minicaffe.cli.signals import requests
+from minicaffe.files import write_atomically
+
+TESTS = 5  #: beside the one before training
+
+_EXAMPLES = """
+  minicaffe quickstart
+  minicaffe quickstart --seconds 60 --out runs/short
+""".strip("\n")
+
+_SOLVER = """\
+# cifar10_quick, shortened to {iterations} iterations: the rate drops to a tenth for the last of them.
+net: "{out}/train_test.prototxt"
+test_iter: 100
+test_interval: {interval}
+
+base_lr: 0.001
+lr_policy: "multistep"
+gamma: 0.1
+stepvalue: {drop}
+momentum: 0.9
+weight_decay: 0.004
+
+display: {display}
+max_iter: {iterations}
+snapshot: {iterations}
+snapshot_prefix: "{out}/cifar10_quick"
+snapshot_format: HDF5
+random_seed: 1
+"""
+
+_NEXT = """
+In {out}/ are the prototxts, {weights} (weights), {state} (to resume from), train.log and curve.png.
+
+What to try next:
+  {me} test --model {out}/train_test.prototxt --iterations 100 \\
+      --weights {out}/{weights} --confusion --labels {labels}
+  {me} draw {out}/train_test.prototxt net.svg
+  {me} time --model {out}/train_test.prototxt --iterations 20
+  {me} --help
+The whole training, 5000 iterations to 75% on CIFAR-10, is told in models/cifar10_quick/readme.md."""
+
+
+def _flags(flags: Flags) -> None:
+    flags.section("what to do")
+    flags.flag("out", metavar="DIR", default="runs/quickstart", help="where to write (default runs/quickstart)")
+    flags.flag("data", metavar="DIR", default="data", help="where data sets are, or will be (default data)")
+    flags.flag("seconds", type=float, default=180.0, metavar="S", help="train for about so long (default 180)")
+    flags.flag("iterations", type=int, metavar="N", help="train for exactly so many iterations instead")
+    flags.switch("offline", help="do not try to download CIFAR-10")
+    device_flags(flags)
+
+
+@command("quickstart", "Begin", "make data, train cifar10_quick, draw its curve: a few minutes", _flags, _EXAMPLES)
+def quickstart(args: argparse.Namespace) -> None:
+    """Uses CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else a stand-in that minicaffe draws itself, and
+    says which.  Writes prototxts, snapshots (HDF5), a log and curve.png; ends with the test accuracy.
+    """
+    status = StatusLine()
+    data = find_data(args.data, download=not args.offline)
+    print(f"Data: {data.told}", flush=True)
+    os.makedirs(args.out, exist_ok=True)
+    log = os.path.join(args.out, "train.log")
+    if os.path.exists(log):
+        os.unlink(log)
+    with logging_to(status, log, quiet=True), computing_on(args):
+        iterations, step = plan(args, data)
+        minutes = (iterations + _TESTS_COST) * step / 60
+        print(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need about "
+              f"{minutes:.1f} minutes.", flush=True)  # fmt: skip
+        result = train(args.out, iterations, 1.3 * args.seconds if not args.iterations else None, status)
+    draw_curve(log, os.path.join(args.out, "curve.png"))
+    print(f"\nTest accuracy {result.accuracy:.4f} (loss {result.loss:.4f}) after {result.iterations} iterations "
+          f"on {data.name}.")  # fmt: skip
+    names = {end: f"cifar10_quick_iter_{result.iterations}.{end}.h5" for end in ("caffemodel", "solverstate")}
+    print(_NEXT.format(out=args.out, weights=names["caffemodel"], state=names["solverstate"], me=own_name(),
+                       labels=f"{data.folder}/classes.txt"))  # fmt: skip
+
+
+def own_name() -> str:
+    """How to call minicaffe again: as it was called."""
+    word = sys.argv[0]
+    return word if os.path.basename(word) == "minicaffe" else "python -m minicaffe"
+
+
+# -- how long ----------------------------------------------------------------------------------------------------------
+
+#: what the tests cost, in training steps: 100 forward passes each
+_TESTS_COST = 40 * (TESTS + 1)
+
+
+def plan(args: argparse.Namespace, data: Data) -> tuple[int, float]:
+    """Write the net's prototxts for this data; return how many iterations there is time for, and what a step takes."""
+    from minicaffe import models
+
+    source = models.folder("cifar10_quick")
+    for name in ("train_test.prototxt", "deploy.prototxt"):
+        with open(os.path.join(source, name), encoding="utf-8") as file:
+            text = file.read().replace("data/cifar10/mean.binaryproto", data.mean)
+        text = text.replace("data/cifar10/cifar10_train_lmdb", data.train).replace(
+            "data/cifar10/cifar10_test_lmdb", data.test
+        )
+        write_atomically(os.path.join(args.out, name), text)
+    step = seconds_per_step(os.path.join(args.out, "train_test.prototxt"))
+    affordable = args.seconds / step
+    wanted = args.iterations or round_to(min(max(affordable - _TESTS_COST, affordable / 2), 3000))
+    solver = _SOLVER.format(out=args.out, iterations=wanted, interval=max(wanted // TESTS, 1),
+                            drop=round(0.85 * wanted), display=max(wanted // 50, 1))  # fmt: skip
+    write_atomically(os.path.join(args.out, "solver.prototxt"), solver)
+    return wanted, step
+
+
+def seconds_per_step(model: str, steps: int = 8) -> float:
+    """The median time of a forward and a backward pass, after two to warm up."""
+    from minicaffe.net import Net
+
+    net = Net(model, phase=0)
+    times = []
+    for _ in range(steps + 2):
+        began = time.perf_counter()
+        net.forward_backward()
+        times.append(time.perf_counter() - began)
+    return sorted(times[2:])[steps // 2]
+
+
+def round_to(count: float, multiple: int = 10 * TESTS) -> int:
+    """The multiple below `count`, at least one."""
+    return max(int(count) // multiple, 1) * multiple
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """How the training ended; also the observer that tells of each test as it comes."""
+
+    status: StatusLine
+    iterations: int = 0
+    accuracy: float = float("nan")
+    loss: float = float("nan")
+
+    def on_test(self, solver, net_id: int, scores: dict[str, list[float]]) -> None:
+        """Keep the newest scores and print them."""
+        self.iterations, self.accuracy, self.loss = solver.iter, scores["accuracy"][0], scores["loss"][0]
+        self.status.clear()
+        print(f"  iteration {solver.iter:>5}: test accuracy {self.accuracy:.4f}, loss {self.loss:.4f}", flush=True)
+
+
+def train(out: str, iterations: int, seconds: float | None, status: StatusLine) -> Result:
+    """Train by the solver in `out`; on a machine that turns out slower than planned, stop after `seconds` and test."""
+    from minicaffe.solvers import get_solver
+
+    result = Result(status)
+    deadline = time.monotonic() + seconds if seconds else float("inf")
+    with requests("stop", "snapshot") as asked, contextlib.closing(_Closing(status)):
+        solver = get_solver(os.path.join(out, "solver.prototxt"))
+        solver.observers += [result]
+        if status.is_terminal:
+            solver.observers.append(TrainingProgress(status, solver))
+        solver.action = lambda: asked() or ("stop" if time.monotonic() > deadline else None)
+        solver.solve()
+        if solver.iter < iterations:  # stopped: test what there is
+            solver.param.max_iter = solver.param.test_interval = solver.iter
+            solver.action = lambda: None
+            solver.solve()
+    return result
+
+
+class _Closing:
+    """Leaves a clean line behind, however training ends."""
+
+    def __init__(self, status: StatusLine) -> None:
+        self.close = status.clear
+
+
+def draw_curve(log: str, picture: str) -> None:
+    """Loss, accuracy and rate over the iterations, as PNG."""
+    from minicaffe.plot import plot_logs, save
+
+    save(plot_logs([log], smooth=3), picture)
