@@ -53,7 +53,7 @@ def _fan(shape: tuple[int, ...], param) -> float:
 @filler("constant")
 def constant(shape, param, generator):
     """Every element is `value`."""
-    return np.full(shape, param.value)
+    return np.float64(param.value)
 
 
 @filler("uniform")

@@ -187,7 +187,8 @@ class Function:
         own = _own_message(self.type_name)
         general = layer.DESCRIPTOR.fields_by_name
         specific = general[own].message_type.fields_by_name if own else {}
-        target = getattr(layer, own) if key in specific and not key.endswith("param") else layer
+        inside = key in specific and not (key.endswith("param") and key in general)
+        target = getattr(layer, own) if inside else layer
         if target is layer and key not in general:
             known = {*general, *specific}
             raise NetSpecError(f"{self.type_name} layer '{layer.name}': no field {key!r}{nearest(key, known)}")

@@ -1,0 +1,56 @@
+"""Residual nets (He et al., "Deep residual learning for image recognition", 2015)."""
+
+from __future__ import annotations
+
+from minicaffe.models.zoo.blocks import classify, conv_bn, finish, global_average, inputs, max_pool
+from minicaffe.net_spec import NetSpec
+from minicaffe.net_spec import layers as L
+
+
+def _join(n: NetSpec, name: str, shortcut, branch):
+    n[name] = L.Eltwise(shortcut, branch)
+    n[f"relu_{name}"] = L.ReLU(n[name], in_place=True)
+    return n[f"relu_{name}"]
+
+
+def _bottleneck(n: NetSpec, name: str, bottom, width: int, stride: int, project: bool):
+    """1x1, 3x3, 1x1 beside a shortcut; the stride is in the first 1x1, as in the authors' files."""
+    shortcut = conv_bn(n, f"{name}_branch1", bottom, 4 * width, 1, relu=False, stride=stride) if project else bottom
+    x = conv_bn(n, f"{name}_branch2a", bottom, width, 1, stride=stride)
+    x = conv_bn(n, f"{name}_branch2b", x, width, 3, pad=1)
+    x = conv_bn(n, f"{name}_branch2c", x, 4 * width, 1, relu=False)
+    return _join(n, name, shortcut, x)
+
+
+def resnet50(batch: int = 32, size: int = 224, classes: int = 1000, training: bool = True):
+    """ResNet-50 with BatchNorm and Scale: 25,557,032 parameters beside BatchNorm's statistics."""
+    n = NetSpec()
+    inputs(n, (batch, 3, size, size), training)
+    x = conv_bn(n, "conv1", n.data, 64, 7, pad=3, stride=2)
+    x = max_pool(n, "pool1", x, 3, 2)
+    for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=2):
+        for block in range(blocks):
+            stride = 2 if stage > 2 and block == 0 else 1
+            x = _bottleneck(n, f"res{stage}{'abcdef'[block]}", x, width, stride, project=block == 0)
+    x = global_average(n, "pool5", x)
+    return finish(n, classify(n, "fc1000", x, classes), "ResNet-50", training)
+
+
+def _basic(n: NetSpec, name: str, bottom, width: int, stride: int):
+    """Two 3x3 beside a shortcut, which a 1x1 projects where the shape changes."""
+    shortcut = conv_bn(n, f"{name}_branch1", bottom, width, 1, relu=False, stride=2) if stride == 2 else bottom
+    x = conv_bn(n, f"{name}_branch2a", bottom, width, 3, pad=1, stride=stride)
+    x = conv_bn(n, f"{name}_branch2b", x, width, 3, relu=False, pad=1)
+    return _join(n, name, shortcut, x)
+
+
+def cifar_resnet(depth: int = 20, batch: int = 128, classes: int = 10, training: bool = True):
+    """ResNet of depth 6n + 2 on 3x32x32: 16, 32 and 64 channels, n blocks each."""
+    n = NetSpec()
+    inputs(n, (batch, 3, 32, 32), training)
+    x = conv_bn(n, "conv1", n.data, 16, 3, pad=1)
+    for stage, width in enumerate((16, 32, 64), start=1):
+        for block in range((depth - 2) // 6):
+            x = _basic(n, f"res{stage}_{block}", x, width, 2 if stage > 1 and block == 0 else 1)
+    x = global_average(n, "pool", x)
+    return finish(n, classify(n, "fc", x, classes), f"ResNet-{depth}", training)

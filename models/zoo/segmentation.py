@@ -1,0 +1,99 @@
+"""Nets that label every pixel: FCN-8s (Long, Shelhamer and Darrell, 2014) and U-Net (Ronneberger et al., 2015)."""
+
+from __future__ import annotations
+
+from minicaffe.models.zoo.blocks import MSRA, XAVIER, conv_relu, finish, max_pool
+from minicaffe.models.zoo.vgg import vgg_convs
+from minicaffe.net_spec import NetSpec
+from minicaffe.net_spec import layers as L
+
+
+def _inputs(n: NetSpec, batch: int, channels: int, size: int, labels: int, training: bool) -> None:
+    n.data = L.Input(shape=dict(dim=[batch, channels, size, size]))
+    if training:
+        n.label = L.Input(shape=dict(dim=[batch, 1, labels, labels]))
+
+
+def _upsample(bottom, classes: int, kernel: int, stride: int):
+    return L.Deconvolution(
+        bottom,
+        param=dict(lr_mult=0),
+        convolution_param=dict(
+            num_output=classes, kernel_size=kernel, stride=stride, bias_term=False, weight_filler=dict(type="bilinear")
+        ),
+    )
+
+
+def _score(bottom, classes: int):
+    return L.Convolution(bottom, num_output=classes, kernel_size=1, **XAVIER)
+
+
+def _fuse(n: NetSpec, stage: int, scores, upsampled, offset: int):
+    """The scores of a lower stage, cropped to and added to those from above."""
+    n[f"score_pool{stage}c"] = L.Crop(scores, upsampled, axis=2, offset=offset)
+    n[f"fuse_pool{stage}"] = L.Eltwise(upsampled, n[f"score_pool{stage}c"])
+    return n[f"fuse_pool{stage}"]
+
+
+def fcn8s(batch: int = 1, size: int = 500, classes: int = 21, training: bool = True, fc: int = 4096):
+    """FCN-8s over VGG-16: 134,489,759 parameters for 21 classes; scores are (N, classes, size, size)."""
+    n = NetSpec()
+    _inputs(n, batch, 3, size, size, training)
+    x = vgg_convs(n, n.data, first_pad=100)
+    for name, kernel in (("fc6", 7), ("fc7", 1)):
+        x = conv_relu(n, name, x, fc, kernel)
+        x = n[f"drop_{name}"] = L.Dropout(x, in_place=True, dropout_ratio=0.5)
+    n.score_fr = _score(x, classes)
+    n.upscore2 = _upsample(n.score_fr, classes, 4, 2)
+    n.score_pool4 = _score(n.pool4, classes)
+    n.upscore_pool4 = _upsample(_fuse(n, 4, n.score_pool4, n.upscore2, 5), classes, 4, 2)
+    n.score_pool3 = _score(n.pool3, classes)
+    n.upscore8 = _upsample(_fuse(n, 3, n.score_pool3, n.upscore_pool4, 9), classes, 16, 8)
+    n.score = L.Crop(n.upscore8, n.data, axis=2, offset=31)
+    return finish(n, n.score, "FCN-8s", training)
+
+
+def unet(batch: int = 1, size: int = 572, classes: int = 2, training: bool = True, width: int = 64):
+    """U-Net without padding: each convolution takes a border of 1 off, so 572 pixels in give 388 out."""
+    n = NetSpec()
+    _inputs(n, batch, 1, size, _unet_output(size), training)
+    x, skips = n.data, []
+    for level in range(5):
+        for i in (1, 2):
+            x = conv_relu(n, f"down{level}_{i}", x, width << level, 3, filler=MSRA)
+        if level < 4:
+            skips.append(x)
+            x = max_pool(n, f"pool{level}", x)
+    for level in reversed(range(4)):
+        n[f"up{level}"] = L.Deconvolution(
+            x, convolution_param=dict(num_output=width << level, kernel_size=2, stride=2, **MSRA)
+        )
+        n[f"crop{level}"] = L.Crop(skips[level], n[f"up{level}"], axis=2, offset=_unet_offset(size, level))
+        x = n[f"joined{level}"] = L.Concat(n[f"crop{level}"], n[f"up{level}"])
+        for i in (1, 2):
+            x = conv_relu(n, f"up{level}_{i}", x, width << level, 3, filler=MSRA)
+    n.score = _score(x, classes)
+    return finish(n, n.score, "U-Net", training)
+
+
+def _unet_sizes(size: int) -> tuple[list[int], list[int]]:
+    """The widths of the skips going down, and of what is upsampled beside each of them."""
+    down = []
+    for _ in range(4):
+        down.append(size - 4)
+        size = (size - 4) // 2
+    size -= 4
+    up = []
+    for _ in range(4):
+        up.append(2 * size)
+        size = 2 * size - 4
+    return down, up[::-1]
+
+
+def _unet_output(size: int) -> int:
+    return _unet_sizes(size)[1][0] - 4
+
+
+def _unet_offset(size: int, level: int) -> int:
+    down, up = _unet_sizes(size)
+    return (down[level] - up[level]) // 2
