@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.config import config
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layer import Layer, register
@@ -63,8 +62,6 @@ class Pooling(Layer):
     def reshape(self, bottom, top):
         self.has_mask = len(top) > 1
         super().reshape(bottom, top)
-        if config.gpu and self.pool != "AVE" and (self.mask is None or self.mask.nbytes < 4 * top[0].count):
-            self.mask = DeviceBuffer(4 * top[0].count)
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data(), top[0].data
@@ -95,6 +92,8 @@ class Pooling(Layer):
     def forward_gpu(self, bottom, top):
         x, y, n = bottom[0].gpu_data(), top[0].mutable_gpu_data(), top[0].count
         geometry = self._geometry(bottom[0], top[0])
+        if self.pool != "AVE" and (self.mask is None or self.mask.nbytes < 4 * n):
+            self.mask = DeviceBuffer(4 * n)
         if self.pool == "MAX":
             top_mask = top[1].mutable_gpu_data() if len(top) > 1 else 0
             self.kernel("max_forward")(n, *geometry, x, y, self.mask, top_mask)
