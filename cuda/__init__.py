@@ -11,6 +11,13 @@ from pkgutil import extend_path
 # In a checkout this folder is also found under the name `cuda`, where NVIDIA's own packages (cuda.bindings) live.
 __path__ = extend_path(__path__, __name__)
 
-from minicaffe.cuda.context import available, device_count, reason_unavailable, require, synchronize  # noqa: E402
+from minicaffe.cuda.context import (  # noqa: E402
+    available,
+    device_count,
+    reason_unavailable,
+    require,
+    set_math,
+    synchronize,
+)
 
-__all__ = ["available", "device_count", "reason_unavailable", "require", "synchronize"]
+__all__ = ["available", "device_count", "reason_unavailable", "require", "set_math", "synchronize"]

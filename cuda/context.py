@@ -10,7 +10,7 @@ import atexit
 import threading
 from typing import Any
 
-from minicaffe.errors import DeviceError
+from minicaffe.errors import DeviceError, UsageError
 
 _lock = threading.RLock()
 _device: Device | None = None
@@ -185,3 +185,27 @@ def synchronize() -> None:
 def event() -> Any:
     """A new event: ``e.record(stream)``, ``stream.wait_for_event(e)``, ``e.time_since(earlier)`` in milliseconds."""
     return current().driver.Event()
+
+
+# ---- arithmetic ----
+
+_math = "float32"
+_TENSOR_CORES = 80  # sm_80 is the first that multiplies TF32
+
+
+def set_math(math: str) -> None:
+    """Choose how products of float32 matrices, and so convolutions, are made from now on.
+
+    math: "float32", as the original computes (the default), or "tf32": tensor cores round each factor to 10 bits of
+        fraction, a relative error of up to 5e-4, and add in float32; several times as fast on devices from sm_80 on.
+    """
+    global _math
+    if math not in ("float32", "tf32"):
+        raise UsageError(f'set_math: expected "float32" or "tf32", got {math!r}')
+    _math = math
+
+
+def math_options(dtype: Any) -> tuple[str, ...]:
+    """The compiler's arguments for products of numbers of this dtype, as `set_math` wants them."""
+    tf32 = _math == "tf32" and dtype.itemsize == 4 and int(current().arch[3:]) >= _TENSOR_CORES
+    return ("-DTF32",) if tf32 else ()

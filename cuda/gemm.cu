@@ -1,13 +1,5 @@
-// C = alpha op(A) op(B) + beta C over row-major matrices; op is told by the strides of rows and columns.
+// C = alpha op(A) op(B) + beta C over row-major matrices, and products of a matrix and a vector.
 #include "gemm.cuh"
-
-struct Matrix {
-  const Dtype *data;
-  long long first, second;  // the strides of the two indices
-  bool k_is_first;
-  __device__ Dtype operator()(int i, int j) const { return data[i * first + j * second]; }
-  __device__ bool along_k() const { return k_is_first ? first == 1 : second == 1; }
-};
 
 struct Scaled {
   Dtype *data;
@@ -19,29 +11,41 @@ struct Scaled {
   }
 };
 
-// One block per tile: grid (tiles along n, tiles along m, products). A's element (i, k) lies at i a_i + k a_k, and so
-// on.
-template <int BM, int BN, int BK, int TM, int TN>
-__device__ __forceinline__ void product(int m, int n, int k, Dtype alpha, const Dtype *a, long long a_i, long long a_k,
-                                        const Dtype *b, long long b_k, long long b_j, Dtype beta, Dtype *c,
-                                        long long step_a, long long step_b, long long step_c) {
-  const Matrix first = {a + blockIdx.z * step_a, a_i, a_k, false}, second = {b + blockIdx.z * step_b, b_k, b_j, true};
-  const Scaled out = {c + blockIdx.z * step_c, n, alpha, beta};
-  multiply<BM, BN, BK, TM, TN>(m, n, 0, k, blockIdx.y, blockIdx.x, first, second, out);
+// Grid (tiles along n, tiles along m, products).
+template <class T>
+__device__ __forceinline__ void product(T &tile, bool trans_a, bool trans_b, int m, int n, int k, const Dtype *a,
+                                        const Dtype *b, const Scaled &out) {
+  const AlongK a_rows = {a, k}, b_rows = {b, k};
+  const AcrossK a_columns = {a, m}, b_columns = {b, n};
+  if (trans_a)
+    if (trans_b)
+      multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_columns, b_rows, out);
+    else
+      multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_columns, b_columns, out);
+  else if (trans_b)
+    multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_rows, b_rows, out);
+  else
+    multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_rows, b_columns, out);
 }
 
-__global__ void __launch_bounds__(256)
-    gemm_128(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const long long a_i,
-             const long long a_k, const Dtype *b, const long long b_k, const long long b_j, const Dtype beta, Dtype *c,
-             const long long step_a, const long long step_b, const long long step_c) {
-  product<128, 128, 8, 8, 8>(m, n, k, alpha, a, a_i, a_k, b, b_k, b_j, beta, c, step_a, step_b, step_c);
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    gemm_128(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const Dtype alpha,
+             const Dtype *a, const Dtype *b, const Dtype beta, Dtype *c, const long long step_a, const long long step_b,
+             const long long step_c) {
+  __shared__ Tile<128, 128, 8, 8, 8> tile;
+  const int i = blockIdx.z;
+  const Scaled out = {c + i * step_c, n, alpha, beta};
+  product(tile, trans_a, trans_b, m, n, k, a + i * step_a, b + i * step_b, out);
 }
 
-__global__ void __launch_bounds__(256)
-    gemm_64(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const long long a_i,
-            const long long a_k, const Dtype *b, const long long b_k, const long long b_j, const Dtype beta, Dtype *c,
-            const long long step_a, const long long step_b, const long long step_c) {
-  product<64, 64, 16, 4, 4>(m, n, k, alpha, a, a_i, a_k, b, b_k, b_j, beta, c, step_a, step_b, step_c);
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    gemm_64(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const Dtype alpha,
+            const Dtype *a, const Dtype *b, const Dtype beta, Dtype *c, const long long step_a, const long long step_b,
+            const long long step_c) {
+  __shared__ Tile<64, 64, 16, 4, 4> tile;
+  const int i = blockIdx.z;
+  const Scaled out = {c + i * step_c, n, alpha, beta};
+  product(tile, trans_a, trans_b, m, n, k, a + i * step_a, b + i * step_b, out);
 }
 
 // y = alpha A x + beta y: one block of whole warps for each row.

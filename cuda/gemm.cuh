@@ -1,93 +1,233 @@
 // The core of every matrix product: tiles of A and B pass through shared memory into registers.
 //
-// A block of THREADS threads computes a BM x BN tile of the product, each thread TM x TN numbers of it, in steps of BK
-// along k. While one step is multiplied the next one is on its way from device memory, into the other half of the
-// buffers. Operands are objects, so that a convolution can gather its patches where a matrix has rows:
+// A block of 256 threads computes a BM x BN tile of the product in steps of BK along k. While one step is multiplied
+// the next one is on its way from device memory, into the other half of the buffers. Operands are objects, so that a
+// convolution can gather patches of an image where a matrix has rows. Each says
 //
-//   T operator()(int row, int k)   (of the second operand: (int k, int column)), called inside the matrix only
-//   bool along_k()                 whether neighbours along k are neighbours in memory: decides which thread loads
-//   which
+//   ALONG_K       whether neighbours along k are neighbours in memory: decides which thread loads what
+//   Line line(i)  what is known of row i (of the second operand: column i) before k is; kept in registers
+//   depth(k)      what is known of k before the row is
+//   at(line, depth)
 //
-// and store(row, column, sum) receives the results.
+// and store(row, column, sum) receives the results. Compiled with TF32 defined, products of floats are made by tensor
+// cores, which round the operands to 10 bits of fraction (and add in float); without tensor cores the same numbers
+// are rounded and multiplied plainly.
 
 const int THREADS = 256;
+const int BLOCKS = DTYPE_BITS == 32 ? 2 : 1;  // that share a multiprocessor: bounds the registers of a thread
 
-template <int BM, int BN, int BK, int TM, int TN, class A, class B, class Store>
-__device__ __forceinline__ void multiply(int m, int n, int k_begin, int k_end, int tile_row, int tile_column,
-                                         const A &a, const B &b, const Store &store) {
+#ifdef TF32
+const int PAD = 8;  // keeps the fragments of a warp in 32 banks
+#else
+const int PAD = 4;  // keeps what is stored along k in 32 banks
+#endif
+
+#if defined(TF32) && !defined(__CUDA_EMU__) && __CUDA_ARCH__ >= 800
+#define TENSOR_CORES
+#endif
+
+// The buffers of a block, and who does what: each thread owns TM x TN sums.
+template <int BM_, int BN_, int BK_, int TM_, int TN_>
+struct Tile {
+  static const int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_;
+  static const int LOADS_A = BM * BK / THREADS, LOADS_B = BN * BK / THREADS;
   static_assert((BM / TM) * (BN / TN) == THREADS, "each thread owns TM x TN of the BM x BN tile");
-  static_assert(BM * BK % THREADS == 0 && BN * BK % THREADS == 0, "threads share the loading evenly");
-  const int LOADS_A = BM * BK / THREADS, LOADS_B = BN * BK / THREADS;
-  const int row0 = tile_row * BM, column0 = tile_column * BN;
-  const int thread = threadIdx.x, tx = thread % (BN / TN), ty = thread / (BN / TN);
-  const bool a_along_k = a.along_k(), b_along_k = b.along_k();
-  __shared__ __align__(16) Dtype tile_a[2][BK][BM + 4];  // + 4: storing along k meets no bank twice
-  __shared__ __align__(16) Dtype tile_b[2][BK][BN + 4];
-  Dtype next_a[LOADS_A], next_b[LOADS_B];
-  Dtype sums[TM][TN];
+  static_assert(LOADS_A * THREADS == BM * BK && LOADS_B * THREADS == BN * BK, "threads share the loading evenly");
+  __align__(16) Dtype a[2][BK][BM + PAD];
+  __align__(16) Dtype b[2][BK][BN + PAD];
+};
+
+__device__ __forceinline__ Dtype rounded(Dtype value) {
+#ifdef TENSOR_CORES
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return __uint_as_float(bits);
+#elif defined(TF32)
+  return __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u);
+#else
+  return value;
+#endif
+}
+
+#ifdef TENSOR_CORES
+// Eight warps, WM of them one above the other; each makes FM x FN products of 16 x 8 x 8.
+template <class T>
+struct Sums {
+  static const int WM = T::BM >= 64 ? 2 : 1, WN = 8 / WM;
+  static const int FM = T::BM / WM / 16, FN = T::BN / WN / 8;
+  float sums[FM][FN][4];
+  int row, column, group, lane;
+
+  __device__ Sums() {
+    const int warp = threadIdx.x / 32;
+    row = warp / WN * (T::BM / WM), column = warp % WN * (T::BN / WN);
+    group = threadIdx.x % 32 / 4, lane = threadIdx.x % 4;
 #pragma unroll
-  for (int i = 0; i < TM; i++)
+    for (int i = 0; i < FM; i++)
 #pragma unroll
-    for (int j = 0; j < TN; j++) sums[i][j] = 0;
+      for (int j = 0; j < FN; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) sums[i][j][e] = 0;
+  }
+
+  __device__ __forceinline__ void add(const T &tile, int half) {
+#pragma unroll
+    for (int k = 0; k < T::BK; k += 8) {
+      unsigned a[FM][4], b[FN][2];
+#pragma unroll
+      for (int i = 0; i < FM; i++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+          a[i][e] = __float_as_uint(tile.a[half][k + lane + e / 2 * 4][row + i * 16 + group + e % 2 * 8]);
+#pragma unroll
+      for (int j = 0; j < FN; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) b[j][e] = __float_as_uint(tile.b[half][k + lane + e * 4][column + j * 8 + group]);
+#pragma unroll
+      for (int i = 0; i < FM; i++)
+#pragma unroll
+        for (int j = 0; j < FN; j++) {
+          float *s = sums[i][j];
+          asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+              : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
+              : "r"(a[i][0]), "r"(a[i][1]), "r"(a[i][2]), "r"(a[i][3]), "r"(b[j][0]), "r"(b[j][1]));
+        }
+    }
+  }
+
+  template <class F>
+  __device__ __forceinline__ void each(const F &f) const {
+#pragma unroll
+    for (int i = 0; i < FM; i++)
+#pragma unroll
+      for (int j = 0; j < FN; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+          f(row + i * 16 + group + e / 2 * 8, column + j * 8 + lane * 2 + e % 2, sums[i][j][e]);
+  }
+};
+#else
+// A thread's rows and columns come in groups of four neighbours, the groups spread over the tile: its reads are 16
+// bytes wide, and those of a warp touch each bank as seldom as can be.
+template <class T>
+struct Sums {
+  static const int SPREAD_M = T::BM / T::TM * 4, SPREAD_N = T::BN / T::TN * 4;
+  Dtype sums[T::TM][T::TN];
+  int ty, tx;
+
+  __device__ Sums() : ty(threadIdx.x / (T::BN / T::TN) * 4), tx(threadIdx.x % (T::BN / T::TN) * 4) {
+#pragma unroll
+    for (int i = 0; i < T::TM; i++)
+#pragma unroll
+      for (int j = 0; j < T::TN; j++) sums[i][j] = 0;
+  }
+
+  __device__ __forceinline__ void add(const T &tile, int half) {
+#pragma unroll
+    for (int k = 0; k < T::BK; k++) {
+      Dtype a[T::TM], b[T::TN];
+#pragma unroll
+      for (int i = 0; i < T::TM; i++) a[i] = tile.a[half][k][i / 4 * SPREAD_M + ty + i % 4];
+#pragma unroll
+      for (int j = 0; j < T::TN; j++) b[j] = tile.b[half][k][j / 4 * SPREAD_N + tx + j % 4];
+#pragma unroll
+      for (int i = 0; i < T::TM; i++)
+#pragma unroll
+        for (int j = 0; j < T::TN; j++) sums[i][j] += a[i] * b[j];
+    }
+  }
+
+  template <class F>
+  __device__ __forceinline__ void each(const F &f) const {
+#pragma unroll
+    for (int i = 0; i < T::TM; i++)
+#pragma unroll
+      for (int j = 0; j < T::TN; j++) f(i / 4 * SPREAD_M + ty + i % 4, j / 4 * SPREAD_N + tx + j % 4, sums[i][j]);
+  }
+};
+#endif
+
+// The tile (tile_row, tile_column) of the product over k_begin <= k < k_end. Rows and columns past m and n are computed
+// like the last ones, and not stored.
+template <class T, class A, class B, class Store>
+__device__ __forceinline__ void multiply(T &tile, int m, int n, int k_begin, int k_end, int tile_row, int tile_column,
+                                         const A &a, const B &b, const Store &store) {
+  const int row0 = tile_row * T::BM, column0 = tile_column * T::BN, thread = threadIdx.x;
+  typename A::Line rows[T::LOADS_A];
+  typename B::Line columns[T::LOADS_B];
+  Dtype next_a[T::LOADS_A], next_b[T::LOADS_B];
+#pragma unroll
+  for (int i = 0; i < T::LOADS_A; i++) {
+    const int e = thread + i * THREADS;
+    rows[i] = a.line(min(row0 + (A::ALONG_K ? e / T::BK : e % T::BM), m - 1));
+  }
+#pragma unroll
+  for (int i = 0; i < T::LOADS_B; i++) {
+    const int e = thread + i * THREADS;
+    columns[i] = b.line(min(column0 + (B::ALONG_K ? e / T::BK : e % T::BN), n - 1));
+  }
 
   auto fetch = [&](int k0) {
 #pragma unroll
-    for (int i = 0; i < LOADS_A; i++) {
-      const int e = thread + i * THREADS;
-      const int k = k0 + (a_along_k ? e % BK : e / BM), row = row0 + (a_along_k ? e / BK : e % BM);
-      next_a[i] = row < m && k < k_end ? a(row, k) : Dtype(0);
+    for (int i = 0; i < T::LOADS_A; i++) {
+      const int e = thread + i * THREADS, k = k0 + (A::ALONG_K ? e % T::BK : e / T::BM);
+      next_a[i] = k < k_end ? a.at(rows[i], a.depth(k)) : Dtype(0);
     }
 #pragma unroll
-    for (int i = 0; i < LOADS_B; i++) {
-      const int e = thread + i * THREADS;
-      const int k = k0 + (b_along_k ? e % BK : e / BN), column = column0 + (b_along_k ? e / BK : e % BN);
-      next_b[i] = column < n && k < k_end ? b(k, column) : Dtype(0);
+    for (int i = 0; i < T::LOADS_B; i++) {
+      const int e = thread + i * THREADS, k = k0 + (B::ALONG_K ? e % T::BK : e / T::BN);
+      next_b[i] = k < k_end ? b.at(columns[i], b.depth(k)) : Dtype(0);
     }
   };
   auto keep = [&](int half) {
 #pragma unroll
-    for (int i = 0; i < LOADS_A; i++) {
+    for (int i = 0; i < T::LOADS_A; i++) {
       const int e = thread + i * THREADS;
-      tile_a[half][a_along_k ? e % BK : e / BM][a_along_k ? e / BK : e % BM] = next_a[i];
+      tile.a[half][A::ALONG_K ? e % T::BK : e / T::BM][A::ALONG_K ? e / T::BK : e % T::BM] = rounded(next_a[i]);
     }
 #pragma unroll
-    for (int i = 0; i < LOADS_B; i++) {
+    for (int i = 0; i < T::LOADS_B; i++) {
       const int e = thread + i * THREADS;
-      tile_b[half][b_along_k ? e % BK : e / BN][b_along_k ? e / BK : e % BN] = next_b[i];
+      tile.b[half][B::ALONG_K ? e % T::BK : e / T::BN][B::ALONG_K ? e / T::BK : e % T::BN] = rounded(next_b[i]);
     }
   };
 
-  // A thread's rows (and columns) come in groups of four neighbours, the groups spread over the tile: its reads are
-  // 16 bytes wide, and those of a warp touch each bank as seldom as possible.
-  const int SPREAD_M = BM / TM * 4, SPREAD_N = BN / TN * 4;
+  Sums<T> sums;
   int half = 0;
   fetch(k_begin);
   keep(half);
   __syncthreads();
-  for (int k0 = k_begin; k0 < k_end; k0 += BK) {
-    const bool more = k0 + BK < k_end;
-    if (more) fetch(k0 + BK);
-#pragma unroll
-    for (int k = 0; k < BK; k++) {
-      Dtype row[TM], column[TN];
-#pragma unroll
-      for (int i = 0; i < TM; i++) row[i] = tile_a[half][k][i / 4 * SPREAD_M + ty * 4 + i % 4];
-#pragma unroll
-      for (int j = 0; j < TN; j++) column[j] = tile_b[half][k][j / 4 * SPREAD_N + tx * 4 + j % 4];
-#pragma unroll
-      for (int i = 0; i < TM; i++)
-#pragma unroll
-        for (int j = 0; j < TN; j++) sums[i][j] += row[i] * column[j];
-    }
-    if (more) keep(half ^ 1);
-    __syncthreads();
+  for (int k = k_begin; k < k_end; k += T::BK) {
+    const bool more = k + T::BK < k_end;
+    if (more) fetch(k + T::BK);
+    sums.add(tile, half);
     half ^= 1;
+    if (more) keep(half);
+    __syncthreads();
   }
-#pragma unroll
-  for (int i = 0; i < TM; i++)
-#pragma unroll
-    for (int j = 0; j < TN; j++) {
-      const int r = row0 + i / 4 * SPREAD_M + ty * 4 + i % 4, c = column0 + j / 4 * SPREAD_N + tx * 4 + j % 4;
-      if (r < m && c < n) store(r, c, sums[i][j]);
-    }
+  sums.each([&](int i, int j, Dtype sum) {
+    if (row0 + i < m && column0 + j < n) store(row0 + i, column0 + j, sum);
+  });
 }
+
+// ---- operands that are matrices ----
+
+struct AlongK {  // element (i, k) at i * stride + k
+  static const bool ALONG_K = true;
+  typedef const Dtype *Line;
+  const Dtype *data;
+  long long stride;
+  __device__ Line line(int i) const { return data + i * stride; }
+  __device__ int depth(int k) const { return k; }
+  __device__ Dtype at(Line line, int k) const { return line[k]; }
+};
+
+struct AcrossK {  // element (i, k) at i + k * stride
+  static const bool ALONG_K = false;
+  typedef const Dtype *Line;
+  const Dtype *data;
+  long long stride;
+  __device__ Line line(int i) const { return data + i; }
+  __device__ long long depth(int k) const { return k * stride; }
+  __device__ Dtype at(Line line, long long k) const { return line[k]; }
+};

@@ -211,9 +211,9 @@ def cache_dir() -> Path:
     return Path(base) / "kernels"
 
 
-def compiled(stem: str, dtype: np.dtype, arch: str) -> bytes:
+def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = ()) -> bytes:
     """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache where it is there."""
-    text, defined, by = source(stem), definitions(dtype), compiler()
+    text, defined, by = source(stem), (*definitions(dtype), *options), compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
     try:
@@ -272,30 +272,32 @@ class Kernel:
             raise DeviceError(f"kernel {self.name} failed with grid {grid} and block {block}: {error}") from error
 
 
-def kernel(stem: str, name: str, dtype: Any = np.float32) -> Kernel:
+def kernel(stem: str, name: str, dtype: Any = np.float32, options: tuple[str, ...] = ()) -> Kernel:
     """The kernel ``name`` of ``cuda/<stem>.cu`` (also ``extensions/<stem>``) for float32 or float64.
+
+    options: more arguments for the compiler, such as ``-DTF32``.
 
     Its argument types come from its signature: pointers, Dtype, int, unsigned, long long, unsigned long long, size_t,
     float, double, bool. Raises DeviceError when the file or the kernel does not exist or does not compile.
     """
     device = context.current()
     dtype = np.dtype(dtype)
-    key = (stem, name, dtype.num)
+    key = (stem, name, dtype.num, options)
     found = device.cache.get(key)
     if found is None:
         with _lock:
-            found = device.cache[key] = device.cache.get(key) or _load(device, stem, name, dtype)
+            found = device.cache[key] = device.cache.get(key) or _load(device, stem, name, dtype, options)
     return found
 
 
-def _load(device: context.Device, stem: str, name: str, dtype: np.dtype) -> Kernel:
+def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options: tuple[str, ...]) -> Kernel:
     if dtype not in (np.float32, np.float64):
         raise DeviceError(f"kernels compute in float32 or float64, not {dtype}")
     known = signatures(stem)
     if name not in known:
         raise DeviceError(f"cuda/{stem}.cu has no kernel {name}{nearest(name, known)}")
-    module = device.cache.get((stem, dtype.num))
+    module = device.cache.get((stem, dtype.num, options))
     if module is None:
-        module = device.driver.module_from_buffer(compiled(stem, dtype, device.arch))
-        device.cache[stem, dtype.num] = module
+        module = device.driver.module_from_buffer(compiled(stem, dtype, device.arch, options))
+        device.cache[stem, dtype.num, options] = module
     return Kernel(f"{stem}.{name}", module.get_function(name), _format(known[name], dtype), device)

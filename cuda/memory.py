@@ -123,7 +123,7 @@ def pinned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 def usage() -> dict[str, int]:
-    """Bytes ``active`` (in buffers), ``held`` (these, and what the pool keeps), ``free`` and ``total`` on the device."""
+    """Bytes ``active`` (in buffers), ``held`` (by the pool in all), ``free`` and ``total`` on the device."""
     device = context.current()
     free, total = device.driver.mem_get_info()
     pool = _pool(device)

@@ -56,16 +56,13 @@ def gemm_batched(
     """``batch`` products at once; operand i begins i * step elements after the first (a step of 0 shares it)."""
     if not (m and n and batch):
         return
-    strides_a = (1, m) if trans_a else (k, 1)
-    strides_b = (1, k) if trans_b else (n, 1)
-    tile = _tile(m, n, batch, np.dtype(dtype))
-    multiply = kernel("gemm", f"gemm_{tile}", dtype)
-    for first in range(0, batch, 65535):
-        a_, b_, c_ = (
-            int(p) + first * step * np.dtype(dtype).itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c))
-        )
+    dtype = np.dtype(dtype)
+    tile = _tile(m, n, batch, dtype)
+    multiply = kernel("gemm", f"gemm_{tile}", dtype, context.math_options(dtype))
+    for first in range(0, batch, 65535):  # as many as a grid can have
+        a_, b_, c_ = (int(p) + first * step * dtype.itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c)))
         grid = (-(-n // tile), -(-m // tile), min(batch - first, 65535))
-        multiply.launch(grid, 256, m, n, k, alpha, a_, *strides_a, b_, *strides_b, beta, c_, step_a, step_b, step_c)
+        multiply.launch(grid, 256, trans_a, trans_b, m, n, k, alpha, a_, b_, beta, c_, step_a, step_b, step_c)
 
 
 def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:

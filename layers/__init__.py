@@ -19,7 +19,6 @@ from minicaffe.layers import (  # noqa: F401
     convolution,
     convolution_base,
     correlation,
-    correlation_gpu,
     crop,
     data,
     deconvolution,

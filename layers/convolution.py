@@ -51,10 +51,10 @@ class Convolution(ConvolutionBase):
     def forward_gpu(self, bottom, top):
         if not self.on_device:
             return self.forward_cpu(bottom, top)
+        self.prepare_gpu(bottom, top)
         w = self.blobs[0].gpu_data()
         for b, t in zip(bottom, top):
-            self.on_device.forward(b.gpu_data(), w, t.mutable_gpu_data())
-            self.add_bias_gpu(t)
+            self.on_device.forward(b.gpu_data(), w, t.mutable_gpu_data(), self.bias_gpu())
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not self.on_device:

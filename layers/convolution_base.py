@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from minicaffe.config import config
-from minicaffe.cuda.kernels import kernel
+from minicaffe.cuda import convolution
 from minicaffe.layer import Layer
 from minicaffe.layers.correlation import Correlation
-from minicaffe.layers.correlation_gpu import DepthwiseDeviceCorrelation, DeviceCorrelation
 from minicaffe.layers.depthwise import DepthwiseCorrelation
 from minicaffe.layers.window import conv_window
 
@@ -42,8 +40,8 @@ class ConvolutionBase(Layer):
             self.window if self.num_spatial else self.window._replace(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
         )
         self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(window, self.group, self.dtype)
-        on_device = DepthwiseDeviceCorrelation if depthwise else DeviceCorrelation
-        self.on_device = on_device(window, self.group, self.dtype) if self.num_spatial <= 3 else None
+        fits = self.num_spatial <= convolution.MOST_AXES
+        self.on_device = convolution.Correlation(window, self.group, self.dtype) if fits else None
         self._prepared = None
 
     def groups(self, param) -> int:
@@ -73,16 +71,16 @@ class ConvolutionBase(Layer):
                 raise self.error(f"all bottoms must have one shape: bottom 0 has {first}, bottom {i} has {shape}")
         return first
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        if config.gpu and self.on_device and self._prepared != bottom[0].shape:
+    def samples_shape(self, blob) -> tuple[int, ...]:
+        """A blob's shape as (N, channels, *spatial), with one spatial place where there is none."""
+        return (blob.count_range(0, self.axis), blob.shape[self.axis], *(blob.shape[self.axis + 1 :] or (1,)))
+
+    def prepare_gpu(self, bottom, top) -> None:
+        """Let the device's products know the shapes, when they are new."""
+        if self._prepared != bottom[0].shape:
             self._prepared = bottom[0].shape
-            self.places = top[0].count_range(self.axis + 1)
-            shapes = [
-                (blob.count_range(0, self.axis), blob.shape[self.axis], *(blob.shape[self.axis + 1 :] or (1,)))
-                for blob in ((top[0], bottom[0]) if self.transposed else (bottom[0], top[0]))
-            ]
-            self.on_device.prepare(*shapes)
+            x, y = (top[0], bottom[0]) if self.transposed else (bottom[0], top[0])
+            self.on_device.prepare(self.samples_shape(x), self.samples_shape(y))
 
     def samples(self, values, channels: int):
         """An array as (N, channels, *spatial), with one spatial place where there is none."""
@@ -102,16 +100,12 @@ class ConvolutionBase(Layer):
         if self.bias_term and self.param_propagate_down[1]:
             self.blobs[1].diff += dy.reshape(*dy.shape[:2], -1).sum(2).sum(0)
 
-    def add_bias_gpu(self, top) -> None:
-        """The top += b."""
-        if self.bias_term:
-            b = self.blobs[1].gpu_data()
-            add = kernel("convolution_base", "add_bias", self.dtype)
-            add(top.count, self.num_output, self.places, b, top.mutable_gpu_data())
+    def bias_gpu(self) -> int:
+        """Where the bias lies on the device; 0 without one."""
+        return self.blobs[1].gpu_data() if self.bias_term else 0
 
     def bias_gradient_gpu(self, top) -> None:
         """Add the sum of the top's diff over samples and places to the bias's diff."""
         if self.bias_term and self.param_propagate_down[1]:
-            add = kernel("convolution_base", "bias_gradient", self.dtype)
-            samples, db = top.count_range(0, self.axis), self.blobs[1].mutable_gpu_diff()
-            add.launch((self.num_output, 1), 256, samples, self.num_output, self.places, top.gpu_diff(), db)
+            db = self.blobs[1].mutable_gpu_diff()
+            self.on_device.bias_gradient(top.gpu_diff(), self.samples_shape(top), db)

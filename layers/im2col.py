@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
-from minicaffe.config import config
+import numpy as np
+
+from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layer import Layer, register
-from minicaffe.layers.correlation_gpu import device_window
-from minicaffe.layers.window import all_overlaps, conv_window
+from minicaffe.layers.window import Window, all_overlaps, conv_window
+
+Shape = tuple[int, ...]
 
 
 @register("Im2col")
@@ -39,13 +42,6 @@ class Im2col(Layer):
         out = self.window.output(shape[self.axis + 1 :])
         return [(*shape[: self.axis], shape[self.axis] * math.prod(self.window.kernel), *out)]
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        if config.gpu and self.num_spatial <= 3 and self._prepared != bottom[0].shape:
-            self._prepared = bottom[0].shape
-            size, output = bottom[0].shape[self.axis + 1 :], top[0].shape[self.axis + 1 :]
-            self._device_window = device_window(self.window, size, output)
-
     def forward_cpu(self, bottom, top):
         top[0].data = 0
         y = self._columns(top[0].data)
@@ -62,6 +58,10 @@ class Im2col(Layer):
     def forward_gpu(self, bottom, top):
         if self.num_spatial > 3:
             return self.forward_cpu(bottom, top)
+        if self._prepared != bottom[0].shape:
+            self._prepared = bottom[0].shape
+            size, output = bottom[0].shape[self.axis + 1 :], top[0].shape[self.axis + 1 :]
+            self._device_window = device_window(self.window, size, output)
         y = top[0].mutable_gpu_data()
         self.kernel("im2col")(top[0].count, self._device_window, bottom[0].gpu_data(), y)
 
@@ -87,3 +87,13 @@ class Im2col(Layer):
         kernel = self.window.kernel
         channels = y.shape[self.axis] // math.prod(kernel)
         return y.reshape(-1, channels, *kernel, *y.shape[self.axis + 1 :])
+
+
+def device_window(window: Window, size: Shape, output: Shape) -> DeviceBuffer:
+    """The `Window` of cuda/window.cuh in device memory."""
+    rows = (size, output, *window)
+    fills = (1, 1, 1, 1, 0, 1)  # of the axes that are not there
+    numbers = [[fill] * (3 - len(row)) + list(row) for row, fill in zip(rows, fills)]
+    buffer = DeviceBuffer(18 * 4)
+    buffer.from_host(np.array(numbers, np.int32))
+    return buffer

@@ -1,0 +1,223 @@
+"""Convolution on the device: the product inside Convolution and Deconvolution, and its gradients.
+
+    y[n, o, t] = b[o] + sum over c, j of  w[o, c, j] * x[n, c, t * stride + j * dilation - pad]
+
+All three are matrix products over tiles in shared memory (``gemm.cuh``), but no matrix of copied windows is ever
+written: while a tile is loaded its elements are gathered from the image. What a kernel must know is small and made
+here:
+
+- a table of *taps*, the elements of a window: how far from the window's origin in memory and along each axis, and where
+  its weight lies;
+- *phases*. A forward pass has one. In the gradient of the data a place of x meets only those taps whose distance has
+  the same remainder modulo the stride, so there is one phase for each remainder, with its own taps and its own lattice
+  of places, and no product with a zero is computed.
+
+The gradient of the weights sums over all windows of the batch. To keep the device busy the windows are cut into
+slices, each summed by blocks of its own into a matrix of its own; the matrices are then added in order, so results are
+the same in every run.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicaffe.cuda import context
+from minicaffe.cuda.kernels import Kernel, kernel
+from minicaffe.cuda.memory import DeviceBuffer
+
+MOST_AXES = 3  # spatial axes that the kernels know
+_FEW = 4  # channels of a group below which tiles would be mostly empty
+_COLUMNS = 128  # windows in a tile of `correlate_*`
+_WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
+_KEPT = 16  # plans for different shapes that a layer keeps
+
+
+class Plan(NamedTuple):
+    """What the kernels are told about one direction and one pair of shapes, on the device."""
+
+    geometry: DeviceBuffer
+    phases: DeviceBuffer
+    taps: DeviceBuffer
+    groups: int
+    channels: int  # of a group of the result
+    num_phases: int
+    num_taps: int
+    windows: int  # of the largest phase, over all samples
+
+
+class Correlation:
+    """The product for one window; all pointers are device addresses of arrays without gaps.
+
+    window: kernel, stride, pad and dilation, a tuple of at most MOST_AXES numbers each (minicaffe.layers.window).
+    x is (N, C, *in), w (O, C / group, *kernel), y (N, O, *out), b (O).
+    """
+
+    def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
+        lead = MOST_AXES - len(window.kernel)
+        self.kernel = (1,) * lead + tuple(window.kernel)
+        self.stride = (1,) * lead + tuple(window.stride)
+        self.pad = (0,) * lead + tuple(window.pad)
+        self.dilation = (1,) * lead + tuple(window.dilation)
+        self.group, self.dtype = group, np.dtype(dtype)
+        self._plans: dict[tuple, tuple[Plan, Plan]] = {}
+        self._partial: DeviceBuffer | None = None
+
+    def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
+        """Take these shapes from now on; allocates, so call it when shapes change."""
+        lead = (1,) * (MOST_AXES + 2 - len(x_shape))
+        shapes = (*x_shape[:2], *lead, *x_shape[2:]), (*y_shape[:2], *lead, *y_shape[2:])
+        if shapes not in self._plans:
+            if len(self._plans) >= _KEPT:
+                self._plans.clear()
+            self._plans[shapes] = self._plan_forward(*shapes), self._plan_data(*shapes)
+        self._forward, self._data = self._plans[shapes]
+
+    def forward(self, x: int, w: int, y: int, bias: int = 0) -> None:
+        """y = w * x, plus bias (O) where one is given."""
+        self._correlate(self._forward, x, w, bias, y)
+
+    def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0) -> None:
+        """dx = the gradient with respect to x, plus bias (C) where one is given: a Deconvolution's forward pass."""
+        self._correlate(self._data, dy, w, bias, dx)
+
+    def weight_gradient(self, x: int, dy: int, dw: int) -> None:
+        """dw += the gradient with respect to w."""
+        plan = self._forward
+        if not plan.windows:
+            return
+        tables = (plan.geometry, plan.phases, plan.taps)
+        if plan.channels <= _FEW:
+            grid = (plan.num_taps, plan.channels, plan.groups)
+            self._kernel("weights_each").launch(grid, 256, *tables, x, dy, dw)
+            return
+        rows = 32 if plan.channels <= 32 else 64 if min(plan.channels, plan.num_taps) <= 64 else 128
+        columns, depth = _WEIGHTS_TILES[rows]
+        tiles = (-(-plan.num_taps // columns), -(-plan.channels // rows))
+        slices, length = self._slices(plan.windows, tiles[0] * tiles[1] * plan.groups, 16 * depth)
+        count = plan.groups * plan.channels * plan.num_taps
+        partial = self._workspace(slices * count)
+        grid = (*tiles, plan.groups * slices)
+        self._kernel(f"weights_{rows}").launch(grid, 256, slices, length, *tables, x, dy, partial)
+        self._kernel("add_slices")(count, slices, partial, dw)
+
+    def bias_gradient(self, dy: int, shape: tuple[int, ...], db: int) -> None:
+        """db (channels) += the sum of dy (samples, channels, *places) over samples and places."""
+        samples, channels, places = shape[0], shape[1], math.prod(shape[2:])
+        if samples:
+            slices, length = self._slices(samples, channels, 1)
+            partial = self._workspace(slices * channels)
+            sums = self._kernel("bias_slices")
+            sums.launch((channels, slices), 256, samples, channels, places, length, dy, partial)
+            self._kernel("add_slices")(channels, slices, partial, db)
+
+    # -- launching -----------------------------------------------------------------------------------------------------
+
+    def _kernel(self, name: str) -> Kernel:
+        return kernel("convolution", name, self.dtype, context.math_options(self.dtype))
+
+    def _correlate(self, plan: Plan, image: int, w: int, bias: int, out: int) -> None:
+        if not plan.windows:
+            return
+        arguments = (plan.geometry, plan.phases, plan.taps, image, w, bias, out)
+        if plan.channels <= _FEW:
+            grid = (min(-(-plan.windows // 256), 4096), plan.channels, plan.groups * plan.num_phases)
+            self._kernel("correlate_each").launch(grid, 256, *arguments)
+            return
+        columns, lots = -(-plan.windows // _COLUMNS), plan.groups * plan.num_phases
+        rows = self._rows(plan.channels, columns * lots)
+        self._kernel(f"correlate_{rows}").launch((columns, -(-plan.channels // rows), lots), 256, *arguments)
+
+    def _rows(self, channels: int, others: int) -> int:
+        """The largest tile that is not half empty and leaves every multiprocessor a block."""
+        for rows in (128, 64) if self.dtype == np.float32 else (64,):
+            if channels > rows // 2 and -(-channels // rows) * others >= context.current().multiprocessors:
+                return rows
+        return 32
+
+    @staticmethod
+    def _slices(count: int, blocks: int, least: int) -> tuple[int, int]:
+        """How many slices to cut `count` into, and their length: two blocks for each multiprocessor, none too short.
+
+        blocks: how many work at one slice; least: what a length is a multiple of.
+        """
+        wanted = -(-2 * context.current().multiprocessors // blocks)
+        slices = max(1, min(wanted, count // least, 65535 // blocks))
+        length = -(-count // slices // least) * least
+        return -(-count // length), length
+
+    def _workspace(self, count: int) -> DeviceBuffer:
+        if self._partial is None or self._partial.nbytes < count * self.dtype.itemsize:
+            self._partial = DeviceBuffer(count * self.dtype.itemsize)
+        return self._partial
+
+    # -- tables --------------------------------------------------------------------------------------------------------
+
+    def _plan_forward(self, x_shape: tuple, y_shape: tuple) -> Plan:
+        channels, size = x_shape[1] // self.group, x_shape[2:]
+        steps = [[j * d for j in range(k)] for k, d in zip(self.kernel, self.dilation, strict=True)]
+        taps = [_tap(channel, offset, size, i) for i, (channel, *offset) in enumerate(product(range(channels), *steps))]
+        phase = [0, len(taps), *y_shape[2:], *(-p for p in self.pad), *self.stride, 0, 0, 0]
+        weights = len(taps), len(taps) * (y_shape[1] // self.group)
+        return self._upload(x_shape, y_shape, (1, 1, 1), [phase], taps, weights)
+
+    def _plan_data(self, x_shape: tuple, y_shape: tuple) -> Plan:
+        outputs, channels, size = y_shape[1] // self.group, x_shape[1] // self.group, y_shape[2:]
+        elements = math.prod(self.kernel)
+        taps, phases = [], []
+        for axes in product(*(self._remainders(axis, x_shape[2 + axis]) for axis in range(MOST_AXES))):
+            begin = len(taps)
+            for channel, *steps in product(range(outputs), *(axis.taps for axis in axes)):
+                index = np.ravel_multi_index([j for j, _ in steps], self.kernel)
+                taps.append(_tap(channel, [d for _, d in steps], size, channel * channels * elements + int(index)))
+            count, origin, first = ([getattr(a, f) for a in axes] for f in ("count", "origin", "first"))
+            phases.append([begin, len(taps) - begin, *count, *origin, 1, 1, 1, *first])
+        weights = elements, channels * outputs * elements
+        return self._upload(y_shape, x_shape, self.stride, phases, taps, weights)
+
+    def _remainders(self, axis: int, size: int) -> list[_Remainder]:
+        """The phases along one axis of x that have any places."""
+        kernel, stride, pad, dilation = (f[axis] for f in (self.kernel, self.stride, self.pad, self.dilation))
+        found = []
+        for remainder in range(stride):
+            first = (remainder - pad) % stride  # the smallest place i with (i + pad) % stride == remainder
+            taps = [
+                (j, (remainder - j * dilation) // stride)
+                for j in range(kernel)
+                if (j * dilation - remainder) % stride == 0
+            ]
+            if first < size:
+                found.append(_Remainder(taps, -(-(size - first) // stride), (first + pad - remainder) // stride, first))
+        return found
+
+    def _upload(self, in_shape, out_shape, out_step, phases, taps, weights) -> Plan:
+        """`in_shape` and `out_shape` are those of what is gathered and of what is written."""
+        channels_in, channels_out = in_shape[1] // self.group, out_shape[1] // self.group
+        geometry = [in_shape[0], self.group, len(phases), channels_in, *in_shape[2:], channels_out, *out_shape[2:]]
+        most = max((math.prod(p[2:5]) for p in phases), default=0) * in_shape[0]
+        tables = (_table([*geometry, *out_step, *weights]), _table(phases), _table(taps))
+        return Plan(*tables, self.group, channels_out, len(phases), len(taps), most)
+
+
+class _Remainder(NamedTuple):
+    """Places along an axis of x whose distance to a window's origin has one remainder modulo the stride."""
+
+    taps: list[tuple[int, int]]  # elements of the kernel, and how many windows before (negative) they come from
+    count: int
+    origin: int  # the window that the first place belongs to with distance 0
+    first: int
+
+
+def _tap(channel: int, offset: Any, size: tuple, weight: int) -> list[int]:
+    dz, dy, dx = offset
+    return [((channel * size[0] + dz) * size[1] + dy) * size[2] + dx, weight, dz << 16 | dy & 0xFFFF, dx]
+
+
+def _table(rows: list) -> DeviceBuffer:
+    array = np.array(rows, np.int32)
+    buffer = DeviceBuffer(array.nbytes)
+    buffer.from_host(array)
+    return buffer
