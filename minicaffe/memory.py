@@ -22,9 +22,6 @@ class EngineCopy(Protocol):
     def to_host(self, flat: np.ndarray) -> None:
         """Write the values, in (N, C, H, W) order, into a flat host array."""
 
-    def clear(self) -> None:
-        """Set all values to zero."""
-
 
 def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
     """(count,) zeros whose first byte lies on a cache line, as vector units and oneDNN like it."""
@@ -96,14 +93,15 @@ class Memory:
         return self._view is not None and self._view() is not None
 
     def clear(self) -> None:
-        """Set all to zero, at the place where the newest values live."""
-        if self.fresh == GPU:
+        """Set all to zero: on the device if the newest values live there, else on the host."""
+        if self.fresh & GPU:
+            if Memory.watcher is not None:
+                Memory.watcher.wrote_on_gpu(self)
             self._gpu.fill_zero()
-        elif self.fresh & ENGINE and not self.held:
-            self.engine.clear()
-            self.fresh = ENGINE
+            self.fresh = GPU
         elif self.fresh:
-            self.live().fill(0)
+            self.host_place().fill(0)
+            self.fresh = HOST
 
     # -- CUDA device -----------------------------------------------------------------------------------------------
 

@@ -17,9 +17,6 @@ class DoublingEngine:
     def to_host(self, flat):
         flat[: self.values.size] = self.values / 2
 
-    def clear(self):
-        self.values[...] = 0
-
 
 def test_starts_as_a_scalar_zero():
     blob = Blob()
@@ -88,6 +85,13 @@ def test_engine_results_come_to_the_host_when_asked():
     assert blob.data_memory.engine_fresh, "reading leaves the engine's copy valid"
     blob.data[0] = 7
     assert not blob.data_memory.engine_fresh, "a live view may be written: the host is the head"
+
+
+def test_clearing_asks_nothing_of_the_engine():
+    blob = Blob((3,))
+    blob.diff_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.clear_diff()
+    np.testing.assert_array_equal(blob.diff, 0)
 
 
 def test_a_view_that_is_kept_stays_true():
