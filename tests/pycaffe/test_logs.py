@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 
 import numpy as np
@@ -182,3 +183,39 @@ def test_plot_confusion(tmp_path):
     plot.plot_confusion(np.eye(40), None, tmp_path / "many.png")
     with pytest.raises(UsageError, match="3 labels|2 labels"):
         plot.plot_confusion(matrix, ["cat", "dog"], tmp_path / "no.png")
+
+
+# -- our own logs ------------------------------------------------------------------------------------------------------
+
+NET = """layer { type: 'DummyData' name: 'data' top: 'data' top: 'label' dummy_data_param { shape { dim: 5 dim: 6 }
+           shape { dim: 5 } data_filler { type: 'gaussian' } data_filler { type: 'constant' } } }
+         layer { type: 'InnerProduct' name: 'ip' bottom: 'data' top: 'ip' inner_product_param { num_output: 3 } }
+         layer { type: 'Accuracy' name: 'accuracy' bottom: 'ip' bottom: 'label' top: 'accuracy'
+                 include { phase: TEST } }
+         layer { type: 'SoftmaxWithLoss' name: 'loss' bottom: 'ip' bottom: 'label' top: 'loss' }"""
+
+
+def test_our_log_has_the_form_that_parsers_expect(tmp_path):
+    """What the original's parse_log.py looks for: "Solving" with a stamp, and from the first iteration on only lines
+    that begin with a stamp, with outputs and rates in words of their own."""
+    from minicaffe.cli import main
+
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text(
+        f"net: '{tmp_path}/net.prototxt' test_iter: 2 test_interval: 10 base_lr: 0.01 lr_policy: 'fixed' display: 5 "
+        f"max_iter: 20 snapshot_prefix: '{tmp_path}/model'")
+    path = tmp_path / "train.log"
+    assert main(["train", "--solver", str(tmp_path / "solver.prototxt"), "--log", str(path)]) == 0
+    lines = path.read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if re.search(r"Iteration \d+", line))
+    assert any("Solving" in line and re.match(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \S+:\d+\] ", line)
+               for line in lines[:first])
+    assert [line for line in lines[first:] if not re.match(r"[IWE]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ", line)] == []
+    output = re.compile(r"(T\w+) net output #(\d+): (\S+) = ([.\deE+-]+)")
+    outputs = [m.groups() for line in lines if (m := output.search(line))]
+    assert len(outputs) == 4 + 3 * 2 and {o[:3] for o in outputs} == {
+        ("Train", "0", "loss"), ("Test", "0", "accuracy"), ("Test", "1", "loss")}
+    assert len([line for line in lines if re.search(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)", line)]) == 4
+    train, test = logs.parse_log(path)
+    assert [row["NumIters"] for row in train] == [0, 5, 10, 15] and [row["NumIters"] for row in test] == [0, 10, 20]
+    assert all(row["Seconds"] >= 0 and row["LearningRate"] == 0.01 for row in train)

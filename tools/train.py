@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Train a net by its solver.
+
+    python tools/train.py --solver SOLVER [--snapshot STATE] [--gpus ID] [--timing]
+
+pycaffe's train.py; `minicaffe train` can do more.  Without --gpus it trains where the solver says.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+
+from minicaffe.cli import main  # noqa: E402  (needs the line above)
+
+
+def words(argv=None):
+    """The words of `minicaffe train` for pycaffe's flags; --timing asks for `minicaffe time` on the solver's net."""
+    parser = argparse.ArgumentParser(description="Train a net by its solver.")
+    parser.add_argument("--solver", required=True, help="solver prototxt")
+    parser.add_argument("--snapshot", help="solver state to resume from")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[], help="the GPU to train on; one")
+    parser.add_argument("--timing", action="store_true", help="time the net's layers before training")
+    args = parser.parse_args(argv)
+    train = ["train", "--solver", args.solver]
+    if args.snapshot:
+        train += ["--snapshot", args.snapshot]
+    if args.gpus:
+        train += ["--gpu", ",".join(map(str, args.gpus))]
+    return args, train
+
+
+if __name__ == "__main__":
+    args, train = words()
+    if args.timing:
+        from minicaffe.proto import read_solver
+
+        solver = read_solver(args.solver)
+        device = train[-2:] if args.gpus else []
+        main(["time", "--model", solver.net or solver.train_net, "--phase", "TRAIN", *device])
+    sys.exit(main(train))
