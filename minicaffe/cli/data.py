@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.data.datasets import cifar10, mnist, synthetic
+from minicaffe.data.datasets.padded import pad_database
 from minicaffe.data.db import BACKENDS, backend_name
 from minicaffe.errors import UsageError
 
@@ -20,6 +22,9 @@ def _data_flags(flags: Flags) -> None:
                     "the folder with the idx files; default: download")
     flags.flag("dest", metavar="FOLDER", default=None, help="where to write (default: data/NAME)")
     flags.flag("backend", choices=BACKENDS, default="lmdb", help="kind of database (default: lmdb)")
+    flags.flag("pad", type=int, metavar="N", default=None,
+               help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
+                    "of N pixels, for random crops (models/cifar10_resnet20)")
 
 
 @command("data", GROUP, "fetch or draw a data set, and write its databases", _data_flags,
@@ -31,6 +36,8 @@ def data(args: argparse.Namespace) -> None:
     mnist_train_lmdb and mnist_test_lmdb in data/mnist. The stand-in takes CIFAR-10's names, so that the same
     prototxts train on it. A download that broke off goes on where it stopped."""
     source = getattr(args, "from")
+    if args.pad is not None:
+        return _pad(args, source)
     if args.name == "synthetic":
         if source:
             raise UsageError("data synthetic takes no --from: minicaffe draws the pictures itself")
@@ -40,6 +47,21 @@ def data(args: argparse.Namespace) -> None:
         dest = args.dest or f"data/{args.name}"
         {"cifar10": cifar10, "mnist": mnist}[args.name].prepare(dest, source, args.backend)
     print(f"Wrote {args.name} to {dest}")
+
+
+def _pad(args: argparse.Namespace, source: str | None) -> None:
+    """Add the padded copy; fetch the data set first only where it is not there yet."""
+    if args.name == "mnist":
+        raise UsageError("data mnist takes no --pad: only CIFAR-10's pictures, and the stand-in's, are padded")
+    dest = args.dest or "data/cifar10"
+    train, padded = (f"{dest}/cifar10_train{kind}_{args.backend}" for kind in ("", f"_pad{args.pad}"))
+    if source or not os.path.exists(train):
+        if args.name == "synthetic":
+            synthetic.prepare(dest, args.backend)
+        else:
+            cifar10.prepare(dest, source, args.backend)
+    color = pad_database(train, padded, args.pad, args.backend)
+    print(f"Wrote {padded}, its border in the mean colour {color}")
 
 
 def _cifar_flags(flags: Flags) -> None:

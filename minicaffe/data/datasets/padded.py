@@ -1,0 +1,53 @@
+"""A copy of an image database with a border around each picture, for random crops that shift the picture.
+
+`transform_param` crops but does not pad, so nets that train on "4 pixels of padding, then a random crop" (He et al.,
+2015, section 4.2) read such a copy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import numpy as np
+
+from minicaffe.data.datasets.records import remove_database, write_database
+from minicaffe.data.datum import datum_to_array
+from minicaffe.data.db import open_db
+from minicaffe.errors import DataError
+from minicaffe.proto import caffe_pb2
+
+
+def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tuple[int, ...]:
+    """Write database `dest`: the pictures of `source` with `pad` pixels more on each side; keys count from 0.
+
+    The border has the mean colour of the first thousand pictures, rounded, which is returned; subtracting it as
+    mean_value leaves zeros there.
+    """
+    if pad < 1:
+        raise DataError(f"the border must be at least 1 pixel wide, got {pad}")
+    with open_db(source, backend) as database:
+        first = [_picture(value)[0] for _, value in itertools.islice(database.items(), 1000)]
+        color = np.rint(np.mean([image.mean((1, 2)) for image in first], axis=0)).astype(np.uint8)
+        digits = len(next(iter(database.items()))[0])
+
+        def batches():
+            for _, value in database.items():
+                image, label = _picture(value)
+                channels, height, width = image.shape
+                framed = np.empty((1, channels, height + 2 * pad, width + 2 * pad), np.uint8)
+                framed[:] = color[:, None, None]
+                framed[0, :, pad:-pad, pad:-pad] = image
+                yield framed, [label]
+
+        fresh = f"{dest}.new"
+        remove_database(fresh)
+        write_database(fresh, backend, batches(), len(database), digits)
+    remove_database(dest)
+    os.rename(fresh, dest)
+    return tuple(int(value) for value in color)
+
+
+def _picture(value: bytes | memoryview) -> tuple[np.ndarray, int]:
+    datum = caffe_pb2.Datum.FromString(bytes(value))
+    return datum_to_array(datum).astype(np.uint8), datum.label
