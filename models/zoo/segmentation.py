@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from minicaffe.models.zoo.blocks import MSRA, XAVIER, conv_relu, finish, max_pool
 from minicaffe.models.zoo.vgg import vgg_convs
 from minicaffe.net_spec import NetSpec
@@ -36,7 +38,10 @@ def _fuse(n: NetSpec, stage: int, scores, upsampled, offset: int):
 
 
 def fcn8s(batch: int = 1, size: int = 500, classes: int = 21, training: bool = True, fc: int = 4096):
-    """FCN-8s over VGG-16: 134,489,759 parameters for 21 classes; scores are (N, classes, size, size)."""
+    """FCN-8s over VGG-16: 134,489,759 parameters for 21 classes; scores are (N, classes, size, size).
+
+    Call `interpolate` on the net before training from VGG's weights.
+    """
     n = NetSpec()
     _inputs(n, batch, 3, size, size, training)
     x = vgg_convs(n, n.data, first_pad=100)
@@ -51,6 +56,17 @@ def fcn8s(batch: int = 1, size: int = 500, classes: int = 21, training: bool = T
     n.upscore8 = _upsample(_fuse(n, 3, n.score_pool3, n.upscore_pool4, 9), classes, 16, 8)
     n.score = L.Crop(n.upscore8, n.data, axis=2, offset=31)
     return finish(n, n.score, "FCN-8s", training)
+
+
+def interpolate(net) -> None:
+    """Let each Deconvolution of a net enlarge every class by itself, as FCN's authors do before training.
+
+    The filler "bilinear" gives all pairs of classes the same weights; here those between different classes become 0.
+    """
+    for layer in net.layers:
+        if layer.type == "Deconvolution":
+            weights = layer.blobs[0].data
+            weights *= np.eye(*weights.shape[:2])[:, :, None, None]
 
 
 def unet(batch: int = 1, size: int = 572, classes: int = 2, training: bool = True, width: int = 64):

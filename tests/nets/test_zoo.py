@@ -5,6 +5,7 @@ import pytest
 
 import minicaffe
 from minicaffe.models import zoo
+from minicaffe.models.zoo.segmentation import interpolate
 
 
 def parameters(net):
@@ -83,6 +84,8 @@ def test_forward_and_backward(name):
     minicaffe.set_random_seed(1)
     net = minicaffe.Net(getattr(zoo, name)(**SMALL[name]), phase=minicaffe.TRAIN)
     fill_inputs(net)
+    if name == "fcn8s":
+        interpolate(net)
     for layer in net.layers:  # the same numbers in each pass
         if layer.type == "Dropout":
             layer.layer_param.dropout_param.dropout_ratio = 0
