@@ -1,0 +1,103 @@
+"""A NetParameter as a PyTorch module, written as one would write it by hand.
+
+Only what the timed nets use.  BatchNorm and the Scale behind it, which must work in place, become one BatchNorm2d.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+_SKIPPED = ("Input", "SoftmaxWithLoss", "Softmax", "Split", "Scale")
+
+
+class TorchNet(nn.Module):
+    """The layers of a NetParameter in order; called with (N, C, H, W), it returns the last score (before softmax)."""
+
+    def __init__(self, net, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict()
+        self.steps: list[tuple] = []
+        self.scales = {layer.bottom[0]: layer.name for layer in net.layer if layer.type == "Scale"}
+        self.blobs = {"data": torch.zeros(1, *shape[1:])}  # one sample, to learn the shapes
+        with torch.no_grad():
+            for layer in net.layer:
+                if layer.type not in _SKIPPED:
+                    make = getattr(self, "_" + layer.type.lower())
+                    bottoms = [self.blobs[name] for name in layer.bottom]
+                    function = make(layer, *bottoms)
+                    self.steps.append((function, tuple(layer.bottom), layer.top[0]))
+                    self.blobs[layer.top[0]] = function(*bottoms)
+        del self.blobs
+
+    def forward(self, data):
+        values = {"data": data}
+        for function, bottoms, top in self.steps:
+            values[top] = result = function(*(values[name] for name in bottoms))
+        return result
+
+    def load(self, params: dict) -> None:
+        """Take weights from {layer name: [arrays]}."""
+        with torch.no_grad():
+            for name, tensors in self.learned().items():
+                for target, array in zip(tensors, params[name], strict=True):
+                    target.copy_(torch.from_numpy(array))
+
+    def learned(self) -> dict:
+        """{layer name: [weight, bias]} of everything that is learned; a BatchNorm2d's go by the Scale's name."""
+        result = {}
+        for name, part in self.parts.items():
+            if found := [p for p in (part.weight, part.bias) if p is not None]:
+                result[self.scales[part.blob] if isinstance(part, nn.BatchNorm2d) else name] = found
+        return result
+
+    # -- one method per layer type, each returns a function of the bottoms ---------------------------------------------
+
+    def _add(self, layer, module):
+        self.parts[layer.name] = module.eval()  # the sample that tells the shapes must not count in statistics
+        return module
+
+    def _convolution(self, layer, x):
+        p = layer.convolution_param
+        stride, pad = (list(field) or [default] for field, default in ((p.stride, 1), (p.pad, 0)))
+        return self._add(
+            layer,
+            nn.Conv2d(x.shape[1], p.num_output, p.kernel_size[0], stride[0], pad[0], groups=p.group, bias=p.bias_term),
+        )
+
+    def _innerproduct(self, layer, x):
+        linear = self._add(layer, nn.Linear(x[0].numel(), layer.inner_product_param.num_output))
+        return lambda x: linear(torch.flatten(x, 1))
+
+    def _batchnorm(self, layer, x):
+        module = nn.BatchNorm2d(x.shape[1], layer.batch_norm_param.eps, affine=layer.top[0] in self.scales)
+        module.blob = layer.top[0]
+        return self._add(layer, module)
+
+    def _pooling(self, layer, x):
+        p = layer.pooling_param
+        maximum = p.pool == p.MAX
+        if p.global_pooling:
+            return lambda x: F.adaptive_avg_pool2d(x, 1)
+        kind = F.max_pool2d if maximum else F.avg_pool2d
+        return lambda x: kind(x, p.kernel_size, p.stride or 1, p.pad, ceil_mode=True)
+
+    def _relu(self, layer, x):
+        return lambda x: F.relu(x, inplace=True)
+
+    def _sigmoid(self, layer, x):
+        return torch.sigmoid
+
+    def _eltwise(self, layer, x, y):
+        return torch.add
+
+    def _concat(self, layer, *xs):
+        return lambda *xs: torch.cat(xs, 1)
+
+    def _lrn(self, layer, x):
+        p = layer.lrn_param
+        size, alpha, beta = p.local_size, p.alpha, p.beta
+        if p.norm_region == p.ACROSS_CHANNELS:
+            return lambda x: F.local_response_norm(x, size, alpha, beta, p.k)
+        return lambda x: x / (1 + alpha * F.avg_pool2d(x * x, size, 1, size // 2)) ** beta
