@@ -5,7 +5,7 @@ __global__ void losses(const int n, const Dtype *x, const Dtype *target, const b
   GRID_STRIDE(i, n) {
     const bool counts = !(may_ignore && (int)target[i] == ignored);
     counted[i] = counts;
-    loss[i] = counts ? log1p(exp(-fabs(x[i]))) - x[i] * (target[i] - (x[i] >= 0)) : Dtype(0);
+    loss[i] = counts ? max(x[i], Dtype(0)) - x[i] * target[i] + log1p(exp(-fabs(x[i]))) : Dtype(0);
   }
 }
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import Layer, register
-from minicaffe.layers.rows import add_gpu, row_numbers, take_gpu
+from minicaffe.layers.rows import add_gpu, add_rows, row_numbers, take_gpu
 
 
 @register("BatchReindex")
@@ -36,7 +36,7 @@ class BatchReindex(Layer):
         if propagate_down[0]:
             dx = bottom[0].diff
             dx[...] = 0
-            np.add.at(dx, self._index(bottom), top[0].read_diff())
+            add_rows(dx, self._index(bottom), top[0].read_diff())
 
     def forward_gpu(self, bottom, top):
         x, index = bottom

@@ -132,3 +132,11 @@ class Elementwise(Layer):
 def _define(cls: type[Elementwise]) -> None:
     """Make the kernels of a layer known, once."""
     kernels.define(cls.kernel_file(), cls.cuda_text())
+
+
+def rectified_slope(x: np.ndarray, slope: float | np.ndarray) -> np.ndarray:
+    """1 where x > 0, `slope` elsewhere.  (Arithmetic: np.where takes ten times as long on numbers of random signs.)"""
+    factor = (x <= 0).astype(x.dtype)
+    factor *= slope
+    factor += x > 0
+    return factor

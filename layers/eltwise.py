@@ -49,11 +49,11 @@ class Eltwise(Layer):
             for x in xs[2:]:
                 y *= x
         else:
-            self.winner = np.where(xs[0] > xs[1], np.int32(0), np.int32(1))
-            np.copyto(y, np.where(self.winner == 0, xs[0], xs[1]))
+            self.winner = np.logical_not(xs[0] > xs[1]).astype(np.int32)
+            np.maximum(xs[0], xs[1], out=y)
             for i, x in enumerate(xs[2:], 2):
-                self.winner[x > y] = i
-                np.copyto(y, x, where=x > y)
+                np.maximum(self.winner, i * (x > y).astype(np.int32), out=self.winner)
+                np.maximum(y, x, out=y)
 
     def backward_cpu(self, top, propagate_down, bottom):
         y, dy = top[0].read_data(), top[0].read_diff()

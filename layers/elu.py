@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import register
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.layers.elementwise import Elementwise, rectified_slope
 
 
 @register("ELU")
@@ -23,8 +23,10 @@ class ELU(Elementwise):
         self.alpha = self.layer_param.elu_param.alpha
 
     def numpy_forward(self, x, y):
-        negative = self.alpha * np.expm1(np.minimum(x, 0))
+        negative = np.minimum(x, 0)
+        np.expm1(negative, out=negative)
+        negative *= self.alpha
         np.add(np.maximum(x, 0, out=y), negative, out=y)
 
     def numpy_backward(self, x, y, dy, dx):
-        np.multiply(dy, np.where(x > 0, y.dtype.type(1), y + y.dtype.type(self.alpha)), out=dx)
+        np.multiply(dy, rectified_slope(x, y + self.alpha), out=dx)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import Layer, register
-from minicaffe.layers.rows import add_gpu, row_numbers, take_gpu
+from minicaffe.layers.rows import add_gpu, add_rows, row_numbers, take_gpu
 
 
 @register("Embed")
@@ -47,7 +47,7 @@ class Embed(Layer):
         self._refuse_index_gradient(propagate_down)
         dy = top[0].read_diff().reshape(-1, self.num_output)
         if self.param_propagate_down[0]:
-            np.add.at(self.blobs[0].diff, self._indices(bottom), dy)
+            add_rows(self.blobs[0].diff, self._indices(bottom), dy)
         if self.bias_term and self.param_propagate_down[1]:
             self.blobs[1].diff[...] += dy.sum(axis=0)
 

@@ -52,5 +52,7 @@ class Power(Elementwise):
         else:
             base = self.scale * x + self.shift
             with np.errstate(divide="ignore", invalid="ignore"):
-                factor = self.slope * np.where(base == 0, base ** (self.power - 1), y / base)
+                factor = y / base
+                factor[base == 0] = np.power(x.dtype.type(0), self.power - 1)
+            factor *= self.slope
         np.multiply(factor, factor if self.in_place else dy, out=dx)

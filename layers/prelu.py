@@ -6,6 +6,7 @@ from minicaffe.blob import Blob
 from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.broadcast import Broadcast
+from minicaffe.layers.elementwise import rectified_slope
 
 
 @register("PReLU")
@@ -44,8 +45,10 @@ class PReLU(Broadcast):
         x, slope = self.over_axes(bottom[0].read_data()), self.blobs[0].read_data().reshape(-1, 1)
         if self.kept is not None:
             self.over_axes(self.kept.data)[...] = x
-        y = self.over_axes(top[0].data)
-        np.copyto(y, np.where(x > 0, x, slope * x))
+        negative = np.minimum(x, 0)
+        negative *= slope
+        y = np.maximum(x, 0, out=self.over_axes(top[0].data))
+        y += negative
 
     def backward_cpu(self, top, propagate_down, bottom):
         x, dy = self.over_axes((self.kept or bottom[0]).read_data()), self.over_axes(top[0].read_diff())
@@ -53,7 +56,7 @@ class PReLU(Broadcast):
             self.blobs[0].diff.reshape(-1)[:] += self.sum_to_operand(dy * np.minimum(x, 0))
         if propagate_down[0]:
             slope = self.blobs[0].read_data().reshape(-1, 1)
-            np.multiply(dy, np.where(x > 0, dy.dtype.type(1), slope), out=self.over_axes(bottom[0].diff))
+            np.multiply(dy, rectified_slope(x, slope), out=self.over_axes(bottom[0].diff))
 
     def forward_gpu(self, bottom, top):
         n, x, slope = bottom[0].count, bottom[0].gpu_data(), self.blobs[0].gpu_data()

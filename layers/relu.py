@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.layer import register
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.layers.elementwise import Elementwise, rectified_slope
 
 
 @register("ReLU")
@@ -26,11 +26,11 @@ class ReLU(Elementwise):
         if self.negative_slope == 0:
             np.maximum(x, 0, out=y)
         else:
-            negative = self.negative_slope * np.minimum(x, 0)
-            np.add(np.maximum(x, 0, out=y), negative, out=y)
+            larger = np.maximum if self.negative_slope <= 1 else np.minimum  # of x and slope * x the one meant
+            larger(x, self.negative_slope * x, out=y)
 
     def numpy_backward(self, x, y, dy, dx):
         if self.negative_slope == 0:
             np.multiply(dy, x > 0, out=dx)
         else:
-            np.multiply(dy, np.where(x > 0, dy.dtype.type(1), dy.dtype.type(self.negative_slope)), out=dx)
+            np.multiply(dy, rectified_slope(x, self.negative_slope), out=dx)

@@ -17,6 +17,15 @@ def row_numbers(layer, values: np.ndarray, rows: int) -> np.ndarray:
     return numbers
 
 
+def add_rows(table: np.ndarray, numbers: np.ndarray, values: np.ndarray) -> None:
+    """table[numbers[i]] += values[i]; rows named several times are added in order."""
+    if numbers.size:
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        first = np.flatnonzero(np.diff(ordered, prepend=-1))
+        table[ordered[first]] += np.add.reduceat(values[order], first, axis=0)
+
+
 def take_gpu(count: int, width: int, rows: int, numbers: int, table: int, out: int, dtype: np.dtype) -> None:
     """out[i] = table[numbers[i]] for `count` numbers; nan where a number is no row (the device cannot raise)."""
     kernel("rows", "take", dtype)(count * width, width, rows, numbers, table, out)

@@ -12,7 +12,7 @@ from minicaffe.proto.caffe_pb2 import LossParameter
 class SigmoidCrossEntropyLoss(LossLayer):
     """loss = -sum of (t log s + (1 - t) log(1 - s)) / normalizer, with s = sigmoid(x).
 
-    Computed as x (t - [x >= 0]) - log(1 + exp(-|x|)), which cannot overflow.
+    Computed as sum of max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow.
 
     Bottoms: scores x and targets t in [0, 1], (N, ...), of equal counts.  Top: one number.
     loss_param: ignore_label (targets that, truncated, equal it cost nothing), normalization (BATCH_SIZE).
@@ -40,7 +40,10 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def forward_cpu(self, bottom, top):
         x, t = bottom[0].read_data(), bottom[1].read_data().reshape(bottom[0].shape)
         valid, divisor = self._counted(t)
-        losses = np.log1p(np.exp(-np.abs(x))) - x * (t - (x >= 0))
+        losses = np.abs(x)
+        np.log1p(np.exp(np.negative(losses, out=losses), out=losses), out=losses)
+        losses += np.maximum(x, 0)
+        losses -= x * t
         top[0].data[...] = losses.sum(where=True if valid is None else valid) / divisor
 
     def backward_cpu(self, top, propagate_down, bottom):

@@ -26,8 +26,12 @@ class Swish(Elementwise):
         self.beta = self.layer_param.swish_param.beta
 
     def numpy_forward(self, x, y):
-        np.multiply(x, logistic(self.beta * x), out=y)
+        s = self.beta * x
+        np.multiply(x, logistic(s, out=s), out=y)
 
     def numpy_backward(self, x, y, dy, dx):
-        by = self.beta * y
-        np.multiply(dy, by + logistic(self.beta * x) * (1 - by), out=dx)
+        by, s = self.beta * y, self.beta * x
+        logistic(s, out=s)
+        s *= 1 - by
+        s += by
+        np.multiply(dy, s, out=dx)

@@ -6,6 +6,7 @@ from minicaffe.blob import Blob, canonical_axis
 from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.loss import LossLayer, class_labels
+from minicaffe.layers.rows import add_rows
 
 
 @register("CenterLoss")
@@ -59,7 +60,7 @@ class CenterLoss(LossLayer):
         if self.param_propagate_down[0]:
             labels = self._labels(bottom)
             share = 1 / (1 + np.bincount(labels, minlength=self.classes)).astype(d.dtype)
-            np.subtract.at(self.blobs[0].diff, labels, d * share[labels][:, None])
+            add_rows(self.blobs[0].diff, labels, d * -share[labels][:, None])
         if propagate_down[0]:
             np.multiply(d, self.loss_weight(top) / max(d.shape[0], 1), out=bottom[0].diff.reshape(d.shape))
 
