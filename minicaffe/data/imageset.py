@@ -38,13 +38,9 @@ def convert(
     """
     if bool(size[0]) != bool(size[1]):
         raise UsageError(f"resize_width and resize_height must be given together, got {size[1]} and {size[0]}")
-    entries = read_list(source)
-    if shuffle:
-        log.info("Shuffling data")
-        order = shuffled(draw_seed(random.new_stream()), 0, len(entries))
-        entries = [entries[i] for i in order]
+    entries = _shuffled(read_list(source)) if shuffle else read_list(source)
     log.info("A total of %d images.", len(entries))
-    first_size = None
+    expected = None
     with open_db(path, backend, "w") as database:
         for number, (name, label) in enumerate(entries):
             try:
@@ -54,7 +50,7 @@ def convert(
                 continue
             datum.label = label
             if check_size:
-                first_size = _check_size(datum, first_size, root + name)
+                expected = _check_size(datum, expected, root + name)
             database.put(f"{number:08d}_{name}", datum.SerializeToString())
             if database.count % 1000 == 0:
                 log.info("Processed %d files.", database.count)
@@ -63,6 +59,12 @@ def convert(
     if database.count % 1000:
         log.info("Processed %d files.", database.count)
     return database.count
+
+
+def _shuffled(entries: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    log.info("Shuffling data")
+    order = shuffled(draw_seed(random.new_stream()), 0, len(entries))
+    return [entries[i] for i in order]
 
 
 def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_type: str):

@@ -102,7 +102,7 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     count = len(labels)
     back, front = _two_colours(rng, count)
     picture = _textured(rng, back)
-    radius = rng.uniform(7, 12, count)
+    radius = rng.uniform(8, 13, count)
     centre = rng.uniform(0.75, SIZE / radius - 0.75, (2, count)) * radius
     u, v = _coordinates(centre, radius, rng.uniform(0, 2 * np.pi, count))
     distance = np.empty_like(u)
@@ -110,7 +110,7 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rows = labels == number
         distance[rows] = shape(u[rows], v[rows])
     _paint(picture, distance * radius[:, None, None].astype(np.float32), _textured(rng, front))
-    for _ in range(3):
+    for _ in range(2):
         _clutter(picture, rng)
     picture += np.float32(0.04) * rng.standard_normal(picture.shape, np.float32)
     return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
@@ -120,7 +120,7 @@ def _two_colours(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.n
     """Two colours per picture, (N, 3) each, that differ enough to be seen; which is the lighter is left to chance."""
     first = rng.uniform(0, 1, (count, 3))
     second = rng.uniform(0, 1, (count, 3))
-    while (near := np.abs(first - second).mean(1) < 0.3).any():
+    while (near := np.abs(first - second).mean(1) < 0.35).any():
         second[near] = rng.uniform(0, 1, (int(near.sum()), 3))
     return first.astype(np.float32), second.astype(np.float32)
 
@@ -129,7 +129,7 @@ def _textured(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
     """A plane wave of random direction, length and strength over each colour: (N, 3, 32, 32)."""
     count = len(colours)
     angle, length = rng.uniform(0, np.pi, count), np.exp(rng.uniform(np.log(4), np.log(60), count))
-    phase, strength = rng.uniform(0, 2 * np.pi, count), rng.uniform(0, 0.15, count)
+    phase, strength = rng.uniform(0, 2 * np.pi, count), rng.uniform(0, 0.12, count)
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     wave = np.float32(2 * np.pi) / length[:, None, None].astype(np.float32)
     way = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
