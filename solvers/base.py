@@ -33,7 +33,8 @@ class Solver:
     Attributes: `net`, `test_nets`, `iter` (updates made so far), `param`, `lr`.
     `action` is called once an iteration and returns None, "snapshot" or "stop".
     `observers` are told what happens: `on_iteration(solver, loss)`, `on_display(solver, loss, outputs)`,
-    `on_test(solver, net_id, scores)`, `on_snapshot(solver, path)`; an observer has those it wants.
+    `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`, `on_snapshot(solver, path)`; an observer has
+    those it wants.  On a GPU the loss of an iteration without a display stays there, and `on_iteration` gets None.
     """
 
     type = ""  #: the name in `type: "SGD"`, set by `register_solver`
@@ -127,7 +128,7 @@ class Solver:
         display = self._due(self.param.display)
         self.net.debug_info = display and self.param.debug_info
         size = max(self.param.iter_size, 1)
-        wants_loss = display or self.param.average_loss > 1 or self.observers or not config.gpu
+        wants_loss = display or self.param.average_loss > 1 or not config.gpu
         loss = 0.0
         for _ in range(size):
             self.net.run_forward()
@@ -136,7 +137,7 @@ class Solver:
                 loss += self.net.loss()
         if wants_loss:
             self._smooth(loss / size)
-            self._tell("on_iteration", loss / size)
+        self._tell("on_iteration", loss / size if wants_loss else None)
         if display:
             self._display()
 

@@ -25,7 +25,7 @@ def device_flags(flags: Flags) -> None:
                help="DEFAULT (the fastest there is), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
     flags.flag("threads", type=int, metavar="N", help="how many CPU threads compute (default: OMP_NUM_THREADS, or all)")
     flags.flag("math", metavar="MODE", default="",
-               help="on the GPU: fp32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
+               help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -54,6 +54,8 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
         vars(config).update(was)
         if args.threads is not None:
             set_threads(None)
+        if args.math:
+            _set_math("float32")
 
 
 def gpu_ids(text: str) -> list[int]:
@@ -93,9 +95,11 @@ def _choose_device(ids: list[int], single: bool) -> None:
 
 
 def _set_math(mode: str) -> None:
-    if mode not in ("fp32", "tf32"):
-        raise UsageError(f"--math: expected fp32 or tf32, got '{mode}'")
-    config.math = mode
+    if mode not in ("float32", "tf32"):
+        raise UsageError(f"--math: expected float32 or tf32, got '{mode}'")
+    from minicaffe.cuda import set_math
+
+    set_math(mode)
 
 
 def set_threads(count: int | None) -> None:

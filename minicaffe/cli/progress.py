@@ -101,9 +101,10 @@ class TrainingProgress:
         self._test_seconds = 0.0
         self._line(solver)
 
-    def on_iteration(self, solver: Any, loss: float) -> None:
-        """After the passes of one iteration: the counts and the smoothed loss."""
-        self._smooth_loss = loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * loss
+    def on_iteration(self, solver: Any, loss: float | None) -> None:
+        """After the passes of one iteration: the counts and the smoothed loss, where it was read from the device."""
+        if loss is not None:
+            self._smooth_loss = loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * loss
         self._recent.append((time.monotonic(), solver.iter + 1))
         self._line(solver)
 

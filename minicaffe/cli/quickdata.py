@@ -11,7 +11,7 @@ from minicaffe.errors import DataError
 
 _SIZE = 170_052_171  # bytes of cifar-10-binary.tar.gz
 _STAND_IN = "the stand-in, not on CIFAR-10"
-_PATIENCE = 60.0  # seconds that a download may take here; `minicaffe data cifar10` waits for any
+_PATIENCE = 45.0  # seconds that a download may take here; `minicaffe data cifar10` waits for any
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _flags(flags: Flags) -> None:
     flags.section("what to do")
     flags.flag("out", metavar="DIR", default="runs/quickstart", help="where to write (default runs/quickstart)")
     flags.flag("data", metavar="DIR", default="data", help="where data sets are, or will be (default data)")
-    flags.flag("seconds", type=float, default=180.0, metavar="S", help="train for about so long (default 180)")
+    flags.flag("seconds", type=float, default=150.0, metavar="S", help="train for about so long (default 150)")
     flags.flag("iterations", type=int, metavar="N", help="train for exactly so many iterations instead")
     flags.switch("offline", help="do not try to download CIFAR-10")
     device_flags(flags)
@@ -84,7 +84,7 @@ def quickstart(args: argparse.Namespace) -> None:
         minutes = (iterations + _TESTS_COST) * step / 60
         print(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need about "
               f"{minutes:.1f} minutes.", flush=True)  # fmt: skip
-        result = train(args.out, iterations, 1.3 * args.seconds if not args.iterations else None, status)
+        result = train(args.out, iterations, 1.2 * args.seconds if not args.iterations else None, status)
     draw_curve(log, os.path.join(args.out, "curve.png"))
     print(f"\nTest accuracy {result.accuracy:.4f} (loss {result.loss:.4f}) after {result.iterations} iterations "
           f"on {data.name}.")  # fmt: skip
