@@ -140,6 +140,8 @@ class LmdbStore:
                 self._environment.set_mapsize(self._map_size)
             except lmdb.BadValsizeError as error:
                 raise DataError(f"LMDB keys must have 1 to 511 bytes: {error}") from error
+            except lmdb.Error as error:
+                raise OSError(str(error)) from error
 
     def close(self) -> None:
         self._environment.sync(True)

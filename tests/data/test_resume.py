@@ -1,0 +1,48 @@
+"""A training that is stopped and resumed sees the images, crops and flips of one that was not."""
+
+import numpy as np
+import pytest
+
+from minicaffe.data.datum import array_to_datum
+from minicaffe.data.db import open_db
+
+NET = """
+layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TRAIN }}
+        transform_param {{ crop_size: 6 mirror: true mean_value: 120 scale: 0.02 }}
+        data_param {{ source: "train_db" backend: {backend} batch_size: 7 }} }}
+layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TEST }}
+        transform_param {{ crop_size: 6 mean_value: 120 scale: 0.02 }}
+        data_param {{ source: "train_db" backend: {backend} batch_size: 5 }} }}
+layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+        inner_product_param {{ num_output: 10 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "drop" type: "Dropout" bottom: "ip" top: "ip" }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }}
+"""
+
+SOLVER = """
+net: "net.prototxt" test_iter: 2 test_interval: 4 base_lr: 0.05 momentum: 0.9 lr_policy: "fixed"
+max_iter: 20 snapshot_prefix: "snap" snapshot_format: HDF5 random_seed: 5
+"""
+
+
+@pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, backend):
+    from minicaffe import get_solver
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    with open_db("train_db", backend, "w") as database:
+        for index in range(30):
+            image = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
+            database.put(f"{index:05d}", array_to_datum(image, index % 10).SerializeToString())
+    (tmp_path / "net.prototxt").write_text(NET.format(backend=backend))
+    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    straight = get_solver("solver.prototxt")
+    straight.step(9)
+    straight.snapshot()
+    straight.step(11)
+    resumed = get_solver("solver.prototxt")
+    resumed.restore("snap_iter_9.solverstate.h5")
+    resumed.step(11)
+    for mine, other in zip(straight.net.params["ip"], resumed.net.params["ip"], strict=True):
+        assert np.array_equal(mine.data, other.data)
