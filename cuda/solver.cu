@@ -1,0 +1,143 @@
+// One launch updates all parameters of a net. Each block takes a chunk of one parameter; a rule (SGD, Adam, ...) turns
+// the gradient g into the update that is subtracted, and brings the history on. The diff holds the update afterwards.
+
+// What changes from step to step lies in device memory, so that a captured step can be replayed.
+struct Knobs {
+  Dtype rate, correction;  // the learning rate; Adam's bias correction
+  Dtype scale;             // of the gradients: 1 / iter_size, times what clipping takes
+  Dtype norm;              // of all gradients together, for the log
+};
+
+// A parameter: where its values, diff and histories lie, how many they are, and its multipliers.
+struct Tensor {
+  Dtype *data, *diff, *first, *second;
+  long long count;
+  double lr_mult, decay;  // decay: weight_decay * decay_mult
+};
+
+#define CHUNK 4096
+
+__global__ void set_knobs(Dtype rate, Dtype correction, Dtype scale, Dtype *knobs) {
+  knobs[0] = rate;
+  knobs[1] = correction;
+  knobs[2] = scale;
+}
+
+// partial[block] = the sum of squares of the diffs in its chunk.
+__global__ void sum_squares(const long long *tensors, const int *chunks, Dtype *partial) {
+  const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
+  const long long start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK, end = min(start + CHUNK, t.count);
+  Dtype sum = 0;
+  for (long long i = start + threadIdx.x; i < end; i += blockDim.x) sum += t.diff[i] * t.diff[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// One block: the norm of all diffs; where it exceeds `limit`, scale shrinks by limit / norm.
+__global__ void clip_scale(int blocks, Dtype limit, const Dtype *partial, Dtype *knobs) {
+  Dtype sum = 0;
+  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    const Dtype norm = sqrt(sum);
+    knobs[3] = norm;
+    if (norm > limit) knobs[2] *= limit / norm;
+  }
+}
+
+// Runs the rule over this block's chunk: scale, decay, rule, subtract.
+template <class Rule>
+__device__ void update_chunk(const long long *tensors, const int *chunks, const Dtype *knobs, bool l1, Rule rule) {
+  const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
+  const Knobs &k = *(const Knobs *)knobs;
+  const Dtype rate = k.rate * Dtype(t.lr_mult), decay = Dtype(t.decay);
+  const long long start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK, end = min(start + CHUNK, t.count);
+  for (long long i = start + threadIdx.x; i < end; i += blockDim.x) {
+    const Dtype w = t.data[i];
+    Dtype g = t.diff[i] * k.scale;
+    g += decay * (l1 ? Dtype((w > 0) - (w < 0)) : w);
+    Dtype none = 0;
+    g = rule(g, rate, k.correction, t.first[i], t.second ? t.second[i] : none);
+    t.diff[i] = g;
+    t.data[i] = w - g;
+  }
+}
+
+struct SGD {
+  Dtype momentum;
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &v, Dtype &) const { return v = momentum * v + rate * g; }
+};
+
+struct Nesterov {
+  Dtype momentum;
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &v, Dtype &) const {
+    const Dtype old = v;
+    v = momentum * v + rate * g;
+    return (1 + momentum) * v - momentum * old;
+  }
+};
+
+struct AdaGrad {
+  Dtype delta;
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &h, Dtype &) const {
+    h += g * g;
+    return rate * g / (sqrt(h) + delta);
+  }
+};
+
+struct RMSProp {
+  Dtype decay, delta;
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &h, Dtype &) const {
+    h = decay * h + (1 - decay) * g * g;
+    return rate * g / (sqrt(h) + delta);
+  }
+};
+
+struct AdaDelta {
+  Dtype momentum, delta;
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &gradients, Dtype &updates) const {
+    gradients = momentum * gradients + (1 - momentum) * g * g;
+    const Dtype u = g * sqrt((updates + delta) / (gradients + delta));
+    updates = momentum * updates + (1 - momentum) * u * u;
+    return rate * u;
+  }
+};
+
+struct Adam {
+  Dtype momentum, momentum2, delta;
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype correction, Dtype &m, Dtype &v) const {
+    m = momentum * m + (1 - momentum) * g;
+    v = momentum2 * v + (1 - momentum2) * g * g;
+    return rate * correction * m / (sqrt(v) + delta);
+  }
+};
+
+__global__ void sgd(const long long *t, const int *chunks, const Dtype *knobs, Dtype momentum, Dtype second, Dtype delta,
+                    bool l1) {
+  update_chunk(t, chunks, knobs, l1, SGD{momentum});
+}
+
+__global__ void nesterov(const long long *t, const int *chunks, const Dtype *knobs, Dtype momentum, Dtype second,
+                         Dtype delta, bool l1) {
+  update_chunk(t, chunks, knobs, l1, Nesterov{momentum});
+}
+
+__global__ void adagrad(const long long *t, const int *chunks, const Dtype *knobs, Dtype momentum, Dtype second,
+                        Dtype delta, bool l1) {
+  update_chunk(t, chunks, knobs, l1, AdaGrad{delta});
+}
+
+__global__ void rmsprop(const long long *t, const int *chunks, const Dtype *knobs, Dtype momentum, Dtype second,
+                        Dtype delta, bool l1) {
+  update_chunk(t, chunks, knobs, l1, RMSProp{second, delta});
+}
+
+__global__ void adadelta(const long long *t, const int *chunks, const Dtype *knobs, Dtype momentum, Dtype second,
+                         Dtype delta, bool l1) {
+  update_chunk(t, chunks, knobs, l1, AdaDelta{momentum, delta});
+}
+
+__global__ void adam(const long long *t, const int *chunks, const Dtype *knobs, Dtype momentum, Dtype second, Dtype delta,
+                     bool l1) {
+  update_chunk(t, chunks, knobs, l1, Adam{momentum, second, delta});
+}

@@ -1,0 +1,111 @@
+"""Batches from a data set on the device are those of the processor's transformer."""
+
+import numpy as np
+import pytest
+
+from minicaffe.cuda.graph import CapturedStep
+from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.transform import DeviceBatches, fits
+from minicaffe.data.mean import write_mean
+from minicaffe.data.transformer import Transformer
+from minicaffe.errors import DataError
+from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.random import Stream
+
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
+
+TOTAL, SHAPE = 11, (3, 9, 8)
+SETTINGS = ["", "scale: 0.25", "mirror: true", "crop_size: 5", "crop_size: 5 mirror: true scale: 0.5 mean_value: 7",
+            "mean_value: 1 mean_value: 2 mean_value: 3 mirror: true", "crop_h: 9 crop_w: 4 mirror: true"]  # fmt: skip
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(2).integers(0, 256, (TOTAL, *SHAPE), np.uint8)
+
+
+@pytest.fixture
+def labels():
+    return np.arange(TOTAL) % 4
+
+
+def transformer(text, train, stream):
+    return Transformer(parse_text(text, caffe_pb2.TransformationParameter()), train, stream)
+
+
+class Pair:
+    """The processor's batches and the device's, from equal streams."""
+
+    def __init__(self, text, images, labels, train=True, dtype=np.float32):
+        self.images, self.labels, self.dtype, self.position = images, labels, np.dtype(dtype), 0
+        self.cpu = transformer(text, train, Stream(8))
+        self.stream = Stream(8)
+        self.gpu = DeviceBatches(images, labels, transformer(text, train, self.stream), dtype)
+
+    def expected(self, count):
+        rows = (self.position + np.arange(count)) % TOTAL
+        self.position = (self.position + count) % TOTAL
+        out = np.empty((count, *self.gpu.shape), self.dtype)
+        self.cpu.transform(self.images[rows], out)
+        return out, self.labels[rows]
+
+    def check(self, count, top, label_top):
+        images, labels = self.expected(count)
+        assert np.array_equal(top.to_host(np.empty_like(images)), images)
+        assert (label_top.to_host(np.empty(count, self.dtype)) == labels).all()
+        assert self.gpu.position == self.position
+        assert self.stream.get_state()["counter"] == self.cpu.rng.get_state()["counter"]
+
+    def buffers(self, count):
+        size = self.dtype.itemsize * count
+        return DeviceBuffer(size * int(np.prod(self.gpu.shape))), DeviceBuffer(size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("text", SETTINGS)
+def test_against_the_processor(images, labels, text, train, dtype):
+    pair = Pair(text, images, labels, train, dtype)
+    for count in (4, 4, 13, 1):
+        top, label_top = pair.buffers(count)
+        pair.gpu.next_batch(count, top, label_top)
+        pair.check(count, top, label_top)
+
+
+def test_a_mean_image(images, labels, tmp_path):
+    path = tmp_path / "mean.binaryproto"
+    write_mean(str(path), images.mean(0, dtype=np.float32))
+    pair = Pair(f"mean_file: '{path}' crop_size: 6 mirror: true", images, labels)
+    top, label_top = pair.buffers(5)
+    pair.gpu.next_batch(5, top, label_top)
+    pair.check(5, top, label_top)
+
+
+def test_every_replay_takes_the_next_batch(images, labels):
+    pytest.importorskip("cuda.bindings")
+    pair, lines = Pair("crop_size: 5 mirror: true", images, labels), []
+    top, label_top = pair.buffers(4)
+    step = CapturedStep(lambda: pair.gpu.next_batch(4, top, label_top), report=lines.append)
+    for _ in range(5):
+        step()
+        pair.check(4, top, label_top)
+    pair.gpu.position = pair.position = 9  # as after a restored snapshot
+    for _ in range(2):
+        step()
+        pair.check(4, top, label_top)
+    assert step.captured and lines == []
+
+
+def test_without_labels(images):
+    batches = DeviceBatches(images, None, transformer("", True, Stream(1)))
+    top = DeviceBuffer(4 * images[0].size)
+    batches.next_batch(1, top)
+    assert (top.to_host(np.empty(SHAPE, np.float32)) == images[0]).all()
+
+
+def test_only_bytes_and_only_what_fits(images):
+    with pytest.raises(DataError, match=r"must be uint8 \(T, C, H, W\), got float32"):
+        DeviceBatches(images.astype(np.float32), None, transformer("", True, Stream(1)))
+    with pytest.raises(DataError, match="mean_value must be given once or once per channel"):
+        DeviceBatches(images, None, transformer("mean_value: 1 mean_value: 2", True, Stream(1)))
+    assert fits(1000) and not fits(1 << 50)
