@@ -14,16 +14,25 @@ from minicaffe.net import Net
 TEST = 1
 
 
-def make_transformer(net: Net, mean: np.ndarray | None, input_scale: float | None, raw_scale: float | None,
-                     channel_swap: Sequence[int] | None) -> io.Transformer:
+def make_transformer(
+    net: Net,
+    mean: np.ndarray | None,
+    input_scale: float | None,
+    raw_scale: float | None,
+    channel_swap: Sequence[int] | None,
+) -> io.Transformer:
     """The Transformer from images (H, W, K) to a net's first input, with the options that are not None."""
     if not net.inputs:
         raise UsageError("this net has no input to put images into: it needs a deploy prototxt, with an Input layer")
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
-    options = ((transformer.set_mean, mean), (transformer.set_input_scale, input_scale),
-               (transformer.set_raw_scale, raw_scale), (transformer.set_channel_swap, channel_swap))
+    options = (
+        (transformer.set_mean, mean),
+        (transformer.set_input_scale, input_scale),
+        (transformer.set_raw_scale, raw_scale),
+        (transformer.set_channel_swap, channel_swap),
+    )
     for set_option, value in options:
         if value is not None:
             set_option(name, value)
@@ -39,10 +48,16 @@ class Classifier(Net):
     mean, input_scale, raw_scale, channel_swap: as of `minicaffe.io.Transformer`.
     """
 
-    def __init__(self, model_file: str | PathLike, pretrained_file: str | PathLike,
-                 image_dims: Sequence[int] | None = None, mean: np.ndarray | None = None,
-                 input_scale: float | None = None, raw_scale: float | None = None,
-                 channel_swap: Sequence[int] | None = None):
+    def __init__(
+        self,
+        model_file: str | PathLike,
+        pretrained_file: str | PathLike,
+        image_dims: Sequence[int] | None = None,
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+    ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
@@ -69,6 +84,7 @@ class Classifier(Net):
         height, width = (int(d) for d in self.crop_dims)
         y, x = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
         if y < 0 or x < 0:
-            raise UsageError(f"Classifier: the net takes {height}x{width}, which image_dims {self.image_dims} "
-                             "do not contain")
-        return images[:, y:y + height, x:x + width]
+            raise UsageError(
+                f"Classifier: the net takes {height}x{width}, which image_dims {self.image_dims} do not contain"
+            )
+        return images[:, y : y + height, x : x + width]

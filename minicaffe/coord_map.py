@@ -20,8 +20,29 @@ from minicaffe.net_spec import Function, Top, layer_function
 
 CoordMap = tuple[Any, Any, Any]
 
-PASS_THROUGH_LAYERS = ["AbsVal", "BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN",
-                       "MVN", "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "Split", "Swish", "TanH", "Threshold"]
+PASS_THROUGH_LAYERS = [
+    "AbsVal",
+    "BatchNorm",
+    "Bias",
+    "BNLL",
+    "Clip",
+    "Dropout",
+    "Eltwise",
+    "ELU",
+    "Exp",
+    "Log",
+    "LRN",
+    "MVN",
+    "Power",
+    "PReLU",
+    "ReLU",
+    "Scale",
+    "Sigmoid",
+    "Split",
+    "Swish",
+    "TanH",
+    "Threshold",
+]
 
 _LEGACY_FIELDS = {"pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w"}
 
@@ -50,13 +71,19 @@ def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     params = fn.params.get("convolution_param") or fn.params.get("pooling_param") or fn.params
     legacy = _LEGACY_FIELDS & {*fn.params, *params}
     if legacy:
-        raise CropError(f"{fn!r}: coordinates are not followed through {', '.join(sorted(legacy))}; "
-                        "use kernel_size, stride and pad, with one value per axis if they differ")
+        raise CropError(
+            f"{fn!r}: coordinates are not followed through {', '.join(sorted(legacy))}; "
+            "use kernel_size, stride and pad, with one value per axis if they differ"
+        )
     if "kernel_size" not in params:
         raise CropError(f"{fn!r}: coordinates cannot be followed without a kernel_size")
     kernel_size, dilation = _array(params["kernel_size"]), _array(params.get("dilation", 1))
-    return (params.get("axis", 1), _array(params.get("stride", 1)), (kernel_size - 1) * dilation + 1,
-            _array(params.get("pad", 0)))
+    return (
+        params.get("axis", 1),
+        _array(params.get("stride", 1)),
+        (kernel_size - 1) * dilation + 1,
+        _array(params.get("pad", 0)),
+    )
 
 
 def crop_params(fn: Function) -> tuple[int, np.ndarray]:

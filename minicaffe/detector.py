@@ -27,9 +27,16 @@ class Detector(Net):
         the image there is filled with the mean.  None or 0: the window alone.
     """
 
-    def __init__(self, model_file: str | PathLike, pretrained_file: str | PathLike, mean: np.ndarray | None = None,
-                 input_scale: float | None = None, raw_scale: float | None = None,
-                 channel_swap: Sequence[int] | None = None, context_pad: int | None = None):
+    def __init__(
+        self,
+        model_file: str | PathLike,
+        pretrained_file: str | PathLike,
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+        context_pad: int | None = None,
+    ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
@@ -66,8 +73,10 @@ class Detector(Net):
         try:
             import selective_search_ijcv_with_python as selective_search
         except ImportError as error:
-            raise UsageError("selective search needs the module selective_search_ijcv_with_python and MATLAB, which "
-                             "are not here; give a list of windows to detect_windows instead") from error
+            raise UsageError(
+                "selective search needs the module selective_search_ijcv_with_python and MATLAB, which "
+                "are not here; give a list of windows to detect_windows instead"
+            ) from error
         names = [os.path.abspath(name) for name in image_fnames]
         return self.detect_windows(zip(names, selective_search.get_windows(names)))
 
@@ -78,7 +87,7 @@ class Detector(Net):
         """
         ymin, xmin, ymax, xmax = (int(v) for v in window)
         if not self.context_pad:
-            crop = im[max(ymin, 0):ymax, max(xmin, 0):xmax]
+            crop = im[max(ymin, 0) : ymax, max(xmin, 0) : xmax]
             if crop.size == 0:
                 raise DataError(f"window {tuple(window)} holds no pixel of an image of {im.shape[0]}x{im.shape[1]}")
             return crop
@@ -99,7 +108,7 @@ class Detector(Net):
         if y0 >= y1 or x0 >= x1 or inside.min() < 1:
             raise DataError(f"window {tuple(window)} lies outside an image of {im.shape[0]}x{im.shape[1]}")
         crop = np.ones(self.crop_dims, np.float32) * self.crop_mean
-        crop[pad[0]:pad[0] + inside[0], pad[1]:pad[1] + inside[1]] = io.resize_image(im[y0:y1, x0:x1], inside)
+        crop[pad[0] : pad[0] + inside[0], pad[1] : pad[1] + inside[1]] = io.resize_image(im[y0:y1, x0:x1], inside)
         return crop
 
     def configure_crop(self, context_pad: int | None) -> None:
@@ -112,8 +121,10 @@ class Detector(Net):
         if not context_pad:
             return
         if 2 * context_pad >= min(self.crop_dims[:2]):
-            raise UsageError(f"Detector: a context_pad of {context_pad} leaves nothing of an input of "
-                             f"{self.crop_dims[0]}x{self.crop_dims[1]}")
+            raise UsageError(
+                f"Detector: a context_pad of {context_pad} leaves nothing of an input of "
+                f"{self.crop_dims[0]}x{self.crop_dims[1]}"
+            )
         mean = transformer.mean.get(name)
         self.crop_mean: np.ndarray | float = 0.0
         if mean is not None:

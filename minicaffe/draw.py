@@ -36,12 +36,12 @@ MARGIN = 24.0
 EDGE_COLOR = "#7b8794"
 _FAMILIES = {  # fill, border, and which types
     ("#dbeafe", "#5b8bd0"): "Convolution Deconvolution InnerProduct Embed LSTM RNN Im2col ConvolutionDepthwise "
-                            "DepthwiseConvolution",
+    "DepthwiseConvolution",
     ("#fde9cf", "#d1944a"): "Pooling SPP ROIPooling PSROIPooling",
     ("#d6f2e3", "#4fa37a"): "ReLU PReLU ELU Sigmoid TanH AbsVal Power Exp Log BNLL Threshold Clip Swish ReLU6",
     ("#d5f0f2", "#4b9ea6"): "BatchNorm Scale Bias LRN MVN Normalize BN",
     ("#f9d9de", "#c9626f"): "SoftmaxWithLoss SigmoidCrossEntropyLoss EuclideanLoss HingeLoss ContrastiveLoss "
-                            "InfogainLoss MultinomialLogisticLoss Softmax Accuracy ArgMax",
+    "InfogainLoss MultinomialLogisticLoss Softmax Accuracy ArgMax",
     ("#e8e0f7", "#8a6dc0"): "Eltwise Concat Slice Split Flatten Reshape Tile Reduction Crop Permute Axpy",
     ("#fbf3c4", "#b39a37"): "Data ImageData HDF5Data MemoryData DummyData Input WindowData HDF5Output AnnotatedData",
 }
@@ -49,8 +49,14 @@ _COLORS = {name: colors for colors, names in _FAMILIES.items() for name in names
 _OTHER = ("#eceff2", "#8793a0")
 
 
-def draw_net(caffe_net, rankdir: str = "TB", ext: str = "png", phase: int | None = None, display_lrm: bool = False,
-             shapes: Mapping[str, tuple[int, ...]] | None = None) -> bytes:
+def draw_net(
+    caffe_net,
+    rankdir: str = "TB",
+    ext: str = "png",
+    phase: int | None = None,
+    display_lrm: bool = False,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> bytes:
     """A picture of a NetParameter, as the bytes of a file.
 
     rankdir: where the data flow to: TB (default), BT, LR or RL.
@@ -64,8 +70,14 @@ def draw_net(caffe_net, rankdir: str = "TB", ext: str = "png", phase: int | None
     return _Picture(caffe_net, rankdir, phase, display_lrm, shapes).canvas().encode(ext.lower())
 
 
-def draw_net_to_file(caffe_net, filename: str | os.PathLike, rankdir: str = "LR", phase: int | None = None,
-                     display_lrm: bool = False, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+def draw_net_to_file(
+    caffe_net,
+    filename: str | os.PathLike,
+    rankdir: str = "LR",
+    phase: int | None = None,
+    display_lrm: bool = False,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> None:
     """Draw a net into a file, in the format of its extension; arguments as of `draw_net`.
 
     A name that ends in ".raw" gets graphviz's dot text, from pydot.

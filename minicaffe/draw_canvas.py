@@ -13,7 +13,7 @@ FONT_FAMILY = "'DejaVu Sans', Verdana, 'Bitstream Vera Sans', sans-serif"
 _MAX_PIXELS = 60e6  # what a PNG may measure at double size before it is scaled down
 
 # Widths of DejaVu Sans in em, roughly: enough to make boxes wide enough, without opening the font.
-_WIDTHS = {0.32: "ijlI.,:;'|! ", 0.42: "()[]{}/\\ftr\"-`", 0.84: "~#=+<>×·→", 0.98: "mwMW@%", 0.76: "ABCDGHNOQRUVXYZ&"}
+_WIDTHS = {0.32: "ijlI.,:;'|! ", 0.42: '()[]{}/\\ftr"-`', 0.84: "~#=+<>×·→", 0.98: "mwMW@%", 0.76: "ABCDGHNOQRUVXYZ&"}
 _WIDTH = {char: width for width, chars in _WIDTHS.items() for char in chars}
 
 
@@ -72,9 +72,11 @@ class Canvas:
     def svg(self) -> str:
         """The picture as an SVG document."""
         body = "\n".join(_SVG_WRITERS[type(item)](item) for item in self.items)
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{self.height:.0f}" '
-                f'viewBox="0 0 {self.width:.0f} {self.height:.0f}" font-family="{FONT_FAMILY}">\n'
-                f'<rect width="100%" height="100%" fill="{self.background}"/>\n{body}\n</svg>\n')
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{self.height:.0f}" '
+            f'viewBox="0 0 {self.width:.0f} {self.height:.0f}" font-family="{FONT_FAMILY}">\n'
+            f'<rect width="100%" height="100%" fill="{self.background}"/>\n{body}\n</svg>\n'
+        )
 
     def image(self, scale: float = 2.0):
         """The picture as a Pillow image, `scale` pixels per point (less where the picture is enormous)."""
@@ -102,8 +104,10 @@ class Canvas:
 
 
 def _svg_box(box: Box) -> str:
-    return (f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
-            f'rx="{box.radius:g}" fill="{box.fill}" stroke="{box.stroke}"/>')
+    return (
+        f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
+        f'rx="{box.radius:g}" fill="{box.fill}" stroke="{box.stroke}"/>'
+    )
 
 
 def _svg_curve(curve: Curve) -> str:
@@ -120,8 +124,10 @@ def _svg_curve(curve: Curve) -> str:
 def _svg_text(text: Text) -> str:
     halo = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"' if text.halo else ""
     weight = ' font-weight="bold"' if text.bold else ""
-    return (f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:g}" text-anchor="{text.anchor}" '
-            f'fill="{text.fill}"{weight}{halo}>{escape(text.text)}</text>')
+    return (
+        f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:g}" text-anchor="{text.anchor}" '
+        f'fill="{text.fill}"{weight}{halo}>{escape(text.text)}</text>'
+    )
 
 
 def _arrow_head(curve: Curve, size: float = 5.0) -> list[Point]:

@@ -40,8 +40,9 @@ class Edge:
     target: int
 
 
-def blocks_and_edges(net_param: caffe_pb2.NetParameter,
-                     given_shapes: Mapping[str, Shape] | None = None) -> tuple[list[Block], list[Edge]]:
+def blocks_and_edges(
+    net_param: caffe_pb2.NetParameter, given_shapes: Mapping[str, Shape] | None = None
+) -> tuple[list[Block], list[Edge]]:
     """The blocks of an upgraded NetParameter in order of its layers, and the edges between them.
 
     Layers for TRAIN and for TEST that make the same blob both lead to its readers.  A bottom that nobody makes leads
@@ -156,8 +157,9 @@ def _pooling(layer) -> str:
         return [getattr(p, name)] if getattr(p, name) else []
 
     kernel = _window(sizes("kernel_size"), p.kernel_h, p.kernel_w)
-    return f"{kind} " + _strides(kernel, _plain(sizes("stride"), p.stride_h, p.stride_w),
-                                 _plain(sizes("pad"), p.pad_h, p.pad_w))
+    return f"{kind} " + _strides(
+        kernel, _plain(sizes("stride"), p.stride_h, p.stride_w), _plain(sizes("pad"), p.pad_h, p.pad_w)
+    )
 
 
 def _batch(param) -> str:
@@ -174,8 +176,10 @@ _DESCRIBERS = {
     "LSTM": lambda layer: str(layer.recurrent_param.num_output),
     "RNN": lambda layer: str(layer.recurrent_param.num_output),
     "Dropout": lambda layer: f"{layer.dropout_param.dropout_ratio:g}",
-    "LRN": lambda layer: f"{caffe_pb2.LRNParameter.NormRegion.Name(layer.lrn_param.norm_region).split('_')[0].lower()} "
-                         f"{layer.lrn_param.local_size}",
+    "LRN": lambda layer: (
+        f"{caffe_pb2.LRNParameter.NormRegion.Name(layer.lrn_param.norm_region).split('_')[0].lower()} "
+        f"{layer.lrn_param.local_size}"
+    ),
     "Eltwise": lambda layer: caffe_pb2.EltwiseParameter.EltwiseOp.Name(layer.eltwise_param.operation),
     "Reduction": lambda layer: caffe_pb2.ReductionParameter.ReductionOp.Name(layer.reduction_param.operation),
     "Concat": lambda layer: f"axis {layer.concat_param.axis}",

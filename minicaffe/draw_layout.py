@@ -60,8 +60,9 @@ def _rank(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> None:
             node.rank = min(nodes[t].rank for t in targets[i]) - 1
 
 
-def _insert_dummies(nodes: Sequence[Node],
-                    edges: Sequence[tuple[int, int]]) -> tuple[list[list[Node]], list[list[Node]]]:
+def _insert_dummies(
+    nodes: Sequence[Node], edges: Sequence[tuple[int, int]]
+) -> tuple[list[list[Node]], list[list[Node]]]:
     """Put dummies where edges pass ranks; return those of each edge, and the nodes of each rank."""
     ranks: list[list[Node]] = [[] for _ in range(max((n.rank for n in nodes), default=-1) + 1)]
     for node in nodes:
@@ -152,6 +153,7 @@ def _pull(rank: list[Node], up: bool, both: bool) -> None:
 
 def _straighten(ranks: list[list[Node]]) -> None:
     """Put every chain without branches onto one line, where its neighbours leave room for that."""
+
     def measure(node: Node) -> tuple[float, float]:
         rank = ranks[node.rank]
         i = rank.index(node)

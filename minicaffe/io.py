@@ -48,8 +48,9 @@ def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe
     blob.data.extend(np.asarray(arr, np.float32).ravel())
     if diff is not None:
         if np.shape(diff) != arr.shape:
-            raise BlobError(f"array_to_blobproto: diff must have the shape of the data, {arr.shape}, "
-                            f"got {np.shape(diff)}")
+            raise BlobError(
+                f"array_to_blobproto: diff must have the shape of the data, {arr.shape}, got {np.shape(diff)}"
+            )
         blob.diff.extend(np.asarray(diff, np.float32).ravel())
     return blob
 
@@ -95,8 +96,9 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     shape = (datum.channels, datum.height, datum.width)
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, float)
     if values.size != np.prod(shape, dtype=np.int64):
-        raise DataError(f"datum_to_array: this Datum says (channels, height, width) = {shape}, "
-                        f"but holds {values.size} values")
+        raise DataError(
+            f"datum_to_array: this Datum says (channels, height, width) = {shape}, but holds {values.size} values"
+        )
     return values.reshape(shape).copy()
 
 
@@ -161,16 +163,19 @@ class Transformer:
         """Axes of the image in the order of the net, without N: (2, 0, 1) makes (K, H, W) of (H, W, K)."""
         self.__check_input(in_)
         if len(order) != len(self.inputs[in_]) - 1:
-            raise UsageError(f"set_transpose: input {in_!r} has {len(self.inputs[in_]) - 1} axes without the batch, "
-                             f"got an order of {len(order)}")
+            raise UsageError(
+                f"set_transpose: input {in_!r} has {len(self.inputs[in_]) - 1} axes without the batch, "
+                f"got an order of {len(order)}"
+            )
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
         """Channels in the order of the net: (2, 1, 0) makes BGR of RGB. Channels are the first axis by then."""
         self.__check_input(in_)
         if len(order) != self.inputs[in_][1]:
-            raise UsageError(f"set_channel_swap: input {in_!r} has {self.inputs[in_][1]} channels, "
-                             f"got an order of {len(order)}")
+            raise UsageError(
+                f"set_channel_swap: input {in_!r} has {self.inputs[in_][1]} channels, got an order of {len(order)}"
+            )
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
@@ -188,8 +193,9 @@ class Transformer:
         mean = np.asarray(mean)
         if mean.ndim == 1:
             if mean.shape[0] != shape[0]:
-                raise BlobError(f"Mean channels incompatible with input: {in_!r} has {shape[0]} channels, "
-                                f"the mean {mean.shape[0]}")
+                raise BlobError(
+                    f"Mean channels incompatible with input: {in_!r} has {shape[0]} channels, the mean {mean.shape[0]}"
+                )
             mean = mean[:, np.newaxis, np.newaxis]
         else:
             if mean.ndim not in (2, 3):
@@ -277,7 +283,7 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
     crops = np.empty((10 * len(images), crop_h, crop_w, channels), np.float32)
     for n, image in enumerate(images):
         for i, (y, x) in enumerate(corners):
-            crop = image[y:y + crop_h, x:x + crop_w]
+            crop = image[y : y + crop_h, x : x + crop_w]
             crops[10 * n + i] = crop
             crops[10 * n + 5 + i] = crop[:, ::-1]
     return crops

@@ -136,8 +136,14 @@ def fix_initial_nan_learning_rate(dict_list: list[Row]) -> None:
         dict_list[0]["LearningRate"] = dict_list[1]["LearningRate"]
 
 
-def save_csv_files(logfile_path: PathLike, output_dir: PathLike, train_dict_list: list[Row],
-                   test_dict_list: list[Row], delimiter: str = ",", verbose: bool = False) -> None:
+def save_csv_files(
+    logfile_path: PathLike,
+    output_dir: PathLike,
+    train_dict_list: list[Row],
+    test_dict_list: list[Row],
+    delimiter: str = ",",
+    verbose: bool = False,
+) -> None:
     """Write OUTPUT_DIR/LOG.train and LOG.test, as `write_csv` does."""
     base = os.path.join(output_dir, os.path.basename(logfile_path))
     write_csv(f"{base}.train", train_dict_list, delimiter, verbose)

@@ -197,8 +197,9 @@ class Function:
         except AttributeError as error:
             raise NetSpecError(f"{self.type_name} layer '{layer.name}': in {key!r}, {error}") from error
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{self.type_name} layer '{layer.name}': field {key!r} cannot hold {value!r}: "
-                              f"{error}") from error
+            raise type(error)(
+                f"{self.type_name} layer '{layer.name}': field {key!r} cannot hold {value!r}: {error}"
+            ) from error
 
 
 def _own_message(type_name: str) -> str | None:

@@ -57,11 +57,27 @@ def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: i
     for curve, style in zip(trained, _cycle(("-", "--", ":", "-."), len(trained))):
         rate = curve.kind == "rate"
         values = curve.values if rate else moving_average(curve.values, smooth)
-        ax.plot(getattr(curve, x), values, style, color=color, linewidth=0.9, alpha=0.75,
-                drawstyle="steps-post" if rate else "default", label=_name(label, "" if rate else "train", curve.name))
+        ax.plot(
+            getattr(curve, x),
+            values,
+            style,
+            color=color,
+            linewidth=0.9,
+            alpha=0.75,
+            drawstyle="steps-post" if rate else "default",
+            label=_name(label, "" if rate else "train", curve.name),
+        )
     for curve, marker in zip(tested, _cycle("os^Dv", len(tested))):
-        ax.plot(getattr(curve, x), curve.values, "-", marker=marker, color=color, linewidth=1.8, markersize=3.5,
-                label=_name(label, "test", curve.name, f"({curve.values[-1]:.4g} at the end)"))
+        ax.plot(
+            getattr(curve, x),
+            curve.values,
+            "-",
+            marker=marker,
+            color=color,
+            linewidth=1.8,
+            markersize=3.5,
+            label=_name(label, "test", curve.name, f"({curve.values[-1]:.4g} at the end)"),
+        )
 
 
 def _name(*words: str) -> str:
@@ -154,8 +170,10 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
     matrix = np.asarray(matrix, float)
     classes = len(matrix)
     if matrix.shape != (classes, classes) or (labels is not None and len(labels) != classes):
-        raise UsageError(f"plot_confusion: expected a (C, C) matrix and C labels, got {matrix.shape} and "
-                         f"{len(labels) if labels is not None else 'no'} labels")
+        raise UsageError(
+            f"plot_confusion: expected a (C, C) matrix and C labels, got {matrix.shape} and "
+            f"{len(labels) if labels is not None else 'no'} labels"
+        )
     labels = [str(i) for i in range(classes)] if labels is None else list(labels)
     totals = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
@@ -179,8 +197,15 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
 def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
     for (i, j), count in np.ndenumerate(matrix):
         if count:
-            ax.text(j, i, f"{count:g}", ha="center", va="center", fontsize=7 if len(matrix) <= 15 else 5,
-                    color="white" if share[i, j] > 0.55 else "#243b53")
+            ax.text(
+                j,
+                i,
+                f"{count:g}",
+                ha="center",
+                va="center",
+                fontsize=7 if len(matrix) <= 15 else 5,
+                color="white" if share[i, j] > 0.55 else "#243b53",
+            )
 
 
 # -- style -------------------------------------------------------------------------------------------------------------

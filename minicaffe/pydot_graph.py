@@ -71,8 +71,9 @@ def _window(layer) -> tuple[int, int, int]:
         pooling = layer.pooling_param
         return pooling.kernel_size, pooling.stride, pooling.pad
     conv = layer.convolution_param
-    return tuple(sizes[0] if sizes else default for sizes, default in ((conv.kernel_size, 1), (conv.stride, 1),
-                                                                      (conv.pad, 0)))
+    return tuple(
+        sizes[0] if sizes else default for sizes, default in ((conv.kernel_size, 1), (conv.stride, 1), (conv.pad, 0))
+    )
 
 
 def choose_color_by_layertype(layertype: str) -> str:
@@ -80,8 +81,9 @@ def choose_color_by_layertype(layertype: str) -> str:
     return _TYPE_COLORS.get(layertype, LAYER_STYLE_DEFAULT["fillcolor"])
 
 
-def get_pydot_graph(caffe_net, rankdir: str, label_edges: bool = True, phase: int | None = None,
-                    display_lrm: bool = False):
+def get_pydot_graph(
+    caffe_net, rankdir: str, label_edges: bool = True, phase: int | None = None, display_lrm: bool = False
+):
     """The `pydot.Dot` of a NetParameter.
 
     rankdir: LR, TB, BT or RL; label_edges: write sizes on the edges to tops; phase: TRAIN or TEST, None for all

@@ -11,8 +11,9 @@ import numpy as np
 from minicaffe.errors import UsageError
 
 
-def resample(im: np.ndarray, new_dims: tuple[int, int], order: int, corners: bool = False,
-             border: float | None = None) -> np.ndarray:
+def resample(
+    im: np.ndarray, new_dims: tuple[int, int], order: int, corners: bool = False, border: float | None = None
+) -> np.ndarray:
     """The image (H, W, ...) sampled at (height, width) = `new_dims`, in float64.
 
     order: 0 nearest, 1 linear, 3 cubic (Catmull-Rom: a = -1/2).  corners: the first and last samples fall on the

@@ -30,8 +30,9 @@ _OWN = {"caffe._caffe": "minicaffe", "caffe.pycaffe": "minicaffe"}
 class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds `caffe` and `caffe.x` as `minicaffe` and `minicaffe.x`."""
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
-                  target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         """The spec of an alias, or None for any other name and for what minicaffe does not have."""
         if fullname != "caffe" and not fullname.startswith("caffe."):
             return None

@@ -78,7 +78,7 @@ def _reader_shapes(layer_param) -> Sequence[Shape | None]:
         colors = len(layer_param.transform_param.mean_value)
     image = (batch, colors, *size) if batch and colors and all(size) else None
     label = (batch,) if batch else None
-    return [image, label, *[None] * len(layer_param.top)][:len(layer_param.top)]
+    return [image, label, *[None] * len(layer_param.top)][: len(layer_param.top)]
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:

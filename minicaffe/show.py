@@ -40,8 +40,11 @@ def _read_binary(path: str) -> Weights:
     from minicaffe.proto import read_binary_net
 
     layers = read_binary_net(path).layer
-    return {layer.name: [blobproto_to_array(blob).astype(np.float32) for blob in layer.blobs]
-            for layer in layers if len(layer.blobs)}
+    return {
+        layer.name: [blobproto_to_array(blob).astype(np.float32) for blob in layer.blobs]
+        for layer in layers
+        if len(layer.blobs)
+    }
 
 
 def _read_hdf5(path: str) -> Weights:
@@ -71,8 +74,15 @@ def table(weights: Weights) -> list[list[str]]:
             values = blob[np.isfinite(blob)].astype(np.float64)
             numbers = [values.mean(), values.std(), values.min(), values.max()] if values.size else [math.nan] * 4
             bad = blob.size - values.size
-            rows.append([name, str(i), "×".join(map(str, blob.shape)) or "scalar", *(f"{v:.4g}" for v in numbers),
-                         f"{bad} not finite" if bad else ""])
+            rows.append(
+                [
+                    name,
+                    str(i),
+                    "×".join(map(str, blob.shape)) or "scalar",
+                    *(f"{v:.4g}" for v in numbers),
+                    f"{bad} not finite" if bad else "",
+                ]
+            )
     return rows
 
 
@@ -88,7 +98,7 @@ def mosaic(tiles: np.ndarray, border: int = 1, columns: int | None = None, backg
     out = np.full((rows * step_y + border, columns * step_x + border, *tiles.shape[3:]), background, np.float32)
     for i, tile in enumerate(tiles):
         y, x = border + i // columns * step_y, border + i % columns * step_x
-        out[y:y + height, x:x + width] = tile
+        out[y : y + height, x : x + width] = tile
     return out
 
 
@@ -97,7 +107,7 @@ def filter_tiles(filters: np.ndarray, bgr: bool = True) -> np.ndarray:
     scale = np.abs(filters).max() or 1.0
     tiles = 0.5 + 0.5 * filters / scale
     if filters.shape[1] == 3:
-        return tiles[:, ::-1 if bgr else 1].transpose(0, 2, 3, 1)
+        return tiles[:, :: -1 if bgr else 1].transpose(0, 2, 3, 1)
     return tiles.reshape(-1, *filters.shape[2:])[:MAX_TILES]
 
 
@@ -108,11 +118,13 @@ def find_filters(weights: Weights, layer: str | None = None) -> tuple[str, np.nd
         if layer not in weights:
             raise UsageError(f"show: no layer '{layer}' has weights{nearest(layer, weights)}")
         if weights[layer][0].ndim != 4:
-            raise UsageError(f"show: layer '{layer}' has no filters (N, C, h, w), its weights are "
-                             f"{weights[layer][0].shape}")
+            raise UsageError(
+                f"show: layer '{layer}' has no filters (N, C, h, w), its weights are {weights[layer][0].shape}"
+            )
         return layer, weights[layer][0]
-    windows = [(name, blobs[0]) for name, blobs in weights.items()
-               if blobs[0].ndim == 4 and max(blobs[0].shape[2:]) > 1]
+    windows = [
+        (name, blobs[0]) for name, blobs in weights.items() if blobs[0].ndim == 4 and max(blobs[0].shape[2:]) > 1
+    ]
     if not windows:
         raise UsageError("show: no layer has filters (N, C, h, w) larger than 1x1")
     return next((pair for pair in windows if pair[1].shape[1] in (1, 3)), windows[0])
@@ -134,7 +146,8 @@ def plot_weights(weights: Weights, layer: str | None = None, bgr: bool = True):
             raise
         name, filters = "", None
     panels = [(n, blobs[0]) for n, blobs in weights.items() if blobs[0].ndim >= 2] or [
-        (n, blobs[0]) for n, blobs in weights.items()]
+        (n, blobs[0]) for n, blobs in weights.items()
+    ]
     shown = panels[:MAX_PANELS]
     columns = min(len(shown), 5)
     rows = math.ceil(len(shown) / columns)
@@ -167,7 +180,7 @@ def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, 
         ax.set_yticks([])
         for side in ("top", "right", "left"):
             ax.spines[side].set_visible(False)
-    for ax in axes[len(panels):]:
+    for ax in axes[len(panels) :]:
         ax.set_axis_off()
 
 
@@ -189,7 +202,7 @@ def plot_activations(activations: Mapping[str, np.ndarray], image: np.ndarray | 
             ax.set_title("image", fontsize=9)
         else:
             _draw_activation(ax, name, np.asarray(values, np.float32))
-    for ax in axes[len(panels):]:
+    for ax in axes[len(panels) :]:
         ax.set_axis_off()
     return figure
 

@@ -14,8 +14,9 @@ _COLORS = ("92", "93", "94", "95", "96", "97", "42;30", "43;30", "100", "44", "1
 _DANGLING = "41"
 
 
-def summarize_net(net: caffe_pb2.NetParameter, colors: bool = False,
-                  shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[list[str]]:
+def summarize_net(
+    net: caffe_pb2.NetParameter, colors: bool = False, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> list[list[str]]:
     """Rows of name, type, learning rates, bottoms, "->", tops, what it does, shape of the first top.
 
     net: an upgraded NetParameter.  colors: paint every blob in a colour of its own (ANSI) and underline those that
@@ -32,8 +33,18 @@ def summarize_net(net: caffe_pb2.NetParameter, colors: bool = False,
             color = color_of.setdefault(name, _COLORS[len(color_of) % len(_COLORS)])
             weight = f"{layer.loss_weight[j]:g} * " if j < len(layer.loss_weight) else ""
             tops.append(weight + _paint(name, color if name in read else f"1;4;{color}", colors))
-        table.append([layer.name, layer.type, _rates(layer), ", ".join(bottoms), "->", ", ".join(tops),
-                      describe(layer), shape_text(known.get((i, 0)))])
+        table.append(
+            [
+                layer.name,
+                layer.type,
+                _rates(layer),
+                ", ".join(bottoms),
+                "->",
+                ", ".join(tops),
+                describe(layer),
+                shape_text(known.get((i, 0))),
+            ]
+        )
     return table
 
 
@@ -45,8 +56,11 @@ def _rates(layer: caffe_pb2.LayerParameter) -> str:
     """Names and multipliers of the parameters, where they are not 1: "(x2, x0 Dx0)"."""
     words = []
     for param in layer.param:
-        parts = [param.name, "" if param.lr_mult == 1 else f"x{param.lr_mult:g}",
-                 "" if param.decay_mult == 1 else f"Dx{param.decay_mult:g}"]
+        parts = [
+            param.name,
+            "" if param.lr_mult == 1 else f"x{param.lr_mult:g}",
+            "" if param.decay_mult == 1 else f"Dx{param.decay_mult:g}",
+        ]
         words.append(" ".join(part for part in parts if part))
     return f"({', '.join(words)})" if any(words) else ""
 

@@ -31,13 +31,23 @@ def _net_flags(flags: Flags) -> None:
 
 def net_options(flags: Flags) -> None:
     """The flags that say how images become a net's input, and where it computes."""
-    flags.flag("mean_file", metavar="FILE", default="",
-               help="mean image, .npy (K, H, W) or .binaryproto; none by default")
+    flags.flag(
+        "mean_file", metavar="FILE", default="", help="mean image, .npy (K, H, W) or .binaryproto; none by default"
+    )
     flags.flag("input_scale", metavar="X", type=float, help="multiply by this after subtracting the mean")
-    flags.flag("raw_scale", metavar="X", type=float, default=255.0,
-               help="multiply images, which are in [0, 1], by this first (default 255)")
-    flags.flag("channel_swap", metavar="ORDER", default="2,1,0",
-               help="order of the channels (default 2,1,0: RGB files for a BGR net); '' for none")
+    flags.flag(
+        "raw_scale",
+        metavar="X",
+        type=float,
+        default=255.0,
+        help="multiply images, which are in [0, 1], by this first (default 255)",
+    )
+    flags.flag(
+        "channel_swap",
+        metavar="ORDER",
+        default="2,1,0",
+        help="order of the channels (default 2,1,0: RGB files for a BGR net); '' for none",
+    )
     flags.switch("gpu", "compute on the GPU")
     flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN or CUDNN")
 
@@ -50,8 +60,12 @@ def computing(args: argparse.Namespace):
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What `net_options` read, as keywords of Classifier and Detector."""
-    return {"mean": _mean(args.mean_file), "input_scale": args.input_scale, "raw_scale": args.raw_scale,
-            "channel_swap": _numbers("channel_swap", args.channel_swap)}
+    return {
+        "mean": _mean(args.mean_file),
+        "input_scale": args.input_scale,
+        "raw_scale": args.raw_scale,
+        "channel_swap": _numbers("channel_swap", args.channel_swap),
+    }
 
 
 def _numbers(flag: str, text: str) -> list[int] | None:
@@ -92,15 +106,21 @@ def _classify_flags(flags: Flags) -> None:
     flags.argument("output_file", metavar="OUT", help=".npy file for the predictions (N, classes)")
     _net_flags(flags)
     flags.switch("center_only", "predict from the centre crop alone, not from ten crops averaged")
-    flags.flag("images_dim", metavar="H,W", default="256,256",
-               help="scale images to this before cropping (default 256,256)")
+    flags.flag(
+        "images_dim", metavar="H,W", default="256,256", help="scale images to this before cropping (default 256,256)"
+    )
     flags.flag("ext", metavar="EXT", default="jpg", help="extension of the images in a folder (default jpg)")
     flags.flag("labels", metavar="FILE", help="class names, one a line: print the best five of each image")
 
 
-@command("classify", "Use trained nets", "predict the classes of images", _classify_flags,
-         "  minicaffe classify cat.jpg out.npy --model_def deploy.prototxt --pretrained_model net.caffemodel\n"
-         "  minicaffe classify photos/ out.npy --ext png --images_dim 32,32 --center_only --labels names.txt ...")
+@command(
+    "classify",
+    "Use trained nets",
+    "predict the classes of images",
+    _classify_flags,
+    "  minicaffe classify cat.jpg out.npy --model_def deploy.prototxt --pretrained_model net.caffemodel\n"
+    "  minicaffe classify photos/ out.npy --ext png --images_dim 32,32 --center_only --labels names.txt ...",
+)
 def classify(args: argparse.Namespace) -> None:
     """Images are scaled to --images_dim, cropped to the net's input, and run; OUT gets one row per image."""
     from minicaffe.classifier import Classifier
@@ -143,8 +163,9 @@ def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str,
     except OSError as error:
         raise DataError(f"cannot read the labels '{labels_file}': {error.strerror}") from error
     if len(labels) != predictions.shape[1]:
-        raise DataError(f"labels '{labels_file}': expected {predictions.shape[1]} lines, one per class, "
-                        f"got {len(labels)}")
+        raise DataError(
+            f"labels '{labels_file}': expected {predictions.shape[1]} lines, one per class, got {len(labels)}"
+        )
     for name, row in zip(names, predictions):
         best = np.argsort(-row)[:count]
         print(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
@@ -154,18 +175,35 @@ def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str,
 
 
 def _detect_flags(flags: Flags) -> None:
-    flags.argument("input_file", metavar="IN", help=".csv with the columns filename, ymin, xmin, ymax, xmax; "
-                                                    "or .txt with image names, for selective search")
+    flags.argument(
+        "input_file",
+        metavar="IN",
+        help=".csv with the columns filename, ymin, xmin, ymax, xmax; or .txt with image names, for selective search",
+    )
     flags.argument("output_file", metavar="OUT", help=".csv or .h5 file for windows and predictions")
     _net_flags(flags)
-    flags.flag("crop_mode", choices=CROP_MODES, default="list",
-               help="where windows come from: the list in IN (default), or selective_search, which needs MATLAB")
-    flags.flag("context_pad", metavar="N", type=int, default=16,
-               help="pixels of the net's input, on each side, that show what is around the window (default 16)")
+    flags.flag(
+        "crop_mode",
+        choices=CROP_MODES,
+        default="list",
+        help="where windows come from: the list in IN (default), or selective_search, which needs MATLAB",
+    )
+    flags.flag(
+        "context_pad",
+        metavar="N",
+        type=int,
+        default=16,
+        help="pixels of the net's input, on each side, that show what is around the window (default 16)",
+    )
 
 
-@command("detect", "Use trained nets", "run windows of images through a net, as R-CNN does", _detect_flags,
-         "  minicaffe detect windows.csv out.csv --model_def deploy.prototxt --pretrained_model net.caffemodel")
+@command(
+    "detect",
+    "Use trained nets",
+    "run windows of images through a net, as R-CNN does",
+    _detect_flags,
+    "  minicaffe detect windows.csv out.csv --model_def deploy.prototxt --pretrained_model net.caffemodel",
+)
 def detect(args: argparse.Namespace) -> None:
     """OUT gets a row per window: as .csv with a column per class, as .h5 with datasets filename, window, prediction."""
     from minicaffe.detector import Detector

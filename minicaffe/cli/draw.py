@@ -14,18 +14,36 @@ from minicaffe.shapes import parse_shapes
 def _flags(flags: Flags) -> None:
     flags.argument("net", metavar="NET", help="prototxt of the net")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write, .svg, .png or .pdf (default: NET.svg)")
-    flags.flag("rankdir", choices=RANKDIRS, default="TB",
-               help="where the data flow to: TB down (default), BT up, LR right, RL left")
-    flags.flag("phase", choices=("TRAIN", "TEST", "ALL"), default="TRAIN",
-               help="draw the net of this phase (default TRAIN), or ALL layers")
-    flags.flag("shape", action="append", default=[], metavar="BLOB=N,C,H,W",
-               help="the shape of a blob that the prototxt does not tell, as of a Data layer; may be repeated")
+    flags.flag(
+        "rankdir",
+        choices=RANKDIRS,
+        default="TB",
+        help="where the data flow to: TB down (default), BT up, LR right, RL left",
+    )
+    flags.flag(
+        "phase",
+        choices=("TRAIN", "TEST", "ALL"),
+        default="TRAIN",
+        help="draw the net of this phase (default TRAIN), or ALL layers",
+    )
+    flags.flag(
+        "shape",
+        action="append",
+        default=[],
+        metavar="BLOB=N,C,H,W",
+        help="the shape of a blob that the prototxt does not tell, as of a Data layer; may be repeated",
+    )
     flags.switch("display_lrm", "write the learning-rate multipliers into the layers")
 
 
-@command("draw", "Look at nets, weights and logs", "draw a net as SVG or PNG, with its shapes", _flags,
-         "  minicaffe draw models/lenet/deploy.prototxt\n"
-         "  minicaffe draw train_val.prototxt net.png --phase TEST --shape data=50,3,227,227")
+@command(
+    "draw",
+    "Look at nets, weights and logs",
+    "draw a net as SVG or PNG, with its shapes",
+    _flags,
+    "  minicaffe draw models/lenet/deploy.prototxt\n"
+    "  minicaffe draw train_val.prototxt net.png --phase TEST --shape data=50,3,227,227",
+)
 def draw(args: argparse.Namespace) -> None:
     """Layers that work in place are stacked in one box with the layer whose blob they change."""
     phase = None if args.phase == "ALL" else caffe_pb2.Phase.Value(args.phase)

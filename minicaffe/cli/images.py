@@ -19,8 +19,13 @@ def _flags(flags: Flags) -> None:
     flags.flag("image_lib", metavar="NAME", default="PIL", help="accepted and ignored: Pillow reads and writes")
 
 
-@command("resize_and_crop_images", "Prepare data", "scale images to one side length and crop their centres", _flags,
-         "  minicaffe resize_and_crop_images --input train.txt --input_folder raw --output_folder small")
+@command(
+    "resize_and_crop_images",
+    "Prepare data",
+    "scale images to one side length and crop their centres",
+    _flags,
+    "  minicaffe resize_and_crop_images --input train.txt --input_folder raw --output_folder small",
+)
 def resize_and_crop_images(args: argparse.Namespace) -> None:
     """The shorter side becomes --output_side_length, the centre is cut out as a square.
 

@@ -19,8 +19,13 @@ def _parse_flags(flags: Flags) -> None:
     flags.flag("delimiter", default=",", help="what stands between columns (default: ,)")
 
 
-@command("parse_log", _GROUP, "write the numbers of a training log as CSV tables", _parse_flags,
-         "  minicaffe parse_log train.log .")
+@command(
+    "parse_log",
+    _GROUP,
+    "write the numbers of a training log as CSV tables",
+    _parse_flags,
+    "  minicaffe parse_log train.log .",
+)
 def parse_log(args: argparse.Namespace) -> None:
     """Writes OUTPUT_DIR/LOG.train and LOG.test: NumIters, Seconds, LearningRate, and a column for every net output."""
     if not os.path.isdir(args.output_dir):
@@ -47,8 +52,13 @@ def _chart_flags(flags: Flags) -> None:
     flags.argument("path_to_logs", metavar="LOG", nargs="+", help="training logs")
 
 
-@command("plot_training_log", _GROUP, "draw one of the original's eight chart types of logs", _chart_flags,
-         "  minicaffe plot_training_log 6 loss.png quick.log full.log")
+@command(
+    "plot_training_log",
+    _GROUP,
+    "draw one of the original's eight chart types of logs",
+    _chart_flags,
+    "  minicaffe plot_training_log 6 loss.png quick.log full.log",
+)
 def plot_training_log(args: argparse.Namespace) -> None:
     """`minicaffe plot` draws all of it at once."""
     plot.plot_chart(args.chart_type, args.path_to_png, args.path_to_logs)

@@ -17,9 +17,13 @@ def _flags(flags: Flags) -> None:
     flags.switch("log", "a logarithmic loss axis")
 
 
-@command("plot", "Look at nets, weights and logs", "draw loss, accuracy and rate of training logs", _flags,
-         "  minicaffe plot train.log\n"
-         "  minicaffe plot quick.log full.log --output both.svg --smooth 10")
+@command(
+    "plot",
+    "Look at nets, weights and logs",
+    "draw loss, accuracy and rate of training logs",
+    _flags,
+    "  minicaffe plot train.log\n  minicaffe plot quick.log full.log --output both.svg --smooth 10",
+)
 def plot(args: argparse.Namespace) -> None:
     """Several logs come in one picture, a colour for each; thin lines are training, thick ones with dots tests."""
     output = args.output or os.path.splitext(args.logs[0])[0] + ".png"

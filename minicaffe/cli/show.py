@@ -26,9 +26,14 @@ def _flags(flags: Flags) -> None:
     net_options(flags)
 
 
-@command("show", "Look at nets, weights and logs", "draw filters, weight histograms, activations of an image", _flags,
-         "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
-         "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto")
+@command(
+    "show",
+    "Look at nets, weights and logs",
+    "draw filters, weight histograms, activations of an image",
+    _flags,
+    "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
+    "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto",
+)
 def show_weights(args: argparse.Namespace) -> None:
     """Prints a table of all parameters, and draws filters and histograms into OUT.
 
@@ -65,8 +70,11 @@ def _blobs_to_show(net, wanted: list[str]) -> list[str]:
     for blob in wanted:
         if blob not in net.blobs:
             raise UsageError(f"show: the net has no blob '{blob}': it has {', '.join(net.blobs)}")
-    return wanted or [name for name, blob in net.blobs.items()
-                      if name not in net.inputs and "_split_" not in name and len(blob.shape) in (2, 4)]
+    return wanted or [
+        name
+        for name, blob in net.blobs.items()
+        if name not in net.inputs and "_split_" not in name and len(blob.shape) in (2, 4)
+    ]
 
 
 def _of_first_image(values: np.ndarray) -> np.ndarray:

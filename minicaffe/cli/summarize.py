@@ -14,15 +14,26 @@ from minicaffe.summary import format_table, summarize_net
 
 def _flags(flags: Flags) -> None:
     flags.argument("filename", metavar="NET", help="prototxt of the net")
-    flags.flag("max_width", also=["-w"], type=int, default=30, metavar="N",
-               help="no column wider than this (default 30)")
+    flags.flag(
+        "max_width", also=["-w"], type=int, default=30, metavar="N", help="no column wider than this (default 30)"
+    )
     flags.flag("phase", choices=("TRAIN", "TEST", "ALL"), default="ALL", help="the layers of this phase (default ALL)")
-    flags.flag("shape", action="append", default=[], metavar="BLOB=N,C,H,W",
-               help="the shape of a blob that the prototxt does not tell; may be repeated")
+    flags.flag(
+        "shape",
+        action="append",
+        default=[],
+        metavar="BLOB=N,C,H,W",
+        help="the shape of a blob that the prototxt does not tell; may be repeated",
+    )
 
 
-@command("summarize", "Look at nets, weights and logs", "print a net as a table, a line for each layer", _flags,
-         "  minicaffe summarize train_val.prototxt --shape data=256,3,227,227")
+@command(
+    "summarize",
+    "Look at nets, weights and logs",
+    "print a net as a table, a line for each layer",
+    _flags,
+    "  minicaffe summarize train_val.prototxt --shape data=256,3,227,227",
+)
 def summarize(args: argparse.Namespace) -> None:
     """Columns: name, type, learning rates, bottoms, tops (in bold if nobody reads them), what it does, shape."""
     net = read_net(args.filename)

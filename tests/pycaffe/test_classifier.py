@@ -28,12 +28,14 @@ def image(height=8, width=10):
 
 
 def test_predict_centre(files):
-    classifier = caffe.Classifier(*files, image_dims=(8, 10), raw_scale=10, channel_swap=(2, 1, 0),
-                                  mean=np.float32([1, 2, 3]))
+    classifier = caffe.Classifier(
+        *files, image_dims=(8, 10), raw_scale=10, channel_swap=(2, 1, 0), mean=np.float32([1, 2, 3])
+    )
     out = classifier.predict([image(), image() * 0.5], oversample=False)
     centre = image()[1:7, 2:8].mean((0, 1))
-    np.testing.assert_allclose(out.reshape(2, 3), [centre[::-1] * 10 - [1, 2, 3], centre[::-1] * 5 - [1, 2, 3]],
-                               rtol=1e-4)
+    np.testing.assert_allclose(
+        out.reshape(2, 3), [centre[::-1] * 10 - [1, 2, 3], centre[::-1] * 5 - [1, 2, 3]], rtol=1e-4
+    )
 
 
 def test_predict_oversampled(files):
@@ -76,15 +78,16 @@ def test_detect_windows(files, picture):
     im = caffe.io.load_image(picture)
     for detection, window in zip(found, windows):
         np.testing.assert_array_equal(detection["window"], window)
-        crop = im[window[0]:window[2], window[1]:window[3]]
+        crop = im[window[0] : window[2], window[1] : window[3]]
         expected = crop if crop.shape[:2] == (6, 6) else caffe.io.resize_image(crop, (6, 6))
         np.testing.assert_allclose(detection["prediction"], expected.mean((0, 1)), rtol=1e-4)
     assert detector.detect_windows([]) == []
 
 
 def test_context_is_the_image_around_the_window(files, picture):
-    detector = caffe.Detector(*files, mean=np.float32([0.1, 0.2, 0.3]), channel_swap=(2, 1, 0), raw_scale=2,
-                              context_pad=1)
+    detector = caffe.Detector(
+        *files, mean=np.float32([0.1, 0.2, 0.3]), channel_swap=(2, 1, 0), raw_scale=2, context_pad=1
+    )
     im = caffe.io.load_image(picture)
     inside = detector.crop(im, np.array([6, 6, 11, 11]))
     # (window + 1) grows by 6 / (6 - 2) around its centre: 9 by 9 pixels, begun at round(9 - 4.5)

@@ -36,7 +36,8 @@ def residual_net():
 
 
 def phased_net():
-    return text_format.Parse("""
+    return text_format.Parse(
+        """
         layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
                 data_param { batch_size: 8 } }
         layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
@@ -44,7 +45,8 @@ def phased_net():
         layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 5 } }
         layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
         layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }""",
-                             caffe_pb2.NetParameter())
+        caffe_pb2.NetParameter(),
+    )
 
 
 def test_in_place_layers_are_rows_of_one_block():
@@ -71,11 +73,13 @@ def test_shapes_without_data():
 
 
 def test_shapes_that_a_reader_tells():
-    net = text_format.Parse("""
+    net = text_format.Parse(
+        """
         layer { name: "a" type: "ImageData" top: "a" image_data_param { batch_size: 2 new_height: 5 new_width: 6 } }
         layer { name: "b" type: "Data" top: "b" data_param { batch_size: 2 }
                 transform_param { crop_size: 7 mean_value: 1 mean_value: 2 mean_value: 3 } }""",
-                            caffe_pb2.NetParameter())
+        caffe_pb2.NetParameter(),
+    )
     assert infer_shapes(net) == {(0, 0): (2, 3, 5, 6), (1, 0): (2, 3, 7, 7)}
 
 
@@ -85,17 +89,25 @@ def test_parse_shapes():
         parse_shapes(["data"])
 
 
-@pytest.mark.parametrize("text, words", [
-    ('type: "Convolution" convolution_param { num_output: 8 kernel_size: 3 stride: 2 pad: 1 group: 4 }',
-     "8 3×3 /2 pad 1 group 4"),
-    ('type: "Convolution" convolution_param { num_output: 8 kernel_h: 3 kernel_w: 5 dilation: 2 }', "8 3×5 dilation 2"),
-    ('type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 }', "AVE 3×3 /2"),
-    ('type: "Pooling" pooling_param { pool: AVE global_pooling: true }', "AVE global"),
-    ('type: "LRN" lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }', "within 3"),
-    ('type: "Eltwise" eltwise_param { operation: MAX }', "MAX"),
-    ('type: "Python" python_param { module: "m" layer: "C" }', "m.C"),
-    ('type: "Anything"', ""),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (
+            'type: "Convolution" convolution_param { num_output: 8 kernel_size: 3 stride: 2 pad: 1 group: 4 }',
+            "8 3×3 /2 pad 1 group 4",
+        ),
+        (
+            'type: "Convolution" convolution_param { num_output: 8 kernel_h: 3 kernel_w: 5 dilation: 2 }',
+            "8 3×5 dilation 2",
+        ),
+        ('type: "Pooling" pooling_param { pool: AVE kernel_size: 3 stride: 2 }', "AVE 3×3 /2"),
+        ('type: "Pooling" pooling_param { pool: AVE global_pooling: true }', "AVE global"),
+        ('type: "LRN" lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }', "within 3"),
+        ('type: "Eltwise" eltwise_param { operation: MAX }', "MAX"),
+        ('type: "Python" python_param { module: "m" layer: "C" }', "m.C"),
+        ('type: "Anything"', ""),
+    ],
+)
 def test_describe(text, words):
     assert describe(text_format.Parse(text, caffe_pb2.LayerParameter())) == words
 
@@ -136,9 +148,14 @@ def test_svg_holds_every_layer_and_shape_inside_the_page(rankdir):
     for box in boxes:
         x, y, w, h = (float(box.get(key)) for key in ("x", "y", "width", "height"))
         assert 0 <= x and x + w <= width and 0 <= y and y + h <= height
-    conv, prob = (next(float(t.get("x" if rankdir in ("LR", "RL") else "y"))
-                       for t in root.iter("{http://www.w3.org/2000/svg}text") if t.text == name)
-                  for name in ("conv1", "prob"))
+    conv, prob = (
+        next(
+            float(t.get("x" if rankdir in ("LR", "RL") else "y"))
+            for t in root.iter("{http://www.w3.org/2000/svg}text")
+            if t.text == name
+        )
+        for name in ("conv1", "prob")
+    )
     assert (conv < prob) == (rankdir in ("TB", "LR"))
 
 
@@ -159,8 +176,11 @@ def test_learning_rates_and_given_shapes():
 
 
 def test_old_nets_are_upgraded():
-    net = text_format.Parse('input: "data" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4 '
-                            'layers { name: "r" type: RELU bottom: "data" top: "r" }', caffe_pb2.NetParameter())
+    net = text_format.Parse(
+        'input: "data" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4 '
+        'layers { name: "r" type: RELU bottom: "data" top: "r" }',
+        caffe_pb2.NetParameter(),
+    )
     svg = draw.draw_net(net, "LR", "svg").decode()
     assert ">ReLU<" in svg and "1×2×3×4" in svg and len(net.layers) == 1
 

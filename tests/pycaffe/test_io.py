@@ -152,7 +152,7 @@ def test_oversample_places_and_mirrors():
     image = np.arange(5 * 6).reshape(5, 6, 1)
     crops = io.oversample([image, image + 100], (3, 4))
     assert crops.shape == (20, 3, 4, 1) and crops.dtype == np.float32
-    corners = [image[y:y + 3, x:x + 4] for y, x in ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))]
+    corners = [image[y : y + 3, x : x + 4] for y, x in ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))]
     np.testing.assert_array_equal(crops[:5], corners)
     np.testing.assert_array_equal(crops[5:10], [c[:, ::-1] for c in corners])
     np.testing.assert_array_equal(crops[10:], crops[:10] + 100)
@@ -190,8 +190,9 @@ def test_transformer_resizes_image_and_mean():
     transformer = io.Transformer({"data": (1, 3, 4, 5)})
     transformer.set_transpose("data", (2, 0, 1))
     image = rng().random((8, 10, 3), np.float32)
-    np.testing.assert_allclose(transformer.preprocess("data", image),
-                               io.resize_image(image, (4, 5)).transpose(2, 0, 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        transformer.preprocess("data", image), io.resize_image(image, (4, 5)).transpose(2, 0, 1), rtol=1e-6
+    )
     mean = rng().random((3, 8, 10))
     transformer.set_mean("data", mean)
     assert transformer.mean["data"].shape == (3, 4, 5)

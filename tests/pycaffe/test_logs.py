@@ -16,24 +16,36 @@ from minicaffe.errors import DataError, UsageError
 def stamped(*lines, start=0, month=8, day=4):
     """Lines of a log, one second apart."""
     prefix = f"I{month:02d}{day:02d} 10:"
-    return [f"{prefix}{(start + i) // 60:02d}:{(start + i) % 60:02d}.250000  8318 solver.cpp:218] {line}"
-            for i, line in enumerate(lines)]
+    return [
+        f"{prefix}{(start + i) // 60:02d}:{(start + i) % 60:02d}.250000  8318 solver.cpp:218] {line}"
+        for i, line in enumerate(lines)
+    ]
 
 
 NEW = stamped(
-    "Using GPUs 0", "Solving LeNet", "Iteration 0, Testing net (#0)", "    Test net output #0: accuracy = 0.1",
+    "Using GPUs 0",
+    "Solving LeNet",
+    "Iteration 0, Testing net (#0)",
+    "    Test net output #0: accuracy = 0.1",
     "    Test net output #1: loss = 2.3 (* 1 = 2.3 loss)",
     "Iteration 0 (-1.4e-45 iter/s, 0.5s/100 iters), loss = 2.31",
     "    Train net output #0: loss = 2.32 (* 1 = 2.32 loss)",
-    "Iteration 0, lr = 0.01", "Iteration 100 (29.1715 iter/s, 3.428s/100 iters), loss = 1e-05",
-    "    Train net output #0: loss = nan (* 1 = nan loss)", "Iteration 100, lr = 0.0099",
-    "Snapshotting to HDF5 file m_iter_100.caffemodel.h5", "Iteration 100, loss = 0.4",
+    "Iteration 0, lr = 0.01",
+    "Iteration 100 (29.1715 iter/s, 3.428s/100 iters), loss = 1e-05",
+    "    Train net output #0: loss = nan (* 1 = nan loss)",
+    "Iteration 100, lr = 0.0099",
+    "Snapshotting to HDF5 file m_iter_100.caffemodel.h5",
+    "Iteration 100, loss = 0.4",
     "Iteration 100, Testing net (#0)",
-    "    Test net output #0: accuracy = 0.97", "    Test net output #1: loss = 0.08 (* 1 = 0.08 loss)",
-    "Optimization Done.")
+    "    Test net output #0: accuracy = 0.97",
+    "    Test net output #1: loss = 0.08 (* 1 = 0.08 loss)",
+    "Optimization Done.",
+)
 
-OLD = [line.replace(" (29.1715 iter/s, 3.428s/100 iters)", "").replace(" (-1.4e-45 iter/s, 0.5s/100 iters)", "")
-       for line in NEW]
+OLD = [
+    line.replace(" (29.1715 iter/s, 3.428s/100 iters)", "").replace(" (-1.4e-45 iter/s, 0.5s/100 iters)", "")
+    for line in NEW
+]
 
 
 @pytest.fixture
@@ -51,14 +63,22 @@ def test_parse_log(log_file, lines):
     train, test = logs.parse_log(log_file(lines))
     assert test == [
         {"NumIters": 0, "Seconds": 2, "LearningRate": 0.0099, "accuracy": 0.1, "loss": 2.3},
-        {"NumIters": 100, "Seconds": 13, "LearningRate": 0.0099, "accuracy": 0.97, "loss": 0.08}]
+        {"NumIters": 100, "Seconds": 13, "LearningRate": 0.0099, "accuracy": 0.97, "loss": 0.08},
+    ]
     assert [row["NumIters"] for row in train] == [0, 100]
     assert train[0]["loss"] == 2.32 and math.isnan(train[1]["loss"]) and train[1]["LearningRate"] == 0.01
 
 
 def test_several_test_nets_give_several_rows(log_file):
-    path = log_file(stamped("Solving x", "Iteration 0, Testing net (#0)", "    Test net output #0: loss = 1",
-                            "Iteration 0, Testing net (#1)", "    Test net output #0: loss = 2"))
+    path = log_file(
+        stamped(
+            "Solving x",
+            "Iteration 0, Testing net (#0)",
+            "    Test net output #0: loss = 1",
+            "Iteration 0, Testing net (#1)",
+            "    Test net output #0: loss = 2",
+        )
+    )
     assert [row["loss"] for row in logs.parse_log(path)[1]] == [1, 2]
     assert [(c.name, c.values) for c in logs.read_curves(path)] == [("loss", [1]), ("loss (#1)", [2])]
 
@@ -68,7 +88,9 @@ def test_csv_files(log_file, tmp_path, capsys):
     train, test = logs.parse_log(path)
     logs.save_csv_files(path, tmp_path, train, test, delimiter=";", verbose=True)
     assert (tmp_path / "train.log.test").read_text().splitlines()[:2] == [
-        "NumIters;Seconds;LearningRate;accuracy;loss", "0.0;2.0;0.0099;0.1;2.3"]
+        "NumIters;Seconds;LearningRate;accuracy;loss",
+        "0.0;2.0;0.0099;0.1;2.3",
+    ]
     assert len((tmp_path / "train.log.train").read_text().splitlines()) == 3
     assert capsys.readouterr().out.count("Wrote ") == 2
     logs.write_csv(tmp_path / "none", [], verbose=True)
@@ -84,8 +106,10 @@ def test_extract_seconds(log_file, tmp_path):
 
 
 def test_new_years_eve(log_file):
-    path = log_file(stamped("Solving x", "Iteration 0, loss = 1", month=12, day=31)
-                    + stamped("Iteration 1, loss = 2", month=1, day=1))
+    path = log_file(
+        stamped("Solving x", "Iteration 0, loss = 1", month=12, day=31)
+        + stamped("Iteration 1, loss = 2", month=1, day=1)
+    )
     assert logs.read_curves(path)[0].seconds == [1, 86400 * 1]
 
 
@@ -96,7 +120,7 @@ def test_leap_day_needs_the_year_of_the_file(log_file):
 
 
 def test_lines_without_stamps(log_file):
-    curve, = logs.read_curves(log_file(["Iteration 5, loss = 3"]))
+    (curve,) = logs.read_curves(log_file(["Iteration 5, loss = 3"]))
     assert curve.values == [3] and math.isnan(curve.seconds[0])
     with pytest.raises(DataError, match="expected a log line such as .*, got 'nothing'"):
         logs.extract_datetime_from_line("nothing", 2026)
@@ -105,16 +129,24 @@ def test_lines_without_stamps(log_file):
 def test_curves_and_kinds(log_file):
     curves = {(c.of, c.name): c for c in logs.read_curves(log_file(NEW))}
     assert {key: c.kind for key, c in curves.items()} == {
-        ("Test", "accuracy"): "score", ("Test", "loss"): "loss", ("Train", "loss"): "loss",
-        ("Train", "average loss"): "loss", ("Train", "learning rate"): "rate"}
+        ("Test", "accuracy"): "score",
+        ("Test", "loss"): "loss",
+        ("Train", "loss"): "loss",
+        ("Train", "average loss"): "loss",
+        ("Train", "learning rate"): "rate",
+    }
     assert curves["Train", "average loss"].values == [2.31, 1e-5, 0.4]
     assert curves["Train", "learning rate"].iterations == [0, 100]
 
 
 def test_a_resumed_run_replaces_what_it_repeats(log_file):
-    path = log_file(stamped(*[f"Iteration {i}, loss = {i}" for i in (0, 100, 200, 300)],
-                            *[f"Iteration {i}, loss = {i + 1}" for i in (200, 300, 400)]))
-    curve, = logs.read_curves(path)
+    path = log_file(
+        stamped(
+            *[f"Iteration {i}, loss = {i}" for i in (0, 100, 200, 300)],
+            *[f"Iteration {i}, loss = {i + 1}" for i in (200, 300, 400)],
+        )
+    )
+    (curve,) = logs.read_curves(path)
     assert curve.iterations == [0, 100, 200, 300, 400] and curve.values == [0, 100, 201, 301, 401]
 
 
@@ -203,18 +235,23 @@ def test_our_log_has_the_form_that_parsers_expect(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(
         f"net: '{tmp_path}/net.prototxt' test_iter: 2 test_interval: 10 base_lr: 0.01 lr_policy: 'fixed' display: 5 "
-        f"max_iter: 20 snapshot_prefix: '{tmp_path}/model'")
+        f"max_iter: 20 snapshot_prefix: '{tmp_path}/model'"
+    )
     path = tmp_path / "train.log"
     assert main(["train", "--solver", str(tmp_path / "solver.prototxt"), "--log", str(path)]) == 0
     lines = path.read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if re.search(r"Iteration \d+", line))
-    assert any("Solving" in line and re.match(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \S+:\d+\] ", line)
-               for line in lines[:first])
+    assert any(
+        "Solving" in line and re.match(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \S+:\d+\] ", line) for line in lines[:first]
+    )
     assert [line for line in lines[first:] if not re.match(r"[IWE]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ", line)] == []
     output = re.compile(r"(T\w+) net output #(\d+): (\S+) = ([.\deE+-]+)")
     outputs = [m.groups() for line in lines if (m := output.search(line))]
     assert len(outputs) == 4 + 3 * 2 and {o[:3] for o in outputs} == {
-        ("Train", "0", "loss"), ("Test", "0", "accuracy"), ("Test", "1", "loss")}
+        ("Train", "0", "loss"),
+        ("Test", "0", "accuracy"),
+        ("Test", "1", "loss"),
+    }
     assert len([line for line in lines if re.search(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)", line)]) == 4
     train, test = logs.parse_log(path)
     assert [row["NumIters"] for row in train] == [0, 5, 10, 15] and [row["NumIters"] for row in test] == [0, 10, 20]

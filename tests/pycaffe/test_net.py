@@ -54,10 +54,12 @@ def test_arrays_outlive_the_net(prototxt):
 
 def test_names(net):
     assert net.inputs == [] and net.outputs == ["loss"]
-    assert net.top_names == OrderedDict([("data", ["data", "label"]), ("conv", ["conv"]), ("ip", ["ip_blob"]),
-                                         ("loss", ["loss"])])
-    assert net.bottom_names == OrderedDict([("data", []), ("conv", ["data"]), ("ip", ["conv"]),
-                                            ("loss", ["ip_blob", "label"])])
+    assert net.top_names == OrderedDict(
+        [("data", ["data", "label"]), ("conv", ["conv"]), ("ip", ["ip_blob"]), ("loss", ["loss"])]
+    )
+    assert net.bottom_names == OrderedDict(
+        [("data", []), ("conv", ["data"]), ("ip", ["conv"]), ("loss", ["ip_blob", "label"])]
+    )
     assert list(net._layer_names) == ["data", "conv", "ip", "loss"] == list(net.layer_dict)
     assert [layer.type for layer in net.layers] == ["DummyData", "Convolution", "InnerProduct", "SoftmaxWithLoss"]
     assert list(net.blobs) == ["data", "label", "conv", "ip_blob", "loss"] == list(net._blob_names)
@@ -125,8 +127,11 @@ def test_weights_in_files(net, prototxt, tmp_path, save, load):
 def test_constructors(net, prototxt, tmp_path):
     path = str(tmp_path / "weights.caffemodel")
     net.save(path)
-    for other in (caffe.Net(prototxt(), path, caffe.TRAIN), caffe.Net(prototxt(), caffe.TRAIN, weights=path),
-                  caffe.Net(network_file=prototxt(), phase=caffe.TRAIN, weights=path)):
+    for other in (
+        caffe.Net(prototxt(), path, caffe.TRAIN),
+        caffe.Net(prototxt(), caffe.TRAIN, weights=path),
+        caffe.Net(network_file=prototxt(), phase=caffe.TRAIN, weights=path),
+    ):
         np.testing.assert_array_equal(other.params["ip"][0].data, net.params["ip"][0].data)
     with pytest.raises(MinicaffeError, match="missing.prototxt"):
         caffe.Net(str(tmp_path / "missing.prototxt"), caffe.TEST)
@@ -193,8 +198,11 @@ def test_callbacks_count_layers(net):
 
 def layers_with_rules(rules):
     data = "layer { name: 'data' type: 'DummyData' top: 'data' dummy_data_param { shape { dim: 1 dim: 10 } } }"
-    return data + "".join(f"layer {{ name: '{name}' type: 'InnerProduct' bottom: 'data' top: '{name}' "
-                          f"inner_product_param {{ num_output: 1 }} {rule} }}" for name, rule in rules.items())
+    return data + "".join(
+        f"layer {{ name: '{name}' type: 'InnerProduct' bottom: 'data' top: '{name}' "
+        f"inner_product_param {{ num_output: 1 }} {rule} }}"
+        for name, rule in rules.items()
+    )
 
 
 def blobs_of(net):
@@ -202,17 +210,32 @@ def blobs_of(net):
 
 
 def test_levels(prototxt):
-    path = prototxt(layers_with_rules({"always": "", "zero": "include { min_level: 0 max_level: 0 }",
-                                       "one": "include { min_level: 1 max_level: 1 }",
-                                       "up": "include { min_level: 1 }"}))
+    path = prototxt(
+        layers_with_rules(
+            {
+                "always": "",
+                "zero": "include { min_level: 0 max_level: 0 }",
+                "one": "include { min_level: 1 max_level: 1 }",
+                "up": "include { min_level: 1 }",
+            }
+        )
+    )
     assert blobs_of(caffe.Net(path, caffe.TEST)) == ["always", "zero"]
     assert blobs_of(caffe.Net(path, caffe.TEST, level=1)) == ["always", "one", "up"]
 
 
 def test_stages(prototxt):
-    path = prototxt(layers_with_rules({
-        "always": "", "A": "include { stage: 'A' }", "AandB": "include { stage: 'A' stage: 'B' }",
-        "AorB": "include { stage: 'A' } include { stage: 'B' }", "notA": "include { not_stage: 'A' }"}))
+    path = prototxt(
+        layers_with_rules(
+            {
+                "always": "",
+                "A": "include { stage: 'A' }",
+                "AandB": "include { stage: 'A' stage: 'B' }",
+                "AorB": "include { stage: 'A' } include { stage: 'B' }",
+                "notA": "include { not_stage: 'A' }",
+            }
+        )
+    )
     assert blobs_of(caffe.Net(path, caffe.TEST)) == ["always", "notA"]
     assert blobs_of(caffe.Net(path, caffe.TEST, stages=["A"])) == ["always", "A", "AorB"]
     assert blobs_of(caffe.Net(path, caffe.TEST, stages=["A", "B"])) == ["always", "A", "AandB", "AorB"]

@@ -18,8 +18,13 @@ def text_net(text):
 def test_names_types_and_messages():
     n = NetSpec()
     n.data, n.label = L.Data(source="db", backend=P.Data.LMDB, batch_size=8, ntop=2, transform_param=dict(scale=0.5))
-    n.conv1 = L.Convolution(n.data, kernel_size=5, num_output=20, weight_filler=dict(type="xavier"),
-                            param=[dict(lr_mult=1), dict(lr_mult=2)])
+    n.conv1 = L.Convolution(
+        n.data,
+        kernel_size=5,
+        num_output=20,
+        weight_filler=dict(type="xavier"),
+        param=[dict(lr_mult=1), dict(lr_mult=2)],
+    )
     n.pool1 = L.Pooling(n.conv1, pool=P.Pooling.AVE, kernel_size=2, stride=2)
     n.relu1 = L.ReLU(n.pool1, in_place=True)
     n.loss = L.SoftmaxWithLoss(n.relu1, n.label, loss_weight=0.3, include=dict(phase=caffe_pb2.TRAIN))
@@ -40,7 +45,11 @@ def test_unnamed_blobs_are_counted_by_type():
     score = L.InnerProduct(L.InnerProduct(data, num_output=3), num_output=2)
     net = L.SoftmaxWithLoss(score, label).to_proto()
     assert [list(layer.top) for layer in net.layer] == [
-        ["DummyData1", "DummyData2"], ["InnerProduct1"], ["InnerProduct2"], ["SoftmaxWithLoss1"]]
+        ["DummyData1", "DummyData2"],
+        ["InnerProduct1"],
+        ["InnerProduct2"],
+        ["SoftmaxWithLoss1"],
+    ]
     assert [layer.name for layer in net.layer] == ["DummyData1", "InnerProduct1", "InnerProduct2", "SoftmaxWithLoss1"]
     assert list(net.layer[3].bottom) == ["InnerProduct2", "DummyData2"]
 

@@ -90,8 +90,9 @@ def build(tmp_path, monkeypatch):
 
     def net(text, phase=caffe.TRAIN):
         for cls in ("Times", "Counter", "Fails", "Learns", "Phase", "Nothing"):
-            text = text.replace(f"@{cls}", f"type: 'Python' python_param {{ module: 'user_layers_for_test' "
-                                           f"layer: '{cls}' }}")
+            text = text.replace(
+                f"@{cls}", f"type: 'Python' python_param {{ module: 'user_layers_for_test' layer: '{cls}' }}"
+            )
         path = tmp_path / "net.prototxt"
         path.write_text(text)
         return caffe.Net(str(path), phase)

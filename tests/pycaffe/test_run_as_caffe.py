@@ -14,8 +14,13 @@ ROOT = Path(minicaffe.__file__).resolve().parent.parent
 
 def run(*words, cwd=None):
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    return subprocess.run([sys.executable, "-W", "error", "-m", "minicaffe.run_as_caffe", *words], cwd=cwd,
-                          env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "minicaffe.run_as_caffe", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_script_with_submodules_and_arguments(tmp_path):
@@ -84,8 +89,13 @@ def test_one_device_only():
     minicaffe.set_solver_count(1)
     minicaffe.set_solver_rank(0)
     minicaffe.set_multiprocess(False)
-    for call in (lambda: minicaffe.set_solver_count(2), lambda: minicaffe.set_solver_rank(1),
-                 lambda: minicaffe.set_multiprocess(True), minicaffe.NCCL.new_uid, minicaffe.NCCL):
+    for call in (
+        lambda: minicaffe.set_solver_count(2),
+        lambda: minicaffe.set_solver_rank(1),
+        lambda: minicaffe.set_multiprocess(True),
+        minicaffe.NCCL.new_uid,
+        minicaffe.NCCL,
+    ):
         with pytest.raises(minicaffe.errors.DeviceError):
             call()
 

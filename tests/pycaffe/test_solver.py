@@ -15,8 +15,14 @@ NET = """layer { type: 'DummyData' name: 'data' top: 'data' top: 'label'
 SOLVER = """net: '%s' test_iter: 10 test_interval: 10 base_lr: 0.01 momentum: 0.9 weight_decay: 0.0005 lr_policy: 'inv'
             gamma: 0.0001 power: 0.75 display: 100 max_iter: 30 snapshot_after_train: false snapshot_prefix: '%s' %s"""
 
-TYPES = {"SGD": caffe.SGDSolver, "Nesterov": caffe.NesterovSolver, "AdaGrad": caffe.AdaGradSolver,
-         "RMSProp": caffe.RMSPropSolver, "AdaDelta": caffe.AdaDeltaSolver, "Adam": caffe.AdamSolver}
+TYPES = {
+    "SGD": caffe.SGDSolver,
+    "Nesterov": caffe.NesterovSolver,
+    "AdaGrad": caffe.AdaGradSolver,
+    "RMSProp": caffe.RMSPropSolver,
+    "AdaDelta": caffe.AdaDeltaSolver,
+    "Adam": caffe.AdamSolver,
+}
 
 
 @pytest.fixture
@@ -64,8 +70,11 @@ def test_nets_outlive_the_solver(solver_file):
     nets = [solver.net, *solver.test_nets]
     del solver
     assert len(nets) == 2
-    total = sum(blob.data.sum() + blob.diff.sum() for net in nets
-                for blob in [*net.blobs.values(), *(b for bs in net.params.values() for b in bs)])
+    total = sum(
+        blob.data.sum() + blob.diff.sum()
+        for net in nets
+        for blob in [*net.blobs.values(), *(b for bs in net.params.values() for b in bs)]
+    )
     assert np.isfinite(total)
 
 

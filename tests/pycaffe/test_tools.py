@@ -93,8 +93,9 @@ def test_classify(folder, capsys):
     flags = [*WITH_NET, "--images_dim", "9,10", "--mean_file", "mean.npy", "--labels", "names.txt"]
     assert main(["classify", "cat.png", "out.npy", *flags]) == 0
     assert np.load("out.npy").shape == (1, 5) and "cat.png: " in capsys.readouterr().out
-    expected = caffe.Classifier("net.prototxt", "net.caffemodel", image_dims=(9, 10), mean=np.ones(3), raw_scale=255,
-                                channel_swap=(2, 1, 0)).predict([caffe.io.load_image("cat.png")])
+    expected = caffe.Classifier(
+        "net.prototxt", "net.caffemodel", image_dims=(9, 10), mean=np.ones(3), raw_scale=255, channel_swap=(2, 1, 0)
+    ).predict([caffe.io.load_image("cat.png")])
     np.testing.assert_allclose(np.load("out.npy"), expected, rtol=1e-5)
     assert main(["classify", ".", "out2.npy", *flags, "--ext", "png", "--center_only"]) == 0
     np.save("images.npy", np.random.default_rng(1).random((3, 8, 8, 3)))
@@ -110,14 +111,17 @@ def test_classify_takes_a_binaryproto_mean(folder):
     np.testing.assert_array_equal(np.load("mean.npy.out.npy"), np.load("mean.binaryproto.out.npy"))
 
 
-@pytest.mark.parametrize("words, complaint", [
-    (["dog.png", "out.npy", *WITH_NET], "'dog.png' does not exist"),
-    (["cat.png", "out.npy", "--model_def", "net.prototxt"], "pretrained_model"),
-    (["cat.png", "out.npy", *WITH_NET, "--images_dim", "9"], "height,width, got '9'"),
-    (["cat.png", "out.npy", *WITH_NET, "--channel_swap", "b,g,r"], "whole numbers"),
-    ([".", "out.npy", *WITH_NET, "--ext", "tif"], "no image named *.tif"),
-    (["cat.png", "out.npy", *WITH_NET, "--mean_file", "train.log"], "cannot read the array"),
-])
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["dog.png", "out.npy", *WITH_NET], "'dog.png' does not exist"),
+        (["cat.png", "out.npy", "--model_def", "net.prototxt"], "pretrained_model"),
+        (["cat.png", "out.npy", *WITH_NET, "--images_dim", "9"], "height,width, got '9'"),
+        (["cat.png", "out.npy", *WITH_NET, "--channel_swap", "b,g,r"], "whole numbers"),
+        ([".", "out.npy", *WITH_NET, "--ext", "tif"], "no image named *.tif"),
+        (["cat.png", "out.npy", *WITH_NET, "--mean_file", "train.log"], "cannot read the array"),
+    ],
+)
 def test_classify_errors(folder, capsys, words, complaint):
     assert main(["classify", *words]) == 1
     assert complaint in capsys.readouterr().err and not Path("out.npy").exists()
@@ -137,11 +141,14 @@ def test_detect(folder):
         assert file["prediction"][1][2] == pytest.approx(float(rows[1]["class2"]))
 
 
-@pytest.mark.parametrize("text, words, complaint", [
-    ("filename,xmin\n", [], "missing column(s) xmax, ymax, ymin"),
-    ("filename,xmin,ymin,xmax,ymax\ncat.png,1,2,x,4\n", [], "line 2: expected four numbers"),
-    ("cat.png\n", ["--crop_mode", "selective_search"], "MATLAB"),
-])
+@pytest.mark.parametrize(
+    "text, words, complaint",
+    [
+        ("filename,xmin\n", [], "missing column(s) xmax, ymax, ymin"),
+        ("filename,xmin,ymin,xmax,ymax\ncat.png,1,2,x,4\n", [], "line 2: expected four numbers"),
+        ("cat.png\n", ["--crop_mode", "selective_search"], "MATLAB"),
+    ],
+)
 def test_detect_errors(folder, capsys, text, words, complaint):
     Path("in.csv").write_text(text)
     assert main(["detect", "in.csv", "out.csv", *WITH_NET, "--context_pad", "1", *words]) == 1
@@ -202,7 +209,7 @@ def test_find_filters():
     assert show.find_filters({"a": [ones], "b": [deep]})[0] == "b"
     with pytest.raises(UsageError, match="larger than 1x1"):
         show.find_filters({"a": [ones]})
-    with pytest.raises(UsageError, match='no layer \'conv9\' has weights \\(did you mean "conv1"'):
+    with pytest.raises(UsageError, match="no layer 'conv9' has weights \\(did you mean \"conv1\""):
         show.find_filters({"conv1": [first]}, "conv9")
 
 
@@ -237,8 +244,18 @@ def test_tools_run_as_scripts(folder):
 
 
 def test_every_tool_answers_help(capsys):
-    for name in ("classify", "detect", "parse_log", "plot_training_log", "extract_seconds", "summarize", "draw",
-                 "resize_and_crop_images", "show", "plot"):
+    for name in (
+        "classify",
+        "detect",
+        "parse_log",
+        "plot_training_log",
+        "extract_seconds",
+        "summarize",
+        "draw",
+        "resize_and_crop_images",
+        "show",
+        "plot",
+    ):
         assert main([name, "--help"]) == 0
         assert f"usage: minicaffe {name}" in capsys.readouterr().out
         assert (TOOLS / f"{name}.py").exists() or name in ("draw", "show", "plot")
