@@ -1,6 +1,7 @@
-// The loss of each of n = outer * inner positions; p is (outer, classes, inner).
+// The loss of each of n = outer * inner positions; p is (outer, classes, inner); class_weights may be absent (null).
 __global__ void losses(const int n, const int classes, const int inner, const Dtype *p, const Dtype *labels,
-                       const bool may_ignore, const int ignored, Dtype *wrong, Dtype *loss, Dtype *counted) {
+                       const bool may_ignore, const int ignored, const Dtype *class_weights, Dtype *wrong, Dtype *loss,
+                       Dtype *counted) {
   GRID_STRIDE(i, n) {
     const int label = (int)labels[i];
     const bool counts = !(may_ignore && label == ignored);
@@ -8,7 +9,7 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
     loss[i] = 0;
     if (counts && label >= 0 && label < classes) {
       const Dtype at_label = p[((long long)(i / inner) * classes + label) * inner + i % inner];
-      loss[i] = -log(max(at_label, Dtype(1.17549435e-38f)));
+      loss[i] = -log(max(at_label, Dtype(1.17549435e-38f))) * (class_weights ? class_weights[label] : Dtype(1));
     } else if (counts) {
       wrong[0] = 1;
       wrong[1] = labels[i];
@@ -17,10 +18,12 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
 }
 
 __global__ void gradient(const int n, const int classes, const int inner, const Dtype *p, const Dtype *labels,
-                         const bool may_ignore, const int ignored, const Dtype *weight, const Dtype *divisor, Dtype *dx) {
+                         const bool may_ignore, const int ignored, const Dtype *class_weights, const Dtype *weight,
+                         const Dtype *divisor, Dtype *dx) {
   const Dtype scale = *weight / *divisor;
   GRID_STRIDE(i, n) {
     const int label = (int)labels[i / inner / classes * inner + i % inner], k = i / inner % classes;
-    dx[i] = may_ignore && label == ignored ? Dtype(0) : scale * (p[i] - (k == label));
+    const bool counts = label >= 0 && label < classes && !(may_ignore && label == ignored);
+    dx[i] = counts ? scale * (class_weights ? class_weights[label] : Dtype(1)) * (p[i] - (k == label)) : Dtype(0);
   }
 }

@@ -1,7 +1,5 @@
 """BatchReindex: takes items of a batch by their numbers."""
 
-import numpy as np
-
 from minicaffe.layer import Layer, register
 from minicaffe.layers.rows import add_gpu, add_rows, row_numbers, take_gpu
 

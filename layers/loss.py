@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.blob import Blob
 from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import kernel
+from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layer import Layer
 from minicaffe.proto.caffe_pb2 import LossParameter
 
@@ -23,7 +24,7 @@ class LossLayer(Layer):
     exact_num_bottom = 2
     exact_num_top = 1
     auto_top_blobs = True
-    wrong: Blob | None = None  #: on the device: whether a kernel has met a label that is no class, and which label
+    wrong: DeviceBuffer | None = None  #: on the device: whether a kernel has met a label that is no class, and which label
 
     def default_loss_weight(self, top_index):
         return 1.0 if top_index == 0 else 0.0
@@ -72,18 +73,20 @@ class LossLayer(Layer):
 
     def loss(self, top):
         value = super().loss(top)
-        if self.wrong is not None and self.wrong.read_data()[0]:
-            label = self.wrong.read_data()[1]
-            self.wrong.data[...] = 0
-            raise bad_label(self, label, self.wrong_classes)
+        if self.wrong is not None:
+            seen, label = self.wrong.to_host(np.empty(2, self.dtype))
+            if seen:
+                self.wrong.fill_zero()
+                raise bad_label(self, label, self.wrong_classes)
         return value
 
     def wrong_label_gpu(self, classes: int) -> int:
         """Where a kernel puts (1, label) for a label that is none of `classes`; told when the loss is read."""
         if self.wrong is None:
-            self.wrong = Blob((2,), self.dtype)
+            self.wrong = DeviceBuffer(2 * self.dtype.itemsize)
+            self.wrong.fill_zero()
         self.wrong_classes = classes
-        return self.wrong.mutable_gpu_data()
+        return self.wrong.ptr
 
     def fixed_divisor(self, mode: int, outer: int, inner: int) -> float:
         """`normalizer` as far as it is known without looking at labels: 0 for VALID."""

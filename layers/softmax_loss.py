@@ -16,6 +16,8 @@ class SoftmaxWithLoss(LossLayer):
     0 to C - 1.  Tops: the loss, one number; optionally p, of the shape of x.
     softmax_param: axis (1).  loss_param: ignore_label (positions with it cost nothing), normalization (VALID: divided
     by the positions that count).  p is kept above the smallest normal float, so that a position costs at most 87.3365.
+    Extension (SegNet): with weight_by_label_freqs, class_weighting gives a factor for each class, by which the costs of
+    positions with that label are multiplied.
     """
 
     exact_num_top = None
@@ -28,12 +30,18 @@ class SoftmaxWithLoss(LossLayer):
         self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
         self.mode = self.read_normalization()
         self.prob = Blob((), self.dtype)
+        self.class_weights = None
+        if param.weight_by_label_freqs:
+            self.class_weights = Blob((len(param.class_weighting),), self.dtype)
+            self.class_weights.data[...] = param.class_weighting
         self.terms = DeviceTerms(self.dtype)
 
     def top_shapes(self, bottom_shapes):
         scores, labels = bottom_shapes
         super().top_shapes(bottom_shapes)
-        outer, _, inner = three_axes(scores, self.given_axis)
+        outer, classes, inner = three_axes(scores, self.given_axis)
+        if self.class_weights is not None and self.class_weights.count != classes:
+            raise self.error(f"class_weighting must be given {classes} times, got {self.class_weights.count}")
         if outer * inner != int(np.prod(labels)):
             raise self.error(
                 f"bottom 1 must hold one label for each position outside axis {self.given_axis} of bottom 0 {scores}, "
@@ -52,9 +60,10 @@ class SoftmaxWithLoss(LossLayer):
         p = self.prob.data.reshape(self.view)
         softmax(bottom[0].read_data().reshape(self.view), p)
         self.at_labels, self.valid = self._positions(bottom[1])
+        self.share = self._share()
         losses = -np.log(np.maximum(p[self.at_labels], np.finfo(np.float32).tiny))
-        if self.valid is not None:
-            losses *= self.valid
+        if self.share is not None:
+            losses *= self.share
         top[0].data[...] = losses.sum() / self._divisor()
 
     def backward_cpu(self, top, propagate_down, bottom):
@@ -65,15 +74,15 @@ class SoftmaxWithLoss(LossLayer):
         scale = self.loss_weight(top) / self._divisor()
         np.multiply(self.prob.read_data().reshape(self.view), scale, out=dx)
         dx[self.at_labels] -= scale
-        if self.valid is not None:
-            dx *= self.valid[:, None]
+        if self.share is not None:
+            dx *= self.share[:, None]
 
     def forward_gpu(self, bottom, top):
         outer, classes, inner = self.view
         softmax_gpu(bottom[0].gpu_data(), self.prob.mutable_gpu_data(), self.view, self.dtype)
         n, p, labels = outer * inner, self.prob.gpu_data(), bottom[1].gpu_data()
-        wrong, terms = self.wrong_label_gpu(classes), self.terms.pointers(n)
-        self.kernel("losses")(n, classes, inner, p, labels, *self.ignore_rule, wrong, *terms)
+        wrong, terms, weights = self.wrong_label_gpu(classes), self.terms.pointers(n), self._device_weights()
+        self.kernel("losses")(n, classes, inner, p, labels, *self.ignore_rule, weights, wrong, *terms)
         self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -82,8 +91,11 @@ class SoftmaxWithLoss(LossLayer):
             return
         _, classes, inner = self.view
         p, labels, dx = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
-        weight, divisor = top[0].gpu_diff(), self.terms.divisor
-        self.kernel("gradient")(bottom[0].count, classes, inner, p, labels, *self.ignore_rule, weight, divisor, dx)
+        n, scale, weights = bottom[0].count, (top[0].gpu_diff(), self.terms.divisor), self._device_weights()
+        self.kernel("gradient")(n, classes, inner, p, labels, *self.ignore_rule, weights, *scale, dx)
+
+    def _device_weights(self):
+        return 0 if self.class_weights is None else self.class_weights.gpu_data()
 
     def _positions(self, labels):
         """The index that picks each position's label out of (outer, classes, inner), and which positions count."""
@@ -92,6 +104,13 @@ class SoftmaxWithLoss(LossLayer):
         if valid is not None:
             labels = np.where(valid, labels, 0)  # an ignored label may be no class at all
         return (np.arange(outer)[:, None], labels, np.arange(inner)), valid
+
+    def _share(self):
+        """What each position's cost is multiplied by: 0 where ignored, else its class's weight; None: 1 everywhere."""
+        if self.class_weights is None:
+            return self.valid
+        weights = self.class_weights.read_data()[self.at_labels[1]]
+        return weights if self.valid is None else weights * self.valid
 
     def _divisor(self):
         outer, _, inner = self.view

@@ -12,6 +12,8 @@ class TestProperties(LayerProperties):
         Case("type: 'Dropout'", [(3, 5, 2)], in_place=True),
         Case("type: 'Dropout' dropout_param { dropout_ratio: 0.2 }", [(41,)], in_place=True),
         Case("type: 'Dropout'", [(3, 5)], phase=1, in_place=True),
+        Case("type: 'Dropout' dropout_param { scale_train: false }", [(3, 5)], phase=1, in_place=True),
+        Case("type: 'Dropout' dropout_param { sample_weights_test: true }", [(3, 5)], phase=1, in_place=True),
     ]
 
 
@@ -37,6 +39,17 @@ def test_each_pass_draws_anew_and_a_state_repeats():
 def test_in_test_everything_passes():
     _, _, top = run_layer("type: 'Dropout'", [1.0, 2.0], phase=1)
     np.testing.assert_array_equal(top[0].data, [1, 2])
+
+
+def test_the_scale_may_wait_for_test():
+    text = "type: 'Dropout' dropout_param { dropout_ratio: 0.25 scale_train: false }"
+    np.testing.assert_array_equal(run_layer(text, [1.0, 2.0], phase=1)[2][0].data, [0.75, 1.5])
+    assert set(np.unique(run_layer(text, np.ones(100))[2][0].data)) == {0, 1}
+
+
+def test_numbers_may_be_dropped_in_test_too():
+    _, _, top = run_layer("type: 'Dropout' dropout_param { sample_weights_test: true }", np.ones(100), phase=1)
+    assert set(np.unique(top[0].data)) == {0, 2}
 
 
 @pytest.mark.parametrize("ratio", [1, -0.1])

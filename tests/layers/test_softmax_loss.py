@@ -15,6 +15,9 @@ def case(text, scores, label_shape):
     return Case(loss(text), [scores, label_shape], [normal, labels(scores[1])], gradient=[0])
 
 
+WEIGHTED = "weight_by_label_freqs: true class_weighting: 0.5 class_weighting: 2 class_weighting: 3"
+
+
 class TestProperties(LayerProperties):
     cases = [
         case("", (4, 3), (4,)),
@@ -24,6 +27,7 @@ class TestProperties(LayerProperties):
         case("normalization: BATCH_SIZE", (2, 3, 2, 2), (2, 1, 2, 2)),
         case("normalization: NONE", (2, 3, 2), (2, 2)),
         case("normalize: false", (2, 3, 2), (2, 2)),
+        case(f"ignore_label: 2 {WEIGHTED}", (5, 3, 2), (5, 2)),
         Case(
             "type: 'SoftmaxWithLoss' softmax_param { axis: -1 }", [(2, 2, 3), (2, 2)], [normal, labels(3)], gradient=[0]
         ),
@@ -98,3 +102,15 @@ def test_the_label_gets_no_gradient():
     layer, bottom, top = run_layer(loss(), np.zeros((2, 3)), np.zeros(2))
     with pytest.raises(LayerError, match="no gradient with respect to the label"):
         layer.backward(top, [True, True], bottom)
+
+
+def test_classes_may_be_weighted(device):
+    x, t = np.random.default_rng(0).standard_normal((3, 3)), [0.0, 2.0, 1.0]
+    single = [float(run_layer(loss(), x[i : i + 1], t[i : i + 1], dtype=np.float32)[2][0].data) for i in range(3)]
+    weighted = float(run_layer(loss(WEIGHTED), x, t, dtype=np.float32)[2][0].data)
+    np.testing.assert_allclose(weighted, (0.5 * single[0] + 3 * single[1] + 2 * single[2]) / 3, rtol=1e-6)
+
+
+def test_each_class_needs_a_weight():
+    with pytest.raises(LayerError, match="class_weighting must be given 4 times, got 3"):
+        run_layer(loss(WEIGHTED), np.zeros((2, 4)), [0.0, 1.0])
