@@ -84,9 +84,10 @@ def stand_in(root: str, reason: str) -> Data:
 
     folder = f"{root}/standin"
     told = (
-        f"a STAND-IN drawn by minicaffe, in {folder}, not CIFAR-10, which is not in {root}/cifar10 and was not "
-        f"downloaded: {reason}.\n      Its accuracies say nothing about CIFAR-10. "
-        f"`minicaffe data cifar10 --from ARCHIVE` prepares the real one."
+        f"a STAND-IN drawn by minicaffe, in {folder}. CIFAR-10 is not in {root}/cifar10 and was not downloaded:\n"
+        f"      {reason}.\n"
+        "      Accuracies on the stand-in say nothing about CIFAR-10; `minicaffe data cifar10 --from ARCHIVE` prepares "
+        "the real one."
     )
     data = Data(_STAND_IN, told, folder)
     if not data.ready:

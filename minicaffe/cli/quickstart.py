@@ -46,7 +46,11 @@ random_seed: 1
 """
 
 _NEXT = """
-In {out}/ are the prototxts, {weights} (weights), {state} (to resume from), train.log and curve.png.
+In {out}/:
+  train_test.prototxt, deploy.prototxt, solver.prototxt
+  {weights:<38}the weights
+  {state:<38}what training resumes from
+  cifar10_quick.log, curve.png          the log, and loss and accuracy over the iterations
 
 What to try next:
   {me} test --model {out}/train_test.prototxt --iterations 100 \\
@@ -76,7 +80,7 @@ def quickstart(args: argparse.Namespace) -> None:
     data = find_data(args.data, download=not args.offline)
     print(f"Data: {data.told}", flush=True)
     os.makedirs(args.out, exist_ok=True)
-    log = os.path.join(args.out, "train.log")
+    log = os.path.join(args.out, "cifar10_quick.log")
     if os.path.exists(log):
         os.unlink(log)
     with logging_to(status, log, quiet=True), computing_on(args):
