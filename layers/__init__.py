@@ -81,11 +81,20 @@ from minicaffe.layers import (  # noqa: F401
 )
 from minicaffe.layers.extensions import (  # noqa: F401
     axpy,
+    bn,
     center_loss,
+    convolution_depthwise,
+    detection_output,
+    interp,
+    normalize,
     permute,
+    prior_box,
+    psroi_pooling,
     relu6,
+    roi_pooling,
     shuffle_channel,
     smooth_l1_loss,
+    upsample,
 )
 
 

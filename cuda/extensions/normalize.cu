@@ -1,0 +1,56 @@
+// Normalize: a vector is the channels at one place, or, across_spatial, the whole sample.
+
+__device__ __forceinline__ int vector_of(int i, int channels, int places, int across) {
+  const int sample = i / places / channels;
+  return across ? sample : sample * places + i % places;
+}
+
+__device__ __forceinline__ int scale_of(int i, int channels, int places, int shared) {
+  return shared ? 0 : i / places % channels;
+}
+
+// One block for each vector: the sum of a b, over the channels and `span` places.
+__global__ void products(const int channels, const int places, const int span, const Dtype eps, const int root,
+                         const Dtype *a, const Dtype *b, Dtype *out) {
+  const int vectors = places / span, sample = blockIdx.x / vectors, first = blockIdx.x % vectors;
+  Dtype sum = 0;
+  for (int i = threadIdx.x; i < channels * span; i += blockDim.x) {
+    const long long at = ((long long)sample * channels + i / span) * places + first + i % span;
+    sum += a[at] * b[at];
+  }
+  sum = block_sum(sum) + eps;
+  if (threadIdx.x == 0) out[blockIdx.x] = root ? sqrt(sum) : sum;
+}
+
+__global__ void forward(const int n, const int channels, const int places, const int shared, const int across, const Dtype *x,
+                        const Dtype *length, const Dtype *scale, Dtype *y) {
+  GRID_STRIDE(i, n)
+  y[i] = x[i] / length[vector_of(i, channels, places, across)] * scale[scale_of(i, channels, places, shared)];
+}
+
+__global__ void weighted(const int n, const int channels, const int places, const int shared, const int across,
+                         const Dtype *dy, const Dtype *scale, Dtype *dx) {
+  GRID_STRIDE(i, n) dx[i] = dy[i] * scale[scale_of(i, channels, places, shared)];
+}
+
+// dx holds scale dy; along[v] is its product with x.
+__global__ void backward(const int n, const int channels, const int places, const int shared, const int across,
+                         const Dtype *x, const Dtype *length, const Dtype *along, Dtype *dx) {
+  GRID_STRIDE(i, n) {
+    const int v = vector_of(i, channels, places, across);
+    dx[i] = (dx[i] - x[i] * along[v] / (length[v] * length[v])) / length[v];
+  }
+}
+
+// One block for each scale; `count` is samples times places.
+__global__ void scale_gradient(const int count, const int channels, const int places, const int shared, const int across,
+                               const Dtype *x, const Dtype *dy, const Dtype *length, Dtype *dscale) {
+  const int total = shared ? count * channels : count;
+  Dtype sum = 0;
+  for (int i = threadIdx.x; i < total; i += blockDim.x) {
+    const int at = shared ? i : (i / places * channels + blockIdx.x) * places + i % places;
+    sum += dy[at] * x[at] / length[vector_of(at, channels, places, across)];
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) dscale[blockIdx.x] += sum;
+}

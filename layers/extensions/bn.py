@@ -1,0 +1,151 @@
+"""BN: batch normalisation with scale and shift in one layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.cuda.kernels import kernel
+from minicaffe.layer import Layer, register
+from minicaffe.proto import caffe_pb2
+
+_PARTS = 32  #: at most so many blocks of threads share the sums of a channel
+
+
+@register("BN")
+class BN(Layer):
+    """y = scale * (x - mean) / sqrt(variance + eps) + shift, for each channel
+
+    bottom, tops: x and y (N, C, ...), in place if wanted; then, if wanted, mean and variance (1, C, 1, 1).
+
+    Two forms share the name:
+    - SegNet's has blobs scale and shift (1, C, 1, 1), always takes the batch's statistics, with eps 1e-9, and with
+      bn_mode INFERENCE none at all: y = scale * x + shift.  bn_param: scale_filler and shift_filler constant 0.
+    - The later one, of PSPNet and others, adds running mean and variance (1, C, 1, 1), which are used in TEST or when
+      `frozen`: running = momentum running + (1 - momentum) batch.  It is meant when bn_param holds slope_filler
+      (constant 1), bias_filler (constant 0), momentum, eps or frozen.  Running blobs, and with `frozen` all, get
+      lr_mult and decay_mult 0.
+    Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015; Zhao et al., PSPNet, 2017.
+    """
+
+    exact_num_bottom = 1
+    min_top = 1
+    max_top = 3
+
+    def setup(self, bottom, top):
+        self.param = param = self.layer_param.bn_param
+        if bottom[0].num_axes < 2:
+            raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
+        self.channels = bottom[0].shape[1]
+        later = ("slope_filler", "bias_filler", "momentum", "eps", "frozen")
+        self.running = any(param.HasField(name) for name in later)
+        self.eps = param.eps if self.running else 1e-9
+        self.plain = param.bn_mode == param.INFERENCE
+        self.of_batch = not self.plain and not (self.running and (self.phase == 1 or param.frozen))
+        if self.running:
+            for i in range(4):
+                own = self.layer_param.param[i] if i < len(self.layer_param.param) else self.layer_param.param.add()
+                if i > 1 or param.frozen:
+                    own.lr_mult = own.decay_mult = 0
+        shape = (self.channels,)
+        self.normalized, self.means = Blob((), self.dtype), Blob((2, self.channels), self.dtype)
+        self.mean, self.variance, self.deviation = (Blob(shape, self.dtype) for _ in range(3))
+        self.partial = Blob((2, self.channels, _PARTS), self.dtype)
+
+    def param_shapes(self, bottom_shapes):
+        shape, param = (1, self.channels, 1, 1), self.param
+        if not self.running:
+            return [(shape, param.scale_filler), (shape, param.shift_filler)]
+        fillers = []
+        for name, value in (("slope_filler", 1), ("bias_filler", 0)):
+            older = name.replace("slope", "scale").replace("bias", "shift")
+            given = [getattr(param, n) for n in (name, older) if param.HasField(n)]
+            fillers.append(given[0] if given else _constant(value))
+        return [(shape, filler) for filler in (*fillers, _constant(0), _constant(1 if param.frozen else 0))]
+
+    def top_shapes(self, bottom_shapes):
+        if len(bottom_shapes[0]) < 2 or bottom_shapes[0][1] != self.channels:
+            raise self.error(f"bottom 0 must be (N, C, ...) with {self.channels} channels, got {bottom_shapes[0]}")
+        return [bottom_shapes[0], (1, self.channels, 1, 1), (1, self.channels, 1, 1)]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.normalized.reshape(bottom[0].shape)
+        self.places, self.count = bottom[0].count_range(2), max(1, bottom[0].count // self.channels)
+
+    def forward_cpu(self, bottom, top):
+        x = self._flat(bottom[0].read_data())
+        mean, variance = self._statistics(x)
+        self.mean.data, self.variance.data = mean, variance
+        self.deviation.data = 1 if self.plain else np.sqrt(variance + self.eps)
+        self._flat(self.normalized.data)[...] = (x - mean[:, None]) / self.deviation.read_data()[:, None]
+        scale, shift = (blob.read_data().reshape(-1, 1) for blob in self.blobs[:2])
+        self._flat(top[0].data)[...] = scale * self._flat(self.normalized.read_data()) + shift
+        for blob, values in zip(top[1:], (mean, variance)):
+            blob.data = values.reshape(blob.shape)
+
+    def _statistics(self, x):
+        if self.plain:
+            return np.zeros(self.channels, self.dtype), np.ones(self.channels, self.dtype)
+        if not self.of_batch:
+            return tuple(blob.read_data().ravel() for blob in self.blobs[2:])
+        mean = x.sum(2).sum(0) / self.count
+        variance = ((x - mean[:, None]) ** 2).sum(2).sum(0) / self.count
+        for blob, value in zip(self.blobs[2:], (mean, variance)):
+            blob.data += (1 - self.param.momentum) * (value.reshape(blob.shape) - blob.data)
+        return mean, variance
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        dy, y = self._flat(top[0].read_diff()), self._flat(self.normalized.read_data())
+        sums = dy.sum(2).sum(0), (dy * y).sum(2).sum(0)
+        for i, gradient in ((1, sums[0]), (0, sums[1])):
+            if self.param_propagate_down[i]:
+                self.blobs[i].diff += gradient.reshape(self.blobs[i].shape)
+        if propagate_down[0]:
+            factor = (self.blobs[0].read_data().ravel() / self.deviation.read_data())[:, None]
+            mean_dy, mean_dy_y = ((s / self.count * self.of_batch)[:, None] for s in sums)
+            self._flat(bottom[0].diff)[...] = factor * (dy - mean_dy - mean_dy_y * y)
+
+    def forward_gpu(self, bottom, top):
+        n, c, parts, x = top[0].count, self.channels, self._parts(), bottom[0].gpu_data()
+        mean, variance, deviation = (b.mutable_gpu_data() for b in (self.mean, self.variance, self.deviation))
+        if self.of_batch:
+            partial = self.partial.mutable_gpu_data()
+            stored = [blob.mutable_gpu_data() for blob in self.blobs[2:]] or [0, 0]
+            part = kernel("batch_norm", "partial_statistics", self.dtype)
+            part.launch((c, parts), 256, self.count, c, self.places, x, partial)
+            arguments = (parts, self.count, self.places, self.eps, self.param.momentum, x, partial)
+            self.kernel("statistics")(c, *arguments, mean, variance, deviation, *stored)
+        else:
+            stored = [0, 0] if self.plain else [blob.gpu_data() for blob in self.blobs[2:]]
+            self.kernel("take")(c, self.eps, *stored, mean, variance, deviation)
+        scale, shift = (blob.gpu_data() for blob in self.blobs[:2])
+        tops = (self.normalized.mutable_gpu_data(), top[0].mutable_gpu_data())
+        self.kernel("forward")(n, c, self.places, x, mean, deviation, scale, shift, *tops)
+        for blob, pointer in zip(top[1:], (mean, variance)):
+            self.kernel("copy")(c, pointer, blob.mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        n, c, parts = top[0].count, self.channels, self._parts()
+        dy, y = top[0].gpu_diff(), self.normalized.gpu_data()
+        partial, means = self.partial.mutable_gpu_data(), self.means.mutable_gpu_data()
+        part = kernel("batch_norm", "partial_gradients", self.dtype)
+        part.launch((c, parts), 256, self.count, c, self.places, dy, y, partial)
+        kernel("batch_norm", "mean_gradients", self.dtype)(2 * c, parts, self.count, partial, means)
+        diffs = (b.mutable_gpu_diff() if wanted else 0 for b, wanted in zip(self.blobs[:2], self.param_propagate_down))
+        self.kernel("parameter_gradients")(c, self.count, means, *diffs)
+        if propagate_down[0]:
+            arguments = (dy, y, means, self.deviation.gpu_data(), self.blobs[0].gpu_data())
+            dx = bottom[0].mutable_gpu_diff()
+            self.kernel("backward")(n, c, self.places, int(self.of_batch), *arguments, dx)
+
+    def _parts(self) -> int:
+        return max(1, min(_PARTS, self.count // 2048))
+
+    def _flat(self, values):
+        """(N, C, ...) -> (N, C, places)"""
+        return values.reshape(len(values), self.channels, -1)
+
+
+def _constant(value: float):
+    return caffe_pb2.FillerParameter(type="constant", value=value)

@@ -1,0 +1,91 @@
+"""Interp: bilinear interpolation to another size."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.layer import Layer, register
+
+
+@register("Interp")
+class Interp(Layer):
+    """y = A x B^T for each picture, with A (H, h) and B (W, w) holding the weights of linear interpolation
+
+    The corners of bottom and top lie on each other: row i of the top is at i (h - 1) / (H - 1).
+
+    bottom: (N, C, h, w); top: (N, C, H, W)
+
+    interp_param: height and width; or zoom_factor z, H = h + (h - 1) (z - 1); or shrink_factor s,
+        H = (h - 1) / s + 1, rounded down; or shrink, then zoom.  pad_beg and pad_end, 0 or negative, first crop the
+        bottom on the near and the far sides.
+    Source: Chen et al., DeepLab, 2014.
+    """
+
+    exact_num_bottom = 1
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        self.param = param = self.layer_param.interp_param
+        self.begin, self.end = -param.pad_beg, -param.pad_end
+        if self.begin < 0 or self.end < 0:
+            raise self.error(f"pad_beg and pad_end must not be positive, got {param.pad_beg} and {param.pad_end}")
+        if param.zoom_factor < 1 or param.shrink_factor < 1:
+            raise self.error("zoom_factor and shrink_factor must be at least 1")
+        factors = param.HasField("zoom_factor") or param.HasField("shrink_factor")
+        if not factors and not (param.height > 0 and param.width > 0):
+            raise self.error("height and width, zoom_factor or shrink_factor must be given")
+
+    def top_shapes(self, bottom_shapes):
+        (shape,) = bottom_shapes
+        if len(shape) != 4:
+            raise self.error(f"bottom 0 must be (N, C, H, W), got {shape}")
+        cropped = [n - self.begin - self.end for n in shape[2:]]
+        if min(cropped) < 1:
+            raise self.error(f"pad_beg and pad_end leave nothing of bottom 0 of shape {shape}")
+        return [(*shape[:2], *self._size(cropped))]
+
+    def _size(self, cropped: list[int]) -> list[int]:
+        zoom, shrink = self.param.HasField("zoom_factor"), self.param.HasField("shrink_factor")
+        if zoom == shrink and self.param.height > 0 and self.param.width > 0:
+            return [self.param.height, self.param.width]
+        shrunk = [(n - 1) // self.param.shrink_factor + 1 for n in cropped]
+        return [n + (n - 1) * (self.param.zoom_factor - 1) for n in shrunk]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.cropped = [n - self.begin - self.end for n in bottom[0].shape[2:]]
+        self.weights = [_weights(n, m).astype(self.dtype) for n, m in zip(self.cropped, top[0].shape[2:])]
+
+    def forward_cpu(self, bottom, top):
+        rows, columns = self.weights
+        top[0].data = rows @ self._crop(bottom[0].read_data()) @ columns.T
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            rows, columns = self.weights
+            bottom[0].diff = 0
+            self._crop(bottom[0].diff)[...] = rows.T @ top[0].read_diff() @ columns
+
+    def forward_gpu(self, bottom, top):
+        self.kernel("forward")(
+            top[0].count, *self._geometry(bottom, top), bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        )
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            self.kernel("backward")(bottom[0].count, *self._geometry(bottom, top), dy, dx)
+
+    def _geometry(self, bottom, top) -> tuple[int, ...]:
+        return (*bottom[0].shape[2:], self.begin, *self.cropped, *top[0].shape[2:])
+
+    def _crop(self, x):
+        height, width = self.cropped
+        return x[:, :, self.begin : self.begin + height, self.begin : self.begin + width]
+
+
+def _weights(size: int, new_size: int) -> np.ndarray:
+    """(new_size, size): what of each old place is in each new one."""
+    step = (size - 1) / (new_size - 1) if new_size > 1 else 0
+    distance = np.abs(np.arange(new_size)[:, None] * step - np.arange(size))
+    return np.maximum(0, 1 - distance)

@@ -1,0 +1,86 @@
+"""Upsample: values go back to where max pooling took them from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.cuda.memory import DeviceBuffer, fill_bytes
+from minicaffe.layer import Layer, register
+
+
+@register("Upsample")
+class Upsample(Layer):
+    """y[n, c, mask[n, c, i]] = x[n, c, i], 0 elsewhere
+
+    bottoms: x (N, C, h, w), mask (N, C, h, w), the second top of a MAX Pooling; top: (N, C, H, W).  Where two windows
+    found their maximum at one place, the later one counts.
+
+    upsample_param: upsample_h and upsample_w, the size H, W; or scale 2 (or scale_h, scale_w) with pad_out_h and
+        pad_out_w, which take one row or column off an odd picture: H = h * scale_h - pad_out_h.
+    Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015.
+    """
+
+    exact_num_bottom = 2
+    exact_num_top = 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.upsample_param
+        self.size = (param.upsample_h, param.upsample_w) if param.upsample_h and param.upsample_w else None
+        if param.HasField("scale_h") != param.HasField("scale_w"):
+            raise self.error("scale_h and scale_w must be given together")
+        self.scale = (param.scale_h, param.scale_w) if param.HasField("scale_h") else (param.scale,) * 2
+        self.winners: DeviceBuffer | None = None  # on the device: which value each place of the top gets
+        self.cut = (int(param.pad_out_h), int(param.pad_out_w))
+        for side, scale, cut in zip("hw", self.scale, self.cut):
+            if not self.size and (scale < 2 or (cut and scale != 2)):
+                raise self.error(f"scale_{side} must be at least 2, and 2 with pad_out_{side}, got {scale}")
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index == 0
+
+    def top_shapes(self, bottom_shapes):
+        x, mask = bottom_shapes
+        if len(x) != 4 or x != mask:
+            raise self.error(f"bottoms 0 and 1 must be (N, C, h, w), got {x} and {mask}")
+        size = self.size or tuple(n * s - c for n, s, c in zip(x[2:], self.scale, self.cut))
+        return [(*x[:2], *size)]
+
+    def forward_cpu(self, bottom, top):
+        x = self._pictures(bottom[0].read_data())
+        y = self._pictures(top[0].data)
+        y[...] = 0
+        np.put_along_axis(y, self._places(bottom[1], top[0]), x, 1)
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            places = self._places(bottom[1], top[0])
+            self._pictures(bottom[0].diff)[...] = np.take_along_axis(self._pictures(top[0].read_diff()), places, 1)
+
+    def forward_gpu(self, bottom, top):
+        n, mask = top[0].count, bottom[1].gpu_data()
+        if self.winners is None or self.winners.nbytes < 4 * n:
+            self.winners = DeviceBuffer(4 * n)
+        fill_bytes(self.winners.ptr, 0xFF, 4 * n)  # -1
+        geometry = (bottom[0].count_range(2), top[0].count_range(2))
+        self.kernel("claim")(bottom[0].count, *geometry, mask, self.winners)
+        self.kernel("forward")(n, bottom[0].gpu_data(), self.winners, top[0].mutable_gpu_data())
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if propagate_down[0]:
+            geometry = (bottom[0].count_range(2), top[0].count_range(2))
+            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            self.kernel("backward")(bottom[0].count, *geometry, dy, bottom[1].gpu_data(), dx)
+
+    def _places(self, mask, top):
+        places = self._pictures(mask.read_data()).astype(np.int64)
+        height, width = top.shape[2:]
+        if places.size and (places.min() < 0 or places.max() >= height * width):
+            raise self.error(
+                f"the mask points to place {places.max()} of pictures of {height} x {width} places: the pooling before "
+                f"it saw pictures of another size (see upsample_h and upsample_w)"
+            )
+        return places
+
+    @staticmethod
+    def _pictures(values):
+        return values.reshape(values.shape[0] * values.shape[1], -1)
