@@ -3,9 +3,9 @@
 
 // What changes from step to step lies in device memory, so that a captured step can be replayed.
 struct Knobs {
-  Dtype rate, correction;  // the learning rate; Adam's bias correction
-  Dtype scale;             // of the gradients: 1 / iter_size, times what clipping takes
-  Dtype norm;              // of all gradients together, for the log
+  Dtype rate;   // the learning rate, with Adam's bias correction
+  Dtype scale;  // of the gradients: 1 / iter_size, times what clipping takes
+  Dtype norm;   // of all gradients together, for the log
 };
 
 // A parameter: where its values, diff and histories lie, how many they are, and its multipliers.
@@ -17,10 +17,14 @@ struct Tensor {
 
 #define CHUNK 4096
 
-__global__ void set_knobs(Dtype rate, Dtype correction, Dtype scale, Dtype *knobs) {
-  knobs[0] = rate;
-  knobs[1] = correction;
-  knobs[2] = scale;
+__global__ void set_rate(Dtype rate, Dtype *knobs) { knobs[0] = rate; }
+
+__global__ void set_scale(Dtype scale, Dtype *knobs) { knobs[1] = scale; }
+
+__global__ void clear_diffs(const long long *tensors, const int *chunks) {
+  const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
+  const long long start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK, end = min(start + CHUNK, t.count);
+  for (long long i = start + threadIdx.x; i < end; i += blockDim.x) t.diff[i] = 0;
 }
 
 // partial[block] = the sum of squares of the diffs in its chunk.
@@ -33,15 +37,15 @@ __global__ void sum_squares(const long long *tensors, const int *chunks, Dtype *
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// One block: the norm of all diffs; where it exceeds `limit`, scale shrinks by limit / norm.
-__global__ void clip_scale(int blocks, Dtype limit, const Dtype *partial, Dtype *knobs) {
+// One block: the norm of all diffs; where it exceeds `limit`, the scale shrinks by limit / norm.
+__global__ void clip_scale(int blocks, Dtype limit, Dtype scale, const Dtype *partial, Dtype *knobs) {
   Dtype sum = 0;
   for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
     const Dtype norm = sqrt(sum);
-    knobs[3] = norm;
-    if (norm > limit) knobs[2] *= limit / norm;
+    knobs[1] = norm > limit ? scale * (limit / norm) : scale;
+    knobs[2] = norm;
   }
 }
 
@@ -57,7 +61,7 @@ __device__ void update_chunk(const long long *tensors, const int *chunks, const 
     Dtype g = t.diff[i] * k.scale;
     g += decay * (l1 ? Dtype((w > 0) - (w < 0)) : w);
     Dtype none = 0;
-    g = rule(g, rate, k.correction, t.first[i], t.second ? t.second[i] : none);
+    g = rule(g, rate, t.first[i], t.second ? t.second[i] : none);
     t.diff[i] = g;
     t.data[i] = w - g;
   }
@@ -65,12 +69,12 @@ __device__ void update_chunk(const long long *tensors, const int *chunks, const 
 
 struct SGD {
   Dtype momentum;
-  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &v, Dtype &) const { return v = momentum * v + rate * g; }
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype &v, Dtype &) const { return v = momentum * v + rate * g; }
 };
 
 struct Nesterov {
   Dtype momentum;
-  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &v, Dtype &) const {
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype &v, Dtype &) const {
     const Dtype old = v;
     v = momentum * v + rate * g;
     return (1 + momentum) * v - momentum * old;
@@ -79,7 +83,7 @@ struct Nesterov {
 
 struct AdaGrad {
   Dtype delta;
-  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &h, Dtype &) const {
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype &h, Dtype &) const {
     h += g * g;
     return rate * g / (sqrt(h) + delta);
   }
@@ -87,7 +91,7 @@ struct AdaGrad {
 
 struct RMSProp {
   Dtype decay, delta;
-  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &h, Dtype &) const {
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype &h, Dtype &) const {
     h = decay * h + (1 - decay) * g * g;
     return rate * g / (sqrt(h) + delta);
   }
@@ -95,7 +99,7 @@ struct RMSProp {
 
 struct AdaDelta {
   Dtype momentum, delta;
-  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype, Dtype &gradients, Dtype &updates) const {
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype &gradients, Dtype &updates) const {
     gradients = momentum * gradients + (1 - momentum) * g * g;
     const Dtype u = g * sqrt((updates + delta) / (gradients + delta));
     updates = momentum * updates + (1 - momentum) * u * u;
@@ -105,10 +109,10 @@ struct AdaDelta {
 
 struct Adam {
   Dtype momentum, momentum2, delta;
-  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype correction, Dtype &m, Dtype &v) const {
+  __device__ Dtype operator()(Dtype g, Dtype rate, Dtype &m, Dtype &v) const {
     m = momentum * m + (1 - momentum) * g;
     v = momentum2 * v + (1 - momentum2) * g * g;
-    return rate * correction * m / (sqrt(v) + delta);
+    return rate * m / (sqrt(v) + delta);
   }
 };
 

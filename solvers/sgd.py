@@ -7,6 +7,7 @@ import logging
 import numpy as np
 
 from minicaffe.blob import Blob
+from minicaffe.config import config
 from minicaffe.errors import SolverError
 from minicaffe.solvers.base import Solver, register_solver
 from minicaffe.solvers.lr_policy import learning_rate
@@ -28,15 +29,19 @@ class SGDSolver(Solver):
             raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
         params = self.net.learnable_params
         #: one blob per parameter; rules that keep two append the second set
+        self._fused = self._fused_key = None
         self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
 
     def apply_update(self) -> None:
         rate, self.current_step = learning_rate(self.param, self.iter, self.current_step)
         if self._due(self.param.display):
             log.info("Iteration %d, lr = %.6g", self.iter, rate)
-        self.clip()
-        for i in range(len(self.net.learnable_params)):
-            self._update_param(i, rate)
+        if config.gpu:
+            self._update_gpu(rate)
+        else:
+            self.clip()
+            for i in range(len(self.net.learnable_params)):
+                self._update_param(i, rate)
         self.iter += 1
 
     def clip(self) -> None:
@@ -74,6 +79,29 @@ class SGDSolver(Solver):
         g *= rate
         v += g
         g[...] = v
+
+    # -- on the GPU ------------------------------------------------------------------------------------------------
+
+    def _update_gpu(self, rate: float) -> None:
+        """All of the above in one launch over all parameters."""
+        update = self.fused_update()
+        update.set_rate(rate * self.correction())
+        update.apply()
+
+    def fused_update(self):
+        """The kernels that do this rule's update; made anew when the solver's parameters have changed."""
+        net, key = self.net, (self.param.SerializeToString(), list(self.net.lr_mults))
+        if self._fused is None or self._fused_key != key:
+            from minicaffe.cuda.solver import FusedUpdate
+
+            mults = net.lr_mults, net.decay_mults
+            self._fused = FusedUpdate(self.type, net.learnable_params, self.history, *mults, self.param)
+            self._fused_key = key
+        return self._fused
+
+    def correction(self) -> float:
+        """What Adam multiplies the rate of the coming update by; 1 for all others."""
+        return 1.0
 
     def refuse_momentum(self) -> None:
         """For rules in which momentum has no place."""
