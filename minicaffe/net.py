@@ -15,6 +15,7 @@ import numpy as np
 
 from minicaffe import debug_info, weights
 from minicaffe.blob import Blob
+from minicaffe.config import config
 from minicaffe.errors import NetError, UsageError
 from minicaffe.layer import Layer
 from minicaffe.net_builder import NetBuilder
@@ -92,6 +93,7 @@ class Net(Scripting):
         self._after_forward: list[Callable[[int], None]] = []
         self._before_backward: list[Callable[[int], None]] = []
         self._after_backward: list[Callable[[int], None]] = []
+        self._chains: dict[int, Any] | None = None
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -103,7 +105,15 @@ class Net(Scripting):
     def run_forward(self, start: int = 0, end: int | None = None) -> None:
         """Run layers start to end (inclusive) without reading the loss back from the device."""
         end = len(self.layers) - 1 if end is None else end
-        for i in range(start, end + 1):
+        chains = {} if self._before_forward or self._after_forward or self.debug_info else self.chains
+        i = start - 1
+        while i < end:
+            i += 1
+            chain = chains.get(i)
+            if chain is not None and chain.end <= end:
+                chain.forward()
+                i = chain.end
+                continue
             for callback in self._before_forward:
                 callback(i)
             self.layers[i].forward(self.bottoms[i], self.tops[i])
@@ -112,6 +122,17 @@ class Net(Scripting):
             if self.debug_info:
                 debug_info.forward(self, i)
 
+    @property
+    def chains(self) -> dict[int, Any]:
+        """Groups of layers that an engine computes in one go, by the index of their first layer."""
+        if self._chains is None:
+            self._chains = {}
+            if any(layer.engine == "ONEDNN" for layer in self.layers):
+                from minicaffe.layers.onednn.fusion import find_chains
+
+                self._chains = {chain.start: chain for chain in find_chains(self)}
+        return {} if config.gpu else self._chains
+
     def loss(self, start: int = 0, end: int | None = None) -> float:
         """The weighted loss of layers start to end (inclusive) as their tops hold it now."""
         stop = len(self.layers) if end is None else end + 1
@@ -119,7 +140,17 @@ class Net(Scripting):
 
     def backward_from_to(self, start: int, end: int) -> None:
         """Run layers start down to end (inclusive), by index, those that need it."""
-        for i in range(start, end - 1, -1):
+        chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
+        by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
+        i = start + 1
+        while i > end:
+            i -= 1
+            chain = by_end.get(i)
+            if chain is not None and chain.start >= end:
+                if any(self.layer_need_backward[chain.start : chain.end + 1]):
+                    chain.backward()
+                i = chain.start
+                continue
             for callback in self._before_backward:
                 callback(i)
             if self.layer_need_backward[i]:

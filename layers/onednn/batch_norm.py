@@ -37,9 +37,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
         x = layouts.data(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
         if self.use_global_stats:
-            weight = self.blobs[2].read_data()[0]
-            for blob, memory in zip(self.blobs, (self.batch_mean, self.batch_variance), strict=False):
-                memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)
+            self.load_statistics()
         if bottom[0] is top[0]:
             self.input, y = layouts.mutable_data_beside(top[0], x, self.input)
             x = self.input
@@ -47,8 +45,17 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
             y = layouts.mutable_data(top[0], x.desc)
         self.execute(forward, Arg.SRC, x, Arg.DST, y, *self.statistics())
         if not self.use_global_stats:
-            count = bottom[0].count // self.channels
-            self._remember(self.batch_mean.array(), self.batch_variance.array(), count)
+            self.remember(bottom[0].count)
+
+    def load_statistics(self):
+        """Mean and variance from the running sums."""
+        weight = self.blobs[2].read_data()[0]
+        for blob, memory in zip(self.blobs, (self.batch_mean, self.batch_variance), strict=False):
+            memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)
+
+    def remember(self, count):
+        """Add the batch's statistics, over `count` numbers in all channels, to the running sums."""
+        self._remember(self.batch_mean.array(), self.batch_variance.array(), count // self.channels)
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:

@@ -37,11 +37,11 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         )
         return window.stride, tuple(d - 1 for d in window.dilation), window.pad, high
 
-    def make_forward(self, wide, narrow, bias: bool):
+    def make_forward(self, wide, narrow, bias: bool, post: tuple = ()):
         bias_desc = plain((narrow[1],)) if bias else None
         weights = any_layout(self.grouped)
         geometry = self.geometry(wide, narrow)
-        return primitives.convolution(any_layout(wide), weights, bias_desc, any_layout(narrow), *geometry)
+        return primitives.convolution(any_layout(wide), weights, bias_desc, any_layout(narrow), *geometry, post=post)
 
     def make_backward_data(self, wide, narrow):
         hint = self.make_forward(wide, narrow, False)
@@ -74,13 +74,17 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
     __doc__ = Convolution.__doc__
 
-    def forward_onednn(self, bottom, top):
+    def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
-            conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term)
-            x = layouts.data(b, conv.desc(Arg.SRC))
-            y = layouts.mutable_data(t, conv.desc(Arg.DST))
+            conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term, post)
             bias = layouts.data(self.blobs[1]) if self.bias_term else None
-            self.execute(conv, Arg.SRC, x, Arg.WEIGHTS, self.weights_as(conv), Arg.BIAS, bias, Arg.DST, y)
+            self.convolve(conv, b, t, self.weights_as(conv), bias)
+
+    def convolve(self, conv, bottom, top, weights, bias):
+        """Run a forward primitive."""
+        x = layouts.data(bottom, conv.desc(Arg.SRC))
+        y = layouts.mutable_data(top, conv.desc(Arg.DST))
+        self.execute(conv, Arg.SRC, x, Arg.WEIGHTS, weights, Arg.BIAS, bias, Arg.DST, y)
 
     def backward_onednn(self, top, propagate_down, bottom):
         for b, t, wanted in zip(bottom, top, propagate_down, strict=True):

@@ -30,10 +30,10 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         self.weight_shape, self.out_shape = (self.blobs[0].shape[0], *self.in_shape[1:]), (rows, self.blobs[0].shape[0])
         self.diffs: dict = {}
 
-    def make_forward(self, bias: bool):
+    def make_forward(self, bias: bool, post: tuple = ()):
         bias_desc = plain(self.out_shape[1:]) if bias else None
-        weights = any_layout(self.weight_shape)
-        return primitives.inner_product(any_layout(self.in_shape), weights, bias_desc, any_layout(self.out_shape))
+        inputs, weights, outputs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
+        return primitives.inner_product(inputs, weights, bias_desc, outputs, post=post)
 
     def make_backward_data(self):
         descs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
@@ -48,8 +48,8 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         """The weights in the layout a primitive wants."""
         return layouts.read(self.blobs[0].data_memory, self.weight_shape, primitive.desc(Arg.WEIGHTS))
 
-    def forward_onednn(self, bottom, top):
-        product = self.plan(self.make_forward, self.bias)
+    def forward_onednn(self, bottom, top, post=()):
+        product = self.plan(self.make_forward, self.bias, post)
         x = layouts.read(bottom[0].data_memory, self.in_shape, product.desc(Arg.SRC))
         y = layouts.mutable_data(top[0], product.desc(Arg.DST))
         bias = layouts.data(self.blobs[1]) if self.bias else None

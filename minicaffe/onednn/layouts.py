@@ -25,14 +25,15 @@ Shape = tuple[int, ...]
 
 
 class Layouts:
-    """The copies of one buffer, by layout; `head` is the one written last."""
+    """The copies of one buffer, by layout; `head` is the one written last, `version` changes with the values."""
 
-    __slots__ = ("head", "copies", "fresh")
+    __slots__ = ("head", "copies", "fresh", "version")
 
     def __init__(self) -> None:
         self.head: Memory | None = None
         self.copies: dict[MemoryDesc, Memory] = {}
         self.fresh: set[MemoryDesc] = set()
+        self.version = object()
 
     def to_host(self, flat: np.ndarray) -> None:
         """Write the newest values, in Caffe's order, to a flat array."""
@@ -90,7 +91,7 @@ def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: Me
     """The values of the host, which has the last word or is the only one to understand this shape."""
     buffer.host()
     memory = layouts.copy(buffer, row_major)
-    layouts.fresh = {row_major}
+    layouts.fresh, layouts.version = {row_major}, object()
     if desc is not None and desc is not row_major:
         source, memory = memory, layouts.copy(buffer, desc)
         reorder(source, memory)
@@ -108,7 +109,7 @@ def write(buffer: Buffer, desc: MemoryDesc) -> Memory:
 
 def _make_head(buffer: Buffer, layouts: Layouts, memory: Memory) -> Memory:
     layouts.head = memory
-    layouts.fresh = {memory.desc}
+    layouts.fresh, layouts.version = {memory.desc}, object()
     buffer.wrote_engine(layouts)
     if memory.desc.plain:
         buffer.fresh |= HOST
@@ -149,6 +150,14 @@ def mutable_data_beside(blob: Blob, x: Memory, spare: Memory | None) -> tuple[Me
 def mutable_diff(blob: Blob, desc: MemoryDesc) -> Memory:
     """Memory for a blob's new diff."""
     return write(blob.diff_memory, desc)
+
+
+def version(blob: Blob) -> object:
+    """Something that is another object as soon as the values were written to."""
+    buffer = blob.data_memory
+    if not buffer.engine_fresh:
+        read(buffer, blob.shape)
+    return object() if buffer.held else buffer.engine.version
 
 
 def add_to_diff(blob: Blob, memory: Memory) -> None:

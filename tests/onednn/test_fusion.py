@@ -1,0 +1,166 @@
+"""Chains computed in one go: the same numbers as layer by layer, whatever is asked for in between."""
+
+import numpy as np
+import pytest
+
+from minicaffe import Net, onednn
+from minicaffe.proto import caffe_pb2, parse_text
+
+pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+
+CONV = 'num_output: 16 kernel_size: 3 pad: 1 weight_filler { type: "xavier" }'
+NET = f"""
+force_backward: true
+layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 4 dim: 3 dim: 6 dim: 6 }} }} }}
+layer {{ name: "conv" type: "Convolution" bottom: "x" top: "a" convolution_param {{ {CONV} bias_term: false }} }}
+layer {{ name: "bn" type: "BatchNorm" bottom: "a" top: "a" }}
+layer {{ name: "scale" type: "Scale" bottom: "a" top: "a" scale_param {{ bias_term: true }} }}
+layer {{ name: "relu" type: "ReLU" bottom: "a" top: "a" }}
+layer {{ name: "conv2" type: "Convolution" bottom: "a" top: "b" convolution_param {{ {CONV} group: 2 }} }}
+layer {{ name: "bn2" type: "BatchNorm" bottom: "b" top: "c" }}
+layer {{ name: "scale2" type: "Scale" bottom: "c" top: "c" }}
+layer {{ name: "sum" type: "Eltwise" bottom: "a" bottom: "c" top: "d" }}
+layer {{ name: "relu2" type: "ReLU" bottom: "d" top: "d" relu_param {{ negative_slope: 0.1 }} }}
+layer {{ name: "conv3" type: "Convolution" bottom: "d" top: "e" convolution_param {{ {CONV} }} }}
+layer {{ name: "relu3" type: "ReLU" bottom: "e" top: "e" }}
+layer {{ name: "ip" type: "InnerProduct" bottom: "e" top: "y"
+         inner_product_param {{ num_output: 5 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "relu4" type: "ReLU" bottom: "y" top: "y" }}
+"""
+
+
+@pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
+def both(request, monkeypatch):
+    """The net in numpy and in oneDNN, with equal parameters and inputs."""
+    from minicaffe.config import config
+
+    monkeypatch.setattr(config, "gpu", False)
+    result = []
+    for engine in ("CAFFE", "ONEDNN"):
+        monkeypatch.setattr(config, "engine", engine)
+        result.append(Net(parse_text(NET, caffe_pb2.NetParameter()), phase=request.param))
+    for net in result:
+        rng = np.random.default_rng(1)
+        for blobs in net.params.values():
+            for blob in blobs:
+                blob.data = (
+                    rng.standard_normal(blob.shape) * 0.3 if len(blob.shape) > 1 else rng.random(blob.shape) + 0.5
+                )
+        feed(net)
+    return result
+
+
+def feed(net):
+    rng = np.random.default_rng(2)
+    net.blobs["x"].data = rng.standard_normal(net.blobs["x"].shape)
+    net.blobs["y"].diff = rng.standard_normal(net.blobs["y"].shape)
+    net.clear_param_diffs()
+
+
+def close(a, b, what):
+    np.testing.assert_allclose(b, a, rtol=1e-3, atol=2e-4 * max(np.abs(a).max(), 0.1), err_msg=what)
+
+
+def assert_same(plain, fast, diffs=True):
+    for name, blob in plain.blobs.items():
+        close(blob.read_data(), fast.blobs[name].read_data(), name)
+    for name, blobs in plain.params.items():
+        for a, b in zip(blobs, fast.params[name], strict=True):
+            close(a.read_data(), b.read_data(), name)
+            if diffs:
+                close(a.read_diff(), b.read_diff(), name + " diff")
+    if diffs:
+        close(plain.blobs["x"].read_diff(), fast.blobs["x"].read_diff(), "x diff")
+
+
+def kinds(net):
+    return [type(chain).__name__ for chain in net.chains.values()]
+
+
+def test_which_layers_are_chained(both):
+    train = ["FusedNorm", "FusedNorm", "SumReLU", "ConvolutionReLU", "InnerProductReLU"]
+    test = ["FoldedConvolution", *train[1:]]
+    assert kinds(both[0]) == [] and kinds(both[1]) == (test if both[1].phase else train)
+
+
+def test_passes_one_after_another(both):
+    for _ in range(3):
+        for net in both:
+            feed(net)
+            net.run_forward()
+            net.run_backward()
+        assert_same(*both)
+    assert all(chain.possible for chain in both[1].chains.values())
+
+
+def test_layers_run_backward_alone_after_a_chain(both):
+    """Backward in two parts, cut in the middle of a chain."""
+    for _ in range(2):
+        for net in both:
+            feed(net)
+            net.run_forward()
+            net.backward(end="scale")
+            net.backward(start="bn")
+        assert_same(*both)
+
+
+def test_layers_run_forward_alone(both):
+    for net in both:
+        net.run_forward()
+        net.forward(end="bn")
+        net.forward(start="scale")
+        net.run_backward()
+    assert_same(*both)
+
+
+def test_somebody_watches(both):
+    """A callback sees every layer by itself."""
+    seen = []
+    both[1].after_forward(lambda i: seen.append((i, float(both[1].blobs["a"].read_data().min()))))
+    for net in both:
+        net.run_forward()
+        net.run_backward()
+    assert [i for i, _ in seen] == list(range(len(both[1].layers)))
+    names = list(both[1]._layer_names)
+    assert seen[names.index("scale")][1] < 0 <= seen[names.index("relu")][1]
+    assert_same(*both)
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_parameters_change_between_passes(both, hold):
+    views = [[blob.data for blobs in net.params.values() for blob in blobs] for net in both]
+    for net, arrays in zip(both, views, strict=True):
+        net.run_forward()
+        if not hold:
+            arrays = [blob.data for blobs in net.params.values() for blob in blobs]
+        for i, array in enumerate(arrays):
+            array *= 1 + 0.1 * i
+        del arrays
+    if not hold:
+        del views[:]
+    for net in both:
+        feed(net)
+        net.run_forward()
+    assert_same(*both, diffs=False)
+
+
+def test_statistics_come_from_the_training_net(both):
+    """A test net that shares blobs folds again after each training step."""
+    if both[1].phase:
+        pytest.skip("a training net is wanted")
+    tests = []
+    for net, engine in zip(both, ("CAFFE", "ONEDNN"), strict=True):
+        from minicaffe.config import config
+
+        config.engine = engine
+        tests.append(Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1))
+        tests[-1].share_with(net)
+    for _ in range(3):
+        for net, test in zip(both, tests, strict=True):
+            feed(net)
+            net.run_forward()
+            net.run_backward()
+            net.params["conv"][0].data[...] *= 1.1
+            feed(test)
+            test.run_forward()
+        assert_same(*tests, diffs=False)
