@@ -11,21 +11,21 @@ struct Scaled {
   }
 };
 
-// Grid (tiles along n, tiles along m, products).
+// The share of k from `begin` to `end` of this block's tile: grid (tiles along n, tiles along m, ...).
 template <class T>
-__device__ __forceinline__ void product(T &tile, bool trans_a, bool trans_b, int m, int n, int k, const Dtype *a,
-                                        const Dtype *b, const Scaled &out) {
+__device__ __forceinline__ void product(T &tile, bool trans_a, bool trans_b, int m, int n, int k, int begin, int end,
+                                        const Dtype *a, const Dtype *b, const Scaled &out) {
   const AlongK a_rows = {a, k}, b_rows = {b, k};
   const AcrossK a_columns = {a, m}, b_columns = {b, n};
   if (trans_a)
     if (trans_b)
-      multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_columns, b_rows, out);
+      multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_columns, b_rows, out);
     else
-      multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_columns, b_columns, out);
+      multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_columns, b_columns, out);
   else if (trans_b)
-    multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_rows, b_rows, out);
+    multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_rows, b_rows, out);
   else
-    multiply(tile, m, n, 0, k, blockIdx.y, blockIdx.x, a_rows, b_columns, out);
+    multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_rows, b_columns, out);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ Tile<128, 128, 8, 8, 8> tile;
   const int i = blockIdx.z;
   const Scaled out = {c + i * step_c, n, alpha, beta};
-  product(tile, trans_a, trans_b, m, n, k, a + i * step_a, b + i * step_b, out);
+  product(tile, trans_a, trans_b, m, n, k, 0, k, a + i * step_a, b + i * step_b, out);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -45,7 +45,26 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   __shared__ Tile<64, 64, 16, 4, 4> tile;
   const int i = blockIdx.z;
   const Scaled out = {c + i * step_c, n, alpha, beta};
-  product(tile, trans_a, trans_b, m, n, k, a + i * step_a, b + i * step_b, out);
+  product(tile, trans_a, trans_b, m, n, k, 0, k, a + i * step_a, b + i * step_b, out);
+}
+
+// For few tiles and a long k: slice z of it makes a matrix of its own, and `add_slices` adds them in their order.
+__global__ void __launch_bounds__(THREADS, BLOCKS)
+    gemm_slices(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const int slice,
+                const Dtype *a, const Dtype *b, Dtype *partial) {
+  __shared__ Tile<64, 64, 16, 4, 4> tile;
+  const int begin = blockIdx.z * slice;
+  const Scaled out = {partial + (long long)blockIdx.z * m * n, n, 1, 0};
+  product(tile, trans_a, trans_b, m, n, k, begin, min(begin + slice, k), a, b, out);
+}
+
+__global__ void add_slices(const int n, const int slices, const Dtype alpha, const Dtype *partial, const Dtype beta,
+                           Dtype *c) {
+  GRID_STRIDE(i, n) {
+    Dtype sum = 0;
+    for (int s = 0; s < slices; s++) sum += partial[(long long)s * n + i];
+    c[i] = beta == 0 ? alpha * sum : alpha * sum + beta * c[i];
+  }
 }
 
 // y = alpha A x + beta y: one block of whole warps for each row.

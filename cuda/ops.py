@@ -17,6 +17,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 
 Pointer = Any  # an int, or anything with __index__
 _SUM_BLOCKS = 128
+_SLICE = 128  # the shortest slice of a product's inner length that is worth a block
 
 
 def gemm(
@@ -57,8 +58,17 @@ def gemm_batched(
     if not (m and n and batch):
         return
     dtype = np.dtype(dtype)
+    options = context.math_options(dtype)
+    slices, length = _slices(m, n, k, batch)
+    if slices > 1:
+        partial = _scratch(slices * m * n * dtype.itemsize)
+        grid = (-(-n // 64), -(-m // 64), slices)
+        shares = kernel("gemm", "gemm_slices", dtype, options)
+        shares.launch(grid, 256, trans_a, trans_b, m, n, k, length, a, b, partial)
+        kernel("gemm", "add_slices", dtype, options)(m * n, slices, alpha, partial, beta, c)
+        return
     tile = _tile(m, n, batch, dtype)
-    multiply = kernel("gemm", f"gemm_{tile}", dtype, context.math_options(dtype))
+    multiply = kernel("gemm", f"gemm_{tile}", dtype, options)
     for first in range(0, batch, 65535):  # as many as a grid can have
         a_, b_, c_ = (int(p) + first * step * dtype.itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c)))
         grid = (-(-n // tile), -(-m // tile), min(batch - first, 65535))
@@ -69,6 +79,17 @@ def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:
     """128 where tiles of that size are enough to keep the device busy: they read each operand half as often."""
     large = -(-m // 128) * -(-n // 128) * batch
     return 128 if dtype == np.float32 and min(m, n) > 64 and large >= context.current().multiprocessors else 64
+
+
+def _slices(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
+    """How many slices to cut k into, and their length: more than one where the tiles of one product leave the device
+    idle and k is long (the last layers of a net, and the gradient of any layer's weights)."""
+    tiles = -(-m // 64) * -(-n // 64)
+    slices = min(context.current().multiprocessors // tiles, k // _SLICE)
+    if batch > 1 or slices < 2:
+        return 1, k
+    length = -(-k // slices // 16) * 16
+    return -(-k // length), length
 
 
 def gemv(
@@ -154,9 +175,8 @@ def _reduce(kind: int, n: int, x: Pointer, y: Pointer, dtype: Any, out: Pointer 
 
 
 def _scratch(nbytes: int) -> DeviceBuffer:
-    """Room for partial sums, kept: one computing stream uses it in turn."""
-    cache = context.current().cache
-    found = cache.get("scratch")
-    if found is None or found.nbytes < nbytes:
-        found = cache["scratch"] = DeviceBuffer(max(nbytes, 4096))
-    return found
+    """Room for partial sums, used in turn on one stream. What has become too small stays, for captured steps."""
+    kept = context.current().cache.setdefault("scratch", [])
+    if not kept or kept[-1].nbytes < nbytes:
+        kept.append(DeviceBuffer(max(nbytes, 2 * kept[-1].nbytes if kept else 4096)))
+    return kept[-1]

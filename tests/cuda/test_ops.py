@@ -62,6 +62,18 @@ def test_gemm_batched_with_a_shared_operand(rng, dtype):
     close(download(out, (3, 7, 11), dtype), a @ b, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("trans_a, trans_b", [(False, True), (True, False)])
+@pytest.mark.parametrize("k", [256, 500, 1031])
+def test_gemm_in_slices(rng, k, trans_a, trans_b, dtype):
+    assert ops._slices(5, 7, k, 1)[0] > 1
+    a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((5, k), (k, 7), (5, 7)))
+    stored_a, stored_b = a.T.copy() if trans_a else a, b.T.copy() if trans_b else b
+    out = upload(c)
+    ops.gemm(trans_a, trans_b, 5, 7, k, 0.5, upload(stored_a), upload(stored_b), 2.0, out, dtype)
+    close(download(out, (5, 7), dtype), 0.5 * a @ b + 2 * c, dtype)
+
+
 def test_gemm_of_nothing_gives_zeros_or_nothing(rng):
     out = upload(np.ones((2, 3), np.float32))
     ops.gemm(False, False, 2, 3, 0, 1.0, 0, 0, 0.0, out)
