@@ -46,34 +46,41 @@ def check_size(source: str) -> None:
         raise DataError(f"LMDB {source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
 
 
-class _Environments:
-    """The environments open in this process: LMDB allows one per file, but train and test nets may share a source."""
+class _Environment:
+    """One open file and how many use it: LMDB allows one per process, but train and test nets may share a source.
 
-    def __init__(self) -> None:
-        self._open: dict[str, list] = {}
-        self._lock = threading.Lock()
+    A reader uses it, and so does every iteration that has not ended: closing the file under an open transaction
+    would leave that with memory which is no longer mapped.
+    """
 
-    def acquire(self, source: str) -> lmdb.Environment:
-        path = os.path.realpath(source)
+    _open: dict[tuple[int, int], _Environment] = {}
+    _lock = threading.RLock()  # a collected generator may release in the middle of an acquire
+
+    def __init__(self, source: str, file: tuple[int, int]) -> None:
+        self.file, self.users = file, 0
+        self.environment = lmdb.open(source, readonly=True, lock=False, max_spare_txns=8)
+
+    @classmethod
+    def acquire(cls, source: str) -> _Environment:
+        check_size(source)  # every time: a file that is open already may have been cut since
+        status = os.stat(os.path.join(source, "data.mdb"))
+        file = (status.st_dev, status.st_ino)  # not the path: another database may have taken its place
+        with cls._lock:
+            if file not in cls._open:
+                cls._open[file] = cls(source, file)
+            return cls._open[file].retain()
+
+    def retain(self) -> _Environment:
         with self._lock:
-            if path not in self._open:
-                check_size(source)
-                self._open[path] = [lmdb.open(path, readonly=True, lock=False, readahead=True, max_spare_txns=8), 0]
-            entry = self._open[path]
-            entry[1] += 1
-            return entry[0]
+            self.users += 1
+        return self
 
-    def release(self, source: str) -> None:
-        path = os.path.realpath(source)
+    def release(self) -> None:
         with self._lock:
-            entry = self._open[path]
-            entry[1] -= 1
-            if entry[1] == 0:
-                del self._open[path]
-                entry[0].close()
-
-
-_environments = _Environments()
+            self.users -= 1
+            if self.users == 0:
+                del self._open[self.file]
+                self.environment.close()
 
 
 class LmdbReader:
@@ -81,10 +88,10 @@ class LmdbReader:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._environment = None
+        self._environment: _Environment | None = None
         try:
-            self._environment = _environments.acquire(source)
-            self._length = self._environment.stat()["entries"]
+            self._environment = _Environment.acquire(source)
+            self._length = self._environment.environment.stat()["entries"]
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {source}: {error}") from error
 
@@ -93,8 +100,9 @@ class LmdbReader:
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, memoryview]]:
         """(key, value) from the first key greater than `after`; the value is a view of the mapped file."""
+        shared = self._environment.retain()
         try:
-            with self._environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
+            with shared.environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
                 if after is not None:
                     if not cursor.set_range(after):
                         return
@@ -104,11 +112,13 @@ class LmdbReader:
                     yield bytes(key), value
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {self.source}: {error}") from error
+        finally:
+            shared.release()
 
     def close(self) -> None:
-        if self._environment is not None:
-            self._environment = None
-            _environments.release(self.source)
+        shared, self._environment = self._environment, None
+        if shared is not None:
+            shared.release()
 
     def __enter__(self) -> LmdbReader:
         return self

@@ -162,3 +162,32 @@ def test_truncated_leveldb(tmp_path):
     table.unlink()
     with pytest.raises(DataError, match="cannot read LevelDB .*table 000003.ldb is missing"):
         open_db(path, "leveldb")
+
+
+def test_an_lmdb_cut_while_it_is_open_is_refused_by_the_next_reader(tmp_path):
+    path = write(tmp_path / "db", "lmdb")
+    with open_db(path, "lmdb"):
+        os.truncate(path / "data.mdb", 6000)
+        with pytest.raises(DataError, match="is truncated"):
+            open_db(path, "lmdb")
+
+
+def test_an_iteration_outlives_its_reader(tmp_path, backend):
+    database = open_db(write(tmp_path / "db", backend), backend)
+    items = database.items()
+    first = next(items)[0]
+    if backend == "lmdb":
+        database.close()
+    assert [first, *(key for key, _ in items)] == [key for key, _ in RECORDS]
+
+
+def test_a_new_database_at_the_place_of_an_open_one(tmp_path):
+    path = write(tmp_path / "db", "lmdb")
+    with open_db(path, "lmdb") as old:
+        path.rename(tmp_path / "old")
+        write(path, "lmdb", [(b"a", b"new")])
+        try:
+            assert read(path, "lmdb") == [(b"a", b"new")]
+        except DataError as error:  # some versions of the package allow one database per path
+            assert "already open" in str(error)
+        assert len(list(old.items())) == len(RECORDS)
