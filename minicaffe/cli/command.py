@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -132,6 +133,7 @@ class Flags(argparse.ArgumentParser):
         return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"(?<!\S)(-+[\w-]+)(/-+[\w-]+)+", r"\1", message)  # one spelling of each flag
         raise UsageError(f"{self._name}: {message}; `{self.prog} --help` tells more")
 
 

@@ -49,6 +49,7 @@ def test_one_dash_or_two_space_or_equals_sign(project, run, words):
         (("train", "-solver", "solver.prototxt", "--math", "fp8"), "expected float32 or tf32, got 'fp8'"),
         (("train", "-solver", "solver.prototxt", "--log", "no/such/x.log"), "cannot write the log"),
         (("test", "-model", "net.prototxt"), "need model weights to score"),
+        (("train", "-solver"), "train: argument --solver: expected one argument;"),
         (("time",), "need a model definition to time"),
         (("time", "-model", "net.prototxt", "-phase", "DEPLOY"), '-phase must be "TRAIN" or "TEST"'),
         (("time", "-model", "net.prototxt", "-iterations", "0"), "expected a number above 0, got 0"),
