@@ -38,7 +38,7 @@ class ArgMax(Layer):
     def forward_cpu(self, bottom, top):
         x = bottom[0].read_data()
         if self.given_axis is None:
-            x = x.reshape(x.shape[0], -1)
+            x = x.reshape(x.shape[0], bottom[0].count_range(1))
             index = self._largest(x, 1)
             parts = [index, np.take_along_axis(x, index, 1)] if self.out_max_val else [index]
             top[0].data.reshape(x.shape[0], len(parts), self.top_k)[...] = np.stack(parts, axis=1)

@@ -25,7 +25,7 @@ class MultinomialLogisticLoss(LossLayer):
 
     def _at_labels(self, bottom):
         """The index of the labels' probabilities in (N, C), and these probabilities."""
-        p = bottom[0].read_data().reshape(bottom[0].shape[0], -1)
+        p = bottom[0].read_data().reshape(bottom[0].shape[0], bottom[0].count_range(1))
         labels, _ = class_labels(self, bottom[1].read_data().reshape(-1), p.shape[1])
         index = np.arange(len(labels)), labels
         return index, np.maximum(p[index], p.dtype.type(LOG_THRESHOLD))
@@ -38,7 +38,7 @@ class MultinomialLogisticLoss(LossLayer):
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
             index, p = self._at_labels(bottom)
-            dx = bottom[0].diff.reshape(len(p), -1)
+            dx = bottom[0].diff.reshape(len(p), bottom[0].count_range(1))
             dx[...] = 0
             dx[index] = -self.loss_weight(top) / max(len(p), 1) / p
 

@@ -30,7 +30,7 @@ class Reduction(Layer):
         super().reshape(bottom, top)
         self.num = top[0].count
         self.length = bottom[0].count_range(canonical_axis(self.given_axis, bottom[0].num_axes))
-        self.factor = self.coeff / self.length if self.operation == ReductionParameter.MEAN else self.coeff
+        self.factor = self.coeff / max(self.length, 1) if self.operation == ReductionParameter.MEAN else self.coeff
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data().reshape(self.num, self.length), top[0].data.reshape(self.num)

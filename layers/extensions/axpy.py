@@ -30,7 +30,8 @@ class Axpy(Layer):
         self.channels, self.inner = bottom[0].count, bottom[1].count_range(2)
 
     def _rows(self, array):
-        return array.reshape(self.channels, -1)
+        """The array with a row for each channel: (N * C, places), or (N * C, 1) for the factors."""
+        return array.reshape(self.channels, array.size // max(self.channels, 1))
 
     def forward_cpu(self, bottom, top):
         a, x, y = (self._rows(blob.read_data()) for blob in bottom)
