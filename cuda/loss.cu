@@ -8,6 +8,21 @@ __global__ void finish(const int n, const Dtype fixed, Dtype *sums, Dtype *out) 
   }
 }
 
+// The same from the terms, in one block.
+__global__ void sum_and_finish(const int n, const Dtype fixed, const Dtype *terms, const Dtype *counted, Dtype *sums,
+                               Dtype *out) {
+  Dtype sum = 0, count = 0;
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    sum += terms[i];
+    if (fixed == 0) count += counted[i];
+  }
+  sum = block_sum(sum);
+  count = block_sum(count);
+  if (threadIdx.x) return;
+  sums[2] = fixed == 0 ? max(count, Dtype(1)) : fixed;
+  *out = sum / sums[2];
+}
+
 // y = x * factor * weight / divisor; divisor may be absent.
 __global__ void scaled(const int n, const Dtype *weight, const Dtype *divisor, const Dtype factor, const Dtype *x, Dtype *y) {
   const Dtype scale = divisor ? factor * *weight / *divisor : factor * *weight;

@@ -24,7 +24,9 @@ class LossLayer(Layer):
     exact_num_bottom = 2
     exact_num_top = 1
     auto_top_blobs = True
-    wrong: DeviceBuffer | None = None  #: on the device: whether a kernel has met a label that is no class, and which label
+    wrong: DeviceBuffer | None = (
+        None  #: on the device: whether a kernel has met a label that is no class, and which label
+    )
 
     def default_loss_weight(self, top_index):
         return 1.0 if top_index == 0 else 0.0
@@ -115,10 +117,13 @@ class DeviceTerms:
 
     def finish(self, n: int, fixed: float, out: int) -> None:
         """*out = sum of terms / divisor: `fixed`, or when that is 0 the number of terms that count, at least 1."""
-        sums = self._sums.mutable_gpu_data()
-        ops.sum(n, self._terms.gpu_data(), self._dtype, out=sums)
+        sums, terms, counted = self._sums.mutable_gpu_data(), self._terms.gpu_data(), self._counted.gpu_data()
+        if n <= 8192:  # one block is enough
+            kernel("loss", "sum_and_finish", self._dtype).launch((1, 1), 256, n, fixed, terms, counted, sums, out)
+            return
+        ops.sum(n, terms, self._dtype, out=sums)
         if not fixed:
-            ops.sum(n, self._counted.gpu_data(), self._dtype, out=sums + self._dtype.itemsize)
+            ops.sum(n, counted, self._dtype, out=sums + self._dtype.itemsize)
         kernel("loss", "finish", self._dtype)(1, fixed, sums, out)
 
     @property

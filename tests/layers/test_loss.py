@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from minicaffe.blob import Blob
+from minicaffe.cuda.memory import copy_to_device, copy_to_host
 from minicaffe.errors import LayerError
+from minicaffe.layers.loss import DeviceTerms
 from minicaffe.testing import run_layer
 
 LOSSES = ["SoftmaxWithLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "MultinomialLogisticLoss"]
@@ -14,8 +17,8 @@ def test_the_first_top_counts_once_unless_told_otherwise(name, device):
     values = np.full((2, 3), 0.25), np.zeros((2, 3) if name[:3] in ("Sig", "Euc") else 2)
     plain, _, top = run_layer(f"type: '{name}'", *values, dtype=np.float32)
     assert plain.loss(top) == pytest.approx(float(top[0].data)) and plain.loss(top) > 0
-    weighted, bottom, top = run_layer(f"type: '{name}' loss_weight: 3", *values, dtype=np.float32)
-    assert weighted.loss(top) == pytest.approx(3 * plain.loss(top) / 1) or weighted.loss(top) > plain.loss(top)
+    weighted, _, top = run_layer(f"type: '{name}' loss_weight: 3", *values, dtype=np.float32)
+    assert weighted.loss(top) == pytest.approx(3 * float(top[0].data))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -27,6 +30,21 @@ def test_gradients_scale_with_the_loss_weight(name, device):
         layer.backward(top, [True, False], bottom)
         diffs.append(bottom[0].diff.copy())
     np.testing.assert_allclose(diffs[1], 2.5 * diffs[0], rtol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n", [1, 300, 8192, 8193, 20000])
+@pytest.mark.parametrize("fixed", [0, 7.5])
+def test_device_terms_are_summed_and_divided(n, fixed, cuda_device):
+    terms, counted = np.random.default_rng(0).random((2, n), np.float32)
+    counted = np.floor(2 * counted)
+    device_terms, out = DeviceTerms(np.dtype(np.float32)), Blob(())
+    for pointer, values in zip(device_terms.pointers(n), (terms, counted)):
+        copy_to_device(pointer, values)
+    device_terms.finish(n, fixed, out.mutable_gpu_data())
+    np.testing.assert_allclose(out.data, terms.sum(dtype=float) / (fixed or max(counted.sum(), 1)), rtol=1e-5)
+    divisor = copy_to_host(np.empty(1, np.float32), device_terms.divisor)
+    assert divisor[0] == (fixed or max(counted.sum(), 1))
 
 
 def test_batches_must_agree():
