@@ -1,0 +1,67 @@
+"""Sphinx: `pip install sphinx myst-parser furo`, then `python -m sphinx -W docs docs/_build`."""
+
+import re
+import sys
+from pathlib import Path
+
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import minicaffe  # noqa: E402  (needs the line above)
+
+project = "minicaffe"
+version = release = minicaffe.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+suppress_warnings = ["ref.python"]  # `type` is an attribute of layers and of solvers
+html_theme = "furo"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+myst_heading_anchors = 3
+lexers["prototxt"] = TextLexer()
+
+_NAMES = r"[\w*.]+(?:, [\w*.]+)*"  # before the colon of a field: one name, or several
+
+
+def to_restructured_text(lines: list[str]) -> list[str]:
+    """Our docstrings, which are made to be read as they are, in Sphinx's words.
+
+    A paragraph that is indented as a whole is code.  Lines such as "axis: the first axis (1)" become a list, with the
+    indented lines below them; the rest is text.
+    """
+    out = []
+    for paragraph in re.split(r"\n\s*\n", "\n".join(lines).strip("\n")):
+        rows = paragraph.split("\n")
+        if all(row.startswith("    ") for row in rows):
+            out += ["::", "", *rows, ""]
+            continue
+        items: list[str] = []
+        for row in rows:
+            new = re.match(rf"- |{_NAMES}: ", row) or not items
+            continued = row.startswith(" ") or (not new and not items[-1].startswith("- "))
+            if items and continued:
+                items[-1] += " " + row.strip()
+            else:
+                items.append(re.sub(rf"^({_NAMES}): ", r"- \1: ", row.strip()))
+        for item in items:
+            out += [_inline(item), ""]
+    return out
+
+
+def _inline(text: str) -> str:
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
+    pieces = re.split(r"(``[^`]+``)", text)
+    escaped = "".join(p if p.startswith("``") else re.sub(r"([|*_\\])", r"\\\1", p) for p in pieces)
+    return re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", escaped)
+
+
+def setup(app):
+    """Sphinx calls this."""
+
+    def process(app, what, name, obj, options, lines):
+        if "minicaffe" in name:
+            lines[:] = to_restructured_text(lines)
+
+    app.connect("autodoc-process-docstring", process)

@@ -1,0 +1,155 @@
+"""The code in docs/*.md runs: every Python block, every shell line, in order, page by page.
+
+A block whose first line is `# file: NAME` is written to that file; lines of `sh` blocks that begin with `minicaffe`
+are run by its command line.  So that a page takes seconds, solvers are cut short and the data set is a small stand-in;
+what would download something is passed over.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minicaffe
+from minicaffe.cli import main
+from minicaffe.config import config
+from minicaffe.data.datasets import synthetic
+
+ROOT = Path(minicaffe.__file__).resolve().parent.parent
+PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if "```python" in p.read_text() or "```sh" in p.read_text()]
+NOT_RUN = ("minicaffe data ", "pip ", "git ")
+
+# What makes solvers and commands short: (in full, here).
+SHORT = (
+    ("max_iter: 4000", "max_iter: 20"),
+    ("max_iter: 5000", "max_iter: 30"),
+    ("snapshot: 4000", "snapshot: 20"),
+    ("snapshot: 5000", "snapshot: 30"),
+    ("test_iter: 100", "test_iter: 2"),
+    ("test_interval: 500", "test_interval: 10"),
+    ("display: 100", "display: 10"),
+    ("iter_4000", "iter_20"),
+    ("iter_5000", "iter_30"),
+    ("--iterations 100", "--iterations 2"),
+)
+BLOCK = re.compile(r"(<!-- needs: (\w+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def shorten(text):
+    for long, short in SHORT:
+        text = text.replace(long, short)
+    return text
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the models, a small stand-in for CIFAR-10, and cifar10_quick trained for 20 iterations on it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("*.h5", "__pycache__"))
+    for solver in (folder / "models").glob("*/solver*.prototxt"):
+        solver.write_text(shorten(solver.read_text()))
+    was = os.getcwd()
+    os.chdir(folder)
+    try:
+        synthetic.prepare("data/cifar10", train=400, test=200)
+        assert main(["train", "--solver", "models/cifar10_quick/solver.prototxt"]) == 0
+    finally:
+        os.chdir(was)
+    return folder
+
+
+def run_lines(text):
+    """Run a block of shell lines; backslashes join them."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if not words or line.startswith(NOT_RUN):
+            continue
+        if words[0] == "minicaffe":
+            assert main(words[1:]) == 0, line
+        else:
+            assert words[0] == "python", f"the tests do not know how to run: {line}"
+            env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+            words = [str(ROOT / word) if word.startswith("tools/") else word for word in words[1:]]
+            done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def run_page(text, path, needs):
+    names = {"__name__": "__main__"}
+    ran = 0
+    for block in BLOCK.finditer(text):
+        need, language, code = block[2] or "", block[3], shorten(block[4])
+        if need != needs and need:
+            continue
+        line = text[: block.start(4)].count("\n")
+        if named := re.match(r"# file: (\S+)\n", code):
+            Path(named[1]).write_text(code)
+        elif language == "python":
+            exec(compile("\n" * line + code, str(path), "exec"), names)
+        elif language == "sh":
+            run_lines(code)
+        elif language not in ("text", "console"):
+            raise AssertionError(f"{path}: a block of {language} has no `# file:` line")
+        ran += 1
+    assert ran, f"{path} has no code"
+
+
+@pytest.fixture
+def page_folder(trained, tmp_path, monkeypatch):
+    """A copy of the trained folder to run a page in; what the page imports and registers is forgotten afterwards."""
+    folder = tmp_path / "page"
+    shutil.copytree(trained, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    modules, registry = set(sys.modules), _registry_copy()
+    was = dict(vars(config))
+    yield folder
+    vars(config).update(was)
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if name == "caffe" or name.startswith("caffe.") or (file and file.startswith(str(folder))):
+            del sys.modules[name]
+    _restore(registry)
+
+
+def _registry_copy():
+    from minicaffe import layer
+
+    return {name: dict(variants) for name, variants in layer._registry.items()}
+
+
+def _restore(registry):
+    from minicaffe import layer
+
+    minicaffe.layer_type_list()  # so that types which only now were loaded stay
+    for name in set(layer._registry) - set(registry) if registry else ():
+        if not any(cls.__module__.startswith("minicaffe.") for cls in layer._registry[name].values()):
+            del layer._registry[name]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_page_runs(path, page_folder):
+    run_page(path.read_text(), path, "")
+
+
+@pytest.mark.gpu
+def test_layer_page_runs_on_the_gpu(page_folder, cuda_device):
+    path = ROOT / "docs" / "write_a_layer.md"
+    run_page(path.read_text(), path, "gpu")
+
+
+def test_links_between_pages():
+    for path in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_files_that_pages_name_are_there():
+    for path in PAGES:
+        for name in set(re.findall(r"`((?:models|layers|tools|tests|cuda)/[\w/.]+)`", path.read_text())):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
