@@ -81,7 +81,7 @@ def _run(words: list[str]) -> int:
             return find(words[1], MODULES)(["--help"])
         print(overview())
         return 0
-    if words[0].lstrip("-") == "version":
+    if "version" in (words[0], *(word.lstrip("-") for word in words if word.startswith("-"))):
         print(f"minicaffe version {__version__}")
         return 0
     at = _index_of_action(words)

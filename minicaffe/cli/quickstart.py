@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -116,11 +115,7 @@ def plan(args: argparse.Namespace, data: Data) -> tuple[int, float]:
     source = models.folder("cifar10_quick")
     for name in ("train_test.prototxt", "deploy.prototxt"):
         with open(os.path.join(source, name), encoding="utf-8") as file:
-            text = file.read().replace("data/cifar10/mean.binaryproto", data.mean)
-        text = text.replace("data/cifar10/cifar10_train_lmdb", data.train).replace(
-            "data/cifar10/cifar10_test_lmdb", data.test
-        )
-        write_atomically(os.path.join(args.out, name), text)
+            write_atomically(os.path.join(args.out, name), file.read().replace('"data/cifar10/', f'"{data.folder}/'))
     step = seconds_per_step(os.path.join(args.out, "train_test.prototxt"))
     affordable = args.seconds / step
     wanted = args.iterations or round_to(min(max(affordable - _TESTS_COST, affordable / 2), 3000))
@@ -173,7 +168,7 @@ def train(out: str, iterations: int, seconds: float | None, status: StatusLine) 
 
     result = Result(status)
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    with requests("stop", "snapshot") as asked, contextlib.closing(_Closing(status)):
+    with requests("stop", "snapshot") as asked:
         solver = get_solver(os.path.join(out, "solver.prototxt"))
         solver.observers += [result]
         if status.is_terminal:
@@ -185,13 +180,6 @@ def train(out: str, iterations: int, seconds: float | None, status: StatusLine) 
             solver.action = lambda: None
             solver.solve()
     return result
-
-
-class _Closing:
-    """Leaves a clean line behind, however training ends."""
-
-    def __init__(self, status: StatusLine) -> None:
-        self.close = status.clear
 
 
 def draw_curve(log: str, picture: str) -> None:

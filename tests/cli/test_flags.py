@@ -87,6 +87,7 @@ def test_version(run):
 
     assert run("--version")[:2] == (0, f"minicaffe version {__version__}\n")
     assert run("-version")[1] == f"minicaffe version {__version__}\n"
+    assert run("train", "--version")[1] == f"minicaffe version {__version__}\n"
 
 
 def test_python_m_minicaffe_is_the_command(project):
