@@ -161,12 +161,19 @@ class OpenCV:
     """OpenCV's dnn module on the prototxt and caffemodel; inference only."""
 
     def __init__(self, param, training: bool, variant: str, threads: int) -> None:
+        import os
+        import tempfile
+
         import cv2
 
         ours = Minicaffe(param, False, "CAFFE", threads)
-        model = ours.net.to_proto().SerializeToString()
         cv2.setNumThreads(threads)
-        self.net = cv2.dnn.readNetFromCaffe(str(param).encode(), model)
+        with tempfile.TemporaryDirectory() as folder:
+            net, model = os.path.join(folder, "net.prototxt"), os.path.join(folder, "net.caffemodel")
+            with open(net, "w") as file:
+                file.write(str(param))
+            ours.net.save(model)
+            self.net = cv2.dnn.readNetFromCaffe(net, model)
         self.data = inputs_of(ours.net.blobs["data"].shape)[0]
 
     def check(self) -> dict[str, list]:

@@ -68,7 +68,8 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
     param, training, batch = build(net, batch)
     task = "training" if training else "inference"
     print(f"\n{net}, {task}, batch {batch}, {threads} threads: milliseconds a step, median of {rounds * steps}")
-    field = []
+    field: list[Contestant] = []
+    reference: dict = {}
     for name in names:
         if not contestants.installed(name) or not contestants.CONTESTANTS[name][3 if training else 4]:
             continue
@@ -79,7 +80,7 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
         result, contestant.start_up = contestant.ask("check")
         if field and (difference := compare(reference, result)):
             print(f"  {name}: {difference}")
-        reference = result if not field else reference
+        reference = reference or result
         contestant.ask("run", 3)
         field.append(contestant)
     for _ in range(rounds):

@@ -36,6 +36,8 @@ class OneDNNLayer(Layer):
         """`backward_cpu` by primitives."""
         raise NotImplementedError
 
+    #: the type that chains know this layer by, where it is not its own
+    role = ""
     #: the chain that computed this layer's last forward pass together with others', see fusion.py
     chain: Any = None
 

@@ -6,6 +6,7 @@ from minicaffe.layer import register
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.convolution_base import ConvolutionBase
 from minicaffe.layers.deconvolution import Deconvolution
+from minicaffe.layers.extensions.convolution_depthwise import ConvolutionDepthwise, DepthwiseConvolution
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
@@ -73,6 +74,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 @register("Convolution", engine="ONEDNN")
 class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
     __doc__ = Convolution.__doc__
+    role = "Convolution"
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
@@ -109,6 +111,16 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
             layouts.add_to_diff(self.blobs[0], dw)
         if bias:
             layouts.add_to_diff(self.blobs[1], db)
+
+
+@register("ConvolutionDepthwise", engine="ONEDNN")
+class OneDNNConvolutionDepthwise(OneDNNConvolution, ConvolutionDepthwise):
+    __doc__ = ConvolutionDepthwise.__doc__
+
+
+@register("DepthwiseConvolution", engine="ONEDNN")
+class OneDNNDepthwiseConvolution(OneDNNConvolution, DepthwiseConvolution):
+    __doc__ = DepthwiseConvolution.__doc__
 
 
 @register("Deconvolution", engine="ONEDNN")

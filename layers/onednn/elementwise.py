@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from minicaffe.layer import register
+from minicaffe.layers.absval import AbsVal
+from minicaffe.layers.bnll import BNLL
+from minicaffe.layers.elu import ELU
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.power import Power
 from minicaffe.layers.relu import ReLU
 from minicaffe.layers.sigmoid import Sigmoid
+from minicaffe.layers.swish import Swish
 from minicaffe.layers.tanh import TanH
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
@@ -59,6 +63,18 @@ class OneDNNReLU(OneDNNElementwise, ReLU):
         return self.negative_slope >= 0
 
 
+@register("ELU", engine="ONEDNN")
+class OneDNNELU(OneDNNElementwise, ELU):
+    __doc__ = ELU.__doc__
+    alg, alg_from_dst = Alg.ELU, Alg.ELU_FROM_DST
+
+    def coefficients(self):
+        return self.alpha, 0.0
+
+    def expressible(self, bottom, top):
+        return self.alpha >= 0
+
+
 @register("Sigmoid", engine="ONEDNN")
 class OneDNNSigmoid(OneDNNElementwise, Sigmoid):
     __doc__ = Sigmoid.__doc__
@@ -69,6 +85,36 @@ class OneDNNSigmoid(OneDNNElementwise, Sigmoid):
 class OneDNNTanH(OneDNNElementwise, TanH):
     __doc__ = TanH.__doc__
     alg, alg_from_dst = Alg.TANH, Alg.TANH_FROM_DST
+
+
+@register("AbsVal", engine="ONEDNN")
+class OneDNNAbsVal(OneDNNElementwise, AbsVal):
+    __doc__ = AbsVal.__doc__
+    alg = Alg.ABS
+
+
+@register("BNLL", engine="ONEDNN")
+class OneDNNBNLL(OneDNNElementwise, BNLL):
+    __doc__ = BNLL.__doc__
+    alg = Alg.SOFT_RELU
+
+    def coefficients(self):
+        return 1.0, 0.0
+
+    def expressible(self, bottom, top):
+        return bottom[0] is not top[0]
+
+
+@register("Swish", engine="ONEDNN")
+class OneDNNSwish(OneDNNElementwise, Swish):
+    __doc__ = Swish.__doc__
+    alg = Alg.SWISH
+
+    def coefficients(self):
+        return self.beta, 0.0
+
+    def expressible(self, bottom, top):
+        return bottom[0] is not top[0]
 
 
 @register("Power", engine="ONEDNN")

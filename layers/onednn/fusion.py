@@ -275,7 +275,7 @@ def find_chains(net) -> list[Chain]:
 def _chain(kind: type[Chain], net, start: int) -> Chain | None:
     """The longest chain of a kind that begins at `start`."""
     layers = [net.layers[start]]
-    if layers[0].type != kind.types[0] or len(net.tops[start]) != 1:
+    if (getattr(layers[0], "role", "") or layers[0].type) != kind.types[0] or len(net.tops[start]) != 1:
         return None
     (top,), rest = net.tops[start], kind.types[1:]
     for i in range(start + 1, len(net.layers)):
