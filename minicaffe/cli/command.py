@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -29,7 +31,8 @@ class Command:
 
     def parser(self) -> Flags:
         """The parser of this command's flags, its `--help` included."""
-        description = f"{self.summary[0].upper()}{self.summary[1:]}.\n\n{self.description}".strip()
+        paragraphs = [f"{self.summary[0].upper()}{self.summary[1:]}.", *self.description.split("\n\n")]
+        description = "\n\n".join(textwrap.fill(text, _width()) for text in paragraphs if text)
         epilog = f"examples:\n{self.examples}" if self.examples else None
         parser = Flags(self.name, description=description, epilog=epilog)
         self.add_flags(parser)
@@ -69,11 +72,16 @@ def find(name: str, modules: dict[str, str]) -> Command:
     return _registry[name]
 
 
+def _width() -> int:
+    """How wide help may be: the terminal, 100 columns at most."""
+    return max(min(shutil.get_terminal_size().columns, 100) - 2, 40)
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Help that shows each flag once, with two dashes."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=100)
+        super().__init__(prog, max_help_position=28, width=_width())
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
