@@ -22,6 +22,8 @@ from minicaffe.layers.window import Window, overlaps, places
 
 #: how many column elements are made at a time, about 1 MB of float32
 _COLUMNS = 1 << 18
+#: with fewer rows than this, a product for each offset costs more than columns for the whole kernel
+_SHALLOW = 64
 
 
 class Correlation:
@@ -37,14 +39,15 @@ class Correlation:
 
     def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
         """y = w * x."""
-        products = self._matrices(w)
+        matrix = self._matrix(w)
         for part in self._parts(x, y):
             columns = self._columns(x[part], y.shape[2:])
-            total = self._buffer("y", (self.group, w.shape[0] // self.group, self._length(y[part])))
+            total = self._buffer("y", (*matrix.shape[:2], _length(y[part].shape[0], y.shape[2:])))
             term = self._buffer("term", total.shape)
-            for i, (rows, matrix) in enumerate(self._rows(columns, y.shape[2:], products)):
-                np.matmul(matrix, self._flat(rows), out=term if i else total)
-                if i:
+            for offsets, rows in self._blocks(columns, y.shape[2:]):
+                first = offsets.start == 0
+                np.matmul(self._flat(matrix[:, :, offsets]), rows, out=total if first else term)
+                if not first:
                     total += term
             y[part] = np.moveaxis(total.reshape(self._inside_out(y[part].shape)), -2, 0)
 
@@ -53,28 +56,28 @@ class Correlation:
         if self._flips():
             self._turned_around().forward(dy, self._flipped(w), dx)
             return
-        products = self._matrices(w)
+        matrix = self._matrix(w)
         for part in self._parts(dx, dy):
             d = self._turned(dy[part])
             columns = self._buffer("columns", self._columns_shape(dx[part].shape, dy.shape[2:]))
             columns[...] = 0
-            for rows, matrix in self._rows(columns, dy.shape[2:], products):
-                term = self._buffer("term", (self.group, matrix.shape[-1], d.shape[-1]))
-                np.matmul(matrix.swapaxes(1, 2), d, out=term)
+            for i, rows in enumerate(self._rows(columns, dy.shape[2:])):
+                term = self._buffer("term", (self.group, matrix.shape[3], d.shape[2]))
+                np.matmul(matrix[:, :, i].swapaxes(1, 2), d, out=term)
                 rows += term.reshape(rows.shape)
             self._gather(columns, dx[part], dy.shape[2:])
 
     def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         """dw += the gradient with respect to w."""
-        sums = [np.zeros_like(matrix) for _, matrix in self._matrices(dw)]
-        offsets = [offset for offset, _ in self._matrices(dw)]
+        total = np.zeros_like(self._matrix(dw))
         for part in self._parts(x, dy):
             d = self._turned(dy[part])
             columns = self._columns(x[part], dy.shape[2:])
-            for rows, total in self._rows(columns, dy.shape[2:], list(zip(offsets, sums))):
-                total += np.matmul(d, self._flat(rows).swapaxes(1, 2))
-        for offset, total in zip(offsets, sums):
-            dw[(slice(None), slice(None), *offset)] += total.reshape(dw.shape[0], dw.shape[1], -1)
+            for offsets, rows in self._blocks(columns, dy.shape[2:]):
+                block = total[:, :, offsets]
+                block += np.matmul(d, rows.swapaxes(1, 2)).reshape(block.shape)
+        channels, last = dw.shape[1], dw.shape[-1]
+        dw += total.reshape(len(dw), -1, channels, last).swapaxes(1, 2).reshape(dw.shape)
 
     # -- the data gradient as a product of its own -------------------------------------------------------------------
 
@@ -126,36 +129,43 @@ class Correlation:
         for j, inside, source in overlaps(size, out, *(field[-1] for field in self.window)):
             yield columns[(slice(None), j, *unpadded)], inside, source
 
-    def _rows(self, columns, out, products) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each offset along the other kernel axes: the columns under it, and what goes with it in `products`."""
-        for offset, matrix in products:
-            yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))], matrix
+    def _rows(self, columns: np.ndarray, out: tuple[int, ...]) -> Iterator[np.ndarray]:
+        """For each offset along the kernel's axes but the last: the columns under it."""
+        for offset in product(*(range(k) for k in self.window.kernel[:-1])):
+            yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))]
 
-    def _flat(self, rows: np.ndarray) -> np.ndarray:
-        """(group, C / group * last kernel axis, places): a view wherever the stride is 1."""
-        return rows.reshape(self.group, rows.shape[0] // self.group * rows.shape[1], -1)
+    def _blocks(self, columns: np.ndarray, out: tuple[int, ...]) -> Iterator[tuple[slice, np.ndarray]]:
+        """Offsets and the columns under them, (group, rows, places); few channels are multiplied all at once."""
+        each = (rows.reshape(self.group, -1, _length(columns.shape[-2], out)) for rows in self._rows(columns, out))
+        if columns.shape[0] // self.group * columns.shape[1] < _SHALLOW:
+            blocks = list(each)
+            shape = (self.group, sum(b.shape[1] for b in blocks), blocks[0].shape[2])
+            yield slice(0, len(blocks)), np.concatenate(blocks, 1, out=self._buffer("block", shape))
+        else:
+            for i, block in enumerate(each):
+                yield slice(i, i + 1), block
 
     # -- other shapes ----------------------------------------------------------------------------------------------
 
-    def _matrices(self, w: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
-        """For each offset along all kernel axes but the last: w there, (group, O / group, C / group * last axis)."""
-        shape = (self.group, w.shape[0] // self.group, w.shape[1] * w.shape[-1])
-        offsets = product(*(range(k) for k in self.window.kernel[:-1]))
-        return [(o, np.ascontiguousarray(w[(slice(None), slice(None), *o)]).reshape(shape)) for o in offsets]
+    def _matrix(self, w: np.ndarray) -> np.ndarray:
+        """w as (group, O / group, offsets, C / group * last kernel axis)."""
+        split = w.reshape(self.group, w.shape[0] // self.group, w.shape[1], -1, w.shape[-1]).swapaxes(2, 3)
+        return split.reshape(*split.shape[:3], -1)
+
+    @staticmethod
+    def _flat(matrix: np.ndarray) -> np.ndarray:
+        """The same with the offsets in one row."""
+        return matrix.reshape(*matrix.shape[:2], -1)
 
     def _turned(self, y: np.ndarray) -> np.ndarray:
         """y as (group, O / group, places), the places in the order of the columns."""
         turned = self._buffer("y", self._inside_out(y.shape))
         turned[...] = np.moveaxis(y, 0, -2)
-        return turned.reshape(self.group, y.shape[1] // self.group, self._length(y))
+        return turned.reshape(self.group, y.shape[1] // self.group, _length(len(y), y.shape[2:]))
 
     @staticmethod
     def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[1:-1], shape[0], shape[-1])
-
-    @staticmethod
-    def _length(y: np.ndarray) -> int:
-        return y.shape[0] * math.prod(y.shape[2:])
 
     def _parts(self, x: np.ndarray, y: np.ndarray) -> Iterator[slice]:
         """Slices of the batch, as many samples each as `_COLUMNS` allows."""
@@ -167,3 +177,8 @@ class Correlation:
         if name not in self._buffers or self._buffers[name].size < count:
             self._buffers[name] = np.empty(count, self.dtype)
         return self._buffers[name][:count].reshape(shape)
+
+
+def _length(samples: int, out: tuple[int, ...]) -> int:
+    """How many windows there are."""
+    return samples * math.prod(out)
