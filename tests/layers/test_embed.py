@@ -19,11 +19,11 @@ class TestProperties(LayerProperties):
 
 
 def test_values():
-    layer, _, top = run_layer(embed(), [[4.0, 0.0], [4.0, 2.0]])
-    w, b = layer.blobs[0].data, layer.blobs[1].data
-    b[...] = [1, 2, 3]
-    layer.forward(*[[blob] for blob in (_[0], top[0])])
-    np.testing.assert_allclose(top[0].data, w[[[4, 0], [4, 2]]] + b)
+    layer, bottom, top = run_layer(embed(), [[4.0, 0.0], [4.0, 2.0]])
+    weights, bias = layer.blobs[0].data, layer.blobs[1].data
+    bias[...] = [1, 2, 3]
+    layer.forward(bottom, top)
+    np.testing.assert_allclose(top[0].data, weights[np.array([[4, 0], [4, 2]])] + bias)
 
 
 def test_an_index_out_of_range_is_an_error_and_nan_on_the_gpu(device):
