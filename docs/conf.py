@@ -1,4 +1,4 @@
-"""Sphinx: `pip install sphinx myst-parser furo`, then `python -m sphinx -W docs docs/_build`."""
+"""Sphinx: `pip install -e .[docs]`, then `python -m sphinx -W docs site`."""
 
 import re
 import sys
@@ -14,7 +14,6 @@ import minicaffe  # noqa: E402  (needs the line above)
 project = "minicaffe"
 version = release = minicaffe.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
 suppress_warnings = ["ref.python"]  # `type` is an attribute of layers and of solvers
 html_theme = "furo"
 autodoc_member_order = "bysource"
@@ -39,9 +38,9 @@ def to_restructured_text(lines: list[str]) -> list[str]:
             continue
         items: list[str] = []
         for row in rows:
-            new = re.match(rf"- |{_NAMES}: ", row) or not items
-            continued = row.startswith(" ") or (not new and not items[-1].startswith("- "))
-            if items and continued:
+            new = not row.startswith(" ") and re.match(rf"- |{_NAMES}: ", row)
+            goes_on = row[:1] in (" ", "`", "(") or row[:1].islower() or not items or not items[-1].startswith("- ")
+            if items and goes_on and not new:
                 items[-1] += " " + row.strip()
             else:
                 items.append(re.sub(rf"^({_NAMES}): ", r"- \1: ", row.strip()))
@@ -51,10 +50,11 @@ def to_restructured_text(lines: list[str]) -> list[str]:
 
 
 def _inline(text: str) -> str:
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
-    pieces = re.split(r"(``[^`]+``)", text)
-    escaped = "".join(p if p.startswith("``") else re.sub(r"([|*_\\])", r"\\\1", p) for p in pieces)
-    return re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", escaped)
+    pieces = re.split(r"`+([^`]+)`+", text)
+    for i, piece in enumerate(pieces):
+        glued = i + 1 < len(pieces) and pieces[i + 1][:1].isalnum()
+        pieces[i] = f"``{piece}``" + "\\ " * glued if i % 2 else re.sub(r"([|*_\\])", r"\\\1", piece)
+    return "".join(pieces)
 
 
 def setup(app):
