@@ -14,6 +14,7 @@ class DummyData(Layer):
     """
 
     exact_num_bottom = 0
+    capturable = False  # works on the host
     min_top = 1
 
     def setup(self, bottom, top):

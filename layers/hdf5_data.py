@@ -17,6 +17,7 @@ class HDF5Data(Layer):
     """
 
     exact_num_bottom = 0
+    capturable = False  # works on the host
     min_top = 1
 
     def setup(self, bottom, top):

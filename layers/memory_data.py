@@ -16,6 +16,7 @@ class MemoryData(Layer):
     """
 
     exact_num_bottom = 0
+    capturable = False  # works on the host
     exact_num_top = 2
 
     def setup(self, bottom, top):

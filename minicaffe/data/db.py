@@ -179,7 +179,7 @@ class Cursor:
     """
 
     def __init__(self, database: Database, name: str = "") -> None:
-        self.database, self.position, self.epoch = database, None, 0
+        self.database, self.position = database, None
         self._items = database.items()
 
     def next(self) -> tuple[bytes, memoryview | bytes]:
@@ -187,7 +187,6 @@ class Cursor:
         item = next(self._items, None)
         if item is None:
             log.info("Restarting data prefetching from start.")
-            self.epoch += 1
             self._items = self.database.items()
             item = next(self._items, None)
             if item is None:
@@ -195,7 +194,7 @@ class Cursor:
         self.position = item[0]
         return item
 
-    def seek(self, position: bytes | None, epoch: int = 0) -> None:
+    def seek(self, position: bytes | None) -> None:
         """Go on after the record with key `position` (None: from the start)."""
-        self.position, self.epoch = position, epoch
+        self.position = position
         self._items = self.database.items(after=position)

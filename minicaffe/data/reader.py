@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -84,11 +85,14 @@ class DatabaseReader:
 
     def position(self) -> dict:
         key = self._cursor.position
-        return {"key": None if key is None else key.decode("latin-1"), "epoch": self._cursor.epoch}
+        return {"key": None if key is None else key.decode("latin-1")}
 
     def seek(self, position: dict) -> None:
         key = position["key"]
-        self._cursor.seek(None if key is None else key.encode("latin-1"), position["epoch"])
+        self._cursor.seek(None if key is None else key.encode("latin-1"))
+
+    def __len__(self) -> int:
+        return len(self._database)
 
     def load_all(self, limit: int = 4 << 30) -> tuple[np.ndarray, np.ndarray, list[bytes]] | None:
         """The whole database: images (N, C, H, W) uint8, labels (N,) int32 and keys, in order.
@@ -96,7 +100,7 @@ class DatabaseReader:
         None when it does not fit: images of different sizes, floats, or more than `limit` bytes.
         """
         count, shape = len(self._database), self.first_shape()
-        if count * int(np.prod(shape)) > limit:
+        if count * math.prod(shape) > limit:
             return None
         images, labels, keys = np.empty((count, *shape), np.uint8), np.empty(count, np.int32), []
         for index, (key, value) in enumerate(self._database.items()):
