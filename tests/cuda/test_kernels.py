@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from minicaffe.cuda import context, kernels
 from minicaffe.errors import DeviceError
+from minicaffe.layer import layer_type_list
+from minicaffe.layers.elementwise import Elementwise
 
 CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
@@ -19,7 +22,7 @@ INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "transform"}  # kernels tha
 
 
 @functools.cache
-def nvidia_compiler():
+def find_nvidia():
     """NVRTC where it is installed, else the toolkit's nvcc, else None."""
     try:
         return kernels.Nvrtc()
@@ -28,19 +31,56 @@ def nvidia_compiler():
         return kernels.Nvcc(nvcc) if nvcc else None
 
 
-@pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
-@pytest.mark.parametrize("stem", STEMS)
-def test_compiles_for_nvidia(stem, arch):
-    compiler = nvidia_compiler()
+@pytest.fixture
+def nvidia():
+    """A compiler of NVIDIA's, which needs no GPU."""
+    compiler = find_nvidia()
+    if compiler is None and os.environ.get("MINICAFFE_REQUIRE_CUDA") == "1":
+        pytest.fail("MINICAFFE_REQUIRE_CUDA is 1, but there is neither NVRTC nor nvcc")
     if compiler is None:
-        if os.environ.get("MINICAFFE_REQUIRE_CUDA") == "1":
-            pytest.fail("MINICAFFE_REQUIRE_CUDA is 1, but there is neither NVRTC nor nvcc")
         pytest.skip("there is neither NVRTC nor nvcc")
-    for dtype in (np.float32, np.float64):
-        code = compiler.compile(kernels.source(stem), f"{stem}.cu", arch, kernels.definitions(np.dtype(dtype)))
-        assert code[:4] == b"\x7fELF"
-        for name in kernels.signatures(stem):
-            assert f".text.{name}\0".encode() in code
+    return compiler
+
+
+def check_code(code, names):
+    assert code[:4] == b"\x7fELF"
+    for name in names:
+        assert f".text.{name}\0".encode() in code
+
+
+@pytest.mark.parametrize("arch, dtype", [("sm_75", np.float32), ("sm_90", np.float32), ("sm_90", np.float64)])
+@pytest.mark.parametrize("stem", STEMS)
+def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
+    code = nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, kernels.definitions(np.dtype(dtype)))
+    check_code(code, kernels.signatures(stem))
+
+
+@pytest.mark.parametrize(
+    "stem, arch", [("gemm", "sm_75"), ("gemm", "sm_80"), ("gemm", "sm_90"), ("convolution", "sm_80")]
+)
+def test_compiles_for_tensor_cores(nvidia, stem, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DTF32")
+    check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
+
+
+def elementwise():
+    """The layers whose kernels are written from formulas."""
+    layer_type_list()
+    found, rest = [], [Elementwise]
+    while rest:
+        rest += rest[0].__subclasses__()
+        found.append(rest.pop(0))
+    return sorted((c for c in found if c.cuda_forward), key=lambda c: c.__qualname__)
+
+
+@pytest.mark.parametrize("layer", elementwise(), ids=lambda c: c.__qualname__)
+def test_formulas_compile_for_nvidia(nvidia, layer):
+    stem = layer.kernel_file()
+    kernels.define(stem, layer.cuda_text())
+    names = ["forward", "backward"][: 1 + bool(layer.cuda_backward)]
+    for arch, dtype in (("sm_75", np.float32), ("sm_90", np.float64)):
+        code = nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, kernels.definitions(np.dtype(dtype)))
+        check_code(code, names)
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -120,15 +160,42 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch, 
     assert "cannot be kept" in capsys.readouterr().err
 
 
-def test_a_mistake_in_a_kernel_shows_the_compilers_words():
-    compiler = nvidia_compiler()
-    if compiler is None:
-        pytest.skip("there is neither NVRTC nor nvcc")
-    with pytest.raises(
-        DeviceError, match=r"cuda/wrong.cu does not compile for sm_90(?s:.*)wrong.cu\(1\).*undefined_name"
-    ):
-        text = '#line 1 "wrong.cu"\n__global__ void f() { undefined_name; }\n'
-        compiler.compile(text, "wrong.cu", "sm_90", kernels.definitions(np.dtype(np.float32)))
+def test_a_mistake_in_a_kernel_shows_the_compilers_words(nvidia):
+    text = '#line 1 "wrong.cu"\n__global__ void f() { undefined_name; }\n'
+    with pytest.raises(DeviceError, match=r"cuda/wrong.cu does not compile for sm_90(?s:.*)wrong.cu\(1\).*undefined_"):
+        nvidia.compile(text, "wrong.cu", "sm_90", kernels.definitions(np.dtype(np.float32)))
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Choose a compiler with these environment variables and nothing installed but `programs`."""
+
+    def make(programs=(), **environment):
+        for name in ("MINICAFFE_NVCC", "CUDA_HOME", "CUDA_PATH"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(shutil, "which", lambda path: path if path in programs else None)
+        monkeypatch.setattr(kernels, "Nvcc", lambda path: path)
+        monkeypatch.setattr(kernels, "Nvrtc", lambda: "NVRTC")
+        return kernels.compiler.__wrapped__()
+
+    return make
+
+
+def test_nvcc_where_it_is_and_nvrtc_where_it_is_not(choose):
+    assert choose() == "NVRTC"
+    assert choose(["nvcc", "/usr/local/cuda/bin/nvcc"]) == "nvcc"
+    assert choose(["/usr/local/cuda/bin/nvcc"]) == "/usr/local/cuda/bin/nvcc"
+    assert choose(["/opt/cuda/bin/nvcc", "nvcc"], CUDA_HOME="/opt/cuda") == "/opt/cuda/bin/nvcc"
+    assert choose(["nvcc"], MINICAFFE_NVCC="/my/nvcc") == "/my/nvcc"
+    assert choose(["nvcc"], MINICAFFE_NVCC="nvrtc") == "NVRTC"
+
+
+def test_without_any_compiler_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(DeviceError, match="install the CUDA toolkit .nvcc., or pip install cuda-bindings"):
+        kernels.Nvrtc()
 
 
 def test_a_compiler_that_is_not_there(monkeypatch):
@@ -153,7 +220,7 @@ def test_a_launch_that_cannot_be_names_the_kernel(cuda_device):
 def test_importing_minicaffe_looks_for_no_gpu():
     code = "import sys, minicaffe, minicaffe.cuda; sys.exit(any(m in sys.modules for m in ('pycuda', 'cuda.bindings')))"
     root = str(CUDA.parent)
-    subprocess.run([os.sys.executable, "-c", code], cwd=root, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
 def test_reason_is_one_sentence():
