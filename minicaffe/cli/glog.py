@@ -23,14 +23,14 @@ _SEVERITIES = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
 class GlogFormatter(logging.Formatter):
-    """Puts glog's prefix before a record."""
+    """Puts glog's prefix before a record; a newline at its end is the line's own, so no empty line follows."""
 
     def format(self, record: logging.LogRecord) -> str:
         severity = {"INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}.get(record.levelname, "I")
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)
         place = f"{threading.get_native_id():5d} {record.filename}:{record.lineno}"
-        return f"{severity}{when}.{microseconds:06d} {place}] {record.getMessage()}"
+        return f"{severity}{when}.{microseconds:06d} {place}] {record.getMessage().removesuffix(chr(10))}"
 
 
 class StatusHandler(logging.Handler):

@@ -1,4 +1,4 @@
-"""The flags that choose among a prototxt's layers, and those that name weights; shared by train, test and time."""
+"""Flags and checks that train, test and time share: level and stage, weights, the log file."""
 
 from __future__ import annotations
 
