@@ -5,7 +5,7 @@ import pytest
 
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.cuda.transform import DeviceBatches, fits
+from minicaffe.cuda.transform import DeviceBatches, StagedBatches, fits
 from minicaffe.data.mean import write_mean
 from minicaffe.data.transformer import Transformer
 from minicaffe.errors import DataError
@@ -109,3 +109,37 @@ def test_only_bytes_and_only_what_fits(images):
     with pytest.raises(DataError, match="mean_value must be given once or once per channel"):
         DeviceBatches(images, None, transformer("mean_value: 1 mean_value: 2", True, Stream(1)))
     assert fits(1000) and not fits(1 << 50)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_staged_batches_are_taken_in_order(images, labels, captured):
+    if captured:
+        pytest.importorskip("cuda.bindings")
+    cpu, lines = transformer("crop_size: 5 mirror: true scale: 0.5", True, Stream(8)), []
+    gpu = StagedBatches((3, *SHAPE), True, transformer("crop_size: 5 mirror: true scale: 0.5", True, Stream(8)))
+    top, label_top = DeviceBuffer(4 * 3 * 3 * 25), DeviceBuffer(4 * 3)
+    work = lambda: gpu.next_batch(3, top, label_top)  # noqa: E731
+    step = CapturedStep(work, report=lines.append) if captured else work
+    batches = [(images[i : i + 3], labels[i : i + 3]) for i in range(6)]
+    gpu.put(*batches[0])
+    for i, (raw, wanted) in enumerate(batches):
+        step()
+        if i + 1 < len(batches):
+            gpu.put(*batches[i + 1])
+        expected = np.empty((3, 3, 5, 5), np.float32)
+        cpu.transform(raw, expected)
+        assert np.array_equal(top.to_host(np.empty_like(expected)), expected)
+        assert (label_top.to_host(np.empty(3, np.float32)) == wanted).all()
+    assert lines == []
+
+
+def test_staging_knows_what_waits(images):
+    staged = StagedBatches((2, *SHAPE), False, transformer("", True, Stream(8)))
+    with pytest.raises(DataError, match="2 images were asked for: a batch holds 2, waiting: 0"):
+        staged.next_batch(2, 0)
+    with pytest.raises(DataError, match=r"shape \(3, 3, 9, 8\) was put where \(2, 3, 9, 8\) was announced"):
+        staged.put(images[:3])
+    staged.put(images[:2])
+    staged.put(images[:2])
+    with pytest.raises(DataError, match="a third batch was put before the first was taken"):
+        staged.put(images[:2])
