@@ -258,7 +258,12 @@ class Kernel:
             self.launch((min(-(-n // BLOCK), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
-        """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory."""
+        """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory.
+
+        Nothing for a grid of no blocks.
+        """
+        if 0 in grid:
+            return
         device = context.current()
         if isinstance(block, int):
             block = (block, 1, 1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer, register
+from minicaffe.layers.views import by_channel
 from minicaffe.proto import caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel
@@ -61,6 +62,8 @@ class BatchNorm(Layer):
         shape = bottom_shapes[0]
         if len(shape) < 2 or shape[1] != self.channels:
             raise self.error(f"bottom 0 must be (N, C, ...) with {self.channels} channels, got {shape}")
+        if 0 in shape and not self.use_global_stats:
+            raise self.error(f"there is nothing to take statistics of in bottom 0 of shape {shape}")
         return [shape]
 
     def reshape(self, bottom, top):
@@ -69,14 +72,14 @@ class BatchNorm(Layer):
             self.normalized.reshape(bottom[0].shape)
 
     def forward_cpu(self, bottom, top):
-        x, y = _by_channel(bottom[0].read_data()), _by_channel(top[0].data)
+        x, y = by_channel(bottom[0].read_data()), by_channel(top[0].data)
         if self.use_global_stats:
             weight = self.blobs[2].read_data()[0]
             weight = 1 / weight if weight else 0
             mean, variance = self.blobs[0].read_data() * weight, self.blobs[1].read_data() * weight
             np.subtract(x, mean[:, None], out=y)
         else:
-            count = max(1, x.size // self.channels)
+            count = x.size // self.channels
             mean = x.sum(2).sum(0) / count
             np.subtract(x, mean[:, None], out=y)
             variance = np.einsum("ncs,ncs->nc", y, y).sum(0) / count
@@ -94,13 +97,13 @@ class BatchNorm(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        dy, dx = _by_channel(top[0].read_diff()), _by_channel(bottom[0].diff)
+        dy, dx = by_channel(top[0].read_diff()), by_channel(bottom[0].diff)
         factor = 1 / self.deviation.read_data()[:, None]
         if self.use_global_stats:
             np.multiply(dy, factor, out=dx)
             return
-        y = _by_channel(self.normalized.read_data())
-        count = max(1, y.size // self.channels)
+        y = by_channel(self.normalized.read_data())
+        count = y.size // self.channels
         mean_dy = dy.sum(2).sum(0)[:, None] / count
         mean_dy_y = np.einsum("ncs,ncs->nc", dy, y).sum(0)[:, None] / count
         np.subtract(dy, mean_dy + mean_dy_y * y, out=dx)
@@ -139,8 +142,3 @@ class BatchNorm(Layer):
     def _parts(self, n: int) -> int:
         """How many blocks share a channel."""
         return max(1, min(_PARTS, n // self.channels // 2048))
-
-
-def _by_channel(values: np.ndarray) -> np.ndarray:
-    """(N, C, ...) -> (N, C, places)"""
-    return values.reshape(*values.shape[:2], -1)

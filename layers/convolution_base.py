@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from minicaffe.cuda import convolution
 from minicaffe.layer import Layer
 from minicaffe.layers.correlation import Correlation
 from minicaffe.layers.depthwise import DepthwiseCorrelation
+from minicaffe.layers.views import by_channel
 from minicaffe.layers.window import conv_window
 
 
@@ -84,7 +87,8 @@ class ConvolutionBase(Layer):
 
     def samples(self, values, channels: int):
         """An array as (N, channels, *spatial), with one spatial place where there is none."""
-        return values.reshape(-1, channels, *(values.shape[self.axis + 1 :] or (1,)))
+        count = math.prod(values.shape[: self.axis])
+        return values.reshape(count, channels, *(values.shape[self.axis + 1 :] or (1,)))
 
     def weights(self, values):
         """The weights, or their diff, with one spatial place where there is none."""
@@ -98,7 +102,7 @@ class ConvolutionBase(Layer):
     def bias_gradient(self, dy) -> None:
         """Add the sum of dy over samples and places to the bias's diff."""
         if self.bias_term and self.param_propagate_down[1]:
-            self.blobs[1].diff += dy.reshape(*dy.shape[:2], -1).sum(2).sum(0)
+            self.blobs[1].diff += by_channel(dy).sum(2).sum(0)
 
     def bias_gpu(self) -> int:
         """Where the bias lies on the device; 0 without one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.layers.correlation import Correlation
+from minicaffe.layers.views import by_channel
 from minicaffe.layers.window import all_overlaps
 
 
@@ -38,7 +39,7 @@ class DepthwiseCorrelation(Correlation):
         for part in self._parts(x, dy):
             for offset, inside, source in all_overlaps(x.shape[2:], dy.shape[2:], self.window):
                 terms = self._times(x[part][(..., *source)], dy[part][(..., *inside)])
-                sums = terms.reshape(*terms.shape[:2], -1).sum(2).sum(0)
+                sums = by_channel(terms).sum(2).sum(0)
                 self._element(dw, offset)[...] += sums.reshape(self._element(dw, offset).shape)
 
     def _times(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -29,6 +29,8 @@ class InnerProduct(Layer):
             raise self.error("num_output must be at least 1")
         self.axis = bottom[0].canonical_axis(param.axis)
         self.inputs = bottom[0].count_range(self.axis)
+        if not self.inputs:
+            raise self.error(f"bottom 0 of shape {bottom[0].shape} has no inputs from axis {self.axis} on")
 
     def param_shapes(self, bottom_shapes):
         param = self.layer_param.inner_product_param

@@ -29,11 +29,14 @@ class MVN(Layer):
     def top_shapes(self, bottom_shapes):
         if len(bottom_shapes[0]) < 2:
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom_shapes[0]}")
+        if 0 in bottom_shapes[0][1:]:
+            raise self.error(f"there is nothing to take the mean of in bottom 0 of shape {bottom_shapes[0]}")
         return bottom_shapes
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.rows = bottom[0].count_range(0, 1 if self.across else 2)
+        axis = 1 if self.across else 2
+        self.rows, self.length = bottom[0].count_range(0, axis), bottom[0].count_range(axis)
         self.deviation.reshape(self.rows, 1)
 
     def forward_cpu(self, bottom, top):
@@ -55,15 +58,15 @@ class MVN(Layer):
 
     def forward_gpu(self, bottom, top):
         x, y, deviation = bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.deviation.mutable_gpu_data()
-        arguments = (bottom[0].count // self.rows, int(self.with_variance), self.eps, x, y, deviation)
+        arguments = (self.length, int(self.with_variance), self.eps, x, y, deviation)
         self.kernel("forward").launch((self.rows, 1), 256, *arguments)
 
     def backward_gpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
             y, dy, dx = top[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
-            arguments = (bottom[0].count // self.rows, int(self.with_variance), y, dy, self.deviation.gpu_data(), dx)
+            arguments = (self.length, int(self.with_variance), y, dy, self.deviation.gpu_data(), dx)
             self.kernel("backward").launch((self.rows, 1), 256, *arguments)
 
     def _flat(self, values):
         """One row for each mean."""
-        return values.reshape(self.rows, -1)
+        return values.reshape(self.rows, self.length)

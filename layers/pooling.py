@@ -47,6 +47,8 @@ class Pooling(Layer):
         (shape,) = bottom_shapes
         if len(shape) != 4:
             raise self.error(f"bottom 0 must be (N, C, H, W), got {shape}")
+        if 0 in shape[2:]:
+            raise self.error(f"there is nothing to pool in bottom 0 of shape {shape}")
         window = self.window(shape)
         if any(p >= k for p, k in zip(window.pad, window.kernel)):
             raise self.error(f"pad must be smaller than the kernel, got pad {window.pad} and kernel {window.kernel}")

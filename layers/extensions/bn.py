@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.blob import Blob
 from minicaffe.cuda.kernels import kernel
 from minicaffe.layer import Layer, register
+from minicaffe.layers.views import by_channel
 from minicaffe.proto import caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel
@@ -66,6 +67,8 @@ class BN(Layer):
     def top_shapes(self, bottom_shapes):
         if len(bottom_shapes[0]) < 2 or bottom_shapes[0][1] != self.channels:
             raise self.error(f"bottom 0 must be (N, C, ...) with {self.channels} channels, got {bottom_shapes[0]}")
+        if 0 in bottom_shapes[0] and self.of_batch:
+            raise self.error(f"there is nothing to take statistics of in bottom 0 of shape {bottom_shapes[0]}")
         return [bottom_shapes[0], (1, self.channels, 1, 1), (1, self.channels, 1, 1)]
 
     def reshape(self, bottom, top):
@@ -74,13 +77,13 @@ class BN(Layer):
         self.places, self.count = bottom[0].count_range(2), max(1, bottom[0].count // self.channels)
 
     def forward_cpu(self, bottom, top):
-        x = self._flat(bottom[0].read_data())
+        x = by_channel(bottom[0].read_data())
         mean, variance = self._statistics(x)
         self.mean.data, self.variance.data = mean, variance
         self.deviation.data = 1 if self.plain else np.sqrt(variance + self.eps)
-        self._flat(self.normalized.data)[...] = (x - mean[:, None]) / self.deviation.read_data()[:, None]
+        by_channel(self.normalized.data)[...] = (x - mean[:, None]) / self.deviation.read_data()[:, None]
         scale, shift = (blob.read_data().reshape(-1, 1) for blob in self.blobs[:2])
-        self._flat(top[0].data)[...] = scale * self._flat(self.normalized.read_data()) + shift
+        by_channel(top[0].data)[...] = scale * by_channel(self.normalized.read_data()) + shift
         for blob, values in zip(top[1:], (mean, variance)):
             blob.data = values.reshape(blob.shape)
 
@@ -96,7 +99,7 @@ class BN(Layer):
         return mean, variance
 
     def backward_cpu(self, top, propagate_down, bottom):
-        dy, y = self._flat(top[0].read_diff()), self._flat(self.normalized.read_data())
+        dy, y = by_channel(top[0].read_diff()), by_channel(self.normalized.read_data())
         sums = dy.sum(2).sum(0), (dy * y).sum(2).sum(0)
         for i, gradient in ((1, sums[0]), (0, sums[1])):
             if self.param_propagate_down[i]:
@@ -104,7 +107,7 @@ class BN(Layer):
         if propagate_down[0]:
             factor = (self.blobs[0].read_data().ravel() / self.deviation.read_data())[:, None]
             mean_dy, mean_dy_y = ((s / self.count * self.of_batch)[:, None] for s in sums)
-            self._flat(bottom[0].diff)[...] = factor * (dy - mean_dy - mean_dy_y * y)
+            by_channel(bottom[0].diff)[...] = factor * (dy - mean_dy - mean_dy_y * y)
 
     def forward_gpu(self, bottom, top):
         n, c, parts, x = top[0].count, self.channels, self._parts(), bottom[0].gpu_data()
@@ -141,10 +144,6 @@ class BN(Layer):
 
     def _parts(self) -> int:
         return max(1, min(_PARTS, self.count // 2048))
-
-    def _flat(self, values):
-        """(N, C, ...) -> (N, C, places)"""
-        return values.reshape(len(values), self.channels, -1)
 
 
 def _constant(value: float):

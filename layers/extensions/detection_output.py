@@ -64,7 +64,8 @@ class DetectionOutput(Layer):
     def forward_cpu(self, bottom, top):
         samples = bottom[0].shape[0]
         priors, variances = bottom[2].read_data().reshape(2, -1, 4)
-        locations = bottom[0].read_data().reshape(samples, len(priors), -1, 4)
+        sets = 1 if self.param.share_location else self.classes
+        locations = bottom[0].read_data().reshape(samples, len(priors), sets, 4)
         confidences = bottom[1].read_data().reshape(samples, len(priors), self.classes)
         rows = [row for n in range(samples) for row in self._detect(n, locations[n], confidences[n], priors, variances)]
         if not rows:

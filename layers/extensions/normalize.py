@@ -6,6 +6,7 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer, register
+from minicaffe.layers.views import by_channel
 from minicaffe.proto import caffe_pb2
 
 
@@ -48,20 +49,20 @@ class Normalize(Layer):
         self.length.reshape(bottom[0].shape[0], 1, 1 if self.across_spatial else self.places)
 
     def forward_cpu(self, bottom, top):
-        x = self._flat(bottom[0].read_data())
+        x = by_channel(bottom[0].read_data())
         axes = (1, 2) if self.across_spatial else 1
         self.length.data = np.sqrt((x * x).sum(axes, keepdims=True) + self.eps)
-        self._flat(top[0].data)[...] = x / self.length.read_data() * self._scale()
+        by_channel(top[0].data)[...] = x / self.length.read_data() * self._scale()
 
     def backward_cpu(self, top, propagate_down, bottom):
-        length, dy = self.length.read_data(), self._flat(top[0].read_diff())
-        unit = self._flat(bottom[0].read_data()) / length
+        length, dy = self.length.read_data(), by_channel(top[0].read_diff())
+        unit = by_channel(bottom[0].read_data()) / length
         if self.param_propagate_down[0]:
             self.blobs[0].diff += (dy * unit).sum() if self.shared else (dy * unit).sum((0, 2))
         if propagate_down[0]:
             dy = dy * self._scale()
             axes = (1, 2) if self.across_spatial else 1
-            self._flat(bottom[0].diff)[...] = (dy - unit * (dy * unit).sum(axes, keepdims=True)) / length
+            by_channel(bottom[0].diff)[...] = (dy - unit * (dy * unit).sum(axes, keepdims=True)) / length
 
     def forward_gpu(self, bottom, top):
         x, length, y = bottom[0].gpu_data(), self.length.mutable_gpu_data(), top[0].mutable_gpu_data()
@@ -89,10 +90,6 @@ class Normalize(Layer):
 
     def _geometry(self) -> tuple[int, ...]:
         return self.channels, self.places, int(self.shared), int(self.across_spatial)
-
-    def _flat(self, values):
-        """(N, C, ...) -> (N, C, places)"""
-        return values.reshape(len(values), self.channels, -1)
 
     def _scale(self):
         return self.blobs[0].read_data() if self.shared else self.blobs[0].read_data()[:, None]

@@ -83,4 +83,4 @@ class Upsample(Layer):
 
     @staticmethod
     def _pictures(values):
-        return values.reshape(values.shape[0] * values.shape[1], -1)
+        return values.reshape(values.shape[0] * values.shape[1], values.shape[2] * values.shape[3])
