@@ -17,8 +17,10 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
     Dtype cost = 0;
     if (counts && label >= 0 && label < classes) {
       const Dtype *position = p + (long long)(i / inner) * classes * inner + i % inner;
-      for (int k = 0; k < classes; k++)
-        cost -= matrix[label * classes + k] * log(max(position[(long long)k * inner], Dtype(1e-20)));
+      for (int k = 0; k < classes; k++) {
+        const Dtype at_k = position[(long long)k * inner];
+        cost -= matrix[label * classes + k] * log(at_k < Dtype(1e-20) ? Dtype(1e-20) : at_k);  // nan stays nan
+      }
     } else if (counts) {
       wrong[0] = 1;
       wrong[1] = labels[i];

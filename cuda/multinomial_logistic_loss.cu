@@ -4,7 +4,8 @@ __global__ void losses(const int n, const int classes, const Dtype *p, const Dty
     const int label = (int)labels[i];
     loss[i] = 0;
     if (label >= 0 && label < classes) {
-      loss[i] = -log(max(p[(long long)i * classes + label], Dtype(1e-20)));
+      const Dtype at_label = p[(long long)i * classes + label];
+      loss[i] = -log(at_label < Dtype(1e-20) ? Dtype(1e-20) : at_label);  // nan stays nan
     } else {
       wrong[0] = 1;
       wrong[1] = labels[i];

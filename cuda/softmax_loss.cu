@@ -9,7 +9,8 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
     loss[i] = 0;
     if (counts && label >= 0 && label < classes) {
       const Dtype at_label = p[((long long)(i / inner) * classes + label) * inner + i % inner];
-      loss[i] = -log(max(at_label, Dtype(1.17549435e-38f))) * (class_weights ? class_weights[label] : Dtype(1));
+      const Dtype least = Dtype(1.17549435e-38f);  // of a float; nan stays nan, which max would hide
+      loss[i] = -log(at_label < least ? least : at_label) * (class_weights ? class_weights[label] : Dtype(1));
     } else if (counts) {
       wrong[0] = 1;
       wrong[1] = labels[i];

@@ -15,7 +15,7 @@ class ReLU(Elementwise):
     """
 
     constants = ("negative_slope",)
-    cuda_forward = "y = x > 0 ? x : x * negative_slope"
+    cuda_forward = "y = x < 0 ? (negative_slope == 0 ? Dtype(0) : x * negative_slope) : x"
     cuda_backward = "dx = x > 0 ? dy : dy * negative_slope"
 
     def setup(self, bottom, top):

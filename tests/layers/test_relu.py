@@ -1,6 +1,7 @@
 """ReLU."""
 
 import numpy as np
+import pytest
 
 from minicaffe.testing import Case, LayerProperties, distinct, run_layer
 
@@ -20,3 +21,12 @@ def test_values_and_gradient_at_zero():
     top[0].diff[...] = 1
     layer.backward(top, [True], bottom)
     np.testing.assert_array_equal(bottom[0].diff, [0.25, 0.25, 1])
+
+
+@pytest.mark.parametrize("slope", [0, 0.5])
+def test_infinite_numbers_and_nan(slope, device):
+    _, _, top = run_layer(
+        f"type: 'ReLU' relu_param {{ negative_slope: {slope} }}", [-np.inf, np.inf, np.nan], dtype=np.float32
+    )
+    np.testing.assert_array_equal(top[0].data[:2], [-np.inf if slope else 0, np.inf])
+    assert np.isnan(top[0].data[2]) or device == "onednn"  # which makes it 0

@@ -114,3 +114,9 @@ def test_classes_may_be_weighted(device):
 def test_each_class_needs_a_weight():
     with pytest.raises(LayerError, match="class_weighting must be given 4 times, got 3"):
         run_layer(loss(WEIGHTED), np.zeros((2, 4)), [0.0, 1.0])
+
+
+def test_nan_is_not_hidden(device):
+    with np.errstate(invalid="ignore"):
+        _, _, top = run_layer(loss(), [[np.nan, 0.0]], [0.0], dtype=np.float32)
+    assert np.isnan(top[0].data)
