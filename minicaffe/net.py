@@ -102,6 +102,7 @@ class Net(Scripting):
         self.run_forward(start, end)
         return self.loss(start, end)
 
+    @np.errstate(all="ignore")  # a net that diverges says so in its loss
     def run_forward(self, start: int = 0, end: int | None = None) -> None:
         """Run layers start to end (inclusive) without reading the loss back from the device."""
         end = len(self.layers) - 1 if end is None else end
@@ -138,6 +139,7 @@ class Net(Scripting):
         stop = len(self.layers) if end is None else end + 1
         return sum(self.layers[i].loss(self.tops[i]) for i in range(start, stop) if self.layers[i].has_loss)
 
+    @np.errstate(all="ignore")
     def backward_from_to(self, start: int, end: int) -> None:
         """Run layers start down to end (inclusive), by index, those that need it."""
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
