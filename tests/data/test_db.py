@@ -190,3 +190,21 @@ def test_a_new_database_at_the_place_of_an_open_one(tmp_path):
         except DataError as error:  # some versions of the package allow one database per path
             assert "already open" in str(error)
         assert len(list(old.items())) == len(RECORDS)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, backend, monkeypatch):
+    import importlib
+
+    module, name = {"lmdb": ("lmdb_store", "LmdbStore"), "leveldb": ("leveldb_store", "LevelDbStore")}[backend]
+    store = getattr(importlib.import_module(f"minicaffe.data.{module}"), name)
+    written = []
+
+    def full(self, records):
+        written.append(len(records))
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write", full)
+    with pytest.raises(DataError, match="cannot write database .*db: .*No space left on device"):
+        write(tmp_path / "db", backend)
+    assert written == [1000, 1000] and list(tmp_path.iterdir()) == []

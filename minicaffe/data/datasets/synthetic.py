@@ -4,6 +4,9 @@ Each picture shows one shape at a random place, size and angle, in a random colo
 background of two random colours, with small clutter around and over it, and noise.  Light on dark and dark on light
 are equally likely and colours carry no information, so the mean picture of every class is the same grey: a linear
 classifier finds next to nothing, while a small convolution net learns to tell the shapes apart.
+
+Measured: ridge regression on 10000 pictures 0.13 of the test pictures right (chance is 0.10); cifar10_quick 0.38, 0.73
+and 0.88 after 500, 1000 and 1500 iterations.
 """
 
 from __future__ import annotations
