@@ -21,9 +21,14 @@ from minicaffe.errors import DataError
 _RESERVE = 0.5  # of the free memory: a larger data set would leave too little for the net
 
 
+def room() -> int:
+    """How many bytes of a data set may stay on the device."""
+    return int(memory.usage()["free"] * _RESERVE)
+
+
 def fits(nbytes: int) -> bool:
     """Whether a data set of so many bytes may stay on the device."""
-    return nbytes <= memory.usage()["free"] * _RESERVE
+    return nbytes <= room()
 
 
 class _Batches:

@@ -22,6 +22,7 @@ from minicaffe.layers import (  # noqa: F401
     crop,
     data,
     deconvolution,
+    device_data,
     depthwise,
     dropout,
     dummy_data,

@@ -10,6 +10,7 @@ from minicaffe.data.reader import BatchReader
 from minicaffe.data.transformer import Transformer
 from minicaffe.errors import DataError
 from minicaffe.layer import Layer
+from minicaffe.layers.device_data import device_source
 
 log = logging.getLogger("minicaffe.data")
 
@@ -37,6 +38,8 @@ class BaseData(Layer):
 
     def setup(self, bottom, top):
         self._prefetcher = None
+        self._source = None  # of batches on the GPU
+        self._source_known = False
         with self.named():
             self.transformer = self.make_transformer()
             self.reader = self.open_reader()
@@ -50,6 +53,8 @@ class BaseData(Layer):
         return self._shapes
 
     def forward_cpu(self, bottom, top):
+        if self._source is not None:
+            self.go_back(self.position)
         batch = self.next_batch()
         images = batch.images
         with self.named():
@@ -59,6 +64,34 @@ class BaseData(Layer):
             self.transformer.transform(images, top[0].data)
         if len(top) > 1:
             top[1].data[...] = batch.labels
+
+    def forward_gpu(self, bottom, top):
+        if not self._source_known:
+            with self.named():
+                self._source, self._source_known = device_source(self, len(top) > 1), True
+        if self._source is None:
+            self.forward_cpu(bottom, top)
+            return
+        labels = top[1].mutable_gpu_data() if len(top) > 1 else 0
+        with self.named():
+            self._source.next_batch(top[0].mutable_gpu_data(), labels)
+
+    @property
+    def capturable(self):
+        """Whether batches come from the device; what the host transforms cannot be part of a captured step."""
+        return not self._source_known or self._source is not None
+
+    @property
+    def position(self) -> dict:
+        """The reader's position after the batch that was used last."""
+        return self._position if self._source is None else self._source.position
+
+    def go_back(self, position: dict) -> None:
+        """Read on after `position`, whatever has been read ahead; the GPU's source is found anew."""
+        self._source, self._source_known = None, False
+        self._position = position
+        self.close()
+        self.reader.seek(position)
 
     def next_batch(self):
         """The next batch as it was read, before the transformation."""
@@ -73,13 +106,11 @@ class BaseData(Layer):
         return PREFETCH
 
     def state(self):
-        return {**super().state(), "position": self._position}
+        return {**super().state(), "position": self.position}
 
     def load_state(self, state):
         super().load_state(state)
-        self.close()
-        self._position = state.get("position", self._position)
-        self.reader.seek(self._position)
+        self.go_back(state.get("position", self.position))
 
     def close(self) -> None:
         """End the thread; the next forward starts another one at the position of the last used batch."""

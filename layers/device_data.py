@@ -1,0 +1,77 @@
+"""How data layers give batches on the GPU: the whole data set lies there, or batches stream through pinned memory."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger("minicaffe.data")
+
+
+def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource | None:
+    """The quickest source for a data layer's images; None where only the host can transform them.
+
+    That is so for images that are not all bytes of one size, and for resize_param.
+    """
+    from minicaffe.cuda import transform
+
+    if layer.transformer.resize_param is not None:
+        return None
+    if hasattr(layer.reader, "load_all"):
+        loaded = layer.reader.load_all(limit=transform.room())
+        if loaded is not None:
+            log.info("%s layer '%s': %d images stay on the GPU", layer.type, layer.name, len(loaded[0]))
+            return ResidentSource(layer, *loaded, labelled)
+    before = layer.position
+    batch = layer.next_batch()
+    if isinstance(batch.images, np.ndarray) and batch.images.dtype == np.uint8:
+        log.info("%s layer '%s': batches stream to the GPU", layer.type, layer.name)
+        return StreamedSource(layer, batch, before)
+    layer.go_back(before)
+    return None
+
+
+class ResidentSource:
+    """The data set on the device: a batch is two kernels."""
+
+    def __init__(self, layer: Any, images: np.ndarray, labels: np.ndarray, keys: list[bytes], labelled: bool) -> None:
+        from minicaffe.cuda.transform import DeviceBatches
+
+        self._keys, self._count = keys, layer.reader.batch_size
+        self._start = layer.position
+        self._batches = DeviceBatches(images, labels if labelled else None, layer.transformer, layer.dtype)
+        key = self._start["key"]
+        self._batches.position = (keys.index(key.encode("latin-1")) + 1) % len(keys) if key is not None else 0
+        self._first, self._used = self._batches.position, False
+
+    def next_batch(self, data: int, labels: int) -> None:
+        self._used = True
+        self._batches.next_batch(self._count, data, labels)
+
+    @property
+    def position(self) -> dict:
+        """The reader's position, were it to go on from here: the key of the record before."""
+        if not self._used:
+            return self._start
+        return {"key": self._keys[self._batches.position - 1].decode("latin-1"), "epoch": self._start["epoch"]}
+
+
+class StreamedSource:
+    """A data set that is read batch by batch, one batch ahead of the step."""
+
+    def __init__(self, layer: Any, first: Any, before: dict) -> None:
+        from minicaffe.cuda.streaming import StreamedBatches
+
+        self._count = len(first.images)
+        self._batches = StreamedBatches(first, layer.next_batch, layer.transformer, layer.dtype)
+        self._batches.reader_position = before
+
+    def next_batch(self, data: int, labels: int) -> None:
+        self._batches.next_batch(self._count, data, labels)
+
+    @property
+    def position(self) -> dict:
+        """The reader's position after the batch that was used last."""
+        return self._batches.reader_position
