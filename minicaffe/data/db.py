@@ -7,6 +7,7 @@ under a temporary name and takes its own when it is complete, so nobody ever mee
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -141,13 +142,16 @@ class DatabaseWriter:
             self._store.close()
             os.rename(self._temporary, self.source)
             self._store = None
+        except OSError as error:
+            raise DataError(f"cannot write database {self.source}: {error}") from error
         finally:
             self.discard()
 
     def discard(self) -> None:
         """Throw away what has been written, unless it is complete."""
         if self._store is not None:
-            self._store.close()
+            with contextlib.suppress(OSError):  # the reason for giving up has been told
+                self._store.close()
             self._store = None
             shutil.rmtree(self._temporary, ignore_errors=True)
 

@@ -154,5 +154,12 @@ class LmdbStore:
                 raise OSError(str(error)) from error
 
     def close(self) -> None:
-        self._environment.sync(True)
-        self._environment.close()
+        environment, self._environment = self._environment, None
+        if environment is None:
+            return
+        try:
+            environment.sync(True)
+        except lmdb.Error as error:
+            raise OSError(str(error)) from error
+        finally:
+            environment.close()
