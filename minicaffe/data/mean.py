@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Database
 from minicaffe.errors import DataError
+from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
 
 
@@ -39,16 +40,10 @@ def compute_mean(database: Database, progress: Callable[[int], None] = lambda co
 
 
 def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
-    """Write (C, H, W) as Caffe's tools do: a BlobProto with the four legacy dimensions, num = 1."""
+    """Write (C, H, W) as Caffe's tools do: a BlobProto with the four legacy dimensions, num = 1; a file is replaced whole or not at all."""
     blob = caffe_pb2.BlobProto(num=1, channels=mean.shape[0], height=mean.shape[1], width=mean.shape[2])
     blob.data.extend(mean.astype(np.float32).ravel().tolist())
-    temporary = f"{os.fspath(path)}.part-{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(blob.SerializeToString())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write mean file {path}: {error.strerror or error}") from error
+    write_atomically(path, blob.SerializeToString())
 
 
 def read_mean(path: str | os.PathLike) -> np.ndarray:

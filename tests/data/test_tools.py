@@ -150,7 +150,7 @@ def test_compute_image_mean_errors(database, run):
     status, text = run("compute_image_mean", "mixed", "mean.binaryproto")
     assert status == 1 and "record '1' of mixed has shape (1, 6, 8), but the records before it (3, 6, 8)" in text
     assert not Path("mean.binaryproto").exists()
-    assert "cannot write mean file none/mean" in run("compute_image_mean", "images_lmdb", "none/mean")[1]
+    assert "cannot write 'none/mean': No such file" in run("compute_image_mean", "images_lmdb", "none/mean")[1]
 
 
 # -- extract_features --------------------------------------------------------------------------------------------------
