@@ -10,6 +10,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg
 from minicaffe.onednn.memory import Memory, any_layout, plain
+from minicaffe.proto.caffe_pb2 import TEST
 
 _MOST_AXES = 5
 
@@ -28,19 +29,21 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         rows = math.prod(shape[:axis])
         self.in_shape = shape if axis == 1 and len(shape) <= _MOST_AXES else (rows, math.prod(shape[axis:]))
         self.weight_shape, self.out_shape = (self.blobs[0].shape[0], *self.in_shape[1:]), (rows, self.blobs[0].shape[0])
+        # while weights change with every step, turning them into oneDNN's favourite layout costs more than it brings
+        layout = any_layout if self.phase == TEST else plain
+        self.descs = any_layout(self.in_shape), layout(self.weight_shape), any_layout(self.out_shape)
         self.diffs: dict = {}
 
     def make_forward(self, bias: bool, post: tuple = ()):
         bias_desc = plain(self.out_shape[1:]) if bias else None
-        inputs, weights, outputs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
+        inputs, weights, outputs = self.descs
         return primitives.inner_product(inputs, weights, bias_desc, outputs, post=post)
 
     def make_backward_data(self):
-        descs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
-        return primitives.inner_product_backward_data(*descs, self.make_forward(False))
+        return primitives.inner_product_backward_data(*self.descs, self.make_forward(False))
 
     def make_backward_weights(self, bias: bool):
-        inputs, weights, outputs = map(any_layout, (self.in_shape, self.weight_shape, self.out_shape))
+        inputs, weights, outputs = self.descs
         bias_desc = plain(self.out_shape[1:]) if bias else None
         return primitives.inner_product_backward_weights(inputs, weights, bias_desc, outputs, self.make_forward(bias))
 
