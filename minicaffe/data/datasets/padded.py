@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 
 import numpy as np
@@ -21,14 +20,14 @@ from minicaffe.proto import caffe_pb2
 def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tuple[int, ...]:
     """Write database `dest`: the pictures of `source` with `pad` pixels more on each side; keys count from 0.
 
-    The border has the mean colour of the first thousand pictures, rounded, which is returned; subtracting it as
-    mean_value leaves zeros there.
+    The border has the mean colour of all pictures, rounded, which is returned; subtracting it as mean_value leaves
+    zeros there.
     """
     if pad < 1:
         raise DataError(f"the border must be at least 1 pixel wide, got {pad}")
     with open_db(source, backend) as database:
-        first = [_picture(value)[0] for _, value in itertools.islice(database.items(), 1000)]
-        color = np.rint(np.mean([image.mean((1, 2)) for image in first], axis=0)).astype(np.uint8)
+        means = [_picture(value)[0].mean((1, 2)) for _, value in database.items()]
+        color = np.rint(np.mean(means, axis=0)).astype(np.uint8)
         digits = len(next(iter(database.items()))[0])
 
         def batches():
