@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class ResidentSource:
         self._batches = DeviceBatches(images, labels if labelled else None, layer.transformer, layer.dtype)
         key = self._start["key"]
         self._batches.position = (keys.index(key.encode("latin-1")) + 1) % len(keys) if key is not None else 0
-        self._first, self._used = self._batches.position, False
+        self._used = False
 
     def next_batch(self, data: int, labels: int) -> None:
         self._used = True
@@ -55,7 +56,7 @@ class ResidentSource:
         """The reader's position, were it to go on from here: the key of the record before."""
         if not self._used:
             return self._start
-        return {"key": self._keys[self._batches.position - 1].decode("latin-1"), "epoch": self._start["epoch"]}
+        return {"key": self._keys[self._batches.position - 1].decode("latin-1")}
 
 
 class StreamedSource:
@@ -65,7 +66,9 @@ class StreamedSource:
         from minicaffe.cuda.streaming import StreamedBatches
 
         self._count = len(first.images)
-        self._batches = StreamedBatches(first, layer.next_batch, layer.transformer, layer.dtype)
+        # no cycle between layer and source: both, and their pinned memory, go when the layer goes, in its thread
+        next_batch = weakref.WeakMethod(layer.next_batch)
+        self._batches = StreamedBatches(first, lambda: next_batch()(), layer.transformer, layer.dtype)
         self._batches.reader_position = before
 
     def next_batch(self, data: int, labels: int) -> None:

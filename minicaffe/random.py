@@ -56,10 +56,11 @@ class Stream:
     def get_state(self) -> dict:
         """The position as plain integers and lists, fit for JSON."""
         state = self._bits.state
+        used_up = state["buffer_pos"] == 4
         return {
             "key": [int(k) for k in state["state"]["key"]],
             "counter": [int(c) for c in state["state"]["counter"]],
-            "buffer": [int(b) for b in state["buffer"]],
+            "buffer": [0 if used_up else int(b) for b in state["buffer"]],
             "buffer_pos": int(state["buffer_pos"]),
             "has_uint32": int(state["has_uint32"]),
             "uinteger": int(state["uinteger"]),
