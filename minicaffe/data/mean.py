@@ -40,7 +40,10 @@ def compute_mean(database: Database, progress: Callable[[int], None] = lambda co
 
 
 def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
-    """Write (C, H, W) as Caffe's tools do: a BlobProto with the four legacy dimensions, num = 1; a file is replaced whole or not at all."""
+    """Write (C, H, W) as Caffe's tools do: a BlobProto with the four legacy dimensions, num = 1.
+
+    An older file is replaced whole or, when something goes wrong (`DataError`), not at all.
+    """
     blob = caffe_pb2.BlobProto(num=1, channels=mean.shape[0], height=mean.shape[1], width=mean.shape[2])
     blob.data.extend(mean.astype(np.float32).ravel().tolist())
     write_atomically(path, blob.SerializeToString())
