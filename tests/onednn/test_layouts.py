@@ -1,5 +1,7 @@
 """Blobs pass from layer to layer in oneDNN's layouts, and whoever looks at them sees Caffe's."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -221,3 +223,29 @@ def test_two_nets_share_parameters(engine):
     for blob in fast.params["ip"]:
         blob.data *= 2
     np.testing.assert_allclose(test.forward()["y"], 2 * before, rtol=1e-5)
+
+
+def test_nets_in_threads(engine):
+    """Two nets compute at the same time, each in its own thread, and a third thread runs a net built elsewhere."""
+    _, alone = nets(engine)
+    feed(alone)
+    alone.forward_backward()
+    others = [nets(engine)[1] for _ in range(3)]
+    errors = []
+
+    def work(net):
+        try:
+            for _ in range(5):
+                feed(net)
+                net.run_forward()
+                net.run_backward()
+            assert_same(alone, net)
+        except BaseException as error:  # the thread's own end would tell nobody
+            errors.append(error)
+
+    workers = [threading.Thread(target=work, args=(net,)) for net in others]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not errors
