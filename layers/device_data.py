@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.errors import DataError
+
 log = logging.getLogger("minicaffe.data")
 
 
@@ -60,21 +62,33 @@ class ResidentSource:
 
 
 class StreamedSource:
-    """A data set that is read batch by batch, one batch ahead of the step."""
+    """A data set that is read batch by batch; while a step computes, the batch of the next one crosses the bus."""
 
     def __init__(self, layer: Any, first: Any, before: dict) -> None:
-        from minicaffe.cuda.streaming import StreamedBatches
+        from minicaffe.cuda.transform import StagedBatches
 
-        self._count = len(first.images)
+        self._count, labelled = len(first.images), first.labels is not None
+        self._batches = StagedBatches(first.images.shape, labelled, layer.transformer, layer.dtype)
         # no cycle between layer and source: both, and their pinned memory, go when the layer goes, in its thread
-        next_batch = weakref.WeakMethod(layer.next_batch)
-        self._batches = StreamedBatches(first, lambda: next_batch()(), layer.transformer, layer.dtype)
-        self._batches.reader_position = before
+        self._read = weakref.WeakMethod(layer.next_batch)
+        self.position = before  #: the reader's position after the batch that was used last
+        self._send(first)
 
     def next_batch(self, data: int, labels: int) -> None:
+        from minicaffe.cuda import graph
+
+        if not graph.capturing():
+            self._go_on()
+        graph.before_replay(self._go_on)
         self._batches.next_batch(self._count, data, labels)
 
-    @property
-    def position(self) -> dict:
-        """The reader's position after the batch that was used last."""
-        return self._batches.reader_position
+    def _go_on(self) -> None:
+        """The batch that waits is about to be used: send the one after it."""
+        self.position = self._waiting.position
+        self._send(self._read()())
+
+    def _send(self, batch: Any) -> None:
+        if not isinstance(batch.images, np.ndarray):
+            raise DataError("the images of a batch that goes to the GPU must be of one size: set crop_size, or resize")
+        self._batches.put(batch.images, batch.labels)
+        self._waiting = batch
