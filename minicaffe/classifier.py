@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def make_transformer(
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
-    options = (
+    options: tuple[tuple[Callable[[str, Any], None], Any], ...] = (
         (transformer.set_mean, mean),
         (transformer.set_input_scale, input_scale),
         (transformer.set_raw_scale, raw_scale),

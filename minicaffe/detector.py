@@ -95,7 +95,7 @@ class Detector(Net):
 
     def _crop_with_context(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
         size = np.array(self.crop_dims[:2], float)  # of the net's input: height, width
-        grow = size / (size - 2 * self.context_pad)
+        grow = size / (size - 2 * (self.context_pad or 0))
         half = (window[2:] - window[:2] + 1) / 2
         centre = window[:2] + half
         low, high = np.round(centre - grow * half), np.round(centre + grow * half)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -182,5 +183,5 @@ def _font(size: int, bold: bool):
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{name}", size)
 
 
-_SVG_WRITERS = {Box: _svg_box, Curve: _svg_curve, Text: _svg_text}
-_PAINTERS = {Box: _paint_box, Curve: _paint_curve, Text: _paint_text}
+_SVG_WRITERS: dict[type, Callable[..., str]] = {Box: _svg_box, Curve: _svg_curve, Text: _svg_text}
+_PAINTERS: dict[type, Callable[..., None]] = {Box: _paint_box, Curve: _paint_curve, Text: _paint_text}

@@ -268,7 +268,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return resample(im, new_dims, interp_order, border=low).clip(low, high).astype(np.float32)
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Ten crops of each image: the four corners and the centre, then the mirror images of these five.
 
     images: N arrays (H, W, K) of one size; crop_dims: (height, width).  Returns float32 (10 * N, height, width, K).

@@ -47,7 +47,7 @@ def param_name_dict() -> dict[str, str]:
 
     The type is the message's name without "Parameter", so a few entries (`Transformation`, `Loss`) are no layers.
     """
-    names = {}
+    names: dict[str, str] = {}
     for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
         if field.name.endswith("_param") and field.message_type is not None:
             type_name = field.message_type.name.removesuffix("Parameter")
@@ -188,7 +188,7 @@ class Function:
         general = layer.DESCRIPTOR.fields_by_name
         specific = general[own].message_type.fields_by_name if own else {}
         inside = key in specific and not (key.endswith("param") and key in general)
-        target = getattr(layer, own) if inside else layer
+        target = getattr(layer, own) if own and inside else layer
         if target is layer and key not in general:
             known = {*general, *specific}
             raise NetSpecError(f"{self.type_name} layer '{layer.name}': no field {key!r}{nearest(key, known)}")
@@ -215,6 +215,8 @@ class NetSpec:
     Items and attributes are the same thing: `n["res/conv1"]` serves names that are no identifiers.  `tops` holds them
     in order of assignment.
     """
+
+    tops: dict[str, Any]
 
     def __init__(self) -> None:
         super().__setattr__("tops", {})

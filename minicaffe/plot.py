@@ -56,7 +56,7 @@ def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: i
     tested = [c for c in curves if c.of == "Test"]
     for curve, style in zip(trained, _cycle(("-", "--", ":", "-."), len(trained))):
         rate = curve.kind == "rate"
-        values = curve.values if rate else moving_average(curve.values, smooth)
+        values = moving_average(curve.values, 1 if rate else smooth)
         ax.plot(
             getattr(curve, x),
             values,
@@ -91,11 +91,11 @@ def _spans_decades(runs: list[list[Curve]]) -> bool:
 
 def moving_average(values: Sequence[float], width: int) -> np.ndarray:
     """Each value averaged with up to `width` - 1 values before it."""
-    values = np.asarray(values, float)
-    if width <= 1 or len(values) == 0:
-        return values
-    sums = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
+    numbers = np.asarray(values, float)
+    if width <= 1 or len(numbers) == 0:
+        return numbers
+    sums = np.cumsum(np.concatenate([[0.0], numbers]))
+    ends = np.arange(1, len(numbers) + 1)
     begins = np.maximum(ends - width, 0)
     return (sums[ends] - sums[begins]) / (ends - begins)
 

@@ -6,6 +6,8 @@ an image is resampled with two such sums, rows first.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minicaffe.errors import UsageError
@@ -38,7 +40,7 @@ def _resample_axis(im: np.ndarray, axis: int, new: int, order: int, corners: boo
     at = at * ((old - 1) / max(new - 1, 1)) if corners else (at + 0.5) * (old / new) - 0.5
     shape = [1] * im.ndim
     shape[axis] = new
-    out = 0.0
+    out: Any = 0.0
     for index, weight in _taps(at, order):
         if zero_beyond:
             weight = np.where((index >= 0) & (index < old), weight, 0.0)

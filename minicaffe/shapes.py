@@ -7,12 +7,17 @@ what depends on it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 
 from minicaffe.blob import Blob
+from minicaffe.data.datum import datum_to_array
+from minicaffe.data.db import open_db
+from minicaffe.data.hdf5 import read_file_list
 from minicaffe.errors import UsageError
 from minicaffe.layer import layer_class
+from minicaffe.proto import caffe_pb2
 
 Shape = tuple[int, ...]
 
@@ -59,11 +64,15 @@ def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | Non
 
 
 def _reader_shapes(layer_param) -> Sequence[Shape | None]:
-    """What a data layer's own prototxt tells: image sizes only where they are cropped or resized, labels always."""
-    batch, size, colors = 0, (0, 0), 3
+    """What a data layer's prototxt and its first record tell, without opening more than that."""
+    batch, colors = 0, 3
+    size: Shape = (0, 0)
+    if layer_param.type == "HDF5Data":
+        return _hdf5_shapes(layer_param)
     if layer_param.type == "Data":
         batch = layer_param.data_param.batch_size
-        colors = 0  # a database may hold any number of channels
+        colors, *rest = _first_record(layer_param.data_param)
+        size = tuple(rest)
     elif layer_param.type == "ImageData":
         own = layer_param.image_data_param
         batch, size, colors = own.batch_size, (own.new_height, own.new_width), 3 if own.is_color else 1
@@ -79,6 +88,28 @@ def _reader_shapes(layer_param) -> Sequence[Shape | None]:
     image = (batch, colors, *size) if batch and colors and all(size) else None
     label = (batch,) if batch else None
     return [image, label, *[None] * len(layer_param.top)][: len(layer_param.top)]
+
+
+def _first_record(data_param) -> Shape:
+    """Channels, height and width of a database's first picture; zeros where there is no database."""
+    try:
+        with contextlib.closing(open_db(data_param.source, data_param.backend)) as database:
+            _, value = next(iter(database.items()))
+            return datum_to_array(caffe_pb2.Datum.FromString(bytes(value))).shape
+    except Exception:  # a picture of the net needs no database
+        return (0, 0, 0)
+
+
+def _hdf5_shapes(layer_param) -> Sequence[Shape | None]:
+    """The shapes of the datasets in the first file, with the batch for their first axis."""
+    import h5py
+
+    batch = layer_param.hdf5_data_param.batch_size
+    try:
+        with h5py.File(read_file_list(layer_param.hdf5_data_param.source)[0], "r") as file:
+            return [(batch, *file[name].shape[1:]) for name in layer_param.top]
+    except Exception:
+        return [None] * len(layer_param.top)
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:

@@ -4,6 +4,8 @@ import io
 import itertools
 import xml.etree.ElementTree as ET
 
+import h5py
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from PIL import Image
@@ -221,3 +223,25 @@ def test_pydot_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pydot", None)
     with pytest.raises(ImportError, match="pip install pydot"):
         draw.draw_net(residual_net(), ext="dot")
+
+
+def test_shapes_from_the_first_record(tmp_path):
+    from minicaffe.data.db import open_db
+    from minicaffe.io import array_to_datum
+
+    with open_db(tmp_path / "db", "lmdb", "w") as writer:
+        writer.put(b"0", array_to_datum(np.zeros((3, 6, 5), np.uint8)).SerializeToString())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.zeros((9, 4))
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a.h5\n")
+    net = text_format.Parse(
+        f"""layer {{ name: "d" type: "Data" top: "d" top: "l"
+                     data_param {{ batch_size: 2 backend: LMDB source: "{tmp_path}/db" }} }}
+            layer {{ name: "h" type: "HDF5Data" top: "x" hdf5_data_param {{ batch_size: 7
+                     source: "{tmp_path}/list.txt" }} }}""",
+        caffe_pb2.NetParameter(),
+    )
+    assert infer_shapes(net) == {(0, 0): (2, 3, 6, 5), (0, 1): (2,), (1, 0): (7, 4)}
+    net.layer[0].transform_param.crop_size = 4
+    net.layer[1].hdf5_data_param.source = "nothing"
+    assert infer_shapes(net) == {(0, 0): (2, 3, 4, 4), (0, 1): (2,)}

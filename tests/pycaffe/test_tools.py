@@ -268,3 +268,18 @@ def test_shipped_models_can_be_drawn():
     assert drawn
     for path in drawn:
         assert draw.draw_net(read_net(path), "LR", "svg").startswith(b"<svg")
+
+
+def test_train_with_the_flags_of_pycaffe(folder):
+    Path(
+        "train.prototxt"
+    ).write_text("""layer { name: 'x' type: 'DummyData' top: 'x' dummy_data_param { shape { dim: 2 } } }
+        layer { name: 'loss' type: 'Power' bottom: 'x' top: 'loss' loss_weight: 1 }""")
+    Path("solver.prototxt").write_text("net: 'train.prototxt' base_lr: 1 lr_policy: 'fixed' max_iter: 2 display: 1")
+    words = [sys.executable, str(TOOLS / "train.py"), "--solver", "solver.prototxt", "--timing"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    log = done.stdout + done.stderr
+    assert "Average Forward pass" in log and "Optimization Done." in log
+    missing = subprocess.run([*words[:2], "--solver", "none.prototxt"], capture_output=True, text=True)
+    assert missing.returncode == 1 and "none.prototxt" in missing.stderr
