@@ -69,6 +69,9 @@ class BaseData(Layer):
         if not self._source_known:
             with self.named():
                 self._source, self._source_known = device_source(self, len(top) > 1), True
+        if self._source is not None and not self._source.ready:
+            self.go_back(self.position)
+            self._source_known = True
         if self._source is None:
             self.forward_cpu(bottom, top)
             return

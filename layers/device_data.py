@@ -39,6 +39,8 @@ def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource
 class ResidentSource:
     """The data set on the device: a batch is two kernels."""
 
+    ready = True  #: whether there is another batch
+
     def __init__(self, layer: Any, images: np.ndarray, labels: np.ndarray, keys: list[bytes], labelled: bool) -> None:
         from minicaffe.cuda.transform import DeviceBatches
 
@@ -62,12 +64,15 @@ class ResidentSource:
 
 
 class StreamedSource:
-    """A data set that is read batch by batch; while a step computes, the batch of the next one crosses the bus."""
+    """A data set that is read batch by batch; while a step computes, the batch of the next one crosses the bus.
+
+    It ends, `ready` is False, before a batch whose images are not bytes of the first batch's size.
+    """
 
     def __init__(self, layer: Any, first: Any, before: dict) -> None:
         from minicaffe.cuda.transform import StagedBatches
 
-        self._count, labelled = len(first.images), first.labels is not None
+        self._count, self._shape, labelled = len(first.images), first.images.shape, first.labels is not None
         self._batches = StagedBatches(first.images.shape, labelled, layer.transformer, layer.dtype)
         # no cycle between layer and source: both, and their pinned memory, go when the layer goes, in its thread
         self._read = weakref.WeakMethod(layer.next_batch)
@@ -84,11 +89,14 @@ class StreamedSource:
 
     def _go_on(self) -> None:
         """The batch that waits is about to be used: send the one after it."""
+        if not self.ready:  # in a replay; a plain step has asked before
+            raise DataError("images of different sizes cannot feed a captured step: resize them to one size")
         self.position = self._waiting.position
         self._send(self._read()())
 
     def _send(self, batch: Any) -> None:
-        if not isinstance(batch.images, np.ndarray):
-            raise DataError("the images of a batch that goes to the GPU must be of one size: set crop_size, or resize")
-        self._batches.put(batch.images, batch.labels)
         self._waiting = batch
+        images = batch.images
+        self.ready = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape == self._shape
+        if self.ready:
+            self._batches.put(images, batch.labels)

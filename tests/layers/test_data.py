@@ -166,3 +166,86 @@ def test_an_error_in_the_thread_comes_out_of_forward(tmp_path):
     layer.forward([], blobs)
     with pytest.raises(DataError, match="Data layer 'cifar': record '00001' of .*db is no Datum"):
         layer.forward([], blobs)
+
+
+# -- on the GPU --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(cuda_device):
+    from minicaffe.config import config
+
+    config.gpu = True
+    yield config
+    config.gpu = False
+
+
+def read(layer, blobs, count):
+    result = []
+    for _ in range(count):
+        layer.forward([], blobs)
+        result.append([blob.read_data().copy() for blob in blobs])
+    return result
+
+
+def same(one, other):
+    for a, b in zip(one, other, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+TRANSFORM = "crop_size: 4 mirror: true scale: 0.5 mean_value: 100"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tops", [1, 2])
+def test_a_database_on_the_device_gives_the_batches_of_the_host(tmp_path, gpu, tops):
+    path = write(tmp_path / "db")
+    layer, blobs = set_up(path, TRANSFORM, tops=tops)
+    other, other_blobs = set_up(path, TRANSFORM, tops=tops)
+    other.load_state(layer.state())
+    got = read(layer, blobs, 6)
+    gpu.gpu = False
+    same(got, read(other, other_blobs, 6))
+    assert layer.state() == other.state()
+
+
+@pytest.mark.gpu
+def test_from_the_device_to_the_host_and_back(tmp_path, gpu):
+    path = write(tmp_path / "db")
+    layer, blobs = set_up(path, TRANSFORM)
+    other, other_blobs = set_up(path, TRANSFORM)
+    other.load_state(layer.state())
+    got = []
+    for turn in (True, False, False, True, False, True):
+        gpu.gpu = turn
+        got += read(layer, blobs, 1)
+    gpu.gpu = False
+    same(got, read(other, other_blobs, 6))
+
+
+@pytest.mark.gpu
+def test_a_state_is_taken_up_on_the_device(tmp_path, gpu):
+    path = write(tmp_path / "db")
+    layer, blobs = set_up(path, TRANSFORM)
+    read(layer, blobs, 4)
+    state = layer.state()
+    expected = read(layer, blobs, 3)
+    layer.load_state(state)
+    same(expected, read(layer, blobs, 3))
+    other, other_blobs = set_up(path, TRANSFORM)
+    read(other, other_blobs, 1)
+    other.load_state(state)
+    same(expected, read(other, other_blobs, 3))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("what", ["floats", "sizes", "resize"])
+def test_what_does_not_go_to_the_device_comes_from_the_host(tmp_path, gpu, what):
+    images = {"floats": IMAGES / np.float32(2), "sizes": [*IMAGES[:4], *IMAGES[4:, :, :5]]}.get(what, IMAGES)
+    text = "crop_size: 4" + (" resize_param { height: 8 width: 8 }" if what == "resize" else "")
+    path = write(tmp_path / "db", images)
+    layer, blobs = set_up(path, text, phase=1)
+    got = read(layer, blobs, 4)
+    gpu.gpu = False
+    same(got, read(*set_up(path, text, phase=1), 4))
