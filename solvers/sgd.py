@@ -14,6 +14,9 @@ from minicaffe.solvers.lr_policy import learning_rate
 
 log = logging.getLogger("minicaffe")
 
+#: how many numbers of a parameter are updated at a time, 256 KB of float32
+_PART = 1 << 16
+
 
 @register_solver("SGD")
 class SGDSolver(Solver):
@@ -60,16 +63,24 @@ class SGDSolver(Solver):
                 diff *= limit / norm
 
     def _update_param(self, i: int, rate: float) -> None:
-        """Normalise by iter_size, add the decay, apply the rule; the diff holds the update afterwards."""
+        """Update parameter i, a part that fits into the cache at a time: each number crosses the bus once."""
         net, count = self.net, len(self.net.learnable_params)
-        data, diff = net.learnable_params[i].data, net.learnable_params[i].diff
+        blob, history = net.learnable_params[i], self.history[i::count]
+        arrays = [array.reshape(-1) for array in (blob.data, blob.diff, *(h.data for h in history))]
+        decay = self.param.weight_decay * net.decay_mults[i]
+        for start in range(0, blob.count, _PART):
+            data, diff, *past = (array[start : start + _PART] for array in arrays)
+            self._update_part(data, diff, past, rate * net.lr_mults[i], decay)
+
+    def _update_part(
+        self, data: np.ndarray, diff: np.ndarray, history: list[np.ndarray], rate: float, decay: float
+    ) -> None:
+        """Normalise by iter_size, add the decay, apply the rule; the diff holds the update afterwards."""
         if self.param.iter_size > 1:
             diff *= 1 / self.param.iter_size
-        decay = self.param.weight_decay * net.decay_mults[i]
         if decay:
             diff += data * decay if self.param.regularization_type == "L2" else np.sign(data) * decay
-        history = [self.history[i + k * count].data for k in range(self.histories)]
-        self.update(diff, history, rate * net.lr_mults[i])
+        self.update(diff, history, rate)
         data -= diff
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
