@@ -20,7 +20,8 @@ def _data_flags(flags: Flags) -> None:
     flags.flag("from", metavar="PATH", default=None,
                help="cifar10: the official .tar.gz (binary or python version) or the folder unpacked from it; mnist: "
                     "the folder with the idx files; default: download")
-    flags.flag("dest", metavar="FOLDER", default=None, help="where to write (default: data/NAME; synthetic: data/cifar10)")
+    flags.flag("dest", metavar="FOLDER", default=None,
+               help="where to write (default: data/NAME; synthetic: data/cifar10)")
     flags.flag("backend", choices=BACKENDS, default="lmdb", help="kind of database (default: lmdb)")
     flags.flag("pad", type=int, metavar="N", default=None,
                help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
