@@ -19,7 +19,10 @@ def row_numbers(layer, values: np.ndarray, rows: int) -> np.ndarray:
 
 def add_rows(table: np.ndarray, numbers: np.ndarray, values: np.ndarray) -> None:
     """table[numbers[i]] += values[i]; rows named several times are added in order."""
-    if numbers.size:
+    if values.size >= 64 * numbers.size:  # long rows: numpy's own loop over them would be the slower one
+        for row, value in zip(numbers.tolist(), values):
+            table[row] += value
+    elif numbers.size:
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         first = np.flatnonzero(np.diff(ordered, prepend=-1))
