@@ -50,7 +50,7 @@ class Solver:
         self.action: Callable[[], str | None] = lambda: None
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
-        self._callbacks: list[tuple[Callable, Callable]] = []
+        self.callbacks: list[tuple[Callable, Callable]] = []
         self._losses: list[float] = []
         self._stopped = False
         log.info("Initializing solver from parameters:\n%s", param)
@@ -105,17 +105,12 @@ class Solver:
         self._losses, self.smoothed_loss = [], 0.0
         self._since, self._iter_then = time.perf_counter(), self.iter
         while self.iter < last:
-            self.net.clear_param_diffs()
             if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization):
                 self.test_all()
                 if self._stopped:
                     break
-            for on_start, _ in self._callbacks:
-                on_start()
-            self._forward_backward()
-            for _, on_gradients_ready in self._callbacks:
-                on_gradients_ready()
-            self.apply_update()
+            self.net.debug_info = self._due(self.param.display) and self.param.debug_info
+            self._iterate()
             request = self.action()
             if self._due(self.param.snapshot) or request == "snapshot":
                 self.snapshot()
@@ -123,21 +118,36 @@ class Solver:
                 self._stopped = True
                 break
 
-    def _forward_backward(self) -> None:
-        """iter_size passes whose diffs add up; then the display."""
+    def _iterate(self) -> None:
+        """Clear, forward and backward, update."""
         display = self._due(self.param.display)
-        self.net.debug_info = display and self.param.debug_info
+        self.net.clear_param_diffs()
+        for on_start, _ in self.callbacks:
+            on_start()
+        self._report(self._forward_backward(), display)
+        for _, on_gradients_ready in self.callbacks:
+            on_gradients_ready()
+        self.apply_update()
+
+    def _forward_backward(self) -> float | None:
+        """iter_size passes whose diffs add up; their mean loss, where somebody wants it."""
         size = max(self.param.iter_size, 1)
-        wants_loss = display or self.param.average_loss > 1 or not config.gpu
-        loss = 0.0
+        loss, wanted = 0.0, self._wants_loss()
         for _ in range(size):
             self.net.run_forward()
             self.net.run_backward()
-            if wants_loss:
+            if wanted:
                 loss += self.net.loss()
-        if wants_loss:
-            self._smooth(loss / size)
-        self._tell("on_iteration", loss / size if wants_loss else None)
+        return loss / size if wanted else None
+
+    def _wants_loss(self) -> bool:
+        """Whether this iteration's loss is looked at: on the GPU it is read back only then."""
+        return self._due(self.param.display) or self.param.average_loss > 1 or not config.gpu
+
+    def _report(self, loss: float | None, display: bool) -> None:
+        if loss is not None:
+            self._smooth(loss)
+        self._tell("on_iteration", loss)
         if display:
             self._display()
 
@@ -232,7 +242,7 @@ class Solver:
 
     def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
         """Call `on_start()` before each iteration's forward pass and `on_gradients_ready()` after its backward pass."""
-        self._callbacks.append((on_start, on_gradients_ready))
+        self.callbacks.append((on_start, on_gradients_ready))
 
     def share_weights(self, net: Net) -> None:
         """Let another net use the parameters that this solver trains."""

@@ -10,6 +10,7 @@ from minicaffe.blob import Blob
 from minicaffe.config import config
 from minicaffe.errors import SolverError
 from minicaffe.solvers.base import Solver, register_solver
+from minicaffe.solvers.gpu_step import GpuStep
 from minicaffe.solvers.lr_policy import learning_rate
 
 log = logging.getLogger("minicaffe")
@@ -33,12 +34,12 @@ class SGDSolver(Solver):
         params = self.net.learnable_params
         #: one blob per parameter; rules that keep two append the second set
         self._fused = self._fused_key = None
+        self._gpu_step = GpuStep(self)
         self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
 
     def apply_update(self) -> None:
         rate, self.current_step = learning_rate(self.param, self.iter, self.current_step)
-        if self._due(self.param.display):
-            log.info("Iteration %d, lr = %.6g", self.iter, rate)
+        self._log_rate(rate, self._due(self.param.display))
         if config.gpu:
             self._update_gpu(rate)
         else:
@@ -93,6 +94,21 @@ class SGDSolver(Solver):
 
     # -- on the GPU ------------------------------------------------------------------------------------------------
 
+    def _iterate(self) -> None:
+        if not config.gpu or not self._gpu_step.usable():
+            super()._iterate()
+            return
+        display = self._due(self.param.display)
+        rate, self.current_step = learning_rate(self.param, self.iter, self.current_step)
+        self._gpu_step(rate * self.correction())
+        self._report(self.net.loss() if self._wants_loss() else None, display)
+        self._log_rate(rate, display)
+        self.iter += 1
+
+    def _log_rate(self, rate: float, display: bool) -> None:
+        if display:
+            log.info("Iteration %d, lr = %.6g", self.iter, rate)
+
     def _update_gpu(self, rate: float) -> None:
         """All of the above in one launch over all parameters."""
         update = self.fused_update()
@@ -101,7 +117,9 @@ class SGDSolver(Solver):
 
     def fused_update(self):
         """The kernels that do this rule's update; made anew when the solver's parameters have changed."""
-        net, key = self.net, (self.param.SerializeToString(), list(self.net.lr_mults))
+        net, p = self.net, self.param
+        rule = p.momentum, p.momentum2, p.rms_decay, p.delta, p.weight_decay, p.regularization_type
+        key = (*rule, p.clip_gradients, p.iter_size, *net.lr_mults)
         if self._fused is None or self._fused_key != key:
             from minicaffe.cuda.solver import FusedUpdate
 

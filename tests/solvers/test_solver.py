@@ -116,7 +116,7 @@ def test_stages_reach_the_test_nets():
 @pytest.mark.parametrize("text, message", [
     ("net: 'x' net_param {}", "exactly one of net, net_param, train_net, train_net_param: got net, net_param"),
     ("", "exactly one of .*: got none"),
-    ("net_param {} test_net: 'a' test_net: 'b' test_iter: 1", r"test_iter must be given for each test net: 2 test net\(s\), got 1"),
+    ("net_param {} test_net: 'a' test_net: 'b' test_iter: 1", r"for each test net: 2 test net\(s\), got 1"),
     ("net_param {} test_iter: 1", "test_interval above 0"),
     ("net_param {} test_iter: 1 test_interval: 1 test_state {} test_state {}", r"test_state .* 1 net\(s\), got 2"),
 ])  # fmt: skip
