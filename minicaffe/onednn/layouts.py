@@ -37,8 +37,11 @@ class Layouts:
 
     def to_host(self, flat: np.ndarray) -> None:
         """Write the newest values, in Caffe's order, to a flat array."""
-        shape = self.head.desc.shape
-        reorder(self.head, Memory(plain(shape), flat[: math.prod(shape)]))
+        desc = plain(self.head.desc.shape)
+        host = self.copies.get(desc)
+        if host is None:
+            host = self.copies[desc] = Memory(desc, flat[: math.prod(desc.shape)])
+        reorder(self.head, host)
 
     def copy(self, buffer: Buffer, desc: MemoryDesc) -> Memory:
         """The memory for one layout; made on first use, in memory that another shape has left behind where it fits."""

@@ -249,3 +249,29 @@ def test_nets_in_threads(engine):
     for worker in workers:
         worker.join()
     assert not errors
+
+
+def test_the_steady_state_makes_nothing(engine, monkeypatch):
+    """After some passes no memory is allocated, no primitive made or bound."""
+    _, net = nets(engine)
+    for _ in range(5):
+        feed(net)
+        net.run_forward()
+        net.run_backward()
+    made = []
+    for kind in (memory.Memory, primitives.Execution, primitives.Primitive):
+        original = kind.__init__
+
+        def noted(self, *args, _original=original, **kwargs):
+            made.append(type(self).__name__)
+            _original(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "__init__", noted)
+    for _ in range(3):
+        net.clear_param_diffs()
+        net.run_forward()
+        net.run_backward()
+        for blobs in net.params.values():
+            for blob in blobs:
+                blob.data[...] *= 0.99
+    assert not made
