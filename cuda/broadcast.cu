@@ -1,33 +1,50 @@
 // Scale, Bias and PReLU: an operand that covers some axes of x = (outer, covered, inner).
+//
+// A block's threads stand in `threads / lanes` rows of `lanes`, a power of two: a row of x is `inner` numbers with one
+// operand, and no thread divides to find it.
 
-// y = s x + b; s or b may be absent (null).
-__global__ void scale_bias(const int n, const int covered, const int inner, const Dtype *x, const Dtype *s, const Dtype *b,
-                           Dtype *y) {
-  GRID_STRIDE(i, n) {
-    const int c = i / inner % covered;
-    const Dtype scaled = s ? x[i] * s[c] : x[i];
-    y[i] = b ? scaled + b[c] : scaled;
+struct Place {
+  int lane, row, rows;
+  __device__ explicit Place(int lanes)
+      : lane(threadIdx.x & (lanes - 1)), row(threadIdx.x / lanes), rows(blockDim.x / lanes) {}
+};
+
+// y = s x + b; s or b may be absent (null). `rows` is outer * covered.
+__global__ void scale_bias(const int rows, const int covered, const int inner, const int lanes, const Dtype *x, const Dtype *s,
+                           const Dtype *b, Dtype *y) {
+  const Place place(lanes);
+  for (int row = blockIdx.x * place.rows + place.row; row < rows; row += gridDim.x * place.rows) {
+    const Dtype scale = s ? s[row % covered] : Dtype(1), shift = b ? b[row % covered] : Dtype(0);
+    const long long start = (long long)row * inner;
+    for (int k = blockIdx.y * lanes + place.lane; k < inner; k += gridDim.y * lanes)
+      y[start + k] = scale * x[start + k] + shift;
   }
 }
 
-__global__ void prelu_forward(const int n, const int covered, const int inner, const Dtype *x, const Dtype *slope, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = x[i] > 0 ? x[i] : x[i] * slope[i / inner % covered];
+// y = v where x > 0, else slope v; v is x forward and dy backward.
+__global__ void rectify(const int rows, const int covered, const int inner, const int lanes, const Dtype *x,
+                        const Dtype *slopes, const Dtype *v, Dtype *y) {
+  const Place place(lanes);
+  for (int row = blockIdx.x * place.rows + place.row; row < rows; row += gridDim.x * place.rows) {
+    const Dtype slope = slopes[row % covered];
+    const long long start = (long long)row * inner;
+    for (int k = blockIdx.y * lanes + place.lane; k < inner; k += gridDim.y * lanes)
+      y[start + k] = x[start + k] > 0 ? v[start + k] : slope * v[start + k];
+  }
 }
 
-__global__ void prelu_backward(const int n, const int covered, const int inner, const Dtype *x, const Dtype *slope,
-                               const Dtype *dy, Dtype *dx) {
-  GRID_STRIDE(i, n) dx[i] = x[i] > 0 ? dy[i] : dy[i] * slope[i / inner % covered];
-}
-
-// Sums over outer and inner of dy, dy x or dy min(x, 0); a block for each covered place and each part of its sum.
-__global__ void partial_sums(const int covered, const int inner, const int length, const Dtype *dy, const Dtype *x,
-                             const bool negative, Dtype *partial) {
+// Sums over outer and inner of dy, dy x or dy min(x, 0): a block for each covered place and each part of its sum.
+__global__ void partial_sums(const int outer, const int covered, const int inner, const int lanes, const Dtype *dy,
+                             const Dtype *x, const bool negative, Dtype *partial) {
+  const Place place(lanes);
   const int c = blockIdx.x, part = blockIdx.y, parts = gridDim.y;
   Dtype sum = 0;
-  for (int j = part * blockDim.x + threadIdx.x; j < length; j += parts * blockDim.x) {
-    const int i = (j / inner * covered + c) * inner + j % inner;
-    const Dtype factor = !x ? Dtype(1) : negative && x[i] > 0 ? Dtype(0) : x[i];
-    sum += dy[i] * factor;
+  for (int o = part * place.rows + place.row; o < outer; o += parts * place.rows) {
+    const long long start = ((long long)o * covered + c) * inner;
+    for (int k = place.lane; k < inner; k += lanes) {
+      const Dtype factor = !x ? Dtype(1) : negative ? min(x[start + k], Dtype(0)) : x[start + k];
+      sum += dy[start + k] * factor;
+    }
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[c * parts + part] = sum;

@@ -38,7 +38,7 @@ class Bias(Broadcast):
     def forward_gpu(self, bottom, top):
         b = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
         x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
-        self.kernel("scale_bias")(bottom[0].count, self.covered, self.inner, x, 0, b, y)
+        self.launch_rows("scale_bias", x, 0, b, y)
 
     def backward_gpu(self, top, propagate_down, bottom):
         dy = top[0].gpu_diff()

@@ -69,21 +69,35 @@ class Broadcast(Layer):
         """(covered,) sums of an array of the bottom's shape, or a view of it, over the axes that are not covered."""
         return self.over_axes(array).sum(axis=2).sum(axis=0)
 
+    def launch_rows(self, name: str, *arguments: int) -> None:
+        """Launch a kernel whose threads stand in rows (cuda/broadcast.cu) over all of x."""
+        rows, lanes = self.outer * self.covered, self._lanes
+        if rows * self.inner:
+            blocks = min(-(-rows * lanes // 256), 1 << 20)
+            chunks = max(1, min(2048 // blocks, -(-self.inner // lanes)))  # few rows: several blocks for each
+            self.kernel(name).launch((blocks, chunks), 256, rows, self.covered, self.inner, lanes, *arguments)
+
     def sum_to_operand_gpu(self, add: bool, dy: int, x: int, out: int, negative: bool = False) -> None:
-        """The same on the device, of dy * x (of dy * min(x, 0) when `negative`; of dy when x is 0), to `out`.
+        """`sum_to_operand` on the device, of dy * x (of dy * min(x, 0) when `negative`; of dy when x is 0), to `out`.
 
         add: whether to add to what `out` holds.
         """
-        length = self.outer * self.inner
+        length, lanes = self.outer * self.inner, self._lanes
+        threads = 256 if length > 128 else max(lanes, 32)
         parts = max(1, min(512 // max(self.covered, 1), length // 4096))  # few sums: several blocks for each
         if self.partial is None or self.partial.count < parts * self.covered:
             self.partial = Blob((parts * self.covered,), self.dtype)
-        partial, threads = self.partial.mutable_gpu_data(), 256 if length > 128 else 32
         if self.covered:
+            partial = self.partial.mutable_gpu_data()
             self.kernel("partial_sums").launch(
-                (self.covered, parts), threads, self.covered, self.inner, length, dy, x, negative, partial
+                (self.covered, parts), threads, self.outer, self.covered, self.inner, lanes, dy, x, negative, partial
             )
             self.kernel("total")(self.covered, parts, partial, add, out)
+
+    @property
+    def _lanes(self) -> int:
+        """How many threads stand along `inner`: a power of two, at most a block."""
+        return min(256, 1 << max(self.inner - 1, 0).bit_length())
 
     @classmethod
     def kernel_file(cls):

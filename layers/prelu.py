@@ -59,15 +59,14 @@ class PReLU(Broadcast):
             np.multiply(dy, rectified_slope(x, slope), out=self.over_axes(bottom[0].diff))
 
     def forward_gpu(self, bottom, top):
-        n, x, slope = bottom[0].count, bottom[0].gpu_data(), self.blobs[0].gpu_data()
+        x, slope = bottom[0].gpu_data(), self.blobs[0].gpu_data()
         if self.kept is not None:
-            ops.copy(n, x, self.kept.mutable_gpu_data(), self.dtype)
-        self.kernel("prelu_forward")(n, self.covered, self.inner, x, slope, top[0].mutable_gpu_data())
+            ops.copy(bottom[0].count, x, self.kept.mutable_gpu_data(), self.dtype)
+        self.launch_rows("rectify", x, slope, x, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         x, dy = (self.kept or bottom[0]).gpu_data(), top[0].gpu_diff()
         if self.param_propagate_down[0]:
             self.sum_to_operand_gpu(True, dy, x, self.blobs[0].mutable_gpu_diff(), negative=True)
         if propagate_down[0]:
-            slope, dx = self.blobs[0].gpu_data(), bottom[0].mutable_gpu_diff()
-            self.kernel("prelu_backward")(bottom[0].count, self.covered, self.inner, x, slope, dy, dx)
+            self.launch_rows("rectify", x, self.blobs[0].gpu_data(), dy, bottom[0].mutable_gpu_diff())

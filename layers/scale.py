@@ -59,12 +59,12 @@ class Scale(Broadcast):
             np.multiply(dy, s, out=self.over_axes(bottom[0].diff))
 
     def forward_gpu(self, bottom, top):
-        n, x = bottom[0].count, bottom[0].gpu_data()
+        x = bottom[0].gpu_data()
         s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
         if self.kept is not None:
-            ops.copy(n, x, self.kept.mutable_gpu_data(), self.dtype)
+            ops.copy(bottom[0].count, x, self.kept.mutable_gpu_data(), self.dtype)
         b = 0 if self.bias_index is None else self.blobs[self.bias_index].gpu_data()
-        self.kernel("scale_bias")(n, self.covered, self.inner, x, s, b, top[0].mutable_gpu_data())
+        self.launch_rows("scale_bias", x, s, b, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         x, dy = (self.kept or bottom[0]).gpu_data(), top[0].gpu_diff()
@@ -76,5 +76,4 @@ class Scale(Broadcast):
             self.sum_to_operand_gpu(False, dy, x, bottom[1].mutable_gpu_diff())
         if propagate_down[0]:
             s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
-            dx = bottom[0].mutable_gpu_diff()
-            self.kernel("scale_bias")(bottom[0].count, self.covered, self.inner, dy, s, 0, dx)
+            self.launch_rows("scale_bias", dy, s, 0, bottom[0].mutable_gpu_diff())
