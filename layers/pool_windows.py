@@ -1,7 +1,8 @@
 """Maxima and means over all windows of (N, C, H, W) arrays, and their gradients.
 
-Both go axis by axis: first over the columns of each window, then over its rows, so a k x k window costs 2 k steps
-over whole arrays instead of k^2.  Samples are taken a few at a time to stay in the cache.
+Both go axis by axis, so a k x k window costs 2 k steps over whole arrays instead of k^2.  Rows come first where the
+order is free: whole rows lie together in memory, and fewer of them are left for the columns.  Samples are taken a few
+at a time to stay in the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _ELEMENTS = 1 << 17
 def maximum(x: np.ndarray, window: Window, y: np.ndarray) -> None:
     """y = the largest value of each window; 0 where a window lies outside."""
     for part in _parts(x):
-        y[part] = _max_rows(_max_columns(x[part], window, y.shape[3]), window, y.shape[2])
+        y[part] = _max_columns(_max_rows(x[part], window, y.shape[2]), window, y.shape[3])
     _clear_outside(x.shape, window, y, 0)
 
 
@@ -43,7 +44,10 @@ def maximum_places(x: np.ndarray, window: Window, y: np.ndarray) -> np.ndarray:
 
 
 def maximum_gradient(x: np.ndarray, window: Window, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
-    """dx += the gradient of `maximum`: each dy goes to the first largest value of its window."""
+    """dx += the gradient of `maximum`: each dy goes to the first largest value of its window, in reading order.
+
+    So it goes to the first row that holds one, and there to the first column.
+    """
     for part in _parts(x):
         best = _max_columns(x[part], window, y.shape[3])
         dbest, left = np.zeros_like(best), dy[part].copy()
@@ -63,12 +67,12 @@ def average(x: np.ndarray, window: Window, y: np.ndarray) -> None:
     """y = the sum of each window divided by its size within the padded picture; 0 where it is outside."""
     divisor = _sizes(x.shape, window, y.shape)
     for part in _parts(x):
-        columns = np.zeros((*x[part].shape[:3], y.shape[3]), x.dtype)
-        for inside, source in _steps(x.shape[3], y.shape[3], window, 1):
-            columns[..., inside] += x[part][..., source]
-        total = np.zeros_like(y[part])
+        rows = np.zeros((*y[part].shape[:3], x.shape[3]), x.dtype)
         for inside, source in _steps(x.shape[2], y.shape[2], window, 0):
-            total[:, :, inside] += columns[:, :, source]
+            rows[:, :, inside] += x[part][:, :, source]
+        total = np.zeros_like(y[part])
+        for inside, source in _steps(x.shape[3], y.shape[3], window, 1):
+            total[..., inside] += rows[..., source]
         y[part] = total / divisor
 
 
@@ -77,11 +81,11 @@ def average_gradient(window: Window, dy: np.ndarray, dx: np.ndarray) -> None:
     divisor = _sizes(dx.shape, window, dy.shape)
     for part in _parts(dx):
         share = dy[part] / divisor
-        columns = np.zeros((*dx[part].shape[:3], dy.shape[3]), dx.dtype)
-        for inside, source in _steps(dx.shape[2], dy.shape[2], window, 0):
-            columns[:, :, source] += share[:, :, inside]
+        rows = np.zeros((*share.shape[:3], dx.shape[3]), dx.dtype)
         for inside, source in _steps(dx.shape[3], dy.shape[3], window, 1):
-            dx[part][..., source] += columns[..., inside]
+            rows[..., source] += share[..., inside]
+        for inside, source in _steps(dx.shape[2], dy.shape[2], window, 0):
+            dx[part][:, :, source] += rows[:, :, inside]
 
 
 def _steps(size: int, output: int, window: Window, axis: int) -> Iterator[tuple[slice, slice]]:
