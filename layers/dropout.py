@@ -68,13 +68,13 @@ class Dropout(Layer):
         if self.device_rng is None:
             self.device_rng = DeviceStream(self.rng)
         self.draw = self.device_rng.draw(n)
-        self.kernel("drop")(n, self.draw, self.threshold, self.scale, x, y)
+        self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, x, y)
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
         n, dy, dx = bottom[0].count, top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
         if self.drops:
-            self.kernel("drop")(n, self.draw, self.threshold, self.scale, dy, dx)  # the same numbers, drawn again
+            self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, dy, dx)  # the same numbers, drawn again
         else:
             ops.scale(n, self.scale_kept, dy, dx, self.dtype)
