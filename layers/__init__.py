@@ -22,8 +22,8 @@ from minicaffe.layers import (  # noqa: F401
     crop,
     data,
     deconvolution,
-    device_data,
     depthwise,
+    device_data,
     dropout,
     dummy_data,
     elementwise,
@@ -77,6 +77,7 @@ from minicaffe.layers import (  # noqa: F401
     tanh,
     threshold,
     tile,
+    views,
     window,
     window_data,
 )
