@@ -2,7 +2,8 @@
 // channel's first value, so that a mean far from zero costs no digits.
 // A channel is shared by gridDim.y blocks; partial[0] holds their first sums, partial[1] their second ones.
 
-__global__ void partial_statistics(const int count, const int channels, const int places, const Dtype *x, Dtype *partial) {
+__global__ void partial_statistics(const int count, const int channels, const int places, const Dtype *x,
+                                   Dtype *partial) {
   const int channel = blockIdx.x;
   const Dtype shift = x[(long long)channel * places];
   Dtype sum = 0, squares = 0;
@@ -47,25 +48,45 @@ __global__ void global_statistics(const int n, const Dtype eps, const Dtype *mea
   }
 }
 
-// normalized, where there is one, is the layer's own copy of y.
+// What may follow in place and is then done here too: y = s x + b for each channel, and a ReLU
+// (minicaffe.layers.chains_gpu).
+struct Followers {
+  const Dtype *s, *b;  // absent: null
+  bool relu;
+  Dtype slope;
+  __device__ Dtype scaled(Dtype x, int c) const { return s ? fma(x, s[c], b ? b[c] : Dtype(0)) : x; }
+  __device__ Dtype operator()(Dtype x, int c) const {
+    const Dtype y = scaled(x, c);
+    return relu && !(y > 0) ? y * slope : y;
+  }
+  // The gradient before the ReLU, from the one behind it.
+  __device__ Dtype gradient(Dtype dy, Dtype x, int c) const { return relu && !(scaled(x, c) > 0) ? dy * slope : dy; }
+};
+
+// normalized, where there is one, is the layer's own copy.
 __global__ void normalize(const int n, const int channels, const int places, const Dtype *x, const Dtype *mean,
-                          const Dtype *deviation, Dtype *y, Dtype *normalized) {
+                          const Dtype *deviation, const Dtype *s, const Dtype *b, const bool relu, const Dtype slope,
+                          Dtype *y, Dtype *normalized) {
+  const Followers followers = {s, b, relu, slope};
   GRID_STRIDE(i, n) {
     const int c = i / places % channels;
     const Dtype value = (x[i] - mean[c]) / deviation[c];
-    y[i] = value;
+    y[i] = followers(value, c);
     if (normalized) normalized[i] = value;
   }
 }
 
 __global__ void partial_gradients(const int count, const int channels, const int places, const Dtype *dy,
-                                  const Dtype *normalized, Dtype *partial) {
+                                  const Dtype *normalized, const Dtype *s, const Dtype *b, const bool relu,
+                                  const Dtype slope, Dtype *partial) {
+  const Followers followers = {s, b, relu, slope};
   const int channel = blockIdx.x;
   Dtype sum = 0, products = 0;
   for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += blockDim.x * gridDim.y) {
     const long long at = ((long long)(i / places) * channels + channel) * places + i % places;
-    sum += dy[at];
-    products += dy[at] * normalized[at];
+    const Dtype g = followers.gradient(dy[at], normalized[at], channel);
+    sum += g;
+    products += g * normalized[at];
   }
   sum = block_sum(sum);
   products = block_sum(products);
@@ -75,24 +96,44 @@ __global__ void partial_gradients(const int count, const int channels, const int
   }
 }
 
-// means[c] = E[dy], means[channels + c] = E[dy y]
-__global__ void mean_gradients(const int n, const int parts, const int count, const Dtype *partial, Dtype *means) {
+// means[c] = E[g], means[channels + c] = E[g y]; the sums are the gradients of b and of s, and are added to these.
+__global__ void mean_gradients(const int n, const int parts, const int count, const Dtype *partial, Dtype *db,
+                               Dtype *ds, Dtype *means) {
+  const int channels = n / 2;
   GRID_STRIDE(i, n) {
     Dtype sum = 0;
     for (int p = 0; p < parts; p++) sum += partial[i * parts + p];
     means[i] = sum / count;
+    if (i < channels && db) db[i] += sum;
+    if (i >= channels && ds) ds[i - channels] += sum;
   }
 }
 
 __global__ void backward(const int n, const int channels, const int places, const Dtype *dy, const Dtype *normalized,
-                         const Dtype *means, const Dtype *deviation, Dtype *dx) {
+                         const Dtype *s, const Dtype *b, const bool relu, const Dtype slope, const Dtype *means,
+                         const Dtype *deviation, Dtype *dx) {
+  const Followers followers = {s, b, relu, slope};
   GRID_STRIDE(i, n) {
     const int c = i / places % channels;
-    dx[i] = (dy[i] - means[c] - means[channels + c] * normalized[i]) / deviation[c];
+    const Dtype g = followers.gradient(dy[i], normalized[i], c);
+    const Dtype centred = g - means[c] - means[channels + c] * normalized[i];
+    dx[i] = (s ? s[c] * centred : centred) / deviation[c];
   }
 }
 
-__global__ void backward_global(const int n, const int channels, const int places, const Dtype *dy, const Dtype *deviation,
-                                Dtype *dx) {
+__global__ void backward_global(const int n, const int channels, const int places, const Dtype *dy,
+                                const Dtype *deviation, Dtype *dx) {
   GRID_STRIDE(i, n) dx[i] = dy[i] / deviation[i / places % channels];
+}
+
+// The weights and the bias of a convolution that does what a convolution and this layer with its followers do: n
+// weights, `length` for each channel.
+__global__ void fold(const int n, const int length, const Dtype *weights, const Dtype *bias, const Dtype *mean,
+                     const Dtype *deviation, const Dtype *s, const Dtype *b, Dtype *folded, Dtype *folded_bias) {
+  GRID_STRIDE(i, n) {
+    const int c = i / length;
+    const Dtype factor = (s ? s[c] : Dtype(1)) / deviation[c];
+    folded[i] = weights[i] * factor;
+    if (i % length == 0) folded_bias[c] = ((bias ? bias[c] : Dtype(0)) - mean[c]) * factor + (b ? b[c] : Dtype(0));
+  }
 }

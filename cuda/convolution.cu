@@ -87,6 +87,8 @@ struct Patches {  // element (k, i): tap k of window i
 struct Outputs {  // where the sum of row i and window j goes: place (first + step * window) of channel i
   Dtype *data;
   const Dtype *bias;
+  bool relu;  // done in place
+  Dtype slope;
   int sample, channel, height, width;
   int first_z, first_y, first_x, step_z, step_y, step_x;
   Counter counter;
@@ -95,7 +97,8 @@ struct Outputs {  // where the sum of row i and window j goes: place (first + st
     counter.split(j, n, a, b, c);
     const int z = first_z + a * step_z, y = first_y + b * step_y, x = first_x + c * step_x;
     const long long at = ((long long)z * height + y) * width + x;
-    data[(long long)n * sample + (long long)i * channel + at] = bias ? sum + bias[i] : sum;
+    const Dtype value = bias ? sum + bias[i] : sum;
+    data[(long long)n * sample + (long long)i * channel + at] = relu && !(value > 0) ? value * slope : value;
   }
 };
 
@@ -124,7 +127,8 @@ struct Setting {  // what a block works at
 };
 
 __device__ __forceinline__ Setting setting(int block, const Geometry &g, const Phase *phases, const Dtype *x,
-                                           const Dtype *w, const Dtype *bias, Dtype *y) {
+                                           const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope,
+                                           Dtype *y) {
   const int group = block / g.phases;
   const Phase phase = phases[block % g.phases];
   const Lattice &l = phase.lattice;
@@ -133,6 +137,8 @@ __device__ __forceinline__ Setting setting(int block, const Geometry &g, const P
   const Image image = {x + (long long)group * in, in * g.groups, g.in_depth, g.in_height, g.in_width, l, Counter(l)};
   const Outputs outputs = {y + (long long)group * out,
                            bias ? bias + group * g.out_channels : bias,
+                           relu,
+                           slope,
                            out * g.groups,
                            channel,
                            g.out_height,
@@ -150,9 +156,10 @@ __device__ __forceinline__ Setting setting(int block, const Geometry &g, const P
 // Grid (tiles of windows, tiles of channels, groups x phases).
 template <class T>
 __device__ __forceinline__ void correlate(T &tile, const Geometry *geometry, const Phase *phases, const Tap *taps,
-                                          const Dtype *x, const Dtype *w, const Dtype *bias, Dtype *y) {
+                                          const Dtype *x, const Dtype *w, const Dtype *bias, const bool relu,
+                                          const Dtype slope, Dtype *y) {
   const Geometry &g = *geometry;
-  const Setting s = setting(blockIdx.z, g, phases, x, w, bias, y);
+  const Setting s = setting(blockIdx.z, g, phases, x, w, bias, relu, slope, y);
   if (blockIdx.x * T::BN >= s.windows) return;
   taps += s.phase.taps_begin;
   const Weights weights = {s.weights, g.weights_row, taps};
@@ -162,31 +169,31 @@ __device__ __forceinline__ void correlate(T &tile, const Geometry *geometry, con
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     correlate_128(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
-                  const Dtype *bias, Dtype *y) {
+                  const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<128, 128, 8, 8, 8> tile;
-  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, y);
+  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     correlate_64(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
-                 const Dtype *bias, Dtype *y) {
+                 const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<64, 128, 8, 8, 4> tile;
-  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, y);
+  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     correlate_32(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
-                 const Dtype *bias, Dtype *y) {
+                 const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<32, 128, 8, 4, 4> tile;
-  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, y);
+  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
 }
 
 // For few channels in a group (depthwise: one): each thread sums for one window of one channel.
 // Grid (windows, channels of a group, groups x phases).
 __global__ void correlate_each(const void *geometry, const void *phases, const void *taps_of_all, const Dtype *x,
-                               const Dtype *w, const Dtype *bias, Dtype *y) {
+                               const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   const Geometry &g = *(const Geometry *)geometry;
-  const Setting s = setting(blockIdx.z, g, (const Phase *)phases, x, w, bias, y);
+  const Setting s = setting(blockIdx.z, g, (const Phase *)phases, x, w, bias, relu, slope, y);
   const Tap *taps = (const Tap *)taps_of_all + s.phase.taps_begin;
   const Dtype *weights = s.weights + (long long)blockIdx.y * g.weights_row;
   GRID_STRIDE(j, s.windows) {
@@ -236,7 +243,7 @@ __device__ __forceinline__ void gather_weights(T &tile, const int slices, const 
                                                Dtype *partial) {
   const Geometry &g = *geometry;
   const int group = blockIdx.z / slices, share = blockIdx.z % slices;
-  const Setting s = setting(group, g, phases, x, 0, 0, 0);
+  const Setting s = setting(group, g, phases, x, 0, 0, false, 0, 0);
   const int channel = g.out_depth * g.out_height * g.out_width, out = g.out_channels * channel;
   const Gradients gradients = {dy + (long long)group * out, out * g.groups, channel, Divisor(channel)};
   const Samples samples = {s.image, taps};
@@ -282,7 +289,7 @@ __global__ void add_slices(const int n, const int slices, const Dtype *partial, 
 __global__ void weights_each(const void *geometry, const void *phases, const void *taps, const Dtype *x,
                              const Dtype *dy, Dtype *dw) {
   const Geometry &g = *(const Geometry *)geometry;
-  const Setting s = setting(blockIdx.z, g, (const Phase *)phases, x, 0, 0, 0);
+  const Setting s = setting(blockIdx.z, g, (const Phase *)phases, x, 0, 0, false, 0, 0);
   const Tap tap = ((const Tap *)taps)[blockIdx.x];
   const int channel = g.out_depth * g.out_height * g.out_width, out = g.out_channels * channel;
   const Gradients gradients = {dy + (long long)blockIdx.z * out, out * g.groups, channel, Divisor(channel)};

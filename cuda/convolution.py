@@ -76,9 +76,9 @@ class Correlation:
             self._plans[shapes] = self._plan_forward(*shapes), self._plan_data(*shapes)
         self._forward, self._data = self._plans[shapes]
 
-    def forward(self, x: int, w: int, y: int, bias: int = 0) -> None:
-        """y = w * x, plus bias (O) where one is given."""
-        self._correlate(self._forward, x, w, bias, y)
+    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None) -> None:
+        """y = w * x, plus bias (O) where one is given; then, with a slope, its ReLU."""
+        self._correlate(self._forward, x, w, bias, y, slope)
 
     def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0) -> None:
         """dx = the gradient with respect to x, plus bias (C) where one is given: a Deconvolution's forward pass."""
@@ -119,10 +119,10 @@ class Correlation:
     def _kernel(self, name: str) -> Kernel:
         return kernel("convolution", name, self.dtype, context.math_options(self.dtype))
 
-    def _correlate(self, plan: Plan, image: int, w: int, bias: int, out: int) -> None:
+    def _correlate(self, plan: Plan, image: int, w: int, bias: int, out: int, slope: float | None = None) -> None:
         if not plan.windows:
             return
-        arguments = (plan.geometry, plan.phases, plan.taps, image, w, bias, out)
+        arguments = (plan.geometry, plan.phases, plan.taps, image, w, bias, slope is not None, slope or 0.0, out)
         if plan.channels <= _FEW:
             grid = (min(-(-plan.windows // 256), 4096), plan.channels, plan.groups * plan.num_phases)
             self._kernel("correlate_each").launch(grid, 256, *arguments)

@@ -4,6 +4,15 @@ __global__ void sum(const int n, const Dtype alpha, const Dtype *a, const Dtype 
   GRID_STRIDE(i, n) y[i] = alpha * a[i] + beta * b[i];
 }
 
+// The sum of two bottoms and, in place, its ReLU.
+__global__ void sum_relu(const int n, const Dtype alpha, const Dtype *a, const Dtype beta, const Dtype *b,
+                         const Dtype slope, Dtype *y) {
+  GRID_STRIDE(i, n) {
+    const Dtype sum = alpha * a[i] + beta * b[i];
+    y[i] = sum > 0 ? sum : sum * slope;
+  }
+}
+
 // The larger of bottoms 0 and 1, and which it is; on a tie bottom 1.
 __global__ void larger(const int n, const Dtype *a, const Dtype *b, Dtype *y, int *winner) {
   GRID_STRIDE(i, n) {

@@ -13,6 +13,7 @@ from minicaffe.layers import (  # noqa: F401
     bias,
     bnll,
     broadcast,
+    chains_gpu,
     clip,
     concat,
     contrastive_loss,

@@ -10,6 +10,7 @@ from minicaffe.layers.views import by_channel
 from minicaffe.proto import caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel
+ALONE = (0, 0, False, 0.0)  #: to kernels: no Scale (s, b) and no ReLU (whether, slope) is done along with it
 
 
 @register("BatchNorm")
@@ -110,34 +111,52 @@ class BatchNorm(Layer):
         dx *= factor
 
     def forward_gpu(self, bottom, top):
-        n, c, places = top[0].count, self.channels, bottom[0].count_range(2)
+        normalized = 0 if self.use_global_stats else self.normalized.mutable_gpu_data()
+        self.normalize_gpu(bottom, top, normalized)
+
+    def normalize_gpu(self, bottom, top, normalized, followers=ALONE):
+        """Statistics, then y; `followers` are layers that work on y in place (cuda/batch_norm.cu)."""
         x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        mean, deviation = self.statistics_gpu(bottom)
+        places = bottom[0].count_range(2)
+        self.kernel("normalize")(
+            top[0].count, self.channels, places, x, mean, deviation, *followers, y, normalized
+        )  # fmt: skip
+
+    def statistics_gpu(self, bottom) -> tuple[int, int]:
+        """Mean and deviation, of this batch or of all before."""
+        n, c, places, x = bottom[0].count, self.channels, bottom[0].count_range(2), bottom[0].gpu_data()
         mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
         if self.use_global_stats:
             stored = [blob.gpu_data() for blob in self.blobs]
             self.kernel("global_statistics")(c, self.eps, *stored, mean, deviation)
-        else:
-            count, parts, partial = n // c, self._parts(n), self.partial.mutable_gpu_data()
-            stored = [blob.mutable_gpu_data() for blob in self.blobs]
-            self.kernel("partial_statistics").launch((c, parts), 256, count, c, places, x, partial)
-            arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
-            self.kernel("statistics")(c, *arguments)
-        normalized = 0 if self.use_global_stats else self.normalized.mutable_gpu_data()
-        self.kernel("normalize")(n, c, places, x, mean, deviation, y, normalized)
+            return mean, deviation
+        count, parts, partial = n // c, self._parts(n), self.partial.mutable_gpu_data()
+        stored = [blob.mutable_gpu_data() for blob in self.blobs]
+        self.kernel("partial_statistics").launch((c, parts), 256, count, c, places, x, partial)
+        arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
+        self.kernel("statistics")(c, *arguments)
+        return mean, deviation
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if not propagate_down[0]:
-            return
-        n, c, places = top[0].count, self.channels, bottom[0].count_range(2)
-        dy, dx, deviation = top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), self.deviation.gpu_data()
-        if self.use_global_stats:
-            self.kernel("backward_global")(n, c, places, dy, deviation, dx)
-            return
+        if propagate_down[0] and self.use_global_stats:
+            n, c, places = top[0].count, self.channels, bottom[0].count_range(2)
+            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            self.kernel("backward_global")(n, c, places, dy, self.deviation.gpu_data(), dx)
+        elif propagate_down[0]:
+            self.gradients_gpu(top, True, bottom)
+
+    def gradients_gpu(self, top, wanted, bottom, followers=ALONE, db=0, ds=0):
+        """dx, where it is wanted; db and ds: where the gradients of a Scale behind are added, or 0."""
+        n, c, places, dy = top[0].count, self.channels, bottom[0].count_range(2), top[0].gpu_diff()
         y, parts, partial = self.normalized.gpu_data(), self._parts(n), self.partial.mutable_gpu_data()
         means = self.means.mutable_gpu_data()
-        self.kernel("partial_gradients").launch((c, parts), 256, n // c, c, places, dy, y, partial)
-        self.kernel("mean_gradients")(2 * c, parts, n // c, partial, means)
-        self.kernel("backward")(n, c, places, dy, y, means, deviation, dx)
+        part = self.kernel("partial_gradients")
+        part.launch((c, parts), 256, n // c, c, places, dy, y, *followers, partial)
+        self.kernel("mean_gradients")(2 * c, parts, n // c, partial, db, ds, means)
+        if wanted:
+            arguments = (c, places, dy, y, *followers, means, self.deviation.gpu_data())
+            self.kernel("backward")(n, *arguments, bottom[0].mutable_gpu_diff())
 
     def _parts(self, n: int) -> int:
         """How many blocks share a channel."""

@@ -93,7 +93,7 @@ class Net(Scripting):
         self._after_forward: list[Callable[[int], None]] = []
         self._before_backward: list[Callable[[int], None]] = []
         self._after_backward: list[Callable[[int], None]] = []
-        self._chains: dict[int, Any] | None = None
+        self._chains: dict[bool, dict[int, Any]] = {}  # on the CPU, on the GPU
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -126,13 +126,15 @@ class Net(Scripting):
     @property
     def chains(self) -> dict[int, Any]:
         """Groups of layers that an engine computes in one go, by the index of their first layer."""
-        if self._chains is None:
-            self._chains = {}
-            if any(layer.engine == "ONEDNN" for layer in self.layers):
+        if config.gpu not in self._chains:
+            self._chains[config.gpu] = {}
+            if config.gpu:
+                from minicaffe.layers.chains_gpu import find_chains
+            else:
                 from minicaffe.layers.onednn.fusion import find_chains
-
-                self._chains = {chain.start: chain for chain in find_chains(self)}
-        return {} if config.gpu else self._chains
+            if config.gpu or any(layer.engine == "ONEDNN" for layer in self.layers):
+                self._chains[config.gpu] = {chain.start: chain for chain in find_chains(self)}
+        return self._chains[config.gpu]
 
     def loss(self, start: int = 0, end: int | None = None) -> float:
         """The weighted loss of layers start to end (inclusive) as their tops hold it now."""
@@ -144,6 +146,8 @@ class Net(Scripting):
         """Run layers start down to end (inclusive), by index, those that need it."""
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
         by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
+        for chain in self.chains.values():
+            chain.before_backward()
         i = start + 1
         while i > end:
             i -= 1

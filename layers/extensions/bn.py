@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.blob import Blob
 from minicaffe.cuda.kernels import kernel
 from minicaffe.layer import Layer, register
+from minicaffe.layers.batch_norm import ALONE
 from minicaffe.layers.views import by_channel
 from minicaffe.proto import caffe_pb2
 
@@ -133,8 +134,8 @@ class BN(Layer):
         dy, y = top[0].gpu_diff(), self.normalized.gpu_data()
         partial, means = self.partial.mutable_gpu_data(), self.means.mutable_gpu_data()
         part = kernel("batch_norm", "partial_gradients", self.dtype)
-        part.launch((c, parts), 256, self.count, c, self.places, dy, y, partial)
-        kernel("batch_norm", "mean_gradients", self.dtype)(2 * c, parts, self.count, partial, means)
+        part.launch((c, parts), 256, self.count, c, self.places, dy, y, *ALONE, partial)
+        kernel("batch_norm", "mean_gradients", self.dtype)(2 * c, parts, self.count, partial, 0, 0, means)
         diffs = (b.mutable_gpu_diff() if wanted else 0 for b, wanted in zip(self.blobs[:2], self.param_propagate_down))
         self.kernel("parameter_gradients")(c, self.count, means, *diffs)
         if propagate_down[0]:

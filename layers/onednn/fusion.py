@@ -72,6 +72,9 @@ class Chain:
         """Whether `backward` stands for the layers' own, after this forward pass."""
         return False
 
+    def before_backward(self) -> None:
+        """Nothing: a layer that runs backward by itself takes its chain apart."""
+
     def unchain(self) -> None:
         """Leave every layer with what its own backward pass needs."""
         for layer in self.layers:
