@@ -18,7 +18,7 @@ def _flags(flags: Flags) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
     flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first that sees the image)")
-    flags.switch("rgb", "the net takes RGB, not BGR")
+    flags.switch("rgb", "the net takes RGB, as those of CIFAR-10 do, not BGR")
     flags.section("activations")
     flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
     flags.flag("image", metavar="FILE", help="run this image through --model, and draw what its blobs hold")
@@ -55,8 +55,11 @@ def _draw_activations(args: argparse.Namespace, output: str) -> None:
     from minicaffe.classifier import Classifier
 
     image = io.load_image(args.image)
+    options = options_of(args)
+    if args.rgb:
+        options["channel_swap"] = None
     with computing(args):
-        net = Classifier(args.model, args.weights, **options_of(args))
+        net = Classifier(args.model, args.weights, **options)
         name = net.inputs[0]
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
         net.forward(**{name: net.transformer.preprocess(name, image)[np.newaxis]})
