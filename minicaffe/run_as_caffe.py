@@ -4,8 +4,9 @@
     python -m minicaffe.run_as_caffe -m pytest tests
     python -m minicaffe.run_as_caffe -c "import caffe; print(caffe.__version__)"
 
-`caffe` and its submodules become other names of minicaffe's own, in this process only: `caffe.io` is `minicaffe.io`,
-the same module object, so nothing is there twice.  A script may do the same for itself:
+`caffe` and its submodules become other names of minicaffe's own, in this process and those that it starts (a notebook's
+kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object, so nothing is there twice.
+A script may do the same for itself:
 
     from minicaffe import run_as_caffe; run_as_caffe.install()
 """
@@ -19,6 +20,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from minicaffe.errors import UsageError
@@ -69,6 +71,17 @@ def install() -> None:
     sys.modules.setdefault("caffe", minicaffe)
 
 
+def install_for_children() -> None:
+    """Let processes started from here answer `import caffe` too, through PYTHONPATH."""
+    package = Path(__file__).resolve().parent
+    folders = [str(package / "answer")]
+    if (package.parent / "setup.cfg").exists():  # a checkout, which children find only from its own folder
+        folders.append(str(package.parent))
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders += [folder for folder in known if folder and folder not in folders]
+    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a script, a module (-m) or a command (-c) with `caffe` answered, as `python` itself would."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -76,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print((__doc__ or "").strip())
         return
     install()
+    install_for_children()
     if words[0] in ("-m", "-c"):
         if len(words) < 2:
             raise UsageError(f"run_as_caffe: expected a {'module' if words[0] == '-m' else 'command'} after {words[0]}")

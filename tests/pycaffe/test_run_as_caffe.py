@@ -114,3 +114,18 @@ def test_log_to_a_file(tmp_path):
     done = run("-c", f"import caffe; caffe.init_log(0, {str(tmp_path / 'log')!r}); caffe.log('hello')")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "log").read_text().endswith("] hello\n")
+
+
+def test_processes_that_a_script_starts(tmp_path):
+    (tmp_path / "script.py").write_text("""
+import subprocess, sys
+code = "import caffe, caffe.io; from caffe import layers as L; print(L.ReLU, caffe.__file__)"
+print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout)
+""")
+    done = run(str(tmp_path / "script.py"), cwd=tmp_path)
+    assert "<function ReLU" in done.stdout, done.stderr
+
+
+def test_a_process_without_it_has_no_caffe():
+    code = "import importlib.util as u, sys; import minicaffe; sys.exit(u.find_spec('caffe') is not None)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
