@@ -5,7 +5,8 @@
 It is computed as matrix products.  Copying every window into a column (im2col) makes one large product, but the
 copies are as many as the kernel has elements.  Here only the windows of the *last* axis are copied out: with the
 samples laid between the other spatial axes and the last one, the columns of every other kernel offset are plain
-slices of the same array.  A 5x5 kernel so needs 5 copies and 5 products instead of 25 copies.
+slices of the same array.  A 5x5 kernel so needs 5 copies and 5 products instead of 25 copies.  (`_at_once` tells when
+the columns of the whole kernel are better.)
 
 Samples are taken a few at a time, so that the columns stay in the cache and memory does not grow with the batch.
 """
@@ -22,15 +23,12 @@ from minicaffe.layers.window import Window, overlaps, places
 
 #: how many column elements are made at a time, about 1 MB of float32
 _COLUMNS = 1 << 18
-#: with fewer rows than this, a product for each offset costs more than columns for the whole kernel
+#: fewer rows than this make a product too shallow
 _SHALLOW = 64
 
 
 class Correlation:
-    """x (N, C, *in), w (O, C / group, *kernel) and y (N, O, *out) of one window; arrays are written in place.
-
-    Buffers are kept from call to call.
-    """
+    """x (N, C, *in), w (O, C / group, *kernel) and y (N, O, *out) of one window; arrays are written in place."""
 
     def __init__(self, window: Window, group: int, dtype: np.dtype) -> None:
         self.window, self.group, self.dtype = window, group, dtype
@@ -39,45 +37,49 @@ class Correlation:
 
     def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
         """y = w * x."""
-        matrix = self._matrix(w)
+        whole, matrices = self._at_once(w, y), self._matrices(w, y)
         for part in self._parts(x, y):
             columns = self._columns(x[part], y.shape[2:])
-            total = self._buffer("y", (*matrix.shape[:2], _length(y[part].shape[0], y.shape[2:])))
+            total = self._buffer("y", (*matrices[0].shape[:2], _length(y[part])))
             term = self._buffer("term", total.shape)
-            for offsets, rows in self._blocks(columns, y.shape[2:]):
-                first = offsets.start == 0
-                np.matmul(self._flat(matrix[:, :, offsets]), rows, out=total if first else term)
-                if not first:
+            for i, (matrix, rows) in enumerate(zip(matrices, self._blocks(columns, y[part], whole))):
+                np.matmul(matrix, rows, out=term if i else total)
+                if i:
                     total += term
-            y[part] = np.moveaxis(total.reshape(self._inside_out(y[part].shape)), -2, 0)
+            y[part] = np.moveaxis(total.reshape(_inside_out(y[part].shape)), -2, 0)
 
     def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """dx = the gradient with respect to x."""
-        if self._flips():
+        if self._flips() and not self._at_once(w, dy):
             self._turned_around().forward(dy, self._flipped(w), dx)
             return
-        matrix = self._matrix(w)
+        matrices = self._matrices(w, dy)
         for part in self._parts(dx, dy):
             d = self._turned(dy[part])
             columns = self._buffer("columns", self._columns_shape(dx[part].shape, dy.shape[2:]))
             columns[...] = 0
-            for i, rows in enumerate(self._rows(columns, dy.shape[2:])):
-                term = self._buffer("term", (self.group, matrix.shape[3], d.shape[2]))
-                np.matmul(matrix[:, :, i].swapaxes(1, 2), d, out=term)
-                rows += term.reshape(rows.shape)
+            rows = list(self._rows(columns, dy.shape[2:]))
+            for i, matrix in enumerate(matrices):
+                term = self._buffer("term", (self.group, matrix.shape[2], d.shape[2]))
+                np.matmul(matrix.swapaxes(1, 2), d, out=term)
+                self._add_up(term, rows if len(matrices) == 1 else rows[i : i + 1])
             self._gather(columns, dx[part], dy.shape[2:])
 
     def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         """dw += the gradient with respect to w."""
-        total = np.zeros_like(self._matrix(dw))
+        whole = self._at_once(dw, dy)
+        totals = [np.zeros_like(matrix) for matrix in self._matrices(dw, dy)]
         for part in self._parts(x, dy):
             d = self._turned(dy[part])
             columns = self._columns(x[part], dy.shape[2:])
-            for offsets, rows in self._blocks(columns, dy.shape[2:]):
-                block = total[:, :, offsets]
-                block += np.matmul(d, rows.swapaxes(1, 2)).reshape(block.shape)
-        channels, last = dw.shape[1], dw.shape[-1]
-        dw += total.reshape(len(dw), -1, channels, last).swapaxes(1, 2).reshape(dw.shape)
+            for total, rows in zip(totals, self._blocks(columns, dy[part], whole)):
+                total += np.matmul(d, rows.swapaxes(1, 2))
+        if whole:
+            dw += totals[0].reshape(dw.shape)
+        else:
+            offsets = np.moveaxis(dw.reshape(*dw.shape[:2], -1, dw.shape[-1]), 2, 0)
+            for offset, total in zip(offsets, totals):
+                offset += total.reshape(offset.shape)
 
     # -- the data gradient as a product of its own -------------------------------------------------------------------
 
@@ -134,38 +136,46 @@ class Correlation:
         for offset in product(*(range(k) for k in self.window.kernel[:-1])):
             yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))]
 
-    def _blocks(self, columns: np.ndarray, out: tuple[int, ...]) -> Iterator[tuple[slice, np.ndarray]]:
-        """Offsets and the columns under them, (group, rows, places); few channels are multiplied all at once."""
-        each = (rows.reshape(self.group, -1, _length(columns.shape[-2], out)) for rows in self._rows(columns, out))
-        if columns.shape[0] // self.group * columns.shape[1] < _SHALLOW:
-            blocks = list(each)
-            shape = (self.group, sum(b.shape[1] for b in blocks), blocks[0].shape[2])
-            yield slice(0, len(blocks)), np.concatenate(blocks, 1, out=self._buffer("block", shape))
+    def _blocks(self, columns: np.ndarray, y: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
+        """What the matrices are multiplied with, (group, rows, windows): views of the columns where the stride is 1."""
+        length = _length(y)
+        each = (r.reshape(*columns.shape[:2], length) for r in self._rows(columns, y.shape[2:]))
+        if whole:
+            offsets = math.prod(self.window.kernel[:-1])
+            block = self._buffer("block", (columns.shape[0], offsets, columns.shape[1], length))
+            for i, rows in enumerate(each):
+                block[:, i] = rows
+            yield block.reshape(self.group, block.shape[0] // self.group * offsets * columns.shape[1], length)
         else:
-            for i, block in enumerate(each):
-                yield slice(i, i + 1), block
+            for rows in each:
+                yield rows.reshape(self.group, rows.shape[0] // self.group * rows.shape[1], length)
+
+    @staticmethod
+    def _add_up(block: np.ndarray, all_rows: list[np.ndarray]) -> None:
+        """The reverse of `_blocks`: add a block to the rows that it would be made from."""
+        channels, last, *rest = all_rows[0].shape
+        for i, rows in enumerate(all_rows):
+            rows += block.reshape(channels, len(all_rows), last, *rest)[:, i]
 
     # -- other shapes ----------------------------------------------------------------------------------------------
 
-    def _matrix(self, w: np.ndarray) -> np.ndarray:
-        """w as (group, O / group, offsets, C / group * last kernel axis)."""
-        split = w.reshape(self.group, w.shape[0] // self.group, w.shape[1], -1, w.shape[-1]).swapaxes(2, 3)
-        return split.reshape(*split.shape[:3], -1)
+    def _at_once(self, w: np.ndarray, y: np.ndarray) -> bool:
+        """Whether the whole kernel's columns are made after all: where there are few channels, a product for each
+        offset costs more; where there are more weights than columns, sorting the weights by offset does."""
+        return w.shape[1] * w.shape[-1] < _SHALLOW or w.shape[0] > _length(y)
 
-    @staticmethod
-    def _flat(matrix: np.ndarray) -> np.ndarray:
-        """The same with the offsets in one row."""
-        return matrix.reshape(*matrix.shape[:2], -1)
+    def _matrices(self, w: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        """w as (group, O / group, rows): one matrix, a view, or one for each offset along all axes but the last."""
+        if self._at_once(w, y):
+            return [w.reshape(self.group, w.shape[0] // self.group, math.prod(w.shape[1:]))]
+        by_offset = np.moveaxis(w.reshape(*w.shape[:2], -1, w.shape[-1]), 2, 0)
+        return [m.reshape(self.group, m.shape[0] // self.group, m.shape[1] * m.shape[2]) for m in by_offset]
 
     def _turned(self, y: np.ndarray) -> np.ndarray:
         """y as (group, O / group, places), the places in the order of the columns."""
-        turned = self._buffer("y", self._inside_out(y.shape))
+        turned = self._buffer("y", _inside_out(y.shape))
         turned[...] = np.moveaxis(y, 0, -2)
-        return turned.reshape(self.group, y.shape[1] // self.group, _length(len(y), y.shape[2:]))
-
-    @staticmethod
-    def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*shape[1:-1], shape[0], shape[-1])
+        return turned.reshape(self.group, y.shape[1] // self.group, _length(y))
 
     def _parts(self, x: np.ndarray, y: np.ndarray) -> Iterator[slice]:
         """Slices of the batch, as many samples each as `_COLUMNS` allows."""
@@ -179,6 +189,11 @@ class Correlation:
         return self._buffers[name][:count].reshape(shape)
 
 
-def _length(samples: int, out: tuple[int, ...]) -> int:
-    """How many windows there are."""
-    return samples * math.prod(out)
+def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The samples between the other spatial axes and the last one, as in the columns."""
+    return (*shape[1:-1], shape[0], shape[-1])
+
+
+def _length(y: np.ndarray) -> int:
+    """How many windows y has."""
+    return y.shape[0] * math.prod(y.shape[2:])

@@ -7,6 +7,7 @@ import pytest
 
 from minicaffe import gradient_check
 from minicaffe.errors import LayerError
+from minicaffe.layers import correlation as correlation_module
 from minicaffe.layers.correlation import Correlation
 from minicaffe.layers.depthwise import DepthwiseCorrelation
 from minicaffe.layers.window import Window
@@ -61,10 +62,12 @@ WINDOWS = [
 
 @pytest.mark.parametrize(("window", "size"), WINDOWS)
 @pytest.mark.parametrize("group", [1, 2])
-def test_products_are_the_definition(window, size, group):
+@pytest.mark.parametrize("shallow", [0, 64])
+def test_products_are_the_definition(window, size, group, shallow, monkeypatch):
+    monkeypatch.setattr(correlation_module, "_SHALLOW", shallow)  # 0: a product for each offset of the kernel
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((3, 4, *size)), rng.standard_normal((6, 4 // group, *window.kernel))
-    dy = rng.standard_normal((3, 6, *window.output(size)))
+    x, w = rng.standard_normal((9, 4, *size)), rng.standard_normal((6, 4 // group, *window.kernel))
+    dy = rng.standard_normal((9, 6, *window.output(size)))
     y, dx, dw = np.empty_like(dy), np.empty_like(x), np.ones_like(w)
     correlation = Correlation(window, group, np.dtype(float))
     correlation.forward(x, w, y)
@@ -96,15 +99,13 @@ def test_depthwise_is_the_grouped_product(window, size):
 
 
 def test_many_small_parts_are_one_batch(monkeypatch):
-    from minicaffe.layers import correlation
-
     rng = np.random.default_rng(0)
     window = Window((3, 3), (1, 1), (1, 1), (1, 1))
     x, w = rng.standard_normal((7, 4, 5, 5)), rng.standard_normal((6, 4, 3, 3))
     whole, parts = np.empty((2, 7, 6, 5, 5))
-    correlation.Correlation(window, 1, x.dtype).forward(x, w, whole)
-    monkeypatch.setattr(correlation, "_COLUMNS", 1000)
-    correlation.Correlation(window, 1, x.dtype).forward(x, w, parts)
+    Correlation(window, 1, x.dtype).forward(x, w, whole)
+    monkeypatch.setattr(correlation_module, "_COLUMNS", 1000)
+    Correlation(window, 1, x.dtype).forward(x, w, parts)
     assert_close(parts, whole, rtol=1e-9)
 
 
