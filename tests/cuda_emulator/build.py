@@ -56,7 +56,7 @@ def build_driver(dest: Path, headers: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         refusals = Path(folder) / "unsupported.c"
         refusals.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in names))
-        sources = [HERE / "driver.c", HERE / "work.c", refusals]
+        sources = [*HERE.glob("*.c"), refusals]
         subprocess.run(["gcc", *flags, *map(str, sources), "-ldl", "-lpthread", "-o", str(staged)], check=True)
     staged.replace(lib / "libcuda.so.1")
     link = lib / "libcuda.so"

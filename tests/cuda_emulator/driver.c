@@ -3,19 +3,15 @@
  * Device memory is host memory; a "cubin" is an x86-64 shared library made by compiler.py, in which each kernel is a
  * function NAME__launch that runs every block of the grid on the CPU (emulated_cuda.h). Work runs at the moment it is
  * submitted, so streams and events have nothing to wait for. Three things are stricter than on a real device, to find
- * mistakes: fresh memory holds not-a-numbers, every allocation ends in a guard zone that is checked after each launch,
- * and what CUDA forbids while a stream is captured is refused. Entry points that do nothing useful here are listed in
- * unsupported.txt and return CUDA_ERROR_NOT_SUPPORTED.
+ * mistakes: fresh memory holds not-a-numbers, reading or writing past the end of an allocation fails (memory.c), and
+ * what CUDA forbids while a stream is captured is refused (work.c). Entry points that do nothing useful here are listed
+ * in unsupported.txt and return CUDA_ERROR_NOT_SUPPORTED.
  */
 #include <elf.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "driver.h"
-
-#define MEMORY (8ull << 30)
-#define POISON 0xFF /* as float or double: not a number; as int: -1 */
-#define GUARD 64    /* bytes after each allocation that a kernel must leave alone */
 
 /* ---- device ---- */
 
@@ -217,82 +213,6 @@ CUresult cuCtxGetLimit(size_t *value, CUlimit limit) {
   *value = 0;
   OK;
 }
-
-/* ---- memory ---- */
-
-typedef struct Allocation {
-  char *start;
-  size_t size;
-  struct Allocation *next;
-} Allocation;
-static Allocation *allocations;
-static size_t used;
-pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over the list and over running kernels */
-__thread int capturing;                           /* this thread has a stream in capture */
-
-CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
-  NEEDS_CONTEXT;
-  NOT_IN_CAPTURE;
-  if (!size) return CUDA_ERROR_INVALID_VALUE;
-  size_t whole = (size + GUARD + 255) & ~255ull;
-  if (used + size > MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
-  Allocation *allocation = malloc(sizeof *allocation);
-  char *start = aligned_alloc(256, whole);
-  if (!start || !allocation) return CUDA_ERROR_OUT_OF_MEMORY;
-  memset(start, POISON, whole);
-  pthread_mutex_lock(&lock);
-  *allocation = (Allocation){start, size, allocations};
-  allocations = allocation;
-  used += size;
-  pthread_mutex_unlock(&lock);
-  *pointer = (CUdeviceptr)start;
-  OK;
-}
-
-CUresult cuMemFree_v2(CUdeviceptr pointer) {
-  CUresult result = CUDA_ERROR_INVALID_VALUE;
-  pthread_mutex_lock(&lock);
-  for (Allocation **link = &allocations; *link; link = &(*link)->next) {
-    Allocation *found = *link;
-    if (found->start != (char *)pointer) continue;
-    *link = found->next;
-    used -= found->size;
-    free(found->start);
-    free(found);
-    result = CUDA_SUCCESS;
-    break;
-  }
-  pthread_mutex_unlock(&lock);
-  return result;
-}
-
-int guards_intact(void) {
-  for (Allocation *a = allocations; a; a = a->next)
-    for (int i = 0; i < GUARD; i++)
-      if ((unsigned char)a->start[a->size + i] != POISON) {
-        fprintf(stderr, "emulated GPU: byte %d past the end of an allocation of %zu bytes was written\n", i, a->size);
-        memset(a->start + a->size, POISON, GUARD);
-        return 0;
-      }
-  return 1;
-}
-
-CUresult cuMemGetInfo_v2(size_t *available, size_t *total) {
-  *total = MEMORY;
-  *available = MEMORY - used;
-  OK;
-}
-CUresult cuMemHostAlloc(void **pointer, size_t size, unsigned flags) {
-  NOT_IN_CAPTURE;
-  *pointer = aligned_alloc(4096, (size + 4095) & ~4095ull);
-  return *pointer ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-}
-CUresult cuMemFreeHost(void *pointer) {
-  free(pointer);
-  OK;
-}
-CUresult cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags) { OK; }
-CUresult cuMemHostUnregister(void *pointer) { OK; }
 
 /* ---- modules ---- */
 

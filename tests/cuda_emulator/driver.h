@@ -18,5 +18,10 @@ extern __thread int depth;     /* how many contexts this thread has on its stack
 extern __thread int capturing; /* how many streams this thread has in capture */
 extern pthread_mutex_t lock;   /* over the list of allocations and over running kernels */
 
+#define MEMORY (8ull << 30) /* of the device */
+
 /* Whether no allocation has been written past its end; says so if one has. Called with the lock held. */
 int guards_intact(void);
+
+/* Says on stderr which allocation an address is near. */
+void explain_address(const void *address);

@@ -109,13 +109,26 @@ def test_threads_that_have_ended_are_not_waited_for(build):
     assert (floats(x, 40) == np.arange(40)).all()
 
 
-def test_a_write_past_the_end_fails_and_names_the_kernel(build, emulated, capfd):
-    k = build("__global__ void k(float *x, int n) { x[n] = 1; }", "Pi")
-    x = DeviceBuffer(40)
+@pytest.mark.parametrize("access", ["x[n] = 1", "out[0] = x[n]"])
+@pytest.mark.parametrize("n", [12, 1000, -2000])
+def test_an_access_outside_fails_and_names_the_kernel(build, emulated, capfd, access, n):
+    k = build(f"__global__ void k(float *x, float *out, int n) {{ {access}; }}", "PPi")
+    x, out = DeviceBuffer(48), DeviceBuffer(4)
     with pytest.raises(emulated.driver.Error):
-        run(k, (1, 1), (1, 1, 1), x, 10)
-    assert "in kernel k__launch" in capfd.readouterr().err
-    run(k, (1, 1), (1, 1, 1), x, 9)
+        run(k, (1, 1), (1, 1, 1), x, out, n)
+    said = capfd.readouterr().err
+    where = "before the start of" if n < 0 else "past the end of"
+    assert f"{where} an allocation of 48 bytes" in said and "in kernel k__launch" in said
+    run(k, (1, 1), (1, 1, 1), x, out, 11)  # the next launch is none the worse
+
+
+def test_a_write_into_the_last_bytes_before_a_page_is_noticed(build, emulated, capfd):
+    k = build("__global__ void k(char *x, int n) { x[n] = 1; }", "Pi")
+    x = DeviceBuffer(41)
+    with pytest.raises(emulated.driver.Error):
+        run(k, (1, 1), (1, 1, 1), x, 41)
+    assert "1 bytes past the end of an allocation of 41 bytes" in capfd.readouterr().err
+    run(k, (1, 1), (1, 1, 1), x, 40)
 
 
 def test_fresh_memory_is_not_a_number():

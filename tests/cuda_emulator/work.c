@@ -1,4 +1,6 @@
 /* The emulated driver's work: copies, fills and launches, done at once or recorded while their stream is captured. */
+#include <setjmp.h>
+#include <signal.h>
 #include <time.h>
 
 #include "driver.h"
@@ -25,15 +27,40 @@ struct CUstream_st {
   struct CUgraph_st *graph;
 };
 
+/* A kernel that touches a forbidden page comes back here. */
+static sigjmp_buf escape;
+static pthread_t launching;
+static void *volatile touched;
+static struct sigaction ordinary;
+
+static void on_fault(int number, siginfo_t *info, void *context) {
+  if (!pthread_equal(pthread_self(), launching)) { /* none of ours: let it happen again, with its own handler */
+    sigaction(SIGSEGV, &ordinary, NULL);
+    return;
+  }
+  touched = info->si_addr;
+  siglongjmp(escape, 1);
+}
+
 static CUresult run_launch(const Work *work) {
+  struct sigaction guarded = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  CUresult result = CUDA_SUCCESS;
   pthread_mutex_lock(&lock);
-  int failed = work->launcher(work->grid, work->block, work->source);
-  int intact = guards_intact();
+  launching = pthread_self();
+  sigaction(SIGSEGV, &guarded, &ordinary);
+  if (sigsetjmp(escape, 1)) {
+    explain_address(touched);
+    result = CUDA_ERROR_ILLEGAL_ADDRESS;
+  } else if (work->launcher(work->grid, work->block, work->source)) {
+    result = CUDA_ERROR_LAUNCH_FAILED;
+  } else if (!guards_intact()) {
+    result = CUDA_ERROR_ILLEGAL_ADDRESS;
+  }
+  sigaction(SIGSEGV, &ordinary, NULL);
   pthread_mutex_unlock(&lock);
   Dl_info info;
-  if ((failed || !intact) && dladdr((void *)work->launcher, &info))
-    fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
-  return failed ? CUDA_ERROR_LAUNCH_FAILED : intact ? CUDA_SUCCESS : CUDA_ERROR_ILLEGAL_ADDRESS;
+  if (result && dladdr((void *)work->launcher, &info)) fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
+  return result;
 }
 
 static CUresult run(const Work *work) {
