@@ -7,22 +7,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, MinicaffeError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[str]:
+def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -> Iterator[str]:
     """A temporary path in the folder of `path`, with its extension; what was written there replaces `path` at the end.
 
-    After an exception nothing is left behind and an older file at `path` stays as it was.  DataError when the folder
-    is missing or cannot be written to.
+    After an exception, a full disk or a signal nothing is left behind and an older file at `path` stays as it was.
+    kind: the error raised when the folder is missing or the file cannot be written.
     """
     path = os.fspath(path)
     folder, name = os.path.split(os.path.abspath(path))
     try:
         handle, temporary = tempfile.mkstemp(suffix=os.path.splitext(name)[1], prefix=f".{name}.", dir=folder)
     except OSError as error:
-        raise DataError(f"cannot write '{path}': {error.strerror}") from error
+        raise kind(f"cannot write '{path}': {error.strerror}") from error
     os.close(handle)
     try:
         yield temporary
@@ -30,8 +30,8 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write '{path}': {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when a disk is full
+        raise kind(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 
 import h5py
@@ -17,6 +16,7 @@ import numpy as np
 
 from minicaffe.blob import proto_fits, proto_shape
 from minicaffe.errors import SnapshotError
+from minicaffe.files import replacing
 from minicaffe.proto import caffe_pb2, read_binary_net
 
 log = logging.getLogger("minicaffe")
@@ -136,7 +136,7 @@ def to_proto(net, write_diff: bool = False):
 
 def save_binary(net, path: str, write_diff: bool = False) -> None:
     """Write a .caffemodel."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, SnapshotError) as temporary, open(temporary, "wb") as file:
         file.write(to_proto(net, write_diff).SerializeToString())
 
 
@@ -147,7 +147,7 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
     """
     params = net.shared_params
     owned = {at for at, owner in zip(params.layer_of, params.owner_of) if owner is None}
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+    with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
         data = file.create_group("data")
         diff = file.create_group("diff") if write_diff else None
         for layer_id, (name, layer) in enumerate(zip(net._layer_names, net.layers)):
@@ -162,31 +162,7 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
                         diff_group[str(j)] = blob.read_diff()
 
 
-# -- files that are whole or not there ---------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """A temporary name beside `path` that takes its place when the block ends well.
-
-    A full disk, a signal or an error leaves the old file as it was and raises `SnapshotError`.
-    """
-    folder, base = os.path.split(os.path.abspath(path))
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{base}.", dir=folder)
-        os.close(handle)
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when a disk is full
-        reason = getattr(error, "strerror", None) or error
-        raise SnapshotError(f"cannot write '{path}': {reason}") from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+# -- HDF5 ----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

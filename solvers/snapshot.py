@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from minicaffe import weights
 from minicaffe.errors import SnapshotError, SolverError
+from minicaffe.files import replacing
 from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
@@ -64,12 +65,12 @@ def save(solver) -> str:
 def _save_binary(solver, path: str, model: str) -> None:
     state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(blob.to_proto() for blob in solver.history)
-    with weights.replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, SnapshotError) as temporary, open(temporary, "wb") as file:
         file.write(state.SerializeToString())
 
 
 def _save_hdf5(solver, path: str, model: str) -> None:
-    with weights.replacing(path) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+    with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
         file["iter"] = np.array([solver.iter], np.int32)
         file["current_step"] = np.array([solver.current_step], np.int32)
         name = model.encode()
@@ -82,7 +83,7 @@ def _save_hdf5(solver, path: str, model: str) -> None:
 def _save_run_state(solver, path: str) -> None:
     nets = [solver.net, *solver.test_nets]
     state = [{name: layer.state() for name, layer in net.layer_dict.items()} for net in nets]
-    with weights.replacing(path) as temporary, open(temporary, "w") as file:
+    with replacing(path, SnapshotError) as temporary, open(temporary, "w") as file:
         json.dump({"nets": state}, file)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe import weights
+from minicaffe import files
 from minicaffe.errors import SnapshotError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -96,7 +96,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "w"
     path.write_text("old")
     with pytest.raises(SnapshotError, match="cannot write '.*w': No space left on device"):
-        with weights.replacing(str(path)) as temporary:
+        with files.replacing(path, SnapshotError) as temporary:
             with open(temporary, "w") as file:
                 file.write("half")
             raise OSError(28, "No space left on device")
@@ -111,11 +111,11 @@ def test_a_full_disk(trained, tmp_path, kind, monkeypatch):
     trained.save(path)
     before = path.read_bytes()
 
-    def full(prefix, dir):
+    def full(suffix, prefix, dir):
         os.symlink("/dev/full", tmp_path / "temporary")
         return os.open(os.devnull, os.O_RDONLY), str(tmp_path / "temporary")
 
-    monkeypatch.setattr(weights.tempfile, "mkstemp", full)
+    monkeypatch.setattr(files.tempfile, "mkstemp", full)
     with pytest.raises(SnapshotError, match="cannot write '.*w': "):
         trained.save(path) if kind == "binary" else trained.save_hdf5(path)
     assert path.read_bytes() == before
