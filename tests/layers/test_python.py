@@ -12,6 +12,8 @@ from minicaffe.testing import run_layer
 MODULE = """
 import caffe
 import numpy as np
+from caffe import layers as L
+from caffe.proto import caffe_pb2
 
 
 class Affine(caffe.Layer):
@@ -32,7 +34,7 @@ class Affine(caffe.Layer):
             bottom[0].diff[...] = self.factor * top[0].diff
 
     def say(self):
-        return "phase %d" % self.phase
+        return "phase %s" % caffe_pb2.Phase.Name(self.phase)
 
 
 class Wrong(caffe.Layer):
@@ -69,7 +71,7 @@ def test_a_layer_with_a_parameter(module):
 
 def test_the_users_attributes_are_the_layers(module):
     layer, _, _ = run_layer(python(module, "Affine"), np.zeros((2, 3)), phase=1)
-    assert layer.factor == 2 and layer.say() == "phase 1" and layer.type == "Python"
+    assert layer.factor == 2 and layer.say() == "phase TEST" and layer.type == "Python"
     with pytest.raises(AttributeError, match="no_such_thing"):
         layer.no_such_thing  # noqa: B018
 
