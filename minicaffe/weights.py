@@ -1,4 +1,4 @@
-"""Weights in files: .caffemodel (a binary NetParameter) and .caffemodel.h5 (HDF5), as the original writes and reads them.
+"""Weights in files as the original writes them: .caffemodel, a binary NetParameter, and .caffemodel.h5, HDF5.
 
 Weights find their layers by name.  Layers that only one side has are passed over; a different number of blobs or
 another shape is an error that says how to go on.

@@ -9,8 +9,12 @@ import minicaffe
 from minicaffe.errors import LayerError, MinicaffeError, NetError, UsageError
 from minicaffe.proto import caffe_pb2, parse_text
 
-INPUT = "layer { name: 'in' type: 'Input' top: 'data' top: 'label' input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }"
-IP = "layer {{ name: '{0}' type: 'InnerProduct' bottom: '{1}' top: '{0}' {2} inner_product_param {{ num_output: {3} weight_filler {{ type: 'xavier' }} }} }}"
+INPUT = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
+                   input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }
+"""
+IP = """layer {{ name: '{0}' type: 'InnerProduct' bottom: '{1}' top: '{0}' {2}
+                inner_product_param {{ num_output: {3} weight_filler {{ type: 'xavier' }} }} }}
+"""
 LOSS = "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'ip' bottom: 'label' top: 'loss' }"
 
 
