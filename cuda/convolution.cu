@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     correlate_32(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
                  const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
-  __shared__ Tile<32, 128, 8, 4, 4> tile;
+  __shared__ Tile<32, 256, 8, 8, 4> tile;
   correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
 }
 

@@ -31,7 +31,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 
 MOST_AXES = 3  # spatial axes that the kernels know
 _FEW = 4  # channels of a group below which tiles would be mostly empty
-_COLUMNS = 128  # windows in a tile of `correlate_*`
+_COLUMNS = {128: 128, 64: 128, 32: 256}  # rows, that is channels: windows, in a tile of `correlate_*`
 _WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
 _KEPT = 16  # plans for different shapes that a layer keeps
 
@@ -127,14 +127,16 @@ class Correlation:
             grid = (min(-(-plan.windows // 256), 4096), plan.channels, plan.groups * plan.num_phases)
             self._kernel("correlate_each").launch(grid, 256, *arguments)
             return
-        columns, lots = -(-plan.windows // _COLUMNS), plan.groups * plan.num_phases
-        rows = self._rows(plan.channels, columns * lots)
-        self._kernel(f"correlate_{rows}").launch((columns, -(-plan.channels // rows), lots), 256, *arguments)
+        lots = plan.groups * plan.num_phases
+        rows = self._rows(plan, lots)
+        grid = (-(-plan.windows // _COLUMNS[rows]), -(-plan.channels // rows), lots)
+        self._kernel(f"correlate_{rows}").launch(grid, 256, *arguments)
 
-    def _rows(self, channels: int, others: int) -> int:
+    def _rows(self, plan: Plan, lots: int) -> int:
         """The largest tile that is not half empty and leaves every multiprocessor a block."""
         for rows in (128, 64) if self.dtype == np.float32 else (64,):
-            if channels > rows // 2 and -(-channels // rows) * others >= context.current().multiprocessors:
+            blocks = -(-plan.channels // rows) * -(-plan.windows // _COLUMNS[rows]) * lots
+            if plan.channels > rows // 2 and blocks >= context.current().multiprocessors:
                 return rows
         return 32
 
