@@ -1,5 +1,7 @@
 """Steps captured into CUDA graphs do what they do when they run plainly."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -121,6 +123,16 @@ def test_what_cannot_be_captured_runs_plainly_and_says_so_once(lines, hindrance,
         assert (x.read_data() == call).all()
     assert not step.captured and len(count) == 4
     assert len(lines) == 1 and lines[0].startswith("The step runs without a CUDA graph: ")
+
+
+def test_without_cuda_bindings_steps_run_plainly(lines, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    x = Blob((10,))
+    step = CapturedStep(lambda: ops.fill(10, 3.0, x.mutable_gpu_data()), report=lines.append)
+    for _ in range(3):
+        step()
+    assert (x.read_data() == 3).all() and not step.captured
+    assert len(lines) == 1 and "cuda-bindings is not installed" in lines[0]
 
 
 def test_a_known_obstacle_is_told_at_once(lines):

@@ -208,7 +208,7 @@ def test_more_shared_memory_than_48_kb_is_asked_for(cuda_device):
     from minicaffe.cuda.memory import DeviceBuffer
 
     buffer = DeviceBuffer(4 * 10)
-    fill.launch((1, 1), 32, 10, 2.5, buffer, shared=100 << 10)
+    fill.launch((1, 1), 32, 10, 2.5, buffer, shared=60 << 10)
     assert (buffer.to_host(np.empty(10, np.float32)) == 2.5).all()
 
 
