@@ -21,7 +21,7 @@ FILES = {
 # BatchNorm takes out the bias of the convolution before it, so that bias's gradient is rounding alone (1e-9).  Rules
 # that divide the gradient by its own size turn this into full steps, in the original and here, each its own; the
 # losses, which do not depend on it, and all other parameters agree.
-NORMALISING = ("AdaGrad", "Adam")
+NORMALISING = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
 MOVED_BY_ROUNDING = (("conv1", 1), ("bn1", 0))
 
 
