@@ -10,14 +10,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from minicaffe.draw_canvas import Box, Canvas, Curve, Point, Text, text_width
-from minicaffe.draw_graph import Block, Edge, Port, blocks_and_edges, describe, phases, shape_text
-from minicaffe.draw_layout import Node, layout
 from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
 from minicaffe.passes import filter_net
-from minicaffe.proto import caffe_pb2, upgrade_net
-from minicaffe.pydot_graph import (  # noqa: F401  (part of pycaffe's caffe.draw)
+from minicaffe.pictures.canvas import Box, Canvas, Curve, Point, Text, text_width
+from minicaffe.pictures.graph import Block, Edge, Port, blocks_and_edges, describe, phases, shape_text
+from minicaffe.pictures.layout import Node, layout
+from minicaffe.pictures.pydot_graph import (  # noqa: F401  (part of pycaffe's caffe.draw)
     BLOB_STYLE,
     LAYER_STYLE_DEFAULT,
     NEURON_LAYER_STYLE,
@@ -28,6 +27,7 @@ from minicaffe.pydot_graph import (  # noqa: F401  (part of pycaffe's caffe.draw
     get_pooling_types_dict,
     get_pydot_graph,
 )
+from minicaffe.proto import caffe_pb2, upgrade_net
 
 RANKDIRS = ("TB", "BT", "LR", "RL")
 OWN_FORMATS = ("svg", "png", "pdf", "jpg", "jpeg", "webp", "tiff", "bmp", "gif")

@@ -67,7 +67,7 @@ class Confusion:
         """Draw the matrix, each row in shares of its class."""
         if os.path.splitext(path)[1] not in (".png", ".svg", ".pdf"):
             raise UsageError(f"--confusion: expected a .png, .svg, .pdf or .csv file, got '{path}'")
-        from minicaffe.plot import plot_confusion
+        from minicaffe.pictures.plot import plot_confusion
 
         plot_confusion(self.counts, self.names, path)
 

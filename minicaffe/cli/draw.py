@@ -7,8 +7,8 @@ import os
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.draw import RANKDIRS, draw_net_to_file
+from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.proto import caffe_pb2, read_net
-from minicaffe.shapes import parse_shapes
 
 
 def _flags(flags: Flags) -> None:

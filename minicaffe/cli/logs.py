@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe import logs, plot
+from minicaffe import logs
 from minicaffe.cli.command import Flags, command
 from minicaffe.errors import UsageError
+from minicaffe.pictures import plot
 
 _GROUP = "Look at nets, weights and logs"
 

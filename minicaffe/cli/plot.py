@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe import plot as plotting
 from minicaffe.cli.command import Flags, command
+from minicaffe.pictures import plot as plotting
 
 
 def _flags(flags: Flags) -> None:

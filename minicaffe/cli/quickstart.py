@@ -184,6 +184,6 @@ def train(out: str, iterations: int, seconds: float | None, status: StatusLine) 
 
 def draw_curve(log: str, picture: str) -> None:
     """Loss, accuracy and rate over the iterations, as PNG."""
-    from minicaffe.plot import plot_logs, save
+    from minicaffe.pictures.plot import plot_logs, save
 
     save(plot_logs([log], smooth=3), picture)

@@ -7,11 +7,12 @@ import os
 
 import numpy as np
 
-from minicaffe import io, plot, show
+from minicaffe import io
 from minicaffe.cli.classify import computing, net_options, options_of
 from minicaffe.cli.command import Flags, command
 from minicaffe.errors import UsageError
-from minicaffe.summary import format_table
+from minicaffe.pictures import plot, show
+from minicaffe.pictures.summary import format_table
 
 
 def _flags(flags: Flags) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe import logs, plot
+from minicaffe import logs
 from minicaffe.errors import DataError, UsageError
+from minicaffe.pictures import plot
 
 
 def stamped(*lines, start=0, month=8, day=4):

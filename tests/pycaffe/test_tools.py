@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import minicaffe as caffe
-from minicaffe import show
 from minicaffe.cli import main
 from minicaffe.errors import SnapshotError, UsageError
+from minicaffe.pictures import show
+from minicaffe.pictures.summary import format_table, summarize_net
 from minicaffe.proto import caffe_pb2, read_net
-from minicaffe.summary import format_table, summarize_net
 
 TOOLS = Path(caffe.__file__).resolve().parent.parent / "tools"
 

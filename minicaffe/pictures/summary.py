@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from minicaffe.draw_graph import describe, shape_text
+from minicaffe.pictures.graph import describe, shape_text
+from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.proto import caffe_pb2
-from minicaffe.shapes import infer_shapes
 
 # ANSI codes, one for each blob in turn, and for a bottom that nobody makes.
 _COLORS = ("92", "93", "94", "95", "96", "97", "42;30", "43;30", "100", "44", "103;30", "107;30")
@@ -20,7 +20,7 @@ def summarize_net(
     """Rows of name, type, learning rates, bottoms, "->", tops, what it does, shape of the first top.
 
     net: an upgraded NetParameter.  colors: paint every blob in a colour of its own (ANSI) and underline those that
-    nobody reads.  shapes: given for blobs that the net does not tell, see `minicaffe.shapes`.
+    nobody reads.  shapes: given for blobs that the net does not tell, see `minicaffe.pictures.shapes`.
     """
     known = infer_shapes(net, shapes)
     read = {name for layer in net.layer for name in layer.bottom}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.proto import caffe_pb2
-from minicaffe.shapes import infer_shapes
 
 Shape = tuple[int, ...]
 

@@ -1,6 +1,6 @@
 """What a net has learned, as pictures: the filters of its first layer, histograms of its weights, activations.
 
-The functions return matplotlib figures; `minicaffe.plot.save` writes them.
+The functions return matplotlib figures; `minicaffe.pictures.plot.save` writes them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from minicaffe.errors import SnapshotError, UsageError, nearest
-from minicaffe.plot import COLORS, new_figure
+from minicaffe.pictures.plot import COLORS, new_figure
 
 Weights = dict[str, list[np.ndarray]]
 

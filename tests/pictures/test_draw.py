@@ -11,12 +11,12 @@ from google.protobuf import text_format
 from PIL import Image
 
 from minicaffe import draw, net_spec
-from minicaffe.draw_graph import blocks_and_edges, describe, phases, shape_text
-from minicaffe.draw_layout import Node, layout
 from minicaffe.errors import DataError, UsageError
 from minicaffe.net_spec import NetSpec
+from minicaffe.pictures.graph import blocks_and_edges, describe, phases, shape_text
+from minicaffe.pictures.layout import Node, layout
+from minicaffe.pictures.shapes import infer_shapes, parse_shapes
 from minicaffe.proto import caffe_pb2
-from minicaffe.shapes import infer_shapes, parse_shapes
 
 L, P = net_spec.layers, net_spec.params
 
