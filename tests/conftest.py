@@ -24,7 +24,7 @@ def device(request):
 
 @pytest.fixture(scope="session")
 def cuda_device():
-    """A CUDA device, real or emulated (tests/cuda_emulator): skips without one, fails when MINICAFFE_REQUIRE_CUDA is 1."""
+    """A CUDA device, real or emulated: skips without one, fails when MINICAFFE_REQUIRE_CUDA is 1."""
     from minicaffe.cuda import context
 
     reason = context.reason_unavailable()
@@ -43,3 +43,14 @@ def thread_order(request, cuda_device, monkeypatch):
             pytest.skip("a real device has no order of threads to turn")
         monkeypatch.setenv("EMU_REVERSE", "1")
     return request.param
+
+
+@pytest.fixture
+def cuda_graphs(cuda_device):
+    """NVIDIA's cuda-bindings, which capture steps: skips without them, fails when MINICAFFE_REQUIRE_CUDA is 1."""
+    try:
+        import cuda.bindings.driver  # noqa: F401
+    except ImportError as error:
+        if os.environ.get("MINICAFFE_REQUIRE_CUDA") == "1":
+            pytest.fail(f"MINICAFFE_REQUIRE_CUDA is 1, but there are no cuda-bindings: {error}")
+        pytest.skip(f"there are no cuda-bindings: {error}")

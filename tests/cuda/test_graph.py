@@ -12,12 +12,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.random import Stream
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
-
-
-@pytest.fixture(autouse=True)
-def needs_bindings():
-    pytest.importorskip("cuda.bindings")
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_graphs")]
 
 
 @pytest.fixture

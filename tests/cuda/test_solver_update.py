@@ -93,8 +93,7 @@ def test_the_norm_is_that_of_all_diffs(monkeypatch):
     assert twins.gpu.fused_update().norm() == pytest.approx(norm)
 
 
-def test_a_captured_update_takes_the_new_rate(monkeypatch):
-    pytest.importorskip("cuda.bindings")
+def test_a_captured_update_takes_the_new_rate(monkeypatch, cuda_graphs):
     twins, lines = Twins(monkeypatch, "Adam", "clipped", np.float64), []
     update = twins.gpu.fused_update()
     step = CapturedStep(update.apply, report=lines.append)

@@ -81,8 +81,7 @@ def test_a_mean_image(images, labels, tmp_path):
     pair.check(5, top, label_top)
 
 
-def test_every_replay_takes_the_next_batch(images, labels):
-    pytest.importorskip("cuda.bindings")
+def test_every_replay_takes_the_next_batch(images, labels, cuda_graphs):
     pair, lines = Pair("crop_size: 5 mirror: true", images, labels), []
     top, label_top = pair.buffers(4)
     step = CapturedStep(lambda: pair.gpu.next_batch(4, top, label_top), report=lines.append)
@@ -112,9 +111,9 @@ def test_only_bytes_and_only_what_fits(images):
 
 
 @pytest.mark.parametrize("captured", [False, True])
-def test_staged_batches_are_taken_in_order(images, labels, captured):
+def test_staged_batches_are_taken_in_order(request, images, labels, captured):
     if captured:
-        pytest.importorskip("cuda.bindings")
+        request.getfixturevalue("cuda_graphs")
     cpu, lines = transformer("crop_size: 5 mirror: true scale: 0.5", True, Stream(8)), []
     gpu = StagedBatches((3, *SHAPE), True, transformer("crop_size: 5 mirror: true scale: 0.5", True, Stream(8)))
     top, label_top = DeviceBuffer(4 * 3 * 3 * 25), DeviceBuffer(4 * 3)

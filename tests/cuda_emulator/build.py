@@ -8,8 +8,9 @@ In DEST come
                        emulator's compiler
 
 PyCUDA is built from PyPI's source into VENV (default: the environment of the Python that runs this script; it is made
-when it does not exist). Only CUDA's headers are needed: those of the toolkit in CUDA_HOME or /usr/local/cuda, or else
-those of NVIDIA's wheels, which are then installed as well. Needs gcc and g++.
+when it does not exist), and NVIDIA's cuda-bindings and NVRTC are installed with it, for CUDA graphs and for compiling
+every kernel as for a real GPU. Only CUDA's headers are needed: those of the toolkit in CUDA_HOME or /usr/local/cuda, or
+else those of NVIDIA's wheels, which are then installed as well. Needs gcc and g++.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PYCUDA = "pycuda==2026.1"
+COMPANIONS = ["cuda-bindings", "nvidia-cuda-nvrtc"]
 HEADER_WHEELS = ["nvidia-cuda-runtime", "nvidia-cuda-crt", "nvidia-cuda-profiler-api"]
 RUN = """#!/bin/sh
 # Runs a command with the emulated CUDA driver; EMU_REVERSE=1 runs each block's threads from the last to the first.
@@ -64,9 +66,16 @@ def build_driver(dest: Path, headers: Path) -> None:
         link.symlink_to("libcuda.so.1")
 
 
+def runs(python: str, code: str, folder: Path) -> bool:
+    """Whether a Python can do this; asked in another folder than the checkout, whose cuda/ would be found."""
+    return subprocess.run([python, "-c", code], cwd=folder, capture_output=True).returncode == 0
+
+
 def install_pycuda(dest: Path, headers: Path, python: str) -> None:
-    """Build PyCUDA against the driver, unless this Python has it already."""
-    if subprocess.run([python, "-c", "import pycuda"], capture_output=True).returncode == 0:
+    """Build PyCUDA against the driver, and install what goes with it, unless this Python has them already."""
+    if not runs(python, "from cuda.bindings import driver, nvrtc; nvrtc.nvrtcVersion()", dest):
+        subprocess.run([python, "-m", "pip", "install", "-q", *COMPANIONS], check=True)
+    if runs(python, "import pycuda", dest):
         return
     home = dest / "home"
     home.mkdir(exist_ok=True)

@@ -32,8 +32,7 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: 
 
 
 @pytest.fixture
-def solver(cuda_device, tmp_path):
-    pytest.importorskip("cuda.bindings")
+def solver(cuda_graphs, tmp_path):
     rng = np.random.default_rng(0)
     with open_db(tmp_path / "db", "lmdb", "w") as database:
         for i in range(10):
