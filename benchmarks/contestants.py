@@ -265,6 +265,7 @@ def serve(pipe, name: str, net_bytes: bytes, training: bool, threads: int) -> No
             pipe.send((result, time.perf_counter() - started))
         elif command == "run":
             times = []
+            contestant.step()  # caches and workers wake up
             for _ in range(args[0]):
                 start = time.perf_counter()
                 contestant.step()

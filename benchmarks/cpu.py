@@ -21,6 +21,9 @@ import time
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
+#: seconds between turns: the workers of whoever ran last may spin for a while before they sleep
+_PAUSE = 0.05
+
 import contestants  # noqa: E402
 import nets  # noqa: E402
 import numpy as np  # noqa: E402
@@ -85,6 +88,7 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
         field.append(contestant)
     for _ in range(rounds):
         for contestant in field:
+            time.sleep(_PAUSE)
             contestant.times += contestant.ask("run", steps)
     report(field)
     return field

@@ -141,7 +141,7 @@ _OPENMP = 2
 _PACKAGES = ("onednn-cpu-gomp", "onednn", "onednn-cpu-iomp")
 # Between two layers a worker waits some microseconds; libgomp's default is to burn milliseconds before it sleeps, which
 # starves every other process on the machine.  This bound covers the gap between layers and no more.
-_SPIN_COUNT = "2000"
+_SPIN_COUNT = "1000"
 _SIZED_RESULTS = {
     "dnnl_memory_desc_get_size": c_size_t,
     "dnnl_primitive_desc_query_md": c_void_p,
