@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
@@ -231,11 +231,13 @@ def _signature(bottom: Sequence[Blob], top: Sequence[Blob]) -> list:
 
 _registry: dict[str, dict[str, type[Layer]]] = {}
 
+L = TypeVar("L", bound=Layer)
 
-def register(type_name: str, engine: str = "CAFFE") -> Callable[[type], type]:
+
+def register(type_name: str, engine: str = "CAFFE") -> Callable[[type[L]], type[L]]:
     """Class decorator: the layer of this prototxt type, or an engine's variant of it."""
 
-    def add(cls: type) -> type:
+    def add(cls: type[L]) -> type[L]:
         variants = _registry.setdefault(type_name, {})
         if engine in variants:
             raise LayerError(f"layer type {type_name} (engine {engine}) is registered twice")

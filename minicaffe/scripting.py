@@ -11,9 +11,31 @@ from minicaffe.blob import Blob
 from minicaffe.errors import UsageError
 from minicaffe.layer import Layer
 
+Callback = Callable[[int], None]  # called with a layer's index
+
 
 class Scripting:
-    """Mixed into `Net`; uses its `layers`, `blobs`, `inputs`, `outputs`, `forward_from_to`, `backward_from_to`."""
+    """Mixed into `Net`, which has the attributes below and runs `forward_from_to` and `backward_from_to`."""
+
+    layers: list[Layer]
+    blobs: dict[str, Blob]
+    inputs: list[str]
+    outputs: list[str]
+    _layer_names: list[str]
+    _bottom_names: list[list[str]]
+    _top_names: list[list[str]]
+    _before_forward: list[Callback]
+    _after_forward: list[Callback]
+    _before_backward: list[Callback]
+    _after_backward: list[Callback]
+
+    def forward_from_to(self, start: int, end: int) -> float:
+        """Run layers start to end (inclusive), by index; return their weighted loss."""
+        raise NotImplementedError
+
+    def backward_from_to(self, start: int, end: int) -> None:
+        """Run layers start down to end (inclusive), by index, those that need it."""
+        raise NotImplementedError
 
     @property
     def params(self) -> OrderedDict[str, list[Blob]]:
@@ -151,19 +173,19 @@ class Scripting:
 
     # -- callbacks and inputs --------------------------------------------------------------------------------------
 
-    def before_forward(self, callback: Callable[[int], None]) -> None:
+    def before_forward(self, callback: Callback) -> None:
         """Call `callback(layer index)` before each layer's forward pass."""
         self._before_forward.append(callback)
 
-    def after_forward(self, callback: Callable[[int], None]) -> None:
+    def after_forward(self, callback: Callback) -> None:
         """Call `callback(layer index)` after each layer's forward pass."""
         self._after_forward.append(callback)
 
-    def before_backward(self, callback: Callable[[int], None]) -> None:
+    def before_backward(self, callback: Callback) -> None:
         """Call `callback(layer index)` before each layer's backward pass."""
         self._before_backward.append(callback)
 
-    def after_backward(self, callback: Callable[[int], None]) -> None:
+    def after_backward(self, callback: Callback) -> None:
         """Call `callback(layer index)` after each layer's backward pass."""
         self._after_backward.append(callback)
 

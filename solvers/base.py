@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from minicaffe import random
 from minicaffe.config import config
@@ -264,11 +264,13 @@ def log_outputs(which: str, net: Net, outputs: Scores) -> None:
 
 _registry: dict[str, type[Solver]] = {}
 
+S = TypeVar("S", bound=Solver)
 
-def register_solver(name: str) -> Callable[[type], type]:
+
+def register_solver(name: str) -> Callable[[type[S]], type[S]]:
     """Class decorator: the solver for `type: "name"`."""
 
-    def add(cls: type) -> type:
+    def add(cls: type[S]) -> type[S]:
         cls.type = name
         _registry[name] = cls
         return cls
