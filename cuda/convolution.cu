@@ -153,39 +153,57 @@ __device__ __forceinline__ Setting setting(int block, const Geometry &g, const P
   return {phase, image, outputs, w + (long long)group * g.weights_group, g.samples * l.depth * l.height * l.width};
 }
 
-// Grid (tiles of windows, tiles of channels, groups x phases).
+// Grid (tiles of windows, tiles of channels, groups x phases x shares). Where windows are few the taps are shared out:
+// each share of the sum makes a y of its own, one behind the other, and `finish` adds them.
 template <class T>
-__device__ __forceinline__ void correlate(T &tile, const Geometry *geometry, const Phase *phases, const Tap *taps,
-                                          const Dtype *x, const Dtype *w, const Dtype *bias, const bool relu,
-                                          const Dtype slope, Dtype *y) {
+__device__ __forceinline__ void correlate(T &tile, const int shares, const Geometry *geometry, const Phase *phases,
+                                          const Tap *taps, const Dtype *x, const Dtype *w, const Dtype *bias,
+                                          const bool relu, const Dtype slope, Dtype *y) {
   const Geometry &g = *geometry;
-  const Setting s = setting(blockIdx.z, g, phases, x, w, bias, relu, slope, y);
+  const int share = blockIdx.z % shares, outputs = g.out_channels * g.out_depth * g.out_height * g.out_width;
+  y += (long long)share * g.samples * g.groups * outputs;
+  const Setting s = setting(blockIdx.z / shares, g, phases, x, w, bias, relu, slope, y);
   if (blockIdx.x * T::BN >= s.windows) return;
   taps += s.phase.taps_begin;
   const Weights weights = {s.weights, g.weights_row, taps};
   const Patches patches = {s.image, taps};
-  multiply(tile, g.out_channels, s.windows, 0, s.phase.taps, blockIdx.y, blockIdx.x, weights, patches, s.out);
+  const int length = (s.phase.taps + shares * T::BK - 1) / (shares * T::BK) * T::BK, begin = share * length;
+  const int end = min(begin + length, s.phase.taps);
+  multiply(tile, g.out_channels, s.windows, begin, end, blockIdx.y, blockIdx.x, weights, patches, s.out);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    correlate_128(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
-                  const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
+    correlate_128(const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
+                  const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<128, 128, 8, 8, 8> tile;
-  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
+  correlate(tile, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
+            y);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    correlate_64(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
-                 const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
+    correlate_64(const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
+                 const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<64, 128, 8, 8, 4> tile;
-  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
+  correlate(tile, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
+            y);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    correlate_32(const void *geometry, const void *phases, const void *taps, const Dtype *x, const Dtype *w,
-                 const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
+    correlate_32(const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
+                 const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<32, 256, 8, 8, 4> tile;
-  correlate(tile, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope, y);
+  correlate(tile, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
+            y);
+}
+
+// n outputs: the sum of the shares, then what `Outputs` does.
+__global__ void finish(const int n, const int shares, const int channels, const int places, const Dtype *partial,
+                       const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
+  GRID_STRIDE(i, n) {
+    Dtype value = bias ? bias[i / places % channels] : Dtype(0);
+    for (int s = 0; s < shares; s++) value += partial[(long long)s * n + i];
+    y[i] = relu && !(value > 0) ? value * slope : value;
+  }
 }
 
 // For few channels in a group (depthwise: one): each thread sums for one window of one channel.

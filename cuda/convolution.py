@@ -33,6 +33,7 @@ MOST_AXES = 3  # spatial axes that the kernels know
 _FEW = 4  # channels of a group below which tiles would be mostly empty
 _COLUMNS = {128: 128, 64: 128, 32: 256}  # rows, that is channels: windows, in a tile of `correlate_*`
 _WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
+_SHARE, _MOST_SHARES = 128, 8  # the fewest taps of a share that is worth a block; how many shares there may be
 _KEPT = 16  # plans for different shapes that a layer keeps
 
 
@@ -46,7 +47,10 @@ class Plan(NamedTuple):
     channels: int  # of a group of the result
     num_phases: int
     num_taps: int
+    depth: int  # taps of the largest phase
     windows: int  # of the largest phase, over all samples
+    places: int  # of a channel of the result
+    count: int  # of the whole result
 
 
 class Correlation:
@@ -122,23 +126,33 @@ class Correlation:
     def _correlate(self, plan: Plan, image: int, w: int, bias: int, out: int, slope: float | None = None) -> None:
         if not plan.windows:
             return
-        arguments = (plan.geometry, plan.phases, plan.taps, image, w, bias, slope is not None, slope or 0.0, out)
-        if plan.channels <= _FEW:
-            grid = (min(-(-plan.windows // 256), 4096), plan.channels, plan.groups * plan.num_phases)
-            self._kernel("correlate_each").launch(grid, 256, *arguments)
-            return
+        tables, ends = (plan.geometry, plan.phases, plan.taps), (bias, slope is not None, slope or 0.0)
         lots = plan.groups * plan.num_phases
-        rows = self._rows(plan, lots)
-        grid = (-(-plan.windows // _COLUMNS[rows]), -(-plan.channels // rows), lots)
-        self._kernel(f"correlate_{rows}").launch(grid, 256, *arguments)
+        if plan.channels <= _FEW:
+            grid = (min(-(-plan.windows // 256), 4096), plan.channels, lots)
+            self._kernel("correlate_each").launch(grid, 256, *tables, image, w, *ends, out)
+            return
+        rows, shares = self._tile(plan, lots)
+        grid = (-(-plan.windows // _COLUMNS[rows]), -(-plan.channels // rows), lots * shares)
+        multiply = self._kernel(f"correlate_{rows}")
+        if shares == 1:
+            multiply.launch(grid, 256, 1, *tables, image, w, *ends, out)
+        else:
+            partial = self._workspace(shares * plan.count)
+            multiply.launch(grid, 256, shares, *tables, image, w, 0, False, 0.0, partial)
+            channels = plan.groups * plan.channels
+            self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
 
-    def _rows(self, plan: Plan, lots: int) -> int:
-        """The largest tile that is not half empty and leaves every multiprocessor a block."""
-        for rows in (128, 64) if self.dtype == np.float32 else (64,):
+    def _tile(self, plan: Plan, lots: int) -> tuple[int, int]:
+        """Rows of the tile, and into how many shares to cut the taps: the largest tile that is not half empty and gives
+        every multiprocessor a block, with shares that give it two."""
+        processors = context.current().multiprocessors
+        most = max(1, min(_MOST_SHARES, plan.depth // _SHARE))
+        for rows in (128, 64, 32) if self.dtype == np.float32 else (64, 32):
             blocks = -(-plan.channels // rows) * -(-plan.windows // _COLUMNS[rows]) * lots
-            if plan.channels > rows // 2 and blocks >= context.current().multiprocessors:
-                return rows
-        return 32
+            if rows == 32 or (plan.channels > rows // 2 and blocks * most >= processors):
+                break
+        return rows, max(1, min(most, 2 * processors // blocks)) if blocks < processors else 1
 
     @staticmethod
     def _slices(count: int, blocks: int, least: int) -> tuple[int, int]:
@@ -199,9 +213,11 @@ class Correlation:
         """`in_shape` and `out_shape` are those of what is gathered and of what is written."""
         channels_in, channels_out = in_shape[1] // self.group, out_shape[1] // self.group
         geometry = [in_shape[0], self.group, len(phases), channels_in, *in_shape[2:], channels_out, *out_shape[2:]]
-        most = max((math.prod(p[2:5]) for p in phases), default=0) * in_shape[0]
+        windows = max((math.prod(p[2:5]) for p in phases), default=0) * in_shape[0]
+        depth, places = max((p[1] for p in phases), default=0), math.prod(out_shape[2:])
         tables = (_table([*geometry, *out_step, *weights]), _table(phases), _table(taps))
-        return Plan(*tables, self.group, channels_out, len(phases), len(taps), most)
+        sizes = (len(phases), len(taps), depth, windows, places, math.prod(out_shape))
+        return Plan(*tables, self.group, channels_out, *sizes)
 
 
 class _Remainder(NamedTuple):

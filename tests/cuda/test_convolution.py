@@ -111,8 +111,25 @@ def test_against_the_processor(name, what, dtype):
 @WHATS
 def test_every_tile(monkeypatch, what, rows):
     case = Case("33 channels", np.float32)
-    monkeypatch.setattr(Correlation, "_rows", lambda *_: rows)
+    monkeypatch.setattr(Correlation, "_tile", lambda *_: (rows, 1))
     case.check(what(case), expected(case, what))
+
+
+@pytest.mark.parametrize("name", ["33 channels", "dilated, strided", "stride over kernel", "groups", "three axes"])
+@pytest.mark.parametrize("shares", [2, 5])
+@pytest.mark.parametrize("rows", [32, 64])
+def test_taps_in_shares(monkeypatch, name, rows, shares):
+    case = Case(name, np.float32)
+    monkeypatch.setattr(Correlation, "_tile", lambda *_: (rows, shares))
+    for what in (forward, data_gradient):
+        case.check(what(case), expected(case, what))
+
+
+def test_few_windows_share_their_taps_out():
+    case = Case("65 channels, 1x1", np.float32)
+    plan = case.gpu._forward
+    assert case.gpu._tile(plan, 1) == (64, 1)
+    assert case.gpu._tile(plan._replace(windows=25, channels=20, depth=1000), 1)[1] > 1
 
 
 @pytest.mark.parametrize("outputs", [20, 40, 140])
