@@ -34,10 +34,10 @@ class EuclideanLoss(LossLayer):
     def forward_cpu(self, bottom, top):
         a, b = (blob.read_data().reshape(-1) for blob in bottom)
         d = np.subtract(a, b, out=self.difference.data.reshape(-1))
-        top[0].data[...] = d @ d / (2 * max(bottom[0].num, 1))
+        top[0].data[...] = d @ d / (2 * self.batch_size(bottom))
 
     def backward_cpu(self, top, propagate_down, bottom):
-        scale = self.loss_weight(top) / max(bottom[0].num, 1)
+        scale = self.loss_weight(top) / self.batch_size(bottom)
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 np.multiply(self.difference.read_data().reshape(blob.shape), sign * scale, out=blob.diff)
@@ -45,10 +45,10 @@ class EuclideanLoss(LossLayer):
     def forward_gpu(self, bottom, top):
         n, d = bottom[0].count, self.difference.mutable_gpu_data()
         ops.sub(n, bottom[0].gpu_data(), bottom[1].gpu_data(), d, self.dtype)
-        ops.dot(n, d, d, self.dtype, out=top[0].mutable_gpu_data(), alpha=1 / (2 * max(bottom[0].num, 1)))
+        ops.dot(n, d, d, self.dtype, out=top[0].mutable_gpu_data(), alpha=1 / (2 * self.batch_size(bottom)))
 
     def backward_gpu(self, top, propagate_down, bottom):
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 d, dx = self.difference.gpu_data(), blob.mutable_gpu_diff()
-                self.scaled_gpu(blob.count, top, d, dx, sign / max(bottom[0].num, 1))
+                self.scaled_gpu(blob.count, top, d, dx, sign / self.batch_size(bottom))

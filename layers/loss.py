@@ -43,6 +43,10 @@ class LossLayer(Layer):
         if propagate_down[1]:
             raise self.error("there is no gradient with respect to the label (bottom 1)")
 
+    def batch_size(self, bottom) -> int:
+        """N, at least 1: what a sum over the batch is divided by."""
+        return max([1, *bottom[0].shape[:1]])
+
     def loss_weight(self, top) -> float:
         """The weight that the net has put into the top's diff."""
         return float(top[0].read_diff())

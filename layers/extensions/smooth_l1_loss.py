@@ -45,28 +45,28 @@ class SmoothL1Loss(LossLayer):
         d = w_in * (x - t)
         near = np.abs(d) < 1 / self.sigma2
         losses = np.where(near, d * d * (0.5 * self.sigma2), np.abs(d) - 0.5 / self.sigma2)
-        top[0].data[...] = (losses * w_out).sum() / max(bottom[0].num, 1)
+        top[0].data[...] = (losses * w_out).sum() / self.batch_size(bottom)
         self.slope.data[...] = np.where(near, self.sigma2 * d, np.sign(d)) * w_in * w_out
 
     def backward_cpu(self, top, propagate_down, bottom):
         self._refuse_weight_gradients(propagate_down)
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
-                scale = sign * self.loss_weight(top) / max(bottom[0].num, 1)
+                scale = sign * self.loss_weight(top) / self.batch_size(bottom)
                 np.multiply(self.slope.read_data().reshape(blob.shape), scale, out=blob.diff)
 
     def forward_gpu(self, bottom, top):
         n, slope, (terms, _) = bottom[0].count, self.slope.mutable_gpu_data(), self.terms.pointers(bottom[0].count)
         x, t, w_in, w_out = (*(blob.gpu_data() for blob in bottom), 0, 0)[:4]
         self.kernel("losses")(n, self.sigma2, x, t, w_in, w_out, terms, slope)
-        self.terms.finish(n, max(bottom[0].num, 1), top[0].mutable_gpu_data())
+        self.terms.finish(n, self.batch_size(bottom), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         self._refuse_weight_gradients(propagate_down)
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 slope, dx = self.slope.gpu_data(), blob.mutable_gpu_diff()
-                self.scaled_gpu(blob.count, top, slope, dx, sign / max(bottom[0].num, 1))
+                self.scaled_gpu(blob.count, top, slope, dx, sign / self.batch_size(bottom))
 
     def _refuse_weight_gradients(self, propagate_down):
         if any(propagate_down[2:]):

@@ -12,6 +12,7 @@ class TestProperties(LayerProperties):
         Case("type: 'EuclideanLoss'", [(4, 3), (4, 3)]),
         Case("type: 'EuclideanLoss'", [(4, 3, 1, 1), (4, 3)]),
         Case("type: 'EuclideanLoss' loss_weight: 3", [(5,), (5,)]),
+        Case("type: 'EuclideanLoss'", [(2, 3, 1, 2, 2), (2, 3, 1, 2, 2)]),
     ]
 
 
