@@ -1,4 +1,4 @@
-"""The code in docs/*.md runs: every Python block, every shell line, in order, page by page.
+"""The code in README.md and docs/*.md runs: every Python block, every shell line, in order, page by page.
 
 A block whose first line is `# file: NAME` is written to that file; lines of `sh` blocks that begin with `minicaffe`
 are run by its command line.  So that a page takes seconds, solvers are cut short and the data set is a small stand-in;
@@ -21,7 +21,8 @@ from minicaffe.config import config
 from minicaffe.data.datasets import synthetic
 
 ROOT = Path(minicaffe.__file__).resolve().parent.parent
-PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if "```python" in p.read_text() or "```sh" in p.read_text()]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [p for p in PAGES if "```python" in p.read_text() or "```sh" in p.read_text()]
 NOT_RUN = ("minicaffe data ", "pip ", "git ")
 
 # What makes solvers and commands short: (in full, here).
@@ -144,7 +145,7 @@ def test_layer_page_runs_on_the_gpu(page_folder, cuda_device):
 
 
 def test_links_between_pages():
-    for path in (ROOT / "docs").glob("*.md"):
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
