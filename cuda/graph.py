@@ -3,11 +3,13 @@
 PyCUDA has no graphs; NVIDIA's cuda-bindings has, and works on PyCUDA's streams in the same context. While a stream is
 captured its work is recorded instead of done, so what a step may not do is wait, allocate, or copy from the host:
 numbers that change from step to step must lie in device memory. Python code of the step does not run in a replay; what
-of it must happen each time is left with ``before_replay``.
+of it must happen each time is left with ``before_replay``. ``MINICAFFE_GRAPH=0`` runs all steps plainly.
 """
 
 from __future__ import annotations
 
+import os
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -65,6 +67,8 @@ class CapturedStep:
         self._plain = False
         self._graph: Any = None
         self._thread = 0
+        if os.environ.get("MINICAFFE_GRAPH") == "0":
+            obstacle = obstacle or "MINICAFFE_GRAPH is 0"
         if obstacle:
             self._give_up(obstacle)
 
@@ -111,6 +115,8 @@ class CapturedStep:
         for memory in self.reads.values():
             memory.gpu()  # what the host has written since the first call is copied now, not in the graph
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        collecting = gc.isenabled()
+        gc.disable()  # what it might free, a capture may forbid to free
         _call("cuStreamBeginCapture", stream, mode)
         self.actions, _recording = [], self
         failure: Exception | None = None
@@ -124,6 +130,8 @@ class CapturedStep:
         finally:
             _recording = None
             graph = self._end(stream, failure)
+            if collecting:
+                gc.enable()
         if failure is not None:
             raise failure
         self._graph = _call("cuGraphInstantiate", graph, 0)
