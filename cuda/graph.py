@@ -8,8 +8,8 @@ of it must happen each time is left with ``before_replay``. ``MINICAFFE_GRAPH=0`
 
 from __future__ import annotations
 
-import os
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable
