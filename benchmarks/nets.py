@@ -6,6 +6,8 @@ random, for time does not depend on them.
 
 from __future__ import annotations
 
+import functools
+
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
@@ -227,6 +229,6 @@ TRAINING = {
     "cifar10_quick": (cifar10_quick, 100),
     "cifar10_full": (cifar10_full, 100),
     "cifar10_full_sigmoid_bn": (cifar10_full_sigmoid_bn, 100),
-    "cifar10_resnet20": (cifar10_resnet, 128),
+    **{f"cifar10_resnet{depth}": (functools.partial(cifar10_resnet, depth=depth), 128) for depth in (20, 32, 56, 110)},
 }
 INFERENCE = {"resnet50": resnet50, "googlenet": googlenet, "mobilenet": mobilenet}
