@@ -47,7 +47,8 @@ class Minicaffe:
         from minicaffe.solvers.gpu_step import GpuStep
         from minicaffe.solvers.sgd import SGDSolver
 
-        self.training, self.runs = training, {}
+        self.training = training
+        os.environ["MINICAFFE_GRAPH"] = "1"
         if training:
             solver = caffe_pb2.SolverParameter(base_lr=RATE, lr_policy="fixed", momentum=0.9, weight_decay=0.004)
             solver.snapshot_after_train = False
@@ -103,8 +104,7 @@ class Minicaffe:
 
     def captured(self) -> bool:
         """Whether the way "graph" did run as one."""
-        run = self.runs["graph"]
-        return run.captured
+        return self.runs["graph"].captured
 
     def profile(self) -> dict:
         """Milliseconds and number of launches of each kernel in one step, and the least work that the step is."""

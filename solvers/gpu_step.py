@@ -30,6 +30,11 @@ class GpuStep:
         looks = solver.param.debug_info or solver.param.iter_size > 1
         return not (solver.callbacks or any(callbacks) or (display and looks))
 
+    @property
+    def captured(self) -> bool:
+        """Whether steps are replays by now."""
+        return self._captured is not None and self._captured.captured
+
     def __call__(self, rate: float) -> None:
         """One step, the update included, at a learning rate."""
         update = self._solver.fused_update()
