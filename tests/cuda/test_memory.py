@@ -17,6 +17,11 @@ pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def pooled(monkeypatch):
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "1")
+
+
 def test_there_and_back():
     values = np.arange(10, dtype=np.float32)
     buffer = DeviceBuffer(values.nbytes)
