@@ -248,9 +248,9 @@ def installed(name: str) -> bool:
 
 def serve(pipe, name: str, net_bytes: bytes, training: bool, threads: int) -> None:
     """A contestant's process: build, then answer ("check",), ("run", n) and ("stop",)."""
+    started = time.perf_counter()
     from minicaffe.proto import caffe_pb2
 
-    started = time.perf_counter()
     kind, variant = CONTESTANTS[name][:2]
     try:
         contestant = kind(caffe_pb2.NetParameter.FromString(net_bytes), training, variant, threads)
