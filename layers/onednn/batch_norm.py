@@ -15,7 +15,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     __doc__ = BatchNorm.__doc__
 
     def expressible(self, bottom, top):
-        return 2 <= bottom[0].num_axes <= 5
+        return 2 <= bottom[0].num_axes <= 5 and self.eps > 0  # else channels that pad a layout would become 0 / 0
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

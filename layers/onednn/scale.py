@@ -1,6 +1,7 @@
-"""Scale over channels by oneDNN's batch normalisation: with mean 0, variance 1 and epsilon 0 it is y = s x + b.
+"""Scale over channels by oneDNN's batch normalisation: with mean 0 and variance + epsilon = 1 it is y = s x + b.
 
-Its backward pass gives the gradients of x, s and b in one sweep.
+Its backward pass gives the gradients of x, s and b in one sweep.  The one is made of two halves: channels that only pad
+a layout have variance 0, and an epsilon of 0 would turn their zeros into NaN, which the next convolution reads.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from minicaffe.layers.scale import Scale
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg, Flags
 from minicaffe.onednn.memory import Memory, of_array, plain
+
+_HALF = 0.5
 
 
 @register("Scale", engine="ONEDNN")
@@ -28,22 +31,22 @@ class OneDNNScale(OneDNNLayer, Scale):
         if not self.native:
             return
         channels = (self.covered,)
-        self.zeros, self.ones = of_array(np.zeros(channels, np.float32)), of_array(np.ones(channels, np.float32))
+        self.zeros, self.halves = Memory(plain(channels)), of_array(np.full(channels, _HALF, np.float32))
         self.diffs = Memory(plain(channels)), Memory(plain(channels))
         self.shift = self.bias_index is not None
         self.input: Memory | None = None
         self.flags = Flags.GLOBAL_STATS | Flags.SCALE | (Flags.SHIFT if self.shift else 0)
 
     def make_forward(self, desc):
-        return primitives.batch_normalization(desc, desc, 0.0, self.flags)
+        return primitives.batch_normalization(desc, desc, _HALF, self.flags)
 
     def make_backward(self, desc):
-        return primitives.batch_normalization_backward(desc, desc, desc, 0.0, self.flags, self.make_forward(desc))
+        return primitives.batch_normalization_backward(desc, desc, desc, _HALF, self.flags, self.make_forward(desc))
 
     def operands(self) -> tuple:
         """The arguments both directions share."""
         scale = layouts.read(self.blobs[0].data_memory, (self.covered,))
-        return Arg.MEAN, self.zeros, Arg.VARIANCE, self.ones, Arg.SCALE, scale
+        return Arg.MEAN, self.zeros, Arg.VARIANCE, self.halves, Arg.SCALE, scale
 
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])

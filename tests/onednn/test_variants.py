@@ -143,3 +143,29 @@ def test_weights_may_change_between_passes():
     run.layer.blobs[0].data *= 2
     run.layer.blobs[1].data *= 2
     assert_close(run.forward()[0], 2 * first)
+
+
+@pytest.mark.parametrize("middle", ["type: 'Scale'", "type: 'BatchNorm' batch_norm_param { eps: 0 }"])
+def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
+    """The next convolution reads them too."""
+    from minicaffe import Net
+    from minicaffe.config import config
+    from minicaffe.proto import caffe_pb2, parse_text
+
+    conv = "convolution_param { num_output: 5 kernel_size: 1 weight_filler { value: 0.25 } }"
+    text = f"""force_backward: true
+    layer {{ name: 'in' type: 'Input' top: 'x' input_param {{ shape {{ dim: 4 dim: 1 dim: 5 dim: 6 }} }} }}
+    layer {{ name: 'a' type: 'Convolution' bottom: 'x' top: 'a' {conv} }}
+    layer {{ name: 'm' {middle} bottom: 'a' top: 'm' }}
+    layer {{ name: 'b' type: 'Convolution' bottom: 'm' top: 'b' {conv} }}"""
+    results = []
+    for engine in ("CAFFE", "ONEDNN"):
+        monkeypatch.setattr(config, "engine", engine)
+        net = Net(parse_text(text, caffe_pb2.NetParameter()), phase=0)
+        net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal((4, 1, 5, 6))
+        net.forward()
+        net.blobs["b"].diff[...] = np.random.default_rng(1).standard_normal((4, 5, 5, 6))
+        net.backward()
+        results.append([net.blobs["b"].data.copy(), net.params["a"][0].diff.copy(), net.params["b"][0].diff.copy()])
+    for expected, got in zip(*results):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
