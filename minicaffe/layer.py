@@ -98,8 +98,8 @@ class Layer:
         self.backward_cpu(top, propagate_down, bottom)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
-        """Whether `force_backward` reaches this bottom (labels say no)."""
-        return True
+        """Whether `force_backward` reaches this bottom: labels say no, and so do layers without a backward pass."""
+        return type(self).backward_cpu is not Layer.backward_cpu
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""

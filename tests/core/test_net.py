@@ -260,3 +260,15 @@ def test_debug_info_lines(small, caplog):
     total = caplog.records[-1]
     assert total.levelname == "ERROR"
     assert total.getMessage().startswith("    [Backward] All net params (data, diff): L1 norm = (")
+
+
+def test_force_backward_stops_at_layers_without_a_backward_pass():
+    accuracy = "layer { name: 'acc' type: 'Accuracy' bottom: 'ip' bottom: 'label' top: 'acc' }"
+    forced, plain = (net(force + INPUT + ip() + LOSS + accuracy) for force in ("force_backward: true ", ""))
+    for each in (forced, plain):
+        each.blobs["data"].data[...] = 1
+        each.params["ip"][0].data[...] = np.arange(9).reshape(3, 3)
+        each.forward()
+        each.backward()
+    assert np.abs(forced.blobs["data"].diff).sum() > 0
+    np.testing.assert_array_equal(forced.params["ip"][0].diff, plain.params["ip"][0].diff)
