@@ -41,7 +41,8 @@ class _Current:
     """Keeps a context current in one thread until the thread (or the program) ends."""
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        self.device: Device | None = device
+        self._to_the_end = threading.current_thread() is threading.main_thread()
         device.context.push()
 
     def release(self) -> None:
@@ -50,7 +51,7 @@ class _Current:
             device.context.pop()
 
     def __del__(self) -> None:  # a thread's locals are dropped in that thread, before PyCUDA looks at its stack
-        if threading.current_thread() is not threading.main_thread():
+        if not self._to_the_end:
             self.release()
 
 
