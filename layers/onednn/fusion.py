@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.memory import Memory as Buffer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg, Flags, Unsupported
 from minicaffe.onednn.memory import Memory, of_array, plain, reorder
@@ -46,6 +47,11 @@ class Chain:
 
     def forward(self) -> None:
         """Run the layers, together if their shapes allow it."""
+        self._forward()
+        if Buffer.unsettled:
+            Buffer.settle()
+
+    def _forward(self) -> None:
         for i, layer in enumerate(self.layers):
             layer.reshape_if_needed(self.top if i else self.bottom, self.top)
         if self.possible and all(layer.native for layer in self.layers):
@@ -228,6 +234,11 @@ class FusedNorm(Chain):
 
     def backward(self) -> None:
         """The gradients of all layers of the chain."""
+        self._backward()
+        if Buffer.unsettled:
+            Buffer.settle()
+
+    def _backward(self) -> None:
         (bottom,), (top,), norm = self.bottom, self.top, self.first
         x = self.input if bottom is top else layouts.data(bottom, self.layout)
         _, backward, notes = norm.plan(self.make, x.desc)

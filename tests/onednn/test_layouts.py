@@ -187,7 +187,7 @@ def test_a_net_of_in_place_layers(engine, meddle):
         for net in both:
             feed(net)
             if meddle == "hold":
-                held += [blob.data for blob in net.blobs.values()]
+                held.append([(b.data, b.diff) for b in net.blobs.values()])
             net.forward()
             for blob in net.blobs.values():
                 if meddle == "read":
@@ -195,6 +195,10 @@ def test_a_net_of_in_place_layers(engine, meddle):
                 elif meddle == "live":
                     blob.data.sum()
             net.backward()
+        if meddle == "hold":  # the views themselves, before anybody asks a blob
+            for (a, da), (b, db) in zip(*held, strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * np.abs(a).max())
+                np.testing.assert_allclose(db, da, rtol=1e-3, atol=1e-4 * np.abs(da).max())
         assert_same(*both)
 
 
