@@ -164,3 +164,11 @@ def test_statistics_come_from_the_training_net(both):
             feed(test)
             test.run_forward()
         assert_same(*tests, diffs=False)
+
+
+def test_a_view_of_the_last_chains_top(both):
+    """It shows the result at once, with no layer behind the chain."""
+    views = [net.blobs["d"].data for net in both]
+    for net in both:
+        net.forward(end="relu2")
+    close(*views, "d")
