@@ -170,5 +170,5 @@ def test_a_view_of_the_last_chains_top(both):
     """It shows the result at once, with no layer behind the chain."""
     views = [net.blobs["d"].data for net in both]
     for net in both:
-        net.forward(end="relu2")
+        net.run_forward(0, list(net._layer_names).index("relu2"))
     close(*views, "d")
