@@ -8,6 +8,7 @@ from minicaffe.layers.onednn import (  # noqa: F401
     lrn,
     plumbing,
     pooling,
+    prelu,
     scale,
     softmax,
 )

@@ -266,6 +266,18 @@ def eltwise_backward(alg, diff_src, diff_dst, data, alpha, beta, hint) -> Primit
 
 
 @_cached
+def prelu(src, weights, dst, training=True) -> Primitive:
+    """DST = SRC where it is positive, else SRC times WEIGHTS, whose dimensions of 1 are broadcast."""
+    return _create("prelu_forward", Prop.TRAINING if training else Prop.INFERENCE, src, weights, dst)
+
+
+@_cached
+def prelu_backward(src, weights, dst, hint) -> Primitive:
+    """DIFF_SRC and DIFF_WEIGHTS, in the layouts of SRC and WEIGHTS, from SRC, WEIGHTS and DIFF_DST."""
+    return _create("prelu_backward", src, weights, src, weights, dst, hint)
+
+
+@_cached
 def lrn(alg, src, dst, local_size, alpha, beta, k, training=True) -> Primitive:
     """Local response normalisation; in training it writes a WORKSPACE. alpha is divided by the number of summands."""
     return _create(

@@ -1,0 +1,52 @@
+"""Whole nets in training: loss and gradients with oneDNN are those of the numpy layers."""
+
+import numpy as np
+import pytest
+
+import minicaffe
+from minicaffe import onednn
+from minicaffe.models import zoo
+
+pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+
+
+def built(engine, make, options, monkeypatch):
+    from minicaffe.config import config
+
+    monkeypatch.setattr(config, "engine", engine)
+    monkeypatch.setattr(config, "gpu", False)
+    minicaffe.set_random_seed(3)
+    net = minicaffe.Net(make(**options), phase=minicaffe.TRAIN)
+    rng = np.random.default_rng(0)
+    net.blobs["data"].data = rng.standard_normal(net.blobs["data"].shape)
+    net.blobs["label"].data = rng.integers(0, 2, net.blobs["label"].shape)
+    for blobs in net.params.values():
+        for blob in blobs:
+            if len(blob.shape) > 1:
+                blob.data = rng.standard_normal(blob.shape) * np.sqrt(2 / np.prod(blob.shape[1:]))
+    return net
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("squeezenet", dict(batch=2, size=95)),
+        ("densenet121", dict(batch=2, size=64, growth=8)),
+        ("unet", dict(batch=1, size=188, width=4)),
+        ("cifar_resnet", dict(batch=2)),
+    ],
+)
+def test_training(name, options, monkeypatch):
+    plain, fast = (built(engine, getattr(zoo, name), options, monkeypatch) for engine in ("CAFFE", "ONEDNN"))
+    for _ in range(2):
+        losses = []
+        for net in (plain, fast):
+            net.clear_param_diffs()
+            losses.append(net.forward_backward())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and fast.chains
+    for layer, blobs in plain.params.items():
+        largest = max(float(np.abs(blob.read_diff()).max()) for blob in blobs)
+        for a, b in zip(blobs, fast.params[layer], strict=True):
+            # rounding decides on which side of 0 a ReLU's input lies, so single numbers may differ by more
+            assert np.abs(a.read_diff() - b.read_diff()).max() <= 0.05 * largest + 1e-6, layer
+            np.testing.assert_allclose(b.read_data(), a.read_data(), rtol=1e-3, atol=1e-3, err_msg=layer)
