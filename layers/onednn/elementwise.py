@@ -6,6 +6,7 @@ from minicaffe.layer import register
 from minicaffe.layers.absval import AbsVal
 from minicaffe.layers.bnll import BNLL
 from minicaffe.layers.elu import ELU
+from minicaffe.layers.extensions.relu6 import ReLU6
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.power import Power
 from minicaffe.layers.relu import ReLU
@@ -73,6 +74,15 @@ class OneDNNELU(OneDNNElementwise, ELU):
 
     def expressible(self, bottom, top):
         return self.alpha >= 0
+
+
+@register("ReLU6", engine="ONEDNN")
+class OneDNNReLU6(OneDNNElementwise, ReLU6):
+    __doc__ = ReLU6.__doc__
+    alg, alg_from_dst = Alg.CLIP_V2, Alg.CLIP_V2_FROM_DST
+
+    def coefficients(self):
+        return 0.0, 6.0
 
 
 @register("Sigmoid", engine="ONEDNN")

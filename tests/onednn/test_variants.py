@@ -65,6 +65,7 @@ NATIVE = [
     Case('type: "PReLU"', [(3, 16, 3, 3)], in_place=True),
     Case('type: "PReLU" prelu_param { channel_shared: true }', [(3, 5, 3)], in_place=True),
     Case('type: "PReLU"', [(3, 5)]),
+    Case('type: "ReLU6"', [(3, 5, 2, 2)], distinct, in_place=True),
     Case('type: "ELU" elu_param { alpha: 0.7 }', [(3, 5, 2, 2)], in_place=True),
     Case('type: "AbsVal"', [(3, 16, 2, 2)]),
     Case('type: "BNLL"', [(3, 5, 2, 2)]),
