@@ -57,7 +57,7 @@ struct Followers {
   __device__ Dtype scaled(Dtype x, int c) const { return s ? fma(x, s[c], b ? b[c] : Dtype(0)) : x; }
   __device__ Dtype operator()(Dtype x, int c) const {
     const Dtype y = scaled(x, c);
-    return relu && !(y > 0) ? y * slope : y;
+    return relu ? rectified(y, slope) : y;
   }
   // The gradient before the ReLU, from the one behind it.
   __device__ Dtype gradient(Dtype dy, Dtype x, int c) const { return relu && !(scaled(x, c) > 0) ? dy * slope : dy; }

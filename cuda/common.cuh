@@ -12,6 +12,11 @@
 // Runs the following statement for each i in [0, n) that is this thread's.
 #define GRID_STRIDE(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += blockDim.x * gridDim.x)
 
+// ReLU: the slope counts below 0; a slope of 0 gives 0 even for -inf, and not-a-numbers stay.
+__device__ __forceinline__ Dtype rectified(Dtype x, Dtype slope) {
+  return x < 0 ? (slope == 0 ? Dtype(0) : x * slope) : x;
+}
+
 // ---- reductions ----
 // All lanes of a warp, or all threads of a one-dimensional block, must take part; all of them get the result. The order
 // of additions is fixed, so results are the same in every run. A block may have any number of threads up to 1024.

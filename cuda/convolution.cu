@@ -98,7 +98,7 @@ struct Outputs {  // where the sum of row i and window j goes: place (first + st
     const int z = first_z + a * step_z, y = first_y + b * step_y, x = first_x + c * step_x;
     const long long at = ((long long)z * height + y) * width + x;
     const Dtype value = bias ? sum + bias[i] : sum;
-    data[(long long)n * sample + (long long)i * channel + at] = relu && !(value > 0) ? value * slope : value;
+    data[(long long)n * sample + (long long)i * channel + at] = relu ? rectified(value, slope) : value;
   }
 };
 
@@ -202,7 +202,7 @@ __global__ void finish(const int n, const int shares, const int channels, const 
   GRID_STRIDE(i, n) {
     Dtype value = bias ? bias[i / places % channels] : Dtype(0);
     for (int s = 0; s < shares; s++) value += partial[(long long)s * n + i];
-    y[i] = relu && !(value > 0) ? value * slope : value;
+    y[i] = relu ? rectified(value, slope) : value;
   }
 }
 

@@ -7,10 +7,7 @@ __global__ void sum(const int n, const Dtype alpha, const Dtype *a, const Dtype 
 // The sum of two bottoms and, in place, its ReLU.
 __global__ void sum_relu(const int n, const Dtype alpha, const Dtype *a, const Dtype beta, const Dtype *b,
                          const Dtype slope, Dtype *y) {
-  GRID_STRIDE(i, n) {
-    const Dtype sum = alpha * a[i] + beta * b[i];
-    y[i] = sum > 0 ? sum : sum * slope;
-  }
+  GRID_STRIDE(i, n) y[i] = rectified(alpha * a[i] + beta * b[i], slope);
 }
 
 // The larger of bottoms 0 and 1, and which it is; on a tie bottom 1.

@@ -43,7 +43,7 @@ __device__ __forceinline__ Dtype rounded(Dtype value) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
   return __uint_as_float(bits);
 #elif defined(TF32)
-  return __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u);
+  return value == value ? __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u) : value;
 #else
   return value;
 #endif

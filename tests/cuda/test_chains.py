@@ -127,6 +127,16 @@ def test_a_passing_watcher(both):
     assert_same(*both)
 
 
+def test_infinities_and_not_a_numbers_pass_as_they_do_one_by_one(both):
+    for net in both:
+        feed(net)
+        net.blobs["x"].data[0, 0, 0, :3] = np.inf, -np.inf, np.nan
+        net.run_forward()
+    for name in ("d", "e", "y"):
+        plain, fast = (net.blobs[name].read_data() for net in both)
+        assert (np.isnan(plain) == np.isnan(fast)).all()
+
+
 def test_chains_are_captured(both, cuda_graphs):
     lines = []
 

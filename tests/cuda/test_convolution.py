@@ -167,6 +167,22 @@ def test_tf32_rounds_the_factors(monkeypatch, name, what):
     assert not np.array_equal(got, precise)
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("slope, math", [(None, "float32"), (0.0, "float32"), (0.5, "float32"), (0.0, "tf32")])
+def test_what_is_not_finite(monkeypatch, slope, math, value):
+    monkeypatch.setattr(context, "_math", math)
+    case = Case("33 channels", np.float32)
+    case.x[0, 2, 4, 3] = value
+    y = DeviceBuffer(case.y.nbytes)
+    case.gpu.forward(upload(case.x), upload(case.w), y, upload(case.b), slope)
+    with np.errstate(invalid="ignore"):
+        wanted = expected(case, forward)
+        if slope is not None:
+            wanted = np.where(wanted < 0, wanted * slope if slope else 0, wanted)
+    got = download(y, case.y)
+    assert (np.isnan(got) == np.isnan(wanted)).all() and (np.isinf(got) == np.isinf(wanted)).all()
+
+
 def test_tf32_leaves_double_alone(monkeypatch):
     case = Case("groups", np.float64)
     monkeypatch.setattr(context, "_math", "tf32")
