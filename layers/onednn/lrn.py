@@ -5,7 +5,7 @@ convolution of x^2 with a banded matrix of ones, and the rest rides along as pos
 the band (its own transpose):
 
     L  = log(k + rate * B x^2)              y  = x exp(-beta L)
-    dx = dy exp(-beta L) - 2 rate beta x * B (dy y exp(-L))
+    dx = dy exp(-beta L) - 2 rate beta x * B (dy x exp(-(1 + beta) L))
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ class OneDNNLRN(OneDNNLayer, LRN):
         super().reshape(bottom, top)
         self.banded = self.across and self.size != _FAST_SIZE
         self.layout = None  # of the last forward pass
-        self.own: dict = {}
 
     def make(self, desc):
         """Forward and backward primitive, and the forward's notes, for one layout."""
         if self.banded:
             return Band(self, desc)
-        settings = (Alg.LRN_ACROSS if self.across else Alg.LRN_WITHIN), self.size, self.alpha, self.beta, self.k
-        alg, numbers = settings[0], settings[1:]
+        alg, numbers = Alg.LRN_ACROSS if self.across else Alg.LRN_WITHIN, (self.size, self.alpha, self.beta, self.k)
         forward = primitives.lrn(alg, desc, desc, *numbers)
         notes = forward.desc(Arg.WORKSPACE)
         backward = primitives.lrn_backward(alg, desc, desc, desc, *numbers, forward)
@@ -68,7 +66,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
         x, dy = layouts.data(bottom[0], self.layout), layouts.diff(top[0], self.layout)
         dx = layouts.mutable_diff(bottom[0], self.layout)
         if self.banded:
-            plan.backward(x, layouts.data(top[0], self.layout), dy, dx)
+            plan.backward(x, dy, dx)
         else:
             self.execute(plan[1], Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, plan[2])
 
@@ -79,7 +77,8 @@ class Band:
     def __init__(self, layer: OneDNNLRN, desc) -> None:
         self.execute = layer.execute
         self.log, self.work = Memory(desc), Memory(desc)
-        self.minus_beta, self.minus_one = _constant(-layer.beta), _constant(-1.0)
+        self.sums: Memory | None = None  # made when something runs backward
+        self.minus_beta, self.power_of_shares = _constant(-layer.beta), _constant(-1.0 - layer.beta)
         exp, times = ("eltwise", Alg.EXP, 0.0, 0.0), ("binary", Alg.MUL, desc)
         self.square = primitives.eltwise(Alg.SQUARE, desc, desc)
         linear = ("eltwise", Alg.LINEAR, layer.rate, layer.k)
@@ -99,23 +98,17 @@ class Band:
         self.execute(self.sum_to_log, Arg.SRC, self.work, Arg.WEIGHTS, self.matrix, Arg.DST, self.log)
         self.execute(self.scale, Arg.SRC, self.log, Arg.SRC_1, self.minus_beta, _post(1), x, Arg.DST, y)
 
-    def backward(self, x: Memory, y: Memory, dy: Memory, dx: Memory) -> None:
+    def backward(self, x: Memory, dy: Memory, dx: Memory) -> None:
         """Write dx; it may be dy's memory."""
         log, work = self.log, self.work
-        self.execute(self.shares, Arg.SRC, log, Arg.SRC_1, self.minus_one, _post(1), dy, _post(2), y, Arg.DST, work)
-        target = self.sum_of(work, x)
         self.execute(
-            self.gather, Arg.SRC, log, Arg.SRC_1, self.minus_beta, _post(1), dy, _post(2), target, Arg.DST, dx
-        )  # fmt: skip
-
-    def sum_of(self, shares: Memory, x: Memory) -> Memory:
-        """-2 rate beta x * B shares."""
-        if not hasattr(self, "sums"):
-            self.sums = Memory(shares.desc)
-        self.execute(
-            self.sum_gradient, Arg.SRC, shares, Arg.WEIGHTS, self.matrix, _post(1), x, Arg.DST, self.sums
-        )  # fmt: skip
-        return self.sums
+            self.shares, Arg.SRC, log, Arg.SRC_1, self.power_of_shares, _post(1), dy, _post(2), x, Arg.DST, work
+        )
+        if self.sums is None:
+            self.sums = Memory(work.desc)
+        sums = self.sums
+        self.execute(self.sum_gradient, Arg.SRC, work, Arg.WEIGHTS, self.matrix, _post(1), x, Arg.DST, sums)
+        self.execute(self.gather, Arg.SRC, log, Arg.SRC_1, self.minus_beta, _post(1), dy, _post(2), sums, Arg.DST, dx)
 
 
 def _post(index: int) -> int:
