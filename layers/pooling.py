@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.blob import Blob
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layer import Layer, register
@@ -38,6 +39,7 @@ class Pooling(Layer):
         self.floor = param.round_mode == param.FLOOR
         if param.HasField("ceil_mode") and not param.HasField("round_mode"):
             self.floor = not param.ceil_mode
+        self.maxima = Blob((), self.dtype)  # backward finds the places by them, for the top may be changed in place
         self.mask: DeviceBuffer | None = None  # on the device: where each output was found
         self.random: DeviceStream | None = None
         if len(top) > 1 and self.pool != "MAX":
@@ -64,12 +66,14 @@ class Pooling(Layer):
     def reshape(self, bottom, top):
         self.has_mask = len(top) > 1
         super().reshape(bottom, top)
+        self.maxima.reshape(top[0].shape)
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data(), top[0].data
         window = self.window(x.shape)
         if self.pool == "MAX":
             maximum(x, window, y)
+            self.maxima.data = y
             if len(top) > 1:
                 top[1].data = maximum_places(x, window, y)
         elif self.pool == "AVE":
@@ -84,7 +88,7 @@ class Pooling(Layer):
         window = self.window(x.shape)
         dx[...] = 0
         if self.pool == "MAX":
-            maximum_gradient(x, window, top[0].read_data(), dy, dx)
+            maximum_gradient(x, window, self.maxima.read_data(), dy, dx)
         elif self.pool == "AVE":
             average_gradient(window, dy, dx)
         else:

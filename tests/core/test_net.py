@@ -272,3 +272,22 @@ def test_force_backward_stops_at_layers_without_a_backward_pass():
         each.backward()
     assert np.abs(forced.blobs["data"].diff).sum() > 0
     np.testing.assert_array_equal(forced.params["ip"][0].diff, plain.params["ip"][0].diff)
+
+
+@pytest.mark.parametrize("kept", ["type: 'Pooling' pooling_param { kernel_size: 2 }", "type: 'ReLU'"])
+def test_backward_does_not_need_a_top_that_is_changed_in_place(kept, device):
+    """The same gradient as with the next layer out of place."""
+    diffs = []
+    for last in ("b", "c"):
+        text = f"""force_backward: true
+        layer {{ name: 'in' type: 'Input' top: 'a' input_param {{ shape {{ dim: 2 dim: 3 dim: 4 dim: 4 }} }} }}
+        layer {{ name: 'kept' {kept} bottom: 'a' top: 'b' }}
+        layer {{ name: 'scale' type: 'Scale' bottom: 'b' top: '{last}' scale_param {{ filler {{ value: -2 }} }} }}"""
+        made = net(text)
+        made.blobs["a"].data[...] = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
+        made.forward()
+        made.blobs[last].diff[...] = np.random.default_rng(1).standard_normal(made.blobs[last].data.shape)
+        made.backward()
+        diffs.append(made.blobs["a"].diff.copy())
+    np.testing.assert_allclose(*diffs, rtol=1e-6)
+    assert diffs[0].any()
