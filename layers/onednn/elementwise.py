@@ -18,37 +18,47 @@ from minicaffe.onednn.library import Alg, Arg
 
 
 class OneDNNElementwise(OneDNNLayer):
-    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm, and the one that finds f' from y if there is one."""
+    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm, and the one that finds f' from y if there is one.
+
+    `looks_at_x`: y is taken only in place, where it is all there is; elsewhere a later layer may have changed y in
+    place, and like the original the gradient goes by x.
+    """
 
     alg: int
     alg_from_dst: int | None = None
+    looks_at_x = False
 
     def coefficients(self) -> tuple[float, float]:
         """alpha and beta of the algorithm."""
         return 0.0, 0.0
 
-    def make(self, desc):
+    def from_y(self, bottom, top) -> bool:
+        """Whether backward reads the top instead of the bottom."""
+        return self.alg_from_dst is not None and (bottom[0] is top[0] or not self.looks_at_x)
+
+    def make(self, desc, from_y):
         """Forward and backward primitive for one layout."""
         alpha, beta = self.coefficients()
         forward = primitives.eltwise(self.alg, desc, desc, alpha, beta)
-        if self.alg_from_dst is None:
+        if not from_y:
             return forward, primitives.eltwise_backward(self.alg, desc, desc, desc, alpha, beta, forward)
         hint = primitives.eltwise(self.alg_from_dst, desc, desc, alpha, beta)
         return forward, primitives.eltwise_backward(self.alg_from_dst, desc, desc, desc, alpha, beta, hint)
 
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
-        forward, _ = self.plan(self.make, x.desc)
+        forward, _ = self.plan(self.make, x.desc, self.from_y(bottom, top))
         self.execute(forward, Arg.SRC, x, Arg.DST, layouts.mutable_data(top[0], x.desc))
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        known = layouts.data(bottom[0] if self.alg_from_dst is None else top[0])
-        _, backward = self.plan(self.make, known.desc)
+        from_y = self.from_y(bottom, top)
+        known = layouts.data(top[0] if from_y else bottom[0])
+        _, backward = self.plan(self.make, known.desc, from_y)
         dy = layouts.diff(top[0], known.desc)
         dx = layouts.mutable_diff(bottom[0], known.desc)
-        arg = Arg.SRC if self.alg_from_dst is None else Arg.DST
+        arg = Arg.DST if from_y else Arg.SRC
         self.execute(backward, arg, known, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx)
 
 
@@ -56,6 +66,7 @@ class OneDNNElementwise(OneDNNLayer):
 class OneDNNReLU(OneDNNElementwise, ReLU):
     __doc__ = ReLU.__doc__
     alg, alg_from_dst = Alg.RELU, Alg.RELU_FROM_DST
+    looks_at_x = True
 
     def coefficients(self):
         return self.negative_slope, 0.0
@@ -68,6 +79,7 @@ class OneDNNReLU(OneDNNElementwise, ReLU):
 class OneDNNELU(OneDNNElementwise, ELU):
     __doc__ = ELU.__doc__
     alg, alg_from_dst = Alg.ELU, Alg.ELU_FROM_DST
+    looks_at_x = True
 
     def coefficients(self):
         return self.alpha, 0.0
@@ -80,6 +92,7 @@ class OneDNNELU(OneDNNElementwise, ELU):
 class OneDNNReLU6(OneDNNElementwise, ReLU6):
     __doc__ = ReLU6.__doc__
     alg, alg_from_dst = Alg.CLIP_V2, Alg.CLIP_V2_FROM_DST
+    looks_at_x = True
 
     def coefficients(self):
         return 0.0, 6.0
