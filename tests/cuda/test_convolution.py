@@ -18,6 +18,7 @@ CASES = {
     "as cifar10_full": (3, 3, (11, 11), 32, (5, 5), (1, 1), (2, 2), (1, 1), 1),
     "33 channels": (2, 7, (9, 6), 33, (3, 3), (1, 1), (1, 1), (1, 1), 1),
     "65 channels, 1x1": (1, 70, (5, 5), 65, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "140 channels": (2, 130, (9, 8), 140, (1, 2), (1, 1), (0, 1), (1, 1), 1),
     "stride 2": (2, 5, (12, 11), 9, (3, 3), (2, 2), (1, 1), (1, 1), 1),
     "stride over kernel": (2, 5, (11, 12), 9, (2, 1), (3, 3), (0, 0), (1, 1), 1),
     "unlike axes": (2, 6, (10, 13), 8, (3, 5), (2, 1), (0, 3), (2, 1), 1),
@@ -107,10 +108,11 @@ def test_against_the_processor(name, what, dtype):
     case.check(what(case), expected(case, what))
 
 
+@pytest.mark.parametrize("name", ["33 channels", "140 channels"])
 @pytest.mark.parametrize("rows", [32, 64, 128])
 @WHATS
-def test_every_tile(monkeypatch, what, rows):
-    case = Case("33 channels", np.float32)
+def test_every_tile(monkeypatch, what, rows, name):
+    case = Case(name, np.float32)
     monkeypatch.setattr(Correlation, "_tile", lambda *_: (rows, 1))
     case.check(what(case), expected(case, what))
 
