@@ -10,8 +10,6 @@ the band (its own transpose):
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from minicaffe.layer import register
@@ -19,10 +17,9 @@ from minicaffe.layers.lrn import LRN
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.memory import Memory, any_layout, of_array, plain, reorder
+from minicaffe.onednn.memory import Memory, any_layout, of_array, reorder
 
 _FAST_SIZE = 5
-_ONE = (1, 1, 1, 1)
 
 
 @register("LRN", engine="ONEDNN")
@@ -75,40 +72,33 @@ class Band:
     """The formulas above for one layer and layout."""
 
     def __init__(self, layer: OneDNNLRN, desc) -> None:
-        self.execute = layer.execute
+        self.execute, size, rate, beta = layer.execute, layer.size, layer.rate, layer.beta
         self.log, self.work = Memory(desc), Memory(desc)
         self.sums: Memory | None = None  # made when something runs backward
-        self.minus_beta, self.power_of_shares = _constant(-layer.beta), _constant(-1.0 - layer.beta)
-        exp, times = ("eltwise", Alg.EXP, 0.0, 0.0), ("binary", Alg.MUL, desc)
+        times = ("binary", Alg.MUL, desc)
         self.square = primitives.eltwise(Alg.SQUARE, desc, desc)
-        linear = ("eltwise", Alg.LINEAR, layer.rate, layer.k)
-        self.sum_to_log = _band(desc, layer.size, (linear, ("eltwise", Alg.LOG, 0.0, 0.0)))
-        negative = ("eltwise", Alg.LINEAR, -2 * layer.rate * layer.beta, 0.0)
-        self.sum_gradient = _band(desc, layer.size, (negative, times))
-        scaled = functools.partial(primitives.binary, Alg.MUL, desc, plain(_ONE), desc)
-        self.scale = scaled(post=(exp, times))
-        self.shares = scaled(post=(exp, times, times))
-        self.gather = scaled(post=(exp, times, ("binary", Alg.ADD, desc)))
+        self.sum_to_log = _band(desc, size, (_linear(rate, layer.k), _eltwise(Alg.LOG)))
+        self.sum_gradient = _band(desc, size, (_linear(-2 * rate * beta), times))
+        self.scale = _power(desc, -beta, times)
+        self.shares = _power(desc, -1 - beta, times, times)
+        self.gather = _power(desc, -beta, times, ("binary", Alg.ADD, desc))
         self.matrix = Memory(self.sum_to_log.desc(Arg.WEIGHTS))
-        reorder(of_array(_ones_around_diagonal(desc.shape[1], layer.size)), self.matrix)
+        reorder(of_array(_ones_around_diagonal(desc.shape[1], size)), self.matrix)
 
     def forward(self, x: Memory, y: Memory) -> None:
         """Write L and y."""
-        self.execute(self.square, Arg.SRC, x, Arg.DST, self.work)
-        self.execute(self.sum_to_log, Arg.SRC, self.work, Arg.WEIGHTS, self.matrix, Arg.DST, self.log)
-        self.execute(self.scale, Arg.SRC, self.log, Arg.SRC_1, self.minus_beta, _post(1), x, Arg.DST, y)
+        log, work = self.log, self.work
+        self.execute(self.square, Arg.SRC, x, Arg.DST, work)
+        self.execute(self.sum_to_log, Arg.SRC, work, Arg.WEIGHTS, self.matrix, Arg.DST, log)
+        self.execute(self.scale, Arg.SRC, log, Arg.SRC_1, log, _post(2), x, Arg.DST, y)
 
     def backward(self, x: Memory, dy: Memory, dx: Memory) -> None:
         """Write dx; it may be dy's memory."""
         log, work = self.log, self.work
-        self.execute(
-            self.shares, Arg.SRC, log, Arg.SRC_1, self.power_of_shares, _post(1), dy, _post(2), x, Arg.DST, work
-        )
-        if self.sums is None:
-            self.sums = Memory(work.desc)
-        sums = self.sums
+        self.sums = sums = self.sums or Memory(work.desc)
+        self.execute(self.shares, Arg.SRC, log, Arg.SRC_1, log, _post(2), dy, _post(3), x, Arg.DST, work)
         self.execute(self.sum_gradient, Arg.SRC, work, Arg.WEIGHTS, self.matrix, _post(1), x, Arg.DST, sums)
-        self.execute(self.gather, Arg.SRC, log, Arg.SRC_1, self.minus_beta, _post(1), dy, _post(2), sums, Arg.DST, dx)
+        self.execute(self.gather, Arg.SRC, log, Arg.SRC_1, log, _post(2), dy, _post(3), sums, Arg.DST, dx)
 
 
 def _post(index: int) -> int:
@@ -116,8 +106,17 @@ def _post(index: int) -> int:
     return Arg.POST_OP * (index + 1) | Arg.SRC_1
 
 
-def _constant(value: float) -> Memory:
-    return of_array(np.full(_ONE, value, np.float32))
+def _eltwise(alg: int, alpha: float = 0.0, beta: float = 0.0) -> tuple:
+    return ("eltwise", alg, alpha, beta)
+
+
+def _linear(scale: float, shift: float = 0.0) -> tuple:
+    return _eltwise(Alg.LINEAR, scale, shift)
+
+
+def _power(desc, exponent: float, *post: tuple):
+    """exp(exponent * L) and what follows, as post-operations of L + L: a product with a number would be slow."""
+    return primitives.binary(Alg.ADD, desc, desc, desc, post=(_linear(exponent / 2), _eltwise(Alg.EXP), *post))
 
 
 def _ones_around_diagonal(channels: int, size: int) -> np.ndarray:
