@@ -303,6 +303,14 @@ def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options
         raise DeviceError(f"cuda/{stem}.cu has no kernel {name}{nearest(name, known)}")
     module = device.cache.get((stem, dtype.num, options))
     if module is None:
-        module = device.driver.module_from_buffer(compiled(stem, dtype, device.arch, options))
+        code = compiled(stem, dtype, device.arch, options)
+        try:
+            module = device.driver.module_from_buffer(code)
+        except device.driver.Error as error:
+            number = device.driver.get_driver_version()
+            raise DeviceError(
+                f"cuda/{stem}.cu was compiled, but the driver, made for CUDA {number // 1000}.{number % 1000 // 10}, "
+                f"does not load it ({error}): the compiler may be newer than the driver"
+            ) from error
         device.cache[stem, dtype.num, options] = module
     return Kernel(f"{stem}.{name}", module.get_function(name), _format(known[name], dtype), device)

@@ -118,6 +118,14 @@ def test_unknown_kernel_names_the_nearest(cuda_device):
         kernels.kernel("ops", "axpi")
 
 
+def test_code_that_the_driver_refuses(cuda_device, monkeypatch):
+    monkeypatch.setattr(kernels, "compiled", lambda *_: b"\x7fELF" + bytes(2000))
+    with pytest.raises(
+        DeviceError, match=r"random.cu was compiled, but the driver, made for CUDA \d+\.\d, does not load it"
+    ):
+        kernels.kernel("random", "uniform_u32", np.float32, ("-DUNUSED",))
+
+
 def test_only_floats_are_computed(cuda_device):
     with pytest.raises(DeviceError, match="float32 or float64, not int32"):
         kernels.kernel("ops", "fill", np.int32)
