@@ -9,7 +9,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.split import Split
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg, OneDNNError
-from minicaffe.onednn.memory import plain, submemory
+from minicaffe.onednn.memory import channels_last, plain, submemory
 from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 
@@ -49,6 +49,8 @@ class OneDNNConcat(OneDNNLayer, Concat):
 
     def forward_onednn(self, bottom, top):
         xs = [layouts.data(b) for b in bottom]
+        if any(x.desc.padded for x in xs):  # channels that do not fill their blocks cannot be joined block by block
+            xs = [layouts.data(b, channels_last(b.shape)) for b in bottom]
         forward = self.plan(self.make_forward, *(x.desc for x in xs))
         self.execute(forward, *_numbered(xs), Arg.DST, layouts.mutable_data(top[0], forward.desc(Arg.DST)))
 

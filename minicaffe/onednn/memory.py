@@ -15,7 +15,7 @@ import numpy as np
 
 from minicaffe.memory import aligned_zeros
 from minicaffe.onednn import library
-from minicaffe.onednn.library import F32, Arg, call
+from minicaffe.onednn.library import F32, Alg, Arg, call
 
 _BLOCKED = 2
 # dnnl_query_t
@@ -144,6 +144,12 @@ def plain(shape: tuple[int, ...]) -> MemoryDesc:
     return strided(shape, tuple(_row_major(shape)))
 
 
+def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
+    """Axis 1 innermost, the others in order: (N, H, W, C) for images."""
+    inner = _row_major((shape[0], *shape[2:], shape[1]))
+    return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]))
+
+
 @functools.lru_cache(maxsize=4096)
 def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
     """No layout yet: the primitive that is created with it chooses."""
@@ -230,6 +236,10 @@ def reorder(src: Memory, dst: Memory, add: bool = False) -> None:
     if dst.filled is None or dst.filled[0] is not src or dst.filled[1] is not add:
         from minicaffe.onednn import primitives
 
-        primitive = primitives.reorder(src.desc, dst.desc, add)
-        dst.filled = (src, add, primitive.bind({Arg.SRC: src, Arg.DST: dst}))
+        if add and src.desc is dst.desc:  # several times as fast as a reorder that adds
+            sum_up = primitives.binary(Alg.ADD, dst.desc, src.desc, dst.desc)
+            run = sum_up.bind({Arg.SRC: dst, Arg.SRC_1: src, Arg.DST: dst})
+        else:
+            run = primitives.reorder(src.desc, dst.desc, add).bind({Arg.SRC: src, Arg.DST: dst})
+        dst.filled = (src, add, run)
     dst.filled[2]()
