@@ -89,6 +89,9 @@ class TorchNet(nn.Module):
     def _sigmoid(self, layer, x):
         return torch.sigmoid
 
+    def _dropout(self, layer, x):
+        return lambda x: x  # of the timed nets only those for inference have it
+
     def _eltwise(self, layer, x, y):
         return torch.add
 
