@@ -91,7 +91,8 @@ def resources(text: str) -> list[tuple[str, int, int, int]]:
     """(kernel, registers, bytes spilled, bytes of shared memory) from what `ptxas -v` says."""
     found = []
     for part in text.split("Compiling entry function '")[1:]:
-        numbers = [re.search(pattern, part) for pattern in (r"Used (\d+) reg", r"(\d+) bytes spill st", r"(\d+) bytes smem")]
+        words = r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes smem"
+        numbers = [re.search(pattern, part) for pattern in words]
         found.append((part.split("'")[0], *(int(n[1]) if n else 0 for n in numbers)))
     return found
 

@@ -135,5 +135,17 @@ def test_on_a_gpu(project, run, cuda_device):
     assert status == 0 and "Name:  " in log and "Number of multiprocessors:     " in log
     status, _, log = run("time", "-model", "net.prototxt", "-iterations", "2", "-gpu", "0")
     assert status == 0 and "GPU device name: " in log and "Device memory: " in log
+    for layer in ("conv", "ip"):
+        assert len(numbers(rf"\] +{layer}\t(?:for|back)ward: ([\d.e+-]+) ms\.$", log)) == 2
+    assert re.search(r"Device memory: active [1-9][\d,]* bytes", log)
     status, _, log = run("train", "-solver", "solver.prototxt", "-gpu", "all")
     assert status == 0 and "Optimization Done." in log
+
+
+@pytest.mark.gpu
+def test_train_with_tensor_cores(project, run, cuda_device):
+    from minicaffe.cuda import context
+
+    status, _, log = run("train", "-solver", "solver.prototxt", "-gpu", "0", "--math", "tf32")
+    assert status == 0 and "Optimization Done." in log
+    assert context.math_options(np.dtype(np.float32)) == ()  # as it was before the command

@@ -160,3 +160,13 @@ def test_an_invalidated_step_captures_anew(lines):
         step()
         assert (blobs[0].data == 4).all()
     assert step.captured
+
+
+def test_graphs_can_be_turned_off(lines, monkeypatch):
+    monkeypatch.setenv("MINICAFFE_GRAPH", "0")
+    count = []
+    step = CapturedStep(lambda: count.append(1), report=lines.append)
+    for _ in range(4):
+        step()
+    assert len(count) == 4 and not step.captured
+    assert lines == ["The step runs without a CUDA graph: MINICAFFE_GRAPH is 0"]
