@@ -18,6 +18,7 @@ from minicaffe.errors import SolverError, nearest
 from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, read_solver
 from minicaffe.solvers import nets, snapshot
+from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
 
 log = logging.getLogger("minicaffe")
@@ -54,6 +55,7 @@ class Solver:
         self._losses: list[float] = []
         self._stopped = False
         log.info("Initializing solver from parameters:\n%s", param)
+        check_numbers(param)
         check_policy(param)
         snapshot.check_writable(self)
         if param.random_seed >= 0:
@@ -63,6 +65,10 @@ class Solver:
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
+        for path in nets.initial_weights(param, folder):
+            log.info("Finetuning from %s", path)
+            for net in (self.net, *self.test_nets):
+                net.copy_from(path)
         self.set_up()
         log.info("Solver scaffolding done.")
 

@@ -44,8 +44,10 @@ def learning_rate(param, it: int, step: int) -> tuple[float, int]:
 
 def check_policy(param) -> None:
     """Raise `SolverError` for a policy that is unknown or lacks a field, before training begins."""
+    if not param.lr_policy:
+        raise SolverError(f"a solver must give its lr_policy: known are {', '.join(sorted(POLICIES))}")
     _find(param)
-    if param.lr_policy in ("step",) and param.stepsize <= 0:
+    if param.lr_policy == "step" and param.stepsize <= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a stepsize above 0, got {param.stepsize}')
     if param.lr_policy == "poly" and param.max_iter <= 0:
         raise SolverError(f'lr_policy "poly" needs a max_iter above 0, got {param.max_iter}')

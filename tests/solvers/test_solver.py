@@ -252,3 +252,20 @@ def test_param_can_be_changed_while_training():
     made = solver()
     made.param.base_lr = 0.25
     assert made.lr == 0.25
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("gamma: nan", "gamma must be a finite number, got nan"),
+        ("weight_decay: inf", "weight_decay must be a finite number, got inf"),
+        ("iter_size: 0", "iter_size must be at least 1, got 0"),
+        ("average_loss: 0", "average_loss must be at least 1, got 0"),
+        ("snapshot: -1", "snapshot must be at least 0, got -1"),
+        ("test_iter: -2 test_interval: 1", "test_iter must not be negative, got -2"),
+        ("lr_policy: ''", "a solver must give its lr_policy: known are exp, "),
+    ],
+)
+def test_numbers_that_no_training_can_use(text, message):
+    with pytest.raises(SolverError, match=message):
+        solver(text)

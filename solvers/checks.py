@@ -1,0 +1,27 @@
+"""What a SolverParameter's numbers must be, told before training begins."""
+
+from __future__ import annotations
+
+import math
+
+from minicaffe.errors import SolverError
+
+#: the least value of whole numbers
+_AT_LEAST = {
+    "iter_size": 1, "average_loss": 1, "max_iter": 0, "display": 0, "snapshot": 0, "test_interval": 0,
+}  # fmt: skip
+
+
+def check_numbers(param) -> None:
+    """Raise `SolverError` for a number that no training can use: not finite, negative, or 0 where it divides."""
+    for field, value in param.ListFields():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SolverError(f"{field.name} must be a finite number, got {value}")
+    if param.base_lr < 0:
+        raise SolverError(f"base_lr must not be negative, got {param.base_lr:g}")
+    for name, least in _AT_LEAST.items():
+        if getattr(param, name) < least:
+            raise SolverError(f"{name} must be at least {least}, got {getattr(param, name)}")
+    for count in param.test_iter:
+        if count < 0:
+            raise SolverError(f"test_iter must not be negative, got {count}")
