@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+from minicaffe.errors import PrototxtError
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.reading import (
     PathLike,
@@ -26,12 +27,18 @@ __all__ = ["caffe_pb2", "format_text", "needs_net_upgrade", "parse_binary", "par
 
 def read_net(path: PathLike) -> caffe_pb2.NetParameter:
     """The net in a prototxt file, upgraded. Raises PrototxtError, see `parse_text` and `upgrade_net`."""
-    return upgrade_net(read_text(path, caffe_pb2.NetParameter()), path)
+    return _with_layers(upgrade_net(read_text(path, caffe_pb2.NetParameter()), path), path)
 
 
 def read_binary_net(path: PathLike) -> caffe_pb2.NetParameter:
     """The net in a binary file (.caffemodel), upgraded. Raises PrototxtError."""
-    return upgrade_net(read_binary(path, caffe_pb2.NetParameter()), path)
+    return _with_layers(upgrade_net(read_binary(path, caffe_pb2.NetParameter()), path), path)
+
+
+def _with_layers(net: caffe_pb2.NetParameter, path: PathLike) -> caffe_pb2.NetParameter:
+    if not net.layer:  # an empty file is a valid message
+        raise PrototxtError(f"{path}: there is no layer in this net")
+    return net
 
 
 def read_solver(path: PathLike) -> caffe_pb2.SolverParameter:

@@ -215,3 +215,12 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
             write(caffe_pb2.NetParameter(name="new"), path)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["net.prototxt"]
+
+
+def test_a_net_file_without_layers_is_refused(tmp_path):
+    (tmp_path / "empty.prototxt").write_text("name: 'nothing'")
+    with pytest.raises(PrototxtError, match="empty.prototxt: there is no layer in this net"):
+        read_net(tmp_path / "empty.prototxt")
+    (tmp_path / "empty.caffemodel").write_bytes(b"")
+    with pytest.raises(PrototxtError, match="empty.caffemodel: there is no layer in this net"):
+        read_binary_net(tmp_path / "empty.caffemodel")
