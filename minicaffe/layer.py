@@ -182,6 +182,8 @@ class Layer:
             if f"layer '{self.name}'" in str(error):
                 raise
             raise self.error(str(error)) from error
+        except MemoryError as error:
+            raise self.error(f"there is not enough memory ({error})") from error
 
     def _check_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for kind, blobs in (("bottom", bottom), ("top", top)):

@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         return _complain(f"{error.strerror or error}{where}")
+    except MemoryError as error:
+        return _complain(f"there is not enough memory ({error})")
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130

@@ -291,3 +291,12 @@ def test_backward_does_not_need_a_top_that_is_changed_in_place(kept, device):
         diffs.append(made.blobs["a"].diff.copy())
     np.testing.assert_allclose(*diffs, rtol=1e-6)
     assert diffs[0].any()
+
+
+def test_memory_that_is_not_there_is_told_with_the_layer(monkeypatch):
+    def full(*args):
+        raise MemoryError("Unable to allocate 2 TiB")
+
+    monkeypatch.setattr("minicaffe.layer.fill", full)
+    with pytest.raises(LayerError, match="InnerProduct layer 'ip': there is not enough memory .Unable to allocate 2"):
+        net(INPUT + ip())
