@@ -28,17 +28,16 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def load(net, path: str) -> None:
-    """Copy weights into a net; several files may be given, separated by commas.  HDF5 is known by its content."""
-    for one in path.split(","):
-        try:
-            with open(one, "rb") as file:
-                is_hdf5 = file.read(8) == _HDF5_SIGNATURE
-        except OSError as error:
-            raise SnapshotError(f"cannot open the weights '{one}': {error.strerror}") from None
-        if is_hdf5 or one.endswith(".h5"):
-            load_hdf5(net, one)
-        else:
-            copy_trained_layers(net, read_binary_net(one), one)
+    """Copy weights into a net.  HDF5 is known by its content."""
+    try:
+        with open(path, "rb") as file:
+            is_hdf5 = file.read(8) == _HDF5_SIGNATURE
+    except OSError as error:
+        raise SnapshotError(f"cannot open the weights '{path}': {error.strerror}") from None
+    if is_hdf5 or path.endswith(".h5"):
+        load_hdf5(net, path)
+    else:
+        copy_trained_layers(net, read_binary_net(path), path)
 
 
 def copy_trained_layers(net, param, path: str = "the weights") -> None:

@@ -43,14 +43,24 @@ def test_net_params(param, folder: str = "") -> list:
     return [_with_state(_read(net, folder), caffe_pb2.TEST, state) for net, state in zip(nets, states)]
 
 
+def initial_weights(param, folder: str = "") -> list[str]:
+    """The files of weights to start from: those of the `weights` fields, each one path or several between commas."""
+    return [beside(path.strip(), folder) for field in param.weights for path in field.split(",") if path.strip()]
+
+
 def _read(net, folder: str):
     """A NetParameter from a path or a message."""
     if not isinstance(net, str):
         copy = caffe_pb2.NetParameter()
         copy.CopyFrom(net)
         return copy
-    beside = os.path.join(folder, net)
-    return read_net(beside if not os.path.exists(net) and os.path.exists(beside) else net)
+    return read_net(beside(net, folder))
+
+
+def beside(path: str, folder: str) -> str:
+    """The path as given, or else beside the solver."""
+    there = os.path.join(folder, path)
+    return there if not os.path.exists(path) and os.path.exists(there) else path
 
 
 def _with_state(net, phase: int, state):

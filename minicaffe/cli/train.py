@@ -55,13 +55,16 @@ def train(args: argparse.Namespace) -> None:
     status = StatusLine()
     with logging_to(status, args.log):
         param = solver_param(args)
+        if args.snapshot or files:
+            param.weights[:] = files  # over the solver's own
         with computing_on(args, wanted_gpu(param), single=False):
-            run(param, args, files, status)
+            run(param, args, status)
 
 
 def solver_param(args: argparse.Namespace):
     """The SolverParameter of -solver with level and stages of the command line; nets are found beside it as well."""
     from minicaffe.proto import read_solver
+    from minicaffe.solvers.nets import beside, initial_weights
 
     param = read_solver(args.solver)
     param.train_state.level = args.level
@@ -69,15 +72,10 @@ def solver_param(args: argparse.Namespace):
     folder = os.path.dirname(args.solver)
     for field in ("net", "train_net"):
         if param.HasField(field):
-            setattr(param, field, _beside(getattr(param, field), folder))
-    param.test_net[:] = [_beside(path, folder) for path in param.test_net]
+            setattr(param, field, beside(getattr(param, field), folder))
+    param.test_net[:] = [beside(path, folder) for path in param.test_net]
+    param.weights[:] = initial_weights(param, folder)
     return param
-
-
-def _beside(path: str, folder: str) -> str:
-    """A net's path as given, or else beside the solver."""
-    there = os.path.join(folder, path)
-    return there if not os.path.exists(path) and os.path.exists(there) else path
 
 
 def wanted_gpu(param) -> str | None:
@@ -87,8 +85,8 @@ def wanted_gpu(param) -> str | None:
     return None
 
 
-def run(param, args: argparse.Namespace, weights: list[str], status: StatusLine):
-    """Build the solver, take up snapshot or weights, and train to the end; return the solver."""
+def run(param, args: argparse.Namespace, status: StatusLine):
+    """Build the solver, with its weights, take up a snapshot, and train to the end; return the solver."""
     from minicaffe.solvers import get_solver
 
     with requests(args.sigint_effect, args.sighup_effect) as action:
@@ -97,10 +95,6 @@ def run(param, args: argparse.Namespace, weights: list[str], status: StatusLine)
         if args.snapshot:
             log.info("Resuming from %s", args.snapshot)
             solver.restore(args.snapshot)
-        for path in weights:
-            log.info("Finetuning from %s", path)
-            for net in (solver.net, *solver.test_nets):
-                net.copy_from(path)
         with contextlib.ExitStack() as stack:
             if status.is_terminal:
                 solver.observers.append(TrainingProgress(status, solver))

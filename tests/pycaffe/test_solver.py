@@ -125,3 +125,19 @@ def test_share_weights(solver, tmp_path):
     solver.share_weights(net)
     solver.net.params["ip"][1].data[...] = 7
     assert (net.params["ip"][1].data == 7).all()
+
+
+def test_weights_that_the_solver_names_are_where_it_begins(solver, solver_file, tmp_path):
+    """A name may hold commas where one file is meant (`copy_from`), and means several files in the solver's field."""
+    ip = solver.net.params["ip"]
+    ip[0].data[...], ip[1].data[...] = 3, 4
+    solver.net.save(f"{tmp_path}/mine.caffemodel")
+    solver.net.save(f"{tmp_path}/mine, once more.caffemodel")
+    begun = caffe.SGDSolver(solver_file("weights: 'mine.caffemodel, mine.caffemodel'"))
+    for net in (begun.net, begun.test_nets[0]):
+        assert np.all(net.params["ip"][0].data == 3) and np.all(net.params["ip"][1].data == 4)
+    other = caffe.SGDSolver(solver_file())
+    other.net.copy_from(f"{tmp_path}/mine, once more.caffemodel")
+    assert np.all(other.net.params["ip"][0].data == 3)
+    with pytest.raises(caffe.errors.SnapshotError, match="cannot open the weights 'no.caffemodel'"):
+        caffe.SGDSolver(solver_file("weights: 'no.caffemodel'"))
