@@ -7,7 +7,7 @@ import os
 
 from minicaffe import logs
 from minicaffe.cli.command import Flags, command
-from minicaffe.errors import UsageError
+from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures import plot
 
 _GROUP = "Look at nets, weights and logs"
@@ -32,6 +32,8 @@ def parse_log(args: argparse.Namespace) -> None:
     if not os.path.isdir(args.output_dir):
         raise UsageError(f"parse_log: the folder '{args.output_dir}' does not exist")
     train, test = logs.parse_log(args.logfile_path)
+    if not train and not test:
+        raise DataError(f"log '{args.logfile_path}': no line tells an output of an iteration")
     logs.save_csv_files(args.logfile_path, args.output_dir, train, test, args.delimiter, args.verbose)
 
 

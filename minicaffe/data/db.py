@@ -83,6 +83,8 @@ def backend_name(backend: str | int) -> str:
 def _check_folder(source: str, backend: str) -> None:
     """Tell a wrong path from a wrong backend before the library does so in its own words."""
     label = {"lmdb": "LMDB", "leveldb": "LevelDB"}[backend]
+    if not source:
+        raise DataError(f"no {label} is named: data_param.source must be given")
     if not os.path.exists(source):
         raise DataError(f"{label} {source} does not exist (looked in {os.getcwd()})")
     if not os.path.isdir(source):

@@ -10,7 +10,7 @@ import io
 import os
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from minicaffe.errors import DataError
 from minicaffe.resize import resample
@@ -35,6 +35,8 @@ def decode_image(data: bytes, color: bool | None = None, name: str = "encoded im
             if color is None:
                 color = image.mode not in ("1", "L", "LA", "I", "F", "I;16")
             pixels = np.asarray(image.convert("RGB" if color else "L"))
+    except UnidentifiedImageError as error:  # whose own words name an object in memory
+        raise DataError(f"cannot decode {name}: it is no image of a kind that Pillow reads") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot decode {name}: {str(error).splitlines()[0] if str(error) else 'no image'}") from error
     return np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1)) if color else pixels[None].copy()

@@ -61,7 +61,7 @@ def test_decoder_meets_another_kind_of_record(image):
         assert label == 2 and result.dtype == array.dtype and np.array_equal(result, array)
     both = array_to_datum(image, 2)
     both.encoded = True
-    with pytest.raises(DataError, match="cannot decode record 'k' of db"):
+    with pytest.raises(DataError, match="cannot decode record 'k' of db: it is no image of a kind that Pillow reads"):
         decoder.decode(b"k", both.SerializeToString())
 
 

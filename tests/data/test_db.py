@@ -208,3 +208,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, backend, monkeypatch):
     with pytest.raises(DataError, match="cannot write database .*db: .*No space left on device"):
         write(tmp_path / "db", backend)
     assert written == [1000, 1000] and list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_is_not_named():
+    with pytest.raises(DataError, match="no LMDB is named: data_param.source must be given"):
+        open_db("", "lmdb")

@@ -61,7 +61,8 @@ def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
             with tarfile.open(source) as tar:
                 content = {os.path.basename(m.name): tar.extractfile(m).read() for m in tar if m.isfile()}
         except (tarfile.TarError, EOFError, OSError) as error:
-            raise DataError(f"cannot read {source}: {error}") from error
+            reason = str(error).splitlines()[0].rstrip(":")  # tarfile adds a line for each compression it tried
+            raise DataError(f"cannot read {source} as a tar archive: {reason}") from error
         paths, load = content, content.__getitem__
     else:
         raise DataError(f"CIFAR-10 source {source} does not exist")
