@@ -11,6 +11,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
 from minicaffe.onednn.memory import Memory, any_layout, plain
+from minicaffe.proto.caffe_pb2 import TEST
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -38,11 +39,12 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         )
         return window.stride, tuple(d - 1 for d in window.dilation), window.pad, high
 
-    def make_forward(self, wide, narrow, bias: bool, post: tuple = ()):
+    def make_forward(self, wide, narrow, bias: bool, post: tuple = (), training: bool = True):
         bias_desc = plain((narrow[1],)) if bias else None
         weights = any_layout(self.grouped)
         geometry = self.geometry(wide, narrow)
-        return primitives.convolution(any_layout(wide), weights, bias_desc, any_layout(narrow), *geometry, post=post)
+        wide, narrow = any_layout(wide), any_layout(narrow)
+        return primitives.convolution(wide, weights, bias_desc, narrow, *geometry, training, post)
 
     def make_backward_data(self, wide, narrow):
         hint = self.make_forward(wide, narrow, False)
@@ -78,7 +80,8 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
-            conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term, post)
+            # in TEST oneDNN has faster kernels, which leave other layouts than those that backward likes
+            conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term, post, self.phase != TEST)
             bias = layouts.data(self.blobs[1]) if self.bias_term else None
             self.convolve(conv, b, t, self.weights_as(conv), bias)
 

@@ -147,7 +147,7 @@ class FoldedConvolution(Chain):
 
     def forward_fused(self):
         (bottom,), (top,) = self.bottom, self.top
-        conv = self.first.plan(self.first.make_forward, bottom.shape, top.shape, True, self.post())
+        conv = self.first.plan(self.first.make_forward, bottom.shape, top.shape, True, self.post(), False)
         versions = [layouts.version(blob) for layer in self.layers for blob in layer.blobs]
         desc = conv.desc(Arg.WEIGHTS)
         if versions != self.versions or self.weights.desc is not desc:

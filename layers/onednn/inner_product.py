@@ -34,10 +34,10 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         self.descs = any_layout(self.in_shape), layout(self.weight_shape), any_layout(self.out_shape)
         self.diffs: dict = {}
 
-    def make_forward(self, bias: bool, post: tuple = ()):
+    def make_forward(self, bias: bool, post: tuple = (), training: bool = True):
         bias_desc = plain(self.out_shape[1:]) if bias else None
         inputs, weights, outputs = self.descs
-        return primitives.inner_product(inputs, weights, bias_desc, outputs, post=post)
+        return primitives.inner_product(inputs, weights, bias_desc, outputs, training, post)
 
     def make_backward_data(self):
         return primitives.inner_product_backward_data(*self.descs, self.make_forward(False))
@@ -52,7 +52,7 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         return layouts.read(self.blobs[0].data_memory, self.weight_shape, primitive.desc(Arg.WEIGHTS))
 
     def forward_onednn(self, bottom, top, post=()):
-        product = self.plan(self.make_forward, self.bias, post)
+        product = self.plan(self.make_forward, self.bias, post, self.phase != TEST)
         x = layouts.read(bottom[0].data_memory, self.in_shape, product.desc(Arg.SRC))
         y = layouts.mutable_data(top[0], product.desc(Arg.DST))
         bias = layouts.data(self.blobs[1]) if self.bias else None
