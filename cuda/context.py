@@ -206,7 +206,12 @@ def set_math(math: str) -> None:
     _math = math
 
 
+def allows_tf32() -> bool:
+    """Whether factors may be rounded for tensor cores."""
+    return _math == "tf32"
+
+
 def math_options(dtype: Any) -> tuple[str, ...]:
     """The compiler's arguments for products of numbers of this dtype, as `set_math` wants them."""
-    tf32 = _math == "tf32" and dtype.itemsize == 4 and int(current().arch[3:]) >= _TENSOR_CORES
+    tf32 = allows_tf32() and dtype.itemsize == 4 and int(current().arch[3:]) >= _TENSOR_CORES
     return ("-DTF32",) if tf32 else ()

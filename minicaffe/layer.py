@@ -264,6 +264,8 @@ def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[L
     _load_layers()
     if engine == "ONEDNN":
         import minicaffe.layers.onednn  # noqa: F401  (registers the variants)
+    elif engine == "CUDNN":
+        import minicaffe.layers.cudnn  # noqa: F401
     try:
         variants = _registry[type_name]
     except KeyError:

@@ -1,0 +1,152 @@
+"""Convolution by NVIDIA's cuDNN, through its frontend (`pip install 'minicaffe[cudnn]'`), for `engine: CUDNN`.
+
+What cuDNN has no plan for, our own kernels do. Sums that differ from run to run are not accepted from it either, and
+tensor cores round factors only where `set_math("tf32")` allows it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import numpy as np
+
+from minicaffe.cuda import context, convolution, graph, ops
+from minicaffe.cuda.memory import DeviceBuffer
+
+log = logging.getLogger("minicaffe")
+
+_PLANE = 2  # spatial axes that are left to cuDNN
+
+
+@functools.cache
+def reason_unavailable() -> str:
+    """Why cuDNN cannot be used here, in a sentence; '' when it can."""
+    try:
+        import cudnn
+
+        cudnn.backend_version()
+    except Exception as error:  # the frontend looks for libraries and raises what it likes
+        return f"cuDNN cannot be used: its frontend (pip install 'minicaffe[cudnn]') is not there ({_line(error)})"
+    return ""
+
+
+@functools.cache
+def tell_once(sentence: str) -> None:
+    """Log a sentence the first time."""
+    log.info("%s", sentence)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _handle() -> Any:
+    """cuDNN's handle for the device in use, bound to the computing stream."""
+    import cudnn
+
+    cache = context.current().cache
+    if "cudnn" not in cache:
+        cache["cudnn"] = cudnn.create_handle()
+        cudnn.set_stream(handle=cache["cudnn"], stream=int(context.stream().handle))
+    return cache["cudnn"]
+
+
+class _Plan:
+    """A built graph of one operation: the tensors it takes, in order, and room to work in."""
+
+    def __init__(self, operation: str, window: Any, inputs: dict[str, tuple], result: tuple) -> None:
+        import cudnn
+
+        single = cudnn.data_type.FLOAT
+        self._graph = cudnn.pygraph(
+            io_data_type=single, intermediate_data_type=single, compute_data_type=single, handle=_handle()
+        )
+        tensors = {
+            name: self._graph.tensor(name=name, dim=list(shape), stride=_strides(shape), data_type=single)
+            for name, shape in inputs.items()
+        }
+        sizes = dict(padding=list(window.pad), stride=list(window.stride), dilation=list(window.dilation))
+        out = getattr(self._graph, operation)(**tensors, **sizes)
+        out.set_output(True).set_dim(list(result)).set_stride(_strides(result))
+        self._tensors = [*tensors.values(), out]
+        self._graph.validate()
+        self._graph.build_operation_graph()
+        self._graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+        notes = cudnn.numerical_note
+        rounding = () if context.allows_tf32() else (notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS)
+        self._graph.deselect_numeric_notes([notes.NONDETERMINISTIC, *rounding])
+        self._graph.check_support()
+        self._graph.build_plans()
+        self._room = DeviceBuffer(max(int(self._graph.get_workspace_size()), 1))
+
+    def __call__(self, *pointers: Any) -> None:
+        places = {tensor: int(pointer) for tensor, pointer in zip(self._tensors, pointers, strict=True)}
+        self._graph.execute(places, self._room.ptr, handle=_handle())
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    return [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+
+
+class Correlation(convolution.Correlation):
+    """`minicaffe.cuda.convolution.Correlation` whose three products are cuDNN's, over two spatial axes in float32."""
+
+    def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
+        super().__init__(window, group, dtype)
+        self._window = window
+        self._vendor: dict[tuple, _Plan | None] = {}
+        self._sum: DeviceBuffer | None = None
+
+    def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
+        super().prepare(x_shape, y_shape)
+        self._x, self._y = tuple(x_shape), tuple(y_shape)
+        self._w = (y_shape[1], x_shape[1] // self.group, *self._window.kernel)
+
+    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None) -> None:
+        plan = self._plan("conv_fprop", {"image": self._x, "weight": self._w}, self._y)
+        if plan is None:
+            return super().forward(x, w, y, bias, slope)
+        plan(x, w, y)
+        self._finish(self._y, y, bias, slope)
+
+    def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0) -> None:
+        plan = self._plan("conv_dgrad", {"loss": self._y, "filter": self._w}, self._x)
+        if plan is None:
+            return super().data_gradient(dy, w, dx, bias)
+        plan(dy, w, dx)
+        self._finish(self._x, dx, bias, None)
+
+    def weight_gradient(self, x: int, dy: int, dw: int) -> None:
+        plan = self._plan("conv_wgrad", {"image": self._x, "loss": self._y}, self._w)
+        if plan is None:
+            return super().weight_gradient(x, dy, dw)
+        count = int(np.prod(self._w))
+        if self._sum is None:
+            self._sum = DeviceBuffer(count * self.dtype.itemsize)
+        plan(x, dy, self._sum)
+        ops.axpy(count, 1.0, self._sum, dw, self.dtype)
+
+    def _finish(self, shape: tuple[int, ...], y: int, bias: int, slope: float | None) -> None:
+        """Add the bias and rectify, in place, where there is anything to do."""
+        if bias or slope is not None:
+            n, places = int(np.prod(shape)), int(np.prod(shape[2:]))
+            self._kernel("finish")(n, 1, shape[1], places, y, bias, slope is not None, slope or 0.0, y)
+
+    def _plan(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
+        """cuDNN's plan for these shapes; None where it has none, or where there is nothing to compute."""
+        key = (operation, self._x, self._y, context.allows_tf32())
+        if key not in self._vendor:
+            graph.forbid("cuDNN makes a plan")
+            self._vendor[key] = self._make(operation, inputs, result)
+        return self._vendor[key]
+
+    def _make(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
+        if len(self._window.kernel) != _PLANE or self.dtype != np.float32 or 0 in (*self._x, *self._y):
+            return None
+        try:
+            return _Plan(operation, self._window, inputs, result)
+        except Exception as error:  # what the frontend raises for what it does not support has many types
+            tell_once(f"engine CUDNN: minicaffe's own kernels do {operation} of {inputs}: {_line(error)}")
+            return None

@@ -1,0 +1,30 @@
+"""Convolution and Deconvolution whose products are cuDNN's; without cuDNN they are the usual layers."""
+
+from __future__ import annotations
+
+from minicaffe.cuda import cudnn
+from minicaffe.layer import register
+from minicaffe.layers.convolution import Convolution
+from minicaffe.layers.convolution_base import ConvolutionBase
+from minicaffe.layers.deconvolution import Deconvolution
+
+
+class CuDNNConvolutionBase(ConvolutionBase):
+    """Everything but the products on the device is the usual layer's, so chains of layers work too."""
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        if cudnn.reason_unavailable():
+            cudnn.tell_once(f"engine CUDNN: minicaffe's own kernels run: {cudnn.reason_unavailable()}")
+        elif self.on_device and self.num_spatial:
+            self.on_device = cudnn.Correlation(self.window, self.group, self.dtype)
+
+
+@register("Convolution", engine="CUDNN")
+class CuDNNConvolution(CuDNNConvolutionBase, Convolution):
+    __doc__ = Convolution.__doc__
+
+
+@register("Deconvolution", engine="CUDNN")
+class CuDNNDeconvolution(CuDNNConvolutionBase, Deconvolution):
+    __doc__ = Deconvolution.__doc__
