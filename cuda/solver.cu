@@ -60,8 +60,10 @@ __device__ void update_chunk(const long long *tensors, const int *chunks, const 
     const Dtype w = t.data[i];
     Dtype g = t.diff[i] * k.scale;
     g += decay * (l1 ? Dtype((w > 0) - (w < 0)) : w);
-    Dtype none = 0;
-    g = rule(g, rate, t.first[i], t.second ? t.second[i] : none);
+    Dtype first = t.first[i], second = t.second ? t.second[i] : Dtype(0);
+    g = rule(g, rate, first, second);
+    t.first[i] = first;
+    if (t.second) t.second[i] = second;
     t.diff[i] = g;
     t.data[i] = w - g;
   }
