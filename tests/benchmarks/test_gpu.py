@@ -75,7 +75,8 @@ def test_the_work_that_no_step_can_avoid(gpu):
 
     text = """
     layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 2 dim: 4 dim: 4 } } }
-    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 3 kernel_size: 1 } }
+    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+            convolution_param { num_output: 3 kernel_size: 1 } }
     layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
     """
     net = minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
