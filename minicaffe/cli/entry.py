@@ -63,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         return _complain(f"{error.strerror or error}{where}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "minicaffe"):
+            raise
+        package = {"PIL": "pillow"}.get(package, package)
+        return _complain(f"this needs the package {package}, which is not installed: pip install {package}")
     except MemoryError as error:
         return _complain(f"there is not enough memory ({error})")
     except KeyboardInterrupt:

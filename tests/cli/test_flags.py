@@ -105,3 +105,14 @@ def test_test_needs_no_command_line(project):
     from minicaffe.cli.progress import StatusLine
 
     score(Net("net.prototxt", 1), 1, StatusLine())
+
+
+def test_a_package_that_is_not_installed_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [name for name in sys.modules if name.startswith("matplotlib.") or name.endswith("pictures.plot")]:
+        monkeypatch.delitem(sys.modules, name)
+    log = tmp_path / "a.log"
+    log.write_text("I0804 10:22:42.074671  8318 solver.cpp:218] Iteration 0, loss = 0.5\n")
+    status, _, said = run("plot", str(log))
+    assert status == 1 and one_sentence(said)
+    assert "this needs the package matplotlib, which is not installed: pip install matplotlib" in said
