@@ -3,6 +3,7 @@
     Convolution or InnerProduct, ReLU                  ReLU as a post-operation
     Convolution, BatchNorm, Scale, ReLU   in TEST      statistics and scale folded into the weights, ReLU as above
     BatchNorm, Scale, ReLU                             one primitive forward, one backward
+    Convolution, BatchNorm, Scale, Eltwise, ReLU in TEST   the sum as a post-operation, too
     Eltwise (sum of two), ReLU                         ReLU as a post-operation
 
 Only layers that work in place are drawn in: between them there is no blob that has a name, so whoever asks for a blob
@@ -35,10 +36,16 @@ class Chain:
         self.start, self.end = start, start + count - 1
         self.layers = net.layers[start : start + count]
         self.bottom, self.top = net.bottoms[start], net.tops[start]
+        self.bottoms, self.tops = (blobs[start : start + count] for blobs in (net.bottoms, net.tops))
         self.wanted = net.bottom_need_backward[start]
         self.by_type = {layer.type: layer for layer in self.layers}
         self.first, self.relu = self.layers[0], self.by_type.get("ReLU")
         self.possible = True
+
+    @classmethod
+    def find(cls, net, start: int) -> Chain | None:
+        """The chain of this kind that begins at layer `start`, if there is one."""
+        return _chain(cls, net, start)
 
     @classmethod
     def fits(cls, net, layers) -> bool:
@@ -52,8 +59,8 @@ class Chain:
             Buffer.settle()
 
     def _forward(self) -> None:
-        for i, layer in enumerate(self.layers):
-            layer.reshape_if_needed(self.top if i else self.bottom, self.top)
+        for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
+            layer.reshape_if_needed(bottom, top)
         if self.possible and all(layer.native for layer in self.layers):
             try:
                 self.forward_fused()
@@ -67,8 +74,8 @@ class Chain:
 
     def forward_apart(self) -> None:
         """Run the layers one by one."""
-        for i, layer in enumerate(self.layers):
-            layer.forward_cpu(self.top if i else self.bottom, self.top)
+        for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
+            layer.forward_cpu(bottom, top)
 
     def forward_fused(self) -> None:
         raise NotImplementedError
@@ -148,12 +155,15 @@ class FoldedConvolution(Chain):
     def forward_fused(self):
         (bottom,), (top,) = self.bottom, self.top
         conv = self.first.plan(self.first.make_forward, bottom.shape, top.shape, True, self.post(), False)
+        self.fold_if_changed(conv.desc(Arg.WEIGHTS))
+        self.first.convolve(conv, bottom, top, self.weights, self.bias)
+
+    def fold_if_changed(self, desc) -> None:
+        """Compute weights, in the layout `desc`, and bias, unless nothing they depend on was written to."""
         versions = [layouts.version(blob) for layer in self.layers for blob in layer.blobs]
-        desc = conv.desc(Arg.WEIGHTS)
         if versions != self.versions or self.weights.desc is not desc:
             self.fold(desc)
             self.versions = versions
-        self.first.convolve(conv, bottom, top, self.weights, self.bias)
 
     def fold(self, desc) -> None:
         """Compute weights and bias."""
@@ -176,6 +186,47 @@ class FoldedConvolution(Chain):
     def unchain(self):
         super().unchain()
         self.forward_apart()
+
+
+class FoldedSum(FoldedConvolution):
+    """A folded convolution, the Eltwise sum of its top and another blob, and perhaps ReLU: the end of a residual block.
+
+    The convolution's own top, which the sum makes superfluous, is computed when somebody asks for it by name.
+    """
+
+    @classmethod
+    def find(cls, net, start):
+        folded = _chain(FoldedConvolution, net, start)
+        if folded is None or folded.relu or folded.end + 1 == len(net.layers):
+            return None
+        end = folded.end + 1
+        layer, bottoms, (inner,) = net.layers[end], net.bottoms[end], folded.top
+        if layer.type != "Eltwise" or len(bottoms) != 2 or bottoms.count(inner) != 1 or not SumReLU.fits(net, [layer]):
+            return None
+        layers = [layer]
+        if end + 1 < len(net.layers) and net.layers[end + 1].type == "ReLU":
+            if net.bottoms[end + 1] == net.tops[end + 1] == net.tops[end]:
+                layers.append(net.layers[end + 1])
+        if any(not isinstance(layer, OneDNNLayer) or layer.has_loss for layer in layers):
+            return None
+        return cls(net, start, len(folded.layers) + len(layers))
+
+    def forward_fused(self):
+        (bottom,), (inner,), (top,) = self.bottom, self.top, self.tops[-1]
+        beside = self.bottoms[-2 if self.relu else -1]
+        first, shapes = self.first, (bottom.shape, inner.shape)
+        alone = first.plan(first.make_forward, *shapes, True, (), False)
+        desc, weights = alone.desc(Arg.DST), alone.desc(Arg.WEIGHTS)
+        both = first.plan(first.make_forward, *shapes, True, (("binary", Alg.ADD, desc), *self.post()), False)
+        if both.desc(Arg.DST) is not desc or both.desc(Arg.WEIGHTS) is not weights:
+            raise Unsupported(f"oneDNN wants another layout for a sum after the convolution '{first.name}'")
+        self.fold_if_changed(weights)
+        x = layouts.data(bottom, both.desc(Arg.SRC))
+        other = layouts.data(next(blob for blob in beside if blob is not inner), desc)
+        args = (Arg.SRC, x, Arg.WEIGHTS, self.weights, Arg.BIAS, self.bias)
+        added = Arg.POST_OP | Arg.SRC_1
+        first.execute(both, *args, added, other, Arg.DST, layouts.mutable_data(top, desc))
+        layouts.defer(inner, lambda: first.execute(alone, *args, Arg.DST, layouts.mutable_data(inner, desc)))
 
 
 class FusedNorm(Chain):
@@ -272,14 +323,14 @@ def _second(desc) -> Memory:
     return Memory(desc)
 
 
-_KINDS = (FoldedConvolution, ConvolutionReLU, InnerProductReLU, SumReLU, FusedNorm)
+_KINDS = (FoldedSum, FoldedConvolution, ConvolutionReLU, InnerProductReLU, SumReLU, FusedNorm)
 
 
 def find_chains(net) -> list[Chain]:
     """The chains of a net, in order; each layer is in one at most."""
     chains, start = [], 0
     while start < len(net.layers):
-        chain = next(filter(None, (_chain(kind, net, start) for kind in _KINDS)), None)
+        chain = next(filter(None, (kind.find(net, start) for kind in _KINDS)), None)
         if chain:
             chains.append(chain)
         start = chain.end + 1 if chain else start + 1

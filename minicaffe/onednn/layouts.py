@@ -13,6 +13,7 @@ The rules:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -66,9 +67,34 @@ class Layouts:
         return max((b for b in buffers if b.dtype == np.uint8), key=lambda b: b.size, default=None)
 
 
-def _layouts(buffer: Buffer) -> Layouts:
+class Deferred:
+    """Stands in a buffer for values that nobody has needed so far: `compute` writes them when somebody asks."""
+
+    __slots__ = ("buffer", "layouts", "compute")
+
+    def __init__(self, buffer: Buffer, compute: Callable[[], None]) -> None:
+        self.buffer, self.layouts, self.compute = buffer, _layouts(buffer, discard=True), compute
+
+    def settle(self) -> None:
+        """Compute them now."""
+        self.buffer.engine = self.layouts
+        self.compute()
+
+    def to_host(self, flat: np.ndarray) -> None:
+        """Write them, in Caffe's order, to a flat array."""
+        self.settle()
+        self.layouts.to_host(flat)
+
+
+def _layouts(buffer: Buffer, discard: bool = False) -> Layouts:
+    """The layouts of a buffer; values that were put off are computed first, unless they do not count any more."""
     if buffer.engine is None:
         buffer.engine = Layouts()
+    elif type(buffer.engine) is Deferred:
+        if discard:
+            buffer.engine = buffer.engine.layouts
+        else:
+            buffer.engine.settle()
     return buffer.engine
 
 
@@ -106,7 +132,7 @@ def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: Me
 
 def write(buffer: Buffer, desc: MemoryDesc) -> Memory:
     """Memory in the layout `desc` whose old values do not count: it is the head from here on."""
-    layouts = _layouts(buffer)
+    layouts = _layouts(buffer, discard=True)
     return _make_head(buffer, layouts, layouts.copy(buffer, desc))
 
 
@@ -153,6 +179,12 @@ def mutable_data_beside(blob: Blob, x: Memory, spare: Memory | None) -> tuple[Me
 def mutable_diff(blob: Blob, desc: MemoryDesc) -> Memory:
     """Memory for a blob's new diff."""
     return write(blob.diff_memory, desc)
+
+
+def defer(blob: Blob, compute: Callable[[], None]) -> None:
+    """Let a blob's new values be those that `compute` writes, and compute them only if somebody asks."""
+    buffer = blob.data_memory
+    buffer.wrote_engine(Deferred(buffer, compute))
 
 
 def version(blob: Blob) -> object:

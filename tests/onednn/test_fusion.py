@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe import Net, onednn
+from minicaffe.blob import Blob
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
@@ -21,7 +22,12 @@ layer {{ name: "bn2" type: "BatchNorm" bottom: "b" top: "c" }}
 layer {{ name: "scale2" type: "Scale" bottom: "c" top: "c" }}
 layer {{ name: "sum" type: "Eltwise" bottom: "a" bottom: "c" top: "d" }}
 layer {{ name: "relu2" type: "ReLU" bottom: "d" top: "d" relu_param {{ negative_slope: 0.1 }} }}
-layer {{ name: "conv3" type: "Convolution" bottom: "d" top: "e" convolution_param {{ {CONV} }} }}
+layer {{ name: "conv4" type: "Convolution" bottom: "d" top: "g" convolution_param {{ {CONV} }} }}
+layer {{ name: "bn4" type: "BatchNorm" bottom: "g" top: "g" }}
+layer {{ name: "scale4" type: "Scale" bottom: "g" top: "g" scale_param {{ bias_term: true }} }}
+layer {{ name: "sum2" type: "Eltwise" bottom: "d" bottom: "g" top: "h" }}
+layer {{ name: "relu5" type: "ReLU" bottom: "h" top: "h" }}
+layer {{ name: "conv3" type: "Convolution" bottom: "h" top: "e" convolution_param {{ {CONV} }} }}
 layer {{ name: "relu3" type: "ReLU" bottom: "e" top: "e" }}
 layer {{ name: "ip" type: "InnerProduct" bottom: "e" top: "y"
          inner_product_param {{ num_output: 5 weight_filler {{ type: "xavier" }} }} }}
@@ -78,8 +84,9 @@ def kinds(net):
 
 
 def test_which_layers_are_chained(both):
-    train = ["FusedNorm", "FusedNorm", "SumReLU", "ConvolutionReLU", "InnerProductReLU"]
-    test = ["FoldedConvolution", *train[1:]]
+    first, last = ["FusedNorm", "SumReLU"], ["ConvolutionReLU", "InnerProductReLU"]
+    train = ["FusedNorm", *first, "FusedNorm", "SumReLU", *last]
+    test = ["FoldedConvolution", *first, "FoldedSum", *last]
     assert kinds(both[0]) == [] and kinds(both[1]) == (test if both[1].phase else train)
 
 
@@ -172,3 +179,31 @@ def test_a_view_of_the_last_chains_top(both):
     for net in both:
         net.run_forward(0, list(net._layer_names).index("relu2"))
     close(*views, "d")
+
+
+def test_a_top_that_was_put_off(both):
+    """Inside a FoldedSum: computed when somebody asks, by whatever way, and as it was in that pass."""
+    plain, fast = both
+    if not fast.phase:
+        pytest.skip("only in TEST")
+    for ask in ("read_data", "data", "share", "view"):
+        for net in both:
+            feed(net)
+            net.run_forward()
+        expected = plain.blobs["g"].read_data()
+        fast.params["conv4"][0].data[...] *= 2  # too late for this pass
+        blob = fast.blobs["g"]
+        if ask == "share":
+            other = Blob((blob.count,))
+            other.share_data(blob)
+            got = other.data.reshape(blob.shape)
+        else:
+            got = blob.read_data() if ask == "read_data" else blob.data
+        close(expected, got, ask)
+        fast.params["conv4"][0].data[...] /= 2
+        if ask == "view":  # which stays true in the next pass
+            for net in both:
+                net.blobs["x"].data[...] *= -1
+                net.run_forward()
+            close(plain.blobs["g"].read_data(), got, "view")
+        del got
