@@ -34,6 +34,7 @@ _FEW = 4  # channels of a group below which tiles would be mostly empty
 _COLUMNS = {128: 128, 64: 128, 32: 256}  # rows, that is channels: windows, in a tile of `correlate_*`
 _WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
 _SHARE, _MOST_SHARES = 128, 8  # the fewest taps of a share that is worth a block; how many shares there may be
+_MOST_LOTS = 65535  # groups times phases of one launch
 _KEPT = 16  # plans for different shapes that a layer keeps
 
 
@@ -51,6 +52,8 @@ class Plan(NamedTuple):
     windows: int  # of the largest phase, over all samples
     places: int  # of a channel of the result
     count: int  # of the whole result
+    image_group: int  # elements of a group: of a sample that is gathered, and of the weights
+    weights_group: int
 
 
 class Correlation:
@@ -128,6 +131,8 @@ class Correlation:
             return
         tables, ends = (plan.geometry, plan.phases, plan.taps), (bias, slope is not None, slope or 0.0)
         lots = plan.groups * plan.num_phases
+        if lots > _MOST_LOTS and plan.groups > 1:
+            return self._correlate_in_parts(plan, int(image), int(w), int(bias), int(out), slope)
         if plan.channels <= _FEW:
             grid = (min(-(-plan.windows // 256), 4096), plan.channels, lots)
             self._kernel("correlate_each").launch(grid, 256, *tables, image, w, *ends, out)
@@ -142,6 +147,15 @@ class Correlation:
             multiply.launch(grid, 256, shares, *tables, image, w, 0, False, 0.0, partial)
             channels = plan.groups * plan.channels
             self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
+
+    def _correlate_in_parts(self, plan: Plan, image: int, w: int, bias: int, out: int, slope: float | None) -> None:
+        """As many groups at a time as one launch takes."""
+        most, size = max(1, _MOST_LOTS // plan.num_phases), self.dtype.itemsize
+        for first in range(0, plan.groups, most):
+            part = plan._replace(groups=min(most, plan.groups - first), depth=0)  # too few taps to share out
+            bias_ = bias + first * plan.channels * size if bias else 0
+            image_, w_ = image + first * plan.image_group * size, w + first * plan.weights_group * size
+            self._correlate(part, image_, w_, bias_, out + first * plan.channels * plan.places * size, slope)
 
     def _tile(self, plan: Plan, lots: int) -> tuple[int, int]:
         """Rows of the tile, and into how many shares to cut the taps: the largest tile that is not half empty and gives
@@ -217,6 +231,7 @@ class Correlation:
         depth, places = max((p[1] for p in phases), default=0), math.prod(out_shape[2:])
         tables = (_table([*geometry, *out_step, *weights]), _table(phases), _table(taps))
         sizes = (len(phases), len(taps), depth, windows, places, math.prod(out_shape))
+        sizes += (channels_in * math.prod(in_shape[2:]), weights[1])
         return Plan(*tables, self.group, channels_out, *sizes)
 
 

@@ -127,6 +127,14 @@ def test_taps_in_shares(monkeypatch, name, rows, shares):
         case.check(what(case), expected(case, what))
 
 
+@pytest.mark.parametrize("name, most", [("groups", 2), ("depthwise", 4), ("depthwise", 9), ("one axis", 1)])
+def test_more_groups_than_a_launch_takes(monkeypatch, name, most):
+    monkeypatch.setattr(convolution, "_MOST_LOTS", most)
+    case = Case(name, np.float32)
+    for what in (forward, data_gradient):
+        case.check(what(case), expected(case, what))
+
+
 def test_few_windows_share_their_taps_out():
     case = Case("65 channels, 1x1", np.float32)
     plan = case.gpu._forward
