@@ -75,6 +75,7 @@ class Dropout(Layer):
             return
         n, dy, dx = bottom[0].count, top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
         if self.drops:
-            self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, dy, dx)  # the same numbers, drawn again
+            # the same numbers, drawn again
+            self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, dy, dx)
         else:
             ops.scale(n, self.scale_kept, dy, dx, self.dtype)

@@ -1,6 +1,5 @@
 """Threshold: a step."""
 
-
 from minicaffe.layer import register
 from minicaffe.layers.elementwise import Elementwise
 

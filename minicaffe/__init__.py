@@ -61,6 +61,7 @@ def __getattr__(name: str):
         return importlib.import_module("minicaffe.layers")
     raise AttributeError(f"module 'minicaffe' has no attribute {name!r}")
 
+
 __all__ = [
     "NCCL",
     "TEST",

@@ -181,7 +181,9 @@ class Blob:
         for name, values in (("data", proto.double_data or proto.data), ("diff", proto.double_diff or proto.diff)):
             if len(values):
                 if len(values) != self._count:
-                    raise BlobError(f"expected {self._count} numbers of {name} for shape {self._shape}, got {len(values)}")
+                    raise BlobError(
+                        f"expected {self._count} numbers of {name} for shape {self._shape}, got {len(values)}"
+                    )
                 getattr(self, name)[...] = np.asarray(values, self.dtype).reshape(self._shape)
 
     def __repr__(self) -> str:

@@ -271,7 +271,7 @@ def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[L
     except KeyError:
         hint = nearest(type_name, _registry)
         known = ", ".join(sorted(_registry))
-        raise LayerError(f'layer \'{name}\' has the unknown type "{type_name}"{hint}; known types: {known}') from None
+        raise LayerError(f"layer '{name}' has the unknown type \"{type_name}\"{hint}; known types: {known}") from None
     return variants.get(engine) or variants["CAFFE"]
 
 
@@ -302,8 +302,10 @@ def _engine_fields(layer_param) -> Iterator[str]:
     own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe may add a list of engines behind a colon
     own = {"MKLDNN": "ONEDNN", "MKL2017": "ONEDNN"}.get(own, own)
     if own not in ("", "DEFAULT", "CAFFE", "CUDNN", "ONEDNN"):
-        raise LayerError(f"{layer_param.type} layer '{layer_param.name}': engine must be CAFFE, CUDNN or ONEDNN, got "
-                         f'"{layer_param.engine}"')
+        raise LayerError(
+            f"{layer_param.type} layer '{layer_param.name}': engine must be CAFFE, CUDNN or ONEDNN, got "
+            f'"{layer_param.engine}"'
+        )
     if own not in ("", "DEFAULT"):
         yield own
     for field, value in layer_param.ListFields():
@@ -315,4 +317,3 @@ def _engine_fields(layer_param) -> Iterator[str]:
 
 def _load_layers() -> None:
     import minicaffe.layers  # noqa: F401  (fills the registry)
-

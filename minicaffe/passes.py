@@ -121,7 +121,9 @@ def unknown_bottom(layer, index: int, known) -> NetError:
     """The error for a bottom that no layer before has produced."""
     blob = layer.bottom[index]
     hint = nearest(blob, known)
-    return NetError(f"layer '{layer.name}': bottom {index} is the unknown blob '{blob}'{hint}: no layer before makes it")
+    return NetError(
+        f"layer '{layer.name}': bottom {index} is the unknown blob '{blob}'{hint}: no layer before makes it"
+    )
 
 
 def _add_split(param, layer_name: str, blob: str, index: int, copies: int, weight: float) -> None:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Compile all kernels ahead of their first use, several at a time, into the cache; or tell what each of them needs.
 
-    python tools/compile_kernels.py                      # for the GPU of this machine, float32
-    python tools/compile_kernels.py --arch sm_90 --double
-    python tools/compile_kernels.py --arch sm_90 --report    # registers, spills, shared memory (needs nvcc, no GPU)
+python tools/compile_kernels.py                      # for the GPU of this machine, float32
+python tools/compile_kernels.py --arch sm_90 --double
+python tools/compile_kernels.py --arch sm_90 --report    # registers, spills, shared memory (needs nvcc, no GPU)
 """
 
 import argparse

@@ -1,12 +1,15 @@
 #!/usr/bin/env python
 """Upgrade a solver prototxt (solver_type, old nets inside it) to today's form.
 
+Usage:
+
     python tools/upgrade_solver_proto_text.py IN OUT
 """
+
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))   # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
 
 from minicaffe.proto.convert import run, upgrade_solver_proto_text  # noqa: E402  (needs the line above)
 

@@ -15,23 +15,40 @@ GROUP = "Prepare data"
 
 
 def _data_flags(flags: Flags) -> None:
-    flags.argument("name", metavar="NAME", choices=("cifar10", "mnist", "synthetic"),
-                   help="cifar10, mnist, or synthetic: a stand-in for CIFAR-10 that minicaffe draws itself")
-    flags.flag("from", metavar="PATH", default=None,
-               help="cifar10: the official .tar.gz (binary or python version) or the folder unpacked from it; mnist: "
-                    "the folder with the idx files; default: download")
-    flags.flag("dest", metavar="FOLDER", default=None,
-               help="where to write (default: data/NAME; synthetic: data/cifar10)")
+    flags.argument(
+        "name",
+        metavar="NAME",
+        choices=("cifar10", "mnist", "synthetic"),
+        help="cifar10, mnist, or synthetic: a stand-in for CIFAR-10 that minicaffe draws itself",
+    )
+    flags.flag(
+        "from",
+        metavar="PATH",
+        default=None,
+        help="cifar10: the official .tar.gz (binary or python version) or the folder unpacked from it; mnist: "
+        "the folder with the idx files; default: download",
+    )
+    flags.flag(
+        "dest", metavar="FOLDER", default=None, help="where to write (default: data/NAME; synthetic: data/cifar10)"
+    )
     flags.flag("backend", choices=BACKENDS, default="lmdb", help="kind of database (default: lmdb)")
-    flags.flag("pad", type=int, metavar="N", default=None,
-               help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
-                    "of N pixels, for random crops (models/cifar10_resnet20)")
+    flags.flag(
+        "pad",
+        type=int,
+        metavar="N",
+        default=None,
+        help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
+        "of N pixels, for random crops (models/cifar10_resnet20)",
+    )
 
 
-@command("data", GROUP, "fetch or draw a data set, and write its databases", _data_flags,
-         "  minicaffe data cifar10\n"
-         "  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n"
-         "  minicaffe data synthetic")
+@command(
+    "data",
+    GROUP,
+    "fetch or draw a data set, and write its databases",
+    _data_flags,
+    "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic",
+)
 def data(args: argparse.Namespace) -> None:
     """CIFAR-10 becomes cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10; MNIST becomes
     mnist_train_lmdb and mnist_test_lmdb in data/mnist. The stand-in takes CIFAR-10's names, so that the same
@@ -71,8 +88,13 @@ def _cifar_flags(flags: Flags) -> None:
     flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
 
 
-@command("convert_cifar_data", GROUP, "convert CIFAR-10's batch files to databases", _cifar_flags,
-         "  minicaffe convert_cifar_data cifar-10-batches-bin data/cifar10 lmdb")
+@command(
+    "convert_cifar_data",
+    GROUP,
+    "convert CIFAR-10's batch files to databases",
+    _cifar_flags,
+    "  minicaffe convert_cifar_data cifar-10-batches-bin data/cifar10 lmdb",
+)
 def convert_cifar_data(args: argparse.Namespace) -> None:
     """As the original's program of this name: keys of five digits, red, green and blue planes."""
     cifar10.convert(args.input_folder, args.output_folder, backend_name(args.db_type))
@@ -85,8 +107,13 @@ def _mnist_flags(flags: Flags) -> None:
     flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
 
 
-@command("convert_mnist_data", GROUP, "convert a pair of MNIST's files to a database", _mnist_flags,
-         "  minicaffe convert_mnist_data train-images-idx3-ubyte train-labels-idx1-ubyte mnist_train_lmdb")
+@command(
+    "convert_mnist_data",
+    GROUP,
+    "convert a pair of MNIST's files to a database",
+    _mnist_flags,
+    "  minicaffe convert_mnist_data train-images-idx3-ubyte train-labels-idx1-ubyte mnist_train_lmdb",
+)
 def convert_mnist_data(args: argparse.Namespace) -> None:
     """As the original's program of this name: keys of eight digits, in the order of the files."""
     mnist.convert(args.images, args.labels, args.db, backend_name(args.backend))

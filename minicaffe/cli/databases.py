@@ -33,8 +33,13 @@ def _imageset_flags(flags: Flags) -> None:
     flags.flag("encode_type", default="", metavar="EXT", help="re-encode as png, jpg, ... (implies --encoded)")
 
 
-@command("convert_imageset", GROUP, "make a database from a list of images", _imageset_flags,
-         "  minicaffe convert_imageset --resize_width=256 --resize_height=256 --shuffle images/ train.txt train_lmdb")
+@command(
+    "convert_imageset",
+    GROUP,
+    "make a database from a list of images",
+    _imageset_flags,
+    "  minicaffe convert_imageset --resize_width=256 --resize_height=256 --shuffle images/ train.txt train_lmdb",
+)
 def convert_imageset(args: argparse.Namespace) -> None:
     """Keys are the number of the image, eight digits, and its path. Images that cannot be read are skipped, each with
     a line in the log."""
@@ -52,8 +57,13 @@ def _mean_flags(flags: Flags) -> None:
     flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
 
 
-@command("compute_image_mean", GROUP, "compute the mean image of a database", _mean_flags,
-         "  minicaffe compute_image_mean data/cifar10/cifar10_train_lmdb mean.binaryproto")
+@command(
+    "compute_image_mean",
+    GROUP,
+    "compute the mean image of a database",
+    _mean_flags,
+    "  minicaffe compute_image_mean data/cifar10/cifar10_train_lmdb mean.binaryproto",
+)
 def compute_image_mean(args: argparse.Namespace) -> None:
     """The file is what transform_param { mean_file } names; the log tells the mean of each channel, for mean_value."""
     with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
@@ -66,8 +76,11 @@ def compute_image_mean(args: argparse.Namespace) -> None:
             mean.write_mean(args.output, result)
         log.info("Number of channels: %d", len(result))
         for channel, plane in enumerate(result):
-            log.info("mean_value channel [%d]: %s", channel, np.format_float_positional(np.float32(plane.mean()), 6,
-                                                                                         fractional=False, trim="-"))
+            log.info(
+                "mean_value channel [%d]: %s",
+                channel,
+                np.format_float_positional(np.float32(plane.mean()), 6, fractional=False, trim="-"),
+            )
 
 
 def _every(step: int, text: str):
@@ -86,14 +99,21 @@ def _features_flags(flags: Flags) -> None:
     flags.argument("device_id", metavar="DEVICE_ID", nargs="?", type=int, default=0, help="which GPU (default: 0)")
 
 
-@command("extract_features", GROUP, "run data through a net and store what its blobs hold", _features_flags,
-         "  minicaffe extract_features net.caffemodel net.prototxt fc7,prob fc7_lmdb,prob_lmdb 10 lmdb")
+@command(
+    "extract_features",
+    GROUP,
+    "run data through a net and store what its blobs hold",
+    _features_flags,
+    "  minicaffe extract_features net.caffemodel net.prototxt fc7,prob fc7_lmdb,prob_lmdb 10 lmdb",
+)
 def extract_features(args: argparse.Namespace) -> None:
     """Each item becomes a Datum of floats, keys count from 0 with ten digits."""
     names, paths = args.blobs.split(","), args.databases.split(",")
     if len(names) != len(paths):
-        raise UsageError(f"extract_features: there must be one database for each blob, got {len(names)} blob(s) and "
-                         f"{len(paths)} database(s)")
+        raise UsageError(
+            f"extract_features: there must be one database for each blob, got {len(names)} blob(s) and "
+            f"{len(paths)} database(s)"
+        )
     if args.device not in ("CPU", "GPU"):
         raise UsageError(f"extract_features: expected CPU or GPU, got '{args.device}'")
     if args.batches < 1:

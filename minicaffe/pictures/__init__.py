@@ -1,5 +1,7 @@
 """What a person would rather see than read.
 
+Its files:
+
     graph, layout, canvas   a net as SVG or PNG, for minicaffe.draw
     pydot_graph             the same for pydot, as pycaffe draws it
     shapes                  the shapes of a net's blobs, without building it where that is enough

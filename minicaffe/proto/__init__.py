@@ -1,9 +1,12 @@
 """The schema of Caffe's files, and how they are read, upgraded and written.
 
+In short:
+
     net = read_net("train_val.prototxt")            # any age, any fork: comes back in today's form
     weights = read_binary_net("net.caffemodel")     # the same for weights
     solver = read_solver("solver.prototxt")
 """
+
 from __future__ import annotations
 
 from minicaffe.errors import PrototxtError
@@ -20,9 +23,22 @@ from minicaffe.proto.reading import (
 )
 from minicaffe.proto.upgrade import needs_net_upgrade, upgrade_net, upgrade_solver
 
-__all__ = ["caffe_pb2", "format_text", "needs_net_upgrade", "parse_binary", "parse_text", "read_binary",
-           "read_binary_net", "read_net", "read_solver", "read_text", "upgrade_net", "upgrade_solver", "write_binary",
-           "write_text"]
+__all__ = [
+    "caffe_pb2",
+    "format_text",
+    "needs_net_upgrade",
+    "parse_binary",
+    "parse_text",
+    "read_binary",
+    "read_binary_net",
+    "read_net",
+    "read_solver",
+    "read_text",
+    "upgrade_net",
+    "upgrade_solver",
+    "write_binary",
+    "write_text",
+]
 
 
 def read_net(path: PathLike) -> caffe_pb2.NetParameter:

@@ -2,6 +2,7 @@
 
 tools/upgrade_net_proto_text.py and its two siblings call these; see there for the command lines.
 """
+
 from __future__ import annotations
 
 import argparse

@@ -3,6 +3,7 @@
 The text format itself is protobuf's; what is added is what people meet in files: byte-order marks, line ends and code
 pages of other systems, and errors that say in one sentence where, what, and which name was probably meant.
 """
+
 from __future__ import annotations
 
 import os
@@ -30,6 +31,7 @@ _QUOTED_LINE = re.compile(r"^\d+:\d+ : (?:'.*': (?=[A-Z]))?", re.DOTALL)
 
 
 # ------------------------------------------------------------------------------------------------------------ text
+
 
 def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) -> M:
     """Fill `message` from prototxt text and return it.
@@ -105,8 +107,11 @@ def _unknown_field(message: Descriptor, name: str) -> str:
         return f"{sentence}, it belongs to {OWNERS[name]}"
     hint = nearest(name, message.fields_by_name)
     if not hint:
-        homes = [field.name for field in message.fields
-                 if field.message_type is not None and name in field.message_type.fields_by_name]
+        homes = [
+            field.name
+            for field in message.fields
+            if field.message_type is not None and name in field.message_type.fields_by_name
+        ]
         hint = f" (it is a field of {_listed(homes)})" if homes else ""
     return sentence + hint
 
@@ -137,6 +142,7 @@ def _find_enum(full_name: str) -> EnumDescriptor:
 
 # ---------------------------------------------------------------------------------------------------------- binary
 
+
 def read_binary(path: PathLike, message: M) -> M:
     """Fill `message` from a binaryproto file and return it; PrototxtError if the file holds something else."""
     return parse_binary(_read_bytes(path), message, path)
@@ -153,8 +159,9 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
     except (DecodeError, UnicodeDecodeError):
         whole = False
     if not whole:
-        raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, "
-                            f"got {len(content)} bytes that are damaged or something else")
+        raise PrototxtError(
+            f"{_name(filename)}: expected a binary {kind}, got {len(content)} bytes that are damaged or something else"
+        )
     return message
 
 
@@ -164,7 +171,7 @@ def _strings_are_text(message: Message) -> bool:
         if field.type == FieldDescriptor.TYPE_STRING:
             if not all(isinstance(each, str) for each in ([value] if isinstance(value, (str, bytes)) else value)):
                 return False
-        elif field.message_type is not None and field.message_type.name != "BlobProto":   # that has none, but numbers
+        elif field.message_type is not None and field.message_type.name != "BlobProto":  # that has none, but numbers
             if not all(map(_strings_are_text, [value] if isinstance(value, Message) else value)):
                 return False
     return True
@@ -176,6 +183,7 @@ def write_binary(message: Message, path: PathLike) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- files
+
 
 def _read_bytes(path: PathLike) -> bytes:
     try:

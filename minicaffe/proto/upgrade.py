@@ -2,6 +2,7 @@
 
 Each step is a pair of small functions on a NetParameter: does it need this, and do it (in place: weights can be large).
 """
+
 from __future__ import annotations
 
 import logging
@@ -25,8 +26,14 @@ NET_STEPS = (
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
 )
 
-SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
-                "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+SOLVER_TYPES = {
+    "SGD": "SGD",
+    "NESTEROV": "Nesterov",
+    "ADAGRAD": "AdaGrad",
+    "RMSPROP": "RMSProp",
+    "ADADELTA": "AdaDelta",
+    "ADAM": "Adam",
+}
 
 
 def upgrade_net(net: NetParameter, source: str | os.PathLike = "net") -> NetParameter:

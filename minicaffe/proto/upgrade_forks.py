@@ -4,6 +4,7 @@ NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4 beside mean, v
 layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes, and gives precision hints. Which of the
 forks' fields are read but not applied is listed here too, so that the log can say so.
 """
+
 from __future__ import annotations
 
 import math
@@ -22,21 +23,36 @@ from minicaffe.proto.caffe_pb2 import (
     Type,
 )
 
-CUDNN_MIN_EPSILON = 1e-5   # cuDNN raises a smaller eps to this
+CUDNN_MIN_EPSILON = 1e-5  # cuDNN raises a smaller eps to this
 BATCH_NORM_FIELDS = ("scale_filler", "bias_filler", "scale_bias")
-NET_HINTS = ("default_forward_type", "default_backward_type", "default_forward_math", "default_backward_math",
-             "global_grad_scale", "global_grad_scale_adaptive", "default_conv_algos_override", "reduce_buckets",
-             "default_cudnn_math_override", "eltwise_mem_sharing")
+NET_HINTS = (
+    "default_forward_type",
+    "default_backward_type",
+    "default_forward_math",
+    "default_backward_math",
+    "global_grad_scale",
+    "global_grad_scale_adaptive",
+    "default_conv_algos_override",
+    "reduce_buckets",
+    "default_cudnn_math_override",
+    "eltwise_mem_sharing",
+)
 LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
-UNUSED_FIELDS = (("loss_param", "weight_by_label_freqs"), ("loss_param", "class_weighting"),
-                 ("dropout_param", "scale_train"), ("dropout_param", "sample_weights_test"),
-                 ("transform_param", "img_rand_resize_lower"), ("transform_param", "img_rand_resize_upper"))
-FIRST_FORK_NUMBER = 7000   # extensions.proto numbers SolverParameter's additions from here
+UNUSED_FIELDS = (
+    ("loss_param", "weight_by_label_freqs"),
+    ("loss_param", "class_weighting"),
+    ("dropout_param", "scale_train"),
+    ("dropout_param", "sample_weights_test"),
+    ("transform_param", "img_rand_resize_lower"),
+    ("transform_param", "img_rand_resize_upper"),
+)
+FIRST_FORK_NUMBER = 7000  # extensions.proto numbers SolverParameter's additions from here
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
 
 # ------------------------------------------------------------------------------------------------------- raw blobs
+
 
 def needs_raw_upgrade(net: NetParameter) -> bool:
     """Whether a blob keeps its values in raw_data or raw_diff."""
@@ -58,13 +74,16 @@ def _raw_fields(blob: BlobProto) -> list[str]:
 def _unpack(layer_name: str, blob: BlobProto, field: str) -> None:
     kind = getattr(blob, f"{field}_type")
     if kind not in RAW_TYPES:
-        raise PrototxtError(f"layer '{layer_name}': expected {field} of type FLOAT, FLOAT16 or DOUBLE, "
-                            f"got {Type.Name(kind)}")
+        raise PrototxtError(
+            f"layer '{layer_name}': expected {field} of type FLOAT, FLOAT16 or DOUBLE, got {Type.Name(kind)}"
+        )
     try:
         values = np.frombuffer(getattr(blob, field), RAW_TYPES[kind])
     except ValueError:
-        raise PrototxtError(f"layer '{layer_name}': {len(getattr(blob, field))} bytes of {field} are no whole number "
-                            f"of {Type.Name(kind)}") from None
+        raise PrototxtError(
+            f"layer '{layer_name}': {len(getattr(blob, field))} bytes of {field} are no whole number "
+            f"of {Type.Name(kind)}"
+        ) from None
     target = field.removeprefix("raw_")
     getattr(blob, f"double_{target}" if kind == DOUBLE else target).extend(values)
     blob.ClearField(field)
@@ -72,6 +91,7 @@ def _unpack(layer_name: str, blob: BlobProto, field: str) -> None:
 
 
 # -------------------------------------------------------------------------------------------- BatchNorm, 1xCx1x1
+
 
 def needs_flat_upgrade(net: NetParameter) -> bool:
     """Whether a BatchNorm's blobs have four axes."""
@@ -94,6 +114,7 @@ def _four_axes(blob: BlobProto) -> bool:
 
 
 # ------------------------------------------------------------------------------------------- BatchNorm with scale
+
 
 def needs_scale_upgrade(net: NetParameter) -> bool:
     """Whether a BatchNorm has its own scale and shift, by its fields or by its five blobs."""
@@ -120,7 +141,8 @@ def upgrade_scale(net: NetParameter) -> None:
 def _has_scale(layer: LayerParameter) -> bool:
     param = layer.batch_norm_param
     return layer.type == "BatchNorm" and (
-        len(layer.blobs) == 5 or param.scale_bias or any(param.HasField(f) for f in ("scale_filler", "bias_filler")))
+        len(layer.blobs) == 5 or param.scale_bias or any(param.HasField(f) for f in ("scale_filler", "bias_filler"))
+    )
 
 
 def _free_name(name: str, taken: set[str]) -> str:
@@ -131,8 +153,15 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def _split_off_scale(layer: LayerParameter, name: str) -> LayerParameter:
     """Take scale and shift out of a BatchNorm layer; returns the Scale that applies them."""
-    scale = LayerParameter(name=name, type="Scale", bottom=layer.top, top=layer.top, include=layer.include,
-                           exclude=layer.exclude, loss_weight=layer.loss_weight)
+    scale = LayerParameter(
+        name=name,
+        type="Scale",
+        bottom=layer.top,
+        top=layer.top,
+        include=layer.include,
+        exclude=layer.exclude,
+        loss_weight=layer.loss_weight,
+    )
     scale.scale_param.bias_term = True
     if layer.HasField("phase"):
         scale.phase = layer.phase
@@ -170,7 +199,7 @@ def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
     if len(layer.blobs) != 5:
         return
     blobs = LayerParameter(blobs=layer.blobs).blobs
-    older = _smallest(blobs[1]) < 0 <= _smallest(blobs[4])   # a variance is never negative
+    older = _smallest(blobs[1]) < 0 <= _smallest(blobs[4])  # a variance is never negative
     order = (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
     layer.ClearField("blobs")
     layer.blobs.extend(blobs[i] for i in order[:3])
@@ -183,6 +212,7 @@ def _smallest(blob: BlobProto) -> float:
 
 # ----------------------------------------------------------------------------------------------------------- hints
 
+
 def precision_hints(net: NetParameter) -> list[str]:
     """The names of the NVIDIA hints that the net gives; minicaffe accepts them and computes as always."""
     hints = [field for field in NET_HINTS if net.HasField(field)]
@@ -192,8 +222,11 @@ def precision_hints(net: NetParameter) -> list[str]:
 
 def unused_fields(net: NetParameter) -> list[str]:
     """The fork fields "param.field" that the net gives, that would change its results, and that no layer applies."""
-    return [f"{param}.{field}" for param, field in UNUSED_FIELDS
-            if any(_differs(getattr(layer, param), field) for layer in net.layer if layer.HasField(param))]
+    return [
+        f"{param}.{field}"
+        for param, field in UNUSED_FIELDS
+        if any(_differs(getattr(layer, param), field) for layer in net.layer if layer.HasField(param))
+    ]
 
 
 def unused_solver_fields(solver: SolverParameter) -> list[str]:

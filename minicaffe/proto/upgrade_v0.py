@@ -4,6 +4,7 @@
 
 One flat V0LayerParameter served all types, and padding was a layer of its own in front of a convolution or pooling.
 """
+
 from __future__ import annotations
 
 import logging
@@ -14,12 +15,30 @@ from minicaffe.proto.caffe_pb2 import NetParameter, V0LayerParameter, V1LayerPar
 log = logging.getLogger("minicaffe")
 
 TYPES = {
-    "accuracy": "ACCURACY", "bnll": "BNLL", "concat": "CONCAT", "conv": "CONVOLUTION", "data": "DATA",
-    "dropout": "DROPOUT", "euclidean_loss": "EUCLIDEAN_LOSS", "flatten": "FLATTEN", "hdf5_data": "HDF5_DATA",
-    "hdf5_output": "HDF5_OUTPUT", "im2col": "IM2COL", "images": "IMAGE_DATA", "infogain_loss": "INFOGAIN_LOSS",
-    "innerproduct": "INNER_PRODUCT", "lrn": "LRN", "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",
-    "pool": "POOLING", "relu": "RELU", "sigmoid": "SIGMOID", "softmax": "SOFTMAX", "softmax_loss": "SOFTMAX_LOSS",
-    "split": "SPLIT", "tanh": "TANH", "window_data": "WINDOW_DATA",
+    "accuracy": "ACCURACY",
+    "bnll": "BNLL",
+    "concat": "CONCAT",
+    "conv": "CONVOLUTION",
+    "data": "DATA",
+    "dropout": "DROPOUT",
+    "euclidean_loss": "EUCLIDEAN_LOSS",
+    "flatten": "FLATTEN",
+    "hdf5_data": "HDF5_DATA",
+    "hdf5_output": "HDF5_OUTPUT",
+    "im2col": "IM2COL",
+    "images": "IMAGE_DATA",
+    "infogain_loss": "INFOGAIN_LOSS",
+    "innerproduct": "INNER_PRODUCT",
+    "lrn": "LRN",
+    "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",
+    "pool": "POOLING",
+    "relu": "RELU",
+    "sigmoid": "SIGMOID",
+    "softmax": "SOFTMAX",
+    "softmax_loss": "SOFTMAX_LOSS",
+    "split": "SPLIT",
+    "tanh": "TANH",
+    "window_data": "WINDOW_DATA",
 }
 
 # V0 field -> {V0 type: where its value goes}; "*" stands for every type.
@@ -38,13 +57,21 @@ FIELDS = {
     "alpha": {"lrn": "lrn_param.alpha"},
     "beta": {"lrn": "lrn_param.beta"},
     "k": {"lrn": "lrn_param.k"},
-    "source": {"data": "data_param.source", "hdf5_data": "hdf5_data_param.source",
-               "images": "image_data_param.source", "window_data": "window_data_param.source",
-               "infogain_loss": "infogain_loss_param.source"},
+    "source": {
+        "data": "data_param.source",
+        "hdf5_data": "hdf5_data_param.source",
+        "images": "image_data_param.source",
+        "window_data": "window_data_param.source",
+        "infogain_loss": "infogain_loss_param.source",
+    },
     "scale": {"*": "transform_param.scale"},
     "meanfile": {"*": "transform_param.mean_file"},
-    "batchsize": {"data": "data_param.batch_size", "hdf5_data": "hdf5_data_param.batch_size",
-                  "images": "image_data_param.batch_size", "window_data": "window_data_param.batch_size"},
+    "batchsize": {
+        "data": "data_param.batch_size",
+        "hdf5_data": "hdf5_data_param.batch_size",
+        "images": "image_data_param.batch_size",
+        "window_data": "window_data_param.batch_size",
+    },
     "cropsize": {"*": "transform_param.crop_size"},
     "mirror": {"*": "transform_param.mirror"},
     "rand_skip": {"data": "data_param.rand_skip", "images": "image_data_param.rand_skip"},
@@ -100,8 +127,10 @@ def _fold(padding: V1LayerParameter, layers: V1LayerParameter, i: int) -> None:
         raise PrototxtError(f"{place}: a padding layer can feed only conv and pool, got {layers.layer.type}")
     counts = len(padding.bottom), len(padding.top), len(layers.bottom)
     if counts != (1, 1, 1):
-        raise PrototxtError(f"{place}: folding the padding layer '{padding.layer.name}' into it takes one bottom and "
-                            f"one top of the former and one bottom of the latter, got {counts}")
+        raise PrototxtError(
+            f"{place}: folding the padding layer '{padding.layer.name}' into it takes one bottom and "
+            f"one top of the former and one bottom of the latter, got {counts}"
+        )
     layers.layer.pad = padding.layer.pad
     layers.bottom[i] = padding.bottom[0]
 
@@ -126,14 +155,14 @@ def upgrade_v0_layer(layers: V1LayerParameter) -> V1LayerParameter:
                 log.warning("layer '%s': a %s layer has no %s; ignored", old.name, old.type, field.name)
         elif field.name == "name":
             new.name = value
-        else:   # blobs, blobs_lr, weight_decay
+        else:  # blobs, blobs_lr, weight_decay
             getattr(new, field.name).extend(value)
     return new
 
 
 def _v1_type(old: V0LayerParameter) -> str:
     if old.type not in TYPES:
-        raise PrototxtError(f'layer \'{old.name}\' has the unknown V0 type "{old.type}"{nearest(old.type, TYPES)}')
+        raise PrototxtError(f"layer '{old.name}' has the unknown V0 type \"{old.type}\"{nearest(old.type, TYPES)}")
     return TYPES[old.type]
 
 

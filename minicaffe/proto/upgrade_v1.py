@@ -1,23 +1,54 @@
 """V1 to V2: files from 2013-12 to 2014-11, and the fields that moved since.
 
-    layers { name: "conv1" type: CONVOLUTION bottom: "data" top: "conv1" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 }
+layers { name: "conv1" type: CONVOLUTION bottom: "data" top: "conv1" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 }
 """
+
 from __future__ import annotations
 
 from minicaffe.errors import PrototxtError
 from minicaffe.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec, V1LayerParameter
 
 TYPES = {
-    "NONE": "", "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL", "CONCAT": "Concat",
-    "CONTRASTIVE_LOSS": "ContrastiveLoss", "CONVOLUTION": "Convolution", "CROP": "Crop",
-    "DECONVOLUTION": "Deconvolution", "DATA": "Data", "DROPOUT": "Dropout", "DUMMY_DATA": "DummyData",
-    "EUCLIDEAN_LOSS": "EuclideanLoss", "ELTWISE": "Eltwise", "EXP": "Exp", "FLATTEN": "Flatten",
-    "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output", "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col",
-    "IMAGE_DATA": "ImageData", "INFOGAIN_LOSS": "InfogainLoss", "INNER_PRODUCT": "InnerProduct", "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData", "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss", "MVN": "MVN",
-    "POOLING": "Pooling", "POWER": "Power", "RELU": "ReLU", "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "SILENCE": "Silence", "SOFTMAX": "Softmax",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split", "SLICE": "Slice", "TANH": "TanH", "WINDOW_DATA": "WindowData",
+    "NONE": "",
+    "ABSVAL": "AbsVal",
+    "ACCURACY": "Accuracy",
+    "ARGMAX": "ArgMax",
+    "BNLL": "BNLL",
+    "CONCAT": "Concat",
+    "CONTRASTIVE_LOSS": "ContrastiveLoss",
+    "CONVOLUTION": "Convolution",
+    "CROP": "Crop",
+    "DECONVOLUTION": "Deconvolution",
+    "DATA": "Data",
+    "DROPOUT": "Dropout",
+    "DUMMY_DATA": "DummyData",
+    "EUCLIDEAN_LOSS": "EuclideanLoss",
+    "ELTWISE": "Eltwise",
+    "EXP": "Exp",
+    "FLATTEN": "Flatten",
+    "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss",
+    "IM2COL": "Im2col",
+    "IMAGE_DATA": "ImageData",
+    "INFOGAIN_LOSS": "InfogainLoss",
+    "INNER_PRODUCT": "InnerProduct",
+    "LRN": "LRN",
+    "MEMORY_DATA": "MemoryData",
+    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
+    "MVN": "MVN",
+    "POOLING": "Pooling",
+    "POWER": "Power",
+    "RELU": "ReLU",
+    "SIGMOID": "Sigmoid",
+    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
+    "SILENCE": "Silence",
+    "SOFTMAX": "Softmax",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "SPLIT": "Split",
+    "SLICE": "Slice",
+    "TANH": "TanH",
+    "WINDOW_DATA": "WindowData",
     "THRESHOLD": "Threshold",
 }
 
@@ -29,6 +60,7 @@ TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
 
 # --------------------------------------------------------------------------------- scale, mean_file, crop_size, mirror
+
 
 def needs_data_upgrade(net: NetParameter) -> bool:
     """Whether a V1 data layer has transformation fields outside transform_param."""
@@ -49,9 +81,10 @@ def upgrade_data(net: NetParameter) -> None:
 
 def stray_fields(net: NetParameter) -> list[str]:
     """The transformation fields "param.field" outside transform_param in V2 layers, where nothing reads them."""
-    stray = {f"{param}.{field}" for layer in net.layer for param in DATA_PARAMS.values()
-             for field in _given(layer, param)}
-    return sorted(stray - {"window_data_param.scale"})   # the one of them that Caffe does read
+    stray = {
+        f"{param}.{field}" for layer in net.layer for param in DATA_PARAMS.values() for field in _given(layer, param)
+    }
+    return sorted(stray - {"window_data_param.scale"})  # the one of them that Caffe does read
 
 
 def _misplaced(layers: V1LayerParameter) -> list[str]:
@@ -66,6 +99,7 @@ def _given(layer: LayerParameter | V1LayerParameter, param: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- layers -> layer
 
+
 def needs_v1_upgrade(net: NetParameter) -> bool:
     """Whether the net has `layers`."""
     return len(net.layers) > 0
@@ -74,8 +108,10 @@ def needs_v1_upgrade(net: NetParameter) -> bool:
 def upgrade_v1(net: NetParameter) -> None:
     """Rewrite `layers` as `layer`. Raises PrototxtError when the net has both."""
     if net.layer:
-        raise PrototxtError(f"net '{net.name}': expected either layer or layers, got both: layer "
-                            f"'{net.layer[0].name}' and layers '{net.layers[0].name}'")
+        raise PrototxtError(
+            f"net '{net.name}': expected either layer or layers, got both: layer "
+            f"'{net.layer[0].name}' and layers '{net.layers[0].name}'"
+        )
     for layers in net.layers:
         upgrade_v1_layer(layers, net.layer.add())
     del net.layers[:]
@@ -109,6 +145,7 @@ def _type_name(layers: V1LayerParameter) -> str:
 
 # ----------------------------------------------------------------------------------- input, input_shape, input_dim
 
+
 def needs_input_upgrade(net: NetParameter) -> bool:
     """Whether the net names its inputs outside a layer."""
     return len(net.input) > 0
@@ -136,16 +173,19 @@ def _input_shapes(net: NetParameter) -> list[list[int]]:
     count = len(net.input)
     if net.input_shape:
         if len(net.input_shape) != count:
-            raise PrototxtError(f"net '{net.name}': expected one input_shape for each of {count} inputs, "
-                                f"got {len(net.input_shape)}")
+            raise PrototxtError(
+                f"net '{net.name}': expected one input_shape for each of {count} inputs, got {len(net.input_shape)}"
+            )
         return [list(shape.dim) for shape in net.input_shape]
     if len(net.input_dim) not in (0, 4 * count):
-        raise PrototxtError(f"net '{net.name}': expected four input_dim for each of {count} inputs, "
-                            f"got {len(net.input_dim)}")
-    return [list(net.input_dim[i:i + 4]) for i in range(0, len(net.input_dim), 4)]
+        raise PrototxtError(
+            f"net '{net.name}': expected four input_dim for each of {count} inputs, got {len(net.input_dim)}"
+        )
+    return [list(net.input_dim[i : i + 4]) for i in range(0, len(net.input_dim), 4)]
 
 
 # ------------------------------------------------------------------------------------------------------ BatchNorm
+
 
 def needs_batch_norm_upgrade(net: NetParameter) -> bool:
     """Whether a BatchNorm has exactly three `param` that are not all frozen."""

@@ -3,9 +3,9 @@
     from minicaffe.models import zoo
     open("resnet50.prototxt", "w").write(str(zoo.resnet50(batch=8)))
 
-With `training=True` a net reads blobs `data` and `label` and ends in `loss`; else it reads `data` and ends in `prob` (or
-what its function says).  Weights start from the fillers of the papers; load trained ones with `Net.copy_from`, layer
-names permitting.
+With `training=True` a net reads blobs `data` and `label` and ends in `loss`; else it reads `data` and ends in `prob`
+(or what its function says).  Weights start from the fillers of the papers; load trained ones with `Net.copy_from`,
+layer names permitting.
 """
 
 from minicaffe.models.zoo.captioner import captioner

@@ -39,7 +39,7 @@ def conv_relu(n: NetSpec, name: str, bottom, num_output: int, kernel: int, fille
 
 
 def normalise(n: NetSpec, name: str, bottom, relu: bool, in_place: bool = True):
-    """BatchNorm `bn_name`, Scale `scale_name` with bias, and if asked ReLU, all in place (or on a blob of their own)."""
+    """BatchNorm `bn_name`, Scale `scale_name` with bias, if asked ReLU, all in place (or on a blob of their own)."""
     n[f"bn_{name}"] = L.BatchNorm(bottom, in_place=in_place)
     n[f"scale_{name}"] = L.Scale(n[f"bn_{name}"], in_place=True, bias_term=True)
     if not relu:

@@ -1,4 +1,7 @@
-"""A recurrent net that writes sentences about images (Donahue et al., "Long-term recurrent convolutional networks", 2014)."""
+"""A recurrent net that writes sentences about images.
+
+Donahue et al., "Long-term recurrent convolutional networks", 2014.
+"""
 
 from __future__ import annotations
 

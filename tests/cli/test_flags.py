@@ -35,7 +35,7 @@ def test_one_dash_or_two_space_or_equals_sign(project, run, words):
     [
         (("trian",), "unknown action 'trian' (did you mean \"train\"?)"),
         (("train", "test"), "expected exactly one action and its flags, got 'test' as well"),
-        (("train", "--solvr", "x"), 'has no flag \'--solvr\' (did you mean "--solver"?)'),
+        (("train", "--solvr", "x"), "has no flag '--solvr' (did you mean \"--solver\"?)"),
         (("train",), "need a solver definition to train"),
         (("train", "-solver", "missing.prototxt"), "there is no file 'missing.prototxt'"),
         (("train", "-solver", "solver.prototxt", "-snapshot", "a", "-weights", "b"), "but not both"),

@@ -1,4 +1,5 @@
 """The upgrade tools."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,12 @@ def test_solver_text(tmp_path):
 @pytest.mark.parametrize("tool", ["upgrade_net_proto_text", "upgrade_net_proto_binary", "upgrade_solver_proto_text"])
 def test_command_lines(tmp_path, tool):
     def run(*arguments):
-        return subprocess.run([sys.executable, str(TOOLS / f"{tool}.py"), *map(str, arguments)], cwd=tmp_path,
-                              capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, str(TOOLS / f"{tool}.py"), *map(str, arguments)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
 
     (tmp_path / "in").write_bytes(b"")
     done = run("in", "out")

@@ -1,4 +1,5 @@
 """The engine a prototxt asks for, by a layer's own field or by that of its parameters."""
+
 import numpy as np
 import pytest
 
@@ -12,16 +13,19 @@ def choose(text):
     return choose_engine(parse_text('name: "c" type: "Convolution" ' + text, caffe_pb2.LayerParameter()), np.float32)
 
 
-@pytest.mark.parametrize("text, expected", [
-    ('engine: "CAFFE"', "CAFFE"),
-    ('engine: "caffe"', "CAFFE"),
-    ("convolution_param { engine: CAFFE }", "CAFFE"),
-    ('engine: "CAFFE" convolution_param { engine: ONEDNN }', "CAFFE"),
-    ('engine: "DEFAULT" convolution_param { engine: CAFFE }', "CAFFE"),
-    ('engine: "ONEDNN"', "ONEDNN"),
-    ('engine: "MKLDNN:DLA"', "ONEDNN"),
-    ("convolution_param { engine: MKLDNN }", "ONEDNN"),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('engine: "CAFFE"', "CAFFE"),
+        ('engine: "caffe"', "CAFFE"),
+        ("convolution_param { engine: CAFFE }", "CAFFE"),
+        ('engine: "CAFFE" convolution_param { engine: ONEDNN }', "CAFFE"),
+        ('engine: "DEFAULT" convolution_param { engine: CAFFE }', "CAFFE"),
+        ('engine: "ONEDNN"', "ONEDNN"),
+        ('engine: "MKLDNN:DLA"', "ONEDNN"),
+        ("convolution_param { engine: MKLDNN }", "ONEDNN"),
+    ],
+)
 def test_engine(text, expected):
     if expected == "ONEDNN" and not onednn.available():
         expected = "CAFFE"

@@ -1,4 +1,5 @@
 """NVIDIA's one-layer BatchNorm from file to result: prototxt and weights as that fork writes them."""
+
 import numpy as np
 import pytest
 

@@ -1,4 +1,5 @@
 """Prototxts as people write them, and what is said about those that are wrong."""
+
 import math
 
 import pytest
@@ -30,32 +31,45 @@ def layer(text):
 
 # ------------------------------------------------------------------------------------------------------ what is read
 
-@pytest.mark.parametrize("text", [
-    'name: "a" force_backward: true',
-    "name: 'a'\nforce_backward: true",
-    'name: "a", force_backward: true,',
-    'name: "a"; force_backward: true;',
-    'name:"a"#comment\nforce_backward:true # and another',
-    '# first line\r\nname: "a"\r\nforce_backward: true\r\n',
-    'name: "a"  # old Mac\rforce_backward: true\r',
-    '\ufeffname: "a" force_backward: true',
-    "name: \"\" 'a' force_backward: 1",
-    'name: "\\x61" force_backward: True',
-    'name: "\\141" force_backward: t',
-])
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name: "a" force_backward: true',
+        "name: 'a'\nforce_backward: true",
+        'name: "a", force_backward: true,',
+        'name: "a"; force_backward: true;',
+        'name:"a"#comment\nforce_backward:true # and another',
+        '# first line\r\nname: "a"\r\nforce_backward: true\r\n',
+        'name: "a"  # old Mac\rforce_backward: true\r',
+        '\ufeffname: "a" force_backward: true',
+        "name: \"\" 'a' force_backward: 1",
+        'name: "\\x61" force_backward: True',
+        'name: "\\141" force_backward: t',
+    ],
+)
 def test_ways_to_write_one_thing(text):
     assert net(text) == caffe_pb2.NetParameter(name="a", force_backward=True)
 
 
-@pytest.mark.parametrize("text", ['layer { name: "x" }', 'layer: { name: "x" }', 'layer < name: "x" >',
-                                  'layer {\n name: "x";\n};', 'layer: [{ name: "x" }]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'layer { name: "x" }',
+        'layer: { name: "x" }',
+        'layer < name: "x" >',
+        'layer {\n name: "x";\n};',
+        'layer: [{ name: "x" }]',
+    ],
+)
 def test_ways_to_write_a_message(text):
     assert [each.name for each in net(text).layer] == ["x"]
 
 
 def test_numbers():
-    values = parse_text("mean_value: [.999, 1.f, 1e-5f, 1E5, -inf, nan, infinity, -.5, 5., 10]",
-                        caffe_pb2.TransformationParameter()).mean_value
+    values = parse_text(
+        "mean_value: [.999, 1.f, 1e-5f, 1E5, -inf, nan, infinity, -.5, 5., 10]", caffe_pb2.TransformationParameter()
+    ).mean_value
     expected = [0.999, 1, 1e-5, 1e5, -math.inf, math.nan, math.inf, -0.5, 5, 10]
     assert list(values) == pytest.approx(expected, nan_ok=True)
     assert list(net("input_dim: 10 input_dim: 0x10 input_dim: 010 input_dim: -1").input_dim) == [10, 16, 8, -1]
@@ -76,14 +90,18 @@ def test_bytes_in_other_code_pages():
 
 
 def test_fork_fields_are_known():
-    parsed = layer('type: "PriorBox" prior_box_param { min_size: 30 aspect_ratio: 2 variance: .1 }'
-                   'transform_param { resize_param { resize_mode: WARP height: 300 interp_mode: [LINEAR, AREA] }'
-                   ' distort_param { brightness_prob: .5 } expand_param { max_expand_ratio: 4 } emit_constraint {} }'
-                   'bn_param { bn_mode: INFERENCE } upsample_param { scale: 2 } engine: "ONEDNN"')
+    parsed = layer(
+        'type: "PriorBox" prior_box_param { min_size: 30 aspect_ratio: 2 variance: .1 }'
+        "transform_param { resize_param { resize_mode: WARP height: 300 interp_mode: [LINEAR, AREA] }"
+        " distort_param { brightness_prob: .5 } expand_param { max_expand_ratio: 4 } emit_constraint {} }"
+        'bn_param { bn_mode: INFERENCE } upsample_param { scale: 2 } engine: "ONEDNN"'
+    )
     assert parsed.prior_box_param.min_size == [30]
     assert parsed.engine == "ONEDNN"
-    net("default_forward_type: FLOAT16 default_backward_math: FLOAT layer { forward_type: FLOAT16 "
-        "convolution_param { cudnn_convolution_algo_seeker: GET engine: ONEDNN } }")
+    net(
+        "default_forward_type: FLOAT16 default_backward_math: FLOAT layer { forward_type: FLOAT16 "
+        "convolution_param { cudnn_convolution_algo_seeker: GET engine: ONEDNN } }"
+    )
 
 
 def test_text_comes_back():
@@ -94,27 +112,44 @@ def test_text_comes_back():
 
 # ---------------------------------------------------------------------------------------------------- what is refused
 
-@pytest.mark.parametrize("text, expected", [
-    ('layer { nam: "x" }', 'line 1, column 9: LayerParameter has no field "nam" (did you mean "name"?)'),
-    ('layer {\n  convolution_param {\n    kernal_size: 3 } }',
-     'line 3, column 5: ConvolutionParameter has no field "kernal_size" (did you mean "kernel_size"?)'),
-    ("layer { num_output: 3 }",
-     'line 1, column 9: LayerParameter has no field "num_output" (it is a field of convolution_param, embed_param and '
-     "others)"),
-    ("layer { yolov3_param {} }",
-     'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO'),
-    ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
-    ("layer { pooling_param { pool: AVG } }",
-     'line 1, column 31: PoolMethod has no value "AVG" (did you mean "AVE"?)'),
-    ("layer { pooling_param {\n pool: 9 } }",
-     'line 2, column 8: PoolMethod has no value "9", only MAX, AVE, STOCHASTIC'),
-    ('layer { pooling_param { pool: "MAX" } }', 'line 1, column 31: the PoolMethod MAX stands without quotes'),
-    ('name: "a"\nname: "b"', 'line 2, column 7: NetParameter field "name" is given more than once'),
-    ("layer { pooling_param {} pooling_param {} }",
-     'line 1, column 40: LayerParameter field "pooling_param" is given more than once'),
-    ("input_dim: 1.5", "line 1, column 12: couldn't parse integer: 1.5"),
-    ('layer { name "x" }', 'line 1, column 14: expected ":"'),
-])
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('layer { nam: "x" }', 'line 1, column 9: LayerParameter has no field "nam" (did you mean "name"?)'),
+        (
+            "layer {\n  convolution_param {\n    kernal_size: 3 } }",
+            'line 3, column 5: ConvolutionParameter has no field "kernal_size" (did you mean "kernel_size"?)',
+        ),
+        (
+            "layer { num_output: 3 }",
+            'line 1, column 9: LayerParameter has no field "num_output" (it is a field of '
+            'convolution_param, embed_param and '
+            "others)",
+        ),
+        (
+            "layer { yolov3_param {} }",
+            'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO',
+        ),
+        ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
+        (
+            "layer { pooling_param { pool: AVG } }",
+            'line 1, column 31: PoolMethod has no value "AVG" (did you mean "AVE"?)',
+        ),
+        (
+            "layer { pooling_param {\n pool: 9 } }",
+            'line 2, column 8: PoolMethod has no value "9", only MAX, AVE, STOCHASTIC',
+        ),
+        ('layer { pooling_param { pool: "MAX" } }', "line 1, column 31: the PoolMethod MAX stands without quotes"),
+        ('name: "a"\nname: "b"', 'line 2, column 7: NetParameter field "name" is given more than once'),
+        (
+            "layer { pooling_param {} pooling_param {} }",
+            'line 1, column 40: LayerParameter field "pooling_param" is given more than once',
+        ),
+        ("input_dim: 1.5", "line 1, column 12: couldn't parse integer: 1.5"),
+        ('layer { name "x" }', 'line 1, column 14: expected ":"'),
+    ],
+)
 def test_errors_name_place_and_cause(text, expected):
     with pytest.raises(PrototxtError) as error:
         net(text)
@@ -126,9 +161,22 @@ def test_fields_said_to_be_elsewhere_are_not_here():
     assert len(elsewhere.OWNERS) == sum(map(len, elsewhere.FORKS.values())), "each has one owner"
 
 
-@pytest.mark.parametrize("text", [
-    'name: "x', "name: foo", 'layer { name: "x"', 'layer { name: "x" } }', 'layer < name: "x" }', "layer: 5", "name: {",
-    "// a comment of another language", "input_dim: 99999999999", "force_backward: yes", "input_dim: 1input_dim: 2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name: "x',
+        "name: foo",
+        'layer { name: "x"',
+        'layer { name: "x" } }',
+        'layer < name: "x" }',
+        "layer: 5",
+        "name: {",
+        "// a comment of another language",
+        "input_dim: 99999999999",
+        "force_backward: yes",
+        "input_dim: 1input_dim: 2",
+    ],
+)
 def test_syntax_errors_have_a_place(text):
     with pytest.raises(PrototxtError, match=r"^line 1, column \d+: "):
         net(text)
@@ -152,6 +200,7 @@ def test_file_name_stands_in_front(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------------- files
+
 
 def test_missing_file_and_directory(tmp_path):
     with pytest.raises(PrototxtError, match="cannot read '.*gone.prototxt': No such file"):

@@ -1,4 +1,5 @@
 """The schema: wire and text compatible with Caffe's, and at home beside a real caffe_pb2."""
+
 import importlib.util
 import pickle
 import subprocess
@@ -16,39 +17,42 @@ def field(message, name):
     return getattr(caffe_pb2, message).DESCRIPTOR.fields_by_name[name]
 
 
-@pytest.mark.parametrize("message, name, number, default", [
-    ("NetParameter", "layer", 100, []),
-    ("NetParameter", "layers", 2, []),
-    ("NetParameter", "force_backward", 5, False),
-    ("SolverParameter", "layer_wise_reduce", 41, True),
-    ("SolverParameter", "weights", 42, []),
-    ("SolverParameter", "solver_mode", 17, 1),
-    ("SolverParameter", "snapshot_format", 37, 1),
-    ("SolverParameter", "type", 40, "SGD"),
-    ("SolverParameter", "clip_gradients", 35, -1),
-    ("SolverState", "current_step", 4, 0),
-    ("ParamSpec", "lr_mult", 3, 1),
-    ("LayerParameter", "clip_param", 148, None),
-    ("LayerParameter", "swish_param", 147, None),
-    ("LayerParameter", "propagate_down", 11, []),
-    ("DataParameter", "backend", 8, 0),
-    ("DataParameter", "prefetch", 10, 4),
-    ("PoolingParameter", "round_mode", 13, 0),
-    ("PoolingParameter", "pad", 4, 0),
-    ("ConvolutionParameter", "dilation", 18, []),
-    ("InfogainLossParameter", "axis", 2, 1),
-    ("LRNParameter", "k", 5, 1),
-    ("ReductionParameter", "operation", 1, 1),
-    ("EltwiseParameter", "operation", 1, 1),
-    ("HingeLossParameter", "norm", 1, 1),
-    ("WindowDataParameter", "crop_mode", 11, "warp"),
-    ("V1LayerParameter", "blob_share_mode", 1002, []),
-    ("V0LayerParameter", "hdf5_output_param", 1001, None),
-    ("NetState", "phase", 1, 1),
-    ("PriorBoxParameter", "offset", 13, 0.5),
-    ("LayerParameter", "roi_pooling_param", 8266711, None),
-    ("TransformationParameter", "resize_param", 8, None),
-])
+@pytest.mark.parametrize(
+    "message, name, number, default",
+    [
+        ("NetParameter", "layer", 100, []),
+        ("NetParameter", "layers", 2, []),
+        ("NetParameter", "force_backward", 5, False),
+        ("SolverParameter", "layer_wise_reduce", 41, True),
+        ("SolverParameter", "weights", 42, []),
+        ("SolverParameter", "solver_mode", 17, 1),
+        ("SolverParameter", "snapshot_format", 37, 1),
+        ("SolverParameter", "type", 40, "SGD"),
+        ("SolverParameter", "clip_gradients", 35, -1),
+        ("SolverState", "current_step", 4, 0),
+        ("ParamSpec", "lr_mult", 3, 1),
+        ("LayerParameter", "clip_param", 148, None),
+        ("LayerParameter", "swish_param", 147, None),
+        ("LayerParameter", "propagate_down", 11, []),
+        ("DataParameter", "backend", 8, 0),
+        ("DataParameter", "prefetch", 10, 4),
+        ("PoolingParameter", "round_mode", 13, 0),
+        ("PoolingParameter", "pad", 4, 0),
+        ("ConvolutionParameter", "dilation", 18, []),
+        ("InfogainLossParameter", "axis", 2, 1),
+        ("LRNParameter", "k", 5, 1),
+        ("ReductionParameter", "operation", 1, 1),
+        ("EltwiseParameter", "operation", 1, 1),
+        ("HingeLossParameter", "norm", 1, 1),
+        ("WindowDataParameter", "crop_mode", 11, "warp"),
+        ("V1LayerParameter", "blob_share_mode", 1002, []),
+        ("V0LayerParameter", "hdf5_output_param", 1001, None),
+        ("NetState", "phase", 1, 1),
+        ("PriorBoxParameter", "offset", 13, 0.5),
+        ("LayerParameter", "roi_pooling_param", 8266711, None),
+        ("TransformationParameter", "resize_param", 8, None),
+    ],
+)
 def test_number_and_default(message, name, number, default):
     assert field(message, name).number == number
     assert field(message, name).default_value == default
@@ -78,9 +82,11 @@ def test_constants_stand_where_caffe_pb2_has_them():
 
 
 def test_every_engine_knows_onednn():
-    engines = {message.full_name: message.enum_types_by_name["Engine"].values_by_name
-               for message in caffe_pb2.DESCRIPTOR.message_types_by_name.values()
-               if "Engine" in message.enum_types_by_name}
+    engines = {
+        message.full_name: message.enum_types_by_name["Engine"].values_by_name
+        for message in caffe_pb2.DESCRIPTOR.message_types_by_name.values()
+        if "Engine" in message.enum_types_by_name
+    }
     assert len(engines) >= 8
     for name, values in engines.items():
         numbers = [values[key].number for key in ("DEFAULT", "CAFFE", "CUDNN", "ONEDNN", "MKLDNN")]
@@ -147,6 +153,7 @@ print("together")
 def test_lives_beside_a_real_caffe_pb2(tmp_path, order):
     descriptor = tmp_path / "caffe.bin"
     descriptor.write_bytes(caffe_pb2.DESCRIPTOR.serialized_pb)
-    done = subprocess.run([sys.executable, "-c", BESIDE, str(descriptor), order], capture_output=True, text=True,
-                          cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE, str(descriptor), order], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.stdout.strip() == "together", done.stderr

@@ -1,4 +1,5 @@
 """NVIDIA's BatchNorm, raw blobs and precision hints."""
+
 import logging
 
 import numpy as np
@@ -21,22 +22,31 @@ FROZEN = "param { lr_mult: 0 decay_mult: 0 }" * 3
 
 # ------------------------------------------------------------------------------------------------- BatchNorm + Scale
 
+
 def test_scale_bias_becomes_a_scale_layer():
-    result = upgraded('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
-                      'batch_norm_param { scale_bias: true moving_average_fraction: .9 eps: 1e-4 } }'
-                      'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }')
-    assert result == net('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
-                         'batch_norm_param { moving_average_fraction: .9 eps: 1e-4 } }'
-                         'layer { name: "bn_scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }'
-                         'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }')
+    result = upgraded(
+        'layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
+        "batch_norm_param { scale_bias: true moving_average_fraction: .9 eps: 1e-4 } }"
+        'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }'
+    )
+    assert result == net(
+        'layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
+        "batch_norm_param { moving_average_fraction: .9 eps: 1e-4 } }"
+        'layer { name: "bn_scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }'
+        'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }'
+    )
 
 
 def test_fillers_alone_say_it_too():
-    scale = upgraded('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" include { phase: TEST } '
-                     'batch_norm_param { scale_filler { value: 2 } bias_filler { value: 3 } } }').layer[1]
-    assert scale == parse_text('name: "bn_scale" type: "Scale" bottom: "x" top: "x" include { phase: TEST } '
-                               "scale_param { filler { value: 2 } bias_term: true bias_filler { value: 3 } }",
-                               caffe_pb2.LayerParameter())
+    scale = upgraded(
+        'layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" include { phase: TEST } '
+        "batch_norm_param { scale_filler { value: 2 } bias_filler { value: 3 } } }"
+    ).layer[1]
+    assert scale == parse_text(
+        'name: "bn_scale" type: "Scale" bottom: "x" top: "x" include { phase: TEST } '
+        "scale_param { filler { value: 2 } bias_term: true bias_filler { value: 3 } }",
+        caffe_pb2.LayerParameter(),
+    )
 
 
 def test_plain_batch_norm_is_left_alone():
@@ -44,14 +54,23 @@ def test_plain_batch_norm_is_left_alone():
     assert upgraded(text) == net(text)
 
 
-@pytest.mark.parametrize("params, statistics, learned", [
-    ("", "", ""),
-    ("param { lr_mult: 1 }" * 3, FROZEN, ""),
-    ("param { lr_mult: 0 }" * 3 + "param { lr_mult: 3 } param { lr_mult: 4 }", FROZEN,
-     "param { lr_mult: 3 } param { lr_mult: 4 }"),
-    ("param { lr_mult: 3 } param { lr_mult: 4 } param { lr_mult: 0 } param { lr_mult: 0 }", "",
-     "param { lr_mult: 3 } param { lr_mult: 4 }"),
-])
+@pytest.mark.parametrize(
+    "params, statistics, learned",
+    [
+        ("", "", ""),
+        ("param { lr_mult: 1 }" * 3, FROZEN, ""),
+        (
+            "param { lr_mult: 0 }" * 3 + "param { lr_mult: 3 } param { lr_mult: 4 }",
+            FROZEN,
+            "param { lr_mult: 3 } param { lr_mult: 4 }",
+        ),
+        (
+            "param { lr_mult: 3 } param { lr_mult: 4 } param { lr_mult: 0 } param { lr_mult: 0 }",
+            "",
+            "param { lr_mult: 3 } param { lr_mult: 4 }",
+        ),
+    ],
+)
 def test_params_go_where_their_blobs_go(params, statistics, learned):
     text = f'layer {{ type: "BatchNorm" batch_norm_param {{ scale_bias: true }} {params} }}'
     batch_norm, scale = upgraded(text).layer
@@ -60,13 +79,16 @@ def test_params_go_where_their_blobs_go(params, statistics, learned):
 
 
 def test_small_eps_is_what_cudnn_makes_of_it():
-    assert upgraded('layer { type: "BatchNorm" batch_norm_param { scale_bias: true eps: 1e-9 } }'
-                    ).layer[0].batch_norm_param.eps == pytest.approx(1e-5)
+    assert upgraded('layer { type: "BatchNorm" batch_norm_param { scale_bias: true eps: 1e-9 } }').layer[
+        0
+    ].batch_norm_param.eps == pytest.approx(1e-5)
 
 
 def test_the_new_name_is_free():
-    result = upgraded('layer { name: "bn" type: "BatchNorm" batch_norm_param { scale_bias: true } }'
-                      'layer { name: "bn_scale" type: "Scale" }')
+    result = upgraded(
+        'layer { name: "bn" type: "BatchNorm" batch_norm_param { scale_bias: true } }'
+        'layer { name: "bn_scale" type: "Scale" }'
+    )
     assert [each.name for each in result.layer] == ["bn", "bn_scale_", "bn_scale"]
 
 
@@ -118,12 +140,17 @@ def test_four_axes_in_the_newer_field():
 
 # ----------------------------------------------------------------------------------------------------------- raw blobs
 
+
 @pytest.mark.parametrize("kind, dtype", [("FLOAT", "<f4"), ("FLOAT16", "<f2"), ("DOUBLE", "<f8")])
 def test_raw_blobs(kind, dtype):
     values = np.array([0.5, -2, 3], dtype)
     message = caffe_pb2.NetParameter()
-    message.layer.add(name="c").blobs.add(raw_data=values.tobytes(), raw_data_type=caffe_pb2.Type.Value(kind),
-                                          raw_diff=(2 * values).tobytes(), raw_diff_type=caffe_pb2.Type.Value(kind))
+    message.layer.add(name="c").blobs.add(
+        raw_data=values.tobytes(),
+        raw_data_type=caffe_pb2.Type.Value(kind),
+        raw_diff=(2 * values).tobytes(),
+        raw_diff_type=caffe_pb2.Type.Value(kind),
+    )
     blob = upgrade_net(message).layer[0].blobs[0]
     prefix = "double_" if kind == "DOUBLE" else ""
     assert list(getattr(blob, prefix + "data")) == [0.5, -2, 3]
@@ -143,19 +170,24 @@ def test_raw_bytes_that_are_no_whole_number():
 
 # --------------------------------------------------------------------------------------------------------------- hints
 
+
 def test_hints_are_accepted_with_one_line(caplog):
     text = 'default_forward_type: FLOAT16 layer { name: "c" backward_math: FLOAT }'
     with caplog.at_level(logging.INFO, "minicaffe"):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: default_forward_type, backward_math only tune the original fork and have no effect here"]
+        "net: default_forward_type, backward_math only tune the original fork and have no effect here"
+    ]
 
 
 def test_what_would_change_results_is_a_warning(caplog):
-    text = ('layer { type: "Dropout" dropout_param { scale_train: false } }'
-            'layer { type: "Dropout" dropout_param { scale_train: true } }'
-            'layer { type: "SoftmaxWithLoss" loss_param { class_weighting: [1, 2] } }')
+    text = (
+        'layer { type: "Dropout" dropout_param { scale_train: false } }'
+        'layer { type: "Dropout" dropout_param { scale_train: true } }'
+        'layer { type: "SoftmaxWithLoss" loss_param { class_weighting: [1, 2] } }'
+    )
     with caplog.at_level(logging.WARNING, "minicaffe"):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: loss_param.class_weighting, dropout_param.scale_train are a fork's and not applied"]
+        "net: loss_param.class_weighting, dropout_param.scale_train are a fork's and not applied"
+    ]

@@ -1,4 +1,5 @@
 """SolverParameter: solver_type, snapshot_prefix, nets inside."""
+
 import pytest
 
 from minicaffe.errors import PrototxtError
@@ -9,9 +10,18 @@ def solver(text):
     return parse_text(text, caffe_pb2.SolverParameter())
 
 
-@pytest.mark.parametrize("old, new", [("SGD", "SGD"), ("NESTEROV", "Nesterov"), ("ADAGRAD", "AdaGrad"),
-                                      ("RMSPROP", "RMSProp"), ("ADADELTA", "AdaDelta"), ("ADAM", "Adam"),
-                                      ("5", "Adam")])
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("SGD", "SGD"),
+        ("NESTEROV", "Nesterov"),
+        ("ADAGRAD", "AdaGrad"),
+        ("RMSPROP", "RMSProp"),
+        ("ADADELTA", "AdaDelta"),
+        ("ADAM", "Adam"),
+        ("5", "Adam"),
+    ],
+)
 def test_solver_type(old, new):
     result = upgrade_solver(solver(f"solver_type: {old}"))
     assert result.type == new
@@ -28,8 +38,12 @@ def test_new_solvers_stay_as_they_are():
 
 
 def test_nets_inside_are_upgraded():
-    result = upgrade_solver(solver("net_param { layers { type: RELU } } test_net_param { layers { type: TANH } } "
-                                   "train_net_param { layers { type: BNLL } }"))
+    result = upgrade_solver(
+        solver(
+            "net_param { layers { type: RELU } } test_net_param { layers { type: TANH } } "
+            "train_net_param { layers { type: BNLL } }"
+        )
+    )
     assert result.net_param.layer[0].type == "ReLU"
     assert result.test_net_param[0].layer[0].type == "TanH"
     assert result.train_net_param.layer[0].type == "BNLL"
@@ -38,16 +52,20 @@ def test_nets_inside_are_upgraded():
 def test_fork_fields_are_a_warning(caplog):
     upgrade_solver(solver('eval_type: "detection" ap_version: "11point" base_lr: 1'))
     assert [record.getMessage() for record in caplog.records] == [
-        "solver: eval_type, ap_version are a fork's and not applied"]
+        "solver: eval_type, ap_version are a fork's and not applied"
+    ]
 
 
-@pytest.mark.parametrize("given, expected", [
-    ("", "{folder}/my_solver"),
-    ('snapshot_prefix: "{folder}"', "{folder}/my_solver"),
-    ('snapshot_prefix: "{folder}/"', "{folder}/my_solver"),
-    ('snapshot_prefix: "{folder}/run"', "{folder}/run"),
-    ('snapshot_prefix: ""', ""),
-])
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ("", "{folder}/my_solver"),
+        ('snapshot_prefix: "{folder}"', "{folder}/my_solver"),
+        ('snapshot_prefix: "{folder}/"', "{folder}/my_solver"),
+        ('snapshot_prefix: "{folder}/run"', "{folder}/run"),
+        ('snapshot_prefix: ""', ""),
+    ],
+)
 def test_snapshot_prefix(tmp_path, given, expected):
     path = tmp_path / "my_solver.prototxt"
     path.write_text(given.format(folder=tmp_path))

@@ -1,4 +1,5 @@
 """V1 files, inputs outside layers, BatchNorm's three params."""
+
 import logging
 
 import pytest
@@ -21,6 +22,7 @@ def layer(text):
 
 # ------------------------------------------------------------------------------------------------------------- layers
 
+
 def test_a_layer_with_everything():
     result = upgraded("""
         layers { name: "c" type: CONVOLUTION bottom: "a" top: "b" include { phase: TRAIN } exclude { stage: "x" }
@@ -41,9 +43,20 @@ def test_every_v1_field_has_a_home():
     assert fields <= set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
 
 
-@pytest.mark.parametrize("v1, v2", [("SOFTMAX_LOSS", "SoftmaxWithLoss"), ("EUCLIDEAN_LOSS", "EuclideanLoss"),
-                                    ("IMAGE_DATA", "ImageData"), ("IM2COL", "Im2col"), ("TANH", "TanH"),
-                                    ("RELU", "ReLU"), ("BNLL", "BNLL"), ("ABSVAL", "AbsVal"), ("NONE", "")])
+@pytest.mark.parametrize(
+    "v1, v2",
+    [
+        ("SOFTMAX_LOSS", "SoftmaxWithLoss"),
+        ("EUCLIDEAN_LOSS", "EuclideanLoss"),
+        ("IMAGE_DATA", "ImageData"),
+        ("IM2COL", "Im2col"),
+        ("TANH", "TanH"),
+        ("RELU", "ReLU"),
+        ("BNLL", "BNLL"),
+        ("ABSVAL", "AbsVal"),
+        ("NONE", ""),
+    ],
+)
 def test_type_names(v1, v2):
     assert upgraded(f"layers {{ type: {v1} }}").layer[0].type == v2
 
@@ -54,38 +67,50 @@ def test_both_kinds_of_layers_are_an_error():
 
 
 def test_parameters_keep_their_values():
-    result = upgraded('layers { type: POOLING pooling_param { pool: AVE } } layers { type: LRN lrn_param { k: 2 } }')
+    result = upgraded("layers { type: POOLING pooling_param { pool: AVE } } layers { type: LRN lrn_param { k: 2 } }")
     assert [each.type for each in result.layer] == ["Pooling", "LRN"]
     assert result.layer[0].pooling_param.pool == caffe_pb2.PoolingParameter.AVE
 
 
 # ---------------------------------------------------------------------------------------------- transformation fields
 
-@pytest.mark.parametrize("kind, param", [("DATA", "data_param"), ("IMAGE_DATA", "image_data_param"),
-                                         ("WINDOW_DATA", "window_data_param")])
+
+@pytest.mark.parametrize(
+    "kind, param", [("DATA", "data_param"), ("IMAGE_DATA", "image_data_param"), ("WINDOW_DATA", "window_data_param")]
+)
 def test_transformation_moves(kind, param):
-    result = upgraded(f'layers {{ type: {kind} {param} {{ source: "s" scale: .5 mean_file: "m" crop_size: 3 '
-                      "mirror: true } }").layer[0]
-    assert result.transform_param == parse_text('scale: .5 mean_file: "m" crop_size: 3 mirror: true',
-                                                caffe_pb2.TransformationParameter())
+    result = upgraded(
+        f'layers {{ type: {kind} {param} {{ source: "s" scale: .5 mean_file: "m" crop_size: 3 mirror: true }} }}'
+    ).layer[0]
+    assert result.transform_param == parse_text(
+        'scale: .5 mean_file: "m" crop_size: 3 mirror: true', caffe_pb2.TransformationParameter()
+    )
     assert [field.name for field, _ in getattr(result, param).ListFields()] == ["source"]
 
 
 def test_transformation_of_a_v2_layer_is_ignored_with_a_warning(caplog):
-    text = ('layer { type: "Data" data_param { scale: .5 mirror: true source: "db" } }'
-            'layer { type: "WindowData" window_data_param { scale: .5 } }')
+    text = (
+        'layer { type: "Data" data_param { scale: .5 mirror: true source: "db" } }'
+        'layer { type: "WindowData" window_data_param { scale: .5 } }'
+    )
     assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: data_param.mirror, data_param.scale have no effect outside transform_param"]
+        "net: data_param.mirror, data_param.scale have no effect outside transform_param"
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ inputs
 
+
 def test_input_dim():
-    result = upgraded('name: "n" input: "a" input: "b" input_dim: [1, 2, 3, 4] input_dim: [5, 6, 7, 8] '
-                      'layer { name: "first" bottom: "a" }')
-    assert result.layer[0] == layer('name: "input" type: "Input" top: "a" top: "b" '
-                                    "input_param { shape { dim: [1, 2, 3, 4] } shape { dim: [5, 6, 7, 8] } }")
+    result = upgraded(
+        'name: "n" input: "a" input: "b" input_dim: [1, 2, 3, 4] input_dim: [5, 6, 7, 8] '
+        'layer { name: "first" bottom: "a" }'
+    )
+    assert result.layer[0] == layer(
+        'name: "input" type: "Input" top: "a" top: "b" '
+        "input_param { shape { dim: [1, 2, 3, 4] } shape { dim: [5, 6, 7, 8] } }"
+    )
     assert [each.name for each in result.layer] == ["input", "first"]
     assert not (result.input or result.input_dim)
 
@@ -106,10 +131,16 @@ def test_input_without_shape_vanishes():
     assert not result.input
 
 
-@pytest.mark.parametrize("text, message", [
-    ('input: "a" input: "b" input_shape { dim: 1 }', "net 'n': expected one input_shape for each of 2 inputs, got 1"),
-    ('input: "a" input_dim: [1, 2, 3]', "net 'n': expected four input_dim for each of 1 inputs, got 3"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            'input: "a" input: "b" input_shape { dim: 1 }',
+            "net 'n': expected one input_shape for each of 2 inputs, got 1",
+        ),
+        ('input: "a" input_dim: [1, 2, 3]', "net 'n': expected four input_dim for each of 1 inputs, got 3"),
+    ],
+)
 def test_input_counts(text, message):
     with pytest.raises(PrototxtError, match=message):
         upgraded('name: "n" ' + text)
@@ -117,12 +148,18 @@ def test_input_counts(text, message):
 
 # --------------------------------------------------------------------------------------------------------- BatchNorm
 
+
 def test_three_params_are_frozen():
-    result = upgraded('layer { type: "BatchNorm" param { name: "m" lr_mult: 1 share_mode: PERMISSIVE } '
-                      "param { decay_mult: 2 } param {} }").layer[0]
-    assert list(result.param) == list(layer(
-        'param { name: "m" lr_mult: 0 decay_mult: 0 share_mode: PERMISSIVE } param { lr_mult: 0 decay_mult: 0 } '
-        "param { lr_mult: 0 decay_mult: 0 }").param)
+    result = upgraded(
+        'layer { type: "BatchNorm" param { name: "m" lr_mult: 1 share_mode: PERMISSIVE } '
+        "param { decay_mult: 2 } param {} }"
+    ).layer[0]
+    assert list(result.param) == list(
+        layer(
+            'param { name: "m" lr_mult: 0 decay_mult: 0 share_mode: PERMISSIVE } param { lr_mult: 0 decay_mult: 0 } '
+            "param { lr_mult: 0 decay_mult: 0 }"
+        ).param
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -137,6 +174,7 @@ def test_frozen_params_need_nothing():
 
 
 # -------------------------------------------------------------------------------------------------------- what it says
+
 
 def test_one_line_says_what_was_old(tmp_path, caplog):
     path = tmp_path / "old.prototxt"
