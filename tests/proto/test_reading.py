@@ -124,7 +124,7 @@ def test_text_comes_back():
         (
             "layer { num_output: 3 }",
             'line 1, column 9: LayerParameter has no field "num_output" (it is a field of '
-            'convolution_param, embed_param and '
+            "convolution_param, embed_param and "
             "others)",
         ),
         (

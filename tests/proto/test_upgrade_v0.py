@@ -61,12 +61,12 @@ def test_convolution_with_everything():
         (
             'type: "images" source: "list" batchsize: 7 shuffle_images: true new_height: 3 new_width: 4 rand_skip: 1',
             'type: "ImageData" image_data_param { source: "list" batch_size: 7 shuffle: true '
-            'new_height: 3 new_width: 4 '
+            "new_height: 3 new_width: 4 "
             "rand_skip: 1 }",
         ),
         (
             'type: "window_data" source: "w" batchsize: 2 det_fg_threshold: .6 '
-            'det_bg_threshold: .4 det_fg_fraction: .3 '
+            "det_bg_threshold: .4 det_fg_fraction: .3 "
             'det_context_pad: 5 det_crop_mode: "square"',
             'type: "WindowData" window_data_param { source: "w" batch_size: 2 fg_threshold: .6 bg_threshold: .4 '
             'fg_fraction: .3 context_pad: 5 crop_mode: "square" }',
