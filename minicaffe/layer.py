@@ -20,6 +20,7 @@ from minicaffe.config import config
 from minicaffe.errors import BlobError, LayerError, nearest
 from minicaffe.fillers import fill
 from minicaffe.memory import Memory
+from minicaffe.proto.elsewhere import TYPE_OWNERS
 
 Shape = tuple[int, ...]
 
@@ -259,7 +260,7 @@ def layer_type_list() -> list[str]:
 def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[Layer]:
     """The class for a type and engine; our own code where the engine has none.
 
-    An unknown type raises `LayerError` with the nearest and all known names.
+    An unknown type raises `LayerError` with the fork that has it, or else the nearest and all known names.
     """
     _load_layers()
     if engine == "ONEDNN":
@@ -269,9 +270,12 @@ def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[L
     try:
         variants = _registry[type_name]
     except KeyError:
+        sentence = f"layer '{name}' has the unknown type \"{type_name}\""
+        if owner := TYPE_OWNERS.get(type_name):
+            raise LayerError(f"{sentence}, it belongs to {owner}") from None
         hint = nearest(type_name, _registry)
         known = ", ".join(sorted(_registry))
-        raise LayerError(f"layer '{name}' has the unknown type \"{type_name}\"{hint}; known types: {known}") from None
+        raise LayerError(f"{sentence}{hint}; known types: {known}") from None
     return variants.get(engine) or variants["CAFFE"]
 
 

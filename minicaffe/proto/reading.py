@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from minicaffe.errors import PrototxtError, nearest
 from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
-from minicaffe.proto.elsewhere import OWNERS
+from minicaffe.proto.elsewhere import field_owner
 
 M = TypeVar("M", bound=Message)
 PathLike = str | os.PathLike
@@ -103,8 +103,8 @@ def _sentence(error: text_format.ParseError) -> str:
 
 def _unknown_field(message: Descriptor, name: str) -> str:
     sentence = f'{message.name} has no field "{name}"'
-    if message.name == "LayerParameter" and name in OWNERS:
-        return f"{sentence}, it belongs to {OWNERS[name]}"
+    if owner := field_owner(message.name, name):
+        return f"{sentence}, it belongs to {owner}"
     hint = nearest(name, message.fields_by_name)
     if not hint:
         homes = [
@@ -125,7 +125,10 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
     bare = name.strip("'\"")
     if bare in known:
         return f"the {enum.name} {bare} stands without quotes"
-    return f'{enum.name} has no value "{bare}"' + (nearest(bare, known) or f", only {', '.join(known)}")
+    sentence = f'{enum.name} has no value "{bare}"'
+    if owner := field_owner(enum.name, bare):
+        return f"{sentence}, it belongs to {owner}"
+    return sentence + (nearest(bare, known) or f", only {', '.join(known)}")
 
 
 def _short(full_name: str) -> str:

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from minicaffe.errors import DataError, PrototxtError
+import minicaffe
+from minicaffe.errors import DataError, LayerError, PrototxtError
 from minicaffe.proto import (
     caffe_pb2,
     elsewhere,
@@ -131,6 +132,15 @@ def test_text_comes_back():
             "layer { yolov3_param {} }",
             'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO',
         ),
+        (
+            "layer { convolution_param { hole: 2 } }",
+            'line 1, column 29: ConvolutionParameter has no field "hole", it belongs to DeepLab\'s Caffe '
+            "(write `dilation`)",
+        ),
+        (
+            "layer { loss_param { normalization: PRE_FIXED } }",
+            'line 1, column 37: NormalizationMode has no value "PRE_FIXED", it belongs to R-FCN\'s Caffe',
+        ),
         ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
         (
             "layer { pooling_param { pool: AVG } }",
@@ -156,9 +166,26 @@ def test_errors_name_place_and_cause(text, expected):
     assert str(error.value) == expected
 
 
-def test_fields_said_to_be_elsewhere_are_not_here():
-    assert not set(elsewhere.OWNERS) & set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
-    assert len(elsewhere.OWNERS) == sum(map(len, elsewhere.FORKS.values())), "each has one owner"
+def test_what_is_said_to_be_elsewhere_is_not_here():
+    enums = {
+        "LayerType": caffe_pb2.V1LayerParameter.LayerType,
+        "NormalizationMode": caffe_pb2.LossParameter.NormalizationMode,
+    }
+    for name in " ".join(elsewhere.FIELDS.values()).split():
+        kind, field = name.split(".") if "." in name else ("LayerParameter", name)
+        here = enums[kind].keys() if kind in enums else getattr(caffe_pb2, kind).DESCRIPTOR.fields_by_name
+        assert field not in here, name
+    assert not set(elsewhere.TYPE_OWNERS) & set(minicaffe.layer_type_list())
+
+
+def test_an_unknown_type_says_whose_it_is():
+    text = 'layer { name: "rev" type: "%s" top: "x" }'
+    with pytest.raises(LayerError) as error:
+        minicaffe.Net(net(text % "Reverse"))
+    sentence = "layer 'rev' has the unknown type \"Reverse\", it belongs to Caffe with CTC layers for text recognition"
+    assert str(error.value) == sentence
+    with pytest.raises(LayerError, match=r'did you mean "Reshape"\?\); known types: AbsVal'):
+        minicaffe.Net(net(text % "Rehsape"))
 
 
 @pytest.mark.parametrize(
