@@ -1,7 +1,7 @@
 """The nets that are timed: those of models/, their data replaced by inputs, and those of models/zoo.
 
-Training nets read blobs `data` and `label` and end in `loss`; the others read `data` and end in `prob`.  Weights are
-random, for time does not depend on them.
+Training nets read blobs `data` and `label` and end in `loss`; the others read `data` and end in `prob`; what that last
+layer reads is `score`, the top of a layer of that name.  Weights are random, for time does not depend on them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ def from_models(name: str, shape: tuple[int, int, int], batch: int):
     inputs.input_param.shape.add(dim=[batch, *shape])
     inputs.input_param.shape.add(dim=[batch])
     timed.layer.extend(layers)
-    return timed
+    return _score(timed)
+
+
+def _score(net):
+    """Name the scores, and the layer that makes them, so that all contestants find them."""
+    last = net.layer[-1]
+    (maker,) = (layer for layer in net.layer if layer.top[0] == last.bottom[0])
+    maker.name = maker.top[0] = last.bottom[0] = "score"
+    return net
 
 
 def _cifar(name: str):
@@ -35,11 +43,11 @@ def _cifar(name: str):
 
 
 def _inference(make):
-    return lambda batch=1: make(batch=batch, training=False, size=224)
+    return lambda batch=1: _score(make(batch=batch, training=False, size=224))
 
 
 def _resnet(depth: int):
-    return lambda batch=128: zoo.cifar_resnet(depth, batch)
+    return lambda batch=128: _score(zoo.cifar_resnet(depth, batch))
 
 
 #: name: (function of the batch size, the batch size)
