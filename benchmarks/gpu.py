@@ -86,17 +86,31 @@ class Process:
 
     def send(self, *command) -> None:
         if self.process is None or not self.process.is_alive():
+            if command[0] in ("run", "profile"):
+                raise RuntimeError("its process has ended")  # and with it the net
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
             args = (theirs, self.name, self.smoke)
             self.process = context.Process(target=gpu_contestants.serve, args=args, daemon=True)
             self.process.start()
             theirs.close()
-        self.pipe.send(command)
         self.asked = command[0]
+        try:
+            self.pipe.send(command)
+        except OSError as error:
+            raise RuntimeError(f"the process ended before {self.asked}") from error
+
+    def begin(self, *command) -> None:
+        """`send`, whose failure `receive` will tell."""
+        try:
+            self.send(*command)
+        except RuntimeError:
+            self.end()
 
     def receive(self):
         """(answer, seconds); raises RuntimeError with what went wrong there."""
+        if self.process is None:
+            raise RuntimeError("its process has ended")
         try:
             if not self.pipe.poll(PATIENCE[self.asked]):
                 self.end()
@@ -144,7 +158,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
     net = build(name, batch, task == "training", smoke).SerializeToString()
     print(f"\n{name}, {task}, batch {batch}", flush=True)
     for process in processes:
-        process.send("build", net, task == "training")
+        process.begin("build", net, task == "training")
     field, reference = [], None
     for process in processes:
         try:
@@ -257,8 +271,11 @@ def measure_ceilings(processes: list[Process]) -> dict:
 # -- from the database to the accuracy ---------------------------------------------------------------------------------
 
 
-def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...]) -> dict:
-    """Train cifar10_full in its three parts by `minicaffe train`; return seconds and test accuracies."""
+def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...], batch: int = 0) -> dict:
+    """Train cifar10_full in its three parts by `minicaffe train`; return seconds and test accuracies.
+
+    batch: the batch size, where it is not to be the net's; tests then take two batches.
+    """
     import tempfile
 
     open(log, "w").close()
@@ -266,7 +283,7 @@ def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...]) -> dic
         began = time.perf_counter()
         state = None
         for part, limit in zip(("solver", "solver_lr1", "solver_lr2"), limits, strict=True):
-            state = _train_part(work, os.path.abspath(folder), part, limit, state, math, log)
+            state = _train_part(work, os.path.abspath(folder), part, limit, state, math, log, batch)
         seconds = time.perf_counter() - began
     with open(log) as file:
         told = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
@@ -276,7 +293,7 @@ def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...]) -> dic
     return {"seconds": seconds, "accuracies": accuracies, "math": math, "iterations": limits[-1]}
 
 
-def _train_part(work: str, data: str, part: str, limit: int, state: str | None, math: str, log: str) -> str:
+def _train_part(work: str, data: str, part: str, limit: int, state: str | None, math: str, log: str, batch: int) -> str:
     """One part in a process of its own; its log is added to `log`; returns the solver state it leaves."""
     from minicaffe.proto import read_net, read_solver
 
@@ -285,11 +302,13 @@ def _train_part(work: str, data: str, part: str, limit: int, state: str | None, 
     solver = read_solver(os.path.join(models, part + ".prototxt"))
     for layer in net.layer:
         if layer.type == "Data":
+            layer.data_param.batch_size = batch or layer.data_param.batch_size
             layer.data_param.source = os.path.join(data, os.path.basename(layer.data_param.source))
             layer.transform_param.mean_file = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
     files = {"net.prototxt": net, f"{part}.prototxt": solver}
     solver.net, solver.snapshot_prefix = os.path.join(work, "net.prototxt"), os.path.join(work, "full")
     solver.max_iter, solver.snapshot = limit, 0
+    solver.test_iter[:] = [2] if batch else solver.test_iter
     for name, message in files.items():
         with open(os.path.join(work, name), "w") as file:
             file.write(str(message))
@@ -366,7 +385,8 @@ def main() -> int:
         print(f"all kernels compiled, or found in the cache, in {results['compile_s']:.1f} s", flush=True)
     if args.cifar10:
         limits = (6, 8, 10) if args.smoke else (60000, 65000, 70000)
-        results["end_to_end"] = end_to_end(args.cifar10, args.log, args.math, limits)
+        batch = 4 if args.smoke else 0
+        results["end_to_end"] = end_to_end(args.cifar10, args.log, args.math, limits, batch)
         write_json(args.json, results)
         return 0
     wanted = args.contestants or (QUICK if args.quick else list(gpu_contestants.PROCESSES))
