@@ -1,15 +1,16 @@
-"""Layers that follow one another in place, computed in one go.
+"""Layers that follow one another, computed in one go.
 
-    Convolution or InnerProduct, ReLU                  ReLU as a post-operation
-    Convolution, BatchNorm, Scale, ReLU   in TEST      statistics and scale folded into the weights, ReLU as above
-    BatchNorm, Scale, ReLU                             one primitive forward, one backward
-    Convolution, BatchNorm, Scale, Eltwise, ReLU in TEST   the sum as a post-operation, too
-    Eltwise (sum of two), ReLU                         ReLU as a post-operation
+    Convolution or InnerProduct, ReLU                       ReLU as a post-operation
+    Convolution, BatchNorm, Scale, ReLU in TEST             statistics and scale folded into the weights, ReLU as above
+    Convolution, BatchNorm, Scale, Eltwise, ReLU in TEST    the other summand as a post-operation, too
+    BatchNorm, Scale, ReLU                                  one primitive forward, one backward
+    Eltwise (sum of two), ReLU                              ReLU as a post-operation
 
-Only layers that work in place are drawn in: between them there is no blob that has a name, so whoever asks for a blob
-finds what he would have found without this.  A net runs its layers one by one when somebody watches them (callbacks,
-debug_info) or asks for a part of a chain only; and a chain that ran as one is taken apart, by computing its forward
-pass again, when one of its layers is to run backward alone.
+Layers that work in place are drawn in: between them there is no blob that has a name, so whoever asks for a blob finds
+what he would have found without this.  The one top that a residual sum leaves out is computed when asked for.  A net
+runs its layers one by one when somebody watches them (callbacks, debug_info) or asks for a part of a chain only; and a
+chain that ran as one is taken apart, by computing its forward pass again, when one of its layers is to run backward
+alone.
 """
 
 from __future__ import annotations
