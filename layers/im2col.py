@@ -80,13 +80,13 @@ class Im2col(Layer):
 
     def _samples(self, x):
         """(N, C, *in)"""
-        return x.reshape(-1, *x.shape[self.axis :])
+        return x.reshape(math.prod(x.shape[: self.axis]), *x.shape[self.axis :])
 
     def _columns(self, y):
         """(N, C, *kernel, *out)"""
         kernel = self.window.kernel
         channels = y.shape[self.axis] // math.prod(kernel)
-        return y.reshape(-1, channels, *kernel, *y.shape[self.axis + 1 :])
+        return y.reshape(math.prod(y.shape[: self.axis]), channels, *kernel, *y.shape[self.axis + 1 :])
 
 
 def device_window(window: Window, size: Shape, output: Shape) -> DeviceBuffer:

@@ -45,3 +45,7 @@ def test_a_bottom_without_places_is_refused():
         LayerError, match=r"^Im2col layer 'layer': bottom 0 must have spatial axes behind axis 1, got \(2, 3\)"
     ):
         run(im2col("kernel_size: 1"), np.zeros((2, 3)))
+
+
+def test_a_picture_that_is_all_padding():
+    np.testing.assert_array_equal(run(im2col("kernel_size: 2 pad: 1"), np.zeros((1, 2, 0))), np.zeros((1, 4, 1)))
