@@ -47,9 +47,9 @@ random_seed: 1
 _NEXT = """
 In {out}/:
   train_test.prototxt, deploy.prototxt, solver.prototxt
-  {weights:<38}the weights
-  {state:<38}what training resumes from
-  cifar10_quick.log, curve.png          the log, and loss and accuracy over the iterations
+  {weights:<40}the weights
+  {state:<40}what training resumes from
+  cifar10_quick.log, curve.png            the log, and loss and accuracy over the iterations
 
 What to try next:
   {me} test --model {out}/train_test.prototxt --iterations 100 \\
