@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from minicaffe.errors import SolverError
+
+log = logging.getLogger("minicaffe")
 
 #: the least value of whole numbers
 _AT_LEAST = {
@@ -17,6 +20,8 @@ def check_numbers(param) -> None:
     for field, value in param.ListFields():
         if isinstance(value, float) and not math.isfinite(value):
             raise SolverError(f"{field.name} must be a finite number, got {value}")
+    if not param.HasField("base_lr"):
+        log.warning("The solver gives no base_lr: at rate 0 nothing is learned")
     if param.base_lr < 0:
         raise SolverError(f"base_lr must not be negative, got {param.base_lr:g}")
     for name, least in _AT_LEAST.items():

@@ -269,3 +269,10 @@ def test_param_can_be_changed_while_training():
 def test_numbers_that_no_training_can_use(text, message):
     with pytest.raises(SolverError, match=message):
         solver(text)
+
+
+def test_a_missing_rate_is_told(lines):
+    param = parse_text("lr_policy: 'fixed'", caffe_pb2.SolverParameter())
+    parse_text(NET, param.net_param)
+    minicaffe.get_solver(param)
+    assert "The solver gives no base_lr: at rate 0 nothing is learned" in lines()
