@@ -65,6 +65,9 @@ class Chain:
     def forward_fused(self) -> None:
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """Called at the end of the forward pass that ran this chain."""
+
     @property
     def runs_backward(self) -> bool:
         """Whether `backward` stands for the layers' own after the last forward pass."""

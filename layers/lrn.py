@@ -48,11 +48,16 @@ class LRN(Layer):
         self.scale.reshape(bottom[0].shape)
 
     def forward_cpu(self, bottom, top):
-        x, scale = bottom[0].read_data(), self.scale.data
+        x = bottom[0].read_data()
+        self.find_scale(x)
+        top[0].data = x * power(self.scale.read_data(), -self.beta)
+
+    def find_scale(self, x: np.ndarray) -> None:
+        """Compute `scale`, which backward reads too."""
+        scale = self.scale.data
         self._neighbours(x * x, scale)
         scale *= self.rate
         scale += self.k
-        top[0].data = x * power(scale, -self.beta)
 
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:

@@ -134,6 +134,11 @@ class Blob:
         """Set the diff to zero, wherever it lives."""
         self._diff.clear()
 
+    def settle(self) -> None:
+        """Bring the views of data and diff that a script holds up to date; called after each layer."""
+        self._data.settle()
+        self._diff.settle()
+
     # -- sharing ---------------------------------------------------------------------------------------------------
 
     @property

@@ -19,7 +19,6 @@ from minicaffe.blob import Blob
 from minicaffe.config import config
 from minicaffe.errors import BlobError, LayerError, nearest
 from minicaffe.fillers import fill
-from minicaffe.memory import Memory
 from minicaffe.proto.elsewhere import TYPE_OWNERS
 
 Shape = tuple[int, ...]
@@ -136,8 +135,7 @@ class Layer:
             self.forward_gpu(bottom, top)
         else:
             self.forward_cpu(bottom, top)
-            if Memory.unsettled:
-                Memory.settle()
+            self.settle(bottom, top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Compute the diffs of the bottoms and parameters from those of the tops."""
@@ -145,8 +143,12 @@ class Layer:
             self.backward_gpu(top, propagate_down, bottom)
         else:
             self.backward_cpu(top, propagate_down, bottom)
-            if Memory.unsettled:
-                Memory.settle()
+            self.settle(bottom, top)
+
+    def settle(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """After a pass through the layer: bring views that scripts hold of its blobs up to date."""
+        for blob in (*bottom, *top, *self.blobs):
+            blob.settle()
 
     def reshape_if_needed(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Reshape, unless shapes and memory of bottoms and tops are those of the last time."""

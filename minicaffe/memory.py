@@ -38,8 +38,6 @@ class Memory:
 
     __slots__ = ("count", "dtype", "fresh", "engine", "_host", "_gpu", "_view", "__weakref__")
 
-    #: buffers an engine wrote while a script held a view of them: see `settle`
-    unsettled: list[Memory] = []
     #: told what is used where, while a step is captured into a CUDA graph (minicaffe.cuda.graph)
     watcher: Any = None
 
@@ -75,8 +73,8 @@ class Memory:
     def live(self) -> np.ndarray:
         """A flat view that may be read, written and kept: the host is the head from here on.
 
-        As long as somebody keeps it, or any slice of it, an engine's results are copied back to the host (`settle`)
-        and its inputs are read from there, so that the view stays true.
+        While the view, or any slice of it, is referenced, an engine's results are copied back to the host after each
+        layer (`settle`) and its inputs are read from there, so the view always shows the blob's values.
         """
         host = self.host()
         self.fresh = HOST
@@ -140,11 +138,8 @@ class Memory:
         """An engine has written, or is about to write, `copy`: it is the head from here on."""
         self.engine = copy
         self.fresh = ENGINE
-        if self.held:
-            Memory.unsettled.append(self)
 
-    @classmethod
-    def settle(cls) -> None:
-        """After a layer: bring to the host what an engine wrote under somebody's view."""
-        while cls.unsettled:
-            cls.unsettled.pop().host()
+    def settle(self) -> None:
+        """Copy what an engine wrote to the host if a script holds a view; called after the layer that wrote it."""
+        if self.fresh == ENGINE and self.held:
+            self.host()

@@ -17,6 +17,7 @@ from minicaffe import debug_info, weights
 from minicaffe.blob import Blob
 from minicaffe.config import config
 from minicaffe.errors import NetError, UsageError
+from minicaffe.guard import Guard, guarded
 from minicaffe.layer import Layer
 from minicaffe.net_builder import NetBuilder
 from minicaffe.passes import filter_net, insert_splits
@@ -68,6 +69,7 @@ class Net(Scripting):
             self.copy_from(weights)
 
     def _build(self, param, dtype: np.dtype) -> None:
+        self.guard = Guard(f"net '{param.name}'")
         filtered = filter_net(param)
         log.info("Initializing net from parameters:\n%s", filtered)
         built = NetBuilder(insert_splits(filtered), param.state.phase, dtype).build()
@@ -94,25 +96,33 @@ class Net(Scripting):
         self._before_backward: list[Callable[[int], None]] = []
         self._after_backward: list[Callable[[int], None]] = []
         self._chains: dict[bool, dict[int, Any]] = {}  # on the CPU, on the GPU
+        self.folds = self.phase == caffe_pb2.TEST  #: whether chains may leave out what only a backward pass needs
 
     # -- running ---------------------------------------------------------------------------------------------------
 
+    @guarded
     def forward_from_to(self, start: int, end: int) -> float:
         """Run layers start to end (inclusive), by index; return their weighted loss."""
         self.run_forward(start, end)
         return self.loss(start, end)
 
+    @guarded
     @np.errstate(all="ignore")  # a net that diverges says so in its loss
     def run_forward(self, start: int = 0, end: int | None = None) -> None:
-        """Run layers start to end (inclusive) without reading the loss back from the device."""
+        """Run layers start to end (inclusive) without reading the loss back from the device.
+
+        Raises `NetError` while another thread runs this net.
+        """
         end = len(self.layers) - 1 if end is None else end
         chains = {} if self._before_forward or self._after_forward or self.debug_info else self.chains
+        ran = []
         i = start - 1
         while i < end:
             i += 1
             chain = chains.get(i)
             if chain is not None and chain.end <= end:
                 chain.forward()
+                ran.append(chain)
                 i = chain.end
                 continue
             for callback in self._before_forward:
@@ -122,32 +132,42 @@ class Net(Scripting):
                 callback(i)
             if self.debug_info:
                 debug_info.forward(self, i)
+        for chain in ran:
+            chain.finish()
 
     @property
     def chains(self) -> dict[int, Any]:
         """Groups of layers that an engine computes in one go, by the index of their first layer."""
-        if config.gpu not in self._chains:
-            self._chains[config.gpu] = {}
-            if config.gpu:
+        gpu = config.gpu
+        if gpu not in self._chains:
+            chains = []
+            if gpu:
                 from minicaffe.layers.chains_gpu import find_chains
-            else:
+
+                chains = find_chains(self)
+            elif any(layer.engine == "ONEDNN" for layer in self.layers):
                 from minicaffe.layers.onednn.fusion import find_chains
-            if config.gpu or any(layer.engine == "ONEDNN" for layer in self.layers):
-                self._chains[config.gpu] = {chain.start: chain for chain in find_chains(self)}
-        return self._chains[config.gpu]
+
+                chains = find_chains(self)
+            self._chains[gpu] = {chain.start: chain for chain in chains}
+        return self._chains[gpu]
 
     def loss(self, start: int = 0, end: int | None = None) -> float:
         """The weighted loss of layers start to end (inclusive) as their tops hold it now."""
         stop = len(self.layers) if end is None else end + 1
         return sum(self.layers[i].loss(self.tops[i]) for i in range(start, stop) if self.layers[i].has_loss)
 
+    @guarded
     @np.errstate(all="ignore")
     def backward_from_to(self, start: int, end: int) -> None:
         """Run layers start down to end (inclusive), by index, those that need it."""
-        chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
-        by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         for chain in self.chains.values():
             chain.before_backward()
+        if self.folds:
+            self.folds = False
+            self._chains.clear()
+        chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
+        by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         i = start + 1
         while i > end:
             i -= 1
@@ -166,18 +186,21 @@ class Net(Scripting):
             for callback in self._after_backward:
                 callback(i)
 
+    @guarded
     def run_backward(self) -> None:
         """Run the whole net backwards; parameter diffs are added to, see `clear_param_diffs`."""
         self.backward_from_to(len(self.layers) - 1, 0)
         if self.debug_info:
             debug_info.totals(self)
 
+    @guarded
     def forward_backward(self) -> float:
         """One forward and one backward pass over the whole net; return the loss."""
         self.run_forward()
         self.run_backward()
         return self.loss()
 
+    @guarded
     def reshape(self) -> None:
         """Carry new input shapes through all layers without computing."""
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops):
@@ -208,6 +231,7 @@ class Net(Scripting):
             for mine, theirs in zip(layer.blobs, source.blobs):
                 mine.share_data(theirs)
 
+    @guarded
     def copy_from(self, path: str | os.PathLike) -> None:
         """Take weights from a .caffemodel or .caffemodel.h5, by layer name; see `weights.load`."""
         weights.load(self, os.fspath(path))
@@ -216,6 +240,7 @@ class Net(Scripting):
         """Write the weights as a binary NetParameter (.caffemodel)."""
         weights.save_binary(self, os.fspath(path))
 
+    @guarded
     def load_hdf5(self, path: str | os.PathLike) -> None:
         """Take weights from an HDF5 file (.caffemodel.h5)."""
         weights.load_hdf5(self, os.fspath(path))

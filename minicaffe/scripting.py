@@ -9,6 +9,7 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.errors import UsageError
+from minicaffe.guard import guarded
 from minicaffe.layer import Layer
 
 Callback = Callable[[int], None]  # called with a layer's index
@@ -63,6 +64,7 @@ class Scripting:
 
     # -- one pass --------------------------------------------------------------------------------------------------
 
+    @guarded
     def forward(
         self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -80,6 +82,7 @@ class Scripting:
         self.forward_from_to(first, last)
         return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
 
+    @guarded
     def backward(
         self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -123,6 +126,7 @@ class Scripting:
 
     # -- any number of inputs --------------------------------------------------------------------------------------
 
+    @guarded
     def forward_all(self, blobs: Iterable[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
         """Run forward over any number of inputs, batch by batch (the last one padded); return copies, joined.
 
@@ -134,6 +138,7 @@ class Scripting:
                 parts.setdefault(name, []).append(values.copy())
         return _join(parts, len(next(iter(kwargs.values()))))
 
+    @guarded
     def forward_backward_all(
         self, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **kwargs: np.ndarray
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minicaffe.layers.onednn.base import OneDNNLayer
-from minicaffe.memory import Memory as Buffer
 from minicaffe.onednn.library import Alg, Unsupported
 
 
@@ -37,11 +36,6 @@ class Chain:
 
     def forward(self) -> None:
         """Run the layers, together if their shapes allow it."""
-        self._forward()
-        if Buffer.unsettled:
-            Buffer.settle()
-
-    def _forward(self) -> None:
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
             layer.reshape_if_needed(bottom, top)
         if self.possible and all(layer.native for layer in self.layers):
@@ -52,36 +46,52 @@ class Chain:
             else:
                 for layer in self.layers:
                     layer.chain = self
+                self.settle()
                 return
         self.forward_apart()
 
     def forward_apart(self) -> None:
         """Run the layers one by one."""
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
-            layer.forward_cpu(bottom, top)
+            layer.forward(bottom, top)
 
     def forward_fused(self) -> None:
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """Called at the end of the forward pass that ran this chain."""
+
     def backward(self) -> None:
         """Run the layers backward, together."""
         self.backward_fused()
-        if Buffer.unsettled:
-            Buffer.settle()
+        self.settle()
 
     def backward_fused(self) -> None:
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Bring views that scripts hold of the layers' blobs up to date."""
+        for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
+            layer.settle(bottom, top)
+
+    @property
+    def fused(self) -> bool:
+        """Whether the last forward pass of all these layers was this chain's."""
+        return all(layer.chain is self for layer in self.layers)
+
     @property
     def runs_backward(self) -> bool:
-        """Whether `backward` stands for the layers' own, after this forward pass."""
+        """Whether `backward` replaces the layers' own backward passes, after this forward pass."""
         return False
 
     def before_backward(self) -> None:
-        """Nothing: a layer that runs backward by itself takes its chain apart."""
+        """No-op: a layer that runs backward alone calls `unchain`."""
 
     def unchain(self) -> None:
-        """Leave every layer with what its own backward pass needs."""
+        """Leave every layer with what its own backward pass needs, as if it had run forward by itself.
+
+        No blob that has a name is written to.
+        """
         for layer in self.layers:
             layer.chain = None
 

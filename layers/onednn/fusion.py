@@ -6,11 +6,10 @@
     BatchNorm, Scale, ReLU                                  one primitive forward, one backward
     Eltwise (sum of two), ReLU                              ReLU as a post-operation
 
-Layers that work in place are drawn in: between them there is no blob that has a name, so whoever asks for a blob finds
-what he would have found without this.  The one top that a residual sum leaves out is computed when asked for.  A net
-runs its layers one by one when somebody watches them (callbacks, debug_info) or asks for a part of a chain only; and a
-chain that ran as one is taken apart, by computing its forward pass again, when one of its layers is to run backward
-alone.
+Only in-place followers are fused: no named blob lies between them, so every blob holds what it would without fusion.
+The one top that a residual sum leaves out is computed when it is read, from an input that is kept until then.  A net
+runs its layers one by one when callbacks or debug_info watch them, or when only a part of a chain is asked for.  A
+chain that ran forward as one is taken apart (`unchain`) when one of its layers runs backward alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from minicaffe.layers.onednn.folding import FoldedConvolution, FoldedSum
 from minicaffe.layers.onednn.with_relu import ConvolutionReLU, InnerProductReLU, SumReLU
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg, Flags
-from minicaffe.onednn.memory import Memory, plain, reorder
+from minicaffe.onednn.memory import Memory, plain
 
 
 class FusedNorm(Chain):
@@ -31,7 +30,8 @@ class FusedNorm(Chain):
     def __init__(self, net, start, count):
         super().__init__(net, start, count)
         self.scale = self.by_type.get("Scale")
-        self.input: Memory | None = None
+        self.input: layouts.Kept | None = None
+        self.output: object = None  # the version of the top at the end of the pass
         norm = self.first
         self.flags = (Flags.GLOBAL_STATS if norm.use_global_stats else 0) | (Flags.RELU if self.relu else 0)
         if self.scale:
@@ -52,21 +52,21 @@ class FusedNorm(Chain):
     def forward_fused(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.first
         x = layouts.data(bottom)
-        forward, _, notes = self.first.plan(self.make, x.desc)
+        forward, _, notes = norm.plan(self.make, x.desc)
         if norm.use_global_stats:
             norm.load_statistics()
-        if bottom is top:
-            self.input, y = layouts.mutable_data_beside(top, x, self.input)
-            x = self.input
-        else:
-            y = layouts.mutable_data(top, x.desc)
+        self.input = layouts.keep(bottom, x)
+        y = layouts.mutable_data(top, x.desc)
         shift = self.scale and len(self.scale.blobs) > 1 and layouts.data(self.scale.blobs[1]) or None
         norm.execute(
-            forward, Arg.SRC, x, Arg.DST, y, Arg.WORKSPACE, notes, Arg.SHIFT, shift, *self.shared_arguments()
+            forward, Arg.SRC, self.input.memory, Arg.DST, y, Arg.WORKSPACE, notes, Arg.SHIFT, shift,
+            *self.shared_arguments(),
         )  # fmt: skip
-        self.layout = x.desc
         if not norm.use_global_stats:
             norm.remember(bottom.count)
+
+    def finish(self):
+        self.output = layouts.version(self.top[0])
 
     def shared_arguments(self) -> tuple:
         """The arguments of both directions."""
@@ -75,11 +75,12 @@ class FusedNorm(Chain):
 
     @property
     def runs_backward(self):
-        return all(layer.chain is self for layer in self.layers)
+        # the ReLU's gradient goes by what its top holds now, the primitive's by what it held after the forward pass
+        return self.fused and (self.relu is None or layouts.version(self.top[0]) is self.output)
 
     def backward_fused(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.first
-        x = self.input if bottom is top else layouts.data(bottom, self.layout)
+        x = self.input.memory
         _, backward, notes = norm.plan(self.make, x.desc)
         dy = layouts.diff(top, x.desc)
         dx = layouts.mutable_diff(bottom, x.desc) if self.wanted[0] else norm.plan(Memory, x.desc)
@@ -97,13 +98,15 @@ class FusedNorm(Chain):
 
     def unchain(self):
         super().unchain()
-        (bottom,), (top,) = self.bottom, self.top
-        if bottom is top:
-            reorder(self.input, layouts.mutable_data(bottom, self.input.desc))
-        before = [blob.read_data().copy() for blob in self.first.blobs]
-        self.forward_apart()
-        for blob, values in zip(self.first.blobs, before, strict=True):
-            blob.data = values
+        self.first.input = self.input
+        if self.scale:
+            self.scale.input = self.normalize(self.input.memory)
+
+    def normalize(self, x: Memory) -> layouts.Kept:
+        """The BatchNorm's own output."""
+        norm, y = self.first, Memory(x.desc)
+        norm.execute(norm.plan(norm.make_forward, x.desc), Arg.SRC, x, Arg.DST, y, *norm.statistics())
+        return layouts.Kept(y, None)
 
 
 def _second(desc) -> Memory:

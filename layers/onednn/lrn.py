@@ -32,7 +32,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.banded = self.across and self.size != _FAST_SIZE
-        self.layout = None  # of the last forward pass
+        self.input: layouts.Kept | None = None  # x of the last forward pass
 
     def make(self, desc):
         """Forward and backward primitive, and the forward's notes, for one layout."""
@@ -47,8 +47,8 @@ class OneDNNLRN(OneDNNLayer, LRN):
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
         plan = self.plan(self.make, x.desc)
+        self.input = layouts.keep(bottom[0], x)
         y = layouts.mutable_data(top[0], x.desc)
-        self.layout = x.desc
         if self.banded:
             plan.forward(x, y)
         else:
@@ -57,15 +57,21 @@ class OneDNNLRN(OneDNNLayer, LRN):
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        if self.layout is None:
-            self.forward_onednn(bottom, top)
-        plan = self.plan(self.make, self.layout)
-        x, dy = layouts.data(bottom[0], self.layout), layouts.diff(top[0], self.layout)
-        dx = layouts.mutable_diff(bottom[0], self.layout)
+        if self.input is None or not self.input.current(bottom[0]):
+            return self.backward_apart(top, propagate_down, bottom)
+        x = self.input.memory
+        plan = self.plan(self.make, x.desc)
+        dy, dx = layouts.diff(top[0], x.desc), layouts.mutable_diff(bottom[0], x.desc)
         if self.banded:
             plan.backward(x, dy, dx)
         else:
             self.execute(plan[1], Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, plan[2])
+
+    def backward_apart(self, top, propagate_down, bottom):
+        """The gradient, by the numpy code and the forward pass's scale, if the bottom was written to since."""
+        if self.input is not None:
+            self.find_scale(self.input.memory.numpy())
+        LRN.backward_cpu(self, top, propagate_down, bottom)
 
 
 class Band:

@@ -7,12 +7,17 @@ The rules:
 - Who reads without naming a layout gets the newest values as they lie: nothing is converted.
 - Who names a layout gets a copy in it, converted at most once after each write.
 - Row-major memory *is* the host's array: between numpy and a primitive that computes in Caffe's order nothing moves.
-- A script's view of `blob.data` stays true: while somebody holds one, the host has the last word.
+- While a script holds a view of `blob.data`, the host's copy is the valid one.
+- Values that a layer needs later are kept with `keep`: memory that is kept is not written to, the blob's next values go
+  to other memory.
+- Nets in several threads may share parameters: conversions of one buffer take turns.
 """
 
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -26,59 +31,117 @@ Shape = tuple[int, ...]
 
 
 class Layouts:
-    """The copies of one buffer, by layout; `head` is the one written last, `version` changes with the values."""
+    """The copies of one buffer, by layout; `head` is the one written last, `version` changes with the values.
 
-    __slots__ = ("head", "copies", "fresh", "version")
+    spares: by layout, memory that was the buffer's copy while something kept it (`keep`), for reuse once it is let go.
+    lock: held during conversions, for nets in several threads may read one buffer.
+    """
+
+    __slots__ = ("head", "copies", "spares", "fresh", "version", "lock")
 
     def __init__(self) -> None:
         self.head: Memory | None = None
         self.copies: dict[MemoryDesc, Memory] = {}
+        self.spares: dict[MemoryDesc, list[Memory]] = {}
         self.fresh: set[MemoryDesc] = set()
         self.version = object()
+        self.lock = threading.RLock()
 
     def to_host(self, flat: np.ndarray) -> None:
         """Write the newest values, in Caffe's order, to a flat array."""
-        desc = plain(self.head.desc.shape)
-        host = self.copies.get(desc)
-        if host is None:
-            host = self.copies[desc] = Memory(desc, flat[: math.prod(desc.shape)])
-        reorder(self.head, host)
+        with self.lock:
+            desc = plain(self.head.desc.shape)
+            host = self.copies.get(desc)
+            if host is None:
+                host = self.copies[desc] = Memory(desc, flat[: math.prod(desc.shape)])
+            reorder(self.head, host)
 
     def copy(self, buffer: Buffer, desc: MemoryDesc) -> Memory:
-        """The memory for one layout; made on first use, in memory that another shape has left behind where it fits."""
+        """The memory for one layout, to be written to; made on first use, in memory of another shape where it fits."""
         memory = self.copies.get(desc)
+        if memory is not None and memory.keepers:
+            self.spares.setdefault(desc, []).append(memory)
+            memory = self.copies[desc] = self.spare(desc)
         if memory is None:
-            spare = self._drop_other_counts(math.prod(desc.shape))
+            free = self._drop_other_counts(math.prod(desc.shape))
             if desc.plain:
                 memory = Memory(desc, buffer.host_place()[: desc.size // 4])
-            elif spare is not None and spare.size >= desc.size:
+            elif free is not None and free.size >= desc.size:
                 if desc.padded:
-                    spare[:] = 0
-                memory = Memory(desc, spare)
+                    free[:] = 0
+                memory = Memory(desc, free)
             else:
                 memory = Memory(desc)
             self.copies[desc] = memory
         return memory
 
+    def spare(self, desc: MemoryDesc) -> Memory:
+        """Memory in a layout that nothing uses: one that was kept and is let go, or new."""
+        spares = self.spares.setdefault(desc, [])
+        free = next((i for i, memory in enumerate(spares) if not memory.keepers), None)
+        return Memory(desc) if free is None else spares.pop(free)
+
     def _drop_other_counts(self, count: int) -> np.ndarray | None:
         """Forget copies for another number of elements; the largest buffer that becomes free."""
+        self.spares = {desc: spares for desc, spares in self.spares.items() if math.prod(desc.shape) == count}
         old = [key for key, memory in self.copies.items() if math.prod(memory.desc.shape) != count]
-        buffers = [self.copies.pop(key).buffer for key in old]
-        return max((b for b in buffers if b.dtype == np.uint8), key=lambda b: b.size, default=None)
+        free = [memory.buffer for memory in map(self.copies.pop, old) if not memory.keepers]
+        return max((b for b in free if b.dtype == np.uint8), key=lambda b: b.size, default=None)
+
+
+class Kept:
+    """Values of a blob that stay as they are for as long as this object lives; see `keep`."""
+
+    __slots__ = ("memory", "version")
+
+    def __init__(self, memory: Memory, version: object) -> None:
+        self.memory, self.version = memory, version
+        memory.keepers += 1
+
+    def __del__(self) -> None:
+        self.memory.keepers -= 1
+
+    def current(self, blob: Blob) -> bool:
+        """Whether the blob still holds these values."""
+        if version(blob) is self.version:
+            return True
+        return blob.data_memory.held and np.array_equal(self.memory.numpy(), blob.read_data())
+
+
+def keep(blob: Blob, x: Memory) -> Kept:
+    """Keep `x`, a blob's values as read: whoever writes the blob next gets other memory.
+
+    Nothing is copied, unless x is the host's own array.
+    """
+    layouts = _layouts(blob.data_memory)
+    if not x.desc.plain:
+        return Kept(x, layouts.version)
+    with layouts.lock:
+        spare = layouts.spare(x.desc)
+        layouts.spares[x.desc].append(spare)
+        kept = Kept(spare, layouts.version)
+    reorder(x, spare)
+    return kept
 
 
 class Deferred:
-    """Stands in a buffer for values that nobody has needed so far: `compute` writes them when somebody asks."""
+    """Takes the place of a buffer's `Layouts` until the values are read: then `compute(memory)` writes them.
 
-    __slots__ = ("buffer", "layouts", "compute")
+    What `compute` reads must not change in between: memory of its own, or memory that it keeps (`keep`).
+    """
 
-    def __init__(self, buffer: Buffer, compute: Callable[[], None]) -> None:
-        self.buffer, self.layouts, self.compute = buffer, _layouts(buffer, discard=True), compute
+    __slots__ = ("buffer", "layouts", "desc", "compute")
+
+    def __init__(self, buffer: Buffer, desc: MemoryDesc, compute: Callable[[Memory], None]) -> None:
+        self.buffer = weakref.ref(buffer)  # which holds this object
+        self.layouts, self.desc, self.compute = _layouts(buffer, discard=True), desc, compute
 
     def settle(self) -> None:
-        """Compute them now."""
-        self.buffer.engine = self.layouts
-        self.compute()
+        """Compute the values."""
+        with self.layouts.lock:
+            buffer = self.buffer()
+            if buffer is not None and buffer.engine is self:
+                self.compute(write(buffer, self.desc))
 
     def to_host(self, flat: np.ndarray) -> None:
         """Write them, in Caffe's order, to a flat array."""
@@ -87,60 +150,78 @@ class Deferred:
 
 
 def _layouts(buffer: Buffer, discard: bool = False) -> Layouts:
-    """The layouts of a buffer; values that were put off are computed first, unless they do not count any more."""
-    if buffer.engine is None:
-        buffer.engine = Layouts()
-    elif type(buffer.engine) is Deferred:
-        if discard:
-            buffer.engine = buffer.engine.layouts
+    """The layouts of a buffer; deferred values are computed first, unless `discard` or overwritten since."""
+    engine = buffer.engine
+    if engine is None:
+        with _making:
+            if buffer.engine is None:
+                buffer.engine = Layouts()
+    elif type(engine) is Deferred:
+        if discard or not buffer.fresh & ENGINE:
+            buffer.engine = engine.layouts
         else:
-            buffer.engine.settle()
+            engine.settle()
     return buffer.engine
+
+
+_making = threading.Lock()
 
 
 def read(buffer: Buffer, shape: Shape, desc: MemoryDesc | None = None) -> Memory:
     """The newest values of a buffer: as they lie, or in the layout `desc`."""
     layouts = _layouts(buffer)
     shape = shape or (1,)
-    head = layouts.head
-    if buffer.engine_fresh and head.desc.shape == shape:
+    if _readable(buffer, layouts, shape):
+        head = layouts.head
         if desc is None or desc is head.desc:
             return head
-        memory = layouts.copy(buffer, desc)
-        if desc not in layouts.fresh:
-            reorder(head, memory)
-            layouts.fresh.add(desc)
-            if desc.plain:
-                buffer.fresh |= HOST
-        return memory
-    return _read_host(buffer, layouts, plain(shape), desc)
+        if desc in layouts.fresh:
+            return layouts.copies[desc]
+    with layouts.lock:
+        if _readable(buffer, layouts, shape):
+            return _convert(buffer, layouts, desc)
+        return _read_host(buffer, layouts, plain(shape), desc)
+
+
+def _readable(buffer: Buffer, layouts: Layouts, shape: Shape) -> bool:
+    """Whether the engine's copies hold the newest values, in this shape."""
+    return buffer.engine_fresh and layouts.head.desc.shape == shape
+
+
+def _convert(buffer: Buffer, layouts: Layouts, desc: MemoryDesc | None) -> Memory:
+    """The head's values in the layout `desc`, converted at most once after each write."""
+    head = layouts.head
+    if desc is None or desc is head.desc:
+        return head
+    if desc not in layouts.fresh:
+        reorder(head, layouts.copy(buffer, desc))
+        layouts.fresh.add(desc)
+        if desc.plain:
+            buffer.fresh |= HOST
+    return layouts.copies[desc]
 
 
 def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: MemoryDesc | None) -> Memory:
-    """The values of the host, which has the last word or is the only one to understand this shape."""
+    """The values of the host's copy, used when it is newer or when the engine's copies have another shape."""
     buffer.host()
     memory = layouts.copy(buffer, row_major)
-    layouts.fresh, layouts.version = {row_major}, object()
     if desc is not None and desc is not row_major:
         source, memory = memory, layouts.copy(buffer, desc)
         reorder(source, memory)
-        layouts.fresh.add(desc)
+    layouts.fresh, layouts.version = {row_major, memory.desc}, object()
     layouts.head = memory
     buffer.fresh |= ENGINE
     return memory
 
 
 def write(buffer: Buffer, desc: MemoryDesc) -> Memory:
-    """Memory in the layout `desc` whose old values do not count: it is the head from here on."""
+    """Memory in the layout `desc` for new values: it is the head from here on."""
     layouts = _layouts(buffer, discard=True)
-    return _make_head(buffer, layouts, layouts.copy(buffer, desc))
-
-
-def _make_head(buffer: Buffer, layouts: Layouts, memory: Memory) -> Memory:
+    memory = layouts.copy(buffer, desc)
     layouts.head = memory
-    layouts.fresh, layouts.version = {memory.desc}, object()
+    layouts.fresh, layouts.version = {desc}, object()
     buffer.wrote_engine(layouts)
-    if memory.desc.plain:
+    if desc.plain:
         buffer.fresh |= HOST
     return memory
 
@@ -160,39 +241,25 @@ def mutable_data(blob: Blob, desc: MemoryDesc) -> Memory:
     return write(blob.data_memory, desc)
 
 
-def mutable_data_beside(blob: Blob, x: Memory, spare: Memory | None) -> tuple[Memory, Memory]:
-    """For a layer that works in place but needs its input `x` in backward: (where x is kept, memory for new values).
-
-    The blob gets `spare`, which the layer kept the last time, and the layer keeps x: nothing is copied.  Only row-major
-    memory, which is the host's own, cannot be given away: there x is copied.
-    """
-    if spare is None or spare.desc is not x.desc:
-        spare = Memory(x.desc)
-    if x.desc.plain:
-        reorder(x, spare)
-        return spare, mutable_data(blob, x.desc)
-    layouts = _layouts(blob.data_memory)
-    layouts.copies[x.desc] = spare
-    return x, _make_head(blob.data_memory, layouts, spare)
-
-
 def mutable_diff(blob: Blob, desc: MemoryDesc) -> Memory:
     """Memory for a blob's new diff."""
     return write(blob.diff_memory, desc)
 
 
-def defer(blob: Blob, compute: Callable[[], None]) -> None:
-    """Let a blob's new values be those that `compute` writes, and compute them only if somebody asks."""
+def defer(blob: Blob, desc: MemoryDesc, compute: Callable[[Memory], None]) -> None:
+    """Let a blob's new values be those that `compute` writes to memory in the layout `desc`, once they are read."""
     buffer = blob.data_memory
-    buffer.wrote_engine(Deferred(buffer, compute))
+    buffer.wrote_engine(Deferred(buffer, desc, compute))
 
 
 def version(blob: Blob) -> object:
-    """Something that is another object as soon as the values were written to."""
+    """An object that identifies the values: another one after each write (while a view is held, at each call)."""
     buffer = blob.data_memory
+    if buffer.held:
+        return object()
     if not buffer.engine_fresh:
         read(buffer, blob.shape)
-    return object() if buffer.held else buffer.engine.version
+    return _layouts(buffer).version
 
 
 def add_to_diff(blob: Blob, memory: Memory) -> None:

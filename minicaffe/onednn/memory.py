@@ -177,11 +177,12 @@ def aligned(size: int) -> np.ndarray:
 class Memory:
     """A buffer in one layout (dnnl_memory_t): `Memory(desc)` owns zeros, `Memory(desc, array)` uses the array's."""
 
-    __slots__ = ("desc", "buffer", "handle", "filled", "_free", "__weakref__")
+    __slots__ = ("desc", "buffer", "handle", "filled", "keepers", "_free", "__weakref__")
 
     def __init__(self, desc: MemoryDesc, buffer: np.ndarray | None = None):
         self.desc = desc
         self.buffer = aligned(desc.size) if buffer is None else buffer
+        self.keepers = 0  # how many `layouts.Kept` rely on the values: it is not written to while there are any
         self.filled = None  # the last reorder into this memory, ready to be repeated: (source, add, Execution)
         self.handle = c_void_p()
         call("memory_create", byref(self.handle), desc.handle, library.engine(), c_void_p(self.buffer.ctypes.data))

@@ -5,7 +5,6 @@ import pytest
 
 from minicaffe.blob import Blob
 from minicaffe.errors import BlobError
-from minicaffe.memory import Memory
 
 
 class DoublingEngine:
@@ -98,7 +97,7 @@ def test_a_view_that_is_kept_stays_true():
     blob = Blob((3,))
     part = blob.data[1:]
     blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
-    Memory.settle()
+    blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
     assert not blob.data_memory.engine_fresh, "whoever holds the view may write: engines must read the host"
     del part

@@ -118,7 +118,7 @@ def test_a_view_that_a_script_keeps_stays_true(blocked):
     view[0] = 5  # without asking the blob again
     np.testing.assert_array_equal(layouts.data(blob, blocked).numpy(), view)
     memory.reorder(memory.of_array(-values), layouts.mutable_data(blob, blocked))
-    type(blob.data_memory).settle()
+    blob.settle()
     np.testing.assert_array_equal(view, -values)
 
 

@@ -1,0 +1,53 @@
+"""One thread at a time runs a net: a second one gets an error instead of a mixture of two passes."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from minicaffe.errors import NetError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Guard:
+    """A context that one thread is in at a time; that thread may enter it again.
+
+    name: what the error of a second thread calls the guarded object.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self._thread, self._depth = 0, 0
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        if self._thread != me:
+            if not self._lock.acquire(blocking=False):
+                raise NetError(
+                    f"{self.name} is being run by another thread: give each thread a net of its own "
+                    "(share_with lets them use one set of weights), or hold a lock from filling in the inputs until "
+                    "the outputs are copied"
+                )
+            self._thread = me
+        self._depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._thread = 0
+            self._lock.release()
+
+
+def guarded(method: F) -> F:
+    """Decorator for methods of an object whose `guard` is a Guard: one thread at a time is in any of them."""
+
+    @functools.wraps(method)
+    def entered(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.guard:
+            return method(self, *args, **kwargs)
+
+    return entered  # type: ignore[return-value]
