@@ -39,7 +39,7 @@ class Pooling(Layer):
         self.floor = param.round_mode == param.FLOOR
         if param.HasField("ceil_mode") and not param.HasField("round_mode"):
             self.floor = not param.ceil_mode
-        self.maxima = Blob((), self.dtype)  # backward finds the places by them, for the top may be changed in place
+        self.maxima, self.input = Blob((), self.dtype), Blob((), self.dtype)  # of the last forward pass, for backward
         self.mask: DeviceBuffer | None = None  # on the device: where each output was found
         self.random: DeviceStream | None = None
         if len(top) > 1 and self.pool != "MAX":
@@ -67,13 +67,14 @@ class Pooling(Layer):
         self.has_mask = len(top) > 1
         super().reshape(bottom, top)
         self.maxima.reshape(top[0].shape)
+        self.input.reshape(bottom[0].shape)
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data(), top[0].data
         window = self.window(x.shape)
         if self.pool == "MAX":
             maximum(x, window, y)
-            self.maxima.data = y
+            self.maxima.data, self.input.data = y, x  # backward finds the maxima's places in them
             if len(top) > 1:
                 top[1].data = maximum_places(x, window, y)
         elif self.pool == "AVE":
@@ -84,15 +85,15 @@ class Pooling(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        x, dx, dy = bottom[0].read_data(), bottom[0].diff, top[0].read_diff()
-        window = self.window(x.shape)
+        dx, dy = bottom[0].diff, top[0].read_diff()
+        window = self.window(dx.shape)
         dx[...] = 0
         if self.pool == "MAX":
-            maximum_gradient(x, window, self.maxima.read_data(), dy, dx)
+            maximum_gradient(self.input.read_data(), window, self.maxima.read_data(), dy, dx)
         elif self.pool == "AVE":
             average_gradient(window, dy, dx)
         else:
-            for j, (outputs, where) in enumerate(_places(x, dy, window)):
+            for j, (outputs, where) in enumerate(_places(dx, dy, window)):
                 dx[where] += np.where(self.chosen[outputs] == j, dy[outputs], 0)
 
     def forward_gpu(self, bottom, top):

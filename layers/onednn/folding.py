@@ -17,8 +17,8 @@ from minicaffe.onednn.memory import Memory, of_array, plain, reorder
 class FoldedConvolution(Chain):
     """In TEST: y = s (w * x + b - mean) / deviation + t is a convolution with other weights and another bias.
 
-    The convolution's own values are never computed.  Backward needs them for the gradient of s alone, and computes them
-    from the parameters and the bottom; after its first backward pass a net is folded no more (`Net.backward_from_to`).
+    The Scale's bottom, z = (y - t) / s before the ReLU, is not computed.  Only the gradient of s needs it: `unchain`
+    computes it from a kept input, and after its first backward pass a net is folded no more (`Net.folds`).
     """
 
     types = ("Convolution", "BatchNorm", "Scale", "ReLU")
@@ -30,7 +30,8 @@ class FoldedConvolution(Chain):
         self.bias: Memory | None = None
         self.versions: list[object] = []
         self.needs_backward = any(net.layer_need_backward[start : start + count])
-        self.input: object = None  # the version of the bottom, or its values if a script holds a view of it
+        self.input: layouts.Kept | None = None
+        self.s = self.t = np.float32(0)  # of the last fold
 
     @classmethod
     def fits(cls, net, layers):
@@ -41,63 +42,57 @@ class FoldedConvolution(Chain):
         (bottom,), (top,) = self.bottom, self.top
         conv = self.first.plan(self.first.make_forward, bottom.shape, top.shape, True, self.post(), False)
         self.fold_if_changed(conv.desc(Arg.WEIGHTS))
-        self.remember(conv)
+        if self.needs_backward:
+            self.input = layouts.keep(bottom, layouts.data(bottom, conv.desc(Arg.SRC)))
         self.first.convolve(conv, bottom, top, self.weights, self.bias)
 
     def fold_if_changed(self, desc) -> None:
         """Compute weights, in the layout `desc`, and bias, unless nothing they depend on was written to."""
         versions = self.versions_of_parameters()
-        if versions != self.versions or self.weights.desc is not desc:
-            self.norm.load_statistics()
-            self.weights, self.bias = self.fold(desc, self.scale)
-            self.versions = versions
+        if versions == self.versions and self.weights.desc is desc:
+            return
+        self.norm.load_statistics()
+        if self.scale:
+            self.s = self.scale.blobs[0].read_data().reshape(-1).copy()
+            self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.float32(0)
+        self.weights, self.bias = self.fold(desc, self.s if self.scale else 1, self.t)
+        self.versions = versions
 
     def versions_of_parameters(self) -> list[object]:
         return [layouts.version(blob) for layer in self.layers for blob in layer.blobs]
 
-    def fold(self, desc, scale) -> tuple[Memory, Memory]:
-        """Weights, in the layout `desc`, and bias, with `scale` (or None) folded in.
-
-        In new memory: a deferred top may still be computed from the old ones.
-        """
+    def fold(self, desc, s, t) -> tuple[Memory, Memory]:
+        """Weights, in the layout `desc`, and bias; in new memory, for a deferred top may still need the old ones."""
         conv, norm = self.first, self.norm
-        factor = 1 / np.sqrt(norm.batch_variance.array() + np.float32(norm.eps))
+        factor = s / np.sqrt(norm.batch_variance.array() + np.float32(norm.eps))
         shift = (conv.blobs[1].read_data() if conv.bias_term else 0) - norm.batch_mean.array()
-        if scale:
-            factor = factor * scale.blobs[0].read_data().reshape(-1)
-        shift = shift * factor
-        if scale and scale.shift:
-            shift += scale.blobs[1].read_data().reshape(-1)
         weights = conv.blobs[0].read_data()
         folded, bias = Memory(desc), Memory(plain((conv.num_output,)))
         reorder(of_array((weights * factor.reshape(-1, *[1] * (weights.ndim - 1))).reshape(conv.grouped)), folded)
-        bias.array()[:] = shift
+        bias.array()[:] = shift * factor + t
         return folded, bias
-
-    def remember(self, conv) -> None:
-        """Note what the bottom holds, should `unchain` need it."""
-        if self.needs_backward:
-            (bottom,) = self.bottom
-            x = layouts.data(bottom, conv.desc(Arg.SRC))
-            self.input = layouts.keep(bottom, x) if bottom.data_memory.held else layouts.version(bottom)
 
     def unchain(self):
         if self.scale and self.scale.param_propagate_down[0]:
-            self.scale.input = self.normalized()
+            self.scale.input = layouts.Kept(of_array(self.normalized()), None)
         super().unchain()
 
-    def normalized(self) -> layouts.Kept:
-        """What the Scale found at its bottom: the BatchNorm's output in the last forward pass."""
-        (bottom,), (top,) = self.bottom, self.top
-        kept = isinstance(self.input, layouts.Kept)
-        unchanged = self.input.current(bottom) if kept else self.input is layouts.version(bottom)
-        if not unchanged or self.versions != self.versions_of_parameters():
-            raise self.first.error("its bottom or its parameters were written to since forward: run forward again")
-        conv = self.first.plan(self.first.make_forward, bottom.shape, top.shape, True, (), False)
-        weights, bias = self.fold(conv.desc(Arg.WEIGHTS), None)
-        x, y = layouts.data(bottom, conv.desc(Arg.SRC)), Memory(conv.desc(Arg.DST))
-        self.first.execute(conv, Arg.SRC, x, Arg.WEIGHTS, weights, Arg.BIAS, bias, Arg.DST, y)
-        return layouts.Kept(y, None)
+    def normalized(self) -> np.ndarray:
+        """What the Scale would have found at its bottom in the last forward pass."""
+        (bottom,), (top,), conv = self.bottom, self.top, self.first
+        alone = conv.plan(conv.make_forward, bottom.shape, top.shape, True, (), False)
+        weights, bias = self.weights, self.bias
+        if not self.s.all():  # where s is 0, y does not depend on z
+            if self.versions != self.versions_of_parameters():
+                raise conv.error("its parameters were written to since the forward pass: run forward before backward")
+            weights, bias = self.fold(alone.desc(Arg.WEIGHTS), 1, 0)
+        y, own = Memory(alone.desc(Arg.DST)), Memory(alone.desc(Arg.WEIGHTS))
+        reorder(weights, own)
+        _convolve(alone, self.input, own, bias, y)
+        if not self.s.all():
+            return y.numpy()
+        channels = (-1, *[1] * (len(top.shape) - 2))
+        return (y.numpy() - self.t.reshape(channels)) / self.s.reshape(channels)
 
 
 class FoldedSum(FoldedConvolution):
@@ -133,8 +128,7 @@ class FoldedSum(FoldedConvolution):
         if both.desc(Arg.DST) is not desc or both.desc(Arg.WEIGHTS) is not weights:
             raise Unsupported(f"oneDNN wants another layout for a sum after the convolution '{first.name}'")
         self.fold_if_changed(weights)
-        self.remember(both)
-        kept = layouts.keep(bottom, layouts.data(bottom, both.desc(Arg.SRC)))
+        kept = self.input = layouts.keep(bottom, layouts.data(bottom, both.desc(Arg.SRC)))
         other = layouts.data(next(blob for blob in beside if blob is not inner), desc)
         args = (Arg.SRC, kept.memory, Arg.WEIGHTS, self.weights, Arg.BIAS, self.bias)
         first.execute(
@@ -144,4 +138,5 @@ class FoldedSum(FoldedConvolution):
 
 
 def _convolve(conv, kept: layouts.Kept, weights: Memory, bias: Memory, y: Memory) -> None:
+    """Write a convolution of a kept input to y."""
     conv.run({Arg.SRC: kept.memory, Arg.WEIGHTS: weights, Arg.BIAS: bias, Arg.DST: y})

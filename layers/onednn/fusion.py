@@ -18,7 +18,7 @@ from minicaffe.layers.onednn.chain import Chain
 from minicaffe.layers.onednn.folding import FoldedConvolution, FoldedSum
 from minicaffe.layers.onednn.with_relu import ConvolutionReLU, InnerProductReLU, SumReLU
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import Arg, Flags
+from minicaffe.onednn.library import Alg, Arg, Flags
 from minicaffe.onednn.memory import Memory, plain
 
 
@@ -31,7 +31,9 @@ class FusedNorm(Chain):
         super().__init__(net, start, count)
         self.scale = self.by_type.get("Scale")
         self.input: layouts.Kept | None = None
+        self.written: object = None  # the version of the top that this chain wrote
         self.output: object = None  # the version of the top at the end of the pass
+        self.whole = self.bottom == self.top and self.wanted[0]  # whether the top's diff ends as the bottom's
         norm = self.first
         self.flags = (Flags.GLOBAL_STATS if norm.use_global_stats else 0) | (Flags.RELU if self.relu else 0)
         if self.scale:
@@ -64,6 +66,7 @@ class FusedNorm(Chain):
         )  # fmt: skip
         if not norm.use_global_stats:
             norm.remember(bottom.count)
+        self.written = layouts.version(top)
 
     def finish(self):
         self.output = layouts.version(self.top[0])
@@ -76,7 +79,8 @@ class FusedNorm(Chain):
     @property
     def runs_backward(self):
         # the ReLU's gradient goes by what its top holds now, the primitive's by what it held after the forward pass
-        return self.fused and (self.relu is None or layouts.version(self.top[0]) is self.output)
+        unchanged = self.relu is None or layouts.version(self.top[0]) is self.output
+        return self.fused and unchanged and (self.whole or self.relu is None or self.output is self.written)
 
     def backward_fused(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.first
@@ -95,6 +99,20 @@ class FusedNorm(Chain):
             for blob, diff, wanted in zip(self.scale.blobs, diffs, self.scale.param_propagate_down, strict=False):
                 if wanted:
                     layouts.add_to_diff(blob, diff)
+        if not self.whole:
+            self.leave_diff(dy.desc)
+
+    def leave_diff(self, desc):
+        """Bring the top's diff to what ReLU and Scale in place leave there: dy where y > 0, times the scale."""
+        (top,), norm = self.top, self.first
+        dy, y = layouts.mutable_diff(top, desc), layouts.data(top, desc)
+        if self.relu:
+            gradient = norm.plan(_relu_gradient, desc)
+            norm.execute(gradient, Arg.DST, y, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dy)
+        if self.scale:
+            times = norm.plan(_times_channels, desc)
+            scale = layouts.read(self.scale.blobs[0].data_memory, times.desc(Arg.SRC_1).shape)
+            norm.execute(times, Arg.SRC, dy, Arg.SRC_1, scale, Arg.DST, dy)
 
     def unchain(self):
         super().unchain()
@@ -107,6 +125,18 @@ class FusedNorm(Chain):
         norm, y = self.first, Memory(x.desc)
         norm.execute(norm.plan(norm.make_forward, x.desc), Arg.SRC, x, Arg.DST, y, *norm.statistics())
         return layouts.Kept(y, None)
+
+
+def _relu_gradient(desc):
+    """dx = dy where y > 0, by the output y."""
+    hint = primitives.eltwise(Alg.RELU_FROM_DST, desc, desc, 0.0, 0.0)
+    return primitives.eltwise_backward(Alg.RELU_FROM_DST, desc, desc, desc, 0.0, 0.0, hint)
+
+
+def _times_channels(desc):
+    """x times one number for each channel."""
+    channels = plain((1, desc.shape[1]) + (1,) * (len(desc.shape) - 2))
+    return primitives.binary(Alg.MUL, desc, channels, desc)
 
 
 def _second(desc) -> Memory:

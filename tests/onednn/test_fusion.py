@@ -5,6 +5,7 @@ import pytest
 
 from minicaffe import Net, onednn
 from minicaffe.blob import Blob
+from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
@@ -207,3 +208,127 @@ def test_a_top_that_was_put_off(both):
                 net.run_forward()
             close(plain.blobs["g"].read_data(), got, "view")
         del got
+
+
+# -- what comes in between ---------------------------------------------------------------------------------------------
+
+
+def write_the_input(net):
+    net.blobs["d"].data[...] *= 100
+
+
+def run_a_part(net):
+    net.forward(end="conv2")
+    net.blobs["x"].data[...] *= 100
+    net.run_forward(0, list(net._layer_names).index("relu2"))
+
+
+def run_a_part_twice(net):
+    run_a_part(net)
+    run_a_part(net)
+
+
+def change_parameters(net):
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] *= 3
+
+
+def reshape(net):
+    net.blobs["x"].reshape(6, 3, 6, 6)
+    net.forward(end="relu2")
+
+
+@pytest.mark.parametrize("disturb", [write_the_input, run_a_part, run_a_part_twice, change_parameters, reshape])
+def test_a_deferred_top_shows_its_own_pass(both, disturb):
+    """Whatever happens to the input, the shapes or the parameters before it is read."""
+    for net in both:
+        feed(net)
+        net.run_forward()
+        disturb(net)
+    close(both[0].blobs["g"].read_data(), both[1].blobs["g"].read_data(), "g")
+
+
+def test_a_layer_reads_a_deferred_top(both):
+    """In a pass over the sum alone, after the convolution's input has changed."""
+    for net in both:
+        feed(net)
+        net.run_forward()
+        net.blobs["d"].data[...] *= 100
+        net.forward(start="sum2")
+    assert_same(*both, diffs=False)
+
+
+def disturbances():
+    """What a script may do between a forward and a backward pass, by name."""
+
+    def poke(*names):
+        def write(net):
+            for name in names:
+                net.blobs[name].data[...] *= -0.5
+
+        return write
+
+    def below(net):
+        net.blobs["x"].data[...] *= 3
+        net.forward(end="conv")
+
+    def statistics(net):
+        for name in ("bn", "bn2", "bn4"):
+            net.params[name][0].data[...] += 1
+
+    def hold(net):
+        net.held = [blob.data for blob in net.blobs.values()]
+
+    return {"top": poke("c", "d", "h"), "bottom": poke("x"), "in place": poke("a", "g"), "below": below,
+            "statistics": statistics, "hold": hold, "nothing": lambda net: None}  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["whole", "in two parts"])
+@pytest.mark.parametrize("name", disturbances())
+def test_backward_goes_by_the_forward_pass(both, name, parts):
+    """And by what tops hold now where the layer itself would; no blob's data change."""
+    for net in both:
+        feed(net)
+        net.run_forward()
+        disturbances()[name](net)
+        net.clear_param_diffs()
+        if parts:
+            net.backward(end="scale4")
+            net.backward(start="bn4", end="scale2")
+            net.backward(start="bn2", end="relu")
+            net.backward(start="scale")
+        else:
+            net.backward()
+        net.held = None
+    assert_same(*both)
+
+
+def test_every_blob_has_the_diff_of_the_layers_one_by_one(both):
+    """Also one on which Scale and ReLU work in place behind a BatchNorm that does not."""
+    for net in both:
+        feed(net)
+        net.run_forward()
+        net.run_backward()
+    for name, blob in both[0].blobs.items():
+        close(blob.read_diff(), both[1].blobs[name].read_diff(), f"diff of {name}")
+
+
+def test_scales_of_zero(both):
+    """From such a channel's top the Scale's bottom cannot be found: it is computed again, from the same parameters."""
+    plain, fast = both
+    for net in both:
+        for name in ("scale", "scale4"):
+            net.params[name][0].data[3] = 0
+        feed(net)
+        net.run_forward()
+        net.run_backward()
+    assert_same(*both)
+    if not fast.phase:
+        return
+    fast._chains.clear()
+    fast.folds = True
+    fast.run_forward()
+    fast.params["conv"][0].data[...] *= 2
+    with pytest.raises(LayerError, match="'conv': its parameters were written to since the forward pass: run forward"):
+        fast.run_backward()
