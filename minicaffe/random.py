@@ -9,8 +9,11 @@ numbers (cuda/common.cuh).
 from __future__ import annotations
 
 import secrets
+import threading
 
 import numpy as np
+
+from minicaffe.config import PerThread
 
 _MASK = (1 << 64) - 1
 
@@ -84,25 +87,33 @@ class Stream:
 class _Source:
     """Hands out streams: the same seed gives the same streams in the same order."""
 
-    def __init__(self) -> None:
-        self.seed(secrets.randbits(63))
-
-    def seed(self, seed: int) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed, self._next = seed, 0
+        self._lock = threading.Lock()
 
     def stream(self) -> Stream:
-        self._next += 1
-        return Stream(self._seed, self._next)
+        with self._lock:
+            self._next += 1
+            return Stream(self._seed, self._next)
 
 
-_source = _Source()
+class _Sources:
+    """The source of each thread: the one it has seeded, else the main thread's."""
+
+    source = PerThread(_Source(secrets.randbits(63)))
+
+
+_sources = _Sources()
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed every stream made from now on (`solver.random_seed`, or a script); without it each process differs."""
-    _source.seed(int(seed))
+    """Seed every stream that this thread makes from now on (`solver.random_seed`, or a script).
+
+    Without it each process differs.  Threads that have not seeded draw from the main thread's streams.
+    """
+    _sources.source = _Source(int(seed))
 
 
 def new_stream() -> Stream:
-    """The next stream of the process: one for each layer, in the order in which they are built."""
-    return _source.stream()
+    """The thread's next stream: one for each layer, in the order in which they are built."""
+    return _sources.source.stream()

@@ -1,0 +1,88 @@
+"""Mode, engine and random seed belong to the thread that sets them, as in the original."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import minicaffe
+from minicaffe import Net
+from minicaffe.config import config
+from minicaffe.proto import caffe_pb2, parse_text
+
+NET = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 8 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+        inner_product_param { num_output: 50 weight_filler { type: "gaussian" } } }
+layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "z"
+        inner_product_param { num_output: 50 weight_filler { type: "gaussian" } } }
+"""
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch):
+    monkeypatch.setattr(config, "gpu", False)
+    monkeypatch.setattr(config, "engine", "DEFAULT")
+
+
+def in_thread(work):
+    """What `work` returns in a thread of its own."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append(work()))
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+def weights():
+    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=0)
+    return np.concatenate([blobs[0].read_data().ravel() for blobs in net.params.values()])
+
+
+def test_what_a_thread_sets_is_its_own():
+    def work():
+        minicaffe.set_engine("CAFFE")
+        config.gpu = True
+        return config.engine, config.gpu
+
+    assert in_thread(work) == ("CAFFE", True)
+    assert (config.engine, config.gpu) == ("DEFAULT", False)
+
+
+def test_a_thread_that_sets_nothing_reads_the_main_threads():
+    minicaffe.set_engine("CAFFE")
+    assert in_thread(lambda: config.engine) == "CAFFE"
+    minicaffe.set_engine("ONEDNN")
+    assert in_thread(lambda: config.engine) == "ONEDNN"
+
+
+def test_a_seed_gives_the_same_weights_beside_other_threads():
+    def seeded():
+        minicaffe.set_random_seed(3)
+        return weights()
+
+    minicaffe.set_random_seed(3)
+    alone = weights()
+    turns = threading.Barrier(3)
+    results = [None] * 3
+
+    def job(i):
+        turns.wait()
+        results[i] = [seeded() for _ in range(5)]
+
+    threads = [threading.Thread(target=job, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(result, alone) for each in results for result in each)
+
+
+def test_another_threads_seed_does_not_change_the_main_threads():
+    minicaffe.set_random_seed(3)
+    weights()
+    expected = weights()
+    minicaffe.set_random_seed(3)
+    weights()
+    in_thread(lambda: minicaffe.set_random_seed(9))
+    assert np.array_equal(weights(), expected)
