@@ -36,7 +36,9 @@ class OneDNNLayer(Layer):
         """`backward_cpu` by primitives."""
         raise NotImplementedError
 
-    #: the type that chains know this layer by, where it is not its own
+    #: whether the numpy code's backward needs nothing that its forward kept, so that it may follow forward_onednn
+    reads_blobs_only = False
+    #: type used for matching fusion patterns, if not `type`
     role = ""
     #: the chain that computed this layer's last forward pass together with others', see fusion.py
     chain: Any = None
@@ -63,8 +65,8 @@ class OneDNNLayer(Layer):
             try:
                 return self.backward_onednn(top, propagate_down, bottom)
             except Unsupported:
-                self.native = False
-                super().forward_cpu(bottom, top)  # for what the numpy code keeps for its backward
+                if not self.reads_blobs_only:
+                    raise self.error("oneDNN has no backward pass for these shapes: set engine: CAFFE") from None
         super().backward_cpu(top, propagate_down, bottom)
 
     def plan(self, make: Callable, *key: Any) -> Any:

@@ -21,6 +21,8 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
     run backwards, with wide tops and narrow bottoms.
     """
 
+    reads_blobs_only = True
+
     def expressible(self, bottom, top):
         return self.axis == 1 and 1 <= self.num_spatial <= 3
 

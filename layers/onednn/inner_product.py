@@ -18,6 +18,7 @@ _MOST_AXES = 5
 @register("InnerProduct", engine="ONEDNN")
 class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
     __doc__ = InnerProduct.__doc__
+    reads_blobs_only = True
 
     def expressible(self, bottom, top):
         return not self.layer_param.inner_product_param.transpose

@@ -21,6 +21,7 @@ def _numbered(memories) -> list:
 @register("Concat", engine="ONEDNN")
 class OneDNNConcat(OneDNNLayer, Concat):
     __doc__ = Concat.__doc__
+    reads_blobs_only = True
 
     def expressible(self, bottom, top):
         return len(bottom) > 1
@@ -64,6 +65,7 @@ class OneDNNConcat(OneDNNLayer, Concat):
 @register("Eltwise", engine="ONEDNN")
 class OneDNNEltwise(OneDNNLayer, Eltwise):
     __doc__ = Eltwise.__doc__
+    reads_blobs_only = True
 
     def expressible(self, bottom, top):
         return self.operation == EltwiseParameter.SUM
@@ -91,6 +93,7 @@ class OneDNNEltwise(OneDNNLayer, Eltwise):
 @register("Split", engine="ONEDNN")
 class OneDNNSplit(OneDNNLayer, Split):
     __doc__ = Split.__doc__
+    reads_blobs_only = True
 
     def make_backward(self, desc, count):
         return primitives.weighted_sum((desc,) * count, (1.0,) * count, desc)
