@@ -96,6 +96,7 @@ class Net(Scripting):
         self._before_backward: list[Callable[[int], None]] = []
         self._after_backward: list[Callable[[int], None]] = []
         self._chains: dict[bool, dict[int, Any]] = {}  # on the CPU, on the GPU
+        self._ran_on_gpu: list[bool | None] = [None] * len(self.layers)  # where each layer's last forward pass was
         self.folds = self.phase == caffe_pb2.TEST  #: whether chains may leave out what only a backward pass needs
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -115,6 +116,7 @@ class Net(Scripting):
         """
         end = len(self.layers) - 1 if end is None else end
         chains = {} if self._before_forward or self._after_forward or self.debug_info else self.chains
+        self._ran_on_gpu[start : end + 1] = [config.gpu] * (end + 1 - start)
         ran = []
         i = start - 1
         while i < end:
@@ -160,7 +162,11 @@ class Net(Scripting):
     @guarded
     @np.errstate(all="ignore")
     def backward_from_to(self, start: int, end: int) -> None:
-        """Run layers start down to end (inclusive), by index, those that need it."""
+        """Run layers start down to end (inclusive), by index, those that need it.
+
+        Raises `NetError` where layers ran forward on the CPU and would run backward on the GPU, or the reverse.
+        """
+        self._check_mode(start, end)
         for chain in self.chains.values():
             chain.before_backward()
         if self.folds:
@@ -185,6 +191,17 @@ class Net(Scripting):
                     debug_info.backward(self, i)
             for callback in self._after_backward:
                 callback(i)
+
+    def _check_mode(self, start: int, end: int) -> None:
+        """What layers keep for backward is where they ran forward."""
+        other = not config.gpu
+        for i in range(end, start + 1):
+            if self._ran_on_gpu[i] is other and self.layer_need_backward[i]:
+                here, there = ("GPU", "CPU") if config.gpu else ("CPU", "GPU")
+                raise NetError(
+                    f"layer '{self._layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
+                    f"{here}: run forward again after changing the mode"
+                )
 
     @guarded
     def run_backward(self) -> None:

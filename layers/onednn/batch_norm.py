@@ -20,7 +20,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.flags = Flags.GLOBAL_STATS if self.use_global_stats else 0
-        self.batch_mean, self.batch_variance = Memory(plain((self.channels,))), Memory(plain((self.channels,)))
+        self.statistics = Memory(plain((self.channels,))), Memory(plain((self.channels,)))  # mean, variance
         self.input: layouts.Kept | None = None  # x, which the gradient needs unless the statistics are global
 
     def make_forward(self, desc):
@@ -29,31 +29,32 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def make_backward(self, desc):
         return primitives.batch_normalization_backward(desc, desc, desc, self.eps, self.flags, self.make_forward(desc))
 
-    def statistics(self) -> tuple:
-        """The arguments both directions share."""
-        return Arg.MEAN, self.batch_mean, Arg.VARIANCE, self.batch_variance
+    def shared_arguments(self) -> tuple:
+        """The arguments of both directions."""
+        mean, variance = self.statistics
+        return Arg.MEAN, mean, Arg.VARIANCE, variance
 
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
         if self.use_global_stats:
-            self.load_statistics()
+            self.load_statistics(self.statistics)
         else:
             self.input = layouts.keep(bottom[0], x)
         y = layouts.mutable_data(top[0], x.desc)
-        self.execute(forward, Arg.SRC, x, Arg.DST, y, *self.statistics())
+        self.execute(forward, Arg.SRC, x, Arg.DST, y, *self.shared_arguments())
         if not self.use_global_stats:
-            self.remember(bottom[0].count)
+            self.remember(self.statistics, bottom[0].count)
 
-    def load_statistics(self):
-        """Mean and variance from the running sums."""
+    def load_statistics(self, statistics):
+        """Mean and variance from the running sums, into two memories."""
         weight = self.blobs[2].read_data()[0]
-        for blob, memory in zip(self.blobs, (self.batch_mean, self.batch_variance), strict=False):
+        for blob, memory in zip(self.blobs, statistics, strict=False):
             memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)
 
-    def remember(self, count):
-        """Add the batch's statistics, over `count` numbers in all channels, to the running sums."""
-        self._remember(self.batch_mean.array(), self.batch_variance.array(), count // self.channels)
+    def remember(self, statistics, count):
+        """Add a batch's mean and variance, over `count` numbers in all channels, to the running sums."""
+        self._remember(*(memory.array() for memory in statistics), count // self.channels)
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -62,4 +63,4 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc)
-        self.execute(backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, *self.statistics())
+        self.execute(backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, *self.shared_arguments())

@@ -88,12 +88,19 @@ class Chain:
         """No-op: a layer that runs backward alone calls `unchain`."""
 
     def unchain(self) -> None:
-        """Leave every layer with what its own backward pass needs, as if it had run forward by itself.
+        """Leave every layer whose last forward pass was this chain's as if it had run by itself.
 
         No blob that has a name is written to.
         """
         for layer in self.layers:
-            layer.chain = None
+            if layer.chain is self:
+                self.restore(layer)
+        for layer in self.layers:
+            if layer.chain is self:
+                layer.chain = None
+
+    def restore(self, layer) -> None:
+        """Leave a layer with what its own backward pass needs beside its blobs."""
 
     def post(self) -> tuple:
         """The post-operation that is the ReLU."""

@@ -51,7 +51,7 @@ class FoldedConvolution(Chain):
         versions = self.versions_of_parameters()
         if versions == self.versions and self.weights.desc is desc:
             return
-        self.norm.load_statistics()
+        self.norm.load_statistics(self.norm.statistics)
         if self.scale:
             self.s = self.scale.blobs[0].read_data().reshape(-1).copy()
             self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.float32(0)
@@ -63,19 +63,18 @@ class FoldedConvolution(Chain):
 
     def fold(self, desc, s, t) -> tuple[Memory, Memory]:
         """Weights, in the layout `desc`, and bias; in new memory, for a deferred top may still need the old ones."""
-        conv, norm = self.first, self.norm
-        factor = s / np.sqrt(norm.batch_variance.array() + np.float32(norm.eps))
-        shift = (conv.blobs[1].read_data() if conv.bias_term else 0) - norm.batch_mean.array()
+        conv, (mean, variance) = self.first, (memory.array() for memory in self.norm.statistics)
+        factor = s / np.sqrt(variance + np.float32(self.norm.eps))
+        shift = (conv.blobs[1].read_data() if conv.bias_term else 0) - mean
         weights = conv.blobs[0].read_data()
         folded, bias = Memory(desc), Memory(plain((conv.num_output,)))
         reorder(of_array((weights * factor.reshape(-1, *[1] * (weights.ndim - 1))).reshape(conv.grouped)), folded)
         bias.array()[:] = shift * factor + t
         return folded, bias
 
-    def unchain(self):
-        if self.scale and self.scale.param_propagate_down[0]:
-            self.scale.input = layouts.Kept(of_array(self.normalized()), None)
-        super().unchain()
+    def restore(self, layer):
+        if layer is self.scale and layer.param_propagate_down[0]:
+            layer.input = layouts.Kept(of_array(self.normalized()), None)
 
     def normalized(self) -> np.ndarray:
         """What the Scale would have found at its bottom in the last forward pass."""

@@ -35,6 +35,7 @@ class FusedNorm(Chain):
         self.output: object = None  # the version of the top at the end of the pass
         self.whole = self.bottom == self.top and self.wanted[0]  # whether the top's diff ends as the bottom's
         norm = self.first
+        self.statistics = Memory(plain((norm.channels,))), Memory(plain((norm.channels,)))  # mean, variance
         self.flags = (Flags.GLOBAL_STATS if norm.use_global_stats else 0) | (Flags.RELU if self.relu else 0)
         if self.scale:
             self.flags |= Flags.SCALE | (Flags.SHIFT if len(self.scale.blobs) > 1 else 0)
@@ -56,7 +57,7 @@ class FusedNorm(Chain):
         x = layouts.data(bottom)
         forward, _, notes = norm.plan(self.make, x.desc)
         if norm.use_global_stats:
-            norm.load_statistics()
+            norm.load_statistics(self.statistics)
         self.input = layouts.keep(bottom, x)
         y = layouts.mutable_data(top, x.desc)
         shift = self.scale and len(self.scale.blobs) > 1 and layouts.data(self.scale.blobs[1]) or None
@@ -65,7 +66,7 @@ class FusedNorm(Chain):
             *self.shared_arguments(),
         )  # fmt: skip
         if not norm.use_global_stats:
-            norm.remember(bottom.count)
+            norm.remember(self.statistics, bottom.count)
         self.written = layouts.version(top)
 
     def finish(self):
@@ -74,7 +75,8 @@ class FusedNorm(Chain):
     def shared_arguments(self) -> tuple:
         """The arguments of both directions."""
         scale = self.scale and layouts.read(self.scale.blobs[0].data_memory, (self.first.channels,))
-        return (Arg.SCALE, scale, *self.first.statistics())
+        mean, variance = self.statistics
+        return (Arg.SCALE, scale, Arg.MEAN, mean, Arg.VARIANCE, variance)
 
     @property
     def runs_backward(self):
@@ -114,17 +116,17 @@ class FusedNorm(Chain):
             scale = layouts.read(self.scale.blobs[0].data_memory, times.desc(Arg.SRC_1).shape)
             norm.execute(times, Arg.SRC, dy, Arg.SRC_1, scale, Arg.DST, dy)
 
-    def unchain(self):
-        super().unchain()
-        self.first.input = self.input
-        if self.scale:
-            self.scale.input = self.normalize(self.input.memory)
-
-    def normalize(self, x: Memory) -> layouts.Kept:
-        """The BatchNorm's own output."""
-        norm, y = self.first, Memory(x.desc)
-        norm.execute(norm.plan(norm.make_forward, x.desc), Arg.SRC, x, Arg.DST, y, *norm.statistics())
-        return layouts.Kept(y, None)
+    def restore(self, layer):
+        norm, x = self.first, self.input.memory
+        if layer is norm:
+            norm.input = self.input
+            for own, memory in zip(norm.statistics, self.statistics, strict=True):
+                own.array()[:] = memory.array()
+        elif layer is self.scale:
+            y, forward = Memory(x.desc), norm.plan(norm.make_forward, x.desc)
+            mean, variance = self.statistics
+            norm.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.MEAN, mean, Arg.VARIANCE, variance)
+            layer.input = layouts.Kept(y, None)
 
 
 def _relu_gradient(desc):

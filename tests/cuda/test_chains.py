@@ -6,6 +6,7 @@ import pytest
 from minicaffe import Net
 from minicaffe.config import config
 from minicaffe.cuda.graph import CapturedStep
+from minicaffe.errors import NetError
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
@@ -152,3 +153,14 @@ def test_chains_are_captured(both, cuda_graphs):
             step()
         assert_same(*both)
     assert all(step.captured for step in steps) and lines == []
+
+
+def test_backward_runs_where_forward_ran(both, monkeypatch):
+    net = both[1]
+    monkeypatch.setattr(config, "gpu", False)
+    net.run_forward()
+    monkeypatch.setattr(config, "gpu", True)
+    with pytest.raises(NetError, match="'bn5' ran forward on the CPU, so it cannot run backward on the GPU: run forw"):
+        net.run_backward()
+    net.run_forward()
+    net.run_backward()

@@ -259,39 +259,59 @@ def test_a_layer_reads_a_deferred_top(both):
     assert_same(*both, diffs=False)
 
 
-def disturbances():
-    """What a script may do between a forward and a backward pass, by name."""
+def poke(*names):
+    def write(net):
+        for name in names:
+            net.blobs[name].data[...] *= -0.5
 
-    def poke(*names):
-        def write(net):
-            for name in names:
-                net.blobs[name].data[...] *= -0.5
+    return write
 
-        return write
 
-    def below(net):
-        net.blobs["x"].data[...] *= 3
-        net.forward(end="conv")
+def alone(*names):
+    def run(net):
+        for name in names:
+            net.forward(start=name, end=name)
 
-    def statistics(net):
-        for name in ("bn", "bn2", "bn4"):
-            net.params[name][0].data[...] += 1
+    return run
 
-    def hold(net):
-        net.held = [blob.data for blob in net.blobs.values()]
 
-    return {"top": poke("c", "d", "h"), "bottom": poke("x"), "in place": poke("a", "g"), "below": below,
-            "statistics": statistics, "hold": hold, "nothing": lambda net: None}  # fmt: skip
+def run_what_is_below(net):
+    net.blobs["x"].data[...] *= 3
+    net.forward(end="conv")
+
+
+def change_statistics(net):
+    for name in ("bn", "bn2", "bn4"):
+        net.params[name][0].data[...] += 1
+
+
+def hold_views(net):
+    net.held = [blob.data for blob in net.blobs.values()]
+
+
+#: what a script may do between a forward and a backward pass
+DISTURBANCES = {
+    "nothing": lambda net: None,
+    "BatchNorm alone": alone("bn", "bn2", "bn4"),
+    "Scale alone": alone("scale", "scale2", "scale4"),
+    "ReLU alone": alone("relu"),
+    "top": poke("c", "d", "h"),
+    "bottom": poke("x"),
+    "in place": poke("a", "g"),
+    "below": run_what_is_below,
+    "statistics": change_statistics,
+    "hold": hold_views,
+}
 
 
 @pytest.mark.parametrize("parts", [False, True], ids=["whole", "in two parts"])
-@pytest.mark.parametrize("name", disturbances())
+@pytest.mark.parametrize("name", DISTURBANCES)
 def test_backward_goes_by_the_forward_pass(both, name, parts):
     """And by what tops hold now where the layer itself would; no blob's data change."""
     for net in both:
         feed(net)
         net.run_forward()
-        disturbances()[name](net)
+        DISTURBANCES[name](net)
         net.clear_param_diffs()
         if parts:
             net.backward(end="scale4")
