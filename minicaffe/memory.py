@@ -31,12 +31,12 @@ def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
 
 
 class Memory:
-    """`count` numbers of one dtype, zero until somebody writes.
+    """`count` numbers of one dtype, zero at first.
 
-    `fresh` is the set of places, as bits, that hold the newest values.
+    fresh: the set of places, as bits, that hold the newest values.
     """
 
-    __slots__ = ("count", "dtype", "fresh", "engine", "_host", "_gpu", "_view", "__weakref__")
+    __slots__ = ("count", "dtype", "fresh", "engine", "_version", "_host", "_gpu", "_view", "__weakref__")
 
     #: told what is used where, while a step is captured into a CUDA graph (minicaffe.cuda.graph)
     watcher: Any = None
@@ -45,6 +45,7 @@ class Memory:
         self.count, self.dtype = count, dtype
         self.fresh = 0  # nowhere: zeros
         self.engine: Any = None
+        self._version: object = object()
         self._host: np.ndarray | None = None
         self._gpu: Any = None
         self._view: weakref.ref | None = None
@@ -77,7 +78,7 @@ class Memory:
         layer (`settle`) and its inputs are read from there, so the view always shows the blob's values.
         """
         host = self.host()
-        self.fresh = HOST
+        self.wrote_host()
         view = self._view() if self._view is not None else None
         if view is None:
             # a memoryview between the two arrays makes slices of the view keep the view alive, not only its buffer
@@ -85,13 +86,23 @@ class Memory:
             self._view = weakref.ref(view)
         return view
 
+    def wrote_host(self) -> None:
+        """The host array has been written, or may be from now on: it is the only valid copy."""
+        self.fresh, self._version = HOST, object()
+
     @property
     def held(self) -> bool:
         """Whether a script keeps a view that `live` handed out."""
         return self._view is not None and self._view() is not None
 
+    @property
+    def version(self) -> object:
+        """An object that identifies the values: another one after each write (while a view is held, at each call)."""
+        return object() if self.held else self._version
+
     def clear(self) -> None:
         """Set all to zero: on the device if the newest values live there, else on the host."""
+        self._version = object()
         if self.fresh & GPU:
             if Memory.watcher is not None:
                 Memory.watcher.wrote_on_gpu(self)
@@ -122,7 +133,7 @@ class Memory:
     def mutable_gpu(self) -> int:
         """The device pointer of the newest values, for writing: the device is the head from here on."""
         pointer = self.gpu()
-        self.fresh = GPU
+        self.fresh, self._version = GPU, object()
         if Memory.watcher is not None:
             Memory.watcher.wrote_on_gpu(self)
         return pointer
@@ -137,7 +148,7 @@ class Memory:
     def wrote_engine(self, copy: EngineCopy) -> None:
         """An engine has written, or is about to write, `copy`: it is the head from here on."""
         self.engine = copy
-        self.fresh = ENGINE
+        self.fresh, self._version = ENGINE, object()
 
     def settle(self) -> None:
         """Copy what an engine wrote to the host if a script holds a view; called after the layer that wrote it."""

@@ -195,7 +195,7 @@ class Net(Scripting):
     def _check_mode(self, start: int, end: int) -> None:
         """What layers keep for backward is where they ran forward."""
         other = not config.gpu
-        for i in range(end, start + 1):
+        for i in range(start, end - 1, -1):
             if self._ran_on_gpu[i] is other and self.layer_need_backward[i]:
                 here, there = ("GPU", "CPU") if config.gpu else ("CPU", "GPU")
                 raise NetError(

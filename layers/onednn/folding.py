@@ -59,7 +59,7 @@ class FoldedConvolution(Chain):
         self.versions = versions
 
     def versions_of_parameters(self) -> list[object]:
-        return [layouts.version(blob) for layer in self.layers for blob in layer.blobs]
+        return [blob.data_memory.version for layer in self.layers for blob in layer.blobs]
 
     def fold(self, desc, s, t) -> tuple[Memory, Memory]:
         """Weights, in the layout `desc`, and bias; in new memory, for a deferred top may still need the old ones."""

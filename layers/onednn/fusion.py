@@ -67,10 +67,10 @@ class FusedNorm(Chain):
         )  # fmt: skip
         if not norm.use_global_stats:
             norm.remember(self.statistics, bottom.count)
-        self.written = layouts.version(top)
+        self.written = top.data_memory.version
 
     def finish(self):
-        self.output = layouts.version(self.top[0])
+        self.output = self.top[0].data_memory.version
 
     def shared_arguments(self) -> tuple:
         """The arguments of both directions."""
@@ -81,7 +81,7 @@ class FusedNorm(Chain):
     @property
     def runs_backward(self):
         # the ReLU's gradient goes by what its top holds now, the primitive's by what it held after the forward pass
-        unchanged = self.relu is None or layouts.version(self.top[0]) is self.output
+        unchanged = self.relu is None or self.top[0].data_memory.version is self.output
         return self.fused and unchanged and (self.whole or self.relu is None or self.output is self.written)
 
     def backward_fused(self):

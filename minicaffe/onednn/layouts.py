@@ -31,20 +31,19 @@ Shape = tuple[int, ...]
 
 
 class Layouts:
-    """The copies of one buffer, by layout; `head` is the one written last, `version` changes with the values.
+    """The copies of one buffer, by layout; `head` is the one written last.
 
     spares: by layout, memory that was the buffer's copy while something kept it (`keep`), for reuse once it is let go.
     lock: held during conversions, for nets in several threads may read one buffer.
     """
 
-    __slots__ = ("head", "copies", "spares", "fresh", "version", "lock")
+    __slots__ = ("head", "copies", "spares", "fresh", "lock")
 
     def __init__(self) -> None:
         self.head: Memory | None = None
         self.copies: dict[MemoryDesc, Memory] = {}
         self.spares: dict[MemoryDesc, list[Memory]] = {}
         self.fresh: set[MemoryDesc] = set()
-        self.version = object()
         self.lock = threading.RLock()
 
     def to_host(self, flat: np.ndarray) -> None:
@@ -103,7 +102,7 @@ class Kept:
 
     def current(self, blob: Blob) -> bool:
         """Whether the blob still holds these values."""
-        if version(blob) is self.version:
+        if blob.data_memory.version is self.version:
             return True
         return blob.data_memory.held and np.array_equal(self.memory.numpy(), blob.read_data())
 
@@ -113,15 +112,14 @@ def keep(blob: Blob, x: Memory) -> Kept:
 
     Nothing is copied, unless x is the host's own array.
     """
-    layouts = _layouts(blob.data_memory)
+    buffer = blob.data_memory
     if not x.desc.plain:
-        return Kept(x, layouts.version)
-    with layouts.lock:
-        spare = layouts.spare(x.desc)
-        layouts.spares[x.desc].append(spare)
-        kept = Kept(spare, layouts.version)
+        return Kept(x, buffer.version)
+    layouts = _layouts(buffer)
+    spare = layouts.spare(x.desc)
+    layouts.spares[x.desc].append(spare)
     reorder(x, spare)
-    return kept
+    return Kept(spare, buffer.version)
 
 
 class Deferred:
@@ -208,7 +206,7 @@ def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: Me
     if desc is not None and desc is not row_major:
         source, memory = memory, layouts.copy(buffer, desc)
         reorder(source, memory)
-    layouts.fresh, layouts.version = {row_major, memory.desc}, object()
+    layouts.fresh = {row_major, memory.desc}
     layouts.head = memory
     buffer.fresh |= ENGINE
     return memory
@@ -219,7 +217,7 @@ def write(buffer: Buffer, desc: MemoryDesc) -> Memory:
     layouts = _layouts(buffer, discard=True)
     memory = layouts.copy(buffer, desc)
     layouts.head = memory
-    layouts.fresh, layouts.version = {desc}, object()
+    layouts.fresh = {desc}
     buffer.wrote_engine(layouts)
     if desc.plain:
         buffer.fresh |= HOST
@@ -252,20 +250,10 @@ def defer(blob: Blob, desc: MemoryDesc, compute: Callable[[Memory], None]) -> No
     buffer.wrote_engine(Deferred(buffer, desc, compute))
 
 
-def version(blob: Blob) -> object:
-    """An object that identifies the values: another one after each write (while a view is held, at each call)."""
-    buffer = blob.data_memory
-    if buffer.held:
-        return object()
-    if not buffer.engine_fresh:
-        read(buffer, blob.shape)
-    return _layouts(buffer).version
-
-
 def add_to_diff(blob: Blob, memory: Memory) -> None:
     """blob.diff += memory, for the diffs of parameters, which sum up on the host."""
     buffer = blob.diff_memory
     buffer.host()
     target = _layouts(buffer).copy(buffer, plain(memory.desc.shape))
     reorder(memory, target, add=True)
-    buffer.fresh = HOST
+    buffer.wrote_host()
