@@ -21,6 +21,9 @@ from minicaffe.data.pnm import pnm_pixels
 from minicaffe.errors import DataError
 from minicaffe.resize import resample
 
+# How OpenCV, or the library that decodes for it, makes gray of red, green and blue: weights, bits to shift, rounding.
+_GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))
+
 # What scikit-image's rgb2gray weighs the channels with (ITU-R BT.709 rounded to four digits).
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
@@ -62,7 +65,12 @@ def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded 
         pixels = pnm_pixels(data) if image.format == "PPM" else None
         if pixels is None and is_deep(image):
             pixels = upper_bytes(image, name)
-        return (image if pixels is None else Image.fromarray(pixels)).convert("RGB" if color else "L")
+        picture = image if pixels is None else Image.fromarray(pixels)
+        if color or _is_gray(picture) or image.format not in _GRAY:
+            return picture.convert("RGB" if color else "L")
+        weights, bits, rounding = _GRAY[image.format]
+        gray = np.asarray(picture.convert("RGB")) @ np.array(weights) + rounding >> bits
+        return Image.fromarray(gray.astype(np.uint8))
 
 
 def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") -> np.ndarray:

@@ -123,6 +123,20 @@ def test_the_gray_of_a_jpeg_is_its_luminance():
     assert decode_image(data).shape == (3, 16, 16)
 
 
+COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 200, 77), (1, 2, 3), (250, 128, 114), (232, 240, 11), (167, 46, 233)]
+
+
+@pytest.mark.parametrize("kind, expected", [
+    ("PNG", [76, 149, 29, 128, 1, 162, 211, 103]),
+    ("BMP", [76, 150, 29, 129, 2, 163, 211, 104]),
+    ("TIFF", [76, 150, 29, 129, 2, 163, 211, 104]),
+    ("PPM", [76, 150, 29, 129, 2, 163, 211, 104]),
+])  # fmt: skip
+def test_the_gray_of_colors_is_opencvs(kind, expected):
+    data = saved(np.array([COLORS], np.uint8), kind)
+    assert decode_image(data, False)[0, 0].tolist() == expected  # cv2.imread(..., cv2.IMREAD_GRAYSCALE)
+
+
 @pytest.mark.parametrize("data, expected", [
     (SIXTEEN_BITS["png"], VALUES / 65535),
     (SIXTEEN_BITS["big-endian tiff"], VALUES / 65535),
