@@ -123,7 +123,9 @@ def test_the_gray_of_a_jpeg_is_its_luminance():
     assert decode_image(data).shape == (3, 16, 16)
 
 
-COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 200, 77), (1, 2, 3), (250, 128, 114), (232, 240, 11), (167, 46, 233)]
+COLORS = [
+    (255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 200, 77), (1, 2, 3), (250, 128, 114), (232, 240, 11), (167, 46, 233)
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind, expected", [

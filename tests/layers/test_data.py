@@ -58,75 +58,6 @@ def test_records_in_order_round_and_round(tmp_path, backend, caplog):
     assert "Restarting data prefetching from start." in caplog.text
 
 
-@pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
-@pytest.mark.parametrize("phase", [0, 1])
-def test_shuffled_every_round_is_another_permutation(tmp_path, backend, phase, caplog):
-    path = write(tmp_path / "db", backend=backend.lower())
-    with caplog.at_level(logging.INFO):
-        layer, blobs = set_up(path, data=f"batch_size: 7 shuffle: true rand_skip: 3 backend: {backend}", phase=phase)
-        got = batches(layer, blobs, 8)
-        layer.close()
-    assert all(sorted(labels) == list(range(7)) for _, labels in got)
-    assert all(np.array_equal(images, IMAGES[labels.astype(int)]) for images, labels in got)
-    assert len({tuple(labels) for _, labels in got}) > 1
-    assert "Data layer 'cifar': rand_skip has no effect" in caplog.text
-    assert "Shuffling data" in caplog.text and "Restarting data prefetching from start." in caplog.text
-
-
-def test_a_shuffle_that_ends_within_a_batch_and_follows_the_seed(tmp_path):
-    from minicaffe.random import set_random_seed
-
-    path, orders = write(tmp_path / "db"), []
-    for seed in (5, 5, 6):
-        set_random_seed(seed)
-        layer, blobs = set_up(path, data="batch_size: 3 shuffle: true backend: LMDB")
-        orders.append(np.concatenate([labels for _, labels in batches(layer, blobs, 14)]).reshape(6, 7))
-        assert all(sorted(order) == list(range(7)) for order in orders[-1].tolist())
-        layer.close()
-    assert np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[0], orders[2])
-
-
-@pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
-def test_a_shuffle_is_resumed_in_the_middle_of_a_round(tmp_path, backend):
-    data = f"batch_size: 3 shuffle: true backend: {backend}"
-    path, text = write(tmp_path / "db", backend=backend.lower()), "crop_size: 4 mirror: true"
-    layer, blobs = set_up(path, text, data)
-    batches(layer, blobs, 4)
-    state = json.loads(json.dumps(layer.state()))
-    expected = batches(layer, blobs, 9)
-    other, other_blobs = set_up(path, text, data)
-    batches(other, other_blobs, 1)
-    other.load_state(state)
-    for a, b in zip(expected, batches(other, other_blobs, 9), strict=True):
-        assert np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
-
-
-def test_a_saved_position_in_another_order(tmp_path, caplog):
-    plain, shuffled = "batch_size: 7 backend: LMDB", "batch_size: 7 backend: LMDB shuffle: true"
-    for first, second in ((plain, shuffled), (shuffled, plain)):
-        path = write(tmp_path / f"db{len(second)}")
-        layer, blobs = set_up(path, data=first)
-        batches(layer, blobs, 2)
-        other, other_blobs = set_up(path, data=second)
-        other.load_state(layer.state())
-        assert "Data layer 'cifar' reads from its start" in caplog.text
-        assert sorted(batches(other, other_blobs, 1)[0][1]) == list(range(7))
-
-
-def test_a_saved_position_beyond_the_end(tmp_path):
-    data = "batch_size: 6 backend: LMDB shuffle: true"
-    layer, blobs = set_up(write(tmp_path / "db"), data=data)
-    batches(layer, blobs, 1)
-    other, _ = set_up(write(tmp_path / "smaller", IMAGES[:4]), data=data)
-    with pytest.raises(DataError, match="Data layer 'cifar': cannot go on from entry 6: there are only 4 entries"):
-        other.load_state(layer.state())
-
-
-def test_an_empty_database_cannot_be_shuffled(tmp_path):
-    with pytest.raises(DataError, match="Data layer 'cifar': database .*db holds no records"):
-        set_up(write(tmp_path / "db", []), data="batch_size: 1 backend: LMDB shuffle: true")
-
-
 def test_leveldb_is_the_default_backend(tmp_path):
     layer, blobs = set_up(write(tmp_path / "db", backend="leveldb"), data="batch_size: 1")
     assert blobs[0].shape == (1, 3, 6, 5)
@@ -246,21 +177,6 @@ def gpu(cuda_device):
     config.gpu = True
     yield config
     config.gpu = False
-
-
-@pytest.mark.gpu
-def test_a_shuffled_database_gives_the_batches_of_the_host(tmp_path, gpu):
-    path, data = write(tmp_path / "db"), "batch_size: 3 shuffle: true backend: LMDB"
-    layer, blobs = set_up(path, TRANSFORM, data)
-    other, other_blobs = set_up(path, TRANSFORM, data)
-    other.load_state(layer.state())
-    got = read(layer, blobs, 6)
-    state = layer.state()
-    expected = read(layer, blobs, 3)
-    gpu.gpu = False
-    same(got, read(other, other_blobs, 6))
-    assert state == other.state()
-    same(expected, read(other, other_blobs, 3))
 
 
 def read(layer, blobs, count):
