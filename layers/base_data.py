@@ -6,7 +6,7 @@ import contextlib
 import logging
 
 from minicaffe.data.prefetch import Prefetcher
-from minicaffe.data.reader import BatchReader
+from minicaffe.data.reader import BatchReader, usable_position
 from minicaffe.data.transformer import Transformer
 from minicaffe.errors import DataError
 from minicaffe.layer import Layer
@@ -113,7 +113,9 @@ class BaseData(Layer):
 
     def load_state(self, state):
         super().load_state(state)
-        self.go_back(state.get("position", self.position))
+        position = usable_position(state.get("position"), self.position, f"{self.layer_param.type} layer '{self.name}'")
+        with self.named():
+            self.go_back(position)
 
     def close(self) -> None:
         """End the thread; the next forward starts another one at the position of the last used batch."""

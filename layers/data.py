@@ -1,26 +1,35 @@
 """Data: images and labels from a database."""
 
-from minicaffe.data.reader import DatabaseReader
+import logging
+
+from minicaffe.data.reader import DatabaseReader, ShuffledReader
+from minicaffe.data.shuffle import draw_seed
 from minicaffe.layer import register
 from minicaffe.layers.base_data import BaseData
+
+log = logging.getLogger("minicaffe.data")
 
 
 @register("Data")
 class Data(BaseData):
-    """The records of an LMDB or LevelDB, in the order of their keys, round and round.
+    """The records of an LMDB or LevelDB, round and round, in the order of their keys or shuffled.
 
     Tops: images (N, C, H, W), after transform_param; optionally labels (N,).  N is batch_size, the rest the size of
     the batch's first record, cropped.
     data_param: source, a folder; batch_size; backend (LEVELDB); prefetch (4), batches read ahead; force_encoded_color,
-    decode to three channels.  Its rand_skip, scale, mean_file, crop_size and mirror have no effect (see
-    transform_param).
+    decode to three channels; shuffle (false; of NVIDIA's and Intel's Caffe), a new order every round.  Its rand_skip,
+    scale, mean_file, crop_size and mirror have no effect (see transform_param).
     """
 
     def open_reader(self):
         param = self.layer_param.data_param
         self.warn_of_old_fields(param)
+        if param.rand_skip:
+            log.warning("Data layer '%s': rand_skip has no effect, as in the original", self.name)
         batch_size = self.positive("data_param.batch_size", param.batch_size)
         color = True if param.force_encoded_color else self.transformer.color
+        if param.shuffle:
+            return ShuffledReader(param.source, param.backend, batch_size, color, draw_seed(self.rng))
         return DatabaseReader(param.source, param.backend, batch_size, color)
 
     def prefetch_depth(self):

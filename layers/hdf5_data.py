@@ -1,6 +1,7 @@
 """HDF5Data: arrays of any shape from HDF5 files."""
 
 from minicaffe.data.hdf5 import Hdf5Reader
+from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.errors import DataError
 from minicaffe.layer import Layer, register
@@ -48,5 +49,8 @@ class HDF5Data(Layer):
 
     def load_state(self, state):
         super().load_state(state)
-        if "position" in state:
-            self.reader.seek(state["position"])
+        position = usable_position(state.get("position"), self.reader.position(), f"HDF5Data layer '{self.name}'")
+        try:
+            self.reader.seek(position)
+        except DataError as error:
+            raise DataError(f"HDF5Data layer '{self.name}': {error}") from error

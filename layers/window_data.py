@@ -35,6 +35,8 @@ class WindowData(BaseData):
         batch_size = self.positive("window_data_param.batch_size", param.batch_size)
         if param.crop_mode not in ("warp", "square"):
             raise self.error(f'crop_mode must be "warp" or "square", got "{param.crop_mode}"')
+        if not 0 <= param.fg_fraction <= 1:
+            raise self.error(f"fg_fraction must be between 0 and 1, got {param.fg_fraction:g}")
         if 2 * param.context_pad >= crop_size:
             raise self.error(f"context_pad must be less than half of crop_size {crop_size}, got {param.context_pad}")
         warper = Warper(crop_size, param.context_pad, param.crop_mode == "square", self.mean, common.scale)

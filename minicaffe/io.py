@@ -7,16 +7,14 @@ Images are float32 arrays (H, W, K) with values in [0, 1], K = 3 in RGB order or
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
+from os import PathLike, fspath
+from typing import BinaryIO
 
 import numpy as np
 
 from minicaffe.errors import BlobError, DataError, UsageError, nearest
 from minicaffe.proto import caffe_pb2
 from minicaffe.resize import resample
-
-# What scikit-image's rgb2gray weighs the channels with (ITU-R BT.709 rounded to four digits).
-_GREY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
@@ -213,37 +211,18 @@ class Transformer:
         self.input_scale[in_] = scale
 
 
-def load_image(filename: str | PathLike, color: bool = True) -> np.ndarray:
-    """An image file as float32 (H, W, 3), RGB in [0, 1]; with `color=False` as grey (H, W, 1).
+def load_image(filename: str | PathLike | BinaryIO, color: bool = True) -> np.ndarray:
+    """An image file, or an open one, as float32 (H, W, 3), RGB in [0, 1]; with `color=False` as grey (H, W, 1).
 
-    Grey files are repeated over three channels, an alpha channel is dropped.  DataError for a file that is missing
-    or that Pillow cannot read.
+    Grey files are repeated over three channels, an alpha channel is dropped.  Values are divided by the largest of
+    their type (255, 65535, ...), floats are taken as they are.  DataError for a file that is missing or that Pillow
+    cannot read.
     """
-    from PIL import Image
+    from minicaffe.data.image import decode_floats, read_bytes
 
-    try:
-        with Image.open(filename) as picture:
-            picture.load()
-            img = _pixels(picture)
-    except FileNotFoundError:
-        raise DataError(f"image '{filename}' does not exist") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"image '{filename}' cannot be read: {error}") from error
-    if img.ndim == 2:
-        img = img[:, :, np.newaxis]
-        return np.tile(img, (1, 1, 3)) if color else img
-    img = img[:, :, :3]
-    return img if color else (img @ _GREY_WEIGHTS)[:, :, np.newaxis]
-
-
-def _pixels(picture) -> np.ndarray:
-    """A Pillow image as float32 in [0, 1], (H, W) when it is grey, else (H, W, 3)."""
-    if picture.mode.startswith("I"):  # 16-bit grey: the range is that of the file, not of int32
-        return np.asarray(picture, np.float32) / 65535
-    if picture.mode == "F":
-        return np.asarray(picture, np.float32)
-    grey = picture.mode in ("1", "L", "LA")
-    return np.asarray(picture.convert("L" if grey else "RGB"), np.float32) / 255
+    if hasattr(filename, "read"):
+        return decode_floats(filename.read(), color, str(getattr(filename, "name", "the open file")))
+    return decode_floats(read_bytes(filename), color, fspath(filename))
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:

@@ -18,6 +18,7 @@ from minicaffe.cli.command import Flags, command
 from minicaffe.cli.devices import computing_on
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import replacing, write_atomically
+from minicaffe.text import read_names, read_text
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
 CROP_MODES = ("list", "selective_search")
@@ -157,11 +158,7 @@ def _load_inputs(path: str, ext: str) -> tuple[list[str], Sequence[np.ndarray]]:
 
 
 def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str, count: int = 5) -> None:
-    try:
-        with open(labels_file, encoding="utf-8") as file:
-            labels = [line.strip() for line in file if line.strip()]
-    except OSError as error:
-        raise DataError(f"cannot read the labels '{labels_file}': {error.strerror}") from error
+    labels = read_names(labels_file, "labels file", errors="replace")
     if len(labels) != predictions.shape[1]:
         raise DataError(
             f"labels '{labels_file}': expected {predictions.shape[1]} lines, one per class, got {len(labels)}"
@@ -217,8 +214,7 @@ def detect(args: argparse.Namespace) -> None:
         if args.crop_mode == "list":
             found = detector.detect_windows(_read_windows(args.input_file))
         else:
-            with open(args.input_file) as file:
-                found = detector.detect_selective_search([line.strip() for line in file if line.strip()])
+            found = detector.detect_selective_search(read_names(args.input_file, "image list"))
         print(f"Processed {len(found)} windows in {time.perf_counter() - start:.3f} s.")
     (_write_csv if ext == ".csv" else _write_hdf5)(args.output_file, found)
     print(f"Saved to {args.output_file}")
@@ -227,16 +223,13 @@ def detect(args: argparse.Namespace) -> None:
 def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
     """Image names with their windows (ymin, xmin, ymax, xmax), in order of first appearance."""
     windows: dict[str, list[list[float]]] = {}
+    rows = csv.DictReader(text_io.StringIO(read_text(path, "windows file"), newline=""), skipinitialspace=True)
+    missing = {"filename", *COORDINATES} - set(rows.fieldnames or ())
+    if missing:
+        raise DataError(f"windows '{path}': missing column(s) {', '.join(sorted(missing))}")
     try:
-        with open(path, newline="") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            missing = {"filename", *COORDINATES} - set(rows.fieldnames or ())
-            if missing:
-                raise DataError(f"windows '{path}': missing column(s) {', '.join(sorted(missing))}")
-            for row in rows:
-                windows.setdefault(row["filename"], []).append([float(row[name]) for name in COORDINATES])
-    except OSError as error:
-        raise DataError(f"cannot read the windows '{path}': {error.strerror}") from error
+        for row in rows:
+            windows.setdefault(row["filename"], []).append([float(row[name]) for name in COORDINATES])
     except (TypeError, ValueError) as error:
         raise DataError(f"windows '{path}', line {rows.line_num}: expected four numbers ({error})") from error
     return [(name, np.array(w)) for name, w in windows.items()]

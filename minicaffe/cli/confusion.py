@@ -8,6 +8,7 @@ import numpy as np
 
 from minicaffe.errors import UsageError
 from minicaffe.files import replacing
+from minicaffe.text import read_names
 
 
 class Confusion:
@@ -75,11 +76,7 @@ class Confusion:
 def _class_names(path: str | None, classes: int) -> list[str]:
     if not path:
         return [f"class {i}" for i in range(classes)]
-    try:
-        with open(path, encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except OSError as error:
-        raise UsageError(f"--labels: cannot read '{path}': {error.strerror}") from None
+    names = read_names(path, "labels file", UsageError, "replace")
     if len(names) != classes:
         raise UsageError(f"--labels: expected {classes} names, one for each class, got {len(names)} in '{path}'")
     return names

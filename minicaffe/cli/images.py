@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.errors import DataError, UsageError
+from minicaffe.text import read_names
 
 
 def _flags(flags: Flags) -> None:
@@ -33,35 +34,34 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
     """
     if args.output_side_length < 1 or args.num_clients < 1:
         raise UsageError("resize_and_crop_images: --output_side_length and --num_clients must be at least 1")
-    try:
-        with open(args.input, encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except OSError as error:
-        raise DataError(f"cannot read the list '{args.input}': {error.strerror}") from error
+    names = read_names(args.input, "image list")
 
     def convert(name: str) -> str | None:
         target = os.path.join(args.output_folder, name)
         try:
             resize_and_crop(os.path.join(args.input_folder, name), target, args.output_side_length)
-        except (OSError, ValueError) as error:
+        except (DataError, OSError, ValueError) as error:
             return f"left out '{name}': {error}"
         return None
 
     with ThreadPoolExecutor(args.num_clients) as pool:
         complaints = [text for text in pool.map(convert, names) if text]
     for text in complaints:
-        print(text)
+        print(os.fsencode(text).decode(errors="replace"))
     print(f"Wrote {len(names) - len(complaints)} of {len(names)} images to {args.output_folder}")
 
 
 def resize_and_crop(source: str, target: str, side: int) -> None:
-    """Write the centre square of an image, `side` pixels wide; OSError for what cannot be read or written."""
+    """Write the centre square of an image, `side` pixels wide.
+
+    DataError for what cannot be read; DataError, OSError or ValueError for what cannot be written.
+    """
     from PIL import Image
 
+    from minicaffe.data.image import decode_picture, read_bytes
     from minicaffe.files import replacing
 
-    with Image.open(source) as picture:
-        image = picture.convert("RGB")
+    image = decode_picture(read_bytes(source), True, source)
     scale = side / min(image.size)
     width, height = (max(round(v * scale), side) for v in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)

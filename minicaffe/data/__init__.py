@@ -2,6 +2,7 @@
 
 db.py           LMDB and LevelDB behind one small interface
 datum.py        one record <-> one array
+image.py        one picture <-> one array, for all readers
 transformer.py  crop, mirror, subtract the mean, scale: whole batches
 prefetch.py     a thread that reads ahead
 datasets/       CIFAR-10, MNIST and a stand-in that minicaffe draws itself

@@ -15,7 +15,10 @@ from minicaffe.proto import caffe_pb2
 
 
 def array_to_datum(array: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
-    """(C, H, W) as a Datum: uint8 goes to `data`, everything else to `float_data`."""
+    """(C, H, W) as a Datum: uint8 goes to `data`, everything else to `float_data`.
+
+    Raises `DataError` for another number of axes, and for a label beyond 32 bits.
+    """
     array = np.asarray(array)
     if array.ndim != 3:
         raise DataError(f"a Datum holds an array (C, H, W), got shape {array.shape}")
@@ -25,6 +28,8 @@ def array_to_datum(array: np.ndarray, label: int | None = None) -> caffe_pb2.Dat
     else:
         datum.float_data.extend(array.astype(np.float64).ravel().tolist())
     if label is not None:
+        if not -(2**31) <= label < 2**31:
+            raise DataError(f"a Datum holds a label of 32 bits, got {label}")
         datum.label = int(label)
     return datum
 

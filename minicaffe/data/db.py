@@ -19,6 +19,7 @@ from minicaffe.errors import DataError, nearest
 log = logging.getLogger("minicaffe.data")
 
 BACKENDS = ("lmdb", "leveldb")
+MAX_KEY = {"lmdb": 511, "leveldb": None}  # bytes; None: any number
 BATCH = 1000  # records per write transaction, as in Caffe's converters
 
 
@@ -35,6 +36,12 @@ class Database(Protocol):
 
         A value is good until the next one is asked for: copy what you keep.
         """
+
+    def keys(self) -> list[bytes]:
+        """All keys in order.  An LMDB reads its pages of keys for that; a LevelDB is read whole."""
+
+    def get(self, key: bytes) -> bytes:
+        """The value of a key; `DataError` when there is no such record."""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -104,11 +111,11 @@ def _check_folder(source: str, backend: str) -> None:
 class DatabaseWriter:
     """Writes a new database; a context manager that leaves nothing behind when its block raises.
 
-    Raises `DataError` when `source` exists already.
+    max_key: the most bytes that a key may have, or None.  Raises `DataError` when `source` exists already.
     """
 
     def __init__(self, source: str, backend: str) -> None:
-        self.source, self.count = source.rstrip("/\\") or source, 0
+        self.source, self.count, self.max_key = source.rstrip("/\\") or source, 0, MAX_KEY[backend]
         if os.path.exists(self.source):
             raise DataError(f"{source} exists already: remove it first, or choose another name")
         parent = os.path.dirname(os.path.abspath(self.source))
@@ -120,8 +127,18 @@ class DatabaseWriter:
         self._store: Store | None = _new_store(self._temporary, backend)
 
     def put(self, key: bytes | str, value: bytes) -> None:
-        """Store one record; records are written in transactions of 1000."""
-        self._pending.append((key.encode() if isinstance(key, str) else key, value))
+        """Store one record; records are written in transactions of 1000.
+
+        key: bytes, or text, which becomes UTF-8 or, where it is a path in another encoding, that path's bytes.
+        Raises `DataError` for a key that the database cannot hold.
+        """
+        key = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
+        if self.max_key and not 0 < len(key) <= self.max_key:
+            raise DataError(
+                f"cannot write database {self.source}: its keys have 1 to {self.max_key} bytes, but "
+                f"{key.decode(errors='replace')!r} has {len(key)}"
+            )
+        self._pending.append((key, value))
         self.count += 1
         if len(self._pending) >= BATCH:
             self.commit()

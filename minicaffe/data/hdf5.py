@@ -11,17 +11,14 @@ import numpy as np
 
 from minicaffe.data.shuffle import shuffled
 from minicaffe.errors import DataError
+from minicaffe.text import read_names
 
 log = logging.getLogger("minicaffe.data")
 
 
 def read_file_list(source: str) -> list[str]:
-    """The paths in a text file, one per line; `DataError` when it is missing or lists nothing."""
-    try:
-        with open(source, encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read HDF5 file list {source}: {getattr(error, 'strerror', None) or error}") from error
+    """The paths in a text file, one per line; `DataError` when it is missing, no text, or lists nothing."""
+    names = read_names(source, "HDF5 file list")
     if not names:
         raise DataError(f"HDF5 file list {source} is empty")
     return names
@@ -61,11 +58,23 @@ class Hdf5Reader:
 
     def __init__(self, source: str, names: Sequence[str], seed: int | None = None) -> None:
         self.files, self.names, self._open = read_file_list(source), list(names), None
+        self._seed = seed
         self.seek({"seed": seed, "visit": 0, "row": 0})
 
     def seek(self, position: dict) -> None:
-        self._seed, self._visit, self._row = position["seed"], position["visit"], position["row"]
+        """Go to a position, with the orders of its seed; whether there is a shuffle remains as it is.
+
+        Raises `DataError` when the file that is read there has fewer rows than that.
+        """
+        if self._seed is not None and position["seed"] is not None:
+            self._seed = position["seed"]
+        self._visit, self._row = position["visit"], position["row"]
         self._load()
+        if self._row >= len(self.arrays[0]):
+            raise DataError(
+                f"cannot go on from row {self._row} of HDF5 file {self.files[self._open]}: "
+                f"it has only {len(self.arrays[0])} rows"
+            )
 
     def position(self) -> dict:
         return {"seed": self._seed, "visit": self._visit, "row": self._row}

@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 
 import numpy as np
 
 from minicaffe.data.image import read_image, resize
-from minicaffe.data.reader import Batch, Collector
-from minicaffe.data.shuffle import shuffled
+from minicaffe.data.reader import EntryReader
+from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
+from minicaffe.text import read_text
 
-log = logging.getLogger("minicaffe.data")
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
     """(path, label) for each line of the file; the label follows the last space, so paths may hold spaces.
 
-    Raises `DataError` when the file is missing or empty, or when a line has no whole number at its end.
+    Raises `DataError` when the file is missing, no text, or empty, or, naming the line, when a line has no whole
+    number of 32 bits at its end.
     """
-    try:
-        with open(source, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read image list {source}: {error.strerror or error}") from error
     entries = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        path, _, label = line.rstrip().rpartition(" ")
-        try:
-            entries.append((path.rstrip(), int(label)))
-        except ValueError:
-            raise DataError(
-                f'{source}, line {number}: expected "path label" with a whole number as label, got {line.strip()!r}'
-            ) from None
-        if not path.strip():
-            raise DataError(f'{source}, line {number}: expected "path label", got {line.strip()!r}')
+    for number, line in enumerate(read_text(source, "image list").split("\n"), 1):
+        if line.strip():
+            path, _, label = line.rstrip().rpartition(" ")
+            if not _WHOLE_NUMBER.fullmatch(label):
+                raise DataError(
+                    f'{source}, line {number}: expected "path label" with a whole number as label, got {line.strip()!r}'
+                )
+            if not path.strip():
+                raise DataError(f'{source}, line {number}: expected "path label", got {line.strip()!r}')
+            entries.append((path.rstrip(), int32(label, f"{source}, line {number}: label")))
     if not entries:
         raise DataError(f"image list {source} is empty")
     return entries
 
 
-class ImageListReader:
+def int32(text: str, name: str) -> int:
+    """The number in `text`; `DataError`, which begins with `name`, when it is beyond 32 bits."""
+    number = int(text)
+    if not -(2**31) <= number < 2**31:
+        raise DataError(f"{name} {number} is beyond 32 bits: expected {-(2**31)} to {2**31 - 1}")
+    return number
+
+
+class ImageListReader(EntryReader):
     """Batches of the images in a list.
 
     size: (height, width) to resize to, or None.  seed: of the shuffle before every round, or None to keep the order.
@@ -60,39 +63,13 @@ class ImageListReader:
         seed: int | None = None,
         skip: int = 0,
     ) -> None:
-        self.source, self.root_folder, self.batch_size = source, root_folder, batch_size
-        self.color, self.size = color, size
+        self.source, self.root_folder, self.color, self.size = source, root_folder, color, size
         self.entries = read_list(source)
         if skip >= len(self.entries):
             raise DataError(f"image list {source} has {len(self.entries)} entries, so {skip} cannot be skipped")
-        self.seek({"seed": seed, "epoch": 0, "index": skip})
+        super().__init__(batch_size, Rounds(len(self.entries), seed, skip))
 
-    def seek(self, position: dict) -> None:
-        self._seed, self._epoch, self._index = position["seed"], position["epoch"], position["index"]
-        self._shuffle()
-
-    def position(self) -> dict:
-        return {"seed": self._seed, "epoch": self._epoch, "index": self._index}
-
-    def _shuffle(self) -> None:
-        count = len(self.entries)
-        self._order = np.arange(count) if self._seed is None else shuffled(self._seed, self._epoch, count)
-
-    def first_shape(self) -> tuple[int, int, int]:
-        return self._load(self._index)[0].shape
-
-    def _load(self, index: int) -> tuple[np.ndarray, int]:
-        path, label = self.entries[self._order[index]]
+    def load(self, entry: int) -> tuple[np.ndarray, int]:
+        path, label = self.entries[entry]
         image = read_image(self.root_folder + path, self.color)
         return (resize(image, *self.size) if self.size else image), label
-
-    def read(self) -> Batch:
-        collector = Collector(self.batch_size)
-        for _ in range(self.batch_size):
-            collector.add(*self._load(self._index))
-            self._index += 1
-            if self._index == len(self.entries):
-                log.info("Restarting data prefetching from start.")
-                self._epoch, self._index = self._epoch + 1, 0
-                self._shuffle()
-        return Batch(collector.images, collector.labels, self.position())

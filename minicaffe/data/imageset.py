@@ -7,8 +7,8 @@ import os
 
 from minicaffe import random
 from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
-from minicaffe.data.image import decode_image, encode_image, read_image, resize
+from minicaffe.data.db import DatabaseWriter, open_db
+from minicaffe.data.image import decode_image, encode_image, read_bytes, read_image, resize
 from minicaffe.data.image_list import read_list
 from minicaffe.data.shuffle import draw_seed, shuffled
 from minicaffe.errors import DataError, UsageError
@@ -34,13 +34,14 @@ def convert(
 
     root: put before each path.  size: (height, width) to resize to, 0 for as it is.  encoded: store files, as they are
     unless `encode_type`, `size` or `gray` ask for new ones.  check_size: all images must have the size of the first.
+    Keys are the number of the image, eight digits, and its path, cut where the database has a limit.
     Images that cannot be read are skipped with a line in the log; `DataError` when none is left.
     """
     if bool(size[0]) != bool(size[1]):
         raise UsageError(f"resize_width and resize_height must be given together, got {size[1]} and {size[0]}")
     entries = _shuffled(read_list(source)) if shuffle else read_list(source)
     log.info("A total of %d images.", len(entries))
-    expected = None
+    expected, cut = None, 0
     with open_db(path, backend, "w") as database:
         for number, (name, label) in enumerate(entries):
             try:
@@ -51,11 +52,13 @@ def convert(
             datum.label = label
             if check_size:
                 expected = _check_size(datum, expected, root + name)
-            database.put(f"{number:08d}_{name}", datum.SerializeToString())
+            cut += _put(database, f"{number:08d}_{name}", datum)
             if database.count % 1000 == 0:
                 log.info("Processed %d files.", database.count)
         if not database.count:
             raise DataError(f"none of the {len(entries)} images in {source} could be read")
+    if cut:
+        log.warning("%d keys were cut to the %d bytes that %s allows", cut, database.max_key, backend)
     if database.count % 1000:
         log.info("Processed %d files.", database.count)
     return database.count
@@ -67,17 +70,20 @@ def _shuffled(entries: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return [entries[i] for i in order]
 
 
+def _put(database: DatabaseWriter, key: str, datum: caffe_pb2.Datum) -> bool:
+    """Store a record, under as much of its key as the database holds; return whether the key was cut."""
+    whole = key.encode("utf-8", "surrogateescape")
+    database.put(whole[: database.max_key], datum.SerializeToString())
+    return len(whole) > (database.max_key or len(whole))
+
+
 def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_type: str):
     """One image as a Datum without label."""
     if encoded and not any(size):
         extension = os.path.splitext(path)[1].lower().lstrip(".")
         if not gray and encode_type.lower().lstrip(".") in ("", extension):
-            try:
-                with open(path, "rb") as file:
-                    content = file.read()
-            except OSError as error:
-                raise DataError(f"cannot read image {path}: {error.strerror or error}") from error
-            decode_image(content, None, path)  # a file that nobody can decode is worth nothing
+            content = read_bytes(path)
+            decode_image(content, None, path)  # what cannot be decoded now cannot be read later either
             return caffe_pb2.Datum(data=content, encoded=True)
     image = read_image(path, not gray)
     if any(size):

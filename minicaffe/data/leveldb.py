@@ -8,11 +8,15 @@ doc/log_format.md and doc/impl.md of google/leveldb.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import mmap
 import os
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
+from typing import NamedTuple
 
 from minicaffe.data.snappy import decompress, read_varint
 from minicaffe.errors import DataError
@@ -23,6 +27,8 @@ _LOG_BLOCK = 32768
 _PUT = 1  # kind of an entry that stores a value; 0 deletes
 _COMPARATOR, _LOG_NUMBER, _NEXT_FILE, _LAST_SEQUENCE, _COMPACT = 1, 2, 3, 4, 5  # tags in the manifest
 _DELETED, _NEW_FILE, _PREVIOUS_LOG = 6, 7, 9
+
+_TABLES_OPEN = 64  # at a time: each takes a file descriptor
 
 Entry = tuple[bytes, int, bytes]  # user key, -(sequence << 8 | kind): the newest of equal keys sorts first; value
 
@@ -52,8 +58,8 @@ def _read_slice(data: bytes | memoryview, position: int) -> tuple[bytes, int]:
     return bytes(data[position : position + length]), position + length
 
 
-def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes]], int, int]:
-    """The tables that count {number: (size, smallest key)}, and the numbers of the oldest and the previous log."""
+def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes, bytes]], int, int]:
+    """The tables that count {number: (size, smallest, largest key)}, and the numbers of the oldest and previous log."""
     tables, log_number, previous = {}, 0, 0
     for record in log_records(path):
         position = 0
@@ -78,8 +84,8 @@ def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes]], int, int]:
                     continue
                 size, position = read_varint(record, position)
                 smallest, position = _read_slice(record, position)
-                _, position = _read_slice(record, position)
-                tables[number] = (size, smallest[:-8])
+                largest, position = _read_slice(record, position)
+                tables[number] = (size, smallest[:-8], largest[:-8])
             else:
                 raise ValueError(f"unknown tag {tag}")
     return tables, log_number, previous
@@ -112,41 +118,43 @@ def block_entries(block: bytes | memoryview) -> Iterator[tuple[bytes, bytes]]:
         position += length
 
 
-class _Table:
-    """One sorted table; its file is mapped when it is first read."""
+class _Table(NamedTuple):
+    """One sorted table, and the range of its user keys."""
 
-    def __init__(self, path: str, smallest: bytes) -> None:
-        self.path, self.smallest = path, smallest
-        self._data: memoryview | None = None
-        self._index: list[tuple[bytes, bytes]] = []
+    path: str
+    smallest: bytes
+    largest: bytes
 
-    def _open(self) -> None:
-        with open(self.path, "rb") as file:
+
+class _OpenTable:
+    """A table whose file is mapped and whose index is read."""
+
+    def __init__(self, path: str) -> None:
+        self._name = os.path.basename(path)
+        with open(path, "rb") as file:
             self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         footer = self._data[-_FOOTER:]
         if struct.unpack_from("<Q", footer, _FOOTER - 8)[0] != _MAGIC:
-            raise ValueError(f"{os.path.basename(self.path)} does not end like a table")
+            raise ValueError(f"{self._name} does not end like a table")
         _, position = read_varint(footer, 0)
         _, position = read_varint(footer, position)
-        self._index = list(block_entries(self._block(bytes(footer[position:]))))
+        index = list(block_entries(self._block(bytes(footer[position:]))))
+        self._last = [key[:-8] for key, _ in index]  # of each block: not less than any key of it
+        self._handles = [handle for _, handle in index]
 
     def _block(self, handle: bytes) -> bytes | memoryview:
         offset, position = read_varint(handle, 0)
         size, _ = read_varint(handle, position)
         block, compression = self._data[offset : offset + size], self._data[offset + size]
         if compression > 1:
-            raise ValueError(f"{os.path.basename(self.path)} uses compression {compression}; only 0 and 1 are known")
+            raise ValueError(f"{self._name} uses compression {compression}; only 0 and 1 are known")
         return decompress(block) if compression else block
 
-    def entries(self, after: bytes | None) -> Iterator[Entry]:
-        """Entries whose user key is greater than `after`, in order."""
-        if self._data is None:
-            self._open()
-        for last, handle in self._index:
-            if after is not None and last[:-8] < after:  # an index key is not less than any key of its block
-                continue
+    def entries(self, start: bytes) -> Iterator[Entry]:
+        """Entries in order, from the first whose user key is not less than `start`."""
+        for handle in self._handles[bisect_left(self._last, start) :]:
             for key, value in block_entries(self._block(handle)):
-                if after is None or key[:-8] > after:
+                if key[:-8] >= start:
                     yield key[:-8], -int.from_bytes(key[-8:], "little"), value
 
 
@@ -155,19 +163,22 @@ class LevelDbReader:
 
     def __init__(self, source: str) -> None:
         self.source, self._length = source, None
+        self._open = functools.lru_cache(_TABLES_OPEN)(_OpenTable)
         try:
             with open(os.path.join(source, "CURRENT")) as file:
                 manifest = os.path.join(source, file.read().strip())
             tables, log_number, previous = _read_manifest(manifest)
             files = os.listdir(source)
             self._tables = sorted((self._table(n, *t) for n, t in tables.items()), key=lambda table: table.smallest)
+            self._smallest = [table.smallest for table in self._tables]
+            self._reach = list(accumulate((table.largest for table in self._tables), max))  # of all tables up to each
             logs = sorted(name for name in files if name.endswith(".log") and name[:-4].isdigit())
             logs = [n for n in logs if int(n[:-4]) >= log_number or (previous and int(n[:-4]) == previous)]
             self._newest = sorted(e for name in logs for e in _read_log(os.path.join(source, name)))
         except (OSError, ValueError, IndexError, struct.error) as error:
             raise DataError(f"cannot read LevelDB {source}: {error}") from error
 
-    def _table(self, number: int, size: int, smallest: bytes) -> _Table:
+    def _table(self, number: int, size: int, smallest: bytes, largest: bytes) -> _Table:
         for suffix in ("ldb", "sst"):
             path = os.path.join(self.source, f"{number:06d}.{suffix}")
             if os.path.exists(path):
@@ -175,7 +186,7 @@ class LevelDbReader:
                     raise ValueError(
                         f"{os.path.basename(path)} is truncated: it has {os.path.getsize(path)} bytes, expected {size}"
                     )
-                return _Table(path, smallest)
+                return _Table(path, smallest, largest)
         raise ValueError(f"table {number:06d}.ldb is missing")
 
     def __len__(self) -> int:
@@ -185,9 +196,9 @@ class LevelDbReader:
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) from the first key greater than `after`."""
-        previous = None
+        previous, start = None, b"" if after is None else after + b"\0"  # the key that comes next after `after`
         try:
-            for key, order, value in self._merged(after):
+            for key, order, value in self._merged(start):
                 if key != previous:  # older entries of the same key follow the newest
                     previous = key
                     if -order & 0xFF == _PUT:
@@ -195,8 +206,36 @@ class LevelDbReader:
         except (OSError, ValueError, IndexError, struct.error) as error:
             raise DataError(f"cannot read LevelDB {self.source}: {error}") from error
 
-    def _merged(self, after: bytes | None) -> Iterator[Entry]:
-        """All entries in order; a table takes part from its smallest key on, so few are open at a time."""
+    def keys(self) -> list[bytes]:
+        """All keys in order; they stand between the values, so this reads the whole database."""
+        return [key for key, _ in self.items()]
+
+    def get(self, key: bytes) -> bytes:
+        """The value of a key; `DataError` when there is no such record."""
+        try:
+            newest = min(self._versions(key), default=(key, 0, b""))
+        except (OSError, ValueError, IndexError, struct.error) as error:
+            raise DataError(f"cannot read LevelDB {self.source}: {error}") from error
+        if -newest[1] & 0xFF != _PUT:
+            raise DataError(f"LevelDB {self.source} has no record {key.decode(errors='replace')!r}")
+        return newest[2]
+
+    def _versions(self, key: bytes) -> Iterator[Entry]:
+        """The newest entry of a key in the log and in each table that may hold it."""
+        logged = bisect_left(self._newest, (key,))
+        sources = [iter(self._newest[logged : logged + 1])]
+        place = bisect_right(self._smallest, key)
+        while place and self._reach[place - 1] >= key:  # tables of level 0 overlap
+            place -= 1
+            if self._tables[place].largest >= key:
+                sources.append(self._open(self._tables[place].path).entries(key))
+        for entries in sources:
+            entry = next(entries, None)
+            if entry is not None and entry[0] == key:
+                yield entry
+
+    def _merged(self, start: bytes) -> Iterator[Entry]:
+        """All entries in order from key `start`; a table takes part from its smallest key on, so few are open."""
         waiting = list(reversed(self._tables))
         heap: list[tuple[Entry, int, Iterator[Entry]]] = []
 
@@ -205,17 +244,20 @@ class LevelDbReader:
             if entry is not None:
                 heapq.heappush(heap, (entry, number, entries))
 
-        push((e for e in self._newest if after is None or e[0] > after), -1)
+        push(iter(self._newest[bisect_left(self._newest, (start,)) :]), -1)
         while heap or waiting:
             while waiting and (not heap or waiting[-1].smallest <= heap[0][0][0]):
-                push(waiting.pop().entries(after), len(waiting))
+                table = waiting.pop()
+                if table.largest >= start:
+                    push(self._open(table.path).entries(start), len(waiting))
             if heap:
                 entry, number, entries = heapq.heappop(heap)
                 yield entry
                 push(entries, number)
 
     def close(self) -> None:
-        self._tables, self._newest = [], []
+        self._tables, self._newest, self._smallest, self._reach = [], [], [], []
+        self._open.cache_clear()
 
     def __enter__(self) -> LevelDbReader:
         return self

@@ -7,6 +7,7 @@ size of the file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -58,7 +59,10 @@ class _Environment:
 
     def __init__(self, source: str, file: tuple[int, int]) -> None:
         self.file, self.users = file, 0
-        self.environment = lmdb.open(source, readonly=True, lock=False, max_spare_txns=8)
+        # by its data file: for a folder the package also counts the lock file as open, which it never opens here, so
+        # that a new database whose lock file gets the inode of a deleted one would be refused
+        data = os.path.join(source, "data.mdb")
+        self.environment = lmdb.open(data, subdir=False, readonly=True, lock=False, max_spare_txns=8)
 
     @classmethod
     def acquire(cls, source: str) -> _Environment:
@@ -115,6 +119,28 @@ class LmdbReader:
         finally:
             shared.release()
 
+    def keys(self) -> list[bytes]:
+        """All keys in order; values that have pages of their own are not touched."""
+        with self._transaction() as transaction, transaction.cursor() as cursor:
+            return list(cursor.iternext(keys=True, values=False))
+
+    def get(self, key: bytes) -> bytes:
+        """The value of a key, copied; `DataError` when there is no such record."""
+        with self._transaction() as transaction:
+            value = transaction.get(key)
+        if value is None:
+            raise DataError(f"LMDB {self.source} has no record {key.decode(errors='replace')!r}")
+        return value
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction that copies what it returns; LMDB's errors become `DataError`."""
+        try:
+            with self._environment.environment.begin() as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise DataError(f"cannot read LMDB {self.source}: {error}") from error
+
     def close(self) -> None:
         shared, self._environment = self._environment, None
         if shared is not None:
@@ -148,8 +174,6 @@ class LmdbStore:
             except lmdb.MapFullError:
                 self._map_size *= 2
                 self._environment.set_mapsize(self._map_size)
-            except lmdb.BadValsizeError as error:
-                raise DataError(f"LMDB keys must have 1 to 511 bytes: {error}") from error
             except lmdb.Error as error:
                 raise OSError(str(error)) from error
 

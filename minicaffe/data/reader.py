@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import NamedTuple, Protocol
 
@@ -9,7 +10,11 @@ import numpy as np
 
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Cursor, Database, open_db
+from minicaffe.data.shuffle import Rounds
 from minicaffe.data.transformer import Images
+from minicaffe.errors import DataError
+
+log = logging.getLogger("minicaffe.data")
 
 
 class Batch(NamedTuple):
@@ -34,6 +39,19 @@ class BatchReader(Protocol):
 
     def position(self) -> dict:
         """The position now."""
+
+
+def usable_position(saved: dict | None, own: dict, name: str) -> dict:
+    """Where a reader that stands at `own` goes on: at `saved`, unless that is None or of a reader of another kind.
+
+    The latter, as when a `shuffle` was added since, is a warning in the log, which begins with `name`.
+    """
+    if saved is None:
+        return own
+    if saved.keys() != own.keys():
+        log.warning("%s reads from its start: the saved position is one in another order of the data", name)
+        return own
+    return saved
 
 
 class Collector:
@@ -61,6 +79,53 @@ class Collector:
     @property
     def images(self) -> Images:
         return self._stacked if self._list is None else self._list
+
+
+class EntryReader:
+    """Batches of numbered entries, each of which can be read alone, in the order of `rounds`."""
+
+    def __init__(self, batch_size: int, rounds: Rounds) -> None:
+        self.batch_size, self.rounds = batch_size, rounds
+
+    def load(self, entry: int) -> tuple[np.ndarray, int]:
+        """The image (C, H, W) and the label of an entry; the image may be a view of memory that is used again."""
+        raise NotImplementedError
+
+    def first_shape(self) -> tuple[int, int, int]:
+        return self.load(self.rounds.entry)[0].shape
+
+    def read(self) -> Batch:
+        collector = Collector(self.batch_size)
+        for _ in range(self.batch_size):
+            collector.add(*self.load(self.rounds.entry))
+            self.rounds.advance()
+        return Batch(collector.images, collector.labels, self.position())
+
+    def position(self) -> dict:
+        return self.rounds.position()
+
+    def seek(self, position: dict) -> None:
+        self.rounds.seek(position)
+
+
+class ShuffledReader(EntryReader):
+    """Batches of a database in a new order every round, a permutation of its records that follows from `seed`.
+
+    The keys are listed once, then every record is looked up by its key.
+    """
+
+    def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int) -> None:
+        self.source = source
+        self._database: Database = open_db(source, backend)
+        self._decoder = DatumDecoder(source, color)
+        self._keys = self._database.keys()
+        if not self._keys:
+            raise DataError(f"database {source} holds no records")
+        super().__init__(batch_size, Rounds(len(self._keys), seed))
+
+    def load(self, entry: int) -> tuple[np.ndarray, int]:
+        key = self._keys[entry]
+        return self._decoder.decode(key, self._database.get(key))
 
 
 class DatabaseReader:

@@ -86,9 +86,10 @@ class Transformer:
         for index, image in enumerate(images):
             shape = self._cropped(image.shape)
             if shape != out.shape[1:]:
+                need = "sizes need crop_size" if shape[0] == out.shape[1] else "channels need force_color or force_gray"
                 raise DataError(
                     f"image {index} of the batch has shape {image.shape}, which gives {shape}, but the first "
-                    f"image gave {out.shape[1:]}: images of different sizes need crop_size"
+                    f"image gave {out.shape[1:]}: images of different {need}"
                 )
             self._transform(image[None], out[index : index + 1])
 

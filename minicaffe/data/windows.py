@@ -19,9 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.data.image import read_image, resize
+from minicaffe.data.image_list import int32
 from minicaffe.data.reader import Batch
 from minicaffe.errors import DataError
 from minicaffe.random import Stream
+from minicaffe.text import read_text
 
 
 @dataclass
@@ -36,51 +38,100 @@ class Window:
     y2: int
 
 
+class _Words:
+    """The words of a window file, one after the other; errors name the line."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self._next = source, 0
+        lines = read_text(source, "window file").split("\n")
+        self._words = [(word, number) for number, line in enumerate(lines, 1) for word in line.split()]
+
+    def __bool__(self) -> bool:
+        """Whether there is another word."""
+        return self._next < len(self._words)
+
+    def take(self) -> str:
+        if not self:
+            raise DataError(f"window file {self.source} ends in the middle of an image")
+        self._next += 1
+        return self._words[self._next - 1][0]
+
+    def integer(self, what: str) -> int:
+        """The next word as a number of 32 bits."""
+        word = self.take()
+        try:
+            return int32(word, f"{self.place}: {what}")
+        except ValueError:
+            raise DataError(f"{self.place}: expected {what}, a whole number, got {word!r}") from None
+
+    def number(self, what: str) -> float:
+        word = self.take()
+        try:
+            return float(word)
+        except ValueError:
+            raise DataError(f"{self.place}: expected {what}, a number, got {word!r}") from None
+
+    @property
+    def place(self) -> str:
+        """File and line of the word that was taken last."""
+        return f"window file {self.source}, line {self._words[self._next - 1][1]}"
+
+
 def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshold: float):
     """Foreground windows, background windows, and the number of channels of the images.
 
     A window is foreground from overlap fg_threshold on (its class must be above 0), background below bg_threshold.
-    Raises `DataError` when the file is missing or ends early, or a line cannot be read.
+    Raises `DataError` when the file is missing, no text, or ends early, or, naming the line, when it holds something
+    else than it should there, an empty window, or images with different numbers of channels.
     """
-    try:
-        with open(source, encoding="utf-8") as file:
-            words = file.read().split()
-    except OSError as error:
-        raise DataError(f"cannot read window file {source}: {error.strerror or error}") from error
-    foreground, background, channels, position = [], [], 0, 0
-    try:
-        while position < len(words):
-            path, channels, count = _read_header(words, position)
-            position += 7
-            for _ in range(count):
-                fields, position = words[position : position + 6], position + 6
-                overlap, window = float(fields[1]), _window(root_folder + path, fields)
-                if overlap >= fg_threshold:
-                    if window.label <= 0:
-                        raise ValueError(f"a foreground window of {path} has class {window.label}, expected above 0")
-                    foreground.append(window)
-                elif overlap < bg_threshold:
-                    window.label = 0
-                    background.append(window)
-    except IndexError:
-        raise DataError(f"window file {source} ends in the middle of an image") from None
-    except ValueError as error:
-        raise DataError(f"window file {source} cannot be read: {error}") from error
+    words, foreground, background, channels = _Words(source), [], [], 0
+    while words:
+        path, own_channels, count = _read_header(words)
+        if channels not in (0, own_channels):
+            raise DataError(f"{words.place}: image {path} has {own_channels} channels, but those before it {channels}")
+        channels = own_channels
+        for _ in range(count):
+            overlap, window = _read_window(words, root_folder + path)
+            if overlap < fg_threshold and not overlap < bg_threshold:
+                continue
+            if window.x2 < window.x1 or window.y2 < window.y1:
+                raise DataError(
+                    f"{words.place}: expected x1 <= x2 and y1 <= y2, got a window from ({window.x1}, {window.y1}) to "
+                    f"({window.x2}, {window.y2})"
+                )
+            if overlap >= fg_threshold:
+                if window.label <= 0:
+                    raise DataError(
+                        f"{words.place}: a foreground window of {path} has class {window.label}, expected above 0"
+                    )
+                foreground.append(window)
+            else:
+                window.label = 0
+                background.append(window)
     if not channels:
         raise DataError(f"window file {source} is empty")
     return foreground, background, channels
 
 
-def _read_header(words: list[str], position: int) -> tuple[str, int, int]:
-    """Path, channels and number of windows of the image that starts at `position`."""
-    if words[position] != "#":
-        raise ValueError(f'expected "#", got {words[position]!r}')
-    return words[position + 2], int(words[position + 3]), int(words[position + 6])
+def _read_header(words: _Words) -> tuple[str, int, int]:
+    """Path, channels and number of windows of the next image."""
+    mark = words.take()
+    if mark != "#":
+        raise DataError(f'{words.place}: expected "#" before the next image, got {mark!r}')
+    words.take()
+    path, channels = words.take(), words.integer("the number of channels (a path may not hold spaces)")
+    if channels not in (1, 3):
+        raise DataError(f"{words.place}: expected 1 or 3 channels, got {channels}")
+    for what in ("the height", "the width"):
+        words.integer(what)
+    return path, channels, words.integer("the number of windows")
 
 
-def _window(path: str, fields: list[str]) -> Window:
-    label, _, *corners = fields
-    return Window(path, int(label), int(corners[0]), int(corners[1]), int(corners[2]), int(corners[3]))
+def _read_window(words: _Words, path: str) -> tuple[float, Window]:
+    """The overlap of the next window, and the window."""
+    label, overlap = words.integer("the class of a window"), words.number("the overlap of a window")
+    corners = [words.integer(f"{name} of a window") for name in ("x1", "y1", "x2", "y2")]
+    return overlap, Window(path, label, *corners)
 
 
 class Warper:
@@ -98,6 +149,8 @@ class Warper:
             if min(self.mean.shape[1:]) < crop_size:
                 raise DataError(f"the mean image, {self.mean.shape}, is smaller than crop_size {crop_size}")
             start = (self.mean.shape[2] - crop_size) // 2
+            if start + crop_size > self.mean.shape[1]:
+                raise DataError(f"the mean image, {self.mean.shape}, must have as many rows as columns")
             self.mean = self.mean[:, start : start + crop_size, start : start + crop_size]
 
     def __call__(self, image: np.ndarray, window: Window, mirror: bool) -> np.ndarray:
@@ -161,6 +214,8 @@ class WindowReader:
         self.foreground, self.background, self.channels = read_windows(
             source, param.root_folder, param.fg_threshold, param.bg_threshold
         )
+        if len(warper.mean) not in (1, self.channels):
+            raise DataError(f"the mean has {len(warper.mean)} channels, but the images of {source} {self.channels}")
         self._stream = Stream(seed)
         self._cache: dict[str, np.ndarray] | None = {} if cache_images else None
         self.number_foreground = int(np.float32(batch_size) * np.float32(param.fg_fraction))

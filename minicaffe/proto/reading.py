@@ -19,6 +19,7 @@ from minicaffe.errors import PrototxtError, nearest
 from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.elsewhere import field_owner
+from minicaffe.text import is_utf16
 
 M = TypeVar("M", bound=Message)
 PathLike = str | os.PathLike
@@ -69,6 +70,8 @@ def write_text(message: Message, path: PathLike) -> None:
 
 def _decode(content: bytes, filename: PathLike | None) -> str:
     """UTF-8, or else Windows-1252: names and comments typed in an editor of that time."""
+    if is_utf16(content):
+        raise PrototxtError(f"{_name(filename)} is UTF-16: save it as UTF-8")
     if content.startswith(_HDF5_SIGNATURE) or b"\0" in content:
         kind = "an HDF5 file" if content.startswith(_HDF5_SIGNATURE) else "a binary file (a .caffemodel?)"
         raise PrototxtError(f"{_name(filename)}: expected a prototxt, which is text, got {kind}")

@@ -42,6 +42,12 @@ def test_bad_shapes_say_so():
         datum_to_array(caffe_pb2.Datum(channels=3, height=2, width=2, data=b"12345"))
 
 
+@pytest.mark.parametrize("label", [2**31, -(2**31) - 1, 4000000000])
+def test_labels_beyond_32_bits(image, label):
+    with pytest.raises(DataError, match=f"a Datum holds a label of 32 bits, got {label}"):
+        array_to_datum(image, label)
+
+
 @pytest.mark.parametrize("label", [0, 1, 127, 128, 300, 2**31 - 1, -1, -(2**31), None])
 def test_decoder_takes_the_short_way_with_the_same_result(image, label):
     decoder = DatumDecoder("db")

@@ -48,6 +48,32 @@ def test_reading_starts_after_any_key_there_or_not(tmp_path, backend):
     assert read(path, backend, b"99999") == []
 
 
+def test_records_by_their_keys(tmp_path, backend):
+    with open_db(write(tmp_path / "db", backend, RECORDS[::2]), backend) as database:
+        assert database.keys() == [key for key, _ in RECORDS[::2]]
+        for key, value in RECORDS[-2::-200]:
+            assert database.get(key) == value and isinstance(database.get(key), bytes)
+        for key in (b"00001", b"99999", b"0"):
+            with pytest.raises(DataError, match=f"db has no record '{key.decode()}'"):
+                database.get(key)
+
+
+def test_keys_that_an_lmdb_cannot_hold(tmp_path):
+    write(tmp_path / "most", "lmdb", [(b"k" * 511, b"v")])
+    for key in (b"k" * 512, b""):
+        with pytest.raises(DataError, match=f"its keys have 1 to 511 bytes, but '.*' has {len(key)}"):
+            write(tmp_path / "db", "lmdb", [(b"a", b"v"), (key, b"v")])
+    assert [path.name for path in tmp_path.iterdir()] == ["most"]
+    long = [(b"k" * 600, b"v")]
+    assert read(write(tmp_path / "any", "leveldb", long), "leveldb") == long
+
+
+def test_a_key_may_be_a_path_in_any_encoding(tmp_path, backend):
+    name = "é.png".encode("latin-1")
+    write(tmp_path / "db", backend, [(name.decode("utf-8", "surrogateescape"), b"v")])
+    assert read(tmp_path / "db", backend) == [(name, b"v")]
+
+
 def test_cursor_wraps_around_with_a_line_in_the_log(tmp_path, backend, caplog):
     with open_db(write(tmp_path / "db", backend, RECORDS[:3]), backend) as database:
         cursor = Cursor(database)
@@ -190,6 +216,14 @@ def test_a_new_database_at_the_place_of_an_open_one(tmp_path):
         except DataError as error:  # some versions of the package allow one database per path
             assert "already open" in str(error)
         assert len(list(old.items())) == len(RECORDS)
+
+
+def test_a_lock_file_that_another_database_had(tmp_path):
+    with open_db(write(tmp_path / "old", "lmdb"), "lmdb"):
+        path = write(tmp_path / "new", "lmdb")
+        (path / "lock.mdb").unlink()
+        os.link(tmp_path / "old" / "lock.mdb", path / "lock.mdb")  # as when a deleted file's inode is used again
+        assert read(path, "lmdb") == RECORDS
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, backend, monkeypatch):

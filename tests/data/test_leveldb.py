@@ -10,6 +10,7 @@ from minicaffe.data.db import open_db
 from minicaffe.data.leveldb import log_records
 from minicaffe.data.leveldb_store import log_bytes, varint
 from minicaffe.data.snappy import decompress
+from minicaffe.errors import DataError
 
 
 def test_crc32c_known_values():
@@ -72,6 +73,36 @@ def test_writes_that_are_still_in_the_log(tmp_path):
     with open_db(tmp_path / "db", "leveldb") as database:
         assert list(database.items()) == [(b"a", b"1"), (b"c", b"3"), (b"d", b"four")]
         assert list(database.items(b"a")) == [(b"c", b"3"), (b"d", b"four")]
+        assert database.keys() == [b"a", b"c", b"d"]
+        assert [database.get(key) for key in (b"a", b"c", b"d")] == [b"1", b"3", b"four"]
+        for key in (b"b", b"z"):
+            with pytest.raises(DataError, match="db has no record"):
+                database.get(key)
+
+
+def test_tables_that_overlap(tmp_path, monkeypatch):
+    monkeypatch.setattr("minicaffe.data.leveldb_store._TABLE", 50)
+    with open_db(tmp_path / "db", "leveldb", "w") as database:
+        for turn in range(3):
+            for i in range(0, 40, turn + 1):
+                database.put(b"%02d" % i, b"%d" % turn * (i % 7))
+    assert len(list((tmp_path / "db").glob("*.ldb"))) > 5
+    with open_db(tmp_path / "db", "leveldb") as database:
+        expected = {b"%02d" % i: (b"2" if i % 3 == 0 else b"1" if i % 2 == 0 else b"0") * (i % 7) for i in range(40)}
+        assert dict(database.items()) == {key: database.get(key) for key in database.keys()} == expected
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files in /proc")
+def test_few_of_many_tables_are_open_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("minicaffe.data.leveldb_store._TABLE", 10)
+    with open_db(tmp_path / "db", "leveldb", "w") as database:
+        for i in range(200):
+            database.put(b"%03d" % i, bytes(20))
+    before = len(os.listdir("/proc/self/fd"))
+    with open_db(tmp_path / "db", "leveldb") as database:
+        assert len(list(database.items())) == 200
+        assert database.get(b"000") == bytes(20)
+        assert len(os.listdir("/proc/self/fd")) - before < 80
 
 
 def test_the_mask_is_leveldbs():

@@ -9,7 +9,7 @@ from minicaffe.data.db import open_db
 NET = """
 layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TRAIN }}
         transform_param {{ crop_size: 6 mirror: true mean_value: 120 scale: 0.02 }}
-        data_param {{ source: "train_db" backend: {backend} batch_size: 7 }} }}
+        data_param {{ source: "train_db" backend: {backend} batch_size: 7 shuffle: {shuffle} }} }}
 layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TEST }}
         transform_param {{ crop_size: 6 mean_value: 120 scale: 0.02 }}
         data_param {{ source: "train_db" backend: {backend} batch_size: 5 }} }}
@@ -25,8 +25,9 @@ max_iter: 20 snapshot_prefix: "snap" snapshot_format: HDF5 random_seed: 5
 """
 
 
+@pytest.mark.parametrize("shuffle", ["false", "true"])
 @pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, backend):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, backend, shuffle):
     from minicaffe import get_solver
 
     monkeypatch.chdir(tmp_path)
@@ -35,7 +36,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeyp
         for index in range(30):
             image = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
             database.put(f"{index:05d}", array_to_datum(image, index % 10).SerializeToString())
-    (tmp_path / "net.prototxt").write_text(NET.format(backend=backend))
+    (tmp_path / "net.prototxt").write_text(NET.format(backend=backend, shuffle=shuffle))
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     straight = get_solver("solver.prototxt")
     straight.step(9)

@@ -80,6 +80,56 @@ def test_convert_imageset_encoded(folder, run):
         assert datum.data[:2] == b"\xff\xd8" and datum_to_array(datum).shape == (3, 6, 8)
 
 
+@pytest.mark.parametrize(
+    "flags", [[], ["-gray"], ["-encoded"], ["-encoded", "-gray"], ["-encode_type=png"], ["-encode_type=pgm", "-gray"]]
+)
+def test_pictures_of_16_bits(folder, run, flags):
+    deep = np.array([[0, 255, 256], [32768, 65279, 65535]], np.uint16)
+    Image.fromarray(deep).save(folder / "deep.png")
+    (folder / "list.txt").write_text("deep.png 1\n")
+    assert run("convert_imageset", *flags, f"{folder}/", "list.txt", "db")[0] == 0
+    (datum,) = records_of("db").values()
+    if flags == ["-encoded"]:
+        assert datum.data == (folder / "deep.png").read_bytes()
+    for color in (True, False, None) if datum.encoded else (None,):
+        assert all(np.array_equal(plane, deep >> 8) for plane in datum_to_array(datum, color))
+    assert run("compute_image_mean", "db", "mean.binaryproto")[0] == 0
+    assert all(np.array_equal(plane, deep >> 8) for plane in read_mean("mean.binaryproto"))
+    assert run("resize_and_crop_images", "--input", "names.txt", "--output_folder", "out")[0] == 1
+    (folder / "names.txt").write_bytes(b"\xef\xbb\xbfdeep.png\r\n")
+    flags = ["--input", "names.txt", "--output_folder", "out", "--output_side_length", "2"]
+    assert "Wrote 1 of 1 images" in run("resize_and_crop_images", *flags)[1]
+    with Image.open("out/deep.png") as small:
+        assert small.mode == "RGB" and small.size == (2, 2) and np.asarray(small).min() < 10
+
+
+@pytest.mark.parametrize("flags", [[], ["-encoded"], ["-gray"]])
+def test_pictures_of_32_bits_are_left_out(folder, run, flags):
+    Image.fromarray(np.ones((2, 3), np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.full((2, 3), 70000, np.int32)).save(folder / "int.tif")
+    (folder / "list.txt").write_text("float.tif 0\nint.tif 1\n0.png 2\n")
+    status, text = run("convert_imageset", *flags, f"{folder}/", "list.txt", "db")
+    assert status == 0 and [datum.label for datum in records_of("db").values()] == [2]
+    assert "float.tif: its pixels are 32-bit floats" in text and "int.tif: its pixels are 32-bit integers" in text
+    lines = run("resize_and_crop_images", "--input", "list.txt", "--output_folder", "out")[1]
+    assert "left out 'float.tif 0': cannot read image float.tif 0: No such file" in lines
+
+
+@pytest.mark.parametrize("backend, length", [("lmdb", 511), ("leveldb", 568)])
+def test_paths_longer_than_a_key(folder, run, backend, length):
+    parent = Path("é" * 110, *["d" * 110] * 3)
+    parent.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(PIXELS[0]).save(parent / name)
+    (folder / "list.txt").write_text(f"{parent}/a.png 1\n{parent}/b.png 2\n0.png 3\n")
+    status, text = run("convert_imageset", "-backend", backend, "", "list.txt", "db")
+    assert status == 0 and ("2 keys were cut to the 511 bytes that lmdb allows" in text) == (backend == "lmdb")
+    with open_db("db", backend) as database:
+        keys = [key for key, _ in database.items()]
+    whole = [f"{i:08d}_{parent}/{name}.png".encode() for i, name in enumerate("ab")]
+    assert keys == [key[:length] for key in whole] + [b"00000002_0.png"] and len(keys[0]) == length
+
+
 def test_convert_imageset_shuffles_and_keeps_labels(folder, run):
     assert run("convert_imageset", "-shuffle", f"{folder}/", "list.txt", "db")[0] == 0
     records = records_of("db")
@@ -99,6 +149,8 @@ def test_convert_imageset_skips_what_it_cannot_read(folder, run):
     ("size", ["-check_size"], "image .*1.png has shape (3, 5, 8), but the first one (3, 6, 8)"),
     ("label", [], 'list.txt, line 1: expected "path label" with a whole number as label, got \'0.png cat\''),
     ("empty", [], "image list list.txt is empty"),
+    ("large", [], "list.txt, line 2: label 4000000000 is beyond 32 bits"),
+    ("utf16", [], "image list list.txt is UTF-16: save it as UTF-8"),
     ("none", [], "none of the 4 images in list.txt could be read"),
     ("exists", [], "db exists already: remove it first, or choose another name"),
 ])  # fmt: skip
@@ -107,6 +159,10 @@ def test_convert_imageset_errors(folder, run, change, flags, sentence):
         Image.fromarray(PIXELS[1, :5]).save(folder / "1.png")
     elif change == "label":
         (folder / "list.txt").write_text("0.png cat\n")
+    elif change == "large":
+        (folder / "list.txt").write_text("0.png 1\n1.png 4000000000\n")
+    elif change == "utf16":
+        (folder / "list.txt").write_text("0.png 1\n", encoding="utf-16")
     elif change == "empty":
         (folder / "list.txt").write_text("")
     elif change == "exists":

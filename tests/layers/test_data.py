@@ -1,5 +1,6 @@
 """Data: order, shapes, wrap-around, crops; a resumed reader goes on where an uninterrupted one would."""
 
+import json
 import logging
 import os
 
@@ -109,8 +110,6 @@ def test_a_resumed_reader_equals_an_uninterrupted_one(tmp_path, phase):
 
 
 def test_the_state_is_fit_for_json_and_counts_only_what_was_used(tmp_path):
-    import json
-
     layer, blobs = set_up(write(tmp_path / "db"))
     assert json.loads(json.dumps(layer.state()))["position"] == {"key": None}
     batches(layer, blobs, 3)

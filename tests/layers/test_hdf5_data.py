@@ -122,6 +122,45 @@ def test_files_that_are_missing_or_hold_something_else(source):
         set_up(source)
 
 
+def test_a_saved_position_that_does_not_fit(source, caplog):
+    layer, blobs = set_up(source)
+    labels_of(layer, blobs, 1)
+    write(source.parent / "a.h5", 3)
+    other, _ = set_up(source)
+    with pytest.raises(
+        DataError, match="HDF5Data layer 'h': cannot go on from row 4 of HDF5 file .*a.h5: .* only 3 rows"
+    ):
+        other.load_state(layer.state())
+    other, other_blobs = set_up(source)
+    other.load_state({**layer.state(), "position": {"key": "00001"}})
+    assert "HDF5Data layer 'h' reads from its start" in caplog.text and labels_of(other, other_blobs, 1)[:3] == [
+        0,
+        1,
+        2,
+    ]
+
+
+def test_a_shuffle_that_is_switched_on_or_off_before_resuming(source):
+    for first, second in (("", "shuffle: true"), ("shuffle: true", "")):
+        layer, blobs = set_up(source, f"batch_size: 8 {first}")
+        labels_of(layer, blobs, 1)
+        other, other_blobs = set_up(source, f"batch_size: 8 {second}")
+        other.load_state(layer.state())
+        rounds = [labels_of(other, other_blobs, 1) for _ in range(6)]
+        assert all(sorted(r) == list(range(8)) for r in rounds)
+        assert (rounds != [list(range(8))] * 6) == bool(second)
+
+
+def test_lists_that_are_no_plain_text(source):
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    set_up(source)
+    with pytest.raises(DataError, match="HDF5Data layer 'h': HDF5 file list .*a.h5 must be text, but it is a binary"):
+        set_up(source.parent / "a.h5")
+    source.write_text(source.read_text(), encoding="utf-16")
+    with pytest.raises(DataError, match="HDF5Data layer 'h': HDF5 file list .*list.txt is UTF-16: save it as UTF-8"):
+        set_up(source)
+
+
 def test_bad_parameters(source, tmp_path):
     with pytest.raises(LayerError, match="HDF5Data layer 'h': does not transform data: remove transform_param"):
         set_up(source, more="transform_param { scale: 2 }")

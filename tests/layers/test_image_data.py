@@ -88,6 +88,7 @@ def test_rand_skip_starts_within_the_first_entries(folder):
 @pytest.mark.parametrize("content, sentence", [
     ("", "image list .*list.txt is empty"),
     ("a.png 1\nb.png cat\n", 'list.txt, line 2: expected "path label" with a whole number as label, got \'b.png cat\''),
+    ("a.png 1\nb.png 4000000000\n", "list.txt, line 2: label 4000000000 is beyond 32 bits"),
     ("7\n", 'list.txt, line 1: expected "path label", got \'7\''),
     ("none.png 1\n", "cannot read image .*none.png: No such file"),
     ("list.txt 1\n", "cannot decode .*list.txt"),
@@ -96,6 +97,30 @@ def test_bad_lists(folder, content, sentence):
     (folder / "list.txt").write_text(content)
     with pytest.raises(DataError, match=f"ImageData layer 'images': .*{sentence}"):
         set_up(folder)
+
+
+def test_pictures_of_16_and_of_32_bits(folder):
+    deep = np.array([[0, 255, 256], [32768, 65279, 65535]], np.uint16)
+    Image.fromarray(deep).save(folder / "deep.tif")
+    Image.fromarray(deep.astype(np.float32)).save(folder / "float.tif")
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfdeep.tif 7\r\nfloat.tif 1\r\n")
+    layer, blobs = set_up(folder, batch_size=1)
+    layer.forward([], blobs)
+    assert blobs[0].shape == (1, 3, 2, 3) and (blobs[0].data[0] == deep >> 8).all() and blobs[1].data[0] == 7
+    with pytest.raises(DataError, match="'images': cannot decode .*float.tif: its pixels are 32-bit floats"):
+        layer.forward([], blobs)
+
+
+def test_a_shuffle_that_is_switched_on_or_off_before_resuming(folder):
+    for first, second in (("", "shuffle: true"), ("shuffle: true", "")):
+        layer, blobs = set_up(folder, first, batch_size=3)
+        labels_of(layer, blobs, 1)
+        other, other_blobs = set_up(folder, second, batch_size=1)
+        other.load_state(layer.state())
+        labels_of(other, other_blobs, 2)  # the rest of the first round
+        rounds = [labels_of(other, other_blobs, 5) for _ in range(6)]
+        assert all(sorted(r) == [0, 10, 20, 30, 40] for r in rounds)
+        assert (len({tuple(r) for r in rounds}) > 1) == (second == "shuffle: true")
 
 
 def test_bad_parameters(folder):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from minicaffe.blob import Blob
+from minicaffe.data.mean import write_mean
 from minicaffe.data.windows import Warper, Window
 from minicaffe.errors import DataError, LayerError
 from minicaffe.gradient_check import layer_from_text
@@ -84,10 +85,15 @@ def test_resuming(folder):
 @pytest.mark.parametrize("content, sentence", [
     ("", "w.txt is empty"),
     ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5 5\n", "w.txt ends in the middle of an image"),
-    ("# 0\na.png\n3\n20\n30\n1\n1 0.9 1 1 5 x\n", "w.txt cannot be read: invalid literal"),
-    ("# 0\na.png\n3\n20\n30\n1\n0 0.9 1 1 5 5\n", "a foreground window of .*a.png has class 0"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 0.9 1 1 5 x\n", "w.txt, line 7: expected y2 of a window, a whole number, got 'x'"),
+    ("# 0\na.png\n3\n20\n30\n1\n0 0.9 1 1 5 5\n", "w.txt, line 7: a foreground window of .*a.png has class 0"),
+    ("# 0\na b.png\n3\n20\n30\n1\n", r"w.txt, line 2: expected the number of channels \(a path may not hold spaces\)"),
+    ("# 0\na.png\n2\n20\n30\n1\n", "w.txt, line 3: expected 1 or 3 channels, got 2"),
+    ("# 0\na.png\n3\n9\n9\n0\n# 1\nb.png\n1\n9\n9\n0\n", "w.txt, line 12: image b.png has 1 channels, but .* 3"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 high 1 1 5 5\n", "w.txt, line 7: expected the overlap of a window, a number"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 0.9 5 1 1 5\n", "w.txt, line 7: expected x1 <= x2 and y1 <= y2, got .* \\(5, 1\\)"),
     ("# 0\na.png\n3\n20\n30\n1\n1 0.9 1 1 5 5\n", "has no background windows, but every batch needs 4"),
-    ("1 2 3", 'expected "#", got \'1\''),
+    ("1 2 3", 'w.txt, line 1: expected "#" before the next image, got \'1\''),
 ])  # fmt: skip
 def test_bad_window_files(folder, content, sentence):
     (folder / "w.txt").write_text(content)
@@ -102,3 +108,25 @@ def test_bad_parameters(folder):
         set_up(folder, 'batch_size: 8 crop_mode: "wrap"')
     with pytest.raises(LayerError, match="context_pad must be less than half of crop_size 8, got 4"):
         set_up(folder, "batch_size: 8 context_pad: 4")
+    with pytest.raises(LayerError, match="fg_fraction must be between 0 and 1, got 2"):
+        set_up(folder, "batch_size: 8 fg_fraction: 2")
+
+
+def test_means_that_do_not_fit(folder):
+    with pytest.raises(DataError, match="'w': the mean has 2 channels, but the images of .*w.txt 3"):
+        set_up(folder, transform="crop_size: 8 mean_value: 1 mean_value: 2")
+    for shape, sentence in (
+        ((3, 8, 12), "must have as many rows as columns"),
+        ((3, 7, 9), "is smaller than crop_size"),
+    ):
+        write_mean(folder / "mean", np.zeros(shape))
+        with pytest.raises(DataError, match=f"'w': the mean image, .*{sentence}"):
+            set_up(folder, transform=f'crop_size: 8 mean_file: "{folder}/mean"')
+
+
+def test_pictures_of_16_bits(folder):
+    deep = (IMAGE[0] * 256 + 255).astype(np.uint16)
+    Image.fromarray(deep).save(folder / "a.png")
+    layer, blobs = set_up(folder)
+    layer.forward([], blobs)
+    assert all(np.array_equal(plane, IMAGE[0, :8, :8]) for plane in blobs[0].data[0])

@@ -236,6 +236,14 @@ def test_missing_file_and_directory(tmp_path):
         read_solver(tmp_path)
 
 
+def test_utf16(tmp_path):
+    (tmp_path / "net.prototxt").write_text('name: "n"', encoding="utf-16")
+    with pytest.raises(PrototxtError, match="net.prototxt is UTF-16: save it as UTF-8"):
+        read_net(tmp_path / "net.prototxt")
+    (tmp_path / "solver.prototxt").write_text('net: "n"', encoding="utf-8-sig")
+    assert read_solver(tmp_path / "solver.prototxt").net == "n"
+
+
 def test_binary_where_text_is_expected(tmp_path):
     path = tmp_path / "net.caffemodel"
     message = caffe_pb2.NetParameter(name="n")

@@ -1,5 +1,7 @@
 """minicaffe.io: protos and arrays, images, Transformer."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -101,11 +103,19 @@ def test_load_image_colours(tmp_path):
     np.testing.assert_allclose(io.load_image(save(tmp_path / "d.png", deep), False)[..., 0], deep / 65535, rtol=1e-6)
 
 
+def test_load_image_takes_an_open_file(tmp_path):
+    colour = rng().integers(0, 256, (4, 5, 3), np.uint8)
+    content = save(tmp_path / "c.png", colour).read_bytes()
+    np.testing.assert_allclose(io.load_image(BytesIO(content)), colour / 255, rtol=1e-6)
+    with pytest.raises(DataError, match="cannot decode the open file: it is no image"):
+        io.load_image(BytesIO(b"no picture"))
+
+
 def test_load_image_errors(tmp_path):
-    with pytest.raises(DataError, match="nothing.jpg' does not exist"):
+    with pytest.raises(DataError, match="cannot read image .*nothing.jpg: No such file"):
         io.load_image(tmp_path / "nothing.jpg")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="broken.jpg' cannot be read"):
+    with pytest.raises(DataError, match="cannot decode .*broken.jpg"):
         io.load_image(tmp_path / "broken.jpg")
 
 

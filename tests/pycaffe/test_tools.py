@@ -88,11 +88,12 @@ def test_summary_in_colours():
 
 
 def test_classify(folder, capsys):
-    Path("names.txt").write_text("a\nb\nc\nd\ne\n")
+    Path("names.txt").write_text("a\nb\nc\nd\ne\n", encoding="utf-8-sig")
     np.save("mean.npy", np.ones((3, 8, 8)))
     flags = [*WITH_NET, "--images_dim", "9,10", "--mean_file", "mean.npy", "--labels", "names.txt"]
     assert main(["classify", "cat.png", "out.npy", *flags]) == 0
-    assert np.load("out.npy").shape == (1, 5) and "cat.png: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert np.load("out.npy").shape == (1, 5) and "cat.png: " in out and "\ufeff" not in out
     expected = caffe.Classifier(
         "net.prototxt", "net.caffemodel", image_dims=(9, 10), mean=np.ones(3), raw_scale=255, channel_swap=(2, 1, 0)
     ).predict([caffe.io.load_image("cat.png")])
@@ -114,7 +115,7 @@ def test_classify_takes_a_binaryproto_mean(folder):
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        (["dog.png", "out.npy", *WITH_NET], "'dog.png' does not exist"),
+        (["dog.png", "out.npy", *WITH_NET], "cannot read image dog.png: No such file"),
         (["cat.png", "out.npy", "--model_def", "net.prototxt"], "pretrained_model"),
         (["cat.png", "out.npy", *WITH_NET, "--images_dim", "9"], "height,width, got '9'"),
         (["cat.png", "out.npy", *WITH_NET, "--channel_swap", "b,g,r"], "whole numbers"),

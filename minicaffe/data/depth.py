@@ -1,0 +1,62 @@
+"""Gray pictures of more than 8 bits: their upper byte, as OpenCV gives it, or their values as scikit-image gives them.
+
+Pillow's modes for them are "I;16" with variants, "I" (32 bits, but also what is 16 bits in some formats) and "F".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from minicaffe.errors import DataError
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_WHITE_IS_ZERO, _SIGNED = 0, 2
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether the picture has one channel of more than 8 bits."""
+    return image.mode[0] in "IF"
+
+
+def upper_bytes(image: Image.Image, name: str) -> np.ndarray:
+    """The upper byte of each pixel of a 16-bit gray picture, (H, W) uint8.
+
+    Raises `DataError`, which begins with `name`, for other numbers of bits and for floats, as OpenCV does not read
+    them either.
+    """
+    bits, signed = _number_type(image)
+    if bits != 16:
+        kind = "floats" if image.mode == "F" else "integers"
+        raise DataError(f"cannot decode {name}: its pixels are {bits}-bit {kind}, expected 8 or 16 bits")
+    values = np.asarray(image).astype(np.int64)
+    if _tag(image, _PHOTOMETRIC, None) == _WHITE_IS_ZERO:
+        values = (-1 if signed else 65535) - values
+    return (values >> 8).astype(np.uint8)
+
+
+def unit_range(image: Image.Image) -> np.ndarray:
+    """The picture as float32, (H, W): integers divided by the largest of their type, floats as they are."""
+    if image.mode == "F":
+        return np.asarray(image, np.float32)
+    bits, signed = _number_type(image)
+    values = np.asarray(image)
+    if bits == 32 and not signed:
+        values = values.astype(np.int32).view(np.uint32)
+    largest = (1 << (bits - signed)) - 1
+    return (values / largest).clip(-1, 1).astype(np.float32)
+
+
+def _number_type(image: Image.Image) -> tuple[int, bool]:
+    """The number of bits of a pixel in the file, and whether it has a sign."""
+    if image.format == "TIFF":
+        return int(_tag(image, _BITS, 1)), _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 16, False
+    return 32, True
+
+
+def _tag(image: Image.Image, number: int, default: int | None) -> int | None:
+    """The first value of a tag of a TIFF; `default` where it is not given, and for other formats."""
+    value = getattr(image, "tag_v2", {}).get(number, default)
+    return value[0] if isinstance(value, tuple) else value

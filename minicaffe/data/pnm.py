@@ -1,0 +1,44 @@
+"""PGM and PPM pictures as OpenCV reads them, which does not scale their values by the largest one as Pillow does."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_HEADER = re.compile(rb"P([2356])" + 3 * (_GAP + rb"(\d+)") + rb"\s")
+
+
+def pnm_pixels(data: bytes) -> np.ndarray | None:
+    """The pixels of a PGM, (H, W), or PPM, (H, W, 3) RGB, as uint8; None for any other file, PBM among them.
+
+    Of values of two bytes (a maximum above 255) the upper one counts.  Values of one byte are taken as they are from
+    a binary file; those of a file in ASCII are scaled so that the maximum becomes 255, rounded down.
+    Raises ValueError when the file is damaged.
+    """
+    header = _HEADER.match(data)
+    if header is None:
+        return None
+    kind, width, height, largest = map(int, header.groups())
+    channels = 3 if kind in (3, 6) else 1
+    count = width * height * channels
+    if not count or not 0 < largest < 65536:
+        raise ValueError(f"a picture of {width}x{height} with values up to {largest}")
+    values = (_binary if kind > 3 else _ascii)(data[header.end() :], count, largest)
+    return values.astype(np.uint8).reshape((height, width, channels) if channels == 3 else (height, width))
+
+
+def _binary(body: bytes, count: int, largest: int) -> np.ndarray:
+    size = 1 if largest < 256 else 2
+    if len(body) < count * size:
+        raise ValueError(f"image file is truncated: it has {len(body)} bytes of pixels, expected {count * size}")
+    return np.frombuffer(body, np.uint8, count * size)[::size]  # the upper byte comes first
+
+
+def _ascii(body: bytes, count: int, largest: int) -> np.ndarray:
+    words = re.sub(rb"#[^\r\n]*", b"", body).split(maxsplit=count)
+    if len(words) < count:
+        raise ValueError(f"image file is truncated: it has {len(words)} values, expected {count}")
+    values = np.array(words[:count]).astype(np.int64).clip(0, largest)
+    return values >> 8 if largest > 255 else values * 255 // largest
