@@ -33,7 +33,8 @@ def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
 class Memory:
     """`count` numbers of one dtype, zero at first.
 
-    fresh: the set of places, as bits, that hold the newest values.
+    fresh: the set of places, as bits, that hold the newest values.  While a script holds a view, which it may write to
+    at any time, no copy elsewhere stays valid beside the host's.
     """
 
     __slots__ = ("count", "dtype", "fresh", "engine", "_version", "_host", "_gpu", "_view", "__weakref__")
@@ -45,7 +46,7 @@ class Memory:
         self.count, self.dtype = count, dtype
         self.fresh = 0  # nowhere: zeros
         self.engine: Any = None
-        self._version: object = object()
+        self._version: object = object()  # None: of values that a held view may have changed since it was asked for
         self._host: np.ndarray | None = None
         self._gpu: Any = None
         self._view: weakref.ref | None = None
@@ -68,7 +69,7 @@ class Memory:
                 self.engine.to_host(self._host)
             elif self.fresh & GPU:
                 self._gpu.to_host(self._host)
-            self.fresh |= HOST
+            self.fresh = HOST if self.held else self.fresh | HOST
         return self._host
 
     def live(self) -> np.ndarray:
@@ -98,7 +99,9 @@ class Memory:
     @property
     def version(self) -> object:
         """An object that identifies the values: another one after each write (while a view is held, at each call)."""
-        return object() if self.held else self._version
+        if self.held or self._version is None:
+            self._version = None if self.held else object()
+        return self._version or object()
 
     def clear(self) -> None:
         """Set all to zero: on the device if the newest values live there, else on the host."""
@@ -127,7 +130,7 @@ class Memory:
                 self._gpu.from_host(self.host())
             else:
                 self._gpu.fill_zero()
-            self.fresh |= GPU
+            self.fresh = HOST if self.held else self.fresh | GPU
         return self._gpu.ptr
 
     def mutable_gpu(self) -> int:
@@ -151,6 +154,7 @@ class Memory:
         self.fresh, self._version = ENGINE, object()
 
     def settle(self) -> None:
-        """Copy what an engine wrote to the host if a script holds a view; called after the layer that wrote it."""
-        if self.fresh == ENGINE and self.held:
+        """Copy what was written elsewhere to the host if a script holds a view; called after the layer that wrote."""
+        if self.fresh & ~HOST and self.held:
             self.host()
+            self.fresh = HOST

@@ -17,10 +17,13 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def expressible(self, bottom, top):
         return 2 <= bottom[0].num_axes <= 5 and self.eps > 0  # else channels that pad a layout would become 0 / 0
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
         self.flags = Flags.GLOBAL_STATS if self.use_global_stats else 0
         self.statistics = Memory(plain((self.channels,))), Memory(plain((self.channels,)))  # mean, variance
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
         self.input: layouts.Kept | None = None  # x, which the gradient needs unless the statistics are global
 
     def make_forward(self, desc):

@@ -208,7 +208,8 @@ def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: Me
         reorder(source, memory)
     layouts.fresh = {row_major, memory.desc}
     layouts.head = memory
-    buffer.fresh |= ENGINE
+    if not buffer.held:
+        buffer.fresh |= ENGINE
     return memory
 
 

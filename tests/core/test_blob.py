@@ -138,3 +138,18 @@ def test_values_cross_the_bus_only_when_asked(cuda_device):
     blob.mutable_gpu_data()
     blob.data_memory.clear()
     np.testing.assert_array_equal(blob.data, 0)
+
+
+def test_what_was_written_through_a_view_counts_when_it_is_gone():
+    """Also if an engine has read the blob while the view was held, and had the values copied back."""
+    blob = Blob((3,))
+    view = blob.data
+    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.settle()
+    versions = [blob.data_memory.version]
+    view[...] = 7
+    del view
+    versions.append(blob.data_memory.version)
+    np.testing.assert_array_equal(blob.read_data(), 7)
+    assert not blob.data_memory.engine_fresh
+    assert versions[0] is not versions[1] and versions[1] is blob.data_memory.version

@@ -279,3 +279,24 @@ def test_the_steady_state_makes_nothing(engine, monkeypatch):
             for blob in blobs:
                 blob.data[...] *= 0.99
     assert not made
+
+
+def test_a_view_is_written_to_and_dropped_between_passes(engine):
+    """Of a parameter, of an input and of a blob that a primitive writes."""
+    both = nets(engine)
+    for net in both:
+        feed(net)
+        views = [net.params["conv"][0].data, net.blobs["x"].data]
+        net.forward()
+        for view in views:
+            view *= 2
+        del view, views[:]
+        net.forward()
+        view = net.blobs["c"].data
+        net.forward()
+        view[...] = np.arange(view.size).reshape(view.shape) % 3
+        del view
+        net.forward(start="conv2")
+        net.clear_param_diffs()
+        net.backward(end="conv2")
+    assert_same(*both)
