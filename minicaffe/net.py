@@ -18,6 +18,7 @@ from minicaffe.blob import Blob
 from minicaffe.config import config
 from minicaffe.errors import NetError, UsageError
 from minicaffe.layer import Layer
+from minicaffe.matching import match
 from minicaffe.net_builder import NetBuilder
 from minicaffe.passes import filter_net, insert_splits
 from minicaffe.proto import caffe_pb2, read_net, upgrade_net
@@ -193,20 +194,22 @@ class Net(Scripting):
     def share_with(self, other: Net) -> None:
         """Use the parameters of the other net's layers of the same names: one memory for both nets.
 
-        Layers that the other net lacks keep their own; a different number or shape raises `NetError`.
+        Parameters that this net shares by name stay one memory, and a named one whose layers the other net lacks takes
+        the other net's parameter of that name.  Layers without a match keep their own; a different number or shape
+        raises `NetError`.
         """
-        by_name = {name: layer for name, layer in reversed(list(zip(other._layer_names, other.layers)))}
-        for name, layer in zip(self._layer_names, self.layers):
-            source = by_name.get(name)
-            if source is None:
-                continue
-            if [b.shape for b in layer.blobs] != [b.shape for b in source.blobs]:
+        taken: set[tuple[int, int]] = set()
+        for source, target in match(other.layers, self.layers):
+            mine, theirs = self.layers[target].blobs, other.layers[source].blobs
+            if [blob.shape for blob in mine] != [blob.shape for blob in theirs]:
                 raise NetError(
-                    f"layer '{name}': cannot share trained parameters: expected blobs of shapes "
-                    f"{[b.shape for b in layer.blobs]}, got {[b.shape for b in source.blobs]}"
+                    f"layer '{self._layer_names[target]}': cannot share trained parameters: expected blobs of shapes "
+                    f"{[blob.shape for blob in mine]}, got {[blob.shape for blob in theirs]}"
                 )
-            for mine, theirs in zip(layer.blobs, source.blobs):
-                mine.share_data(theirs)
+            for j, blob in enumerate(mine):
+                blob.share_data(theirs[j])
+                taken.add((target, j))
+        self.shared_params.follow(taken, other.shared_params)
 
     def copy_from(self, path: str | os.PathLike) -> None:
         """Take weights from a .caffemodel or .caffemodel.h5, by layer name; see `weights.load`."""
