@@ -211,9 +211,13 @@ class Net(Scripting):
                 taken.add((target, j))
         self.shared_params.follow(taken, other.shared_params)
 
-    def copy_from(self, path: str | os.PathLike) -> None:
-        """Take weights from a .caffemodel or .caffemodel.h5, by layer name; see `weights.load`."""
-        weights.load(self, os.fspath(path))
+    def copy_from(self, path: str | os.PathLike, *more: str | os.PathLike) -> None:
+        """Take weights from .caffemodel or .caffemodel.h5 files, in order, by layer name.
+
+        Raises `SnapshotError` for a file from which no layer takes anything, that is no weights, or whose shapes are
+        others; a warning says which layers with parameters took none from any file.
+        """
+        weights.load([self], [os.fspath(each) for each in (path, *more)])
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the weights as a binary NetParameter (.caffemodel)."""
@@ -221,7 +225,7 @@ class Net(Scripting):
 
     def load_hdf5(self, path: str | os.PathLike) -> None:
         """Take weights from an HDF5 file (.caffemodel.h5)."""
-        weights.load_hdf5(self, os.fspath(path))
+        weights.load([self], [os.fspath(path)], hdf5=True)
 
     def save_hdf5(self, path: str | os.PathLike, write_diff: bool = False) -> None:
         """Write the weights, and with `write_diff` their diffs, as HDF5 (.caffemodel.h5)."""
