@@ -41,7 +41,7 @@ class StoredBlob(Protocol):
 
 @dataclass
 class LayerBlobs:
-    """A layer in a file, or in a net, and its blobs by index; HDF5 knows neither type nor bottoms nor tops."""
+    """A layer in a file, or in a net, and its blobs by index; HDF5 files have neither types nor bottoms nor tops."""
 
     name: str
     blobs: dict[int, Any]  # StoredBlob in a file, Blob in a net
@@ -72,7 +72,7 @@ def open_weights(path: str, hdf5: bool | None = None) -> Iterator[list[LayerBlob
         return
     with open_hdf5(path) as file:
         if file.get("data", getclass=True) is not h5py.Group:
-            raise SnapshotError(f"'{path}': expected a group /data as in a .caffemodel.h5, got {sorted(file)}")
+            raise SnapshotError(f"'{path}' has no group 'data' as a .caffemodel.h5 has: it holds {sorted(file)}")
         yield _layers_of_hdf5(file["data"], path)
 
 
@@ -113,7 +113,7 @@ def scale_behind(layers: Sequence[LayerBlobs], i: int) -> int | None:
 
 @dataclass
 class _ProtoBlob:
-    proto: object
+    proto: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
