@@ -55,3 +55,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f' (did you mean "{by_lower[close[0]]}"?)' if close else ""
+
+
+def listed(names: Iterable[str], limit: int = 8) -> str:
+    """Names for a sentence: 'a, b', at most `limit` of them, then how many more there are."""
+    names = [name or "(unnamed)" for name in names]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

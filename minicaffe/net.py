@@ -19,6 +19,7 @@ from minicaffe.config import config
 from minicaffe.errors import NetError, UsageError
 from minicaffe.guard import Guard, guarded
 from minicaffe.layer import Layer
+from minicaffe.matching import match
 from minicaffe.net_builder import NetBuilder
 from minicaffe.passes import filter_net, insert_splits
 from minicaffe.proto import caffe_pb2, read_net, upgrade_net
@@ -233,25 +234,31 @@ class Net(Scripting):
     def share_with(self, other: Net) -> None:
         """Use the parameters of the other net's layers of the same names: one memory for both nets.
 
-        Layers that the other net lacks keep their own; a different number or shape raises `NetError`.
+        Parameters that this net shares by name stay one memory, and a named one whose layers the other net lacks takes
+        the other net's parameter of that name.  Layers without a match keep their own; a different number or shape
+        raises `NetError`.
         """
-        by_name = {name: layer for name, layer in reversed(list(zip(other._layer_names, other.layers)))}
-        for name, layer in zip(self._layer_names, self.layers):
-            source = by_name.get(name)
-            if source is None:
-                continue
-            if [b.shape for b in layer.blobs] != [b.shape for b in source.blobs]:
+        taken: set[tuple[int, int]] = set()
+        for source, target in match(other.layers, self.layers):
+            mine, theirs = self.layers[target].blobs, other.layers[source].blobs
+            if [blob.shape for blob in mine] != [blob.shape for blob in theirs]:
                 raise NetError(
-                    f"layer '{name}': cannot share trained parameters: expected blobs of shapes "
-                    f"{[b.shape for b in layer.blobs]}, got {[b.shape for b in source.blobs]}"
+                    f"layer '{self._layer_names[target]}': cannot share trained parameters: expected blobs of shapes "
+                    f"{[blob.shape for blob in mine]}, got {[blob.shape for blob in theirs]}"
                 )
-            for mine, theirs in zip(layer.blobs, source.blobs):
-                mine.share_data(theirs)
+            for j, blob in enumerate(mine):
+                blob.share_data(theirs[j])
+                taken.add((target, j))
+        self.shared_params.follow(taken, other.shared_params)
 
     @guarded
-    def copy_from(self, path: str | os.PathLike) -> None:
-        """Take weights from a .caffemodel or .caffemodel.h5, by layer name; see `weights.load`."""
-        weights.load(self, os.fspath(path))
+    def copy_from(self, path: str | os.PathLike, *more: str | os.PathLike) -> None:
+        """Take weights from .caffemodel or .caffemodel.h5 files, in order, by layer name.
+
+        Raises `SnapshotError` for a file from which no layer takes anything, that is no weights, or whose shapes are
+        others; a warning says which layers with parameters took none from any file.
+        """
+        weights.load([self], [os.fspath(each) for each in (path, *more)])
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the weights as a binary NetParameter (.caffemodel)."""
@@ -260,7 +267,7 @@ class Net(Scripting):
     @guarded
     def load_hdf5(self, path: str | os.PathLike) -> None:
         """Take weights from an HDF5 file (.caffemodel.h5)."""
-        weights.load_hdf5(self, os.fspath(path))
+        weights.load([self], [os.fspath(path)], hdf5=True)
 
     def save_hdf5(self, path: str | os.PathLike, write_diff: bool = False) -> None:
         """Write the weights, and with `write_diff` their diffs, as HDF5 (.caffemodel.h5)."""

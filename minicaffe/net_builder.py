@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -179,6 +180,8 @@ class SharedParams:
         self._learnable_id: dict[int, int] = {}
         self._given: list[tuple[bool, bool]] = []
         self._index_of_name: dict[str, int] = {}
+        self._specs: list[Any] = []
+        self._index_of: dict[tuple[int, int], int] = {}
 
     def add_layer(self, layer_param, layer: Layer, layer_names: list[str]) -> bool:
         """Take up a layer's parameters; return whether any of them learns.
@@ -200,10 +203,40 @@ class SharedParams:
             self._append(own, layer_param.name, layer, len(layer_names), j)
         return learns
 
+    def is_shared(self, layer_id: int, j: int) -> bool:
+        """Whether blob `j` of a layer has another owner."""
+        return self.owner_of[self._index_of[layer_id, j]] is not None
+
+    def follow(self, taken: set[tuple[int, int]], other: SharedParams) -> None:
+        """After the blobs `taken`, as (layer, index), were given a net's memory: make each parameter name one memory.
+
+        Blobs that were not given any take that of the first one of their name that was.  Where none was, they take
+        that of the other net's parameter of their name, if one of them could share it.
+        """
+        groups: dict[str, list[int]] = {}
+        for index, spec in enumerate(self._specs):
+            if spec is not None and spec.name:
+                groups.setdefault(spec.name, []).append(index)
+        for name, members in groups.items():
+            given = [i for i in members if self.layer_of[i] in taken]
+            source = self.blobs[given[0]] if given else other._sharable(name, self, members)
+            for i in members:
+                if source is not None and i not in given:
+                    self.blobs[i].share_data(source)
+
+    def _sharable(self, name: str, other: SharedParams, members: list[int]) -> Blob | None:
+        """The blob that owns the parameter of a name, if one of the other net's `members` could share it."""
+        if name not in self._index_of_name:
+            return None
+        owner = self.blobs[self._index_of_name[name]]
+        return owner if any(_can_share(other._specs[i], other.blobs[i], owner) for i in members) else None
+
     def _append(self, spec, layer_name: str, layer: Layer, layer_id: int, j: int) -> None:
         index, name = len(self.blobs), spec.name if spec is not None else ""
         self.blobs.append(layer.blobs[j])
         self.display_names.append(name or str(j))
+        self._specs.append(spec)
+        self._index_of[layer_id, j] = index
         self.layer_of.append((layer_id, j))
         given = (spec is not None and spec.HasField("lr_mult"), spec is not None and spec.HasField("decay_mult"))
         self._given.append(given)
@@ -223,9 +256,8 @@ class SharedParams:
         owner = self._index_of_name[spec.name]
         mine, theirs = layer.blobs[j], self.blobs[owner]
         log.info("Sharing parameters '%s' owned by parameter %d, at layer '%s'", spec.name, owner, layer_name)
-        permissive = spec.share_mode == spec.PERMISSIVE
-        if mine.count != theirs.count or (not permissive and mine.shape != theirs.shape):
-            what = "count" if permissive else "shape"
+        if not _can_share(spec, mine, theirs):
+            what = "count" if spec.share_mode == spec.PERMISSIVE else "shape"
             raise NetError(
                 f"layer '{layer_name}': cannot share param '{spec.name}': expected the {what} of its owner "
                 f"{theirs.shape}, got {mine.shape}"
@@ -246,3 +278,8 @@ class SharedParams:
                 )
             values[learnable] = value
             self._given[owner] = tuple(True if n == k else was for n, was in enumerate(self._given[owner]))
+
+
+def _can_share(spec, mine: Blob, theirs: Blob) -> bool:
+    """Whether two blobs can be one parameter: of one shape, or PERMISSIVE and of one count."""
+    return mine.shape == theirs.shape or (spec.share_mode == spec.PERMISSIVE and mine.count == theirs.count)

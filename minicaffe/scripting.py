@@ -40,12 +40,12 @@ class Scripting:
 
     @property
     def params(self) -> OrderedDict[str, list[Blob]]:
-        """The parameter blobs of each layer that has any, by layer name, in order."""
+        """The parameter blobs of each layer that has any, by layer name, in order; of equal names the last one's."""
         return OrderedDict((name, layer.blobs) for name, layer in zip(self._layer_names, self.layers) if layer.blobs)
 
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
-        """The layers by name, in order."""
+        """The layers by name, in order; of equal names the last (`layers` has all)."""
         return OrderedDict(zip(self._layer_names, self.layers))
 
     @property

@@ -1,120 +1,85 @@
 """Weights in files as the original writes them: .caffemodel, a binary NetParameter, and .caffemodel.h5, HDF5.
 
-Weights find their layers by name.  Layers that only one side has are passed over; a different number of blobs or
-another shape is an error that says how to go on.
+Weights find their layers by name.  Layers that only one side has are passed over, with a warning where layers of the
+net are left without weights; a different number of blobs or another shape is an error that says how to go on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import h5py
-import numpy as np
 
-from minicaffe.blob import proto_fits, proto_shape
-from minicaffe.errors import SnapshotError
+from minicaffe.errors import SnapshotError, listed
 from minicaffe.files import replacing
-from minicaffe.proto import caffe_pb2, read_binary_net
+from minicaffe.layer import Layer
+from minicaffe.memory import Memory
+from minicaffe.proto import caffe_pb2
+from minicaffe.stored_weights import open_weights
+from minicaffe.transfers import Transfers
 
 log = logging.getLogger("minicaffe")
-
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def load(net, path: str) -> None:
-    """Copy weights into a net.  HDF5 is known by its content."""
-    try:
-        with open(path, "rb") as file:
-            is_hdf5 = file.read(8) == _HDF5_SIGNATURE
-    except OSError as error:
-        raise SnapshotError(f"cannot open the weights '{path}': {error.strerror}") from None
-    if is_hdf5 or path.endswith(".h5"):
-        load_hdf5(net, path)
-    else:
-        copy_trained_layers(net, read_binary_net(path), path)
+def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None:
+    """Copy weights from files, in order, into nets that belong together: one net, or a train net and its test nets.
+
+    hdf5: whether the files are HDF5; None: each is what its content says.
+
+    Raises SnapshotError for a file from which no layer takes anything.  When layers with parameters have taken none
+    from any file, one warning counts and names them.
+    """
+    filled: set[Memory] = set()
+    unused: list[str] = []
+    for path in paths:
+        with open_weights(path, hdf5) as stored:
+            used: set[int] = set()
+            for net in nets:
+                memory, sources = Transfers(net, stored, path).copy()
+                filled |= memory
+                used |= sources
+            full = {i: layer.name for i, layer in enumerate(stored) if layer.blobs}
+        if not used & full.keys():
+            _check_nothing_wanted(nets, list(full.values()), path)
+        unused += [name for i, name in full.items() if i not in used]
+    _warn_of_missing(nets, filled, unused, paths)
 
 
-def copy_trained_layers(net, param, path: str = "the weights") -> None:
-    """Copy the blobs of a NetParameter into the layers of the same names."""
-    layers = net.layer_dict
-    for source in param.layer:
-        layer = layers.get(source.name)
-        if layer is None:
-            log.info("Ignoring source layer %s", source.name)
-            continue
-        _check_count(path, source.name, len(layer.blobs), len(source.blobs))
-        for j, (blob, proto) in enumerate(zip(layer.blobs, source.blobs)):
-            if not proto_fits(proto, blob.shape):
-                raise _shape_error(path, source.name, j, blob.shape, proto_shape(proto))
-            blob.from_proto(proto, reshape=False)
+def _check_nothing_wanted(nets: Sequence, names: list[str], path: str) -> None:
+    wanted = [name for name, _ in _parameter_layers(nets)]
+    if wanted:
+        raise SnapshotError(
+            f"'{path}': no layer of the net takes weights from it: the net has parameters in {listed(wanted)}; "
+            f"the file has weights of {listed(names) or 'no layer'}"
+        )
 
 
-def load_hdf5(net, path: str) -> None:
-    """Copy the datasets /data/<layer>/<index> into the layers of the same names."""
-    with open_hdf5(path) as file:
-        if "data" not in file:
-            raise SnapshotError(f"'{path}': expected a group /data as in a .caffemodel.h5, got {sorted(file)}")
-        groups = _layer_groups(file["data"])
-        for name in groups.keys() - set(net._layer_names):
-            log.info("Ignoring source layer %s", name)
-        for layer_id, name in enumerate(net._layer_names):
-            if name in groups:
-                _load_layer(net, layer_id, groups[name], path)
+def _warn_of_missing(nets: Sequence, filled: set[Memory], unused: list[str], paths: Sequence[str]) -> None:
+    layers = list(_parameter_layers(nets))
+    missing = [name for name, layer in layers if not all(blob.data_memory in filled for blob in layer.blobs)]
+    if missing:
+        log.warning(
+            "%d of %d layers with parameters took weights from %s; not in the file%s: %s; not in the net: %s",
+            len(layers) - len(missing), len(layers), ", ".join(f"'{path}'" for path in paths),
+            "s" if len(paths) > 1 else "", listed(missing), listed(unused) or "none",
+        )  # fmt: skip
 
 
-def _layer_groups(data) -> dict[str, h5py.Group]:
-    """The group of each layer by name: one that holds datasets, or holds nothing; a slash in a name nests groups."""
-    groups: dict[str, h5py.Group] = {}
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Group) and (not len(item) or any(isinstance(v, h5py.Dataset) for v in item.values())):
-            groups[name] = item
-
-    data.visititems(visit)
-    return groups
+def _parameter_layers(nets: Sequence) -> Iterator[tuple[str, Layer]]:
+    """(name, layer) of all layers with parameters, without those whose parameters are a former net's."""
+    seen: set[Memory] = set()
+    for net in nets:
+        own = [(n, each) for n, each in zip(net._layer_names, net.layers) if _memory(each) - seen]
+        yield from own
+        seen.update(*(_memory(each) for _, each in own))
 
 
-def _load_layer(net, layer_id: int, group, path: str) -> None:
-    layer, name = net.layers[layer_id], net._layer_names[layer_id]
-    stored = sum(isinstance(item, h5py.Dataset) for item in group.values())
-    if stored > len(layer.blobs):
-        raise _count_error(path, name, len(layer.blobs), stored)
-    params = net.shared_params
-    for j, blob in enumerate(layer.blobs):
-        if str(j) not in group:
-            index = params.layer_of.index((layer_id, j))
-            if params.owner_of[index] is None:
-                raise SnapshotError(f"'{path}': layer '{name}' lacks its parameter {j} of shape {blob.shape}")
-            continue
-        dataset = group[str(j)]
-        if dataset.shape != blob.shape:
-            raise _shape_error(path, name, j, blob.shape, dataset.shape)
-        blob.data = _read(dataset, path)
-
-
-def _check_count(path: str, name: str, expected: int, got: int) -> None:
-    if expected != got:
-        raise _count_error(path, name, expected, got)
-
-
-def _count_error(path: str, name: str, expected: int, got: int) -> SnapshotError:
-    return SnapshotError(
-        f"'{path}': layer '{name}' has another number of blobs: the net expects {expected}, the file has {got}"
-    )
-
-
-def _shape_error(path: str, name: str, j: int, expected, got) -> SnapshotError:
-    return SnapshotError(
-        f"'{path}': cannot copy param {j} weights of layer '{name}': shape mismatch: the net expects "
-        f"{tuple(expected)}, the file has {tuple(got)}. To learn this layer's parameters from scratch rather than "
-        f"copy them, rename the layer"
-    )
+def _memory(layer: Layer) -> set[Memory]:
+    return {blob.data_memory for blob in layer.blobs}
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -142,42 +107,45 @@ def save_binary(net, path: str, write_diff: bool = False) -> None:
 def save_hdf5(net, path: str, write_diff: bool = False) -> None:
     """Write a .caffemodel.h5: a group /data/<layer> for every layer, datasets "0", "1", ...; /diff likewise.
 
-    Shared parameters are written with their owner alone.
+    The data of shared parameters are written with their owner alone, the diffs with every layer, as in the original.
     """
-    params = net.shared_params
-    owned = {at for at, owner in zip(params.layer_of, params.owner_of) if owner is None}
+    check_hdf5(net)
     with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
         data = file.create_group("data")
         diff = file.create_group("diff") if write_diff else None
         for layer_id, (name, layer) in enumerate(zip(net._layer_names, net.layers)):
-            group = data.require_group(name or "(unnamed)")
-            diff_group = diff.require_group(name or "(unnamed)") if write_diff else None
-            if layer.blobs and "0" in group:
-                raise SnapshotError(f"cannot write '{path}': two layers with parameters have the name '{name}'")
+            if not name:
+                continue
+            group = data.require_group(name)
+            diff_group = diff.require_group(name) if write_diff else None
             for j, blob in enumerate(layer.blobs):
-                if (layer_id, j) in owned:
+                if not net.shared_params.is_shared(layer_id, j):
                     group[str(j)] = blob.read_data()
-                    if write_diff:
-                        diff_group[str(j)] = blob.read_diff()
+                if write_diff:
+                    diff_group[str(j)] = blob.read_diff()
 
 
-# -- HDF5 ----------------------------------------------------------------------------------------------------------
+def check_hdf5(net) -> None:
+    """Raise SnapshotError when HDF5, where a layer is a group of its name, cannot hold the net's weights."""
+    owners: dict[str, str] = {}  # of each path that is a dataset
+    for name, layer in zip(net._layer_names, net.layers):
+        if not layer.blobs:
+            continue
+        if not name:
+            raise _not_hdf5(f"a layer without a name ({layer.type}, bottom {listed(layer.layer_param.bottom)})")
+        if f"{name}/0" in owners:
+            raise _not_hdf5(f"two layers with parameters of one name, '{name}'")
+        owners.update((f"{name}/{j}", name) for j in range(len(layer.blobs)))
+    for name in filter(None, net._layer_names):
+        parts = name.split("/")
+        if not all(part.strip(".") for part in parts) or "\0" in name:
+            raise _not_hdf5(f"a layer of the name '{name}'")
+        for owner in (owners.get("/".join(parts[:n])) for n in range(2, len(parts) + 1)):
+            if owner is not None:
+                raise _not_hdf5(f"a layer '{name}' beside the parameters of layer '{owner}'")
 
 
-@contextlib.contextmanager
-def open_hdf5(path: str) -> Iterator[h5py.File]:
-    """An HDF5 file for reading; `SnapshotError` with its name when it is missing, cut off or no HDF5."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = "no such file" if not os.path.exists(path) else f"truncated, or not an HDF5 file ({error})"
-        raise SnapshotError(f"cannot read '{path}': {reason}") from None
-    with file:
-        yield file
-
-
-def _read(dataset, path: str) -> np.ndarray:
-    try:
-        return dataset[()]
-    except OSError as error:
-        raise SnapshotError(f"cannot read {dataset.name} of '{path}': {error}") from None
+def _not_hdf5(what: str) -> SnapshotError:
+    return SnapshotError(
+        f"HDF5 cannot hold the weights of {what}: rename it, or write the binary form (snapshot_format: BINARYPROTO)"
+    )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from minicaffe import random
+from minicaffe import random, weights
 from minicaffe.config import config
 from minicaffe.errors import SolverError, nearest
 from minicaffe.net import Net
@@ -61,14 +61,16 @@ class Solver:
         if param.random_seed >= 0:
             random.set_random_seed(param.random_seed)
         self.net = Net(nets.train_net_param(param, folder))
+        snapshot.check_format(self)
         self.test_nets = [Net(net) for net in nets.test_net_params(param, folder)]
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
-        for path in nets.initial_weights(param, folder):
+        files = nets.initial_weights(param, folder)
+        for path in files:
             log.info("Finetuning from %s", path)
-            for net in (self.net, *self.test_nets):
-                net.copy_from(path)
+        if files:
+            weights.load([self.net, *self.test_nets], files)
         self.set_up()
         log.info("Solver scaffolding done.")
 

@@ -14,10 +14,12 @@ import h5py
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from minicaffe import weights
+from minicaffe import file_kinds, weights
 from minicaffe.errors import SnapshotError, SolverError
 from minicaffe.files import replacing
+from minicaffe.matching import numbered
 from minicaffe.proto import caffe_pb2
+from minicaffe.stored_weights import open_hdf5
 
 log = logging.getLogger("minicaffe")
 
@@ -43,6 +45,13 @@ def check_writable(solver) -> None:
             f"cannot write to the snapshot prefix '{solver.param.snapshot_prefix}': {error.strerror}: "
             "make sure that the directory exists and is writeable"
         ) from None
+
+
+def check_format(solver) -> None:
+    """Before training: can snapshot_format hold the net's weights?"""
+    param = solver.param
+    if param.snapshot_format == param.HDF5 and (param.snapshot or param.snapshot_after_train):
+        weights.check_hdf5(solver.net)
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -82,7 +91,7 @@ def _save_hdf5(solver, path: str, model: str) -> None:
 
 def _save_run_state(solver, path: str) -> None:
     nets = [solver.net, *solver.test_nets]
-    state = [{name: layer.state() for name, layer in net.layer_dict.items()} for net in nets]
+    state = [[(layer.name, layer.state()) for layer in net.layers] for net in nets]
     with replacing(path, SnapshotError) as temporary, open(temporary, "w") as file:
         json.dump({"nets": state}, file)
 
@@ -92,7 +101,7 @@ def _save_run_state(solver, path: str) -> None:
 
 def restore(solver, path: str) -> None:
     """Take up the state in a .solverstate or .solverstate.h5, and the weights that it names."""
-    it, step, learned_net, history = (_read_hdf5 if path.endswith(".h5") else _read_binary)(path)
+    it, step, learned_net, history = _read(path)
     if len(history) != len(solver.history):
         raise SnapshotError(
             f"'{path}': incorrect length of history blobs: expected {len(solver.history)} for this net and the solver "
@@ -109,21 +118,35 @@ def restore(solver, path: str) -> None:
     _restore_run_state(solver, path)
 
 
+def _read(path: str):
+    """Iteration, step of the learning rate, the weights' path, and history of a solver state."""
+    try:
+        is_hdf5, is_weights = file_kinds.is_hdf5(path), file_kinds.is_weights(path)
+    except OSError as error:
+        raise SnapshotError(f"cannot open the solver state '{path}': {error.strerror}") from None
+    if is_weights:
+        raise SnapshotError(
+            f"'{path}' holds weights, not a solver state: expected iter and history as in a .solverstate; start from "
+            "weights with -weights (Net.copy_from), or resume from the .solverstate that was written with them"
+        )
+    return _read_hdf5(path) if is_hdf5 else _read_binary(path)
+
+
 def _read_binary(path: str):
     state = caffe_pb2.SolverState()
     try:
         with open(path, "rb") as file:
             state.ParseFromString(file.read())
-    except OSError as error:
-        raise SnapshotError(f"cannot open the solver state '{path}': {error.strerror}") from None
     except DecodeError:
-        raise SnapshotError(f"'{path}' is truncated, or no .solverstate") from None
+        state.ClearField("iter")
+    if not state.HasField("iter"):
+        raise SnapshotError(f"'{path}' is truncated, or no .solverstate")
     history = [np.array(blob.double_data or blob.data) for blob in state.history]
     return state.iter, state.current_step, state.learned_net, history
 
 
 def _read_hdf5(path: str):
-    with weights.open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         if "iter" not in file or "history" not in file:
             raise SnapshotError(f"'{path}': expected iter and history as in a .solverstate.h5, got {sorted(file)}")
         name = file["learned_net"][()] if "learned_net" in file else b""
@@ -151,6 +174,8 @@ def _restore_run_state(solver, path: str) -> None:
     except (ValueError, KeyError):
         raise SnapshotError(f"'{stem}.runstate' is truncated, or no run state: remove it to start anew") from None
     for net, layers in zip([solver.net, *solver.test_nets], saved):
-        for name, layer in net.layer_dict.items():
-            if name in layers:
-                layer.load_state(layers[name])
+        layers = list(layers.items() if isinstance(layers, dict) else layers)  # a dict before names could repeat
+        states = dict(zip(numbered(name for name, _ in layers), (state for _, state in layers)))
+        for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
+            if key in states:
+                layer.load_state(states[key])

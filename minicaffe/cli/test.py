@@ -49,8 +49,7 @@ def test(args: argparse.Namespace) -> None:
         from minicaffe.net import Net
 
         net = Net(args.model, phase=1, level=args.level, stages=stages(args))
-        for path in files:
-            net.copy_from(path)
+        net.copy_from(*files)
         score(net, args.iterations, status, args.confusion, args.labels)
 
 

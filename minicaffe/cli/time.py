@@ -51,8 +51,8 @@ def time(args: argparse.Namespace) -> None:
         from minicaffe.net import Net
 
         net = Net(args.model, phase=phases[args.phase], level=args.level, stages=stages(args))
-        for path in files:
-            net.copy_from(path)
+        if files:
+            net.copy_from(*files)
         benchmark(net, args.iterations)
 
 

@@ -12,58 +12,38 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from minicaffe.errors import SnapshotError, UsageError, nearest
+from minicaffe.matching import numbered
 from minicaffe.pictures.plot import COLORS, new_figure
+from minicaffe.stored_weights import LayerBlobs, open_weights
 
 Weights = dict[str, list[np.ndarray]]
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_TILES = 256  # of filters or channels in one mosaic
 MAX_PANELS = 60  # of histograms in one figure
 
 
 def read_weights(path: str | os.PathLike) -> Weights:
-    """Layer name -> its blobs, of the layers that have any, in a .caffemodel (in net order) or .caffemodel.h5 file."""
+    """Layer name -> its blobs, of the layers that have any, in a .caffemodel (in net order) or .caffemodel.h5 file.
+
+    The second layer of a name is called "name #2", and so on.
+    """
     path = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            is_hdf5 = file.read(8) == _HDF5_SIGNATURE
-    except OSError as error:
-        raise SnapshotError(f"cannot open the weights '{path}': {error.strerror}") from error
-    weights = _read_hdf5(path) if is_hdf5 else _read_binary(path)
+    with open_weights(path) as layers:
+        full = [layer for layer in layers if layer.blobs]
+        names = [f"{name} #{k + 1}" if k else name for name, k in numbered(layer.name for layer in full)]
+        weights = {name: _arrays(layer, path) for name, layer in zip(names, full)}
     if not weights:
         raise SnapshotError(f"'{path}' holds no weights")
     return weights
 
 
-def _read_binary(path: str) -> Weights:
-    from minicaffe.io import blobproto_to_array
-    from minicaffe.proto import read_binary_net
-
-    layers = read_binary_net(path).layer
-    return {
-        layer.name: [blobproto_to_array(blob).astype(np.float32) for blob in layer.blobs]
-        for layer in layers
-        if len(layer.blobs)
-    }
-
-
-def _read_hdf5(path: str) -> Weights:
-    import h5py
-
-    weights: Weights = {}
-
-    def visit(name: str, item) -> None:
-        if isinstance(item, h5py.Dataset):
-            weights.setdefault(os.path.dirname(name), []).append(item[()])
-
-    try:
-        with h5py.File(path, "r") as file:
-            if "data" not in file:
-                raise SnapshotError(f"'{path}' has no group 'data': it holds no weights")
-            file["data"].visititems(visit)
-    except OSError as error:
-        raise SnapshotError(f"cannot read the weights '{path}': {error}") from error
-    return weights
+def _arrays(layer: LayerBlobs, path: str) -> list[np.ndarray]:
+    for j, blob in layer.blobs.items():
+        if blob.count != math.prod(blob.shape):
+            raise SnapshotError(
+                f"'{path}': param {j} of layer '{layer.name}' has {blob.count} numbers, not {blob.shape}"
+            )
+    return [blob.values().reshape(blob.shape).astype(np.float32) for _, blob in sorted(layer.blobs.items())]
 
 
 def table(weights: Weights) -> list[list[str]]:

@@ -709,6 +709,7 @@ class ScaleParameter(Message):
     filler: FillerParameter
     bias_term: bool
     bias_filler: FillerParameter
+    of_batch_norm: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -15,6 +15,7 @@ from minicaffe.errors import MinicaffeError
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.reading import read_binary, read_text, write_binary, write_text
 from minicaffe.proto.upgrade import needs_net_upgrade, upgrade_net, upgrade_solver
+from minicaffe.proto.upgrade_forks import clear_marks
 
 PathLike = str | os.PathLike
 log = logging.getLogger("minicaffe")
@@ -22,7 +23,7 @@ log = logging.getLogger("minicaffe")
 
 def upgrade_net_proto_text(source: PathLike, target: PathLike) -> bool:
     """Upgrade a net prototxt into `target`; returns whether anything was old. The two may be one file."""
-    return _upgrade_net(source, target, read_text, write_text)
+    return _upgrade_net(source, target, read_text, _write_net_text)
 
 
 def upgrade_net_proto_binary(source: PathLike, target: PathLike) -> bool:
@@ -35,6 +36,8 @@ def upgrade_solver_proto_text(source: PathLike, target: PathLike) -> bool:
     solver = read_text(source, caffe_pb2.SolverParameter())
     before = solver.SerializeToString(deterministic=True)
     upgrade_solver(solver)
+    for net in (solver.net_param, solver.train_net_param, *solver.test_net_param):
+        clear_marks(net)
     write_text(solver, target)
     return before != solver.SerializeToString(deterministic=True)
 
@@ -44,6 +47,11 @@ def _upgrade_net(source: PathLike, target: PathLike, read: Callable, write: Call
     old = needs_net_upgrade(net)
     write(upgrade_net(net, source), target)
     return old
+
+
+def _write_net_text(net: caffe_pb2.NetParameter, target: PathLike) -> None:
+    clear_marks(net)
+    write_text(net, target)
 
 
 def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | None = None) -> int:

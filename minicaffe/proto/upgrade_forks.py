@@ -8,6 +8,7 @@ forks' fields are read but not applied is listed here too, so that the log can s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def upgrade_scale(net: NetParameter) -> None:
     """Split each BatchNorm that has scale and shift into BatchNorm and an in-place Scale named "<layer>_scale".
 
     Serves prototxts and weights alike: of five blobs the first three stay and the last two go to the Scale, and so do
-    the `param` fields.
+    the `param` fields.  The Scale is marked by `of_batch_norm`, so that weights find it whatever its name.
     """
     taken = {layer.name for layer in net.layer if not _has_scale(layer)}
     layers = []
@@ -136,6 +137,13 @@ def upgrade_scale(net: NetParameter) -> None:
     copies = NetParameter(layer=layers).layer
     del net.layer[:]
     net.layer.extend(copies)
+
+
+def clear_marks(net: NetParameter) -> None:
+    """Clear `of_batch_norm`, a field of minicaffe's own, so that the original can read the net's text."""
+    for layer in net.layer:
+        if layer.HasField("scale_param"):
+            layer.scale_param.ClearField("of_batch_norm")
 
 
 def _has_scale(layer: LayerParameter) -> bool:
@@ -162,7 +170,7 @@ def _split_off_scale(layer: LayerParameter, name: str) -> LayerParameter:
         exclude=layer.exclude,
         loss_weight=layer.loss_weight,
     )
-    scale.scale_param.bias_term = True
+    scale.scale_param.bias_term = scale.scale_param.of_batch_norm = True
     if layer.HasField("phase"):
         scale.phase = layer.phase
     param = layer.batch_norm_param
@@ -199,15 +207,16 @@ def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
     if len(layer.blobs) != 5:
         return
     blobs = LayerParameter(blobs=layer.blobs).blobs
-    older = _smallest(blobs[1]) < 0 <= _smallest(blobs[4])  # a variance is never negative
-    order = (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
+    order = order_of_five(*((blob.data or blob.double_data) for blob in (blobs[1], blobs[4])))
     layer.ClearField("blobs")
     layer.blobs.extend(blobs[i] for i in order[:3])
     scale.blobs.extend(blobs[i] for i in order[3:])
 
 
-def _smallest(blob: BlobProto) -> float:
-    return min(blob.data or blob.double_data, default=0.0)
+def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, ...]:
+    """Where mean, variance, factor, scale and shift stand among a BatchNorm's five blobs, from the values of two."""
+    older = min(second, default=0.0) < 0 <= min(last, default=0.0)  # a variance is never negative
+    return (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
 
 
 # ----------------------------------------------------------------------------------------------------------- hints

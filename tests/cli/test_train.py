@@ -116,6 +116,16 @@ def test_fine_tuning_starts_from_weights(project, run):
     assert_same_weights("tuned_iter_8.caffemodel.h5", "tiny_iter_5.caffemodel.h5")
 
 
+def test_files_given_to_the_wrong_flag(project, run):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    for flag, file, what in (
+        ("-snapshot", "tiny_iter_5.caffemodel.h5", "holds weights, not a solver state"),
+        ("-weights", "tiny_iter_5.solverstate.h5", "is a solver state, not weights"),
+    ):
+        status, _, log = run("train", "-solver", "solver.prototxt", flag, file)
+        assert status == 1 and f"minicaffe: '{file}' {what}" in log
+
+
 def test_a_net_is_found_beside_its_solver(project, run, monkeypatch):
     (project / "elsewhere").mkdir()
     monkeypatch.chdir(project / "elsewhere")

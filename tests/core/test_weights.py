@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -49,12 +51,15 @@ def test_round_trip(trained, tmp_path, kind):
 
 def test_hdf5_layout(trained, tmp_path):
     path = tmp_path / "w.caffemodel.h5"
+    trained.params["b"][0].diff[...] = 3
     trained.save_hdf5(path, write_diff=True)
     with h5py.File(path) as file:
         assert sorted(file) == ["data", "diff"]
         assert list(file["data/in"]) == [], "layers without parameters have an empty group"
         assert sorted(file["data"]["a/one"]) == ["0", "1"]
         assert list(file["data/b"]) == ["1"], "a shared parameter is written with its owner alone"
+        assert sorted(file["diff/b"]) == ["0", "1"], "its diff with every layer"
+        np.testing.assert_array_equal(file["diff/b/0"], trained.params["a/one"][0].diff)
         assert file["data/b/1"].dtype == np.float32
 
 
@@ -64,6 +69,9 @@ def test_layers_that_only_one_side_has_are_passed_over(trained, tmp_path, caplog
     trained.save(path)
     net(NET.replace('name: "b"', 'name: "c"')).copy_from(path)
     assert "Ignoring source layer b" in caplog.messages
+    assert f"1 of 2 layers with parameters took weights from '{path}'; not in the file: c; not in the net: b" in (
+        caplog.messages
+    )
 
 
 @pytest.mark.parametrize("kind", ["binary", "hdf5"])
@@ -101,6 +109,94 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
                 file.write("half")
             raise OSError(28, "No space left on device")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["w"]
+
+
+# -- what matches nothing, and what is no weights ----------------------------------------------------------------------
+
+
+def written(message, path):
+    path.write_bytes(message.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["binary", "hdf5"])
+def test_weights_that_match_nothing(trained, tmp_path, kind):
+    path = tmp_path / "w"
+    trained.save(path) if kind == "binary" else trained.save_hdf5(path)
+    renamed = NET.replace('name: "a/one"', 'name: "c"').replace('name: "b"', 'name: "d"')
+    with pytest.raises(SnapshotError, match="w': no layer .* the net has parameters in c, d; .* weights of a/one, b$"):
+        net(renamed).copy_from(path)
+    with pytest.raises(SnapshotError, match="the file has weights of no layer"):
+        net().copy_from(written(parse_text('layer { name: "relu" type: "ReLU" }', caffe_pb2.NetParameter()), path))
+
+
+def test_long_lists_of_names_are_shortened(trained, tmp_path):
+    trained.save(tmp_path / "w")
+    chain = "".join(
+        f'layer {{ name: "ip{i}" type: "InnerProduct" bottom: "x{i}" top: "x{i + 1}" '
+        "inner_product_param { num_output: 1 } }"
+        for i in range(12)
+    )
+    deep = net('layer { name: "in" type: "Input" top: "x0" input_param { shape { dim: 1 dim: 1 } } }' + chain)
+    with pytest.raises(SnapshotError, match="parameters in ip0, .*, ip7 and 4 more; the file"):
+        deep.copy_from(tmp_path / "w")
+
+
+def test_what_needs_no_weights_takes_any_file(trained, tmp_path, caplog):
+    trained.save(tmp_path / "w")
+    net('layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 } } }').copy_from(tmp_path / "w")
+    net(NET.partition('layer { name: "b"')[0]).copy_from(tmp_path / "w")  # a net cut off takes what it has
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_several_files_count_as_one(trained, tmp_path, caplog):
+    both = trained.to_proto()
+    for i in (1, 2):
+        part = caffe_pb2.NetParameter()
+        part.layer.add().CopyFrom(both.layer[i])
+        written(part, tmp_path / str(i))
+    made = net(NET.replace('param { name: "w" }', ""))
+    made.copy_from(tmp_path / "1", tmp_path / "2")
+    assert not caplog.messages
+    np.testing.assert_array_equal(made.params["b"][1].data, trained.params["b"][1].data)
+    made.copy_from(tmp_path / "1")
+    assert "1 of 2 layers with parameters" in caplog.messages[-1]
+
+
+def test_the_warning_is_seen_in_a_plain_script(trained, tmp_path):
+    trained.save(tmp_path / "w.caffemodel")
+    (tmp_path / "n.prototxt").write_text(NET.replace('name: "b"', 'name: "c"'))
+    script = "import minicaffe as caffe; caffe.Net('n.prototxt', 'w.caffemodel', caffe.TEST)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.startswith("1 of 2 layers with parameters took weights from 'w.caffemodel'"), done.stderr
+
+
+def test_a_failed_load_changes_nothing(trained, tmp_path):
+    trained.save(tmp_path / "w")
+    other = net(NET.replace("num_output: 4", "num_output: 5").replace("num_output: 5", "num_output: 4", 1)
+                .replace('param { name: "w" }', ""))  # fmt: skip
+    before = values(other)
+    with pytest.raises(SnapshotError, match="layer 'b'.*shape mismatch"):
+        other.copy_from(tmp_path / "w")
+    for a, b in zip(values(other), before):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_blobs_without_numbers(trained, tmp_path):
+    param = trained.to_proto()
+    param.layer[1].blobs[1].ClearField("data")
+    with pytest.raises(SnapshotError, match=r"param 1 of layer 'a/one': expected 4 numbers .* \(4,\), got 0"):
+        net().copy_from(written(param, tmp_path / "w"))
+
+
+def test_a_data_set_is_no_weights(tmp_path):
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["data"] = np.zeros((2, 3))
+    with pytest.raises(SnapshotError, match="train.h5' has no group 'data' .* it holds"):
+        net().copy_from(tmp_path / "train.h5")
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")

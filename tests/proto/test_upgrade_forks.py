@@ -32,7 +32,8 @@ def test_scale_bias_becomes_a_scale_layer():
     assert result == net(
         'layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" '
         "batch_norm_param { moving_average_fraction: .9 eps: 1e-4 } }"
-        'layer { name: "bn_scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }'
+        'layer { name: "bn_scale" type: "Scale" bottom: "y" top: "y" '
+        "scale_param { bias_term: true of_batch_norm: true } }"
         'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }'
     )
 
@@ -44,7 +45,7 @@ def test_fillers_alone_say_it_too():
     ).layer[1]
     assert scale == parse_text(
         'name: "bn_scale" type: "Scale" bottom: "x" top: "x" include { phase: TEST } '
-        "scale_param { filler { value: 2 } bias_term: true bias_filler { value: 3 } }",
+        "scale_param { filler { value: 2 } bias_term: true bias_filler { value: 3 } of_batch_norm: true }",
         caffe_pb2.LayerParameter(),
     )
 

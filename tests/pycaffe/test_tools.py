@@ -190,6 +190,15 @@ def test_weights_of_both_formats_agree(folder):
             np.testing.assert_array_equal(a, b)
 
 
+def test_weights_of_layers_of_one_name(tmp_path):
+    param = caffe_pb2.NetParameter()
+    for value in (1, 2):
+        param.layer.add(name="fc").blobs.add(data=[value]).shape.dim.extend([1, 1])
+    (tmp_path / "w").write_bytes(param.SerializeToString())
+    found = show.read_weights(tmp_path / "w")
+    assert {name: blobs[0].item() for name, blobs in found.items()} == {"fc": 1, "fc #2": 2}
+
+
 def test_mosaic_and_tiles():
     tiles = np.arange(3 * 2 * 2, dtype=np.float32).reshape(3, 2, 2)
     out = show.mosaic(tiles, columns=2, background=-1)
