@@ -50,6 +50,10 @@ class UsageError(MinicaffeError):
     """A call or a command line whose arguments do not go together."""
 
 
+class ShapeError(UsageError, BlobError):
+    """An array given to a net that does not fit the blob it is for; a ValueError, as numpy raises one there."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint ' (did you mean "x"?)' for the known name closest to `name`, or '' when nothing is close."""
     by_lower = {k.lower(): k for k in known}

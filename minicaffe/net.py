@@ -78,12 +78,11 @@ class Net(Scripting):
         self.debug_info: bool = param.debug_info
         self.layers: list[Layer] = built.layers
         self._layer_names = built.layer_names
-        self.blobs: dict[str, Blob] = built.blobs
-        self.blob_loss_weights = built.blob_loss_weights
         self.inputs: list[str] = built.inputs
         self.outputs: list[str] = built.outputs
         self.bottoms, self.tops = built.bottoms, built.tops
         self._bottom_names, self._top_names = built.bottom_names, built.top_names
+        self._name_blobs()
         self.bottom_need_backward = built.bottom_need_backward
         self.layer_need_backward = built.layer_need_backward
         self.shared_params = built.params
