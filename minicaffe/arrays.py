@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,34 @@ def transposed_hint(got: Sequence[int], expected: Sequence[int]) -> str:
     if len(got) not in (3, 4) or not same_axes((got[-1], got[-3], got[-2]), expected[-3:]):
         return ""
     return "; its channels are the last axis: transpose it to (N, C, H, W), as minicaffe.io.Transformer does"
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def as_image(values: Any, what: str) -> np.ndarray:
+    """An image (H, W, K) from one of this shape, (H, W) or (1, H, W, K); errors begin with `what`.
+
+    UsageError for a file's name and for what holds no numbers, ShapeError for other shapes.
+    """
+    if isinstance(values, (str, PathLike)):
+        raise UsageError(f"{what}: expected an image, got '{values}': minicaffe.io.load_image reads files")
+    image = numbers(values, what)
+    if image.ndim == 2:
+        image = image[:, :, np.newaxis]
+    elif image.ndim == 4 and len(image) == 1:
+        image = image[0]
+    if image.ndim != 3 or image.size == 0:
+        raise ShapeError(f"{what}: expected an image (H, W, K), got shape {np.shape(values)}")
+    return image
+
+
+def height_and_width(dims: Sequence[int], what: str) -> tuple[int, int]:
+    """The first two of `dims` as ints; UsageError, beginning with `what`, unless they are positive numbers."""
+    try:
+        height, width = int(dims[0]), int(dims[1])
+    except (IndexError, TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise UsageError(f"{what}: expected (height, width), both positive, got {dims}")
+    return height, width

@@ -195,8 +195,12 @@ class Scripting(Naming):
 
 
 def names_in(names: Iterable[str] | None) -> list[str]:
-    """A list of names from one name, several or None."""
-    return [names] if isinstance(names, str) else list(names or [])
+    """A list of names from one name, several or None; UsageError for anything else."""
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    if not isinstance(names, Iterable):
+        raise UsageError(f"expected a name or a list of names, got {names!r}")
+    return list(names)
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], expected: list[str], kind: str) -> None:
