@@ -48,7 +48,9 @@ class MemoryData(Layer):
             hint = transposed_hint(data.shape, self.shape)
             raise self.error(f"data must have shape (M, {', '.join(map(str, self.shape[1:]))}), got {data.shape}{hint}")
         if not same_axes(labels.shape, (len(data),)):
-            raise self.error(f"there must be one label for each of {len(data)} images, got labels {labels.shape}")
+            raise self.error(
+                f"there must be one label for each of {len(data)} images, got {labels.size}, {labels.shape}"
+            )
         if len(data) == 0 or len(data) % self.shape[0]:
             raise self.error(f"the number of images must be a multiple of batch_size {self.shape[0]}, got {len(data)}")
         self._data, self._labels, self._index = data.reshape(-1, *self.shape[1:]), labels.reshape(-1), 0

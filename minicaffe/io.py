@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from os import PathLike
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from minicaffe.arrays import as_image, height_and_width
+from minicaffe.arrays import as_image, height_and_width, numbers
 from minicaffe.errors import BlobError, DataError, UsageError
 from minicaffe.image_transformer import Transformer  # noqa: F401  (one of the names of caffe.io)
 from minicaffe.proto import caffe_pb2
@@ -28,6 +29,7 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
     Without any shape the blob must hold one value, and the result has no axes.  BlobError (a ValueError) when the
     number of values does not fit the shape.
     """
+    _check_message(blob, "BlobProto")
     values = np.array(_values(blob, return_diff))
     if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
         shape = (blob.num, blob.channels, blob.height, blob.width)
@@ -43,9 +45,14 @@ def _values(blob: caffe_pb2.BlobProto, return_diff: bool) -> Sequence[float]:
     return double if len(double) else single
 
 
+def _check_message(value: object, kind: str) -> None:
+    if isinstance(value, (bytes, str, PathLike)):
+        raise UsageError(f"expected a {kind}, got {type(value).__name__}: {kind}.FromString reads one from bytes")
+
+
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
     """A BlobProto with the shape and values of `arr`, and `diff` beside them if given; `diff` must be as large."""
-    blob = caffe_pb2.BlobProto()
+    arr, blob = numbers(arr, "array_to_blobproto"), caffe_pb2.BlobProto()
     blob.shape.dim.extend(arr.shape)
     blob.data.extend(np.asarray(arr, np.float32).ravel())
     if diff is not None:
@@ -67,7 +74,10 @@ def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
 def blobprotovector_str_to_arraylist(str: bytes) -> list[np.ndarray]:
     """The arrays of a serialised BlobProtoVector."""
     vector = caffe_pb2.BlobProtoVector()
-    vector.ParseFromString(str)
+    try:
+        vector.ParseFromString(str)
+    except (DecodeError, TypeError) as error:
+        raise DataError(f"blobprotovector_str_to_arraylist: expected a serialised BlobProtoVector: {error}") from error
     return [blobproto_to_array(blob) for blob in vector.blobs]
 
 
@@ -76,6 +86,7 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum
 
     label: an int, left unset by default.  BlobError (a ValueError) when `arr` has not three axes.
     """
+    arr = numbers(arr, "array_to_datum")
     if arr.ndim != 3:
         raise BlobError(f"array_to_datum: expected an array (channels, height, width), got shape {arr.shape}")
     datum = caffe_pb2.Datum(channels=arr.shape[0], height=arr.shape[1], width=arr.shape[2])
@@ -93,6 +104,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
 
     DataError for a Datum whose image is encoded (JPEG, PNG), or whose size does not fit what it holds.
     """
+    _check_message(datum, "Datum")
     if datum.encoded:
         raise DataError("datum_to_array: this Datum holds an encoded image; decode datum.data first")
     shape = (datum.channels, datum.height, datum.width)

@@ -259,8 +259,6 @@ def _pycaffe_arguments(args, phase, level, stages, weights):
         raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")
     if not isinstance(level, (int, np.integer)):
         raise UsageError(f"Net: the level must be a number, got {level!r}; weights are given by name, weights=...")
-    if not all(isinstance(stage, str) for stage in stages):
-        raise UsageError(f"Net: the stages must be strings, got {stages}")
     if not isinstance(weights, (str, os.PathLike, type(None))):
         raise UsageError(f"Net: the weights must be the path of a file, got {weights!r}")
     return phase, int(level), stages, weights

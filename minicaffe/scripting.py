@@ -195,12 +195,16 @@ class Scripting(Naming):
 
 
 def names_in(names: Iterable[str] | None) -> list[str]:
-    """A list of names from one name, several or None; UsageError for anything else."""
+    """A list of names from one name, several or None; UsageError for anything else, arrays among it."""
     if names is None or isinstance(names, str):
         return [] if names is None else [names]
-    if not isinstance(names, Iterable):
-        raise UsageError(f"expected a name or a list of names, got {names!r}")
-    return list(names)
+    found = list(names) if isinstance(names, Iterable) else [names]
+    if not all(isinstance(name, str) for name in found):
+        raise UsageError(
+            f"expected a name or a list of names, got {type(names).__name__}"
+            + ("; arrays are given by the names of their blobs, data=array" if isinstance(names, np.ndarray) else "")
+        )
+    return found
 
 
 def _check_names(arrays: Mapping[str, np.ndarray], expected: list[str], kind: str) -> None:

@@ -110,6 +110,8 @@ def test_names_of_blobs_to_return():
     for call in (net.forward, net.forward_all):
         with pytest.raises(UsageError, match=r"no blob 'dta' \(did you mean \"data\"\?\); it has data, out"):
             call(blobs=["dta"], data=values(1, 2))
+    with pytest.raises(UsageError, match="list of names, got ndarray; arrays are given by the names of their blobs"):
+        net.forward(values(1, 2))
     with pytest.raises(UsageError, match="no blob 'dta'"):
         net.backward(diffs=["dta"])
 

@@ -77,6 +77,18 @@ def test_datum_errors():
         io.datum_to_array(caffe_pb2.Datum(channels=1, height=2, width=2, data=b"abc"))
 
 
+def test_protos_and_arrays_of_other_kinds():
+    with pytest.raises(UsageError, match="expected a BlobProto, got bytes: BlobProto.FromString reads one"):
+        io.blobproto_to_array(b"mean")
+    with pytest.raises(UsageError, match="expected a Datum, got bytes"):
+        io.datum_to_array(caffe_pb2.Datum().SerializeToString())
+    with pytest.raises(DataError, match="expected a serialised BlobProtoVector"):
+        io.blobprotovector_str_to_arraylist(b"mean")
+    with pytest.raises(UsageError, match="array_to_datum: expected an array of numbers, got str"):
+        io.array_to_datum("cat.jpg")
+    assert io.array_to_datum([[[1, 2]]]).float_data == [1, 2] == io.array_to_blobproto([1, 2]).data
+
+
 def save(path, array, mode=None):
     Image.fromarray(array, mode).save(path) if mode else Image.fromarray(array).save(path)
     return path
