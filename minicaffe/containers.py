@@ -12,23 +12,30 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minicaffe.blob import Blob
-from minicaffe.errors import LayerError, UsageError
+from minicaffe.errors import LayerError, UnknownNameError, UsageError, nearest
 
 
 class ReadOnlyDict(dict):
-    """A dict whose entries stay as they are: every change raises UsageError, the sentence `refusal`.
+    """A dict whose entries stay as they are: a change raises UsageError, an unknown name UnknownNameError.
 
+    what: what an entry is, for the sentence "the net has no <what> 'name'".  refusal: the sentence for a change.
     Copies (`dict(d)`, `copy.copy`, `copy.deepcopy`) can be changed.
     """
 
-    def __init__(self, entries: Iterable[tuple[str, Any]], refusal: str) -> None:
+    __slots__ = ("_what", "_refusal")
+
+    def __init__(self, entries: Iterable[tuple[str, Any]], what: str, refusal: str) -> None:
         super().__init__(entries)
-        self._refusal = refusal
+        self._what, self._refusal = what, refusal
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise UsageError(self._refusal)
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __missing__(self, name: Any) -> NoReturn:
+        has = f"{nearest(str(name), self)}; it has {', '.join(self) or 'none'}"
+        raise UnknownNameError(f"the net has no {self._what} {name!r}{has}")
 
     def __reduce__(self) -> tuple:
         return OrderedDict, (list(self.items()),)
@@ -39,6 +46,8 @@ class BlobVec(list):
 
     Blobs are added while the layer is set up (`add_blob`); from then on every change of the list raises UsageError.
     """
+
+    __slots__ = ("_layer_name", "_dtype", "_complete")
 
     def __init__(self, layer_name: str, dtype: np.typing.DTypeLike) -> None:
         super().__init__()

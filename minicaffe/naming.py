@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
+
 from minicaffe.blob import Blob
 from minicaffe.containers import ReadOnlyDict
-from minicaffe.errors import UsageError, nearest
+from minicaffe.errors import UsageError
 from minicaffe.layer import Layer
 
 
@@ -45,21 +47,35 @@ class Naming:
         for ids, layer in zip(self._all_top_ids, self.layers):
             for i, weight in zip(ids, layer.loss_weights):
                 self._blob_loss_weights[i] = weight
-        self.blobs = ReadOnlyDict(
+        self._blob_dict = ReadOnlyDict(
             zip(self._blob_names, self._blobs),
+            "blob",
             "net.blobs cannot be changed; to write values: net.blobs[name].data[...] = array",
         )
-        self.blob_loss_weights = ReadOnlyDict(
+        self._loss_weight_dict = ReadOnlyDict(
             zip(self._blob_names, self._blob_loss_weights),
+            "blob",
             "net.blob_loss_weights cannot be changed; give the layer a loss_weight in the prototxt",
         )
+
+    @property
+    def blobs(self) -> ReadOnlyDict:
+        """The blobs by name, in the order in which the layers make them."""
+        return self._blob_dict
+
+    @property
+    def blob_loss_weights(self) -> ReadOnlyDict:
+        """The weight of each blob in the loss, by name."""
+        return self._loss_weight_dict
 
     @property
     def params(self) -> ReadOnlyDict:
         """The parameter blobs of each layer that has any, by layer name, in order."""
         entries = ((name, layer.blobs) for name, layer in zip(self._layer_names, self.layers) if layer.blobs)
         return ReadOnlyDict(
-            entries, "net.params cannot be changed; to write values: net.params[layer name][0].data[...] = array"
+            entries,
+            "layer with parameters",
+            "net.params cannot be changed; to write values: net.params[layer name][0].data[...] = array",
         )
 
     @property
@@ -76,12 +92,6 @@ class Naming:
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """The names of each layer's bottoms, by layer name."""
         return OrderedDict((name, list(bottoms)) for name, bottoms in zip(self._layer_names, self._bottom_names))
-
-    def _blob(self, name: str) -> Blob:
-        if name not in self.blobs:
-            hint = nearest(str(name), self.blobs)
-            raise UsageError(f"the net has no blob {name!r}{hint}; it has {', '.join(self.blobs)}")
-        return self.blobs[name]
 
     def _bottom_ids(self, layer: int) -> list[int]:
         """Which blobs a layer reads."""
@@ -100,6 +110,6 @@ class Naming:
         return [self._id_of[name] for name in self.outputs]
 
     def _checked(self, layer: int) -> int:
-        if not 0 <= layer < len(self.layers):
-            raise UsageError(f"expected the number of a layer, 0 to {len(self.layers) - 1}, got {layer}")
+        if not isinstance(layer, (int, np.integer)) or not 0 <= layer < len(self.layers):
+            raise UsageError(f"expected the number of a layer, 0 to {len(self.layers) - 1}, got {layer!r}")
         return layer

@@ -44,10 +44,10 @@ class Scripting(Naming):
         """
         first = self._layer_index(start, 0)
         last = self._layer_index(end, len(self.layers) - 1)
-        found = {name: self._blob(name) for name in self.outputs}
+        found = {name: self.blobs[name] for name in self.outputs}
         if end is not None:
             found = dict(zip(self._top_names[last], self.tops[last]))
-        found.update((name, self._blob(name)) for name in names_in(blobs))
+        found.update((name, self.blobs[name]) for name in names_in(blobs))
         if kwargs:
             self._fill(kwargs, self.inputs, "input", "data")
         self.forward_from_to(first, last)
@@ -65,7 +65,7 @@ class Scripting(Naming):
         first = self._layer_index(start, len(self.layers) - 1)
         last = self._layer_index(end, 0)
         names = list(self._bottom_names[last]) if end is not None else list(self.inputs)
-        found = {name: self._blob(name) for name in [*names, *names_in(diffs)]}
+        found = {name: self.blobs[name] for name in [*names, *names_in(diffs)]}
         if kwargs:
             self._fill(kwargs, self.outputs, "output", "diff")
         self.backward_from_to(first, last)
@@ -150,7 +150,7 @@ class Scripting(Naming):
         total = len(next(iter(arrays.values())))
         joined = {}
         for name, values in parts.items():
-            blob = self._blob(name)
+            blob = self.blobs[name]
             none = [np.empty((0, *blob.shape[1:]), blob.dtype)]
             joined[name] = np.concatenate([np.atleast_1d(part) for part in values] or none)[:total]
         return joined

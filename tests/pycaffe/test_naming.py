@@ -101,6 +101,31 @@ def test_blobs_cannot_be_replaced(net, change, sentence):
     assert before == [*net.blobs.items(), *net.params["ip"]]
 
 
+@pytest.mark.parametrize(
+    "set_it",
+    [
+        lambda net: setattr(net, "blobs", {}),
+        lambda net: setattr(net, "params", {}),
+        lambda net: setattr(net.params["ip"], "data", np.ones((4, 3))),
+        lambda net: setattr(net.blobs, "data", np.ones((2, 3))),
+    ],
+)
+def test_attributes_that_would_have_no_effect(net, set_it):
+    with pytest.raises(AttributeError):
+        set_it(net)
+
+
+def test_unknown_names(net):
+    for look in (lambda: net.blobs["dta"], lambda: net.forward(blobs=["dta"])):
+        with pytest.raises(KeyError) as caught:
+            look()
+        assert isinstance(caught.value, UsageError)
+        assert str(caught.value).startswith("the net has no blob 'dta' (did you mean \"data\"?); it has data, label, ")
+    with pytest.raises(KeyError, match="the net has no layer with parameters 'relu'; it has ip"):
+        net.params["relu"]
+    assert net.blobs.get("dta") is None and "dta" not in net.params
+
+
 def test_values_can_be_assigned(net):
     net.params["ip"][1].data = [1, 2, 3, 4]
     net.blobs["data"].data = np.zeros((2, 3))
