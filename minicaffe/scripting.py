@@ -132,11 +132,15 @@ class Scripting(Naming):
 
         The size is that of the first blob named, or else that of the net's first blob.
         """
-        arrays = {name: numbers(values, f"'{name}'") for name, values in blobs.items()}
+        called = {name: f"{'input' if name in self.inputs else 'output'} '{name}'" for name in blobs}
+        arrays = {name: numbers(values, called[name]) for name, values in blobs.items()}
         lengths = {array.shape[:1] for array in arrays.values()}
         if len(lengths) != 1 or () in lengths:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
             raise UsageError(f"expected arrays of one length, axis 0 counting the inputs, got {shapes}")
+        for name, array in arrays.items():
+            if len(array) and name in self.blobs:
+                fitted(array, (len(array), *self.blobs[name].shape[1:]), called[name])
         blob = self.blobs.get(next(iter(arrays))) or next(iter(self.blobs.values()))
         size = blob.shape[0] if blob.shape else 1
         if size == 0:

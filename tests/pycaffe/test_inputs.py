@@ -123,6 +123,7 @@ def test_forward_all_of_nothing_has_every_output():
     out = copying(2, 3).forward_all(data=np.zeros((0, 3)), blobs=["data"])
     assert {name: array.shape for name, array in out.items()} == {"out": (0, 3), "data": (0, 3)}
     assert out["out"].dtype == np.float32
+    assert copying(2, 3).forward_all(data=[])["out"].shape == (0, 3)
     outs, diffs = copying(2, 3).forward_backward_all(data=np.zeros((0, 3)), out=np.zeros((0, 3)))
     assert outs["out"].shape == diffs["data"].shape == (0, 3)
 
@@ -145,6 +146,8 @@ def test_forward_all_checks_names_and_lengths():
     net = caffe.Net(n.to_proto(), phase=caffe.TEST)
     with pytest.raises(UsageError, match=r"each input blob \['data', 'label'\], got \['data', 'labl'\]"):
         net.forward_all(data=values(2, 3), labl=values(2))
+    with pytest.raises(ValueError, match=r"input 'data': expected shape \(4, 3, 4, 5\), got \(4, 5, 3\); its channels"):
+        copying(1, 3, 4, 5).forward_all(data=values(4, 5, 3))
     with pytest.raises(UsageError, match="got none"):
         net.forward_all()
     with pytest.raises(UsageError, match=r"arrays of one length, .*, got data \(4, 3\), label \(3,\)"):
