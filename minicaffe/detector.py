@@ -51,7 +51,7 @@ class Detector(Net):
         """
         detections: list[dict[str, Any]] = []
         crops = []
-        for filename, windows in images_windows:
+        for filename, windows in map(_pair, images_windows):
             image = io.load_image(filename)
             for window in windows:
                 crops.append(self.crop(image, window))
@@ -136,6 +136,12 @@ class Detector(Net):
             if name in transformer.channel_swap and len(planes) > 1:
                 planes = planes[np.argsort(transformer.channel_swap[name])]
             self.crop_mean = planes.transpose(order) / transformer.raw_scale.get(name, 1)
+
+
+def _pair(pair: tuple[str, Iterable[Sequence[float]]]) -> tuple[str, Iterable[Sequence[float]]]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UsageError(f"detect_windows: expected pairs of an image file and its windows, got {pair!r}")
+    return pair
 
 
 def _window(window: Sequence[float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ class Transformer:
     """
 
     def __init__(self, inputs: Mapping[str, Sequence[int]]):
-        self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
+        self.inputs = {name: _shape(name, shape) for name, shape in inputs.items()}
         self.transpose: dict[str, Sequence[int]] = {}
         self.channel_swap: dict[str, Sequence[int]] = {}
         self.raw_scale: dict[str, float] = {}
@@ -30,8 +31,9 @@ class Transformer:
         self.input_scale: dict[str, float] = {}
 
     def __check_input(self, in_: str) -> None:
-        if in_ not in self.inputs:
-            raise UsageError(f"{in_!r} is not one of the net inputs: {list(self.inputs)}{nearest(in_, self.inputs)}")
+        if not isinstance(in_, str) or in_ not in self.inputs:
+            hint = nearest(str(in_), self.inputs)
+            raise UsageError(f"{in_!r} is not one of the net inputs: {list(self.inputs)}{hint}")
 
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
         """The image `data` (H', W', K) as the net takes it, (K, H, W) float32; `data` itself is left as it is.
@@ -127,6 +129,7 @@ class Transformer:
     def set_raw_scale(self, in_: str, scale: float) -> None:
         """Factor on the image before the mean is subtracted: 255 for nets trained on values in [0, 255]."""
         self.__check_input(in_)
+        numbers(scale, f"the raw scale of input {in_!r}")
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
@@ -154,4 +157,15 @@ class Transformer:
     def set_input_scale(self, in_: str, scale: float) -> None:
         """Factor on the input after the mean was subtracted, as `scale` in a transform_param."""
         self.__check_input(in_)
+        numbers(scale, f"the input scale of input {in_!r}")
         self.input_scale[in_] = scale
+
+
+def _shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(length) for length in shape)
+    except TypeError:
+        raise UsageError(
+            f"Transformer: expected the shape of input {name!r}, as net.blobs[{name!r}].data.shape gives it, "
+            f"got {type(shape).__name__}"
+        ) from None

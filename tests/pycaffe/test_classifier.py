@@ -155,3 +155,9 @@ def test_detector_errors(files, picture):
 def test_what_is_no_window(files, picture, window, context_pad):
     with pytest.raises((DataError, UsageError), match="a window"):
         caffe.Detector(*files, context_pad=context_pad).detect_windows([(picture, [window])])
+
+
+@pytest.mark.parametrize("images_windows", ["a.jpg", {"a.jpg": []}, ("a.jpg", [(0, 0, 1, 1)])])
+def test_what_are_no_pairs_of_images_and_windows(files, images_windows):
+    with pytest.raises(UsageError, match="pairs of an image file and its windows, got 'a"):
+        caffe.Detector(*files).detect_windows(images_windows)

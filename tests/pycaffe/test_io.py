@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from minicaffe import io
+from minicaffe.blob import Blob
 from minicaffe.errors import DataError, UsageError
 from minicaffe.proto import caffe_pb2
 
@@ -314,6 +315,13 @@ def test_setters_refuse_what_cannot_work():
         transformer.set_transpose("data", (2, 1, 3))
     with pytest.raises(UsageError, match=r"channels 0 to 2, got \(3, 2, 1\)"):
         transformer.set_channel_swap("data", (3, 2, 1))
+    with pytest.raises(UsageError, match="the raw scale of input 'data': expected an array of numbers, got str"):
+        transformer.set_raw_scale("data", "255")
+    with pytest.raises(UsageError, match=r"\(2, 0, 1\) is not one of the net inputs: \['data'\]"):
+        transformer.set_transpose((2, 0, 1), "data")
+    for shape in (np.zeros((1, 3, 4, 5)), Blob((1, 3, 4, 5)), 4):
+        with pytest.raises(UsageError, match=r"the shape of input 'data', as net.blobs\['data'\].data.shape gives it"):
+            io.Transformer({"data": shape})
     with pytest.raises(UsageError, match="the mean of input 'data': expected an array of numbers, got str"):
         transformer.set_mean("data", "mean.npy")
 
