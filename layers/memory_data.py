@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minicaffe.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import Transformer
 from minicaffe.layer import Layer, register
@@ -36,20 +37,28 @@ class MemoryData(Layer):
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Read from `data` (M, C, H, W) and `labels` (M,) from now on; M must be a multiple of the batch size.
 
-        The arrays are not copied, so what a script writes into them counts.
+        Axes of length 1 may be missing or be there as well.  The arrays are not copied, so what a script writes into
+        them counts.
         """
-        data, labels = np.asarray(data), np.asarray(labels)
-        if data.ndim != 4 or data.shape[1:] != self.shape[1:]:
-            raise self.error(f"data must have shape (M, {', '.join(map(str, self.shape[1:]))}), got {data.shape}")
-        if labels.size != len(data):
-            raise self.error(f"there must be one label for each of {len(data)} images, got {labels.size}")
+        data, labels = (
+            numbers(values, f"MemoryData layer '{self.name}': {what}")
+            for values, what in ((data, "data"), (labels, "labels"))
+        )
+        if data.ndim == 0 or not same_axes(data.shape[1:], self.shape[1:]):
+            hint = transposed_hint(data.shape, self.shape)
+            raise self.error(f"data must have shape (M, {', '.join(map(str, self.shape[1:]))}), got {data.shape}{hint}")
+        if not same_axes(labels.shape, (len(data),)):
+            raise self.error(
+                f"there must be one label for each of {len(data)} images, got {labels.size}, {labels.shape}"
+            )
         if len(data) == 0 or len(data) % self.shape[0]:
             raise self.error(f"the number of images must be a multiple of batch_size {self.shape[0]}, got {len(data)}")
-        self._data, self._labels, self._index = data, labels.reshape(-1), 0
+        self._data, self._labels, self._index = data.reshape(-1, *self.shape[1:]), labels.reshape(-1), 0
 
     def add_datums(self, datums) -> None:
         """Read from these Datum messages from now on, transformed once as transform_param says."""
         transformer = Transformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        datums = list(datums)
         images = [datum_to_array(datum, transformer.color) for datum in datums]
         data = np.empty((len(images), *self.shape[1:]), self.dtype)
         if images and transformer.output_shape(images[0].shape) != self.shape[1:]:
@@ -62,6 +71,8 @@ class MemoryData(Layer):
 
     def set_batch_size(self, batch_size: int) -> None:
         """Change the batch size; what was set before must be set again."""
+        if batch_size <= 0:
+            raise self.error(f"the batch size must be positive, got {batch_size}")
         self.shape = (batch_size, *self.shape[1:])
         self._data = self._labels = None
 
@@ -79,4 +90,5 @@ class MemoryData(Layer):
 
     def load_state(self, state):
         super().load_state(state)
-        self._index = state.get("index", 0) if self._data is not None else 0
+        index, count = state.get("index", 0), 0 if self._data is None else len(self._data)
+        self._index = index if index < count and index % self.shape[0] == 0 else 0  # else they are other arrays

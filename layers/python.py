@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
 import os
 import sys
+from collections.abc import Iterator
+from types import ModuleType
 
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer, register
 
-
-class BlobVec(list):
-    """A layer's learned blobs, as pycaffe hands them out."""
-
-    def __init__(self, blobs, dtype) -> None:
-        super().__init__(blobs)
-        self._dtype = dtype
-
-    def add_blob(self, *shape: int) -> None:
-        """Append a blob of zeros of this shape."""
-        self.append(Blob(shape, self._dtype))
+_IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 
 
 @register("Python")
@@ -42,8 +36,10 @@ class PythonLayer(Layer):
             def backward(self, top, propagate_down, bottom):
                 bottom[0].diff[...] = self.factor * top[0].diff
 
-    The object finds `param_str`, `phase`, `name`, `blobs` and `layer_param` on itself.  Its other attributes can be
-    reached through the layer: `net.layers[0].factor`.
+    The object finds `param_str` (`param_str_` in old scripts), `phase`, `name`, `blobs` and `layer_param` on itself.
+    Its other attributes can be reached through the layer: `net.layers[0].factor`.  A class with an `__init__` of its
+    own gets the LayerParameter as the only argument.  `setup` may be left out; without `backward` the layer computes
+    forwards only.
     python_param: module (found on sys.path or in the working directory), layer (the class), param_str ("").
     `import caffe` in the module gives minicaffe, its submodules included.
     """
@@ -54,46 +50,112 @@ class PythonLayer(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.python_param
         cls = self._find_class(param.module, param.layer)
-        self.blobs = BlobVec(self.blobs, self.dtype)
-        self.user = user = cls(self.layer_param, self.phase, self.dtype) if issubclass(cls, Layer) else cls()
-        user.param_str, user.phase, user.blobs, user.layer_param = (
-            param.param_str,
-            self.phase,
-            self.blobs,
-            self.layer_param,
-        )
-        if isinstance(user, Layer):
-            user.rng = self.rng
-        if hasattr(user, "setup"):
-            user.setup(bottom, top)
+        with self._running("__init__"):
+            self.user = self._make(cls)
+        self._give_attributes(param.param_str)
+        if hasattr(self.user, "setup"):
+            with self._running("setup"):
+                self.user.setup(bottom, top)
+        if self.user.blobs is not self.blobs:
+            raise self.error("its blobs must not be replaced: add parameters with self.blobs.add_blob(...)")
+        for method in ("reshape", "forward"):
+            self._require(method)
 
     def reshape(self, bottom, top):
-        self.user.reshape(bottom, top)
+        with self._running("reshape"):
+            self.user.reshape(bottom, top)
 
     def forward_cpu(self, bottom, top):
-        self.user.forward(bottom, top)
+        with self._running("forward"):
+            self.user.forward(bottom, top)
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.user.backward(top, propagate_down, bottom)
+        if any(propagate_down) or self.blobs:
+            self._require("backward")
+        if self._has("backward"):
+            with self._running("backward"):
+                self.user.backward(top, propagate_down, bottom)
 
     def __getattr__(self, name):
         if name == "user":  # not yet set up
             raise AttributeError(name)
         return getattr(self.user, name)
 
+    # -- the user's class ------------------------------------------------------------------------------------------
+
     def _find_class(self, module: str, name: str) -> type:
         from minicaffe import run_as_caffe
 
+        if not module.strip(".") or module[0] == "." or not name:
+            raise self.error(f"python_param must name a module and a class in it, got '{module}' and '{name}'")
         run_as_caffe.install()
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
-        try:
-            found = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module.split(".")[0] and error.name != module:
-                raise  # the module is there, and misses something itself
-            raise self.error(f"no module '{module}' on sys.path or in {os.getcwd()}") from error
+        found = self._import(module)
         cls = getattr(found, name, None)
         if not isinstance(cls, type):
-            raise self.error(f"module '{module}' ({found.__file__}) has no class '{name}'")
+            raise self.error(f"{_place(found)} has no class '{name}'")
         return cls
+
+    def _import(self, module: str) -> ModuleType:
+        try:
+            with self._running("import"):
+                return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not error.name or not f"{module}.".startswith(f"{error.name}."):
+                raise  # the module is there, and misses something itself
+            package, _, missing = error.name.rpartition(".")
+            why = f"{_place(sys.modules[package])} has no '{missing}'" if package else "add its folder to PYTHONPATH"
+            raise self.error(f"no module '{module}' on sys.path or in {os.getcwd()}: {why}") from error
+
+    def _make(self, cls: type) -> object:
+        """An object of the class; an `__init__` of its own gets the LayerParameter, or nothing if it takes nothing."""
+        if cls.__init__ is Layer.__init__:
+            return cls(self.layer_param, self.phase, self.dtype)
+        for arguments in ((self.layer_param,), ()):
+            try:
+                inspect.signature(cls).bind(*arguments)
+            except (TypeError, ValueError):  # ValueError: nothing is known about its arguments
+                continue
+            return cls(*arguments)
+        raise self.error(f"the __init__ of class '{cls.__name__}' must take one argument, the LayerParameter")
+
+    def _give_attributes(self, param_str: str) -> None:
+        user = self.user
+        for blob in (b for b in getattr(user, "blobs", ()) if isinstance(b, Blob)):  # added in __init__
+            self.blobs.add_blob(*blob.shape)
+            self.blobs[-1].data[...] = blob.data
+        user.param_str = user.param_str_ = param_str
+        user.phase, user.blobs, user.layer_param = self.phase, self.blobs, self.layer_param
+        for name in ("name", "dtype"):  # missing where __init__ does not call that of Layer
+            if not hasattr(user, name):
+                setattr(user, name, getattr(self, name))
+        if isinstance(getattr(user, "rng", self.rng), type(self.rng)):
+            user.rng = self.rng
+
+    def _has(self, method: str) -> bool:
+        """Whether the user wrote this method, or the one that `Layer` has in its place; Layer's own do not count."""
+        written = (getattr(self.user, name, None) for name in (method, _IN_LAYER[method]))
+        own = (getattr(Layer, method), getattr(Layer, _IN_LAYER[method]))
+        return any(found is not None and getattr(found, "__func__", None) not in own for found in written)
+
+    def _require(self, method: str) -> None:
+        if not self._has(method):
+            cls = type(self.user)
+            raise self.error(f"class '{cls.__name__}' of module '{cls.__module__}' has no method '{method}'")
+
+    @contextlib.contextmanager
+    def _running(self, what: str) -> Iterator[None]:
+        """Note the layer's name on the errors that come from the user's code."""
+        try:
+            yield
+        except Exception as error:
+            if hasattr(error, "add_note"):  # Python 3.11
+                param = self.layer_param.python_param
+                error.add_note(f"In {what} of Python layer '{self.name}' ({param.module}.{param.layer}).")
+            raise
+
+
+def _place(module: ModuleType) -> str:
+    """A module's name with the file or folder that it was read from."""
+    return f"module '{module.__name__}' ({getattr(module, '__file__', None) or list(getattr(module, '__path__', []))})"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe import io
+from minicaffe.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
 from minicaffe.net import Net
 
@@ -25,6 +26,8 @@ def make_transformer(
     """The Transformer from images (H, W, K) to a net's first input, with the options that are not None."""
     if not net.inputs:
         raise UsageError("this net has no input to put images into: it needs a deploy prototxt, with an Input layer")
+    if not net.outputs:
+        raise UsageError("this net has no output that could be an answer: every top is read by another layer")
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
@@ -62,24 +65,38 @@ class Classifier(Net):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
-        self.image_dims = tuple(image_dims) if image_dims is not None else tuple(int(d) for d in self.crop_dims)
+        dims = self.crop_dims if image_dims is None else image_dims
+        self.image_dims = height_and_width(dims, "Classifier: image_dims")
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
-        """Class probabilities (N, C) of N images (H, W, K), as `load_image` gives them.
+        """Class probabilities (N, C) of N images (H, W, K), as `load_image` gives them; grey ones may be (H, W).
 
         oversample: average over ten crops, the corners and the centre and their mirror images (default); else take
         the centre crop alone.
         """
-        if len(inputs) == 0:
-            raise UsageError("Classifier.predict: expected at least one image, got none")
-        images = np.stack([io.resize_image(image, self.image_dims) for image in inputs])
+        images = self._resized(inputs)
         crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)
         name = self.inputs[0]
         caffe_in = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
         predictions = self.forward_all(**{name: caffe_in})[self.outputs[0]]
         if oversample:
-            predictions = predictions.reshape(len(inputs), 10, -1).mean(1)
+            predictions = predictions.reshape(len(images), 10, -1).mean(1)
         return predictions
+
+    def _resized(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """The images at `image_dims`, (N, H, W, K)."""
+        if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
+            got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"
+            raise UsageError(
+                f"Classifier.predict: expected a list of images (H, W, K), got {got}; one image is [image]"
+            )
+        images = [as_image(image, f"Classifier.predict: image {i}") for i, image in enumerate(inputs)]
+        if not images:
+            raise UsageError("Classifier.predict: expected at least one image, got none")
+        channels = {image.shape[2] for image in images}
+        if len(channels) > 1:
+            raise UsageError(f"Classifier.predict: expected images of as many channels, got {sorted(channels)}")
+        return np.stack([io.resize_image(image, self.image_dims) for image in images])
 
     def _centres(self, images: np.ndarray) -> np.ndarray:
         height, width = (int(d) for d in self.crop_dims)

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from minicaffe import io
+from minicaffe.arrays import numbers
 from minicaffe.classifier import TEST, make_transformer
 from minicaffe.errors import DataError, UsageError
 from minicaffe.net import Net
+from minicaffe.scripting import names_in
 
 
 class Detector(Net):
@@ -49,10 +51,10 @@ class Detector(Net):
         """
         detections: list[dict[str, Any]] = []
         crops = []
-        for filename, windows in images_windows:
+        for filename, windows in map(_pair, images_windows):
             image = io.load_image(filename)
             for window in windows:
-                crops.append(self.crop(image, np.asarray(window)))
+                crops.append(self.crop(image, window))
                 detections.append({"window": window, "filename": filename})
         if not crops:
             return []
@@ -77,7 +79,7 @@ class Detector(Net):
                 "selective search needs the module selective_search_ijcv_with_python and MATLAB, which "
                 "are not here; give a list of windows to detect_windows instead"
             ) from error
-        names = [os.path.abspath(name) for name in image_fnames]
+        names = [os.path.abspath(name) for name in names_in(image_fnames)]
         return self.detect_windows(zip(names, selective_search.get_windows(names)))
 
     def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
@@ -85,13 +87,14 @@ class Detector(Net):
 
         DataError for a window that lies outside the image or holds no pixel.
         """
+        window = _window(window)
         ymin, xmin, ymax, xmax = (int(v) for v in window)
         if not self.context_pad:
             crop = im[max(ymin, 0) : ymax, max(xmin, 0) : xmax]
             if crop.size == 0:
                 raise DataError(f"window {tuple(window)} holds no pixel of an image of {im.shape[0]}x{im.shape[1]}")
             return crop
-        return self._crop_with_context(im, np.asarray(window, float))
+        return self._crop_with_context(im, window)
 
     def _crop_with_context(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
         size = np.array(self.crop_dims[:2], float)  # of the net's input: height, width
@@ -133,3 +136,16 @@ class Detector(Net):
             if name in transformer.channel_swap and len(planes) > 1:
                 planes = planes[np.argsort(transformer.channel_swap[name])]
             self.crop_mean = planes.transpose(order) / transformer.raw_scale.get(name, 1)
+
+
+def _pair(pair: tuple[str, Iterable[Sequence[float]]]) -> tuple[str, Iterable[Sequence[float]]]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UsageError(f"detect_windows: expected pairs of an image file and its windows, got {pair!r}")
+    return pair
+
+
+def _window(window: Sequence[float]) -> np.ndarray:
+    values = numbers(window, "a window").astype(float)
+    if values.shape != (4,) or not np.isfinite(values).all():
+        raise DataError(f"a window must be (ymin, xmin, ymax, xmax), in pixels, got {window}")
+    return values

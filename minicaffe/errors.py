@@ -50,6 +50,16 @@ class UsageError(MinicaffeError):
     """A call or a command line whose arguments do not go together."""
 
 
+class ShapeError(UsageError, BlobError):
+    """An array given to a net that does not fit the blob it is for; a ValueError, as numpy raises one there."""
+
+
+class UnknownNameError(UsageError, KeyError):
+    """A name that a net's dict does not hold; a KeyError, as every dict raises one."""
+
+    __str__ = Exception.__str__  # KeyError's would put quotes around the sentence
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint ' (did you mean "x"?)' for the known name closest to `name`, or '' when nothing is close."""
     by_lower = {k.lower(): k for k in known}

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from minicaffe import random
 from minicaffe.blob import Blob
 from minicaffe.config import config
+from minicaffe.containers import BlobVec
 from minicaffe.errors import BlobError, LayerError, nearest
 from minicaffe.fillers import fill
 from minicaffe.proto.elsewhere import TYPE_OWNERS
@@ -55,7 +56,7 @@ class Layer:
         self.phase: int = layer_param.phase if phase is None else phase
         self.dtype = np.dtype(dtype)
         self.rng = random.new_stream()
-        self.blobs: list[Blob] = []
+        self.blobs: list[Blob] = BlobVec(self.name, self.dtype)
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
         self.has_loss = False  #: whether any top counts in the loss
@@ -126,6 +127,8 @@ class Layer:
             self.setup(bottom, top)
             self._make_blobs(bottom)
             self.reshape(bottom, top)
+            if isinstance(self.blobs, BlobVec):
+                self.blobs.complete()
             self._set_loss_weights(top)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

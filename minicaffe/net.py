@@ -23,7 +23,7 @@ from minicaffe.matching import match
 from minicaffe.net_builder import NetBuilder
 from minicaffe.passes import filter_net, insert_splits
 from minicaffe.proto import caffe_pb2, read_net, upgrade_net
-from minicaffe.scripting import Scripting
+from minicaffe.scripting import Scripting, names_in
 
 log = logging.getLogger("minicaffe")
 
@@ -33,7 +33,7 @@ class Net(Scripting):
 
     network (or network_file): path of a prototxt, or a NetParameter.
     phase: TRAIN (0) or TEST (1); by default the NetParameter's own `state.phase`.
-    level, stages: what `include` and `exclude` rules look at, beside the phase.
+    level, stages: what `include` and `exclude` rules look at, beside the phase; one stage may be a plain string.
     weights: path of a .caffemodel or .caffemodel.h5 to start from.
     dtype: float32, or float64 to check gradients.
 
@@ -49,7 +49,7 @@ class Net(Scripting):
         *args: Any,
         phase: int | None = None,
         level: int = 0,
-        stages: Sequence[str] | None = None,
+        stages: str | Sequence[str] | None = None,
         weights: str | os.PathLike | None = None,
         dtype: np.typing.DTypeLike = np.float32,
         network_file: str | None = None,
@@ -59,12 +59,14 @@ class Net(Scripting):
         given = not isinstance(network, caffe_pb2.NetParameter)
         if given and phase is None:
             raise UsageError("Net: expected a phase, minicaffe.TRAIN or minicaffe.TEST, after the prototxt, got none")
+        if given and not isinstance(network, (str, os.PathLike)):
+            raise UsageError(f"Net: expected the path of a prototxt or a NetParameter, got {type(network).__name__}")
         param = read_net(os.fspath(network)) if given else _upgraded(network)
         if phase is not None:
             param.state.phase = phase
         if level:
             param.state.level = level
-        param.state.stage.extend(stages or [])
+        param.state.stage.extend(stages)
         self._build(param, np.dtype(dtype))
         if weights is not None:
             self.copy_from(weights)
@@ -81,12 +83,11 @@ class Net(Scripting):
         self.debug_info: bool = param.debug_info
         self.layers: list[Layer] = built.layers
         self._layer_names = built.layer_names
-        self.blobs: dict[str, Blob] = built.blobs
-        self.blob_loss_weights = built.blob_loss_weights
         self.inputs: list[str] = built.inputs
         self.outputs: list[str] = built.outputs
         self.bottoms, self.tops = built.bottoms, built.tops
         self._bottom_names, self._top_names = built.bottom_names, built.top_names
+        self._name_blobs()
         self.bottom_need_backward = built.bottom_need_backward
         self.layer_need_backward = built.layer_need_backward
         self.shared_params = built.params
@@ -289,20 +290,24 @@ def _upgraded(message):
 
 
 def _pycaffe_arguments(args, phase, level, stages, weights):
-    """`(phase, level, stages, weights)` from positional ones: pycaffe's order, or the legacy (weights, phase)."""
-    if args and not isinstance(args[0], (int, np.integer)):
+    """`(phase, level, stages, weights)` from positional ones: pycaffe's order, or the legacy (weights, phase).
+
+    One stage may be given as a plain string.  UsageError for a phase, level or stage of another type.
+    """
+    if args and isinstance(args[0], (str, os.PathLike)):
         if len(args) != 2:
             raise UsageError(f"Net: expected Net(prototxt, phase, ...) or Net(prototxt, weights, phase), got {args}")
-        return args[1], level, stages, args[0]
-    for i, value in enumerate(args):
-        if i == 0:
-            phase = value
-        elif i == 1:
-            level = value
-        elif i == 2:
-            stages = value
-        elif i == 3:
-            weights = value
-        else:
-            raise UsageError(f"Net: expected at most (prototxt, phase, level, stages, weights), got {len(args) + 1}")
-    return phase, level, stages, weights
+        weights, phase = args
+    elif len(args) > 4:
+        raise UsageError(f"Net: expected at most (prototxt, phase, level, stages, weights), got {len(args) + 1}")
+    else:
+        given = (phase, level, stages, weights)
+        phase, level, stages, weights = (*args, *given[len(args) :])
+    stages, level = names_in(stages), 0 if level is None else level
+    if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (0, 1)):
+        raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")
+    if not isinstance(level, (int, np.integer)):
+        raise UsageError(f"Net: the level must be a number, got {level!r}; weights are given by name, weights=...")
+    if not isinstance(weights, (str, os.PathLike, type(None))):
+        raise UsageError(f"Net: the weights must be the path of a file, got {weights!r}")
+    return phase, int(level), stages, weights

@@ -6,11 +6,35 @@ an image is resampled with two such sums, rows first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from minicaffe.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
+
+
+def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+    """The image (H, W, K) at `new_dims` = (height, width), float32.
+
+    interp_order: 0 nearest, 1 linear (default), 3 cubic.  Where the samples lie depends on K, as in the original:
+
+    - 1 or 3 channels: at pixel centres, in = (out + 0.5) * old / new - 0.5, and beyond the border lies the image's
+      minimum.  This is `skimage.transform.resize(..., mode="constant")` without its later `anti_aliasing`; cubic is
+      its former Catmull-Rom kernel, where newer versions fit a spline.
+    - otherwise: corners on corners, in = out * (old - 1) / (new - 1), as `scipy.ndimage.zoom` does; cubic is
+      Catmull-Rom again, where scipy fits a spline.
+
+    UsageError for another order, and for sizes that no image has.
+    """
+    im, new_dims = as_image(im, "resize_image"), height_and_width(new_dims, "resize_image: new_dims")
+    if im.shape[-1] not in (1, 3):
+        return resample(im, new_dims, interp_order, corners=True).astype(np.float32)
+    low, high = im.min(), im.max()
+    if high <= low:
+        return np.full((*new_dims, im.shape[-1]), low, np.float32)
+    return resample(im, new_dims, interp_order, border=low).clip(low, high).astype(np.float32)
 
 
 def resample(

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.arrays import fitted, numbers
 from minicaffe.errors import UsageError
 from minicaffe.guard import guarded
-from minicaffe.layer import Layer
+from minicaffe.naming import Naming
 
 Callback = Callable[[int], None]  # called with a layer's index
 
 
-class Scripting:
+class Scripting(Naming):
     """Mixed into `Net`, which has the attributes below and runs `forward_from_to` and `backward_from_to`."""
 
-    layers: list[Layer]
-    blobs: dict[str, Blob]
-    inputs: list[str]
-    outputs: list[str]
-    _layer_names: list[str]
-    _bottom_names: list[list[str]]
-    _top_names: list[list[str]]
     _before_forward: list[Callback]
     _after_forward: list[Callback]
     _before_backward: list[Callback]
@@ -38,30 +30,6 @@ class Scripting:
         """Run layers start down to end (inclusive), by index, those that need it."""
         raise NotImplementedError
 
-    @property
-    def params(self) -> OrderedDict[str, list[Blob]]:
-        """The parameter blobs of each layer that has any, by layer name, in order; of equal names the last one's."""
-        return OrderedDict((name, layer.blobs) for name, layer in zip(self._layer_names, self.layers) if layer.blobs)
-
-    @property
-    def layer_dict(self) -> OrderedDict[str, Layer]:
-        """The layers by name, in order; of equal names the last (`layers` has all)."""
-        return OrderedDict(zip(self._layer_names, self.layers))
-
-    @property
-    def top_names(self) -> OrderedDict[str, list[str]]:
-        """The names of each layer's tops, by layer name."""
-        return OrderedDict((name, list(tops)) for name, tops in zip(self._layer_names, self._top_names))
-
-    @property
-    def bottom_names(self) -> OrderedDict[str, list[str]]:
-        """The names of each layer's bottoms, by layer name."""
-        return OrderedDict((name, list(bottoms)) for name, bottoms in zip(self._layer_names, self._bottom_names))
-
-    @property
-    def _blob_names(self) -> list[str]:
-        return list(self.blobs)
-
     # -- one pass --------------------------------------------------------------------------------------------------
 
     @guarded
@@ -72,15 +40,20 @@ class Scripting:
 
         blobs: names to return beside the net's outputs (with `end`, beside that layer's tops).
         start, end: names of the first and the last layer to run; all by default.
-        kwargs: {input blob name: array of its shape}; exactly the net's inputs, or none.
+        kwargs: {input blob name: array of its shape}; exactly the net's inputs, or none.  Axes of length 1 may be
+            added or left out, and an axis of length 1 stands for a longer one, axis 0 excepted.
+        UsageError for an unknown name and for an array of another shape; then no input has been changed.
         """
         first = self._layer_index(start, 0)
         last = self._layer_index(end, len(self.layers) - 1)
-        names = list(self._top_names[last]) if end is not None else list(self.outputs)
+        found = {name: self.blobs[name] for name in self.outputs}
+        if end is not None:
+            found = dict(zip(self._top_names[last], self.tops[last]))
+        found.update((name, self.blobs[name]) for name in names_in(blobs))
         if kwargs:
             self._fill(kwargs, self.inputs, "input", "data")
         self.forward_from_to(first, last)
-        return {name: self.blobs[name].data for name in dict.fromkeys([*names, *(blobs or [])])}
+        return {name: blob.data for name, blob in found.items()}
 
     @guarded
     def backward(
@@ -95,10 +68,11 @@ class Scripting:
         first = self._layer_index(start, len(self.layers) - 1)
         last = self._layer_index(end, 0)
         names = list(self._bottom_names[last]) if end is not None else list(self.inputs)
+        found = {name: self.blobs[name] for name in [*names, *names_in(diffs)]}
         if kwargs:
             self._fill(kwargs, self.outputs, "output", "diff")
         self.backward_from_to(first, last)
-        return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *(diffs or [])])}
+        return {name: blob.diff for name, blob in found.items()}
 
     def _layer_index(self, name: str | None, default: int) -> int:
         if name is None:
@@ -109,20 +83,14 @@ class Scripting:
             raise UsageError(f"the net has no layer '{name}': it has {', '.join(self._layer_names)}") from None
 
     def _fill(self, arrays: dict[str, np.ndarray], expected: list[str], kind: str, what: str) -> None:
-        """Copy arrays into the data of inputs or the diffs of outputs, after checking names and batch size."""
-        if set(arrays) != set(expected):
-            raise UsageError(f"expected an array for each {kind} blob {sorted(expected)}, got {sorted(arrays)}")
-        for name, array in arrays.items():
-            blob = self.blobs[name]
-            array = np.asarray(array)
-            batch = blob.shape[0] if blob.shape else 1
-            if (array.shape[0] if array.ndim else 1) != batch:
-                raise UsageError(f"{kind} '{name}': expected a batch of {batch} (axis 0), got shape {array.shape}")
-            target = getattr(blob, what)
-            try:
-                target[...] = array.reshape(blob.shape)
-            except ValueError:
-                raise UsageError(f"{kind} '{name}': expected shape {blob.shape}, got {array.shape}") from None
+        """Copy arrays into the data of inputs or the diffs of outputs, once all of them are known to fit."""
+        _check_names(arrays, expected, kind)
+        fitting = {
+            name: fitted(numbers(array, f"{kind} '{name}'"), self.blobs[name].shape, f"{kind} '{name}'")
+            for name, array in arrays.items()
+        }
+        for name, array in fitting.items():
+            getattr(self.blobs[name], what)[...] = array
 
     # -- any number of inputs --------------------------------------------------------------------------------------
 
@@ -130,13 +98,16 @@ class Scripting:
     def forward_all(self, blobs: Iterable[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
         """Run forward over any number of inputs, batch by batch (the last one padded); return copies, joined.
 
-        kwargs: {input blob name: array whose axis 0 counts the inputs}.
+        kwargs: {input blob name: array whose axis 0 counts the inputs}; with no inputs (length 0) every array that is
+            returned has length 0.
         """
-        parts: dict[str, list[np.ndarray]] = {}
-        for batch in self._batches(kwargs):
-            for name, values in self.forward(blobs=blobs, **batch).items():
-                parts.setdefault(name, []).append(values.copy())
-        return _join(parts, len(next(iter(kwargs.values()))))
+        _check_names(kwargs, self.inputs, "input")
+        names = names_in(blobs)
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
+        for batch in self._batch(kwargs):
+            for name, values in self.forward(blobs=names, **batch).items():
+                parts[name].append(values.copy())
+        return self._join(parts, kwargs)
 
     @guarded
     def forward_backward_all(
@@ -146,35 +117,52 @@ class Scripting:
 
         kwargs: the inputs, and where the net's outputs should start from given diffs, those by output name.
         """
-        inputs = {name: values for name, values in kwargs.items() if name in self.inputs}
-        tops = {name: values for name, values in kwargs.items() if name not in self.inputs}
-        outs: dict[str, list[np.ndarray]] = {}
-        grads: dict[str, list[np.ndarray]] = {}
-        top_batches = self._batches(tops) if tops else iter(lambda: {}, None)
-        for batch, top_batch in zip(self._batches(inputs), top_batches):
-            for name, values in self.forward(blobs=blobs, **batch).items():
-                outs.setdefault(name, []).append(values.copy())
-            for name, values in self.backward(diffs=diffs, **top_batch).items():
-                grads.setdefault(name, []).append(values.copy())
-        total = len(next(iter(inputs.values())))
-        return _join(outs, total), _join(grads, total)
+        given = set(kwargs) - set(self.inputs)
+        expected = [*(self.inputs if given < set(kwargs) else []), *(self.outputs if given else [])]
+        _check_names(kwargs, expected, "input and output" if given else "input")
+        names, diff_names = names_in(blobs), names_in(diffs)
+        outs: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
+        grads: dict[str, list[np.ndarray]] = {name: [] for name in [*self.inputs, *diff_names]}
+        for batch in self._batch(kwargs):
+            bottoms = {name: batch[name] for name in self.inputs if name in batch}
+            tops = {name: batch[name] for name in self.outputs if given}
+            for name, values in self.forward(blobs=names, **bottoms).items():
+                outs[name].append(values.copy())
+            for name, values in self.backward(diffs=diff_names, **tops).items():
+                grads[name].append(values.copy())
+        return self._join(outs, kwargs), self._join(grads, kwargs)
 
-    def _batches(self, arrays: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """Cut arrays of one length into batches of the net's size; the last is padded with zeros."""
-        if not arrays:
-            raise UsageError(f"expected an array for each input blob {sorted(self.inputs)}, got none")
-        arrays = {name: np.asarray(values) for name, values in arrays.items()}
+    def _batch(self, blobs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Cut arrays of one length into batches of the net's size; the last is padded with zeros.
+
+        The size is that of the first blob named, or else that of the net's first blob.
+        """
+        called = {name: f"{'input' if name in self.inputs else 'output'} '{name}'" for name in blobs}
+        arrays = {name: numbers(values, called[name]) for name, values in blobs.items()}
+        lengths = {array.shape[:1] for array in arrays.values()}
+        if len(lengths) != 1 or () in lengths:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
+            raise UsageError(f"expected arrays of one length, axis 0 counting the inputs, got {shapes}")
+        for name, array in arrays.items():
+            if len(array) and name in self.blobs:
+                fitted(array, (len(array), *self.blobs[name].shape[1:]), called[name])
+        blob = self.blobs.get(next(iter(arrays))) or next(iter(self.blobs.values()))
+        size = blob.shape[0] if blob.shape else 1
+        if size == 0:
+            raise UsageError("the net's batch has length 0: reshape its input before running it")
+        for begin in range(0, lengths.pop()[0], size):
+            parts = {name: array[begin : begin + size] for name, array in arrays.items()}
+            yield {name: _padded(part, size) for name, part in parts.items()}
+
+    def _join(self, parts: dict[str, list[np.ndarray]], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One array per blob, without the padding; tops without a batch axis keep one value per batch."""
         total = len(next(iter(arrays.values())))
-        size = self.blobs[next(iter(arrays))].shape[0]
-        for begin in range(0, total, size):
-            batch = {}
-            for name, values in arrays.items():
-                part = values[begin : begin + size]
-                missing = size - len(part)
-                if missing:
-                    part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-                batch[name] = part
-            yield batch
+        joined = {}
+        for name, values in parts.items():
+            blob = self.blobs[name]
+            none = [np.empty((0, *blob.shape[1:]), blob.dtype)]
+            joined[name] = np.concatenate([np.atleast_1d(part) for part in values] or none)[:total]
+        return joined
 
     # -- callbacks and inputs --------------------------------------------------------------------------------------
 
@@ -196,12 +184,45 @@ class Scripting:
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give the net's MemoryData layer its arrays: data (N, C, H, W), labels (N,) or (N, 1, 1, 1), float32."""
-        layer = self.layers[0]
-        if layer.type != "MemoryData":
-            raise UsageError(f"set_input_arrays expects a net whose first layer is MemoryData, got {layer.type}")
+        layer = self.layers[0] if self.layers else None
+        if layer is None or layer.type != "MemoryData":
+            found = layer.type if layer else "no layer"
+            raise UsageError(f"set_input_arrays expects a net whose first layer is MemoryData, got {found}")
         layer.set_input_arrays(data, labels)
 
+    # -- names of pycaffe's compiled module ------------------------------------------------------------------------
 
-def _join(parts: dict[str, list[np.ndarray]], total: int) -> dict[str, np.ndarray]:
-    """One array per blob, without the padding; tops without a batch axis keep one value per batch."""
-    return {name: np.concatenate([np.atleast_1d(p) for p in values])[:total] for name, values in parts.items()}
+    _set_input_arrays = set_input_arrays
+
+    def _forward(self, start: int, end: int) -> float:
+        """Run layers start to end (inclusive), by index; return their weighted loss."""
+        return self.forward_from_to(self._checked(start), self._checked(end))
+
+    def _backward(self, start: int, end: int) -> None:
+        """Run layers start down to end (inclusive), by index."""
+        self.backward_from_to(self._checked(start), self._checked(end))
+
+
+def names_in(names: Iterable[str] | None) -> list[str]:
+    """A list of names from one name, several or None; UsageError for anything else, arrays among it."""
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    found = list(names) if isinstance(names, Iterable) else [names]
+    if not all(isinstance(name, str) for name in found):
+        raise UsageError(
+            f"expected a name or a list of names, got {type(names).__name__}"
+            + ("; arrays are given by the names of their blobs, data=array" if isinstance(names, np.ndarray) else "")
+        )
+    return found
+
+
+def _check_names(arrays: Mapping[str, np.ndarray], expected: list[str], kind: str) -> None:
+    if not arrays or set(arrays) != set(expected):
+        got = sorted(arrays) or "none"
+        raise UsageError(f"expected an array for each {kind} blob {sorted(set(expected))}, got {got}")
+
+
+def _padded(part: np.ndarray, size: int) -> np.ndarray:
+    """The part with zeros behind it, `size` long."""
+    missing = size - len(part)
+    return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part

@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from minicaffe.cli.command import Flags
 from minicaffe.config import ENGINES, config, set_device, set_engine, set_mode_cpu, set_mode_gpu
@@ -34,7 +34,7 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
 
     wanted: the device ids to use when there is no -gpu (a solver's).  single: several GPUs make no sense here.
     """
-    was = dict(vars(config))
+    put_back = _settings()
     try:
         if args.engine:
             set_engine(args.engine.upper() if args.engine.upper() in ENGINES else args.engine)
@@ -50,12 +50,26 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
             raise DeviceError(f"{error}; the solver says solver_mode: GPU, -gpu none trains on the CPU") from error
         yield
     finally:
-        vars(config).clear()
-        vars(config).update(was)
-        if args.threads is not None:
-            set_threads(None)
-        if args.math:
-            _set_math("float32")
+        put_back()
+
+
+def _settings() -> Callable[[], None]:
+    """A function that puts mode, device, engine, math and threads back to what they are now."""
+    from minicaffe import cuda
+    from minicaffe.cuda import context
+
+    gpu, device, engine = config.gpu, config.device, config.engine
+    math = "tf32" if context.allows_tf32() else "float32"
+    threads = _thread_counts()
+
+    def put_back() -> None:
+        config.engine, config.gpu = engine, gpu
+        set_device(device)
+        cuda.set_math(math)
+        if _thread_counts() != threads:
+            _set_thread_counts(*threads)
+
+    return put_back
 
 
 def gpu_ids(text: str) -> list[int]:
@@ -106,21 +120,39 @@ def set_threads(count: int | None) -> None:
     """Let oneDNN, and numpy's products where they come from OpenBLAS, use this many threads; None: the default."""
     if count is not None and count < 1:
         raise UsageError(f"--threads: expected a number above 0, got {count}")
+    _set_thread_counts(count, {library: count or os.cpu_count() or 1 for library in _openblas()})
+
+
+def _set_thread_counts(onednns: int | None, openblas: dict[str, int]) -> None:
+    """Set the threads of oneDNN (None: its default) and of each OpenBLAS library, by path."""
     from minicaffe import onednn
 
     if onednn.available():
-        onednn.set_threads(count)
-    for library in _openblas():
-        for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads"):
-            if hasattr(library, name):
-                getattr(library, name)(count or os.cpu_count() or 1)
+        onednn.set_threads(onednns)
+    for path, count in openblas.items():
+        _openblas_call(path, "set", count)
 
 
-def _openblas() -> list[ctypes.CDLL]:
+def _thread_counts() -> tuple[int | None, dict[str, int]]:
+    """What `_set_thread_counts` takes, as it is now."""
+    from minicaffe import onednn
+
+    return onednn.wanted_threads(), {path: _openblas_call(path, "get") for path in _openblas()}
+
+
+def _openblas_call(path: str, verb: str, *arguments: int) -> int:
+    """Call an OpenBLAS library's openblas_get_num_threads or openblas_set_num_threads; 1 where it has none."""
+    library = ctypes.CDLL(path)
+    for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+        if hasattr(library, name.format(verb)):
+            return getattr(library, name.format(verb))(*arguments)
+    return 1
+
+
+def _openblas() -> list[str]:
     """The OpenBLAS libraries that numpy has loaded, as Linux lists them."""
     try:
         with open("/proc/self/maps") as maps:
-            paths = {line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line}
+            return sorted({line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line})
     except OSError:
         return []
-    return [ctypes.CDLL(path) for path in sorted(paths)]

@@ -3,6 +3,15 @@
 `available()` tells whether the library is here, `reason()` why not, `set_threads(n)` how many threads compute.
 """
 
-from minicaffe.onednn.library import OneDNNError, Unsupported, available, reason, set_threads, threads, version
+from minicaffe.onednn.library import (
+    OneDNNError,
+    Unsupported,
+    available,
+    reason,
+    set_threads,
+    threads,
+    version,
+    wanted_threads,
+)
 
-__all__ = ["OneDNNError", "Unsupported", "available", "reason", "set_threads", "threads", "version"]
+__all__ = ["OneDNNError", "Unsupported", "available", "reason", "set_threads", "threads", "version", "wanted_threads"]

@@ -256,6 +256,11 @@ def set_threads(count: int | None) -> None:
     _local = None
 
 
+def wanted_threads() -> int | None:
+    """What `set_threads` was given last; None, the default, before."""
+    return _threads
+
+
 def threads() -> int:
     """How many threads a primitive uses in this Python thread."""
     local()

@@ -5,7 +5,7 @@ import pytest
 
 from minicaffe.blob import Blob
 from minicaffe.data.datum import array_to_datum
-from minicaffe.errors import LayerError
+from minicaffe.errors import LayerError, UsageError
 from minicaffe.gradient_check import layer_from_text
 
 DATA = np.random.default_rng(6).standard_normal((6, 3, 4, 5)).astype(np.float32)
@@ -62,3 +62,49 @@ def test_what_is_refused():
         layer.set_input_arrays(DATA, LABELS[:5])
     with pytest.raises(LayerError, match="must be a multiple of batch_size 2, got 5"):
         layer.set_input_arrays(DATA[:5], LABELS[:5])
+
+
+def test_axes_of_length_1_may_come_and_go():
+    layer, blobs = set_up("batch_size: 2 channels: 1 height: 4 width: 5")
+    images = DATA[:, 0].copy()
+    layer.set_input_arrays(images, LABELS[:, None])
+    images[0] = 8
+    layer.forward([], blobs)
+    assert np.array_equal(blobs[0].data[:, 0], images[:2]) and blobs[1].data.tolist() == [0, 1]
+
+
+def test_images_in_another_order_of_axes_are_named():
+    layer, _ = set_up()
+    with pytest.raises(LayerError, match=r"got \(6, 4, 5, 3\); its channels are the last axis: transpose it"):
+        layer.set_input_arrays(DATA.transpose(0, 2, 3, 1), LABELS)
+    with pytest.raises(LayerError, match=r"one label for each of 6 images, got 12, \(6, 2\)"):
+        layer.set_input_arrays(DATA, np.zeros((6, 2)))
+    with pytest.raises(UsageError, match="MemoryData layer 'm': labels: expected an array of numbers, got list"):
+        layer.set_input_arrays(DATA, ["cat"] * 6)
+    with pytest.raises(LayerError, match=r"\(M, 3, 4, 5\), got \(\)"):
+        layer.set_input_arrays(3, 4)
+
+
+def test_datums_may_come_from_a_generator():
+    layer, blobs = set_up()
+    layer.add_datums(array_to_datum(image, i + 3) for i, image in enumerate(DATA[:2]))
+    layer.forward([], blobs)
+    assert np.array_equal(blobs[0].data, DATA[:2]) and blobs[1].data.tolist() == [3, 4]
+
+
+def test_a_batch_size_of_nothing_is_refused():
+    layer, _ = set_up()
+    with pytest.raises(LayerError, match="the batch size must be positive, got 0"):
+        layer.set_batch_size(0)
+
+
+def test_a_position_beyond_the_arrays_begins_again():
+    layer, blobs = set_up()
+    layer.set_input_arrays(DATA, LABELS)
+    layer.forward([], blobs)
+    layer.forward([], blobs)
+    state = layer.state()
+    layer.set_input_arrays(DATA[:4], LABELS[:4])
+    layer.load_state(state)
+    layer.forward([], blobs)
+    assert blobs[1].data.tolist() == [0, 1]

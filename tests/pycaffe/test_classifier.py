@@ -63,6 +63,47 @@ def test_classifier_errors(files, tmp_path):
         caffe.Classifier(str(no_input), str(tmp_path / "n.caffemodel"))
 
 
+@pytest.mark.parametrize("oversample", [True, False])
+@pytest.mark.parametrize(
+    "inputs, sentence",
+    [
+        (image(), r"a list of images \(H, W, K\), got one array of shape \(8, 10, 3\); one image is \[image\]"),
+        (image()[..., 0], r"a list of images \(H, W, K\), got one array of shape \(8, 10\)"),
+        ("cat.jpg", "a list of images .*, got 'cat.jpg'"),
+        (["cat.jpg"], "image 0: expected an image, got 'cat.jpg': minicaffe.io.load_image reads files"),
+        ([image(), image()[..., :1]], r"images of as many channels, got \[1, 3\]"),
+        ([image(), None], "image 1: expected an array of numbers, got NoneType"),
+    ],
+)
+def test_predict_refuses(files, inputs, sentence, oversample):
+    with pytest.raises(UsageError, match="Classifier.predict: .*" + sentence):
+        caffe.Classifier(*files).predict(inputs, oversample)
+
+
+def test_predict_of_planes_generators_and_stacks(tmp_path, files):
+    classifier = caffe.Classifier(*files)
+    expected = classifier.predict([image(), image()])
+    for inputs in (np.stack([image(), image()]), (image() for _ in range(2)), [image()[np.newaxis], image()]):
+        np.testing.assert_array_equal(classifier.predict(inputs), expected)
+    path = tmp_path / "grey.prototxt"
+    path.write_text(NET.replace("dim: 3", "dim: 1"))
+    caffe.Net(str(path), caffe.TEST).save(str(tmp_path / "grey.caffemodel"))
+    grey = caffe.Classifier(str(path), str(tmp_path / "grey.caffemodel"))
+    plane = image()[..., 0]
+    np.testing.assert_array_equal(grey.predict([plane]), grey.predict([plane[:, :, np.newaxis]]))
+    with pytest.raises(ValueError, match=r"input 'data': expected shape \(10, 1, 6, 6\), got \(10, 3, 6, 6\)"):
+        grey.predict([image()])
+
+
+def test_image_dims_and_outputs(files, tmp_path):
+    with pytest.raises(UsageError, match=r"image_dims: expected \(height, width\), both positive, got 256"):
+        caffe.Classifier(*files, image_dims=256)
+    path = tmp_path / "silent.prototxt"
+    path.write_text(NET + "layer { name: 'silence' type: 'Silence' bottom: 'out' }")
+    with pytest.raises(UsageError, match="this net has no output"):
+        caffe.Classifier(str(path), files[1])
+
+
 @pytest.fixture
 def picture(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (20, 24, 3), np.uint8)
@@ -107,3 +148,16 @@ def test_detector_errors(files, picture):
         caffe.Detector(*files, context_pad=3)
     with pytest.raises(DataError, match="outside an image"):
         caffe.Detector(*files, context_pad=1).detect_windows([(picture, [[90, 90, 99, 99]])])
+
+
+@pytest.mark.parametrize("window", [(1, 2, 3), 5, (0, 0, 5, float("nan")), "abcd", [(0, 0, 5, 5)]])
+@pytest.mark.parametrize("context_pad", [None, 1])
+def test_what_is_no_window(files, picture, window, context_pad):
+    with pytest.raises((DataError, UsageError), match="a window"):
+        caffe.Detector(*files, context_pad=context_pad).detect_windows([(picture, [window])])
+
+
+@pytest.mark.parametrize("images_windows", ["a.jpg", {"a.jpg": []}, ("a.jpg", [(0, 0, 1, 1)])])
+def test_what_are_no_pairs_of_images_and_windows(files, images_windows):
+    with pytest.raises(UsageError, match="pairs of an image file and its windows, got 'a"):
+        caffe.Detector(*files).detect_windows(images_windows)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from minicaffe import io
+from minicaffe.blob import Blob
 from minicaffe.errors import DataError, UsageError
 from minicaffe.proto import caffe_pb2
 
@@ -77,6 +78,18 @@ def test_datum_errors():
         io.datum_to_array(caffe_pb2.Datum(encoded=True, data=b"x"))
     with pytest.raises(DataError, match=r"\(1, 2, 2\), but holds 3"):
         io.datum_to_array(caffe_pb2.Datum(channels=1, height=2, width=2, data=b"abc"))
+
+
+def test_protos_and_arrays_of_other_kinds():
+    with pytest.raises(UsageError, match="expected a BlobProto, got bytes: BlobProto.FromString reads one"):
+        io.blobproto_to_array(b"mean")
+    with pytest.raises(UsageError, match="expected a Datum, got bytes"):
+        io.datum_to_array(caffe_pb2.Datum().SerializeToString())
+    with pytest.raises(DataError, match="expected a serialised BlobProtoVector"):
+        io.blobprotovector_str_to_arraylist(b"mean")
+    with pytest.raises(UsageError, match="array_to_datum: expected an array of numbers, got str"):
+        io.array_to_datum("cat.jpg")
+    assert io.array_to_datum([[[1, 2]]]).float_data == [1, 2] == io.array_to_blobproto([1, 2]).data
 
 
 def save(path, array, mode=None):
@@ -222,3 +235,128 @@ def test_transformer_errors():
         transformer.set_mean("data", np.zeros((1, 3, 4, 5)))
     with pytest.raises(ValueError, match="incompatible"):
         transformer.set_mean("data", np.zeros((2, 4, 5)))
+
+
+# -- shapes that do not fit --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 6), (1, 3, 1, 6), (1, 3, 8, 1), (1, 1, 1, 1), (1, 1, 8, 1)])
+@pytest.mark.parametrize("mean", [None, "channels", "image"])
+@pytest.mark.parametrize("batch", [False, True])
+def test_deprocess_inverts_with_axes_of_length_1(shape, mean, batch):
+    transformer = io.Transformer({"data": shape})
+    transformer.set_transpose("data", (2, 0, 1))
+    transformer.set_raw_scale("data", 255)
+    transformer.set_channel_swap("data", range(shape[1])[::-1])
+    if mean:
+        transformer.set_mean("data", 50 * rng().random(shape[1:2] if mean == "channels" else shape[1:]))
+    image = rng().random((*shape[2:], shape[1]), np.float32)
+    x = transformer.preprocess("data", image)
+    back = transformer.deprocess("data", x[np.newaxis] if batch else x)
+    assert back.shape == image.shape
+    np.testing.assert_allclose(back, image, atol=1e-5)
+
+
+def test_deprocess_of_other_sizes_and_types():
+    grey, colour = (io.Transformer({"data": (1, k, 8, 6)}) for k in (1, 3))
+    for transformer in (grey, colour):
+        transformer.set_transpose("data", (2, 0, 1))
+        transformer.set_raw_scale("data", 2)
+    assert colour.deprocess("data", np.ones((1, 3, 4, 5))).shape == (4, 5, 3)
+    assert (
+        grey.deprocess("data", np.ones((1, 1, 4, 5))).shape
+        == (4, 5, 1)
+        == grey.deprocess("data", np.ones((4, 5))).shape
+    )
+    assert grey.deprocess("data", np.full((1, 8, 6), 3, np.uint8)).max() == 1.5
+    with pytest.raises(ValueError, match=r"expected \(K, H, W\) or \(1, K, H, W\), got \(2, 3, 8, 6\)"):
+        colour.deprocess("data", np.ones((2, 3, 8, 6)))
+
+
+def test_deprocess_without_transposition_squeezes_as_the_original():
+    transformer = io.Transformer({"data": (1, 1, 4, 5)})
+    assert transformer.deprocess("data", np.ones((1, 1, 4, 5))).shape == (4, 5)
+
+
+def test_preprocess_of_a_grey_image():
+    transformer = io.Transformer({"data": (1, 1, 4, 5)})
+    grey = rng().random((4, 5), np.float32)
+    assert transformer.preprocess("data", grey).shape == (4, 5)
+    transformer.set_transpose("data", (2, 0, 1))
+    np.testing.assert_array_equal(transformer.preprocess("data", grey), grey[np.newaxis])
+    np.testing.assert_array_equal(transformer.preprocess("data", grey[np.newaxis, :, :, np.newaxis]), grey[np.newaxis])
+    assert transformer.preprocess("data", rng().random((8, 9))).shape == (1, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "image, sentence",
+    [
+        (np.zeros((4, 5)), "channel swap needs .* of 3 channels, got \\(1, 4, 5\\)"),
+        (np.zeros((4, 5, 1)), "channel swap needs .* of 3 channels, got \\(1, 4, 5\\)"),
+        (np.zeros((2, 4, 5, 3)), "expected an image \\(H, W, K\\), got shape \\(2, 4, 5, 3\\)"),
+        (np.zeros((0, 5, 3)), "expected an image \\(H, W, K\\), got shape \\(0, 5, 3\\)"),
+        (np.zeros((4, 5, 4)), "a mean of shape \\(3, 1, 1\\) does not fit an image of \\(4, 4, 5\\)"),
+        ("cat.jpg", "got 'cat.jpg': minicaffe.io.load_image reads files"),
+        (None, "expected an array of numbers, got NoneType"),
+    ],
+)
+def test_preprocess_refuses_other_shapes(image, sentence):
+    transformer = full_transformer()
+    if np.shape(image) == (4, 5, 4):
+        del transformer.channel_swap["data"]
+    with pytest.raises(UsageError, match="input 'data': .*" + sentence):
+        transformer.preprocess("data", image)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 28, 28), (1, 1, 28, 28)])
+@pytest.mark.parametrize("mean", [(1, 28), (3, 28), (28, 1), (14, 14)])
+def test_a_plane_of_another_size_is_no_mean(shape, mean):
+    transformer = io.Transformer({"data": shape})
+    with pytest.raises(ValueError, match=r"Mean shape incompatible .*, the mean \(" + str(mean[0])):
+        transformer.set_mean("data", np.ones(mean))
+    transformer.set_mean("data", np.ones((28, 28)))
+    transformer.set_mean("data", np.ones((1, 14, 14)))
+    assert transformer.mean["data"].shape == (1, 28, 28)
+
+
+def test_setters_refuse_what_cannot_work():
+    transformer = io.Transformer({"data": (1, 3, 4, 5)})
+    with pytest.raises(UsageError, match=r"each of the axes 0 to 2 once, got \(2, 1, 3\)"):
+        transformer.set_transpose("data", (2, 1, 3))
+    with pytest.raises(UsageError, match=r"channels 0 to 2, got \(3, 2, 1\)"):
+        transformer.set_channel_swap("data", (3, 2, 1))
+    with pytest.raises(UsageError, match="the raw scale of input 'data': expected an array of numbers, got str"):
+        transformer.set_raw_scale("data", "255")
+    with pytest.raises(UsageError, match=r"\(2, 0, 1\) is not one of the net inputs: \['data'\]"):
+        transformer.set_transpose((2, 0, 1), "data")
+    for shape in (np.zeros((1, 3, 4, 5)), Blob((1, 3, 4, 5)), 4):
+        with pytest.raises(UsageError, match=r"the shape of input 'data', as net.blobs\['data'\].data.shape gives it"):
+            io.Transformer({"data": shape})
+    with pytest.raises(UsageError, match="the mean of input 'data': expected an array of numbers, got str"):
+        transformer.set_mean("data", "mean.npy")
+
+
+@pytest.mark.parametrize(
+    "images, dims, sentence",
+    [
+        (np.zeros((8, 9, 3)), (4, 4), r"expected a list of images .*, got one array of shape \(8, 9, 3\)"),
+        ([np.zeros((8, 9, 3)), np.zeros((9, 9, 3))], (4, 4), r"images of one size, got \[\(8, 9, 3\), \(9, 9, 3\)\]"),
+        ([], (4, 4), "images of one size, got none"),
+        (["cat.jpg"], (4, 4), "load_image reads files"),
+        ([np.zeros((8, 9, 3))], 4, r"crop_dims: expected \(height, width\), both positive, got 4"),
+        ([np.zeros((8, 9, 3))], (4,), r"crop_dims: expected \(height, width\)"),
+        ([np.zeros((8, 9, 3))], (0, 4), r"crop_dims: expected \(height, width\)"),
+    ],
+)
+def test_oversample_refuses(images, dims, sentence):
+    with pytest.raises(UsageError, match="oversample.*" + sentence):
+        io.oversample(images, dims)
+
+
+def test_resize_image_takes_a_plane_and_refuses_what_is_none():
+    plane = rng().random((4, 5), np.float32)
+    np.testing.assert_array_equal(io.resize_image(plane, (8, 8)), io.resize_image(plane[:, :, np.newaxis], (8, 8)))
+    with pytest.raises(UsageError, match=r"new_dims: expected \(height, width\), both positive, got \(0, 4\)"):
+        io.resize_image(plane, (0, 4))
+    with pytest.raises(ValueError, match=r"expected an image \(H, W, K\), got shape \(0, 4, 3\)"):
+        io.resize_image(np.zeros((0, 4, 3)), (2, 2))

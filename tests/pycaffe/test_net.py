@@ -242,6 +242,42 @@ def test_stages(prototxt):
     assert blobs_of(caffe.Net(path, caffe.TEST, stages=["B"])) == ["always", "AorB", "notA"]
 
 
+def test_one_stage_as_a_string(prototxt):
+    path = prototxt(layers_with_rules({"always": "", "deploy": "include { stage: 'deploy' }"}))
+    for net in (
+        caffe.Net(path, caffe.TEST, stages="deploy"),
+        caffe.Net(path, caffe.TEST, 0, "deploy"),
+        caffe.Net(path, caffe.TEST, None, ("deploy",)),
+        caffe.Net(path, np.int64(1), stages=iter(["deploy"])),
+    ):
+        assert blobs_of(net) == ["always", "deploy"] and list(net.param.state.stage) == ["deploy"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ((caffe.TEST, "w.caffemodel"), "the level must be a number, got 'w.caffemodel'; weights are given by name"),
+        ((2,), "the phase must be minicaffe.TRAIN or minicaffe.TEST, got 2"),
+        (("w.caffemodel", "TEST"), "the phase must be minicaffe.TRAIN or minicaffe.TEST, got 'TEST'"),
+        (("w.caffemodel",), r"expected Net\(prototxt, phase, ...\) or Net\(prototxt, weights, phase\)"),
+        ((caffe.TEST, 0, [1]), "expected a name or a list of names, got list"),
+        ((caffe.TEST, 0, 5), "expected a name or a list of names, got int"),
+        ((caffe.TEST, 0, None, 5), "the weights must be the path of a file, got 5"),
+        ((caffe.TEST, 0, None, None, 1), "expected at most"),
+    ],
+)
+def test_constructor_arguments_that_do_not_go_together(prototxt, arguments, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        caffe.Net(prototxt(), *arguments)
+
+
+def test_a_net_is_made_of_a_file_or_a_message(prototxt):
+    with pytest.raises(UsageError, match="the path of a prototxt or a NetParameter, got NetSpec"):
+        caffe.Net(caffe.NetSpec(), caffe.TEST)
+    with pytest.raises(UsageError, match="the phase must be .*, got 'TEST'"):
+        caffe.Net(prototxt(), phase="TEST")
+
+
 def test_layer_type_list():
     types = caffe.layer_type_list()
     assert {"Data", "Convolution", "InnerProduct", "Python"} <= set(types)

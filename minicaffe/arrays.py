@@ -1,0 +1,86 @@
+"""Arrays that scripts give to a net: brought to a blob's shape where that moves no number, refused otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from minicaffe.errors import ShapeError, UsageError
+
+
+def numbers(values: Any, what: str) -> np.ndarray:
+    """`values`, an array or what numpy makes one of, as an array of real numbers; UsageError for anything else.
+
+    what: the beginning of the error's sentence.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "O" and values is not None:  # numbers of several types
+            array = array.astype(np.float64)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.dtype.kind not in "biuf":
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise UsageError(f"{what}: expected an array of numbers, got {kind}")
+    return array
+
+
+def same_axes(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two shapes differ in axes of length 1 only: (1, 3, 8) and (3, 8, 1) are the same."""
+    return [d for d in shape if d != 1] == [d for d in other if d != 1]
+
+
+def fitted(array: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
+    """A view of `array` that numpy can assign to an array of `shape`; ShapeError, beginning with `what`, if none can.
+
+    Axes of length 1 may be missing or be there as well.  As in numpy, and in the original, an axis of length 1 also
+    fits a longer one, in an array of as many axes as the shape; axis 0, the batch, must be as long as the blob's.
+    """
+    if same_axes(array.shape, shape):
+        return array.reshape(shape)
+    if array.ndim == len(shape) and all(a in (1, d) for a, d in zip(array.shape[1:], shape[1:])):
+        if len(array) == shape[0]:
+            return array
+        raise ShapeError(f"{what}: expected a batch of {shape[0]} (axis 0), got shape {array.shape}")
+    raise ShapeError(f"{what}: expected shape {tuple(shape)}, got {array.shape}{transposed_hint(array.shape, shape)}")
+
+
+def transposed_hint(got: Sequence[int], expected: Sequence[int]) -> str:
+    """What to do about images that have their channels in the last axis, not before the rows; '' for other shapes."""
+    if len(got) not in (3, 4) or not same_axes((got[-1], got[-3], got[-2]), expected[-3:]):
+        return ""
+    return "; its channels are the last axis: transpose it to (N, C, H, W), as minicaffe.io.Transformer does"
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def as_image(values: Any, what: str) -> np.ndarray:
+    """An image (H, W, K) from one of this shape, (H, W) or (1, H, W, K); errors begin with `what`.
+
+    UsageError for a file's name and for what holds no numbers, ShapeError for other shapes.
+    """
+    if isinstance(values, (str, PathLike)):
+        raise UsageError(f"{what}: expected an image, got '{values}': minicaffe.io.load_image reads files")
+    image = numbers(values, what)
+    if image.ndim == 2:
+        image = image[:, :, np.newaxis]
+    elif image.ndim == 4 and len(image) == 1:
+        image = image[0]
+    if image.ndim != 3 or image.size == 0:
+        raise ShapeError(f"{what}: expected an image (H, W, K), got shape {np.shape(values)}")
+    return image
+
+
+def height_and_width(dims: Sequence[int], what: str) -> tuple[int, int]:
+    """The first two of `dims` as ints; UsageError, beginning with `what`, unless they are positive numbers."""
+    try:
+        height, width = int(dims[0]), int(dims[1])
+    except (IndexError, TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise UsageError(f"{what}: expected (height, width), both positive, got {dims}")
+    return height, width

@@ -1,0 +1,180 @@
+"""Arrays that scripts give to a net: which shapes fit an input, and what is said of those that do not."""
+
+import numpy as np
+import pytest
+
+import minicaffe as caffe
+from minicaffe import layers as L
+from minicaffe.errors import MinicaffeError, UsageError
+
+
+def copying(*shape):
+    """A net whose output is its input `data` of this shape."""
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=list(shape)))
+    n.out = L.Power(n.data, scale=1)
+    return caffe.Net(n.to_proto(), phase=caffe.TEST)
+
+
+def values(*shape):
+    return np.random.default_rng(7).random(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    "shape, given",
+    [
+        ((1, 3, 4, 5), (1, 3, 4, 5)),
+        ((1, 3, 4, 5), (3, 4, 5)),
+        ((2, 1, 4, 5), (2, 4, 5)),
+        ((2, 1, 4, 5), (2, 4, 5, 1)),
+        ((2, 3), (2, 3, 1, 1)),
+        ((2, 3, 1, 1), (2, 3)),
+        ((4,), (4, 1)),
+        ((4, 1), (4,)),
+        ((1, 1), ()),
+        ((), (1, 1)),
+    ],
+)
+def test_axes_of_length_1_may_come_and_go(shape, given):
+    x = values(*given)
+    np.testing.assert_array_equal(copying(*shape).forward(data=x)["out"], x.reshape(shape))
+
+
+@pytest.mark.parametrize("given", [(2, 1, 4, 5), (2, 3, 1, 1), (2, 1, 1, 1)])
+def test_an_axis_of_length_1_stands_for_a_longer_one_as_in_numpy(given):
+    x = values(*given)
+    np.testing.assert_array_equal(copying(2, 3, 4, 5).forward(data=x)["out"], np.broadcast_to(x, (2, 3, 4, 5)))
+
+
+REFUSED = [
+    ((1, 3, 4, 5), (1, 4, 5, 3), r"\(1, 3, 4, 5\), got \(1, 4, 5, 3\); its channels are the last axis: transpose it"),
+    ((1, 3, 4, 5), (4, 5, 3), r"got \(4, 5, 3\); its channels are the last axis: transpose it to \(N, C, H, W\)"),
+    ((2, 3, 4, 4), (2, 4, 4, 3), "transpose it"),
+    ((2, 3, 4, 5), (2, 3, 5, 4), r"expected shape \(2, 3, 4, 5\), got \(2, 3, 5, 4\)$"),
+    ((2, 3, 4, 5), (2, 60), r"got \(2, 60\)$"),
+    ((1, 3, 4, 5), (60,), r"got \(60,\)$"),
+    ((3, 3, 4, 5), (3, 4, 5), r"got \(3, 4, 5\)$"),  # numpy would put the same image everywhere
+    ((4, 4), (4,), r"got \(4,\)$"),
+    ((2, 3), (1, 3), r"expected a batch of 2 \(axis 0\), got shape \(1, 3\)"),
+    ((2, 3), (4, 3), r"expected a batch of 2 \(axis 0\), got shape \(4, 3\)"),
+    ((2, 3), (2, 6), r"got \(2, 6\)$"),
+]
+
+
+@pytest.mark.parametrize("shape, given, sentence", REFUSED)
+def test_other_shapes_are_refused(shape, given, sentence):
+    net = copying(*shape)
+    net.blobs["data"].data[...] = before = values(*shape)
+    with pytest.raises(ValueError, match="input 'data': .*" + sentence) as caught:
+        net.forward(data=values(*given))
+    assert isinstance(caught.value, UsageError)
+    np.testing.assert_array_equal(net.blobs["data"].data, before)
+
+
+def test_diffs_likewise():
+    net = copying(2, 3)
+    net.forward()
+    net.backward(out=values(2, 3, 1))
+    np.testing.assert_array_equal(net.blobs["out"].diff, values(2, 3))
+    with pytest.raises(ValueError, match=r"output 'out': expected shape \(2, 3\), got \(2, 2\)"):
+        net.backward(out=values(2, 2))
+
+
+@pytest.mark.parametrize("given", ["cat.jpg", None, [[1, 2], [3]], object(), np.array(["a"]), 1j])
+def test_only_numbers_are_taken(given):
+    with pytest.raises(UsageError, match="input 'data': expected an array of numbers, got "):
+        copying(1, 1).forward(data=given)
+
+
+def test_numbers_of_other_types_are_taken():
+    net = copying(1, 2)
+    for given in ([1, 2], np.array([1, 2], object), np.array([[1, 2]], np.uint8), np.array([1, 2], np.float64)):
+        assert net.forward(data=given)["out"].tolist() == [[1, 2]]
+    assert net.forward(data=[True, False])["out"].tolist() == [[1, 0]]
+
+
+def test_one_input_that_does_not_fit_leaves_the_others_alone():
+    n = caffe.NetSpec()
+    n.data, n.label = L.Input(shape=[dict(dim=[2, 3]), dict(dim=[2])], ntop=2)
+    net = caffe.Net(n.to_proto(), phase=caffe.TEST)
+    with pytest.raises(ValueError, match="input 'label'"):
+        net.forward(data=values(2, 3), label=values(3))
+    assert not net.blobs["data"].data.any()
+
+
+def test_names_of_blobs_to_return():
+    net = copying(1, 2)
+    assert set(net.forward(blobs="data")) == {"out", "data"} == set(net.forward_all(blobs="data", data=values(3, 2)))
+    assert set(net.forward(blobs=(name for name in ["data"]))) == {"out", "data"}
+    assert set(net.backward(diffs="out")) == {"out", "data"}
+    for call in (net.forward, net.forward_all):
+        with pytest.raises(UsageError, match=r"no blob 'dta' \(did you mean \"data\"\?\); it has data, out"):
+            call(blobs=["dta"], data=values(1, 2))
+    with pytest.raises(UsageError, match="list of names, got ndarray; arrays are given by the names of their blobs"):
+        net.forward(values(1, 2))
+    with pytest.raises(UsageError, match="no blob 'dta'"):
+        net.backward(diffs=["dta"])
+
+
+# -- forward_all -------------------------------------------------------------------------------------------------------
+
+
+def test_forward_all_of_nothing_has_every_output():
+    out = copying(2, 3).forward_all(data=np.zeros((0, 3)), blobs=["data"])
+    assert {name: array.shape for name, array in out.items()} == {"out": (0, 3), "data": (0, 3)}
+    assert out["out"].dtype == np.float32
+    assert copying(2, 3).forward_all(data=[])["out"].shape == (0, 3)
+    outs, diffs = copying(2, 3).forward_backward_all(data=np.zeros((0, 3)), out=np.zeros((0, 3)))
+    assert outs["out"].shape == diffs["data"].shape == (0, 3)
+
+
+def test_forward_all_takes_lists_and_pads():
+    out = copying(2, 3).forward_all(data=values(5, 3).tolist())["out"]
+    np.testing.assert_array_equal(out, values(5, 3))
+
+
+@pytest.mark.parametrize("shape, given, sentence", [case for case in REFUSED if len(case[1]) == len(case[0]) == 4])
+def test_forward_all_refuses_other_shapes(shape, given, sentence):
+    with pytest.raises(ValueError, match="input 'data': .*" + sentence):
+        copying(*shape).forward_all(data=values(*given))
+
+
+def test_forward_all_checks_names_and_lengths():
+    n = caffe.NetSpec()
+    n.data, n.label = L.Input(shape=[dict(dim=[2, 3]), dict(dim=[2])], ntop=2)
+    n.out = L.Power(n.data)
+    net = caffe.Net(n.to_proto(), phase=caffe.TEST)
+    with pytest.raises(UsageError, match=r"each input blob \['data', 'label'\], got \['data', 'labl'\]"):
+        net.forward_all(data=values(2, 3), labl=values(2))
+    with pytest.raises(ValueError, match=r"input 'data': expected shape \(4, 3, 4, 5\), got \(4, 5, 3\); its channels"):
+        copying(1, 3, 4, 5).forward_all(data=values(4, 5, 3))
+    with pytest.raises(UsageError, match="got none"):
+        net.forward_all()
+    with pytest.raises(UsageError, match=r"arrays of one length, .*, got data \(4, 3\), label \(3,\)"):
+        net.forward_all(data=values(4, 3), label=values(3))
+    with pytest.raises(UsageError, match=r"got data \(\)"):
+        copying(2, 3).forward_all(data=3.0)
+    with pytest.raises(UsageError, match=r"each input and output blob \['data', 'label', 'out'\]"):
+        net.forward_backward_all(data=values(2, 3), out=values(2, 3), ot=values(2, 3))
+
+
+def test_forward_backward_all_with_diffs_alone():
+    n = caffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[2, 3]))
+    n.out = L.InnerProduct(n.data, num_output=1, weight_filler=dict(type="constant", value=2))
+    proto = n.to_proto()
+    proto.force_backward = True
+    net = caffe.Net(proto, phase=caffe.TEST)
+    outs, diffs = net.forward_backward_all(out=np.ones((3, 1)))
+    assert outs["out"].shape == (3, 1) and (diffs["data"] == 2).all() and diffs["data"].shape == (3, 3)
+
+
+def test_batches():
+    net = copying(2, 3)
+    batches = list(net._batch({"data": values(3, 3)}))
+    assert [batch["data"].shape for batch in batches] == [(2, 3), (2, 3)]
+    np.testing.assert_array_equal(batches[1]["data"], [values(3, 3)[2], np.zeros(3)])
+    assert [len(batch["frames"]) for batch in net._batch({"frames": np.arange(4)})] == [2, 2]
+    net.blobs["data"].reshape(0, 3)
+    with pytest.raises(MinicaffeError, match="the net's batch has length 0"):
+        net.forward_all(data=values(3, 3))
