@@ -53,7 +53,8 @@ class Solver:
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
         check_policy(param)
-        snapshot.check_writable(self)
+        if param.snapshot:
+            snapshot.check_writable(self)
         if param.random_seed >= 0:
             random.set_random_seed(param.random_seed)
         net_params = nets.SolverNets(source)
@@ -85,6 +86,8 @@ class Solver:
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
         self._stopped = False
+        if self.param.snapshot_after_train:
+            snapshot.check_writable(self)
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)

@@ -176,6 +176,16 @@ def test_reading_lr_logs_nothing(lines):
     assert [line for line in lines() if "MultiStep" in line] == ["MultiStep Status: Iteration 2, step = 1"]
 
 
+def test_a_missing_folder_for_the_last_snapshot_is_an_error_before_training(tmp_path, lines):
+    made = solver(f"max_iter: 5 display: 1 snapshot_prefix: '{tmp_path}/missing/run'")
+    with pytest.raises(SolverError, match="cannot write to the snapshot prefix .*missing/run"):
+        made.solve()
+    assert made.iter == 0
+    made.step(1)  # a script that only steps writes nothing
+    made.param.snapshot_after_train = False
+    made.solve()
+
+
 def test_a_missing_folder_is_told_before_training(tmp_path):
     with pytest.raises(SolverError, match="cannot write to the snapshot prefix '.*nowhere/s'.*exists and is writeable"):
         solver(f"snapshot: 5 snapshot_prefix: '{tmp_path}/nowhere/s'")
