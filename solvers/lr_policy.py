@@ -79,7 +79,7 @@ def _checked(param) -> Policy:
     return found
 
 
-# -- what a policy asks of its fields ----------------------------------------------------------------------------------
+# -- checks of the fields ----------------------------------------------------------------------------------------------
 
 
 def _gamma(param) -> None:
