@@ -11,7 +11,7 @@ __global__ void correct(const int n, const int classes, const int inner, const i
       const Dtype own = position[(long long)label * inner];
       int others = -1;  // the label's own score is not another
       for (int k = 0; k < classes; k++) others += position[(long long)k * inner] >= own;
-      right[i] = others < top_k;
+      right[i] = others < top_k && own == own;  // nan is wrong
     } else if (counts) {
       right[i] = nan("");
     }

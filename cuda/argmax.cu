@@ -1,3 +1,6 @@
+// What a number counts as: nan as minus infinity.
+__device__ __forceinline__ Dtype rank(Dtype x) { return x == x ? x : log(Dtype(0)); }
+
 // The top_k largest of each of n = outer * inner columns, largest first, of equal ones the later first.
 __global__ void largest(const int n, const int length, const int inner, const int top_k, const bool want_index,
                         const bool want_value, const Dtype *x, Dtype *y) {
@@ -6,15 +9,16 @@ __global__ void largest(const int n, const int length, const int inner, const in
     const int kinds = want_index + want_value;
     Dtype *out = y + (long long)(i / inner) * kinds * top_k * inner + i % inner;
     int last = length;
+    Dtype limit = 0;
     for (int place = 0; place < top_k; place++) {
       int best = -1;
+      Dtype most = 0;
       for (int k = length - 1; k >= 0; k--) {
-        const Dtype value = column[(long long)k * inner];
-        const bool left = place == 0 || value < column[(long long)last * inner] ||
-                          (value == column[(long long)last * inner] && k < last);
-        if (left && (best < 0 || value > column[(long long)best * inner])) best = k;
+        const Dtype value = rank(column[(long long)k * inner]);
+        const bool left = place == 0 || value < limit || (value == limit && k < last);
+        if (left && (best < 0 || value > most)) best = k, most = value;
       }
-      last = max(best, 0);  // nothing is left where nan hides the order
+      last = best, limit = most;
       if (want_index) out[(long long)place * inner] = last;
       if (want_value) out[(long long)(place + (want_index ? top_k : 0)) * inner] = column[(long long)last * inner];
     }

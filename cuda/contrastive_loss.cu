@@ -1,4 +1,4 @@
-// The loss of a pair and its derivative by a; one warp for each pair.
+// The loss of a pair and its derivative by a; one warp for each pair. nan stays nan.
 __global__ void losses(const int channels, const Dtype margin, const bool legacy, const Dtype *a, const Dtype *b,
                        const Dtype *like, Dtype *loss, Dtype *slope) {
   const int pair = blockIdx.x;
@@ -11,7 +11,7 @@ __global__ void losses(const int channels, const Dtype margin, const bool legacy
   squared = warp_sum(squared);
   Dtype cost = squared, factor = 1;
   if ((int)like[pair] == 0) {
-    const Dtype distance = sqrt(squared), room = max(margin - (legacy ? squared : distance), Dtype(0));
+    const Dtype distance = sqrt(squared), gap = margin - (legacy ? squared : distance), room = gap < 0 ? Dtype(0) : gap;
     cost = legacy ? room : room * room;
     factor = legacy ? (room > 0 ? Dtype(-1) : Dtype(0)) : -room / (distance + Dtype(1e-4));
   }

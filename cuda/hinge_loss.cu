@@ -1,10 +1,10 @@
-// n = samples * classes margins max(0, 1 - s x), negated at the label, and their losses.
+// n = samples * classes margins max(0, 1 - s x), negated at the label, and their losses; nan stays nan.
 __global__ void losses(const int n, const int classes, const bool squared, const Dtype *x, const Dtype *labels, Dtype *wrong,
                        Dtype *margins, Dtype *loss) {
   GRID_STRIDE(i, n) {
     const int label = (int)labels[i / classes];
     const bool at_label = i % classes == label;
-    const Dtype margin = max(Dtype(0), at_label ? 1 - x[i] : 1 + x[i]);
+    const Dtype missing = at_label ? 1 - x[i] : 1 + x[i], margin = missing < 0 ? Dtype(0) : missing;
     margins[i] = at_label ? -margin : margin;
     loss[i] = squared ? margin * margin : margin;
     if (label < 0 || label >= classes) {
@@ -19,6 +19,6 @@ __global__ void gradient(const int n, const bool squared, const Dtype *weight, c
   const Dtype scale = *weight / *divisor;
   GRID_STRIDE(i, n) {
     const Dtype margin = margins[i];
-    dx[i] = scale * (squared ? 2 * margin : Dtype((margin > 0) - (margin < 0)));
+    dx[i] = scale * (squared ? 2 * margin : margin > 0 ? Dtype(1) : margin < 0 ? Dtype(-1) : margin);
   }
 }

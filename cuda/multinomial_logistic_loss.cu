@@ -16,5 +16,8 @@ __global__ void losses(const int n, const int classes, const Dtype *p, const Dty
 __global__ void gradient(const int n, const int classes, const Dtype *p, const Dtype *labels, const Dtype *weight,
                          const Dtype *divisor, Dtype *dx) {
   const Dtype scale = *weight / *divisor;
-  GRID_STRIDE(i, n) dx[i] = i % classes == (int)labels[i / classes] ? -scale / max(p[i], Dtype(1e-20)) : Dtype(0);
+  GRID_STRIDE(i, n) {
+    const bool at_label = i % classes == (int)labels[i / classes];
+    dx[i] = at_label ? -scale / (p[i] < Dtype(1e-20) ? Dtype(1e-20) : p[i]) : Dtype(0);
+  }
 }

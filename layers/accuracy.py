@@ -13,7 +13,8 @@ from minicaffe.layers.softmax import three_axes
 class Accuracy(Layer):
     """The share of positions whose label has fewer than top_k other scores at or above its own.
 
-    Ties so count against the label, and a score that is not a number beats none.
+    Ties so count against the label.  A label whose own score is nan is wrong (the original counts it as right, so a
+    diverged net scores 1); a nan of another class does not beat a number.
 
     Bottoms: scores (N, C, ...), labels: one for each position outside the class axis, 0 to C - 1.  Tops: the accuracy,
     one number; optionally (C,): the accuracy among the positions of each class, 0 for a class without any.
@@ -50,7 +51,7 @@ class Accuracy(Layer):
         safe = labels if valid is None else np.where(valid, labels, 0)
         own = np.take_along_axis(scores, safe[:, None], axis=1)
         others = np.count_nonzero(scores >= own, axis=1) - 1
-        correct = others < self.top_k
+        correct = (others < self.top_k) & ~np.isnan(own[:, 0])
         if valid is not None:
             labels, correct = labels[valid], correct[valid]
         top[0].data[...] = correct.mean() if correct.size else 0

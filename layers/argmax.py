@@ -10,6 +10,8 @@ from minicaffe.layer import Layer, register
 class ArgMax(Layer):
     """The indices of the top_k largest numbers, largest first; of equal ones the later first.  No gradient.
 
+    nan ranks as minus infinity; what the original finds depends on where the nan stands.
+
     Bottom: (N, ...).  Top: without axis, over all numbers of a sample: (N, 1, top_k), or with out_max_val
     (N, 2, top_k): the indices, then the values; followed by as many 1s as make it as long as the bottom's shape.
     With axis: the bottom's shape with top_k on that axis, indices, or with out_max_val the values.
@@ -49,6 +51,8 @@ class ArgMax(Layer):
 
     def _largest(self, x, axis):
         """The indices of the top_k largest along an axis."""
+        if x.size and np.isnan(x.min()):
+            x = np.where(np.isnan(x), -np.inf, x)
         if self.top_k == 1:
             return x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis, keepdims=True)
         order = np.flip(np.argsort(x, axis, kind="stable"), axis)

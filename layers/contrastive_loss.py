@@ -12,7 +12,7 @@ class ContrastiveLoss(LossLayer):
     """loss = sum of (like d^2 + (1 - like) max(margin - d, 0)^2) / 2N, with d the distance of a pair.
 
     Bottoms: a and b, (N, C) or (N, C, 1, 1); like, N numbers: 0 for unlike pairs, anything else for like ones.
-    Top: one number.  a and b get a gradient.
+    Top: one number.  a and b get a gradient; the diff of `like` is left alone.
     contrastive_loss_param: margin (1), legacy_version (false): max(margin - d^2, 0) for unlike pairs.
     (Hadsell et al., 2006.)
     """
@@ -57,8 +57,6 @@ class ContrastiveLoss(LossLayer):
         np.multiply(np.where(like, a.dtype.type(1), unlike_slope)[:, None], difference, out=self.slope.data)
 
     def backward_cpu(self, top, propagate_down, bottom):
-        if propagate_down[2]:
-            raise self.error("there is no gradient with respect to the likeness (bottom 2)")
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 scale = sign * self.loss_weight(top) / max(self.view[0], 1)
@@ -73,8 +71,6 @@ class ContrastiveLoss(LossLayer):
         self.terms.finish(n, 2 * max(n, 1), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if propagate_down[2]:
-            raise self.error("there is no gradient with respect to the likeness (bottom 2)")
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 slope, dx = self.slope.gpu_data(), blob.mutable_gpu_diff()

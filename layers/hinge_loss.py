@@ -43,7 +43,7 @@ class HingeLoss(LossLayer):
         margins[at_label] *= -1
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if propagate_down[0]:
             margins, dx = self.margins.read_data(), bottom[0].diff.reshape(self.view)
             scale = self.loss_weight(top) / max(self.view[0], 1)
@@ -61,7 +61,7 @@ class HingeLoss(LossLayer):
         self.terms.finish(n * classes, max(n, 1), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if propagate_down[0]:
             weight, divisor, margins = top[0].gpu_diff(), self.terms.divisor, self.margins.gpu_data()
             dx = bottom[0].mutable_gpu_diff()

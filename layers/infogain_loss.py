@@ -91,9 +91,9 @@ class InfogainLoss(SoftmaxWithLoss):
             self.kernel("gradient")(n, classes, inner, p, labels, matrix, sums, *self.ignore_rule, *scale, dx)
 
     def _refuse_gradients(self, propagate_down):
-        self.refuse_label_gradient(propagate_down)
-        if any(propagate_down[2:]):
-            raise self.error("there is no gradient with respect to the matrix (bottom 2)")
+        self.refuse_gradient(propagate_down)
+        if len(propagate_down) > 2:
+            self.refuse_gradient(propagate_down, 2, "matrix")
 
     def _rows(self, bottom):
         """H[label], (outer, classes, inner): zero where the label is ignored."""

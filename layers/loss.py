@@ -18,7 +18,8 @@ class LossLayer(Layer):
     """Base of losses: bottoms are the prediction and the label, the top is one number.
 
     The first top has loss_weight 1 unless the prototxt says otherwise, and may be left out of it.  In backward
-    `top[0].diff` holds the loss weight.  No gradient goes to the label.
+    `top[0].diff` holds the loss weight.  No gradient goes to the label: where one is asked for, because the label comes
+    from layers that learn, `backward` raises `LayerError`, as the original ends there.
     """
 
     exact_num_bottom = 2
@@ -38,10 +39,14 @@ class LossLayer(Layer):
             raise self.error(f"bottoms 0 and 1 must agree in axis 0, got {prediction} and {label}")
         return [()]
 
-    def refuse_label_gradient(self, propagate_down) -> None:
-        """Raise when a gradient is asked for the label."""
-        if propagate_down[1]:
-            raise self.error("there is no gradient with respect to the label (bottom 1)")
+    def refuse_gradient(self, propagate_down, index: int = 1, what: str = "label") -> None:
+        """Raise when a gradient is asked for bottom `index`, by default the label."""
+        if propagate_down[index]:
+            down = " ".join(f"propagate_down: {str(i == 0).lower()}" for i in range(len(propagate_down)))
+            raise self.error(
+                f"there is no gradient with respect to the {what} (bottom {index}); if the {what} comes from layers "
+                f"that learn, add {down}"
+            )
 
     def batch_size(self, bottom) -> int:
         """N, at least 1: what a sum over the batch is divided by."""

@@ -35,7 +35,7 @@ class MultinomialLogisticLoss(LossLayer):
         top[0].data[...] = -np.log(p).sum() / max(len(p), 1)
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if propagate_down[0]:
             index, p = self._at_labels(bottom)
             dx = bottom[0].diff.reshape(len(p), bottom[0].count_range(1))
@@ -49,7 +49,7 @@ class MultinomialLogisticLoss(LossLayer):
         self.terms.finish(n, max(n, 1), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if propagate_down[0]:
             classes, p, labels = bottom[0].count_range(1), bottom[0].gpu_data(), bottom[1].gpu_data()
             weight, divisor, dx = top[0].gpu_diff(), self.terms.divisor, bottom[0].mutable_gpu_diff()

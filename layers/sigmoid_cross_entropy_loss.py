@@ -49,7 +49,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         top[0].data[...] = losses.sum(where=True if valid is None else valid) / divisor
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if not propagate_down[0]:
             return
         x, t, dx = bottom[0].read_data(), bottom[1].read_data().reshape(bottom[0].shape), bottom[0].diff
@@ -67,7 +67,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.terms.finish(n, fixed, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if propagate_down[0]:
             x, t, dx = bottom[0].gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
             weight, divisor = top[0].gpu_diff(), self.terms.divisor

@@ -67,7 +67,7 @@ class SoftmaxWithLoss(LossLayer):
         top[0].data[...] = losses.sum() / self._divisor()
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if not propagate_down[0]:
             return
         dx = bottom[0].diff.reshape(self.view)
@@ -86,7 +86,7 @@ class SoftmaxWithLoss(LossLayer):
         self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         if not propagate_down[0]:
             return
         _, classes, inner = self.view

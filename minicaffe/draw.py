@@ -27,7 +27,7 @@ from minicaffe.pictures.pydot_graph import (  # noqa: F401  (part of pycaffe's c
     get_pooling_types_dict,
     get_pydot_graph,
 )
-from minicaffe.proto import caffe_pb2, upgrade_net
+from minicaffe.proto import caffe_pb2, needs_net_upgrade, upgrade_net
 
 RANKDIRS = ("TB", "BT", "LR", "RL")
 OWN_FORMATS = ("svg", "png", "pdf", "jpg", "jpeg", "webp", "tiff", "bmp", "gif")
@@ -109,7 +109,8 @@ class _Picture:
         self.display_lrm = display_lrm
         net = caffe_pb2.NetParameter()
         net.CopyFrom(caffe_net)
-        net = upgrade_net(net) or net
+        if needs_net_upgrade(net):
+            upgrade_net(net)
         self.all_phases = phase is None
         if phase is not None:
             net.state.phase = phase

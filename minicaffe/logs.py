@@ -4,7 +4,8 @@
     I0804 10:22:42.074700  8318 solver.cpp:237]     Train net output #0: loss = 0.260325 (* 1 = 0.260325 loss)
     I0804 10:22:42.074717  8318 sgd_solver.cpp:105] Iteration 100, lr = 0.00992565
 
-Lines of old versions, without the part in brackets, count as well.  `parse_log` gives the tables of the original's
+Lines of old versions, without the part in brackets, and of forks, with further parts (NVIDIA's "0.4/10ep"), count as
+well; so does Windows' spelling of nan and inf ("-1.#IND", "1.#INF").  `parse_log` gives the tables of the original's
 parse_log.py, `read_curves` what there is to plot.
 """
 
@@ -25,11 +26,11 @@ from minicaffe.files import write_atomically
 PathLike = str | os.PathLike
 Row = dict[str, float]
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)"
+_NUMBER = r"[-+]?(?:1\.#[A-Z]+\d*|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|(?i:nan(?:\(\w*\))?|inf(?:inity)?))"
 _ITERATION = re.compile(r"Iteration (\d+)")
 _OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = ({_NUMBER})( \(\* )?")
-_RATE = re.compile(rf"lr = ({_NUMBER})")
-_LOSS = re.compile(rf"Iteration \d+(?: \(.*\))?, loss = ({_NUMBER})")
+_RATE = re.compile(rf"\blr = ({_NUMBER})")
+_LOSS = re.compile(rf"Iteration \d+\b[^=]*, loss = ({_NUMBER})")
 _TEST_NET = re.compile(r"Testing net \(#(\d+)\)")
 _STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")
 
@@ -119,15 +120,22 @@ def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
         if iteration < 0:
             continue
         if match := _RATE.search(line):
-            rate = float(match[1])
+            rate = _number(match[1])
         if match := _OUTPUT.search(line):
             table, name = rows[match[1]], match[2]
             if not table or table[-1]["NumIters"] != iteration or name in table[-1]:
                 table.append({"NumIters": iteration, "Seconds": seconds, "LearningRate": rate})
-            table[-1][name] = float(match[3])
+            table[-1][name] = _number(match[3])
     fix_initial_nan_learning_rate(rows["Train"])
     fix_initial_nan_learning_rate(rows["Test"])
     return rows["Train"], rows["Test"]
+
+
+def _number(text: str) -> float:
+    """The value of a number as C or Windows' C library prints it: "1.#INF" is inf, "-1.#IND" and "nan(ind)" are nan."""
+    if "#" not in text and "(" not in text:
+        return float(text)
+    return float(f"{'-' if text[0] == '-' else ''}{'inf' if '#INF' in text else 'nan'}")
 
 
 def fix_initial_nan_learning_rate(dict_list: list[Row]) -> None:
@@ -216,11 +224,11 @@ def _told_value(line: str) -> tuple[str, str, str, float] | None:
     """(Train or Test, name, kind, value) of a line that tells one."""
     if match := _OUTPUT.search(line):
         kind = "loss" if match[4] or match[2].endswith("loss") else "score"
-        return match[1], match[2], kind, float(match[3])
+        return match[1], match[2], kind, _number(match[3])
     if match := _LOSS.search(line):
-        return "Train", "average loss", "loss", float(match[1])
+        return "Train", "average loss", "loss", _number(match[1])
     if match := _RATE.search(line):
-        return "Train", "learning rate", "rate", float(match[1])
+        return "Train", "learning rate", "rate", _number(match[1])
     return None
 
 

@@ -71,6 +71,13 @@ class Net(Scripting):
         if weights is not None:
             self.copy_from(weights)
 
+    @classmethod
+    def of_upgraded(cls, param) -> Net:
+        """The net of a NetParameter that is in today's form already, as `read_net` gives it, its state set."""
+        net = cls.__new__(cls)
+        net._build(param, np.dtype(np.float32))
+        return net
+
     def _build(self, param, dtype: np.dtype) -> None:
         self.guard = Guard(f"net '{param.name}'")
         filtered = filter_net(param)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from minicaffe.solvers.base import register_solver
@@ -14,8 +12,8 @@ from minicaffe.solvers.sgd import SGDSolver
 class AdamSolver(SGDSolver):
     """M <- b1 M + (1 - b1) g;  V <- b2 V + (1 - b2) g^2;  w <- w - rate * c * M / (sqrt(V) + delta).
 
-    b1 is `momentum`, b2 `momentum2`, c = sqrt(1 - b2^t) / (1 - b1^t) with t = iter + 1; the history holds all M,
-    then all V.
+    b1 is `momentum`, b2 `momentum2`, c = sqrt(1 - b2^t) / (1 - b1^t) with t = iter + 1, in C's arithmetic: inf with a
+    momentum of 1.  The history holds all M, then all V.
     """
 
     histories = 2
@@ -32,5 +30,7 @@ class AdamSolver(SGDSolver):
 
     def correction(self) -> float:
         """c of the coming update."""
-        t = self.iter + 1
-        return math.sqrt(1 - self.param.momentum2**t) / (1 - self.param.momentum**t)
+        t = np.float64(self.iter + 1)
+        with np.errstate(all="ignore"):
+            second, first = (1 - np.power(np.float64(b), t) for b in (self.param.momentum2, self.param.momentum))
+            return float(np.sqrt(second) / first)

@@ -16,7 +16,6 @@ from minicaffe import random, weights
 from minicaffe.config import config
 from minicaffe.errors import SolverError, nearest
 from minicaffe.net import Net
-from minicaffe.proto import caffe_pb2, read_solver
 from minicaffe.solvers import nets, snapshot
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
@@ -29,7 +28,7 @@ Scores = dict[str, list[float]]
 class Solver:
     """Trains the net of a SolverParameter.
 
-    param: path of a solver prototxt, or a SolverParameter.
+    param: path of a solver prototxt, or a SolverParameter (or a `nets.Source` of either).
 
     Attributes: `net`, `test_nets`, `iter` (updates made so far), `param`, `lr`.
     `action` is called once an iteration and returns None, "snapshot" or "stop".
@@ -41,11 +40,8 @@ class Solver:
     type = ""  #: the name in `type: "SGD"`, set by `register_solver`
 
     def __init__(self, param: str | os.PathLike | Any) -> None:
-        folder = ""
-        if not isinstance(param, caffe_pb2.SolverParameter):
-            folder = os.path.dirname(os.fspath(param))
-            param = read_solver(os.fspath(param))
-        self.param = param
+        source = nets.load(param)
+        self.param = param = source.param
         self.iter = 0
         self.current_step = 0
         self.action: Callable[[], str | None] = lambda: None
@@ -57,16 +53,18 @@ class Solver:
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
         check_policy(param)
-        snapshot.check_writable(self)
+        if param.snapshot:
+            snapshot.check_writable(self)
         if param.random_seed >= 0:
             random.set_random_seed(param.random_seed)
-        self.net = Net(nets.train_net_param(param, folder))
+        net_params = nets.SolverNets(source)
+        self.net = Net.of_upgraded(net_params.train)
         snapshot.check_format(self)
-        self.test_nets = [Net(net) for net in nets.test_net_params(param, folder)]
+        self.test_nets = [Net.of_upgraded(net) for net in net_params.tests]
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
-        files = nets.initial_weights(param, folder)
+        files = nets.initial_weights(param)
         for path in files:
             log.info("Finetuning from %s", path)
         if files:
@@ -90,6 +88,8 @@ class Solver:
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
         self._stopped = False
+        if self.param.snapshot_after_train:
+            snapshot.check_writable(self)
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
@@ -288,12 +288,9 @@ def register_solver(name: str) -> Callable[[type[S]], type[S]]:
 
 def get_solver(param: str | os.PathLike | Any) -> Solver:
     """The solver that a prototxt, or a SolverParameter, asks for by its `type` (default SGD)."""
-    message = param if isinstance(param, caffe_pb2.SolverParameter) else read_solver(os.fspath(param))
-    try:
-        return _registry[message.type](param)
-    except KeyError:
-        if message.type in _registry:
-            raise
+    source = nets.load(param)
+    kind = source.param.type
+    if kind not in _registry:
         known = ", ".join(sorted(_registry))
-        hint = nearest(message.type, _registry)
-        raise SolverError(f'unknown solver type "{message.type}"{hint}: known are {known}') from None
+        raise SolverError(f'unknown solver type "{kind}"{nearest(kind, _registry)}: known are {known}')
+    return _registry[kind](source)

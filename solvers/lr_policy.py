@@ -7,60 +7,97 @@ With it the iteration, as the original computes them:
     exp         base_lr * gamma ^ it
     inv         base_lr * (1 + gamma * it) ^ -power
     multistep   as step, the steps at the iterations `stepvalue`
-    poly        base_lr * (1 - it / max_iter) ^ power
+    poly        base_lr * (1 - it / max_iter) ^ power; from max_iter on as at max_iter
     sigmoid     base_lr / (1 + exp(-gamma * (it - stepsize)))
+
+The arithmetic is C's, in the original's types: powers of gamma in double precision, all else in single precision, and
+what overflows or divides by zero is inf, 0 or nan.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from minicaffe.errors import SolverError, nearest
 
-log = logging.getLogger("minicaffe")
+_single, _double = np.float32, np.float64
 
-# (SolverParameter, iteration, step so far) -> (rate, step)
-Policy = Callable[..., tuple[float, int]]
+
+@dataclass(frozen=True)
+class Policy:
+    """How a policy computes (SolverParameter, iteration, step so far) -> (rate, step), and the checks before it."""
+
+    rate: Callable[[Any, int, int], tuple[Any, int]]
+    checks: tuple[Callable[[Any], None], ...]
+
 
 POLICIES: dict[str, Policy] = {}
 
 
-def policy(name: str) -> Callable[[Policy], Policy]:
-    """Register a policy under the name that solver prototxts use."""
+def policy(name: str, *checks: Callable[[Any], None]) -> Callable:
+    """Register a function under the name that solver prototxts use; each check raises SolverError for wrong fields."""
 
-    def add(function: Policy) -> Policy:
-        POLICIES[name] = function
+    def add(function: Callable) -> Callable:
+        POLICIES[name] = Policy(function, checks)
         return function
 
     return add
 
 
 def learning_rate(param, it: int, step: int) -> tuple[float, int]:
-    """The rate of iteration `it`, and the step (of step and multistep) that a snapshot must remember."""
-    return _find(param)(param, it, step)
+    """The rate of iteration `it`, and the step (of step and multistep) that a snapshot must remember.
+
+    Changes nothing.  Raises `SolverError` as `check_policy`.
+    """
+    chosen = _checked(param)
+    with np.errstate(all="ignore"):
+        rate, step = chosen.rate(param, it, step)
+        return float(_single(rate)), step
 
 
 def check_policy(param) -> None:
-    """Raise `SolverError` for a policy that is unknown or lacks a field, before training begins."""
+    """Raise `SolverError` for a policy that is unknown or that lacks a field or has a wrong one."""
+    _checked(param)
+
+
+def _checked(param) -> Policy:
     if not param.lr_policy:
         raise SolverError(f"a solver must give its lr_policy: known are {', '.join(sorted(POLICIES))}")
-    _find(param)
-    if param.lr_policy == "step" and param.stepsize <= 0:
-        raise SolverError(f'lr_policy "{param.lr_policy}" needs a stepsize above 0, got {param.stepsize}')
-    if param.lr_policy == "poly" and param.max_iter <= 0:
-        raise SolverError(f'lr_policy "poly" needs a max_iter above 0, got {param.max_iter}')
-
-
-def _find(param) -> Policy:
     try:
-        return POLICIES[param.lr_policy]
+        found = POLICIES[param.lr_policy]
     except KeyError:
         hint = nearest(param.lr_policy, POLICIES)
         raise SolverError(
             f'unknown lr_policy "{param.lr_policy}"{hint}: known are {", ".join(sorted(POLICIES))}'
         ) from None
+    for check in found.checks:
+        check(param)
+    return found
+
+
+# -- checks of the fields ----------------------------------------------------------------------------------------------
+
+
+def _gamma(param) -> None:
+    if not param.gamma >= 0:
+        raise SolverError(f'lr_policy "{param.lr_policy}" needs a gamma of at least 0, got {param.gamma:g}')
+
+
+def _stepsize(param) -> None:
+    if param.stepsize <= 0:
+        raise SolverError(f'lr_policy "{param.lr_policy}" needs a stepsize above 0, got {param.stepsize}')
+
+
+def _max_iter(param) -> None:
+    if param.max_iter <= 0:
+        raise SolverError(f'lr_policy "{param.lr_policy}" needs a max_iter above 0, got {param.max_iter}')
+
+
+# -- the policies ------------------------------------------------------------------------------------------------------
 
 
 @policy("fixed")
@@ -68,36 +105,44 @@ def fixed(param, it, step):
     return param.base_lr, step
 
 
-@policy("step")
+@policy("step", _stepsize, _gamma)
 def step_(param, it, step):
     step = it // param.stepsize
-    return param.base_lr * param.gamma**step, step
+    return _decayed(param, step), step
 
 
-@policy("exp")
+@policy("exp", _gamma)
 def exp(param, it, step):
-    return param.base_lr * param.gamma**it, step
+    return _decayed(param, it), step
 
 
-@policy("inv")
+@policy("inv", _gamma)
 def inv(param, it, step):
-    return param.base_lr * (1 + param.gamma * it) ** -param.power, step
+    base = _single(1) + _single(param.gamma) * _single(it)
+    return _single(param.base_lr) * np.power(base, -_single(param.power)), step
 
 
-@policy("multistep")
+@policy("multistep", _gamma)
 def multistep(param, it, step):
     """At most one step an update, as the original: after a jump the steps are made up one by one."""
     if step < len(param.stepvalue) and it >= param.stepvalue[step]:
         step += 1
-        log.info("MultiStep Status: Iteration %d, step = %d", it, step)
-    return param.base_lr * param.gamma**step, step
+    return _decayed(param, step), step
 
 
-@policy("poly")
+@policy("poly", _max_iter)
 def poly(param, it, step):
-    return param.base_lr * max(0.0, 1 - it / param.max_iter) ** param.power, step
+    """The original goes on below 0 after max_iter, where most powers are nan."""
+    left = max(_single(0), _single(1) - _single(it) / _single(param.max_iter))
+    return _single(param.base_lr) * np.power(left, _single(param.power)), step
 
 
-@policy("sigmoid")
+@policy("sigmoid", _gamma, _stepsize)
 def sigmoid(param, it, step):
-    return param.base_lr / (1 + math.exp(-param.gamma * (it - param.stepsize))), step
+    late = _single(it) - _single(param.stepsize)
+    return _single(param.base_lr) / (_single(1) + np.exp(-_single(param.gamma) * late)), step
+
+
+def _decayed(param, times: int):
+    """base_lr * gamma ^ times"""
+    return _double(param.base_lr) * np.power(_double(param.gamma), _double(times))

@@ -38,15 +38,24 @@ class SGDSolver(Solver):
         self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
 
     def apply_update(self) -> None:
-        rate, self.current_step = learning_rate(self.param, self.iter, self.current_step)
+        rate = self._take_rate()
         self._log_rate(rate, self._due(self.param.display))
         if config.gpu:
             self._update_gpu(rate)
         else:
-            self.clip()
-            for i in range(len(self.net.learnable_params)):
-                self._update_param(i, rate)
+            with np.errstate(all="ignore"):  # weights that diverge become inf or nan, as in C
+                self.clip()
+                for i in range(len(self.net.learnable_params)):
+                    self._update_param(i, rate)
         self.iter += 1
+
+    def _take_rate(self) -> float:
+        """The rate of the coming update; `current_step` goes on to its step."""
+        rate, step = learning_rate(self.param, self.iter, self.current_step)
+        if self.param.lr_policy == "multistep" and step != self.current_step:
+            log.info("MultiStep Status: Iteration %d, step = %d", self.iter, step)
+        self.current_step = step
+        return rate
 
     def clip(self) -> None:
         """Scale all diffs down to the L2 norm `clip_gradients`, where it is set and they exceed it."""
@@ -99,8 +108,8 @@ class SGDSolver(Solver):
             super()._iterate()
             return
         display = self._due(self.param.display)
-        rate, self.current_step = learning_rate(self.param, self.iter, self.current_step)
-        self._gpu_step(rate * self.correction())
+        rate = self._take_rate()
+        self._gpu_step(self._corrected(rate))
         self._report(self.net.loss() if self._wants_loss() else None, display)
         self._log_rate(rate, display)
         self.iter += 1
@@ -112,7 +121,7 @@ class SGDSolver(Solver):
     def _update_gpu(self, rate: float) -> None:
         """All of the above in one launch over all parameters."""
         update = self.fused_update()
-        update.set_rate(rate * self.correction())
+        update.set_rate(self._corrected(rate))
         update.apply()
 
     def fused_update(self):
@@ -131,6 +140,12 @@ class SGDSolver(Solver):
     def correction(self) -> float:
         """What Adam multiplies the rate of the coming update by; 1 for all others."""
         return 1.0
+
+    def _corrected(self, rate: float) -> float:
+        """rate * correction in the type of the parameters, inf where it is too large for that."""
+        dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
+        with np.errstate(all="ignore"):
+            return float(dtype.type(rate * self.correction()))
 
     def refuse_momentum(self) -> None:
         """For rules in which momentum has no place."""

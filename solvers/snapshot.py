@@ -30,10 +30,8 @@ def file_name(solver, extension: str) -> str:
 
 
 def check_writable(solver) -> None:
-    """Before training: can a file of the prefix be written?"""
-    if not solver.param.snapshot:
-        return
-    if not solver.param.HasField("snapshot_prefix"):
+    """Before training: raise SolverError unless a file of the prefix can be written."""
+    if solver.param.snapshot and not solver.param.HasField("snapshot_prefix"):
         raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
     probe = file_name(solver, ".tempfile")
     try:

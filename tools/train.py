@@ -34,9 +34,9 @@ def words(argv=None):
 if __name__ == "__main__":
     args, train = words()
     if args.timing:
-        from minicaffe.proto import read_solver
+        from minicaffe.proto import caffe_pb2, read_text
 
-        solver = read_solver(args.solver)
+        solver = read_text(args.solver, caffe_pb2.SolverParameter())  # `train` reads and upgrades it
         device = train[-2:] if args.gpus else []
         main(["time", "--model", solver.net or solver.train_net, "--phase", "TRAIN", *device])
     sys.exit(main(train))

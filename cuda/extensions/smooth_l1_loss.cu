@@ -6,6 +6,6 @@ __global__ void losses(const int n, const Dtype sigma2, const Dtype *x, const Dt
     const Dtype d = inside * (x[i] - t[i]), size = fabs(d);
     const bool near = size < 1 / sigma2;
     loss[i] = outside * (near ? Dtype(0.5) * sigma2 * d * d : size - Dtype(0.5) / sigma2);
-    slope[i] = inside * outside * (near ? sigma2 * d : Dtype((d > 0) - (d < 0)));
+    slope[i] = inside * outside * (near ? sigma2 * d : d > 0 ? Dtype(1) : d < 0 ? Dtype(-1) : d);  // d: nan
   }
 }

@@ -55,7 +55,7 @@ class CenterLoss(LossLayer):
         top[0].data[...] = np.vdot(d, d) / (2 * max(d.shape[0], 1))
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         d = self.distance.read_data()
         if self.param_propagate_down[0]:
             labels = self._labels(bottom)
@@ -73,7 +73,7 @@ class CenterLoss(LossLayer):
         ops.dot(n * width, d, d, self.dtype, out=top[0].mutable_gpu_data(), alpha=1 / (2 * max(n, 1)))
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self.refuse_label_gradient(propagate_down)
+        self.refuse_gradient(propagate_down)
         (n, width), d, labels = self.distance.shape, self.distance.gpu_data(), bottom[1].gpu_data()
         if self.param_propagate_down[0]:
             step = self.blobs[0].mutable_gpu_diff()

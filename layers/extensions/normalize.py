@@ -1,95 +1,143 @@
-"""Normalize: vectors to length 1, times a learned scale."""
+"""Normalize: vectors to length 1, as SSD does it (times a learned scale) or as NormFace does it (without)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from minicaffe.blob import Blob
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 from minicaffe.layers.views import by_channel
 from minicaffe.proto import caffe_pb2
 
+_SQUARES, _ROOT, _ABSOLUTE = range(3)  # what the kernel `products` sums: a b; a b, and takes the root; |a|
+_EPS = 1e-6  # NormFace's
+
 
 @register("Normalize")
 class Normalize(Layer):
-    """y = scale * x / sqrt(sum of x^2 + eps), the sum over the channels, and over the places if across_spatial
+    """y = x / |x|, where |x| = sqrt(sum of x^2 + eps) over the channels of a place; with norm_param times a scale.
 
-    bottom, top: (N, C, ...)
-    blobs: scale, one number () with channel_shared, else (C)
+    bottom, top: (N, C, ...); optionally top 1: |x|, (N, 1, ...), not with norm_param.
 
-    norm_param: across_spatial true, channel_shared true, scale_filler constant 1, eps 1e-10.
-    Source: Liu, Rabinovich and Berg, ParseNet, 2015, as SSD uses it.
+    Two forks have a layer of this name; norm_param tells them apart.
+    With it, also when it is empty (SSD; ParseNet by Liu, Rabinovich and Berg, 2015): across_spatial (true: |x| over all
+    places of a sample, false: at each place), eps (1e-10), channel_shared (true), scale_filler (constant 1).
+    blobs: the scale, one number () with channel_shared, else (C).
+    Without it (NormFace; Wang et al., 2017): normalize_param with normalize_type ("L2"; "L1": |x| = sum of |x_c| +
+    eps), fix_gradient (false; true: the gradient is not divided by |x|), bp_norm (false; true: top 1 has a gradient).
+    eps is 1e-6; there are no blobs.
     """
 
     exact_num_bottom = 1
-    exact_num_top = 1
+    min_top, max_top = 1, 2
 
     def setup(self, bottom, top):
         param = self.layer_param.norm_param
-        self.across_spatial, self.shared, self.eps = param.across_spatial, param.channel_shared, param.eps
+        self.scaled = self.layer_param.HasField("norm_param")
+        self.across_spatial = self.scaled and param.across_spatial
+        self.shared, self.eps = param.channel_shared, param.eps if self.scaled else _EPS
+        self._read_normalize_param(len(top) > 1)
         if bottom[0].num_axes < 2:
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
         self.channels = bottom[0].shape[1]
         self.length = Blob((), self.dtype)
 
+    def _read_normalize_param(self, norm_is_top: bool) -> None:
+        param = self.layer_param.normalize_param
+        if self.scaled and (norm_is_top or self.layer_param.HasField("normalize_param")):
+            raise self.error("norm_param (SSD) allows neither normalize_param nor a second top (NormFace)")
+        if param.normalize_type not in ("L1", "L2"):
+            raise self.error(f'normalize_type must be "L1" or "L2", got "{param.normalize_type}"')
+        self.absolute, self.fix_gradient = param.normalize_type == "L1", param.fix_gradient
+        self.bp_norm = param.bp_norm and norm_is_top
+
     def param_shapes(self, bottom_shapes):
+        if not self.scaled:
+            return []
         param = self.layer_param.norm_param
         one = caffe_pb2.FillerParameter(type="constant", value=1)
         filler = param.scale_filler if param.HasField("scale_filler") else one
         return [(() if self.shared else (self.channels,), filler)]
 
     def top_shapes(self, bottom_shapes):
-        if len(bottom_shapes[0]) < 2 or bottom_shapes[0][1] != self.channels:
-            raise self.error(f"bottom 0 must be (N, C, ...) with {self.channels} channels, got {bottom_shapes[0]}")
-        return bottom_shapes
+        shape = bottom_shapes[0]
+        if len(shape) < 2 or shape[1] != self.channels:
+            raise self.error(f"bottom 0 must be (N, C, ...) with {self.channels} channels, got {shape}")
+        return [shape, (shape[0], 1, *shape[2:])]
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.places = bottom[0].count_range(2)
         self.length.reshape(bottom[0].shape[0], 1, 1 if self.across_spatial else self.places)
 
+    # -- numpy -----------------------------------------------------------------------------------------------------
+
     def forward_cpu(self, bottom, top):
         x = by_channel(bottom[0].read_data())
-        axes = (1, 2) if self.across_spatial else 1
-        self.length.data = np.sqrt((x * x).sum(axes, keepdims=True) + self.eps)
+        if self.absolute:
+            self.length.data = np.abs(x).sum(1, keepdims=True) + self.eps
+        else:
+            self.length.data = np.sqrt((x * x).sum(self._axes, keepdims=True) + self.eps)
         by_channel(top[0].data)[...] = x / self.length.read_data() * self._scale()
+        for norm in top[1:]:
+            by_channel(norm.data)[...] = self.length.read_data()
 
     def backward_cpu(self, top, propagate_down, bottom):
-        length, dy = self.length.read_data(), by_channel(top[0].read_diff())
-        unit = by_channel(bottom[0].read_data()) / length
-        if self.param_propagate_down[0]:
+        x, length, dy = by_channel(bottom[0].read_data()), self.length.read_data(), by_channel(top[0].read_diff())
+        unit = x / length
+        if self.scaled and self.param_propagate_down[0]:
             self.blobs[0].diff += (dy * unit).sum() if self.shared else (dy * unit).sum((0, 2))
         if propagate_down[0]:
+            slope = np.sign(x) if self.absolute else unit  # of |x|
             dy = dy * self._scale()
-            axes = (1, 2) if self.across_spatial else 1
-            by_channel(bottom[0].diff)[...] = (dy - unit * (dy * unit).sum(axes, keepdims=True)) / length
+            dx = dy - slope * (dy * unit).sum(self._axes, keepdims=True)
+            if not self.fix_gradient:
+                dx /= length
+            if self.bp_norm:
+                dx += slope * by_channel(top[1].read_diff())
+            by_channel(bottom[0].diff)[...] = dx
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return (1, 2) if self.across_spatial else (1,)
+
+    def _scale(self):
+        if not self.scaled:
+            return 1
+        return self.blobs[0].read_data() if self.shared else self.blobs[0].read_data()[:, None]
+
+    # -- CUDA ------------------------------------------------------------------------------------------------------
 
     def forward_gpu(self, bottom, top):
         x, length, y = bottom[0].gpu_data(), self.length.mutable_gpu_data(), top[0].mutable_gpu_data()
-        self._measure(x, x, self.eps, 1, length)
-        self.kernel("forward")(bottom[0].count, *self._geometry(), x, length, self.blobs[0].gpu_data(), y)
+        self._measure(x, x, self.eps, _ABSOLUTE if self.absolute else _ROOT, length)
+        self.kernel("forward")(bottom[0].count, *self._geometry(), x, length, self._device_scale(), y)
+        for norm in top[1:]:
+            ops.copy(norm.count, length, norm.mutable_gpu_data(), self.dtype)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        x, dy, length, scale = bottom[0].gpu_data(), top[0].gpu_diff(), self.length.gpu_data(), self.blobs[0].gpu_data()
-        if self.param_propagate_down[0]:
+        x, dy, length, scale = bottom[0].gpu_data(), top[0].gpu_diff(), self.length.gpu_data(), self._device_scale()
+        if self.scaled and self.param_propagate_down[0]:
             count = bottom[0].shape[0] * self.places
             arguments = (count, *self._geometry(), x, dy, length, self.blobs[0].mutable_gpu_diff())
             self.kernel("scale_gradient").launch((1 if self.shared else self.channels, 1), 256, *arguments)
         if propagate_down[0]:
             along, dx = self.length.mutable_gpu_diff(), bottom[0].mutable_gpu_diff()
             self.kernel("weighted")(bottom[0].count, *self._geometry(), dy, scale, dx)
-            self._measure(dx, x, 0, 0, along)
-            self.kernel("backward")(bottom[0].count, *self._geometry(), x, length, along, dx)
+            self._measure(dx, x, 0, _SQUARES, along)
+            rule = self.absolute, self.fix_gradient, top[1].gpu_diff() if self.bp_norm else 0
+            self.kernel("backward")(bottom[0].count, *self._geometry(), *rule, x, length, along, dx)
 
-    def _measure(self, a: int, b: int, eps: float, root: int, out: int) -> None:
-        """out = the sums of a b + eps, or the roots of them."""
+    def _measure(self, a: int, b: int, eps: float, kind: int, out: int) -> None:
+        """out = the sums of a b + eps, their roots, or the sums of |a| + eps."""
         samples, _, vectors = self.length.shape
         span = self.places // vectors  # the places that one vector takes in
-        arguments = (self.channels, self.places, span, eps, root, a, b, out)
+        arguments = (self.channels, self.places, span, eps, kind, a, b, out)
         self.kernel("products").launch((samples * vectors, 1), 32 if span == 1 else 256, *arguments)
 
     def _geometry(self) -> tuple[int, ...]:
         return self.channels, self.places, int(self.shared), int(self.across_spatial)
 
-    def _scale(self):
-        return self.blobs[0].read_data() if self.shared else self.blobs[0].read_data()[:, None]
+    def _device_scale(self) -> int:
+        return self.blobs[0].gpu_data() if self.scaled else 0

@@ -13,7 +13,8 @@ class SmoothL1Loss(LossLayer):
     |d| - 0.5 / sigma^2.
 
     Bottoms: x and t, (N, ...); optionally w_in, and w_out, of the same shape (1 where absent).  Top: one number.
-    x and t get a gradient.  smooth_l1_loss_param: sigma (1).  (Girshick, Fast R-CNN, 2015.)
+    x and t get a gradient; the diffs of w_in and w_out are left alone, whatever they come from.
+    smooth_l1_loss_param: sigma (1).  (Girshick, Fast R-CNN, 2015.)
     """
 
     exact_num_bottom = None
@@ -49,7 +50,6 @@ class SmoothL1Loss(LossLayer):
         self.slope.data[...] = np.where(near, self.sigma2 * d, np.sign(d)) * w_in * w_out
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self._refuse_weight_gradients(propagate_down)
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 scale = sign * self.loss_weight(top) / self.batch_size(bottom)
@@ -62,12 +62,7 @@ class SmoothL1Loss(LossLayer):
         self.terms.finish(n, self.batch_size(bottom), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self._refuse_weight_gradients(propagate_down)
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1)):
             if wanted:
                 slope, dx = self.slope.gpu_data(), blob.mutable_gpu_diff()
                 self.scaled_gpu(blob.count, top, slope, dx, sign / self.batch_size(bottom))
-
-    def _refuse_weight_gradients(self, propagate_down):
-        if any(propagate_down[2:]):
-            raise self.error("there is no gradient with respect to the weights (bottoms 2 and 3)")

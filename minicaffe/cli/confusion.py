@@ -14,7 +14,8 @@ from minicaffe.text import read_names
 class Confusion:
     """Counts over the batches of a net with an Accuracy layer (or a softmax loss), which names scores and labels.
 
-    `counts[true class, predicted class]`; ignored labels do not count.
+    `counts[true class, predicted class]`; ignored labels do not count.  `unranked`: how many positions have only nan as
+    scores; they are in no cell, and wrong.
     """
 
     def __init__(self, net, labels: str | None = None) -> None:
@@ -30,14 +31,20 @@ class Confusion:
         classes = self._scores.shape[self._axis]
         self.names = _class_names(labels, classes)
         self.counts = np.zeros((classes, classes), np.int64)
+        self.unranked = 0
 
     def add_batch(self) -> None:
         """Count the batch that the net has just computed."""
-        predicted = self._scores.read_data().argmax(self._axis).ravel()
+        scores = self._scores.read_data()
+        nan = np.isnan(scores)
+        ranked = ~nan.all(self._axis).ravel()
+        predicted = np.where(nan, -np.inf, scores).argmax(self._axis).ravel()
         true = self._labels.read_data().ravel().astype(int)
         counted = (true >= 0) & (true < len(self.counts))
         if self._ignored is not None:
             counted &= true != self._ignored
+        self.unranked += np.count_nonzero(counted & ~ranked)
+        counted &= ranked
         np.add.at(self.counts, (true[counted], predicted[counted]), 1)
 
     def show(self, where: str) -> None:
@@ -60,8 +67,9 @@ class Confusion:
         for i, (name, row) in enumerate(zip(self.names, self.counts)):
             share = f"{row[i] / row.sum():8.1%}" if row.sum() else "        "
             lines.append(f"{i:>3} {name}".ljust(left) + "".join(f"{n:>{width}}" for n in row) + share)
-        total = self.counts.sum()
-        lines.append(f"{np.trace(self.counts)} of {total} right ({np.trace(self.counts) / max(total, 1):.2%})")
+        right, total = np.trace(self.counts), self.counts.sum() + self.unranked
+        note = f", {self.unranked} have only nan as scores" if self.unranked else ""
+        lines.append(f"{right} of {total} right ({right / max(total, 1):.2%}){note}")
         return "\n".join(lines)
 
     def draw(self, path: str) -> None:

@@ -36,5 +36,5 @@ def need_file(path: str, flag: str, what: str) -> str:
 
 
 def weight_files(text: str) -> list[str]:
-    """The files in a comma-separated list, each of which must be there."""
-    return [need_file(path, "weights", "weights") for path in text.split(",")]
+    """The files in a comma-separated list (spaces around commas do not count), each of which must be there."""
+    return [need_file(path.strip(), "weights", "weights") for path in text.split(",")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.cli.devices import computing_on, device_flags
@@ -54,28 +53,16 @@ def train(args: argparse.Namespace) -> None:
     files = weight_files(args.weights) if args.weights else []
     status = StatusLine()
     with logging_to(status, args.log):
-        param = solver_param(args)
+        from minicaffe.solvers import nets
+
+        source = nets.load(args.solver)
+        param = source.param
+        param.train_state.level = args.level
+        param.train_state.stage.extend(stages(args))
         if args.snapshot or files:
             param.weights[:] = files  # over the solver's own
         with computing_on(args, wanted_gpu(param), single=False):
-            run(param, args, status)
-
-
-def solver_param(args: argparse.Namespace):
-    """The SolverParameter of -solver with level and stages of the command line; nets are found beside it as well."""
-    from minicaffe.proto import read_solver
-    from minicaffe.solvers.nets import beside, initial_weights
-
-    param = read_solver(args.solver)
-    param.train_state.level = args.level
-    param.train_state.stage.extend(stages(args))
-    folder = os.path.dirname(args.solver)
-    for field in ("net", "train_net"):
-        if param.HasField(field):
-            setattr(param, field, beside(getattr(param, field), folder))
-    param.test_net[:] = [beside(path, folder) for path in param.test_net]
-    param.weights[:] = initial_weights(param, folder)
-    return param
+            run(source, args, status)
 
 
 def wanted_gpu(param) -> str | None:
@@ -85,12 +72,15 @@ def wanted_gpu(param) -> str | None:
     return None
 
 
-def run(param, args: argparse.Namespace, status: StatusLine):
-    """Build the solver, with its weights, take up a snapshot, and train to the end; return the solver."""
+def run(source, args: argparse.Namespace, status: StatusLine):
+    """Build the solver, with its weights, take up a snapshot, and train to the end; return the solver.
+
+    source: what `get_solver` takes: a SolverParameter, a path, or a Source.
+    """
     from minicaffe.solvers import get_solver
 
     with requests(args.sigint_effect, args.sighup_effect) as action:
-        solver = get_solver(param)
+        solver = get_solver(source)
         solver.action = action
         if args.snapshot:
             log.info("Resuming from %s", args.snapshot)

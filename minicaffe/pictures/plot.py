@@ -85,19 +85,21 @@ def _name(*words: str) -> str:
 
 
 def _spans_decades(runs: list[list[Curve]]) -> bool:
-    rates = [v for run in runs for c in run if c.kind == "rate" for v in c.values if v > 0]
+    rates = [v for run in runs for c in run if c.kind == "rate" for v in c.values if 0 < v < math.inf]
     return bool(rates) and max(rates) >= 5 * min(rates)
 
 
 def moving_average(values: Sequence[float], width: int) -> np.ndarray:
-    """Each value averaged with up to `width` - 1 values before it."""
+    """Each value averaged with up to `width` - 1 values before it; nan where one of them is nan or inf."""
     numbers = np.asarray(values, float)
     if width <= 1 or len(numbers) == 0:
         return numbers
-    sums = np.cumsum(np.concatenate([[0.0], numbers]))
+    finite = np.isfinite(numbers)
+    sums, counts = (np.cumsum(np.concatenate([[0.0], v])) for v in (np.where(finite, numbers, 0), finite))
     ends = np.arange(1, len(numbers) + 1)
     begins = np.maximum(ends - width, 0)
-    return (sums[ends] - sums[begins]) / (ends - begins)
+    whole = counts[ends] - counts[begins] == ends - begins
+    return np.where(whole, (sums[ends] - sums[begins]) / (ends - begins), np.nan)
 
 
 def run_labels(paths: Sequence[PathLike]) -> list[str]:

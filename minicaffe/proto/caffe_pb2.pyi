@@ -283,6 +283,7 @@ class LayerParameter(Message):
     interp_param: InterpParameter
     psroi_pooling_param: PSROIPoolingParameter
     center_loss_param: CenterLossParameter
+    normalize_param: NormFaceParameter
     engine: str
     forward_type: int
     backward_type: int
@@ -1231,6 +1232,13 @@ class NormalizeParameter(Message):
     scale_filler: FillerParameter
     channel_shared: bool
     eps: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NormFaceParameter(Message):
+    normalize_type: str
+    fix_gradient: bool
+    bp_norm: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

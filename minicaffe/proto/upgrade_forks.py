@@ -39,11 +39,8 @@ NET_HINTS = (
     "eltwise_mem_sharing",
 )
 LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
+# Fields of layers that would change results and that no layer reads.
 UNUSED_FIELDS = (
-    ("loss_param", "weight_by_label_freqs"),
-    ("loss_param", "class_weighting"),
-    ("dropout_param", "scale_train"),
-    ("dropout_param", "sample_weights_test"),
     ("transform_param", "img_rand_resize_lower"),
     ("transform_param", "img_rand_resize_upper"),
 )
@@ -239,8 +236,9 @@ def unused_fields(net: NetParameter) -> list[str]:
 
 
 def unused_solver_fields(solver: SolverParameter) -> list[str]:
-    """The names of the fork fields that the solver gives; none is applied."""
-    return [field.name for field, _ in solver.ListFields() if field.number >= FIRST_FORK_NUMBER]
+    """The names of the fork fields that the solver gives values of their own; none is applied."""
+    given = [field for field, _ in solver.ListFields() if field.number >= FIRST_FORK_NUMBER]
+    return [field.name for field in given if _differs(solver, field.name)]
 
 
 def _differs(message, field: str) -> bool:

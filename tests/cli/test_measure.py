@@ -73,6 +73,20 @@ def test_confusion_counts_every_sample(project):
     assert f"{np.trace(expected)} of 30 right" in matrix.table()
 
 
+def test_nan_scores_are_wrong_in_the_confusion_matrix(project):
+    from minicaffe import Net
+
+    (project / "net.prototxt").write_text(KNOWN)
+    net = Net("net.prototxt", 1)
+    matrix = Confusion(net)
+    nan = np.nan
+    net.blobs["score"].data[...] = [[nan, nan, nan]] * 4 + [[nan, 1, 0], [0, 1, nan]]
+    net.blobs["label"].data[...] = [0, 0, 1, 2, 0, 1]
+    matrix.add_batch()
+    np.testing.assert_array_equal(matrix.counts, [[0, 1, 0], [0, 1, 0], [0, 0, 0]])
+    assert matrix.table().splitlines()[-1] == "1 of 6 right (16.67%), 4 have only nan as scores"
+
+
 def test_confusion_as_text_table_and_picture(project, run, weights):
     (project / "names.txt").write_text("cat\ndog\ncow\n")
     base = ("test", "-model", "net.prototxt", "-weights", weights, "-iterations", "4", "--labels", "names.txt")

@@ -110,7 +110,8 @@ def test_fine_tuning_starts_from_weights(project, run):
     assert run("train", "--solver", "solver.prototxt")[0] == 0
     text = (project / "solver.prototxt").read_text().replace("base_lr: 0.05", "base_lr: 0").replace("tiny", "tuned")
     (project / "tune.prototxt").write_text(text)
-    status, _, log = run("train", "-solver", "tune.prototxt", "-weights", "tiny_iter_5.caffemodel.h5")
+    files = "tiny_iter_5.caffemodel.h5, tiny_iter_5.caffemodel.h5 ,tiny_iter_5.caffemodel.h5"
+    status, _, log = run("train", "-solver", "tune.prototxt", "-weights", files)
     assert status == 0
     assert "Finetuning from tiny_iter_5.caffemodel.h5" in texts(log)
     assert_same_weights("tuned_iter_8.caffemodel.h5", "tiny_iter_5.caffemodel.h5")

@@ -34,10 +34,24 @@ def test_values_against_a_loop(device):
     np.testing.assert_allclose(top[1].data, hits / count, rtol=1e-6)
 
 
-def test_ties_count_against_and_nan_beats_nothing(device):
-    x = [[1.0, 1.0, 1.0], [np.nan, np.nan, np.nan], [2.0, 1.0, 0.0], [0.0, np.nan, 1.0]]
-    _, _, top = run_layer(accuracy(), x, [0.0, 1.0, 0.0, 1.0], dtype=np.float32)
-    assert top[0].data == 0.75
+def test_ties_count_against(device):
+    _, _, top = run_layer(accuracy(), [[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]], [0.0, 0.0], dtype=np.float32)
+    assert top[0].data == 0.5
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_a_nan_score_is_wrong(top_k, device):
+    """A diverged net is right nowhere, however many places count; a number above or below a nan is judged as ever."""
+    nan = np.nan
+    x = [[nan, nan, nan], [nan, 0.0, 1.0], [0.0, nan, 1.0], [nan, 2.0, 1.0]]
+    _, _, top = run_layer(accuracy(f"top_k: {top_k}"), x, [2.0, 0.0, 1.0, 1.0], num_top=2, dtype=np.float32)
+    assert top[0].data == 0.25
+    np.testing.assert_array_equal(top[1].data, [0, 0.5, 0])
+
+
+def test_all_nan_in_double_precision(device):
+    x = np.full((4, 3, 2), np.nan)
+    assert run_layer(accuracy(), x, np.zeros((4, 2)), phase=1)[2][0].data == 0
 
 
 def test_nothing_counted_is_zero(device):

@@ -39,6 +39,15 @@ def test_of_equal_numbers_the_later_comes_first(device):
     np.testing.assert_array_equal(run_layer(argmax("top_k: 3"), x, dtype=np.float32)[2][0].data.ravel(), [3, 1, 0])
 
 
+def test_nan_ranks_as_minus_infinity(device):
+    x = [[np.nan, 2.0, np.nan, 3.0], [np.nan] * 4, [-np.inf, np.nan, -np.inf, 1.0]]
+    order = [[3, 1, 2, 0], [3, 2, 1, 0], [3, 2, 1, 0]]
+    np.testing.assert_array_equal(run_layer(argmax(), x, dtype=np.float32)[2][0].data.ravel(), [3, 3, 3])
+    np.testing.assert_array_equal(run_layer(argmax("top_k: 4"), x, dtype=np.float32)[2][0].data[:, 0], order)
+    _, _, top = run_layer(argmax("axis: 1 out_max_val: true"), x, dtype=np.float32)
+    np.testing.assert_array_equal(top[0].data.ravel(), [3, np.nan, 1])
+
+
 @pytest.mark.parametrize("k", [0, 7])
 def test_top_k_out_of_range_is_refused(k):
     with pytest.raises(LayerError, match=f"top_k must be 1 to 6, the numbers there are to choose from, got {k}"):

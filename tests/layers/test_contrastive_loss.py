@@ -40,6 +40,13 @@ def test_an_unlike_pair_at_distance_zero_has_a_finite_gradient(device):
     assert (bottom[0].diff == 0).all()
 
 
+def test_the_diff_of_the_likeness_is_left_alone(device):
+    layer, bottom, top = run_layer(contrastive(), np.ones((2, 2)), np.zeros((2, 2)), [0.0, 1.0], dtype=np.float32)
+    bottom[2].diff[...] = 7
+    layer.backward(top, [True] * 3, bottom)
+    assert (bottom[2].diff == 7).all() and (bottom[0].diff[1] == 0.5).all()
+
+
 @pytest.mark.parametrize(
     ("shapes", "sentence"),
     [

@@ -47,6 +47,30 @@ def test_device_terms_are_summed_and_divided(n, fixed, cuda_device):
     assert divisor[0] == (fixed or max(counted.sum(), 1))
 
 
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("type: 'SoftmaxWithLoss'", [np.zeros(2)]),
+        ("type: 'HingeLoss'", [np.zeros(2)]),
+        ("type: 'HingeLoss' hinge_loss_param { norm: L2 }", [np.zeros(2)]),
+        ("type: 'MultinomialLogisticLoss'", [np.zeros(2)]),
+        ("type: 'InfogainLoss'", [np.zeros(2), np.eye(3)]),
+        ("type: 'SigmoidCrossEntropyLoss'", [np.zeros((2, 3))]),
+        ("type: 'EuclideanLoss'", [np.zeros((2, 3))]),
+        ("type: 'SmoothL1Loss'", [np.zeros((2, 3))]),
+        ("type: 'ContrastiveLoss'", [np.zeros((2, 3)), np.zeros(2)]),
+        ("type: 'ContrastiveLoss' contrastive_loss_param { legacy_version: true }", [np.zeros((2, 3)), np.zeros(2)]),
+        ("type: 'CenterLoss' center_loss_param { num_output: 3 }", [np.zeros(2)]),
+    ],
+)
+def test_a_diverged_net_shows_it_in_every_loss(text, others, device):
+    """nan scores give a nan loss and nan gradients, which no comparison may hide."""
+    layer, bottom, top = run_layer(text, np.full((2, 3), np.nan), *others, dtype=np.float32)
+    layer.backward(top, [True] + [False] * len(others), bottom)
+    assert np.isnan(top[0].data)
+    assert np.isnan(bottom[0].diff[:, 0]).all()
+
+
 def test_batches_must_agree():
     with pytest.raises(
         LayerError, match=r"^SigmoidCrossEntropyLoss layer 'layer': bottoms 0 and 1 must agree in axis 0"

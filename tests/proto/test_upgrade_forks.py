@@ -1,12 +1,18 @@
 """NVIDIA's BatchNorm, raw blobs and precision hints."""
 
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import minicaffe.data
+import minicaffe.layers
+import minicaffe.solvers
 from minicaffe.errors import PrototxtError
 from minicaffe.proto import caffe_pb2, parse_text, upgrade_net
+from minicaffe.proto.upgrade_forks import FIRST_FORK_NUMBER, UNUSED_FIELDS
 
 
 def net(text):
@@ -183,12 +189,23 @@ def test_hints_are_accepted_with_one_line(caplog):
 
 def test_what_would_change_results_is_a_warning(caplog):
     text = (
-        'layer { type: "Dropout" dropout_param { scale_train: false } }'
-        'layer { type: "Dropout" dropout_param { scale_train: true } }'
-        'layer { type: "SoftmaxWithLoss" loss_param { class_weighting: [1, 2] } }'
+        'layer { type: "Data" transform_param { img_rand_resize_lower: 0 img_rand_resize_upper: 9 } }'
+        'layer { type: "Dropout" dropout_param { scale_train: false sample_weights_test: true } }'
+        'layer { type: "SoftmaxWithLoss" loss_param { weight_by_label_freqs: true class_weighting: [1, 2] } }'
     )
     with caplog.at_level(logging.WARNING, "minicaffe"):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: loss_param.class_weighting, dropout_param.scale_train are a fork's and not applied"
+        "net: transform_param.img_rand_resize_upper are a fork's and not applied"
     ]
+
+
+def test_no_code_reads_the_fields_that_are_called_not_applied():
+    solver_fields = [
+        field.name for field in caffe_pb2.SolverParameter.DESCRIPTOR.fields if field.number >= FIRST_FORK_NUMBER
+    ]
+    modules = (minicaffe.layers, minicaffe.solvers, minicaffe.data)
+    code = "".join(path.read_text() for module in modules for path in Path(module.__file__).parent.rglob("*.py"))
+    assert "scale_train" in code  # an applied one is found
+    for name in [field for _, field in UNUSED_FIELDS] + solver_fields:
+        assert not re.search(rf"\b{name}\b", code), name

@@ -140,6 +140,55 @@ def test_curves_and_kinds(log_file):
     assert curves["Train", "learning rate"].iterations == [0, 100]
 
 
+def test_lines_of_forks(log_file):
+    """NVIDIA's epochs between speed and loss, its seconds instead of a speed, and what it puts behind the rate."""
+    path = log_file(
+        stamped(
+            "Solving x",
+            "Iteration 0 (0.35 s), loss = 7",
+            "Iteration 0, lr = 0.1, m = 0.9, lrm = 0.5, wd = 0.0005, gs = 1",
+            "Iteration 100 (2.5 iter/s, 4s/100 iters), 0.4/10ep, loss = 6.5",
+            "    Train net output #0: loss = 6.25 (* 1 = 6.25 loss)",
+            "Iteration 100, lr = 0.01, m = 0.9, lrm = 0.5, wd = 0.0005, gs = 1",
+            "Iteration 100, 0.4/10ep, Testing net (#0)",
+            "    Test net output #0: accuracy = 0.5",
+        )
+    )
+    curves = {c.name: (c.iterations, c.values) for c in logs.read_curves(path)}
+    assert curves == {
+        "average loss": ([0, 100], [7, 6.5]),
+        "loss": ([100], [6.25]),
+        "learning rate": ([0, 100], [0.1, 0.01]),
+        "accuracy": ([100], [0.5]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("-1.#IND", math.nan), ("1.#QNAN", math.nan), ("-1.#IND00", math.nan), ("-nan(ind)", math.nan), ("-nan", math.nan),
+     ("NaN", math.nan), ("1.#INF", math.inf), ("-1.#INF", -math.inf), ("-inf", -math.inf), ("Infinity", math.inf),
+     ("1e+10", 1e10), ("1.5", 1.5)],
+)  # fmt: skip
+def test_numbers_as_every_c_library_prints_them(log_file, text, value):
+    path = log_file(
+        stamped(
+            "Solving x",
+            "Iteration 0, loss = 2",
+            "    Train net output #0: loss = 2 (* 1 = 2 loss)",
+            "Iteration 0, lr = 0.1",
+            f"Iteration 10 (2 iter/s, 5s/10 iters), loss = {text}",
+            f"    Train net output #0: loss = {text} (* 1 = {text} loss)",
+            f"Iteration 10, lr = {text}",
+            f"    Test net output #0: accuracy = {text}",
+        )
+    )
+    train, test = logs.parse_log(path)
+    np.testing.assert_equal([train[1]["loss"], test[0]["accuracy"]], [value] * 2)
+    for curve in logs.read_curves(path):
+        np.testing.assert_equal(curve.values[-1], value)
+        assert (curve.kind == "loss") == ("loss" in curve.name)
+
+
 def test_a_resumed_run_replaces_what_it_repeats(log_file):
     path = log_file(
         stamped(
@@ -185,9 +234,21 @@ def test_plot_logs(log_file, tmp_path):
         plot.plot_logs(paths, x="hours")
 
 
+def test_a_run_that_diverged_is_drawn(log_file, tmp_path):
+    lines = ["Solving x"]
+    for i, value in enumerate(["1", "nan", "-1.#IND", "1.#INF", "1", "-inf"]):
+        lines += [f"Iteration {i}, loss = {value}", f"Iteration {i}, lr = {value}"]
+        lines += [f"    {of} net output #0: loss = {value} (* 1 = {value} loss)" for of in ("Train", "Test")]
+    path = log_file(stamped(*lines))
+    plot.save(plot.plot_logs([path], smooth=2, log_y=True), tmp_path / "p.svg")
+    plot.plot_chart(6, tmp_path / "c.svg", [path])
+
+
 def test_moving_average():
     np.testing.assert_allclose(plot.moving_average([1, 2, 3, 4], 2), [1, 1.5, 2.5, 3.5])
     np.testing.assert_allclose(plot.moving_average([1, 2], 5), [1, 1.5])
+    nan, inf = math.nan, math.inf
+    np.testing.assert_allclose(plot.moving_average([1, nan, 3, 5, inf, 6, 8], 2), [1, nan, nan, 4, nan, nan, 7])
 
 
 def test_run_labels_tell_runs_apart():

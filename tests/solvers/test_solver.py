@@ -166,6 +166,26 @@ def test_multistep_remembers_its_step(tmp_path):
     assert other.current_step == 2 and other.lr == pytest.approx(0.005)
 
 
+def test_reading_lr_logs_nothing(lines):
+    made = solver("lr_policy: 'multistep' gamma: 0.1 stepvalue: 2 display: 0 max_iter: 9")
+    made.step(2)
+    before = len(lines())
+    assert [made.lr for _ in range(3)] == pytest.approx([made.param.base_lr * 0.1] * 3)
+    assert len(lines()) == before and made.current_step == 0
+    made.step(2)
+    assert [line for line in lines() if "MultiStep" in line] == ["MultiStep Status: Iteration 2, step = 1"]
+
+
+def test_a_missing_folder_for_the_last_snapshot_is_an_error_before_training(tmp_path, lines):
+    made = solver(f"max_iter: 5 display: 1 snapshot_prefix: '{tmp_path}/missing/run'")
+    with pytest.raises(SolverError, match="cannot write to the snapshot prefix .*missing/run"):
+        made.solve()
+    assert made.iter == 0
+    made.step(1)  # a script that only steps writes nothing
+    made.param.snapshot_after_train = False
+    made.solve()
+
+
 def test_a_missing_folder_is_told_before_training(tmp_path):
     with pytest.raises(SolverError, match="cannot write to the snapshot prefix '.*nowhere/s'.*exists and is writeable"):
         solver(f"snapshot: 5 snapshot_prefix: '{tmp_path}/nowhere/s'")

@@ -108,6 +108,41 @@ def test_update(rule, more, device):
         assert_close(made.history[2 * k].data, reference.h[0][k], rtol=2e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("momenta", "correction"),
+    [
+        ("momentum: 1", np.inf),
+        ("momentum: 1 momentum2: 1", np.nan),
+        ("momentum: 0.9 momentum2: 1", 0),
+        ("momentum: 0.9 momentum2: 1.5", np.nan),
+        ("momentum: 2", None),
+    ],
+)
+def test_adam_divides_by_zero_as_c_does(momenta, correction, device):
+    """The original computes sqrt(1 - b2^t) / (1 - b1^t) unchecked; what it gives reaches the weights."""
+    made = solver(f"type: 'Adam' {momenta}")
+    if correction is not None:
+        np.testing.assert_equal(made.correction(), correction)
+    made.step(3)
+    moved = made.net.params["ip"][0].data
+    assert np.isfinite(moved).all() if correction in (0, None) else np.isnan(moved).all()
+    made.iter = 2**31 - 2
+    made.step(1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rate_beyond_all_numbers(rule, device):
+    """No exception and no warning; the weights show it."""
+    momentum = "" if rule in ("AdaGrad", "RMSProp") else "momentum: 0.5"
+    made = solver(f"type: '{rule}' {momentum} gamma: 1e30")
+    made.param.lr_policy, made.iter = "exp", 1
+    made.step(1)
+    made.iter = 2**31 - 2
+    assert made.lr == np.inf
+    made.step(1)
+    assert not np.isfinite(made.net.params["ip"][0].data).any()
+
+
 def test_a_parameter_with_rate_zero_stays():
     made = solver("type: 'SGD'")
     made.net.lr_mults[0] = 0

@@ -32,3 +32,14 @@ def test_values_against_a_loop():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(LayerError, match=r"bottom 1 must have the shape of bottom 0, \(2, 3\), got \(2, 4\)"):
         run_layer(loss(), np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_the_diffs_of_weights_are_left_alone(device):
+    """Wanted or not: weights that come from layers that learn ask for a gradient, and the fork gives none."""
+    layer, bottom, top = run_layer(loss(), *np.random.default_rng(0).standard_normal((4, 2, 3)), dtype=np.float32)
+    for blob in bottom:
+        blob.diff[...] = 7
+    layer.backward(top, [True] * 4, bottom)
+    assert (bottom[0].diff != 7).all()
+    np.testing.assert_allclose(bottom[1].diff, -bottom[0].diff)
+    assert (bottom[2].diff == 7).all() and (bottom[3].diff == 7).all()
