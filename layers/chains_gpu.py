@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicaffe.blob import Blob
+from minicaffe.in_place import complete_in_themselves
 from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.eltwise import Eltwise
@@ -166,13 +167,16 @@ class FusedNorm(Chain):
         return self.scales_channels()
 
     def forward_fused(self):
-        norm, normalized = self.first, 0
+        norm, normalized, kept = self.first, 0, None
+        if self.scale and self.scale.kept_blobs:
+            kept = self.scale.kept_blobs.bottoms[0]
+            kept.reshape(self.top[0].shape)
         if not norm.use_global_stats:
             normalized = norm.normalized.mutable_gpu_data()
-            if self.scale:
-                self.scale.kept.share_data(norm.normalized)
-        elif self.scale:
-            normalized = self.scale.kept.mutable_gpu_data()
+            if kept is not None:
+                kept.share_data(norm.normalized)
+        elif kept is not None:
+            normalized = kept.mutable_gpu_data()
         norm.normalize_gpu(self.bottom, self.top, normalized, self.followers())
 
     @property
@@ -215,7 +219,8 @@ def _chain(kind: type[Chain], net: Any, start: int) -> Chain | None:
         if not follows or net.bottoms[i] != [top] or net.tops[i] != [top]:
             break
         rest, count = rest[follows[0] + 1 :], count + 1
-    if count == 1 or any(layer.has_loss for layer in net.layers[start : start + count]):
+    layers = net.layers[start : start + count]
+    if count == 1 or any(layer.has_loss for layer in layers) or not complete_in_themselves(layers, start):
         return None
     chain = kind(net, start, count)
     return chain if chain.fits() else None

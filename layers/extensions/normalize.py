@@ -23,6 +23,8 @@ class Normalize(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = True
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.norm_param

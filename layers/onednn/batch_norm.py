@@ -14,6 +14,8 @@ from minicaffe.onednn.memory import Memory, plain
 class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     __doc__ = BatchNorm.__doc__
 
+    backward_reads = ("bottom",)
+
     def expressible(self, bottom, top):
         return 2 <= bottom[0].num_axes <= 5 and self.eps > 0  # else channels that pad a layout would become 0 / 0
 
@@ -21,7 +23,6 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
         super().reshape(bottom, top)
         self.flags = Flags.GLOBAL_STATS if self.use_global_stats else 0
         self.batch_mean, self.batch_variance = Memory(plain((self.channels,))), Memory(plain((self.channels,)))
-        self.input: Memory | None = None
 
     def make_forward(self, desc):
         return primitives.batch_normalization(desc, desc, self.eps, self.flags)
@@ -38,11 +39,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
         forward = self.plan(self.make_forward, x.desc)
         if self.use_global_stats:
             self.load_statistics()
-        if bottom[0] is top[0]:
-            self.input, y = layouts.mutable_data_beside(top[0], x, self.input)
-            x = self.input
-        else:
-            y = layouts.mutable_data(top[0], x.desc)
+        y = layouts.mutable_data(top[0], x.desc)
         self.execute(forward, Arg.SRC, x, Arg.DST, y, *self.statistics())
         if not self.use_global_stats:
             self.remember(bottom[0].count)
@@ -60,7 +57,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        x = self.input if bottom[0] is top[0] else layouts.data(bottom[0])
+        x = layouts.data(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minicaffe.in_place import complete_in_themselves
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.memory import Memory as Buffer
 from minicaffe.onednn.library import Alg, Unsupported
@@ -58,7 +59,7 @@ class Chain:
     def forward_apart(self) -> None:
         """Run the layers one by one."""
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
-            layer.forward_cpu(bottom, top)
+            layer.compute(bottom, top)
 
     def forward_fused(self) -> None:
         raise NotImplementedError
@@ -104,6 +105,6 @@ def in_place_chain(kind: type[Chain], net, start: int) -> Chain | None:
         rest = rest[rest.index(layer.type) + 1 :]
         layers.append(layer)
     usable = all(isinstance(layer, OneDNNLayer) and not layer.has_loss for layer in layers)
-    if len(layers) < 2 or not usable or not kind.fits(net, layers):
+    if len(layers) < 2 or not usable or not complete_in_themselves(layers, start) or not kind.fits(net, layers):
         return None
     return kind(net, start, len(layers))

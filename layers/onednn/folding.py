@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.in_place import complete_in_themselves
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.onednn.chain import Chain, in_place_chain
 from minicaffe.layers.onednn.with_relu import ConvolutionReLU, SumReLU
@@ -84,6 +85,8 @@ class FoldedSum(FoldedConvolution):
             if net.bottoms[end + 1] == net.tops[end + 1] == net.tops[end]:
                 layers.append(net.layers[end + 1])
         if any(not isinstance(layer, OneDNNLayer) or layer.has_loss for layer in layers):
+            return None
+        if not complete_in_themselves(layers, end):
             return None
         return cls(net, start, len(folded.layers) + len(layers))
 

@@ -176,6 +176,28 @@ def mutable_data_beside(blob: Blob, x: Memory, spare: Memory | None) -> tuple[Me
     return x, _make_head(blob.data_memory, layouts, spare)
 
 
+def copy_data(blob: Blob, target: Blob) -> None:
+    """Copy a blob's values, in their current layout, into a blob of the same shape."""
+    x = data(blob)
+    reorder(x, mutable_data(target, x.desc))
+
+
+def move_data(blob: Blob, target: Blob) -> None:
+    """As `copy_data`, but the blob's own values become undefined.
+
+    The two blobs swap buffers, nothing is copied.  Only row-major memory, which is the host's own array, cannot be
+    given away: there the values are copied.
+    """
+    x = data(blob)
+    if x.desc.plain:
+        return copy_data(blob, target)
+    given, taken = _layouts(blob.data_memory), _layouts(target.data_memory, discard=True)
+    spare = taken.copy(target.data_memory, x.desc)
+    given.copies[x.desc], taken.copies[x.desc] = spare, x
+    given.head, blob.data_memory.fresh = spare, 0
+    _make_head(target.data_memory, taken, x)
+
+
 def mutable_diff(blob: Blob, desc: MemoryDesc) -> Memory:
     """Memory for a blob's new diff."""
     return write(blob.diff_memory, desc)
