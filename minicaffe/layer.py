@@ -48,14 +48,13 @@ class Layer:
     equal_num_bottom_top = False
     auto_top_blobs = False  #: whether the net adds tops that the prototxt leaves out (losses)
 
-    # Work in place, where a top is the bottom of the same index (minicaffe.in_place).  What a layer leaves out is taken
-    # from here: such a layer may not work in place, and its backward pass may read all there is.
-    in_place = False  #: whether forward and backward are right in place, given the data that `backward_reads` names
-    backward_reads: tuple[str, ...] = ("bottom", "top")  #: whose data, beside the tops' diffs, backward reads
-    top_serves_as_bottom = False  #: whether in place backward makes do with the top's data where it reads the bottom's
-    reads_signs = False  #: whether it matters to backward only which of these data are above 0
-    keeps_signs = False  #: whether the same data are above 0 before and after forward, but where no gradient passes
-    passes_through = False  #: whether the top's data are the bottom's, number for number
+    # In place: where a top is the bottom of its index, see in_place.py.  The defaults are safe for any layer.
+    in_place = False  #: whether the layer may work in place
+    backward_reads: tuple[str, ...] = ("bottom", "top")  #: the blobs whose data backward reads; () for none
+    top_serves_as_bottom = False  #: whether in place backward takes the top's data where it reads the bottom's
+    reads_signs = False  #: whether backward reads no more of these data than which are above 0
+    keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
+    passes_through = False  #: whether the top's data equal the bottom's
 
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
