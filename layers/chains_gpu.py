@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicaffe.blob import Blob
-from minicaffe.in_place import complete_in_themselves
+from minicaffe.in_place import complete_in_themselves, data_put_back
 from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.eltwise import Eltwise
@@ -155,7 +155,8 @@ class FoldedConvolution(ConvolutionReLU):
     def before_backward(self):
         if self.fused:  # the layers did not keep what they need
             self.fused = False
-            self.forward_apart()
+            with data_put_back(self.top[0]):
+                self.forward_apart()
 
 
 class FusedNorm(Chain):

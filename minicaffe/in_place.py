@@ -9,8 +9,9 @@ nothing changes.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +89,15 @@ def _keep(blob: Blob, kept: Blob, move: bool = False) -> None:
 def _share_diff(blob: Blob, kept: Blob) -> None:
     kept.reshape(blob.shape)
     kept.share_diff(blob)
+
+
+@contextlib.contextmanager
+def data_put_back(blob: Blob) -> Iterator[None]:
+    """After the block a blob holds the data it held before: for computing a forward pass again during backward."""
+    before = Blob((), blob.dtype)
+    _keep(blob, before)
+    yield
+    _keep(before, blob)
 
 
 # -- who overwrites what -----------------------------------------------------------------------------------------------

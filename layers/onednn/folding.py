@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.in_place import complete_in_themselves
+from minicaffe.in_place import complete_in_themselves, data_put_back
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.onednn.chain import Chain, in_place_chain
 from minicaffe.layers.onednn.with_relu import ConvolutionReLU, SumReLU
@@ -62,7 +62,8 @@ class FoldedConvolution(Chain):
 
     def unchain(self):
         super().unchain()
-        self.forward_apart()
+        with data_put_back(self.tops[-1][0]):
+            self.forward_apart()
 
 
 class FoldedSum(FoldedConvolution):

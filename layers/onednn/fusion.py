@@ -15,6 +15,7 @@ alone.
 
 from __future__ import annotations
 
+from minicaffe.in_place import data_put_back
 from minicaffe.layers.onednn.chain import Chain
 from minicaffe.layers.onednn.folding import FoldedConvolution, FoldedSum
 from minicaffe.layers.onednn.with_relu import ConvolutionReLU, InnerProductReLU, SumReLU
@@ -98,10 +99,11 @@ class FusedNorm(Chain):
     def unchain(self):
         super().unchain()
         (bottom,), (top,) = self.bottom, self.top
-        if bottom is top:
-            reorder(self.input, layouts.mutable_data(bottom, self.input.desc))
         before = [blob.read_data().copy() for blob in self.first.blobs]
-        self.forward_apart()
+        with data_put_back(top):
+            if bottom is top:
+                reorder(self.input, layouts.mutable_data(bottom, self.input.desc))
+            self.forward_apart()
         for blob, values in zip(self.first.blobs, before, strict=True):
             blob.data = values
 
