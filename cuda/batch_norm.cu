@@ -121,6 +121,17 @@ __global__ void backward(const int n, const int channels, const int places, cons
   }
 }
 
+// What the followers leave in the diff on which they work in place.
+__global__ void followers_gradient(const int n, const int channels, const int places, const Dtype *normalized,
+                                   const Dtype *s, const Dtype *b, const bool relu, const Dtype slope, Dtype *dy) {
+  const Followers followers = {s, b, relu, slope};
+  GRID_STRIDE(i, n) {
+    const int c = i / places % channels;
+    const Dtype g = followers.gradient(dy[i], normalized[i], c);
+    dy[i] = s ? s[c] * g : g;
+  }
+}
+
 __global__ void backward_global(const int n, const int channels, const int places, const Dtype *dy,
                                 const Dtype *deviation, Dtype *dx) {
   GRID_STRIDE(i, n) dx[i] = dy[i] / deviation[i / places % channels];

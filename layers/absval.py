@@ -8,9 +8,11 @@ from minicaffe.layers.elementwise import Elementwise
 
 @register("AbsVal")
 class AbsVal(Elementwise):
-    """y = |x|; at 0 the gradient is 0.  Not in place: y does not tell the sign of x."""
+    """y = |x|; at 0 the gradient is 0.  Not in place, as in the original."""
 
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ("bottom",)
+
     cuda_forward = "y = fabs(x)"
     cuda_backward = "dx = x > 0 ? dy : x < 0 ? -dy : 0"
 

@@ -24,6 +24,8 @@ class Accuracy(Layer):
 
     exact_num_bottom = 2
     min_top, max_top = 1, 2
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.accuracy_param

@@ -19,6 +19,8 @@ class ArgMax(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.argmax_param

@@ -27,6 +27,8 @@ class BaseData(Layer):
 
     exact_num_bottom = 0
     min_top, max_top = 1, 2
+    in_place = False
+    backward_reads = ()
 
     def make_transformer(self) -> Transformer:
         """What is done to the images that the reader gives."""

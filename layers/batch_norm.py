@@ -35,6 +35,8 @@ class BatchNorm(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = True
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.batch_norm_param

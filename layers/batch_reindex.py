@@ -13,6 +13,8 @@ class BatchReindex(Layer):
 
     exact_num_bottom = 2
     exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def allow_force_backward(self, bottom_index):
         return bottom_index == 0

@@ -16,6 +16,8 @@ class Bias(Broadcast):
     bias_param: axis (1), num_axes (1; -1 for all that follow, 0 for one number), filler (constant 0).
     """
 
+    backward_reads = ()
+
     def setup(self, bottom, top):
         self.read_axes(self.layer_param.bias_param, bottom)
 

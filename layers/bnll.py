@@ -15,6 +15,9 @@ class BNLL(Elementwise):
     2010.)
     """
 
+    backward_reads = ("bottom",)
+    top_serves_as_bottom = True
+
     cuda_forward = "y = (x > 0 ? x : 0) + log1p(exp(-fabs(x)))"
     cuda_backward = "dx = dy * (Dtype(0.5) * tanh(Dtype(0.5) * x) + Dtype(0.5))"
 

@@ -24,6 +24,7 @@ class Broadcast(Layer):
     min_bottom, max_bottom = 1, 2
     partial: Blob | None = None  #: room for the device's partial sums
     exact_num_top = 1
+    in_place = True
 
     def read_axes(self, param, bottom) -> None:
         """Keep `axis` and `num_axes` of a ScaleParameter or BiasParameter, and whether the operand is learned."""

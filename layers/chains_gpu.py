@@ -5,11 +5,10 @@
     BatchNorm, Scale, ReLU                             one kernel behind the statistics; two for all gradients
     Eltwise (sum of two), ReLU                         one kernel
 
-These layers do little with each number, so that what they cost is carrying it from memory and back: done together they
-carry it once. Only layers that work in place are drawn in: between them there is no blob that has a name, so whoever
-asks for a blob finds what he would have found without this (but the diff of a blob on which BatchNorm's Scale and ReLU
-work keeps what came from above). A net runs its layers one by one when somebody watches them (callbacks, debug_info) or
-asks for a part of a chain only.
+These layers are bandwidth-bound; fused, they read and write each value once. Only in-place followers are fused: no
+named blob lies between them, so every blob holds what it would without fusion. A net runs its layers one by one when
+callbacks or debug_info watch them, or when only a part of a chain is asked for; each layer then finds what it would
+have kept.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 from minicaffe.blob import Blob
+from minicaffe.cuda import graph
+from minicaffe.in_place import complete_in_themselves
 from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.eltwise import Eltwise
@@ -41,7 +42,11 @@ class Chain:
         self.first = self.layers[0]
         self.scale: Scale | None = next((layer for layer in self.layers if isinstance(layer, Scale)), None)
         self.relu: ReLU | None = next((layer for layer in self.layers if isinstance(layer, ReLU)), None)
-        self.fused = False  # how the last forward pass ran
+
+    @classmethod
+    def admits(cls, layer: Any) -> bool:
+        """Whether a layer of the right class may be one of the chain."""
+        return True
 
     def fits(self) -> bool:
         """Whether the layers, of the right classes and in place, can be one chain with the shapes they have now."""
@@ -51,11 +56,22 @@ class Chain:
         """Run the layers, together if their shapes allow it."""
         for i, layer in enumerate(self.layers):
             layer.reshape_if_needed(self.top if i else self.bottom, self.top)
-        self.fused = self.bottom[0].count > 0 and self.fits()
-        if self.fused:
+        if self.bottom[0].count > 0 and self.fits():
             self.forward_fused()
+            self.take_over()
+            graph.before_replay(self.take_over)
         else:
             self.forward_apart()
+
+    def take_over(self) -> None:
+        """Note in the layers that their last forward pass was this chain's."""
+        for layer in self.layers:
+            layer.chain = self
+
+    @property
+    def fused(self) -> bool:
+        """Whether the last forward pass of all these layers was this chain's."""
+        return all(layer.chain is self for layer in self.layers)
 
     def forward_apart(self) -> None:
         """Run the layers one by one."""
@@ -73,8 +89,12 @@ class Chain:
         """Whether `backward` stands for the layers' own after the last forward pass."""
         return False
 
-    def before_backward(self) -> None:
-        """Called before any of the layers runs backward by itself."""
+    def leave(self, layer: Any) -> None:
+        """Called before a layer of this chain runs forward by itself."""
+        layer.chain = None
+
+    def unchain(self) -> None:
+        """No-op: `forward_fused` leaves each layer with what its own backward pass needs."""
 
     def slope(self) -> float | None:
         """The ReLU's slope, where there is one."""
@@ -126,9 +146,16 @@ class SumReLU(Chain):
 
 
 class FoldedConvolution(ConvolutionReLU):
-    """In TEST: y = s (w * x + b - mean) / deviation + t is a convolution with other weights and another bias."""
+    """In TEST: y = s (w * x + b - mean) / deviation + t is a convolution with other weights and another bias.
+
+    A Scale whose bottom a backward pass needs is not folded in.
+    """
 
     classes = (Convolution, BatchNorm, Scale, ReLU)
+
+    @classmethod
+    def admits(cls, layer):
+        return not isinstance(layer, Scale) or layer.kept_blobs is None
 
     def __init__(self, net, start, count):
         super().__init__(net, start, count)
@@ -154,33 +181,60 @@ class FoldedConvolution(ConvolutionReLU):
         self.norm.kernel("fold")(n, length, *arguments, w, b)
         conv.on_device.forward(bottom.gpu_data(), w, top.mutable_gpu_data(), b, self.slope())
 
-    def before_backward(self):
-        if self.fused:  # the layers did not keep what they need
-            self.fused = False
-            self.forward_apart()
-
 
 class FusedNorm(Chain):
     """BatchNorm with the Scale and the ReLU behind it; leaves each of them what it needs to run backward by itself."""
 
     classes = (BatchNorm, Scale, ReLU)
 
+    def __init__(self, net, start, count):
+        super().__init__(net, start, count)
+        self.normalized = Blob((), self.first.dtype)  # the BatchNorm's output, which both BatchNorm and Scale keep
+        self.whole = self.bottom[0] is self.top[0] and self.wanted[0]  # whether the top's diff ends as the bottom's
+        self.seen: list[object] = []
+
     def fits(self):
         return self.scales_channels()
 
+    @property
+    def kept(self) -> Blob | None:
+        """Where the Scale keeps its bottom, if it does."""
+        return self.scale.kept_blobs.bottoms[0] if self.scale and self.scale.kept_blobs else None
+
     def forward_fused(self):
-        norm, normalized = self.first, 0
-        if not norm.use_global_stats:
-            normalized = norm.normalized.mutable_gpu_data()
-            if self.scale:
-                self.scale.kept.share_data(norm.normalized)
-        elif self.scale:
-            normalized = self.scale.kept.mutable_gpu_data()
+        norm = self.first
+        needed = not norm.use_global_stats or self.kept is not None
+        self.normalized.reshape(self.top[0].shape)
+        normalized = self.normalized.mutable_gpu_data() if needed else 0
         norm.normalize_gpu(self.bottom, self.top, normalized, self.followers())
+
+    def take_over(self):
+        super().take_over()
+        if not self.first.use_global_stats:
+            self.first.normalized = self.normalized
+        if self.kept is not None:
+            self.kept.reshape(self.normalized.shape)
+            self.kept.share_data(self.normalized)
+
+    def leave(self, layer):
+        super().leave(layer)
+        own = Blob(self.normalized.shape, self.first.dtype)  # the other layer still needs the common one
+        if layer is self.first:
+            layer.normalized = own
+        elif layer is self.scale and self.kept is not None:
+            layer.kept_blobs.bottoms[0] = own
+
+    def finish(self):
+        self.seen = self.versions()
+
+    def versions(self) -> list[object]:
+        """Of what tells where the ReLU passes a gradient on: its top, or from its bottom's factor and term."""
+        blobs = [self.top[0], *(self.scale.blobs if self.scale else [])] if self.relu else []
+        return [blob.data_memory.version for blob in blobs]
 
     @property
     def runs_backward(self):
-        return self.fused and not self.first.use_global_stats
+        return self.fused and not self.first.use_global_stats and self.seen == self.versions()
 
     def backward(self) -> None:
         """The gradients of all layers of the chain."""
@@ -189,6 +243,10 @@ class FusedNorm(Chain):
             pairs = zip(self.scale.blobs, self.scale.param_propagate_down, strict=True)
             ds, db = [*(blob.mutable_gpu_diff() if wanted else 0 for blob, wanted in pairs), 0][:2]
         self.first.gradients_gpu(self.top, self.wanted[0], self.bottom, self.followers(), db, ds)
+        if not self.whole:  # what ReLU and Scale, working in place, leave there
+            (top,), c = self.top, self.first.channels
+            y, dy = self.normalized.gpu_data(), top.mutable_gpu_diff()
+            self.first.kernel("followers_gradient")(top.count, c, top.count_range(2), y, *self.followers(), dy)
 
 
 _KINDS = (FoldedConvolution, ConvolutionReLU, SumReLU, FusedNorm)
@@ -217,8 +275,11 @@ def _chain(kind: type[Chain], net: Any, start: int) -> Chain | None:
         follows = [k for k, cls in enumerate(rest) if isinstance(layer, cls)]
         if not follows or net.bottoms[i] != [top] or net.tops[i] != [top]:
             break
+        if not kind.admits(layer):
+            break
         rest, count = rest[follows[0] + 1 :], count + 1
-    if count == 1 or any(layer.has_loss for layer in net.layers[start : start + count]):
+    layers = net.layers[start : start + count]
+    if count == 1 or any(layer.has_loss for layer in layers) or not complete_in_themselves(layers, start):
         return None
     chain = kind(net, start, count)
     return chain if chain.fits() else None

@@ -14,6 +14,9 @@ class Clip(Elementwise):
     backward finds never lies outside.
     """
 
+    backward_reads = ("bottom",)
+    top_serves_as_bottom = True
+
     constants = ("low", "high")
     cuda_forward = "y = x < low ? low : x > high ? high : x"
     cuda_backward = "dx = x >= low && x <= high ? dy : 0"

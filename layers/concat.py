@@ -16,7 +16,8 @@ class Concat(Layer):
 
     min_bottom = 1
     exact_num_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.concat_param

@@ -22,6 +22,8 @@ class ConvolutionBase(Layer):
     min_top = 1
     equal_num_bottom_top = True
     transposed = False  #: whether the top, not the bottom, is what windows slide over
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.convolution_param

@@ -16,6 +16,8 @@ class Crop(Layer):
 
     exact_num_bottom = 2
     exact_num_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.given_axis, self.given_offsets = self.layer_param.crop_param.axis, self.layer_param.crop_param.offset

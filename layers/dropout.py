@@ -20,6 +20,9 @@ class Dropout(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
+    in_place = True
+    backward_reads = ()
+    keeps_signs = True
 
     def setup(self, bottom, top):
         param = self.layer_param.dropout_param
@@ -30,6 +33,7 @@ class Dropout(Layer):
         self.drops = self.phase == caffe_pb2.TRAIN or param.sample_weights_test
         self.scale = 1 / (1 - ratio) if param.scale_train else 1.0
         self.scale_kept = 1.0 if param.scale_train else 1 - ratio  # where nothing is dropped
+        self.passes_through = not self.drops and self.scale_kept == 1
         self.mask = Blob((), self.dtype)  # 0 or scale
         self.device_rng = None
 

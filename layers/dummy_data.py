@@ -16,6 +16,8 @@ class DummyData(Layer):
     exact_num_bottom = 0
     capturable = False  # works on the host
     min_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.dummy_data_param
@@ -51,6 +53,6 @@ class DummyData(Layer):
         """Nothing: the shapes come from the parameters alone."""
 
     def forward_cpu(self, bottom, top):
-        for blob, filler in zip(top, self.fillers, strict=True):
-            if filler.type != "constant":
+        for i, (blob, filler) in enumerate(zip(top, self.fillers, strict=True)):
+            if filler.type != "constant" or i in self.overwritten_tops:
                 fill(blob, filler, self.rng.generator())

@@ -13,9 +13,9 @@ A layer of this family states its formula twice, for numpy and for CUDA, and the
         def numpy_backward(self, x, y, dy, dx):
             np.multiply(dy, 1 - y * y, out=dx)
 
-In place x and y are one array, and so are dy and dx.  Then backward finds the *output* where it looks for x, as in the
-original: a formula that needs only y is right in place, and so is one that asks x only for its sign.  A layer that
-cannot do without its input says `keeps_input` and is given a copy.
+In place x and y are one array, and so are dy and dx.  Backward gets the x or y that `backward_reads` names as they were
+in forward; with `top_serves_as_bottom` it finds y where it reads x, which is right for a formula that asks x only for
+its sign, and for others what the original does.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import functools
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.cuda import kernels, ops
+from minicaffe.cuda import kernels
 from minicaffe.layer import Layer
 
 FORWARD = """
@@ -62,55 +61,39 @@ class Elementwise(Layer):
     constants: tuple[str, ...] = ()  #: attributes that both CUDA formulas may use by name, as Dtype
     cuda_forward = ""  #: a statement that sets y from x
     cuda_backward = ""  #: a statement that sets dx from x, y and dy; empty where there is no gradient
-    keeps_input = False  #: whether backward needs the true x even in place
+    in_place = True
 
     def numpy_forward(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write f(x) into y; both flat, and the same array in place."""
         raise NotImplementedError
 
     def numpy_backward(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
-        """Write dy f'(x) into dx; all flat; in place dx is dy and x is y."""
+        """Write dy f'(x) into dx; all flat; in place dx is dy."""
         raise NotImplementedError
-
-    def setup(self, bottom, top):
-        self.kept: Blob | None = None
-        if self.keeps_input and bottom[0] is top[0]:
-            self.kept = Blob((), self.dtype)
 
     def top_shapes(self, bottom_shapes):
         return bottom_shapes[:1]
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        if self.kept is not None:
-            self.kept.reshape(bottom[0].shape)
-
     def forward_cpu(self, bottom, top):
-        x = bottom[0].read_data().reshape(-1)
-        if self.kept is not None:
-            self.kept.data.reshape(-1)[:] = x
-        self.numpy_forward(x, top[0].data.reshape(-1))
+        self.numpy_forward(bottom[0].read_data().reshape(-1), top[0].data.reshape(-1))
 
     def backward_cpu(self, top, propagate_down, bottom):
         if not self.cuda_backward:
             super().backward_cpu(top, propagate_down, bottom)
         elif propagate_down[0]:
-            x = (self.kept or bottom[0]).read_data().reshape(-1)
-            y, dy = top[0].read_data().reshape(-1), top[0].read_diff().reshape(-1)
-            self.numpy_backward(x, y, dy, bottom[0].diff.reshape(-1))
+            x, y = bottom[0].read_data().reshape(-1), top[0].read_data().reshape(-1)
+            self.numpy_backward(x, y, top[0].read_diff().reshape(-1), bottom[0].diff.reshape(-1))
 
     def forward_gpu(self, bottom, top):
         n, x = bottom[0].count, bottom[0].gpu_data()
-        if self.kept is not None:
-            ops.copy(n, x, self.kept.mutable_gpu_data(), self.dtype)
         self.kernel("forward")(n, x, top[0].mutable_gpu_data(), *self._constants())
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not self.cuda_backward:
             super().backward_gpu(top, propagate_down, bottom)
         elif propagate_down[0]:
-            x = (self.kept or bottom[0]).gpu_data()
-            y, dy, dx = top[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
+            x, y = bottom[0].gpu_data(), top[0].gpu_data()
+            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
             self.kernel("backward")(bottom[0].count, x, y, dy, dx, *self._constants())
 
     def kernel(self, name):

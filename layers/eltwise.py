@@ -20,12 +20,17 @@ class Eltwise(Layer):
 
     min_bottom = 2
     exact_num_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ("bottom", "top")
 
     def setup(self, bottom, top):
         param = self.layer_param.eltwise_param
         self.operation, self.stable_prod_grad = param.operation, param.stable_prod_grad
         self.coeffs = list(param.coeff) or [1.0] * len(bottom)
+        if self.operation != EltwiseParameter.PROD:
+            self.backward_reads = ()
+        elif self.stable_prod_grad:
+            self.backward_reads = ("bottom",)
         self.winner = self.winner_gpu = None  # MAX: the index of the bottom that each number comes from
         if len(self.coeffs) != len(bottom):
             raise self.error(f"coeff must be given once per bottom ({len(bottom)}), got {len(self.coeffs)}")

@@ -10,9 +10,11 @@ from minicaffe.layers.elementwise import Elementwise, rectified_slope
 class ELU(Elementwise):
     """y = x where x > 0, else alpha * (exp(x) - 1), whose gradient is y + alpha.
 
-    elu_param: alpha (1); in place it must not be negative, for backward reads the sign of x from y.
+    elu_param: alpha (1).
     (Clevert et al., 2015.)
     """
+
+    backward_reads = ("bottom", "top")
 
     constants = ("alpha",)
     cuda_forward = "y = x > 0 ? x : alpha * expm1(x)"
@@ -21,6 +23,7 @@ class ELU(Elementwise):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.alpha = self.layer_param.elu_param.alpha
+        self.top_serves_as_bottom = self.alpha >= 0  # for its sign
 
     def numpy_forward(self, x, y):
         negative = np.minimum(x, 0)

@@ -16,6 +16,8 @@ class Embed(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.embed_param

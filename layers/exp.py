@@ -15,6 +15,8 @@ class Exp(Elementwise):
     exp_param: base (-1, which is e; else above 0), scale (1), shift (0).
     """
 
+    backward_reads = ("top",)
+
     constants = ("inner", "outer")
     cuda_forward = "y = outer * exp(inner * x)"
     cuda_backward = "dx = dy * y * inner"

@@ -19,6 +19,8 @@ class Filter(Layer):
     min_top = 1
     always_reshape = True
     capturable = False  # the shape of the tops depends on values
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         if len(top) != len(bottom) - 1:

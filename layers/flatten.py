@@ -10,7 +10,8 @@ class SharesMemory(Layer):
     """Base of layers whose top is their bottom under another shape: nothing is computed, data and diff are shared."""
 
     exact_num_bottom = exact_num_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ()
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

@@ -20,6 +20,8 @@ class HDF5Data(Layer):
     exact_num_bottom = 0
     capturable = False  # works on the host
     min_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.hdf5_data_param

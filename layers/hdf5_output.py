@@ -20,6 +20,8 @@ class HDF5Output(Layer):
     exact_num_bottom = 2
     exact_num_top = 0
     capturable = False  # works on the host
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.file_name = self.layer_param.hdf5_output_param.file_name

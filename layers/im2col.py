@@ -25,6 +25,8 @@ class Im2col(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.convolution_param

@@ -57,7 +57,7 @@ class InfogainLoss(SoftmaxWithLoss):
         self._refuse_gradients(propagate_down)
         if propagate_down[0]:
             rows, dx = self._rows(bottom), bottom[0].diff.reshape(self.view)
-            np.multiply(self.prob.read_data().reshape(self.view), rows.sum(axis=1, keepdims=True), out=dx)
+            np.multiply(self._prob(top).read_data().reshape(self.view), rows.sum(axis=1, keepdims=True), out=dx)
             dx -= rows
             dx *= self.loss_weight(top) / self._divisor()
 
@@ -82,7 +82,7 @@ class InfogainLoss(SoftmaxWithLoss):
         self._refuse_gradients(propagate_down)
         if propagate_down[0]:
             _, classes, inner = self.view
-            p, labels, dx = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
+            p, labels, dx = self._prob(top).gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
             n, scale, (matrix, sums) = (
                 bottom[0].count,
                 (top[0].gpu_diff(), self.terms.divisor),

@@ -21,6 +21,8 @@ class InnerProduct(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.inner_product_param

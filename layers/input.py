@@ -14,6 +14,8 @@ class Input(Layer):
 
     exact_num_bottom = 0
     min_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         shapes = [tuple(shape.dim) for shape in self.layer_param.input_param.shape]

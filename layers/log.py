@@ -14,7 +14,7 @@ class Log(Elementwise):
     log_param: base (-1, which is e; else above 0 and not 1), scale (1), shift (0).
     """
 
-    keeps_input = True
+    backward_reads = ("bottom",)
     constants = ("scale", "shift", "factor")
     cuda_forward = "y = factor * log(shift + scale * x)"
     cuda_backward = "dx = dy * factor * scale / (shift + scale * x)"

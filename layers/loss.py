@@ -26,6 +26,8 @@ class LossLayer(Layer):
     exact_num_top = 1
     auto_top_blobs = True
     wrong: DeviceBuffer | None = None  #: on the device: (1, label) once a kernel has met a label that is no class
+    in_place = False
+    backward_reads = ("bottom",)
 
     def default_loss_weight(self, top_index):
         return 1.0 if top_index == 0 else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.blob import Blob
+from minicaffe.cuda import ops
 from minicaffe.layer import Layer, register
 from minicaffe.layers.pool_windows import average
 from minicaffe.layers.window import Window, overlaps
@@ -25,6 +26,8 @@ class LRN(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = True
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.lrn_param
@@ -73,12 +76,14 @@ class LRN(Layer):
     def forward_gpu(self, bottom, top):
         x, scale, y = bottom[0].gpu_data(), self.scale.mutable_gpu_data(), top[0].mutable_gpu_data()
         samples, channels, height, width = bottom[0].shape
+        out = self.scale.mutable_gpu_diff() if bottom[0] is top[0] else y  # in place x is read after y is written
         if self.across:
             geometry = (channels, height * width, self.size, self.rate, self.k, self.beta)
-            self.kernel("across_forward")(samples * height * width, *geometry, x, scale, y)
+            self.kernel("across_forward")(samples * height * width, *geometry, x, scale, out)
         else:
             geometry = (height, width, self.size, self.rate, self.beta)
-            self.kernel("within_forward")(bottom[0].count, *geometry, x, scale, y)
+            self.kernel("within_forward")(bottom[0].count, *geometry, x, scale, out)
+        ops.copy(top[0].count, out, y, self.dtype)
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:

@@ -20,6 +20,7 @@ class LSTM(Recurrent):
 
     gates = 4
     states = 2
+    backward_reads = ("bottom",)
 
     def step(self, t, z, cont, states):
         h, c = states

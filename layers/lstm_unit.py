@@ -21,6 +21,8 @@ class LSTMUnit(Layer):
 
     exact_num_bottom = 3
     exact_num_top = 2
+    in_place = False
+    backward_reads = ("bottom", "top")
 
     def setup(self, bottom, top):
         self.gates = Blob((), self.dtype)  # activated, (1, N, 4 D)

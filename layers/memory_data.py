@@ -19,6 +19,8 @@ class MemoryData(Layer):
     exact_num_bottom = 0
     capturable = False  # works on the host
     exact_num_top = 2
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param

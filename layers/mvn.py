@@ -20,6 +20,8 @@ class MVN(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = True
+    backward_reads = ("top",)
 
     def setup(self, bottom, top):
         param = self.layer_param.mvn_param

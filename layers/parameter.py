@@ -12,6 +12,8 @@ class Parameter(Layer):
     exact_num_bottom = 0
     exact_num_top = 1
     always_reshape = True  # the learned blob may come to share another net's memory
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.shape = tuple(self.layer_param.parameter_param.shape.dim)

@@ -32,6 +32,8 @@ class Pooling(Layer):
     exact_num_bottom = 1
     min_top = 1
     max_top = 2
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.pooling_param

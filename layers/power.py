@@ -16,7 +16,9 @@ class Power(Elementwise):
     bottom's diff is the factor squared.  That is kept; give the top a name of its own where a gradient must flow.
     """
 
-    constants = ("power", "scale", "shift", "slope", "in_place")
+    backward_reads = ("bottom", "top")
+    top_serves_as_bottom = True
+    constants = ("power", "scale", "shift", "slope", "squares")
     cuda_forward = """
     const Dtype base = shift + scale * x;
     y = slope == 0 ? pow(shift, power) : power == 1 ? base : power == 2 ? base * base : pow(base, power)"""
@@ -24,14 +26,18 @@ class Power(Elementwise):
     const Dtype base = shift + scale * x;
     const Dtype factor = slope * (slope == 0 || power == 1 ? Dtype(1) : power == 2 ? base :
                                   base == 0 ? pow(base, power - 1) : y / base);
-    dx = factor * (in_place ? factor : dy)"""
+    dx = factor * (squares ? factor : dy)"""
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
         param = self.layer_param.power_param
         self.power, self.scale, self.shift = param.power, param.scale, param.shift
         self.slope = self.power * self.scale
-        self.in_place = bottom[0] is top[0]
+        self.squares = bottom[0] is top[0]
+        if self.slope == 0 or self.power == 1:
+            self.backward_reads = ()
+        elif self.power == 2:
+            self.backward_reads = ("bottom",)
 
     def numpy_forward(self, x, y):
         if self.slope == 0:
@@ -55,4 +61,4 @@ class Power(Elementwise):
                 factor = y / base
                 factor[base == 0] = np.power(x.dtype.type(0), self.power - 1)
             factor *= self.slope
-        np.multiply(factor, factor if self.in_place else dy, out=dx)
+        np.multiply(factor, factor if self.squares else dy, out=dx)

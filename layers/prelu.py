@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.broadcast import Broadcast
 from minicaffe.layers.elementwise import rectified_slope
@@ -13,19 +11,19 @@ from minicaffe.layers.elementwise import rectified_slope
 class PReLU(Broadcast):
     """y = max(x, 0) + slope * min(x, 0), with one slope per channel, or one for all.
 
-    Bottom: (N, C, ...).  Top: the same shape; in place if wanted, which costs a copy of x.
+    Bottom: (N, C, ...).  Top: the same shape; in place if wanted.
     Blobs: slope, (C,), or () when channel_shared.
     prelu_param: filler (constant 0.25), channel_shared (false).  (He et al., 2015.)
     """
 
     exact_num_bottom = 1
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.prelu_param
         if not param.HasField("filler"):
             param.filler.type, param.filler.value = "constant", 0.25
         self.axis, self.num_axes, self.learned = 1, 0 if param.channel_shared else 1, True
-        self.kept = Blob((), self.dtype) if bottom[0] is top[0] else None
 
     def param_shapes(self, bottom_shapes):
         self.top_shapes(bottom_shapes)
@@ -36,22 +34,15 @@ class PReLU(Broadcast):
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom_shapes[0]}")
         return super().top_shapes(bottom_shapes)
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        if self.kept is not None:
-            self.kept.reshape(bottom[0].shape)
-
     def forward_cpu(self, bottom, top):
         x, slope = self.over_axes(bottom[0].read_data()), self.blobs[0].read_data().reshape(-1, 1)
-        if self.kept is not None:
-            self.over_axes(self.kept.data)[...] = x
         negative = np.minimum(x, 0)
         negative *= slope
         y = np.maximum(x, 0, out=self.over_axes(top[0].data))
         y += negative
 
     def backward_cpu(self, top, propagate_down, bottom):
-        x, dy = self.over_axes((self.kept or bottom[0]).read_data()), self.over_axes(top[0].read_diff())
+        x, dy = self.over_axes(bottom[0].read_data()), self.over_axes(top[0].read_diff())
         if self.param_propagate_down[0]:
             self.blobs[0].diff.reshape(-1)[:] += self.sum_to_operand(dy * np.minimum(x, 0))
         if propagate_down[0]:
@@ -60,12 +51,10 @@ class PReLU(Broadcast):
 
     def forward_gpu(self, bottom, top):
         x, slope = bottom[0].gpu_data(), self.blobs[0].gpu_data()
-        if self.kept is not None:
-            ops.copy(bottom[0].count, x, self.kept.mutable_gpu_data(), self.dtype)
         self.launch_rows("rectify", x, slope, x, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        x, dy = (self.kept or bottom[0]).gpu_data(), top[0].gpu_diff()
+        x, dy = bottom[0].gpu_data(), top[0].gpu_diff()
         if self.param_propagate_down[0]:
             self.sum_to_operand_gpu(True, dy, x, self.blobs[0].mutable_gpu_diff(), negative=True)
         if propagate_down[0]:

@@ -42,10 +42,14 @@ class PythonLayer(Layer):
     forwards only.
     python_param: module (found on sys.path or in the working directory), layer (the class), param_str ("").
     `import caffe` in the module gives minicaffe, its submodules included.
+    In place, bottom and top are one blob, as in pycaffe: the class itself keeps what its backward needs of the input.
     """
 
     always_reshape = True
     capturable = False
+    in_place = True
+    backward_reads = ("bottom", "top")
+    top_serves_as_bottom = True
 
     def setup(self, bottom, top):
         param = self.layer_param.python_param

@@ -29,6 +29,8 @@ class Recurrent(RecurrentOnDevice, Layer):
         insides have no blobs to report on).
     """
 
+    in_place = False
+
     gates = 1  #: how many numbers z has for each of the H
     states = 1  #: how many states are handed on; the first is h
 

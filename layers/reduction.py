@@ -17,10 +17,14 @@ class Reduction(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.reduction_param
         self.operation, self.given_axis, self.coeff = param.operation, param.axis, param.coeff
+        if self.operation in (ReductionParameter.SUM, ReductionParameter.MEAN):
+            self.backward_reads = ()
 
     def top_shapes(self, bottom_shapes):
         shape = bottom_shapes[0]

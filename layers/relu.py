@@ -10,9 +10,11 @@ from minicaffe.layers.elementwise import Elementwise, rectified_slope
 class ReLU(Elementwise):
     """y = max(x, 0) + negative_slope * min(x, 0); at 0 the gradient is negative_slope.
 
-    relu_param: negative_slope, 0 unless given; in place it must not be negative, for backward reads the sign of x
-    from y.  (Nair and Hinton, 2010; leaky: Maas et al., 2013.)
+    relu_param: negative_slope, 0 unless given.  (Nair and Hinton, 2010; leaky: Maas et al., 2013.)
     """
+
+    backward_reads = ("bottom",)
+    reads_signs = True
 
     constants = ("negative_slope",)
     cuda_forward = "y = x < 0 ? (negative_slope == 0 ? Dtype(0) : x * negative_slope) : x"
@@ -21,6 +23,7 @@ class ReLU(Elementwise):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.negative_slope = self.layer_param.relu_param.negative_slope
+        self.top_serves_as_bottom = self.keeps_signs = self.negative_slope >= 0
 
     def numpy_forward(self, x, y):
         if self.negative_slope == 0:

@@ -17,6 +17,8 @@ class RNN(Recurrent):
     blobs: W_x (H, I), b (H), W_s (H, S) if there is s, W_h (H, H), W_o (H, H), b_o (H)
     """
 
+    backward_reads = ("bottom", "top")
+
     def param_shapes(self, bottom_shapes):
         param = self.layer_param.recurrent_param
         own = [((self.size, self.size), param.weight_filler), ((self.size,), param.bias_filler)]

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.cuda import ops
 from minicaffe.layer import register
 from minicaffe.layers.broadcast import Broadcast
 
@@ -12,19 +10,19 @@ from minicaffe.layers.broadcast import Broadcast
 class Scale(Broadcast):
     """y = s * x + b, with s and b repeated over the axes they do not cover.
 
-    Bottoms: x; optionally s, of the shape of x from `axis` on.  Top: y, of the shape of x; in place if wanted, which
-    costs a copy of x for the gradient of s.
+    Bottoms: x; optionally s, of the shape of x from `axis` on.  Top: y, of the shape of x; in place if wanted.
     Blobs: s, when there is no second bottom; b, of the same shape, when bias_term.
     scale_param: axis (1), num_axes (1; -1 for all that follow, 0 for one number), filler (constant 1), bias_term
     (false), bias_filler (constant 0).
     """
+
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.scale_param
         self.read_axes(param, bottom)
         if not param.HasField("filler"):
             param.filler.type, param.filler.value = "constant", 1  # not the 0 of other layers
-        self.kept = Blob((), self.dtype) if bottom[0] is top[0] else None
         self.bias_index = (1 if self.learned else 0) if param.bias_term else None
 
     def param_shapes(self, bottom_shapes):
@@ -32,22 +30,15 @@ class Scale(Broadcast):
         scale = [(shape, param.filler)] if self.learned else []
         return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
 
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        if self.kept is not None:
-            self.kept.reshape(bottom[0].shape)
-
     def forward_cpu(self, bottom, top):
         x, y = self.over_axes(bottom[0].read_data()), self.over_axes(top[0].data)
         s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
-        if self.kept is not None:
-            self.over_axes(self.kept.data)[...] = x
         np.multiply(x, s, out=y)
         if self.bias_index is not None:
             y += self.blobs[self.bias_index].read_data().reshape(-1, 1)
 
     def backward_cpu(self, top, propagate_down, bottom):
-        x, dy = self.over_axes((self.kept or bottom[0]).read_data()), self.over_axes(top[0].read_diff())
+        x, dy = self.over_axes(bottom[0].read_data()), self.over_axes(top[0].read_diff())
         if self.bias_index is not None and self.param_propagate_down[self.bias_index]:
             self.blobs[self.bias_index].diff.reshape(-1)[:] += self.sum_to_operand(dy)
         if self.learned and self.param_propagate_down[0]:
@@ -61,13 +52,11 @@ class Scale(Broadcast):
     def forward_gpu(self, bottom, top):
         x = bottom[0].gpu_data()
         s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
-        if self.kept is not None:
-            ops.copy(bottom[0].count, x, self.kept.mutable_gpu_data(), self.dtype)
         b = 0 if self.bias_index is None else self.blobs[self.bias_index].gpu_data()
         self.launch_rows("scale_bias", x, s, b, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        x, dy = (self.kept or bottom[0]).gpu_data(), top[0].gpu_diff()
+        x, dy = bottom[0].gpu_data(), top[0].gpu_diff()
         if self.bias_index is not None and self.param_propagate_down[self.bias_index]:
             self.sum_to_operand_gpu(True, dy, 0, self.blobs[self.bias_index].mutable_gpu_diff())
         if self.learned and self.param_propagate_down[0]:

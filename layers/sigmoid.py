@@ -10,6 +10,8 @@ from minicaffe.layers.elementwise import Elementwise
 class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow."""
 
+    backward_reads = ("top",)
+
     cuda_forward = "y = Dtype(0.5) * tanh(Dtype(0.5) * x) + Dtype(0.5)"
     cuda_backward = "dx = dy * y * (1 - y)"
 

@@ -9,6 +9,8 @@ class Silence(Layer):
 
     min_bottom = 1
     exact_num_top = 0
+    in_place = False
+    backward_reads = ()
 
     def top_shapes(self, bottom_shapes):
         return []

@@ -17,7 +17,8 @@ class Slice(Layer):
 
     exact_num_bottom = 1
     min_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         param = self.layer_param.slice_param

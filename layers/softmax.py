@@ -17,6 +17,8 @@ class Softmax(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
+    in_place = True
+    backward_reads = ("top",)
 
     def setup(self, bottom, top):
         self.given_axis = self.layer_param.softmax_param.axis

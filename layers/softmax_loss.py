@@ -22,6 +22,7 @@ class SoftmaxWithLoss(LossLayer):
 
     exact_num_top = None
     min_top, max_top = 1, 2
+    backward_reads = ("bottom", "top")
 
     def setup(self, bottom, top):
         param = self.layer_param.loss_param
@@ -72,7 +73,7 @@ class SoftmaxWithLoss(LossLayer):
             return
         dx = bottom[0].diff.reshape(self.view)
         scale = self.loss_weight(top) / self._divisor()
-        np.multiply(self.prob.read_data().reshape(self.view), scale, out=dx)
+        np.multiply(self._prob(top).read_data().reshape(self.view), scale, out=dx)
         dx[self.at_labels] -= scale
         if self.share is not None:
             dx *= self.share[:, None]
@@ -90,9 +91,13 @@ class SoftmaxWithLoss(LossLayer):
         if not propagate_down[0]:
             return
         _, classes, inner = self.view
-        p, labels, dx = self.prob.gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
+        p, labels, dx = self._prob(top).gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
         n, scale, weights = bottom[0].count, (top[0].gpu_diff(), self.terms.divisor), self._device_weights()
         self.kernel("gradient")(n, classes, inner, p, labels, *self.ignore_rule, weights, *scale, dx)
+
+    def _prob(self, top):
+        """The blob of the probabilities."""
+        return top[1] if len(top) > 1 else self.prob
 
     def _device_weights(self):
         return 0 if self.class_weights is None else self.class_weights.gpu_data()

@@ -16,7 +16,8 @@ class Split(Layer):
 
     exact_num_bottom = 1
     min_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ()
 
     def top_shapes(self, bottom_shapes):
         return bottom_shapes * self.num_tops

@@ -19,6 +19,8 @@ class SPP(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.spp_param
@@ -87,6 +89,8 @@ class SPP(Layer):
         if self.height == 1:
             self.levels[0].backward(top, [True], bottom)
             return
+        for copy in self.copies:
+            copy.share_data(bottom[0])  # a copy, where a layer has overwritten the bottom
         self.concat.backward(top, [True] * self.height, self.flat)
         for layer, copy, pooled in zip(self.levels, self.copies, self.pooled):
             layer.backward([pooled], [True], [copy])

@@ -14,12 +14,12 @@ class Swish(Elementwise):
     swish_param: beta (1).  (Ramachandran et al., 2017.)
     """
 
-    keeps_input = True
     constants = ("beta",)
     cuda_forward = "y = x * (Dtype(0.5) * tanh(Dtype(0.5) * beta * x) + Dtype(0.5))"
     cuda_backward = """
     const Dtype s = Dtype(0.5) * tanh(Dtype(0.5) * beta * x) + Dtype(0.5);
     dx = dy * (beta * y + s * (1 - beta * y))"""
+    backward_reads = ("bottom", "top")
 
     def setup(self, bottom, top):
         super().setup(bottom, top)

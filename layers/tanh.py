@@ -10,6 +10,8 @@ from minicaffe.layers.elementwise import Elementwise
 class TanH(Elementwise):
     """y = tanh(x)."""
 
+    backward_reads = ("top",)
+
     cuda_forward = "y = tanh(x)"
     cuda_backward = "dx = dy * (1 - y * y)"
 

@@ -8,6 +8,8 @@ from minicaffe.layers.elementwise import Elementwise
 class Threshold(Elementwise):
     """y = 1 where x > threshold, else 0; no gradient.  threshold_param: threshold (0)."""
 
+    backward_reads = ()
+
     constants = ("threshold",)
     cuda_forward = "y = x > threshold"
 

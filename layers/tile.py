@@ -9,6 +9,8 @@ class Tile(Layer):
     """Bottom: (..., n, ...).  Top: (..., tiles * n, ...).  tile_param: axis (1), tiles (required)."""
 
     exact_num_bottom = exact_num_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.given_axis, self.tiles = self.layer_param.tile_param.axis, self.layer_param.tile_param.tiles

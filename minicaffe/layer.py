@@ -20,6 +20,7 @@ from minicaffe.config import config
 from minicaffe.containers import BlobVec
 from minicaffe.errors import BlobError, LayerError, nearest
 from minicaffe.fillers import fill
+from minicaffe.in_place import KeptBlobs, Overwrites
 from minicaffe.proto.elsewhere import TYPE_OWNERS
 
 Shape = tuple[int, ...]
@@ -46,7 +47,15 @@ class Layer:
     max_top: int | None = None
     equal_num_bottom_top = False
     auto_top_blobs = False  #: whether the net adds tops that the prototxt leaves out (losses)
-    forbids_in_place = False  #: whether a top may not be its bottom
+
+    # In place: where a top is the bottom of its index, see in_place.py.  The defaults are safe for any layer.
+    in_place = False  #: whether the layer may work in place
+    backward_reads: tuple[str, ...] = ("bottom", "top")  #: the blobs whose data backward reads; () for none
+    top_serves_as_bottom = False  #: whether in place backward takes the top's data where it reads the bottom's
+    reads_signs = False  #: whether backward reads no more of these data than which are above 0
+    keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
+    passes_through = False  #: whether the top's data equal the bottom's
+
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
 
@@ -60,6 +69,9 @@ class Layer:
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
         self.has_loss = False  #: whether any top counts in the loss
+        self.chain: Any = None  #: the chain that computed this layer's last forward pass together with others'
+        self.kept_blobs: KeptBlobs | None = None  #: copies of what is overwritten before backward reads it
+        self.overwritten_tops: frozenset[int] = frozenset()  #: which tops a layer behind this one changes in place
         self._loss_counts: list[int] = []
         self._seen: list = []
 
@@ -130,18 +142,35 @@ class Layer:
             if isinstance(self.blobs, BlobVec):
                 self.blobs.complete()
             self._set_loss_weights(top)
+            self.kept_blobs = Overwrites([self], [bottom], [top]).kept_by(0)  # a net finds out what others overwrite
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Reshape to the bottoms and compute the tops."""
         self.reshape_if_needed(bottom, top)
+        if self.chain is not None:
+            self.chain.leave(self)
+        self.compute(bottom, top)
+        if not config.gpu:
+            self.settle(bottom, top)
+
+    def compute(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Compute the tops, whose shapes are right; keep what is overwritten before backward reads it."""
+        kept = self.kept_blobs
+        if kept is not None:
+            bottom = kept.before_forward(bottom, top)
         if config.gpu:
             self.forward_gpu(bottom, top)
         else:
             self.forward_cpu(bottom, top)
-            self.settle(bottom, top)
+        if kept is not None:
+            kept.after_forward(top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Compute the diffs of the bottoms and parameters from those of the tops."""
+        if self.chain is not None:
+            self.chain.unchain()
+        if self.kept_blobs is not None:
+            top, bottom = self.kept_blobs.for_backward(top, bottom)
         if config.gpu:
             self.backward_gpu(top, propagate_down, bottom)
         else:
@@ -201,8 +230,11 @@ class Layer:
                     raise self.error(f"takes {words}{expected} {kind} blob(s), got {got}")
         if self.equal_num_bottom_top and len(bottom) != len(top):
             raise self.error(f"takes as many tops as bottoms, got {len(bottom)} bottom(s) and {len(top)} top(s)")
-        if self.forbids_in_place and any(t is b for t in top for b in bottom):
-            raise self.error("cannot work in place: give its top another name than its bottom")
+        if not self.in_place:
+            for i, blob in enumerate(top):
+                if any(blob is b for b in bottom):
+                    name = f" on blob '{self.layer_param.top[i]}'" if i < len(self.layer_param.top) else ""
+                    raise self.error(f"cannot work in place{name}: give its top another name than its bottom")
 
     def _make_blobs(self, bottom: Sequence[Blob]) -> None:
         """Make the learned parameters, unless a net copied or shared them in before."""

@@ -176,8 +176,6 @@ class Net(Scripting):
         Raises `NetError` where layers ran forward on the CPU and would run backward on the GPU, or the reverse.
         """
         self._check_mode(start, end)
-        for chain in self.chains.values():
-            chain.before_backward()
         if self.folds:
             self.folds = False
             self._chains.clear()

@@ -13,6 +13,7 @@ import numpy as np
 
 from minicaffe.blob import Blob
 from minicaffe.errors import NetError
+from minicaffe.in_place import Overwrites
 from minicaffe.layer import Layer, create_layer
 from minicaffe.passes import unknown_bottom
 
@@ -49,6 +50,7 @@ class NetBuilder:
         if self.param.force_backward:
             self._force_backward()
         self.outputs = sorted(self._unread)
+        self._keep_what_is_overwritten()
         for name in self.outputs:
             log.info("This network produces output %s", name)
         log.info("Network initialization done.")
@@ -152,6 +154,15 @@ class NetBuilder:
             if contributes:
                 under_loss.update(bottoms)
             skipped.update(name for name, need in zip(bottoms, self.bottom_need_backward[i]) if not need)
+
+    def _keep_what_is_overwritten(self) -> None:
+        """Refuse work in place that gives wrong numbers; let layers keep what their backward passes still read."""
+        overwrites = Overwrites(self.layers, self.bottoms, self.tops)
+        overwrites.check_outputs({name: self.blobs[name] for name in self.outputs})
+        overwrites.check_loss_diffs(self.layer_need_backward)
+        for i, (layer, needs) in enumerate(zip(self.layers, self.layer_need_backward)):
+            layer.kept_blobs = overwrites.kept_by(i) if needs else None
+            layer.overwritten_tops = overwrites.overwritten_tops(i)
 
     def _force_backward(self) -> None:
         for i, layer in enumerate(self.layers):

@@ -14,6 +14,8 @@ import numpy as np
 
 from minicaffe import gradient_check
 from minicaffe.blob import Blob
+from minicaffe.errors import LayerError
+from minicaffe.in_place import Overwrites
 from minicaffe.layer import Layer
 from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, parse_text
@@ -51,7 +53,7 @@ class Case:
 
     text: the inside of a `layer { }` message; shapes: of the bottoms; values: one function for all bottoms or one each.
     gradient: which bottoms to check the gradient of (None: all; (): none); `params`: check those of parameters.
-    num_top: how many tops.  in_place: whether top 0 may be bottom 0.  options: further ones for `check_gradient`.
+    num_top: how many tops.  options: further ones for `check_gradient`.
     """
 
     text: str
@@ -61,7 +63,6 @@ class Case:
     params: bool = True
     num_top: int = 1
     phase: int = 0
-    in_place: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[np.ndarray]:
@@ -78,9 +79,20 @@ class Case:
 
 
 class Run:
-    """One layer of a case with its blobs: forward and backward on whatever device and engine are chosen."""
+    """One layer of a case with its blobs: forward and backward on whatever device and engine are chosen.
 
-    def __init__(self, case: Case, dtype: np.typing.DTypeLike = np.float32, in_place: bool = False) -> None:
+    in_place: whether top 0 is bottom 0.  behind: texts of layers of one bottom and one top that follow it, one after
+    the other; behind_in_place: whether they work in place.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        dtype: np.typing.DTypeLike = np.float32,
+        in_place: bool = False,
+        behind: Sequence[str] = (),
+        behind_in_place: bool = False,
+    ) -> None:
         self.case = case
         self.layer: Layer = gradient_check.layer_from_text(case.text, case.phase, dtype)
         self.layer.rng.set_state(_RNG_STATE)
@@ -89,22 +101,44 @@ class Run:
         if in_place:
             self.top[0] = self.bottom[0]
         self.layer.set_up(self.bottom, self.top)
+        self._behind: list[tuple[Layer, list[Blob], list[Blob]]] = []
+        self.last = self.top[0] if self.top else None
+        for text in behind:
+            self._follow(gradient_check.layer_from_text(text, case.phase, dtype), behind_in_place)
         rng = np.random.default_rng(1)
         for blob in self.layer.blobs:
             blob.data[...] = blob.data + 0.3 * rng.standard_normal(blob.shape)
         self.state = self.layer.state()
 
+    def _follow(self, layer: Layer, in_place: bool) -> None:
+        """Put a layer behind the last top."""
+        bottom = [self.last]
+        top = bottom if in_place else [Blob(dtype=layer.dtype)]
+        layer.set_up(bottom, top)
+        (self.last,) = top
+        self._behind.append((layer, bottom, top))
+        overwrites = Overwrites(*zip((self.layer, self.bottom, self.top), *self._behind))
+        overwrites.check_outputs({str(i): blob for i, blob in enumerate(self.top) if i})
+        for i, (each, *_) in enumerate([(self.layer,), *self._behind]):
+            each.kept_blobs = overwrites.kept_by(i)
+
     def forward(self) -> list[np.ndarray]:
         self.layer.load_state(self.state)
         self.layer.forward(self.bottom, self.top)
-        return [top.read_data().copy() for top in self.top]
+        for layer, bottom, top in self._behind:
+            layer.forward(bottom, top)
+        tops = [self.last, *self.top[1:]] if self._behind else self.top
+        return [top.read_data().copy() for top in tops]
 
     def backward(self, seed: int = 2) -> list[np.ndarray]:
         """Bottom diffs (of the differentiable bottoms), then parameter diffs, from random top diffs."""
         rng = np.random.default_rng(seed)
         for i, top in enumerate(self.top):
             loss = self.layer.default_loss_weight(i)
-            top.diff[...] = 1.3 if loss else rng.standard_normal(top.shape)
+            last = self.last if self._behind and i == 0 else top
+            last.diff[...] = 1.3 if loss else rng.standard_normal(top.shape)
+        for layer, bottom, top in reversed(self._behind):
+            layer.backward(top, [True], bottom)
         down = [i in self.case.differentiable for i in range(len(self.bottom))]
         self.layer.backward(self.top, down, self.bottom)
         diffs = [self.bottom[i].read_diff().copy() for i in self.case.differentiable]
@@ -141,6 +175,16 @@ def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float 
     expected = np.asarray(expected)
     largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
     np.testing.assert_allclose(got, expected, rtol, atol * max(largest, 1e-6), err_msg=what)
+
+
+#: Types whose gradient in place is the original's: another one than that of their formula.
+OTHER_GRADIENT_IN_PLACE = ("BNLL", "Clip", "Power")
+
+#: What may follow a layer in place: changes signs as well as sizes.
+BEHIND = (
+    "name: 'behind' type: 'ReLU' relu_param { negative_slope: 0.2 }",
+    "name: 'last' type: 'Scale' scale_param { num_axes: 0 filler { value: -3 } }",
+)
 
 
 class LayerProperties:
@@ -191,11 +235,43 @@ class LayerProperties:
             assert_close(b, 2 * a, rtol=1e-3, atol=1e-4)
 
     def test_in_place_is_the_same(self, case: Case, device: str) -> None:
-        if not case.in_place:
+        apart = Run(case)
+        if not apart.layer.in_place:
             return
-        apart, within = Run(case), Run(case, in_place=True)
-        for a, b in zip(apart.forward() + apart.backward(), within.forward() + within.backward()):
+        within = Run(case, in_place=True)
+        for a, b in zip(apart.forward(), within.forward()):
             assert_close(b, a)
+        if apart.layer.type not in OTHER_GRADIENT_IN_PLACE:
+            for a, b in zip(apart.backward(), within.backward()):
+                assert_close(b, a)
+
+    def test_backward_reads_what_the_layer_states(self, case: Case, device: str) -> None:
+        """Data that `backward_reads` does not name may be overwritten before backward."""
+        runs = Run(case), Run(case)
+        for run in runs:
+            run.forward()
+        for kind, blobs in (("bottom", run.bottom), ("top", run.top)):
+            if kind not in run.layer.backward_reads:
+                for blob in blobs:
+                    blob.data[...] = np.nan
+        for a, b in zip(*(run.backward() for run in runs)):
+            assert_close(b, a)
+
+    def test_layers_in_place_behind_change_nothing(self, case: Case, device: str) -> None:
+        """Layers behind it give the same numbers and gradients in place as with tops of their own, or are refused."""
+        if not case.num_top or not (case.differentiable or case.params):
+            return
+        apart = Run(case, behind=BEHIND)
+        expected = apart.forward() + apart.backward()
+        own = apart.layer.in_place and apart.layer.type not in OTHER_GRADIENT_IN_PLACE
+        for in_place in (False, True) if own else (False,):
+            try:
+                within = Run(case, in_place=in_place, behind=BEHIND, behind_in_place=True)
+            except LayerError as error:
+                assert "layer 'behind': cannot work in place on blob '0', the memory of which" in str(error)
+                return
+            for a, b in zip(expected, within.forward() + within.backward()):
+                assert_close(b, a)
 
     def test_batch_may_grow_and_shrink(self, case: Case, device: str) -> None:
         """Reshaped to twice the batch and back, a layer gives what it gave before."""

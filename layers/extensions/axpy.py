@@ -16,6 +16,8 @@ class Axpy(Layer):
 
     exact_num_bottom = 3
     exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def top_shapes(self, bottom_shapes):
         a, x, y = bottom_shapes

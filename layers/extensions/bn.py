@@ -33,6 +33,8 @@ class BN(Layer):
     exact_num_bottom = 1
     min_top = 1
     max_top = 3
+    in_place = True
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.bn_param

@@ -34,6 +34,8 @@ class DetectionOutput(Layer):
     exact_num_top = 1
     always_reshape = True
     capturable = False  # how many boxes there are depends on values
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.detection_output_param

@@ -23,6 +23,8 @@ class Interp(Layer):
 
     exact_num_bottom = 1
     exact_num_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.interp_param

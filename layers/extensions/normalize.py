@@ -31,6 +31,8 @@ class Normalize(Layer):
 
     exact_num_bottom = 1
     min_top, max_top = 1, 2
+    in_place = True
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.norm_param

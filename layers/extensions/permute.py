@@ -14,7 +14,8 @@ class Permute(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ()
 
     def order(self, num_axes: int) -> tuple[int, ...]:
         """The bottom's axis for each of the top's."""

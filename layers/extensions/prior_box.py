@@ -29,6 +29,8 @@ class PriorBox(Layer):
 
     exact_num_bottom = 2
     exact_num_top = 1
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.prior_box_param

@@ -22,6 +22,8 @@ class PSROIPooling(Layer):
 
     exact_num_bottom = 2
     exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.psroi_pooling_param

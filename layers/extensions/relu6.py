@@ -10,6 +10,9 @@ from minicaffe.layers.elementwise import Elementwise
 class ReLU6(Elementwise):
     """y = min(max(x, 0), 6); the gradient passes where 0 < x < 6.  (Krizhevsky, 2010; known from MobileNet.)"""
 
+    backward_reads = ("bottom",)
+    top_serves_as_bottom = True  # it lies between 0 and 6 where the bottom does
+
     cuda_forward = "y = x < 0 ? 0 : x > 6 ? 6 : x"
     cuda_backward = "dx = x > 0 && x < 6 ? dy : 0"
 

@@ -22,6 +22,8 @@ class ROIPooling(Layer):
 
     exact_num_bottom = 2
     exact_num_top = 1
+    in_place = False
+    backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.roi_pooling_param

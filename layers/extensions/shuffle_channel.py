@@ -13,7 +13,8 @@ class ShuffleChannel(Layer):
     """
 
     exact_num_bottom = exact_num_top = 1
-    forbids_in_place = True
+    in_place = False
+    backward_reads = ()
 
     def setup(self, bottom, top):
         self.group = self.layer_param.shuffle_channel_param.group

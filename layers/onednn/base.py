@@ -40,8 +40,6 @@ class OneDNNLayer(Layer):
     reads_blobs_only = False
     #: type used for matching fusion patterns, if not `type`
     role = ""
-    #: the chain that computed this layer's last forward pass together with others', see fusion.py
-    chain: Any = None
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
@@ -50,7 +48,6 @@ class OneDNNLayer(Layer):
         self.native = all(b.count for b in (*bottom, *top)) and self.expressible(bottom, top)
 
     def forward_cpu(self, bottom, top):
-        self.chain = None
         if self.native:
             try:
                 return self.forward_onednn(bottom, top)
@@ -59,8 +56,6 @@ class OneDNNLayer(Layer):
         super().forward_cpu(bottom, top)
 
     def backward_cpu(self, top, propagate_down, bottom):
-        if self.chain is not None:
-            self.chain.unchain()
         if self.native:
             try:
                 return self.backward_onednn(top, propagate_down, bottom)

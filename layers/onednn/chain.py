@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minicaffe.in_place import complete_in_themselves
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn.library import Alg, Unsupported
 
@@ -84,8 +85,9 @@ class Chain:
         """Whether `backward` replaces the layers' own backward passes, after this forward pass."""
         return False
 
-    def before_backward(self) -> None:
-        """No-op: a layer that runs backward alone calls `unchain`."""
+    def leave(self, layer) -> None:
+        """Called before a layer of this chain runs forward by itself."""
+        layer.chain = None
 
     def unchain(self) -> None:
         """Leave every layer whose last forward pass was this chain's as if it had run by itself.
@@ -121,6 +123,6 @@ def in_place_chain(kind: type[Chain], net, start: int) -> Chain | None:
         rest = rest[rest.index(layer.type) + 1 :]
         layers.append(layer)
     usable = all(isinstance(layer, OneDNNLayer) and not layer.has_loss for layer in layers)
-    if len(layers) < 2 or not usable or not kind.fits(net, layers):
+    if len(layers) < 2 or not usable or not complete_in_themselves(layers, start) or not kind.fits(net, layers):
         return None
     return kind(net, start, len(layers))

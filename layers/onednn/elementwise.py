@@ -124,9 +124,6 @@ class OneDNNBNLL(OneDNNElementwise, BNLL):
     def coefficients(self):
         return 1.0, 0.0
 
-    def expressible(self, bottom, top):
-        return bottom[0] is not top[0]
-
 
 @register("Swish", engine="ONEDNN")
 class OneDNNSwish(OneDNNElementwise, Swish):
@@ -135,9 +132,6 @@ class OneDNNSwish(OneDNNElementwise, Swish):
 
     def coefficients(self):
         return self.beta, 0.0
-
-    def expressible(self, bottom, top):
-        return bottom[0] is not top[0]
 
 
 @register("Power", engine="ONEDNN")
@@ -149,4 +143,4 @@ class OneDNNPower(OneDNNElementwise, Power):
         return self.scale, self.shift
 
     def expressible(self, bottom, top):
-        return self.power == 1 and self.scale != 0 and not self.in_place
+        return self.power == 1 and self.scale != 0 and not self.squares

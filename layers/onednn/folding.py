@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 
+from minicaffe.in_place import complete_in_themselves
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.onednn.chain import Chain, in_place_chain
 from minicaffe.layers.onednn.with_relu import ConvolutionReLU, SumReLU
@@ -29,8 +30,7 @@ class FoldedConvolution(Chain):
         self.weights: Memory | None = None
         self.bias: Memory | None = None
         self.versions: list[object] = []
-        self.needs_backward = any(net.layer_need_backward[start : start + count])
-        self.input: layouts.Kept | None = None
+        self.input: layouts.Kept | None = None  # the bottom's values, should the Scale need its own
         self.s = self.t = np.float32(0)  # of the last fold
 
     @classmethod
@@ -42,7 +42,7 @@ class FoldedConvolution(Chain):
         (bottom,), (top,) = self.bottom, self.top
         conv = self.first.plan(self.first.make_forward, bottom.shape, top.shape, True, self.post(), False)
         self.fold_if_changed(conv.desc(Arg.WEIGHTS))
-        if self.needs_backward:
+        if self.scale_needs_bottom:
             self.input = layouts.keep(bottom, layouts.data(bottom, conv.desc(Arg.SRC)))
         self.first.convolve(conv, bottom, top, self.weights, self.bias)
 
@@ -72,9 +72,16 @@ class FoldedConvolution(Chain):
         bias.array()[:] = shift * factor + t
         return folded, bias
 
+    @property
+    def scale_needs_bottom(self) -> bool:
+        """Whether a backward pass needs what the Scale finds at its bottom."""
+        return bool(self.scale and self.scale.kept_blobs and self.scale.param_propagate_down[0])
+
     def restore(self, layer):
-        if layer is self.scale and layer.param_propagate_down[0]:
-            layer.input = layouts.Kept(of_array(self.normalized()), None)
+        if layer is self.scale and self.scale_needs_bottom:
+            kept = layer.kept_blobs.bottoms[0]
+            kept.reshape(self.top[0].shape)
+            kept.data = self.normalized()
 
     def normalized(self) -> np.ndarray:
         """What the Scale would have found at its bottom in the last forward pass."""
@@ -114,6 +121,8 @@ class FoldedSum(FoldedConvolution):
             if net.bottoms[end + 1] == net.tops[end + 1] == net.tops[end]:
                 layers.append(net.layers[end + 1])
         if any(not isinstance(layer, OneDNNLayer) or layer.has_loss for layer in layers):
+            return None
+        if not complete_in_themselves(layers, end):
             return None
         return cls(net, start, len(folded.layers) + len(layers))
 

@@ -31,7 +31,6 @@ class FusedNorm(Chain):
         super().__init__(net, start, count)
         self.scale = self.by_type.get("Scale")
         self.input: layouts.Kept | None = None
-        self.written: object = None  # the version of the top that this chain wrote
         self.output: object = None  # the version of the top at the end of the pass
         self.whole = self.bottom == self.top and self.wanted[0]  # whether the top's diff ends as the bottom's
         norm = self.first
@@ -67,7 +66,6 @@ class FusedNorm(Chain):
         )  # fmt: skip
         if not norm.use_global_stats:
             norm.remember(self.statistics, bottom.count)
-        self.written = top.data_memory.version
 
     def finish(self):
         self.output = self.top[0].data_memory.version
@@ -81,8 +79,7 @@ class FusedNorm(Chain):
     @property
     def runs_backward(self):
         # the ReLU's gradient goes by what its top holds now, the primitive's by what it held after the forward pass
-        unchanged = self.relu is None or self.top[0].data_memory.version is self.output
-        return self.fused and unchanged and (self.whole or self.relu is None or self.output is self.written)
+        return self.fused and (self.relu is None or self.top[0].data_memory.version is self.output)
 
     def backward_fused(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.first
@@ -122,11 +119,11 @@ class FusedNorm(Chain):
             norm.input = self.input
             for own, memory in zip(norm.statistics, self.statistics, strict=True):
                 own.array()[:] = memory.array()
-        elif layer is self.scale:
-            y, forward = Memory(x.desc), norm.plan(norm.make_forward, x.desc)
-            mean, variance = self.statistics
+        elif layer is self.scale and layer.kept_blobs:
+            kept, forward = layer.kept_blobs.bottoms[0], norm.plan(norm.make_forward, x.desc)
+            kept.reshape(self.top[0].shape)
+            y, (mean, variance) = layouts.mutable_data(kept, x.desc), self.statistics
             norm.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.MEAN, mean, Arg.VARIANCE, variance)
-            layer.input = layouts.Kept(y, None)
 
 
 def _relu_gradient(desc):

@@ -21,7 +21,6 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
         super().reshape(bottom, top)
         self.slope_shape = (1, self.covered) + (1,) * (bottom[0].num_axes - 2)
         self.slope_diff = Memory(plain(self.slope_shape))
-        self.input: layouts.Kept | None = None  # x, in place
 
     def make(self, desc):
         """Forward and backward primitive for one layout."""
@@ -34,14 +33,11 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
         forward, _ = self.plan(self.make, x.desc)
-        if bottom[0] is top[0]:
-            self.input = layouts.keep(bottom[0], x)
-            x = self.input.memory
         y = layouts.mutable_data(top[0], x.desc)
         self.execute(forward, Arg.SRC, x, Arg.WEIGHTS, self.slope(), Arg.DST, y)
 
     def backward_onednn(self, top, propagate_down, bottom):
-        x = self.input.memory if self.input else layouts.data(bottom[0])
+        x = layouts.data(bottom[0])
         _, backward = self.plan(self.make, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.plan(Memory, x.desc)

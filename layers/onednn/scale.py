@@ -34,7 +34,6 @@ class OneDNNScale(OneDNNLayer, Scale):
         self.zeros, self.halves = Memory(plain(channels)), of_array(np.full(channels, _HALF, np.float32))
         self.diffs = Memory(plain(channels)), Memory(plain(channels))
         self.shift = self.bias_index is not None
-        self.input: layouts.Kept | None = None  # x, in place
         self.flags = Flags.GLOBAL_STATS | Flags.SCALE | (Flags.SHIFT if self.shift else 0)
 
     def make_forward(self, desc):
@@ -51,15 +50,12 @@ class OneDNNScale(OneDNNLayer, Scale):
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
-        if bottom[0] is top[0]:
-            self.input = layouts.keep(bottom[0], x)
-            x = self.input.memory
         y = layouts.mutable_data(top[0], x.desc)
         shift = layouts.data(self.blobs[1]) if self.shift else None
         self.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.SHIFT, shift, *self.operands())
 
     def backward_onednn(self, top, propagate_down, bottom):
-        x = self.input.memory if self.input else layouts.data(bottom[0])
+        x = layouts.data(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.plan(Memory, x.desc)

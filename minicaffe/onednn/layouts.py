@@ -122,6 +122,21 @@ def keep(blob: Blob, x: Memory) -> Kept:
     return Kept(spare, buffer.version)
 
 
+def lend(blob: Blob, target: Blob) -> Kept | None:
+    """Let another blob of this shape hold the blob's values as they are now, for as long as the result lives.
+
+    Nothing is copied, unless they are the host's own array; the result is None then.
+    """
+    x = data(blob)
+    if x.desc.plain:
+        reorder(x, mutable_data(target, x.desc))
+        return None
+    layouts = _layouts(target.data_memory, discard=True)
+    layouts.copies[x.desc] = x
+    _make_head(target.data_memory, layouts, x)
+    return Kept(x, None)
+
+
 class Deferred:
     """Takes the place of a buffer's `Layouts` until the values are read: then `compute(memory)` writes them.
 
@@ -217,12 +232,15 @@ def write(buffer: Buffer, desc: MemoryDesc) -> Memory:
     """Memory in the layout `desc` for new values: it is the head from here on."""
     layouts = _layouts(buffer, discard=True)
     memory = layouts.copy(buffer, desc)
-    layouts.head = memory
-    layouts.fresh = {desc}
-    buffer.wrote_engine(layouts)
-    if desc.plain:
-        buffer.fresh |= HOST
+    _make_head(buffer, layouts, memory)
     return memory
+
+
+def _make_head(buffer: Buffer, layouts: Layouts, memory: Memory) -> None:
+    layouts.head, layouts.fresh = memory, {memory.desc}
+    buffer.wrote_engine(layouts)
+    if memory.desc.plain:
+        buffer.fresh |= HOST
 
 
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Memory:

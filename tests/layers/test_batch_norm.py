@@ -14,8 +14,8 @@ def bn(text="", more=""):
 
 class TestProperties(LayerProperties):
     cases = [
-        Case(bn(), [(3, 4, 2, 3)], params=False, in_place=True),
-        Case(bn("eps: 0.1 moving_average_fraction: 0.9"), [(6, 3)], params=False, in_place=True),
+        Case(bn(), [(3, 4, 2, 3)], params=False),
+        Case(bn("eps: 0.1 moving_average_fraction: 0.9"), [(6, 3)], params=False),
         Case(bn(), [(4, 2, 5)], params=False),
         Case(bn(), [(2, 3, 1, 2, 4)], params=False),
     ]

@@ -13,8 +13,8 @@ def bias(text=""):
 
 class TestProperties(LayerProperties):
     cases = [
-        Case(bias(), [(2, 3, 4)], in_place=True),
-        Case(bias("axis: -1"), [(2, 3)], in_place=True),
+        Case(bias(), [(2, 3, 4)]),
+        Case(bias("axis: -1"), [(2, 3)]),
         Case(bias("axis: 0 num_axes: -1"), [(2, 3)]),
         Case(bias("num_axes: 0"), [(2, 3)]),
         Case(bias("axis: 0"), [(2, 3, 2), (2, 3)]),

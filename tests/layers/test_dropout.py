@@ -9,11 +9,11 @@ from minicaffe.testing import Case, LayerProperties, run_layer
 
 class TestProperties(LayerProperties):
     cases = [
-        Case("type: 'Dropout'", [(3, 5, 2)], in_place=True),
-        Case("type: 'Dropout' dropout_param { dropout_ratio: 0.2 }", [(41,)], in_place=True),
-        Case("type: 'Dropout'", [(3, 5)], phase=1, in_place=True),
-        Case("type: 'Dropout' dropout_param { scale_train: false }", [(3, 5)], phase=1, in_place=True),
-        Case("type: 'Dropout' dropout_param { sample_weights_test: true }", [(3, 5)], phase=1, in_place=True),
+        Case("type: 'Dropout'", [(3, 5, 2)]),
+        Case("type: 'Dropout' dropout_param { dropout_ratio: 0.2 }", [(41,)]),
+        Case("type: 'Dropout'", [(3, 5)], phase=1),
+        Case("type: 'Dropout' dropout_param { scale_train: false }", [(3, 5)], phase=1),
+        Case("type: 'Dropout' dropout_param { sample_weights_test: true }", [(3, 5)], phase=1),
     ]
 
 

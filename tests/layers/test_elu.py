@@ -7,8 +7,8 @@ from minicaffe.testing import Case, LayerProperties, distinct, run_layer
 
 class TestProperties(LayerProperties):
     cases = [
-        Case("type: 'ELU'", [(2, 3, 4)], distinct, in_place=True),
-        Case("type: 'ELU' elu_param { alpha: 0.3 }", [(5, 2)], distinct, in_place=True),
+        Case("type: 'ELU'", [(2, 3, 4)], distinct),
+        Case("type: 'ELU' elu_param { alpha: 0.3 }", [(5, 2)], distinct),
     ]
 
 

@@ -13,8 +13,8 @@ def exp(text=""):
 
 class TestProperties(LayerProperties):
     cases = [
-        Case(exp(), [(2, 3, 4)], in_place=True),
-        Case(exp("base: 3 scale: -0.5 shift: 1.5"), [(5, 2)], in_place=True),
+        Case(exp(), [(2, 3, 4)]),
+        Case(exp("base: 3 scale: -0.5 shift: 1.5"), [(5, 2)]),
     ]
 
 

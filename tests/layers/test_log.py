@@ -13,8 +13,8 @@ def log(text=""):
 
 class TestProperties(LayerProperties):
     cases = [
-        Case(log(), [(2, 3, 4)], positive, in_place=True),
-        Case(log("base: 3 scale: 0.5 shift: 1.5"), [(5, 2)], positive, in_place=True),
+        Case(log(), [(2, 3, 4)], positive),
+        Case(log("base: 3 scale: 0.5 shift: 1.5"), [(5, 2)], positive),
     ]
 
 

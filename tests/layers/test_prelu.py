@@ -9,9 +9,9 @@ from minicaffe.testing import Case, LayerProperties, distinct, run_layer
 
 class TestProperties(LayerProperties):
     cases = [
-        Case("type: 'PReLU'", [(2, 3, 4, 2)], distinct, in_place=True),
-        Case("type: 'PReLU' prelu_param { channel_shared: true }", [(2, 3, 4)], distinct, in_place=True),
-        Case("type: 'PReLU' prelu_param { filler { value: 0.1 } }", [(4, 5)], distinct, in_place=True),
+        Case("type: 'PReLU'", [(2, 3, 4, 2)], distinct),
+        Case("type: 'PReLU' prelu_param { channel_shared: true }", [(2, 3, 4)], distinct),
+        Case("type: 'PReLU' prelu_param { filler { value: 0.1 } }", [(4, 5)], distinct),
     ]
 
 

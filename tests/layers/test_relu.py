@@ -8,10 +8,10 @@ from minicaffe.testing import Case, LayerProperties, distinct, run_layer
 
 class TestProperties(LayerProperties):
     cases = [
-        Case("type: 'ReLU'", [(2, 3, 4, 2)], distinct, in_place=True),
-        Case("type: 'ReLU' relu_param { negative_slope: 0.1 }", [(5, 3)], distinct, in_place=True),
-        Case("type: 'ReLU' relu_param { negative_slope: 2.5 }", [(7,)], distinct, in_place=True),
-        Case("type: 'ReLU'", [()], distinct, in_place=True),
+        Case("type: 'ReLU'", [(2, 3, 4, 2)], distinct),
+        Case("type: 'ReLU' relu_param { negative_slope: 0.1 }", [(5, 3)], distinct),
+        Case("type: 'ReLU' relu_param { negative_slope: 2.5 }", [(7,)], distinct),
+        Case("type: 'ReLU'", [()], distinct),
     ]
 
 

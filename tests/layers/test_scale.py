@@ -13,9 +13,9 @@ def scale(text=""):
 
 class TestProperties(LayerProperties):
     cases = [
-        Case(scale(), [(2, 3, 4)], in_place=True),
-        Case(scale("bias_term: true"), [(2, 3, 2, 2)], in_place=True),
-        Case(scale("axis: -1 bias_term: true"), [(2, 3)], in_place=True),
+        Case(scale(), [(2, 3, 4)]),
+        Case(scale("bias_term: true"), [(2, 3, 2, 2)]),
+        Case(scale("axis: -1 bias_term: true"), [(2, 3)]),
         Case(scale("axis: 0 num_axes: -1"), [(2, 3)]),
         Case(scale("num_axes: 0 bias_term: true"), [(2, 3)]),
         Case(scale("axis: 0"), [(2, 3, 2), (2, 3)]),

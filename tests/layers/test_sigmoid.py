@@ -6,7 +6,7 @@ from minicaffe.testing import Case, LayerProperties, run_layer
 
 
 class TestProperties(LayerProperties):
-    cases = [Case("type: 'Sigmoid'", [(2, 3, 4)], in_place=True)]
+    cases = [Case("type: 'Sigmoid'", [(2, 3, 4)])]
 
 
 def test_values_even_where_exp_would_overflow():

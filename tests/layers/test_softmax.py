@@ -9,8 +9,8 @@ from minicaffe.testing import Case, LayerProperties, run_layer
 
 class TestProperties(LayerProperties):
     cases = [
-        Case("type: 'Softmax'", [(3, 5)], in_place=True),
-        Case("type: 'Softmax'", [(2, 3, 2, 2)], in_place=True),
+        Case("type: 'Softmax'", [(3, 5)]),
+        Case("type: 'Softmax'", [(2, 3, 2, 2)]),
         Case("type: 'Softmax' softmax_param { axis: -1 }", [(2, 3, 4)]),
         Case("type: 'Softmax' softmax_param { axis: 0 }", [(4, 3)]),
         Case("type: 'Softmax'", [(2, 300)], gradient=()),

@@ -7,8 +7,8 @@ from minicaffe.testing import Case, LayerProperties, run_layer
 
 class TestProperties(LayerProperties):
     cases = [
-        Case("type: 'Swish'", [(2, 3, 4)], in_place=True),
-        Case("type: 'Swish' swish_param { beta: 1.7 }", [(5, 2)], in_place=True),
+        Case("type: 'Swish'", [(2, 3, 4)]),
+        Case("type: 'Swish' swish_param { beta: 1.7 }", [(5, 2)]),
     ]
 
 

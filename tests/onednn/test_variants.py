@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe import onednn
+from minicaffe.gradient_check import layer_from_text
 from minicaffe.testing import Case, Run, assert_close, distinct, reference
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
@@ -52,25 +53,25 @@ NATIVE = [
     Case('type: "LRN" lrn_param { local_size: 5 alpha: 0.5 k: 2 }', [(2, 16, 6, 6)]),
     Case('type: "LRN" lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 }', [(2, 16, 6, 6)]),
     Case('type: "LRN" lrn_param { local_size: 7 alpha: 0.5 }', [(2, 5, 4, 4)]),
-    Case('type: "BatchNorm"', [(4, 16, 3, 3)], params=False, in_place=True),
-    Case('type: "BatchNorm"', [(6, 5)], params=False, in_place=True),
-    Case('type: "BatchNorm" batch_norm_param { use_global_stats: true }', [(4, 5, 3, 3)], params=False, in_place=True),
-    Case('type: "Scale" scale_param { bias_term: true }', [(3, 16, 4, 4)], in_place=True),
-    Case('type: "Scale"', [(3, 5, 4, 4)], in_place=True),
-    Case('type: "ReLU"', [(3, 5, 4, 4)], in_place=True),
-    Case('type: "ReLU" relu_param { negative_slope: 0.2 }', [(3, 16, 4)], in_place=True),
-    Case('type: "Sigmoid"', [(3, 16)], in_place=True),
-    Case('type: "TanH"', [(3, 5, 2, 2)], in_place=True),
+    Case('type: "BatchNorm"', [(4, 16, 3, 3)], params=False),
+    Case('type: "BatchNorm"', [(6, 5)], params=False),
+    Case('type: "BatchNorm" batch_norm_param { use_global_stats: true }', [(4, 5, 3, 3)], params=False),
+    Case('type: "Scale" scale_param { bias_term: true }', [(3, 16, 4, 4)]),
+    Case('type: "Scale"', [(3, 5, 4, 4)]),
+    Case('type: "ReLU"', [(3, 5, 4, 4)]),
+    Case('type: "ReLU" relu_param { negative_slope: 0.2 }', [(3, 16, 4)]),
+    Case('type: "Sigmoid"', [(3, 16)]),
+    Case('type: "TanH"', [(3, 5, 2, 2)]),
     Case('type: "Power" power_param { scale: 3 shift: 0.5 }', [(3, 5, 2, 2)]),
-    Case('type: "PReLU"', [(3, 16, 3, 3)], in_place=True),
-    Case('type: "PReLU" prelu_param { channel_shared: true }', [(3, 5, 3)], in_place=True),
+    Case('type: "PReLU"', [(3, 16, 3, 3)]),
+    Case('type: "PReLU" prelu_param { channel_shared: true }', [(3, 5, 3)]),
     Case('type: "PReLU"', [(3, 5)]),
-    Case('type: "ReLU6"', [(3, 5, 2, 2)], distinct, in_place=True),
-    Case('type: "ELU" elu_param { alpha: 0.7 }', [(3, 5, 2, 2)], in_place=True),
+    Case('type: "ReLU6"', [(3, 5, 2, 2)], distinct),
+    Case('type: "ELU" elu_param { alpha: 0.7 }', [(3, 5, 2, 2)]),
     Case('type: "AbsVal"', [(3, 16, 2, 2)]),
     Case('type: "BNLL"', [(3, 5, 2, 2)]),
     Case('type: "Swish" swish_param { beta: 1.5 }', [(3, 16, 2)]),
-    Case('type: "Softmax"', [(3, 16, 2, 2)], in_place=True),
+    Case('type: "Softmax"', [(3, 16, 2, 2)]),
     Case('type: "Softmax" softmax_param { axis: 2 }', [(3, 4, 5)]),
     Case('type: "Concat"', [(2, 16, 3, 3), (2, 32, 3, 3), (2, 5, 3, 3)]),
     Case('type: "Concat" concat_param { axis: 0 }', [(2, 16, 3, 3), (1, 16, 3, 3)]),
@@ -119,7 +120,13 @@ def test_native(case):
     assert layer.engine == "ONEDNN" and layer.native
 
 
-@pytest.mark.parametrize("case", [case for case in NATIVE if case.in_place], ids=str)
+def works_in_place(case):
+    """Whether the layer may, and oneDNN's code does it."""
+    layer = layer_from_text(case.text)
+    return layer.in_place and layer.type not in ("LRN", "Power")
+
+
+@pytest.mark.parametrize("case", list(filter(works_in_place, NATIVE)), ids=str)
 def test_native_in_place(case):
     assert compare(case, in_place=True).native
 

@@ -24,6 +24,7 @@ layer {{ name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }}
 layer {{ name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param {{ bias_term: true }} }}
 layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" }}
 layer {{ name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param {{ kernel_size: 3 stride: 2 }} }}
+layer {{ name: "sigmoid" type: "Sigmoid" bottom: "pool" top: "pool" }}
 layer {{ name: "drop" type: "Dropout" bottom: "pool" top: "pool" }}
 layer {{ name: "ip" type: "InnerProduct" bottom: "pool" top: "ip"
         inner_product_param {{ num_output: 3 weight_filler {{ type: "xavier" }} }} }}

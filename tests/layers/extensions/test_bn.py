@@ -17,9 +17,9 @@ def bn(text):
 
 class TestProperties(LayerProperties):
     cases = [
-        Case(bn(SEGNET), [(3, 4, 2, 3)], in_place=True),
+        Case(bn(SEGNET), [(3, 4, 2, 3)]),
         Case(bn(SEGNET), [(5, 3)]),
-        Case(bn(SEGNET + " bn_mode: INFERENCE"), [(3, 4, 2, 3)], in_place=True),
+        Case(bn(SEGNET + " bn_mode: INFERENCE"), [(3, 4, 2, 3)]),
     ]
 
 

@@ -10,7 +10,7 @@ def wide(rng, shape):
 
 
 class TestProperties(LayerProperties):
-    cases = [Case("type: 'ReLU6'", [(2, 3, 8)], wide, in_place=True)]
+    cases = [Case("type: 'ReLU6'", [(2, 3, 8)], wide)]
 
 
 def test_values_and_gradient_at_the_ends():
