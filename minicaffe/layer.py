@@ -144,11 +144,11 @@ class Layer:
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Reshape to the bottoms and compute the tops."""
         self.reshape_if_needed(bottom, top)
-        self.compute(bottom, top)
+        self.forward_and_keep(bottom, top)
         if Memory.unsettled:
             Memory.settle()
 
-    def compute(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+    def forward_and_keep(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Compute the tops, whose shapes are right; keep what is overwritten before backward reads it."""
         kept = self.kept_blobs
         if kept is not None:

@@ -59,7 +59,7 @@ class Chain:
     def forward_apart(self) -> None:
         """Run the layers one by one."""
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops, strict=True):
-            layer.compute(bottom, top)
+            layer.forward_and_keep(bottom, top)
 
     def forward_fused(self) -> None:
         raise NotImplementedError
