@@ -14,8 +14,8 @@ A layer of this family states its formula twice, for numpy and for CUDA, and the
             np.multiply(dy, 1 - y * y, out=dx)
 
 In place x and y are one array, and so are dy and dx.  Backward gets the x or y that `backward_reads` names as they were
-in forward; with `top_serves_as_bottom` it finds y where it reads x, which is right for a formula that asks x only for
-its sign, and for others what the original does.
+in forward.  With `top_serves_as_bottom` it gets y for x: right where the formula uses only the sign of x, and elsewhere
+what the original does.
 """
 
 from __future__ import annotations

@@ -149,11 +149,11 @@ class Layer:
         self.reshape_if_needed(bottom, top)
         if self.chain is not None:
             self.chain.leave(self)
-        self.compute(bottom, top)
+        self.forward_and_keep(bottom, top)
         if not config.gpu:
             self.settle(bottom, top)
 
-    def compute(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+    def forward_and_keep(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Compute the tops, whose shapes are right; keep what is overwritten before backward reads it."""
         kept = self.kept_blobs
         if kept is not None:
