@@ -114,6 +114,7 @@ class Net(Scripting):
     def forward_from_to(self, start: int, end: int) -> float:
         """Run layers start to end (inclusive), by index; return their weighted loss."""
         self.run_forward(start, end)
+        self.settle()
         return self.loss(start, end)
 
     @guarded
@@ -222,7 +223,14 @@ class Net(Scripting):
         """One forward and one backward pass over the whole net; return the loss."""
         self.run_forward()
         self.run_backward()
+        self.settle()
         return self.loss()
+
+    def settle(self) -> None:
+        """Bring views that scripts hold up to date after passes on the GPU; on the CPU each layer has done so."""
+        if config.gpu:
+            for blob in (*self._blobs, *self.shared_params.blobs):
+                blob.settle()
 
     @guarded
     def reshape(self) -> None:

@@ -30,6 +30,10 @@ class Scripting(Naming):
         """Run layers start down to end (inclusive), by index, those that need it."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Bring views that scripts hold up to date."""
+        raise NotImplementedError
+
     # -- one pass --------------------------------------------------------------------------------------------------
 
     @guarded
@@ -72,6 +76,7 @@ class Scripting(Naming):
         if kwargs:
             self._fill(kwargs, self.outputs, "output", "diff")
         self.backward_from_to(first, last)
+        self.settle()
         return {name: blob.diff for name, blob in found.items()}
 
     def _layer_index(self, name: str | None, default: int) -> int:
@@ -201,6 +206,7 @@ class Scripting(Naming):
     def _backward(self, start: int, end: int) -> None:
         """Run layers start down to end (inclusive), by index."""
         self.backward_from_to(self._checked(start), self._checked(end))
+        self.settle()
 
 
 def names_in(names: Iterable[str] | None) -> list[str]:

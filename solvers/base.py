@@ -125,6 +125,7 @@ class Solver:
             if request == "stop":
                 self._stopped = True
                 break
+        self.net.settle()
 
     def _iterate(self) -> None:
         """Clear, forward and backward, update."""

@@ -132,6 +132,8 @@ def lend(blob: Blob, target: Blob) -> Kept | None:
         reorder(x, mutable_data(target, x.desc))
         return None
     layouts = _layouts(target.data_memory, discard=True)
+    if layouts.head is not None and layouts.head.desc.shape != x.desc.shape:
+        layouts.copies.clear()
     layouts.copies[x.desc] = x
     _make_head(target.data_memory, layouts, x)
     return Kept(x, None)

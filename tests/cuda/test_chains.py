@@ -164,3 +164,24 @@ def test_backward_runs_where_forward_ran(both, monkeypatch):
         net.run_backward()
     net.run_forward()
     net.run_backward()
+
+
+def test_views_that_scripts_hold_show_the_results(both):
+    """After each pass, of blobs, diffs and parameters; and writing through them counts, also when they are gone."""
+    net = both[1]
+    views = {name: (blob.data, blob.diff) for name, blob in net.blobs.items()}
+    feed(net)
+    net.forward()
+    for name, (data, _) in views.items():
+        np.testing.assert_array_equal(data, net.blobs[name].read_data(), err_msg=name)
+    net.backward()
+    for name, (_, diff) in views.items():
+        np.testing.assert_array_equal(diff, net.blobs[name].read_diff(), err_msg=name)
+    score = net.blobs["z"].read_data().copy()
+    views["y"][0][...] *= 2
+    del views, data, diff
+    net.forward(start="conv5", end="conv5")
+    both[0].blobs["y"].data[...] = net.blobs["y"].read_data()
+    both[0].forward(start="conv5", end="conv5")
+    close(both[0].blobs["z"].read_data(), net.blobs["z"].read_data(), "z")
+    assert np.abs(net.blobs["z"].read_data() - score).max() > 0.1
