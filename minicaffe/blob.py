@@ -49,7 +49,8 @@ class Blob:
     def reshape(self, *shape: int | Sequence[int]) -> None:
         """Change the shape: `reshape(2, 3)` or `reshape((2, 3))`.
 
-        Up to the capacity the memory, and what it holds, stays; beyond it the blob gets new memory, zero at first.
+        Up to the capacity the memory stays, and so do the values that fit; beyond it the blob gets new memory, zero at
+        first.  Where a blob grows again, the values that were beyond the smaller shape are undefined.
         """
         dims = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
         dims = tuple(int(d) for d in dims)
