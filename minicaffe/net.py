@@ -106,7 +106,7 @@ class Net(Scripting):
         self._after_backward: list[Callable[[int], None]] = []
         self._chains: dict[bool, dict[int, Any]] = {}  # on the CPU, on the GPU
         self._ran_on_gpu: list[bool | None] = [None] * len(self.layers)  # where each layer's last forward pass was
-        self.folds = self.phase == caffe_pb2.TEST  #: whether chains may leave out what only a backward pass needs
+        self.folds = self.phase == caffe_pb2.TEST  #: whether oneDNN's chains may leave out what only backward needs
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Net(Scripting):
         self._check_mode(start, end)
         if self.folds:
             self.folds = False
-            self._chains.clear()
+            self._chains.pop(False, None)
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
         by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         i = start + 1
