@@ -272,7 +272,7 @@ class Kernel:
             self._function.set_attribute(attribute, shared)
             self._shared = shared
         try:
-            self._function.prepared_async_call(grid, block, device.compute, *arguments, shared_size=shared)
+            self._function.prepared_async_call(grid, block, context.stream(), *arguments, shared_size=shared)
         except device.driver.Error as error:
             raise DeviceError(f"kernel {self.name} failed with grid {grid} and block {block}: {error}") from error
 

@@ -24,7 +24,7 @@ def device(request):
 
 
 class HidingPool:
-    """Stands for PyCUDA's pool on the emulated device: what is given back cannot be touched until it is handed out again."""
+    """PyCUDA's pool for the emulated device, but what is given back cannot be touched until it is handed out again."""
 
     def __init__(self, driver):
         self._driver, self._cuda = driver, ctypes.CDLL("libcuda.so.1")
