@@ -64,17 +64,15 @@ def gemm_batched(
     slices, length = _slices(m, n, k, batch)
     if slices > 1:
         shares, add = (kernel("gemm", name, dtype, options) for name in ("gemm_slices", "add_slices"))
-        grid = (-(-n // 64), -(-m // 64), slices)
+        grid = (-(-n // 64) * -(-m // 64) * slices, 1)
         with _scratch(slices * m * n * dtype.itemsize) as partial:
             shares.launch(grid, 256, trans_a, trans_b, m, n, k, length, a, b, partial)
             add(m * n, slices, alpha, partial, beta, c)
         return
     tile = _tile(m, n, batch, dtype)
     multiply = kernel("gemm", f"gemm_{tile}", dtype, options)
-    for first in range(0, batch, 65535):  # as many as a grid can have
-        a_, b_, c_ = (int(p) + first * step * dtype.itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c)))
-        grid = (-(-n // tile), -(-m // tile), min(batch - first, 65535))
-        multiply.launch(grid, 256, trans_a, trans_b, m, n, k, alpha, a_, b_, beta, c_, step_a, step_b, step_c)
+    grid = (-(-n // tile) * -(-m // tile) * batch, 1)
+    multiply.launch(grid, 256, trans_a, trans_b, m, n, k, alpha, a, b, beta, c, step_a, step_b, step_c)
 
 
 def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:
