@@ -6,8 +6,8 @@ numbers that change from step to step must lie in device memory. Python code of 
 of it must happen each time is left with ``before_replay``. ``MINICAFFE_GRAPH=0`` runs all steps plainly.
 
 A graph holds addresses. So a captured step keeps all memory that it was given while it was recorded, also what a layer
-has replaced since: nobody else gets that memory while the graph may write it. Threads capture and compute beside each
-other: what a thread records is its own.
+has replaced since: that memory is not handed out again while the graph may write it. Threads capture and compute beside
+each other: a recording holds the work of one thread.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Recording:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Be told what this thread uses inside."""
+        """Note what this thread uses inside."""
         before, watching.watcher = watching.watcher, self
         try:
             yield
