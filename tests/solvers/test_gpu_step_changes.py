@@ -1,6 +1,7 @@
 """What a script changes between the steps of a captured training counts as it does between plain steps."""
 
 import functools
+import random
 import threading
 
 import numpy as np
@@ -179,12 +180,12 @@ CHANGES = {
 }
 
 
-def train(net, change):
-    """What four steps, a change, and four more give: losses, parameters, history; and whether both ended in replays."""
+def train(net, *changes):
+    """Losses, parameters and history of steps with changes between; whether each four of them ended in a replay."""
     made = make(net)
     losses, replayed = [], []
-    for between in (lambda _: None, change):
-        between(made)
+    for change in (lambda _: None, *changes):
+        change(made)
         for _ in range(4):
             made.step(1)
             losses.append(made.net.loss())
@@ -193,13 +194,13 @@ def train(net, change):
     return [losses, *(blob.data.copy() for blob in blobs)], all(replayed)
 
 
-def plain_and_captured(monkeypatch, net, change):
+def plain_and_captured(monkeypatch, net, *changes):
     """The results of plain steps, and those of captured ones."""
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
         monkeypatch.setattr(context, "_math", "float32")
-        result, replayed = train(net, change)
+        result, replayed = train(net, *changes)
         assert replayed == (graph == "1")
         results.append(result)
     return results
@@ -238,6 +239,12 @@ def test_a_change_counts(monkeypatch, name):
     plain, captured = plain_and_captured(monkeypatch, IMAGES, CHANGES[name])
     assert equal([plain, captured])
     assert plain[0][4:] != unchanged_losses()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_several_changes(monkeypatch, seed):
+    changes = [*CHANGES.values(), look_at((3,)), look_at((7,), (2,))]
+    assert equal(plain_and_captured(monkeypatch, IMAGES, *random.Random(seed).sample(changes, 4)))
 
 
 @pytest.mark.parametrize("name", ["a batch that needs a larger workspace", "more shapes than are kept"])
