@@ -7,7 +7,7 @@ __global__ void partial_statistics(const int count, const int channels, const in
   const int channel = blockIdx.x;
   const Dtype shift = x[(long long)channel * places];
   Dtype sum = 0, squares = 0;
-  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += blockDim.x * gridDim.y) {
+  STRIDE(i, blockIdx.y * blockDim.x + threadIdx.x, count, blockDim.x * gridDim.y) {
     const Dtype value = x[((long long)(i / places) * channels + channel) * places + i % places] - shift;
     sum += value;
     squares += value * value;
@@ -82,7 +82,7 @@ __global__ void partial_gradients(const int count, const int channels, const int
   const Followers followers = {s, b, relu, slope};
   const int channel = blockIdx.x;
   Dtype sum = 0, products = 0;
-  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += blockDim.x * gridDim.y) {
+  STRIDE(i, blockIdx.y * blockDim.x + threadIdx.x, count, blockDim.x * gridDim.y) {
     const long long at = ((long long)(i / places) * channels + channel) * places + i % places;
     const Dtype g = followers.gradient(dy[at], normalized[at], channel);
     sum += g;

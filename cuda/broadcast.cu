@@ -13,10 +13,10 @@ struct Place {
 __global__ void scale_bias(const int rows, const int covered, const int inner, const int lanes, const Dtype *x, const Dtype *s,
                            const Dtype *b, Dtype *y) {
   const Place place(lanes);
-  for (int row = blockIdx.x * place.rows + place.row; row < rows; row += gridDim.x * place.rows) {
+  STRIDE(row, blockIdx.x * place.rows + place.row, rows, gridDim.x * place.rows) {
     const Dtype scale = s ? s[row % covered] : Dtype(1), shift = b ? b[row % covered] : Dtype(0);
     const long long start = (long long)row * inner;
-    for (int k = blockIdx.y * lanes + place.lane; k < inner; k += gridDim.y * lanes)
+    STRIDE(k, blockIdx.y * lanes + place.lane, inner, gridDim.y * lanes)
       y[start + k] = scale * x[start + k] + shift;
   }
 }
@@ -25,10 +25,10 @@ __global__ void scale_bias(const int rows, const int covered, const int inner, c
 __global__ void rectify(const int rows, const int covered, const int inner, const int lanes, const Dtype *x,
                         const Dtype *slopes, const Dtype *v, Dtype *y) {
   const Place place(lanes);
-  for (int row = blockIdx.x * place.rows + place.row; row < rows; row += gridDim.x * place.rows) {
+  STRIDE(row, blockIdx.x * place.rows + place.row, rows, gridDim.x * place.rows) {
     const Dtype slope = slopes[row % covered];
     const long long start = (long long)row * inner;
-    for (int k = blockIdx.y * lanes + place.lane; k < inner; k += gridDim.y * lanes)
+    STRIDE(k, blockIdx.y * lanes + place.lane, inner, gridDim.y * lanes)
       y[start + k] = x[start + k] > 0 ? v[start + k] : slope * v[start + k];
   }
 }
@@ -39,9 +39,9 @@ __global__ void partial_sums(const int outer, const int covered, const int inner
   const Place place(lanes);
   const int c = blockIdx.x, part = blockIdx.y, parts = gridDim.y;
   Dtype sum = 0;
-  for (int o = part * place.rows + place.row; o < outer; o += parts * place.rows) {
+  STRIDE(o, part * place.rows + place.row, outer, parts * place.rows) {
     const long long start = ((long long)o * covered + c) * inner;
-    for (int k = place.lane; k < inner; k += lanes) {
+    STRIDE(k, place.lane, inner, lanes) {
       const Dtype factor = !x ? Dtype(1) : negative ? min(x[start + k], Dtype(0)) : x[start + k];
       sum += dy[start + k] * factor;
     }

@@ -9,8 +9,13 @@
 #define DTYPE_MIN 1.175494351e-38f
 #endif
 
-// Runs the following statement for each i in [0, n) that is this thread's.
-#define GRID_STRIDE(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += blockDim.x * gridDim.x)
+// Runs the following statement for i = first, first + step, ... below n. Right for n and step up to 2^31 - 1: an i that
+// has passed 2^31 is compared, and so ends the loop, as the unsigned number that it is.
+#define STRIDE(i, first, n, step) for (int i = (first); (unsigned)i < (unsigned)(n); i += (unsigned)(step))
+
+// The following statement for each i in [0, n) that is this thread's, of the whole grid or of a block.
+#define GRID_STRIDE(i, n) STRIDE(i, blockIdx.x * blockDim.x + threadIdx.x, n, blockDim.x * gridDim.x)
+#define BLOCK_STRIDE(i, n) STRIDE(i, threadIdx.x, n, blockDim.x)
 
 // ReLU: the slope counts below 0; a slope of 0 gives 0 even for -inf, and not-a-numbers stay.
 __device__ __forceinline__ Dtype rectified(Dtype x, Dtype slope) {
@@ -19,7 +24,7 @@ __device__ __forceinline__ Dtype rectified(Dtype x, Dtype slope) {
 
 // ---- reductions ----
 // All lanes of a warp, or all threads of a one-dimensional block, must take part; all of them get the result. The order
-// of additions is fixed, so results are the same in every run. A block may have any number of threads up to 1024.
+// of additions is fixed, so results are the same in every run. A block may have up to 1024 threads.
 
 template <typename T>
 __device__ __forceinline__ T warp_sum(T value) {

@@ -1,13 +1,16 @@
 """The CUDA device in use: its primary context, one stream that computes and one that copies.
 
-Every function makes the context current in the calling thread, so a prefetching thread may use the device as well. The
-streams are ordinary ("blocking") ones: a synchronous copy waits for both of them.
+Every function makes the context current in the calling thread, so several threads may use the device; what they queue
+runs in one order on the computing stream. The streams are ordinary ("blocking") ones: a synchronous copy waits for both
+of them.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from minicaffe.errors import DeviceError, UsageError
@@ -16,11 +19,23 @@ _lock = threading.RLock()
 _device: Device | None = None
 _chosen = 0
 _failure: str | None = None
-_here = threading.local()
+
+
+class _Here(threading.local):
+    """What belongs to a thread: its hold on the context, and the stream that it records, if it records one."""
+
+    current: _Current | None = None
+    recorded: Any = None
+
+
+_here = _Here()
 
 
 class Device:
-    """One device: ``.index``, ``.name``, ``.arch`` ("sm_90"), ``.multiprocessors``; streams ``.compute``, ``.copy``."""
+    """One device: ``.index``, ``.name``, ``.arch`` ("sm_90"), ``.multiprocessors``; streams ``.compute``, ``.copy``.
+
+    ``.lock`` is held by a thread that captures, and by one that queues work with the device's scratch memory.
+    """
 
     def __init__(self, driver: Any, index: int) -> None:
         self.driver = driver
@@ -33,6 +48,8 @@ class Device:
         self.context.push()
         self.compute = driver.Stream()
         self.copy = driver.Stream()
+        self.recorded = driver.Stream()  # for captures: what other threads queue on `compute` is no part of them
+        self.lock = threading.RLock()
         self.cache: dict = {}  # what others remember for as long as this context lives: kernels, pools
         self.context.pop()
 
@@ -92,7 +109,7 @@ def current() -> Device:
                 _device = Device(driver, _chosen)
                 atexit.register(_leave)
             device = _device
-    held = getattr(_here, "current", None)
+    held = _here.current
     if held is None or held.device is not device:
         if held is not None:
             held.release()
@@ -121,9 +138,8 @@ def _leave() -> None:
         pool.free_held()
         pool.allocate(1)  # a pool that holds a block knows its context: buffers may still come back to it
     device.cache.clear()
-    held = getattr(_here, "current", None)
-    if held is not None:
-        held.release()
+    if _here.current is not None:
+        _here.current.release()
 
 
 def require(index: int) -> None:
@@ -159,14 +175,31 @@ def reason_unavailable() -> str:
 def device_count() -> int:
     """How many GPUs there are; 0 where none can be used."""
     try:
-        return _initialise().Device.count()
+        with _lock:
+            return _initialise().Device.count()
     except DeviceError:
         return 0
 
 
 def stream() -> Any:
-    """The stream on which everything is computed (a pycuda.driver.Stream)."""
-    return current().compute
+    """The stream on which this thread's work is queued (a pycuda.driver.Stream).
+
+    It is the computing stream, or in `recording` the one that is captured.
+    """
+    device = current()
+    return _here.recorded or device.compute
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Any]:
+    """Queue this thread's work on a stream for captures, which it yields; one thread at a time."""
+    device = current()
+    with device.lock:
+        _here.recorded, before = device.recorded, _here.recorded
+        try:
+            yield device.recorded
+        finally:
+            _here.recorded = before
 
 
 def copy_stream() -> Any:
@@ -178,7 +211,8 @@ def synchronize() -> None:
     """Wait until the device has done all its work. Raises DeviceError when a kernel failed."""
     device = current()
     try:
-        device.context.synchronize()
+        with device.lock:  # CUDA forbids to wait for a context in which a stream is captured
+            device.context.synchronize()
     except device.driver.Error as error:
         raise DeviceError(f"GPU {device.index} ({device.name}) failed: {error}") from error
 
@@ -204,6 +238,11 @@ def set_math(math: str) -> None:
     if math not in ("float32", "tf32"):
         raise UsageError(f'set_math: expected "float32" or "tf32", got {math!r}')
     _math = math
+
+
+def math() -> str:
+    """What `set_math` has chosen."""
+    return _math
 
 
 def allows_tf32() -> bool:

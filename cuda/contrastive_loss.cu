@@ -4,7 +4,7 @@ __global__ void losses(const int channels, const Dtype margin, const bool legacy
   const int pair = blockIdx.x;
   const long long start = (long long)pair * channels;
   Dtype squared = 0;
-  for (int k = threadIdx.x; k < channels; k += 32) {
+  STRIDE(k, threadIdx.x, channels, 32) {
     const Dtype d = a[start + k] - b[start + k];
     squared += d * d;
   }
@@ -16,5 +16,5 @@ __global__ void losses(const int channels, const Dtype margin, const bool legacy
     factor = legacy ? (room > 0 ? Dtype(-1) : Dtype(0)) : -room / (distance + Dtype(1e-4));
   }
   if (threadIdx.x == 0) loss[pair] = cost;
-  for (int k = threadIdx.x; k < channels; k += 32) slope[start + k] = factor * (a[start + k] - b[start + k]);
+  STRIDE(k, threadIdx.x, channels, 32) slope[start + k] = factor * (a[start + k] - b[start + k]);
 }

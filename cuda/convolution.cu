@@ -153,46 +153,48 @@ __device__ __forceinline__ Setting setting(int block, const Geometry &g, const P
   return {phase, image, outputs, w + (long long)group * g.weights_group, g.samples * l.depth * l.height * l.width};
 }
 
-// Grid (tiles of windows, tiles of channels, groups x phases x shares). Where windows are few the taps are shared out:
-// each share of the sum makes a y of its own, one behind the other, and `finish` adds them.
+// Blocks: `across` tiles of windows (of the largest phase) x tiles of channels x groups, phases and shares. Where windows
+// are few the taps are shared out: each share of the sum makes a y of its own, one behind the other, and `finish` adds
+// them.
 template <class T>
-__device__ __forceinline__ void correlate(T &tile, const int shares, const Geometry *geometry, const Phase *phases,
+__device__ __forceinline__ void correlate(T &tile, const int across, const int shares, const Geometry *geometry, const Phase *phases,
                                           const Tap *taps, const Dtype *x, const Dtype *w, const Dtype *bias,
                                           const bool relu, const Dtype slope, Dtype *y) {
   const Geometry &g = *geometry;
-  const int share = blockIdx.z % shares, outputs = g.out_channels * g.out_depth * g.out_height * g.out_width;
+  const Cell at(across, tiles(g.out_channels, T::BM));
+  const int share = at.layer % shares, outputs = g.out_channels * g.out_depth * g.out_height * g.out_width;
   y += (long long)share * g.samples * g.groups * outputs;
-  const Setting s = setting(blockIdx.z / shares, g, phases, x, w, bias, relu, slope, y);
-  if (blockIdx.x * T::BN >= s.windows) return;
+  const Setting s = setting(at.layer / shares, g, phases, x, w, bias, relu, slope, y);
+  if (at.column >= tiles(s.windows, T::BN)) return;
   taps += s.phase.taps_begin;
   const Weights weights = {s.weights, g.weights_row, taps};
   const Patches patches = {s.image, taps};
   const int length = (s.phase.taps + shares * T::BK - 1) / (shares * T::BK) * T::BK, begin = share * length;
   const int end = min(begin + length, s.phase.taps);
-  multiply(tile, g.out_channels, s.windows, begin, end, blockIdx.y, blockIdx.x, weights, patches, s.out);
+  multiply(tile, g.out_channels, s.windows, begin, end, at.row, at.column, weights, patches, s.out);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    correlate_128(const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
+    correlate_128(const int across, const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
                   const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<128, 128, 8, 8, 8> tile;
-  correlate(tile, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
+  correlate(tile, across, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
             y);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    correlate_64(const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
+    correlate_64(const int across, const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
                  const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<64, 128, 8, 8, 4> tile;
-  correlate(tile, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
+  correlate(tile, across, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
             y);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
-    correlate_32(const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
+    correlate_32(const int across, const int shares, const void *geometry, const void *phases, const void *taps, const Dtype *x,
                  const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   __shared__ Tile<32, 256, 8, 8, 4> tile;
-  correlate(tile, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
+  correlate(tile, across, shares, (const Geometry *)geometry, (const Phase *)phases, (const Tap *)taps, x, w, bias, relu, slope,
             y);
 }
 
@@ -207,18 +209,19 @@ __global__ void finish(const int n, const int shares, const int channels, const 
 }
 
 // For few channels in a group (depthwise: one): each thread sums for one window of one channel.
-// Grid (windows, channels of a group, groups x phases).
-__global__ void correlate_each(const void *geometry, const void *phases, const void *taps_of_all, const Dtype *x,
+// Blocks: `across` that share the windows x channels of a group x groups and phases.
+__global__ void correlate_each(const int across, const void *geometry, const void *phases, const void *taps_of_all, const Dtype *x,
                                const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   const Geometry &g = *(const Geometry *)geometry;
-  const Setting s = setting(blockIdx.z, g, (const Phase *)phases, x, w, bias, relu, slope, y);
+  const Cell at(across, g.out_channels);
+  const Setting s = setting(at.layer, g, (const Phase *)phases, x, w, bias, relu, slope, y);
   const Tap *taps = (const Tap *)taps_of_all + s.phase.taps_begin;
-  const Dtype *weights = s.weights + (long long)blockIdx.y * g.weights_row;
-  GRID_STRIDE(j, s.windows) {
+  const Dtype *weights = s.weights + (long long)at.row * g.weights_row;
+  STRIDE(j, at.column * blockDim.x + threadIdx.x, s.windows, across * blockDim.x) {
     const Place place = s.image.place(j);
     Dtype sum = 0;
     for (int k = 0; k < s.phase.taps; k++) sum += weights[taps[k].y] * s.image.at(place, taps[k]);
-    s.out(blockIdx.y, j, sum);
+    s.out(at.row, j, sum);
   }
 }
 
@@ -254,20 +257,21 @@ struct Partial {  // one slice's share, a matrix of its own
   __device__ void operator()(int i, int j, Dtype sum) const { data[(long long)i * width + j] = sum; }
 };
 
-// Grid (tiles of taps, tiles of channels, groups x slices); slice s sums the windows from s * slice on.
+// Blocks: tiles of taps x tiles of channels x groups and slices; slice s sums the windows from s * slice on.
 template <class T>
 __device__ __forceinline__ void gather_weights(T &tile, const int slices, const int slice, const Geometry *geometry,
                                                const Phase *phases, const Tap *taps, const Dtype *x, const Dtype *dy,
                                                Dtype *partial) {
   const Geometry &g = *geometry;
-  const int group = blockIdx.z / slices, share = blockIdx.z % slices;
+  const Cell at(tiles(phases->taps, T::BN), tiles(g.out_channels, T::BM));
+  const int group = at.layer / slices, share = at.layer % slices;
   const Setting s = setting(group, g, phases, x, 0, 0, false, 0, 0);
   const int channel = g.out_depth * g.out_height * g.out_width, out = g.out_channels * channel;
   const Gradients gradients = {dy + (long long)group * out, out * g.groups, channel, Divisor(channel)};
   const Samples samples = {s.image, taps};
-  const int begin = share * slice, end = min(begin + slice, s.windows), count = g.out_channels * s.phase.taps;
+  const int begin = share * slice, end = begin + min(slice, s.windows - begin), count = g.out_channels * s.phase.taps;
   const Partial store = {partial + ((long long)share * g.groups + group) * count, s.phase.taps};
-  multiply(tile, g.out_channels, s.phase.taps, begin, end, blockIdx.y, blockIdx.x, gradients, samples, store);
+  multiply(tile, g.out_channels, s.phase.taps, begin, end, at.row, at.column, gradients, samples, store);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -303,20 +307,20 @@ __global__ void add_slices(const int n, const int slices, const Dtype *partial, 
   }
 }
 
-// For few channels in a group: one block sums over all windows for one weight. Grid (taps, channels, groups).
+// For few channels in a group: one block sums over all windows for one weight, in the order of the weights.
 __global__ void weights_each(const void *geometry, const void *phases, const void *taps, const Dtype *x,
                              const Dtype *dy, Dtype *dw) {
   const Geometry &g = *(const Geometry *)geometry;
-  const Setting s = setting(blockIdx.z, g, (const Phase *)phases, x, 0, 0, false, 0, 0);
-  const Tap tap = ((const Tap *)taps)[blockIdx.x];
+  const Cell at(((const Phase *)phases)->taps, g.out_channels);
+  const Setting s = setting(at.layer, g, (const Phase *)phases, x, 0, 0, false, 0, 0);
+  const Tap tap = ((const Tap *)taps)[at.column];
   const int channel = g.out_depth * g.out_height * g.out_width, out = g.out_channels * channel;
-  const Gradients gradients = {dy + (long long)blockIdx.z * out, out * g.groups, channel, Divisor(channel)};
-  const Dtype *line = gradients.line(blockIdx.y);
+  const Gradients gradients = {dy + (long long)at.layer * out, out * g.groups, channel, Divisor(channel)};
+  const Dtype *line = gradients.line(at.row);
   Dtype sum = 0;
-  for (int k = threadIdx.x; k < s.windows; k += blockDim.x)
-    sum += line[gradients.depth(k)] * s.image.at(s.image.place(k), tap);
+  BLOCK_STRIDE(k, s.windows) sum += line[gradients.depth(k)] * s.image.at(s.image.place(k), tap);
   sum = block_sum(sum);
-  if (threadIdx.x == 0) dw[((long long)blockIdx.z * g.out_channels + blockIdx.y) * s.phase.taps + blockIdx.x] += sum;
+  if (threadIdx.x == 0) dw[blockIdx.x] += sum;
 }
 
 // The shares of a bias's gradient: the sums of dy over places and a slice of the samples. Grid (channels, slices).
@@ -325,7 +329,7 @@ __global__ void bias_slices(const int samples, const int channels, const int pla
   const Divisor per_sample(places);
   const int begin = blockIdx.y * slice, count = (min(begin + slice, samples) - begin) * places;
   Dtype sum = 0;
-  for (int i = threadIdx.x; i < count; i += blockDim.x) {
+  BLOCK_STRIDE(i, count) {
     const int n = per_sample.quotient(i);
     sum += dy[((long long)(begin + n) * channels + blockIdx.x) * places + (i - n * places)];
   }

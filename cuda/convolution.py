@@ -28,13 +28,15 @@ import numpy as np
 from minicaffe.cuda import context
 from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.errors import DeviceError
 
 MOST_AXES = 3  # spatial axes that the kernels know
 _FEW = 4  # channels of a group below which tiles would be mostly empty
 _COLUMNS = {128: 128, 64: 128, 32: 256}  # rows, that is channels: windows, in a tile of `correlate_*`
 _WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
 _SHARE, _MOST_SHARES = 128, 8  # the fewest taps of a share that is worth a block; how many shares there may be
-_MOST_LOTS = 65535  # groups times phases of one launch
+_MOST = (1 << 31) - 1  # windows, and numbers of a sample: kernels count them in 32 bits
+_REACH = (1 << 15) - 1  # planes and rows from the first element of a window to the last: 16 bits of a tap
 _KEPT = 16  # plans for different shapes that a layer keeps
 
 
@@ -52,8 +54,6 @@ class Plan(NamedTuple):
     windows: int  # of the largest phase, over all samples
     places: int  # of a channel of the result
     count: int  # of the whole result
-    image_group: int  # elements of a group: of a sample that is gathered, and of the weights
-    weights_group: int
 
 
 class Correlation:
@@ -78,6 +78,8 @@ class Correlation:
         lead = (1,) * (MOST_AXES + 2 - len(x_shape))
         shapes = (*x_shape[:2], *lead, *x_shape[2:]), (*y_shape[:2], *lead, *y_shape[2:])
         if shapes not in self._plans:
+            reach = max((k - 1) * d for k, d in zip(self.kernel[:-1], self.dilation, strict=False))
+            _check("rows or planes from one end of a window to the other", reach, _REACH)
             if len(self._plans) >= _KEPT:
                 self._plans.clear()
             self._plans[shapes] = self._plan_forward(*shapes), self._plan_data(*shapes)
@@ -98,17 +100,16 @@ class Correlation:
             return
         tables = (plan.geometry, plan.phases, plan.taps)
         if plan.channels <= _FEW:
-            grid = (plan.num_taps, plan.channels, plan.groups)
+            grid = (plan.num_taps * plan.channels * plan.groups, 1)
             self._kernel("weights_each").launch(grid, 256, *tables, x, dy, dw)
             return
         rows = 32 if plan.channels <= 32 else 64 if min(plan.channels, plan.num_taps) <= 64 else 128
         columns, depth = _WEIGHTS_TILES[rows]
-        tiles = (-(-plan.num_taps // columns), -(-plan.channels // rows))
-        slices, length = self._slices(plan.windows, tiles[0] * tiles[1] * plan.groups, 16 * depth)
+        tiles = -(-plan.num_taps // columns) * -(-plan.channels // rows) * plan.groups
+        slices, length = self._slices(plan.windows, tiles, 16 * depth)
         count = plan.groups * plan.channels * plan.num_taps
         partial = self._workspace(slices * count)
-        grid = (*tiles, plan.groups * slices)
-        self._kernel(f"weights_{rows}").launch(grid, 256, slices, length, *tables, x, dy, partial)
+        self._kernel(f"weights_{rows}").launch((tiles * slices, 1), 256, slices, length, *tables, x, dy, partial)
         self._kernel("add_slices")(count, slices, partial, dw)
 
     def bias_gradient(self, dy: int, shape: tuple[int, ...], db: int) -> None:
@@ -131,31 +132,22 @@ class Correlation:
             return
         tables, ends = (plan.geometry, plan.phases, plan.taps), (bias, slope is not None, slope or 0.0)
         lots = plan.groups * plan.num_phases
-        if lots > _MOST_LOTS and plan.groups > 1:
-            return self._correlate_in_parts(plan, int(image), int(w), int(bias), int(out), slope)
         if plan.channels <= _FEW:
-            grid = (min(-(-plan.windows // 256), 4096), plan.channels, lots)
-            self._kernel("correlate_each").launch(grid, 256, *tables, image, w, *ends, out)
+            across = min(-(-plan.windows // 256), 4096)
+            grid = (across * plan.channels * lots, 1)
+            self._kernel("correlate_each").launch(grid, 256, across, *tables, image, w, *ends, out)
             return
         rows, shares = self._tile(plan, lots)
-        grid = (-(-plan.windows // _COLUMNS[rows]), -(-plan.channels // rows), lots * shares)
+        across = -(-plan.windows // _COLUMNS[rows])
+        grid = (across * -(-plan.channels // rows) * lots * shares, 1)
         multiply = self._kernel(f"correlate_{rows}")
         if shares == 1:
-            multiply.launch(grid, 256, 1, *tables, image, w, *ends, out)
+            multiply.launch(grid, 256, across, 1, *tables, image, w, *ends, out)
         else:
             partial = self._workspace(shares * plan.count)
-            multiply.launch(grid, 256, shares, *tables, image, w, 0, False, 0.0, partial)
+            multiply.launch(grid, 256, across, shares, *tables, image, w, 0, False, 0.0, partial)
             channels = plan.groups * plan.channels
             self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
-
-    def _correlate_in_parts(self, plan: Plan, image: int, w: int, bias: int, out: int, slope: float | None) -> None:
-        """As many groups at a time as one launch takes."""
-        most, size = max(1, _MOST_LOTS // plan.num_phases), self.dtype.itemsize
-        for first in range(0, plan.groups, most):
-            part = plan._replace(groups=min(most, plan.groups - first), depth=0)  # too few taps to share out
-            bias_ = bias + first * plan.channels * size if bias else 0
-            image_, w_ = image + first * plan.image_group * size, w + first * plan.weights_group * size
-            self._correlate(part, image_, w_, bias_, out + first * plan.channels * plan.places * size, slope)
 
     def _tile(self, plan: Plan, lots: int) -> tuple[int, int]:
         """Rows of the tile, and into how many shares to cut the taps: the largest tile that is not half empty and gives
@@ -175,7 +167,7 @@ class Correlation:
         blocks: how many work at one slice; least: what a length is a multiple of.
         """
         wanted = -(-2 * context.current().multiprocessors // blocks)
-        slices = max(1, min(wanted, count // least, 65535 // blocks))
+        slices = max(1, min(wanted, count // least))
         length = -(-count // slices // least) * least
         return -(-count // length), length
 
@@ -228,10 +220,11 @@ class Correlation:
         channels_in, channels_out = in_shape[1] // self.group, out_shape[1] // self.group
         geometry = [in_shape[0], self.group, len(phases), channels_in, *in_shape[2:], channels_out, *out_shape[2:]]
         windows = max((math.prod(p[2:5]) for p in phases), default=0) * in_shape[0]
+        _check("windows in a batch", windows)
+        _check("numbers in a sample", max(math.prod(in_shape[1:]), math.prod(out_shape[1:])))
         depth, places = max((p[1] for p in phases), default=0), math.prod(out_shape[2:])
         tables = (_table([*geometry, *out_step, *weights]), _table(phases), _table(taps))
         sizes = (len(phases), len(taps), depth, windows, places, math.prod(out_shape))
-        sizes += (channels_in * math.prod(in_shape[2:]), weights[1])
         return Plan(*tables, self.group, channels_out, *sizes)
 
 
@@ -242,6 +235,11 @@ class _Remainder(NamedTuple):
     count: int
     origin: int  # the window that the first place belongs to with distance 0
     first: int
+
+
+def _check(what: str, count: int, most: int = _MOST) -> None:
+    if count > most:
+        raise DeviceError(f"convolution on the GPU: expected at most {most} {what}, got {count}")
 
 
 def _tap(channel: int, offset: Any, size: tuple, weight: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,14 @@ def _line(error: Exception) -> str:
 
 
 def _handle() -> Any:
-    """cuDNN's handle for the device in use, bound to the computing stream."""
+    """This thread's handle of cuDNN for the device in use, bound to the stream on which the thread queues its work."""
     import cudnn
 
-    cache = context.current().cache
-    if "cudnn" not in cache:
-        cache["cudnn"] = cudnn.create_handle()
-        cudnn.set_stream(handle=cache["cudnn"], stream=int(context.stream().handle))
-    return cache["cudnn"]
+    handles, thread = context.current().cache.setdefault("cudnn", {}), threading.get_ident()
+    if thread not in handles:
+        handles[thread] = cudnn.create_handle()
+    cudnn.set_stream(handle=handles[thread], stream=int(context.stream().handle))
+    return handles[thread]
 
 
 class _Plan:

@@ -9,8 +9,8 @@ __global__ void drop(const int n, const int count, const unsigned long long *sta
     for (int w = 0; w < 4; w++) words[w] = philox_word(key0, key1, counter + block, w);
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-      const int i = 8 * block + j;
-      if (i < count) y[i] = (unsigned)(words[j / 2] >> (j % 2 * 32)) > threshold ? x[i] * scale : Dtype(0);
+      const unsigned i = 8u * block + j;
+      if (i < (unsigned)count) y[i] = (unsigned)(words[j / 2] >> (j % 2 * 32)) > threshold ? x[i] * scale : Dtype(0);
     }
   }
 }

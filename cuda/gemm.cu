@@ -11,21 +11,27 @@ struct Scaled {
   }
 };
 
-// The share of k from `begin` to `end` of this block's tile: grid (tiles along n, tiles along m, ...).
+// Which tile of which product (or slice of one) this block makes.
 template <class T>
-__device__ __forceinline__ void product(T &tile, bool trans_a, bool trans_b, int m, int n, int k, int begin, int end,
-                                        const Dtype *a, const Dtype *b, const Scaled &out) {
+__device__ __forceinline__ Cell cell_of(const T &, int m, int n) {
+  return Cell(tiles(n, T::BN), tiles(m, T::BM));
+}
+
+// The share of k from `begin` to `end` of one tile.
+template <class T>
+__device__ __forceinline__ void product(T &tile, const Cell &at, bool trans_a, bool trans_b, int m, int n, int k,
+                                        int begin, int end, const Dtype *a, const Dtype *b, const Scaled &out) {
   const AlongK a_rows = {a, k}, b_rows = {b, k};
   const AcrossK a_columns = {a, m}, b_columns = {b, n};
   if (trans_a)
     if (trans_b)
-      multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_columns, b_rows, out);
+      multiply(tile, m, n, begin, end, at.row, at.column, a_columns, b_rows, out);
     else
-      multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_columns, b_columns, out);
+      multiply(tile, m, n, begin, end, at.row, at.column, a_columns, b_columns, out);
   else if (trans_b)
-    multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_rows, b_rows, out);
+    multiply(tile, m, n, begin, end, at.row, at.column, a_rows, b_rows, out);
   else
-    multiply(tile, m, n, begin, end, blockIdx.y, blockIdx.x, a_rows, b_columns, out);
+    multiply(tile, m, n, begin, end, at.row, at.column, a_rows, b_columns, out);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -33,9 +39,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
              const Dtype *a, const Dtype *b, const Dtype beta, Dtype *c, const long long step_a, const long long step_b,
              const long long step_c) {
   __shared__ Tile<128, 128, 8, 8, 8> tile;
-  const int i = blockIdx.z;
-  const Scaled out = {c + i * step_c, n, alpha, beta};
-  product(tile, trans_a, trans_b, m, n, k, 0, k, a + i * step_a, b + i * step_b, out);
+  const Cell at = cell_of(tile, m, n);
+  const Scaled out = {c + at.layer * step_c, n, alpha, beta};
+  product(tile, at, trans_a, trans_b, m, n, k, 0, k, a + at.layer * step_a, b + at.layer * step_b, out);
 }
 
 __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -43,19 +49,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
             const Dtype *a, const Dtype *b, const Dtype beta, Dtype *c, const long long step_a, const long long step_b,
             const long long step_c) {
   __shared__ Tile<64, 64, 16, 4, 4> tile;
-  const int i = blockIdx.z;
-  const Scaled out = {c + i * step_c, n, alpha, beta};
-  product(tile, trans_a, trans_b, m, n, k, 0, k, a + i * step_a, b + i * step_b, out);
+  const Cell at = cell_of(tile, m, n);
+  const Scaled out = {c + at.layer * step_c, n, alpha, beta};
+  product(tile, at, trans_a, trans_b, m, n, k, 0, k, a + at.layer * step_a, b + at.layer * step_b, out);
 }
 
-// For few tiles and a long k: slice z of it makes a matrix of its own, and `add_slices` adds them in their order.
+// For few tiles and a long k: each slice of it makes a matrix of its own, and `add_slices` adds them in their order.
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     gemm_slices(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const int slice,
                 const Dtype *a, const Dtype *b, Dtype *partial) {
   __shared__ Tile<64, 64, 16, 4, 4> tile;
-  const int begin = blockIdx.z * slice;
-  const Scaled out = {partial + (long long)blockIdx.z * m * n, n, 1, 0};
-  product(tile, trans_a, trans_b, m, n, k, begin, min(begin + slice, k), a, b, out);
+  const Cell at = cell_of(tile, m, n);
+  const int begin = at.layer * slice, end = begin + min(slice, k - begin);
+  const Scaled out = {partial + (long long)at.layer * m * n, n, 1, 0};
+  product(tile, at, trans_a, trans_b, m, n, k, begin, end, a, b, out);
 }
 
 __global__ void add_slices(const int n, const int slices, const Dtype alpha, const Dtype *partial, const Dtype beta,
@@ -71,7 +78,7 @@ __global__ void add_slices(const int n, const int slices, const Dtype alpha, con
 __global__ void gemv_rows(const int n, const Dtype alpha, const Dtype *a, const Dtype *x, const Dtype beta, Dtype *y) {
   const Dtype *row = a + (long long)blockIdx.x * n;
   Dtype sum = 0;
-  for (int j = threadIdx.x; j < n; j += blockDim.x) sum += row[j] * x[j];
+  BLOCK_STRIDE(j, n) sum += row[j] * x[j];
   sum = block_sum(sum);
   if (threadIdx.x == 0) y[blockIdx.x] = beta == 0 ? alpha * sum : alpha * sum + beta * y[blockIdx.x];
 }
@@ -83,7 +90,7 @@ __global__ void gemv_columns(const int m, const int n, const Dtype alpha, const 
   const int j = blockIdx.x * 32 + threadIdx.x;
   Dtype sum = 0;
   if (j < n)
-    for (int i = threadIdx.y; i < m; i += 8) sum += a[(long long)i * n + j] * x[i];
+    STRIDE(i, threadIdx.y, m, 8) sum += a[(long long)i * n + j] * x[i];
   partial[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y || j >= n) return;

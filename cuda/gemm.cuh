@@ -37,6 +37,15 @@ struct Tile {
   __align__(16) Dtype b[2][BK][BN + PAD];
 };
 
+__device__ __forceinline__ int tiles(int n, int size) { return ((unsigned)n + size - 1) / size; }
+
+// The place of a block among columns x rows x any number. Grids lie along x, where alone more than 65535 blocks may be.
+struct Cell {
+  int column, row, layer;
+  __device__ Cell(int columns, int rows)
+      : column(blockIdx.x % columns), row(blockIdx.x / columns % rows), layer(blockIdx.x / columns / rows) {}
+};
+
 __device__ __forceinline__ Dtype rounded(Dtype value) {
 #ifdef TENSOR_CORES
   unsigned bits;
@@ -159,24 +168,24 @@ __device__ __forceinline__ void multiply(T &tile, int m, int n, int k_begin, int
 #pragma unroll
   for (int i = 0; i < T::LOADS_A; i++) {
     const int e = thread + i * THREADS;
-    rows[i] = a.line(min(row0 + (A::ALONG_K ? e / T::BK : e % T::BM), m - 1));
+    rows[i] = a.line(row0 + min(A::ALONG_K ? e / T::BK : e % T::BM, m - 1 - row0));
   }
 #pragma unroll
   for (int i = 0; i < T::LOADS_B; i++) {
     const int e = thread + i * THREADS;
-    columns[i] = b.line(min(column0 + (B::ALONG_K ? e / T::BK : e % T::BN), n - 1));
+    columns[i] = b.line(column0 + min(B::ALONG_K ? e / T::BK : e % T::BN, n - 1 - column0));
   }
 
   auto fetch = [&](int k0) {
 #pragma unroll
     for (int i = 0; i < T::LOADS_A; i++) {
-      const int e = thread + i * THREADS, k = k0 + (A::ALONG_K ? e % T::BK : e / T::BM);
-      next_a[i] = k < k_end ? a.at(rows[i], a.depth(k)) : Dtype(0);
+      const int e = thread + i * THREADS, k = A::ALONG_K ? e % T::BK : e / T::BM;
+      next_a[i] = k < k_end - k0 ? a.at(rows[i], a.depth(k0 + k)) : Dtype(0);
     }
 #pragma unroll
     for (int i = 0; i < T::LOADS_B; i++) {
-      const int e = thread + i * THREADS, k = k0 + (B::ALONG_K ? e % T::BK : e / T::BN);
-      next_b[i] = k < k_end ? b.at(columns[i], b.depth(k)) : Dtype(0);
+      const int e = thread + i * THREADS, k = B::ALONG_K ? e % T::BK : e / T::BN;
+      next_b[i] = k < k_end - k0 ? b.at(columns[i], b.depth(k0 + k)) : Dtype(0);
     }
   };
   auto keep = [&](int half) {
@@ -197,16 +206,16 @@ __device__ __forceinline__ void multiply(T &tile, int m, int n, int k_begin, int
   fetch(k_begin);
   keep(half);
   __syncthreads();
-  for (int k = k_begin; k < k_end; k += T::BK) {
-    const bool more = k + T::BK < k_end;
-    if (more) fetch(k + T::BK);
+  for (int left = k_end - k_begin; left > 0; left -= T::BK) {
+    const bool more = left > T::BK;
+    if (more) fetch(k_end - left + T::BK);
     sums.add(tile, half);
     half ^= 1;
     if (more) keep(half);
     __syncthreads();
   }
   sums.each([&](int i, int j, Dtype sum) {
-    if (row0 + i < m && column0 + j < n) store(row0 + i, column0 + j, sum);
+    if (i < m - row0 && j < n - column0) store(row0 + i, column0 + j, sum);
   });
 }
 

@@ -4,22 +4,26 @@ PyCUDA has no graphs; NVIDIA's cuda-bindings has, and works on PyCUDA's streams 
 captured its work is recorded instead of done, so what a step may not do is wait, allocate, or copy from the host:
 numbers that change from step to step must lie in device memory. Python code of the step does not run in a replay; what
 of it must happen each time is left with ``before_replay``. ``MINICAFFE_GRAPH=0`` runs all steps plainly.
+
+A graph holds addresses. So a captured step keeps all memory that it was given while it was recorded, also what a layer
+has replaced since: that memory is not handed out again while the graph may write it. Threads capture and compute beside
+each other: a recording holds the work of one thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
-import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from minicaffe.cuda import context
+from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError
-from minicaffe.memory import GPU, Memory
-
-_recording: CapturedStep | None = None
+from minicaffe.memory import Memory, watching
 
 
 class NotCapturable(DeviceError):
@@ -27,20 +31,82 @@ class NotCapturable(DeviceError):
 
 
 def capturing() -> bool:
-    """Whether a step is being captured: what is queued now is recorded, not done."""
-    return _recording is not None
+    """Whether this thread captures a step: what it queues now is recorded, not done."""
+    return watching.watcher is not None and watching.watcher.recording
 
 
 def forbid(reason: str) -> None:
     """For code that a graph cannot hold: raises NotCapturable while a step is captured, else does nothing."""
-    if _recording is not None:
+    if capturing():
         raise NotCapturable(reason)
 
 
 def before_replay(action: Callable[[], None]) -> None:
     """Have `action` called before each replay of the step that is being captured; nothing when none is."""
-    if _recording is not None:
-        _recording.actions.append(action)
+    if capturing():
+        watching.watcher.actions.append(action)
+
+
+class Recording:
+    """What one run of a step used: memory that it read and wrote, device buffers, what it left with `before_replay`.
+
+    recording: whether the run is captured, rather than done.
+    """
+
+    def __init__(self, recording: bool) -> None:
+        self.recording = recording
+        self.actions: list[Callable[[], None]] = []
+        self.reads: dict[int, Memory] = {}
+        self.writes: dict[int, Memory] = {}
+        self.buffers: dict[int, DeviceBuffer] = {}
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Note what this thread uses inside."""
+        before, watching.watcher = watching.watcher, self
+        try:
+            yield
+        finally:
+            watching.watcher = before
+
+    # Memory and DeviceBuffer call these.
+
+    def read_on_gpu(self, memory: Memory) -> None:
+        self.reads[id(memory)] = memory
+
+    def wrote_on_gpu(self, memory: Memory) -> None:
+        self.writes[id(memory)] = memory
+
+    def used_buffer(self, buffer: DeviceBuffer) -> None:
+        self.buffers[id(buffer)] = buffer
+
+    def used_on_host(self, memory: Memory) -> None:
+        if self.recording:
+            raise NotCapturable("a layer, or a callback, uses a blob on the host")
+
+    def upload(self) -> None:
+        """Copy to the device what has been written on the host since."""
+        for memory in self.reads.values():
+            memory.gpu()
+
+
+class _Graph:
+    """An executable graph, and what was used while it was recorded, which lives as long as the graph."""
+
+    def __init__(self, recording: Recording, graph: Any) -> None:
+        self._recording = recording
+        self._handle = _call("cuGraphInstantiate", graph, 0)
+        weakref.finalize(self, _call, "cuGraphExecDestroy", self._handle).atexit = False
+        _call("cuGraphDestroy", graph)
+
+    def replay(self) -> None:
+        for action in self._recording.actions:
+            action()
+        self._recording.upload()
+        with context.current().lock:  # the graph uses the device's scratch memory
+            _call("cuGraphLaunch", self._handle, int(context.stream().handle))
+        for memory in self._recording.writes.values():
+            memory.wrote_gpu()
 
 
 class CapturedStep:
@@ -59,14 +125,10 @@ class CapturedStep:
         self, work: Callable[[], Any], obstacle: str = "", report: Callable[[str], None] | None = None
     ) -> None:
         self.work = work
-        self.actions: list[Callable[[], None]] = []
-        self.reads: dict[int, Memory] = {}
-        self.writes: dict[int, Memory] = {}
         self._report = report or (lambda line: print(line, file=sys.stderr))
-        self._warm = False
+        self._warm: Recording | None = None
         self._plain = False
-        self._graph: Any = None
-        self._thread = 0
+        self._graph: _Graph | None = None
         if os.environ.get("MINICAFFE_GRAPH") == "0":
             obstacle = obstacle or "MINICAFFE_GRAPH is 0"
         if obstacle:
@@ -77,110 +139,92 @@ class CapturedStep:
         """Whether calls are replays by now."""
         return self._graph is not None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it cannot be captured, so that all calls are plain."""
+        return self._plain
+
     def __call__(self) -> None:
         """Do one step."""
         if self._plain:
             self.work()
             return
-        if not self._warm:
-            self._watched(self.work)
-            self._warm = True
+        if self._warm is None and self._graph is None:
+            warm = Recording(False)
+            with warm.watch():
+                self.work()
+            self._warm = warm
             return
         if self._graph is None:
             try:
-                self._capture()
+                self._graph = self._capture(self._warm)
             except DeviceError as error:
                 self._give_up(str(error))
                 self.work()
                 return
-        self._replay()
+            finally:
+                self._warm = None
+        self._graph.replay()
 
     def invalidate(self) -> None:
         """Forget the graph: memory or shapes have changed. The next call is plain, the one after captures anew."""
-        if self._graph is not None:
-            _call("cuGraphExecDestroy", self._graph)
-        self._graph, self._warm = None, False
+        self._graph = self._warm = None
 
     def _give_up(self, reason: str) -> None:
         self._plain = True
         self._report(f"The step runs without a CUDA graph: {reason}")
 
-    def _capture(self) -> None:
+    def _capture(self, warm: Recording) -> _Graph:
         """Record `work`. What it does on the host (counters of random streams) happens in the replay that follows."""
-        global _recording
-        driver = _driver()
-        device = context.current()
-        stream = int(device.compute.handle)
-        device.compute.synchronize()
-        for memory in self.reads.values():
-            memory.gpu()  # what the host has written since the first call is copied now, not in the graph
-        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        collecting = gc.isenabled()
-        gc.disable()  # what it might free, a capture may forbid to free
+        warm.upload()  # what the host has written since the first call is copied now, not in the graph
+        recording = Recording(True)
+        with context.recording() as stream, _without_collection():
+            graph = self._record(recording, int(stream.handle))
+        return _Graph(recording, graph)
+
+    def _record(self, recording: Recording, stream: int) -> Any:
+        """The graph of `work`; raises DeviceError where it cannot be captured."""
+        mode = _driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         _call("cuStreamBeginCapture", stream, mode)
-        self.actions, _recording = [], self
         failure: Exception | None = None
         try:
-            self._watched(self.work)
+            with recording.watch():
+                self.work()
         except DeviceError as error:
             failure = error
-        except device.driver.Error as error:
+        except context.current().driver.Error as error:
             failure = NotCapturable(f"it does what cannot be captured ({error})")
             failure.__cause__ = error
         finally:
-            _recording = None
-            graph = self._end(stream, failure)
-            if collecting:
-                gc.enable()
+            graph = _end(stream, failure)
         if failure is not None:
             raise failure
-        self._graph = _call("cuGraphInstantiate", graph, 0)
-        _call("cuGraphDestroy", graph)
-
-    def _watched(self, work: Callable[[], Any]) -> None:
-        """Do the work and note which blobs it reads and writes on the device."""
-        self.reads, self.writes, self._thread = {}, {}, threading.get_ident()
-        Memory.watcher = self
-        try:
-            work()
-        finally:
-            Memory.watcher = None
-
-    @staticmethod
-    def _end(stream: int, failure: Exception | None) -> Any:
-        """End the capture, however it went; a capture that a mistake has broken has no graph to give back."""
-        try:
-            graph = _call("cuStreamEndCapture", stream)
-        except DeviceError:
-            if failure is None and sys.exc_info()[1] is None:
-                raise
-            return None
-        if failure is not None and graph is not None:
-            _call("cuGraphDestroy", graph)
         return graph
 
-    def _replay(self) -> None:
-        for action in self.actions:
-            action()
-        for memory in self.reads.values():
-            memory.gpu()  # somebody may have written it on the host since
-        _call("cuGraphLaunch", self._graph, int(context.current().compute.handle))
-        for memory in self.writes.values():
-            memory.fresh = GPU
 
-    # Memory tells these while a step is captured; what other threads do (prefetching) is no part of the step.
+def _end(stream: int, failure: Exception | None) -> Any:
+    """End the capture, however it went; a capture that a mistake has broken has no graph to give back."""
+    try:
+        graph = _call("cuStreamEndCapture", stream)
+    except DeviceError:
+        if failure is None and sys.exc_info()[1] is None:
+            raise
+        return None
+    if failure is not None and graph is not None:
+        _call("cuGraphDestroy", graph)
+    return graph
 
-    def read_on_gpu(self, memory: Memory) -> None:
-        if threading.get_ident() == self._thread:
-            self.reads[id(memory)] = memory
 
-    def wrote_on_gpu(self, memory: Memory) -> None:
-        if threading.get_ident() == self._thread:
-            self.writes[id(memory)] = memory
-
-    def used_on_host(self, memory: Memory) -> None:
-        if self is _recording and threading.get_ident() == self._thread:
-            raise NotCapturable("a layer, or a callback, uses a blob on the host")
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Leave garbage where it is: what a collection might free, a capture may forbid to free."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _driver() -> Any:

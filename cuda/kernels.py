@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ _FORMATS = {
     "unsigned long long": "Q",
     "bool": "?",
 }
+_MOST_BLOCKS = (1 << 31) - 1  # along x
+_LIMITS = {"i": (1 << 31) - 1, "I": (1 << 32) - 1}  # the largest number of a format
 
 
 def define(stem: str, text: str) -> None:
@@ -84,11 +87,14 @@ def _inline(name: str, text: str) -> str:
 @functools.cache
 def signatures(stem: str) -> dict[str, tuple[str, ...]]:
     """The kernels of a file and the types of their parameters, as written, without names and qualifiers."""
-    text = _COMMENT.sub(" ", source(stem))
     return {
-        name: tuple(_type(p, stem, name) for p in parameters.split(",") if p.strip())
-        for name, parameters in _SIGNATURE.findall(text)
+        name: tuple(_type(p, stem, name) for p in parameters) for name, parameters in _written_parameters(stem).items()
     }
+
+
+def _written_parameters(stem: str) -> dict[str, list[str]]:
+    text = _COMMENT.sub(" ", source(stem))
+    return {name: [p for p in given.split(",") if p.strip()] for name, given in _SIGNATURE.findall(text)}
 
 
 def _type(parameter: str, stem: str, name: str) -> str:
@@ -243,11 +249,12 @@ def _warn_once(sentence: str) -> None:
 class Kernel:
     """A compiled kernel. ``kernel(n, *args)`` loops over n elements; ``kernel.launch`` takes the geometry."""
 
-    __slots__ = ("name", "_function", "_device", "_most_blocks", "_shared")
+    __slots__ = ("name", "_function", "_types", "_parameters", "_device", "_most_blocks", "_shared")
 
-    def __init__(self, name: str, function: Any, types: str, device: context.Device) -> None:
+    def __init__(self, name: str, function: Any, types: str, parameters: Sequence[str], device: context.Device) -> None:
         self.name = name
         self._function = function.prepare(types)
+        self._types, self._parameters = types, parameters
         self._device = device
         self._most_blocks = 32 * device.multiprocessors
         self._shared = 48 << 10
@@ -260,7 +267,8 @@ class Kernel:
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
         """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory.
 
-        Nothing for a grid of no blocks.
+        Nothing for a grid of no blocks. A grid may have 2^31 - 1 blocks along x, but 65535 along y and z. Raises
+        DeviceError when there are more, or when a number is too large for the kernel's parameter.
         """
         if 0 in grid:
             return
@@ -272,9 +280,27 @@ class Kernel:
             self._function.set_attribute(attribute, shared)
             self._shared = shared
         try:
-            self._function.prepared_async_call(grid, block, device.compute, *arguments, shared_size=shared)
+            self._function.prepared_async_call(grid, block, context.stream(), *arguments, shared_size=shared)
         except device.driver.Error as error:
-            raise DeviceError(f"kernel {self.name} failed with grid {grid} and block {block}: {error}") from error
+            reason = self._misfit(grid, arguments) or f"failed with grid {grid} and block {block}: {error}"
+            raise DeviceError(f"kernel {self.name} {reason}") from error
+        except Exception as error:  # PyCUDA packs numbers with a `struct` of its own, whose error has no public name
+            reason = self._misfit(grid, arguments)
+            if not reason:
+                raise
+            raise DeviceError(f"kernel {self.name} {reason}") from error
+
+    def _misfit(self, grid: tuple[int, ...], arguments: tuple) -> str:
+        """Which number is beyond what its type, or the grid, holds; '' if none is."""
+        limited = [
+            (parameter, _LIMITS[kind], value)
+            for kind, parameter, value in zip(self._types, self._parameters, arguments)
+            if kind in _LIMITS
+        ]
+        for what, most, value in (*limited, ("a number of blocks", _MOST_BLOCKS, max(grid))):
+            if value > most:
+                return f"takes {what} of at most {most}, got {value}: a blob is too large for the GPU engine"
+        return ""
 
 
 def kernel(stem: str, name: str, dtype: Any = np.float32, options: tuple[str, ...] = ()) -> Kernel:
@@ -313,4 +339,5 @@ def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options
                 f"does not load it ({error}): the compiler may be newer than the driver"
             ) from error
         device.cache[stem, dtype.num, options] = module
-    return Kernel(f"{stem}.{name}", module.get_function(name), _format(known[name], dtype), device)
+    names = [parameter.split()[-1].lstrip("*") for parameter in _written_parameters(stem)[name]]
+    return Kernel(f"{stem}.{name}", module.get_function(name), _format(known[name], dtype), names, device)

@@ -12,7 +12,7 @@ __global__ void finish(const int n, const Dtype fixed, Dtype *sums, Dtype *out) 
 __global__ void sum_and_finish(const int n, const Dtype fixed, const Dtype *terms, const Dtype *counted, Dtype *sums,
                                Dtype *out) {
   Dtype sum = 0, count = 0;
-  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+  BLOCK_STRIDE(i, n) {
     sum += terms[i];
     if (fixed == 0) count += counted[i];
   }

@@ -16,26 +16,34 @@ import numpy as np
 
 from minicaffe.cuda import context
 from minicaffe.errors import DeviceError
+from minicaffe.memory import watching
 
 
 def _pool(device: Any) -> Any:
     if "pool" not in device.cache:
-        from pycuda.tools import DeviceMemoryPool
-
-        pool = device.cache["pool"] = DeviceMemoryPool()
-        # Buffers may outlive the context when the program ends, and PyCUDA ends it in tears if the pool dies with them.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
+        with device.lock:
+            if "pool" not in device.cache:
+                _make_pool(device)
     return device.cache["pool"]
+
+
+def _make_pool(device: Any) -> None:
+    from pycuda.tools import DeviceMemoryPool
+
+    pool = device.cache["pool"] = DeviceMemoryPool()
+    # Buffers may outlive the context when the program ends, and PyCUDA aborts if the pool dies before them.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
 
 
 class DeviceBuffer:
     """``nbytes`` of device memory; ``.ptr`` is its address, as is ``int(buffer)``. What it holds at first is undefined.
 
+    A step that is captured keeps each buffer whose address it asks for: ask at each use, rather than keep the number.
     All copies and fills are queued on the computing stream. ``from_host`` and ``to_host`` return when the host array
     may be used again. Raises DeviceError when the memory is not there.
     """
 
-    __slots__ = ("nbytes", "ptr", "_allocation")
+    __slots__ = ("nbytes", "_allocation", "_address")
 
     def __init__(self, nbytes: int) -> None:
         device = context.current()
@@ -50,7 +58,14 @@ class DeviceBuffer:
                 f"GPU {device.index} ({device.name}) has no room for {self.nbytes} bytes more: {free} of its "
                 f"{total} bytes are free; a smaller batch_size needs less"
             ) from error
-        self.ptr = int(self._allocation)
+        self._address = int(self._allocation)
+
+    @property
+    def ptr(self) -> int:
+        """The address."""
+        if watching.watcher is not None:
+            watching.watcher.used_buffer(self)
+        return self._address
 
     def __int__(self) -> int:
         return self.ptr
@@ -89,32 +104,30 @@ def copy_to_device(ptr: int, array: np.ndarray) -> None:
     """Copy a contiguous host array to a device address; returns when the host array may be changed again."""
     if not array.nbytes:
         return
-    device = context.current()
-    device.driver.memcpy_htod_async(int(ptr), array, device.compute)
-    device.compute.synchronize()
+    stream = context.stream()
+    context.current().driver.memcpy_htod_async(int(ptr), array, stream)
+    stream.synchronize()
 
 
 def copy_to_host(array: np.ndarray, ptr: int) -> np.ndarray:
     """Fill a contiguous host array from a device address, after all queued work is done; returns the array."""
     if array.nbytes:
-        device = context.current()
-        device.driver.memcpy_dtoh_async(array, int(ptr), device.compute)
-        device.compute.synchronize()
+        stream = context.stream()
+        context.current().driver.memcpy_dtoh_async(array, int(ptr), stream)
+        stream.synchronize()
     return array
 
 
 def copy_on_device(target: int, source: int, nbytes: int) -> None:
     """Queue a copy between device addresses."""
     if nbytes and int(target) != int(source):
-        device = context.current()
-        device.driver.memcpy_dtod_async(int(target), int(source), nbytes, device.compute)
+        context.current().driver.memcpy_dtod_async(int(target), int(source), nbytes, context.stream())
 
 
 def fill_bytes(ptr: int, byte: int, nbytes: int) -> None:
     """Queue setting ``nbytes`` bytes at a device address."""
     if nbytes:
-        device = context.current()
-        device.driver.memset_d8_async(int(ptr), byte, nbytes, device.compute)
+        context.current().driver.memset_d8_async(int(ptr), byte, nbytes, context.stream())
 
 
 def pinned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

@@ -5,11 +5,11 @@ __global__ void forward(const int length, const int with_variance, const Dtype e
   const Dtype *row = x + (long long)blockIdx.x * length;
   Dtype *out = y + (long long)blockIdx.x * length;
   Dtype sum = 0, squares = 0;
-  for (int i = threadIdx.x; i < length; i += blockDim.x) sum += row[i];
+  BLOCK_STRIDE(i, length) sum += row[i];
   const Dtype mean = block_sum(sum) / length;
-  for (int i = threadIdx.x; i < length; i += blockDim.x) squares += (row[i] - mean) * (row[i] - mean);
+  BLOCK_STRIDE(i, length) squares += (row[i] - mean) * (row[i] - mean);
   const Dtype by = with_variance ? sqrt(block_sum(squares) / length) + eps : Dtype(1);
-  for (int i = threadIdx.x; i < length; i += blockDim.x) out[i] = (row[i] - mean) / by;
+  BLOCK_STRIDE(i, length) out[i] = (row[i] - mean) / by;
   if (threadIdx.x == 0) deviation[blockIdx.x] = by;
 }
 
@@ -17,12 +17,12 @@ __global__ void backward(const int length, const int with_variance, const Dtype 
                          Dtype *dx) {
   const long long first = (long long)blockIdx.x * length;
   Dtype sum = 0, products = 0;
-  for (int i = threadIdx.x; i < length; i += blockDim.x) {
+  BLOCK_STRIDE(i, length) {
     sum += dy[first + i];
     products += dy[first + i] * y[first + i];
   }
   const Dtype mean = block_sum(sum) / length;
   const Dtype slope = with_variance ? block_sum(products) / length : Dtype(0);
-  for (int i = threadIdx.x; i < length; i += blockDim.x)
+  BLOCK_STRIDE(i, length)
     dx[first + i] = (dy[first + i] - mean - slope * y[first + i]) / deviation[blockIdx.x];
 }

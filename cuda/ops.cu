@@ -31,7 +31,7 @@ __global__ void partial_sums(const int n, const int kind, const Dtype *x, const 
 // The second step, in one block: out = alpha * sum.
 __global__ void total(const int n, const Dtype alpha, const Dtype *partial, Dtype *out) {
   Dtype sum = 0;
-  for (int i = threadIdx.x; i < n; i += blockDim.x) sum += partial[i];
+  BLOCK_STRIDE(i, n) sum += partial[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) *out = alpha * sum;
 }

@@ -7,6 +7,8 @@ added in a fixed order.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,18 +63,16 @@ def gemm_batched(
     options = context.math_options(dtype)
     slices, length = _slices(m, n, k, batch)
     if slices > 1:
-        partial = _scratch(slices * m * n * dtype.itemsize)
-        grid = (-(-n // 64), -(-m // 64), slices)
-        shares = kernel("gemm", "gemm_slices", dtype, options)
-        shares.launch(grid, 256, trans_a, trans_b, m, n, k, length, a, b, partial)
-        kernel("gemm", "add_slices", dtype, options)(m * n, slices, alpha, partial, beta, c)
+        shares, add = (kernel("gemm", name, dtype, options) for name in ("gemm_slices", "add_slices"))
+        grid = (-(-n // 64) * -(-m // 64) * slices, 1)
+        with _scratch(slices * m * n * dtype.itemsize) as partial:
+            shares.launch(grid, 256, trans_a, trans_b, m, n, k, length, a, b, partial)
+            add(m * n, slices, alpha, partial, beta, c)
         return
     tile = _tile(m, n, batch, dtype)
     multiply = kernel("gemm", f"gemm_{tile}", dtype, options)
-    for first in range(0, batch, 65535):  # as many as a grid can have
-        a_, b_, c_ = (int(p) + first * step * dtype.itemsize for p, step in ((a, step_a), (b, step_b), (c, step_c)))
-        grid = (-(-n // tile), -(-m // tile), min(batch - first, 65535))
-        multiply.launch(grid, 256, trans_a, trans_b, m, n, k, alpha, a_, b_, beta, c_, step_a, step_b, step_c)
+    grid = (-(-n // tile) * -(-m // tile) * batch, 1)
+    multiply.launch(grid, 256, trans_a, trans_b, m, n, k, alpha, a, b, beta, c, step_a, step_b, step_c)
 
 
 def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:
@@ -167,16 +167,20 @@ def dot(
 def _reduce(kind: int, n: int, x: Pointer, y: Pointer, dtype: Any, out: Pointer | None, alpha: float) -> float | None:
     dtype = np.dtype(dtype)
     blocks = min(-(-n // BLOCK), _SUM_BLOCKS) or 1
-    partial = _scratch((_SUM_BLOCKS + 1) * dtype.itemsize)
-    target = int(partial) + _SUM_BLOCKS * dtype.itemsize if out is None else out
-    kernel("ops", "partial_sums", dtype).launch((blocks, 1), BLOCK, n, kind, x, y, partial)
-    kernel("ops", "total", dtype).launch((1, 1), _SUM_BLOCKS, blocks, alpha, partial, target)
-    return float(memory.copy_to_host(np.empty(1, dtype), target)[0]) if out is None else None
+    sums, total = (kernel("ops", name, dtype) for name in ("partial_sums", "total"))
+    with _scratch((_SUM_BLOCKS + 1) * dtype.itemsize) as partial:
+        target = int(partial) + _SUM_BLOCKS * dtype.itemsize if out is None else out
+        sums.launch((blocks, 1), BLOCK, n, kind, x, y, partial)
+        total.launch((1, 1), _SUM_BLOCKS, blocks, alpha, partial, target)
+        return float(memory.copy_to_host(np.empty(1, dtype), target)[0]) if out is None else None
 
 
-def _scratch(nbytes: int) -> DeviceBuffer:
-    """Room for partial sums, used in turn on one stream. What has become too small stays, for captured steps."""
-    kept = context.current().cache.setdefault("scratch", [])
-    if not kept or kept[-1].nbytes < nbytes:
-        kept.append(DeviceBuffer(max(nbytes, 2 * kept[-1].nbytes if kept else 4096)))
-    return kept[-1]
+@contextlib.contextmanager
+def _scratch(nbytes: int) -> Iterator[DeviceBuffer]:
+    """Room for partial sums, used in turn on one stream: what is queued inside, no other thread comes between."""
+    device = context.current()
+    with device.lock:
+        kept = device.cache.get("scratch")
+        if kept is None or kept.nbytes < nbytes:
+            kept = device.cache["scratch"] = DeviceBuffer(max(nbytes, 2 * kept.nbytes if kept else 4096))
+        yield kept

@@ -89,7 +89,7 @@ __global__ void ave_backward(const int n, const int height, const int width, con
 __global__ void global_ave_forward(const int places, const Dtype *x, Dtype *y) {
   const Dtype *picture = x + (long long)blockIdx.x * places;
   Dtype sum = 0;
-  for (int i = threadIdx.x; i < places; i += blockDim.x) sum += picture[i];
+  BLOCK_STRIDE(i, places) sum += picture[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) y[blockIdx.x] = sum / places;
 }

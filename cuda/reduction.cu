@@ -4,7 +4,7 @@
 __global__ void reduce(const int length, const int operation, const Dtype factor, const Dtype *x, Dtype *y) {
   const Dtype *row = x + (long long)blockIdx.x * length;
   Dtype sum = 0;
-  for (int k = threadIdx.x; k < length; k += blockDim.x)
+  BLOCK_STRIDE(k, length)
     sum += operation == 2 ? (Dtype)fabs(row[k]) : operation == 3 ? row[k] * row[k] : row[k];
   sum = block_sum(sum);
   if (threadIdx.x == 0) y[blockIdx.x] = factor * sum;

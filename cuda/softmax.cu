@@ -2,29 +2,29 @@
 
 // A block for each of n rows.
 __global__ void rows(const int n, const int classes, const Dtype *x, Dtype *y) {
-  for (int row = blockIdx.x; row < n; row += gridDim.x) {
+  STRIDE(row, blockIdx.x, n, gridDim.x) {
     const Dtype *in = x + (long long)row * classes;
     Dtype *out = y + (long long)row * classes;
     Dtype largest = -DTYPE_MAX;
-    for (int k = threadIdx.x; k < classes; k += blockDim.x) largest = max(largest, in[k]);
+    BLOCK_STRIDE(k, classes) largest = max(largest, in[k]);
     largest = block_max(largest);
     Dtype sum = 0;
-    for (int k = threadIdx.x; k < classes; k += blockDim.x) {
+    BLOCK_STRIDE(k, classes) {
       out[k] = exp(in[k] - largest);
       sum += out[k];
     }
     sum = block_sum(sum);
-    for (int k = threadIdx.x; k < classes; k += blockDim.x) out[k] /= sum;
+    BLOCK_STRIDE(k, classes) out[k] /= sum;
   }
 }
 
 __global__ void rows_backward(const int n, const int classes, const Dtype *y, const Dtype *dy, Dtype *dx) {
-  for (int row = blockIdx.x; row < n; row += gridDim.x) {
+  STRIDE(row, blockIdx.x, n, gridDim.x) {
     const long long start = (long long)row * classes;
     Dtype dot = 0;
-    for (int k = threadIdx.x; k < classes; k += blockDim.x) dot += y[start + k] * dy[start + k];
+    BLOCK_STRIDE(k, classes) dot += y[start + k] * dy[start + k];
     dot = block_sum(dot);
-    for (int k = threadIdx.x; k < classes; k += blockDim.x) dx[start + k] = y[start + k] * (dy[start + k] - dot);
+    BLOCK_STRIDE(k, classes) dx[start + k] = y[start + k] * (dy[start + k] - dot);
   }
 }
 

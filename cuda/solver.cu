@@ -40,7 +40,7 @@ __global__ void sum_squares(const long long *tensors, const int *chunks, Dtype *
 // One block: the norm of all diffs; where it exceeds `limit`, the scale shrinks by limit / norm.
 __global__ void clip_scale(int blocks, Dtype limit, Dtype scale, const Dtype *partial, Dtype *knobs) {
   Dtype sum = 0;
-  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
+  BLOCK_STRIDE(i, blocks) sum += partial[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
     const Dtype norm = sqrt(sum);

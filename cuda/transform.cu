@@ -10,7 +10,7 @@ __global__ void plan(const int n, const int total, unsigned long long *cursor, c
                      const int room_h, const int room_w, const bool crops, const bool flips, void *cuts,
                      const float *labels, Dtype *label_top) {
   const unsigned long long first = *cursor;
-  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+  BLOCK_STRIDE(i, n) {
     const int index = (int)((first + i) % total);
     Cut cut = {index, room_h / 2, room_w / 2, 0};
     if (crops) {

@@ -8,6 +8,7 @@ takes the one that the processor's path would have taken.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,11 @@ class _Slot:
         self.images, self.labels = DeviceBuffer(images.nbytes), DeviceBuffer(labels.nbytes) if labels else None
         self.copied, self.used = context.event(), context.event()
         self.used.record(context.stream())
+        self._error = context.current().driver.Error
+
+    def __del__(self) -> None:  # only then may others have the memory: the copy runs on a stream of its own
+        with contextlib.suppress(self._error):
+            self.copied.synchronize()
 
 
 class StagedBatches(_Batches):
@@ -155,12 +161,12 @@ class StagedBatches(_Batches):
             raise DataError(
                 f"{count} images were asked for: a batch holds {self.total}, waiting: {self._put - self._taken}"
             )
-        device, slot = context.current(), self._slots[self._taken % len(self._slots)]
-        device.compute.wait_for_event(slot.copied)
+        slot = self._slots[self._taken % len(self._slots)]
+        context.stream().wait_for_event(slot.copied)
         self._images.copy_from(slot.images)
         if slot.labels:
             self._labels.copy_from(slot.labels)
-        slot.used.record(device.compute)
+        slot.used.record(context.stream())
         self._taken += 1
 
 

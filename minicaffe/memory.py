@@ -6,6 +6,7 @@ makes it the only one that counts, and nothing is copied before somebody asks.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any, Protocol
 
@@ -30,6 +31,15 @@ def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
+class _Watching(threading.local):
+    """`watcher` is called for each use of memory in this thread, while a step is captured (minicaffe.cuda.graph)."""
+
+    watcher: Any = None
+
+
+watching = _Watching()
+
+
 class Memory:
     """`count` numbers of one dtype, zero at first.
 
@@ -38,9 +48,6 @@ class Memory:
     """
 
     __slots__ = ("count", "dtype", "fresh", "engine", "_version", "_host", "_gpu", "_view", "__weakref__")
-
-    #: told what is used where, while a step is captured into a CUDA graph (minicaffe.cuda.graph)
-    watcher: Any = None
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
         self.count, self.dtype = count, dtype
@@ -61,8 +68,8 @@ class Memory:
 
     def host(self) -> np.ndarray:
         """The flat host array with the newest values, for reading."""
-        if Memory.watcher is not None:
-            Memory.watcher.used_on_host(self)
+        if watching.watcher is not None:
+            watching.watcher.used_on_host(self)
         self.host_place()
         if not self.fresh & HOST:
             if self.fresh & ENGINE:
@@ -107,8 +114,8 @@ class Memory:
         """Set all to zero: on the device if the newest values live there, else on the host."""
         self._version = object()
         if self.fresh & GPU:
-            if Memory.watcher is not None:
-                Memory.watcher.wrote_on_gpu(self)
+            if watching.watcher is not None:
+                watching.watcher.wrote_on_gpu(self)
             self._gpu.fill_zero()
             self.fresh = GPU
         elif self.fresh:
@@ -119,8 +126,8 @@ class Memory:
 
     def gpu(self) -> int:
         """The device pointer of the newest values, for reading."""
-        if Memory.watcher is not None:
-            Memory.watcher.read_on_gpu(self)
+        if watching.watcher is not None:
+            watching.watcher.read_on_gpu(self)
         if self._gpu is None:
             from minicaffe.cuda.memory import DeviceBuffer
 
@@ -136,10 +143,14 @@ class Memory:
     def mutable_gpu(self) -> int:
         """The device pointer of the newest values, for writing: the device is the head from here on."""
         pointer = self.gpu()
-        self.fresh, self._version = GPU, object()
-        if Memory.watcher is not None:
-            Memory.watcher.wrote_on_gpu(self)
+        self.wrote_gpu()
+        if watching.watcher is not None:
+            watching.watcher.wrote_on_gpu(self)
         return pointer
+
+    def wrote_gpu(self) -> None:
+        """The device's memory has been written, or is about to be: it is the only valid copy."""
+        self.fresh, self._version = GPU, object()
 
     # -- an engine's layout ----------------------------------------------------------------------------------------
 

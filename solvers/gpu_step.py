@@ -5,22 +5,53 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from minicaffe.blob import Blob
+from minicaffe.cuda import context
 from minicaffe.layer import Layer
 
 log = logging.getLogger("minicaffe")
 
 
+class Attributes:
+    """The attributes of an object at one moment.
+
+    Lists and dicts among them are compared by what they hold, blobs by shape and memory, all else with ==.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        self._live, self._then = vars(owner), dict(vars(owner))
+        self._inside = [(v, _content(v)) for v in self._then.values() if isinstance(v, (list, dict, Blob))]
+
+    def unchanged(self) -> bool:
+        """Whether they still are what they were."""
+        try:
+            return self._live == self._then and all(_content(value) == then for value, then in self._inside)
+        except ValueError:  # an array in the place of another
+            return False
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, Blob):
+        return value.signature
+    if isinstance(value, dict):
+        return [*value, *map(_content, value.values())]
+    return [_content(item) for item in value] if isinstance(value, list) else value
+
+
 class GpuStep:
     """What a solver calls in place of clearing, passing and updating, while nobody looks at what is between.
 
-    The first call runs plainly, the second captures, the others replay (minicaffe.cuda.graph).  When shapes, memory or
-    the solver's parameters change, it begins anew.
+    The first call runs plainly, the second captures, the others replay (minicaffe.cuda.graph).  A graph goes on with
+    what was there when it was captured: shapes, the memory of blobs, the solver's parameters, the attributes of the net
+    and of its layers, the arithmetic of products.  Where one of them is not as the last step left it, it begins anew.
     """
 
     def __init__(self, solver: Any) -> None:
         self._solver = solver
         self._captured: Any = None
-        self._key: Any = None
+        self._update: Any = None
+        self._math = ""
+        self._attributes: list[Attributes] = []
 
     def usable(self) -> bool:
         """Whether no callback, debug_info or sum of losses wants to see the parts of the coming step."""
@@ -38,12 +69,22 @@ class GpuStep:
     def __call__(self, rate: float) -> None:
         """One step, the update included, at a learning rate."""
         update = self._solver.fused_update()
-        key = (update, [blob.signature for blob in self._solver.net.blobs.values()])
-        if key != self._key:
+        if not self._fits(update):
             self._begin(update)
         update.set_rate(rate)
         self._captured()
-        self._key = (update, [blob.signature for blob in self._solver.net.blobs.values()])
+        if not self._fits(update):  # layers have sized their buffers, or a reader has moved on
+            self._remember(update)
+
+    def _fits(self, update: Any) -> bool:
+        """Whether all is as it was after the last step."""
+        same = update is self._update and self._math == context.math()
+        return same and all(each.unchanged() for each in self._attributes)
+
+    def _remember(self, update: Any) -> None:
+        net, self._update, self._math = self._solver.net, update, context.math()
+        layers = () if self._captured.plain else net.layers  # which a plain step asks anew each time
+        self._attributes = [Attributes(owner) for owner in (net, update, *layers)]
 
     def _begin(self, update: Any) -> None:
         from minicaffe.cuda.graph import CapturedStep

@@ -128,7 +128,7 @@ class SGDSolver(Solver):
         """The kernels that do this rule's update; made anew when the solver's parameters have changed."""
         net, p = self.net, self.param
         rule = p.momentum, p.momentum2, p.rms_decay, p.delta, p.weight_decay, p.regularization_type
-        key = (*rule, p.clip_gradients, p.iter_size, *net.lr_mults)
+        key = (*rule, p.clip_gradients, p.iter_size, *net.lr_mults, *net.decay_mults)
         if self._fused is None or self._fused_key != key:
             from minicaffe.cuda.solver import FusedUpdate
 

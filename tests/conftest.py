@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import ctypes
 import os
 
 import pytest
@@ -22,6 +23,51 @@ def device(request):
     config.gpu, config.engine = was
 
 
+class HidingPool:
+    """PyCUDA's pool for the emulated device, but what is given back cannot be touched until it is handed out again."""
+
+    def __init__(self, driver):
+        self._driver, self._cuda = driver, ctypes.CDLL("libcuda.so.1")
+        self._free, self._sizes = {}, {}  # allocations by size; sizes of those in use by address
+
+    def allocate(self, nbytes):
+        kept = self._free.setdefault(nbytes, [])
+        return _Lent(self, kept.pop() if kept else self._driver.mem_alloc(nbytes), nbytes)
+
+    def show(self, allocation, nbytes):
+        self._sizes[int(allocation)] = nbytes
+        self._cuda.emuMemShow(ctypes.c_void_p(int(allocation)))
+
+    def take_back(self, allocation, nbytes):
+        self._sizes.pop(int(allocation))
+        self._cuda.emuMemHide(ctypes.c_void_p(int(allocation)))
+        self._free[nbytes].append(allocation)
+
+    def free_held(self):
+        for kept in self._free.values():
+            kept.clear()
+
+    @property
+    def active_bytes(self):
+        return sum(list(self._sizes.values()))
+
+    @property
+    def managed_bytes(self):
+        return self.active_bytes + sum(nbytes * len(kept) for nbytes, kept in list(self._free.items()))
+
+
+class _Lent:
+    def __init__(self, pool, allocation, nbytes):
+        self._pool, self._allocation, self._nbytes = pool, allocation, nbytes
+        pool.show(allocation, nbytes)
+
+    def __int__(self):
+        return int(self._allocation)
+
+    def __del__(self):
+        self._pool.take_back(self._allocation, self._nbytes)
+
+
 @pytest.fixture(scope="session")
 def cuda_device():
     """A CUDA device, real or emulated: skips without one, fails when MINICAFFE_REQUIRE_CUDA is 1."""
@@ -32,7 +78,10 @@ def cuda_device():
         pytest.fail(f"MINICAFFE_REQUIRE_CUDA is 1, but {reason}")
     if reason:
         pytest.skip(reason)
-    return context.current()
+    device = context.current()
+    if device.name == "emulated GPU":
+        device.cache["pool"] = HidingPool(device.driver)
+    return device
 
 
 @pytest.fixture(params=["forward", "reversed"])

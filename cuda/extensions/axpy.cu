@@ -12,7 +12,7 @@ __global__ void gradient(const int n, const int inner, const Dtype *a, const Dty
 __global__ void factor_gradient(const int inner, const Dtype *x, const Dtype *dz, Dtype *da) {
   const long long start = (long long)blockIdx.x * inner;
   Dtype sum = 0;
-  for (int k = threadIdx.x; k < inner; k += blockDim.x) sum += x[start + k] * dz[start + k];
+  BLOCK_STRIDE(k, inner) sum += x[start + k] * dz[start + k];
   sum = block_sum(sum);
   if (threadIdx.x == 0) da[blockIdx.x] = sum;
 }

@@ -16,7 +16,7 @@ __global__ void products(const int channels, const int places, const int span, c
                          const Dtype *a, const Dtype *b, Dtype *out) {
   const int vectors = places / span, sample = blockIdx.x / vectors, first = blockIdx.x % vectors;
   Dtype sum = 0;
-  for (int i = threadIdx.x; i < channels * span; i += blockDim.x) {
+  BLOCK_STRIDE(i, channels * span) {
     const long long at = ((long long)sample * channels + i / span) * places + first + i % span;
     sum += kind == ABSOLUTE ? fabs(a[at]) : a[at] * b[at];
   }
@@ -52,7 +52,7 @@ __global__ void scale_gradient(const int count, const int channels, const int pl
                                const Dtype *x, const Dtype *dy, const Dtype *length, Dtype *dscale) {
   const int total = shared ? count * channels : count;
   Dtype sum = 0;
-  for (int i = threadIdx.x; i < total; i += blockDim.x) {
+  BLOCK_STRIDE(i, total) {
     const int at = shared ? i : (i / places * channels + blockIdx.x) * places + i % places;
     sum += dy[at] * x[at] / length[vector_of(at, channels, places, across)];
   }

@@ -6,7 +6,7 @@ import pytest
 from minicaffe.cuda import context, convolution
 from minicaffe.cuda.convolution import Correlation
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.errors import UsageError
+from minicaffe.errors import DeviceError, UsageError
 from minicaffe.layers import correlation
 from minicaffe.layers.window import Window
 
@@ -127,12 +127,26 @@ def test_taps_in_shares(monkeypatch, name, rows, shares):
         case.check(what(case), expected(case, what))
 
 
-@pytest.mark.parametrize("name, most", [("groups", 2), ("depthwise", 4), ("depthwise", 9), ("one axis", 1)])
-def test_more_groups_than_a_launch_takes(monkeypatch, name, most):
-    monkeypatch.setattr(convolution, "_MOST_LOTS", most)
+@pytest.mark.parametrize("name", ["groups", "depthwise", "one axis", "140 channels", "stride 2", "unlike axes"])
+@WHATS
+def test_only_x_has_many_blocks(monkeypatch, what, name):
+    monkeypatch.setenv("EMU_GRID_LIMIT", "1")
     case = Case(name, np.float32)
-    for what in (forward, data_gradient):
-        case.check(what(case), expected(case, what))
+    case.check(what(case), expected(case, what))
+
+
+@pytest.mark.parametrize(
+    "kernel, shapes, message",
+    [
+        ((1, 1), [(1 << 16, 1, 1 << 8, 1 << 7)] * 2, "at most 2147483647 windows in a batch, got 2147483648"),
+        ((1, 1), [(1, 1 << 8, 1 << 12, 1 << 11)] * 2, "at most 2147483647 numbers in a sample, got 2147483648"),
+        ((40_000, 1), [(1, 1, 40_000, 1), (1, 1, 1, 1)], "at most 32767 rows or planes from one end .*, got 39999"),
+    ],
+)
+def test_shapes_that_kernels_cannot_count(kernel, shapes, message):
+    window = Window(kernel, (1, 1), (0, 0), (1, 1))
+    with pytest.raises(DeviceError, match=f"convolution on the GPU: expected {message}"):
+        Correlation(window, 1, np.float32).prepare(*shapes)
 
 
 def test_few_windows_share_their_taps_out():

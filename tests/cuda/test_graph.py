@@ -1,6 +1,7 @@
 """Steps captured into CUDA graphs do what they do when they run plainly."""
 
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -170,3 +171,83 @@ def test_graphs_can_be_turned_off(lines, monkeypatch):
         step()
     assert len(count) == 4 and not step.captured
     assert lines == ["The step runs without a CUDA graph: MINICAFFE_GRAPH is 0"]
+
+
+@pytest.mark.parametrize("pooled", ["0", "1"], ids=["no pool", "pool"])
+def test_a_captured_step_keeps_the_buffers_that_it_was_given(lines, monkeypatch, pooled):
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", pooled)
+    held, y = [DeviceBuffer(40_000)], Blob((10_000,))
+
+    def work():
+        ops.fill(10_000, 3.0, held[-1])
+        ops.axpby(10_000, 2.0, held[-1], 0.0, y.mutable_gpu_data())
+
+    step = CapturedStep(work, report=lines.append)
+    for _ in range(3):
+        step()
+    held[0] = DeviceBuffer(40_000)  # what a layer does with a buffer that has become too small
+    others = [held[0], *(DeviceBuffer(40_000) for _ in range(3))]
+    for other in others:
+        other.fill_zero()
+    y.data[...] = 0
+    step()
+    assert (y.read_data() == 6).all() and step.captured
+    assert not any(other.to_host(np.empty(10_000, np.float32)).any() for other in others)
+
+
+def test_an_invalidated_step_gives_its_buffers_back(lines, monkeypatch):
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "1")
+    held = [DeviceBuffer(4000)]
+    step = CapturedStep(lambda: ops.fill(1000, 3.0, held[0]), report=lines.append)
+    for _ in range(3):
+        step()
+    active = memory.usage()["active"]
+    held.clear()
+    assert memory.usage()["active"] == active
+    step.invalidate()
+    assert memory.usage()["active"] < active
+
+
+def test_what_other_threads_do_is_no_part_of_a_capture(lines):
+    x, seen = Blob((10,)), []
+
+    def elsewhere():
+        mine = Blob((10,))
+        ops.fill(10, 5.0, mine.mutable_gpu_data())
+        graph.forbid("a graph cannot hold this")
+        graph.before_replay(lambda: seen.append("replayed"))
+        seen.append((graph.capturing(), mine.read_data().tolist()))
+
+    def work():
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        ops.fill(10, 3.0, x.mutable_gpu_data())
+
+    step = CapturedStep(work, report=lines.append)
+    for _ in range(4):
+        step()
+    assert step.captured and lines == [] and seen == [(False, [5.0] * 10)] * 2
+    assert (x.read_data() == 3).all()
+
+
+def test_sums_of_several_threads_do_not_share_their_scratch_memory(lines):
+    """Plain ones, and those of a graph that is replayed between them."""
+    wrong = []
+
+    def run(value):
+        x, out = Blob((9_000,)), Blob((1,))
+        x.data[...] = value
+        step = CapturedStep(lambda: ops.sum(9_000, x.gpu_data(), out=out.mutable_gpu_data()), report=lines.append)
+        for _ in range(25):
+            step()
+            wrong.extend(
+                total for total in (out.read_data()[0], ops.sum(9_000, x.gpu_data())) if total != 9_000 * value
+            )
+
+    threads = [threading.Thread(target=run, args=(value,)) for value in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and lines == []

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minicaffe.cuda import context
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.transform import DeviceBatches, StagedBatches, fits
@@ -142,3 +143,17 @@ def test_staging_knows_what_waits(images):
     staged.put(images[:2])
     with pytest.raises(DataError, match="a third batch was put before the first was taken"):
         staged.put(images[:2])
+
+
+def test_memory_is_not_given_back_while_a_copy_into_it_runs(images):
+    batches = StagedBatches(images.shape, False, transformer("", True, Stream(8)))
+    waited = []
+
+    class Copied:
+        record = staticmethod(lambda stream: waited.append("copying" if stream is context.copy_stream() else "?"))
+        synchronize = staticmethod(lambda: waited.append("copied"))
+
+    batches._slots[0].copied = Copied
+    batches.put(images)
+    del batches
+    assert waited == ["copying", "copied"]

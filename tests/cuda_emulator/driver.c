@@ -2,10 +2,11 @@
  *
  * Device memory is host memory; a "cubin" is an x86-64 shared library made by compiler.py, in which each kernel is a
  * function NAME__launch that runs every block of the grid on the CPU (emulated_cuda.h). Work runs at the moment it is
- * submitted, so streams and events have nothing to wait for. Three things are stricter than on a real device, to find
- * mistakes: fresh memory holds not-a-numbers, reading or writing past the end of an allocation fails (memory.c), and
- * what CUDA forbids while a stream is captured is refused (work.c). Entry points that do nothing useful here are listed
- * in unsupported.txt and return CUDA_ERROR_NOT_SUPPORTED.
+ * submitted, so streams and events have nothing to wait for; the threads of a program take turns. Three things are
+ * stricter than on a real device, to find mistakes: fresh memory holds not-a-numbers, reading or writing past the end of
+ * an allocation, or after it was freed, fails (memory.c), and what CUDA forbids while a stream is captured is refused
+ * (work.c). Entry points that do nothing useful here are listed in unsupported.txt and return
+ * CUDA_ERROR_NOT_SUPPORTED.
  */
 #include <elf.h>
 #include <sys/mman.h>
@@ -106,7 +107,7 @@ static const struct {
      "the module was not made by the emulator's compiler"},
     {CUDA_ERROR_INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "the module cannot be loaded"},
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
-    {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "a kernel wrote past the end of an allocation"},
+    {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "memory that is not allocated was read or written"},
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported by the emulated driver"},
     {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",

@@ -1,5 +1,6 @@
 /* The emulated driver's memory: host memory that ends where a page ends, with forbidden pages before and behind it, so
- * that a kernel that reads or writes past the end is caught (run_launch in work.c). */
+ * that work that reads or writes past the end is caught (run in work.c). Addresses that were freed stay forbidden and are
+ * never used again. A pool of buffers hides those that it keeps for later with emuMemHide and emuMemShow. */
 #include <sys/mman.h>
 
 #include "driver.h"
@@ -11,11 +12,12 @@
 typedef struct Allocation {
   char *base, *start, *end; /* of the pages, forbidden ones included; of what was asked for; of that, rounded up */
   size_t size, whole;
+  int hidden;
   struct Allocation *next;
 } Allocation;
-static Allocation *allocations;
+static Allocation *allocations, *freed;
 static size_t used;
-pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 __thread int capturing;
 
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
@@ -30,7 +32,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
   memset(base + PAGE, POISON, pages);
   char *end = base + PAGE + pages;
   pthread_mutex_lock(&lock);
-  *allocation = (Allocation){base, end - inside, end, size, pages + 2 * PAGE, allocations};
+  *allocation = (Allocation){base, end - inside, end, size, pages + 2 * PAGE, 0, allocations};
   allocations = allocation;
   used += size;
   pthread_mutex_unlock(&lock);
@@ -38,26 +40,48 @@ CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
   OK;
 }
 
+/* The link that leads to the allocation which starts at an address; NULL when there is none. Called with the lock held. */
+static Allocation **find(CUdeviceptr pointer) {
+  for (Allocation **link = &allocations; *link; link = &(*link)->next)
+    if ((*link)->start == (char *)pointer) return link;
+  return NULL;
+}
+
 CUresult cuMemFree_v2(CUdeviceptr pointer) {
-  CUresult result = CUDA_ERROR_INVALID_VALUE;
+  NOT_IN_CAPTURE;
   pthread_mutex_lock(&lock);
-  for (Allocation **link = &allocations; *link; link = &(*link)->next) {
-    Allocation *found = *link;
-    if (found->start != (char *)pointer) continue;
+  Allocation **link = find(pointer), *found = link ? *link : NULL;
+  if (found) {
     *link = found->next;
     used -= found->size;
-    munmap(found->base, found->whole);
-    free(found);
-    result = CUDA_SUCCESS;
-    break;
+    mmap(found->base, found->whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    found->next = freed;
+    freed = found;
   }
   pthread_mutex_unlock(&lock);
-  return result;
+  return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
+
+static CUresult hide(CUdeviceptr pointer, int hidden) {
+  pthread_mutex_lock(&lock);
+  Allocation **link = find(pointer), *found = link ? *link : NULL;
+  if (found) {
+    char *pages = found->base + PAGE;
+    size_t size = found->whole - 2 * PAGE;
+    mprotect(pages, size, hidden ? PROT_NONE : PROT_READ | PROT_WRITE);
+    if (!hidden) memset(pages, POISON, size);
+    found->hidden = hidden;
+  }
+  pthread_mutex_unlock(&lock);
+  return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+/* No part of CUDA: forbid an allocation, as if it were freed; and allow it again, with undefined contents. */
+CUresult emuMemHide(CUdeviceptr pointer) { return hide(pointer, 1); }
+CUresult emuMemShow(CUdeviceptr pointer) { return hide(pointer, 0); }
 
 int guards_intact(void) {
   for (Allocation *a = allocations; a; a = a->next)
-    for (char *byte = a->start + a->size; byte < a->end; byte++)
+    for (char *byte = a->start + a->size; byte < a->end && !a->hidden; byte++)
       if ((unsigned char)*byte != POISON) {
         explain_address(byte);
         memset(a->start + a->size, POISON, a->end - a->start - a->size);
@@ -66,16 +90,24 @@ int guards_intact(void) {
   return 1;
 }
 
+static Allocation *around(Allocation *list, const char *address) {
+  while (list && (address < list->base || address >= list->base + list->whole)) list = list->next;
+  return list;
+}
+
 void explain_address(const void *address) {
   const char *at = address;
-  for (Allocation *a = allocations; a; a = a->next)
-    if (at >= a->base && at < a->base + a->whole) {
-      long distance = at < a->start ? a->start - at : at - a->start - (long)a->size + 1;
-      fprintf(stderr, "emulated GPU: %ld bytes %s an allocation of %zu bytes\n", distance,
-              at < a->start ? "before the start of" : "past the end of", a->size);
-      return;
-    }
-  fprintf(stderr, "emulated GPU: the address %p lies in no allocation\n", address);
+  const Allocation *live = around(allocations, at), *a = live ? live : around(freed, at);
+  if (!a) {
+    fprintf(stderr, "emulated GPU: the address %p lies in no allocation\n", address);
+  } else if (at < a->start || at >= a->start + a->size) {
+    long distance = at < a->start ? a->start - at : at - a->start - (long)a->size + 1;
+    fprintf(stderr, "emulated GPU: %ld bytes %s an allocation of %zu bytes\n", distance,
+            at < a->start ? "before the start of" : "past the end of", a->size);
+  } else {
+    fprintf(stderr, "emulated GPU: byte %ld of an allocation of %zu bytes that was %s before\n", (long)(at - a->start),
+            a->size, live ? "given back to a pool" : "freed");
+  }
 }
 
 CUresult cuMemGetInfo_v2(size_t *available, size_t *total) {

@@ -1,12 +1,14 @@
 """The emulated driver runs CUDA code as a device does, and finds what a device would hide."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
 
-from minicaffe.cuda import context, kernels
+from minicaffe.cuda import context, graph, kernels, memory
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.errors import DeviceError
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("emulated")]
 
@@ -129,6 +131,79 @@ def test_a_write_into_the_last_bytes_before_a_page_is_noticed(build, emulated, c
         run(k, (1, 1), (1, 1, 1), x, 41)
     assert "1 bytes past the end of an allocation of 41 bytes" in capfd.readouterr().err
     run(k, (1, 1), (1, 1, 1), x, 40)
+
+
+@pytest.fixture(params=["0", "1"], ids=["no pool", "pool"])
+def pool(request, emulated, monkeypatch):
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", request.param)
+    return request.param == "1"
+
+
+def gone(nbytes):
+    """The address of memory that has been given back."""
+    return DeviceBuffer(nbytes).ptr
+
+
+WORK = {
+    "kernel k__launch": lambda k, at: run(k, (1, 1), (1, 1, 1), at),
+    "copy of 8 bytes": lambda k, at: memory.copy_to_host(np.empty(2, np.float32), at),
+    "fill of 8 bytes": lambda k, at: memory.fill_bytes(at, 1, 8),
+}
+
+
+@pytest.mark.parametrize("what", WORK)
+def test_memory_that_was_given_back_cannot_be_touched(build, emulated, capfd, pool, what):
+    k = build("__global__ void k(float *x) { x[1] += 1; }", "P")
+    with pytest.raises(emulated.driver.Error):
+        WORK[what](k, gone(48))
+    said = capfd.readouterr().err
+    way = "given back to a pool" if pool else "freed"
+    assert f"of an allocation of 48 bytes that was {way} before" in said and f"in {'a ' * ('of' in what)}{what}" in said
+    x = DeviceBuffer(48)  # in the pool this is the same memory
+    assert np.isnan(floats(x, 12)).all()
+    run(k, (1, 1), (1, 1, 1), x)
+
+
+def test_a_graph_cannot_touch_memory_that_was_given_back(build, emulated, pool):
+    k, x = build("__global__ void k(float *x) { x[0] = 1; }", "P"), DeviceBuffer(48)
+    step = graph.CapturedStep(lambda: run(k, (1, 1), (1, 1, 1), at))
+    at = x.ptr  # a number, which keeps nothing
+    step(), step()
+    del x
+    with pytest.raises(DeviceError, match="cuGraphLaunch failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        step()
+
+
+def test_addresses_are_never_used_twice(emulated):
+    addresses = [gone(100_000) for _ in range(100)]
+    assert len(set(addresses)) == 100
+
+
+def test_what_a_capture_forbids(emulated):
+    x = DeviceBuffer(16)
+    with context.recording() as stream:
+        graph._call("cuStreamBeginCapture", int(stream.handle), graph._driver().CUstreamCaptureMode(1))
+        refused = [
+            graph._driver().cuMemFree(x.ptr),
+            graph._driver().cuMemAlloc(16),
+            graph._driver().cuCtxSynchronize(),
+            graph._driver().cuStreamSynchronize(int(stream.handle)),
+        ]
+        in_a_thread = []
+        thread = threading.Thread(target=lambda: in_a_thread.append(graph._driver().cuCtxSynchronize()))
+        thread.start()
+        thread.join()
+        graph._call("cuStreamEndCapture", int(stream.handle))
+    assert {str(result[0].name) for result in (*refused, *in_a_thread)} == {"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}
+
+
+def test_a_smaller_grid_can_be_asked_for(build, emulated, monkeypatch):
+    k = build("__global__ void k() {}", "")
+    monkeypatch.setenv("EMU_GRID_LIMIT", "3")
+    run(k, (5, 3, 3), (1, 1, 1))
+    for grid in ((1, 4, 1), (1, 1, 4)):
+        with pytest.raises(emulated.driver.Error):
+            run(k, grid, (1, 1, 1))
 
 
 def test_fresh_memory_is_not_a_number():

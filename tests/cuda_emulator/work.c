@@ -27,7 +27,9 @@ struct CUstream_st {
   struct CUgraph_st *graph;
 };
 
-/* A kernel that touches a forbidden page comes back here. */
+int captures;
+
+/* Work that touches a forbidden page comes back here. */
 static sigjmp_buf escape;
 static pthread_t launching;
 static void *volatile touched;
@@ -42,42 +44,49 @@ static void on_fault(int number, siginfo_t *info, void *context) {
   siglongjmp(escape, 1);
 }
 
-static CUresult run_launch(const Work *work) {
+static CUresult carry_out(const Work *work) {
+  switch (work->kind) {
+    case COPY:
+      memmove(work->target, work->source, work->size);
+      break;
+    case SET8:
+      memset(work->target, work->value, work->size);
+      break;
+    case SET32:
+      for (size_t i = 0; i < work->size; i++) ((unsigned *)work->target)[i] = work->value;
+      break;
+    case LAUNCH:
+      if (work->launcher(work->grid, work->block, work->source)) return CUDA_ERROR_LAUNCH_FAILED;
+      if (!guards_intact()) return CUDA_ERROR_ILLEGAL_ADDRESS;
+  }
+  return CUDA_SUCCESS;
+}
+
+static void name(const Work *work) {
+  Dl_info info;
+  if (work->kind != LAUNCH)
+    fprintf(stderr, "emulated GPU: in a %s of %zu bytes\n", work->kind == COPY ? "copy" : "fill",
+            work->kind == SET32 ? 4 * work->size : work->size);
+  else if (dladdr((void *)work->launcher, &info))
+    fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
+}
+
+static CUresult run(const Work *work) {
   struct sigaction guarded = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
-  CUresult result = CUDA_SUCCESS;
+  CUresult result;
   pthread_mutex_lock(&lock);
   launching = pthread_self();
   sigaction(SIGSEGV, &guarded, &ordinary);
   if (sigsetjmp(escape, 1)) {
     explain_address(touched);
     result = CUDA_ERROR_ILLEGAL_ADDRESS;
-  } else if (work->launcher(work->grid, work->block, work->source)) {
-    result = CUDA_ERROR_LAUNCH_FAILED;
-  } else if (!guards_intact()) {
-    result = CUDA_ERROR_ILLEGAL_ADDRESS;
+  } else {
+    result = carry_out(work);
   }
   sigaction(SIGSEGV, &ordinary, NULL);
   pthread_mutex_unlock(&lock);
-  Dl_info info;
-  if (result && dladdr((void *)work->launcher, &info)) fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
+  if (result) name(work);
   return result;
-}
-
-static CUresult run(const Work *work) {
-  switch (work->kind) {
-    case COPY:
-      memmove(work->target, work->source, work->size);
-      OK;
-    case SET8:
-      memset(work->target, work->value, work->size);
-      OK;
-    case SET32:
-      for (size_t i = 0; i < work->size; i++) ((unsigned *)work->target)[i] = work->value;
-      OK;
-    case LAUNCH:
-      return run_launch(work);
-  }
-  return CUDA_ERROR_INVALID_VALUE;
 }
 
 static Work *copy_of(const Work *work) {
@@ -91,7 +100,7 @@ static Work *copy_of(const Work *work) {
 static CUresult submit(CUstream stream, Work work) {
   NEEDS_CONTEXT;
   if (!stream || (uintptr_t)stream <= 2) { /* the default stream waits for all others, which a capture forbids */
-    NOT_IN_CAPTURE;
+    NOT_IN_ANY_CAPTURE;
     return run(&work);
   }
   if (!stream->graph) return run(&work);
@@ -127,7 +136,9 @@ CUresult cuMemsetD32_v2(CUdeviceptr d, unsigned v, size_t n) { return cuMemsetD3
 CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream stream, void **parameters, void **extra) {
   Work work = {.kind = LAUNCH, .launcher = (Launcher)f, .grid = {gx, gy, gz}, .block = {bx, by, bz}};
-  if (!extra || !gx || !gy || !gz || gy > 65535 || gz > 65535) return CUDA_ERROR_INVALID_VALUE;
+  const char *limit = getenv("EMU_GRID_LIMIT"); /* smaller than a device's, so that tests can reach it */
+  unsigned most = limit ? atoi(limit) : 65535;
+  if (!extra || !gx || gx > 2147483647 || !gy || !gz || gy > most || gz > most) return CUDA_ERROR_INVALID_VALUE;
   if (!bx || !by || !bz || bx * by * bz > 1024 || bz > 64 || shared > 227 << 10) return CUDA_ERROR_INVALID_VALUE;
   for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
     if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) work.source = extra[1];
@@ -139,7 +150,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 /* ---- streams and events ---- */
 
 CUresult cuCtxSynchronize(void) {
-  NOT_IN_CAPTURE;
+  NOT_IN_ANY_CAPTURE;
   OK;
 }
 CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
@@ -189,6 +200,7 @@ CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
   stream->graph = calloc(1, sizeof *stream->graph);
   stream->graph->end = &stream->graph->first;
   capturing++;
+  __sync_fetch_and_add(&captures, 1);
   OK;
 }
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
@@ -196,6 +208,7 @@ CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
   *graph = stream->graph;
   stream->graph = NULL;
   capturing--;
+  __sync_fetch_and_sub(&captures, 1);
   OK;
 }
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
@@ -217,11 +230,11 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned 
 }
 CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) { OK; }
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
-  for (Work *work = exec->first; work; work = work->next) {
-    CUresult result = submit(stream, *work);
-    if (result) return result;
-  }
-  OK;
+  CUresult result = CUDA_SUCCESS;
+  pthread_mutex_lock(&lock); /* a stream takes a graph as one piece of work */
+  for (Work *work = exec->first; work && !result; work = work->next) result = submit(stream, *work);
+  pthread_mutex_unlock(&lock);
+  return result;
 }
 static void free_all(Work *work) {
   while (work) {

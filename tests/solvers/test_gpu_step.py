@@ -8,6 +8,7 @@ import pytest
 
 import minicaffe
 from minicaffe.config import config
+from minicaffe.cuda import transform
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.proto import caffe_pb2, parse_text
@@ -83,6 +84,23 @@ def test_snapshots_between_replays_resume(solver, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("room", [1 << 30, 0], ids=["resident", "streamed"])
+def test_a_training_restored_while_it_is_replayed(solver, monkeypatch, tmp_path, room):
+    monkeypatch.setattr(transform, "room", lambda: room)
+    made = solver(f"snapshot_prefix: '{tmp_path}/s'")
+    made.step(4)
+    path = made.snapshot().replace("caffemodel", "solverstate")
+    results = []
+    for _ in range(3):
+        made.step(4)
+        results.append(weights(made))
+        assert made._gpu_step.captured
+        made.restore(path)
+    for a, b, c in zip(*results):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
 def test_what_a_script_writes_between_steps_counts(solver):
     captured, looked_at = solver(), plain(solver())
     for made in (captured, looked_at):
@@ -98,7 +116,9 @@ def test_a_layer_on_the_host_is_named_once(solver, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     made = solver()
     made.net.layers[2].capturable = False
-    made.step(4)
+    for i in range(4):
+        made.step(1)
+        made.net.layers[2].passes = [i]
     lines = [line for line in caplog.messages if "CUDA graph" in line]
     assert lines == ["The step runs without a CUDA graph: BatchNorm layer 'bn' works on the host"]
     assert np.isfinite(made.net.blobs["loss"].data)
