@@ -117,6 +117,20 @@ def current() -> Device:
     return device
 
 
+@contextlib.contextmanager
+def entered() -> Iterator[None]:
+    """Inside, memory can be freed: the garbage collector may run in a thread that has not used the device."""
+    device = _device
+    if device is None or _here.current is not None:
+        yield
+        return
+    device.context.push()
+    try:
+        yield
+    finally:
+        device.context.pop()
+
+
 def _check_index(driver: Any, index: int) -> None:
     count = driver.Device.count()
     if not 0 <= index < count:

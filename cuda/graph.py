@@ -17,7 +17,7 @@ import gc
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from minicaffe.cuda import context
@@ -51,10 +51,12 @@ class Recording:
     """What one run of a step used: memory that it read and wrote, device buffers, what it left with `before_replay`.
 
     recording: whether the run is captured, rather than done.
+    uploaded: in a captured run, memory that is copied to the device before the run, if the host's copy is newer.
     """
 
-    def __init__(self, recording: bool) -> None:
+    def __init__(self, recording: bool, uploaded: Iterable[Memory] = ()) -> None:
         self.recording = recording
+        self.uploaded = set(map(id, uploaded))
         self.actions: list[Callable[[], None]] = []
         self.reads: dict[int, Memory] = {}
         self.writes: dict[int, Memory] = {}
@@ -76,6 +78,10 @@ class Recording:
 
     def wrote_on_gpu(self, memory: Memory) -> None:
         self.writes[id(memory)] = memory
+
+    def uploads(self, memory: Memory) -> bool:
+        """Whether the host's copy, which a script holds a view of, has been copied to the device before this run."""
+        return id(memory) in self.uploaded
 
     def used_buffer(self, buffer: DeviceBuffer) -> None:
         self.buffers[id(buffer)] = buffer
@@ -177,7 +183,7 @@ class CapturedStep:
     def _capture(self, warm: Recording) -> _Graph:
         """Record `work`. What it does on the host (counters of random streams) happens in the replay that follows."""
         warm.upload()  # what the host has written since the first call is copied now, not in the graph
-        recording = Recording(True)
+        recording = Recording(True, warm.reads.values())
         with context.recording() as stream, _without_collection():
             graph = self._record(recording, int(stream.handle))
         return _Graph(recording, graph)

@@ -60,6 +60,10 @@ class DeviceBuffer:
             ) from error
         self._address = int(self._allocation)
 
+    def __del__(self, entered: Any = context.entered) -> None:  # kept here: modules may be gone at exit
+        with entered():
+            self._allocation = None
+
     @property
     def ptr(self) -> int:
         """The address."""

@@ -132,7 +132,8 @@ class Memory:
             from minicaffe.cuda.memory import DeviceBuffer
 
             self._gpu = DeviceBuffer(max(self.count, 1) * self.dtype.itemsize)
-        if not self.fresh & GPU or (self.fresh & HOST and self.held):
+        uploaded = watching.watcher is not None and watching.watcher.uploads(self)
+        if not uploaded and (not self.fresh & GPU or (self.fresh & HOST and self.held)):
             if self.fresh:
                 self._gpu.from_host(self.host())
             else:

@@ -130,3 +130,14 @@ def test_streams_and_events():
     context.copy_stream().wait_for_event(end)
     context.synchronize()
     assert end.time_since(start) >= 0
+
+
+def test_memory_is_freed_by_a_thread_that_has_not_used_the_device(monkeypatch):
+    """The garbage collector runs in any thread."""
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "0")
+    free = memory.usage()["free"]
+    held = [DeviceBuffer(1 << 20)]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    assert not held and memory.usage()["free"] == free

@@ -130,3 +130,21 @@ def test_display_and_debug_info_see_every_layer(solver, caplog):
     made.step(7)
     assert sum("[Forward] Layer ip, top blob ip data" in line for line in caplog.messages) == 3
     assert sum(line.startswith("Iteration") and "loss" in line for line in caplog.messages) == 3
+
+
+def test_views_that_a_script_holds(solver):
+    """Of outputs, diffs and weights: the step is captured all the same, and they can be read and written between."""
+    captured, looked_at = solver(), plain(solver())
+    for made in (captured, looked_at):
+        held = [made.net.blobs["loss"].data, made.net.blobs["ip"].diff, made.net.params["ip"][0].data]
+        losses = []
+        for i in range(6):
+            made.step(1)
+            losses.append(float(held[0]))
+            held[2][...] *= 1 + 0.1 * i
+            assert np.abs(held[1]).max() > 0
+        made.losses = losses
+    assert captured._gpu_step.captured
+    np.testing.assert_allclose(captured.losses, looked_at.losses, rtol=1e-5)
+    for a, b in zip(weights(captured), weights(looked_at)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
