@@ -24,6 +24,8 @@ from minicaffe.onednn.memory import Memory, MemoryDesc, plain, reorder
 
 Shape = tuple[int, ...]
 
+_MOST_COPIES = 8  # of one buffer
+
 
 class Layouts:
     """The copies of one buffer, by layout; `head` is the one written last, `version` changes with the values."""
@@ -57,6 +59,10 @@ class Layouts:
                 memory = Memory(desc, spare)
             else:
                 memory = Memory(desc)
+            if len(self.copies) >= _MOST_COPIES:
+                oldest = next(iter(self.copies))
+                del self.copies[oldest]
+                self.fresh.discard(oldest)
             self.copies[desc] = memory
         return memory
 
