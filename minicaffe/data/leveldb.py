@@ -122,18 +122,19 @@ class _Table:
 
     def _open(self) -> None:
         with open(self.path, "rb") as file:
-            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        footer = self._data[-_FOOTER:]
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        footer = data[-_FOOTER:]
         if struct.unpack_from("<Q", footer, _FOOTER - 8)[0] != _MAGIC:
             raise ValueError(f"{os.path.basename(self.path)} does not end like a table")
         _, position = read_varint(footer, 0)
         _, position = read_varint(footer, position)
-        self._index = list(block_entries(self._block(bytes(footer[position:]))))
+        self._index = list(block_entries(self._block(data, bytes(footer[position:]))))
+        self._data = data  # last: a process may be forked at any moment, and finds the table open or not
 
-    def _block(self, handle: bytes) -> bytes | memoryview:
+    def _block(self, data: memoryview, handle: bytes) -> bytes | memoryview:
         offset, position = read_varint(handle, 0)
         size, _ = read_varint(handle, position)
-        block, compression = self._data[offset : offset + size], self._data[offset + size]
+        block, compression = data[offset : offset + size], data[offset + size]
         if compression > 1:
             raise ValueError(f"{os.path.basename(self.path)} uses compression {compression}; only 0 and 1 are known")
         return decompress(block) if compression else block
@@ -145,7 +146,7 @@ class _Table:
         for last, handle in self._index:
             if after is not None and last[:-8] < after:  # an index key is not less than any key of its block
                 continue
-            for key, value in block_entries(self._block(handle)):
+            for key, value in block_entries(self._block(self._data, handle)):
                 if after is None or key[:-8] > after:
                     yield key[:-8], -int.from_bytes(key[-8:], "little"), value
 

@@ -50,14 +50,15 @@ class _Environment:
     """One open file and how many use it: LMDB allows one per process, but train and test nets may share a source.
 
     A reader uses it, and so does every iteration that has not ended: closing the file under an open transaction
-    would leave that with memory which is no longer mapped.
+    would leave that with memory which is no longer mapped.  A process that was forked may not use what its parent
+    opened, and opens the file again (`of_this_process`).
     """
 
     _open: dict[tuple[int, int], _Environment] = {}
     _lock = threading.RLock()  # a collected generator may release in the middle of an acquire
 
     def __init__(self, source: str, file: tuple[int, int]) -> None:
-        self.file, self.users = file, 0
+        self.file, self.users, self.process = file, 0, os.getpid()
         self.environment = lmdb.open(source, readonly=True, lock=False, max_spare_txns=8)
 
     @classmethod
@@ -66,9 +67,16 @@ class _Environment:
         status = os.stat(os.path.join(source, "data.mdb"))
         file = (status.st_dev, status.st_ino)  # not the path: another database may have taken its place
         with cls._lock:
-            if file not in cls._open:
-                cls._open[file] = cls(source, file)
-            return cls._open[file].retain()
+            shared = cls._open.get(file)
+            if shared is None or not shared.of_this_process:
+                if shared is not None:
+                    shared.environment.close()  # lmdb refuses to open a file twice
+                shared = cls._open[file] = cls(source, file)
+            return shared.retain()
+
+    @property
+    def of_this_process(self) -> bool:
+        return self.process == os.getpid()
 
     def retain(self) -> _Environment:
         with self._lock:
@@ -79,8 +87,18 @@ class _Environment:
         with self._lock:
             self.users -= 1
             if self.users == 0:
-                del self._open[self.file]
+                if self._open.get(self.file) is self:
+                    del self._open[self.file]
                 self.environment.close()
+
+
+def _renew_lock() -> None:
+    """In a forked process: the lock may be held by a thread that is not there."""
+    _Environment._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class LmdbReader:
@@ -99,7 +117,23 @@ class LmdbReader:
         return self._length
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, memoryview]]:
-        """(key, value) from the first key greater than `after`; the value is a view of the mapped file."""
+        """(key, value) from the first key greater than `after`; the value is a view of the mapped file.
+
+        An iteration that is going on when the process is forked goes on in both.
+        """
+        while True:
+            process = os.getpid()
+            for key, value in self._items_in_this_process(after):
+                after = key
+                yield key, value
+                if os.getpid() != process:
+                    break
+            else:
+                return
+
+    def _items_in_this_process(self, after: bytes | None) -> Iterator[tuple[bytes, memoryview]]:
+        if not self._environment.of_this_process:
+            self._environment = _Environment.acquire(self.source)
         shared = self._environment.retain()
         try:
             with shared.environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
