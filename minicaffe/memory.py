@@ -7,9 +7,13 @@ makes it the only one that counts, and nothing is copied before somebody asks.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+
+from minicaffe.config import config
+from minicaffe.errors import DeviceError
 
 HOST, GPU, ENGINE = 1, 2, 4
 
@@ -30,13 +34,22 @@ def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
+def check_room(nbytes: int) -> None:
+    """Raise MemoryError unless so many bytes could be allocated now."""
+    try:
+        np.empty(nbytes, np.uint8)
+    except (MemoryError, ValueError, OverflowError):
+        raise MemoryError(f"{nbytes} bytes cannot be allocated") from None
+
+
 class Memory:
     """`count` numbers of one dtype, zero until somebody writes.
 
-    `fresh` is the set of places, as bits, that hold the newest values.
+    `fresh` is the set of places, as bits, that hold the newest values.  Memory at a place is allocated when it is first
+    used; `refused` is set when there was no room for it.  Raises MemoryError for more than the host could hold.
     """
 
-    __slots__ = ("count", "dtype", "fresh", "engine", "_host", "_gpu", "_view", "__weakref__")
+    __slots__ = ("count", "dtype", "fresh", "refused", "engine", "_host", "_gpu", "_view", "__weakref__")
 
     #: buffers an engine wrote while a script held a view of them: see `settle`
     unsettled: list[Memory] = []
@@ -44,19 +57,47 @@ class Memory:
     watcher: Any = None
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
+        check_room(count * dtype.itemsize)
         self.count, self.dtype = count, dtype
         self.fresh = 0  # nowhere: zeros
+        self.refused = False
         self.engine: Any = None
         self._host: np.ndarray | None = None
         self._gpu: Any = None
         self._view: weakref.ref | None = None
+
+    def fitted(self, count: int) -> Memory:
+        """Memory for `count` numbers: this, or other memory where this is too small, or too large to be had.
+
+        Raises MemoryError, and changes nothing.
+        """
+        if count == self.count or (count < self.count and self._is_there()):
+            return self
+        memory = Memory(count, self.dtype)
+        if count < self.count and self.fresh & HOST:
+            memory.host_place()[:] = self._host[:count]
+            memory.fresh = HOST
+        return memory
+
+    def _is_there(self) -> bool:
+        """Whether it holds something, and there was room for it where it is used."""
+        on_the_way = config.gpu and self._gpu is None and not self.held
+        return bool(self.fresh) and not self.refused and not on_the_way
+
+    def allocate(self, make: Callable[[], Any]) -> Any:
+        """`make()`, which allocates memory for these numbers; notes when there is no room."""
+        try:
+            return make()
+        except (MemoryError, DeviceError):
+            self.refused = True
+            raise
 
     # -- host ------------------------------------------------------------------------------------------------------
 
     def host_place(self) -> np.ndarray:
         """The flat host array, whatever it holds at the moment."""
         if self._host is None:
-            self._host = aligned_zeros(self.count, self.dtype)
+            self._host = self.allocate(lambda: aligned_zeros(self.count, self.dtype))
         return self._host
 
     def host(self) -> np.ndarray:
@@ -112,7 +153,7 @@ class Memory:
         if self._gpu is None:
             from minicaffe.cuda.memory import DeviceBuffer
 
-            self._gpu = DeviceBuffer(max(self.count, 1) * self.dtype.itemsize)
+            self._gpu = self.allocate(lambda: DeviceBuffer(max(self.count, 1) * self.dtype.itemsize))
         if not self.fresh & GPU or (self.fresh & HOST and self.held):
             if self.fresh:
                 self._gpu.from_host(self.host())

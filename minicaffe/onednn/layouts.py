@@ -58,7 +58,7 @@ class Layouts:
                     spare[:] = 0
                 memory = Memory(desc, spare)
             else:
-                memory = Memory(desc)
+                memory = buffer.allocate(lambda: Memory(desc))
             if len(self.copies) >= _MOST_COPIES:
                 oldest = next(iter(self.copies))
                 del self.copies[oldest]
