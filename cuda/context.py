@@ -12,9 +12,10 @@ import os
 import threading
 from typing import Any
 
+from minicaffe import forks
 from minicaffe.errors import DeviceError, UsageError
 
-_lock = threading.RLock()
+_lock = forks.renewed(threading.RLock())
 _device: Device | None = None
 _parents: Device | None = None  # in a process that was forked: the device of its parent, which it may not use
 _chosen = 0
@@ -119,12 +120,12 @@ def _guard_forks() -> None:
 
 def _lose() -> None:
     """In a forked process: CUDA, once started, does not work there, and what lies on the device is the parent's."""
-    global _parents, _device, _failure, _lock
+    global _parents, _device, _failure
     _failure = (
         "no GPU can be used in a process that was forked from one which has used a GPU: start processes by spawn or "
         "forkserver, or fork before the first use of the GPU"
     )
-    _parents, _device, _lock = _device or _parents, None, threading.RLock()
+    _parents, _device = _device or _parents, None
 
 
 def _leave() -> None:

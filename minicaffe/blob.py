@@ -195,8 +195,18 @@ class Blob:
                     )
                 getattr(self, name)[...] = np.asarray(values, self.dtype).reshape(self._shape)
 
+    def __reduce__(self):
+        return _with_values, (self.dtype, self.read_data().copy(), self.read_diff().copy())
+
     def __repr__(self) -> str:
         return f"Blob({self._shape}, {self.dtype.name})"
+
+
+def _with_values(dtype: np.dtype, data: np.ndarray, diff: np.ndarray) -> Blob:
+    """A copied or unpickled Blob, with memory of its own."""
+    blob = Blob(data.shape, dtype)
+    blob.data, blob.diff = data, diff
+    return blob
 
 
 def proto_shape(proto) -> tuple[int, ...]:

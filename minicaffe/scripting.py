@@ -171,6 +171,12 @@ class Scripting:
                 batch[name] = part
             yield batch
 
+    def __reduce__(self):
+        raise UsageError(
+            "a Net cannot be pickled or copied: build it where it is used, from its prototxt and its weights (in a "
+            "pool, in the initializer of the workers)"
+        )
+
     # -- callbacks and inputs --------------------------------------------------------------------------------------
 
     def before_forward(self, callback: Callback) -> None:

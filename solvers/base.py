@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from minicaffe import random
 from minicaffe.config import config
-from minicaffe.errors import SolverError, nearest
+from minicaffe.errors import SolverError, UsageError, nearest
 from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, read_solver
 from minicaffe.solvers import nets, snapshot
@@ -71,6 +71,9 @@ class Solver:
                 net.copy_from(path)
         self.set_up()
         log.info("Solver scaffolding done.")
+
+    def __reduce__(self):
+        raise UsageError("a solver cannot be pickled or copied: build it where it is used, and restore a snapshot")
 
     # -- what a rule states ----------------------------------------------------------------------------------------
 

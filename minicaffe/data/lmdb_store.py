@@ -7,6 +7,7 @@ size of the file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 
 import lmdb
 
+from minicaffe import forks
 from minicaffe.errors import DataError
 
 # A page header; magic, version, address, map size, two tables, last page, transaction.
@@ -46,6 +48,11 @@ def check_size(source: str) -> None:
         raise DataError(f"LMDB {source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
 
 
+#: held in every call of the library: a fork in the middle of one would leave a child that cannot close the file.
+#: An RLock, as a collected generator may release in the middle of an acquire.
+_lock = forks.held(threading.RLock())
+
+
 class _Environment:
     """One open file and how many use it: LMDB allows one per process, but train and test nets may share a source.
 
@@ -55,7 +62,6 @@ class _Environment:
     """
 
     _open: dict[tuple[int, int], _Environment] = {}
-    _lock = threading.RLock()  # a collected generator may release in the middle of an acquire
 
     def __init__(self, source: str, file: tuple[int, int]) -> None:
         self.file, self.users, self.process = file, 0, os.getpid()
@@ -66,7 +72,7 @@ class _Environment:
         check_size(source)  # every time: a file that is open already may have been cut since
         status = os.stat(os.path.join(source, "data.mdb"))
         file = (status.st_dev, status.st_ino)  # not the path: another database may have taken its place
-        with cls._lock:
+        with _lock:
             shared = cls._open.get(file)
             if shared is None or not shared.of_this_process:
                 if shared is not None:
@@ -79,12 +85,16 @@ class _Environment:
         return self.process == os.getpid()
 
     def retain(self) -> _Environment:
-        with self._lock:
+        with _lock:
             self.users += 1
         return self
 
-    def release(self) -> None:
-        with self._lock:
+    def release(self, transaction: lmdb.Transaction | None = None) -> None:
+        """One user, and its transaction, less."""
+        with _lock:
+            if transaction is not None:
+                with contextlib.suppress(lmdb.Error):  # closed already, in a process that was forked
+                    transaction.abort()
             self.users -= 1
             if self.users == 0:
                 if self._open.get(self.file) is self:
@@ -92,13 +102,14 @@ class _Environment:
                 self.environment.close()
 
 
-def _renew_lock() -> None:
-    """In a forked process: the lock may be held by a thread that is not there."""
-    _Environment._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+def _behind(cursor: lmdb.Cursor, after: bytes | None) -> Iterator[tuple[memoryview, memoryview]]:
+    """The records whose keys are greater than `after`."""
+    if after is not None:
+        if not cursor.set_range(after):
+            return iter(())
+        if bytes(cursor.key()) == after and not cursor.next():
+            return iter(())
+    return cursor.iternext()
 
 
 class LmdbReader:
@@ -109,7 +120,8 @@ class LmdbReader:
         self._environment: _Environment | None = None
         try:
             self._environment = _Environment.acquire(source)
-            self._length = self._environment.environment.stat()["entries"]
+            with _lock:
+                self._length = self._environment.environment.stat()["entries"]
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {source}: {error}") from error
 
@@ -134,20 +146,21 @@ class LmdbReader:
     def _items_in_this_process(self, after: bytes | None) -> Iterator[tuple[bytes, memoryview]]:
         if not self._environment.of_this_process:
             self._environment = _Environment.acquire(self.source)
-        shared = self._environment.retain()
+        shared, transaction = self._environment.retain(), None
         try:
-            with shared.environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
-                if after is not None:
-                    if not cursor.set_range(after):
-                        return
-                    if bytes(cursor.key()) == after and not cursor.next():
-                        return
-                for key, value in cursor.iternext():
-                    yield bytes(key), value
+            with _lock:
+                transaction = shared.environment.begin(buffers=True)
+                records = _behind(transaction.cursor(), after)
+            while True:
+                with _lock:
+                    key, value = next(records, (None, None))
+                if key is None:
+                    return
+                yield bytes(key), value
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {self.source}: {error}") from error
         finally:
-            shared.release()
+            shared.release(transaction)
 
     def close(self) -> None:
         shared, self._environment = self._environment, None

@@ -17,6 +17,7 @@ import os
 import threading
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
 
+from minicaffe import forks
 from minicaffe.errors import MinicaffeError
 from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (for those who import them from here)
 
@@ -69,7 +70,7 @@ _SIZED_RESULTS = {
 }
 
 #: held while something shared is looked up or made: the library, its engine, layouts, primitives
-lock = threading.RLock()
+lock = forks.held(threading.RLock())
 _library: ctypes.CDLL | None = None
 _failure: str | None = None
 _threads: int | None = None
@@ -136,16 +137,15 @@ def load() -> ctypes.CDLL:
 def _guard_forks() -> None:
     """Let a process that forks from now on, and the child, go on computing."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=lock.release, after_in_child=_after_fork_in_child)
+        os.register_at_fork(before=_end_workers, after_in_child=_after_fork_in_child)
 
 
-def _before_fork() -> None:
+def _end_workers() -> None:
     """End the OpenMP workers of the thread that forks: the child has none of them, and would wait for them for ever.
 
     They are started again by the next computation.  Other threads' workers do not matter, as those threads are not in
-    the child.  `lock` is held, so that no other thread is in the middle of what it protects.
+    the child.
     """
-    lock.acquire()
     if hasattr(_library, "omp_pause_resource_all"):
         _library.omp_pause_resource_all(_PAUSE_SOFT)
 
@@ -154,7 +154,6 @@ def _after_fork_in_child() -> None:
     global _local, _stranded
     if not hasattr(_library, "omp_pause_resource_all") and _library.omp_get_max_threads() > 1:
         _local, _stranded = None, True
-    lock.release()
 
 
 def available() -> bool:

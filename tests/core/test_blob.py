@@ -1,5 +1,8 @@
 """Blob: shapes, live arrays, sharing, and what happens to a view that a script keeps."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -139,3 +142,15 @@ def test_values_cross_the_bus_only_when_asked(cuda_device):
     blob.mutable_gpu_data()
     blob.data_memory.clear()
     np.testing.assert_array_equal(blob.data, 0)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, copy.copy, lambda blob: pickle.loads(pickle.dumps(blob))])
+def test_copies_and_pickles_hold_the_values(how):
+    blob = Blob((2, 3), np.float64)
+    blob.data[...], blob.diff[...] = np.arange(6).reshape(2, 3), -1
+    other = how(blob)
+    assert other.dtype == np.float64
+    np.testing.assert_array_equal(other.data, blob.data)
+    np.testing.assert_array_equal(other.diff, blob.diff)
+    other.data[0, 0] = 9
+    assert blob.data[0, 0] == 0

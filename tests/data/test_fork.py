@@ -129,3 +129,12 @@ def test_a_prefetcher_that_was_left_behind_says_so(tmp_path):
     assert in_child(child, tmp_path / "child.npz")[0]
     assert prefetcher.get() == 1
     prefetcher.close()
+
+
+def test_forks_while_the_thread_reads(sources):
+    """The thread may be anywhere in its work when the process is forked."""
+    net = build("lmdb")
+    for _ in range(20):
+        net.layers[0].close()
+        batches(net, 1)
+        in_child(lambda: batches(net, 2), "child.npz")
