@@ -1,6 +1,9 @@
 """What is kept for each shape is bounded, and is freed with the last that uses it."""
 
 import gc
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +143,47 @@ def test_the_library_keeps_no_primitives_of_its_own():
     capacity = ctypes.c_int(-1)
     library.call("get_primitive_cache_capacity", ctypes.byref(capacity))
     assert capacity.value == 0
+
+
+SIZES = """
+import mmap
+
+import numpy as np
+import minicaffe as caffe
+from minicaffe import layers as L
+
+n = caffe.NetSpec()
+n.data = L.Input(shape=dict(dim=[1, 3, 32, 32]))
+top = n.data
+for _ in range(6):
+    conv = L.Convolution(top, num_output=32, kernel_size=3, pad=1, weight_filler=dict(type="msra"))
+    top = L.ReLU(conv, in_place=True)
+n.out = L.LRN(L.Pooling(top, kernel_size=2, stride=2), local_size=3)
+net = caffe.Net(n.to_proto(), phase=caffe.TEST)
+
+def run(height, width):
+    net.blobs["data"].reshape(1, 3, height, width)
+    net.forward()
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE >> 20
+
+run(48, 48)
+sizes = [(h, w) for h in range(24, 44) for w in range(24, 44)]
+np.random.default_rng(0).shuffle(sizes)
+for count, size in enumerate(sizes):
+    run(*size)
+    if count == 40:
+        before = resident()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not say how much is resident")
+def test_400_sizes_take_little_more_memory_than_40():
+    """The bound is a third of what was lost when nothing was freed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", SIZES], env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 40, f"{done.stdout} MB"
