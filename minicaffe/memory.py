@@ -6,12 +6,14 @@ makes it the only one that counts, and nothing is copied before somebody asks.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
+from minicaffe import forks
 from minicaffe.config import config
 from minicaffe.errors import DeviceError
 
@@ -19,6 +21,8 @@ HOST, GPU, ENGINE = 1, 2, 4
 
 _ALIGN = 64
 _SURELY_THERE = 64 << 20
+#: held while the host's array is made: threads may read one blob
+_allocating = forks.renewed(threading.Lock())
 
 
 class EngineCopy(Protocol):
@@ -103,7 +107,9 @@ class Memory:
     def host_place(self) -> np.ndarray:
         """The flat host array, whatever it holds at the moment."""
         if self._host is None:
-            self._host = self.allocate(lambda: aligned_zeros(self.count, self.dtype))
+            with _allocating:
+                if self._host is None:
+                    self._host = self.allocate(lambda: aligned_zeros(self.count, self.dtype))
         return self._host
 
     def host(self) -> np.ndarray:
