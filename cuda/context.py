@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+from minicaffe import forks
 from minicaffe.errors import DeviceError, UsageError
 
-_lock = threading.RLock()
+_lock = forks.renewed(threading.RLock())
 _device: Device | None = None
+_parents: Device | None = None  # in a process that was forked: the device of its parent, which it may not use
 _chosen = 0
 _failure: str | None = None
 
@@ -87,6 +91,7 @@ def _initialise() -> Any:
         raise DeviceError(_failure) from error
     try:
         driver.init()
+        _guard_forks()
         count = driver.Device.count()
     except driver.Error as error:
         _failure = f"no GPU can be used: the CUDA driver reports {error}"
@@ -137,10 +142,27 @@ def _check_index(driver: Any, index: int) -> None:
         raise DeviceError(f"there is no GPU {index}: this machine has {count}, numbered from 0")
 
 
+@functools.cache
+def _guard_forks() -> None:
+    """Let processes that are forked from now on say that they have no GPU."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_lose)
+
+
+def _lose() -> None:
+    """In a forked process: CUDA, once started, does not work there, and what lies on the device is the parent's."""
+    global _parents, _device, _failure
+    _failure = (
+        "no GPU can be used in a process that was forked from one which has used a GPU: start processes by spawn or "
+        "forkserver, or fork before the first use of the GPU"
+    )
+    _parents, _device = _device or _parents, None
+
+
 def _leave() -> None:
     """At the end of the program: drop what the context holds, and leave it."""
     global _device
-    device, _device = _device, None
+    device, _device = _device or _parents, None
     if device is None:
         return
     try:

@@ -22,7 +22,8 @@ class BaseData(Layer):
 
     A thread reads and decodes ahead; `forward` crops, mirrors and scales straight into the top.  The state for a
     snapshot is the reader's position after the last batch that was *used*, and that of the random stream, so a
-    resumed run sees the images an uninterrupted one would have seen.
+    resumed run sees the images an uninterrupted one would have seen.  A process that is forked reads on from that
+    position, too.
     """
 
     exact_num_bottom = 0
@@ -100,6 +101,8 @@ class BaseData(Layer):
 
     def next_batch(self):
         """The next batch as it was read, before the transformation."""
+        if self._prefetcher is not None and self._prefetcher.left_behind:
+            self.close()
         if self._prefetcher is None:
             self._prefetcher = Prefetcher(self.reader.read, self.prefetch_depth())
         with self.named():

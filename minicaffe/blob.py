@@ -51,21 +51,30 @@ class Blob:
 
         Up to the capacity the memory stays, and so do the values that fit; beyond it the blob gets new memory, zero at
         first.  Where a blob grows again, the values that were beyond the smaller shape are undefined.
+        Raises BlobError for negative lengths, MemoryError where there is no room: the blob is then as it was.
         """
         dims = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
         dims = tuple(int(d) for d in dims)
         if any(d < 0 for d in dims):
             raise BlobError(f"a blob's shape cannot hold negative lengths, got {dims}")
-        self._shape, self._count = dims, math.prod(dims)
-        if self._count > self._data.count:
-            self._data = Memory(self._count, self.dtype)
-        if self._count > self._diff.count or self._diff is self._data:
-            self._diff = Memory(self._count, self.dtype)
+        count = math.prod(dims)
+        try:
+            data, diff = self._data.fitted(count), self._diff.fitted(count)
+        except MemoryError as error:
+            raise MemoryError(f"there is no room for a blob of shape {dims}: {error}") from error
+        if diff is data:
+            diff = Memory(count, self.dtype)
+        self._shape, self._count, self._data, self._diff = dims, count, data, diff
 
     @property
     def signature(self) -> tuple:
         """What tells a layer that it need not reshape again: the shape, and which memory is behind it."""
         return self._shape, self._data, self._diff
+
+    def restore(self, signature: tuple) -> None:
+        """Take up the shape and the memory of an earlier `signature`."""
+        self._shape, self._data, self._diff = signature
+        self._count = math.prod(self._shape)
 
     def canonical_axis(self, axis: int) -> int:
         """`axis` counted from the front: -1 is the last one."""
@@ -192,8 +201,18 @@ class Blob:
                     )
                 getattr(self, name)[...] = np.asarray(values, self.dtype).reshape(self._shape)
 
+    def __reduce__(self):
+        return _with_values, (self.dtype, self.read_data().copy(), self.read_diff().copy())
+
     def __repr__(self) -> str:
         return f"Blob({self._shape}, {self.dtype.name})"
+
+
+def _with_values(dtype: np.dtype, data: np.ndarray, diff: np.ndarray) -> Blob:
+    """A copied or unpickled Blob, with memory of its own."""
+    blob = Blob(data.shape, dtype)
+    blob.data, blob.diff = data, diff
+    return blob
 
 
 def proto_shape(proto) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class PerThread:
     def __set__(self, instance: object, value: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             self._main = value
+            vars(self._own).pop("value", None)  # of the thread that forked, which is the main thread of its child
         else:
             self._own.value = value
 

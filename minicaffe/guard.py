@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from minicaffe import forks
 from minicaffe.errors import NetError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,7 +21,7 @@ class Guard:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
         self._thread, self._depth = 0, 0
 
     def __enter__(self) -> None:
@@ -32,7 +33,7 @@ class Guard:
                     "(share_with lets them use one set of weights), or hold a lock from filling in the inputs until "
                     "the outputs are copied"
                 )
-            self._thread = me
+            self._thread, self._depth = me, 0
         self._depth += 1
 
     def __exit__(self, *error: object) -> None:

@@ -138,7 +138,7 @@ class Layer:
             self._check_counts(bottom, top)
             self.setup(bottom, top)
             self._make_blobs(bottom)
-            self.reshape(bottom, top)
+            self._reshape(bottom, top)
             if isinstance(self.blobs, BlobVec):
                 self.blobs.complete()
             self._set_loss_weights(top)
@@ -183,10 +183,14 @@ class Layer:
             blob.settle()
 
     def reshape_if_needed(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Reshape, unless shapes and memory of bottoms and tops are those of the last time."""
+        """Reshape, unless shapes and memory of bottoms and tops are those of the last time.
+
+        When the layer cannot take the new shapes, its tops stay as they were.
+        """
         if self.always_reshape or self._seen != _signature(bottom, top):
+            self._seen = []
             with self._named():
-                self.reshape(bottom, top)
+                self._reshape(bottom, top)
             if self.has_loss and self._loss_counts != [b.count for b in top]:
                 self._fill_loss_diffs(top)
             self._seen = _signature(bottom, top)
@@ -207,6 +211,15 @@ class Layer:
         return cls.__module__.removeprefix("minicaffe.layers.").replace(".", "/")
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        before = [blob.signature for blob in top]
+        try:
+            self.reshape(bottom, top)
+        except BaseException:
+            for blob, signature in zip(top, before):
+                blob.restore(signature)
+            raise
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
+from minicaffe import forks
+from minicaffe.config import config
+from minicaffe.errors import DeviceError
+
 HOST, GPU, ENGINE = 1, 2, 4
 
 _ALIGN = 64
+_SURELY_THERE = 64 << 20
+#: held while the host's array is made: threads may read one blob
+_allocating = forks.renewed(threading.Lock())
 
 
 class EngineCopy(Protocol):
@@ -40,30 +48,76 @@ class _Watching(threading.local):
 watching = _Watching()
 
 
+def check_room(nbytes: int) -> None:
+    """Raise MemoryError unless so many bytes could be allocated now.
+
+    A few megabytes can: allocating and freeing them would only change how the C library places what follows.
+    """
+    if nbytes < _SURELY_THERE:
+        return
+    try:
+        np.empty(nbytes, np.uint8)
+    except (MemoryError, ValueError, OverflowError):
+        raise MemoryError(f"{nbytes} bytes cannot be allocated") from None
+
+
 class Memory:
     """`count` numbers of one dtype, zero at first.
 
     fresh: the set of places, as bits, that hold the newest values.  While a script holds a view, which it may write to
     at any time, no copy elsewhere stays valid beside the host's.
+    refused: whether there was no room for it at a place; memory at a place is allocated when it is first used.
+
+    Raises MemoryError for more than the host could hold.
     """
 
-    __slots__ = ("count", "dtype", "fresh", "engine", "_version", "_host", "_gpu", "_view", "__weakref__")
+    __slots__ = ("count", "dtype", "fresh", "refused", "engine", "_version", "_host", "_gpu", "_view", "__weakref__")
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
+        check_room(count * dtype.itemsize)
         self.count, self.dtype = count, dtype
         self.fresh = 0  # nowhere: zeros
+        self.refused = False
         self.engine: Any = None
         self._version: object = object()  # None: of values that a held view may have changed since it was asked for
         self._host: np.ndarray | None = None
         self._gpu: Any = None
         self._view: weakref.ref | None = None
 
+    def fitted(self, count: int) -> Memory:
+        """Memory for `count` numbers: this, or other memory where this is too small, or too large to be had.
+
+        Raises MemoryError, and changes nothing.
+        """
+        if count == self.count or (count < self.count and self._is_there()):
+            return self
+        memory = Memory(count, self.dtype)
+        if count < self.count and self.fresh & HOST:
+            memory.host_place()[:] = self._host[:count]
+            memory.fresh = HOST
+        return memory
+
+    def _is_there(self) -> bool:
+        """Whether it holds something, and there was room for it where it is used."""
+        on_the_way = config.gpu and self._gpu is None and not self.held
+        return bool(self.fresh) and not self.refused and not on_the_way
+
+    def allocate(self, make: Callable[[], Any]) -> Any:
+        """`make()`, which allocates memory for these numbers; notes when there is no room."""
+        try:
+            return make()
+        except (MemoryError, DeviceError):
+            self.refused = True
+            raise
+
     # -- host ------------------------------------------------------------------------------------------------------
 
     def host_place(self) -> np.ndarray:
         """The flat host array, whatever it holds at the moment."""
         if self._host is None:
-            self._host = aligned_zeros(self.count, self.dtype)
+            with _allocating:
+                if self._host is None:
+                    self._host = self.allocate(lambda: aligned_zeros(self.count, self.dtype))
         return self._host
 
     def host(self) -> np.ndarray:
@@ -131,7 +185,7 @@ class Memory:
         if self._gpu is None:
             from minicaffe.cuda.memory import DeviceBuffer
 
-            self._gpu = DeviceBuffer(max(self.count, 1) * self.dtype.itemsize)
+            self._gpu = self.allocate(lambda: DeviceBuffer(max(self.count, 1) * self.dtype.itemsize))
         uploaded = watching.watcher is not None and watching.watcher.uploads(self)
         if not uploaded and (not self.fresh & GPU or (self.fresh & HOST and self.held)):
             if self.fresh:

@@ -13,6 +13,7 @@ import threading
 
 import numpy as np
 
+from minicaffe import forks
 from minicaffe.config import PerThread
 
 _MASK = (1 << 64) - 1
@@ -89,7 +90,7 @@ class _Source:
 
     def __init__(self, seed: int) -> None:
         self._seed, self._next = seed, 0
-        self._lock = threading.Lock()
+        self._lock = forks.renewed(threading.Lock())
 
     def stream(self) -> Stream:
         with self._lock:

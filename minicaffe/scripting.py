@@ -169,6 +169,12 @@ class Scripting(Naming):
             joined[name] = np.concatenate([np.atleast_1d(part) for part in values] or none)[:total]
         return joined
 
+    def __reduce__(self):
+        raise UsageError(
+            "a Net cannot be pickled or copied: build it where it is used, from its prototxt and its weights (in a "
+            "pool, in the initializer of the workers)"
+        )
+
     # -- callbacks and inputs --------------------------------------------------------------------------------------
 
     def before_forward(self, callback: Callback) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from minicaffe import random, weights
 from minicaffe.config import config
-from minicaffe.errors import SolverError, nearest
+from minicaffe.errors import SolverError, UsageError, nearest
 from minicaffe.net import Net
 from minicaffe.solvers import nets, snapshot
 from minicaffe.solvers.checks import check_numbers
@@ -71,6 +71,9 @@ class Solver:
             weights.load([self.net, *self.test_nets], files)
         self.set_up()
         log.info("Solver scaffolding done.")
+
+    def __reduce__(self):
+        raise UsageError("a solver cannot be pickled or copied: build it where it is used, and restore a snapshot")
 
     # -- what a rule states ----------------------------------------------------------------------------------------
 

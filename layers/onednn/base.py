@@ -17,8 +17,10 @@ from typing import Any
 from minicaffe.blob import Blob
 from minicaffe.layer import Layer
 from minicaffe.onednn.library import Unsupported
+from minicaffe.onednn.memory import Memory, MemoryDesc
 
 _MOST_EXECUTIONS = 64
+_MOST_SHAPES = 8
 
 
 class OneDNNLayer(Layer):
@@ -41,10 +43,15 @@ class OneDNNLayer(Layer):
     #: type used for matching fusion patterns, if not `type`
     role = ""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._plans_by_shapes: dict[tuple, dict] = {}  # the shape used last comes last
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
+        self._plans = self._plans_for(tuple(b.shape for b in (*bottom, *top)))
         self._bound: dict[tuple, Any] = {}
-        self._plans: dict[tuple, Any] = {}
+        self._own: dict[tuple, Memory] = {}
         self.native = all(b.count for b in (*bottom, *top)) and self.expressible(bottom, top)
 
     def forward_cpu(self, bottom, top):
@@ -64,12 +71,31 @@ class OneDNNLayer(Layer):
                     raise self.error("oneDNN has no backward pass for these shapes: set engine: CAFFE") from None
         super().backward_cpu(top, propagate_down, bottom)
 
+    def _plans_for(self, shapes: tuple) -> dict:
+        """The plans for these shapes of bottoms and tops; those of the last 8 shapes are kept."""
+        plans = self._plans_by_shapes[shapes] = self._plans_by_shapes.pop(shapes, {})
+        if len(self._plans_by_shapes) > _MOST_SHAPES:
+            del self._plans_by_shapes[next(iter(self._plans_by_shapes))]
+        return plans
+
     def plan(self, make: Callable, *key: Any) -> Any:
-        """`make(*key)`, remembered until the layer is reshaped."""
+        """`make(*key)`, remembered for the last few shapes: primitives, which are small, and no memory."""
         known = self._plans.get((make, key))
         if known is None:
             known = self._plans[make, key] = make(*key)
         return known
+
+    def own(self, desc: MemoryDesc | None, use: str = "") -> Memory | None:
+        """Memory of the layer's own, kept until the layer is reshaped; None for a layout that is not needed.
+
+        use: tells apart what has the same layout.
+        """
+        if desc is None:
+            return None
+        memory = self._own.get((desc, use))
+        if memory is None:
+            memory = self._own[desc, use] = Memory(desc)
+        return memory
 
     def execute(self, primitive, *args: Any) -> None:
         """Run a primitive on `Arg.X, memory, Arg.Y, memory, ...`; bound once, then only called."""

@@ -30,7 +30,6 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         super().reshape(bottom, top)
         out, within = self.blobs[0].shape[:1], self.blobs[0].shape[1:]
         self.grouped = (self.group, out[0] // self.group, *within) if self.group > 1 else (*out, *within)
-        self.diffs: dict = {}
 
     def geometry(self, wide, narrow) -> tuple:
         """Strides, dilations and paddings, as oneDNN counts them."""
@@ -68,12 +67,6 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         """The weights in the layout a primitive wants."""
         return layouts.read(self.blobs[0].data_memory, self.grouped, primitive.desc(Arg.WEIGHTS))
 
-    def own_diff(self, desc) -> Memory:
-        """Memory of the layer's own for one call's diff of a parameter."""
-        if desc not in self.diffs:
-            self.diffs[desc] = Memory(desc)
-        return self.diffs[desc]
-
 
 @register("Convolution", engine="ONEDNN")
 class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
@@ -109,8 +102,7 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
         conv = self.plan(self.make_backward_weights, bottom.shape, top.shape, bias)
         x = layouts.data(bottom, conv.desc(Arg.SRC))
         dy = layouts.diff(top, conv.desc(Arg.DIFF_DST))
-        dw = self.own_diff(conv.desc(Arg.DIFF_WEIGHTS))
-        db = self.own_diff(conv.desc(Arg.DIFF_BIAS)) if bias else None
+        dw, db = self.own(conv.desc(Arg.DIFF_WEIGHTS)), self.own(conv.desc(Arg.DIFF_BIAS) if bias else None)
         self.execute(conv, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
         if self.param_propagate_down[0]:
             layouts.add_to_diff(self.blobs[0], dw)
@@ -164,12 +156,12 @@ class OneDNNDeconvolution(OneDNNConvolutionBase, Deconvolution):
             conv = self.plan(self.make_backward_weights, top.shape, bottom.shape, False)
             dy = layouts.diff(top, conv.desc(Arg.SRC))
             x = layouts.data(bottom, conv.desc(Arg.DIFF_DST))
-            dw = self.own_diff(conv.desc(Arg.DIFF_WEIGHTS))
+            dw = self.own(conv.desc(Arg.DIFF_WEIGHTS))
             self.execute(conv, Arg.SRC, dy, Arg.DIFF_DST, x, Arg.DIFF_WEIGHTS, dw)
             layouts.add_to_diff(self.blobs[0], dw)
         if self.bias_term and self.param_propagate_down[1]:
             dy = layouts.diff(top)
             _, total = self.plan(self.make_bias, dy.desc)
-            db = self.own_diff(total.desc(Arg.DST))
+            db = self.own(total.desc(Arg.DST))
             self.execute(total, Arg.SRC, dy, Arg.DST, db)
             layouts.add_to_diff(self.blobs[1], db)

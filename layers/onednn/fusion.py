@@ -44,17 +44,16 @@ class FusedNorm(Chain):
         return all(layer.negative_slope == 0 for layer in layers if layer.type == "ReLU")
 
     def make(self, desc):
-        """Forward primitive, backward primitive, and the notes one leaves for the other."""
+        """Forward and backward primitive for one layout."""
         eps = self.first.eps
         forward = primitives.batch_normalization(desc, desc, eps, self.flags)
-        backward = primitives.batch_normalization_backward(desc, desc, desc, eps, self.flags, forward)
-        notes = forward.desc(Arg.WORKSPACE)
-        return forward, backward, notes and Memory(notes)
+        return forward, primitives.batch_normalization_backward(desc, desc, desc, eps, self.flags, forward)
 
     def forward_fused(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.first
         x = layouts.data(bottom)
-        forward, _, notes = norm.plan(self.make, x.desc)
+        forward, _ = norm.plan(self.make, x.desc)
+        notes = norm.own(forward.desc(Arg.WORKSPACE), "notes")
         if norm.use_global_stats:
             norm.load_statistics(self.statistics)
         self.input = layouts.keep(bottom, x)
@@ -84,10 +83,11 @@ class FusedNorm(Chain):
     def backward_fused(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.first
         x = self.input.memory
-        _, backward, notes = norm.plan(self.make, x.desc)
+        forward, backward = norm.plan(self.make, x.desc)
+        notes = norm.own(forward.desc(Arg.WORKSPACE), "notes")
         dy = layouts.diff(top, x.desc)
-        dx = layouts.mutable_diff(bottom, x.desc) if self.wanted[0] else norm.plan(Memory, x.desc)
-        diffs = [norm.plan(Memory, plain((norm.channels,))), norm.plan(_second, plain((norm.channels,)))]
+        dx = layouts.mutable_diff(bottom, x.desc) if self.wanted[0] else norm.own(x.desc)
+        diffs = [norm.own(plain((norm.channels,)), use) for use in ("scale", "shift")]
         args = [Arg.DIFF_SCALE, diffs[0] if self.scale else None]
         args += [Arg.DIFF_SHIFT, diffs[1] if self.scale and len(self.scale.blobs) > 1 else None]
         norm.execute(
@@ -136,11 +136,6 @@ def _times_channels(desc):
     """x times one number for each channel."""
     channels = plain((1, desc.shape[1]) + (1,) * (len(desc.shape) - 2))
     return primitives.binary(Alg.MUL, desc, channels, desc)
-
-
-def _second(desc) -> Memory:
-    """Memory, for a plan that already has one in this layout."""
-    return Memory(desc)
 
 
 _KINDS = (FoldedSum, FoldedConvolution, ConvolutionReLU, InnerProductReLU, SumReLU, FusedNorm)

@@ -33,7 +33,6 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         # while weights change with every step, turning them into oneDNN's favourite layout costs more than it brings
         layout = any_layout if self.phase == TEST else plain
         self.descs = any_layout(self.in_shape), layout(self.weight_shape), any_layout(self.out_shape)
-        self.diffs: dict = {}
 
     def make_forward(self, bias: bool, post: tuple = (), training: bool = True):
         bias_desc = plain(self.out_shape[1:]) if bias else None
@@ -74,10 +73,7 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         product = self.plan(self.make_backward_weights, bias)
         x = layouts.read(bottom.data_memory, self.in_shape, product.desc(Arg.SRC))
         dy = layouts.read(top.diff_memory, self.out_shape, product.desc(Arg.DIFF_DST))
-        if not self.diffs:
-            descs = {arg: product.desc(arg) for arg in (Arg.DIFF_WEIGHTS, Arg.DIFF_BIAS)}
-            self.diffs = {arg: Memory(desc) for arg, desc in descs.items() if desc}
-        dw, db = self.diffs[Arg.DIFF_WEIGHTS], self.diffs.get(Arg.DIFF_BIAS)
+        dw, db = self.own(product.desc(Arg.DIFF_WEIGHTS)), self.own(product.desc(Arg.DIFF_BIAS))
         self.execute(product, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
         if self.param_propagate_down[0]:
             layouts.add_to_diff(self.blobs[0], dw)

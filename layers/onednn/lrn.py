@@ -1,14 +1,18 @@
 """LRN by oneDNN: its own primitive where that is fast, else as a convolution over the channels.
 
 oneDNN's LRN across channels is fast for local_size 5 only.  For other sizes the sum over neighbouring channels is a 1x1
-convolution of x^2 with a banded matrix of ones, and the rest rides along as post-operations.  With L = log(scale) and B
-the band (its own transpose):
+convolution of x^2 with a banded matrix, and the rest rides along as post-operations.  With B the band (its own
+transpose), which holds `rate` around the diagonal:
 
-    L  = log(k + rate * B x^2)              y  = x exp(-beta L)
-    dx = dy exp(-beta L) - 2 rate beta x * B (dy x exp(-(1 + beta) L))
+    s  = k + B x^2                          y  = x s^-beta
+    dx = dy s^-beta - x * B (2 beta dy x s^-(1 + beta))
+
+The convolutions have no eltwise post-operation: oneDNN 3.2 never frees the code of one.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -17,7 +21,7 @@ from minicaffe.layers.lrn import LRN
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.memory import Memory, any_layout, of_array, reorder
+from minicaffe.onednn.memory import Memory, any_layout, of_array, plain, reorder
 
 _FAST_SIZE = 5
 
@@ -25,6 +29,8 @@ _FAST_SIZE = 5
 @register("LRN", engine="ONEDNN")
 class OneDNNLRN(OneDNNLayer, LRN):
     __doc__ = LRN.__doc__
+    _matrix: Memory | None = None
+    _offset: Memory | None = None
 
     def expressible(self, bottom, top):
         return bottom[0] is not top[0] and self.k > 0 and self.rate >= 0
@@ -35,24 +41,38 @@ class OneDNNLRN(OneDNNLayer, LRN):
         self.input: layouts.Kept | None = None  # x of the last forward pass
 
     def make(self, desc):
-        """Forward and backward primitive, and the forward's notes, for one layout."""
-        if self.banded:
-            return Band(self, desc)
+        """Forward and backward primitive for one layout."""
         alg, numbers = Alg.LRN_ACROSS if self.across else Alg.LRN_WITHIN, (self.size, self.alpha, self.beta, self.k)
         forward = primitives.lrn(alg, desc, desc, *numbers)
-        notes = forward.desc(Arg.WORKSPACE)
-        backward = primitives.lrn_backward(alg, desc, desc, desc, *numbers, forward)
-        return forward, backward, notes and Memory(notes)
+        return forward, primitives.lrn_backward(alg, desc, desc, desc, *numbers, forward)
+
+    def make_band(self, desc):
+        """The formulas above for one layout."""
+        return Band(desc, self.beta)
+
+    def matrix(self, desc) -> Memory:
+        """The band B, as a convolution's weights in the layout `desc`."""
+        if self._matrix is None or self._matrix.desc is not desc:
+            self._matrix = Memory(desc)
+            reorder(of_array(self.rate * _ones_around_diagonal(desc.shape[0], self.size)), self._matrix)
+        return self._matrix
+
+    def offset(self, desc) -> Memory:
+        """k for each channel, as a convolution's bias."""
+        if self._offset is None or self._offset.desc is not desc:
+            self._offset = of_array(np.full(desc.shape, self.k, np.float32))
+        return self._offset
 
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
-        plan = self.plan(self.make, x.desc)
+        plan = self.plan(self.make_band if self.banded else self.make, x.desc)
         self.input = layouts.keep(bottom[0], x)
         y = layouts.mutable_data(top[0], x.desc)
         if self.banded:
-            plan.forward(x, y)
+            plan.forward(self, x, y)
         else:
-            self.execute(plan[0], Arg.SRC, x, Arg.DST, y, Arg.WORKSPACE, plan[2])
+            forward, _ = plan
+            self.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.WORKSPACE, self.own(forward.desc(Arg.WORKSPACE), "notes"))
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -60,12 +80,14 @@ class OneDNNLRN(OneDNNLayer, LRN):
         if self.input is None or not self.input.current(bottom[0]):
             return self.backward_apart(top, propagate_down, bottom)
         x = self.input.memory
-        plan = self.plan(self.make, x.desc)
+        plan = self.plan(self.make_band if self.banded else self.make, x.desc)
         dy, dx = layouts.diff(top[0], x.desc), layouts.mutable_diff(bottom[0], x.desc)
         if self.banded:
-            plan.backward(x, dy, dx)
+            plan.backward(self, x, dy, dx)
         else:
-            self.execute(plan[1], Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, plan[2])
+            forward, backward = plan
+            notes = self.own(forward.desc(Arg.WORKSPACE), "notes")
+            self.execute(backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, notes)
 
     def backward_apart(self, top, propagate_down, bottom):
         """The gradient, by the numpy code and the forward pass's scale, if the bottom was written to since."""
@@ -75,36 +97,32 @@ class OneDNNLRN(OneDNNLayer, LRN):
 
 
 class Band:
-    """The formulas above for one layer and layout."""
+    """The primitives of the formulas above for one layout; the layer that runs them owns s and the memory between."""
 
-    def __init__(self, layer: OneDNNLRN, desc) -> None:
-        self.execute, size, rate, beta = layer.execute, layer.size, layer.rate, layer.beta
-        self.log, self.work = Memory(desc), Memory(desc)
-        self.sums: Memory | None = None  # made when something runs backward
+    def __init__(self, desc, beta: float) -> None:
         times = ("binary", Alg.MUL, desc)
         self.square = primitives.eltwise(Alg.SQUARE, desc, desc)
-        self.sum_to_log = _band(desc, size, (_linear(rate, layer.k), _eltwise(Alg.LOG)))
-        self.sum_gradient = _band(desc, size, (_linear(-2 * rate * beta), times))
+        self.sum = _band(desc, bias=plain((desc.shape[1],)))
+        self.sum_gradient = _band(desc, post=(times,))
         self.scale = _power(desc, -beta, times)
-        self.shares = _power(desc, -1 - beta, times, times)
+        self.shares = _power(desc, -1 - beta, times, times, _linear(-2 * beta))
         self.gather = _power(desc, -beta, times, ("binary", Alg.ADD, desc))
-        self.matrix = Memory(self.sum_to_log.desc(Arg.WEIGHTS))
-        reorder(of_array(_ones_around_diagonal(desc.shape[1], size)), self.matrix)
 
-    def forward(self, x: Memory, y: Memory) -> None:
-        """Write L and y."""
-        log, work = self.log, self.work
-        self.execute(self.square, Arg.SRC, x, Arg.DST, work)
-        self.execute(self.sum_to_log, Arg.SRC, work, Arg.WEIGHTS, self.matrix, Arg.DST, log)
-        self.execute(self.scale, Arg.SRC, log, Arg.SRC_1, log, _post(2), x, Arg.DST, y)
+    def forward(self, layer: OneDNNLRN, x: Memory, y: Memory) -> None:
+        """Write s and y."""
+        s, work, execute = layer.own(x.desc, "s"), layer.own(x.desc, "work"), layer.execute
+        matrix, offset = layer.matrix(self.sum.desc(Arg.WEIGHTS)), layer.offset(self.sum.desc(Arg.BIAS))
+        execute(self.square, Arg.SRC, x, Arg.DST, work)
+        execute(self.sum, Arg.SRC, work, Arg.WEIGHTS, matrix, Arg.BIAS, offset, Arg.DST, s)
+        execute(self.scale, Arg.SRC, s, Arg.SRC_1, s, _post(3), x, Arg.DST, y)
 
-    def backward(self, x: Memory, dy: Memory, dx: Memory) -> None:
+    def backward(self, layer: OneDNNLRN, x: Memory, dy: Memory, dx: Memory) -> None:
         """Write dx; it may be dy's memory."""
-        log, work = self.log, self.work
-        self.sums = sums = self.sums or Memory(work.desc)
-        self.execute(self.shares, Arg.SRC, log, Arg.SRC_1, log, _post(2), dy, _post(3), x, Arg.DST, work)
-        self.execute(self.sum_gradient, Arg.SRC, work, Arg.WEIGHTS, self.matrix, _post(1), x, Arg.DST, sums)
-        self.execute(self.gather, Arg.SRC, log, Arg.SRC_1, log, _post(2), dy, _post(3), sums, Arg.DST, dx)
+        s, work, execute = layer.own(x.desc, "s"), layer.own(x.desc, "work"), layer.execute
+        sums, matrix = layer.own(x.desc, "sums"), layer.matrix(self.sum_gradient.desc(Arg.WEIGHTS))
+        execute(self.shares, Arg.SRC, s, Arg.SRC_1, s, _post(3), dy, _post(4), x, Arg.DST, work)
+        execute(self.sum_gradient, Arg.SRC, work, Arg.WEIGHTS, matrix, _post(0), x, Arg.DST, sums)
+        execute(self.gather, Arg.SRC, s, Arg.SRC_1, s, _post(3), dy, _post(4), sums, Arg.DST, dx)
 
 
 def _post(index: int) -> int:
@@ -121,8 +139,9 @@ def _linear(scale: float, shift: float = 0.0) -> tuple:
 
 
 def _power(desc, exponent: float, *post: tuple):
-    """exp(exponent * L) and what follows, as post-operations of L + L: a product with a number would be slow."""
-    return primitives.binary(Alg.ADD, desc, desc, desc, post=(_linear(exponent / 2), _eltwise(Alg.EXP), *post))
+    """s^exponent and what follows, as post-operations of s + s: exp(exponent * (log(2 s) - log(2)))."""
+    power = _eltwise(Alg.LOG), _linear(exponent, -exponent * math.log(2)), _eltwise(Alg.EXP)
+    return primitives.binary(Alg.ADD, desc, desc, desc, post=(*power, *post))
 
 
 def _ones_around_diagonal(channels: int, size: int) -> np.ndarray:
@@ -131,8 +150,8 @@ def _ones_around_diagonal(channels: int, size: int) -> np.ndarray:
     return band.astype(np.float32).reshape(channels, channels, 1, 1)
 
 
-def _band(desc, size: int, post: tuple):
+def _band(desc, bias=None, post: tuple = ()):
     """The 1x1 convolution that sums over neighbouring channels."""
     channels = desc.shape[1]
     geometry = (1, 1), (0, 0), (0, 0), (0, 0)
-    return primitives.convolution(desc, any_layout((channels, channels, 1, 1)), None, desc, *geometry, post=post)
+    return primitives.convolution(desc, any_layout((channels, channels, 1, 1)), bias, desc, *geometry, post=post)

@@ -62,15 +62,16 @@ class DatumDecoder:
 
     def __init__(self, source: str, color: bool | None = None) -> None:
         self.source, self.color = source, color
-        self._head, self._shape, self._size = b"", (0, 0, 0), 0
+        self._first: tuple[bytes, tuple[int, ...], int] = b"", (0, 0, 0), 0  # head, shape, bytes of pixels
 
     def decode(self, key: bytes, value: bytes | memoryview) -> tuple[np.ndarray, int]:
         """The image (C, H, W), uint8 or float32, and its label; the image may be a view of `value`."""
-        start = len(self._head)
-        if start and value[:start] == self._head:
-            label = _trailing_label(value[start + self._size :])
+        head, shape, size = self._first
+        start = len(head)
+        if start and value[:start] == head:
+            label = _trailing_label(value[start + size :])
             if label is not None:
-                return np.frombuffer(value, np.uint8, self._size, start).reshape(self._shape), label
+                return np.frombuffer(value, np.uint8, size, start).reshape(shape), label
         name = f"record {key.decode(errors='replace')!r} of {self.source}"
         datum = caffe_pb2.Datum()
         try:
@@ -88,7 +89,7 @@ class DatumDecoder:
         """The bytes before the pixels, as protobuf writes them: fields in the order of their numbers."""
         size = len(datum.data)
         pixels = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2], data=datum.data)
-        self._head, self._shape, self._size = pixels.SerializeToString()[:-size], shape, size
+        self._first = pixels.SerializeToString()[:-size], shape, size
 
 
 def _trailing_label(tail: bytes | memoryview) -> int | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import lmdb
 
+from minicaffe import forks
 from minicaffe.errors import DataError
 
 # A page header; magic, version, address, map size, two tables, last page, transaction.
@@ -47,18 +48,23 @@ def check_size(source: str) -> None:
         raise DataError(f"LMDB {source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
 
 
+#: held in every call of the library: a fork in the middle of one would leave a child that cannot close the file.
+#: An RLock, as a collected generator may release in the middle of an acquire.
+_lock = forks.held(threading.RLock())
+
+
 class _Environment:
     """One open file and how many use it: LMDB allows one per process, but train and test nets may share a source.
 
     A reader uses it, and so does every iteration that has not ended: closing the file under an open transaction
-    would leave that with memory which is no longer mapped.
+    would leave that with memory which is no longer mapped.  A process that was forked may not use what its parent
+    opened, and opens the file again (`of_this_process`).
     """
 
     _open: dict[tuple[int, int], _Environment] = {}
-    _lock = threading.RLock()  # a collected generator may release in the middle of an acquire
 
     def __init__(self, source: str, file: tuple[int, int]) -> None:
-        self.file, self.users = file, 0
+        self.file, self.users, self.process = file, 0, os.getpid()
         # by its data file: for a folder the package also counts the lock file as open, which it never opens here, so
         # that a new database whose lock file gets the inode of a deleted one would be refused
         data = os.path.join(source, "data.mdb")
@@ -69,22 +75,44 @@ class _Environment:
         check_size(source)  # every time: a file that is open already may have been cut since
         status = os.stat(os.path.join(source, "data.mdb"))
         file = (status.st_dev, status.st_ino)  # not the path: another database may have taken its place
-        with cls._lock:
-            if file not in cls._open:
-                cls._open[file] = cls(source, file)
-            return cls._open[file].retain()
+        with _lock:
+            shared = cls._open.get(file)
+            if shared is None or not shared.of_this_process:
+                if shared is not None:
+                    shared.environment.close()  # lmdb refuses to open a file twice
+                shared = cls._open[file] = cls(source, file)
+            return shared.retain()
+
+    @property
+    def of_this_process(self) -> bool:
+        return self.process == os.getpid()
 
     def retain(self) -> _Environment:
-        with self._lock:
+        with _lock:
             self.users += 1
         return self
 
-    def release(self) -> None:
-        with self._lock:
+    def release(self, transaction: lmdb.Transaction | None = None) -> None:
+        """One user, and its transaction, less."""
+        with _lock:
+            if transaction is not None:
+                with contextlib.suppress(lmdb.Error):  # closed already, in a process that was forked
+                    transaction.abort()
             self.users -= 1
             if self.users == 0:
-                del self._open[self.file]
+                if self._open.get(self.file) is self:
+                    del self._open[self.file]
                 self.environment.close()
+
+
+def _behind(cursor: lmdb.Cursor, after: bytes | None) -> Iterator[tuple[memoryview, memoryview]]:
+    """The records whose keys are greater than `after`."""
+    if after is not None:
+        if not cursor.set_range(after):
+            return iter(())
+        if bytes(cursor.key()) == after and not cursor.next():
+            return iter(())
+    return cursor.iternext()
 
 
 class LmdbReader:
@@ -95,7 +123,8 @@ class LmdbReader:
         self._environment: _Environment | None = None
         try:
             self._environment = _Environment.acquire(source)
-            self._length = self._environment.environment.stat()["entries"]
+            with _lock:
+                self._length = self._environment.environment.stat()["entries"]
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {source}: {error}") from error
 
@@ -103,21 +132,36 @@ class LmdbReader:
         return self._length
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, memoryview]]:
-        """(key, value) from the first key greater than `after`; the value is a view of the mapped file."""
-        shared = self._environment.retain()
+        """(key, value) from the first key greater than `after`; the value is a view of the mapped file.
+
+        An iteration that is going on when the process is forked goes on in both.
+        """
+        while True:
+            process = os.getpid()
+            for key, value in self._items_in_this_process(after):
+                after = key
+                yield key, value
+                if os.getpid() != process:
+                    break
+            else:
+                return
+
+    def _items_in_this_process(self, after: bytes | None) -> Iterator[tuple[bytes, memoryview]]:
+        shared, transaction = self._of_this_process().retain(), None
         try:
-            with shared.environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
-                if after is not None:
-                    if not cursor.set_range(after):
-                        return
-                    if bytes(cursor.key()) == after and not cursor.next():
-                        return
-                for key, value in cursor.iternext():
-                    yield bytes(key), value
+            with _lock:
+                transaction = shared.environment.begin(buffers=True)
+                records = _behind(transaction.cursor(), after)
+            while True:
+                with _lock:
+                    key, value = next(records, (None, None))
+                if key is None:
+                    return
+                yield bytes(key), value
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {self.source}: {error}") from error
         finally:
-            shared.release()
+            shared.release(transaction)
 
     def keys(self) -> list[bytes]:
         """All keys in order; values that have pages of their own are not touched."""
@@ -136,10 +180,16 @@ class LmdbReader:
     def _transaction(self) -> Iterator[lmdb.Transaction]:
         """A read transaction that copies what it returns; LMDB's errors become `DataError`."""
         try:
-            with self._environment.environment.begin() as transaction:
+            with _lock, self._of_this_process().environment.begin() as transaction:
                 yield transaction
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {self.source}: {error}") from error
+
+    def _of_this_process(self) -> _Environment:
+        """The open file; opened again in a process that was forked."""
+        if not self._environment.of_this_process:
+            self._environment = _Environment.acquire(self.source)
+        return self._environment
 
     def close(self) -> None:
         shared, self._environment = self._environment, None

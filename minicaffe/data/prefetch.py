@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import deque
@@ -16,7 +17,7 @@ class Prefetcher(Generic[T]):
 
     What `produce` raises is raised by the `get` that would have had its result, and by every later one.  `produce`
     must not refer to the Prefetcher or its owner, so that both can be collected; then, or at `close`, the thread
-    ends.
+    ends.  A process that is forked has no such thread: there `left_behind` is True, and a new Prefetcher is needed.
     """
 
     def __init__(self, produce: Callable[[], T], depth: int = 4) -> None:
@@ -27,6 +28,11 @@ class Prefetcher(Generic[T]):
         """The next result; waits for it if the thread is behind."""
         return self._shared.take()
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether the thread belongs to the process that this one was forked from."""
+        return self._shared.process != os.getpid()
+
     def close(self) -> None:
         """End the thread; what it has read ahead is dropped."""
         self._finalizer()
@@ -36,7 +42,7 @@ class _Shared:
     """What the thread and its Prefetcher both hold."""
 
     def __init__(self, produce: Callable[[], object], depth: int) -> None:
-        self._produce, self._depth = produce, depth
+        self._produce, self._depth, self.process = produce, depth, os.getpid()
         self._queue: deque = deque()
         self._error: BaseException | None = None
         self._stopped = False
@@ -62,6 +68,8 @@ class _Shared:
                 self._changed.notify_all()
 
     def take(self) -> object:
+        if self.process != os.getpid():
+            raise RuntimeError("this Prefetcher's thread is not in a process that was forked: make another Prefetcher")
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._error or self._stopped)
             if self._queue and not self._stopped:
@@ -73,6 +81,8 @@ class _Shared:
             raise RuntimeError("this Prefetcher is closed")
 
     def stop(self) -> None:
+        if self.process != os.getpid():
+            return  # the thread is not here, and may have held the lock when the process was forked
         with self._changed:
             self._stopped = True
             self._queue.clear()

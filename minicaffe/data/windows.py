@@ -233,6 +233,7 @@ class WindowReader:
         return self._stream.get_state()
 
     def seek(self, position: dict) -> None:
+        self._stream = Stream(0)  # not the old one: after a fork its lock may be held by a thread that is not there
         self._stream.set_state(position)
 
     def read(self) -> Batch:

@@ -22,12 +22,15 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minicaffe import forks
 from minicaffe.blob import Blob
 from minicaffe.memory import ENGINE, HOST
 from minicaffe.memory import Memory as Buffer
 from minicaffe.onednn.memory import Memory, MemoryDesc, plain, reorder
 
 Shape = tuple[int, ...]
+
+_MOST_COPIES = 8  # of one buffer
 
 
 class Layouts:
@@ -44,7 +47,7 @@ class Layouts:
         self.copies: dict[MemoryDesc, Memory] = {}
         self.spares: dict[MemoryDesc, list[Memory]] = {}
         self.fresh: set[MemoryDesc] = set()
-        self.lock = threading.RLock()
+        self.lock = forks.renewed(threading.RLock())
 
     def to_host(self, flat: np.ndarray) -> None:
         """Write the newest values, in Caffe's order, to a flat array."""
@@ -70,7 +73,11 @@ class Layouts:
                     free[:] = 0
                 memory = Memory(desc, free)
             else:
-                memory = Memory(desc)
+                memory = buffer.allocate(lambda: Memory(desc))
+            if len(self.copies) >= _MOST_COPIES:
+                oldest = next(iter(self.copies))
+                del self.copies[oldest]
+                self.fresh.discard(oldest)
             self.copies[desc] = memory
         return memory
 
@@ -179,7 +186,7 @@ def _layouts(buffer: Buffer, discard: bool = False) -> Layouts:
     return buffer.engine
 
 
-_making = threading.Lock()
+_making = forks.renewed(threading.Lock())
 
 
 def read(buffer: Buffer, shape: Shape, desc: MemoryDesc | None = None) -> Memory:

@@ -1,11 +1,11 @@
-"""libdnnl.so.3 through ctypes: finding it, its constants, its errors, its threads.
+"""libdnnl.so.3 through ctypes: finding it, its errors, its threads, and what becomes of them when a process forks.
 
 oneDNN keeps its C interface stable through version 3, so any libdnnl.so.3 will do: the one of the PyPI wheel
 `onednn-cpu-gomp` (a dependency on x86-64 Linux), one installed by the system, or the file named by the environment
 variable MINICAFFE_ONEDNN.  Nothing is loaded until somebody asks; where there is no library `available()` is False and
 `reason()` says why.
 
-Source: the oneDNN developer guide, https://uxlfoundation.github.io/oneDNN/ (constants from oneapi/dnnl/dnnl_types.h).
+Source: the oneDNN developer guide, https://uxlfoundation.github.io/oneDNN/.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import os
 import threading
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
 
+from minicaffe import forks
 from minicaffe.errors import MinicaffeError
+from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (for those who import them from here)
 
 
 class OneDNNError(MinicaffeError):
@@ -26,88 +28,6 @@ class OneDNNError(MinicaffeError):
 
 class Unsupported(OneDNNError):
     """oneDNN has no implementation for this shape, layout or algorithm: the caller falls back on numpy."""
-
-
-class Prop:
-    """dnnl_prop_kind_t: what a primitive computes."""
-
-    TRAINING = 64
-    INFERENCE = 96
-    BACKWARD = 128
-    BACKWARD_DATA = 160
-
-
-class Alg:
-    """dnnl_alg_kind_t: how it computes it (the values used here)."""
-
-    CONVOLUTION_DIRECT = 0x1
-    CONVOLUTION_AUTO = 0x3
-    RELU = 0x20
-    TANH = 0x21
-    ELU = 0x22
-    SQUARE = 0x23
-    ABS = 0x24
-    SQRT = 0x25
-    LINEAR = 0x26
-    SOFT_RELU = 0x27
-    LOGISTIC = 0x29
-    EXP = 0x2A
-    SWISH = 0x2C
-    LOG = 0x2D
-    CLIP_V2 = 0x2F
-    POW = 0x30
-    RELU_FROM_DST = 0x100
-    TANH_FROM_DST = 0x101
-    ELU_FROM_DST = 0x102
-    LOGISTIC_FROM_DST = 0x104
-    EXP_FROM_DST = 0x105
-    CLIP_V2_FROM_DST = 0x106
-    POOLING_MAX = 0x1FF
-    POOLING_AVG_WITH_PADDING = 0x2FF
-    POOLING_AVG_WITHOUT_PADDING = 0x3FF
-    LRN_ACROSS = 0xAFF
-    LRN_WITHIN = 0xBFF
-    ADD = 0x1FFF0
-    MUL = 0x1FFF1
-    MAX = 0x1FFF2
-    SUB = 0x1FFF5
-    GREATER_EQUAL = 0x1FFF6
-    LESS = 0x1FFF9
-    REDUCE_SUM = 0x2FFF4
-    SOFTMAX = 0x30000
-
-
-class Arg:
-    """DNNL_ARG_*: the names of a primitive's arguments."""
-
-    SRC = 1
-    SRC_1 = 2
-    DST = 17
-    WEIGHTS = 33
-    BIAS = 41
-    MEAN = 49
-    VARIANCE = 50
-    SCALE = 51
-    SHIFT = 52
-    WORKSPACE = 64
-    SCRATCHPAD = 80
-    DIFF_SRC = 129
-    DIFF_DST = 145
-    DIFF_WEIGHTS = 161
-    DIFF_BIAS = 169
-    DIFF_SCALE = 255
-    DIFF_SHIFT = 256
-    MULTIPLE_SRC = 1024
-    POST_OP = 32768
-
-
-class Flags:
-    """dnnl_normalization_flags_t of batch normalisation."""
-
-    GLOBAL_STATS = 1
-    SCALE = 2
-    SHIFT = 4
-    RELU = 8
 
 
 class ExecArg(ctypes.Structure):
@@ -138,6 +58,7 @@ _STATUS = {
     6: "not required",
 }
 _OPENMP = 2
+_PAUSE_SOFT = 1  # omp_pause_resource_t
 _PACKAGES = ("onednn-cpu-gomp", "onednn", "onednn-cpu-iomp")
 # Between two layers a worker waits some microseconds; libgomp's default is to burn milliseconds before it sleeps, which
 # starves every other process on the machine.  This bound covers the gap between layers and no more.
@@ -148,10 +69,12 @@ _SIZED_RESULTS = {
     "dnnl_version": POINTER(_Version),
 }
 
-_lock = threading.Lock()
+#: held while something shared is looked up or made: the library, its engine, layouts, primitives
+lock = forks.held(threading.RLock())
 _library: ctypes.CDLL | None = None
 _failure: str | None = None
 _threads: int | None = None
+_stranded = False  # whether this process was forked and cannot compute
 
 
 def _candidates() -> list[str]:
@@ -190,6 +113,7 @@ def _open() -> ctypes.CDLL:
             found = f"version {version.major}.{version.minor}, runtime {version.cpu_runtime}"
             tried.append(f"{path}: {found}; needed 3.x with OpenMP")
             continue
+        library.dnnl_set_primitive_cache_capacity(0)  # primitives belong to their users, see primitives.py
         return library
     raise OneDNNError(f"no usable libdnnl.so.3 (pip install onednn-cpu-gomp): {'; '.join(tried)}")
 
@@ -197,16 +121,39 @@ def _open() -> ctypes.CDLL:
 def load() -> ctypes.CDLL:
     """The library, opened once. Raises OneDNNError with every place that was tried."""
     global _library, _failure
-    with _lock:
+    with lock:
         if _library is None:
             if _failure is None:
                 try:
                     _library = _open()
+                    _guard_forks()
                 except OneDNNError as error:
                     _failure = str(error)
             if _failure is not None:
                 raise OneDNNError(_failure)
     return _library
+
+
+def _guard_forks() -> None:
+    """Let a process that forks from now on, and the child, go on computing."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_end_workers, after_in_child=_after_fork_in_child)
+
+
+def _end_workers() -> None:
+    """End the OpenMP workers of the thread that forks: the child has none of them, and would wait for them for ever.
+
+    They are started again by the next computation.  Other threads' workers do not matter, as those threads are not in
+    the child.
+    """
+    if hasattr(_library, "omp_pause_resource_all"):
+        _library.omp_pause_resource_all(_PAUSE_SOFT)
+
+
+def _after_fork_in_child() -> None:
+    global _local, _stranded
+    if not hasattr(_library, "omp_pause_resource_all") and _library.omp_get_max_threads() > 1:
+        _local, _stranded = None, True
 
 
 def available() -> bool:
@@ -264,28 +211,28 @@ def wanted_threads() -> int | None:
 def threads() -> int:
     """How many threads a primitive uses in this Python thread."""
     local()
-    return _openmp().omp_get_max_threads()
-
-
-def _openmp() -> ctypes.CDLL:
-    load()
-    return ctypes.CDLL("libgomp.so.1")
+    return load().omp_get_max_threads()
 
 
 @functools.cache
 def _default_threads() -> int:
     """What OpenMP would use if nobody said anything: asked once, in the first thread that computes."""
-    return _openmp().omp_get_max_threads()
+    return load().omp_get_max_threads()
 
 
 class _Local(threading.local):
     """What one Python thread needs: a stream, its number of OpenMP threads, one scratch buffer for all primitives."""
 
     def __init__(self):
+        if _stranded:
+            raise OneDNNError(
+                "this process was forked from one that computed with several threads, after which an OpenMP library "
+                "older than GCC 9 cannot compute: set OMP_NUM_THREADS=1, or start processes by spawn"
+            )
         self.stream = c_void_p()
         call("stream_create", byref(self.stream), engine(), 1)
         self.scratch = None
-        _openmp().omp_set_num_threads(int(_threads or _default_threads()))
+        load().omp_set_num_threads(int(_threads or _default_threads()))
 
         self._free = load().dnnl_stream_destroy  # kept here: modules may be gone at exit
 
@@ -301,7 +248,7 @@ _local = None
 def engine() -> c_void_p:
     """The CPU engine (dnnl_engine_t), one per process."""
     library = load()
-    with _lock:
+    with lock:
         if not _engine:
             check(library.dnnl_engine_create(byref(_engine), 1, c_size_t(0)), "engine_create")
     return _engine

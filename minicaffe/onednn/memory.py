@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
+import weakref
 from ctypes import POINTER, byref, c_int, c_int64, c_void_p
 
 import numpy as np
@@ -32,8 +32,8 @@ _STRIDES, _NDIMS, _DIMS, _TYPE, _OFFSET, _PADDED_DIMS, _KIND, _NBLOCKS, _BLOCKS,
     265,
 )
 
-_interned: dict[tuple, MemoryDesc] = {}
-_lock = threading.Lock()
+_KEPT = 1024  # descriptors of each kind that outlive their users
+_interned: weakref.WeakValueDictionary[tuple, MemoryDesc] = weakref.WeakValueDictionary()  # under `library.lock`
 
 
 class MemoryDesc:
@@ -45,7 +45,7 @@ class MemoryDesc:
     padded: whether channels are padded to the layout's block (the padding must be, and by oneDNN is, kept at zero).
     """
 
-    __slots__ = ("handle", "shape", "dtype", "size", "blocked", "plain", "padded", "key")
+    __slots__ = ("handle", "shape", "dtype", "size", "blocked", "plain", "padded", "key", "_free", "__weakref__")
 
     def __init__(self, handle: c_void_p, key: tuple):
         self.handle = handle
@@ -62,6 +62,11 @@ class MemoryDesc:
             and not offset
             and all(s == t or n == 1 for n, s, t in zip(self.shape, strides, _row_major(self.shape), strict=True))
         )
+        self._free = library.load().dnnl_memory_desc_destroy  # kept here: modules may be gone at exit
+
+    def __del__(self):
+        if hasattr(self, "_free"):
+            self._free(self.handle)
 
     def __repr__(self):
         if not self.blocked:
@@ -114,12 +119,13 @@ def intern_desc(handle: c_void_p) -> MemoryDesc | None:
     else:
         shape = _query(handle, _DIMS, ndims)
         key = (kind, dtype, shape, shape, (), (), (), 0)
-    with _lock:
-        if key not in _interned:
+    with library.lock:
+        desc = _interned.get(key)
+        if desc is None:
             mine = c_void_p()
             call("memory_desc_clone", byref(mine), handle)
-            _interned[key] = MemoryDesc(mine, key)
-        return _interned[key]
+            desc = _interned[key] = MemoryDesc(mine, key)
+        return desc
 
 
 def _adopt(handle: c_void_p) -> MemoryDesc:
@@ -129,7 +135,7 @@ def _adopt(handle: c_void_p) -> MemoryDesc:
     return desc
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_KEPT)
 def strided(shape: tuple[int, ...], strides: tuple[int, ...]) -> MemoryDesc:
     """The layout of a numpy array with these strides, counted in elements."""
     handle = c_void_p()
@@ -137,7 +143,7 @@ def strided(shape: tuple[int, ...], strides: tuple[int, ...]) -> MemoryDesc:
     return _adopt(handle)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_KEPT)
 def plain(shape: tuple[int, ...]) -> MemoryDesc:
     """Row-major order, Caffe's own. A scalar counts as shape (1,)."""
     shape = tuple(shape) or (1,)
@@ -150,7 +156,7 @@ def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
     return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]))
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_KEPT)
 def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
     """No layout yet: the primitive that is created with it chooses."""
     handle = c_void_p()
@@ -158,7 +164,7 @@ def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
     return _adopt(handle)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_KEPT)
 def submemory(desc: MemoryDesc, shape: tuple[int, ...], offsets: tuple[int, ...]) -> MemoryDesc:
     """A part of a larger array, to be used with the memory of the whole.
 
@@ -242,5 +248,6 @@ def reorder(src: Memory, dst: Memory, add: bool = False) -> None:
             run = sum_up.bind({Arg.SRC: dst, Arg.SRC_1: src, Arg.DST: dst})
         else:
             run = primitives.reorder(src.desc, dst.desc, add).bind({Arg.SRC: src, Arg.DST: dst})
+        run.memories = {}  # `filled` holds src; holding dst, its owner, would make a cycle that only gc can free
         dst.filled = (src, add, run)
     dst.filled[2]()

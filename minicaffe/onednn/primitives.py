@@ -1,9 +1,9 @@
 """oneDNN's primitives as cached Python objects.
 
-Each function below describes one computation by layouts and numbers and returns its `Primitive`, made once and
-remembered.  A primitive tells the layouts it wants (`primitive.desc(Arg.SRC)`; give `any_layout(shape)` to let it
-choose), and `bind` ties it to memory.  The bound `Execution` is called in the loop: it costs a microsecond or two
-beside its work.
+Each function below describes one computation by layouts and numbers and returns its `Primitive`: the same object for
+the same description, as long as it is in use.  A primitive tells the layouts it wants (`primitive.desc(Arg.SRC)`; give
+`any_layout(shape)` to let it choose), and `bind` ties it to memory.  The bound `Execution` is called in the loop: it
+costs a microsecond or two beside its work.
 
     conv = convolution(any_layout(x), any_layout(w), None, any_layout(y), (1, 1), (0, 0), (2, 2), (2, 2))
     step = conv.bind({Arg.SRC: memory_x, Arg.WEIGHTS: memory_w, Arg.DST: memory_y})
@@ -17,22 +17,31 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import weakref
+from collections.abc import Callable
 from ctypes import byref, c_float, c_int64, c_void_p
+
+import numpy as np
 
 from minicaffe.onednn import library
 from minicaffe.onednn.library import Alg, Arg, ExecArg, Prop, call, dims
-from minicaffe.onednn.memory import Memory, MemoryDesc, intern_desc, scratch
+from minicaffe.onednn.memory import Memory, MemoryDesc, intern_desc, of_array, plain, scratch
 
 _EXEC_ARG_DESC = 255
 _SCRATCHPAD_BY_USER = 1
 _SAME_TYPE = 0
+_ONE_FOR_ALL = 0  # mask of a PReLU's slopes
 
 
 class Primitive:
-    """A computation compiled for given layouts (dnnl_primitive_desc_t and dnnl_primitive_t)."""
+    """A computation compiled for given layouts (dnnl_primitive_desc_t and dnnl_primitive_t).
 
-    def __init__(self, desc: c_void_p, name: str):
+    It belongs to its users and is freed with the last of them.
+    """
+
+    def __init__(self, desc: c_void_p, name: str, constants: dict[int, Memory] | None = None):
         self.name = name
+        self.constants = constants or {}  # arguments that are the same in every execution
         self.pd = desc
         self.handle = c_void_p()
         self._descs: dict[int, MemoryDesc | None] = {}
@@ -68,7 +77,8 @@ class Execution:
     __slots__ = ("_execute", "_handle", "_count", "_args", "_pointer", "_scratch", "_primitive", "memories")
 
     def __init__(self, primitive: Primitive, memories: dict[int, Memory]):
-        self.memories = memories = {arg: memory for arg, memory in memories.items() if memory is not None}
+        self.memories = {arg: memory for arg, memory in memories.items() if memory is not None}
+        memories = {**self.memories, **primitive.constants}
         self._scratch = None
         if primitive.scratchpad is not None:
             self._scratch = Memory(primitive.scratchpad, scratch(primitive.scratchpad.size))
@@ -92,7 +102,8 @@ class Execution:
 class Attr:
     """dnnl_primitive_attr_t for one creation call: the scratchpad is ours, and post-operations follow the computation.
 
-    `post`: tuple of ("eltwise", alg, alpha, beta), ("sum", scale) and ("binary", alg, MemoryDesc)."""
+    `post`: tuple of ("eltwise", alg, alpha, beta), ("sum", scale), ("binary", alg, MemoryDesc) and ("prelu",), whose
+    one slope is an argument."""
 
     def __init__(self, post: tuple = ()):
         self.handle, self._post = c_void_p(), c_void_p()
@@ -107,6 +118,8 @@ class Attr:
                 call("post_ops_append_eltwise", self._post, int(alg), c_float(alpha), c_float(beta))
             elif kind == "sum":
                 call("post_ops_append_sum", self._post, c_float(values[0]), 0, _SAME_TYPE)
+            elif kind == "prelu":
+                call("post_ops_append_prelu", self._post, _ONE_FOR_ALL)
             else:
                 call("post_ops_append_binary", self._post, int(values[0]), values[1].handle)
         call("primitive_attr_set_post_ops", self.handle, self._post)
@@ -133,19 +146,42 @@ def _native(value):
     return int(value) if isinstance(value, int) else value
 
 
-def _create(name: str, *args, post: tuple = ()) -> Primitive:
+def _create(name: str, *args, post: tuple = (), constants: dict[int, Memory] | None = None) -> Primitive:
     desc = c_void_p()
     with Attr(post) as attr:
         call(name + "_primitive_desc_create", byref(desc), library.engine(), *map(_native, args), attr)
-    return Primitive(desc, name)
+    return Primitive(desc, name, constants)
 
 
-_cached = functools.lru_cache(maxsize=4096)
+_KEPT = 256  # primitives that outlive their users; one takes 20 to 100 KB
+_in_use: weakref.WeakValueDictionary[tuple, Primitive] = weakref.WeakValueDictionary()  # under `library.lock`
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _find(make: Callable[..., Primitive], args: tuple, options: tuple) -> Primitive:
+    """The primitive that is in use for this description, or a new one."""
+    key = make, args, options
+    with library.lock:
+        primitive = _in_use.get(key)
+        if primitive is None:
+            primitive = _in_use[key] = make(*args, **dict(options))
+    return primitive
+
+
+def _cached(make: Callable[..., Primitive]) -> Callable[..., Primitive]:
+    """Decorator: make the primitive only if there is none for this description."""
+
+    @functools.wraps(make)
+    def cached(*args, **options):
+        return _find(make, args, tuple(sorted(options.items())))
+
+    return cached
 
 
 @_cached
 def convolution(src, weights, bias, dst, strides, dilates, pad_low, pad_high, training=True, post=()) -> Primitive:
     """DST = SRC convolved with WEIGHTS, plus BIAS (or None); `dilates` counts skipped elements (dilation - 1)."""
+    post, constants = (post, {}) if training else _relu_by_argument(post, len(dst.shape))
     return _create(
         "convolution_forward",
         Prop.TRAINING if training else Prop.INFERENCE,
@@ -159,7 +195,27 @@ def convolution(src, weights, bias, dst, strides, dilates, pad_low, pad_high, tr
         pad_low,
         pad_high,
         post=post,
+        constants=constants,
     )
+
+
+def _relu_by_argument(post: tuple, num_axes: int) -> tuple[tuple, dict[int, Memory]]:
+    """`post` with each ReLU written as a maximum with 0 or as a PReLU, and the arguments that hold the 0 or the slope.
+
+    oneDNN 3.2's convolutions for inference never free the code of an eltwise post-operation, 50 KB each.
+    """
+    result, constants = [], {}
+    for i, (kind, *values) in enumerate(post):
+        if kind != "eltwise" or values[0] != Alg.RELU:
+            result.append((kind, *values))
+        elif values[1]:  # not for a slope of 0, which would make nan of -inf
+            result.append(("prelu",))
+            constants[Arg.POST_OP * (i + 1) | Arg.WEIGHTS] = of_array(np.full(1, values[1], np.float32))
+        else:
+            zero = Memory(plain((1,) * num_axes))
+            result.append(("binary", Alg.MAX, zero.desc))
+            constants[Arg.POST_OP * (i + 1) | Arg.SRC_1] = zero
+    return tuple(result), constants
 
 
 @_cached

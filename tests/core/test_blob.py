@@ -1,5 +1,8 @@
 """Blob: shapes, live arrays, sharing, and what happens to a view that a script keeps."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -153,3 +156,15 @@ def test_what_was_written_through_a_view_counts_when_it_is_gone():
     np.testing.assert_array_equal(blob.read_data(), 7)
     assert not blob.data_memory.engine_fresh
     assert versions[0] is not versions[1] and versions[1] is blob.data_memory.version
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, copy.copy, lambda blob: pickle.loads(pickle.dumps(blob))])
+def test_copies_and_pickles_hold_the_values(how):
+    blob = Blob((2, 3), np.float64)
+    blob.data[...], blob.diff[...] = np.arange(6).reshape(2, 3), -1
+    other = how(blob)
+    assert other.dtype == np.float64
+    np.testing.assert_array_equal(other.data, blob.data)
+    np.testing.assert_array_equal(other.diff, blob.diff)
+    other.data[0, 0] = 9
+    assert blob.data[0, 0] == 0

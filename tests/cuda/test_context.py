@@ -1,0 +1,46 @@
+"""What a process that is forked can do with the GPU of its parent."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from minicaffe import Net, set_mode_cpu, set_mode_gpu
+from minicaffe.config import config
+from minicaffe.errors import DeviceError
+from minicaffe.proto import caffe_pb2, parse_text
+
+NET = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+        inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+"""
+
+
+def build():
+    return Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_says_that_it_has_no_gpu(cuda_device, monkeypatch):
+    monkeypatch.setattr(config, "gpu", True)
+    net, x = build(), np.ones((2, 3))
+    expected = net.forward(x=x)["y"].copy()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(120)
+        try:
+            for use in (lambda: net.forward(x=x), set_mode_gpu, lambda: build().forward(x=x)):
+                with pytest.raises(DeviceError, match="forked from one which has used a GPU: start processes by spawn"):
+                    use()
+            set_mode_cpu()
+            assert build().forward(x=x)["y"].shape == (2, 4)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    np.testing.assert_array_equal(net.forward(x=x)["y"], expected)
