@@ -62,3 +62,32 @@ def test_a_pool_that_is_given_a_net_says_what_to_do():
     net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
     with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(UsageError, match="initializer"):
         pool.map(_loss, [net])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_net_that_another_thread_of_the_parent_runs_can_be_run_in_the_child():
+    net, inside, done = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1), threading.Event(), threading.Event()
+    stops = [True]
+
+    def wait(_):
+        if stops:
+            stops.clear()
+            inside.set()
+            done.wait()
+
+    net.before_forward(wait)
+    runner = threading.Thread(target=net.forward)
+    runner.start()
+    inside.wait()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            net.forward()
+            net.forward()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    done.set()
+    runner.join()
