@@ -68,6 +68,7 @@ class Pooling(Layer):
     def reshape(self, bottom, top):
         self.has_mask = len(top) > 1
         super().reshape(bottom, top)
+        self.input.reshape(bottom[0].shape)
         self.maxima.reshape(top[0].shape)
         self.input.reshape(bottom[0].shape)
 
