@@ -41,6 +41,11 @@ class OneDNNLayer(Layer):
     #: type used for matching fusion patterns, if not `type`
     role = ""
 
+    @classmethod
+    def kernel_file(cls):
+        """That of the layer whose variant this is: a net built on the CPU may run on the GPU later."""
+        return next(base for base in cls.__mro__ if not issubclass(base, OneDNNLayer)).kernel_file()
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self._bound: dict[tuple, Any] = {}
