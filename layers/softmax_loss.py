@@ -60,8 +60,7 @@ class SoftmaxWithLoss(LossLayer):
     def forward_cpu(self, bottom, top):
         p = self.prob.data.reshape(self.view)
         softmax(bottom[0].read_data().reshape(self.view), p)
-        self.at_labels, self.valid = self._positions(bottom[1])
-        self.share = self._share()
+        self._read_labels(bottom[1])
         losses = -np.log(np.maximum(p[self.at_labels], np.finfo(np.float32).tiny))
         if self.share is not None:
             losses *= self.share
@@ -71,6 +70,7 @@ class SoftmaxWithLoss(LossLayer):
         self.refuse_gradient(propagate_down)
         if not propagate_down[0]:
             return
+        self._read_labels(bottom[1])
         dx = bottom[0].diff.reshape(self.view)
         scale = self.loss_weight(top) / self._divisor()
         np.multiply(self._prob(top).read_data().reshape(self.view), scale, out=dx)
@@ -101,6 +101,11 @@ class SoftmaxWithLoss(LossLayer):
 
     def _device_weights(self):
         return 0 if self.class_weights is None else self.class_weights.gpu_data()
+
+    def _read_labels(self, labels):
+        """Note where each position's label is, which positions count, and their shares."""
+        self.at_labels, self.valid = self._positions(labels)
+        self.share = self._share()
 
     def _positions(self, labels):
         """The index that picks each position's label out of (outer, classes, inner), and which positions count."""

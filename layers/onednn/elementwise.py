@@ -22,11 +22,13 @@ class OneDNNElementwise(OneDNNLayer):
 
     `looks_at_x`: y is taken only in place, where it is all there is; elsewhere a later layer may have changed y in
     place, and like the original the gradient goes by x.
+    `looks_at_both`: the original's formula has both x and y, the primitive one of them; where either was written to
+    after the forward pass, the numpy code runs instead.
     """
 
     alg: int
     alg_from_dst: int | None = None
-    looks_at_x = False
+    looks_at_x = looks_at_both = False
 
     def coefficients(self) -> tuple[float, float]:
         """alpha and beta of the algorithm."""
@@ -49,10 +51,14 @@ class OneDNNElementwise(OneDNNLayer):
         x = layouts.data(bottom[0])
         forward, _ = self.plan(self.make, x.desc, self.from_y(bottom, top))
         self.execute(forward, Arg.SRC, x, Arg.DST, layouts.mutable_data(top[0], x.desc))
+        if self.looks_at_both:
+            self.versions = _versions(bottom, top)
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
+        if self.looks_at_both and bottom[0] is not top[0] and self.versions != _versions(bottom, top):
+            return super(OneDNNLayer, self).backward_cpu(top, propagate_down, bottom)
         from_y = self.from_y(bottom, top)
         known = layouts.data(top[0] if from_y else bottom[0])
         _, backward = self.plan(self.make, known.desc, from_y)
@@ -60,6 +66,10 @@ class OneDNNElementwise(OneDNNLayer):
         dx = layouts.mutable_diff(bottom[0], known.desc)
         arg = Arg.DST if from_y else Arg.SRC
         self.execute(backward, arg, known, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx)
+
+
+def _versions(bottom, top) -> list[object]:
+    return [blob.data_memory.version for blob in (*bottom, *top)]
 
 
 @register("ReLU", engine="ONEDNN")
@@ -79,7 +89,7 @@ class OneDNNReLU(OneDNNElementwise, ReLU):
 class OneDNNELU(OneDNNElementwise, ELU):
     __doc__ = ELU.__doc__
     alg, alg_from_dst = Alg.ELU, Alg.ELU_FROM_DST
-    looks_at_x = True
+    looks_at_x = looks_at_both = True
 
     def coefficients(self):
         return self.alpha, 0.0
@@ -129,6 +139,7 @@ class OneDNNBNLL(OneDNNElementwise, BNLL):
 class OneDNNSwish(OneDNNElementwise, Swish):
     __doc__ = Swish.__doc__
     alg = Alg.SWISH
+    looks_at_both = True
 
     def coefficients(self):
         return self.beta, 0.0

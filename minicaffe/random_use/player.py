@@ -1,0 +1,202 @@
+"""The nets of a program in one engine, and what a script keeps of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from minicaffe.blob import Blob
+from minicaffe.config import config
+from minicaffe.net import Net
+from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.random import set_random_seed
+from minicaffe.solvers.base import get_solver
+
+#: a blob's name, or (layer name, index) of a parameter
+Address = str | tuple[str, int]
+#: what an operation shows: what it is, and the values
+Shown = list[tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a player computes with.
+
+    name: for messages; engine: as `set_engine` takes it; gpu: whether layers run on the CUDA device; changes: whether
+    that changes at random from one forward pass to the next, and for what is done between passes.
+    """
+
+    name: str
+    engine: str = "CAFFE"
+    gpu: bool = False
+    changes: bool = False
+
+
+NUMPY, GPU = Engine("numpy"), Engine("GPU", gpu=True)
+#: oneDNN, except for layers whose prototxt asks for another engine
+ONEDNN = Engine("oneDNN", "DEFAULT")
+#: nets built on the CPU, which run there and on the GPU in turn
+MIXED = Engine("CPU and GPU", "DEFAULT", changes=True)
+
+
+class Player:
+    """Builds a program's nets in one engine and runs operations on them.
+
+    noise: 0, or a seed: then all values are written, and all results of layers are left, with relative errors of about
+    1e-6, which shows what rounding may do.
+    """
+
+    def __init__(self, program, engine: Engine, noise: int = 0) -> None:
+        self.program, self.engine = program, engine
+        self.noise = np.random.default_rng(noise) if noise else None
+        self._modes = Random(program.seed)
+        self.gpu = engine.gpu
+        self.views: dict[int, tuple[int, Address, str, np.ndarray]] = {}
+        self.outputs: dict[str, np.ndarray] = {}
+        self.nets: list[Net] = []
+        with self.chosen():
+            self._build()
+        #: whether a whole forward pass has run since the last reshape
+        self.ready = [False] * len(self.nets)
+        #: whether all blobs hold defined values: a reshape may leave others
+        self.defined = [True] * len(self.nets)
+        self._ran_on_gpu = [self.gpu] * len(self.nets)
+        self._counts = [{name: (blob.count, blob.count) for name, blob in net.blobs.items()} for net in self.nets]
+
+    def _build(self) -> None:
+        program = self.program
+        set_random_seed(program.seed + 1)
+        param = parse_text(program.text, caffe_pb2.NetParameter())
+        self.solver: Any = None
+        if program.trained:
+            solver = caffe_pb2.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9, weight_decay=0.001)
+            solver.random_seed = program.seed + 1
+            solver.net_param.CopyFrom(param)
+            self.solver = get_solver(solver)
+        self.nets.append(self.solver.net if self.solver else Net(param, phase=program.phase))
+        if program.twin is not None:
+            self.nets.append(Net(param, phase=program.twin))
+            self.nets[1].share_with(self.nets[0])
+        for name, blobs in self.nets[0].params.items():
+            for j, blob in enumerate(blobs):
+                if self.layer_type(name) == "BatchNorm":
+                    blob.data = self.values(self.kind(0, (name, j), "data"), program.seed + j, blob.shape)
+                elif self.noise is not None:
+                    blob.data = self._noisy(blob.read_data())
+        if self.noise is not None:
+            for net in self.nets:
+                self._make_noisy(net)
+
+    @contextlib.contextmanager
+    def chosen(self) -> Iterator[None]:
+        """Within this block the engine is the player's."""
+        was = config.gpu, config.engine
+        config.gpu, config.engine = self.gpu, self.engine.engine
+        try:
+            yield
+        finally:
+            config.gpu, config.engine = was
+
+    def run(self, operation) -> Shown:
+        """Run an operation; return copies of what it shows."""
+        if self.engine.changes:
+            self._change_mode(operation)
+        with self.chosen():
+            return [(what, np.array(values, np.float64)) for what, values in operation.run(self) or []]
+
+    def _change_mode(self, operation) -> None:
+        """A partial or backward pass runs where the last whole forward pass ran, anything else anywhere."""
+        self.gpu = self._modes.random() < 0.5
+        if operation.begins_pass:
+            self._ran_on_gpu[operation.net] = self.gpu
+        elif operation.continues_pass:
+            self.gpu = self._ran_on_gpu[operation.net]
+
+    def passed(self, net: int) -> None:
+        """Called after a whole forward pass: clear the diffs of blobs that were larger before, then smaller."""
+        self.ready[net] = self.defined[net] = True
+        counts = self._counts[net]
+        for name, blob in self.nets[net].blobs.items():
+            count, largest = counts[name]
+            if count < blob.count <= largest:
+                blob.diff = 0
+            counts[name] = blob.count, max(largest, blob.count)
+
+    # -- blobs -----------------------------------------------------------------------------------------------------
+
+    def has(self, net: int, address: Address) -> bool:
+        known = self.nets[net]
+        return address in known.blobs if isinstance(address, str) else address[0] in known.params
+
+    def blob(self, net: int, address: Address) -> Blob:
+        known = self.nets[net]
+        return known.blobs[address] if isinstance(address, str) else known.params[address[0]][address[1]]
+
+    def addresses(self, net: int) -> list[Address]:
+        """Of all blobs and parameters."""
+        known = self.nets[net]
+        return [*known.blobs, *((name, j) for name, blobs in known.params.items() for j in range(len(blobs)))]
+
+    # -- values ----------------------------------------------------------------------------------------------------
+
+    def layer_type(self, name: str) -> str:
+        return self.nets[0].layer_dict[name].type
+
+    def kind(self, net: int, address: Address, what: str) -> str:
+        """Which values fit a blob: labels, statistics, factors, weights, or any."""
+        if what == "diff":
+            return "any"
+        if isinstance(address, str):
+            memory, blobs = self.blob(net, address).data_memory, self.nets[net].blobs
+            for label, classes in self.program.classes.items():
+                if label in blobs and blobs[label].data_memory is memory:
+                    return f"below {classes}"
+            return "any"
+        layer = self.layer_type(address[0])
+        if (layer == "BatchNorm" and address[1] > 0) or (layer == "Scale" and address[1] == 0):
+            return "positive"
+        return "weights" if len(self.blob(net, address).shape) > 1 else "small"
+
+    def values(self, kind: str, seed: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Random values of a kind."""
+        rng = np.random.default_rng(seed)
+        if kind.startswith("below "):
+            return rng.integers(0, int(kind.removeprefix("below ")), shape).astype(np.float32)
+        if kind == "positive":
+            return self._noisy(rng.random(shape) + 0.5)
+        scale = {"any": 1.0, "small": 0.3, "weights": max(1, np.prod(shape[1:])) ** -0.5}[kind]
+        return self._noisy(rng.standard_normal(shape) * scale)
+
+    def inputs(self, net: int, seed: int) -> dict[str, np.ndarray]:
+        """Values for all inputs of a net."""
+        shapes = {name: self.nets[net].blobs[name].shape for name in self.nets[net].inputs}
+        return {
+            name: self.values(self.kind(net, name, "data"), seed + i, shape)
+            for i, (name, shape) in enumerate(shapes.items())
+        }
+
+    # -- noise -----------------------------------------------------------------------------------------------------
+
+    def _noisy(self, values: np.ndarray) -> np.ndarray:
+        if self.noise is None:
+            return values
+        return values * (1 + 1e-6 * self.noise.standard_normal(values.shape))
+
+    def _make_noisy(self, net: Net) -> None:
+        def after_forward(i: int) -> None:
+            if net.layers[i].type not in ("Input", "Split", "Slice", "Flatten", "Reshape"):  # which copy at most
+                for blob in net.tops[i]:
+                    blob.data = self._noisy(blob.read_data())
+
+        def after_backward(i: int) -> None:
+            for blob, wanted in zip(net.bottoms[i], net.bottom_need_backward[i]):
+                if wanted and net.layer_need_backward[i]:
+                    blob.diff = self._noisy(blob.read_diff())
+
+        net.after_forward(after_forward)
+        net.after_backward(after_backward)

@@ -1,0 +1,110 @@
+"""Random programs: every engine shows the numbers of the numpy layers run one by one.
+
+MINICAFFE_RANDOM_USE is how many programs are played on the CPU, 300 unless set; a fifth of them on the GPU, and a fifth
+on both in turn.
+"""
+
+import logging
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from minicaffe import onednn
+from minicaffe.layers.onednn.elementwise import OneDNNSigmoid
+from minicaffe.layers.sigmoid import Sigmoid
+from minicaffe.random_use.blobs import Read
+from minicaffe.random_use.compare import Disagreement, check, play
+from minicaffe.random_use.passes import Forward
+from minicaffe.random_use.player import GPU, MIXED, NUMPY, ONEDNN
+from minicaffe.random_use.program import Program, draw
+from minicaffe.random_use.whole_nets import ReadAll
+
+COUNT = int(os.environ.get("MINICAFFE_RANDOM_USE", 300))
+BLOCK = 20  # programs in one test
+
+needs_onednn = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+
+SIGMOID = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "relu" type: "ReLU" bottom: "x" top: "r" }
+layer { name: "sigmoid" type: "Sigmoid" bottom: "x" top: "y" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """`debug_info`, which programs turn on, writes some lines for each layer."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def play_block(first, last, engine):
+    verdicts = Counter(check(draw(seed), (NUMPY, engine)) for seed in range(first, last))
+    assert verdicts["agreed"] >= 0.9 * (last - first), verdicts
+
+
+@needs_onednn
+@pytest.mark.parametrize("first", range(0, COUNT, BLOCK))
+def test_onednn(first):
+    play_block(first, min(first + BLOCK, COUNT), ONEDNN)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", [GPU, MIXED], ids=lambda engine: engine.name)
+@pytest.mark.parametrize("first", range(0, COUNT // 5, BLOCK))
+def test_gpu(first, engine, cuda_device):
+    play_block(first, min(first + BLOCK, COUNT // 5), engine)
+
+
+# -- of the comparison itself ------------------------------------------------------------------------------------------
+
+
+def test_a_seed_is_a_program():
+    assert str(draw(7)) == str(draw(7)) != str(draw(8))
+
+
+@needs_onednn
+def test_a_fault_is_found_and_reduced(monkeypatch):
+    """To the layer and the operations that show it."""
+    monkeypatch.setattr(OneDNNSigmoid, "forward_onednn", lambda self, bottom, top: setattr(top[0], "data", 0.25))
+    program = Program(SIGMOID, [Forward(0, inputs=1), Read(0, "r", "data"), ReadAll(0, 2)])
+    with pytest.raises(Disagreement) as found:
+        check(program, (NUMPY, ONEDNN))
+    message = str(found.value)
+    assert 'type: "Sigmoid"' in message and "oneDNN, y data: expected" in message and "ReadAll(net=0" in message
+    assert "ReLU" not in message and "Read(" not in message
+
+
+@needs_onednn
+def test_an_error_of_one_engine_is_a_disagreement(monkeypatch):
+    def fail(self, bottom, top):
+        raise ValueError("no")
+
+    monkeypatch.setattr(OneDNNSigmoid, "forward_onednn", fail)
+    with pytest.raises(Disagreement, match="ValueError"):
+        play(Program(SIGMOID, [Forward(0)]), (NUMPY, ONEDNN))
+
+
+def test_an_error_of_all_engines_is_none():
+    program = Program(SIGMOID, [Forward(0, inputs=1)], classes={"x": 0})  # no labels below 0
+    assert play(program, (NUMPY, NUMPY)) == "refused"
+
+
+@needs_onednn
+def test_rounding_is_no_disagreement(monkeypatch):
+    """A sum that cancels: as far as the numbers go, any result is right."""
+    text = """
+    layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+    layer { name: "s" type: "Sigmoid" bottom: "x" top: "a" }
+    layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "a" top: "y" eltwise_param { coeff: 9e5 coeff: -9e5 } }
+    """
+
+    def forward(self, bottom, top):
+        Sigmoid.forward_cpu(self, bottom, top)
+        top[0].data *= np.float32(1 + 3e-7)
+
+    monkeypatch.setattr(OneDNNSigmoid, "forward_onednn", forward)
+    assert play(Program(text, [Forward(0, inputs=1), ReadAll(0, 1)]), (NUMPY, ONEDNN)) == "agreed"
