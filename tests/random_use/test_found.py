@@ -3,12 +3,12 @@
 import pytest
 
 from minicaffe import onednn
-from minicaffe.random_use.blobs import Drop, Hold, Write, WriteView
-from minicaffe.random_use.compare import play
-from minicaffe.random_use.passes import Backward, Forward, PartialBackward, PartialForward, RunForward
-from minicaffe.random_use.player import GPU, MIXED, NUMPY, ONEDNN
-from minicaffe.random_use.program import Program
-from minicaffe.random_use.whole_nets import Load, ReadAll, Reshape
+from random_use.blobs import Drop, Hold, Write, WriteView
+from random_use.compare import play
+from random_use.passes import Backward, Forward, PartialBackward, PartialForward, RunForward
+from random_use.player import GPU, MIXED, NUMPY, ONEDNN
+from random_use.program import Program
+from random_use.whole_nets import Load, ReadAll, Reshape
 
 TRAIN, TEST = 0, 1
 ALL = ReadAll(0, 1)

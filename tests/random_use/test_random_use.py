@@ -14,12 +14,12 @@ import pytest
 from minicaffe import onednn
 from minicaffe.layers.onednn.elementwise import OneDNNSigmoid
 from minicaffe.layers.sigmoid import Sigmoid
-from minicaffe.random_use.blobs import Read
-from minicaffe.random_use.compare import Disagreement, check, play
-from minicaffe.random_use.passes import Forward
-from minicaffe.random_use.player import GPU, MIXED, NUMPY, ONEDNN
-from minicaffe.random_use.program import Program, draw
-from minicaffe.random_use.whole_nets import ReadAll
+from random_use.blobs import Read
+from random_use.compare import Disagreement, check, play
+from random_use.passes import Forward
+from random_use.player import GPU, MIXED, NUMPY, ONEDNN
+from random_use.program import Program, draw
+from random_use.whole_nets import ReadAll
 
 COUNT = int(os.environ.get("MINICAFFE_RANDOM_USE", 300))
 BLOCK = 20  # programs in one test

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from minicaffe.random_use.operation import Operation
-from minicaffe.random_use.player import NUMPY, Engine, Player
-from minicaffe.random_use.program import Program
+from random_use.operation import Operation
+from random_use.player import NUMPY, Engine, Player
+from random_use.program import Program
 
 _NOISES = 6
 _LARGEST = 1e6

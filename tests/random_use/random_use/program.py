@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from minicaffe.random_use.nets import Grammar
-from minicaffe.random_use.operation import Names, Operation
-from minicaffe.random_use.operations import WEIGHTS
-from minicaffe.random_use.passes import Backward, Forward, RunForward
-from minicaffe.random_use.player import NUMPY, Player
-from minicaffe.random_use.whole_nets import ReadAll
+from random_use.nets import Grammar
+from random_use.operation import Names, Operation
+from random_use.operations import WEIGHTS
+from random_use.passes import Backward, Forward, RunForward
+from random_use.player import NUMPY, Player
+from random_use.whole_nets import ReadAll
 
 _PHASES = ("TRAIN", "TEST")
 

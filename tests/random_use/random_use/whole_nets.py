@@ -9,8 +9,8 @@ from random import Random
 
 import numpy as np
 
-from minicaffe.random_use.blobs import Read
-from minicaffe.random_use.operation import Operation
+from random_use.blobs import Read
+from random_use.operation import Operation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,5 @@ operations show is compared.
     program.py      draws programs
     compare.py      plays a program on several engines, and reduces one on which they disagree
 
-    python -m minicaffe.random_use 0 5000           seeds 0 to 4999, numpy against oneDNN
-    python -m minicaffe.random_use 0 500 gpu        numpy against the CUDA engine
-    python -m minicaffe.random_use 0 500 mixed      numpy against nets that run on the CPU and on the GPU in turn
+`tools/random_use.py` plays thousands.
 """

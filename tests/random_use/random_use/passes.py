@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.random_use.operation import Operation
+from random_use.operation import Operation
 
 
 @dataclass(frozen=True)

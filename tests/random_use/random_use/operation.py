@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from minicaffe.random_use.player import Address, Player, Shown
+from random_use.player import Address, Player, Shown
 
 
 class Names:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.blob import Blob
-from minicaffe.random_use.operation import Operation
-from minicaffe.random_use.player import Address, Player
+from random_use.operation import Operation
+from random_use.player import Address, Player
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How often programs use each operation."""
 
-from minicaffe.random_use.blobs import Drop, Hold, Look, Read, Write, WriteView
-from minicaffe.random_use.passes import (
+from random_use.blobs import Drop, Hold, Look, Read, Write, WriteView
+from random_use.passes import (
     Backward,
     ClearDiffs,
     Forward,
@@ -11,7 +11,7 @@ from minicaffe.random_use.passes import (
     RunForward,
     Step,
 )
-from minicaffe.random_use.whole_nets import Debug, Load, Reshape, Save, Share, Watch
+from random_use.whole_nets import Debug, Load, Reshape, Save, Share, Watch
 
 #: how often each is drawn
 WEIGHTS = {

@@ -1,18 +1,29 @@
-"""python -m minicaffe.random_use FIRST COUNT [ENGINE]: play COUNT programs, print those on which engines disagree."""
+#!/usr/bin/env python
+"""Play random programs (tests/random_use) on several engines, and print those on which they disagree.
+
+python tools/random_use.py 0 5000           # seeds 0 to 4999, numpy against oneDNN
+python tools/random_use.py 0 500 gpu        # numpy against the CUDA engine
+python tools/random_use.py 0 500 mixed      # numpy against nets that run on the CPU and on the GPU in turn
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections import Counter
+from pathlib import Path
 
-from minicaffe.random_use.compare import Disagreement, check
-from minicaffe.random_use.player import GPU, MIXED, NUMPY, ONEDNN
-from minicaffe.random_use.program import draw
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "random_use")]
+
+from random_use.compare import Disagreement, check  # noqa: E402  (needs the line above)
+from random_use.player import GPU, MIXED, NUMPY, ONEDNN  # noqa: E402
+from random_use.program import draw  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m minicaffe.random_use")
+    parser = argparse.ArgumentParser(description="Play random programs.")
     parser.add_argument("first", type=int, help="the first seed")
     parser.add_argument("count", type=int, help="how many seeds")
     engines = {"onednn": ONEDNN, "gpu": GPU, "mixed": MIXED}
