@@ -28,13 +28,20 @@ class Guard:
         me = threading.get_ident()
         if self._thread != me:
             if not self._lock.acquire(blocking=False):
-                raise NetError(
-                    f"{self.name} is being run by another thread: give each thread a net of its own "
-                    "(share_with lets them use one set of weights), or hold a lock from filling in the inputs until "
-                    "the outputs are copied"
-                )
+                raise self._refusal()
             self._thread, self._depth = me, 0
         self._depth += 1
+
+    def check(self) -> None:
+        """Raise `NetError` if another thread is in."""
+        if self._thread not in (0, threading.get_ident()) and self._lock.locked():
+            raise self._refusal()
+
+    def _refusal(self) -> NetError:
+        return NetError(
+            f"{self.name} is being run by another thread: give each thread a net of its own (share_with lets them use "
+            "one set of weights), or hold a lock from filling in the inputs until the outputs are copied"
+        )
 
     def __exit__(self, *error: object) -> None:
         self._depth -= 1

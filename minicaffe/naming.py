@@ -16,12 +16,14 @@ import numpy as np
 from minicaffe.blob import Blob
 from minicaffe.containers import ReadOnlyDict
 from minicaffe.errors import UsageError
+from minicaffe.guard import Guard
 from minicaffe.layer import Layer
 
 
 class Naming:
     """Mixed into `Net`, which has the lists below and calls `_name_blobs` once they are complete."""
 
+    guard: Guard
     layers: list[Layer]
     tops: list[list[Blob]]
     inputs: list[str]
@@ -60,7 +62,11 @@ class Naming:
 
     @property
     def blobs(self) -> ReadOnlyDict:
-        """The blobs by name, in the order in which the layers make them."""
+        """The blobs by name, in the order in which the layers make them.
+
+        Raises `NetError` while another thread runs the net.
+        """
+        self.guard.check()
         return self._blob_dict
 
     @property
@@ -70,7 +76,11 @@ class Naming:
 
     @property
     def params(self) -> ReadOnlyDict:
-        """The parameter blobs of each layer that has any, by layer name, in order; of equal names the last one's."""
+        """The parameter blobs of each layer that has any, by layer name, in order; of equal names the last one's.
+
+        Raises `NetError` while another thread runs the net.
+        """
+        self.guard.check()
         entries = ((name, layer.blobs) for name, layer in zip(self._layer_names, self.layers) if layer.blobs)
         return ReadOnlyDict(
             entries,

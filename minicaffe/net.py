@@ -293,7 +293,7 @@ class Net(Scripting):
 
     def __repr__(self) -> str:
         phase = "TEST" if self.phase else "TRAIN"
-        return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self.blobs)} blobs>"
+        return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self._blob_dict)} blobs>"
 
 
 def _upgraded(message):
