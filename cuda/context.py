@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe import forks
+from minicaffe.config import config
 from minicaffe.errors import DeviceError, UsageError
 
 _lock = forks.renewed(threading.RLock())
@@ -260,30 +261,28 @@ def event() -> Any:
 
 # ---- arithmetic ----
 
-_math = "float32"
 _TENSOR_CORES = 80  # sm_80 is the first that multiplies TF32
 
 
 def set_math(math: str) -> None:
-    """Choose how products of float32 matrices, and so convolutions, are made from now on.
+    """Choose how this thread makes products of float32 matrices, and so convolutions, from now on.
 
     math: "float32", as the original computes (the default), or "tf32": tensor cores round each factor to 10 bits of
         fraction, a relative error of up to 5e-4, and add in float32; several times as fast on devices from sm_80 on.
     """
-    global _math
     if math not in ("float32", "tf32"):
         raise UsageError(f'set_math: expected "float32" or "tf32", got {math!r}')
-    _math = math
+    config.math = math
 
 
 def math() -> str:
     """What `set_math` has chosen."""
-    return _math
+    return config.math
 
 
 def allows_tf32() -> bool:
     """Whether factors may be rounded for tensor cores."""
-    return _math == "tf32"
+    return config.math == "tf32"
 
 
 def math_options(dtype: Any) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Config:
     gpu = PerThread(False)
     device = PerThread(0)
     engine = PerThread("DEFAULT")
+    math = PerThread("float32")  #: of products on the GPU, see minicaffe.cuda.set_math
 
 
 config = Config()

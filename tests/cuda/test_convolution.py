@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minicaffe.config import config
 from minicaffe.cuda import context, convolution
 from minicaffe.cuda.convolution import Correlation
 from minicaffe.cuda.memory import DeviceBuffer
@@ -182,7 +183,7 @@ def test_bias_gradient():
 def test_tf32_rounds_the_factors(monkeypatch, name, what):
     case = Case(name, np.float32)
     precise = expected(case, what)
-    monkeypatch.setattr(context, "_math", "tf32")
+    monkeypatch.setattr(config, "math", "tf32")
     got = what(case)
     case.check(got, precise, precision=100)
     for array in (case.x, case.w, case.y):
@@ -194,7 +195,7 @@ def test_tf32_rounds_the_factors(monkeypatch, name, what):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("slope, math", [(None, "float32"), (0.0, "float32"), (0.5, "float32"), (0.0, "tf32")])
 def test_what_is_not_finite(monkeypatch, slope, math, value):
-    monkeypatch.setattr(context, "_math", math)
+    monkeypatch.setattr(config, "math", math)
     case = Case("33 channels", np.float32)
     case.x[0, 2, 4, 3] = value
     y = DeviceBuffer(case.y.nbytes)
@@ -209,7 +210,7 @@ def test_what_is_not_finite(monkeypatch, slope, math, value):
 
 def test_tf32_leaves_double_alone(monkeypatch):
     case = Case("groups", np.float64)
-    monkeypatch.setattr(context, "_math", "tf32")
+    monkeypatch.setattr(config, "math", "tf32")
     case.check(forward(case), expected(case, forward))
 
 
