@@ -11,7 +11,6 @@ import minicaffe
 from minicaffe import cuda
 from minicaffe.blob import Blob
 from minicaffe.config import config
-from minicaffe.cuda import context
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -199,7 +198,7 @@ def plain_and_captured(monkeypatch, net, *changes):
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
-        monkeypatch.setattr(context, "_math", "float32")
+        monkeypatch.setattr(config, "math", "float32")
         result, replayed = train(net, *changes)
         assert replayed == (graph == "1")
         results.append(result)
