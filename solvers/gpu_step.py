@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from minicaffe.blob import Blob
@@ -13,29 +14,37 @@ log = logging.getLogger("minicaffe")
 
 
 class Attributes:
-    """The attributes of an object at one moment.
+    """The attributes of some objects at one moment.
 
     Lists and dicts among them are compared by what they hold, blobs by shape and memory, all else with ==.
     """
 
-    def __init__(self, owner: Any) -> None:
-        self._live, self._then = vars(owner), dict(vars(owner))
-        self._inside = [(v, _content(v)) for v in self._then.values() if isinstance(v, (list, dict, Blob))]
+    def __init__(self, owners: Iterable[Any]) -> None:
+        self._containers: list[tuple[Any, Any]] = []  # lists and dicts, and copies of them as they are now
+        self._blobs: list[Blob] = []
+        for owner in owners:
+            self._note(vars(owner))
+        self._signatures = [blob.signature for blob in self._blobs]
+
+    def _note(self, value: Any) -> None:
+        if isinstance(value, Blob):
+            self._blobs.append(value)
+        elif isinstance(value, dict):
+            self._containers.append((value, dict(value)))
+            for item in value.values():
+                self._note(item)
+        elif isinstance(value, list):
+            self._containers.append((value, list(value)))
+            for item in value:
+                self._note(item)
 
     def unchanged(self) -> bool:
         """Whether they still are what they were."""
         try:
-            return self._live == self._then and all(_content(value) == then for value, then in self._inside)
+            same = all([now == then for now, then in self._containers])  # a list is faster here than a generator
         except ValueError:  # an array in the place of another
             return False
-
-
-def _content(value: Any) -> Any:
-    if isinstance(value, Blob):
-        return value.signature
-    if isinstance(value, dict):
-        return [*value, *map(_content, value.values())]
-    return [_content(item) for item in value] if isinstance(value, list) else value
+        return same and [blob.signature for blob in self._blobs] == self._signatures
 
 
 class GpuStep:
@@ -51,7 +60,7 @@ class GpuStep:
         self._captured: Any = None
         self._update: Any = None
         self._math = ""
-        self._attributes: list[Attributes] = []
+        self._attributes = Attributes([])
 
     def usable(self) -> bool:
         """Whether no callback, debug_info or sum of losses wants to see the parts of the coming step."""
@@ -79,12 +88,12 @@ class GpuStep:
     def _fits(self, update: Any) -> bool:
         """Whether all is as it was after the last step."""
         same = update is self._update and self._math == context.math()
-        return same and all(each.unchanged() for each in self._attributes)
+        return same and self._attributes.unchanged()
 
     def _remember(self, update: Any) -> None:
         net, self._update, self._math = self._solver.net, update, context.math()
         layers = () if self._captured.plain else net.layers  # which a plain step asks anew each time
-        self._attributes = [Attributes(owner) for owner in (net, update, *layers)]
+        self._attributes = Attributes([net, update, *layers])
 
     def _begin(self, update: Any) -> None:
         from minicaffe.cuda.graph import CapturedStep
