@@ -92,8 +92,8 @@ class Memory:
         if count == self.count or (count < self.count and self._is_there()):
             return self
         memory = Memory(count, self.dtype)
-        if count < self.count and self.fresh & HOST:
-            memory.host_place()[:] = self._host[:count]
+        if count < self.count and self.fresh:
+            memory.host_place()[:] = self.host()[:count]
             memory.fresh = HOST
         return memory
 

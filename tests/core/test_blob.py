@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minicaffe.blob import Blob
+from minicaffe.config import config
 from minicaffe.errors import BlobError
 
 
@@ -168,3 +169,12 @@ def test_copies_and_pickles_hold_the_values(how):
     np.testing.assert_array_equal(other.diff, blob.diff)
     other.data[0, 0] = 9
     assert blob.data[0, 0] == 0
+
+
+def test_a_smaller_shape_keeps_what_an_engine_wrote(monkeypatch):
+    """Also where the next pass will be on the GPU, whose memory is not made for the larger shape."""
+    monkeypatch.setattr(config, "gpu", True)
+    blob = Blob((3,))
+    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.reshape(2)
+    np.testing.assert_array_equal(blob.read_data(), [1, 2])
