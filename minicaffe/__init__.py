@@ -5,7 +5,7 @@
     solver = caffe.get_solver("models/cifar10_quick/solver.prototxt")
     solver.step(100)
 
-The names here are pycaffe's; what they do is told where they are defined.
+The names here are pycaffe's; each is documented where it is defined.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class Layer:
         return {"rng": self.rng.get_state()}
 
     def load_state(self, state: dict) -> None:
-        """Take up what `state` told."""
+        """Restore a state returned by `state()`."""
         self.rng.set_state(state["rng"])
 
     # -- what the base class does ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """One buffer of numbers and the places where copies of it live: the host, the CUDA device, an engine's own layout.
 
-Caffe calls this `SyncedMemory`.  Whoever reads at a place gets the newest values there, whoever writes at a place
-makes it the only one that counts, and nothing is copied before somebody asks.
+Caffe calls this `SyncedMemory`.  Reading at a place gives the newest values there; writing at a place marks it as the
+only valid copy; copies are made lazily, on read.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Stream:
         }
 
     def set_state(self, saved: dict) -> None:
-        """Go to a position that `get_state` told."""
+        """Restore a position returned by `get_state`."""
         self._bits.state = {
             "bit_generator": "Philox",
             "state": {

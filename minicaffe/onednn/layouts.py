@@ -1,11 +1,11 @@
 """A blob's numbers in oneDNN's layouts.
 
 A blob's buffer (`minicaffe.memory.Memory`) knows where its newest values are.  When that is an engine, what the buffer
-holds as `engine` is the `Layouts` of this module: one copy per layout somebody asked for, and which of them are fresh.
+holds as `engine` is the `Layouts` of this module: one copy per layout that was asked for, and which of them are fresh.
 The rules:
 
-- Who reads without naming a layout gets the newest values as they lie: nothing is converted.
-- Who names a layout gets a copy in it, converted at most once after each write.
+- Reading without naming a layout gives the newest values in their current one: nothing is converted.
+- Reading in a named layout gives a copy in it, converted at most once after each write.
 - Row-major memory *is* the host's array: between numpy and a primitive that computes in Caffe's order nothing moves.
 - While a script holds a view of `blob.data`, the host's copy is the valid one.
 - Values that a layer needs later are kept with `keep`: memory that is kept is not written to, the blob's next values go
@@ -115,7 +115,7 @@ class Kept:
 
 
 def keep(blob: Blob, x: Memory) -> Kept:
-    """Keep `x`, a blob's values as read: whoever writes the blob next gets other memory.
+    """Keep `x`, a blob's values as read: the blob's next values go to other memory.
 
     Nothing is copied, unless x is the host's own array.
     """
@@ -190,7 +190,7 @@ _making = forks.renewed(threading.Lock())
 
 
 def read(buffer: Buffer, shape: Shape, desc: MemoryDesc | None = None) -> Memory:
-    """The newest values of a buffer: as they lie, or in the layout `desc`."""
+    """The newest values of a buffer: in their current layout, or converted to `desc`."""
     layouts = _layouts(buffer)
     shape = shape or (1,)
     if _readable(buffer, layouts, shape):
@@ -253,12 +253,12 @@ def _make_head(buffer: Buffer, layouts: Layouts, memory: Memory) -> None:
 
 
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Memory:
-    """A blob's values for reading: as they lie, or in the layout `desc`."""
+    """A blob's values for reading: in their current layout, or converted to `desc`."""
     return read(blob.data_memory, blob.shape, desc)
 
 
 def diff(blob: Blob, desc: MemoryDesc | None = None) -> Memory:
-    """A blob's diff for reading: as it lies, or in the layout `desc`."""
+    """A blob's diff for reading: in its current layout, or converted to `desc`."""
     return read(blob.diff_memory, blob.shape, desc)
 
 
