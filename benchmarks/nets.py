@@ -10,8 +10,8 @@ import functools
 import os
 
 from minicaffe import models
+from minicaffe.core.passes import filter_net
 from minicaffe.models import zoo
-from minicaffe.passes import filter_net
 from minicaffe.proto import caffe_pb2, read_net
 
 _DATA = ("Data", "Input")

@@ -49,7 +49,7 @@ __global__ void global_statistics(const int n, const Dtype eps, const Dtype *mea
 }
 
 // What may follow in place and is then done here too: y = s x + b for each channel, and a ReLU
-// (minicaffe.layers.chains_gpu).
+// (minicaffe.layers.fused.cuda).
 struct Followers {
   const Dtype *s, *b;  // absent: null
   bool relu;

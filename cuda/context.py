@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe import forks
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.errors import DeviceError, UsageError
 
 _lock = forks.renewed(threading.RLock())

@@ -59,7 +59,7 @@ class Plan(NamedTuple):
 class Correlation:
     """The product for one window; all pointers are device addresses of arrays without gaps.
 
-    window: kernel, stride, pad and dilation, a tuple of at most MOST_AXES numbers each (minicaffe.layers.window).
+    window: kernel, stride, pad and dilation, tuples of at most MOST_AXES numbers (minicaffe.layers.shared.window).
     x is (N, C, *in), w (O, C / group, *kernel), y (N, O, *out), b (O).
     """
 

@@ -20,10 +20,10 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from minicaffe.core.memory import Memory, watching
 from minicaffe.cuda import context
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError
-from minicaffe.memory import Memory, watching
 
 
 class NotCapturable(DeviceError):

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.memory import watching
 from minicaffe.cuda import context
 from minicaffe.errors import DeviceError
-from minicaffe.memory import watching
 
 
 def _pool(device: Any) -> Any:

@@ -7,7 +7,7 @@ __global__ void take_blocks(const unsigned long long blocks, unsigned long long 
   state[3] += blocks;
 }
 
-// The numbers themselves, as minicaffe.random.Stream.uniform_u32 gives them.
+// The numbers themselves, as minicaffe.core.random.Stream.uniform_u32 gives them.
 __global__ void uniform_u32(const int n, const unsigned long long *state, unsigned *out) {
   GRID_STRIDE(i, n) out[i] = philox_u32(state, i);
 }

@@ -1,4 +1,4 @@
-"""Random numbers on the device: the same that ``minicaffe.random.Stream`` gives on the host.
+"""Random numbers on the device: the same that ``minicaffe.core.random.Stream`` gives on the host.
 
 The counter of a stream lives in device memory and a kernel moves it on, so that a captured step draws new numbers each
 time it is replayed; the host's copy of the stream is moved on alike, so that snapshots tell the position.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.core.random import Stream
 from minicaffe.cuda import graph
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.random import Stream
 
 
 class DeviceStream:

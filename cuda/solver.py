@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 

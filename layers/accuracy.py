@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
-from minicaffe.layers.loss import DeviceTerms, class_labels, ignored_label
+from minicaffe.layers.shared.loss import DeviceTerms, class_labels, ignored_label
 from minicaffe.layers.softmax import three_axes
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer, register
-from minicaffe.layers.views import by_channel
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
+from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from minicaffe.core.layer import register
 from minicaffe.cuda import ops
-from minicaffe.layer import register
-from minicaffe.layers.broadcast import Broadcast
+from minicaffe.layers.shared.broadcast import Broadcast
 
 
 @register("Bias")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.layer import register
-from minicaffe.layers.loss import DeviceTerms, LossLayer
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.loss import DeviceTerms, LossLayer
 
 
 @register("ContrastiveLoss")

@@ -1,8 +1,8 @@
 """Crop: cuts a blob to the size of another one."""
 
-from minicaffe.blob import canonical_axis
-from minicaffe.layer import Layer, register
-from minicaffe.layers.strided import StridedView
+from minicaffe.core.blob import canonical_axis
+from minicaffe.core.layer import Layer, register
+from minicaffe.cuda.strided import StridedView
 
 
 @register("Crop")

@@ -2,10 +2,10 @@
 
 import logging
 
+from minicaffe.core.layer import register
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
 from minicaffe.data.shuffle import draw_seed
-from minicaffe.layer import register
-from minicaffe.layers.base_data import BaseData
+from minicaffe.layers.shared.base_data import BaseData
 
 log = logging.getLogger("minicaffe.data")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minicaffe.layer import register
-from minicaffe.layers.convolution_base import ConvolutionBase
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 
 @register("Deconvolution")

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.layer import Layer, register
 from minicaffe.proto import caffe_pb2
 
 

@@ -1,7 +1,7 @@
 """DummyData: tops filled with constants or random numbers, for timing and tests."""
 
-from minicaffe.fillers import fill
-from minicaffe.layer import Layer, register
+from minicaffe.core.fillers import fill
+from minicaffe.core.layer import Layer, register
 from minicaffe.proto import caffe_pb2
 
 

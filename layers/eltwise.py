@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.layer import Layer, register
 from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.layer import Layer, register
-from minicaffe.layers.rows import add_gpu, add_rows, row_numbers, take_gpu
+from minicaffe.core.layer import Layer, register
+from minicaffe.layers.shared.rows import add_gpu, add_rows, row_numbers, take_gpu
 
 
 @register("Embed")

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import register
 from minicaffe.cuda import ops
-from minicaffe.layer import register
-from minicaffe.layers.loss import LossLayer
+from minicaffe.layers.shared.loss import LossLayer
 
 
 @register("EuclideanLoss")

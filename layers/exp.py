@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.elementwise import Elementwise
 
 
 @register("Exp")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer, register
-from minicaffe.layers.rows import add_gpu, take_gpu
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
+from minicaffe.layers.shared.rows import add_gpu, take_gpu
 
 
 @register("Filter")

@@ -1,10 +1,10 @@
 """HDF5Data: arrays of any shape from HDF5 files."""
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.data.hdf5 import Hdf5Reader
 from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.errors import DataError
-from minicaffe.layer import Layer, register
 
 
 @register("HDF5Data")

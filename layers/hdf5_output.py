@@ -4,8 +4,8 @@ import os
 
 import h5py
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.errors import DataError
-from minicaffe.layer import Layer, register
 
 
 @register("HDF5Output")

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.layer import Layer, register
-from minicaffe.layers.window import Window, all_overlaps, conv_window
+from minicaffe.layers.shared.window import Window, all_overlaps, conv_window
 
 Shape = tuple[int, ...]
 

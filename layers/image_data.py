@@ -1,9 +1,9 @@
 """ImageData: images from files, with labels from a list."""
 
+from minicaffe.core.layer import register
 from minicaffe.data.image_list import ImageListReader
 from minicaffe.data.shuffle import draw_seed
-from minicaffe.layer import register
-from minicaffe.layers.base_data import BaseData
+from minicaffe.layers.shared.base_data import BaseData
 
 
 @register("ImageData")

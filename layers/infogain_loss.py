@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.layer import register
-from minicaffe.layers.loss import LOG_THRESHOLD
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.loss import LOG_THRESHOLD
 from minicaffe.layers.softmax import softmax, softmax_gpu
 from minicaffe.layers.softmax_loss import SoftmaxWithLoss
 from minicaffe.proto.caffe_pb2 import BlobProto

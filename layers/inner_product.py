@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
 
 
 @register("InnerProduct")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.layer import Layer, register
+from minicaffe.core.layer import Layer, register
 
 
 @register("Input")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.core.layer import register
 from minicaffe.layers.exp import log_of_base
+from minicaffe.layers.shared.elementwise import Elementwise
 
 
 @register("Log")

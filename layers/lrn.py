@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
-from minicaffe.layers.pool_windows import average
-from minicaffe.layers.window import Window, overlaps
+from minicaffe.layers.shared.pool_windows import average
+from minicaffe.layers.shared.window import Window, overlaps
 
 
 @register("LRN")

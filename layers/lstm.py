@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from minicaffe.core.layer import register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layer import register
 from minicaffe.layers.lstm_unit import lstm_step, lstm_step_gradient
-from minicaffe.layers.recurrent import Recurrent
+from minicaffe.layers.shared.recurrent import Recurrent
 
 
 @register("LSTM")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer, register
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.layers.sigmoid import logistic
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from minicaffe.arrays import numbers, same_axes, transposed_hint
+from minicaffe.core.layer import Layer, register
+from minicaffe.data.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import Transformer
-from minicaffe.layer import Layer, register
 
 
 @register("MemoryData")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.loss import LOG_THRESHOLD, DeviceTerms, LossLayer, class_labels
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.loss import LOG_THRESHOLD, DeviceTerms, LossLayer, class_labels
 
 
 @register("MultinomialLogisticLoss")

@@ -1,7 +1,7 @@
 """Parameter: a learned blob as a top."""
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
 from minicaffe.proto.caffe_pb2 import FillerParameter
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.layer import Layer, register
-from minicaffe.layers.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
-from minicaffe.layers.window import all_overlaps, pool_window
+from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
+from minicaffe.layers.shared.window import all_overlaps, pool_window
 
 
 @register("Pooling")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.broadcast import Broadcast
-from minicaffe.layers.elementwise import rectified_slope
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.broadcast import Broadcast
+from minicaffe.layers.shared.elementwise import rectified_slope
 
 
 @register("PReLU")

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer, register
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minicaffe.blob import canonical_axis
+from minicaffe.core.blob import canonical_axis
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
 from minicaffe.proto.caffe_pb2 import ReductionParameter
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.core.layer import register
 from minicaffe.cuda import ops
-from minicaffe.layer import register
-from minicaffe.layers.recurrent import Recurrent
+from minicaffe.layers.shared.recurrent import Recurrent
 
 
 @register("RNN")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.broadcast import Broadcast
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.broadcast import Broadcast
 
 
 @register("Scale")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.loss import DeviceTerms, LossLayer, ignored_label
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.loss import DeviceTerms, LossLayer, ignored_label
 from minicaffe.layers.sigmoid import logistic
 from minicaffe.proto.caffe_pb2 import LossParameter
 

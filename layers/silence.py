@@ -1,6 +1,6 @@
 """Silence: takes blobs that nobody else wants, so that they are not printed as outputs."""
 
-from minicaffe.layer import Layer, register
+from minicaffe.core.layer import Layer, register
 
 
 @register("Silence")

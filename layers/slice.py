@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.blob import canonical_axis
-from minicaffe.layer import Layer, register
+from minicaffe.core.blob import canonical_axis
+from minicaffe.core.layer import Layer, register
 
 
 @register("Slice")

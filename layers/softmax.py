@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from minicaffe.blob import canonical_axis
+from minicaffe.core.blob import canonical_axis
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layer import Layer, register
 
 
 @register("Softmax")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
 
 
 @register("Split")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer, create_layer, register
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, create_layer, register
 from minicaffe.proto import caffe_pb2
 
 

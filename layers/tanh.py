@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.layer import register
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.elementwise import Elementwise
 
 
 @register("TanH")

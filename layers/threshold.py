@@ -1,7 +1,7 @@
 """Threshold: a step."""
 
-from minicaffe.layer import register
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.core.layer import register
+from minicaffe.layers.shared.elementwise import Elementwise
 
 
 @register("Threshold")

@@ -1,7 +1,7 @@
 """Tile: the same again, several times along an axis."""
 
-from minicaffe.blob import canonical_axis
-from minicaffe.layer import Layer, register
+from minicaffe.core.blob import canonical_axis
+from minicaffe.core.layer import Layer, register
 
 
 @register("Tile")

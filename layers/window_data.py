@@ -1,10 +1,10 @@
 """WindowData: regions of images, for training R-CNN."""
 
+from minicaffe.core.layer import register
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.data.transformer import Transformer
 from minicaffe.data.windows import Warper, WindowReader
-from minicaffe.layer import register
-from minicaffe.layers.base_data import BaseData
+from minicaffe.layers.shared.base_data import BaseData
 
 
 @register("WindowData")

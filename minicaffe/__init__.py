@@ -20,12 +20,13 @@ if _os.path.exists(_os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
 
 from minicaffe import io, proto  # noqa: E402
-from minicaffe.blob import Blob  # noqa: E402
 from minicaffe.classifier import Classifier  # noqa: E402
-from minicaffe.config import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
+from minicaffe.core.blob import Blob  # noqa: E402
+from minicaffe.core.layer import Layer, layer_type_list, register  # noqa: E402
+from minicaffe.core.net import Net  # noqa: E402
+from minicaffe.core.random import set_random_seed  # noqa: E402
+from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
 from minicaffe.detector import Detector  # noqa: E402
-from minicaffe.layer import Layer, layer_type_list, register  # noqa: E402
-from minicaffe.net import Net  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
 from minicaffe.pycaffe import (  # noqa: E402
     NCCL,
@@ -39,7 +40,6 @@ from minicaffe.pycaffe import (  # noqa: E402
     solver_count,
     solver_rank,
 )
-from minicaffe.random import set_random_seed  # noqa: E402
 from minicaffe.solvers import (  # noqa: E402
     AdaDeltaSolver,
     AdaGradSolver,

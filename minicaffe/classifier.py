@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from minicaffe import io
-from minicaffe.arrays import as_image, height_and_width
+from minicaffe.core.net import Net
+from minicaffe.data.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
-from minicaffe.net import Net
 
 TEST = 1
 

@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from minicaffe.core.passes import filter_net
 from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
-from minicaffe.passes import filter_net
 from minicaffe.pictures.canvas import Box, Canvas, Curve, Point, Text, text_width
 from minicaffe.pictures.graph import Block, Edge, Port, blocks_and_edges, describe, phases, shape_text
 from minicaffe.pictures.layout import Node, layout

@@ -13,11 +13,11 @@ from typing import BinaryIO
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from minicaffe.arrays import as_image, height_and_width, numbers
+from minicaffe.data.arrays import as_image, height_and_width, numbers
+from minicaffe.data.image_transformer import Transformer  # noqa: F401  (one of the names of caffe.io)
+from minicaffe.data.resize import resize_image  # noqa: F401
 from minicaffe.errors import BlobError, DataError, UsageError
-from minicaffe.image_transformer import Transformer  # noqa: F401  (one of the names of caffe.io)
 from minicaffe.proto import caffe_pb2
-from minicaffe.resize import resize_image  # noqa: F401
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import NoReturn
 
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.errors import DeviceError, UsageError
 
 _log = logging.getLogger("minicaffe")
@@ -79,7 +79,7 @@ def has_nccl() -> bool:
 
 def init_log(level: int = 0, filename: str | None = None) -> None:
     """Show minicaffe's log on standard error, or append it to a file; glog's levels: 0 info, 1 warning, 2 error."""
-    from minicaffe.cli.glog import GlogFormatter
+    from minicaffe.glog import GlogFormatter
 
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):

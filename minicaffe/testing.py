@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from minicaffe import gradient_check
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.in_place import Overwrites
+from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net
 from minicaffe.errors import LayerError
-from minicaffe.in_place import Overwrites
-from minicaffe.layer import Layer
-from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, parse_text
 
 Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -315,13 +315,13 @@ class reference:
     """Within this block layers are built and run by the numpy code."""
 
     def __enter__(self) -> None:
-        from minicaffe.config import config
+        from minicaffe.core.settings import config
 
         self._was = config.gpu, config.engine
         config.gpu, config.engine = False, "CAFFE"
 
     def __exit__(self, *error: object) -> None:
-        from minicaffe.config import config
+        from minicaffe.core.settings import config
 
         config.gpu, config.engine = self._was
 

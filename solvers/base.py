@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from minicaffe import random, weights
-from minicaffe.config import config
+from minicaffe.core import random, weights
+from minicaffe.core.net import Net
+from minicaffe.core.settings import config
 from minicaffe.errors import SolverError, UsageError, nearest
-from minicaffe.net import Net
 from minicaffe.solvers import nets, snapshot
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.cuda import context
-from minicaffe.layer import Layer
 
 log = logging.getLogger("minicaffe")
 

@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.settings import config
 from minicaffe.errors import SolverError
 from minicaffe.solvers.base import Solver, register_solver
 from minicaffe.solvers.gpu_step import GpuStep

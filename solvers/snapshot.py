@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from minicaffe import file_kinds, weights
+from minicaffe.core import file_kinds, weights
+from minicaffe.core.matching import numbered
+from minicaffe.core.stored_weights import open_hdf5
 from minicaffe.errors import SnapshotError, SolverError
 from minicaffe.files import replacing
-from minicaffe.matching import numbered
 from minicaffe.proto import caffe_pb2
-from minicaffe.stored_weights import open_hdf5
 
 log = logging.getLogger("minicaffe")
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from minicaffe import onednn
-from minicaffe.config import config
+from minicaffe.core.settings import config
 
 
 @pytest.fixture(params=["caffe", "onednn", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from minicaffe.core.layer import register
 from minicaffe.cuda import cudnn
-from minicaffe.layer import register
 from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.convolution_base import ConvolutionBase
 from minicaffe.layers.deconvolution import Deconvolution
+from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 
 class CuDNNConvolutionBase(ConvolutionBase):

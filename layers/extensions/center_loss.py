@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from minicaffe.blob import Blob, canonical_axis
+from minicaffe.core.blob import Blob, canonical_axis
+from minicaffe.core.layer import register
 from minicaffe.cuda import ops
-from minicaffe.layer import register
-from minicaffe.layers.loss import LossLayer, class_labels
-from minicaffe.layers.rows import add_rows
+from minicaffe.layers.shared.loss import LossLayer, class_labels
+from minicaffe.layers.shared.rows import add_rows
 
 
 @register("CenterLoss")

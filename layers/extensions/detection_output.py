@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from minicaffe.layer import Layer, register
+from minicaffe.core.layer import Layer, register
 from minicaffe.proto import caffe_pb2
 
 _log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.layer import Layer, register
+from minicaffe.core.layer import Layer, register
 
 
 @register("Interp")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
-from minicaffe.layers.views import by_channel
+from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import caffe_pb2
 
 _SQUARES, _ROOT, _ABSOLUTE = range(3)  # what the kernel `products` sums: a b; a b, and takes the root; |a|

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minicaffe.layer import Layer, register
-from minicaffe.layers.strided import StridedView
+from minicaffe.core.layer import Layer, register
+from minicaffe.cuda.strided import StridedView
 
 
 @register("Permute")

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
-from minicaffe.layer import Layer, register
 
 
 @register("PriorBox")

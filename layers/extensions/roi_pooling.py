@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.layer import Layer, register
 
 
 @register("ROIPooling")

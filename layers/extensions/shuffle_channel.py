@@ -1,7 +1,7 @@
 """ShuffleChannel: mixes the channels of groups."""
 
-from minicaffe.layer import Layer, register
-from minicaffe.layers.strided import StridedView
+from minicaffe.core.layer import Layer, register
+from minicaffe.cuda.strided import StridedView
 
 
 @register("ShuffleChannel")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.memory import DeviceBuffer, fill_bytes
-from minicaffe.layer import Layer, register
 
 
 @register("Upsample")

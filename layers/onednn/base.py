@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minicaffe.blob import Blob
-from minicaffe.layer import Layer
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.onednn.library import Unsupported
 from minicaffe.onednn.memory import Memory, MemoryDesc
 

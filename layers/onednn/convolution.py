@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from minicaffe.layer import register
+from minicaffe.core.layer import register
 from minicaffe.layers.convolution import Convolution
-from minicaffe.layers.convolution_base import ConvolutionBase
 from minicaffe.layers.deconvolution import Deconvolution
 from minicaffe.layers.extensions.convolution_depthwise import ConvolutionDepthwise, DepthwiseConvolution
 from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
 from minicaffe.onednn.memory import Memory, any_layout, plain

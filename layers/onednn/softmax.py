@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minicaffe.blob import canonical_axis
-from minicaffe.layer import register
+from minicaffe.core.blob import canonical_axis
+from minicaffe.core.layer import register
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.softmax import Softmax
 from minicaffe.onednn import layouts, primitives

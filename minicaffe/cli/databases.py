@@ -9,11 +9,11 @@ import os
 import numpy as np
 
 from minicaffe.cli.command import Flags, command
-from minicaffe.cli.glog import logging_to
 from minicaffe.cli.progress import StatusLine
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
 from minicaffe.errors import UsageError
+from minicaffe.glog import logging_to
 
 GROUP = "Prepare data"
 log = logging.getLogger("minicaffe")
@@ -119,12 +119,12 @@ def extract_features(args: argparse.Namespace) -> None:
     if args.batches < 1:
         raise UsageError(f"extract_features: expected at least one batch, got {args.batches}")
     if args.device == "GPU":
-        from minicaffe.config import set_device, set_mode_gpu
+        from minicaffe.core.settings import set_device, set_mode_gpu
 
         set_device(args.device_id)
         set_mode_gpu()
     with logging_to(StatusLine()):
-        from minicaffe.net import Net
+        from minicaffe.core.net import Net
 
         net = Net(args.net, phase=1, weights=os.fspath(args.weights))
         features.extract(net, dict(zip(names, paths, strict=True)), args.batches, backend_name(args.db_type))

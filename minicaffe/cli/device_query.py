@@ -9,8 +9,8 @@ import platform
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.cli.devices import gpu_ids
-from minicaffe.cli.glog import logging_to
 from minicaffe.cli.progress import StatusLine
+from minicaffe.glog import logging_to
 
 log = logging.getLogger("minicaffe")
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from minicaffe.cli.command import Flags
-from minicaffe.config import ENGINES, config, set_device, set_engine, set_mode_cpu, set_mode_gpu
+from minicaffe.core.settings import ENGINES, config, set_device, set_engine, set_mode_cpu, set_mode_gpu
 from minicaffe.errors import DeviceError, UsageError
 
 log = logging.getLogger("minicaffe")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe import logs
 from minicaffe.cli.command import Flags, command
 from minicaffe.errors import DataError, UsageError
+from minicaffe.pictures import parse_log as logs
 from minicaffe.pictures import plot
 
 _GROUP = "Look at nets, weights and logs"

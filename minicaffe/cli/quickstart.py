@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.glog import logging_to
 from minicaffe.cli.progress import StatusLine, TrainingProgress
 from minicaffe.cli.quickdata import Data, find_data
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
+from minicaffe.glog import logging_to
 
 TESTS = 5  #: beside the one before training
 
@@ -127,7 +127,7 @@ def plan(args: argparse.Namespace, data: Data) -> tuple[int, float]:
 
 def seconds_per_step(model: str, steps: int = 8) -> float:
     """The median time of a forward and a backward pass, after two to warm up."""
-    from minicaffe.net import Net
+    from minicaffe.core.net import Net
 
     net = Net(model, phase=0)
     times = []

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from minicaffe.cli.command import Flags, command
-from minicaffe.passes import filter_net
+from minicaffe.core.passes import filter_net
 from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.pictures.summary import format_table, summarize_net
 from minicaffe.proto import caffe_pb2, read_net

@@ -7,10 +7,10 @@ import logging
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.glog import logging_to
 from minicaffe.cli.progress import StatusLine, bar
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.errors import UsageError
+from minicaffe.glog import logging_to
 
 log = logging.getLogger("minicaffe")
 
@@ -46,7 +46,7 @@ def test(args: argparse.Namespace) -> None:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
     status = StatusLine()
     with logging_to(status, args.log), computing_on(args):
-        from minicaffe.net import Net
+        from minicaffe.core.net import Net
 
         net = Net(args.model, phase=1, level=args.level, stages=stages(args))
         net.copy_from(*files)

@@ -8,11 +8,11 @@ import time as clock
 
 from minicaffe.cli.command import Flags, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.glog import logging_to
 from minicaffe.cli.progress import StatusLine
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.errors import UsageError
+from minicaffe.glog import logging_to
 
 log = logging.getLogger("minicaffe")
 
@@ -48,7 +48,7 @@ def time(args: argparse.Namespace) -> None:
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
     with logging_to(StatusLine(), args.log), computing_on(args):
-        from minicaffe.net import Net
+        from minicaffe.core.net import Net
 
         net = Net(args.model, phase=phases[args.phase], level=args.level, stages=stages(args))
         if files:

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from minicaffe.cli.command import Flags, command
-from minicaffe.cli.glog import logging_to
 from minicaffe.cli.progress import StatusLine
+from minicaffe.glog import logging_to
 
 _GROUP = "Upgrade old files"
 

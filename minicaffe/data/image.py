@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from minicaffe.data.depth import is_deep, unit_range, upper_bytes
 from minicaffe.data.pnm import pnm_pixels
+from minicaffe.data.resize import resample
 from minicaffe.errors import DataError
-from minicaffe.resize import resample
 
 # How OpenCV, or the library that decodes for it, makes gray of red, green and blue: weights, bits to shift, rounding.
 _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from minicaffe import random
+from minicaffe.core import random
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import DatabaseWriter, open_db
 from minicaffe.data.image import decode_image, encode_image, read_bytes, read_image, resize

@@ -1,7 +1,8 @@
 """A blob's numbers in oneDNN's layouts.
 
-A blob's buffer (`minicaffe.memory.Memory`) knows where its newest values are.  When that is an engine, what the buffer
-holds as `engine` is the `Layouts` of this module: one copy per layout that was asked for, and which of them are fresh.
+A blob's buffer (`minicaffe.core.memory.Memory`) knows where its newest values are.  When that is an engine, what the
+buffer holds as `engine` is the `Layouts` of this module: one copy per layout that was asked for, and which of them are
+fresh.
 The rules:
 
 - Reading without naming a layout gives the newest values in their current one: nothing is converted.
@@ -23,9 +24,9 @@ from collections.abc import Callable
 import numpy as np
 
 from minicaffe import forks
-from minicaffe.blob import Blob
-from minicaffe.memory import ENGINE, HOST
-from minicaffe.memory import Memory as Buffer
+from minicaffe.core.blob import Blob
+from minicaffe.core.memory import ENGINE, HOST
+from minicaffe.core.memory import Memory as Buffer
 from minicaffe.onednn.memory import Memory, MemoryDesc, plain, reorder
 
 Shape = tuple[int, ...]

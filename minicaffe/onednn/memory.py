@@ -13,7 +13,7 @@ from ctypes import POINTER, byref, c_int, c_int64, c_void_p
 
 import numpy as np
 
-from minicaffe.memory import aligned_zeros
+from minicaffe.core.memory import aligned_zeros
 from minicaffe.onednn import library
 from minicaffe.onednn.library import F32, Alg, Arg, call
 

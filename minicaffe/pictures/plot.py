@@ -13,7 +13,7 @@ import numpy as np
 
 from minicaffe.errors import UsageError
 from minicaffe.files import replacing
-from minicaffe.logs import Curve, parse_log, read_curves
+from minicaffe.pictures.parse_log import Curve, parse_log, read_curves
 
 PathLike = str | os.PathLike
 

@@ -11,12 +11,12 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import layer_class
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.db import open_db
 from minicaffe.data.hdf5 import read_file_list
 from minicaffe.errors import UsageError
-from minicaffe.layer import layer_class
 from minicaffe.proto import caffe_pb2
 
 Shape = tuple[int, ...]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from minicaffe.core.matching import numbered
+from minicaffe.core.stored_weights import LayerBlobs, open_weights
 from minicaffe.errors import SnapshotError, UsageError, nearest
-from minicaffe.matching import numbered
 from minicaffe.pictures.plot import COLORS, new_figure
-from minicaffe.stored_weights import LayerBlobs, open_weights
 
 Weights = dict[str, list[np.ndarray]]
 

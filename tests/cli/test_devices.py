@@ -6,7 +6,7 @@ import pytest
 
 from minicaffe import cuda, onednn
 from minicaffe.cli import devices
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.cuda import context
 from minicaffe.errors import UsageError
 

@@ -88,7 +88,7 @@ def test_the_originals_parse_log_finds_its_columns(project, run):
 
 
 def test_our_log_reader_reads_it_as_well(project, run):
-    from minicaffe.logs import parse_log
+    from minicaffe.pictures.parse_log import parse_log
 
     run("train", "--solver", "solver.prototxt", "--log", "x.log")
     train, test = parse_log(project / "x.log")

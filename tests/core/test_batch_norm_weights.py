@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from minicaffe.core.net import Net
 from minicaffe.errors import SnapshotError
-from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.proto.convert import upgrade_net_proto_text
 

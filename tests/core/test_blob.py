@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.settings import config
 from minicaffe.errors import BlobError
 
 

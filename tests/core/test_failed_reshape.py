@@ -5,10 +5,10 @@ import pytest
 
 from minicaffe import Net, NetSpec
 from minicaffe import layers as L
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.memory import Memory
+from minicaffe.core.settings import config
 from minicaffe.errors import BlobError, DeviceError, LayerError, MinicaffeError
-from minicaffe.memory import Memory
 
 TOO_LARGE = (1, 3, 2_000_000, 2_000_000)
 
@@ -144,11 +144,11 @@ def test_memory_that_is_refused_when_it_is_used(net, fail_at, monkeypatch):
             raise MemoryError("of the test")
         return original(count, dtype)
 
-    import minicaffe.memory
+    import minicaffe.core.memory
     from minicaffe.onednn import memory
 
-    original = minicaffe.memory.aligned_zeros
-    for module in (minicaffe.memory, memory):
+    original = minicaffe.core.memory.aligned_zeros
+    for module in (minicaffe.core.memory, memory):
         monkeypatch.setattr(module, "aligned_zeros", refuse)
     limit *= fail_at
     net.blobs["data"].reshape(1, 3, 130, 130)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.fillers import FILLERS, fill
 from minicaffe.errors import LayerError
-from minicaffe.fillers import FILLERS, fill
 from minicaffe.proto import caffe_pb2, parse_text
 
 

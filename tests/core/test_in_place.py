@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from minicaffe.core.layer import Layer, create_layer, layer_class, layer_type_list
+from minicaffe.core.net import Net
 from minicaffe.errors import LayerError
-from minicaffe.layer import Layer, create_layer, layer_class, layer_type_list
-from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, parse_text
 
 INPUT = "layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 4 dim: 4 dim: 4 } } }"

@@ -297,6 +297,6 @@ def test_memory_that_is_not_there_is_told_with_the_layer(monkeypatch):
     def full(*args):
         raise MemoryError("Unable to allocate 2 TiB")
 
-    monkeypatch.setattr("minicaffe.layer.fill", full)
+    monkeypatch.setattr("minicaffe.core.layer.fill", full)
     with pytest.raises(LayerError, match="InnerProduct layer 'ip': there is not enough memory .Unable to allocate 2"):
         net(INPUT + ip())

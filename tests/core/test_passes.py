@@ -2,8 +2,8 @@
 
 import pytest
 
+from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.errors import NetError
-from minicaffe.passes import filter_net, insert_splits
 from minicaffe.proto import caffe_pb2, parse_text
 
 

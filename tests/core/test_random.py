@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from minicaffe import random
-from minicaffe.random import Stream
+from minicaffe.core import random
+from minicaffe.core.random import Stream
 
 
 def test_the_same_key_gives_the_same_numbers_and_others_do_not():

@@ -7,7 +7,7 @@ import pytest
 
 import minicaffe
 from minicaffe import Net
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.proto import caffe_pb2, parse_text
 
 NET = """

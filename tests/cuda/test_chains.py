@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe import Net
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.errors import NetError
 from minicaffe.proto import caffe_pb2, parse_text

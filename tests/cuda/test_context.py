@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minicaffe import Net, set_mode_cpu, set_mode_gpu
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.errors import DeviceError
 from minicaffe.proto import caffe_pb2, parse_text
 

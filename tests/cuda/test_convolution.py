@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.cuda import context, convolution
 from minicaffe.cuda.convolution import Correlation
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError, UsageError
-from minicaffe.layers import correlation
-from minicaffe.layers.window import Window
+from minicaffe.layers.shared import correlation
+from minicaffe.layers.shared.window import Window
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
 

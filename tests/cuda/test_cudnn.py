@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.cuda import context, convolution, cudnn
 from minicaffe.cuda.memory import fill_bytes
-from minicaffe.layers.window import Window
+from minicaffe.layers.shared.window import Window
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]

@@ -6,12 +6,12 @@ import threading
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
+from minicaffe.core.random import Stream
 from minicaffe.cuda import context, graph, kernels, memory, ops
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.random import Stream
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_graphs")]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minicaffe.core.layer import layer_type_list
 from minicaffe.cuda import context, kernels
 from minicaffe.errors import DeviceError
-from minicaffe.layer import layer_type_list
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise
 
 CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "transform"}  # kernels that no single layer owns
+INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "transform"}  # kernels that no single layer owns
 
 
 @functools.cache
@@ -85,7 +85,8 @@ def test_formulas_compile_for_nvidia(nvidia, layer):
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_belongs_to_a_layer(stem):
-    assert stem in INFRASTRUCTURE or (LAYERS / f"{stem}.py").exists(), f"no layers/{stem}.py for cuda/{stem}.cu"
+    files = [LAYERS / f"{stem}.py", LAYERS / "shared" / f"{stem}.py"]
+    assert stem in INFRASTRUCTURE or any(file.exists() for file in files), f"no layers/{stem}.py for cuda/{stem}.cu"
 
 
 @pytest.mark.parametrize("stem", STEMS)

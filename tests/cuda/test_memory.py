@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.cuda import context, memory
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError

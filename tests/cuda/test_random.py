@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from minicaffe.core.random import Stream
 from minicaffe.cuda import kernels
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.random import Stream
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minicaffe.solvers  # noqa: F401  (registers the rules)
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.settings import config
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers import base

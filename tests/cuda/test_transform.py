@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minicaffe.core.random import Stream
 from minicaffe.cuda import context
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.memory import DeviceBuffer
@@ -11,7 +12,6 @@ from minicaffe.data.mean import write_mean
 from minicaffe.data.transformer import Transformer
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2, parse_text
-from minicaffe.random import Stream
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
 

@@ -6,13 +6,13 @@ import logging
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.random import set_random_seed
+from minicaffe.core.settings import config
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.errors import DataError
 from minicaffe.gradient_check import layer_from_text
-from minicaffe.random import set_random_seed
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (7, 3, 6, 5), dtype=np.uint8)
 SHUFFLED = "batch_size: 3 shuffle: true backend: LMDB"

@@ -220,7 +220,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
 
 
 def test_extract_features(database, run):
-    from minicaffe.net import Net
+    from minicaffe.core.net import Net
 
     Path("net.prototxt").write_text(NET)
     net = Net("net.prototxt", phase=1)
@@ -237,7 +237,7 @@ def test_extract_features(database, run):
 
 
 def test_extract_features_errors(database, run):
-    from minicaffe.net import Net
+    from minicaffe.core.net import Net
 
     Path("net.prototxt").write_text(NET)
     Net("net.prototxt", phase=1).save("net.caffemodel")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from minicaffe.core.random import Stream
 from minicaffe.data.mean import read_mean, write_mean
 from minicaffe.data.transformer import Transformer
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2, parse_text
-from minicaffe.random import Stream
 
 
 def make(text="", train=True, seed=1):

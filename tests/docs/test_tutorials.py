@@ -17,7 +17,7 @@ import pytest
 
 import minicaffe
 from minicaffe.cli import main
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.data.datasets import synthetic
 
 ROOT = Path(minicaffe.__file__).resolve().parent.parent
@@ -119,13 +119,13 @@ def page_folder(trained, tmp_path, monkeypatch):
 
 
 def _registry_copy():
-    from minicaffe import layer
+    from minicaffe.core import layer
 
     return {name: dict(variants) for name, variants in layer._registry.items()}
 
 
 def _restore(registry):
-    from minicaffe import layer
+    from minicaffe.core import layer
 
     minicaffe.layer_type_list()  # so that types which only now were loaded stay
     for name in set(layer._registry) - set(registry) if registry else ():

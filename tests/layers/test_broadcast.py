@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.testing import run_layer
 
 SHAPES = [

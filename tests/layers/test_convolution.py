@@ -7,10 +7,10 @@ import pytest
 
 from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.layers import correlation as correlation_module
-from minicaffe.layers.correlation import Correlation
-from minicaffe.layers.depthwise import DepthwiseCorrelation
-from minicaffe.layers.window import Window
+from minicaffe.layers.shared import correlation as correlation_module
+from minicaffe.layers.shared.correlation import Correlation
+from minicaffe.layers.shared.depthwise import DepthwiseCorrelation
+from minicaffe.layers.shared.window import Window
 from minicaffe.testing import Case, LayerProperties, assert_close
 
 FILLERS = "weight_filler { type: 'gaussian' std: 1 } bias_filler { type: 'constant' value: 0.3 }"

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.image import encode_image
@@ -172,7 +172,7 @@ def test_an_error_in_the_thread_comes_out_of_forward(tmp_path):
 
 @pytest.fixture
 def gpu(cuda_device):
-    from minicaffe.config import config
+    from minicaffe.core.settings import config
 
     config.gpu = True
     yield config

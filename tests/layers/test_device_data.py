@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.settings import config
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.gradient_check import layer_from_text

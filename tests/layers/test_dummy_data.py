@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.errors import LayerError
 from minicaffe.gradient_check import layer_from_text
 

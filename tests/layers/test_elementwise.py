@@ -9,7 +9,7 @@ import pytest
 import minicaffe.layers  # noqa: F401  (registers them)
 from minicaffe.cuda import kernels
 from minicaffe.errors import DeviceError
-from minicaffe.layers.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise
 from minicaffe.testing import run_layer
 
 FAMILY = sorted((cls for cls in Elementwise.__subclasses__() if cls.type), key=lambda cls: cls.type)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.errors import DataError, LayerError
 from minicaffe.gradient_check import layer_from_text
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.errors import DataError, LayerError
 from minicaffe.gradient_check import layer_from_text
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.cuda.memory import copy_to_device, copy_to_host
 from minicaffe.errors import LayerError
-from minicaffe.layers.loss import DeviceTerms
+from minicaffe.layers.shared.loss import DeviceTerms
 from minicaffe.testing import run_layer
 
 LOSSES = ["SoftmaxWithLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "MultinomialLogisticLoss"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.data.datum import array_to_datum
 from minicaffe.errors import LayerError, UsageError
 from minicaffe.gradient_check import layer_from_text

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import minicaffe.layers
+from minicaffe.core.layer import layer_class, layer_type_list, register
 from minicaffe.errors import LayerError
-from minicaffe.layer import layer_class, layer_type_list, register
 
 FOLDER = Path(minicaffe.layers.__file__).parent
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.errors import LayerError
-from minicaffe.layers.rows import add_gpu, add_rows, row_numbers, take_gpu
+from minicaffe.layers.shared.rows import add_gpu, add_rows, row_numbers, take_gpu
 from minicaffe.testing import run_layer
 
 SHAPES = [(5, ()), (5, (3,)), (7, (2, 4)), (4, (100,)), (1, (64,))]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe.blob import Blob
-from minicaffe.layers.strided import StridedView
+from minicaffe.core.blob import Blob
+from minicaffe.cuda.strided import StridedView
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.layers.window import Window, conv_window, overlaps, pool_window
+from minicaffe.layers.shared.window import Window, conv_window, overlaps, pool_window
 from minicaffe.proto import caffe_pb2, parse_text
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.data.mean import write_mean
 from minicaffe.data.windows import Warper, Window
 from minicaffe.errors import DataError, LayerError

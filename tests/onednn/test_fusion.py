@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe import Net, onednn
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -39,7 +39,7 @@ layer {{ name: "relu4" type: "ReLU" bottom: "y" top: "y" }}
 @pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
 def both(request, monkeypatch):
     """The net in numpy and in oneDNN, with equal parameters and inputs."""
-    from minicaffe.config import config
+    from minicaffe.core.settings import config
 
     monkeypatch.setattr(config, "gpu", False)
     result = []
@@ -158,7 +158,7 @@ def test_statistics_come_from_the_training_net(both):
         pytest.skip("a training net is wanted")
     tests = []
     for net, engine in zip(both, ("CAFFE", "ONEDNN"), strict=True):
-        from minicaffe.config import config
+        from minicaffe.core.settings import config
 
         config.engine = engine
         tests.append(Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1))

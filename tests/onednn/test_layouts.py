@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicaffe import Net, onednn
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
@@ -35,7 +35,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "f" top: "y"
 @pytest.fixture
 def engine(monkeypatch):
     """Chooses the engine of nets built from now on."""
-    from minicaffe.config import config
+    from minicaffe.core.settings import config
 
     monkeypatch.setattr(config, "gpu", False)
     return lambda name: monkeypatch.setattr(config, "engine", name)

@@ -10,7 +10,7 @@ import pytest
 
 from minicaffe import NetSpec, onednn
 from minicaffe import layers as L
-from minicaffe.net import Net
+from minicaffe.core.net import Net
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn
 
 
 def built(engine, make, options, monkeypatch):
-    from minicaffe.config import config
+    from minicaffe.core.settings import config
 
     monkeypatch.setattr(config, "engine", engine)
     monkeypatch.setattr(config, "gpu", False)

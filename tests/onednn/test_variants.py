@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
-    from minicaffe.config import config
+    from minicaffe.core.settings import config
 
     monkeypatch.setattr(config, "engine", "ONEDNN")
     monkeypatch.setattr(config, "gpu", False)
@@ -160,7 +160,7 @@ def test_weights_may_change_between_passes():
 def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
     """The next convolution reads them too."""
     from minicaffe import Net
-    from minicaffe.config import config
+    from minicaffe.core.settings import config
     from minicaffe.proto import caffe_pb2, parse_text
 
     conv = "convolution_param { num_output: 5 kernel_size: 1 weight_filler { value: 0.25 } }"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.net import Net
+from minicaffe.core.net import Net
 from minicaffe.proto import caffe_pb2, write_binary
 
 PROTOTXT = """

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from minicaffe import io
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from minicaffe.errors import DataError, UsageError
 from minicaffe.proto import caffe_pb2
 

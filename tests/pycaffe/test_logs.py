@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe import logs
 from minicaffe.errors import DataError, UsageError
+from minicaffe.pictures import parse_log as logs
 from minicaffe.pictures import plot
 
 

@@ -146,7 +146,7 @@ def test_a_copy_of_the_parameters_is_a_dict_of_its_own(net):
 
 
 def test_a_layer_may_not_have_other_things_among_its_blobs():
-    from minicaffe.containers import BlobVec
+    from minicaffe.core.containers import BlobVec
 
     blobs = BlobVec("ip", np.float32)
     blobs.add_blob(2, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe.config import config
+from minicaffe.core.settings import config
 from minicaffe.cuda import transform
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db

@@ -9,8 +9,8 @@ import pytest
 
 import minicaffe
 from minicaffe import cuda
-from minicaffe.blob import Blob
-from minicaffe.config import config
+from minicaffe.core.blob import Blob
+from minicaffe.core.settings import config
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto import caffe_pb2, parse_text
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minicaffe import gradient_check
+from minicaffe.core.net import Net
 from minicaffe.errors import LayerError
-from minicaffe.net import Net
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import Case, LayerProperties, assert_close, distinct, run_layer
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.blob import Blob
+from minicaffe.core.blob import Blob
 from random_use.operation import Operation
 from random_use.player import Address, Player
 

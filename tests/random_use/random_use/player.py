@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.blob import Blob
-from minicaffe.config import config
-from minicaffe.net import Net
+from minicaffe.core.blob import Blob
+from minicaffe.core.net import Net
+from minicaffe.core.random import set_random_seed
+from minicaffe.core.settings import config
 from minicaffe.proto import caffe_pb2, parse_text
-from minicaffe.random import set_random_seed
 from minicaffe.solvers.base import get_solver
 
 #: a blob's name, or (layer name, index) of a parameter

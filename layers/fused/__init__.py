@@ -1,0 +1,1 @@
+"""Layers that follow one another, computed by an engine as one."""

@@ -1,0 +1,105 @@
+"""What Scale and Bias share: a factor or a term that covers some axes of the bottom and is repeated over the others.
+
+The covered axes follow one another, so the bottom is seen as (outer, covered, inner).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from minicaffe.core.blob import Blob, canonical_axis
+from minicaffe.core.layer import Layer, Shape
+
+
+class Broadcast(Layer):
+    """Base of Scale and Bias: finds the covered axes and sums over the others.
+
+    Bottoms: x, and optionally the second operand, whose shape must be that of x from `axis` on; without it the operand
+    is learned, with the shape of `num_axes` axes of x from `axis` on (-1: all that follow; 0: one number).
+    """
+
+    min_bottom, max_bottom = 1, 2
+    partial: Blob | None = None  #: room for the device's partial sums
+    exact_num_top = 1
+    in_place = True
+
+    def read_axes(self, param, bottom) -> None:
+        """Keep `axis` and `num_axes` of a ScaleParameter or BiasParameter, and whether the operand is learned."""
+        self.axis, self.num_axes, self.learned = param.axis, param.num_axes, len(bottom) == 1
+        if self.num_axes < -1:
+            raise self.error(f"num_axes must be -1 (all that follow), 0 (one number) or more, got {self.num_axes}")
+
+    def operand_shape(self, bottom_shapes: Sequence[Shape]) -> Shape:
+        """The shape of the second operand; raises when it does not fit x."""
+        x = bottom_shapes[0]
+        if not self.learned:
+            shape, count = bottom_shapes[1], len(bottom_shapes[1])
+            axis = canonical_axis(self.axis, len(x)) if count else 0
+            if x[axis : axis + count] != shape:
+                raise self.error(f"bottom 1 must have the shape of bottom 0 {x} from axis {axis} on, got {shape}")
+            return shape
+        axis = canonical_axis(self.axis, len(x)) if self.num_axes else 0
+        end = len(x) if self.num_axes == -1 else axis + self.num_axes
+        if end > len(x):
+            raise self.error(f"axis {axis} and num_axes {self.num_axes} reach beyond the axes of bottom 0 {x}")
+        return x[axis:end]
+
+    def top_shapes(self, bottom_shapes):
+        self.operand_shape(bottom_shapes)
+        return bottom_shapes[:1]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        shape = bottom[0].shape
+        covered = self.operand_shape([b.shape for b in bottom])
+        for blob in self.blobs:
+            if blob.shape != covered:
+                raise self.error(f"the learned blobs are {blob.shape}, but bottom 0 {shape} asks for {covered}")
+        axis = canonical_axis(self.axis, len(shape)) if covered else 0
+        self.outer, self.covered = math.prod(shape[:axis]), math.prod(covered)
+        self.inner = math.prod(shape[axis + len(covered) :])
+
+    def over_axes(self, array: np.ndarray) -> np.ndarray:
+        """The (outer, covered, inner) view of an array of the bottom's shape."""
+        return array.reshape(self.outer, self.covered, self.inner)
+
+    def sum_to_operand(self, array: np.ndarray) -> np.ndarray:
+        """(covered,) sums of an array of the bottom's shape, or a view of it, over the axes that are not covered."""
+        return self.over_axes(array).sum(axis=2).sum(axis=0)
+
+    def launch_rows(self, name: str, *arguments: int) -> None:
+        """Launch a kernel whose threads stand in rows (cuda/broadcast.cu) over all of x."""
+        rows, lanes = self.outer * self.covered, self._lanes
+        if rows * self.inner:
+            blocks = min(-(-rows * lanes // 256), 1 << 20)
+            chunks = max(1, min(2048 // blocks, -(-self.inner // lanes)))  # few rows: several blocks for each
+            self.kernel(name).launch((blocks, chunks), 256, rows, self.covered, self.inner, lanes, *arguments)
+
+    def sum_to_operand_gpu(self, add: bool, dy: int, x: int, out: int, negative: bool = False) -> None:
+        """`sum_to_operand` on the device, of dy * x (of dy * min(x, 0) when `negative`; of dy when x is 0), to `out`.
+
+        add: whether to add to what `out` holds.
+        """
+        length, lanes = self.outer * self.inner, self._lanes
+        threads = 256 if length > 128 else max(lanes, 32)
+        parts = max(1, min(512 // max(self.covered, 1), length // 4096))  # few sums: several blocks for each
+        if self.partial is None or self.partial.count < parts * self.covered:
+            self.partial = Blob((parts * self.covered,), self.dtype)
+        if self.covered:
+            partial = self.partial.mutable_gpu_data()
+            self.kernel("partial_sums").launch(
+                (self.covered, parts), threads, self.outer, self.covered, self.inner, lanes, dy, x, negative, partial
+            )
+            self.kernel("total")(self.covered, parts, partial, add, out)
+
+    @property
+    def _lanes(self) -> int:
+        """How many threads stand along `inner`: a power of two, at most a block."""
+        return min(256, 1 << max(self.inner - 1, 0).bit_length())
+
+    @classmethod
+    def kernel_file(cls):
+        return "broadcast"

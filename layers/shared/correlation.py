@@ -1,0 +1,199 @@
+"""The product inside Convolution and Deconvolution, and its two gradients, for any number of spatial axes.
+
+    y[n, o, t] = sum over c, j of  w[o, c, j] * x[n, c, t * stride + j * dilation - pad]
+
+It is computed as matrix products.  Copying every window into a column (im2col) makes one large product, but the
+copies are as many as the kernel has elements.  Here only the windows of the *last* axis are copied out: with the
+samples laid between the other spatial axes and the last one, the columns of every other kernel offset are plain
+slices of the same array.  A 5x5 kernel so needs 5 copies and 5 products instead of 25 copies.  (`_at_once` tells when
+the columns of the whole kernel are better.)
+
+Samples are taken a few at a time, so that the columns stay in the cache and memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from minicaffe.layers.shared.window import Window, overlaps, places
+
+#: how many column elements are made at a time, about 1 MB of float32
+_COLUMNS = 1 << 18
+#: fewer rows than this make a product too shallow
+_SHALLOW = 64
+
+
+class Correlation:
+    """x (N, C, *in), w (O, C / group, *kernel) and y (N, O, *out) of one window; arrays are written in place."""
+
+    def __init__(self, window: Window, group: int, dtype: np.dtype) -> None:
+        self.window, self.group, self.dtype = window, group, dtype
+        self._buffers: dict[str, np.ndarray] = {}
+        self._around: Correlation | None = None
+
+    def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
+        """y = w * x."""
+        whole, matrices = self._at_once(w, y), self._matrices(w, y)
+        for part in self._parts(x, y):
+            columns = self._columns(x[part], y.shape[2:])
+            total = self._buffer("y", (*matrices[0].shape[:2], _length(y[part])))
+            term = self._buffer("term", total.shape)
+            for i, (matrix, rows) in enumerate(zip(matrices, self._blocks(columns, y[part], whole))):
+                np.matmul(matrix, rows, out=term if i else total)
+                if i:
+                    total += term
+            y[part] = np.moveaxis(total.reshape(_inside_out(y[part].shape)), -2, 0)
+
+    def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+        """dx = the gradient with respect to x."""
+        if self._flips() and not self._at_once(w, dy):
+            self._turned_around().forward(dy, self._flipped(w), dx)
+            return
+        matrices = self._matrices(w, dy)
+        for part in self._parts(dx, dy):
+            d = self._turned(dy[part])
+            columns = self._buffer("columns", self._columns_shape(dx[part].shape, dy.shape[2:]))
+            columns[...] = 0
+            rows = list(self._rows(columns, dy.shape[2:]))
+            for i, matrix in enumerate(matrices):
+                term = self._buffer("term", (self.group, matrix.shape[2], d.shape[2]))
+                np.matmul(matrix.swapaxes(1, 2), d, out=term)
+                self._add_up(term, rows if len(matrices) == 1 else rows[i : i + 1])
+            self._gather(columns, dx[part], dy.shape[2:])
+
+    def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
+        """dw += the gradient with respect to w."""
+        whole = self._at_once(dw, dy)
+        totals = [np.zeros_like(matrix) for matrix in self._matrices(dw, dy)]
+        for part in self._parts(x, dy):
+            d = self._turned(dy[part])
+            columns = self._columns(x[part], dy.shape[2:])
+            for total, rows in zip(totals, self._blocks(columns, dy[part], whole)):
+                total += np.matmul(d, rows.swapaxes(1, 2))
+        if whole:
+            dw += totals[0].reshape(dw.shape)
+        else:
+            offsets = np.moveaxis(dw.reshape(*dw.shape[:2], -1, dw.shape[-1]), 2, 0)
+            for offset, total in zip(offsets, totals):
+                offset += total.reshape(offset.shape)
+
+    # -- the data gradient as a product of its own -------------------------------------------------------------------
+
+    def _flips(self) -> bool:
+        """With stride 1, the data gradient is the correlation of dy with w turned around; quicker, as nothing is added
+        up in columns."""
+        return set(self.window.stride) == {1} and all(p < e for p, e in zip(self.window.pad, self.window.extent))
+
+    def _turned_around(self) -> Correlation:
+        if self._around is None:
+            pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad))
+            self._around = Correlation(self.window._replace(pad=pad), self.group, self.dtype)
+        return self._around
+
+    def _flipped(self, w: np.ndarray) -> np.ndarray:
+        """(O, C / group, *kernel) -> (C, O / group, *kernel), every kernel axis reversed."""
+        groups = w.reshape(self.group, -1, *w.shape[1:]).swapaxes(1, 2)
+        return np.flip(groups.reshape(-1, *groups.shape[2:]), tuple(range(2, w.ndim)))
+
+    # -- columns ---------------------------------------------------------------------------------------------------
+
+    def _columns_shape(self, x_shape: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, ...]:
+        """(C, last kernel axis, *the other axes with their padding, N, last output axis)."""
+        n, channels, *size = x_shape
+        others = [s + 2 * p for s, p in zip(size[:-1], self.window.pad)]
+        return (channels, self.window.kernel[-1], *others, n, out[-1])
+
+    def _columns(self, x: np.ndarray, out: tuple[int, ...]) -> np.ndarray:
+        """x with the windows of its last axis copied out, zero in the padding."""
+        columns = self._buffer("columns", self._columns_shape(x.shape, out))
+        if any(self.window.pad):
+            columns[...] = 0
+        turned = np.moveaxis(x, 0, -2)
+        for inner, inside, source in self._last_axis(columns, x.shape[-1], out[-1]):
+            inner[..., inside] = turned[..., source]
+        return columns
+
+    def _gather(self, columns: np.ndarray, dx: np.ndarray, out: tuple[int, ...]) -> None:
+        """The reverse of `_columns`: every element of dx is the sum of its copies."""
+        total = self._buffer("x", np.moveaxis(dx, 0, -2).shape)
+        total[...] = 0
+        for inner, inside, source in self._last_axis(columns, dx.shape[-1], out[-1]):
+            total[..., source] += inner[..., inside]
+        dx[...] = np.moveaxis(total, -2, 0)
+
+    def _last_axis(self, columns: np.ndarray, size: int, out: int) -> Iterator[tuple[np.ndarray, slice, slice]]:
+        """For each element of the kernel's last axis: its columns, which of them lie inside x, and where."""
+        unpadded = tuple(slice(p, n - p) for p, n in zip(self.window.pad[:-1], columns.shape[2:-2]))
+        for j, inside, source in overlaps(size, out, *(field[-1] for field in self.window)):
+            yield columns[(slice(None), j, *unpadded)], inside, source
+
+    def _rows(self, columns: np.ndarray, out: tuple[int, ...]) -> Iterator[np.ndarray]:
+        """For each offset along the kernel's axes but the last: the columns under it."""
+        for offset in product(*(range(k) for k in self.window.kernel[:-1])):
+            yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))]
+
+    def _blocks(self, columns: np.ndarray, y: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
+        """What the matrices are multiplied with, (group, rows, windows): views of the columns where the stride is 1."""
+        length = _length(y)
+        each = (r.reshape(*columns.shape[:2], length) for r in self._rows(columns, y.shape[2:]))
+        if whole:
+            offsets = math.prod(self.window.kernel[:-1])
+            block = self._buffer("block", (columns.shape[0], offsets, columns.shape[1], length))
+            for i, rows in enumerate(each):
+                block[:, i] = rows
+            yield block.reshape(self.group, block.shape[0] // self.group * offsets * columns.shape[1], length)
+        else:
+            for rows in each:
+                yield rows.reshape(self.group, rows.shape[0] // self.group * rows.shape[1], length)
+
+    @staticmethod
+    def _add_up(block: np.ndarray, all_rows: list[np.ndarray]) -> None:
+        """The reverse of `_blocks`: add a block to the rows that it would be made from."""
+        channels, last, *rest = all_rows[0].shape
+        for i, rows in enumerate(all_rows):
+            rows += block.reshape(channels, len(all_rows), last, *rest)[:, i]
+
+    # -- other shapes ----------------------------------------------------------------------------------------------
+
+    def _at_once(self, w: np.ndarray, y: np.ndarray) -> bool:
+        """Whether the whole kernel's columns are made after all: where there are few channels, a product for each
+        offset costs more; where there are more weights than columns, sorting the weights by offset does."""
+        return w.shape[1] * w.shape[-1] < _SHALLOW or w.shape[0] > _length(y)
+
+    def _matrices(self, w: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        """w as (group, O / group, rows): one matrix, a view, or one for each offset along all axes but the last."""
+        if self._at_once(w, y):
+            return [w.reshape(self.group, w.shape[0] // self.group, math.prod(w.shape[1:]))]
+        by_offset = np.moveaxis(w.reshape(*w.shape[:2], -1, w.shape[-1]), 2, 0)
+        return [m.reshape(self.group, m.shape[0] // self.group, m.shape[1] * m.shape[2]) for m in by_offset]
+
+    def _turned(self, y: np.ndarray) -> np.ndarray:
+        """y as (group, O / group, places), the places in the order of the columns."""
+        turned = self._buffer("y", _inside_out(y.shape))
+        turned[...] = np.moveaxis(y, 0, -2)
+        return turned.reshape(self.group, y.shape[1] // self.group, _length(y))
+
+    def _parts(self, x: np.ndarray, y: np.ndarray) -> Iterator[slice]:
+        """Slices of the batch, as many samples each as `_COLUMNS` allows."""
+        step = max(1, _COLUMNS // max(1, math.prod(self._columns_shape((1, *x.shape[1:]), y.shape[2:]))))
+        return (slice(i, min(i + step, len(x))) for i in range(0, len(x), step))
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        count = math.prod(shape)
+        if name not in self._buffers or self._buffers[name].size < count:
+            self._buffers[name] = np.empty(count, self.dtype)
+        return self._buffers[name][:count].reshape(shape)
+
+
+def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The samples between the other spatial axes and the last one, as in the columns."""
+    return (*shape[1:-1], shape[0], shape[-1])
+
+
+def _length(y: np.ndarray) -> int:
+    """How many windows y has."""
+    return y.shape[0] * math.prod(y.shape[2:])

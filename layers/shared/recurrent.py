@@ -1,0 +1,177 @@
+"""What RNN and LSTM share: sequences, the state from step to step, and backpropagation through time.
+
+The original unrolls a net of a dozen small layers per step.  Here the product with the inputs is one matrix product
+over all steps; a step adds the product with the state before it and calls the subclass.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
+from minicaffe.layers.shared.recurrent_gpu import RecurrentOnDevice
+
+
+class Recurrent(RecurrentOnDevice, Layer):
+    """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}); the subclass makes states and output from z_t.
+
+    bottom 0: x (T, N, ...), T steps of N sequences; bottom 1: cont (T, N), 0 where a sequence begins, else 1
+    bottom 2, if wanted: s (N, ...), an input that is there at every step
+    then, with expose_hidden: the states before the first step, each (1, N, H); without, the states after the last
+        step of the call before are taken up (zero at first), and nothing flows back into them
+    top 0: (T, N, H); then, with expose_hidden: the states after the last step, each (1, N, H)
+    blobs: W_x (G, I), b (G), W_s (G, S) if there is s, W_h (G, H), with G = gates * H; then the subclass's own
+
+    recurrent_param: num_output H, weight_filler and bias_filler constant 0, expose_hidden false, debug_info (the
+        insides have no blobs to report on).
+    """
+
+    in_place = False
+
+    gates = 1  #: how many numbers z has for each of the H
+    states = 1  #: how many states are handed on; the first is h
+
+    @property
+    def min_bottom(self):
+        return 2 + self._exposed
+
+    @property
+    def max_bottom(self):
+        return 3 + self._exposed
+
+    @property
+    def exact_num_top(self):
+        return 1 + self._exposed
+
+    @property
+    def _exposed(self) -> int:
+        return self.states if self.layer_param.recurrent_param.expose_hidden else 0
+
+    def allow_force_backward(self, bottom_index):
+        return bottom_index != 1
+
+    def setup(self, bottom, top):
+        param = self.layer_param.recurrent_param
+        self.size, self.expose = param.num_output, param.expose_hidden
+        if self.size < 1:
+            raise self.error("num_output must be at least 1")
+        self.static = len(bottom) > 2 + self._exposed
+        self.inputs = math.prod(bottom[0].shape[2:])
+        self.static_inputs = math.prod(bottom[2].shape[1:]) if self.static else 0
+        self.z = Blob((), self.dtype)  # (T, N, G)
+        self.masked, self.dh, self.fixed = (Blob((), self.dtype) for _ in range(3))
+        self.state_diffs = [Blob((), self.dtype) for _ in range(self.states)]
+        self.carried = [Blob((), self.dtype) for _ in range(self.states)]  # each (T + 1, N, H)
+
+    def param_shapes(self, bottom_shapes):
+        param = self.layer_param.recurrent_param
+        width = self.gates * self.size
+        weights = [(width, self.inputs)] + [(width, self.static_inputs)] * self.static + [(width, self.size)]
+        shapes = [(shape, param.weight_filler) for shape in weights]
+        return [shapes[0], ((width,), param.bias_filler), *shapes[1:]]
+
+    def top_shapes(self, bottom_shapes):
+        x, cont, *others = bottom_shapes
+        if len(x) < 2 or math.prod(x[2:]) != self.inputs:
+            raise self.error(f"bottom 0 must be (T, N, ...) with {self.inputs} inputs for each step, got {x}")
+        if cont != x[:2]:
+            raise self.error(f"bottom 1 must mark T x N beginnings {x[:2]}, got {cont}")
+        if self.static and (others[0][:1] != x[1:2] or math.prod(others[0][1:]) != self.static_inputs):
+            raise self.error(
+                f"bottom 2 must be (N, ...) = ({x[1]}, ...) with {self.static_inputs} inputs, got {others[0]}"
+            )
+        state = (1, x[1], self.size)
+        for i, shape in enumerate(others[self.static :], 2 + self.static):
+            if shape != state:
+                raise self.error(f"bottom {i} must be a state of shape {state}, got {shape}")
+        return [(*x[:2], self.size), *[state] * self._exposed]
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        steps, sequences = bottom[0].shape[:2]
+        self.z.reshape(steps, sequences, self.gates * self.size)
+        for i, blob in enumerate(self.carried):
+            if blob.shape != (steps + 1, sequences, self.size):
+                self.carried[i] = Blob((steps + 1, sequences, self.size), self.dtype)
+
+    def reset(self) -> None:
+        """Forget the states: the next call starts every sequence from zero."""
+        for blob in self.carried:
+            blob.data = 0
+
+    def state(self):
+        return {**super().state(), "states": [blob.read_data()[-1].tolist() for blob in self.carried]}
+
+    def load_state(self, state):
+        super().load_state(state)
+        for blob, values in zip(self.carried, state["states"]):
+            blob.data[-1] = values
+
+    # -- what a subclass does at each step, on arrays over all steps -----------------------------------------------
+
+    def step(self, t: int, z: np.ndarray, cont: np.ndarray, states: list[np.ndarray]) -> None:
+        """states[.][t + 1] from z[t], cont[t] and states[.][t]; z may be overwritten with what backward needs."""
+        raise NotImplementedError
+
+    def step_gradient(self, t, z, cont, states, diffs) -> None:
+        """z[t] becomes its own diff; diffs, of the states after step t, become those before it (h: without W_h)."""
+        raise NotImplementedError
+
+    def output(self, h: np.ndarray, y: np.ndarray) -> None:
+        """The top (T, N, H) from the states h_1 ... h_T."""
+        y[...] = h
+
+    def output_gradient(self, h: np.ndarray, y: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """The diff of h_1 ... h_T from that of the top; adds to the diffs of the subclass's own blobs."""
+        return dy
+
+    # -- numpy -----------------------------------------------------------------------------------------------------
+
+    def forward_cpu(self, bottom, top):
+        steps, sequences = bottom[0].shape[:2]
+        w_x, b, w_h = (self.blobs[i].read_data() for i in (0, 1, 2 + self.static))
+        cont, z, states = bottom[1].read_data()[..., None], self.z.data, [blob.data for blob in self.carried]
+        for i, state in enumerate(states):
+            state[0] = bottom[2 + self.static + i].read_data()[0] if self.expose else state[-1]
+        z[...] = (bottom[0].read_data().reshape(-1, self.inputs) @ w_x.T + b).reshape(z.shape)
+        if self.static:
+            z += bottom[2].read_data().reshape(sequences, -1) @ self.blobs[2].read_data().T
+        for t in range(steps):
+            z[t] += (cont[t] * states[0][t]) @ w_h.T
+            self.step(t, z, cont, states)
+        self.output(states[0][1:], top[0].data)
+        for blob, state in zip(top[1:], states):
+            blob.data = state[-1:]
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        steps, sequences = bottom[0].shape[:2]
+        x, w_x, w_h = bottom[0].read_data(), self.blobs[0].read_data(), self.blobs[2 + self.static].read_data()
+        cont, states = bottom[1].read_data()[..., None], [blob.read_data() for blob in self.carried]
+        z = self.z.read_data().copy()
+        dh = self.output_gradient(states[0][1:], top[0].read_data(), top[0].read_diff())
+        diffs = [blob.read_diff()[0].copy() for blob in top[1:]] or [np.zeros_like(s[0]) for s in states]
+        for t in reversed(range(steps)):
+            diffs[0] += dh[t]
+            self.step_gradient(t, z, cont, states, diffs)
+            diffs[0] = cont[t] * (z[t] @ w_h)
+        dz = z.reshape(-1, z.shape[-1])
+        self._add(0, dz.T @ x.reshape(-1, self.inputs))
+        self._add(1, dz.sum(0))
+        self._add(2 + self.static, dz.T @ (cont * states[0][:-1]).reshape(-1, self.size))
+        if propagate_down[0]:
+            bottom[0].diff = (dz @ w_x).reshape(x.shape)
+        if self.static:
+            ds = z.sum(0)
+            self._add(2, ds.T @ bottom[2].read_data().reshape(sequences, -1))
+            if propagate_down[2]:
+                bottom[2].diff = (ds @ self.blobs[2].read_data()).reshape(bottom[2].shape)
+        for i, diff in enumerate(diffs[: self._exposed], 2 + self.static):
+            if propagate_down[i]:
+                bottom[i].diff = diff
+
+    def _add(self, index: int, gradient: np.ndarray) -> None:
+        if self.param_propagate_down[index]:
+            self.blobs[index].diff += gradient

@@ -1,0 +1,1 @@
+"""Blobs, layers by their contract, nets: what knows no type of layer."""

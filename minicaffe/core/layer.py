@@ -1,0 +1,373 @@
+"""The contract that all layers keep, and the registry that finds them by their prototxt type.
+
+A layer reads its parameters once (`setup`), says its shapes (`param_shapes`, `top_shapes`: pure functions), and
+computes (`forward_*`, `backward_*`).  The base class does the rest: it counts bottoms and tops, allocates, reshapes,
+chooses the device, and sums weighted losses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from google.protobuf.message import Message
+
+from minicaffe.core import random
+from minicaffe.core.blob import Blob
+from minicaffe.core.containers import BlobVec
+from minicaffe.core.fillers import fill
+from minicaffe.core.in_place import KeptBlobs, Overwrites
+from minicaffe.core.settings import config
+from minicaffe.errors import BlobError, LayerError, nearest
+from minicaffe.proto.elsewhere import TYPE_OWNERS
+
+Shape = tuple[int, ...]
+
+
+class Layer:
+    """Base of all layers.
+
+    layer_param: its LayerParameter; phase: TRAIN (0) or TEST (1); dtype: of its parameters.
+
+    Attributes a layer may use: `name`, `phase`, `layer_param`, `dtype`, `rng` (its own stream of random numbers),
+    `blobs` (its learned parameters), `param_propagate_down` (one bool per parameter).
+    """
+
+    type = ""  #: the prototxt type, set by `register`
+    engine = "CAFFE"  #: whose code this is, set by `register`
+
+    # How many bottoms and tops: None where any number will do.
+    exact_num_bottom: int | None = None
+    min_bottom: int | None = None
+    max_bottom: int | None = None
+    exact_num_top: int | None = None
+    min_top: int | None = None
+    max_top: int | None = None
+    equal_num_bottom_top = False
+    auto_top_blobs = False  #: whether the net adds tops that the prototxt leaves out (losses)
+
+    # In place: where a top is the bottom of its index, see in_place.py.  The defaults are safe for any layer.
+    in_place = False  #: whether the layer may work in place
+    backward_reads: tuple[str, ...] = ("bottom", "top")  #: the blobs whose data backward reads; () for none
+    top_serves_as_bottom = False  #: whether in place backward takes the top's data where it reads the bottom's
+    reads_signs = False  #: whether backward reads no more of these data than which are above 0
+    keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
+    passes_through = False  #: whether the top's data equal the bottom's
+
+    always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
+    capturable = True  #: whether a step through this layer may be captured into a CUDA graph
+
+    def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
+        self.layer_param = layer_param
+        self.name: str = layer_param.name
+        self.phase: int = layer_param.phase if phase is None else phase
+        self.dtype = np.dtype(dtype)
+        self.rng = random.new_stream()
+        self.blobs: list[Blob] = BlobVec(self.name, self.dtype)
+        self.param_propagate_down: list[bool] = []
+        self.loss_weights: list[float] = []
+        self.has_loss = False  #: whether any top counts in the loss
+        self.chain: Any = None  #: the chain that computed this layer's last forward pass together with others'
+        self.kept_blobs: KeptBlobs | None = None  #: copies of what is overwritten before backward reads it
+        self.overwritten_tops: frozenset[int] = frozenset()  #: which tops a layer behind this one changes in place
+        self._loss_counts: list[int] = []
+        self._seen: list = []
+
+    # -- what a layer states ---------------------------------------------------------------------------------------
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read `layer_param` into attributes; called once, before any shape is asked for."""
+
+    def param_shapes(self, bottom_shapes: Sequence[Shape]) -> Sequence[tuple[Shape, Any]]:
+        """Shape and FillerParameter of each learned parameter."""
+        return []
+
+    def top_shapes(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """The shape of each top, from the shapes of the bottoms alone."""
+        raise NotImplementedError
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give the tops their shapes; layers with buffers of their own size them after `super().reshape`."""
+        for blob, shape in zip(top, self.top_shapes([b.shape for b in bottom])):
+            blob.reshape(shape)
+
+    def forward_cpu(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Write the tops' data."""
+        raise NotImplementedError
+
+    def backward_cpu(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Overwrite the diffs of the bottoms with `propagate_down`; add to the diffs of the parameters."""
+        if any(propagate_down):
+            raise self.error("there is no backward pass through this layer")
+
+    def forward_gpu(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """As `forward_cpu`, in kernels; without kernels of its own a layer runs on the CPU."""
+        self.forward_cpu(bottom, top)
+
+    def backward_gpu(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """As `backward_cpu`, in kernels."""
+        self.backward_cpu(top, propagate_down, bottom)
+
+    def allow_force_backward(self, bottom_index: int) -> bool:
+        """Whether `force_backward` reaches this bottom: labels say no, and so do layers without a backward pass."""
+        return type(self).backward_cpu is not Layer.backward_cpu
+
+    def default_loss_weight(self, top_index: int) -> float:
+        """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""
+        return 0.0
+
+    def state(self) -> dict:
+        """What a resumed run needs beyond the parameters: the random stream, a reader's position."""
+        return {"rng": self.rng.get_state()}
+
+    def load_state(self, state: dict) -> None:
+        """Restore a state returned by `state()`."""
+        self.rng.set_state(state["rng"])
+
+    # -- what the base class does ----------------------------------------------------------------------------------
+
+    def error(self, text: str) -> LayerError:
+        """The exception of this layer: its type and name, then the text."""
+        return LayerError(f"{self.layer_param.type} layer '{self.name}': {text}")
+
+    def set_up(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Check counts, read parameters, make and fill the learned blobs, shape the tops, set the loss weights."""
+        with self._named():
+            self._check_counts(bottom, top)
+            self.setup(bottom, top)
+            self._make_blobs(bottom)
+            self._reshape(bottom, top)
+            if isinstance(self.blobs, BlobVec):
+                self.blobs.complete()
+            self._set_loss_weights(top)
+            self.kept_blobs = Overwrites([self], [bottom], [top]).kept_by(0)  # a net finds out what others overwrite
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Reshape to the bottoms and compute the tops."""
+        self.reshape_if_needed(bottom, top)
+        if self.chain is not None:
+            self.chain.leave(self)
+        self.forward_and_keep(bottom, top)
+        if not config.gpu:
+            self.settle(bottom, top)
+
+    def forward_and_keep(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Compute the tops, whose shapes are right; keep what is overwritten before backward reads it."""
+        kept = self.kept_blobs
+        if kept is not None:
+            bottom = kept.before_forward(bottom, top)
+        if config.gpu:
+            self.forward_gpu(bottom, top)
+        else:
+            self.forward_cpu(bottom, top)
+        if kept is not None:
+            kept.after_forward(top)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Compute the diffs of the bottoms and parameters from those of the tops."""
+        if self.chain is not None:
+            self.chain.unchain()
+        if self.kept_blobs is not None:
+            top, bottom = self.kept_blobs.for_backward(top, bottom)
+        if config.gpu:
+            self.backward_gpu(top, propagate_down, bottom)
+        else:
+            self.backward_cpu(top, propagate_down, bottom)
+            self.settle(bottom, top)
+
+    def settle(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """After a pass through the layer: bring views that scripts hold of its blobs up to date."""
+        for blob in (*bottom, *top, *self.blobs):
+            blob.settle()
+
+    def reshape_if_needed(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Reshape, unless shapes and memory of bottoms and tops are those of the last time.
+
+        When the layer cannot take the new shapes, its tops stay as they were.
+        """
+        if self.always_reshape or self._seen != _signature(bottom, top):
+            self._seen = []
+            with self._named():
+                self._reshape(bottom, top)
+            if self.has_loss and self._loss_counts != [b.count for b in top]:
+                self._fill_loss_diffs(top)
+            self._seen = _signature(bottom, top)
+
+    def loss(self, top: Sequence[Blob]) -> float:
+        """Sum over the tops of loss weight times the sum of the top."""
+        return float(sum(weight * blob.read_data().sum() for weight, blob in zip(self.loss_weights, top) if weight))
+
+    def kernel(self, name: str):
+        """The CUDA kernel of that name in the `.cu` file with this layer's stem, for this layer's dtype."""
+        from minicaffe.cuda.kernels import kernel
+
+        return kernel(self.kernel_file(), name, self.dtype)
+
+    @classmethod
+    def kernel_file(cls) -> str:
+        """The stem of the `.cu` file: that of the module which states the layer."""
+        return cls.__module__.removeprefix("minicaffe.layers.").removeprefix("shared.").replace(".", "/")
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        before = [blob.signature for blob in top]
+        try:
+            self.reshape(bottom, top)
+        except BaseException:
+            for blob, signature in zip(top, before):
+                blob.restore(signature)
+            raise
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the layer's name before errors that helpers raised without knowing it."""
+        try:
+            yield
+        except (BlobError, LayerError) as error:
+            if f"layer '{self.name}'" in str(error):
+                raise
+            raise self.error(str(error)) from error
+        except MemoryError as error:
+            raise self.error(f"there is not enough memory ({error})") from error
+
+    def _check_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        for kind, blobs in (("bottom", bottom), ("top", top)):
+            got = len(blobs)
+            for limit, holds in (("exact_num", int.__eq__), ("min", int.__ge__), ("max", int.__le__)):
+                expected = getattr(self, f"{limit}_{kind}")
+                if expected is not None and not holds(got, expected):
+                    words = {"exact_num": "", "min": "at least ", "max": "at most "}[limit]
+                    raise self.error(f"takes {words}{expected} {kind} blob(s), got {got}")
+        if self.equal_num_bottom_top and len(bottom) != len(top):
+            raise self.error(f"takes as many tops as bottoms, got {len(bottom)} bottom(s) and {len(top)} top(s)")
+        if not self.in_place:
+            for i, blob in enumerate(top):
+                if any(blob is b for b in bottom):
+                    name = f" on blob '{self.layer_param.top[i]}'" if i < len(self.layer_param.top) else ""
+                    raise self.error(f"cannot work in place{name}: give its top another name than its bottom")
+
+    def _make_blobs(self, bottom: Sequence[Blob]) -> None:
+        """Make the learned parameters, unless a net copied or shared them in before."""
+        shapes = self.param_shapes([b.shape for b in bottom])
+        if not self.blobs:
+            for shape, filler_param in shapes:
+                blob = Blob(shape, self.dtype)
+                fill(blob, filler_param, self.rng.generator())
+                self.blobs.append(blob)
+        self.param_propagate_down = [True] * len(self.blobs)
+
+    def _set_loss_weights(self, top: Sequence[Blob]) -> None:
+        given = list(self.layer_param.loss_weight)
+        if given and len(given) != len(top):
+            raise self.error(f"loss_weight must be given once per top or not at all: {len(top)} top(s), got {given}")
+        self.loss_weights = given or [self.default_loss_weight(i) for i in range(len(top))]
+        self.has_loss = any(self.loss_weights)
+        if self.has_loss:
+            self._fill_loss_diffs(top)
+
+    def _fill_loss_diffs(self, top: Sequence[Blob]) -> None:
+        """Put each loss weight into its top's diff, where backward finds it."""
+        for weight, blob in zip(self.loss_weights, top):
+            if weight:
+                blob.diff[...] = weight
+        self._loss_counts = [blob.count for blob in top]
+
+
+def _signature(bottom: Sequence[Blob], top: Sequence[Blob]) -> list:
+    return [blob.signature for blob in (*bottom, *top)]
+
+
+# -- the registry ------------------------------------------------------------------------------------------------------
+
+_registry: dict[str, dict[str, type[Layer]]] = {}
+
+L = TypeVar("L", bound=Layer)
+
+
+def register(type_name: str, engine: str = "CAFFE") -> Callable[[type[L]], type[L]]:
+    """Class decorator: the layer of this prototxt type, or an engine's variant of it."""
+
+    def add(cls: type[L]) -> type[L]:
+        variants = _registry.setdefault(type_name, {})
+        if engine in variants:
+            raise LayerError(f"layer type {type_name} (engine {engine}) is registered twice")
+        cls.type, cls.engine = type_name, engine
+        variants[engine] = cls
+        return cls
+
+    return add
+
+
+def layer_type_list() -> list[str]:
+    """All known layer types, sorted."""
+    _load_layers()
+    return sorted(_registry)
+
+
+def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[Layer]:
+    """The class for a type and engine; our own code where the engine has none.
+
+    An unknown type raises `LayerError` with the fork that has it, or else the nearest and all known names.
+    """
+    _load_layers()
+    if engine == "ONEDNN":
+        import minicaffe.layers.onednn  # noqa: F401  (registers the variants)
+    elif engine == "CUDNN":
+        import minicaffe.layers.cudnn  # noqa: F401
+    try:
+        variants = _registry[type_name]
+    except KeyError:
+        sentence = f"layer '{name}' has the unknown type \"{type_name}\""
+        if owner := TYPE_OWNERS.get(type_name):
+            raise LayerError(f"{sentence}, it belongs to {owner}") from None
+        hint = nearest(type_name, _registry)
+        known = ", ".join(sorted(_registry))
+        raise LayerError(f"{sentence}{hint}; known types: {known}") from None
+    return variants.get(engine) or variants["CAFFE"]
+
+
+def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:
+    """A layer of the type, and with the engine, that its LayerParameter and `set_engine` ask for."""
+    own = type(layer_param)()
+    own.CopyFrom(layer_param)  # layers may complete their parameters: the net keeps the original
+    engine = choose_engine(own, np.dtype(dtype))
+    return layer_class(own.type, engine, own.name)(own, phase, dtype)
+
+
+def choose_engine(layer_param, dtype: np.dtype) -> str:
+    """CAFFE, ONEDNN or CUDNN: `set_engine` first, then the prototxt's `engine` field, then the fastest there is."""
+    wanted = config.engine
+    if wanted == "DEFAULT":
+        wanted = next(_engine_fields(layer_param), "DEFAULT")
+    if config.gpu or dtype != np.float32:
+        return "CUDNN" if wanted == "CUDNN" else "CAFFE"
+    if wanted in ("DEFAULT", "ONEDNN", "CUDNN"):
+        from minicaffe import onednn
+
+        return "ONEDNN" if onednn.available() else "CAFFE"
+    return wanted
+
+
+def _engine_fields(layer_param) -> Iterator[str]:
+    """The `engine` values that are set, as names: the layer's own string first, then its parameter messages' enums."""
+    own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe may add a list of engines behind a colon
+    own = {"MKLDNN": "ONEDNN", "MKL2017": "ONEDNN"}.get(own, own)
+    if own not in ("", "DEFAULT", "CAFFE", "CUDNN", "ONEDNN"):
+        raise LayerError(
+            f"{layer_param.type} layer '{layer_param.name}': engine must be CAFFE, CUDNN or ONEDNN, got "
+            f'"{layer_param.engine}"'
+        )
+    if own not in ("", "DEFAULT"):
+        yield own
+    for field, value in layer_param.ListFields():
+        if isinstance(value, Message) and "engine" in field.message_type.fields_by_name:
+            name = field.message_type.fields_by_name["engine"].enum_type.values_by_number[value.engine].name
+            if value.HasField("engine") and name != "DEFAULT":
+                yield name
+
+
+def _load_layers() -> None:
+    import minicaffe.layers  # noqa: F401  (fills the registry)

@@ -1,0 +1,125 @@
+"""A net's blobs and layers by name, and by number as in pycaffe's compiled module, with which scripts walk a net:
+
+    for i, name in enumerate(net._layer_names):
+        print(name, [net._blob_names[j] for j in net._bottom_ids(i)], [net._blob_names[j] for j in net._top_ids(i)])
+
+Blobs count in the order in which the layers make them, those of Split layers and the automatic tops of losses included;
+a layer that works in place makes none.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+
+from minicaffe.core.blob import Blob
+from minicaffe.core.containers import ReadOnlyDict
+from minicaffe.core.guard import Guard
+from minicaffe.core.layer import Layer
+from minicaffe.errors import UsageError
+
+
+class Naming:
+    """Mixed into `Net`, which has the lists below and calls `_name_blobs` once they are complete."""
+
+    guard: Guard
+    layers: list[Layer]
+    tops: list[list[Blob]]
+    inputs: list[str]
+    outputs: list[str]
+    _layer_names: list[str]
+    _bottom_names: list[list[str]]
+    _top_names: list[list[str]]
+
+    def _name_blobs(self) -> None:
+        """Number the blobs, and make the dicts that find them by name."""
+        self._blob_names: list[str] = []
+        self._blobs: list[Blob] = []
+        self._all_top_ids: list[list[int]] = []
+        self._id_of: dict[str, int] = {}
+        for names, tops in zip(self._top_names, self.tops):
+            for name, blob in zip(names, tops):
+                if name == "(automatic)" or name not in self._id_of:
+                    self._id_of[name] = len(self._blobs)
+                    self._blob_names.append(name)
+                    self._blobs.append(blob)
+            self._all_top_ids.append([self._id_of[name] for name in names])
+        self._blob_loss_weights = [0.0] * len(self._blobs)
+        for ids, layer in zip(self._all_top_ids, self.layers):
+            for i, weight in zip(ids, layer.loss_weights):
+                self._blob_loss_weights[i] = weight
+        self._blob_dict = ReadOnlyDict(
+            zip(self._blob_names, self._blobs),
+            "blob",
+            "net.blobs cannot be changed; to write values: net.blobs[name].data[...] = array",
+        )
+        self._loss_weight_dict = ReadOnlyDict(
+            zip(self._blob_names, self._blob_loss_weights),
+            "blob",
+            "net.blob_loss_weights cannot be changed; give the layer a loss_weight in the prototxt",
+        )
+
+    @property
+    def blobs(self) -> ReadOnlyDict:
+        """The blobs by name, in the order in which the layers make them.
+
+        Raises `NetError` while another thread runs the net.
+        """
+        self.guard.check()
+        return self._blob_dict
+
+    @property
+    def blob_loss_weights(self) -> ReadOnlyDict:
+        """The weight of each blob in the loss, by name."""
+        return self._loss_weight_dict
+
+    @property
+    def params(self) -> ReadOnlyDict:
+        """The parameter blobs of each layer that has any, by layer name, in order; of equal names the last one's.
+
+        Raises `NetError` while another thread runs the net.
+        """
+        self.guard.check()
+        entries = ((name, layer.blobs) for name, layer in zip(self._layer_names, self.layers) if layer.blobs)
+        return ReadOnlyDict(
+            entries,
+            "layer with parameters",
+            "net.params cannot be changed; to write values: net.params[layer name][0].data[...] = array",
+        )
+
+    @property
+    def layer_dict(self) -> OrderedDict[str, Layer]:
+        """The layers by name, in order; of equal names the last (`layers` has all)."""
+        return OrderedDict(zip(self._layer_names, self.layers))
+
+    @property
+    def top_names(self) -> OrderedDict[str, list[str]]:
+        """The names of each layer's tops, by layer name."""
+        return OrderedDict((name, list(tops)) for name, tops in zip(self._layer_names, self._top_names))
+
+    @property
+    def bottom_names(self) -> OrderedDict[str, list[str]]:
+        """The names of each layer's bottoms, by layer name."""
+        return OrderedDict((name, list(bottoms)) for name, bottoms in zip(self._layer_names, self._bottom_names))
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        """Which blobs a layer reads."""
+        return [self._id_of[name] for name in self._bottom_names[self._checked(layer)]]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        """Which blobs a layer makes."""
+        return list(self._all_top_ids[self._checked(layer)])
+
+    @property
+    def _inputs(self) -> list[int]:
+        return [self._id_of[name] for name in self.inputs]
+
+    @property
+    def _outputs(self) -> list[int]:
+        return [self._id_of[name] for name in self.outputs]
+
+    def _checked(self, layer: int) -> int:
+        if not isinstance(layer, (int, np.integer)) or not 0 <= layer < len(self.layers):
+            raise UsageError(f"expected the number of a layer, 0 to {len(self.layers) - 1}, got {layer!r}")
+        return layer

@@ -1,0 +1,240 @@
+"""What pycaffe's Net offers to scripts, on top of the running net: arrays in, arrays out, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from minicaffe.core.guard import guarded
+from minicaffe.core.naming import Naming
+from minicaffe.data.arrays import fitted, numbers
+from minicaffe.errors import UsageError
+
+Callback = Callable[[int], None]  # called with a layer's index
+
+
+class Scripting(Naming):
+    """Mixed into `Net`, which has the attributes below and runs `forward_from_to` and `backward_from_to`."""
+
+    _before_forward: list[Callback]
+    _after_forward: list[Callback]
+    _before_backward: list[Callback]
+    _after_backward: list[Callback]
+
+    def forward_from_to(self, start: int, end: int) -> float:
+        """Run layers start to end (inclusive), by index; return their weighted loss."""
+        raise NotImplementedError
+
+    def backward_from_to(self, start: int, end: int) -> None:
+        """Run layers start down to end (inclusive), by index, those that need it."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Bring views that scripts hold up to date."""
+        raise NotImplementedError
+
+    # -- one pass --------------------------------------------------------------------------------------------------
+
+    @guarded
+    def forward(
+        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Run forward and return {blob name: array}; the arrays are live views of the blobs, not copies.
+
+        blobs: names to return beside the net's outputs (with `end`, beside that layer's tops).
+        start, end: names of the first and the last layer to run; all by default.
+        kwargs: {input blob name: array of its shape}; exactly the net's inputs, or none.  Axes of length 1 may be
+            added or left out, and an axis of length 1 stands for a longer one, axis 0 excepted.
+        UsageError for an unknown name and for an array of another shape; then no input has been changed.
+        """
+        first = self._layer_index(start, 0)
+        last = self._layer_index(end, len(self.layers) - 1)
+        found = {name: self.blobs[name] for name in self.outputs}
+        if end is not None:
+            found = dict(zip(self._top_names[last], self.tops[last]))
+        found.update((name, self.blobs[name]) for name in names_in(blobs))
+        if kwargs:
+            self._fill(kwargs, self.inputs, "input", "data")
+        self.forward_from_to(first, last)
+        return {name: blob.data for name, blob in found.items()}
+
+    @guarded
+    def backward(
+        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Run backward and return {blob name: diff}; the arrays are live views.
+
+        diffs: names of further blobs whose diffs to return beside the inputs' (with `end`, that layer's bottoms').
+        start, end: names of the layer to begin with (the highest) and to end with; all by default.
+        kwargs: {output blob name: diff of its shape} to begin from; exactly the net's outputs, or none.
+        """
+        first = self._layer_index(start, len(self.layers) - 1)
+        last = self._layer_index(end, 0)
+        names = list(self._bottom_names[last]) if end is not None else list(self.inputs)
+        found = {name: self.blobs[name] for name in [*names, *names_in(diffs)]}
+        if kwargs:
+            self._fill(kwargs, self.outputs, "output", "diff")
+        self.backward_from_to(first, last)
+        self.settle()
+        return {name: blob.diff for name, blob in found.items()}
+
+    def _layer_index(self, name: str | None, default: int) -> int:
+        if name is None:
+            return default
+        try:
+            return self._layer_names.index(name)
+        except ValueError:
+            raise UsageError(f"the net has no layer '{name}': it has {', '.join(self._layer_names)}") from None
+
+    def _fill(self, arrays: dict[str, np.ndarray], expected: list[str], kind: str, what: str) -> None:
+        """Copy arrays into the data of inputs or the diffs of outputs, once all of them are known to fit."""
+        _check_names(arrays, expected, kind)
+        fitting = {
+            name: fitted(numbers(array, f"{kind} '{name}'"), self.blobs[name].shape, f"{kind} '{name}'")
+            for name, array in arrays.items()
+        }
+        for name, array in fitting.items():
+            getattr(self.blobs[name], what)[...] = array
+
+    # -- any number of inputs --------------------------------------------------------------------------------------
+
+    @guarded
+    def forward_all(self, blobs: Iterable[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run forward over any number of inputs, batch by batch (the last one padded); return copies, joined.
+
+        kwargs: {input blob name: array whose axis 0 counts the inputs}; with no inputs (length 0) every array that is
+            returned has length 0.
+        """
+        _check_names(kwargs, self.inputs, "input")
+        names = names_in(blobs)
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
+        for batch in self._batch(kwargs):
+            for name, values in self.forward(blobs=names, **batch).items():
+                parts[name].append(values.copy())
+        return self._join(parts, kwargs)
+
+    @guarded
+    def forward_backward_all(
+        self, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **kwargs: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run forward and backward over any number of inputs, batch by batch; return outputs and diffs, joined.
+
+        kwargs: the inputs, and where the net's outputs should start from given diffs, those by output name.
+        """
+        given = set(kwargs) - set(self.inputs)
+        expected = [*(self.inputs if given < set(kwargs) else []), *(self.outputs if given else [])]
+        _check_names(kwargs, expected, "input and output" if given else "input")
+        names, diff_names = names_in(blobs), names_in(diffs)
+        outs: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
+        grads: dict[str, list[np.ndarray]] = {name: [] for name in [*self.inputs, *diff_names]}
+        for batch in self._batch(kwargs):
+            bottoms = {name: batch[name] for name in self.inputs if name in batch}
+            tops = {name: batch[name] for name in self.outputs if given}
+            for name, values in self.forward(blobs=names, **bottoms).items():
+                outs[name].append(values.copy())
+            for name, values in self.backward(diffs=diff_names, **tops).items():
+                grads[name].append(values.copy())
+        return self._join(outs, kwargs), self._join(grads, kwargs)
+
+    def _batch(self, blobs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Cut arrays of one length into batches of the net's size; the last is padded with zeros.
+
+        The size is that of the first blob named, or else that of the net's first blob.
+        """
+        called = {name: f"{'input' if name in self.inputs else 'output'} '{name}'" for name in blobs}
+        arrays = {name: numbers(values, called[name]) for name, values in blobs.items()}
+        lengths = {array.shape[:1] for array in arrays.values()}
+        if len(lengths) != 1 or () in lengths:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
+            raise UsageError(f"expected arrays of one length, axis 0 counting the inputs, got {shapes}")
+        for name, array in arrays.items():
+            if len(array) and name in self.blobs:
+                fitted(array, (len(array), *self.blobs[name].shape[1:]), called[name])
+        blob = self.blobs.get(next(iter(arrays))) or next(iter(self.blobs.values()))
+        size = blob.shape[0] if blob.shape else 1
+        if size == 0:
+            raise UsageError("the net's batch has length 0: reshape its input before running it")
+        for begin in range(0, lengths.pop()[0], size):
+            parts = {name: array[begin : begin + size] for name, array in arrays.items()}
+            yield {name: _padded(part, size) for name, part in parts.items()}
+
+    def _join(self, parts: dict[str, list[np.ndarray]], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One array per blob, without the padding; tops without a batch axis keep one value per batch."""
+        total = len(next(iter(arrays.values())))
+        joined = {}
+        for name, values in parts.items():
+            blob = self.blobs[name]
+            none = [np.empty((0, *blob.shape[1:]), blob.dtype)]
+            joined[name] = np.concatenate([np.atleast_1d(part) for part in values] or none)[:total]
+        return joined
+
+    def __reduce__(self):
+        raise UsageError(
+            "a Net cannot be pickled or copied: build it where it is used, from its prototxt and its weights (in a "
+            "pool, in the initializer of the workers)"
+        )
+
+    # -- callbacks and inputs --------------------------------------------------------------------------------------
+
+    def before_forward(self, callback: Callback) -> None:
+        """Call `callback(layer index)` before each layer's forward pass."""
+        self._before_forward.append(callback)
+
+    def after_forward(self, callback: Callback) -> None:
+        """Call `callback(layer index)` after each layer's forward pass."""
+        self._after_forward.append(callback)
+
+    def before_backward(self, callback: Callback) -> None:
+        """Call `callback(layer index)` before each layer's backward pass."""
+        self._before_backward.append(callback)
+
+    def after_backward(self, callback: Callback) -> None:
+        """Call `callback(layer index)` after each layer's backward pass."""
+        self._after_backward.append(callback)
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Give the net's MemoryData layer its arrays: data (N, C, H, W), labels (N,) or (N, 1, 1, 1), float32."""
+        layer = self.layers[0] if self.layers else None
+        if layer is None or layer.type != "MemoryData":
+            found = layer.type if layer else "no layer"
+            raise UsageError(f"set_input_arrays expects a net whose first layer is MemoryData, got {found}")
+        layer.set_input_arrays(data, labels)
+
+    # -- names of pycaffe's compiled module ------------------------------------------------------------------------
+
+    _set_input_arrays = set_input_arrays
+
+    def _forward(self, start: int, end: int) -> float:
+        """Run layers start to end (inclusive), by index; return their weighted loss."""
+        return self.forward_from_to(self._checked(start), self._checked(end))
+
+    def _backward(self, start: int, end: int) -> None:
+        """Run layers start down to end (inclusive), by index."""
+        self.backward_from_to(self._checked(start), self._checked(end))
+        self.settle()
+
+
+def names_in(names: Iterable[str] | None) -> list[str]:
+    """A list of names from one name, several or None; UsageError for anything else, arrays among it."""
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    found = list(names) if isinstance(names, Iterable) else [names]
+    if not all(isinstance(name, str) for name in found):
+        raise UsageError(
+            f"expected a name or a list of names, got {type(names).__name__}"
+            + ("; arrays are given by the names of their blobs, data=array" if isinstance(names, np.ndarray) else "")
+        )
+    return found
+
+
+def _check_names(arrays: Mapping[str, np.ndarray], expected: list[str], kind: str) -> None:
+    if not arrays or set(arrays) != set(expected):
+        got = sorted(arrays) or "none"
+        raise UsageError(f"expected an array for each {kind} blob {sorted(set(expected))}, got {got}")
+
+
+def _padded(part: np.ndarray, size: int) -> np.ndarray:
+    """The part with zeros behind it, `size` long."""
+    missing = size - len(part)
+    return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part

@@ -1,0 +1,133 @@
+"""What each layer of a net takes from a file of weights."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from minicaffe.core.matching import match
+from minicaffe.core.memory import Memory
+from minicaffe.core.stored_weights import BATCH_NORM_BLOBS, LayerBlobs, StoredBlob, layers_of, scale_behind
+from minicaffe.errors import SnapshotError
+from minicaffe.proto.upgrade_forks import order_of_five
+
+log = logging.getLogger("minicaffe")
+
+_FIVE_BLOBS = 5  #: of NVIDIA's BatchNorm: mean, variance, factor, scale, shift
+
+
+@dataclass
+class Transfer:
+    """The blobs that one layer takes, by index, and the index of the layer in the file that they come from."""
+
+    target: int
+    blobs: dict[int, StoredBlob]
+    source: int
+
+
+class Transfers:
+    """The layers of a file matched with those of a net.
+
+    stored: the file's layers; path: its name, for errors.
+    """
+
+    def __init__(self, net, stored: Sequence[LayerBlobs], path: str) -> None:
+        self.net, self.stored, self.path = net, stored, path
+        self.layers = layers_of(net)
+        self.pairs = match(stored, self.layers)
+        self.sources = {source for source, _ in self.pairs}
+        self.targets = Counter(target for _, target in self.pairs)
+
+    def copy(self) -> tuple[set[Memory], set[int]]:
+        """Copy the weights; return the memory that was filled and the indices of the file's layers that were used."""
+        self._log_unmatched()
+        transfers = list(self._all())
+        filled = {self.layers[each.target].blobs[j].data_memory for each in transfers for j in self._checked(each)}
+        for each in transfers:
+            self._check_absent(each, filled)
+        for each in transfers:
+            for j, stored in each.blobs.items():
+                stored.copy_to(self.layers[each.target].blobs[j])
+        return filled, {each.source for each in transfers}
+
+    def _log_unmatched(self) -> None:
+        names = {layer.name for layer in self.layers}
+        for layer in self.stored:
+            if layer.name not in names:
+                log.info("Ignoring source layer %s", layer.name)
+        for target, count in self.targets.items():
+            if count > 1:
+                name = self.layers[target].name
+                log.warning("'%s' has more layers named '%s' than the net: the first takes the last", self.path, name)
+
+    # -- which layer takes what ------------------------------------------------------------------------------------
+
+    def _all(self) -> Iterator[Transfer]:
+        for source, target in self.pairs:
+            if self.net.layers[target].type == "BatchNorm":
+                yield from self._of_batch_norm(source, target)
+            else:
+                yield Transfer(target, self.stored[source].blobs, source)
+
+    def _of_batch_norm(self, source: int, target: int) -> Iterator[Transfer]:
+        """What a BatchNorm takes, and the Scale behind it where one of the two sides has both in one layer.
+
+        NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4.
+        """
+        blobs = self.stored[source].blobs
+        scale = scale_behind(self.layers, target)
+        if scale is not None and scale in self.targets:
+            scale = None  # it takes the weights of its own name
+        if len(blobs) == _FIVE_BLOBS:
+            if scale is None:
+                why = ", the last two for a Scale layer with bias_term right behind, without weights of its own"
+                raise self._count_error(target, BATCH_NORM_BLOBS, _FIVE_BLOBS, why)
+            five = [blobs[i] for i in sorted(blobs)]
+            five = [five[i] for i in order_of_five(five[1].values().flat, five[4].values().flat)]
+            yield Transfer(target, dict(enumerate(five[:BATCH_NORM_BLOBS])), source)
+            yield Transfer(scale, dict(enumerate(five[BATCH_NORM_BLOBS:])), source)
+            return
+        yield Transfer(target, blobs, source)
+        if scale is not None and self.net.layers[scale].layer_param.scale_param.of_batch_norm:
+            behind = scale_behind(self.stored, source)
+            if behind is None or behind in self.sources:
+                raise self._count_error(target, _FIVE_BLOBS, len(blobs), " (scale and shift are missing)")
+            yield Transfer(scale, self.stored[behind].blobs, behind)
+
+    # -- whether it fits -------------------------------------------------------------------------------------------
+
+    def _checked(self, transfer: Transfer) -> dict[int, StoredBlob]:
+        """The blobs of a transfer, if their number, shapes and sizes are those of the layer."""
+        target, stored = transfer.target, transfer.blobs
+        name, blobs = self.layers[target].name, self.layers[target].blobs
+        some = self.stored[transfer.source].lacks_shared and stored.keys() <= blobs.keys()
+        if len(stored) != len(blobs) and not some:
+            raise self._count_error(target, len(blobs), len(stored))
+        for j, each in stored.items():
+            if not each.fits(blobs[j].shape):
+                raise SnapshotError(
+                    f"'{self.path}': cannot copy param {j} weights of layer '{name}': shape mismatch: the net expects "
+                    f"{tuple(blobs[j].shape)}, the file has {tuple(each.shape)}. To learn this layer's parameters "
+                    f"from scratch rather than copy them, rename the layer"
+                )
+            if each.count != blobs[j].count:
+                raise SnapshotError(
+                    f"'{self.path}': param {j} of layer '{name}': expected {blobs[j].count} numbers for its shape "
+                    f"{tuple(blobs[j].shape)}, got {each.count}"
+                )
+        return stored
+
+    def _check_absent(self, transfer: Transfer, filled: set[Memory]) -> None:
+        """A parameter that the file lacks must be shared, in the net or with one that the file has."""
+        name, blobs = self.layers[transfer.target].name, self.layers[transfer.target].blobs
+        for j in blobs.keys() - transfer.blobs.keys():
+            if not self.net.shared_params.is_shared(transfer.target, j) and blobs[j].data_memory not in filled:
+                raise SnapshotError(f"'{self.path}': layer '{name}' lacks its parameter {j} of shape {blobs[j].shape}")
+
+    def _count_error(self, target: int, expected: int, got: int, why: str = "") -> SnapshotError:
+        return SnapshotError(
+            f"'{self.path}': layer '{self.layers[target].name}' has another number of blobs: the net expects "
+            f"{expected}, the file has {got}{why}"
+        )

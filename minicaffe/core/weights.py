@@ -1,0 +1,151 @@
+"""Weights in files as the original writes them: .caffemodel, a binary NetParameter, and .caffemodel.h5, HDF5.
+
+Weights find their layers by name.  Layers that only one side has are passed over, with a warning where layers of the
+net are left without weights; a different number of blobs or another shape is an error that says how to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import h5py
+
+from minicaffe.core.layer import Layer
+from minicaffe.core.memory import Memory
+from minicaffe.core.stored_weights import open_weights
+from minicaffe.core.transfers import Transfers
+from minicaffe.errors import SnapshotError, listed
+from minicaffe.files import replacing
+from minicaffe.proto import caffe_pb2
+
+log = logging.getLogger("minicaffe")
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None:
+    """Copy weights from files, in order, into nets that belong together: one net, or a train net and its test nets.
+
+    hdf5: whether the files are HDF5; None: each is what its content says.
+
+    Raises SnapshotError for a file from which no layer takes anything.  When layers with parameters have taken none
+    from any file, one warning counts and names them.
+    """
+    filled: set[Memory] = set()
+    unused: list[str] = []
+    for path in paths:
+        with open_weights(path, hdf5) as stored:
+            used: set[int] = set()
+            for net in nets:
+                memory, sources = Transfers(net, stored, path).copy()
+                filled |= memory
+                used |= sources
+            full = {i: layer.name for i, layer in enumerate(stored) if layer.blobs}
+        if not used & full.keys():
+            _check_nothing_wanted(nets, list(full.values()), path)
+        unused += [name for i, name in full.items() if i not in used]
+    _warn_of_missing(nets, filled, unused, paths)
+
+
+def _check_nothing_wanted(nets: Sequence, names: list[str], path: str) -> None:
+    wanted = [name for name, _ in _parameter_layers(nets)]
+    if wanted:
+        raise SnapshotError(
+            f"'{path}': no layer of the net takes weights from it: the net has parameters in {listed(wanted)}; "
+            f"the file has weights of {listed(names) or 'no layer'}"
+        )
+
+
+def _warn_of_missing(nets: Sequence, filled: set[Memory], unused: list[str], paths: Sequence[str]) -> None:
+    layers = list(_parameter_layers(nets))
+    missing = [name for name, layer in layers if not all(blob.data_memory in filled for blob in layer.blobs)]
+    if missing:
+        log.warning(
+            "%d of %d layers with parameters took weights from %s; not in the file%s: %s; not in the net: %s",
+            len(layers) - len(missing), len(layers), ", ".join(f"'{path}'" for path in paths),
+            "s" if len(paths) > 1 else "", listed(missing), listed(unused) or "none",
+        )  # fmt: skip
+
+
+def _parameter_layers(nets: Sequence) -> Iterator[tuple[str, Layer]]:
+    """(name, layer) of all layers with parameters, without those whose parameters are a former net's."""
+    seen: set[Memory] = set()
+    for net in nets:
+        own = [(n, each) for n, each in zip(net._layer_names, net.layers) if _memory(each) - seen]
+        yield from own
+        seen.update(*(_memory(each) for _, each in own))
+
+
+def _memory(layer: Layer) -> set[Memory]:
+    return {blob.data_memory for blob in layer.blobs}
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def to_proto(net, write_diff: bool = False):
+    """The net as a NetParameter: the layers' prototxt with their blobs."""
+    param = caffe_pb2.NetParameter(name=net.name)
+    for layer, bottoms, tops in zip(net.layers, net._bottom_names, net._top_names):
+        message = param.layer.add()
+        message.CopyFrom(layer.layer_param)
+        del message.bottom[:], message.top[:], message.blobs[:]
+        message.bottom.extend(bottoms)
+        message.top.extend(name for name in tops if name != "(automatic)")
+        message.blobs.extend(blob.to_proto(write_diff) for blob in layer.blobs)
+    return param
+
+
+def save_binary(net, path: str, write_diff: bool = False) -> None:
+    """Write a .caffemodel."""
+    with replacing(path, SnapshotError) as temporary, open(temporary, "wb") as file:
+        file.write(to_proto(net, write_diff).SerializeToString())
+
+
+def save_hdf5(net, path: str, write_diff: bool = False) -> None:
+    """Write a .caffemodel.h5: a group /data/<layer> for every layer, datasets "0", "1", ...; /diff likewise.
+
+    The data of shared parameters are written with their owner alone, the diffs with every layer, as in the original.
+    """
+    check_hdf5(net)
+    with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+        data = file.create_group("data")
+        diff = file.create_group("diff") if write_diff else None
+        for layer_id, (name, layer) in enumerate(zip(net._layer_names, net.layers)):
+            if not name:
+                continue
+            group = data.require_group(name)
+            diff_group = diff.require_group(name) if write_diff else None
+            for j, blob in enumerate(layer.blobs):
+                if not net.shared_params.is_shared(layer_id, j):
+                    group[str(j)] = blob.read_data()
+                if write_diff:
+                    diff_group[str(j)] = blob.read_diff()
+
+
+def check_hdf5(net) -> None:
+    """Raise SnapshotError when HDF5, where a layer is a group of its name, cannot hold the net's weights."""
+    owners: dict[str, str] = {}  # of each path that is a dataset
+    for name, layer in zip(net._layer_names, net.layers):
+        if not layer.blobs:
+            continue
+        if not name:
+            raise _not_hdf5(f"a layer without a name ({layer.type}, bottom {listed(layer.layer_param.bottom)})")
+        if f"{name}/0" in owners:
+            raise _not_hdf5(f"two layers with parameters of one name, '{name}'")
+        owners.update((f"{name}/{j}", name) for j in range(len(layer.blobs)))
+    for name in filter(None, net._layer_names):
+        parts = name.split("/")
+        if not all(part.strip(".") for part in parts) or "\0" in name:
+            raise _not_hdf5(f"a layer of the name '{name}'")
+        for owner in (owners.get("/".join(parts[:n])) for n in range(2, len(parts) + 1)):
+            if owner is not None:
+                raise _not_hdf5(f"a layer '{name}' beside the parameters of layer '{owner}'")
+
+
+def _not_hdf5(what: str) -> SnapshotError:
+    return SnapshotError(
+        f"HDF5 cannot hold the weights of {what}: rename it, or write the binary form (snapshot_format: BINARYPROTO)"
+    )
