@@ -40,7 +40,7 @@ _REACH = (1 << 15) - 1  # planes and rows from the first element of a window to 
 _KEPT = 16  # plans for different shapes that a layer keeps
 
 
-class Plan(NamedTuple):
+class Tables(NamedTuple):
     """What the kernels are told about one direction and one pair of shapes, on the device."""
 
     geometry: DeviceBuffer
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
     count: int  # of the whole result
 
 
-class Correlation:
+class CudaCorrelation:
     """The product for one window; all pointers are device addresses of arrays without gaps.
 
     window: kernel, stride, pad and dilation, tuples of at most MOST_AXES numbers (minicaffe.layers.shared.window).
@@ -70,7 +70,7 @@ class Correlation:
         self.pad = (0,) * lead + tuple(window.pad)
         self.dilation = (1,) * lead + tuple(window.dilation)
         self.group, self.dtype = group, np.dtype(dtype)
-        self._plans: dict[tuple, tuple[Plan, Plan]] = {}
+        self._plans: dict[tuple, tuple[Tables, Tables]] = {}
         self._partial: DeviceBuffer | None = None
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
@@ -127,7 +127,7 @@ class Correlation:
     def _kernel(self, name: str) -> Kernel:
         return kernel("convolution", name, self.dtype, context.math_options(self.dtype))
 
-    def _correlate(self, plan: Plan, image: int, w: int, bias: int, out: int, slope: float | None = None) -> None:
+    def _correlate(self, plan: Tables, image: int, w: int, bias: int, out: int, slope: float | None = None) -> None:
         if not plan.windows:
             return
         tables, ends = (plan.geometry, plan.phases, plan.taps), (bias, slope is not None, slope or 0.0)
@@ -149,7 +149,7 @@ class Correlation:
             channels = plan.groups * plan.channels
             self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
 
-    def _tile(self, plan: Plan, lots: int) -> tuple[int, int]:
+    def _tile(self, plan: Tables, lots: int) -> tuple[int, int]:
         """Rows of the tile, and into how many shares to cut the taps: the largest tile that is not half empty and gives
         every multiprocessor a block, with shares that give it two."""
         processors = context.current().multiprocessors
@@ -178,7 +178,7 @@ class Correlation:
 
     # -- tables --------------------------------------------------------------------------------------------------------
 
-    def _plan_forward(self, x_shape: tuple, y_shape: tuple) -> Plan:
+    def _plan_forward(self, x_shape: tuple, y_shape: tuple) -> Tables:
         channels, size = x_shape[1] // self.group, x_shape[2:]
         steps = [[j * d for j in range(k)] for k, d in zip(self.kernel, self.dilation, strict=True)]
         taps = [_tap(channel, offset, size, i) for i, (channel, *offset) in enumerate(product(range(channels), *steps))]
@@ -186,7 +186,7 @@ class Correlation:
         weights = len(taps), len(taps) * (y_shape[1] // self.group)
         return self._upload(x_shape, y_shape, (1, 1, 1), [phase], taps, weights)
 
-    def _plan_data(self, x_shape: tuple, y_shape: tuple) -> Plan:
+    def _plan_data(self, x_shape: tuple, y_shape: tuple) -> Tables:
         outputs, channels, size = y_shape[1] // self.group, x_shape[1] // self.group, y_shape[2:]
         elements = math.prod(self.kernel)
         taps, phases = [], []
@@ -215,7 +215,7 @@ class Correlation:
                 found.append(_Remainder(taps, -(-(size - first) // stride), (first + pad - remainder) // stride, first))
         return found
 
-    def _upload(self, in_shape, out_shape, out_step, phases, taps, weights) -> Plan:
+    def _upload(self, in_shape, out_shape, out_step, phases, taps, weights) -> Tables:
         """`in_shape` and `out_shape` are those of what is gathered and of what is written."""
         channels_in, channels_out = in_shape[1] // self.group, out_shape[1] // self.group
         geometry = [in_shape[0], self.group, len(phases), channels_in, *in_shape[2:], channels_out, *out_shape[2:]]
@@ -225,7 +225,7 @@ class Correlation:
         depth, places = max((p[1] for p in phases), default=0), math.prod(out_shape[2:])
         tables = (_table([*geometry, *out_step, *weights]), _table(phases), _table(taps))
         sizes = (len(phases), len(taps), depth, windows, places, math.prod(out_shape))
-        return Plan(*tables, self.group, channels_out, *sizes)
+        return Tables(*tables, self.group, channels_out, *sizes)
 
 
 class _Remainder(NamedTuple):

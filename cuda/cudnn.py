@@ -91,8 +91,8 @@ def _strides(shape: tuple[int, ...]) -> list[int]:
     return [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
 
 
-class Correlation(convolution.Correlation):
-    """`minicaffe.cuda.convolution.Correlation` whose three products are cuDNN's, over two spatial axes in float32."""
+class CudnnCorrelation(convolution.CudaCorrelation):
+    """`CudaCorrelation` whose three products are cuDNN's, over two spatial axes in float32."""
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
         super().__init__(window, group, dtype)

@@ -33,7 +33,7 @@ def fits(nbytes: int) -> bool:
 
 
 class _Batches:
-    """Cuts batches out of `total` images (C, H, W) on the device, as a Transformer wants them."""
+    """Cuts batches out of `total` images (C, H, W) on the device, as a BatchTransformer wants them."""
 
     def __init__(self, shape: tuple[int, ...], labelled: bool, transformer: Any, dtype: Any) -> None:
         transformer.check_mean(shape[1:])
@@ -86,7 +86,7 @@ class DeviceBatches(_Batches):
     """Batches of a data set on the device, in order, round and round.
 
     images: uint8 (T, C, H, W); labels: (T,), or None.
-    transformer: minicaffe.data.transformer.Transformer, whose crop, mirror, mean, scale and random stream are used.
+    transformer: minicaffe.data.transformer.BatchTransformer, whose crop, mirror, mean, scale and stream count.
     dtype: of the tops.
     Raises DataError when the mean or the crop does not fit the images.
     """

@@ -2,7 +2,7 @@
 
 from minicaffe.core.layer import register
 from minicaffe.data.shuffle import draw_seed
-from minicaffe.data.transformer import Transformer
+from minicaffe.data.transformer import BatchTransformer
 from minicaffe.data.windows import Warper, WindowReader
 from minicaffe.layers.shared.base_data import BaseData
 
@@ -27,7 +27,7 @@ class WindowData(BaseData):
             if param.HasField(name) and not common.HasField(name):
                 setattr(common, name, getattr(param, name))
         self.mean = super().make_transformer().mean
-        return Transformer(type(common)(), False, self.rng)  # the reader normalises: it knows where the padding is
+        return BatchTransformer(type(common)(), False, self.rng)  # the reader normalises: it knows where the padding is
 
     def open_reader(self):
         param, common = self.layer_param.window_data_param, self.layer_param.transform_param

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from minicaffe.core.passes import filter_net
 from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
-from minicaffe.pictures.canvas import Box, Canvas, Curve, Point, Text, text_width
+from minicaffe.pictures.canvas import Box, Canvas, Point, Spline, Text, text_width
 from minicaffe.pictures.graph import Block, Edge, Port, blocks_and_edges, describe, phases, shape_text
 from minicaffe.pictures.layout import Node, layout
 from minicaffe.pictures.pydot_graph import (  # noqa: F401  (part of pycaffe's caffe.draw)
@@ -217,7 +217,7 @@ class _Picture:
             x, y = dummy.x, dummy.y + dummy.along
             steps.append((self._point(x, y),))
         steps.append(self._bend(x, y, end_x, target.node.y))
-        canvas.add(Curve(start, steps, EDGE_COLOR))
+        canvas.add(Spline(start, steps, EDGE_COLOR))
 
     def _bend(self, x0: float, y0: float, x1: float, y1: float) -> tuple[Point, ...]:
         middle = (y0 + y1) / 2

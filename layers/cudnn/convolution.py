@@ -17,7 +17,7 @@ class CuDNNConvolutionBase(ConvolutionBase):
         if cudnn.reason_unavailable():
             cudnn.tell_once(f"engine CUDNN: minicaffe's own kernels run: {cudnn.reason_unavailable()}")
         elif self.on_device and self.num_spatial:
-            self.on_device = cudnn.Correlation(self.window, self.group, self.dtype)
+            self.on_device = cudnn.CudnnCorrelation(self.window, self.group, self.dtype)
 
 
 @register("Convolution", engine="CUDNN")

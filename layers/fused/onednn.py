@@ -19,7 +19,7 @@ from minicaffe.layers.fused.onednn_folding import FoldedConvolution, FoldedSum
 from minicaffe.layers.fused.onednn_relu import ConvolutionReLU, InnerProductReLU, SumReLU
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg, Flags
-from minicaffe.onednn.memory import Memory, plain
+from minicaffe.onednn.tensors import Tensor, plain
 
 
 class FusedNorm(Chain):
@@ -34,7 +34,7 @@ class FusedNorm(Chain):
         self.output: object = None  # the version of the top at the end of the pass
         self.whole = self.bottom == self.top and self.wanted[0]  # whether the top's diff ends as the bottom's
         norm = self.first
-        self.statistics = Memory(plain((norm.channels,))), Memory(plain((norm.channels,)))  # mean, variance
+        self.statistics = Tensor(plain((norm.channels,))), Tensor(plain((norm.channels,)))  # mean, variance
         self.flags = (Flags.GLOBAL_STATS if norm.use_global_stats else 0) | (Flags.RELU if self.relu else 0)
         if self.scale:
             self.flags |= Flags.SCALE | (Flags.SHIFT if len(self.scale.blobs) > 1 else 0)

@@ -12,7 +12,7 @@ from minicaffe.layers.fused.onednn_relu import ConvolutionReLU, SumReLU
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts
 from minicaffe.onednn.library import Alg, Arg, Unsupported
-from minicaffe.onednn.memory import Memory, of_array, plain, reorder
+from minicaffe.onednn.tensors import Tensor, of_array, plain, reorder
 
 
 class FoldedConvolution(Chain):
@@ -27,8 +27,8 @@ class FoldedConvolution(Chain):
     def __init__(self, net, start, count):
         super().__init__(net, start, count)
         self.norm, self.scale = self.by_type["BatchNorm"], self.by_type.get("Scale")
-        self.weights: Memory | None = None
-        self.bias: Memory | None = None
+        self.weights: Tensor | None = None
+        self.bias: Tensor | None = None
         self.versions: list[object] = []
         self.input: layouts.Kept | None = None  # the bottom's values, should the Scale need its own
         self.s = self.t = np.float32(0)  # of the last fold
@@ -61,13 +61,13 @@ class FoldedConvolution(Chain):
     def versions_of_parameters(self) -> list[object]:
         return [blob.data_memory.version for layer in self.layers for blob in layer.blobs]
 
-    def fold(self, desc, s, t) -> tuple[Memory, Memory]:
+    def fold(self, desc, s, t) -> tuple[Tensor, Tensor]:
         """Weights, in the layout `desc`, and bias; in new memory, for a deferred top may still need the old ones."""
         conv, (mean, variance) = self.first, (memory.array() for memory in self.norm.statistics)
         factor = s / np.sqrt(variance + np.float32(self.norm.eps))
         shift = (conv.blobs[1].read_data() if conv.bias_term else 0) - mean
         weights = conv.blobs[0].read_data()
-        folded, bias = Memory(desc), Memory(plain((conv.num_output,)))
+        folded, bias = Tensor(desc), Tensor(plain((conv.num_output,)))
         reorder(of_array((weights * factor.reshape(-1, *[1] * (weights.ndim - 1))).reshape(conv.grouped)), folded)
         bias.array()[:] = shift * factor + t
         return folded, bias
@@ -92,7 +92,7 @@ class FoldedConvolution(Chain):
             if self.versions != self.versions_of_parameters():
                 raise conv.error("its parameters were written to since the forward pass: run forward before backward")
             weights, bias = self.fold(alone.desc(Arg.WEIGHTS), 1, 0)
-        y, own = Memory(alone.desc(Arg.DST)), Memory(alone.desc(Arg.WEIGHTS))
+        y, own = Tensor(alone.desc(Arg.DST)), Tensor(alone.desc(Arg.WEIGHTS))
         reorder(weights, own)
         _convolve(alone, self.input, own, bias, y)
         if not self.s.all():
@@ -145,6 +145,6 @@ class FoldedSum(FoldedConvolution):
         layouts.defer(inner, desc, functools.partial(_convolve, alone, kept, self.weights, self.bias))
 
 
-def _convolve(conv, kept: layouts.Kept, weights: Memory, bias: Memory, y: Memory) -> None:
+def _convolve(conv, kept: layouts.Kept, weights: Tensor, bias: Tensor, y: Tensor) -> None:
     """Write a convolution of a kept input to y."""
     conv.run({Arg.SRC: kept.memory, Arg.WEIGHTS: weights, Arg.BIAS: bias, Arg.DST: y})

@@ -17,7 +17,7 @@ from typing import Any
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.onednn.library import Unsupported
-from minicaffe.onednn.memory import Memory, MemoryDesc
+from minicaffe.onednn.tensors import MemoryDesc, Tensor
 
 _MOST_EXECUTIONS = 64
 _MOST_SHAPES = 8
@@ -56,7 +56,7 @@ class OneDNNLayer(Layer):
         super().reshape(bottom, top)
         self._plans = self._plans_for(tuple(b.shape for b in (*bottom, *top)))
         self._bound: dict[tuple, Any] = {}
-        self._own: dict[tuple, Memory] = {}
+        self._own: dict[tuple, Tensor] = {}
         self.native = all(b.count for b in (*bottom, *top)) and self.expressible(bottom, top)
 
     def forward_cpu(self, bottom, top):
@@ -90,8 +90,8 @@ class OneDNNLayer(Layer):
             known = self._plans[make, key] = make(*key)
         return known
 
-    def own(self, desc: MemoryDesc | None, use: str = "") -> Memory | None:
-        """Memory of the layer's own, kept until the layer is reshaped; None for a layout that is not needed.
+    def own(self, desc: MemoryDesc | None, use: str = "") -> Tensor | None:
+        """A tensor of the layer's own, kept until the layer is reshaped; None for a layout that is not needed.
 
         use: tells apart what has the same layout.
         """
@@ -99,7 +99,7 @@ class OneDNNLayer(Layer):
             return None
         memory = self._own.get((desc, use))
         if memory is None:
-            memory = self._own[desc, use] = Memory(desc)
+            memory = self._own[desc, use] = Tensor(desc)
         return memory
 
     def execute(self, primitive, *args: Any) -> None:

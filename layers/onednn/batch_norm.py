@@ -7,7 +7,7 @@ from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg, Flags
-from minicaffe.onednn.memory import Memory, plain
+from minicaffe.onednn.tensors import Tensor, plain
 
 
 @register("BatchNorm", engine="ONEDNN")
@@ -20,7 +20,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.flags = Flags.GLOBAL_STATS if self.use_global_stats else 0
-        self.statistics = Memory(plain((self.channels,))), Memory(plain((self.channels,)))  # mean, variance
+        self.statistics = Tensor(plain((self.channels,))), Tensor(plain((self.channels,)))  # mean, variance
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

@@ -10,7 +10,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.memory import Memory, any_layout, plain
+from minicaffe.onednn.tensors import Tensor, any_layout, plain
 from minicaffe.proto.caffe_pb2 import TEST
 
 
@@ -63,7 +63,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
             self.make_forward(wide, narrow, bias),
         )
 
-    def weights_as(self, primitive) -> Memory:
+    def weights_as(self, primitive) -> Tensor:
         """The weights in the layout a primitive wants."""
         return layouts.read(self.blobs[0].data_memory, self.grouped, primitive.desc(Arg.WEIGHTS))
 

@@ -9,7 +9,7 @@ from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg
-from minicaffe.onednn.memory import Memory, any_layout, plain
+from minicaffe.onednn.tensors import Tensor, any_layout, plain
 from minicaffe.proto.caffe_pb2 import TEST
 
 _MOST_AXES = 5
@@ -47,7 +47,7 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         bias_desc = plain(self.out_shape[1:]) if bias else None
         return primitives.inner_product_backward_weights(inputs, weights, bias_desc, outputs, self.make_forward(bias))
 
-    def weights_as(self, primitive) -> Memory:
+    def weights_as(self, primitive) -> Tensor:
         """The weights in the layout a primitive wants."""
         return layouts.read(self.blobs[0].data_memory, self.weight_shape, primitive.desc(Arg.WEIGHTS))
 

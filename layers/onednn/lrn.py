@@ -21,7 +21,7 @@ from minicaffe.layers.lrn import LRN
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.memory import Memory, any_layout, of_array, plain, reorder
+from minicaffe.onednn.tensors import Tensor, any_layout, of_array, plain, reorder
 
 _FAST_SIZE = 5
 
@@ -29,8 +29,8 @@ _FAST_SIZE = 5
 @register("LRN", engine="ONEDNN")
 class OneDNNLRN(OneDNNLayer, LRN):
     __doc__ = LRN.__doc__
-    _matrix: Memory | None = None
-    _offset: Memory | None = None
+    _matrix: Tensor | None = None
+    _offset: Tensor | None = None
 
     def expressible(self, bottom, top):
         return bottom[0] is not top[0] and self.k > 0 and self.rate >= 0
@@ -50,14 +50,14 @@ class OneDNNLRN(OneDNNLayer, LRN):
         """The formulas above for one layout."""
         return Band(desc, self.beta)
 
-    def matrix(self, desc) -> Memory:
+    def matrix(self, desc) -> Tensor:
         """The band B, as a convolution's weights in the layout `desc`."""
         if self._matrix is None or self._matrix.desc is not desc:
-            self._matrix = Memory(desc)
+            self._matrix = Tensor(desc)
             reorder(of_array(self.rate * _ones_around_diagonal(desc.shape[0], self.size)), self._matrix)
         return self._matrix
 
-    def offset(self, desc) -> Memory:
+    def offset(self, desc) -> Tensor:
         """k for each channel, as a convolution's bias."""
         if self._offset is None or self._offset.desc is not desc:
             self._offset = of_array(np.full(desc.shape, self.k, np.float32))
@@ -108,7 +108,7 @@ class Band:
         self.shares = _power(desc, -1 - beta, times, times, _linear(-2 * beta))
         self.gather = _power(desc, -beta, times, ("binary", Alg.ADD, desc))
 
-    def forward(self, layer: OneDNNLRN, x: Memory, y: Memory) -> None:
+    def forward(self, layer: OneDNNLRN, x: Tensor, y: Tensor) -> None:
         """Write s and y."""
         s, work, execute = layer.own(x.desc, "s"), layer.own(x.desc, "work"), layer.execute
         matrix, offset = layer.matrix(self.sum.desc(Arg.WEIGHTS)), layer.offset(self.sum.desc(Arg.BIAS))
@@ -116,7 +116,7 @@ class Band:
         execute(self.sum, Arg.SRC, work, Arg.WEIGHTS, matrix, Arg.BIAS, offset, Arg.DST, s)
         execute(self.scale, Arg.SRC, s, Arg.SRC_1, s, _post(3), x, Arg.DST, y)
 
-    def backward(self, layer: OneDNNLRN, x: Memory, dy: Memory, dx: Memory) -> None:
+    def backward(self, layer: OneDNNLRN, x: Tensor, dy: Tensor, dx: Tensor) -> None:
         """Write dx; it may be dy's memory."""
         s, work, execute = layer.own(x.desc, "s"), layer.own(x.desc, "work"), layer.execute
         sums, matrix = layer.own(x.desc, "sums"), layer.matrix(self.sum_gradient.desc(Arg.WEIGHTS))

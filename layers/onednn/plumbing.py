@@ -9,7 +9,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.split import Split
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg, OneDNNError
-from minicaffe.onednn.memory import channels_last, plain, submemory
+from minicaffe.onednn.tensors import channels_last, plain, submemory
 from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 

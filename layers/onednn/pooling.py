@@ -7,7 +7,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.pooling import Pooling
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.memory import Memory, any_layout
+from minicaffe.onednn.tensors import Tensor, any_layout
 
 
 @register("Pooling", engine="ONEDNN")
@@ -55,7 +55,7 @@ class OneDNNPooling(OneDNNLayer, Pooling):
         pool = self.plan(self.make_forward, x.desc)
         notes = pool.desc(Arg.WORKSPACE)
         if notes is not None and (self.workspace is None or self.workspace.desc is not notes):
-            self.workspace = Memory(notes)
+            self.workspace = Tensor(notes)
         y = layouts.mutable_data(top[0], pool.desc(Arg.DST))
         self.layout = x.desc
         self.execute(pool, Arg.SRC, x, Arg.DST, y, Arg.WORKSPACE, self.workspace)

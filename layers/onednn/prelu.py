@@ -7,7 +7,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.prelu import PReLU
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg
-from minicaffe.onednn.memory import Memory, plain
+from minicaffe.onednn.tensors import Tensor, plain
 
 
 @register("PReLU", engine="ONEDNN")
@@ -20,14 +20,14 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.slope_shape = (1, self.covered) + (1,) * (bottom[0].num_axes - 2)
-        self.slope_diff = Memory(plain(self.slope_shape))
+        self.slope_diff = Tensor(plain(self.slope_shape))
 
     def make(self, desc):
         """Forward and backward primitive for one layout."""
         forward = primitives.prelu(desc, plain(self.slope_shape), desc)
         return forward, primitives.prelu_backward(desc, plain(self.slope_shape), desc, forward)
 
-    def slope(self) -> Memory:
+    def slope(self) -> Tensor:
         return layouts.read(self.blobs[0].data_memory, self.slope_shape, plain(self.slope_shape))
 
     def forward_onednn(self, bottom, top):

@@ -13,7 +13,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.scale import Scale
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg, Flags
-from minicaffe.onednn.memory import Memory, of_array, plain
+from minicaffe.onednn.tensors import Tensor, of_array, plain
 
 _HALF = 0.5
 
@@ -31,8 +31,8 @@ class OneDNNScale(OneDNNLayer, Scale):
         if not self.native:
             return
         channels = (self.covered,)
-        self.zeros, self.halves = Memory(plain(channels)), of_array(np.full(channels, _HALF, np.float32))
-        self.diffs = Memory(plain(channels)), Memory(plain(channels))
+        self.zeros, self.halves = Tensor(plain(channels)), of_array(np.full(channels, _HALF, np.float32))
+        self.diffs = Tensor(plain(channels)), Tensor(plain(channels))
         self.shift = self.bias_index is not None
         self.flags = Flags.GLOBAL_STATS | Flags.SCALE | (Flags.SHIFT if self.shift else 0)
 

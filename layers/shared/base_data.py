@@ -8,7 +8,7 @@ import logging
 from minicaffe.core.layer import Layer
 from minicaffe.data.prefetch import Prefetcher
 from minicaffe.data.reader import BatchReader, usable_position
-from minicaffe.data.transformer import Transformer
+from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
 
@@ -31,9 +31,9 @@ class BaseData(Layer):
     in_place = False
     backward_reads = ()
 
-    def make_transformer(self) -> Transformer:
+    def make_transformer(self) -> BatchTransformer:
         """What is done to the images that the reader gives."""
-        return Transformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        return BatchTransformer(self.layer_param.transform_param, self.phase == 0, self.rng)
 
     def open_reader(self) -> BatchReader:
         """The layer's source; called once, after `self.transformer` is there."""

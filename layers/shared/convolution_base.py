@@ -46,7 +46,7 @@ class ConvolutionBase(Layer):
         )
         self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(window, self.group, self.dtype)
         fits = self.num_spatial <= convolution.MOST_AXES
-        self.on_device = convolution.Correlation(window, self.group, self.dtype) if fits else None
+        self.on_device = convolution.CudaCorrelation(window, self.group, self.dtype) if fits else None
         self._prepared = None
 
     def groups(self, param) -> int:

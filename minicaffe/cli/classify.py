@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe import io
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import replacing, write_atomically
@@ -24,13 +24,13 @@ COORDINATES = ("ymin", "xmin", "ymax", "xmax")
 CROP_MODES = ("list", "selective_search")
 
 
-def _net_flags(flags: Flags) -> None:
+def _net_flags(flags: FlagParser) -> None:
     flags.flag("model_def", metavar="PROTOTXT", required=True, help="deploy prototxt of the net")
     flags.flag("pretrained_model", metavar="WEIGHTS", required=True, help="trained weights, .caffemodel or .h5")
     net_options(flags)
 
 
-def net_options(flags: Flags) -> None:
+def net_options(flags: FlagParser) -> None:
     """The flags that say how images become a net's input, and where it computes."""
     flags.flag(
         "mean_file", metavar="FILE", default="", help="mean image, .npy (K, H, W) or .binaryproto; none by default"
@@ -102,7 +102,7 @@ def _load_array(path: str) -> np.ndarray:
 # -- classify ----------------------------------------------------------------------------------------------------------
 
 
-def _classify_flags(flags: Flags) -> None:
+def _classify_flags(flags: FlagParser) -> None:
     flags.argument("input_file", metavar="IN", help="image, folder of images, or .npy array (N, H, W, K)")
     flags.argument("output_file", metavar="OUT", help=".npy file for the predictions (N, classes)")
     _net_flags(flags)
@@ -171,7 +171,7 @@ def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str,
 # -- detect ------------------------------------------------------------------------------------------------------------
 
 
-def _detect_flags(flags: Flags) -> None:
+def _detect_flags(flags: FlagParser) -> None:
     flags.argument(
         "input_file",
         metavar="IN",

@@ -1,6 +1,6 @@
 """What a command of `minicaffe` is: a function with a name, a group, flags and examples, registered by `@command`.
 
-Flags are read as the original reads them: one dash or two, `=` or a space, an underscore or a dash between words.
+FlagParser are read as the original reads them: one dash or two, `=` or a space, an underscore or a dash between words.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Command:
     name: str
     group: str
     summary: str
-    add_flags: Callable[[Flags], None]
+    add_flags: Callable[[FlagParser], None]
     run: Callable[[argparse.Namespace], int | None]
     description: str
     examples: str
 
-    def parser(self) -> Flags:
+    def parser(self) -> FlagParser:
         """The parser of this command's flags, its `--help` included."""
         paragraphs = [f"{self.summary[0].upper()}{self.summary[1:]}.", *self.description.split("\n\n")]
         description = "\n\n".join(textwrap.fill(text, _width()) for text in paragraphs if text)
         epilog = f"examples:\n{self.examples}" if self.examples else None
-        parser = Flags(self.name, description=description, epilog=epilog)
+        parser = FlagParser(self.name, description=description, epilog=epilog)
         self.add_flags(parser)
         parser.flag("help", action="help", help="show this text and exit", also=["-h"])
         return parser
@@ -51,7 +51,7 @@ _registry: dict[str, Command] = {}
 
 
 def command(
-    name: str, group: str, summary: str, flags: Callable[[Flags], None], examples: str = ""
+    name: str, group: str, summary: str, flags: Callable[[FlagParser], None], examples: str = ""
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function as `minicaffe <name>`; its docstring becomes the description in `--help`."""
 
@@ -92,7 +92,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return f"{', '.join(names)} {self._format_args(action, '')}"
 
 
-class Flags(argparse.ArgumentParser):
+class FlagParser(argparse.ArgumentParser):
     """An ArgumentParser whose flags take one dash or two, and whose complaints are `UsageError`s of one sentence."""
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -102,7 +102,7 @@ class Flags(argparse.ArgumentParser):
         self._switches: set[str] = set()
 
     def section(self, title: str) -> None:
-        """Flags from here on stand under this heading in `--help`."""
+        """FlagParser from here on stand under this heading in `--help`."""
         self._group = self.add_argument_group(title)
 
     def flag(self, name: str, also: Sequence[str] = (), **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.data.datasets import cifar10, mnist, synthetic
 from minicaffe.data.datasets.padded import pad_database
 from minicaffe.data.db import BACKENDS, backend_name
@@ -14,7 +14,7 @@ from minicaffe.errors import UsageError
 GROUP = "Prepare data"
 
 
-def _data_flags(flags: Flags) -> None:
+def _data_flags(flags: FlagParser) -> None:
     flags.argument(
         "name",
         metavar="NAME",
@@ -82,7 +82,7 @@ def _pad(args: argparse.Namespace, source: str | None) -> None:
     print(f"Wrote {padded}, its border in the mean colour {color}")
 
 
-def _cifar_flags(flags: Flags) -> None:
+def _cifar_flags(flags: FlagParser) -> None:
     flags.argument("input_folder", metavar="INPUT_FOLDER", help="where data_batch_1.bin .. test_batch.bin are")
     flags.argument("output_folder", metavar="OUTPUT_FOLDER", help="where to write cifar10_train_*, cifar10_test_*")
     flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
@@ -100,7 +100,7 @@ def convert_cifar_data(args: argparse.Namespace) -> None:
     cifar10.convert(args.input_folder, args.output_folder, backend_name(args.db_type))
 
 
-def _mnist_flags(flags: Flags) -> None:
+def _mnist_flags(flags: FlagParser) -> None:
     flags.argument("images", metavar="IMAGES", help="idx file of the images, such as train-images-idx3-ubyte")
     flags.argument("labels", metavar="LABELS", help="idx file of the labels")
     flags.argument("db", metavar="DB", help="the database to write")

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
@@ -19,7 +19,7 @@ GROUP = "Prepare data"
 log = logging.getLogger("minicaffe")
 
 
-def _imageset_flags(flags: Flags) -> None:
+def _imageset_flags(flags: FlagParser) -> None:
     flags.argument("root", metavar="ROOT_FOLDER/", help="put before each path of the list, as it is")
     flags.argument("list", metavar="LIST", help='text file with lines "path label"')
     flags.argument("db", metavar="DB", help="the database to write")
@@ -51,7 +51,7 @@ def convert_imageset(args: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
-def _mean_flags(flags: Flags) -> None:
+def _mean_flags(flags: FlagParser) -> None:
     flags.argument("db", metavar="DB", help="database of images")
     flags.argument("output", metavar="OUT", nargs="?", help="mean file to write (.binaryproto)")
     flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
@@ -88,7 +88,7 @@ def _every(step: int, text: str):
     return lambda count: log.info(text, count) if count % step == 0 else None
 
 
-def _features_flags(flags: Flags) -> None:
+def _features_flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("net", metavar="NET", help="prototxt with the data to run through the net, for phase TEST")
     flags.argument("blobs", metavar="BLOB1[,BLOB2,...]", help="blobs to extract")

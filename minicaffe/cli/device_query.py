@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import gpu_ids
 from minicaffe.cli.progress import StatusLine
 from minicaffe.glog import logging_to
@@ -20,7 +20,7 @@ _EXAMPLES = """
 """.strip("\n")
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.flag("gpu", metavar="IDS", default="", help='device ids separated by commas (default: "all")')
 
 

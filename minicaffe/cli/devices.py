@@ -9,14 +9,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 
-from minicaffe.cli.command import Flags
+from minicaffe.cli.command import FlagParser
 from minicaffe.core.settings import ENGINES, config, set_device, set_engine, set_mode_cpu, set_mode_gpu
 from minicaffe.errors import DeviceError, UsageError
 
 log = logging.getLogger("minicaffe")
 
 
-def device_flags(flags: Flags) -> None:
+def device_flags(flags: FlagParser) -> None:
     """Add -gpu, --engine, --threads and --math."""
     flags.section("where to compute")
     flags.flag("gpu", metavar="IDS", default="",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.draw import RANKDIRS, draw_net_to_file
 from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.proto import caffe_pb2, read_net
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.argument("net", metavar="NET", help="prototxt of the net")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write, .svg, .png or .pdf (default: NET.svg)")
     flags.flag(

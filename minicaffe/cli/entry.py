@@ -39,7 +39,7 @@ usage: minicaffe <action> <flags>        minicaffe <action> --help tells an acti
 """
 
 _TAIL = """
-Flags take one dash or two, and their values after a space or `=`.  --version prints the version.
+FlagParser take one dash or two, and their values after a space or `=`.  --version prints the version.
 
 begin with:
   minicaffe quickstart

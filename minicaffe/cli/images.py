@@ -6,12 +6,12 @@ import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.errors import DataError, UsageError
 from minicaffe.text import read_names
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.flag("input", metavar="LIST", required=True, help="text file with an image name in each line")
     flags.flag("input_folder", metavar="DIR", default="", help="folder before the names in LIST")
     flags.flag("output_folder", metavar="DIR", required=True, help="folder for the new images, under the same names")

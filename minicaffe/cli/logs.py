@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures import parse_log as logs
 from minicaffe.pictures import plot
@@ -13,7 +13,7 @@ from minicaffe.pictures import plot
 _GROUP = "Look at nets, weights and logs"
 
 
-def _parse_flags(flags: Flags) -> None:
+def _parse_flags(flags: FlagParser) -> None:
     flags.argument("logfile_path", metavar="LOG", help="training log, of minicaffe or of Caffe")
     flags.argument("output_dir", metavar="OUTPUT_DIR", help="folder for the two tables")
     flags.switch("verbose", "say what is written")
@@ -37,7 +37,7 @@ def parse_log(args: argparse.Namespace) -> None:
     logs.save_csv_files(args.logfile_path, args.output_dir, train, test, args.delimiter, args.verbose)
 
 
-def _seconds_flags(flags: Flags) -> None:
+def _seconds_flags(flags: FlagParser) -> None:
     flags.argument("input_file", metavar="LOG", help="training log")
     flags.argument("output_file", metavar="OUT", help="file for the seconds, one per line")
 
@@ -48,7 +48,7 @@ def extract_seconds(args: argparse.Namespace) -> None:
     logs.extract_seconds(args.input_file, args.output_file)
 
 
-def _chart_flags(flags: Flags) -> None:
+def _chart_flags(flags: FlagParser) -> None:
     types = "; ".join(f"{i}: {name}" for i, name in enumerate(plot.get_supported_chart_types()))
     flags.argument("chart_type", metavar="TYPE", type=int, help=types)
     flags.argument("path_to_png", metavar="OUT", help="picture to write, .png or .svg")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.pictures import plot as plotting
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.argument("logs", metavar="LOG", nargs="+", help="training logs, of minicaffe or of Caffe")
     flags.flag("output", also=["-o"], metavar="OUT", help="picture to write, .png, .svg or .pdf (default: LOG.png)")
     flags.flag("x", choices=("iterations", "seconds"), default="iterations", help="what the x axis counts")

@@ -15,7 +15,7 @@ _PATIENCE = 45.0  # seconds that a download may take here; `minicaffe data cifar
 
 
 @dataclass(frozen=True)
-class Data:
+class QuickData:
     """A prepared data set: what it is called, what is told about it, and its three files."""
 
     name: str
@@ -40,16 +40,16 @@ class Data:
         return all(os.path.exists(path) for path in (self.train, self.test, self.mean))
 
 
-def find_data(root: str, download: bool = True) -> Data:
+def find_data(root: str, download: bool = True) -> QuickData:
     """CIFAR-10 in root/cifar10: prepared already, from an archive that lies there, or downloaded; else the stand-in."""
     from minicaffe.data.datasets import cifar10, synthetic
     from minicaffe.data.datasets.records import describe
 
     folder = f"{root}/cifar10"
-    real = Data("CIFAR-10", f"CIFAR-10, in {folder}", folder)
+    real = QuickData("CIFAR-10", f"CIFAR-10, in {folder}", folder)
     if real.ready:
         about = describe(folder)
-        return Data(_STAND_IN, f"{about} In {folder}", folder) if about == synthetic.ABOUT else real
+        return QuickData(_STAND_IN, f"{about} In {folder}", folder) if about == synthetic.ABOUT else real
     for archive in ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-batches-py"):
         if os.path.exists(f"{folder}/{archive}"):
             cifar10.prepare(folder, source=f"{folder}/{archive}")
@@ -61,7 +61,7 @@ def find_data(root: str, download: bool = True) -> Data:
         cifar10.prepare(folder)
     except DataError as error:
         return stand_in(root, str(error))
-    return Data("CIFAR-10", f"CIFAR-10, downloaded into {folder}", folder)
+    return QuickData("CIFAR-10", f"CIFAR-10, downloaded into {folder}", folder)
 
 
 def check_connection(url: str, probe: int = 400_000) -> None:
@@ -78,7 +78,7 @@ def check_connection(url: str, probe: int = 400_000) -> None:
         raise DataError(f"the download would take about {expected / 60:.0f} minutes")
 
 
-def stand_in(root: str, reason: str) -> Data:
+def stand_in(root: str, reason: str) -> QuickData:
     """The ten classes of pictures that minicaffe draws itself, prepared once."""
     from minicaffe.data.datasets import synthetic
 
@@ -89,7 +89,7 @@ def stand_in(root: str, reason: str) -> Data:
         "      Accuracies on the stand-in say nothing about CIFAR-10; `minicaffe data cifar10 --from ARCHIVE` prepares "
         "the real one."
     )
-    data = Data(_STAND_IN, told, folder)
+    data = QuickData(_STAND_IN, told, folder)
     if not data.ready:
         synthetic.prepare(folder)
     return data

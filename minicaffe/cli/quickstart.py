@@ -8,10 +8,10 @@ import sys
 import time
 from dataclasses import dataclass
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress
-from minicaffe.cli.quickdata import Data, find_data
+from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
 from minicaffe.glog import logging_to
@@ -60,7 +60,7 @@ What to try next:
 The whole training, 5000 iterations to 75% on CIFAR-10, is told in models/cifar10_quick/readme.md."""
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.section("what to do")
     flags.flag("out", metavar="DIR", default="runs/quickstart", help="where to write (default runs/quickstart)")
     flags.flag("data", metavar="DIR", default="data", help="where data sets are, or will be (default data)")
@@ -108,7 +108,7 @@ def own_name() -> str:
 _TESTS_COST = 40 * (TESTS + 1)
 
 
-def plan(args: argparse.Namespace, data: Data) -> tuple[int, float]:
+def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
     """Write the net's prototxts for this data; return how many iterations there is time for, and what a step takes."""
     from minicaffe import models
 

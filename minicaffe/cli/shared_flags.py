@@ -1,15 +1,15 @@
-"""Flags and checks that train, test and time share: level and stage, weights, the log file."""
+"""FlagParser and checks that train, test and time share: level and stage, weights, the log file."""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from minicaffe.cli.command import Flags
+from minicaffe.cli.command import FlagParser
 from minicaffe.errors import UsageError
 
 
-def state_flags(flags: Flags) -> None:
+def state_flags(flags: FlagParser) -> None:
     """Add -level and -stage."""
     flags.section("which layers of the prototxt")
     flags.flag("level", type=int, default=0, metavar="N", help="the net's level, for include and exclude rules (0)")
@@ -21,7 +21,7 @@ def stages(args: argparse.Namespace) -> list[str]:
     return args.stage.split(",")
 
 
-def log_flag(flags: Flags) -> None:
+def log_flag(flags: FlagParser) -> None:
     """Add --log."""
     flags.flag("log", metavar="FILE", help="write the log lines to the end of FILE as well")
 

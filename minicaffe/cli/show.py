@@ -9,13 +9,13 @@ import numpy as np
 
 from minicaffe import io
 from minicaffe.cli.classify import computing, net_options, options_of
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.errors import UsageError
 from minicaffe.pictures import plot, show
 from minicaffe.pictures.summary import format_table
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
     flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first that sees the image)")

@@ -7,13 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from minicaffe.cli.command import Flags
+from minicaffe.cli.command import FlagParser
 from minicaffe.errors import UsageError
 
 _EFFECTS = ("stop", "snapshot", "none")
 
 
-def signal_flags(flags: Flags) -> None:
+def signal_flags(flags: FlagParser) -> None:
     """Add -sigint_effect and -sighup_effect."""
     flags.section("signals")
     flags.flag("sigint_effect", metavar="EFFECT", default="stop",

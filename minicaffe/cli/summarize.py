@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.core.passes import filter_net
 from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.pictures.summary import format_table, summarize_net
 from minicaffe.proto import caffe_pb2, read_net
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.argument("filename", metavar="NET", help="prototxt of the net")
     flags.flag(
         "max_width", also=["-w"], type=int, default=30, metavar="N", help="no column wider than this (default 30)"

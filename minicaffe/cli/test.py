@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
@@ -21,7 +21,7 @@ _EXAMPLES = """
 """.strip("\n")
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.section("what to score")
     flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="its .caffemodel files, comma-separated")

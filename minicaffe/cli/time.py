@@ -6,7 +6,7 @@ import argparse
 import logging
 import time as clock
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
@@ -22,7 +22,7 @@ _EXAMPLES = """
 """.strip("\n")
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.section("what to time")
     flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="start from these .caffemodel files (default: the fillers)")

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import logging
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
@@ -24,7 +24,7 @@ _EXAMPLES = """
 """.strip("\n")
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.section("what to train")
     flags.flag("solver", metavar="FILE", default="", help="the solver's prototxt")
     flags.flag("snapshot", metavar="FILE", default="",

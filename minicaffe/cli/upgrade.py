@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from minicaffe.cli.command import Flags, command
+from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine
 from minicaffe.glog import logging_to
 
 _GROUP = "Upgrade old files"
 
 
-def _flags(flags: Flags) -> None:
+def _flags(flags: FlagParser) -> None:
     flags.argument("source", metavar="IN", help="the old file")
     flags.argument("target", metavar="OUT", help="the file to write; may be the same")
 

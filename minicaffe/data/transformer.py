@@ -26,7 +26,7 @@ _CHUNK = 1 << 18  # numbers transformed at a time, so that what is written is st
 
 
 @dataclass
-class Plan:
+class Draws:
     """Where each image of a batch is cut out, and which are flipped: drawn first, so that a kernel can do the rest."""
 
     top: np.ndarray  #: (N,) first row
@@ -39,7 +39,7 @@ class Plan:
         return bool((self.top == self.top[0]).all() and (self.left == self.left[0]).all())
 
 
-class Transformer:
+class BatchTransformer:
     """The transformation that a TransformationParameter describes.
 
     param: the layer's transform_param; train: whether crops are random; rng: the layer's stream.
@@ -93,7 +93,7 @@ class Transformer:
                 )
             self._transform(image[None], out[index : index + 1])
 
-    def plan(self, count: int, height: int, width: int) -> Plan:
+    def plan(self, count: int, height: int, width: int) -> Draws:
         """Draw the place and the flip of each of `count` images of height x width.
 
         Takes three 32-bit numbers a, b, c per image from the stream, if anything is random at all: the first row is
@@ -111,7 +111,7 @@ class Transformer:
                 left = (draws[:, 1] * np.uint64(room_w + 1) >> np.uint64(32)).astype(np.intp)
             if self.mirror:
                 flip = (draws[:, 2] & np.uint64(1)).astype(bool)
-        return Plan(top, left, flip)
+        return Draws(top, left, flip)
 
     def check_mean(self, shape: Sequence[int]) -> None:
         """Raise `DataError` unless the mean fits images of shape (C, H, W)."""

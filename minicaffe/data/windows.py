@@ -27,7 +27,7 @@ from minicaffe.text import read_text
 
 
 @dataclass
-class Window:
+class ImageWindow:
     """A region of an image; label 0 is background."""
 
     path: str
@@ -127,11 +127,11 @@ def _read_header(words: _Words) -> tuple[str, int, int]:
     return path, channels, words.integer("the number of windows")
 
 
-def _read_window(words: _Words, path: str) -> tuple[float, Window]:
+def _read_window(words: _Words, path: str) -> tuple[float, ImageWindow]:
     """The overlap of the next window, and the window."""
     label, overlap = words.integer("the class of a window"), words.number("the overlap of a window")
     corners = [words.integer(f"{name} of a window") for name in ("x1", "y1", "x2", "y2")]
-    return overlap, Window(path, label, *corners)
+    return overlap, ImageWindow(path, label, *corners)
 
 
 class Warper:
@@ -153,7 +153,7 @@ class Warper:
                 raise DataError(f"the mean image, {self.mean.shape}, must have as many rows as columns")
             self.mean = self.mean[:, start : start + crop_size, start : start + crop_size]
 
-    def __call__(self, image: np.ndarray, window: Window, mirror: bool) -> np.ndarray:
+    def __call__(self, image: np.ndarray, window: ImageWindow, mirror: bool) -> np.ndarray:
         """(C, crop_size, crop_size) float32."""
         size = self.crop_size
         (y1, y2), (x1, x2) = self._expand(window)
@@ -175,7 +175,7 @@ class Warper:
         result[:, top:bottom, left:right] = (part - mean) * self.scale
         return result
 
-    def _expand(self, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _expand(self, window: ImageWindow) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns of the window with its context, which may leave the image."""
         rows, columns = (window.y1, window.y2), (window.x1, window.x2)
         if not self.context_pad and not self.square:

@@ -25,9 +25,8 @@ import numpy as np
 
 from minicaffe import forks
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import ENGINE, HOST
-from minicaffe.core.memory import Memory as Buffer
-from minicaffe.onednn.memory import Memory, MemoryDesc, plain, reorder
+from minicaffe.core.memory import ENGINE, HOST, Memory
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain, reorder
 
 Shape = tuple[int, ...]
 
@@ -44,9 +43,9 @@ class Layouts:
     __slots__ = ("head", "copies", "spares", "fresh", "lock")
 
     def __init__(self) -> None:
-        self.head: Memory | None = None
-        self.copies: dict[MemoryDesc, Memory] = {}
-        self.spares: dict[MemoryDesc, list[Memory]] = {}
+        self.head: Tensor | None = None
+        self.copies: dict[MemoryDesc, Tensor] = {}
+        self.spares: dict[MemoryDesc, list[Tensor]] = {}
         self.fresh: set[MemoryDesc] = set()
         self.lock = forks.renewed(threading.RLock())
 
@@ -56,10 +55,10 @@ class Layouts:
             desc = plain(self.head.desc.shape)
             host = self.copies.get(desc)
             if host is None:
-                host = self.copies[desc] = Memory(desc, flat[: math.prod(desc.shape)])
+                host = self.copies[desc] = Tensor(desc, flat[: math.prod(desc.shape)])
             reorder(self.head, host)
 
-    def copy(self, buffer: Buffer, desc: MemoryDesc) -> Memory:
+    def copy(self, buffer: Memory, desc: MemoryDesc) -> Tensor:
         """The memory for one layout, to be written to; made on first use, in memory of another shape where it fits."""
         memory = self.copies.get(desc)
         if memory is not None and memory.keepers:
@@ -68,13 +67,13 @@ class Layouts:
         if memory is None:
             free = self._drop_other_counts(math.prod(desc.shape))
             if desc.plain:
-                memory = Memory(desc, buffer.host_place()[: desc.size // 4])
+                memory = Tensor(desc, buffer.host_place()[: desc.size // 4])
             elif free is not None and free.size >= desc.size:
                 if desc.padded:
                     free[:] = 0
-                memory = Memory(desc, free)
+                memory = Tensor(desc, free)
             else:
-                memory = buffer.allocate(lambda: Memory(desc))
+                memory = buffer.allocate(lambda: Tensor(desc))
             if len(self.copies) >= _MOST_COPIES:
                 oldest = next(iter(self.copies))
                 del self.copies[oldest]
@@ -82,11 +81,11 @@ class Layouts:
             self.copies[desc] = memory
         return memory
 
-    def spare(self, desc: MemoryDesc) -> Memory:
-        """Memory in a layout that nothing uses: one that was kept and is let go, or new."""
+    def spare(self, desc: MemoryDesc) -> Tensor:
+        """A tensor in a layout that nothing uses: one that was kept and is let go, or new."""
         spares = self.spares.setdefault(desc, [])
         free = next((i for i, memory in enumerate(spares) if not memory.keepers), None)
-        return Memory(desc) if free is None else spares.pop(free)
+        return Tensor(desc) if free is None else spares.pop(free)
 
     def _drop_other_counts(self, count: int) -> np.ndarray | None:
         """Forget copies for another number of elements; the largest buffer that becomes free."""
@@ -101,7 +100,7 @@ class Kept:
 
     __slots__ = ("memory", "version")
 
-    def __init__(self, memory: Memory, version: object) -> None:
+    def __init__(self, memory: Tensor, version: object) -> None:
         self.memory, self.version = memory, version
         memory.keepers += 1
 
@@ -115,7 +114,7 @@ class Kept:
         return blob.data_memory.held and np.array_equal(self.memory.numpy(), blob.read_data())
 
 
-def keep(blob: Blob, x: Memory) -> Kept:
+def keep(blob: Blob, x: Tensor) -> Kept:
     """Keep `x`, a blob's values as read: the blob's next values go to other memory.
 
     Nothing is copied, unless x is the host's own array.
@@ -155,7 +154,7 @@ class Deferred:
 
     __slots__ = ("buffer", "layouts", "desc", "compute")
 
-    def __init__(self, buffer: Buffer, desc: MemoryDesc, compute: Callable[[Memory], None]) -> None:
+    def __init__(self, buffer: Memory, desc: MemoryDesc, compute: Callable[[Tensor], None]) -> None:
         self.buffer = weakref.ref(buffer)  # which holds this object
         self.layouts, self.desc, self.compute = _layouts(buffer, discard=True), desc, compute
 
@@ -172,7 +171,7 @@ class Deferred:
         self.layouts.to_host(flat)
 
 
-def _layouts(buffer: Buffer, discard: bool = False) -> Layouts:
+def _layouts(buffer: Memory, discard: bool = False) -> Layouts:
     """The layouts of a buffer; deferred values are computed first, unless `discard` or overwritten since."""
     engine = buffer.engine
     if engine is None:
@@ -190,7 +189,7 @@ def _layouts(buffer: Buffer, discard: bool = False) -> Layouts:
 _making = forks.renewed(threading.Lock())
 
 
-def read(buffer: Buffer, shape: Shape, desc: MemoryDesc | None = None) -> Memory:
+def read(buffer: Memory, shape: Shape, desc: MemoryDesc | None = None) -> Tensor:
     """The newest values of a buffer: in their current layout, or converted to `desc`."""
     layouts = _layouts(buffer)
     shape = shape or (1,)
@@ -206,12 +205,12 @@ def read(buffer: Buffer, shape: Shape, desc: MemoryDesc | None = None) -> Memory
         return _read_host(buffer, layouts, plain(shape), desc)
 
 
-def _readable(buffer: Buffer, layouts: Layouts, shape: Shape) -> bool:
+def _readable(buffer: Memory, layouts: Layouts, shape: Shape) -> bool:
     """Whether the engine's copies hold the newest values, in this shape."""
     return buffer.engine_fresh and layouts.head.desc.shape == shape
 
 
-def _convert(buffer: Buffer, layouts: Layouts, desc: MemoryDesc | None) -> Memory:
+def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tensor:
     """The head's values in the layout `desc`, converted at most once after each write."""
     head = layouts.head
     if desc is None or desc is head.desc:
@@ -224,7 +223,7 @@ def _convert(buffer: Buffer, layouts: Layouts, desc: MemoryDesc | None) -> Memor
     return layouts.copies[desc]
 
 
-def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: MemoryDesc | None) -> Memory:
+def _read_host(buffer: Memory, layouts: Layouts, row_major: MemoryDesc, desc: MemoryDesc | None) -> Tensor:
     """The values of the host's copy, used when it is newer or when the engine's copies have another shape."""
     buffer.host()
     memory = layouts.copy(buffer, row_major)
@@ -238,48 +237,48 @@ def _read_host(buffer: Buffer, layouts: Layouts, row_major: MemoryDesc, desc: Me
     return memory
 
 
-def write(buffer: Buffer, desc: MemoryDesc) -> Memory:
-    """Memory in the layout `desc` for new values: it is the head from here on."""
+def write(buffer: Memory, desc: MemoryDesc) -> Tensor:
+    """A tensor in the layout `desc` for new values: it is the head from here on."""
     layouts = _layouts(buffer, discard=True)
     memory = layouts.copy(buffer, desc)
     _make_head(buffer, layouts, memory)
     return memory
 
 
-def _make_head(buffer: Buffer, layouts: Layouts, memory: Memory) -> None:
+def _make_head(buffer: Memory, layouts: Layouts, memory: Tensor) -> None:
     layouts.head, layouts.fresh = memory, {memory.desc}
     buffer.wrote_engine(layouts)
     if memory.desc.plain:
         buffer.fresh |= HOST
 
 
-def data(blob: Blob, desc: MemoryDesc | None = None) -> Memory:
+def data(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
     """A blob's values for reading: in their current layout, or converted to `desc`."""
     return read(blob.data_memory, blob.shape, desc)
 
 
-def diff(blob: Blob, desc: MemoryDesc | None = None) -> Memory:
+def diff(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
     """A blob's diff for reading: in its current layout, or converted to `desc`."""
     return read(blob.diff_memory, blob.shape, desc)
 
 
-def mutable_data(blob: Blob, desc: MemoryDesc) -> Memory:
-    """Memory for a blob's new values."""
+def mutable_data(blob: Blob, desc: MemoryDesc) -> Tensor:
+    """A tensor for a blob's new values."""
     return write(blob.data_memory, desc)
 
 
-def mutable_diff(blob: Blob, desc: MemoryDesc) -> Memory:
-    """Memory for a blob's new diff."""
+def mutable_diff(blob: Blob, desc: MemoryDesc) -> Tensor:
+    """A tensor for a blob's new diff."""
     return write(blob.diff_memory, desc)
 
 
-def defer(blob: Blob, desc: MemoryDesc, compute: Callable[[Memory], None]) -> None:
+def defer(blob: Blob, desc: MemoryDesc, compute: Callable[[Tensor], None]) -> None:
     """Let a blob's new values be those that `compute` writes to memory in the layout `desc`, once they are read."""
     buffer = blob.data_memory
     buffer.wrote_engine(Deferred(buffer, desc, compute))
 
 
-def add_to_diff(blob: Blob, memory: Memory) -> None:
+def add_to_diff(blob: Blob, memory: Tensor) -> None:
     """blob.diff += memory, for the diffs of parameters, which sum up on the host."""
     buffer = blob.diff_memory
     buffer.host()

@@ -25,7 +25,7 @@ import numpy as np
 
 from minicaffe.onednn import library
 from minicaffe.onednn.library import Alg, Arg, ExecArg, Prop, call, dims
-from minicaffe.onednn.memory import Memory, MemoryDesc, intern_desc, of_array, plain, scratch
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, intern_desc, of_array, plain, scratch
 
 _EXEC_ARG_DESC = 255
 _SCRATCHPAD_BY_USER = 1
@@ -39,7 +39,7 @@ class Primitive:
     It belongs to its users and is freed with the last of them.
     """
 
-    def __init__(self, desc: c_void_p, name: str, constants: dict[int, Memory] | None = None):
+    def __init__(self, desc: c_void_p, name: str, constants: dict[int, Tensor] | None = None):
         self.name = name
         self.constants = constants or {}  # arguments that are the same in every execution
         self.pd = desc
@@ -62,11 +62,11 @@ class Primitive:
             self._descs[arg] = intern_desc(c_void_p(found))
         return self._descs[arg]
 
-    def bind(self, memories: dict[int, Memory]) -> Execution:
+    def bind(self, memories: dict[int, Tensor]) -> Execution:
         """Tie arguments to memory; the result is called to compute."""
         return Execution(self, memories)
 
-    def run(self, memories: dict[int, Memory]) -> None:
+    def run(self, memories: dict[int, Tensor]) -> None:
         """Compute once."""
         Execution(self, memories)()
 
@@ -76,12 +76,12 @@ class Execution:
 
     __slots__ = ("_execute", "_handle", "_count", "_args", "_pointer", "_scratch", "_primitive", "memories")
 
-    def __init__(self, primitive: Primitive, memories: dict[int, Memory]):
+    def __init__(self, primitive: Primitive, memories: dict[int, Tensor]):
         self.memories = {arg: memory for arg, memory in memories.items() if memory is not None}
         memories = {**self.memories, **primitive.constants}
         self._scratch = None
         if primitive.scratchpad is not None:
-            self._scratch = Memory(primitive.scratchpad, scratch(primitive.scratchpad.size))
+            self._scratch = Tensor(primitive.scratchpad, scratch(primitive.scratchpad.size))
             memories = {**memories, Arg.SCRATCHPAD: self._scratch}
         self._args = (ExecArg * len(memories))(*((int(arg), memory.handle) for arg, memory in memories.items()))
         self._pointer = c_void_p(ctypes.addressof(self._args))
@@ -146,7 +146,7 @@ def _native(value):
     return int(value) if isinstance(value, int) else value
 
 
-def _create(name: str, *args, post: tuple = (), constants: dict[int, Memory] | None = None) -> Primitive:
+def _create(name: str, *args, post: tuple = (), constants: dict[int, Tensor] | None = None) -> Primitive:
     desc = c_void_p()
     with Attr(post) as attr:
         call(name + "_primitive_desc_create", byref(desc), library.engine(), *map(_native, args), attr)
@@ -199,7 +199,7 @@ def convolution(src, weights, bias, dst, strides, dilates, pad_low, pad_high, tr
     )
 
 
-def _relu_by_argument(post: tuple, num_axes: int) -> tuple[tuple, dict[int, Memory]]:
+def _relu_by_argument(post: tuple, num_axes: int) -> tuple[tuple, dict[int, Tensor]]:
     """`post` with each ReLU written as a maximum with 0 or as a PReLU, and the arguments that hold the 0 or the slope.
 
     oneDNN 3.2's convolutions for inference never free the code of an eltwise post-operation, 50 KB each.
@@ -212,7 +212,7 @@ def _relu_by_argument(post: tuple, num_axes: int) -> tuple[tuple, dict[int, Memo
             result.append(("prelu",))
             constants[Arg.POST_OP * (i + 1) | Arg.WEIGHTS] = of_array(np.full(1, values[1], np.float32))
         else:
-            zero = Memory(plain((1,) * num_axes))
+            zero = Tensor(plain((1,) * num_axes))
             result.append(("binary", Alg.MAX, zero.desc))
             constants[Arg.POST_OP * (i + 1) | Arg.SRC_1] = zero
     return tuple(result), constants

@@ -37,7 +37,7 @@ class Box:
 
 
 @dataclass
-class Curve:
+class Spline:
     """A line from the first point on; each further entry is a point, or three: two control points and the end."""
 
     start: Point
@@ -65,9 +65,9 @@ class Canvas:
 
     def __init__(self, width: float, height: float, background: str = "#ffffff"):
         self.width, self.height, self.background = width, height, background
-        self.items: list[Box | Curve | Text] = []
+        self.items: list[Box | Spline | Text] = []
 
-    def add(self, item: Box | Curve | Text) -> None:
+    def add(self, item: Box | Spline | Text) -> None:
         self.items.append(item)
 
     def svg(self) -> str:
@@ -111,7 +111,7 @@ def _svg_box(box: Box) -> str:
     )
 
 
-def _svg_curve(curve: Curve) -> str:
+def _svg_curve(curve: Spline) -> str:
     parts = [f"M{curve.start[0]:.1f} {curve.start[1]:.1f}"]
     for step in curve.steps:
         parts.append(("C" if len(step) == 3 else "L") + " ".join(f"{x:.1f} {y:.1f}" for x, y in step))
@@ -131,7 +131,7 @@ def _svg_text(text: Text) -> str:
     )
 
 
-def _arrow_head(curve: Curve, size: float = 5.0) -> list[Point]:
+def _arrow_head(curve: Spline, size: float = 5.0) -> list[Point]:
     """A triangle at the end of a curve, along its last direction."""
     points = [curve.start, *(p for step in curve.steps for p in step)]
     (x1, y1), (x0, y0) = points[-1], points[-2]
@@ -149,7 +149,7 @@ def _paint_box(pen, box: Box, scale: float) -> None:
     pen.rounded_rectangle(corners, box.radius * scale, fill=box.fill, outline=outline, width=round(scale))
 
 
-def _paint_curve(pen, curve: Curve, scale: float) -> None:
+def _paint_curve(pen, curve: Spline, scale: float) -> None:
     points, at = [curve.start], curve.start
     for step in curve.steps:
         if len(step) == 3:
@@ -183,5 +183,5 @@ def _font(size: int, bold: bool):
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{name}", size)
 
 
-_SVG_WRITERS: dict[type, Callable[..., str]] = {Box: _svg_box, Curve: _svg_curve, Text: _svg_text}
-_PAINTERS: dict[type, Callable[..., None]] = {Box: _paint_box, Curve: _paint_curve, Text: _paint_text}
+_SVG_WRITERS: dict[type, Callable[..., str]] = {Box: _svg_box, Spline: _svg_curve, Text: _svg_text}
+_PAINTERS: dict[type, Callable[..., None]] = {Box: _paint_box, Spline: _paint_curve, Text: _paint_text}

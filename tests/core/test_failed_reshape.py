@@ -145,10 +145,10 @@ def test_memory_that_is_refused_when_it_is_used(net, fail_at, monkeypatch):
         return original(count, dtype)
 
     import minicaffe.core.memory
-    from minicaffe.onednn import memory
+    from minicaffe.onednn import tensors
 
     original = minicaffe.core.memory.aligned_zeros
-    for module in (minicaffe.core.memory, memory):
+    for module in (minicaffe.core.memory, tensors):
         monkeypatch.setattr(module, "aligned_zeros", refuse)
     limit *= fail_at
     net.blobs["data"].reshape(1, 3, 130, 130)

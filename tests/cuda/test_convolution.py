@@ -5,7 +5,7 @@ import pytest
 
 from minicaffe.core.settings import config
 from minicaffe.cuda import context, convolution
-from minicaffe.cuda.convolution import Correlation
+from minicaffe.cuda.convolution import CudaCorrelation
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError, UsageError
 from minicaffe.layers.shared import correlation
@@ -47,7 +47,7 @@ class Case:
         self.y = rng.standard_normal((n, outputs, *window.output(size))).astype(dtype)
         self.b = rng.standard_normal(outputs).astype(dtype)
         self.cpu = correlation.Correlation(window, group, self.dtype)
-        self.gpu = Correlation(window, group, self.dtype)
+        self.gpu = CudaCorrelation(window, group, self.dtype)
         self.gpu.prepare(self.x.shape, self.y.shape)
 
     def check(self, got, expected, precision=1.0):
@@ -114,7 +114,7 @@ def test_against_the_processor(name, what, dtype):
 @WHATS
 def test_every_tile(monkeypatch, what, rows, name):
     case = Case(name, np.float32)
-    monkeypatch.setattr(Correlation, "_tile", lambda *_: (rows, 1))
+    monkeypatch.setattr(CudaCorrelation, "_tile", lambda *_: (rows, 1))
     case.check(what(case), expected(case, what))
 
 
@@ -123,7 +123,7 @@ def test_every_tile(monkeypatch, what, rows, name):
 @pytest.mark.parametrize("rows", [32, 64])
 def test_taps_in_shares(monkeypatch, name, rows, shares):
     case = Case(name, np.float32)
-    monkeypatch.setattr(Correlation, "_tile", lambda *_: (rows, shares))
+    monkeypatch.setattr(CudaCorrelation, "_tile", lambda *_: (rows, shares))
     for what in (forward, data_gradient):
         case.check(what(case), expected(case, what))
 
@@ -147,7 +147,7 @@ def test_only_x_has_many_blocks(monkeypatch, what, name):
 def test_shapes_that_kernels_cannot_count(kernel, shapes, message):
     window = Window(kernel, (1, 1), (0, 0), (1, 1))
     with pytest.raises(DeviceError, match=f"convolution on the GPU: expected {message}"):
-        Correlation(window, 1, np.float32).prepare(*shapes)
+        CudaCorrelation(window, 1, np.float32).prepare(*shapes)
 
 
 def test_few_windows_share_their_taps_out():

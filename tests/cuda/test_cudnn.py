@@ -98,7 +98,7 @@ class Graph:
             assert tensor.stride == [int(np.prod(tensor.dim[i + 1 :])) for i in range(4)]
             assert type(places[tensor]) is int
         x, w, y = (role.dim for role in self.roles)
-        own = convolution.Correlation(Window(tuple(w[2:]), *self.sizes), x[1] // w[1], np.dtype(np.float32))
+        own = convolution.CudaCorrelation(Window(tuple(w[2:]), *self.sizes), x[1] // w[1], np.dtype(np.float32))
         own.prepare(tuple(x), tuple(y))
         a, b, c = (places[role] for role in self.roles)
         if self.what == "weight_gradient":
@@ -159,7 +159,7 @@ def passes(type_name, more, engine):
 def test_the_numbers_of_our_own_kernels(frontend, on_gpu, type_name, more):
     _, expected = passes(type_name, more, 'engine: "CAFFE"')
     net, got = passes(type_name, more, 'engine: "CUDNN"')
-    assert net.layers[1].engine == "CUDNN" and isinstance(net.layers[1].on_device, cudnn.Correlation)
+    assert net.layers[1].engine == "CUDNN" and isinstance(net.layers[1].on_device, cudnn.CudnnCorrelation)
     for name in expected:
         largest = np.abs(expected[name]).max()
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-4 * largest, err_msg=name)
@@ -193,7 +193,7 @@ def test_without_cudnn_one_line_says_so(on_gpu, monkeypatch, caplog):
             net, got = passes("Convolution", "pad: 1", 'engine: "CUDNN"')
     finally:
         cudnn.reason_unavailable.cache_clear()
-    assert type(net.layers[1].on_device) is convolution.Correlation
+    assert type(net.layers[1].on_device) is convolution.CudaCorrelation
     lines = [line for line in caplog.messages if "engine CUDNN" in line]
     assert len(lines) == 1 and "minicaffe's own kernels run: cuDNN cannot be used: its frontend" in lines[0]
     _, expected = passes("Convolution", "pad: 1", 'engine: "CAFFE"')

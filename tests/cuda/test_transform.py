@@ -9,7 +9,7 @@ from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.transform import DeviceBatches, StagedBatches, fits
 from minicaffe.data.mean import write_mean
-from minicaffe.data.transformer import Transformer
+from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -31,7 +31,7 @@ def labels():
 
 
 def transformer(text, train, stream):
-    return Transformer(parse_text(text, caffe_pb2.TransformationParameter()), train, stream)
+    return BatchTransformer(parse_text(text, caffe_pb2.TransformationParameter()), train, stream)
 
 
 class Pair:

@@ -5,14 +5,14 @@ import pytest
 
 from minicaffe.core.random import Stream
 from minicaffe.data.mean import read_mean, write_mean
-from minicaffe.data.transformer import Transformer
+from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2, parse_text
 
 
 def make(text="", train=True, seed=1):
     param = parse_text(text, caffe_pb2.TransformationParameter())
-    return Transformer(param, train, Stream(seed))
+    return BatchTransformer(param, train, Stream(seed))
 
 
 def run(transformer, images):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from minicaffe.core.blob import Blob
 from minicaffe.data.mean import write_mean
-from minicaffe.data.windows import Warper, Window
+from minicaffe.data.windows import ImageWindow, Warper
 from minicaffe.errors import DataError, LayerError
 from minicaffe.gradient_check import layer_from_text
 
@@ -55,15 +55,15 @@ def test_mean_scale_and_mirror(folder):
 
 def test_context_outside_of_the_image_is_zero():
     warper = Warper(16, 4, False, np.full((3, 1, 1), 5, np.float32), 2.0)
-    result = warper(IMAGE, Window("a", 1, 0, 0, 7, 7), False)  # grows to -4 .. 12
+    result = warper(IMAGE, ImageWindow("a", 1, 0, 0, 7, 7), False)  # grows to -4 .. 12
     assert not result[:, :3].any() and not result[:, :, :3].any()
     assert (result[:, 4:, 4:] != 0).any(axis=0).all()
-    mirrored = warper(IMAGE, Window("a", 1, 0, 0, 7, 7), True)
+    mirrored = warper(IMAGE, ImageWindow("a", 1, 0, 0, 7, 7), True)
     assert np.array_equal(mirrored, result[:, :, ::-1])
 
 
 def test_square_mode_widens_the_shorter_side():
-    wide = Window("a", 1, 4, 8, 19, 11)  # 16 x 4, so rows 2 to 18 are shown
+    wide = ImageWindow("a", 1, 4, 8, 19, 11)  # 16 x 4, so rows 2 to 18 are shown
     square = Warper(8, 0, True, None, 1.0)(IMAGE, wide, False)
     assert abs(square.mean() - IMAGE[:, 2:18, 4:20].mean()) < 8
     warped = Warper(8, 0, False, None, 1.0)(IMAGE, wide, False)

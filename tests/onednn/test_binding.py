@@ -11,7 +11,7 @@ from minicaffe import onednn
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
-from minicaffe.onednn import memory, primitives  # noqa: E402
+from minicaffe.onednn import primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg, OneDNNError, Unsupported  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -23,8 +23,8 @@ def random(*shape):
 
 def put(array, desc):
     """The array's numbers in memory of the given layout."""
-    result = memory.Memory(desc)
-    memory.reorder(memory.of_array(array), result)
+    result = tensors.Tensor(desc)
+    tensors.reorder(tensors.of_array(array), result)
     return result
 
 
@@ -44,19 +44,19 @@ def test_version_is_three():
 
 
 def test_equal_layouts_are_one_object():
-    assert memory.plain((2, 3)) is memory.strided((2, 3), (3, 1))
-    assert memory.plain((2, 3)) is not memory.plain((3, 2))
-    assert memory.plain((2, 3)).plain and not memory.strided((2, 3), (1, 2)).plain
+    assert tensors.plain((2, 3)) is tensors.strided((2, 3), (3, 1))
+    assert tensors.plain((2, 3)) is not tensors.plain((3, 2))
+    assert tensors.plain((2, 3)).plain and not tensors.strided((2, 3), (1, 2)).plain
 
 
 @pytest.mark.parametrize("channels", [3, 16, 20])
 def test_reorder_to_the_layout_a_convolution_wants_and_back(channels):
     x = random(2, channels, 7, 5)
     conv = primitives.convolution(
-        memory.any_layout(x.shape),
-        memory.any_layout((32, channels, 3, 3)),
+        tensors.any_layout(x.shape),
+        tensors.any_layout((32, channels, 3, 3)),
         None,
-        memory.any_layout((2, 32, 7, 5)),
+        tensors.any_layout((2, 32, 7, 5)),
         (1, 1),
         (0, 0),
         (1, 1),
@@ -70,21 +70,21 @@ def test_convolution(stride, pad):
     x, w, b = random(2, 5, 9, 9), random(7, 5, 3, 3), random(7)
     expected = correlate(x, w, stride, pad) + b[:, None, None]
     conv = primitives.convolution(
-        memory.any_layout(x.shape),
-        memory.any_layout(w.shape),
-        memory.plain(b.shape),
-        memory.any_layout(expected.shape),
+        tensors.any_layout(x.shape),
+        tensors.any_layout(w.shape),
+        tensors.plain(b.shape),
+        tensors.any_layout(expected.shape),
         (stride,) * 2,
         (0, 0),
         (pad,) * 2,
         (pad,) * 2,
     )
-    y = memory.Memory(conv.desc(Arg.DST))
+    y = tensors.Tensor(conv.desc(Arg.DST))
     conv.run(
         {
             Arg.SRC: put(x, conv.desc(Arg.SRC)),
             Arg.WEIGHTS: put(w, conv.desc(Arg.WEIGHTS)),
-            Arg.BIAS: memory.of_array(b),
+            Arg.BIAS: tensors.of_array(b),
             Arg.DST: y,
         }
     )
@@ -94,29 +94,29 @@ def test_convolution(stride, pad):
 def test_relu_after_convolution_as_post_operation():
     x, w = random(1, 4, 6, 6), random(8, 4, 3, 3)
     conv = primitives.convolution(
-        memory.any_layout(x.shape),
-        memory.any_layout(w.shape),
+        tensors.any_layout(x.shape),
+        tensors.any_layout(w.shape),
         None,
-        memory.any_layout((1, 8, 4, 4)),
+        tensors.any_layout((1, 8, 4, 4)),
         (1, 1),
         (0, 0),
         (0, 0),
         (0, 0),
         post=(("eltwise", Alg.RELU, 0.0, 0.0),),
     )
-    y = memory.Memory(conv.desc(Arg.DST))
+    y = tensors.Tensor(conv.desc(Arg.DST))
     conv.run({Arg.SRC: put(x, conv.desc(Arg.SRC)), Arg.WEIGHTS: put(w, conv.desc(Arg.WEIGHTS)), Arg.DST: y})
     np.testing.assert_allclose(y.numpy(), np.maximum(correlate(x, w, 1, 0), 0), rtol=1e-4, atol=1e-5)
 
 
 def test_primitives_are_made_once():
-    desc = memory.plain((3, 4))
+    desc = tensors.plain((3, 4))
     assert primitives.eltwise(Alg.RELU, desc, desc) is primitives.eltwise(Alg.RELU, desc, desc)
 
 
 def test_in_place_execution_and_moved_buffers():
-    desc = memory.plain((4,))
-    x = memory.of_array(np.array([-1, 2, -3, 4], np.float32))
+    desc = tensors.plain((4,))
+    x = tensors.of_array(np.array([-1, 2, -3, 4], np.float32))
     relu = primitives.eltwise(Alg.RELU, desc, desc).bind({Arg.SRC: x, Arg.DST: x})
     relu()
     np.testing.assert_array_equal(x.array(), [0, 2, 0, 4])
@@ -127,24 +127,24 @@ def test_in_place_execution_and_moved_buffers():
 
 def test_concat_and_weighted_sum():
     a, b = random(2, 3), random(2, 4)
-    wide = memory.Memory(memory.plain((2, 7)))
-    primitives.concat((memory.plain((2, 3)), memory.plain((2, 4))), wide.desc, 1).run(
-        {Arg.MULTIPLE_SRC: memory.of_array(a), Arg.MULTIPLE_SRC + 1: memory.of_array(b), Arg.DST: wide}
+    wide = tensors.Tensor(tensors.plain((2, 7)))
+    primitives.concat((tensors.plain((2, 3)), tensors.plain((2, 4))), wide.desc, 1).run(
+        {Arg.MULTIPLE_SRC: tensors.of_array(a), Arg.MULTIPLE_SRC + 1: tensors.of_array(b), Arg.DST: wide}
     )
     np.testing.assert_array_equal(wide.array(), np.concatenate([a, b], 1))
-    total = memory.Memory(a_desc := memory.plain((2, 3)))
+    total = tensors.Tensor(a_desc := tensors.plain((2, 3)))
     primitives.weighted_sum((a_desc, a_desc), (2.0, -1.0), a_desc).run(
-        {Arg.MULTIPLE_SRC: memory.of_array(a), Arg.MULTIPLE_SRC + 1: memory.of_array(a), Arg.DST: total}
+        {Arg.MULTIPLE_SRC: tensors.of_array(a), Arg.MULTIPLE_SRC + 1: tensors.of_array(a), Arg.DST: total}
     )
     np.testing.assert_allclose(total.array(), a, rtol=1e-6)
 
 
 def test_what_the_library_cannot_do_is_an_exception():
     with pytest.raises(Unsupported):
-        desc = memory.plain((1, 3, 8, 8))
+        desc = tensors.plain((1, 3, 8, 8))
         primitives.batch_normalization(desc, desc, 1e-5, post=(("sum", 1.0),))
     with pytest.raises(OneDNNError, match="float32"):
-        memory.of_array(np.zeros(3))
+        tensors.of_array(np.zeros(3))
 
 
 def test_threads_compute_side_by_side():
@@ -152,10 +152,10 @@ def test_threads_compute_side_by_side():
     x, w = random(4, 16, 12, 12), random(16, 16, 5, 5)
     expected = correlate(x, w, 1, 2)
     conv = primitives.convolution(
-        memory.any_layout(x.shape),
-        memory.any_layout(w.shape),
+        tensors.any_layout(x.shape),
+        tensors.any_layout(w.shape),
         None,
-        memory.any_layout(x.shape),
+        tensors.any_layout(x.shape),
         (1, 1),
         (0, 0),
         (2, 2),
@@ -165,7 +165,7 @@ def test_threads_compute_side_by_side():
 
     def work():
         for _ in range(10):
-            y = memory.Memory(conv.desc(Arg.DST))
+            y = tensors.Tensor(conv.desc(Arg.DST))
             conv.run({Arg.SRC: put(x, conv.desc(Arg.SRC)), Arg.WEIGHTS: put(w, conv.desc(Arg.WEIGHTS)), Arg.DST: y})
             if not np.allclose(y.numpy(), expected, rtol=1e-3, atol=1e-3):
                 errors.append("another thread's numbers")

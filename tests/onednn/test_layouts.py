@@ -11,7 +11,7 @@ from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
-from minicaffe.onednn import layouts, memory, primitives  # noqa: E402
+from minicaffe.onednn import layouts, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Arg  # noqa: E402
 
 SHAPE = (2, 20, 5, 6)
@@ -44,7 +44,7 @@ def engine(monkeypatch):
 @pytest.fixture
 def blocked():
     """A layout in blocks of channels, as a convolution chooses it."""
-    any_layout = memory.any_layout
+    any_layout = tensors.any_layout
     conv = primitives.convolution(
         any_layout(SHAPE), any_layout((16, 20, 3, 3)), None, any_layout((2, 16, 3, 4)), (1, 1), (0, 0), (0, 0), (0, 0)
     )  # fmt: skip
@@ -57,7 +57,7 @@ def blocked():
 def reorders(monkeypatch):
     """Counts conversions."""
     count = []
-    original = memory.reorder
+    original = tensors.reorder
 
     def counted(*args, **kwargs):
         count.append(args)
@@ -86,9 +86,9 @@ def test_a_layout_is_converted_to_once(blocked, reorders):
 
 def test_row_major_memory_is_the_hosts(reorders):
     blob, values = filled()
-    array = layouts.data(blob, memory.plain(SHAPE)).array()
+    array = layouts.data(blob, tensors.plain(SHAPE)).array()
     assert np.shares_memory(array, blob.read_data()) and not reorders
-    out = layouts.mutable_data(blob, memory.plain(SHAPE))
+    out = layouts.mutable_data(blob, tensors.plain(SHAPE))
     out.array()[...] = 7
     assert (blob.data == 7).all() and not reorders
 
@@ -97,7 +97,7 @@ def test_what_an_engine_wrote_is_read_by_the_host(blocked):
     blob, values = filled()
     copy = layouts.data(blob, blocked)
     other = Blob(SHAPE)
-    memory.reorder(copy, layouts.mutable_data(other, blocked))
+    tensors.reorder(copy, layouts.mutable_data(other, blocked))
     np.testing.assert_array_equal(other.read_data(), values)
     np.testing.assert_array_equal(other.data, values)
 
@@ -107,7 +107,7 @@ def test_another_shape_of_the_same_memory(blocked):
     blob, values = filled()
     flat = Blob((2, 600))
     flat.share_data(blob)
-    memory.reorder(memory.of_array(2 * values), layouts.mutable_data(blob, blocked))
+    tensors.reorder(tensors.of_array(2 * values), layouts.mutable_data(blob, blocked))
     np.testing.assert_array_equal(layouts.data(flat).array(), 2 * values.reshape(2, 600))
 
 
@@ -117,7 +117,7 @@ def test_a_view_that_a_script_keeps_stays_true(blocked):
     layouts.data(blob, blocked)
     view[0] = 5  # without asking the blob again
     np.testing.assert_array_equal(layouts.data(blob, blocked).numpy(), view)
-    memory.reorder(memory.of_array(-values), layouts.mutable_data(blob, blocked))
+    tensors.reorder(tensors.of_array(-values), layouts.mutable_data(blob, blocked))
     blob.settle()
     np.testing.assert_array_equal(view, -values)
 
@@ -127,7 +127,7 @@ def test_memory_is_reused_when_a_blob_shrinks(blocked):
     buffer = layouts.mutable_data(blob, blocked).buffer
     blob.reshape(1, *SHAPE[1:])
     conv = primitives.convolution(
-        memory.any_layout(blob.shape), memory.any_layout((16, 20, 3, 3)), None, memory.any_layout((1, 16, 3, 4)),
+        tensors.any_layout(blob.shape), tensors.any_layout((16, 20, 3, 3)), None, tensors.any_layout((1, 16, 3, 4)),
         (1, 1), (0, 0), (0, 0), (0, 0),
     )  # fmt: skip
     assert layouts.mutable_data(blob, conv.desc(Arg.SRC)).buffer is buffer
@@ -263,7 +263,7 @@ def test_the_steady_state_makes_nothing(engine, monkeypatch):
         net.run_forward()
         net.run_backward()
     made = []
-    for kind in (memory.Memory, primitives.Execution, primitives.Primitive):
+    for kind in (tensors.Tensor, primitives.Execution, primitives.Primitive):
         original = kind.__init__
 
         def noted(self, *args, _original=original, **kwargs):

@@ -14,7 +14,7 @@ from minicaffe.core.net import Net
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
-from minicaffe.onednn import library, memory, primitives  # noqa: E402
+from minicaffe.onednn import library, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg  # noqa: E402
 
 
@@ -84,7 +84,7 @@ def test_eight_shapes_keep_their_primitives(phase, monkeypatch):
 
 
 def test_a_primitive_goes_with_its_last_user():
-    desc = memory.plain((3, 5))
+    desc = tensors.plain((3, 5))
     relu = primitives.eltwise(Alg.RELU, desc, desc)
     key = next(key for key, value in primitives._in_use.items() if value is relu)
     primitives._find.cache_clear()
@@ -95,21 +95,21 @@ def test_a_primitive_goes_with_its_last_user():
 
 
 def test_layouts_are_one_object_while_they_are_used_and_no_longer():
-    kept = memory.strided((7, 11), (1, 7))
+    kept = tensors.strided((7, 11), (1, 7))
     key = kept.key
-    for make in (memory.plain, memory.strided):
+    for make in (tensors.plain, tensors.strided):
         make.cache_clear()
-    assert memory.strided((7, 11), (1, 7)) is kept
+    assert tensors.strided((7, 11), (1, 7)) is kept
     del kept
-    memory.strided.cache_clear()
-    assert key not in memory._interned
+    tensors.strided.cache_clear()
+    assert key not in tensors._interned
 
 
 def test_a_reorder_does_not_keep_its_memory(no_collector):
     before = len(primitives._in_use)
     primitives._find.cache_clear()
-    source, target = memory.Memory(memory.plain((2, 5))), memory.Memory(memory.strided((2, 5), (1, 2)))
-    memory.reorder(source, target)
+    source, target = tensors.Tensor(tensors.plain((2, 5))), tensors.Tensor(tensors.strided((2, 5), (1, 2)))
+    tensors.reorder(source, target)
     execution = target.filled[2]
     assert target not in execution.memories.values()
     del source, target, execution
@@ -125,12 +125,12 @@ def test_a_relu_behind_a_convolution_for_inference(slope):
     results = []
     for training in (True, False):
         conv = primitives.convolution(
-            memory.any_layout(x.shape), memory.any_layout(w.shape), None, memory.any_layout((1, 16, 7, 7)),
+            tensors.any_layout(x.shape), tensors.any_layout(w.shape), None, tensors.any_layout((1, 16, 7, 7)),
             (1, 1), (0, 0), (0, 0), (0, 0), training, (("eltwise", Alg.RELU, slope, 0.0),),
         )  # fmt: skip
-        args = {arg: memory.Memory(conv.desc(arg)) for arg in (Arg.SRC, Arg.WEIGHTS, Arg.DST)}
-        memory.reorder(memory.of_array(x), args[Arg.SRC])
-        memory.reorder(memory.of_array(w), args[Arg.WEIGHTS])
+        args = {arg: tensors.Tensor(conv.desc(arg)) for arg in (Arg.SRC, Arg.WEIGHTS, Arg.DST)}
+        tensors.reorder(tensors.of_array(x), args[Arg.SRC])
+        tensors.reorder(tensors.of_array(w), args[Arg.WEIGHTS])
         conv.run(args)
         results.append(args[Arg.DST].numpy())
     assert np.isfinite(results[1]).all()

@@ -83,7 +83,7 @@ print(same(step(mine), expected), in_child(lambda: same(step(net(caffe.{phase}))
 
 def test_a_fork_from_a_thread_while_another_thread_makes_primitives():
     code = """
-from minicaffe.onednn import memory, primitives
+from minicaffe.onednn import primitives, tensors
 from minicaffe.onednn.library import Alg
 mine, stop, results = net(caffe.TRAIN), threading.Event(), []
 expected = step(mine)
@@ -92,7 +92,7 @@ def make():
     size = 0
     while not stop.is_set():
         size += 1
-        desc = memory.plain((1, size))
+        desc = tensors.plain((1, size))
         primitives.eltwise(Alg.RELU, desc, desc)
 
 def fork():

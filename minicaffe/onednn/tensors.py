@@ -1,7 +1,7 @@
-"""Memory descriptors and memory: what lies where, in which layout.
+"""Layouts, buffers in a layout, and conversions between layouts.
 
 A layout is a `MemoryDesc`.  Equal layouts are the same Python object, so `a is b` compares them and they serve as keys
-of caches.  A `Memory` is a buffer in one layout.  `reorder` copies between layouts.
+of caches.  A `Tensor` is a buffer in one layout.  `reorder` copies between layouts.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ def aligned(size: int) -> np.ndarray:
     return aligned_zeros(size, np.dtype(np.uint8))
 
 
-class Memory:
-    """A buffer in one layout (dnnl_memory_t): `Memory(desc)` owns zeros, `Memory(desc, array)` uses the array's."""
+class Tensor:
+    """A buffer in one layout (dnnl_memory_t): `Tensor(desc)` owns zeros, `Tensor(desc, array)` uses the array's."""
 
     __slots__ = ("desc", "buffer", "handle", "filled", "keepers", "_free", "__weakref__")
 
@@ -218,13 +218,13 @@ class Memory:
         return result
 
 
-def of_array(array: np.ndarray) -> Memory:
-    """Memory that shares a float32 numpy array's numbers and strides."""
+def of_array(array: np.ndarray) -> Tensor:
+    """A tensor that shares a float32 numpy array's numbers and strides."""
     if array.dtype != np.float32:
         raise library.OneDNNError(f"oneDNN computes in float32 here, got an array of {array.dtype}")
     if array.flags.c_contiguous:
-        return Memory(plain(array.shape), array)
-    return Memory(strided(array.shape, tuple(s // 4 for s in array.strides)), array)
+        return Tensor(plain(array.shape), array)
+    return Tensor(strided(array.shape, tuple(s // 4 for s in array.strides)), array)
 
 
 def scratch(size: int) -> np.ndarray:
@@ -235,7 +235,7 @@ def scratch(size: int) -> np.ndarray:
     return local.scratch
 
 
-def reorder(src: Memory, dst: Memory, add: bool = False) -> None:
+def reorder(src: Tensor, dst: Tensor, add: bool = False) -> None:
     """Copy the numbers of `src` into `dst`, each in its own layout; with `add`, sum them onto what is there."""
     if src.desc is dst.desc and src.desc.blocked and not add:
         ctypes.memmove(dst.buffer.ctypes.data, src.buffer.ctypes.data, src.desc.size)
