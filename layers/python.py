@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import NoReturn
 
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.errors import DeviceError, UsageError
 
 _log = logging.getLogger("minicaffe")
@@ -54,10 +54,7 @@ class Timer:
 
 
 def _wait_for_device() -> None:
-    if config.gpu:
-        from minicaffe.cuda import context
-
-        context.synchronize()
+    settings.engine.synchronize()
 
 
 class NCCL:
