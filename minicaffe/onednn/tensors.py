@@ -189,7 +189,7 @@ class Tensor:
         self.desc = desc
         self.buffer = aligned(desc.size) if buffer is None else buffer
         self.keepers = 0  # how many `layouts.Kept` rely on the values: it is not written to while there are any
-        self.filled = None  # the last reorder into this memory, ready to be repeated: (source, add, Execution)
+        self.filled = None  # the last reorder into this memory, to be repeated: (reference to source, add, Execution)
         self.handle = c_void_p()
         call("memory_create", byref(self.handle), desc.handle, library.engine(), c_void_p(self.buffer.ctypes.data))
 
@@ -240,7 +240,7 @@ def reorder(src: Tensor, dst: Tensor, add: bool = False) -> None:
     if src.desc is dst.desc and src.desc.blocked and not add:
         ctypes.memmove(dst.buffer.ctypes.data, src.buffer.ctypes.data, src.desc.size)
         return
-    if dst.filled is None or dst.filled[0] is not src or dst.filled[1] is not add:
+    if dst.filled is None or dst.filled[0]() is not src or dst.filled[1] is not add:
         from minicaffe.onednn import primitives
 
         if add and src.desc is dst.desc:  # several times as fast as a reorder that adds
@@ -248,6 +248,6 @@ def reorder(src: Tensor, dst: Tensor, add: bool = False) -> None:
             run = sum_up.bind({Arg.SRC: dst, Arg.SRC_1: src, Arg.DST: dst})
         else:
             run = primitives.reorder(src.desc, dst.desc, add).bind({Arg.SRC: src, Arg.DST: dst})
-        run.memories = {}  # `filled` holds src; holding dst, its owner, would make a cycle that only gc can free
-        dst.filled = (src, add, run)
+        run.memories = {}  # a reorder keeps no tensor: dst holds it, and src may be as large as dst and used only once
+        dst.filled = (weakref.ref(src), add, run)
     dst.filled[2]()
