@@ -9,11 +9,10 @@ import os
 import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
-from minicaffe.cli.progress import StatusLine
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
 from minicaffe.errors import UsageError
-from minicaffe.glog import logging_to
 
 GROUP = "Prepare data"
 log = logging.getLogger("minicaffe")
