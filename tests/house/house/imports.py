@@ -88,11 +88,11 @@ class _Finder(ast.NodeVisitor):
             self._add_constant(node.slice, node)
         self.generic_visit(node)
 
-    def _add_constant(self, name: ast.expr, node: ast.AST) -> None:
+    def _add_constant(self, name: ast.expr, node: ast.expr) -> None:
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
             self._add(resolve_name(name.value, self._package), node)
 
-    def _add(self, name: str, node: ast.AST) -> None:
+    def _add(self, name: str, node: ast.stmt | ast.expr) -> None:
         """Note the module of that name; for a name in a module, that module."""
         known = modules()
         folder = self._package.partition(".")[0]
