@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from minicaffe.core.settings import settings
 from minicaffe.errors import DeviceError, UsageError
+from minicaffe.glog import GlogFormatter
 
 _log = logging.getLogger("minicaffe")
 
@@ -76,8 +77,6 @@ def has_nccl() -> bool:
 
 def init_log(level: int = 0, filename: str | None = None) -> None:
     """Show minicaffe's log on standard error, or append it to a file; glog's levels: 0 info, 1 warning, 2 error."""
-    from minicaffe.glog import GlogFormatter
-
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):
         raise UsageError(f"init_log: the level must be 0 (info) to 3 (fatal), got {level}")

@@ -8,11 +8,10 @@ import time as clock
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.core.settings import settings
 from minicaffe.errors import UsageError
-from minicaffe.glog import logging_to
 
 log = logging.getLogger("minicaffe")
 
