@@ -16,12 +16,16 @@ SCRIPTS = ("tools", "benchmarks")  # folders of scripts, which import each other
 
 @dataclass(frozen=True)
 class Import:
-    """One import: both modules by name, and the line in `path` where it stands."""
+    """One import: both modules by name, and the line in `path` where it stands.
+
+    typing: whether it stands under TYPE_CHECKING, so that it is for annotations alone.
+    """
 
     importer: str
     imported: str
     path: str
     line: int
+    typing: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.importer} imports {self.imported}"
@@ -56,15 +60,21 @@ def imports_in(text: str, name: str, path: Path) -> list[Import]:
     finder = _Finder(name if path.stem == "__init__" else name.rpartition(".")[0])
     finder.visit(ast.parse(text, str(path)))
     shown = str(path.relative_to(ROOT))
-    return [Import(name, other, shown, line) for other, line in finder.found if other != name]
+    return [Import(name, other, shown, line, typing) for other, line, typing in finder.found if other != name]
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects (module, line) of each import of ours: in functions, under TYPE_CHECKING and by a constant name too."""
+    """Collects (module, line, typing) of imports of ours: in functions, under TYPE_CHECKING, by a constant name too."""
 
     def __init__(self, package: str) -> None:
-        self.found: list[tuple[str, int]] = []
+        self.found: list[tuple[str, int, bool]] = []
         self._package = package
+        self._typing = False
+
+    def visit_If(self, node: ast.If) -> None:
+        was, self._typing = self._typing, ast.unparse(node.test).endswith("TYPE_CHECKING")
+        self.generic_visit(node)
+        self._typing = was
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -100,14 +110,16 @@ class _Finder(ast.NodeVisitor):
             if folder in SCRIPTS and f"{folder}.{candidate}" in known:
                 candidate = f"{folder}.{candidate}"
             if candidate in known:
-                self.found.append((candidate, node.lineno))
+                self.found.append((candidate, node.lineno, self._typing))
                 return
 
 
 def cycles(imports: Iterable[Import]) -> list[frozenset[str]]:
-    """The sets of modules that import each other, directly or through others; the largest first."""
+    """The sets of modules that import each other when they run, directly or through others; the largest first."""
     graph: dict[str, set[str]] = {}
     for one in imports:
+        if one.typing:
+            continue
         graph.setdefault(one.importer, set()).add(one.imported)
     reached = {module: _reachable(graph, module) for module in graph}
     found = {frozenset(other for other in reached[module] if module in reached.get(other, ())) for module in graph}
