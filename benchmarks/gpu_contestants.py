@@ -43,8 +43,8 @@ class Minicaffe:
     def build(self, param, training: bool) -> dict[str, list]:
         """Make the net; return what its first pass computes: the loss and all gradients, or the scores."""
         import minicaffe
+        from minicaffe.cuda.engine import CUDA
         from minicaffe.proto import caffe_pb2
-        from minicaffe.solvers.gpu_step import GpuStep
         from minicaffe.solvers.sgd import SGDSolver
 
         self.training = training
@@ -55,7 +55,7 @@ class Minicaffe:
             solver.net_param.CopyFrom(param)
             self.solver = SGDSolver(solver)
             self.net = self.solver.net
-            self.runs = {way: GpuStep(self.solver) for way in self.ways}
+            self.runs = {way: CUDA.step(self.solver) for way in self.ways}
         else:
             from minicaffe.cuda.graph import CapturedStep
 
@@ -88,10 +88,11 @@ class Minicaffe:
     def run(self, way: str, steps: int) -> float:
         """Seconds of so many steps, the device's end waited for."""
         from minicaffe.cuda import context
+        from minicaffe.cuda.engine import CUDA
 
         os.environ["MINICAFFE_GRAPH"] = "0" if way == "plain" else "1"
         if self.training:
-            self.solver._gpu_step = self.runs[way]
+            self.solver.steps[CUDA] = self.runs[way]
         context.synchronize()
         began = time.perf_counter()
         if self.training:
@@ -110,9 +111,11 @@ class Minicaffe:
         """Milliseconds and number of launches of each kernel in one step, and the least work that the step is."""
         from gpu_profile import kernel_times, least_work
 
+        from minicaffe.cuda.engine import CUDA
+
         os.environ["MINICAFFE_GRAPH"] = "0"
         if self.training:
-            self.solver._gpu_step = self.runs["plain"]
+            self.solver.steps[CUDA] = self.runs["plain"]
         step = (lambda: self.solver.step(1)) if self.training else self.net.run_forward
         work = least_work(self.net, self.training)
         return {

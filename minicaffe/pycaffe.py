@@ -92,25 +92,31 @@ def log(message: str) -> None:
 
 
 def solver_count() -> int:
-    """How many solvers train together: 1."""
-    return 1
+    """How many solvers train together, as `set_solver_count` has set in this thread; 1 at first."""
+    return settings.solver_count
 
 
 def set_solver_count(count: int) -> None:
-    """Accept 1; raise DeviceError for more."""
-    if count != 1:
-        raise DeviceError(f"set_solver_count: minicaffe trains on one device, got {count}")
+    """Set how many solvers train together; data layers that this thread builds for TRAIN read a share of the data.
+
+    Record i of the endless stream of records belongs to rank i % count.  Exchanging gradients between the solvers is
+    the script's business: see `Solver.add_gradient_hook`.
+    """
+    if count < 1:
+        raise UsageError(f"set_solver_count: expected 1 or more, got {count}")
+    settings.solver_count = int(count)
 
 
 def solver_rank() -> int:
-    """Which of the solvers this one is: 0, the root."""
-    return 0
+    """Which of the solvers this thread's is, as `set_solver_rank` has set; 0, the root, at first."""
+    return settings.solver_rank
 
 
 def set_solver_rank(rank: int) -> None:
-    """Accept 0; raise DeviceError for another."""
-    if rank != 0:
-        raise DeviceError(f"set_solver_rank: minicaffe trains on one device, got rank {rank}")
+    """Set which of the solvers this thread's is, from 0; set the count first."""
+    if not 0 <= rank < settings.solver_count:
+        raise UsageError(f"set_solver_rank: expected 0 to {settings.solver_count - 1}, got {rank}")
+    settings.solver_rank = int(rank)
 
 
 def set_multiprocess(multiprocess: bool) -> None:

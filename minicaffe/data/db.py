@@ -217,6 +217,11 @@ class Cursor:
         self.position = item[0]
         return item
 
+    def skip(self, count: int) -> None:
+        """Leave out so many records."""
+        for _ in range(count):
+            self.next()
+
     def seek(self, position: bytes | None) -> None:
         """Go on after the record with key `position` (None: from the start)."""
         self.position = position

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
+from minicaffe.data.reader import ALL, Share
 from minicaffe.data.shuffle import shuffled
 from minicaffe.errors import DataError
 from minicaffe.text import read_names
@@ -53,10 +54,12 @@ def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
 class Hdf5Reader:
     """Rows of the listed files, round and round; with a seed, files and the rows of each are shuffled every time.
 
+    share: which rows; solvers that share shuffled rows need one random seed.
     Position: which file of which round is being read, and from which row.
     """
 
-    def __init__(self, source: str, names: Sequence[str], seed: int | None = None) -> None:
+    def __init__(self, source: str, names: Sequence[str], seed: int | None = None, share: Share = ALL) -> None:
+        self.share = share
         self.files, self.names, self._open = read_file_list(source), list(names), None
         self._seed = seed
         self.seek({"seed": seed, "visit": 0, "row": 0})
@@ -96,22 +99,33 @@ class Hdf5Reader:
         self._order = None if self._seed is None else shuffled(self._seed, 2 * self._visit + 1, rows)
 
     def read_into(self, targets: Sequence[np.ndarray]) -> None:
-        """Fill the targets, (N, ...) each, with the next N rows, over the ends of files if need be."""
+        """Fill the targets, (N, ...) each, with the next N rows of the share, over the ends of files if need be."""
         filled, count = 0, len(targets[0])
         while filled < count:
-            take = min(count - filled, len(self.arrays[0]) - self._row)
-            rows = slice(self._row, self._row + take)
-            for name, target, array in zip(self.names, targets, self.arrays, strict=True):
-                if array.shape[1:] != target.shape[1:]:
-                    raise DataError(
-                        f'dataset "{name}" of HDF5 file {self.files[self._open]} has rows of shape '
-                        f"{array.shape[1:]}, expected {target.shape[1:]} as in the first file"
-                    )
-                target[filled : filled + take] = array[rows if self._order is None else self._order[rows]]
+            self._skip(self.share.rank)
+            most = count - filled if self.share.size == 1 else 1
+            take = min(most, len(self.arrays[0]) - self._row)
+            self._copy(take, [target[filled : filled + take] for target in targets])
             filled += take
-            self._row += take
-            if self._row == len(self.arrays[0]):
-                self._visit, self._row = self._visit + 1, 0
-                if self._visit % len(self.files) == 0 and len(self.files) > 1:
-                    log.info("Looping around to first file.")
-                self._load()
+            self._skip(take + self.share.after)
+
+    def _copy(self, count: int, targets: Sequence[np.ndarray]) -> None:
+        """Copy the next rows, which are all in the open file."""
+        rows = slice(self._row, self._row + count)
+        for name, target, array in zip(self.names, targets, self.arrays, strict=True):
+            if array.shape[1:] != target.shape[1:]:
+                raise DataError(
+                    f'dataset "{name}" of HDF5 file {self.files[self._open]} has rows of shape '
+                    f"{array.shape[1:]}, expected {target.shape[1:]} as in the first file"
+                )
+            target[...] = array[rows if self._order is None else self._order[rows]]
+
+    def _skip(self, count: int) -> None:
+        """Go on by so many rows; after the last of a file the next file is opened."""
+        self._row += count
+        while self._row >= len(self.arrays[0]):
+            self._row -= len(self.arrays[0])
+            self._visit += 1
+            if self._visit % len(self.files) == 0 and len(self.files) > 1:
+                log.info("Looping around to first file.")
+            self._load()

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from minicaffe.data.image import read_image, resize
-from minicaffe.data.reader import EntryReader
+from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
 from minicaffe.text import read_text
@@ -50,7 +50,8 @@ class ImageListReader(EntryReader):
     """Batches of the images in a list.
 
     size: (height, width) to resize to, or None.  seed: of the shuffle before every round, or None to keep the order.
-    skip: entries left out before the first.  Images of different sizes make a list instead of an array.
+    skip: entries left out before the first; share: which of the others.  Images of different sizes make a list instead
+    of an array.
     """
 
     def __init__(
@@ -62,12 +63,13 @@ class ImageListReader(EntryReader):
         size: tuple[int, int] | None = None,
         seed: int | None = None,
         skip: int = 0,
+        share: Share = ALL,
     ) -> None:
         self.source, self.root_folder, self.color, self.size = source, root_folder, color, size
         self.entries = read_list(source)
         if skip >= len(self.entries):
             raise DataError(f"image list {source} has {len(self.entries)} entries, so {skip} cannot be skipped")
-        super().__init__(batch_size, Rounds(len(self.entries), seed, skip))
+        super().__init__(batch_size, Rounds(len(self.entries), seed, skip), share)
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
         path, label = self.entries[entry]

@@ -25,6 +25,24 @@ class Batch(NamedTuple):
     position: dict  #: JSON-able; `seek` takes it
 
 
+class Share(NamedTuple):
+    """Which records of an endless stream one of several solvers reads: record i belongs to rank i % size.
+
+    Positions are those of the whole stream between groups of `size` records, the same for all ranks.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def after(self) -> int:
+        """How many records of its group come after the rank's own."""
+        return self.size - 1 - self.rank
+
+
+ALL = Share()
+
+
 class BatchReader(Protocol):
     """A source of batches without end."""
 
@@ -35,7 +53,7 @@ class BatchReader(Protocol):
         """The next batch."""
 
     def seek(self, position: dict) -> None:
-        """Go to a position that a batch told."""
+        """Continue after `position`, as recorded in a Batch."""
 
     def position(self) -> dict:
         """The position now."""
@@ -82,10 +100,13 @@ class Collector:
 
 
 class EntryReader:
-    """Batches of numbered entries, each of which can be read alone, in the order of `rounds`."""
+    """Batches of numbered entries, each of which can be read alone, in the order of `rounds`.
 
-    def __init__(self, batch_size: int, rounds: Rounds) -> None:
-        self.batch_size, self.rounds = batch_size, rounds
+    share: which of them; solvers that share shuffled entries need one random seed.
+    """
+
+    def __init__(self, batch_size: int, rounds: Rounds, share: Share = ALL) -> None:
+        self.batch_size, self.rounds, self.share = batch_size, rounds, share
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
         """The image (C, H, W) and the label of an entry; the image may be a view of memory that is used again."""
@@ -97,8 +118,9 @@ class EntryReader:
     def read(self) -> Batch:
         collector = Collector(self.batch_size)
         for _ in range(self.batch_size):
+            self.rounds.advance(self.share.rank)
             collector.add(*self.load(self.rounds.entry))
-            self.rounds.advance()
+            self.rounds.advance(1 + self.share.after)
         return Batch(collector.images, collector.labels, self.position())
 
     def position(self) -> dict:
@@ -114,14 +136,16 @@ class ShuffledReader(EntryReader):
     The keys are listed once, then every record is looked up by its key.
     """
 
-    def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int) -> None:
+    def __init__(
+        self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int, share: Share = ALL
+    ) -> None:
         self.source = source
         self._database: Database = open_db(source, backend)
         self._decoder = DatumDecoder(source, color)
         self._keys = self._database.keys()
         if not self._keys:
             raise DataError(f"database {source} holds no records")
-        super().__init__(batch_size, Rounds(len(self._keys), seed))
+        super().__init__(batch_size, Rounds(len(self._keys), seed), share)
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
         key = self._keys[entry]
@@ -129,10 +153,12 @@ class ShuffledReader(EntryReader):
 
 
 class DatabaseReader:
-    """Batches of a database, record after record, round and round."""
+    """Batches of a database, record after record, round and round; `share` says which records."""
 
-    def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None = None) -> None:
-        self.source, self.backend, self.batch_size = source, backend, batch_size
+    def __init__(
+        self, source: str, backend: str | int, batch_size: int, color: bool | None = None, share: Share = ALL
+    ) -> None:
+        self.source, self.backend, self.batch_size, self.share = source, backend, batch_size, share
         self._database: Database = open_db(source, backend)
         self._decoder = DatumDecoder(source, color)
         self._cursor = Cursor(self._database)
@@ -145,7 +171,9 @@ class DatabaseReader:
     def read(self) -> Batch:
         collector = Collector(self.batch_size)
         for _ in range(self.batch_size):
+            self._cursor.skip(self.share.rank)
             collector.add(*self._decoder.decode(*self._cursor.next()))
+            self._cursor.skip(self.share.after)
         return Batch(collector.images, collector.labels, self.position())
 
     def position(self) -> dict:
@@ -162,10 +190,10 @@ class DatabaseReader:
     def load_all(self, limit: int = 4 << 30) -> tuple[np.ndarray, np.ndarray, list[bytes]] | None:
         """The whole database: images (N, C, H, W) uint8, labels (N,) int32 and keys, in order.
 
-        None when it does not fit: images of different sizes, floats, or more than `limit` bytes.
+        None when it does not fit: images of different sizes, floats, or more than `limit` bytes; or for a share of it.
         """
         count, shape = len(self._database), self.first_shape()
-        if count * math.prod(shape) > limit:
+        if self.share.size > 1 or count * math.prod(shape) > limit:
             return None
         images, labels, keys = np.empty((count, *shape), np.uint8), np.empty(count, np.int32), []
         for index, (key, value) in enumerate(self._database.items()):

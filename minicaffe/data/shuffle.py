@@ -40,12 +40,12 @@ class Rounds:
         """The entry to read now, 0 .. count - 1."""
         return int(self._order[self._index])
 
-    def advance(self) -> None:
-        """Go to the next entry; after the last of a round the next round begins, with a line in the log."""
-        self._index += 1
-        if self._index == self.count:
+    def advance(self, count: int = 1) -> None:
+        """Go on by so many entries; after the last of a round the next round begins, with a line in the log."""
+        self._index += count
+        while self._index >= self.count:
             log.info("Restarting data prefetching from start.")
-            self._epoch, self._index = self._epoch + 1, 0
+            self._epoch, self._index = self._epoch + 1, self._index - self.count
             self._set_order()
 
     def position(self) -> dict:

@@ -150,17 +150,18 @@ def test_stages_and_levels_choose_layers(project, run):
 @pytest.fixture
 def send_at(monkeypatch):
     """Send this process a signal after the given iteration."""
-    from minicaffe.solvers.base import Solver
+    from minicaffe.core.engine import Step
 
     def arrange(iteration: int, number: signal.Signals) -> None:
-        step = Solver._forward_backward
+        gradients = Step.gradients
 
-        def forward_backward(solver):
-            step(solver)
-            if solver.iter == iteration:
+        def and_send(step):
+            loss = gradients(step)
+            if step.solver.iter == iteration:
                 os.kill(os.getpid(), number)
+            return loss
 
-        monkeypatch.setattr(Solver, "_forward_backward", forward_backward)
+        monkeypatch.setattr(Step, "gradients", and_send)
 
     return arrange
 
