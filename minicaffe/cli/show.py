@@ -1,4 +1,4 @@
-"""`minicaffe show`: what a net has learned."""
+"""`minicaffe show`: draw a net's filters, weight histograms and activations."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from minicaffe.pictures.summary import format_table
 def _flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
-    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first that sees the image)")
+    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first layer's)")
     flags.switch("rgb", "the net takes RGB, as those of CIFAR-10 do, not BGR")
     flags.section("activations")
     flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
-    flags.flag("image", metavar="FILE", help="run this image through --model, and draw what its blobs hold")
+    flags.flag("image", metavar="FILE", help="run this image through --model, and draw its blobs")
     flags.flag("blob", action="append", default=[], metavar="NAME", help="only this blob; may be repeated")
     net_options(flags)
 
 
 @command(
     "show",
-    "Look at nets, weights and logs",
+    "Inspect nets, weights and logs",
     "draw filters, weight histograms, activations of an image",
     _flags,
     "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
@@ -38,7 +38,8 @@ def _flags(flags: FlagParser) -> None:
 def show_weights(args: argparse.Namespace) -> None:
     """Prints a table of all parameters, and draws filters and histograms into OUT.
 
-    With --model and --image, what an image does to the net goes into OUT with "_activations" behind its name.
+    With --model and --image, also draws the activations for that image, into OUT with "_activations" appended to its
+    name.
     """
     if (args.image is None) != (args.model is None):
         raise UsageError("show: --model and --image go together, give both or neither")
@@ -70,7 +71,10 @@ def _draw_activations(args: argparse.Namespace, output: str) -> None:
 
 
 def _blobs_to_show(net, wanted: list[str]) -> list[str]:
-    """The blobs asked for, else all but inputs, copies that splits make and blobs without values for an image."""
+    """Return `wanted`, or, if empty, all blobs of 2 or 4 axes except inputs and the copies made by Split layers.
+
+    UsageError for an unknown blob.
+    """
     for blob in wanted:
         if blob not in net.blobs:
             raise UsageError(f"show: the net has no blob '{blob}': it has {', '.join(net.blobs)}")

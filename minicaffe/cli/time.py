@@ -1,4 +1,4 @@
-"""`minicaffe time`: how long each layer of a net takes, forwards and backwards."""
+"""`minicaffe time`: measure the time of each layer of a net, forward and backward."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _flags(flags: FlagParser) -> None:
     log_flag(flags)
 
 
-@command("time", "Train and measure", "time a net's layers, forwards and backwards", _flags, _EXAMPLES)
+@command("time", "Train and measure", "time a net's layers, forward and backward", _flags, _EXAMPLES)
 def time(args: argparse.Namespace) -> None:
-    """One warm-up pass, then the average over all iterations of each layer and of the whole, in Caffe's words.
+    """Runs one warm-up pass, then logs the averages over all iterations per layer and in total, in Caffe's format.
 
-    On a GPU the times are the device's own, from events, and the memory in use is told.
+    On a GPU the times are measured by CUDA events, and the device memory in use is logged.
     """
     need_file(args.model, "model", "a model definition to time")
     files = weight_files(args.weights) if args.weights else []
@@ -57,7 +57,7 @@ def time(args: argparse.Namespace) -> None:
 
 
 def benchmark(net, iterations: int) -> None:
-    """Time the net and log what `caffe time` logs."""
+    """Time the net and log the lines of `caffe time`."""
     log.info("Performing Forward")
     net.run_forward()
     log.info("Initial loss: %.6g", net.loss())
@@ -87,7 +87,7 @@ def benchmark(net, iterations: int) -> None:
 
 
 def report(net, forward: list[float], backward: list[float], total: float, iterations: int) -> None:
-    """The lines with the averages; times in milliseconds, summed over all iterations."""
+    """Log the averages; the times given are in milliseconds, summed over all iterations."""
     log.info("Average time per layer: ")
     for k, name in enumerate(net._layer_names):
         log.info("%10s\tforward: %.6g ms.", name, forward[k] / iterations)
@@ -104,31 +104,35 @@ def report(net, forward: list[float], backward: list[float], total: float, itera
 
 
 class Stopwatch:
-    """Adds milliseconds of wall time to an entry of a list."""
+    """Stopwatch that adds wall time, in milliseconds, to an entry of a list."""
 
     def start(self) -> None:
+        """Start timing one pass of one layer."""
         self._began = clock.perf_counter()
 
     def stop(self, times: list[float], k: int) -> None:
+        """Add the time since `start` to `times[k]`."""
         times[k] += 1000 * (clock.perf_counter() - self._began)
 
     def finish(self) -> None:
-        """Wait until all work of this iteration is done."""
+        """End an iteration; no-op here, see DeviceStopwatch."""
 
 
 class DeviceStopwatch:
-    """The same on the GPU, from pairs of events on the computing stream, read when the iteration is done."""
+    """Stopwatch for the GPU: pairs of CUDA events on the compute stream, read back at the end of an iteration."""
 
     def __init__(self) -> None:
         self._pairs: list[tuple] = []
 
     def start(self) -> None:
+        """Record the first event of one pass of one layer."""
         from minicaffe.cuda import context
 
         self._first = context.event()
         self._first.record(context.stream())
 
     def stop(self, times: list[float], k: int) -> None:
+        """Record the second event; `finish` adds the time to `times[k]`."""
         from minicaffe.cuda import context
 
         last = context.event()
@@ -136,6 +140,7 @@ class DeviceStopwatch:
         self._pairs.append((self._first, last, times, k))
 
     def finish(self) -> None:
+        """Synchronize, and add the elapsed times of this iteration."""
         from minicaffe.cuda import context
 
         context.synchronize()
