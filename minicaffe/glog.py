@@ -1,8 +1,8 @@
-"""Log lines as the original prints them: glog's prefix, then the text.
+"""Log lines in the original's format: glog's prefix, then the text.
 
     I0804 10:22:42.074671  8318 base.py:218] Iteration 100, lr = 0.00992565
 
-Severity, month and day, time, thread, file and line; what is on further lines of one record stands without a prefix.
+The prefix holds severity, month and day, time, thread, file and line.  Only the first line of a record has it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SEVERITIES = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
 class GlogFormatter(logging.Formatter):
-    """Puts glog's prefix before a record; a newline at its end is the line's own, so no empty line follows."""
+    """Format a record with glog's prefix; one newline at the end of the message is dropped, as glog does."""
 
     def format(self, record: logging.LogRecord) -> str:
         severity = {"INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}.get(record.levelname, "I")
@@ -34,7 +34,7 @@ class GlogFormatter(logging.Formatter):
 
 
 class StatusHandler(logging.Handler):
-    """Prints records above the status line."""
+    """Handler that prints records above the status line."""
 
     def __init__(self, status: StatusLine) -> None:
         super().__init__()
@@ -46,9 +46,11 @@ class StatusHandler(logging.Handler):
 
 @contextlib.contextmanager
 def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False) -> Iterator[None]:
-    """Send minicaffe's log to the status line's stream (unless `quiet`), and to the end of file `path` as well.
+    """Send minicaffe's log to the status line's stream, unless `quiet`, and append it to the file `path`, if given.
 
-    GLOG_minloglevel in the environment (0 to 3) hides what is less severe, as in the original.
+    GLOG_minloglevel in the environment (0 to 3) hides less severe records, as in the original.  A MinicaffeError that
+    leaves the block is logged to the file.  At the end, the logger's handlers and level are restored.
+    UsageError when the file cannot be opened.
     """
     files: list[logging.Handler] = []
     if path:

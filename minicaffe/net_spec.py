@@ -1,4 +1,4 @@
-"""Write nets in Python: a call per layer, an attribute per blob, a NetParameter at the end.
+"""Write nets in Python: one call per layer, one attribute per blob; `to_proto` returns the NetParameter.
 
     from minicaffe import NetSpec, layers as L, params as P
 
@@ -10,11 +10,11 @@
     n.loss = L.SoftmaxWithLoss(n.score, n.label)
     open("train.prototxt", "w").write(str(n.to_proto()))
 
-A call makes a `Function`, the layer, and returns its `Top`s; nothing is checked against the layer types until a net is
-built from the result, so layers of any fork can be written.  Keywords find their place by name: one that ends in
-`param` (`transform_param`, `param`, `loss_param`) belongs to the LayerParameter; any other goes into the message of
-the layer's own type where that has such a field, and else into the LayerParameter (`loss_weight`, `include`, `name`).
-Two keywords are of the call itself: `ntop`, how many tops (default 1), and `in_place`.
+A call creates a `Function`, the layer, and returns its `Top`s.  Layer types are not checked until a net is built from
+the result, so layers of any fork can be written.  The name of a keyword determines the message it is stored in: one
+that ends in `param` (`transform_param`, `param`, `loss_param`) is a field of the LayerParameter; any other is a field
+of the type's own message if that has such a field, otherwise of the LayerParameter (`loss_weight`, `include`, `name`).
+Two keywords are not fields: `ntop`, the number of tops (default 1), and `in_place` (default False).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _SHARED_MESSAGES = {"Deconvolution": "convolution", "Im2col": "convolution", "LS
 
 
 class NetSpecError(NetError, AttributeError, KeyError):
-    """A name that a NetSpec does not hold, or a field that a layer does not have.
+    """An unknown name in a NetSpec, an unknown field of a layer, or a cycle.
 
-    It is also an AttributeError and a KeyError, which is what pycaffe's classes raise there.
+    Also an AttributeError and a KeyError, which pycaffe's classes raise in these cases.
     """
 
     __str__ = Exception.__str__
 
 
 def param_name_dict() -> dict[str, str]:
-    """Layer type -> name of its parameter field without "_param": `{"Convolution": "convolution", ...}`.
+    """Map each layer type to its parameter field without "_param": `{"Convolution": "convolution", ...}`.
 
-    The type is the message's name without "Parameter", so a few entries (`Transformation`, `Loss`) are no layers.
+    The type is the message's name without "Parameter", so a few entries (`Transformation`, `Loss`) are not layers.
     """
     names: dict[str, str] = {}
     for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
@@ -56,7 +56,11 @@ def param_name_dict() -> dict[str, str]:
 
 
 def to_proto(*tops: Top) -> caffe_pb2.NetParameter:
-    """The NetParameter of all layers that `tops` need; blobs are named by their type and a count ("Convolution1")."""
+    """Return the NetParameter of all layers that `tops` depend on; blobs are named by type and count ("Convolution1").
+
+    NetSpecError for a keyword that is not a field of the layer, and for a cycle; TypeError or ValueError for a value
+    that a field cannot hold.
+    """
     return _build({}, tops)
 
 
@@ -73,9 +77,10 @@ def _build(names: dict[Any, str], tops: Any) -> caffe_pb2.NetParameter:
 def assign_proto(proto: Message, name: str, val: Any) -> None:
     """Set field `name` of `proto` from a plain Python value, recursively.
 
-    Dicts (or messages) become messages, lists, tuples and 1-D arrays repeated fields; a single value for a repeated
-    field counts as a list of one.  AttributeError for a field that the message does not have, TypeError or ValueError
-    for a value that the field cannot hold.
+    Dicts and messages set message fields; lists, tuples and 1-D arrays set repeated fields; a single value for a
+    repeated field is a list of one.
+    AttributeError for a field that the message does not have, TypeError or ValueError for a value that the field
+    cannot hold.
     """
     field = getattr(proto, name)
     if hasattr(field, "extend"):
@@ -100,19 +105,19 @@ def _assign_all(proto: Message, values: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """numpy's scalars as Python's, which is all that protobuf takes."""
+    """Convert numpy scalars to Python's: protobuf accepts no others."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 class Top:
-    """One blob that a layer produces: `fn`, its layer, and `n`, which of its tops it is."""
+    """One output blob of a layer: the layer `fn` and the index `n` among its tops."""
 
     def __init__(self, fn: Function, n: int):
         self.fn = fn
         self.n = n
 
     def to_proto(self) -> caffe_pb2.NetParameter:
-        """The NetParameter of all layers that this blob needs."""
+        """Return the NetParameter of all layers that this blob depends on; errors as for `to_proto` of the module."""
         return to_proto(self)
 
     def _to_proto(self, layers: dict, names: dict, autonames: Counter) -> None:
@@ -123,9 +128,11 @@ class Top:
 
 
 class Function:
-    """One layer: its type, the Tops that it reads (`inputs`), its parameters, and the Tops that it makes (`tops`).
+    """One layer of a NetSpec: its type, its bottoms (`inputs`), its parameters and its outputs (`tops`).
 
-    Raises TypeError when an input is not a Top; a tuple of tops has to be unpacked by the caller.
+    type_name: the layer type, such as "Convolution".  inputs: one Top per bottom.
+    params: the keywords of the call, `ntop` and `in_place` included.
+    TypeError when an input is not a Top; a tuple of tops has to be unpacked by the caller.
     """
 
     def __init__(self, type_name: str, inputs: tuple[Top, ...], params: dict[str, Any]):
@@ -157,9 +164,9 @@ class Function:
         return f"{self.type_name}{autonames[self.type_name]}"
 
     def _to_proto(self, layers: dict, names: dict, autonames: Counter) -> None:
-        """Append this layer to `layers`, after the ones that it reads from; `names` remembers what they are called."""
+        """Append this layer to `layers`, after its producers; `names` caches the names of layers and tops."""
         pending = [self]
-        while pending:  # a stack, not recursion: a ResNet-1001 is deeper than Python's limit
+        while pending:  # a stack, not recursion: ResNet-1001 exceeds Python's recursion limit
             fn = pending[-1]
             missing = [top.fn for top in fn.inputs if top.fn not in layers and fn not in layers]
             if missing:
@@ -212,8 +219,8 @@ def _own_message(type_name: str) -> str | None:
 class NetSpec:
     """The named blobs of a net; `n.conv1 = L.Convolution(...)` names blob and layer "conv1".
 
-    Items and attributes are the same thing: `n["res/conv1"]` serves names that are no identifiers.  `tops` holds them
-    in order of assignment.
+    Items and attributes are equivalent: `n["res/conv1"]` is for names that are not identifiers.  `tops` maps names to
+    blobs in order of assignment.  NetSpecError (an AttributeError and a KeyError) for an unknown name.
     """
 
     tops: dict[str, Any]
@@ -253,7 +260,11 @@ class NetSpec:
         return [*super().__dir__(), *self.tops]
 
     def to_proto(self) -> caffe_pb2.NetParameter:
-        """The NetParameter of all assigned blobs and what they need, each layer after the ones that it reads."""
+        """Return the NetParameter of all assigned blobs and their dependencies, each layer after its producers.
+
+        NetSpecError when something other than the result of a layer call was assigned, for a keyword that is not a
+        field of the layer, and for a cycle; TypeError or ValueError for a value that a field cannot hold.
+        """
         for name, top in self.tops.items():
             if not isinstance(top, (Top, Function)):
                 raise NetSpecError(f"{name!r} was assigned {type(top).__name__}, expected what a layer call returns")
@@ -261,9 +272,9 @@ class NetSpec:
 
 
 def layer_function(type_name: str) -> Callable[..., Any]:
-    """What `L.<type_name>` is: a function of bottoms and parameters that returns the layer's Top.
+    """Return the function behind `L.<type_name>`: it takes bottoms and parameters and returns the layer's Top.
 
-    With `ntop` above 1 it returns a tuple of Tops, with `ntop=0` the Function.
+    With `ntop` above 1 that function returns a tuple of Tops, with `ntop=0` the Function.
     """
 
     def make(*bottoms: Top, **params: Any) -> Any:
@@ -277,7 +288,7 @@ def layer_function(type_name: str) -> Callable[..., Any]:
 
 
 class Layers:
-    """The object behind `L`: every attribute is a layer type, known here or not."""
+    """The object behind `L`: every attribute name is taken as a layer type, implemented here or not."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -286,7 +297,10 @@ class Layers:
 
 
 class Parameters:
-    """The object behind `P`: `P.Pooling.MAX` is `caffe_pb2.PoolingParameter.MAX`."""
+    """The object behind `P`: `P.Pooling.MAX` is `caffe_pb2.PoolingParameter.MAX`.
+
+    AttributeError for a name without such a message.
+    """
 
     def __getattr__(self, name: str) -> type[Message]:
         message = getattr(caffe_pb2, f"{name}Parameter", None)

@@ -1,8 +1,8 @@
-"""Answers `import caffe` in the processes that a script starts: `run_as_caffe` puts this folder on their path."""
+"""Resolve `import caffe` in child processes of a script: `run_as_caffe` puts this folder on their PYTHONPATH."""
 
 import sys
 
 from minicaffe import run_as_caffe
 
-sys.modules.pop("caffe", None)  # this module makes way for what it stands for
+sys.modules.pop("caffe", None)  # remove this module, so that `install` can register minicaffe under the name
 run_as_caffe.install()
