@@ -203,7 +203,7 @@ def test_a_resumed_run_replaces_what_it_repeats(log_file):
 def test_errors(log_file, tmp_path):
     with pytest.raises(DataError, match="cannot read the log .*none.log"):
         logs.parse_log(tmp_path / "none.log")
-    with pytest.raises(DataError, match="no line tells the loss"):
+    with pytest.raises(DataError, match="no line reports the loss"):
         logs.read_curves(log_file(["Solving nothing"]))
 
 
