@@ -1,4 +1,4 @@
-"""Batches of records: what the prefetch thread of a data layer produces, and the position a resumed run starts from."""
+"""Readers that produce batches of records, in the prefetch thread of a data layer, with positions for resuming."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ log = logging.getLogger("minicaffe.data")
 
 
 class Batch(NamedTuple):
-    """Images as they were read, their labels, and the reader's position after them."""
+    """Untransformed images, their labels, and the reader's position after them."""
 
     images: Images  #: (N, C, H, W), or a list of N arrays (C, H, W) when their sizes differ
     labels: np.ndarray  #: (N,) float32
-    position: dict  #: JSON-able; `seek` takes it
+    position: dict  #: JSON-serializable; an argument for `seek`
 
 
 class BatchReader(Protocol):
-    """A source of batches without end."""
+    """An endless source of batches."""
 
     def first_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the next image, which stays the next."""
+        """Return (C, H, W) of the next image, without advancing."""
 
     def read(self) -> Batch:
-        """The next batch."""
+        """Return the next batch."""
 
     def seek(self, position: dict) -> None:
-        """Go to a position that a batch told."""
+        """Continue after `position`, as recorded in a Batch."""
 
     def position(self) -> dict:
-        """The position now."""
+        """Return the current position."""
 
 
 def usable_position(saved: dict | None, own: dict, name: str) -> dict:
-    """Where a reader that stands at `own` goes on: at `saved`, unless that is None or of a reader of another kind.
+    """Return the position from which a reader starts: `saved`, or `own` if `saved` is None or of another kind.
 
-    The latter, as when a `shuffle` was added since, is a warning in the log, which begins with `name`.
+    own: the reader's current position.  name: the layer, for the warning that is logged when the kinds differ, for
+    example because `shuffle` was added to the prototxt.
     """
     if saved is None:
         return own
@@ -55,7 +56,10 @@ def usable_position(saved: dict | None, own: dict, name: str) -> dict:
 
 
 class Collector:
-    """Gathers the images of one batch: in one array as long as they agree in shape and type, else in a list."""
+    """The images and labels of one batch: one array if all images have one shape and type, otherwise a list.
+
+    count: the batch size.
+    """
 
     def __init__(self, count: int) -> None:
         self._count, self._size = count, 0
@@ -64,7 +68,7 @@ class Collector:
         self.labels = np.empty(count, np.float32)
 
     def add(self, image: np.ndarray, label: float) -> None:
-        """Copy the image in."""
+        """Append a copy of the image."""
         if self._stacked is None:
             self._stacked = np.empty((self._count, *image.shape), image.dtype)
         if self._list is None and (image.shape != self._stacked.shape[1:] or image.dtype != self._stacked.dtype):
@@ -78,17 +82,18 @@ class Collector:
 
     @property
     def images(self) -> Images:
+        """The images added so far."""
         return self._stacked if self._list is None else self._list
 
 
 class EntryReader:
-    """Batches of numbered entries, each of which can be read alone, in the order of `rounds`."""
+    """Base class of readers with random access: batches of numbered entries in the order of `rounds`."""
 
     def __init__(self, batch_size: int, rounds: Rounds) -> None:
         self.batch_size, self.rounds = batch_size, rounds
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
-        """The image (C, H, W) and the label of an entry; the image may be a view of memory that is used again."""
+        """Return the image (C, H, W) and the label of an entry; the image may be a view of a buffer that is reused."""
         raise NotImplementedError
 
     def first_shape(self) -> tuple[int, int, int]:
@@ -109,9 +114,12 @@ class EntryReader:
 
 
 class ShuffledReader(EntryReader):
-    """Batches of a database in a new order every round, a permutation of its records that follows from `seed`.
+    """Reader of a database in a new random order every round.
 
-    The keys are listed once, then every record is looked up by its key.
+    The keys are listed once; every record is then read by its key.
+
+    source, backend: as for `open_db`.  color: as for `datum_to_array`.  seed: determines all orders.
+    DataError for an empty database.
     """
 
     def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int) -> None:
@@ -129,7 +137,10 @@ class ShuffledReader(EntryReader):
 
 
 class DatabaseReader:
-    """Batches of a database, record after record, round and round."""
+    """Reader of a database in the order of its keys, repeated endlessly.
+
+    source, backend: as for `open_db`.  color: as for `datum_to_array`.
+    """
 
     def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None = None) -> None:
         self.source, self.backend, self.batch_size = source, backend, batch_size
@@ -160,9 +171,9 @@ class DatabaseReader:
         return len(self._database)
 
     def load_all(self, limit: int = 4 << 30) -> tuple[np.ndarray, np.ndarray, list[bytes]] | None:
-        """The whole database: images (N, C, H, W) uint8, labels (N,) int32 and keys, in order.
+        """Return the whole database in order: images (N, C, H, W) uint8, labels (N,) int32, and keys.
 
-        None when it does not fit: images of different sizes, floats, or more than `limit` bytes.
+        Returns None when the images differ in size, are not uint8, or have more than `limit` bytes (default 4 GiB).
         """
         count, shape = len(self._database), self.first_shape()
         if count * math.prod(shape) > limit:
