@@ -28,9 +28,9 @@ def make_transformer(
     UsageError when the net has no input or no output.
     """
     if not net.inputs:
-        raise UsageError("this net has no input to put images into: it needs a deploy prototxt, with an Input layer")
+        raise UsageError("this net has no input for images: it needs a deploy prototxt, with an Input layer")
     if not net.outputs:
-        raise UsageError("this net has no output that could be an answer: every top is read by another layer")
+        raise UsageError("this net has no output to use as prediction: every top is read by another layer")
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))

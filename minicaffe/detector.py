@@ -81,7 +81,7 @@ class Detector(Net):
         except ImportError as error:
             raise UsageError(
                 "selective search needs the module selective_search_ijcv_with_python and MATLAB, which "
-                "are not here; give a list of windows to detect_windows instead"
+                "are not installed; give a list of windows to detect_windows instead"
             ) from error
         names = [os.path.abspath(name) for name in names_in(image_fnames)]
         return self.detect_windows(zip(names, selective_search.get_windows(names)))

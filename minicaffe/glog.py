@@ -26,6 +26,7 @@ class GlogFormatter(logging.Formatter):
     """Format a record with glog's prefix; one newline at the end of the message is dropped, as glog does."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without a newline at its end."""
         severity = {"INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}.get(record.levelname, "I")
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)
@@ -41,6 +42,7 @@ class StatusHandler(logging.Handler):
         self.status = status
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print the formatted record."""
         self.status.print(self.format(record))
 
 

@@ -81,7 +81,7 @@ def check_gradient(
                 at = np.unravel_index(flat, blob.shape) if blob.shape else ()
                 raise GradientError(
                     f"{check.layer.type} layer '{check.layer.name}': {kind} {index} at {tuple(map(int, at))} "
-                    f"(value {value:.6g}): backward says {got:.9g}, differences say {expected:.9g}"
+                    f"(value {value:.6g}): backward gives {got:.9g}, differences give {expected:.9g}"
                 )
 
 

@@ -116,7 +116,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, float)
     if values.size != np.prod(shape, dtype=np.int64):
         raise DataError(
-            f"datum_to_array: this Datum says (channels, height, width) = {shape}, but holds {values.size} values"
+            f"datum_to_array: this Datum has (channels, height, width) = {shape}, but holds {values.size} values"
         )
     return values.reshape(shape).copy()
 

@@ -216,6 +216,7 @@ class LayerProperties:
         )  # fmt: skip
 
     def test_forward_leaves_bottoms_alone(self, case: Case, device: str) -> None:
+        """Forward does not modify the data of the bottoms."""
         run = Run(case)
         before = [b.read_data().copy() for b in run.bottom]
         run.forward()
@@ -236,6 +237,7 @@ class LayerProperties:
             assert_close(b, a)
 
     def test_parameter_diffs_add_up(self, case: Case, device: str) -> None:
+        """A second backward pass adds to the diffs of parameters."""
         run = Run(case)
         run.forward()
         state = [b.read_data().copy() for b in run.layer.blobs]
@@ -248,6 +250,7 @@ class LayerProperties:
             assert_close(b, 2 * a, rtol=1e-3, atol=1e-4)
 
     def test_in_place_is_the_same(self, case: Case, device: str) -> None:
+        """A layer that can work in place gives the same values and gradients in place."""
         apart = Run(case)
         if not apart.layer.in_place:
             return

@@ -126,7 +126,7 @@ def _classify_flags(flags: FlagParser) -> None:
     "  minicaffe classify photos/ out.npy --ext png --images_dim 32,32 --center_only --labels names.txt ...",
 )
 def classify(args: argparse.Namespace) -> None:
-    """Scales images to --images_dim, crops them to the net's input and runs the net; OUT has one row per image."""
+    """Scale images to --images_dim, crop them to the net's input and run the net; OUT has one row per image."""
     from minicaffe.classifier import Classifier
 
     dims = _numbers("images_dim", args.images_dim)
@@ -205,7 +205,7 @@ def _detect_flags(flags: FlagParser) -> None:
     "  minicaffe detect windows.csv out.csv --model_def deploy.prototxt --pretrained_model net.caffemodel",
 )
 def detect(args: argparse.Namespace) -> None:
-    """Writes one row per window: to a .csv with one column per class, or a .h5 with datasets filename, window and
+    """Write one row per window: to a .csv with one column per class, or a .h5 with datasets filename, window and
     prediction."""
     from minicaffe.detector import Detector
 

@@ -151,8 +151,9 @@ class FlagParser(argparse.ArgumentParser):
         return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
 
     def error(self, message: str) -> NoReturn:
+        """Raise argparse's error message as UsageError."""
         message = re.sub(r"(?<!\S)(-+[\w-]+)(/-+[\w-]+)+", r"\1", message)  # one spelling of each flag
-        raise UsageError(f"{self._name}: {message}; `{self.prog} --help` tells more")
+        raise UsageError(f"{self._name}: {message}; see `{self.prog} --help`")
 
 
 def _boolean(name: str, text: str) -> bool:

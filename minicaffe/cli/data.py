@@ -50,7 +50,7 @@ def _data_flags(flags: FlagParser) -> None:
     "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic",
 )
 def data(args: argparse.Namespace) -> None:
-    """Writes CIFAR-10 to cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10, MNIST to
+    """Write CIFAR-10 to cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10, MNIST to
     mnist_train_lmdb and mnist_test_lmdb in data/mnist. The synthetic data set has CIFAR-10's file names, so that the
     same prototxts train on it. An interrupted download is resumed."""
     source = getattr(args, "from")
@@ -58,7 +58,7 @@ def data(args: argparse.Namespace) -> None:
         return _pad(args, source)
     if args.name == "synthetic":
         if source:
-            raise UsageError("data synthetic takes no --from: minicaffe draws the pictures itself")
+            raise UsageError("data synthetic takes no --from: its images are generated")
         dest = args.dest or "data/cifar10"
         synthetic.prepare(dest, args.backend)
     else:
@@ -70,7 +70,7 @@ def data(args: argparse.Namespace) -> None:
 def _pad(args: argparse.Namespace, source: str | None) -> None:
     """Write the padded copy; prepare the data set first if its database does not exist yet."""
     if args.name == "mnist":
-        raise UsageError("data mnist takes no --pad: only CIFAR-10's pictures, and the stand-in's, are padded")
+        raise UsageError("data mnist takes no --pad: only the images of cifar10 and synthetic are padded")
     dest = args.dest or "data/cifar10"
     train, padded = (f"{dest}/cifar10_train{kind}_{args.backend}" for kind in ("", f"_pad{args.pad}"))
     if source or not os.path.exists(train):

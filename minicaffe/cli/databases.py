@@ -64,7 +64,7 @@ def _mean_flags(flags: FlagParser) -> None:
     "  minicaffe compute_image_mean data/cifar10/cifar10_train_lmdb mean.binaryproto",
 )
 def compute_image_mean(args: argparse.Namespace) -> None:
-    """Writes the file for transform_param { mean_file }, and logs the mean of each channel, for mean_value."""
+    """Write the file for transform_param { mean_file }, and log the mean of each channel, for mean_value."""
     with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
         log.info("Starting iteration")
         result = mean.compute_mean(database, _every(10000, "Processed %d files."))
@@ -106,7 +106,7 @@ def _features_flags(flags: FlagParser) -> None:
     "  minicaffe extract_features net.caffemodel net.prototxt fc7,prob fc7_lmdb,prob_lmdb 10 lmdb",
 )
 def extract_features(args: argparse.Namespace) -> None:
-    """Stores one Datum of floats per item; keys are numbers from 0 on, with ten digits."""
+    """Store one Datum of floats per item; keys are numbers from 0 on, with ten digits."""
     names, paths = args.blobs.split(","), args.databases.split(",")
     if len(names) != len(paths):
         raise UsageError(

@@ -26,7 +26,7 @@ def _flags(flags: FlagParser) -> None:
 
 @command("device_query", "Train and measure", "list the GPUs and CPU engines of this machine", _flags, _EXAMPLES)
 def device_query(args: argparse.Namespace) -> None:
-    """Logs the properties of the given GPUs in Caffe's format; without -gpu, those of all GPUs and the CPU engines."""
+    """Log the properties of the given GPUs in Caffe's format; without -gpu, those of all GPUs and the CPU engines."""
     with logging_to(StatusLine()):
         if not args.gpu:
             _query_cpu()

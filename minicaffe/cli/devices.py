@@ -49,7 +49,7 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
         except DeviceError as error:
             if args.gpu:
                 raise
-            raise DeviceError(f"{error}; the solver says solver_mode: GPU, -gpu none trains on the CPU") from error
+            raise DeviceError(f"{error}; the solver sets solver_mode: GPU, -gpu none trains on the CPU") from error
         yield
     finally:
         put_back()

@@ -45,7 +45,7 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe draw train_val.prototxt net.png --phase TEST --shape data=50,3,227,227",
 )
 def draw(args: argparse.Namespace) -> None:
-    """Draws layers that work in place in one box with the layer whose top they modify."""
+    """Draw each layer as a box, which also contains the layers that work in place on its top."""
     phase = None if args.phase == "ALL" else caffe_pb2.Phase.Value(args.phase)
     output = args.output or os.path.splitext(args.net)[0] + ".svg"
     draw_net_to_file(read_net(args.net), output, args.rankdir, phase, args.display_lrm, parse_shapes(args.shape))

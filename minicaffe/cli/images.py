@@ -28,7 +28,7 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe resize_and_crop_images --input train.txt --input_folder raw --output_folder small",
 )
 def resize_and_crop_images(args: argparse.Namespace) -> None:
-    """Scales the shorter side to --output_side_length and crops the centre to a square.
+    """Scale the shorter side to --output_side_length and crop the centre to a square.
 
     Images that cannot be read are skipped, each with a line of output.
     """

@@ -28,7 +28,7 @@ def _parse_flags(flags: FlagParser) -> None:
     "  minicaffe parse_log train.log .",
 )
 def parse_log(args: argparse.Namespace) -> None:
-    """Writes OUTPUT_DIR/LOG.train and LOG.test with columns NumIters, Seconds, LearningRate and one per net output."""
+    """Write OUTPUT_DIR/LOG.train and LOG.test with columns NumIters, Seconds, LearningRate and one per net output."""
     if not os.path.isdir(args.output_dir):
         raise UsageError(f"parse_log: the folder '{args.output_dir}' does not exist")
     train, test = logs.parse_log(args.logfile_path)
@@ -44,7 +44,7 @@ def _seconds_flags(flags: FlagParser) -> None:
 
 @command("extract_seconds", _GROUP, "write the seconds at which a log's iterations were logged", _seconds_flags)
 def extract_seconds(args: argparse.Namespace) -> None:
-    """Writes one line per logged iteration: the seconds since the line with "Solving"."""
+    """Write one line per logged iteration: the seconds since the line with "Solving"."""
     logs.extract_seconds(args.input_file, args.output_file)
 
 
@@ -63,5 +63,5 @@ def _chart_flags(flags: FlagParser) -> None:
     "  minicaffe plot_training_log 6 loss.png quick.log full.log",
 )
 def plot_training_log(args: argparse.Namespace) -> None:
-    """Draws one chart type; `minicaffe plot` draws loss, accuracy and rate in one picture."""
+    """Draw one chart type; `minicaffe plot` draws loss, accuracy and rate in one picture."""
     plot.plot_chart(args.chart_type, args.path_to_png, args.path_to_logs)

@@ -25,7 +25,7 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe plot train.log\n  minicaffe plot quick.log full.log --output both.svg --smooth 10",
 )
 def plot(args: argparse.Namespace) -> None:
-    """Draws several logs in one picture, one colour each; thin lines are training, thick lines with dots are tests."""
+    """Draw several logs in one picture, one colour each; thin lines are training, thick lines with dots are tests."""
     output = args.output or os.path.splitext(args.logs[0])[0] + ".png"
     plotting.save(plotting.plot_logs(args.logs, args.x, args.log, args.smooth), output)
     print(f"Drew {', '.join(args.logs)} to {output}")

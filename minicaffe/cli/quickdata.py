@@ -24,14 +24,17 @@ class QuickData:
 
     @property
     def train(self) -> str:
+        """Path of the training LMDB."""
         return f"{self.folder}/cifar10_train_lmdb"
 
     @property
     def test(self) -> str:
+        """Path of the test LMDB."""
         return f"{self.folder}/cifar10_test_lmdb"
 
     @property
     def mean(self) -> str:
+        """Path of the mean image."""
         return f"{self.folder}/mean.binaryproto"
 
     @property

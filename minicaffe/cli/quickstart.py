@@ -72,8 +72,8 @@ def _flags(flags: FlagParser) -> None:
 
 @command("quickstart", "Begin", "make data, train cifar10_quick, draw its curve: a few minutes", _flags, _EXAMPLES)
 def quickstart(args: argparse.Namespace) -> None:
-    """Uses CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else generated images, and prints which.  Writes
-    prototxts, snapshots (HDF5), a log and curve.png; prints the test accuracy at the end.
+    """Use CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else generated images; print which.  Write prototxts,
+    snapshots (HDF5), a log and curve.png; print the test accuracy at the end.
     """
     status = StatusLine()
     data = find_data(args.data, download=not args.offline)

@@ -18,7 +18,7 @@ from minicaffe.pictures.summary import format_table
 def _flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
-    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first layer's)")
+    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first on 1 or 3 channels)")
     flags.switch("rgb", "the net takes RGB, as those of CIFAR-10 do, not BGR")
     flags.section("activations")
     flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
@@ -36,9 +36,9 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto",
 )
 def show_weights(args: argparse.Namespace) -> None:
-    """Prints a table of all parameters, and draws filters and histograms into OUT.
+    """Print a table of all parameters, and draw filters and histograms into OUT.
 
-    With --model and --image, also draws the activations for that image, into OUT with "_activations" appended to its
+    With --model and --image, also draw the activations for that image, into OUT with "_activations" appended to its
     name.
     """
     if (args.image is None) != (args.model is None):

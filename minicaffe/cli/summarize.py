@@ -35,7 +35,7 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe summarize train_val.prototxt --shape data=256,3,227,227",
 )
 def summarize(args: argparse.Namespace) -> None:
-    """Columns: name, type, learning rates, bottoms, tops (unused ones in bold), main parameters, shape."""
+    """Print the columns name, type, learning rates, bottoms, tops (unused ones in bold), main parameters, shape."""
     net = read_net(args.filename)
     if args.phase != "ALL":
         net.state.phase = caffe_pb2.Phase.Value(args.phase)

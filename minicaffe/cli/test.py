@@ -37,7 +37,7 @@ def _flags(flags: FlagParser) -> None:
 
 @command("test", "Train and measure", "score a net's weights on its test data", _flags, _EXAMPLES)
 def test(args: argparse.Namespace) -> None:
-    """Logs each output of each batch, then the means over all batches, in Caffe's format."""
+    """Log each output of each batch, then the means over all batches, in Caffe's format."""
     need_file(args.model, "model", "a model definition to score")
     if not args.weights:
         raise UsageError("need model weights to score: give -weights FILE")

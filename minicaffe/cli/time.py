@@ -36,7 +36,7 @@ def _flags(flags: FlagParser) -> None:
 
 @command("time", "Train and measure", "time a net's layers, forward and backward", _flags, _EXAMPLES)
 def time(args: argparse.Namespace) -> None:
-    """Runs one warm-up pass, then logs the averages over all iterations per layer and in total, in Caffe's format.
+    """Run one warm-up pass, then log the averages over all iterations per layer and in total, in Caffe's format.
 
     On a GPU the times are measured by CUDA events, and the device memory in use is logged.
     """

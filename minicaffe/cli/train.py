@@ -41,7 +41,7 @@ def _flags(flags: FlagParser) -> None:
 
 @command("train", "Train and measure", "train a net, resume its training or fine-tune it", _flags, _EXAMPLES)
 def train(args: argparse.Namespace) -> None:
-    """Writes log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
+    """Write log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
 
     Snapshots are written to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot; --snapshot resumes from it.
     """

@@ -20,7 +20,7 @@ def _flags(flags: FlagParser) -> None:
 @command("upgrade_net_proto_text", _GROUP, "upgrade a net's prototxt from any old format", _flags,
          "  minicaffe upgrade_net_proto_text old.prototxt new.prototxt")  # fmt: skip
 def upgrade_net_proto_text(args: argparse.Namespace) -> None:
-    """Converts V0 and V1 layers, input fields and fields of forks to current layers."""
+    """Convert V0 and V1 layers, input fields and fields of forks to current layers."""
     from minicaffe.proto.convert import upgrade_net_proto_text as convert
 
     _upgrade(convert, args)
@@ -38,7 +38,7 @@ def upgrade_net_proto_binary(args: argparse.Namespace) -> None:
 @command("upgrade_solver_proto_text", _GROUP, "upgrade a solver's prototxt from any old format", _flags,
          "  minicaffe upgrade_solver_proto_text old_solver.prototxt solver.prototxt")  # fmt: skip
 def upgrade_solver_proto_text(args: argparse.Namespace) -> None:
-    """Converts `solver_type` to `type`; nets inside the solver are upgraded, too."""
+    """Convert `solver_type` to `type`; nets inside the solver are upgraded, too."""
     from minicaffe.proto.convert import upgrade_solver_proto_text as convert
 
     _upgrade(convert, args)

@@ -51,7 +51,7 @@ def datum_to_array(datum: caffe_pb2.Datum, color: bool | None = None, name: str 
         array = np.fromiter(datum.float_data, np.float32, len(datum.float_data))
     if array.size != shape[0] * shape[1] * shape[2]:
         raise DataError(
-            f"{name} says channels x height x width = {'x'.join(map(str, shape))}, but holds {array.size} values"
+            f"{name} has channels x height x width = {'x'.join(map(str, shape))}, but holds {array.size} values"
         )
     return array.reshape(shape)
 

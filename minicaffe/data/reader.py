@@ -97,9 +97,11 @@ class EntryReader:
         raise NotImplementedError
 
     def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the next image, without advancing."""
         return self.load(self.rounds.entry)[0].shape
 
     def read(self) -> Batch:
+        """Return the next batch."""
         collector = Collector(self.batch_size)
         for _ in range(self.batch_size):
             collector.add(*self.load(self.rounds.entry))
@@ -107,9 +109,11 @@ class EntryReader:
         return Batch(collector.images, collector.labels, self.position())
 
     def position(self) -> dict:
+        """Return the position of `rounds`: seed, epoch and index."""
         return self.rounds.position()
 
     def seek(self, position: dict) -> None:
+        """Restore a position returned by `position`; DataError when there are too few entries."""
         self.rounds.seek(position)
 
 
@@ -132,6 +136,7 @@ class ShuffledReader(EntryReader):
         super().__init__(batch_size, Rounds(len(self._keys), seed))
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
+        """Read and decode record number `entry`; DataError when it cannot be decoded."""
         key = self._keys[entry]
         return self._decoder.decode(key, self._database.get(key))
 
@@ -149,21 +154,25 @@ class DatabaseReader:
         self._cursor = Cursor(self._database)
 
     def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the next image, without advancing."""
         peek = Cursor(self._database)
         peek.seek(self._cursor.position)
         return self._decoder.decode(*peek.next())[0].shape
 
     def read(self) -> Batch:
+        """Return the next batch; DataError for a record that cannot be decoded."""
         collector = Collector(self.batch_size)
         for _ in range(self.batch_size):
             collector.add(*self._decoder.decode(*self._cursor.next()))
         return Batch(collector.images, collector.labels, self.position())
 
     def position(self) -> dict:
+        """Return the key of the last record read, decoded as Latin-1; None before the first."""
         key = self._cursor.position
         return {"key": None if key is None else key.decode("latin-1")}
 
     def seek(self, position: dict) -> None:
+        """Continue after `position`, as recorded in a Batch."""
         key = position["key"]
         self._cursor.seek(None if key is None else key.encode("latin-1"))
 

@@ -241,16 +241,23 @@ class WindowReader:
                 raise DataError(f"window file {source} has no {kind} windows, but every batch needs {count}")
 
     def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, crop_size, crop_size)."""
         return self.channels, self.warper.crop_size, self.warper.crop_size
 
     def position(self) -> dict:
+        """Return the state of the random stream."""
         return self._stream.get_state()
 
     def seek(self, position: dict) -> None:
+        """Restore a position returned by `position`."""
         self._stream = Stream(0)  # a new one: in a forked process, the lock of the old one may never be released
         self._stream.set_state(position)
 
     def read(self) -> Batch:
+        """Return the next batch: images (N, C, crop_size, crop_size) float32, transformed, and labels (N,).
+
+        DataError when an image cannot be read or a window is outside its image.
+        """
         draws = self._stream.uniform_u32(2 * self.batch_size).reshape(-1, 2)
         images, labels = (
             np.empty((self.batch_size, *self.first_shape()), np.float32),

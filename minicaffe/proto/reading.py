@@ -131,7 +131,7 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
     known = list(enum.values_by_name)
     bare = name.strip("'\"")
     if bare in known:
-        return f"the {enum.name} {bare} stands without quotes"
+        return f"the {enum.name} {bare} must not be quoted"
     sentence = f'{enum.name} has no value "{bare}"'
     if owner := field_owner(enum.name, bare):
         return f"{sentence}, it belongs to {owner}"

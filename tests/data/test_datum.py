@@ -38,7 +38,7 @@ def test_encoded_images_are_blue_first_planes(image):
 def test_bad_shapes_say_so():
     with pytest.raises(DataError, match=r"a Datum holds an array \(C, H, W\), got shape \(4, 4\)"):
         array_to_datum(np.zeros((4, 4)))
-    with pytest.raises(DataError, match="Datum says channels x height x width = 3x2x2, but holds 5 values"):
+    with pytest.raises(DataError, match="Datum has channels x height x width = 3x2x2, but holds 5 values"):
         datum_to_array(caffe_pb2.Datum(channels=3, height=2, width=2, data=b"12345"))
 
 

@@ -150,7 +150,7 @@ def test_text_comes_back():
             "layer { pooling_param {\n pool: 9 } }",
             'line 2, column 8: PoolMethod has no value "9", only MAX, AVE, STOCHASTIC',
         ),
-        ('layer { pooling_param { pool: "MAX" } }', "line 1, column 31: the PoolMethod MAX stands without quotes"),
+        ('layer { pooling_param { pool: "MAX" } }', "line 1, column 31: the PoolMethod MAX must not be quoted"),
         ('name: "a"\nname: "b"', 'line 2, column 7: NetParameter field "name" is given more than once'),
         (
             "layer { pooling_param {} pooling_param {} }",
