@@ -87,7 +87,7 @@ def draw_net_to_file(
     """
     ext = os.path.splitext(filename)[1].removeprefix(".")
     if not ext:
-        raise UsageError(f"draw: '{filename}' must have an extension for the format, such as .svg or .png")
+        raise UsageError(f"draw: '{filename}' has no extension to select the format, such as .svg or .png")
     write_atomically(filename, draw_net(caffe_net, rankdir, ext, phase, display_lrm, shapes))
 
 
