@@ -29,10 +29,10 @@ def device_flags(flags: FlagParser) -> None:
 
 
 @contextlib.contextmanager
-def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bool = True) -> Iterator[None]:
+def computing_on(args: argparse.Namespace, default_ids: str | None = None, single: bool = True) -> Iterator[None]:
     """Set device, engine, threads and math mode from the flags; restore the previous settings at the end.
 
-    wanted: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.
+    default_ids: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.
     single: True (default): of several GPUs only the first is used, with a log line; False: several are an error.
     UsageError for an invalid flag, DeviceError for a device that is not available.
     """
@@ -45,7 +45,7 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
         if args.threads is not None:
             set_threads(args.threads)
         try:
-            _choose_device(gpu_ids(args.gpu or wanted or ""), single)
+            _choose_device(gpu_ids(args.gpu or default_ids or ""), single)
         except DeviceError as error:
             if args.gpu:
                 raise

@@ -171,12 +171,12 @@ def train(out: str, iterations: int, seconds: float | None, status: StatusLine) 
 
     result = Result(status)
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    with requests("stop", "snapshot") as asked:
+    with requests("stop", "snapshot") as requested:
         solver = get_solver(os.path.join(out, "solver.prototxt"))
         solver.observers += [result]
         if status.is_terminal:
             solver.observers.append(TrainingProgress(status, solver))
-        solver.action = lambda: asked() or ("stop" if time.monotonic() > deadline else None)
+        solver.action = lambda: requested() or ("stop" if time.monotonic() > deadline else None)
         solver.solve()
         if solver.iter < iterations:  # stopped early: test the current weights
             solver.param.max_iter = solver.param.test_interval = solver.iter

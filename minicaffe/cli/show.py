@@ -70,15 +70,15 @@ def _draw_activations(args: argparse.Namespace, output: str) -> None:
     print(f"Drew the activations to {output}")
 
 
-def _blobs_to_show(net, wanted: list[str]) -> list[str]:
-    """Return `wanted`, or, if empty, all blobs of 2 or 4 axes except inputs and the copies made by Split layers.
+def _blobs_to_show(net, requested: list[str]) -> list[str]:
+    """Return `requested`, or, if empty, all blobs of 2 or 4 axes except inputs and the copies made by Split layers.
 
     UsageError for an unknown blob.
     """
-    for blob in wanted:
+    for blob in requested:
         if blob not in net.blobs:
             raise UsageError(f"show: the net has no blob '{blob}': it has {', '.join(net.blobs)}")
-    return wanted or [
+    return requested or [
         name
         for name, blob in net.blobs.items()
         if name not in net.inputs and "_split_" not in name and len(blob.shape) in (2, 4)

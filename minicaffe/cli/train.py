@@ -61,11 +61,11 @@ def train(args: argparse.Namespace) -> None:
         param.train_state.stage.extend(stages(args))
         if args.snapshot or files:
             param.weights[:] = files  # replace the solver's own
-        with computing_on(args, wanted_gpu(param), single=False):
+        with computing_on(args, solver_gpu(param), single=False):
             run(source, args, status)
 
 
-def wanted_gpu(param) -> str | None:
+def solver_gpu(param) -> str | None:
     """Return the solver's device_id, as text, if it sets `solver_mode: GPU`; None otherwise, or if it is unset."""
     if param.HasField("solver_mode") and param.solver_mode == param.GPU:
         return str(param.device_id)

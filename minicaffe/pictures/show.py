@@ -27,7 +27,8 @@ def read_weights(path: str | os.PathLike) -> Weights:
 
     Layers without blobs are omitted.  The layers of a .caffemodel are in net order.  The second layer of a name is
     called "name #2", and so on.
-    SnapshotError for a file that cannot be read, holds no weights, or whose blobs do not have the size of their shape.
+    SnapshotError for a file that is missing, holds no weights, or whose blobs do not have the size of their shape;
+    SnapshotError or PrototxtError for a damaged file.
     """
     path = os.fspath(path)
     with open_weights(path) as layers:
