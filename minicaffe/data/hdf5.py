@@ -1,4 +1,4 @@
-"""HDF5 files as sources of batches: a text file lists them, each holds one dataset per top."""
+"""Batches from HDF5 files: a text file lists the files, each of which holds one dataset per top."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("minicaffe.data")
 
 
 def read_file_list(source: str) -> list[str]:
-    """The paths in a text file, one per line; `DataError` when it is missing, no text, or lists nothing."""
+    """Return the paths in a text file, one per line; DataError when it is missing, not text, or empty."""
     names = read_names(source, "HDF5 file list")
     if not names:
         raise DataError(f"HDF5 file list {source} is empty")
@@ -26,10 +26,10 @@ def read_file_list(source: str) -> list[str]:
 
 
 def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
-    """The datasets `names` of an HDF5 file: any number type, at least one axis, equally many rows.
+    """Load the datasets `names` of an HDF5 file: arrays of any number type with the same number of rows (axis 0).
 
-    Raises `DataError` when the file is missing, truncated or no HDF5, when a dataset is missing (naming those there
-    are), is no array of numbers, or has another number of rows.
+    DataError when the file is missing, truncated or not HDF5, or when a dataset is missing, is not an array of
+    numbers, or has another number of rows.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -52,10 +52,11 @@ def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
 
 
 class Hdf5Reader:
-    """Rows of the listed files, round and round; with a seed, files and the rows of each are shuffled every time.
+    """Endless reader of the rows of the listed files.
 
-    share: which rows; solvers that share shuffled rows need one random seed.
-    Position: which file of which round is being read, and from which row.
+    source: text file with the paths.  names: one dataset per target.
+    seed: of the shuffles of the files, in every round, and of the rows in each file; None (default): no shuffle.
+    share: which rows it reads (default: all); solvers that share shuffled rows need one random seed.
     """
 
     def __init__(self, source: str, names: Sequence[str], seed: int | None = None, share: Share = ALL) -> None:
@@ -65,9 +66,9 @@ class Hdf5Reader:
         self.seek({"seed": seed, "visit": 0, "row": 0})
 
     def seek(self, position: dict) -> None:
-        """Go to a position, with the orders of its seed; whether there is a shuffle remains as it is.
+        """Restore a position returned by `position`, with its seed; whether rows are shuffled does not change.
 
-        Raises `DataError` when the file that is read there has fewer rows than that.
+        DataError when the file at that position has too few rows.
         """
         if self._seed is not None and position["seed"] is not None:
             self._seed = position["seed"]
@@ -80,17 +81,18 @@ class Hdf5Reader:
             )
 
     def position(self) -> dict:
+        """Return the position as JSON-serializable dict: seed, number of files read before, row in the current file."""
         return {"seed": self._seed, "visit": self._visit, "row": self._row}
 
     def row_shapes(self) -> list[tuple[int, ...]]:
-        """The shape of one row of each dataset of the file being read."""
+        """Return the shape of one row of each dataset in the current file."""
         return [array.shape[1:] for array in self.arrays]
 
     def _load(self) -> None:
-        """Open the file of this visit (a visit is one pass over one file) and shuffle its rows."""
+        """Load the file of the current visit, one pass over one file, and shuffle its rows."""
         count = len(self.files)
         round_, index = divmod(self._visit, count)
-        # Orders of files take the even numbers of the seed's shuffles, orders of rows the odd ones.
+        # Of the seed's shuffles, even numbers are orders of files, odd numbers orders of rows.
         number = index if self._seed is None else int(shuffled(self._seed, 2 * round_, count)[index])
         if self._open != number:
             self.arrays = load_file(self.files[number], self.names)
@@ -99,7 +101,10 @@ class Hdf5Reader:
         self._order = None if self._seed is None else shuffled(self._seed, 2 * self._visit + 1, rows)
 
     def read_into(self, targets: Sequence[np.ndarray]) -> None:
-        """Fill the targets, (N, ...) each, with the next N rows of the share, over the ends of files if need be."""
+        """Fill the targets, (N, ...) each, with the next N rows of the share, from several files if necessary.
+
+        DataError when the rows of a file have another shape than the targets.
+        """
         filled, count = 0, len(targets[0])
         while filled < count:
             self._skip(self.share.rank)

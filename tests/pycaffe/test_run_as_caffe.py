@@ -1,4 +1,4 @@
-"""Scripts that say `import caffe`, and the names that they find."""
+"""Scripts that contain `import caffe`, and the names available to them."""
 
 import os
 import subprocess

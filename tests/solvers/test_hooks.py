@@ -11,9 +11,8 @@ from minicaffe.core.settings import restored, settings
 from minicaffe.proto import caffe_pb2, parse_text
 
 NET = """
-layer { name: "data" type: "DummyData" top: "x" top: "y" dummy_data_param {
-        shape { dim: 4 dim: 6 } shape { dim: 4 dim: 3 }
-        data_filler { type: "constant" value: 0.7 } data_filler { type: "constant" value: 0.2 } } }
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 6 } } }
+layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 4 dim: 3 } } }
 layer { name: "ip" type: "InnerProduct" bottom: "x" top: "ip"
         inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "y" top: "loss" }
@@ -32,7 +31,9 @@ def solver(text="", mode="CPU"):
     rate = "base_lr: 0.05 lr_policy: 'step' stepsize: 3 gamma: 0.5 momentum: 0.9 weight_decay: 0.01"
     param = parse_text(f"{rate} random_seed: 3 {text}", caffe_pb2.SolverParameter())
     parse_text(NET, param.net_param)
-    return minicaffe.get_solver(param)
+    made = minicaffe.get_solver(param)
+    made.net.blobs["x"].data, made.net.blobs["y"].data = 0.7, 0.2
+    return made
 
 
 def halve(made):
