@@ -55,7 +55,7 @@ class Contestant:
         self.process.start()
         self.error = self.pipe.recv()
 
-    def ask(self, *command):
+    def call(self, *command):
         self.pipe.send(command)
         return self.pipe.recv()
 
@@ -84,18 +84,18 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
             continue
         contestant = Contestant(name, param, training, threads)
         if contestant.error:
-            print(f"  {name}: does not take part: {str(contestant.error).splitlines()[0][:100]}")
+            print(f"  {name}: skipped: {str(contestant.error).splitlines()[0][:100]}")
             continue
-        result, contestant.start_up = contestant.ask("check")
+        result, contestant.start_up = contestant.call("check")
         if field and (difference := compare(reference, result)):
             print(f"  {name}: {difference}")
         reference = reference or result
-        contestant.ask("run", 3)
+        contestant.call("run", 3)
         field.append(contestant)
     for _ in range(rounds):
         for contestant in field:
             time.sleep(_PAUSE)
-            contestant.times += contestant.ask("run", steps)
+            contestant.times += contestant.call("run", steps)
     report(field)
     return field
 
@@ -106,7 +106,7 @@ def report(field: list[Contestant]) -> None:
     print(f"  {'':24s}{'median':>9s}{'25 %':>9s}{'ratio':>8s}{'start s':>9s}{'peak MB':>9s}")
     for contestant in field:
         median, quarter = statistics.median(contestant.times), np.percentile(contestant.times, 25)
-        peak = contestant.ask("stop")
+        peak = contestant.call("stop")
         print(
             f"  {contestant.name:24s}{median * 1e3:9.1f}{quarter * 1e3:9.1f}{median / ours:8.2f}"
             f"{contestant.start_up:9.1f}{peak:9.0f}",

@@ -94,11 +94,11 @@ class Process:
             self.process = context.Process(target=gpu_contestants.serve, args=args, daemon=True)
             self.process.start()
             theirs.close()
-        self.asked = command[0]
+        self.command = command[0]
         try:
             self.pipe.send(command)
         except OSError as error:
-            raise RuntimeError(f"the process ended before {self.asked}") from error
+            raise RuntimeError(f"the process ended before {self.command}") from error
 
     def begin(self, *command) -> None:
         """Like `send`, but a failure is raised by `receive`."""
@@ -112,18 +112,18 @@ class Process:
         if self.process is None:
             raise RuntimeError("its process has ended")
         try:
-            if not self.pipe.poll(TIMEOUTS[self.asked]):
+            if not self.pipe.poll(TIMEOUTS[self.command]):
                 self.end()
-                raise RuntimeError(f"no answer to {self.asked} after {TIMEOUTS[self.asked]} s")
+                raise RuntimeError(f"no answer to {self.command} after {TIMEOUTS[self.command]} s")
             answer, seconds = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
             self.end()
-            raise RuntimeError(f"the process ended during {self.asked}") from error
+            raise RuntimeError(f"the process ended during {self.command}") from error
         if isinstance(answer, Exception):
             raise answer
         return answer, seconds
 
-    def ask(self, *command):
+    def call(self, *command):
         self.send(*command)
         return self.receive()[0]
 
@@ -164,7 +164,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
         try:
             result, seconds = process.receive()
         except RuntimeError as error:
-            print(f"  {process.name}: does not take part: {error}")
+            print(f"  {process.name}: skipped: {error}")
             continue
         reference = reference or result
         field += _entries(process, seconds, *differences(reference, result))
@@ -172,7 +172,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
     for _ in range(rounds):
         for entry in list(field):
             try:
-                entry["times"].append(entry["process"].ask("run", entry["way"], entry["steps"]) / entry["steps"])
+                entry["times"].append(entry["process"].call("run", entry["way"], entry["steps"]) / entry["steps"])
             except RuntimeError as error:
                 print(f"  {entry['name']}: {error}")
                 field.remove(entry)
@@ -197,8 +197,8 @@ def _entries(process: Process, seconds: float, off: float, worst: float) -> list
 def _warm_up(entry: dict) -> bool:
     """Run until all is compiled and captured; set the steps per turn. Return False if it fails."""
     try:
-        entry["process"].ask("run", entry["way"], 4)
-        each = entry["process"].ask("run", entry["way"], 3) / 3
+        entry["process"].call("run", entry["way"], 4)
+        each = entry["process"].call("run", entry["way"], 3) / 3
         entry["steps"] = 1 if entry["process"].smoke else max(3, min(2000, round(TURN / each)))
         return True
     except RuntimeError as error:
@@ -233,7 +233,7 @@ def report(field: list[dict], batch: int) -> list[dict]:
 def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
     """Print the time of each kernel of a minicaffe step, and the ratio of the step to the floor."""
     try:
-        found = process.ask("profile")
+        found = process.call("profile")
     except RuntimeError as error:
         print(f"  {process.name}: no profile: {error}")
         return None
@@ -256,7 +256,7 @@ def measure_ceilings(processes: list[Process]) -> dict:
     ceilings = {"copy": 0.0, "product float32": 0.0, "product tf32": 0.0}
     for process in processes:
         try:
-            found = process.ask("ceilings")
+            found = process.call("ceilings")
         except RuntimeError as error:
             print(f"  {process.name}: {error}")
             continue

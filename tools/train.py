@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 
 
-def words(argv=None):
+def parse(argv=None):
     """Parse pycaffe's flags; return them and the arguments of `minicaffe train`."""
     parser = argparse.ArgumentParser(description="Train a net by its solver.")
     parser.add_argument("--solver", required=True, help="solver prototxt")
@@ -32,7 +32,7 @@ def words(argv=None):
 
 
 if __name__ == "__main__":
-    args, train = words()
+    args, train = parse()
     if args.timing:
         from minicaffe.proto import caffe_pb2, read_text
 
