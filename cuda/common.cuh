@@ -77,7 +77,7 @@ __device__ __forceinline__ unsigned long long philox_word(unsigned long long key
   return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
 }
 
-// Number i of minicaffe.core.random.Stream.uniform_u32; state contains key, key and counter (minicaffe.cuda.random).
+// Number i of minicaffe.philox.Stream.uniform_u32; state contains key, key and counter (minicaffe.cuda.random).
 __device__ __forceinline__ unsigned philox_u32(const unsigned long long *state, int i) {
   const unsigned long long word = philox_word(state[0], state[1], state[2] + i / 8, i % 8 / 2);
   return i % 2 ? (unsigned)(word >> 32) : (unsigned)word;

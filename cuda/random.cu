@@ -7,7 +7,7 @@ __global__ void take_blocks(const unsigned long long blocks, unsigned long long 
   state[3] += blocks;
 }
 
-// The random numbers, equal to those of minicaffe.core.random.Stream.uniform_u32.
+// The random numbers, equal to those of minicaffe.philox.Stream.uniform_u32.
 __global__ void uniform_u32(const int n, const unsigned long long *state, unsigned *out) {
   GRID_STRIDE(i, n) out[i] = philox_u32(state, i);
 }
