@@ -39,6 +39,10 @@ class BatchNorm(Layer):
     in_place = True
     backward_reads = ()
 
+    @property
+    def repeatable(self):
+        return self.use_global_stats  # else a pass changes the statistics
+
     def setup(self, bottom, top):
         param = self.layer_param.batch_norm_param
         self.eps, self.fraction = param.eps, param.moving_average_fraction

@@ -21,6 +21,7 @@ class HDF5Output(Layer):
     exact_num_bottom = 2
     exact_num_top = 0
     capturable = False  # works on the host
+    repeatable = False
     in_place = False
     backward_reads = ()
 

@@ -142,7 +142,7 @@ class FoldedSum(FoldedConvolution):
         first.execute(
             both, *args, Arg.POST_OP | Arg.SRC_1, other, Arg.DST, layouts.mutable_data(top, desc)
         )  # fmt: skip
-        layouts.defer(inner, desc, functools.partial(_convolve, alone, kept, self.weights, self.bias))
+        layouts.defer(inner, desc, kept, functools.partial(_convolve, alone, kept, self.weights, self.bias))
 
 
 def _convolve(conv, kept: layouts.Kept, weights: Tensor, bias: Tensor, y: Tensor) -> None:

@@ -29,6 +29,7 @@ class Recurrent(RecurrentOnDevice, Layer):
         insides have no blobs to report on).
     """
 
+    repeatable = False  # a pass begins with the states at which the one before ended
     in_place = False
 
     gates = 1  #: how many numbers z has for each of the H

@@ -57,6 +57,8 @@ class Layer:
 
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
+    #: whether forward in TEST gives the same again and changes nothing else; None: if the type is one of this package
+    repeatable: bool | None = None
 
     def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
         self.layer_param = layer_param

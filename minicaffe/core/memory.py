@@ -120,6 +120,25 @@ def check_room(nbytes: int) -> None:
         raise MemoryError(f"{nbytes} bytes cannot be allocated") from None
 
 
+class Plan(Protocol):
+    """Lets memories share buffers, see `minicaffe.core.sharing`."""
+
+    def room(self, memory: Memory, nbytes: int) -> np.ndarray | None:
+        """A buffer for a memory, whatever it holds; None where it is to have one of its own."""
+
+    def shares(self, memory: Memory) -> bool:
+        """Whether the values may be gone after the pass."""
+
+    def used(self, memory: Memory) -> None:
+        """A memory is about to be read or written to."""
+
+    def written(self, memory: Memory) -> None:
+        """A memory is about to get new values."""
+
+    def resized(self, memory: Memory) -> None:
+        """A blob with this memory is about to get another count."""
+
+
 class Memory:
     """`count` numbers of one dtype, zero at first.
 
@@ -127,11 +146,12 @@ class Memory:
     fresh: the set of places, as bits, that hold the newest values; 0 while all are zero.  While a script holds a view,
     which it may write to at any time, no copy elsewhere stays valid beside the host's.
     refused: whether there was no room for it at a place; memory at a place is allocated when it is first used.
+    plan: what lets it share buffers with other memory, or is to be notified of writes; None for most.
 
     Raises MemoryError for more than the host could hold.
     """
 
-    __slots__ = ("count", "dtype", "copies", "fresh", "refused", "_version", "_host", "_view", "__weakref__")
+    __slots__ = ("count", "dtype", "copies", "fresh", "refused", "plan", "_version", "_host", "_view", "__weakref__")
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
         check_room(count * dtype.itemsize)
@@ -139,6 +159,7 @@ class Memory:
         self.copies: dict[Place, Any] = {}
         self.fresh = 0
         self.refused = False
+        self.plan: Plan | None = None
         self._version: object = object()  # None: of values that a held view may have changed since it was asked for
         self._host: np.ndarray | None = None
         self._view: weakref.ref | None = None
@@ -148,7 +169,11 @@ class Memory:
 
         place: where it will be used.  Raises MemoryError, and changes nothing.
         """
-        if count == self.count or (count < self.count and self._is_there(place)):
+        if count == self.count:
+            return self
+        if self.plan is not None:
+            self.plan.resized(self)
+        if count < self.count and self._is_there(place):
             return self
         memory = Memory(count, self.dtype)
         if count < self.count and self.fresh:
@@ -160,6 +185,21 @@ class Memory:
         """Whether it holds something, and there was room for it where it is used."""
         on_the_way = place is not HOST and place not in self.copies and not self.held
         return bool(self.fresh) and not self.refused and not on_the_way
+
+    def room(self, nbytes: int) -> np.ndarray:
+        """A buffer of so many bytes, aligned: zeros, or one that is shared, whatever it holds."""
+        part = self.plan.room(self, nbytes) if self.plan is not None else None
+        return aligned_zeros(nbytes, np.dtype(np.uint8)) if part is None else part
+
+    def forget(self) -> None:
+        """Let go of all buffers: all values are zero from here on."""
+        self._host, self.fresh, self._version = None, 0, object()
+        self.copies.clear()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the values stay until they are overwritten, and not only until the end of the pass."""
+        return self.plan is None or not self.plan.shares(self)
 
     def allocate(self, make: Callable[[], T]) -> T:
         """`make()`, which allocates memory for these numbers; notes when there is no room."""
@@ -178,6 +218,9 @@ class Memory:
 
     def clear(self) -> None:
         """Set all to zero: where the newest values are, if that place can, else on the host."""
+        if self.plan is not None:
+            self.plan.used(self)
+            self.plan.written(self)
         self._version = object()
         for place, copy in tuple(self.copies.items()):
             if self.fresh & place.bit and hasattr(copy, "zero"):
@@ -197,11 +240,16 @@ class Memory:
         if self._host is None:
             with _allocating:
                 if self._host is None:
-                    self._host = self.allocate(lambda: aligned_zeros(self.count, self.dtype))
+                    self._host = self.allocate(self._make_host)
         return self._host
+
+    def _make_host(self) -> np.ndarray:
+        return self.room(self.count * self.dtype.itemsize).view(self.dtype)
 
     def host(self) -> np.ndarray:
         """The flat host array with the newest values, for reading."""
+        if self.plan is not None:
+            self.plan.used(self)
         if observed.observer is not None:
             observed.observer.used_on_host(self)
         host = self.host_place()
@@ -230,6 +278,8 @@ class Memory:
 
     def wrote_host(self) -> None:
         """The host array has been written, or may be from now on: it is the only valid copy."""
+        if self.plan is not None:
+            self.plan.written(self)
         self.fresh, self._version = HOST.bit, object()
 
     @property
@@ -257,6 +307,8 @@ class Memory:
 
     def read(self, place: Place) -> Any:
         """The copy at a place other than the host, with the newest values, for reading."""
+        if self.plan is not None:
+            self.plan.used(self)
         observer = observed.observer
         current = observer is not None and observer.reads(self, place)
         copy = self.copies.get(place)
@@ -280,6 +332,8 @@ class Memory:
 
     def wrote(self, place: Place, copy: Copy | None = None) -> None:
         """The copy at a place, now `copy` if given, is written to: it is the only valid one from here on."""
+        if self.plan is not None:
+            self.plan.written(self)
         if copy is not None:
             self.copies[place] = copy
         self.fresh, self._version = place.bit, object()

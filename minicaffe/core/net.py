@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from minicaffe.core.matching import match
 from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.core.scripting import Scripting, names_in
 from minicaffe.core.settings import settings
+from minicaffe.core.sharing import Plan, RecomputingPlan, Sharing, plan_for
 from minicaffe.errors import NetError, UsageError
 from minicaffe.proto import caffe_pb2, read_net, upgrade_net
 
@@ -108,6 +109,7 @@ class Net(Scripting):
         self._after_backward: list[Callable[[int], None]] = []
         self._chains: dict[Engine, dict[int, Any]] = {}
         self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
+        self.plan: Plan | None = plan_for(self, Sharing.RECOMPUTE)
         self.folds = self.phase == caffe_pb2.TEST  #: whether oneDNN's chains may leave out what only backward needs
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -128,6 +130,11 @@ class Net(Scripting):
         """
         end = len(self.layers) - 1 if end is None else end
         chains = {} if self._before_forward or self._after_forward or self.debug_info else self.chains
+        run = self._forward_layers if self.plan is None else self.plan.forward
+        run(start, end, chains)
+
+    def _forward_layers(self, start: int, end: int, chains: Mapping[int, Any]) -> None:
+        """Run layers start to end (inclusive), those of a chain together."""
         self._ran_with[start : end + 1] = [settings.engine] * (end + 1 - start)
         ran = []
         i = start - 1
@@ -174,6 +181,11 @@ class Net(Scripting):
             self.folds = False
             self._chains.clear()
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
+        run = self._backward_layers if self.plan is None else self.plan.backward
+        run(start, end, chains)
+
+    def _backward_layers(self, start: int, end: int, chains: Mapping[int, Any]) -> None:
+        """Run layers start down to end (inclusive), those that need it, those of a chain together."""
         by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         i = start + 1
         while i > end:
@@ -226,9 +238,33 @@ class Net(Scripting):
             for blob in (*self._blobs, *self.shared_params.blobs):
                 blob.settle()
 
+    @property
+    def observed(self) -> bool:
+        """Whether callbacks or `debug_info` look at the blobs during a pass."""
+        callbacks = self._before_forward, self._after_forward, self._before_backward, self._after_backward
+        return self.debug_info or any(callbacks)
+
+    @guarded
+    def share_memory(self, sharing: Sharing) -> None:
+        """Choose whether blobs share buffers in passes over the whole net on the CPU.
+
+        sharing: RECOMPUTE, the default, saves memory in TEST; a blob that is read between passes is computed again if
+            its buffer was taken.  FORGET saves memory in TEST, and in TRAIN that of the diffs: reading a blob whose
+            buffer was taken raises `BlobError`.  NEVER: every blob has a buffer of its own.
+        """
+        if self.plan is not None and self.plan.slabs is not None:
+            self.plan.end()
+        self.plan = plan_for(self, sharing)
+
     @guarded
     def reshape(self) -> None:
         """Carry new input shapes through all layers without computing."""
+        if self.plan is None:
+            self._reshape_layers()
+        else:
+            self.plan.reshape(self._reshape_layers)
+
+    def _reshape_layers(self) -> None:
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops):
             layer.reshape_if_needed(bottom, top)
 
@@ -246,6 +282,9 @@ class Net(Scripting):
         the other net's parameter of that name.  Layers without a match keep their own; a different number or shape
         raises `NetError`.
         """
+        for net in (self, other):
+            if isinstance(net.plan, RecomputingPlan):
+                net.share_memory(Sharing.NEVER)
         taken: set[tuple[int, int]] = set()
         for source, target in match(other.layers, self.layers):
             mine, theirs = self.layers[target].blobs, other.layers[source].blobs

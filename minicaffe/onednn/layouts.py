@@ -82,7 +82,7 @@ class Layouts:
                     free[:] = 0
                 memory = Tensor(desc, free)
             else:
-                memory = buffer.allocate(lambda: Tensor(desc))
+                memory = buffer.allocate(lambda: Tensor(desc, None if desc.padded else buffer.room(desc.size)))
             if len(self.copies) >= _MOST_COPIES:
                 oldest = next(iter(self.copies))
                 del self.copies[oldest]
@@ -105,16 +105,19 @@ class Layouts:
 
 
 class Kept:
-    """Values of a blob that stay as they are for as long as this object lives; see `keep`."""
+    """Values of a blob that stay as they are for as long as this object lives; see `keep`.
 
-    __slots__ = ("memory", "version")
+    lasts: False for values that last only until the end of the pass (`minicaffe.core.sharing`); none are kept.
+    """
 
-    def __init__(self, memory: Tensor, version: object) -> None:
-        self.memory, self.version = memory, version
-        memory.keepers += 1
+    __slots__ = ("memory", "version", "lasts")
+
+    def __init__(self, memory: Tensor, version: object, lasts: bool = True) -> None:
+        self.memory, self.version, self.lasts = memory, version, lasts
+        memory.keepers += lasts
 
     def __del__(self) -> None:
-        self.memory.keepers -= 1
+        self.memory.keepers -= self.lasts
 
     def current(self, blob: Blob) -> bool:
         """Whether the blob still holds these values."""
@@ -129,8 +132,8 @@ def keep(blob: Blob, x: Tensor) -> Kept:
     Nothing is copied, unless x is the host's own array.
     """
     buffer = blob.data_memory
-    if not x.desc.plain:
-        return Kept(x, buffer.version)
+    if not x.desc.plain or not buffer.lasts:
+        return Kept(x, buffer.version, buffer.lasts)
     layouts = _layouts(buffer)
     spare = layouts.spare(x.desc)
     layouts.spares[x.desc].append(spare)
@@ -248,6 +251,8 @@ def _read_host(buffer: Memory, layouts: Layouts, row_major: MemoryDesc, desc: Me
 
 def write(buffer: Memory, desc: MemoryDesc) -> Tensor:
     """A tensor in the layout `desc` for new values: it is the head from here on."""
+    if buffer.plan is not None:
+        buffer.plan.used(buffer)
     layouts = _layouts(buffer, discard=True)
     memory = layouts.copy(buffer, desc)
     _make_head(buffer, layouts, memory)
@@ -281,10 +286,18 @@ def mutable_diff(blob: Blob, desc: MemoryDesc) -> Tensor:
     return write(blob.diff_memory, desc)
 
 
-def defer(blob: Blob, desc: MemoryDesc, compute: Callable[[Tensor], None]) -> None:
-    """Let a blob's new values be those that `compute` writes to memory in the layout `desc`, once they are read."""
+def defer(blob: Blob, desc: MemoryDesc, source: Kept, compute: Callable[[Tensor], None]) -> None:
+    """Let a blob's new values be those that `compute` writes to memory in the layout `desc`, once they are read.
+
+    source: what `compute` reads; if that does not last, the values are computed now.
+    """
     buffer = blob.data_memory
-    buffer.wrote(LAYOUTS, Deferred(buffer, desc, compute))
+    if not buffer.lasts:
+        buffer.forget()
+    elif source.lasts:
+        buffer.wrote(LAYOUTS, Deferred(buffer, desc, compute))
+    else:
+        compute(write(buffer, desc))
 
 
 def add_to_diff(blob: Blob, memory: Tensor) -> None:

@@ -15,6 +15,7 @@ from minicaffe.core.engine import runner
 from minicaffe.core.net import Net
 from minicaffe.core.random import set_random_seed
 from minicaffe.core.settings import restored, settings
+from minicaffe.core.sharing import Sharing
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers.base import get_solver
 
@@ -36,9 +37,10 @@ class Engine:
     engine: str = "CAFFE"
     gpu: bool = False
     changes: bool = False
+    shares: bool = True
 
 
-NUMPY, GPU = Engine("numpy"), Engine("GPU", gpu=True)
+NUMPY, GPU = Engine("numpy", shares=False), Engine("GPU", gpu=True)
 #: oneDNN, except for layers whose prototxt asks for another engine
 ONEDNN = Engine("oneDNN", "DEFAULT")
 #: nets built on the CPU, which run there and on the GPU in turn
@@ -83,6 +85,9 @@ class Player:
         if program.twin is not None:
             self.nets.append(Net(param, phase=program.twin))
             self.nets[1].share_with(self.nets[0])
+        if not self.engine.shares:
+            for net in self.nets:
+                net.share_memory(Sharing.NEVER)
         for name, blobs in self.nets[0].params.items():
             for j, blob in enumerate(blobs):
                 if self.layer_type(name) == "BatchNorm":
