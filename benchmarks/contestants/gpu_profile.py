@@ -68,7 +68,7 @@ def kernel_times(step: Callable[[], None], passes: int, size: int) -> dict[str, 
     }
 
 
-def _products(layer, top) -> float:
+def products(layer, top) -> float:
     """Multiplications and additions of a forward pass; 0 for layers that do not multiply matrices."""
     if layer.type not in ("Convolution", "InnerProduct", "Deconvolution"):
         return 0.0
@@ -85,7 +85,7 @@ def least_work(net, training: bool) -> list[tuple[float, float]]:
     work = []
     for i, layer in enumerate(net.layers):
         bottom, top = net.bottoms[i], net.tops[i]
-        flop, touched = _products(layer, top), 4 * sum(b.count for b in layer.blobs)
+        flop, touched = products(layer, top), 4 * sum(b.count for b in layer.blobs)
         if not any(t is b for t in top for b in bottom) and layer.type not in ("Input", "Split"):
             touched += 4 * sum(b.count for b in (*bottom, *top))
         if training and net.layer_need_backward[i]:
