@@ -64,11 +64,7 @@ class CudaCorrelation:
     """
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
-        lead = MOST_AXES - len(window.kernel)
-        self.kernel = (1,) * lead + tuple(window.kernel)
-        self.stride = (1,) * lead + tuple(window.stride)
-        self.pad = (0,) * lead + tuple(window.pad)
-        self.dilation = (1,) * lead + tuple(window.dilation)
+        self.kernel, self.stride, self.pad, self.dilation = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
         self._plans: dict[tuple, tuple[Tables, Tables]] = {}
         self._partial: DeviceBuffer | None = None

@@ -12,6 +12,8 @@ from minicaffe.layers.shared.window import Window, all_overlaps, conv_window
 
 Shape = tuple[int, ...]
 
+_MOST_AXES = 3  # spatial axes that the kernels support
+
 
 @register("Im2col")
 class Im2col(Layer):
@@ -58,7 +60,7 @@ class Im2col(Layer):
                 dx[x_place] += dy[y_place]
 
     def forward_gpu(self, bottom, top):
-        if self.num_spatial > 3:
+        if self.num_spatial > _MOST_AXES:
             return self.forward_cpu(bottom, top)
         if self._prepared != bottom[0].shape:
             self._prepared = bottom[0].shape
@@ -68,7 +70,7 @@ class Im2col(Layer):
         self.kernel("im2col")(top[0].count, self._device_window, bottom[0].gpu_data(), y)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if self.num_spatial > 3:
+        if self.num_spatial > _MOST_AXES:
             return self.backward_cpu(top, propagate_down, bottom)
         if propagate_down[0]:
             dx = bottom[0].mutable_gpu_diff()
@@ -93,9 +95,8 @@ class Im2col(Layer):
 
 def device_window(window: Window, size: Shape, output: Shape) -> DeviceBuffer:
     """The `Window` of cuda/window.cuh in device memory."""
-    rows = (size, output, *window)
-    fills = (1, 1, 1, 1, 0, 1)  # of the axes that are not there
-    numbers = [[fill] * (3 - len(row)) + list(row) for row, fill in zip(rows, fills)]
-    buffer = DeviceBuffer(18 * 4)
-    buffer.from_host(np.array(numbers, np.int32))
+    added = (1,) * (_MOST_AXES - len(size))
+    numbers = np.array([added + size, added + output, *window.with_axes(_MOST_AXES)], np.int32)
+    buffer = DeviceBuffer(numbers.nbytes)
+    buffer.from_host(numbers)
     return buffer

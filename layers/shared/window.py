@@ -27,6 +27,11 @@ class Window(NamedTuple):
         """How many places a window spans: dilation * (kernel - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
 
+    def with_axes(self, count: int) -> Window:
+        """The same window over `count` spatial axes; the added ones come first and have one place."""
+        added = count - len(self.kernel)
+        return Window(*((fill,) * added + field for fill, field in zip((1, 1, 0, 1), self)))
+
     def output(self, size: Sequence[int]) -> tuple[int, ...]:
         """How many windows fit into `size` plus the padding: floor((size + 2 pad - extent) / stride) + 1."""
         fits = tuple(
