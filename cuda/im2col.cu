@@ -1,4 +1,4 @@
-// Im2col and its transpose, over one to three spatial axes; samples lie one after the other.
+// Im2col and its transpose, over one to three spatial axes; samples are contiguous.
 #include "window.cuh"
 
 // One thread for each element of the columns: (sample and channel, kernel place, output place).

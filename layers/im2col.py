@@ -19,7 +19,7 @@ _MOST_AXES = 3  # spatial axes that the kernels support
 class Im2col(Layer):
     """y[n, (c, j), t] = x[n, c, t * stride + j * dilation - pad], 0 in the padding
 
-    bottom: (N, C, *in); top: (N, C * kernel places, *out), out as Convolution's.  The place j in the kernel runs
+    bottom: (N, C, *in); top: (N, C * kernel places, *out), out as Convolution's.  The place j in the kernel varies
     faster than the channel.
 
     convolution_param: kernel_size, stride 1, pad 0, dilation 1, axis 1, as Convolution's.
@@ -77,7 +77,7 @@ class Im2col(Layer):
             self.kernel("col2im")(bottom[0].count, self._device_window, top[0].gpu_diff(), dx)
 
     def _copies(self, bottom, top):
-        """For each place in the kernel, where its elements lie in the samples and in the columns."""
+        """For each place in the kernel: the indices of its elements in the samples and in the columns."""
         size, output = bottom.shape[self.axis + 1 :], top.shape[self.axis + 1 :]
         for offset, inside, source in all_overlaps(size, output, self.window):
             yield (..., *source), (slice(None), slice(None), *offset, *inside)
