@@ -5,7 +5,8 @@
     python benchmarks/memory.py cifar10_full --engine CAFFE
 
 Each case runs in a process of its own.  The peak is the largest resident set of that process, less its resident set
-after `import minicaffe`.  The other columns count the resident pages of arrays at the end of the run, in MB of 1e6 bytes.
+after `import minicaffe`.  The other columns count the resident pages of arrays at the end of the run.  All in MB of
+1e6 bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ import numpy as np  # noqa: E402
 _MB, _PAGE = 1e6, os.sysconf("SC_PAGESIZE")
 
 #: what arrays are for, in the order in which they are counted: an array that fits two kinds is of the first
-KINDS = ("parameters", "converted", "their diffs", "history", "tops", "tops' diffs", "layers' own", "scratchpads", "rest")
+KINDS = (
+    "parameters",
+    "converted",
+    "their diffs",
+    "history",
+    "tops",
+    "tops' diffs",
+    "layers' own",
+    "scratchpads",
+    "rest",
+)
 
 
 def main() -> None:
@@ -35,16 +46,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="passes or solver steps (default 3)")
     parser.add_argument("--batch", type=int, help="default: as in benchmarks/nets.py")
     parser.add_argument("--threads", type=int, default=2, help="threads that compute (default 2)")
+    parser.add_argument("--sharing", default="", help="NEVER, RECOMPUTE or FORGET, see Net.share_memory")
     parser.add_argument("--engine", default="ONEDNN", help="ONEDNN (default) or CAFFE")
     args = parser.parse_args()
     print(f"{'MB':18s}{'peak':>12s}" + "".join(f"{kind:>13s}" for kind in KINDS))
     for name in args.nets:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peak, found = pool.apply(measure, (name, args.batch, args.steps, args.threads, args.engine))
+            peak, found = pool.apply(measure, (name, args.batch, args.steps, args.threads, args.engine, args.sharing))
         print(f"{name:18s}{peak / _MB:12.1f}" + "".join(f"{found[kind] / _MB:13.1f}" for kind in KINDS), flush=True)
 
 
-def measure(name: str, batch: int | None, steps: int, threads: int, engine: str) -> tuple[int, dict[str, int]]:
+def measure(name: str, batch: int | None, steps: int, threads: int, engine: str, sharing: str):
     """(peak, bytes by kind) of a number of steps with one net."""
     import minicaffe
     from minicaffe import onednn
@@ -55,15 +67,16 @@ def measure(name: str, batch: int | None, steps: int, threads: int, engine: str)
     minicaffe.set_engine(engine)
     if engine == "ONEDNN":
         onednn.set_threads(threads)
-    if name in nets.TRAINING:
-        make, default = nets.TRAINING[name]
-        solver = _solver(make(batch or default))
-        net = solver.net
-        solver.step(steps)
-    else:
-        solver = None
-        net = minicaffe.Net(nets.INFERENCE[name](batch or 1), phase=minicaffe.TEST)
-        for _ in range(steps):
+    training = name in nets.TRAINING
+    make, default = nets.TRAINING[name] if training else (nets.INFERENCE[name], 1)
+    solver = _solver(make(batch or default)) if training else None
+    net = solver.net if solver else minicaffe.Net(make(batch or default), phase=minicaffe.TEST)
+    if sharing:
+        net.share_memory(minicaffe.Sharing[sharing])
+    for _ in range(steps):
+        if solver:
+            solver.step(1)
+        else:
             net.run_forward()
             net.blobs["prob"].read_data()
     peak = _status("VmHWM") - before
@@ -98,81 +111,68 @@ class Census:
         gc.collect()
         params = [blob for layer in net.layers for blob in layer.blobs]
         tops = [blob for blobs in net.tops for blob in blobs]
-        for blob in params:
-            self._add("parameters", blob.data_memory._host)
-        for blob in params:
-            self._add_copies("converted", blob.data_memory)
-            self._add("their diffs", blob.diff_memory._host)
-            self._add_copies("their diffs", blob.diff_memory)
-        for blob in getattr(solver, "history", []):
-            self._add("history", blob if isinstance(blob, np.ndarray) else blob.data_memory._host)
-        for kind, memories in (
-            ("tops", [b.data_memory for b in tops]),
-            ("tops' diffs", [b.diff_memory for b in tops]),
+        for kind, found in (
+            ("parameters", [blob.data_memory._host for blob in params]),
+            ("converted", [blob.data_memory for blob in params]),
+            ("their diffs", [blob.diff_memory for blob in params]),
+            ("history", [blob.data_memory for blob in getattr(solver, "history", [])]),
+            ("tops", [blob.data_memory for blob in tops]),
+            ("tops' diffs", [blob.diff_memory for blob in tops]),
+            ("converted", [vars(group) for group in net.chains.values() if hasattr(group, "fold")]),
+            ("layers' own", [*map(vars, net.layers), *map(vars, net.chains.values())]),
+            ("scratchpads", [each._scratch for each in _objects("Execution")]),
+            ("rest", [*_objects("Tensor"), *_objects("Memory")]),
         ):
-            for memory in memories:
-                self._add(kind, memory._host)
-                self._add_copies(kind, memory)
-        for layer in net.layers:
-            self._add_all("layers' own", vars(layer), 0)
-        for chain in net.chains.values():
-            kind = "converted" if hasattr(chain, "fold") else "layers' own"
-            self._add_all(kind, vars(chain), 0)
-        for tensor in self._objects("Execution"):
-            if tensor._scratch is not None:
-                self._add("scratchpads", tensor._scratch.buffer)
-        for tensor in self._objects("Tensor"):
-            self._add("rest", tensor.buffer)
-        for memory in self._objects("Memory"):
-            self._add("rest", memory._host)
+            self._add_all(kind, found, 0)
         return {kind: self.bytes[kind] for kind in KINDS}
 
-    @staticmethod
-    def _objects(name: str) -> list:
-        return [each for each in gc.get_objects() if type(each).__name__ == name and type(each).__module__.startswith("minicaffe")]
-
-    def _add_copies(self, kind: str, memory) -> None:
-        """The copies of a Memory in layouts of oneDNN's."""
-        for copy in memory.copies.values():
-            copy = getattr(copy, "layouts", copy)
-            for tensor in [*getattr(copy, "copies", {}).values(), *sum(getattr(copy, "spares", {}).values(), [])]:
-                self._add(kind, tensor.buffer)
-
     def _add_all(self, kind: str, value, depth: int) -> None:
-        """Arrays, tensors and blobs in an object's attributes and in containers."""
+        """The arrays in an object, in its attributes and in containers."""
         if isinstance(value, np.ndarray):
             self._add(kind, value)
-        elif type(value).__name__ == "Tensor":
-            self._add(kind, value.buffer)
-        elif type(value).__name__ == "Kept":
-            self._add(kind, value.memory.buffer)
-        elif type(value).__name__ == "Blob":
-            for memory in (value.data_memory, value.diff_memory):
-                self._add(kind, memory._host)
-                self._add_copies(kind, memory)
-        elif depth < 4 and isinstance(value, dict):
-            for each in value.values():
+        elif depth < 6:
+            for each in _parts(value):
                 self._add_all(kind, each, depth + 1)
-        elif depth < 4 and isinstance(value, (list, tuple)):
-            for each in value:
-                self._add_all(kind, each, depth + 1)
-        elif depth < 2 and type(value).__name__ in ("Correlation", "DepthwiseCorrelation", "KeptBlobs"):
-            self._add_all(kind, vars(value), depth + 1)
 
-    def _add(self, kind: str, array: np.ndarray | None) -> None:
+    def _add(self, kind: str, array: np.ndarray) -> None:
         """Count the resident pages of an array that were not counted before."""
-        if array is None or not array.nbytes:
-            return
         first = array.ctypes.data // _PAGE
         pages = -(-(array.ctypes.data + array.nbytes) // _PAGE) - first
         resident = (ctypes.c_ubyte * pages)()
-        libc = ctypes.CDLL(None)
-        if libc.mincore(ctypes.c_void_p(first * _PAGE), ctypes.c_size_t(pages * _PAGE), resident):
-            return
-        for i, flag in enumerate(resident):
-            if flag & 1 and first + i not in self._seen:
-                self._seen.add(first + i)
+        ctypes.CDLL(None).mincore(ctypes.c_void_p(first * _PAGE), ctypes.c_size_t(pages * _PAGE), resident)
+        for i in range(first, first + pages):
+            if resident[i - first] & 1 and i not in self._seen:
+                self._seen.add(i)
                 self.bytes[kind] += _PAGE
+
+
+def _objects(name: str) -> list:
+    """All objects of a class of minicaffe's."""
+    found = (each for each in gc.get_objects() if type(each).__name__ == name)
+    return [each for each in found if type(each).__module__.startswith("minicaffe")]
+
+
+#: by class, the attributes that hold arrays or lead to some
+_ATTRIBUTES = {
+    "Blob": ("data_memory", "diff_memory"),
+    "Memory": ("_host", "copies"),
+    "Layouts": ("copies", "spares"),
+    "Deferred": ("layouts",),
+    "Tensor": ("buffer",),
+    "Kept": ("memory",),
+    "KeptBlobs": ("bottoms", "tops"),
+    "Correlation": ("_buffers", "_around"),
+    "DepthwiseCorrelation": ("_buffers", "_around"),
+}
+
+
+def _parts(value) -> list:
+    """What an object holds."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [getattr(value, name) for name in _ATTRIBUTES.get(type(value).__name__, ())]
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from minicaffe.classifier import Classifier  # noqa: E402
 from minicaffe.core.blob import Blob  # noqa: E402
 from minicaffe.core.layer import Layer  # noqa: E402
 from minicaffe.core.net import Net  # noqa: E402
-from minicaffe.core.sharing import Sharing  # noqa: E402
 from minicaffe.core.random import set_random_seed  # noqa: E402
 from minicaffe.core.registry import add_package, layer_type_list, register  # noqa: E402
 from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
+from minicaffe.core.sharing import Sharing  # noqa: E402
 from minicaffe.cuda import engine as _cuda  # noqa: E402, F401  (the engines register themselves)
 from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402

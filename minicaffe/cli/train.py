@@ -76,11 +76,14 @@ def run(source, args: argparse.Namespace, status: StatusLine):
 
     source: the argument of `get_solver`: a SolverParameter, a path, or a Source.
     """
+    from minicaffe.core.sharing import Sharing
     from minicaffe.solvers import get_solver
 
     with requests(args.sigint_effect, args.sighup_effect) as action:
         solver = get_solver(source)
         solver.action = action
+        for net in (solver.net, *solver.test_nets):
+            net.share_memory(Sharing.FORGET)  # nothing reads the blobs that lose their values
         if args.snapshot:
             log.info("Resuming from %s", args.snapshot)
             solver.restore(args.snapshot)

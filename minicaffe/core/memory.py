@@ -182,9 +182,9 @@ class Memory:
         return memory
 
     def _is_there(self, place: Place) -> bool:
-        """Whether it holds something, and there was room for it where it is used."""
+        """Whether it holds something, or is about to, and there was room for it where it is used."""
         on_the_way = place is not HOST and place not in self.copies and not self.held
-        return bool(self.fresh) and not self.refused and not on_the_way
+        return (bool(self.fresh) or not self.lasts) and not self.refused and not on_the_way
 
     def room(self, nbytes: int) -> np.ndarray:
         """A buffer of so many bytes, aligned: zeros, or one that is shared, whatever it holds."""
@@ -193,7 +193,7 @@ class Memory:
 
     def forget(self) -> None:
         """Let go of all buffers: all values are zero from here on."""
-        self._host, self.fresh, self._version = None, 0, object()
+        self._host, self._view, self.fresh, self._version = None, None, 0, object()
         self.copies.clear()
 
     @property

@@ -6,9 +6,10 @@ the `debug_info` lines in debug_info.py.  Here is what runs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from minicaffe.core.guard import Guard, guarded
 from minicaffe.core.layer import Layer
 from minicaffe.core.matching import match
 from minicaffe.core.passes import filter_net, insert_splits
+from minicaffe.core.recompute import RecomputingPlan, plan_for
 from minicaffe.core.scripting import Scripting, names_in
 from minicaffe.core.settings import settings
-from minicaffe.core.sharing import Plan, RecomputingPlan, Sharing, plan_for
+from minicaffe.core.sharing import Plan, Sharing
 from minicaffe.errors import NetError, UsageError
 from minicaffe.proto import caffe_pb2, read_net, upgrade_net
 
@@ -244,6 +246,16 @@ class Net(Scripting):
         callbacks = self._before_forward, self._after_forward, self._before_backward, self._after_backward
         return self.debug_info or any(callbacks)
 
+    @contextlib.contextmanager
+    def unobserved(self) -> Iterator[None]:
+        """Run layers without callbacks and without the lines of `debug_info`."""
+        callbacks, debug_info = (self._before_forward, self._after_forward), self.debug_info
+        self._before_forward, self._after_forward, self.debug_info = [], [], False
+        try:
+            yield
+        finally:
+            (self._before_forward, self._after_forward), self.debug_info = callbacks, debug_info
+
     @guarded
     def share_memory(self, sharing: Sharing) -> None:
         """Choose whether blobs share buffers in passes over the whole net on the CPU.
@@ -323,6 +335,10 @@ class Net(Scripting):
     def to_proto(self, write_diff: bool = False):
         """The NetParameter with the learned blobs in it."""
         return weights.to_proto(self, write_diff)
+
+    def __del__(self) -> None:
+        if getattr(self, "plan", None) is not None:
+            self.plan.close()
 
     def __repr__(self) -> str:
         phase = "TEST" if self.phase else "TRAIN"

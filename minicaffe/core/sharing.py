@@ -1,34 +1,27 @@
 """Blobs of a net that share buffers, and what a script finds in one whose buffer another blob has taken.
 
-    TEST    the data of tops share buffers.  A blob that is read after a pass is computed again, and then has a buffer of
-            its own (`Sharing.RECOMPUTE`, the default); or reading it is an error (`Sharing.FORGET`).
+    TEST    the data of tops share buffers.  A blob that is read after a pass is computed again (recompute.py), and then
+            has a buffer of its own: `Sharing.RECOMPUTE`, the default.  With `Sharing.FORGET` reading it is an error.
     TRAIN   nothing is shared by default.  With `Sharing.FORGET` the diffs of tops are.
 
 Never shared are net inputs and other tops of layers without bottoms, net outputs, losses, parameters, and blobs that a
-script holds a view of or has read before.  A net shares in passes over all its layers on the host; the first partial
-pass, pass on a device, callback or (in TEST) backward pass ends it, and every blob has its own values again.
-
-Computing again needs the inputs and the parameters of the pass.  Inputs are copied before a script writes to them, and
-before a parameter is written to, all blobs are computed again and the sharing ends.
+script holds a view of or has read before.  A net shares in passes over all its layers on the host.  The first partial
+pass, pass on a device, pass with callbacks or (in TEST) backward pass ends it: every blob has its own values again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import itertools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.core.engine import Engine
 from minicaffe.core.memory import HOST, Memory
 from minicaffe.core.planner import Interval, Slabs, backward_intervals, forward_intervals
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
-from minicaffe.proto.caffe_pb2 import TEST
 
 if TYPE_CHECKING:
     from minicaffe.core.blob import Blob
@@ -36,8 +29,6 @@ if TYPE_CHECKING:
     from minicaffe.core.net import Net
 
 Groups = Mapping[int, Any]  # fused layers by the index of their first layer
-#: after so many blobs have been computed again because they were read, the sharing ends
-_MOST_READ = 3
 
 
 class Sharing(enum.Enum):
@@ -48,20 +39,9 @@ class Sharing(enum.Enum):
     FORGET = "data in TEST, diffs in TRAIN: a BlobError"
 
 
-def plan_for(net: Net, sharing: Sharing) -> Plan | None:
-    """The plan of a net; None where nothing is to be shared."""
-    if sharing is Sharing.NEVER:
-        return None
-    if net.phase != TEST:
-        return DiffPlan(net) if sharing is Sharing.FORGET else None
-    if sharing is Sharing.FORGET:
-        return DataPlan(net)
-    return RecomputingPlan(net) if all(map(_repeatable, net.layers)) else None
-
-
-def _repeatable(layer: Layer) -> bool:
-    own = type(layer).__module__.startswith("minicaffe.layers.")
-    return layer.phase == TEST and (own if layer.repeatable is None else layer.repeatable)
+def known(layer: Layer) -> bool:
+    """Whether the layer's code is of this package: it keeps no views, and overwrites what it computes."""
+    return type(layer).__module__.startswith("minicaffe.layers.") and layer.type != "Python"
 
 
 class Plan:
@@ -81,9 +61,13 @@ class Plan:
     @property
     def net(self) -> Net:
         net = self._net()
-        if net is None:
-            raise BlobError("the net of this blob is gone, and with it the values: keep the net, or copy the values")
+        assert net is not None  # it calls `close` before it goes
         return net
+
+    def close(self) -> None:
+        """End with the net: blobs that outlive it have values, or raise BlobError."""
+        for memory in self._unplan():
+            memory.plan = None if memory.fresh else _GONE
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
@@ -106,9 +90,9 @@ class Plan:
     def _pass(self, run: Callable[[], None], whole: bool, groups: Groups) -> None:
         """Run a pass, in shared buffers if it can be."""
         changed = self.slabs is not None and groups is not self._groups
-        if not whole or changed or settings.engine.place is not HOST:
+        if not whole or changed or self.net.observed or settings.engine.place is not HOST:
             if self.slabs is not None:
-                self.end()
+                self.end(overwritten=whole)
             return run()
         if not self._planned(groups):
             return run()
@@ -160,12 +144,15 @@ class Plan:
         for memory in self.slabs.overwritten() if done else self.slabs.intervals:
             memory.fresh = 0
 
-    def end(self) -> None:
-        """Share nothing any more; BlobError where values are gone."""
-        for memory in self.slabs.intervals:
-            self._check_not_lost(memory)
-        self._unplan()
+    def end(self, overwritten: bool = False) -> None:
+        """Share nothing any more; BlobError where values are gone, unless a pass is about to overwrite all of them."""
+        if not overwritten:
+            for memory in self.slabs.intervals:
+                self._check_not_lost(memory)
         self.net.plan = None
+        for memory in self._unplan():
+            if overwritten:
+                memory.forget()
 
     # -- what to share ---------------------------------------------------------------------------------------------
 
@@ -200,9 +187,8 @@ class Plan:
     def used(self, memory: Memory) -> None:
         """A memory is about to be read, or to be written to, perhaps by a script: then it gets buffers of its own."""
         if not self.running and self.shares(memory):
-            if self._net() is not None or not memory.fresh:
-                self._check_not_lost(memory)
-                self._take_out(memory)
+            self._check_not_lost(memory)
+            self._take_out(memory)
 
     def written(self, memory: Memory) -> None:
         """A memory is about to get new values."""
@@ -237,6 +223,30 @@ class Plan:
             memory.wrote_host()
 
 
+class _Gone:
+    """The plan of memories that had no values when their net was deleted."""
+
+    def room(self, memory: Memory, nbytes: int) -> None:
+        return None
+
+    def shares(self, memory: Memory) -> bool:
+        return False
+
+    def used(self, memory: Memory) -> None:
+        raise BlobError(
+            "this blob shared its buffer with other blobs of a net that is deleted: keep the net, or copy the values "
+            "while it exists"
+        )
+
+    resized = used
+
+    def written(self, memory: Memory) -> None:
+        memory.plan = None
+
+
+_GONE = _Gone()
+
+
 class DiffPlan(Plan):
     """The diffs of tops in training; their values are gone after the backward pass."""
 
@@ -249,17 +259,14 @@ class DiffPlan(Plan):
         return backward_intervals(self.net, groups)
 
     def _excluded(self):
-        """Also those that code of others is to write."""
-        others = (i for i, layer in enumerate(self.net.layers) if not _writes_diffs(layer))
-        return super()._excluded().union(blob.diff_memory for i in others for blob in self.net.bottoms[i])
+        """Also those of bottoms and tops of layers that are not this package's."""
+        others = [i for i, layer in enumerate(self.net.layers) if not known(layer)]
+        blobs = (blob for i in others for blob in (*self.net.bottoms[i], *self.net.tops[i]))
+        return super()._excluded().union(map(self._memory, blobs))
 
     def backward(self, start, end, groups):
-        whole = (start, end) == (len(self.net.layers) - 1, 0) and not self.net.observed
+        whole = (start, end) == (len(self.net.layers) - 1, 0)
         self._pass(lambda: self.net._backward_layers(start, end, groups), whole, groups)
-
-
-def _writes_diffs(layer: Layer) -> bool:
-    return type(layer).__module__.startswith("minicaffe.layers.") and layer.type != "Python"
 
 
 class DataPlan(Plan):
@@ -267,7 +274,7 @@ class DataPlan(Plan):
 
     def __init__(self, net):
         super().__init__(net)
-        self._kept_blobs = [layer.kept_blobs for layer in net.layers]
+        self._kept_blobs = [(layer, layer.kept_blobs) for layer in net.layers]
 
     def _memory(self, blob):
         return blob.data_memory
@@ -277,177 +284,19 @@ class DataPlan(Plan):
 
     def _plan(self, slabs):
         super()._plan(slabs)
-        for layer in self.net.layers:  # what only a backward pass needs
+        for layer, _ in self._kept_blobs:  # which only a backward pass needs
             layer.kept_blobs = None
 
     def _unplan(self):
-        for layer, kept in zip(self.net.layers, self._kept_blobs):
+        for layer, kept in self._kept_blobs:
             layer.kept_blobs = kept
         return super()._unplan()
 
     def forward(self, start, end, groups):
-        whole = (start, end) == (0, len(self.net.layers) - 1) and not self.net.observed
+        whole = (start, end) == (0, len(self.net.layers) - 1)
         self._pass(lambda: self.net._forward_layers(start, end, groups), whole, groups)
 
     def backward(self, start, end, groups):
         if self.slabs is not None:
             self.end()
         self.net._backward_layers(start, end, groups)
-
-
-class RecomputingPlan(DataPlan):
-    """The data of tops in TEST; what is read after the pass is computed again."""
-
-    def __init__(self, net):
-        super().__init__(net)
-        self._engine: Engine = settings.engine
-        self._inputs: list[_Values] | None = None  # what the sources held in the last pass, if they may have changed
-        self._sources: dict[Memory, Blob] = {}
-        self._parameters: set[Memory] = set()
-        self._ran = False  # whether lost values can be computed again
-        self._resized = False
-        self._recomputed = 0
-
-    # -- passes ----------------------------------------------------------------------------------------------------
-
-    def _possible(self):
-        """Whether every write to sources and parameters will be noticed, and no layer overwrites a source."""
-        net = self.net
-        self._sources = {blob.data_memory: blob for blob in self.sources()}
-        self._parameters = {blob.data_memory for layer in net.layers for blob in layer.blobs}
-        layers = ((bottoms, tops) for bottoms, tops in zip(net.bottoms, net.tops) if bottoms)
-        in_place = {blob.data_memory for bottoms, tops in layers for blob in tops if blob in bottoms}
-        unnoticed = any(memory.held or memory.plan is not None for memory in self._parameters)
-        return not unnoticed and in_place.isdisjoint(self._sources)
-
-    def _planned(self, groups):
-        planned = super()._planned(groups)
-        if planned:
-            self._engine = settings.engine
-            self._inputs = self._values() if any(memory.held for memory in self._sources) else None
-        return planned
-
-    def _plan(self, slabs):
-        super()._plan(slabs)
-        for memory in (*self._sources, *self._parameters):
-            memory.plan = self
-
-    def _end_pass(self, done):
-        super()._end_pass(done)
-        self._ran = done
-        if not done:
-            self._recompute_all()
-
-    def end(self):
-        if self._ran:  # else no values are defined
-            self._recompute_all()
-        else:
-            self._unplan()
-            self.net.plan = None
-
-    def _unplan(self):
-        for memory in (*self._sources, *self._parameters):
-            memory.plan = None
-        return super()._unplan()
-
-    def reshape(self, run):
-        self._resized = False
-        super().reshape(run)
-        if self._resized:
-            self._ran = False  # as in any net, the values are undefined
-
-    def _check_not_lost(self, memory):
-        if self._ran:
-            super()._check_not_lost(memory)
-
-    # -- called by memories ----------------------------------------------------------------------------------------
-
-    def used(self, memory):
-        if self.running or not self.shares(memory):
-            return
-        if memory.fresh or not self._ran:
-            super().used(memory)
-        elif self._recomputed < _MOST_READ:
-            self._recomputed += 1
-            self._take_out(memory)
-            writers = (i for i, tops in enumerate(self.net.tops) if any(b.data_memory is memory for b in tops))
-            self._recompute(max(writers), self._values_of_tops())
-            for other in self.slabs.intervals:
-                other.fresh = 0
-        else:
-            self._recompute_all()
-
-    def written(self, memory):
-        if self.running or self._net() is None:
-            return
-        if memory in self._parameters:
-            self.end()
-        elif memory in self._sources and self._ran and self._inputs is None:
-            self._inputs = self._values()
-
-    def resized(self, memory):
-        self._resized = True
-        self.used(memory)
-        self.written(memory)
-
-    # -- computing again -------------------------------------------------------------------------------------------
-
-    def _recompute_all(self) -> None:
-        """Share nothing any more, and compute the whole last pass again."""
-        others = self._values_of_tops()
-        for memory in self._unplan():
-            memory.forget()
-        self.net.plan = None
-        with contextlib.suppress(Exception):  # of a pass that an error has ended before
-            self._recompute(len(self.net.layers) - 1, others)
-
-    def _recompute(self, last: int, others: list[_Values]) -> None:
-        """Run the layers with bottoms up to layer `last` as in the last pass; the values of `others` stay."""
-        now = self._values() if self._inputs is not None else []
-        engine, settings.engine = settings.engine, self._engine
-        self.running = True
-        try:
-            with self.net.guard:
-                _restore(self._inputs or [])
-                for i, end in self._runs(last):
-                    self.net._forward_layers(i, end, self._groups)
-        finally:
-            _restore([*now, *others])
-            self.running = False
-            settings.engine = engine
-
-    def _runs(self, last: int) -> Iterator[tuple[int, int]]:
-        """(first, last) of the layers with bottoms that follow one another, up to layer `last` or its group's end."""
-        last = next((group.end for group in self._groups.values() if group.start <= last <= group.end), last)
-        for has_bottoms, run in itertools.groupby(range(last + 1), lambda i: bool(self.net.bottoms[i])):
-            if has_bottoms:
-                layers = list(run)
-                yield layers[0], layers[-1]
-
-    def _values(self) -> list[_Values]:
-        """What the sources hold."""
-        return [_Values.of(blob) for blob in self._sources.values()]
-
-    def _values_of_tops(self) -> list[_Values]:
-        """What tops hold that share nothing: a script may have written to them."""
-        found = {blob.data_memory: blob for blobs in self.net.tops for blob in blobs}
-        own = (blob for memory, blob in found.items() if not self.shares(memory) and memory not in self._sources)
-        return [_Values.of(blob) for blob in own if blob.data_memory.fresh]
-
-
-class _Values(NamedTuple):
-    """The shape and the values of a blob at some time."""
-
-    blob: Blob
-    signature: tuple
-    data: np.ndarray
-
-    @classmethod
-    def of(cls, blob: Blob) -> _Values:
-        return cls(blob, blob.signature, blob.read_data().copy())
-
-
-def _restore(values: list[_Values]) -> None:
-    for blob, signature, data in values:
-        blob.restore(signature)
-        blob.data = data

@@ -30,7 +30,8 @@ class Engine:
     """What a player computes with.
 
     name: for messages; engine: as `set_engine` takes it; gpu: whether layers run on the CUDA device; changes: whether
-    that changes at random from one forward pass to the next, and for what is done between passes.
+    that changes at random from one forward pass to the next, and for what is done between passes; shares: whether blobs
+    of nets in TEST share buffers.
     """
 
     name: str
@@ -64,6 +65,9 @@ class Player:
         self.nets: list[Net] = []
         with self.chosen():
             self._build()
+        if not engine.shares:
+            for net in self.nets:
+                net.share_memory(Sharing.NEVER)
         #: whether a whole forward pass has run since the last reshape
         self.ready = [False] * len(self.nets)
         #: whether all blobs hold defined values: a reshape may leave others
@@ -85,9 +89,6 @@ class Player:
         if program.twin is not None:
             self.nets.append(Net(param, phase=program.twin))
             self.nets[1].share_with(self.nets[0])
-        if not self.engine.shares:
-            for net in self.nets:
-                net.share_memory(Sharing.NEVER)
         for name, blobs in self.nets[0].params.items():
             for j, blob in enumerate(blobs):
                 if self.layer_type(name) == "BatchNorm":
