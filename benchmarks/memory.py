@@ -161,8 +161,8 @@ _ATTRIBUTES = {
     "Tensor": ("buffer",),
     "Kept": ("memory",),
     "KeptBlobs": ("bottoms", "tops"),
-    "Correlation": ("_buffers", "_around"),
-    "DepthwiseCorrelation": ("_buffers", "_around"),
+    "Correlation": ("_buffers",),
+    "DepthwiseCorrelation": ("_buffers",),
 }
 
 
@@ -172,7 +172,7 @@ def _parts(value) -> list:
         return list(value.values())
     if isinstance(value, (list, tuple)):
         return list(value)
-    return [getattr(value, name) for name in _ATTRIBUTES.get(type(value).__name__, ())]
+    return [getattr(value, name, None) for name in _ATTRIBUTES.get(type(value).__name__, ())]
 
 
 if __name__ == "__main__":

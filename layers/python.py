@@ -50,6 +50,7 @@ class PythonLayer(Layer):
     always_reshape = True
     capturable = False
     repeatable = False
+    keeps_views = True
     in_place = True
     backward_reads = ("bottom", "top")
     top_serves_as_bottom = True

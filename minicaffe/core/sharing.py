@@ -41,7 +41,7 @@ class Sharing(enum.Enum):
 
 def known(layer: Layer) -> bool:
     """Whether the layer's code is of this package: it keeps no views, and overwrites what it computes."""
-    return type(layer).__module__.startswith("minicaffe.layers.") and layer.type != "Python"
+    return type(layer).__module__.startswith("minicaffe.layers.") and not layer.keeps_views
 
 
 class Plan:
