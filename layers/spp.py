@@ -45,15 +45,15 @@ class SPP(Layer):
             self.size = bottom[0].shape[2:]
             self.levels = [self._level(level) for level in range(self.height)]
         if self.height == 1:
-            self.levels[0].set_up(bottom, top)
+            self.levels[0].initialize(bottom, top)
             return
-        self.split.set_up(bottom, self.copies)
+        self.split.initialize(bottom, self.copies)
         for layer, copy, pooled, flat in zip(self.levels, self.copies, self.pooled, self.flat):
-            layer.set_up([copy], [pooled])
+            layer.initialize([copy], [pooled])
             flat.reshape(pooled.shape[0], pooled.count_range(1))
             flat.share_data(pooled)
             flat.share_diff(pooled)
-        self.concat.set_up(self.flat, top)
+        self.concat.initialize(self.flat, top)
 
     def _level(self, level: int) -> Layer:
         """The Pooling layer of a level: bins that cover the picture, padded where they do not divide it."""

@@ -88,7 +88,7 @@ class _Check:
         self.layer = layer_from_text(text, phase)
         self.bottom = blobs_of(bottoms, np.float64)
         self.top = [Blob(dtype=np.float64) for _ in range(num_top)]
-        self.layer.set_up(self.bottom, self.top)
+        self.layer.initialize(self.bottom, self.top)
         for blob in self.layer.blobs:  # fillers of constant 0 would hide mistakes
             blob.data[...] = blob.data + 0.3 * self.rng.standard_normal(blob.shape)
         self.params_before = [blob.data.copy() for blob in self.layer.blobs]

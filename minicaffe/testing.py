@@ -100,7 +100,7 @@ class Run:
         self.top = [Blob(dtype=dtype) for _ in range(case.num_top)]
         if in_place:
             self.top[0] = self.bottom[0]
-        self.layer.set_up(self.bottom, self.top)
+        self.layer.initialize(self.bottom, self.top)
         self._behind: list[tuple[Layer, list[Blob], list[Blob]]] = []
         self.last = self.top[0] if self.top else None
         for text in behind:
@@ -114,7 +114,7 @@ class Run:
         """Put a layer behind the last top."""
         bottom = [self.last]
         top = bottom if in_place else [Blob(dtype=layer.dtype)]
-        layer.set_up(bottom, top)
+        layer.initialize(bottom, top)
         (self.last,) = top
         self._behind.append((layer, bottom, top))
         overwrites = Overwrites(*zip((self.layer, self.bottom, self.top), *self._behind))
@@ -165,7 +165,7 @@ def run_layer(
     """
     layer = gradient_check.layer_from_text(text, phase, dtype)
     bottom, top = gradient_check.blobs_of(bottoms, dtype), [Blob(dtype=dtype) for _ in range(num_top)]
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return layer, bottom, top
 

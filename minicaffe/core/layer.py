@@ -132,7 +132,7 @@ class Layer:
         """The exception of this layer: its type and name, then the text."""
         return LayerError(f"{self.layer_param.type} layer '{self.name}': {text}")
 
-    def set_up(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+    def initialize(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check counts, read parameters, make and fill the learned blobs, shape the tops, set the loss weights."""
         with self._named():
             self._check_counts(bottom, top)

@@ -33,7 +33,7 @@ def set_up(path, text="", data="batch_size: 3 backend: LMDB", tops=2, phase=0):
         np.float32,
     )
     blobs = [Blob() for _ in range(tops)]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

@@ -38,7 +38,7 @@ class Reader:
         data = f"data_param {{ source: '{path}' backend: LMDB batch_size: 3 }}"
         self.layer = layer_from_text(f"type: 'Data' transform_param {{ {transform} }} {data}", phase, np.float32)
         self.top = [Blob() for _ in range(tops)]
-        self.layer.set_up([], self.top)
+        self.layer.initialize([], self.top)
         self.layer.rng.set_state(self.layer.rng.get_state() | {"key": [1, 2], "counter": [0] * 4})
 
     def batches(self, count, gpu):

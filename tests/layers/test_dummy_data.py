@@ -11,7 +11,7 @@ from minicaffe.gradient_check import layer_from_text
 def set_up(text, tops=1):
     layer = layer_from_text(f'name: "d" type: "DummyData" dummy_data_param {{ {text} }}')
     blobs = [Blob() for _ in range(tops)]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     layer.forward([], blobs)
     return layer, blobs
 

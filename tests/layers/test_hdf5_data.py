@@ -32,7 +32,7 @@ def set_up(source, text="batch_size: 4", more="", tops=("data", "label")):
         f'name: "h" type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" {text} }} {more}', 0, np.float32
     )
     blobs = [Blob() for _ in tops]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

@@ -15,7 +15,7 @@ def set_up(path, arrays=(DATA, LABELS)):
         f'name: "out" type: "HDF5Output" hdf5_output_param {{ file_name: "{path}" }}', 0, np.float32
     )
     bottom = blobs_of(arrays, np.float32)
-    layer.set_up(bottom, [])
+    layer.initialize(bottom, [])
     return layer, bottom
 
 

@@ -28,7 +28,7 @@ def set_up(folder, text="", transform="", batch_size=2):
         f'source: "{folder}/list.txt" root_folder: "{folder}/" batch_size: {batch_size} {text} }}', 0, np.float32
     )  # fmt: skip
     blobs = [Blob(), Blob()]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

@@ -50,7 +50,7 @@ class TestProperties(LayerProperties):
 def build(text, arrays, num_top=1):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
     bottom, top = gradient_check.blobs_of(arrays, np.float64), gradient_check.blobs_of([0] * num_top, np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     return layer, bottom, top
 
 

@@ -28,7 +28,7 @@ def set_up(folder, text="batch_size: 8 fg_fraction: 0.5 bg_threshold: 0.3", tran
         f'source: "{folder}/w.txt" root_folder: "{folder}/" {text} }}', 0, np.float32
     )  # fmt: skip
     blobs = [Blob(), Blob()]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 
