@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, register
 from minicaffe.layers.shared.views import by_channel
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TEST, caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel
 ALONE = (0, 0, False, 0.0)  #: to kernels: no Scale (s, b) and no ReLU (whether, slope) is done along with it
@@ -41,7 +41,7 @@ class BatchNorm(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.batch_norm_param
         self.eps, self.fraction = param.eps, param.moving_average_fraction
-        self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == 1
+        self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == TEST
         if bottom[0].num_axes < 2:
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
         self.channels = bottom[0].shape[1]

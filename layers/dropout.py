@@ -6,7 +6,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TRAIN
 
 
 @register("Dropout")
@@ -30,7 +30,7 @@ class Dropout(Layer):
         if not 0 <= ratio < 1:
             raise self.error(f"dropout_ratio must be at least 0 and below 1, got {ratio:g}")
         self.threshold = int(ratio * 0xFFFFFFFF)  # a 32-bit draw above it keeps the number
-        self.drops = self.phase == caffe_pb2.TRAIN or param.sample_weights_test
+        self.drops = self.phase == TRAIN or param.sample_weights_test
         self.scale = 1 / (1 - ratio) if param.scale_train else 1.0
         self.scale_kept = 1.0 if param.scale_train else 1 - ratio  # where nothing is dropped
         self.passes_through = not self.drops and self.scale_kept == 1

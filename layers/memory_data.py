@@ -6,6 +6,7 @@ from minicaffe.core.layer import Layer, register
 from minicaffe.data.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import BatchTransformer
+from minicaffe.proto import TRAIN
 
 
 @register("MemoryData")
@@ -59,7 +60,7 @@ class MemoryData(Layer):
 
     def add_datums(self, datums) -> None:
         """Read from these Datum messages from now on, transformed once as transform_param says."""
-        transformer = BatchTransformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        transformer = BatchTransformer(self.layer_param.transform_param, self.phase == TRAIN, self.rng)
         datums = list(datums)
         images = [datum_to_array(datum, transformer.color) for datum in datums]
         data = np.empty((len(images), *self.shape[1:]), self.dtype)

@@ -10,6 +10,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
 from minicaffe.layers.shared.window import all_overlaps, pool_window
+from minicaffe.proto import TEST
 
 
 @register("Pooling")
@@ -110,7 +111,7 @@ class Pooling(Layer):
             self.kernel("global_ave_forward").launch((n, 1), 128, bottom[0].count_range(2), x, y)
         elif self.pool == "AVE":
             self.kernel("ave_forward")(n, *geometry, x, y)
-        elif self.phase:  # TEST
+        elif self.phase == TEST:
             self.kernel("stochastic_test")(n, *geometry[:8], x, y)
         else:
             self.random = self.random or DeviceStream(self.rng)
@@ -136,7 +137,7 @@ class Pooling(Layer):
         sums = np.zeros_like(y)
         for outputs, where in places:
             sums[outputs] += x[where]
-        if self.phase:  # TEST
+        if self.phase == TEST:
             squares = np.zeros_like(y)
             for outputs, where in places:
                 squares[outputs] += x[where] ** 2

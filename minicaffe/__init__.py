@@ -28,6 +28,7 @@ from minicaffe.core.random import set_random_seed  # noqa: E402
 from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
 from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
+from minicaffe.proto import TEST, TRAIN  # noqa: E402
 from minicaffe.pycaffe import (  # noqa: E402
     NCCL,
     Timer,
@@ -49,8 +50,6 @@ from minicaffe.solvers import (  # noqa: E402
     SGDSolver,
     get_solver,
 )
-
-TRAIN, TEST = 0, 1
 
 
 def __getattr__(name: str):

@@ -14,14 +14,14 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, create_layer
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import TRAIN, caffe_pb2, parse_text
 
 
 class GradientError(AssertionError):
     """A derivative that differs; names layer, blob, index and both values."""
 
 
-def layer_from_text(text: str, phase: int = 0, dtype: np.typing.DTypeLike = np.float64) -> Layer:
+def layer_from_text(text: str, phase: int = TRAIN, dtype: np.typing.DTypeLike = np.float64) -> Layer:
     """A layer from the inside of a `layer { }` message; the name defaults to "layer"."""
     param = parse_text(text, caffe_pb2.LayerParameter())
     param.name = param.name or "layer"
@@ -45,7 +45,7 @@ def check_gradient(
     num_top: int = 1,
     check_bottom: Sequence[int] | None = None,
     check_params: bool = True,
-    phase: int = 0,
+    phase: int = TRAIN,
     step: float = 1e-5,
     tolerance: float = 1e-6,
     kink: float | None = None,

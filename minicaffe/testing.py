@@ -18,7 +18,7 @@ from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.errors import LayerError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import TRAIN, caffe_pb2, parse_text
 
 Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -62,7 +62,7 @@ class Case:
     gradient: Sequence[int] | None = None
     params: bool = True
     num_top: int = 1
-    phase: int = 0
+    phase: int = TRAIN
     options: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[np.ndarray]:
@@ -157,7 +157,7 @@ _RNG_STATE = Layer(caffe_pb2.LayerParameter(name="state")).rng.get_state() | {"k
 
 
 def run_layer(
-    text: str, *bottoms: Any, num_top: int = 1, phase: int = 0, dtype: np.typing.DTypeLike = np.float64
+    text: str, *bottoms: Any, num_top: int = 1, phase: int = TRAIN, dtype: np.typing.DTypeLike = np.float64
 ) -> tuple[Layer, list[Blob], list[Blob]]:
     """Set up a layer from the inside of a `layer { }` message on bottoms of these values, and run it forward.
 
@@ -334,7 +334,7 @@ def run_golden_layer(path: str) -> None:
     with np.load(path) as stored:
         case = {key: stored[key] for key in stored.files}
     param = parse_text(str(case["prototxt"]), caffe_pb2.NetParameter())
-    net = Net(param, phase={"TRAIN": 0, "TEST": 1}[str(case["phase"])])
+    net = Net(param, phase=caffe_pb2.Phase.Value(str(case["phase"])))
     _put(net, case, "param", "data")
     for key, values in _part(case, "in"):
         net.blobs[key].data[...] = values

@@ -9,7 +9,7 @@ from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.kernels import kernel
 from minicaffe.layers.batch_norm import ALONE
 from minicaffe.layers.shared.views import by_channel
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TEST, caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel
 
@@ -45,7 +45,7 @@ class BN(Layer):
         self.running = any(param.HasField(name) for name in later)
         self.eps = param.eps if self.running else 1e-9
         self.plain = param.bn_mode == param.INFERENCE
-        self.of_batch = not self.plain and not (self.running and (self.phase == 1 or param.frozen))
+        self.of_batch = not self.plain and not (self.running and (self.phase == TEST or param.frozen))
         if self.running:
             for i in range(4):
                 own = self.layer_param.param[i] if i < len(self.layer_param.param) else self.layer_param.param.add()

@@ -11,7 +11,7 @@ from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, plain
-from minicaffe.proto.caffe_pb2 import TEST
+from minicaffe.proto import TEST
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):

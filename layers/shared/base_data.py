@@ -11,6 +11,7 @@ from minicaffe.data.reader import BatchReader, usable_position
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
+from minicaffe.proto import TRAIN
 
 log = logging.getLogger("minicaffe.data")
 
@@ -33,7 +34,7 @@ class BaseData(Layer):
 
     def make_transformer(self) -> BatchTransformer:
         """What is done to the images that the reader gives."""
-        return BatchTransformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        return BatchTransformer(self.layer_param.transform_param, self.phase == TRAIN, self.rng)
 
     def open_reader(self) -> BatchReader:
         """The layer's source; called once, after `self.transformer` is there."""

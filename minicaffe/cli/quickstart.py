@@ -15,6 +15,7 @@ from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
 from minicaffe.glog import logging_to
+from minicaffe.proto import TRAIN
 
 TESTS = 5  #: beside the one before training
 
@@ -129,7 +130,7 @@ def seconds_per_step(model: str, steps: int = 8) -> float:
     """The median time of a forward and a backward pass, after two to warm up."""
     from minicaffe.core.net import Net
 
-    net = Net(model, phase=0)
+    net = Net(model, phase=TRAIN)
     times = []
     for _ in range(steps + 2):
         began = time.perf_counter()

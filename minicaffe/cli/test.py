@@ -11,6 +11,7 @@ from minicaffe.cli.progress import StatusLine, bar
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.errors import UsageError
 from minicaffe.glog import logging_to
+from minicaffe.proto import TEST
 
 log = logging.getLogger("minicaffe")
 
@@ -48,7 +49,7 @@ def test(args: argparse.Namespace) -> None:
     with logging_to(status, args.log), computing_on(args):
         from minicaffe.core.net import Net
 
-        net = Net(args.model, phase=1, level=args.level, stages=stages(args))
+        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
         net.copy_from(*files)
         score(net, args.iterations, status, args.confusion, args.labels)
 

@@ -13,6 +13,7 @@ from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags,
 from minicaffe.core.settings import config
 from minicaffe.errors import UsageError
 from minicaffe.glog import logging_to
+from minicaffe.proto import TEST, TRAIN
 
 log = logging.getLogger("minicaffe")
 
@@ -42,7 +43,7 @@ def time(args: argparse.Namespace) -> None:
     """
     need_file(args.model, "model", "a model definition to time")
     files = weight_files(args.weights) if args.weights else []
-    phases = {"": 0, "TRAIN": 0, "TEST": 1}
+    phases = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
     if args.phase not in phases:
         raise UsageError(f'-phase must be "TRAIN" or "TEST", got \'{args.phase}\'')
     if args.iterations < 1:

@@ -29,7 +29,7 @@ Shape = tuple[int, ...]
 class Layer:
     """Base of all layers.
 
-    layer_param: its LayerParameter; phase: TRAIN (0) or TEST (1); dtype: of its parameters.
+    layer_param: its LayerParameter; phase: TRAIN or TEST; dtype: of its parameters.
 
     Attributes a layer may use: `name`, `phase`, `layer_param`, `dtype`, `rng` (its own stream of random numbers),
     `blobs` (its learned parameters), `param_propagate_down` (one bool per parameter).
