@@ -22,10 +22,15 @@ class Accuracy(Layer):
     which does not wait to tell, it makes the accuracy nan.
     """
 
+    family = "loss"
     exact_num_bottom = 2
     min_top, max_top = 1, 2
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return f"top {layer_param.accuracy_param.top_k}"
 
     def setup(self, bottom, top):
         param = self.layer_param.accuracy_param

@@ -18,6 +18,7 @@ class ArgMax(Layer):
     argmax_param: out_max_val (false), top_k (1), axis.
     """
 
+    family = "loss"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()

@@ -33,6 +33,8 @@ class BatchNorm(Layer):
     Source: Ioffe and Szegedy, 2015.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = True

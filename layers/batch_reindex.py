@@ -11,6 +11,7 @@ class BatchReindex(Layer):
     Bottoms: x (N, ...), index (M,) of numbers 0 to N - 1.  Top: (M, ...).  No gradient goes to the index.
     """
 
+    family = "arrangement"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False

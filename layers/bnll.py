@@ -17,6 +17,7 @@ class BNLL(Elementwise):
 
     backward_reads = ("bottom",)
     top_serves_as_bottom = True
+    exact_gradient_in_place = False
 
     cuda_forward = "y = (x > 0 ? x : 0) + log1p(exp(-fabs(x)))"
     cuda_backward = "dx = dy * (Dtype(0.5) * tanh(Dtype(0.5) * x) + Dtype(0.5))"

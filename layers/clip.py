@@ -16,6 +16,7 @@ class Clip(Elementwise):
 
     backward_reads = ("bottom",)
     top_serves_as_bottom = True
+    exact_gradient_in_place = False
 
     constants = ("low", "high")
     cuda_forward = "y = x < low ? low : x > high ? high : x"

@@ -14,10 +14,15 @@ class Concat(Layer):
     concat_param: axis (1; -1 is the last), or concat_dim, its older spelling; not both.
     """
 
+    family = "arrangement"
     min_bottom = 1
     exact_num_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return f"axis {layer_param.concat_param.axis}"
 
     def setup(self, bottom, top):
         param = self.layer_param.concat_param

@@ -14,10 +14,15 @@ class Crop(Layer):
     crop_param: axis (2), offset (0): where to begin, one number for all cut axes, or one for each.
     """
 
+    family = "arrangement"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return f"axis {layer_param.crop_param.axis}"
 
     def setup(self, bottom, top):
         self.given_axis, self.given_offsets = self.layer_param.crop_param.axis, self.layer_param.crop_param.offset

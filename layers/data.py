@@ -1,11 +1,15 @@
 """Data: images and labels from a database."""
 
+import contextlib
 import logging
 
 from minicaffe.core.layer import register
+from minicaffe.data.datum import datum_to_array
+from minicaffe.data.db import open_db
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.layers.shared.base_data import BaseData
+from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe.data")
 
@@ -20,6 +24,18 @@ class Data(BaseData):
     decode to three channels; shuffle (false; of NVIDIA's and Intel's Caffe), a new order every round.  Its rand_skip,
     scale, mean_file, crop_size and mirror have no effect (see transform_param).
     """
+
+    param_field = "data_param"
+
+    @staticmethod
+    def image_shape(layer_param):
+        param = layer_param.data_param
+        try:
+            with contextlib.closing(open_db(param.source, param.backend)) as database:
+                _, value = next(iter(database.items()))
+                return datum_to_array(caffe_pb2.Datum.FromString(bytes(value))).shape
+        except Exception:  # no database, or not a readable one: building the net reports it
+            return 0, 0, 0
 
     def open_reader(self):
         param = self.layer_param.data_param

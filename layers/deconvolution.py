@@ -20,6 +20,7 @@ class Deconvolution(ConvolutionBase):
     """
 
     transposed = True
+    resamples = "up"
 
     def weight_shape(self):
         return (self.channels, self.num_output // self.group, *self.window.kernel)

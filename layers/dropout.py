@@ -19,10 +19,15 @@ class Dropout(Layer):
     (Srivastava et al., JMLR 2014; scaled while training, so that TEST is the identity.)
     """
 
+    keeps_coordinates = True
     exact_num_bottom = exact_num_top = 1
     in_place = True
     backward_reads = ()
     keeps_signs = True
+
+    @staticmethod
+    def describe(layer_param):
+        return f"{layer_param.dropout_param.dropout_ratio:g}"
 
     def setup(self, bottom, top):
         param = self.layer_param.dropout_param

@@ -13,6 +13,7 @@ class DummyData(Layer):
     and width, each likewise); data_filler, none (zeros), one, or one for each top.
     """
 
+    family = "data"
     exact_num_bottom = 0
     capturable = False  # works on the host
     min_top = 1

@@ -18,10 +18,16 @@ class Eltwise(Layer):
     Where bottoms tie for the maximum, the gradient goes to the second of the first two, else to the first.
     """
 
+    family = "arrangement"
+    keeps_coordinates = True
     min_bottom = 2
     exact_num_top = 1
     in_place = False
     backward_reads = ("bottom", "top")
+
+    @staticmethod
+    def describe(layer_param):
+        return EltwiseParameter.EltwiseOp.Name(layer_param.eltwise_param.operation)
 
     def setup(self, bottom, top):
         param = self.layer_param.eltwise_param

@@ -15,9 +15,14 @@ class Embed(Layer):
     embed_param: num_output, input_dim, bias_term (true), weight_filler (constant 0), bias_filler (constant 0).
     """
 
+    family = "weights"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        return f"{layer_param.embed_param.input_dim} → {layer_param.embed_param.num_output}"
 
     def setup(self, bottom, top):
         param = self.layer_param.embed_param

@@ -15,6 +15,7 @@ class Filter(Layer):
     ...).  Diffs of dropped items are zero; no gradient goes to the selector.
     """
 
+    family = "arrangement"
     min_bottom = 2
     min_top = 1
     always_reshape = True

@@ -1,10 +1,13 @@
 """HDF5Data: arrays of any shape from HDF5 files."""
 
+import h5py
+
 from minicaffe.core.layer import Layer, register
-from minicaffe.data.hdf5 import Hdf5Reader
+from minicaffe.data.hdf5 import Hdf5Reader, read_file_list
 from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.errors import DataError
+from minicaffe.layers.shared.words import batch_words
 
 
 @register("HDF5Data")
@@ -17,11 +20,25 @@ class HDF5Data(Layer):
     have any shape.
     """
 
+    family = "data"
     exact_num_bottom = 0
     capturable = False  # works on the host
     min_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return batch_words(layer_param.hdf5_data_param)
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        param = layer_param.hdf5_data_param
+        try:
+            with h5py.File(read_file_list(param.source)[0], "r") as file:
+                return [(param.batch_size, *file[name].shape[1:]) for name in layer_param.top]
+        except Exception:  # no file, or not a readable one: building the net reports it
+            return [None] * len(layer_param.top)
 
     def setup(self, bottom, top):
         param = self.layer_param.hdf5_data_param

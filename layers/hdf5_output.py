@@ -17,6 +17,7 @@ class HDF5Output(Layer):
     (The original fails at the second forward.)
     """
 
+    family = "data"
     exact_num_bottom = 2
     exact_num_top = 0
     capturable = False  # works on the host

@@ -16,7 +16,13 @@ class ImageData(BaseData):
     at a random entry below it.  Images of different sizes need new_height and new_width, or a crop.
     """
 
+    param_field = "image_data_param"
     exact_num_top = 2
+
+    @staticmethod
+    def image_shape(layer_param):
+        param = layer_param.image_data_param
+        return 3 if param.is_color else 1, param.new_height, param.new_width
 
     def open_reader(self):
         param = self.layer_param.image_data_param

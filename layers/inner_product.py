@@ -19,10 +19,15 @@ class InnerProduct(Layer):
     inner_product_param: num_output, bias_term true, weight_filler and bias_filler constant 0, axis 1, transpose false.
     """
 
+    family = "weights"
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        return str(layer_param.inner_product_param.num_output)
 
     def setup(self, bottom, top):
         param = self.layer_param.inner_product_param

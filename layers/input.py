@@ -12,6 +12,7 @@ class Input(Layer):
     tops: any number.  input_param.shape: none (shape them by `blob.reshape`), one for all tops, or one each.
     """
 
+    family = "data"
     exact_num_bottom = 0
     min_top = 1
     in_place = False

@@ -24,10 +24,18 @@ class LRN(Layer):
     Source: Krizhevsky, Sutskever and Hinton, 2012, section 3.3.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = True
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        param = layer_param.lrn_param
+        region = param.NormRegion.Name(param.norm_region).split("_")[0].lower()
+        return f"{region} {param.local_size}"
 
     def setup(self, bottom, top):
         param = self.layer_param.lrn_param

@@ -6,6 +6,7 @@ from minicaffe.core.layer import Layer, register
 from minicaffe.data.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import BatchTransformer
+from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
 
 
@@ -17,11 +18,16 @@ class MemoryData(Layer):
     Arrays are used as they are; `add_datums` applies transform_param.
     """
 
+    family = "data"
     exact_num_bottom = 0
     capturable = False  # works on the host
     exact_num_top = 2
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return batch_words(layer_param.memory_data_param)
 
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param

@@ -18,6 +18,8 @@ class MVN(Layer):
     samples), eps 1e-9.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = True

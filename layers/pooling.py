@@ -10,6 +10,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
 from minicaffe.layers.shared.window import all_overlaps, pool_window
+from minicaffe.layers.shared.words import pooling_words
 from minicaffe.proto import TEST
 
 
@@ -30,6 +31,9 @@ class Pooling(Layer):
     Source: Zeiler and Fergus, 2013, for stochastic pooling.
     """
 
+    family = "pooling"
+    resamples = "down"
+    describe = staticmethod(pooling_words)
     exact_num_bottom = 1
     min_top = 1
     max_top = 2

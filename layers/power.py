@@ -18,6 +18,7 @@ class Power(Elementwise):
 
     backward_reads = ("bottom", "top")
     top_serves_as_bottom = True
+    exact_gradient_in_place = False
     constants = ("power", "scale", "shift", "slope", "squares")
     cuda_forward = """
     const Dtype base = shift + scale * x;

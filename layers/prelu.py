@@ -16,6 +16,7 @@ class PReLU(Broadcast):
     prelu_param: filler (constant 0.25), channel_shared (false).  (He et al., 2015.)
     """
 
+    family = "activation"
     exact_num_bottom = 1
     backward_reads = ("bottom",)
 

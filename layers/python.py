@@ -24,7 +24,11 @@ class PythonLayer(Layer):
         import caffe
 
         class Double(caffe.Layer):
-            def setup(self, bottom, top):
+            @classmethod
+    def source_shapes(cls, layer_param):
+        return [None] * len(layer_param.top)
+
+    def setup(self, bottom, top):
                 self.factor = float(self.param_str or 2)      # own parameters: self.blobs.add_blob(3, 4)
 
             def reshape(self, bottom, top):
@@ -50,6 +54,10 @@ class PythonLayer(Layer):
     in_place = True
     backward_reads = ("bottom", "top")
     top_serves_as_bottom = True
+
+    @staticmethod
+    def describe(layer_param):
+        return f"{layer_param.python_param.module}.{layer_param.python_param.layer}"
 
     def setup(self, bottom, top):
         param = self.layer_param.python_param

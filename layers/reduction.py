@@ -16,9 +16,14 @@ class Reduction(Layer):
     reduction_param: operation (SUM), axis (0), coeff (1).
     """
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        return ReductionParameter.ReductionOp.Name(layer_param.reduction_param.operation)
 
     def setup(self, bottom, top):
         param = self.layer_param.reduction_param

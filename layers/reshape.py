@@ -3,7 +3,7 @@
 import math
 
 from minicaffe.core.layer import register
-from minicaffe.layers.flatten import SharesMemory
+from minicaffe.layers.shared.views import SharesMemory
 
 
 @register("Reshape")
@@ -13,6 +13,10 @@ class Reshape(SharesMemory):
     reshape_param: shape { dim: ... }, where 0 copies the bottom's length and one -1 stands for what is left;
     axis (0; -1 is behind the last axis, so that dims are appended), num_axes (-1: all that follow).
     """
+
+    @staticmethod
+    def describe(layer_param):
+        return f"({', '.join(map(str, layer_param.reshape_param.shape.dim))})"
 
     def setup(self, bottom, top):
         param = self.layer_param.reshape_param

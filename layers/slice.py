@@ -15,10 +15,15 @@ class Slice(Layer):
     begins, strictly increasing; without it the parts are equal.
     """
 
+    family = "arrangement"
     exact_num_bottom = 1
     min_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return f"axis {layer_param.slice_param.axis}"
 
     def setup(self, bottom, top):
         param = self.layer_param.slice_param

@@ -16,6 +16,7 @@ class Softmax(Layer):
     One bottom of any shape, one top of the same; in place if wanted.  softmax_param: axis (1).
     """
 
+    family = "loss"
     exact_num_bottom = exact_num_top = 1
     in_place = True
     backward_reads = ("top",)

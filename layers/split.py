@@ -14,6 +14,8 @@ class Split(Layer):
     has several readers.
     """
 
+    family = "arrangement"
+    keeps_coordinates = True
     exact_num_bottom = 1
     min_top = 1
     in_place = False

@@ -17,6 +17,7 @@ class SPP(Layer):
     Source: He, Zhang, Ren and Sun, 2014.
     """
 
+    family = "pooling"
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = False

@@ -8,6 +8,7 @@ from minicaffe.core.layer import Layer, register
 class Tile(Layer):
     """Bottom: (..., n, ...).  Top: (..., tiles * n, ...).  tile_param: axis (1), tiles (required)."""
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()

@@ -19,7 +19,13 @@ class WindowData(BaseData):
     Girshick et al., 2014.
     """
 
+    param_field = "window_data_param"
     exact_num_top = 2
+
+    @staticmethod
+    def image_shape(layer_param):
+        size = layer_param.window_data_param.crop_size
+        return 3, size, size
 
     def make_transformer(self):
         param, common = self.layer_param.window_data_param, self.layer_param.transform_param

@@ -177,9 +177,6 @@ def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float 
     np.testing.assert_allclose(got, expected, rtol, atol * max(largest, 1e-6), err_msg=what)
 
 
-#: Types whose gradient in place is the original's: another one than that of their formula.
-OTHER_GRADIENT_IN_PLACE = ("BNLL", "Clip", "Power")
-
 #: What may follow a layer in place: changes signs as well as sizes.
 BEHIND = (
     "name: 'behind' type: 'ReLU' relu_param { negative_slope: 0.2 }",
@@ -244,7 +241,7 @@ class LayerProperties:
         for run in (without_backward, within):
             for a, b in zip(expected, run.forward()):
                 assert_close(b, a)
-        if apart.layer.type not in OTHER_GRADIENT_IN_PLACE:
+        if apart.layer.exact_gradient_in_place:
             for a, b in zip(apart.backward(), within.backward()):
                 assert_close(b, a)
 
@@ -266,7 +263,7 @@ class LayerProperties:
             return
         apart = Run(case, behind=BEHIND)
         expected = apart.forward() + apart.backward()
-        own = apart.layer.in_place and apart.layer.type not in OTHER_GRADIENT_IN_PLACE
+        own = apart.layer.in_place and apart.layer.exact_gradient_in_place
         for in_place in (False, True) if own else (False,):
             try:
                 within = Run(case, in_place=in_place, behind=BEHIND, behind_in_place=True)

@@ -14,6 +14,7 @@ class Axpy(Layer):
     (Hu et al., Squeeze-and-Excitation Networks, 2017.)
     """
 
+    family = "arrangement"
     exact_num_bottom = 3
     exact_num_top = 1
     in_place = False

@@ -30,6 +30,8 @@ class BN(Layer):
     Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015; Zhao et al., PSPNet, 2017.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     min_top = 1
     max_top = 3

@@ -29,6 +29,8 @@ class Normalize(Layer):
     eps is 1e-6; there are no blobs.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     min_top, max_top = 1, 2
     in_place = True

@@ -13,6 +13,7 @@ class Permute(Layer):
     permute_param: order.  (Liu et al., SSD, 2016.)
     """
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()

@@ -20,6 +20,7 @@ class PSROIPooling(Layer):
     Source: Dai, Li, He and Sun, R-FCN, 2016.
     """
 
+    family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False

@@ -20,6 +20,7 @@ class ROIPooling(Layer):
     Source: Girshick, Fast R-CNN, 2015.
     """
 
+    family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False

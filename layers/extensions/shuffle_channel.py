@@ -12,6 +12,7 @@ class ShuffleChannel(Layer):
     (Zhang et al., ShuffleNet, 2017.)
     """
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()

@@ -11,6 +11,7 @@ from minicaffe.data.reader import BatchReader, usable_position
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
+from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
 
 log = logging.getLogger("minicaffe.data")
@@ -27,10 +28,33 @@ class BaseData(Layer):
     position, too.
     """
 
+    family = "data"
     exact_num_bottom = 0
     min_top, max_top = 1, 2
     in_place = False
     backward_reads = ()
+
+    @classmethod
+    def describe(cls, layer_param):
+        return batch_words(getattr(layer_param, cls.param_field))
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        batch, common = getattr(layer_param, cls.param_field).batch_size, layer_param.transform_param
+        channels, *size = cls.image_shape(layer_param)
+        size = [common.crop_size] * 2 if common.crop_size else size
+        channels = 3 if common.force_color else channels or len(common.mean_value)
+        image = (batch, channels, *size) if batch and channels and all(size) else None
+        label = (batch,) if batch else None
+        return [image, label, *[None] * len(layer_param.top)][: len(layer_param.top)]
+
+    @staticmethod
+    def image_shape(layer_param) -> tuple[int, int, int]:
+        """(C, H, W) of the images as they are read, as far as the parameters and the first record give it; 0: unknown.
+
+        Used in place of a reader, which would open more and raise errors.
+        """
+        return 0, 0, 0
 
     def make_transformer(self) -> BatchTransformer:
         """What is done to the images that the reader gives."""

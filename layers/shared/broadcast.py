@@ -21,6 +21,8 @@ class Broadcast(Layer):
     is learned, with the shape of `num_axes` axes of x from `axis` on (-1: all that follow; 0: one number).
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     min_bottom, max_bottom = 1, 2
     partial: Blob | None = None  #: room for the device's partial sums
     exact_num_top = 1

@@ -10,6 +10,7 @@ from minicaffe.layers.shared.correlation import Correlation
 from minicaffe.layers.shared.depthwise import DepthwiseCorrelation
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.layers.shared.window import conv_window
+from minicaffe.layers.shared.words import convolution_words
 
 
 class ConvolutionBase(Layer):
@@ -18,6 +19,10 @@ class ConvolutionBase(Layer):
     `axis` is the channel axis: what stands before it are samples, what stands behind it is convolved over.
     """
 
+    family = "weights"
+    resamples = "down"
+    param_field = "convolution_param"
+    describe = staticmethod(convolution_words)
     min_bottom = 1
     min_top = 1
     equal_num_bottom_top = True

@@ -56,6 +56,8 @@ __global__ void backward(const int n, const Dtype* bottom, const Dtype* top, con
 class Elementwise(Layer):
     """y = f(x): one bottom of any shape, one top of the same shape, in place if wanted."""
 
+    family = "activation"
+    keeps_coordinates = True
     exact_num_bottom = exact_num_top = 1
 
     constants: tuple[str, ...] = ()  #: attributes that both CUDA formulas may use by name, as Dtype

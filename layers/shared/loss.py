@@ -22,6 +22,7 @@ class LossLayer(Layer):
     from layers that learn, `backward` raises `LayerError`, as the original ends there.
     """
 
+    family = "loss"
     exact_num_bottom = 2
     exact_num_top = 1
     auto_top_blobs = True

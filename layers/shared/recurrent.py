@@ -29,10 +29,16 @@ class Recurrent(RecurrentOnDevice, Layer):
         insides have no blobs to report on).
     """
 
+    family = "weights"
+    param_field = "recurrent_param"
     in_place = False
 
     gates = 1  #: how many numbers z has for each of the H
     states = 1  #: how many states are handed on; the first is h
+
+    @staticmethod
+    def describe(layer_param):
+        return str(layer_param.recurrent_param.num_output)
 
     @property
     def min_bottom(self):

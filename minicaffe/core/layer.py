@@ -55,9 +55,18 @@ class Layer:
     reads_signs = False  #: whether backward reads no more of these data than which are above 0
     keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
     passes_through = False  #: whether the top's data equal the bottom's
+    exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
 
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
+
+    # Facts about the type, for what works on a NetParameter without building the net (pictures, summaries, NetSpec,
+    # coordinate maps); see `facts_of`.  The defaults are safe for any layer.
+    #: what pictures colour it as: weights, pooling, activation, normalization, loss, arrangement, data; "" for others
+    family = ""
+    keeps_coordinates = False  #: whether tops have the values of a spatial position where the bottoms have it
+    resamples = ""  #: "down" where windows divide spatial positions by their stride, "up" where they multiply them
+    param_field = ""  #: the parameters' field of LayerParameter, where another type's name is in it
 
     def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
         self.layer_param = layer_param
@@ -125,6 +134,22 @@ class Layer:
     def load_state(self, state: dict) -> None:
         """Restore a state returned by `state()`."""
         self.rng.set_state(state["rng"])
+
+    # -- facts about the type, from its LayerParameter alone -------------------------------------------------------
+
+    @staticmethod
+    def describe(layer_param) -> str:
+        """A few words on what the layer does beyond its type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
+        return ""
+
+    @classmethod
+    def source_shapes(cls, layer_param) -> Sequence[Shape | None] | None:
+        """Of a layer whose `setup` opens files or imports modules: the shapes of its tops, None for unknown ones.
+
+        They come from the parameters and the first record of the source.  None for all others: a shape is what
+        `reshape` gives after `setup`.
+        """
+        return None
 
     # -- what the base class does ----------------------------------------------------------------------------------
 
@@ -327,6 +352,12 @@ def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[L
         known = ", ".join(sorted(_registry))
         raise LayerError(f"{sentence}{hint}; known types: {known}") from None
     return variants.get(engine) or variants["CAFFE"]
+
+
+def facts_of(type_name: str) -> type[Layer]:
+    """The class to read facts about a type from: `Layer`, with its defaults, for an unknown type."""
+    _load_layers()
+    return _registry.get(type_name, {}).get("CAFFE", Layer)
 
 
 def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:

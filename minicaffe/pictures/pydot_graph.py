@@ -1,4 +1,8 @@
-"""The graph that pycaffe's `caffe.draw` builds: a node per layer and per blob, for pydot and graphviz."""
+"""The graph that pycaffe's `caffe.draw` builds: a node per layer and per blob, for pydot and graphviz.
+
+Colours, words and the five types that they distinguish are pycaffe's, kept as they are; pictures of our own take both
+from the layer classes (`Layer.family`, `Layer.describe`).
+"""
 
 from __future__ import annotations
 
