@@ -6,7 +6,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.loss import DeviceTerms, class_labels, ignored_label
-from minicaffe.layers.softmax import three_axes
+from minicaffe.layers.shared.softmax import three_axes
 
 
 @register("Accuracy")

@@ -6,11 +6,11 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, register
+from minicaffe.layers.shared.followers import ALONE
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import TEST, caffe_pb2
 
 _PARTS = 32  #: at most so many blocks of threads share the sums of a channel
-ALONE = (0, 0, False, 0.0)  #: to kernels: no Scale (s, b) and no ReLU (whether, slope) is done along with it
 
 
 @register("BatchNorm")

@@ -3,8 +3,7 @@
 import numpy as np
 
 from minicaffe.core.layer import register
-from minicaffe.layers.shared.elementwise import Elementwise
-from minicaffe.layers.sigmoid import logistic
+from minicaffe.layers.shared.elementwise import Elementwise, logistic
 
 
 @register("BNLL")

@@ -3,8 +3,7 @@
 import numpy as np
 
 from minicaffe.core.layer import register
-from minicaffe.layers.exp import log_of_base
-from minicaffe.layers.shared.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise, log_of_base
 
 
 @register("Log")

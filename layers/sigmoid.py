@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.core.layer import register
-from minicaffe.layers.shared.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise, logistic
 
 
 @register("Sigmoid")
@@ -20,12 +20,3 @@ class Sigmoid(Elementwise):
 
     def numpy_backward(self, x, y, dy, dx):
         np.multiply(dy, y * (1 - y), out=dx)
-
-
-def logistic(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """1 / (1 + exp(-x)) as `Sigmoid` computes it."""
-    out = np.multiply(x, 0.5, out=out)
-    np.tanh(out, out=out)
-    out *= 0.5
-    out += 0.5
-    return out

@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layers.batch_norm import ALONE
+from minicaffe.layers.shared.followers import ALONE
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import TEST, caffe_pb2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.layer import Layer, register
-from minicaffe.layers.extensions.roi_pooling import bins, check_shapes, checked_regions, round_half_up
+from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_up
 
 
 @register("PSROIPooling")

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer, register
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_up
 
 
 @register("ROIPooling")
@@ -89,30 +90,3 @@ class ROIPooling(Layer):
             geometry = (*bottom[0].shape[1:], *self.bins, top[0].shape[0])
             arguments = (bottom[1].gpu_data(), top[0].gpu_diff(), self.places, bottom[0].mutable_gpu_diff())
             self.kernel("backward")(bottom[0].count, *geometry, *arguments)
-
-
-def bins(rows, columns):
-    """All pairs of a numbered row and a numbered column of bins."""
-    return ((row, column) for row in enumerate(rows) for column in enumerate(columns))
-
-
-def round_half_up(x: float) -> float:
-    """C's round: halves go away from zero."""
-    return np.trunc(x + np.copysign(x.dtype.type(0.5), x))
-
-
-def check_shapes(layer: Layer, x, rois) -> None:
-    """`LayerError` unless the bottoms are pictures and regions."""
-    if len(x) != 4:
-        raise layer.error(f"bottom 0 must be (N, C, H, W), got {x}")
-    if len(rois) < 2 or np.prod(rois[1:]) != 5:
-        raise layer.error(f"bottom 1 must be regions (R, 5), got {rois}")
-
-
-def checked_regions(layer: Layer, bottom):
-    """The regions (R, 5); `LayerError` where one lies in a sample that is not there."""
-    regions = bottom[1].read_data().reshape(-1, 5)
-    for r, sample in enumerate(regions[:, 0]):
-        if not 0 <= sample < bottom[0].shape[0]:
-            raise layer.error(f"region {r} is of sample {sample:g}, but bottom 0 has {bottom[0].shape[0]} samples")
-    return regions

@@ -21,6 +21,7 @@ what the original does.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -125,3 +126,21 @@ def rectified_slope(x: np.ndarray, slope: float | np.ndarray) -> np.ndarray:
     factor *= slope
     factor += x > 0
     return factor
+
+
+def logistic(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow."""
+    out = np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+    return out
+
+
+def log_of_base(layer, base: float) -> float:
+    """The natural logarithm of a base, -1 for e; for any other at or below 0, raise the layer's error."""
+    if base == -1:
+        return 1.0
+    if base <= 0:
+        raise layer.error(f"base must be above 0, or -1 for e, got {base:g}")
+    return math.log(base)
