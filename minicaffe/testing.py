@@ -47,6 +47,13 @@ def labels(classes: int) -> Values:
     return lambda rng, shape: rng.integers(0, classes, shape).astype(float)
 
 
+def continuation(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Bottom 1 of recurrent layers, (T, N): 0 where a sequence begins, at step 0 and at some others, else 1."""
+    cont = (rng.random(shape) < 0.7).astype(float)
+    cont[0] = 0
+    return cont
+
+
 @dataclass
 class Case:
     """A small layer and what to feed it.
