@@ -24,11 +24,7 @@ class PythonLayer(Layer):
         import caffe
 
         class Double(caffe.Layer):
-            @classmethod
-    def source_shapes(cls, layer_param):
-        return [None] * len(layer_param.top)
-
-    def setup(self, bottom, top):
+            def setup(self, bottom, top):
                 self.factor = float(self.param_str or 2)      # own parameters: self.blobs.add_blob(3, 4)
 
             def reshape(self, bottom, top):
@@ -58,6 +54,10 @@ class PythonLayer(Layer):
     @staticmethod
     def describe(layer_param):
         return f"{layer_param.python_param.module}.{layer_param.python_param.layer}"
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        return [None] * len(layer_param.top)  # `setup` imports the module
 
     def setup(self, bottom, top):
         param = self.layer_param.python_param

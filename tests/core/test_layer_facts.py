@@ -24,6 +24,13 @@ TABLES = {
 }
 
 
+def test_no_module_is_imported_to_find_shapes(tmp_path, monkeypatch):
+    (tmp_path / "exits.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = 'layer { type: "Python" top: "y" python_param { module: "exits" layer: "A" } }'
+    assert infer_shapes(parse_text(text, caffe_pb2.NetParameter())) == {}
+
+
 @pytest.mark.parametrize("type_name", layer_type_list())
 def test_every_type_states_facts_of_the_right_kind(type_name):
     facts, empty = facts_of(type_name), caffe_pb2.LayerParameter(type=type_name, top=["a", "b"])
