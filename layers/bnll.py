@@ -10,8 +10,8 @@ from minicaffe.layers.shared.elementwise import Elementwise, logistic
 class BNLL(Elementwise):
     """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)); the gradient is the sigmoid of x.
 
-    In place the gradient is the sigmoid of y, as in the original.  (Binomial normal log likelihood; Nair and Hinton,
-    2010.)
+    bottom, top: any shape; in place if wanted.  In place the gradient is the sigmoid of y, as in the original.
+    The name: binomial normal log likelihood.  Source: Nair and Hinton, 2010.
     """
 
     backward_reads = ("bottom",)

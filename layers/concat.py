@@ -1,4 +1,4 @@
-"""Concat: bottoms one after another along an axis."""
+"""Concat: joins bottoms along an axis."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from minicaffe.core.layer import Layer, register
 
 @register("Concat")
 class Concat(Layer):
-    """Joins bottoms along `axis`; all other axes must agree.
+    """y = the bottoms one after another along `axis`; all other axes must be equal.
 
-    Bottoms: x_i of shapes (..., n_i, ...).  Top: (..., sum of n_i, ...).  One bottom alone shares its memory.
-    concat_param: axis (1; -1 is the last), or concat_dim, its older spelling; not both.
+    Bottoms: x_i (..., n_i, ...).  Top: (..., sum of n_i, ...).  With one bottom, the top shares its memory.
+    concat_param: axis (1; -1 is the last), or concat_dim, its older name; not both.
     """
 
     family = "arrangement"

@@ -16,13 +16,14 @@ log = logging.getLogger("minicaffe.data")
 
 @register("Data")
 class Data(BaseData):
-    """The records of an LMDB or LevelDB, round and round, in the order of their keys or shuffled.
+    """The records of an LMDB or LevelDB, endlessly, in the order of their keys or shuffled.
 
     Tops: images (N, C, H, W), after transform_param; optionally labels (N,).  N is batch_size, the rest the size of
     the batch's first record, cropped.
-    data_param: source, a folder; batch_size; backend (LEVELDB); prefetch (4), batches read ahead; force_encoded_color,
-    decode to three channels; shuffle (false; of NVIDIA's and Intel's Caffe), a new order every round.  Its rand_skip,
-    scale, mean_file, crop_size and mirror have no effect (see transform_param).
+    data_param: source, a folder; batch_size; backend (LEVELDB); prefetch (4), batches read ahead; force_encoded_color
+    (false; true: decode to three channels); shuffle (false; true: a new order in each pass over the records, as in
+    NVIDIA's and Intel's Caffe).  Its rand_skip, scale, mean_file, crop_size and mirror have no effect (see
+    transform_param).
     """
 
     param_field = "data_param"

@@ -1,4 +1,4 @@
-"""Exp: a base raised to a line."""
+"""Exp: a base raised to a linear function of x."""
 
 import math
 
@@ -12,6 +12,7 @@ from minicaffe.layers.shared.elementwise import Elementwise, log_of_base
 class Exp(Elementwise):
     """y = base ^ (shift + scale * x) = outer * exp(inner * x), with inner = scale * ln base, outer = base ^ shift.
 
+    bottom, top: any shape; in place if wanted.
     exp_param: base (-1, which is e; else above 0), scale (1), shift (0).
     """
 

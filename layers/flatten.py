@@ -1,4 +1,4 @@
-"""Flatten: several axes as one."""
+"""Flatten: merges several axes into one."""
 
 import math
 
@@ -9,8 +9,9 @@ from minicaffe.layers.shared.views import SharesMemory
 
 @register("Flatten")
 class Flatten(SharesMemory):
-    """(N, C, H, W) to (N, C*H*W): axes `axis` to `end_axis`, both included, become one.
+    """y = x with axes `axis` to `end_axis`, both included, merged: by default (N, C, H, W) to (N, C*H*W).
 
+    bottom: any shape with these axes; top: shares its memory.
     flatten_param: axis (1), end_axis (-1, the last).
     """
 

@@ -12,17 +12,17 @@ from minicaffe.layers.shared.words import batch_words
 
 @register("HDF5Data")
 class HDF5Data(Layer):
-    """Rows of HDF5 datasets named as the tops, round and round over the files of a list.
+    """Rows of the HDF5 datasets that the tops are named after, endlessly over the files of a list.
 
     Top i: (N, ...), N rows of the dataset with its name, of any number type.
-    hdf5_data_param: source, a text file that lists HDF5 files; batch_size N; shuffle (false): files, and the rows of
-    each, in a new order every time, but rows of two files are not mixed.  transform_param is refused: the data may
-    have any shape.
+    hdf5_data_param: source, a text file that lists HDF5 files; batch_size N; shuffle (false; true: files, and the
+    rows of each file, in a new order in each pass; rows of two files are not mixed).  transform_param is an error: the
+    data may have any shape.
     """
 
     family = "data"
     exact_num_bottom = 0
-    capturable = False  # works on the host
+    capturable = False  # reads on the host
     min_top = 1
     in_place = False
     backward_reads = ()

@@ -12,7 +12,7 @@ from minicaffe.cuda import ops
 class InnerProduct(Layer):
     """y = x w^T + b, with x flattened from `axis` on.
 
-    bottom: (M..., K...), the axes before `axis` count samples, the rest form vectors of K numbers
+    bottom: (M..., K...): the axes before `axis` count samples, the others make vectors of K numbers
     top: (M..., num_output)
     blobs: weights (num_output, K), or (K, num_output) with transpose; bias (num_output)
 

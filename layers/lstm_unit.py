@@ -1,4 +1,4 @@
-"""LSTMUnit: the inner step of an LSTM, without its products."""
+"""LSTMUnit: the elementwise part of one step of an LSTM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minicaffe.layers.shared.lstm_step import lstm_step, lstm_step_gradient
 
 @register("LSTMUnit")
 class LSTMUnit(Layer):
-    """c = cont f c_prev + i g,  h = o tanh(c),  with i, f, o = logistic and g = tanh of the four quarters of x
+    """c = cont f c_prev + i g,  h = o tanh(c),  where i, f, o = logistic and g = tanh of the quarters of x
 
     bottoms: c_prev (1, N, D), x (1, N, 4 D), cont (1, N), 0 where a sequence begins, else 1 (no gradient)
     tops: c (1, N, D), h (1, N, D)

@@ -1,4 +1,4 @@
-"""MVN: mean and variance normalisation of each sample."""
+"""MVN: normalises each sample to mean 0 and variance 1."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from minicaffe.core.layer import Layer, register
 
 @register("MVN")
 class MVN(Layer):
-    """y = (x - mean) / (sqrt(mean of (x - mean)^2) + eps), over the places of each channel of each sample
+    """y = (x - mean) / (sqrt(mean of (x - mean)^2) + eps), with means over the places of each channel of each sample
 
-    bottom, top: (N, C, ...)
+    bottom, top: (N, C, ...); in place if wanted
 
     mvn_param: normalize_variance true (false: y = x - mean), across_channels false (true: statistics of whole
     samples), eps 1e-9.
@@ -72,5 +72,5 @@ class MVN(Layer):
             self.kernel("backward").launch((self.rows, 1), 256, *arguments)
 
     def _flat(self, values):
-        """One row for each mean."""
+        """Return an array of the bottom's shape with one row for each mean."""
         return values.reshape(self.rows, self.length)

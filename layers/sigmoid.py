@@ -8,7 +8,10 @@ from minicaffe.layers.shared.elementwise import Elementwise, logistic
 
 @register("Sigmoid")
 class Sigmoid(Elementwise):
-    """y = 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow."""
+    """y = 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow.
+
+    bottom, top: any shape; in place if wanted.
+    """
 
     backward_reads = ("top",)
 

@@ -1,4 +1,4 @@
-"""Softmax: scores to probabilities."""
+"""Softmax: turns scores into probabilities."""
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from minicaffe.layers.shared.softmax import row_threads, softmax, softmax_gpu, t
 class Softmax(Layer):
     """y = exp(x - max x) / sum exp(x - max x), along `axis`.
 
-    One bottom of any shape, one top of the same; in place if wanted.  softmax_param: axis (1).
+    bottom, top: any shape; in place if wanted.
+    softmax_param: axis (1).
     """
 
     family = "loss"
