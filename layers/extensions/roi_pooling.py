@@ -1,4 +1,4 @@
-"""ROIPooling: the maxima of a grid of bins laid over each region."""
+"""ROIPooling: maxima over a grid of bins in each region."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions,
 
 @register("ROIPooling")
 class ROIPooling(Layer):
-    """y[r, c, i, j] = the largest x[n, c] in bin (i, j) of region r, 0 where the bin lies outside
+    """y[r, c, i, j] = the largest x[n, c] in bin (i, j) of region r, 0 for a bin outside the image
 
     bottoms: x (N, C, H, W); regions (R, 5), each (n, x1, y1, x2, y2): its sample and its corners, both included, in
         the image's coordinates
     top: (R, C, pooled_h, pooled_w)
 
-    roi_pooling_param: pooled_h, pooled_w, spatial_scale 1, from the image's coordinates to x's.
+    roi_pooling_param: pooled_h, pooled_w, spatial_scale 1, the factor from the image's coordinates to x's.
     Source: Girshick, Fast R-CNN, 2015.
     """
 
@@ -32,7 +32,7 @@ class ROIPooling(Layer):
         self.bins, self.scale = (param.pooled_h, param.pooled_w), param.spatial_scale
         if min(self.bins) < 1:
             raise self.error(f"pooled_h and pooled_w must be at least 1, got {self.bins}")
-        self.places: DeviceBuffer | None = None  # on the device: where each maximum was found
+        self.places: DeviceBuffer | None = None  # on the device: the position of each maximum
 
     def allow_force_backward(self, bottom_index):
         return bottom_index == 0
@@ -43,7 +43,7 @@ class ROIPooling(Layer):
         return [(rois[0], x[1], *self.bins)]
 
     def regions(self, bottom):
-        """For each region: its sample, and the (begin, end) rows and columns of its bins."""
+        """Yield for each region its sample, and the (begin, end) rows and columns of its bins."""
         height, width = bottom[0].shape[2:]
         for sample, x1, y1, x2, y2 in checked_regions(self, bottom):
             lines = []

@@ -1,4 +1,4 @@
-"""The step of an LSTM without its products: LSTMUnit computes one, LSTM one for each element of a sequence."""
+"""The elementwise part of one step of an LSTM, for LSTMUnit and LSTM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minicaffe.layers.shared.elementwise import logistic
 
 
 def lstm_step(z: np.ndarray, cont: np.ndarray, c_prev: np.ndarray, c: np.ndarray, h: np.ndarray) -> None:
-    """c and h (..., D) from z (..., 4 D), cont (..., 1) and c_prev; z becomes the activated gates i, f, o, g."""
+    """Compute c and h (..., D) from z (..., 4 D), cont (..., 1) and c_prev; overwrite z with the gates i, f, o, g."""
     size = c.shape[-1]
     logistic(z[..., : 3 * size], out=z[..., : 3 * size])
     np.tanh(z[..., 3 * size :], out=z[..., 3 * size :])
@@ -18,7 +18,7 @@ def lstm_step(z: np.ndarray, cont: np.ndarray, c_prev: np.ndarray, c: np.ndarray
 
 
 def lstm_step_gradient(gates, cont, c_prev, c, dc, dh) -> tuple[np.ndarray, np.ndarray]:
-    """The diffs of z and c_prev, from those of c and h."""
+    """Return the diffs of z and c_prev, from those of c and h."""
     i, f, o, g = np.split(gates, 4, axis=-1)
     tanh_c = np.tanh(c)
     dc = dc + dh * o * (1 - tanh_c**2)

@@ -8,7 +8,7 @@ from minicaffe.core.layer import Layer
 
 
 def check_shapes(layer: Layer, x, rois) -> None:
-    """`LayerError` unless the bottoms are pictures and regions."""
+    """Raise LayerError unless the shapes are those of pictures (N, C, H, W) and regions (R, 5)."""
     if len(x) != 4:
         raise layer.error(f"bottom 0 must be (N, C, H, W), got {x}")
     if len(rois) < 2 or np.prod(rois[1:]) != 5:
@@ -16,7 +16,7 @@ def check_shapes(layer: Layer, x, rois) -> None:
 
 
 def checked_regions(layer: Layer, bottom):
-    """The regions (R, 5); `LayerError` where one lies in a sample that is not there."""
+    """Return the regions (R, 5); raise LayerError if one is of a sample that does not exist."""
     regions = bottom[1].read_data().reshape(-1, 5)
     for r, sample in enumerate(regions[:, 0]):
         if not 0 <= sample < bottom[0].shape[0]:
@@ -25,10 +25,10 @@ def checked_regions(layer: Layer, bottom):
 
 
 def bins(rows, columns):
-    """All pairs of a numbered row and a numbered column of bins."""
+    """Return all pairs ((i, row), (j, column)) of bins."""
     return ((row, column) for row in enumerate(rows) for column in enumerate(columns))
 
 
 def round_half_up(x: float) -> float:
-    """C's round: halves go away from zero."""
+    """Round as C does: halves away from zero."""
     return np.trunc(x + np.copysign(x.dtype.type(0.5), x))

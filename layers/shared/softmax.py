@@ -11,7 +11,7 @@ from minicaffe.cuda.kernels import kernel
 
 
 def three_axes(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    """(outer, length of the axis, inner): what lies before, on and after an axis."""
+    """Return (outer, length, inner): the counts before, on and after an axis."""
     axis = canonical_axis(axis, len(shape))
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
@@ -24,7 +24,7 @@ def softmax(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def softmax_gpu(x: int, y: int, view: tuple[int, int, int], dtype: np.dtype) -> None:
-    """`softmax` on the device: a block for each row where a row is contiguous, else a thread for each."""
+    """`softmax` on the device: a block for each row if rows are contiguous, else a thread for each."""
     outer, classes, inner = view
     if inner == 1:
         kernel("softmax", "rows", dtype).launch((max(outer, 1), 1), row_threads(classes), outer, classes, x, y)
@@ -33,5 +33,5 @@ def softmax_gpu(x: int, y: int, view: tuple[int, int, int], dtype: np.dtype) -> 
 
 
 def row_threads(length: int) -> int:
-    """How many threads work on a row: whole warps."""
+    """Return the number of threads for a row, a multiple of a warp."""
     return min(256, -(-max(length, 1) // 32) * 32)
