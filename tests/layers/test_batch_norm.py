@@ -1,4 +1,4 @@
-"""BatchNorm: the numbers it gives, the statistics it keeps, and who may learn them."""
+"""BatchNorm: values, the statistics that it keeps, and their learning rates."""
 
 import numpy as np
 import pytest

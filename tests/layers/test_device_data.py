@@ -1,4 +1,4 @@
-"""Batches on the GPU are those of the host: the data set lies there, or streams; crops and flips are the same ones."""
+"""Batches on the GPU equal those of the host, from a resident or a streamed data set, crops and flips included."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def source(request, cuda_device, monkeypatch):
 
 
 class Reader:
-    """A Data layer that starts from given random numbers."""
+    """A Data layer with a fixed state of its random stream."""
 
     def __init__(self, path, transform, phase=0, tops=2):
         data = f"data_param {{ source: '{path}' backend: LMDB batch_size: 3 }}"

@@ -1,4 +1,4 @@
-"""DummyData: shapes in both spellings, fillers once or every time."""
+"""DummyData: shapes in both forms, fillers that run once or in every pass."""
 
 import numpy as np
 import pytest

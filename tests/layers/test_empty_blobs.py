@@ -1,4 +1,4 @@
-"""Blobs without numbers: an empty batch gives an empty top; with nothing to compute from, an error says so by name."""
+"""Blobs without numbers: an empty batch gives an empty top, or an error that names the layer."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""HDF5Output: batch after batch into one file, which HDF5Data reads back."""
+"""HDF5Output: batches in one file, which HDF5Data reads back."""
 
 import h5py
 import numpy as np

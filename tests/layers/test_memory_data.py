@@ -1,4 +1,4 @@
-"""MemoryData: a script's arrays, round and round."""
+"""MemoryData: batches from arrays of a script, endlessly."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pooling: sizes, values by plain loops, masks, and windows that hang over the border."""
+"""Pooling: sizes, values by plain loops, masks, and windows that extend beyond the border."""
 
 import math
 

@@ -35,7 +35,7 @@ def test_states_go_on_into_the_next_call(kind, device):
         if len(results) == 1:
             saved = halves.state()
         if len(results) == 2:
-            halves.load_state(saved)  # as a resumed run does
+            halves.load_state(saved)  # as in a resumed run
         bottom[0].data[...] = part
         halves.forward(bottom, top)
         results.append(top[0].data.copy())

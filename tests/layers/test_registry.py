@@ -26,7 +26,7 @@ Split Swish TanH Threshold Tile WindowData
 def test_every_file_is_imported_in_order(package):
     module = ".".join(["minicaffe.layers", package]).rstrip(".")
     tree = ast.parse((FOLDER / package / "__init__.py").read_text())
-    if package == "extensions":  # the package above imports them
+    if package == "extensions":  # imported by the package above
         tree = ast.parse((FOLDER / "__init__.py").read_text())
     imported = [
         alias.name
@@ -35,7 +35,7 @@ def test_every_file_is_imported_in_order(package):
         for alias in node.names
     ]
     paths = [path for path in (FOLDER / package).glob("*.py") if path.stem != "__init__"]
-    if package == "onednn":  # what its variants stand on is imported where it is used
+    if package == "onednn":  # helpers of the variants are imported where they are used
         paths = [path for path in paths if registers(path)]
     files = sorted(path.stem for path in paths)
     assert imported == files

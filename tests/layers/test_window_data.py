@@ -1,4 +1,4 @@
-"""WindowData: which windows, where they end up in the square, and window files that cannot be read."""
+"""WindowData: the choice of windows, their position in the square, and broken window files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""BN, in both forms that share the name."""
+"""BN, in both forms of that name."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ def upsample(text=""):
 
 
 def mask_of(width):
-    """For 2 x 2 windows of pictures `width` wide: one place of each."""
+    """Random masks of 2 x 2 windows over pictures of this width: one position in each."""
 
     def places(rng, shape):
         rows, columns = np.indices(shape)[2:] * 2 + rng.integers(0, 2, (2, *shape))
