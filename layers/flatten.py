@@ -3,7 +3,7 @@
 import math
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.views import SharesMemory
 
 

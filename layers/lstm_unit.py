@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.lstm_step import lstm_step, lstm_step_gradient
 
 

@@ -1,6 +1,7 @@
 """Silence: reads blobs that no other layer reads, so that they are not outputs of the net."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 @register("Silence")

@@ -1,7 +1,8 @@
 """Tile: repeats the bottom along an axis."""
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 @register("Tile")

@@ -88,7 +88,7 @@ class LossLayer(Layer):
         if self.wrong is not None:
             seen, label = self.wrong.to_host(np.empty(2, self.dtype))
             if seen:
-                self.wrong.fill_zero()
+                self.wrong.zero()
                 raise bad_label(self, label, self.wrong_classes)
         return value
 
@@ -96,7 +96,7 @@ class LossLayer(Layer):
         """Return the pointer for (1, label) of a label outside the classes; checked when the loss is read back."""
         if self.wrong is None:
             self.wrong = DeviceBuffer(2 * self.dtype.itemsize)
-            self.wrong.fill_zero()
+            self.wrong.zero()
         self.wrong_classes = classes
         return self.wrong.ptr
 

@@ -1,8 +1,7 @@
-"""The shape of every blob of a NetParameter, found without data, without parameters and without computing.
+"""Shape inference: the shape of every blob of a NetParameter, without allocating data or parameters.
 
-Layers give their shapes in pure functions, so a drawing or a summary of ResNet-152 needs none of its 60 million
-weights.  Shapes that cannot be found (of a missing database, of an unknown layer type) are left out, and with them
-those that depend on them.
+Only `setup` and `reshape` of the layers run, so a drawing or a summary of ResNet-152 allocates none of its 60 million
+weights.  If a shape is unknown (a missing database, an unknown layer type), it is omitted, with all that depend on it.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ import re
 from collections.abc import Mapping, Sequence
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import layer_class
+from minicaffe.core.registry import layer_class
 from minicaffe.errors import UsageError
 
 Shape = tuple[int, ...]
 
 
 def infer_shapes(net_param, given: Mapping[str, Shape] | None = None) -> dict[tuple[int, int], Shape]:
-    """(index of the layer, index of its top) -> shape, for the tops whose shape is known.
+    """Return the known shapes of tops as {(index of the layer, index of its top): shape}.
 
-    net_param: an upgraded NetParameter; every layer in it counts, so filter it by phase first.
-    given: shapes by blob name, for blobs whose shape the net alone does not give, such as those of a Data layer.
+    net_param: an upgraded NetParameter, with the layers of one phase, as `filter_net` returns it.
+    given: shapes by blob name, which replace inferred ones, for blobs such as the tops of a Data layer.
     """
     given = dict(given or {})
     known: dict[str, Shape] = {}
@@ -29,7 +28,7 @@ def infer_shapes(net_param, given: Mapping[str, Shape] | None = None) -> dict[tu
     for i, layer_param in enumerate(net_param.layer):
         try:
             tops: Sequence[Shape | None] = _top_shapes(layer_param, [known[name] for name in layer_param.bottom])
-        except Exception:  # building the net reports it
+        except Exception:  # the net reports such an error better when it is built
             tops = [None] * len(layer_param.top)
         for j, (name, shape) in enumerate(zip(layer_param.top, tops)):
             shape = given.get(name, shape)
@@ -48,7 +47,7 @@ def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | Non
     own = type(layer_param)()
     own.CopyFrom(layer_param)
     layer = cls(own)
-    bottom = [Blob(shape) for shape in bottom_shapes]  # take no memory until their data are read
+    bottom = [Blob(shape) for shape in bottom_shapes]  # allocated lazily, so not at all here
     top = [Blob() for _ in layer_param.top]
     layer.setup(bottom, top)
     layer.reshape(bottom, top)
@@ -56,7 +55,10 @@ def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | Non
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
-    """`["data=100,3,32,32", "label=100"]` as `{"data": (100, 3, 32, 32), "label": (100,)}`; x separates as well."""
+    """Parse `["data=100,3,32,32", "label=100"]` to `{"data": (100, 3, 32, 32), "label": (100,)}`.
+
+    ":" may replace "=", and "x" may replace ",".  UsageError for any other text.
+    """
     shapes = {}
     for text in texts:
         match = re.fullmatch(r"(.+?)[=:](\d+(?:[,x]\d+)*)", text.strip())

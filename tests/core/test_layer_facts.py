@@ -9,7 +9,8 @@ import pytest
 
 import minicaffe
 from minicaffe import coord_map, draw, net_spec
-from minicaffe.core.layer import Layer, facts_of, layer_type_list, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import facts_of, layer_type_list, register
 from minicaffe.pictures.graph import describe
 from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.pictures.summary import summarize_net

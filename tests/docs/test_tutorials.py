@@ -17,7 +17,7 @@ import pytest
 
 import minicaffe
 from minicaffe.cli import main
-from minicaffe.core.settings import config
+from minicaffe.core.settings import restored
 from minicaffe.data.datasets import synthetic
 
 ROOT = Path(minicaffe.__file__).resolve().parent.parent
@@ -107,30 +107,29 @@ def page_folder(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    modules, registry = set(sys.modules), _registry_copy()
-    was = dict(vars(config))
-    yield folder
-    vars(config).update(was)
+    modules, types = set(sys.modules), _registry_copy()
+    with restored():
+        yield folder
     for name in set(sys.modules) - modules:
         file = getattr(sys.modules[name], "__file__", None)
         if name == "caffe" or name.startswith("caffe.") or (file and file.startswith(str(folder))):
             del sys.modules[name]
-    _restore(registry)
+    _restore(types)
 
 
 def _registry_copy():
-    from minicaffe.core import layer
+    from minicaffe.core import registry
 
-    return {name: dict(variants) for name, variants in layer._registry.items()}
+    return {name: dict(variants) for name, variants in registry._registry.items()}
 
 
-def _restore(registry):
-    from minicaffe.core import layer
+def _restore(types):
+    from minicaffe.core import registry
 
     minicaffe.layer_type_list()  # so that types which only now were loaded stay
-    for name in set(layer._registry) - set(registry) if registry else ():
-        if not any(cls.__module__.startswith("minicaffe.") for cls in layer._registry[name].values()):
-            del layer._registry[name]
+    for name in set(registry._registry) - set(types) if types else ():
+        if not any(cls.__module__.startswith("minicaffe.") for cls in registry._registry[name].values()):
+            del registry._registry[name]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
@@ -151,6 +150,7 @@ def test_links_between_pages():
 
 
 def test_files_that_pages_name_are_there():
-    for path in PAGES:
-        for name in set(re.findall(r"`((?:models|layers|tools|tests|cuda)/[\w/.]+)`", path.read_text())):
-            assert (ROOT / name).exists(), f"{path.name} names {name}"
+    folders = "benchmarks|cuda|docs|layers|minicaffe|models|solvers|tests|tools"
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for name in set(re.findall(rf"`((?:{folders})/[\w/.]+)", path.read_text())):
+            assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{path.name} names {name}"

@@ -17,7 +17,8 @@ KERNEL_TESTS = ("test_belongs_to_a_layer", "test_every_kernel_can_be_prepared")
 
 LAYER = '''"""Cube: the third power."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 @register("Cube")

@@ -1,10 +1,10 @@
-"""The engine a prototxt asks for, by a layer's own field or by that of its parameters."""
+"""The engine set in a prototxt, by the layer's `engine` field or by that of its parameters."""
 
 import numpy as np
 import pytest
 
 from minicaffe import onednn
-from minicaffe.core.layer import choose_engine
+from minicaffe.core.registry import choose_engine
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
 

@@ -10,7 +10,9 @@ import pytest
 import minicaffe
 from minicaffe import cuda
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
+from minicaffe.cuda import context
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -63,7 +65,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "label" top: "los
 
 @pytest.fixture(autouse=True)
 def on_gpu(cuda_device, monkeypatch):
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
 
 
 @pytest.fixture(params=["0", "1"], ids=["no pool", "pool"])
@@ -188,7 +190,7 @@ def train(net, *changes):
         for _ in range(4):
             made.step(1)
             losses.append(made.net.loss())
-        replayed.append(made._gpu_step.captured)
+        replayed.append(made.engine_step.captured)
     blobs = [blob for each in made.net.layers for blob in each.blobs] + made.history
     return [losses, *(blob.data.copy() for blob in blobs)], all(replayed)
 
@@ -198,7 +200,7 @@ def plain_and_captured(monkeypatch, net, *changes):
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
-        monkeypatch.setattr(config, "math", "float32")
+        monkeypatch.setattr(context._arithmetic, "math", "float32")
         result, replayed = train(net, *changes)
         assert replayed == (graph == "1")
         results.append(result)
@@ -254,7 +256,7 @@ def test_what_a_layer_gives_back_is_not_written_into(monkeypatch, name):
     net, shapes = LOOKS[name]
     made = make(net)
     made.step(3)
-    graph = made._gpu_step._captured
+    graph = made.engine_step._captured
     look_at(*shapes)(made)
     mine = [DeviceBuffer(size) for size in sorted(sizes) for _ in range(2)]
     for buffer in mine:
@@ -274,7 +276,7 @@ def test_threads_train_beside_each_other():
             made.step(1)
             losses.append(made.net.loss())
             if step % 5 == 4:
-                made._gpu_step._captured.invalidate()
+                made.engine_step._captured.invalidate()
         results[i] = losses, [blob.data.copy() for blob in made.net.learnable_params]
 
     def solver(i):
