@@ -59,13 +59,13 @@ class Layer:
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
 
-    # Facts about the type, for what works on a NetParameter without building the net (pictures, summaries, NetSpec,
-    # coordinate maps); see `facts_of`.  The defaults are safe for any layer.
-    #: what pictures colour it as: weights, pooling, activation, normalization, loss, arrangement, data; "" for others
+    # Facts about the type, for code that handles a NetParameter without building the net: pictures, summaries, NetSpec,
+    # coordinate maps.  They are read from the class (`registry.facts_of`); the defaults are safe for any layer.
+    #: its colour in pictures: weights, pooling, activation, normalization, loss, arrangement or data; "": any other
     family = ""
-    keeps_coordinates = False  #: whether tops have the values of a spatial position where the bottoms have it
-    resamples = ""  #: "down" where windows divide spatial positions by their stride, "up" where they multiply them
-    param_field = ""  #: the parameters' field of LayerParameter, where another type's name is in it
+    keeps_coordinates = False  #: whether spatial position x of a top is position x of the bottoms
+    resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
+    param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
 
     def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
         self.layer_param = layer_param
