@@ -1,4 +1,4 @@
-"""The same numbers under another shape."""
+"""The same numbers under another shape; sizes are computed, as -1 is ambiguous when an axis has length 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicaffe.core.layer import Layer
 
 
 def by_channel(values: np.ndarray) -> np.ndarray:
-    """Reshape (N, C, ...) to (N, C, places).  (Not with -1, which fails where another axis has length 0.)"""
+    """Reshape (N, C, ...) to (N, C, places)."""
     return values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
 
 
