@@ -18,7 +18,7 @@ from minicaffe.core.engine import Engine
 from minicaffe.core.memory import Memory
 from minicaffe.core.settings import settings
 from minicaffe.core.sharing import DataPlan, DiffPlan, Plan, Sharing, known
-from minicaffe.proto.caffe_pb2 import TEST
+from minicaffe.proto import TEST
 
 if TYPE_CHECKING:
     from minicaffe.core.blob import Blob
