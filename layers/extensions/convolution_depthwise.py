@@ -16,6 +16,8 @@ class ConvolutionDepthwise(Convolution):
     convolution_param: as Convolution's.  A Convolution with group = C takes the same fast path.
     """
 
+    fuses_as = "Convolution"
+
     def groups(self, param):
         return param.group if param.HasField("group") else self.channels
 

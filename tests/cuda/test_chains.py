@@ -74,9 +74,9 @@ def assert_same(plain, fast, diffs=True):
 
 
 def test_which_layers_are_chained(both):
-    first = "FoldedConvolution" if both[1].phase else "FusedNorm"
-    found = [type(chain).__name__ for chain in both[1].chains.values()]
-    assert found == [first, "FusedNorm", "SumReLU", "ConvolutionReLU", "FusedNorm"]
+    first = "CudaFoldedConvolution" if both[1].phase else "CudaNormalization"
+    found = [type(chain).__name__ for chain in both[1].fused.values()]
+    assert found == [first, "CudaNormalization", "CudaSumReLU", "CudaConvolutionReLU", "CudaNormalization"]
 
 
 def test_passes_one_after_another(both):
@@ -84,9 +84,10 @@ def test_passes_one_after_another(both):
         for net in both:
             feed(net, seed)
             net.run_forward()
+        assert all(group.intact for group in both[1].fused.values())
+        for net in both:
             net.run_backward()
         assert_same(*both)
-    assert any(chain.fused for chain in both[1].chains.values())
 
 
 def test_layers_run_backward_alone_after_a_chain(both):

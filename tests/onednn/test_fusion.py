@@ -81,13 +81,13 @@ def assert_same(plain, fast, diffs=True):
 
 
 def kinds(net):
-    return [type(chain).__name__ for chain in net.chains.values()]
+    return [type(chain).__name__ for chain in net.fused.values()]
 
 
 def test_which_layers_are_chained(both):
-    first, last = ["FusedNorm", "SumReLU"], ["ConvolutionReLU", "InnerProductReLU"]
-    train = ["FusedNorm", *first, "FusedNorm", "SumReLU", *last]
-    test = ["FoldedConvolution", *first, "FoldedSum", *last]
+    first, last = ["OneDNNNormalization", "OneDNNSumReLU"], ["OneDNNConvolutionReLU", "OneDNNInnerProductReLU"]
+    train = ["OneDNNNormalization", *first, "OneDNNNormalization", "OneDNNSumReLU", *last]
+    test = ["OneDNNFoldedConvolution", *first, "OneDNNFoldedSum", *last]
     assert kinds(both[0]) == [] and kinds(both[1]) == (test if both[1].phase else train)
 
 
@@ -98,7 +98,7 @@ def test_passes_one_after_another(both):
             net.run_forward()
             net.run_backward()
         assert_same(*both)
-    assert all(chain.possible for chain in both[1].chains.values())
+    assert all(chain._refused is None for chain in both[1].fused.values())
 
 
 def test_layers_run_backward_alone_after_a_chain(both):
@@ -346,8 +346,8 @@ def test_scales_of_zero(both):
     assert_same(*both)
     if not fast.phase:
         return
-    fast._chains.clear()
-    fast.folds = True
+    fast._fused.clear()
+    fast.ran_backward = False
     fast.run_forward()
     fast.params["conv"][0].data[...] *= 2
     with pytest.raises(LayerError, match="'conv': its parameters were written to since the forward pass: run forward"):
