@@ -46,13 +46,16 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
 
     until_backward = True
 
+    # of the last forward pass
+    weights: Tensor
+    bias: Tensor
+    s: np.ndarray  # factor and term of the Scale
+    t: np.ndarray
+    input: layouts.Kept  # the bottom's values, where they may be needed later
+
     def __init__(self, *args):
         super().__init__(*args)
-        self.weights: Tensor | None = None
-        self.bias: Tensor | None = None
-        self.versions: list[object] = []
-        self.input: layouts.Kept | None = None  # the bottom's values, should the Scale need its own
-        self.s = self.t = np.float32(0)  # of the last fold
+        self.versions: list[object] = []  # of the parameters when they were folded
 
     def fold_if_changed(self, desc) -> None:
         """Compute weights, in the layout `desc`, and bias, unless nothing they depend on was written to."""
@@ -62,8 +65,8 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
         self.norm.load_statistics(self.norm.statistics)
         if self.scale:
             self.s = self.scale.blobs[0].read_data().reshape(-1).copy()
-            self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.float32(0)
-        self.weights, self.bias = self.fold(desc, self.s if self.scale else 1, self.t)
+            self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.zeros(1, np.float32)
+        self.weights, self.bias = self.fold(desc, *((self.s, self.t) if self.scale else (1, np.float32(0))))
         self.versions = versions
 
     def versions_of_parameters(self) -> list[object]:
@@ -197,9 +200,10 @@ class OneDNNSumReLU(OneDNNFused, groups.SumReLU):
 class OneDNNNormalization(OneDNNFused, groups.Normalization):
     """BatchNorm with the Scale and the ReLU behind it: oneDNN's primitive has flags for both."""
 
+    input: layouts.Kept  # the bottom's values in the last forward pass
+
     def __init__(self, *args):
         super().__init__(*args)
-        self.input: layouts.Kept | None = None
         norm = self.norm
         self.statistics = Tensor(plain((norm.channels,))), Tensor(plain((norm.channels,)))  # mean, variance
         self.flags = (Flags.GLOBAL_STATS if norm.use_global_stats else 0) | (Flags.RELU if self.relu else 0)

@@ -9,7 +9,7 @@ import pytest
 from minicaffe import Net
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from minicaffe.core.settings import restored, settings
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.errors import NetError
 from minicaffe.layers.fused.groups import folded
@@ -180,6 +180,24 @@ def test_layers_run_by_themselves_in_a_captured_step(both, cuda_graphs):
         net.backward(start="bn")
     assert_same(*both)
     assert len(held) == 2 and all(step.captured for step in steps)
+
+
+@pytest.mark.parametrize("variants", ["CAFFE", "CUDNN", "ONEDNN"])
+def test_variants_of_other_engines_are_computed_as_one(both, variants):
+    """CUDNN's convolutions differ in their product alone, and oneDNN's layers run CUDA's kernels in GPU mode."""
+    with restored():
+        settings.engine, settings.variants = runner("CPU" if variants == "ONEDNN" else "GPU"), variants
+        net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=both[1].phase)
+    for name, blobs in net.params.items():
+        for blob, values in zip(blobs, both[1].params[name], strict=True):
+            blob.data = values.read_data()
+    feed(net)
+    for each in both[0], net:
+        each.run_forward()
+        each.run_backward()
+    assert_same(both[0], net)
+    found = [[(type(group), group.start, group.end) for group in each.fused.values()] for each in (both[1], net)]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("more", [True, False], ids=["all", "weights alone"])

@@ -6,7 +6,7 @@ import pytest
 from minicaffe import Net, onednn
 from minicaffe.core import fusion
 from minicaffe.core.engine import NUMPY
-from minicaffe.core.fusion import Fused
+from minicaffe.core.fusion import Fused, fuses
 from minicaffe.core.memory import observed
 from minicaffe.core.settings import settings
 from minicaffe.proto import caffe_pb2, parse_text
@@ -119,6 +119,18 @@ def test_patterns(listed, pattern, layers, expected):
     """A Split, named after the blob, counts as a layer of its own."""
     listed(pattern)
     assert names(build(*layers)) == expected
+
+
+def test_an_engine_lists_a_class(monkeypatch):
+    monkeypatch.setattr(fusion, "_classes", {})
+    net = build("Convolution x a", "ReLU a a")
+
+    @fuses("NUMPY")
+    class ConvolutionReLU(Noted):
+        patterns = ("Convolution ReLU",)
+
+    (group,) = net.fused.values()
+    assert type(group) is ConvolutionReLU and group.layers == net.layers[1:]
 
 
 def test_the_class_that_is_listed_first_comes_first(listed):
