@@ -13,7 +13,6 @@ are compared.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import sys
@@ -33,99 +32,83 @@ _PAUSE = 0.05
 import contestants  # noqa: E402
 import nets  # noqa: E402
 import numpy as np  # noqa: E402
+from contestants.common import differences  # noqa: E402
+from contestants.gpu_profile import products  # noqa: E402
+from contestants.ours import CpuMinicaffe  # noqa: E402
+from contestants.process import Process  # noqa: E402
 
 
 def build(net: str, batch: int | None):
-    """(NetParameter, whether it trains, batch) of a net by name."""
+    """Return (NetParameter, whether it trains, batch size) of a net by name."""
     if net in nets.TRAINING:
         make, default = nets.TRAINING[net]
         return make(batch or default), True, batch or default
     return nets.INFERENCE[net](batch or 1), False, batch or 1
 
 
-class Contestant:
-    """A process that runs one net."""
-
-    def __init__(self, name: str, param, training: bool, threads: int) -> None:
-        self.name, self.times = name, []
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        args = (theirs, name, param.SerializeToString(), training, threads)
-        self.process = context.Process(target=contestants.serve, args=args, daemon=True)
-        self.process.start()
-        self.error = self.pipe.recv()
-
-    def ask(self, *command):
-        self.pipe.send(command)
-        return self.pipe.recv()
-
-
 def compare(reference: dict, other: dict) -> str:
-    """Empty when loss, gradients or scores agree; else what differs."""
-    for key in reference.keys() & other.keys():
-        # one scale for weights and bias: the bias before a BatchNorm has no gradient but rounding errors
-        scale = max(float(np.abs(a).max()) for a in reference[key]) or 1.0
-        for a, b in zip(reference[key], other[key], strict=False):
-            worst = float(np.abs(np.ravel(a) - np.ravel(b)).max()) / scale
-            if not worst < (1e-3 if key in ("loss", "score") else _GRADIENTS_AGREE):
-                return f"{key} differs by {worst:.1e} of its largest value"
+    """Return an empty string if loss, gradients or scores agree, otherwise a description of the difference."""
+    for key, worst in differences(reference, other).items():
+        if not worst < (1e-3 if key in ("loss", "score") else _GRADIENTS_AGREE):
+            return f"{key} differs by {worst:.1e} of its largest value"
     return ""
 
 
-def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int, threads: int) -> list[Contestant]:
-    """Let contestants take turns on a net; return those that could take part."""
+def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int, threads: int) -> None:
+    """Compare and time all processes on one net; print the table; return it for JSON."""
     param, training, batch = build(net, batch)
     task = "training" if training else "inference"
     print(f"\n{net}, {task}, batch {batch}, {threads} threads: milliseconds a step, median of {rounds * steps}")
-    field: list[Contestant] = []
-    reference: dict = {}
+    field: dict[Process, list[float]] = {}
+    start_ups, reference = {}, None
     for name in names:
-        if not contestants.installed(name) or not contestants.CONTESTANTS[name][3 if training else 4]:
+        if not contestants.installed(contestants.CPU[name]) or (training and not contestants.CPU[name][3]):
             continue
-        contestant = Contestant(name, param, training, threads)
-        if contestant.error:
-            print(f"  {name}: does not take part: {str(contestant.error).splitlines()[0][:100]}")
+        process = Process(name, contestants.CPU, threads)
+        process.send("build", param.SerializeToString(), training)
+        try:
+            result, start_ups[process] = process.receive()
+        except RuntimeError as error:
+            print(f"  {name}: does not take part: {str(error)[:100]}")
             continue
-        result, contestant.start_up = contestant.ask("check")
         if field and (difference := compare(reference, result)):
             print(f"  {name}: {difference}")
         reference = reference or result
-        contestant.ask("run", 3)
-        field.append(contestant)
+        process.ask("run", 3)
+        field[process] = []
     for _ in range(rounds):
-        for contestant in field:
+        for process, times in field.items():
             time.sleep(_PAUSE)
-            contestant.times += contestant.ask("run", steps)
-    report(field)
-    return field
+            times += process.ask("run", steps)
+    report(field, start_ups)
 
 
-def report(field: list[Contestant]) -> None:
-    """One row per contestant: median, fastest quarter, how many times as fast as each other ours is, memory."""
-    ours = statistics.median(field[0].times)
+def report(field: dict[Process, list[float]], start_ups: dict[Process, float]) -> None:
+    """Print a row per contestant and way; return the rows."""
+    ours = statistics.median(next(iter(field.values())))
     print(f"  {'':24s}{'median':>9s}{'25 %':>9s}{'ratio':>8s}{'start s':>9s}{'peak MB':>9s}")
-    for contestant in field:
-        median, quarter = statistics.median(contestant.times), np.percentile(contestant.times, 25)
-        peak = contestant.ask("stop")
+    for process, times in field.items():
+        median, quarter = statistics.median(times), np.percentile(times, 25)
+        peak = process.ask("peak")
         print(
-            f"  {contestant.name:24s}{median * 1e3:9.1f}{quarter * 1e3:9.1f}{median / ours:8.2f}"
-            f"{contestant.start_up:9.1f}{peak:9.0f}",
+            f"  {process.name:24s}{median * 1e3:9.1f}{quarter * 1e3:9.1f}{median / ours:8.2f}"
+            f"{start_ups[process]:9.1f}{peak:9.0f}",
             flush=True,
         )
-        contestant.process.join(5)
+        process.end()
 
 
 # -- where the time goes -----------------------------------------------------------------------------------------------
 
 
 def layer_times(net_name: str, batch: int | None, engine: str, threads: int, passes: int = 20) -> None:
-    """Milliseconds of each layer, forward and backward, and the GFLOP/s of the multiplying ones."""
+    """Print milliseconds of each layer, forward and backward, and the GFLOP/s of matrix products."""
     import minicaffe
 
     param, training, batch = build(net_name, batch)
-    runner = contestants.Minicaffe(param, training, engine, threads)
+    runner = CpuMinicaffe(engine, threads)
+    runner.build(param, training)
     net = runner.net
-    runner.check()
     forward, backward = ([[] for _ in net.layers] for _ in range(2))
     for _ in range(passes):
         for i, layer in enumerate(net.layers):
@@ -141,18 +124,11 @@ def layer_times(net_name: str, batch: int | None, engine: str, threads: int, pas
     total = 0.0
     for i, layer in enumerate(net.layers):
         down, up = (statistics.median(t[i]) * 1e3 if t[i] else 0.0 for t in (forward, backward))
-        work = operations(layer, net.tops[i])
+        work = products(layer, net.tops[i])
         rate = f"{work / down / 1e6:8.0f} GFLOP/s" if work else ""
         total += down + up
         print(f"  {net._layer_names[i]:28s}{layer.type:18s}{down:9.3f}{up:9.3f}{rate}")
     print(f"  {'all':46s}{total:18.3f}")
-
-
-def operations(layer, top) -> float:
-    """Multiplications and additions of a forward pass; 0 for layers that do not multiply matrices."""
-    if layer.type not in ("Convolution", "InnerProduct"):
-        return 0.0
-    return 2.0 * top[0].count * int(np.prod(layer.blobs[0].shape[1:]))
 
 
 def main() -> None:
@@ -165,7 +141,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="steps a turn (5)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="all cores unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the usual ones")
-    parser.add_argument("--only", nargs="*", default=list(contestants.CONTESTANTS), help="contestants, by name")
+    parser.add_argument("--only", nargs="*", default=list(contestants.CPU), help="contestants, by name")
     parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers, no race")
     parser.add_argument("--engine", default="ONEDNN", help="for --layers: ONEDNN or CAFFE")
     args = parser.parse_args()

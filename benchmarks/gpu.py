@@ -15,23 +15,24 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
-import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path[:0] = [HERE, ROOT, os.path.join(ROOT, "tools")]
 
-import gpu_contestants  # noqa: E402
+import contestants  # noqa: E402
 import nets  # noqa: E402
 import numpy as np  # noqa: E402
-from gpu_profile import floor  # noqa: E402
+from contestants import common  # noqa: E402
+from contestants.gpu_profile import floor  # noqa: E402
+from contestants.process import Process  # noqa: E402
+from end_to_end import end_to_end  # noqa: E402
+
+from minicaffe.models import zoo  # noqa: E402
 
 TASKS = ("training", "inference")
 QUICK_NETS = ("cifar10_full", "cifar10_resnet20", "resnet50")
@@ -47,114 +48,38 @@ PATIENCE = {"build": 400, "run": 200, "profile": 200, "ceilings": 200}
 
 
 def contests(smoke: bool) -> list[tuple[str, int]]:
-    """(net, batch) of all that is timed."""
+    """Return all (net, batch size) to be timed."""
     batches = {"cifar10_resnet20": (100, 128), "resnet50": (32,)}
     names = ("cifar10_quick", "cifar10_full", "cifar10_full_sigmoid_bn", "cifar10_resnet20", "resnet50")
     return [(name, 2 if smoke else batch) for name in names for batch in batches.get(name, (100,))[: 1 if smoke else 2]]
 
 
 def build(name: str, batch: int, training: bool, smoke: bool):
-    """The NetParameter of a net by name."""
+    """Return the NetParameter of a net by name."""
     if name == "resnet50":
-        from minicaffe.models.zoo.resnet import resnet50
-
-        net = resnet50(batch, 32 if smoke else 224, training=True)
+        net = nets.score_named(zoo.resnet50(batch, 32 if smoke else 224, training=True))
     else:
         net = nets.TRAINING[name][0](batch)
-    score, loss = next(layer for layer in net.layer if layer.top[0] == net.layer[-1].bottom[0]), net.layer[-1]
-    score.top[0] = loss.bottom[0] = "score"  # by which all contestants know it
-    if not training:
-        for layer in [layer for layer in net.layer if "label" in layer.top]:
-            at = list(layer.top).index("label")
-            del layer.top[at], layer.input_param.shape[at]
-            if not layer.top:
-                net.layer.remove(layer)
-        loss.name, loss.type, loss.top[0] = "prob", "Softmax", "prob"
-        del loss.bottom[1:]
-    return net
-
-
-# -- the processes -----------------------------------------------------------------------------------------------------
-
-
-class Process:
-    """One framework with one precision, see gpu_contestants.serve; started anew when it has died."""
-
-    def __init__(self, name: str, smoke: bool) -> None:
-        self.name, self.smoke, self.process = name, smoke, None
-        self.ways = gpu_contestants.PROCESSES[name][0].ways
-
-    def send(self, *command) -> None:
-        if self.process is None or not self.process.is_alive():
-            if command[0] in ("run", "profile"):
-                raise RuntimeError("its process has ended")  # and with it the net
-            context = multiprocessing.get_context("spawn")
-            self.pipe, theirs = context.Pipe()
-            args = (theirs, self.name, self.smoke)
-            self.process = context.Process(target=gpu_contestants.serve, args=args, daemon=True)
-            self.process.start()
-            theirs.close()
-        self.asked = command[0]
-        try:
-            self.pipe.send(command)
-        except OSError as error:
-            raise RuntimeError(f"the process ended before {self.asked}") from error
-
-    def begin(self, *command) -> None:
-        """`send`, whose failure `receive` will tell."""
-        try:
-            self.send(*command)
-        except RuntimeError:
-            self.end()
-
-    def receive(self):
-        """(answer, seconds); raises RuntimeError with what went wrong there."""
-        if self.process is None:
-            raise RuntimeError("its process has ended")
-        try:
-            if not self.pipe.poll(PATIENCE[self.asked]):
-                self.end()
-                raise RuntimeError(f"no answer to {self.asked} after {PATIENCE[self.asked]} s")
-            answer, seconds = self.pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            self.end()
-            raise RuntimeError(f"the process ended during {self.asked}") from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer, seconds
-
-    def ask(self, *command):
-        self.send(*command)
-        return self.receive()[0]
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.join(10)
-            self.process = None
-
-
-def differences(reference: dict, other: dict) -> tuple[float, float]:
-    """Relative difference of the losses (0 without one), and the largest of all arrays by the arrays' largest."""
-    off, worst = 0.0, 0.0
-    for key in reference.keys() & other.keys():
-        if key == "loss":
-            off = abs(float(other[key][0]) - float(reference[key][0])) / max(abs(float(reference[key][0])), 1e-6)
-            continue
-        # one scale for weights and bias: the bias before a BatchNorm has no gradient but rounding errors
-        scale = max(float(np.abs(a).max()) for a in reference[key]) or 1.0
-        for a, b in zip(reference[key], other[key], strict=True):
-            worst = max(worst, float(np.abs(np.ravel(a) - np.ravel(b)).max()) / scale)
-            if np.isnan(b).any():
-                worst = float("nan")
-    return off, worst
+    return net if training else nets.without_labels(net)
 
 
 # -- a contest ---------------------------------------------------------------------------------------------------------
 
 
+def start(name: str, smoke: bool) -> Process:
+    """A contestant's process, for nets of any size."""
+    return Process(name, contestants.GPU, smoke, patience=PATIENCE)
+
+
+def differences(reference: dict, other: dict) -> tuple[float, float]:
+    """Return the relative difference of the losses (0 without one), and the largest of all other arrays."""
+    found = common.differences(reference, other)
+    off = found.pop("loss", 0.0)
+    return off, float(np.max([0.0, *found.values()]))
+
+
 def race(name: str, batch: int, task: str, processes: list[Process], rounds: int, smoke: bool, ceilings: dict) -> dict:
-    """Compare and time all processes at one net; print the table; return it for JSON."""
+    """Compare and time all processes on one net; print the table; return it for JSON."""
     net = build(name, batch, task == "training", smoke).SerializeToString()
     print(f"\n{name}, {task}, batch {batch}", flush=True)
     for process in processes:
@@ -168,7 +93,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
             continue
         reference = reference or result
         field += _entries(process, seconds, *differences(reference, result))
-    field = [entry for entry in field if _warm_up(entry)]
+    field = [entry for entry in field if _warm_up(entry, smoke)]
     for _ in range(rounds):
         for entry in list(field):
             try:
@@ -185,21 +110,21 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
 
 
 def _entries(process: Process, seconds: float, off: float, worst: float) -> list[dict]:
-    """An entry for each way of a process; numbers that are wrong are told."""
+    """Return an entry for each way of a process; print a line if its numbers are wrong."""
     math = process.name.split()[-1]
     right = off <= LOSS[math] and worst <= LARGEST[math]
     if not right:
         print(f"  {process.name}: WRONG: the loss is off by {off:.1e}, the worst array by {worst:.1e} of its largest")
     common = dict(process=process, math=math, built=seconds, loss_off=off, worst=worst, right=right)
-    return [dict(common, name=f"{process.name} {way}", way=way, times=[]) for way in process.ways]
+    return [dict(common, name=f"{process.name} {way}", way=way, times=[]) for way in process.kind.ways]
 
 
-def _warm_up(entry: dict) -> bool:
-    """Run until all is compiled and captured; find how many steps make a turn. False when it cannot."""
+def _warm_up(entry: dict, smoke: bool) -> bool:
+    """Run until all is compiled and captured; set the steps per turn. Return False if it fails."""
     try:
         entry["process"].ask("run", entry["way"], 4)
         each = entry["process"].ask("run", entry["way"], 3) / 3
-        entry["steps"] = 1 if entry["process"].smoke else max(3, min(2000, round(TURN / each)))
+        entry["steps"] = 1 if smoke else max(3, min(2000, round(TURN / each)))
         return True
     except RuntimeError as error:
         print(f"  {entry['name']}: {error}")
@@ -231,7 +156,7 @@ def report(field: list[dict], batch: int) -> list[dict]:
 
 
 def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
-    """Print where a step of ours spends its time, and how far from the floor it is."""
+    """Print the time of each kernel of a minicaffe step, and the ratio of the step to the floor."""
     try:
         found = process.ask("profile")
     except RuntimeError as error:
@@ -252,7 +177,7 @@ def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
 
 
 def measure_ceilings(processes: list[Process]) -> dict:
-    """Bandwidth of copies, and for each precision the fastest product of large matrices that any contestant makes."""
+    """Measure the bandwidth of copies, and for each precision the fastest product of large matrices."""
     ceilings = {"copy": 0.0, "product float32": 0.0, "product tf32": 0.0}
     for process in processes:
         try:
@@ -268,68 +193,11 @@ def measure_ceilings(processes: list[Process]) -> dict:
     return ceilings
 
 
-# -- from the database to the accuracy ---------------------------------------------------------------------------------
-
-
-def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...], batch: int = 0) -> dict:
-    """Train cifar10_full in its three parts by `minicaffe train`; return seconds and test accuracies.
-
-    batch: the batch size, where it is not to be the net's; tests then take two batches.
-    """
-    import tempfile
-
-    open(log, "w").close()
-    with tempfile.TemporaryDirectory() as work:
-        began = time.perf_counter()
-        state = None
-        for part, limit in zip(("solver", "solver_lr1", "solver_lr2"), limits, strict=True):
-            state = _train_part(work, os.path.abspath(folder), part, limit, state, math, log, batch)
-        seconds = time.perf_counter() - began
-    with open(log) as file:
-        told = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
-    accuracies = [float(words.split()[0]) for words in told]
-    print(f"\ncifar10_full, {limits[-1]} iterations with data and tests, {math}: {seconds:.1f} s, "
-          f"accuracy {accuracies[-1]:.4f}; log: {log}")  # fmt: skip
-    return {"seconds": seconds, "accuracies": accuracies, "math": math, "iterations": limits[-1]}
-
-
-def _train_part(work: str, data: str, part: str, limit: int, state: str | None, math: str, log: str, batch: int) -> str:
-    """One part in a process of its own; its log is added to `log`; returns the solver state it leaves."""
-    from minicaffe.proto import read_net, read_solver
-
-    models = os.path.join(ROOT, "models", "cifar10_full")
-    net = read_net(os.path.join(models, "train_test.prototxt"))
-    solver = read_solver(os.path.join(models, part + ".prototxt"))
-    for layer in net.layer:
-        if layer.type == "Data":
-            layer.data_param.batch_size = batch or layer.data_param.batch_size
-            layer.data_param.source = os.path.join(data, os.path.basename(layer.data_param.source))
-            layer.transform_param.mean_file = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
-    files = {"net.prototxt": net, f"{part}.prototxt": solver}
-    solver.net, solver.snapshot_prefix = os.path.join(work, "net.prototxt"), os.path.join(work, "full")
-    solver.max_iter, solver.snapshot = limit, 0
-    solver.test_iter[:] = [2] if batch else solver.test_iter
-    for name, message in files.items():
-        with open(os.path.join(work, name), "w") as file:
-            file.write(str(message))
-    command = [sys.executable, "-m", "minicaffe", "train", "--solver", os.path.join(work, f"{part}.prototxt")]
-    command += ["-gpu", "0", "--math", math, *(["--snapshot", state] if state else [])]
-    with open(log, "a") as file:
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))))
-        subprocess.run(command, stderr=file, stdout=file, check=True, env=environment)
-    return os.path.join(work, f"full_iter_{limit}.solverstate.h5")
-
-
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
-def installed(name: str) -> bool:
-    """Whether a process's module is here."""
-    return importlib.util.find_spec(gpu_contestants.PROCESSES[name][2]) is not None
-
-
 def machine() -> dict:
-    """What the figures were measured on and with."""
+    """Return GPU, compiler and versions of the packages."""
     import minicaffe
     from minicaffe.cuda import context, kernels
 
@@ -345,7 +213,7 @@ def machine() -> dict:
 
 
 def write_json(path: str | None, results: dict) -> None:
-    """All that is known so far, whole or not at all."""
+    """Write the results so far, atomically."""
     if path:
         with open(path + ".part", "w") as file:
             json.dump(results, file, indent=1)
@@ -366,7 +234,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--math", default="float32", choices=("float32", "tf32"), help="of that training")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does everything run?")
     args = parser.parse_args()
-    for given, all_known in ((args.only, known), (args.contestants, list(gpu_contestants.PROCESSES))):
+    for given, all_known in ((args.only, known), (args.contestants, list(contestants.GPU))):
         if unknown := set(given) - set(all_known):
             parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(all_known)}")
     return args
@@ -389,8 +257,8 @@ def main() -> int:
         results["end_to_end"] = end_to_end(args.cifar10, args.log, args.math, limits, batch)
         write_json(args.json, results)
         return 0
-    wanted = args.contestants or (QUICK if args.quick else list(gpu_contestants.PROCESSES))
-    processes = [Process(name, args.smoke) for name in wanted if installed(name)]
+    wanted = args.contestants or (QUICK if args.quick else list(contestants.GPU))
+    processes = [start(name, args.smoke) for name in wanted if contestants.installed(contestants.GPU[name])]
     print("ceilings:")
     results["ceilings"] = ceilings = measure_ceilings(processes)
     for name, batch in contests(args.smoke):

@@ -1,8 +1,8 @@
-// Convolution and its gradients as products of matrices that are never written down: what would be their elements is
-// gathered from the image while a tile is loaded. minicaffe.cuda.convolution makes the tables and tells the story.
+// Convolution and its gradients as products of matrices that are never stored: their elements are gathered from the
+// image while a tile is loaded. minicaffe.cuda.convolution makes the tables and describes the method.
 #include "gemm.cuh"
 
-// Division of numbers below 2^31 by one that stays, as a multiplication and a shift.
+// Division of numbers below 2^31 by a constant, as a multiplication and a shift.
 struct Divisor {
   unsigned by, factor, shift;
   __device__ explicit Divisor(unsigned by) : by(by), shift(0) {
@@ -12,7 +12,7 @@ struct Divisor {
   __device__ int quotient(int n) const { return (int)((__umulhi(n, factor) + (unsigned)n) >> shift); }
 };
 
-// Where the samples are taken: a lattice of (d, h, w) windows over an image of C x D x H x W.
+// The windows of a phase: a lattice of (d, h, w) windows over an image of C x D x H x W.
 struct Lattice {
   int depth, height, width;       // how many windows
   int first_z, first_y, first_x;  // the origin of the first one in the image; negative in the padding
@@ -103,7 +103,7 @@ struct Outputs {  // where the sum of row i and window j goes: place (first + st
 };
 
 // One phase of a correlation: the windows of a lattice, the taps that they have, and where the results go. A forward
-// pass has one; the gradient of the data has one for each place modulo the stride, as other weights meet there.
+// pass has one; the gradient of the data has one for each place modulo the stride, as other weights contribute there.
 struct Phase {
   int taps_begin, taps;
   Lattice lattice;
@@ -118,7 +118,7 @@ struct Geometry {  // what all phases have in common
   int weights_row, weights_group;
 };
 
-struct Setting {  // what a block works at
+struct Setting {  // the part of the work that a block does
   Phase phase;
   Image image;
   Outputs out;
@@ -153,9 +153,9 @@ __device__ __forceinline__ Setting setting(int block, const Geometry &g, const P
   return {phase, image, outputs, w + (long long)group * g.weights_group, g.samples * l.depth * l.height * l.width};
 }
 
-// Blocks: `across` tiles of windows (of the largest phase) x tiles of channels x groups, phases and shares. Where windows
-// are few the taps are shared out: each share of the sum makes a y of its own, one behind the other, and `finish` adds
-// them.
+// Blocks: `across` tiles of windows (of the largest phase) x tiles of channels x groups, phases and shares. With few
+// windows the taps are divided into shares: each share of the sum has a y of its own, one after the other, and `finish`
+// adds them.
 template <class T>
 __device__ __forceinline__ void correlate(T &tile, const int across, const int shares, const Geometry *geometry, const Phase *phases,
                                           const Tap *taps, const Dtype *x, const Dtype *w, const Dtype *bias,

@@ -3,6 +3,7 @@
 The lists are sorted, one file per line; a test compares them with the folder.
 """
 
+from minicaffe.core.calls import layer_function
 from minicaffe.layers import (  # noqa: F401
     absval,
     accuracy,
@@ -89,6 +90,4 @@ def __getattr__(name: str):
     """`L.Convolution(...)`: with pycaffe's `from caffe import layers as L`, a layer of a `NetSpec`, of any type."""
     if not name[:1].isupper():
         raise AttributeError(f"module 'minicaffe.layers' has no attribute {name!r}")
-    from minicaffe.net_spec import layer_function
-
     return layer_function(name)

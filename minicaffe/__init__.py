@@ -1,4 +1,4 @@
-"""minicaffe: Caffe's nets, snapshots, scripts and habits, in Python.
+"""minicaffe: Caffe's nets, snapshots, scripts and conventions, in Python.
 
     import minicaffe as caffe
 
@@ -14,7 +14,7 @@ import os as _os
 
 __version__ = "0.1.0"
 
-# In a checkout layers/, cuda/, solvers/ and models/ lie beside this folder; installed, inside it.
+# In a checkout, layers/, cuda/, solvers/ and models/ are next to this folder; once installed, inside it.
 _root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
 if _os.path.exists(_os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
@@ -32,6 +32,7 @@ from minicaffe.cuda import engine as _cuda  # noqa: E402, F401  (the engines reg
 from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
 from minicaffe.onednn import engine as _onednn  # noqa: E402, F401
+from minicaffe.proto import TEST, TRAIN  # noqa: E402
 from minicaffe.pycaffe import (  # noqa: E402
     NCCL,
     Timer,
@@ -61,11 +62,9 @@ add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
 
-TRAIN, TEST = 0, 1
-
 
 def __getattr__(name: str):
-    """`minicaffe.layers` is there at once, as in pycaffe, but imported only when someone asks."""
+    """Import `minicaffe.layers` lazily, on first access; pycaffe's `caffe.layers` needs no import either."""
     if name == "layers":
         import importlib
 

@@ -1,80 +1,34 @@
-"""Run a script that says `import caffe`, unchanged, on minicaffe.
+"""Run a script that contains `import caffe`, unchanged, on minicaffe.
 
     python -m minicaffe.run_as_caffe script.py ARGS...
     python -m minicaffe.run_as_caffe -m pytest tests
     python -m minicaffe.run_as_caffe -c "import caffe; print(caffe.__version__)"
 
-`caffe` and its submodules become other names of minicaffe's own, in this process and those that it starts (a notebook's
-kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object, so nothing is there twice.
-A script may do the same for itself:
+`caffe` and its submodules become aliases of minicaffe's, in this process and in those that it starts (a notebook's
+kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object.
+A script can install the aliases itself:
 
     from minicaffe import run_as_caffe; run_as_caffe.install()
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.machinery
 import os
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
+from minicaffe.core.alias import install
 from minicaffe.errors import UsageError
 
-# pycaffe's compiled module and the one around it: here, both are minicaffe itself.
-_OWN = {"caffe._caffe": "minicaffe", "caffe.pycaffe": "minicaffe"}
-
-
-class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `caffe` and `caffe.x` as `minicaffe` and `minicaffe.x`."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of an alias, or None for any other name and for what minicaffe does not have."""
-        if fullname != "caffe" and not fullname.startswith("caffe."):
-            return None
-        try:
-            module = importlib.import_module(_own_name(fullname))
-        except ModuleNotFoundError as error:
-            if error.name == _own_name(fullname):
-                return None
-            raise
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=hasattr(module, "__path__"))
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """minicaffe's module, with a note of the spec that it has and keeps."""
-        module = importlib.import_module(_own_name(spec.name))
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing to execute; give the module its own spec back, which the import system has just replaced."""
-        if module.__spec__ is not None and module.__spec__.loader is self:
-            module.__spec__ = module.__spec__.loader_state
-
-
-def _own_name(fullname: str) -> str:
-    return _OWN.get(fullname, "mini" + fullname)
-
-
-def install() -> None:
-    """Answer `import caffe` with minicaffe from now on, unless a `caffe` has been imported already."""
-    if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, AliasFinder())
-    import minicaffe
-
-    sys.modules.setdefault("caffe", minicaffe)
+__all__ = ["install", "install_for_children", "main"]
 
 
 def install_for_children() -> None:
-    """Let processes started from here answer `import caffe` too, through PYTHONPATH."""
+    """Resolve `import caffe` to minicaffe in child processes too: extend their PYTHONPATH."""
     package = Path(__file__).resolve().parent
-    folders = [str(package / "answer")]
+    folders = [str(package / "import_alias")]
     if (package.parent / "setup.cfg").exists():  # a checkout, which children find only from its own folder
         folders.append(str(package.parent))
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -83,7 +37,11 @@ def install_for_children() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a script, a module (-m) or a command (-c) with `caffe` answered, as `python` itself would."""
+    """Run a script, a module (-m) or a command (-c) with `caffe` as an alias of minicaffe, as `python` does.
+
+    argv: the command line without the program's name; None (default): the process's own.
+    UsageError when the script does not exist, or when -m or -c has no argument.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print((__doc__ or "").strip())
@@ -108,10 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # Under this name the module is there twice; let the importable one do the work, so that there is one finder.
-    from minicaffe.run_as_caffe import main as run
-
     try:
-        run()
+        main()
     except UsageError as error:
         sys.exit(str(error))

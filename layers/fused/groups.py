@@ -17,7 +17,8 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.fusion import Fused
-from minicaffe.proto.caffe_pb2 import TEST, EltwiseParameter
+from minicaffe.proto import TEST
+from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 
 class EndsInReLU(Fused):

@@ -7,10 +7,10 @@ import logging
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, bar
+from minicaffe.cli.progress import StatusLine, bar, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.errors import UsageError
-from minicaffe.glog import logging_to
+from minicaffe.proto import TEST
 
 log = logging.getLogger("minicaffe")
 
@@ -37,7 +37,7 @@ def _flags(flags: FlagParser) -> None:
 
 @command("test", "Train and measure", "score a net's weights on its test data", _flags, _EXAMPLES)
 def test(args: argparse.Namespace) -> None:
-    """Prints each output of each batch, then the means over all batches, in Caffe's words."""
+    """Log each output of each batch, then the means over all batches, in Caffe's format."""
     need_file(args.model, "model", "a model definition to score")
     if not args.weights:
         raise UsageError("need model weights to score: give -weights FILE")
@@ -48,13 +48,17 @@ def test(args: argparse.Namespace) -> None:
     with logging_to(status, args.log), computing_on(args):
         from minicaffe.core.net import Net
 
-        net = Net(args.model, phase=1, level=args.level, stages=stages(args))
+        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
         net.copy_from(*files)
         score(net, args.iterations, status, args.confusion, args.labels)
 
 
 def score(net, iterations: int, status: StatusLine, confusion: str | None = None, labels: str | None = None) -> None:
-    """Run the batches and log what `caffe test` logs; count the confusion matrix on the way if asked."""
+    """Run `iterations` batches and log the lines of `caffe test`.
+
+    confusion: where to show the confusion matrix, as of `Confusion.show`; None (default): not computed.
+    labels: file of class names for it.
+    """
     matrix = None
     if confusion:
         from minicaffe.cli.confusion import Confusion

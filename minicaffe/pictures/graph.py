@@ -1,7 +1,7 @@
-"""From a NetParameter to what a reader wants to see: blocks of layers, and the blobs that go between them.
+"""Convert a NetParameter to a graph of blocks of layers, with blobs as edges.
 
-A block is a layer with everything that then works in place on its top: convolution, BatchNorm, Scale and ReLU on one
-blob are one block of four rows.
+A block is a layer with the layers that work in place on its top: a convolution, BatchNorm, Scale and ReLU on one blob
+are one block of four rows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from minicaffe.core.registry import facts_of
 from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.proto import caffe_pb2
 
@@ -17,7 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(eq=False)
 class Port:
-    """A blob that leaves a block: its name, its shape if known, whether anyone reads it, its loss weight."""
+    """An output blob of a block: its name, its shape (None if unknown), whether a layer reads it, its loss weight."""
 
     blob: str
     shape: Shape | None
@@ -27,7 +28,7 @@ class Port:
 
 @dataclass(eq=False)
 class Block:
-    """A layer and the layers in place on its first top."""
+    """A layer and the layers that work in place on its top."""
 
     layers: list[caffe_pb2.LayerParameter]
     ports: list[Port] = field(default_factory=list)
@@ -35,6 +36,8 @@ class Block:
 
 @dataclass
 class Edge:
+    """A blob between two blocks, which are given by their indices."""
+
     source: int
     port: Port
     target: int
@@ -43,10 +46,11 @@ class Edge:
 def blocks_and_edges(
     net_param: caffe_pb2.NetParameter, given_shapes: Mapping[str, Shape] | None = None
 ) -> tuple[list[Block], list[Edge]]:
-    """The blocks of an upgraded NetParameter in order of its layers, and the edges between them.
+    """Return the blocks of an upgraded NetParameter, in order of its layers, and the edges between them.
 
-    Layers for TRAIN and for TEST that make the same blob both lead to its readers.  A bottom that nobody makes leads
-    nowhere.
+    given_shapes: as for `infer_shapes`.
+    If two layers with include or exclude rules, for TRAIN and TEST, produce the same blob, both have an edge to its
+    readers.  A bottom without a producer has no edge.
     """
     shapes = infer_shapes(net_param, given_shapes)
     blocks: list[Block] = []
@@ -75,7 +79,7 @@ def blocks_and_edges(
 
 
 def _in_place_home(layer: caffe_pb2.LayerParameter, makers: Mapping) -> tuple[int, Port] | None:
-    """The (block, port) whose blob this layer changes in place, if the layer can be drawn as a row of that block."""
+    """Return the (block index, port) whose blob this layer modifies in place; None if it needs a block of its own."""
     if len(layer.bottom) != 1 or list(layer.top) != list(layer.bottom):
         return None
     sources = makers.get(layer.bottom[0], [])
@@ -83,7 +87,7 @@ def _in_place_home(layer: caffe_pb2.LayerParameter, makers: Mapping) -> tuple[in
 
 
 def _never_together(one: caffe_pb2.LayerParameter, other: caffe_pb2.LayerParameter) -> bool:
-    """Whether two layers name different phases, so that no net has both."""
+    """Whether the include rules of two layers name disjoint phases, so that no net contains both."""
     first, second = ({rule.phase for rule in layer.include if rule.HasField("phase")} for layer in (one, other))
     return bool(first and second and not first & second)
 
@@ -96,13 +100,15 @@ def _depends_on_state(layer: caffe_pb2.LayerParameter) -> bool:
 
 
 def describe(layer: caffe_pb2.LayerParameter) -> str:
-    """What a layer does beyond its type, in a few words: "64 3×3 /2 pad 1" of a convolution, "MAX 3×3 /2", "0.5"."""
-    describer = _DESCRIBERS.get(layer.type)
-    return describer(layer) if describer else ""
+    """Return the main parameters of a layer as text: "64 3×3 /2 pad 1" for a convolution, "MAX 3×3 /2", "0.5".
+
+    '' for an unknown type and for types without such a text.
+    """
+    return facts_of(layer.type).describe(layer)
 
 
 def phases(layer: caffe_pb2.LayerParameter) -> str:
-    """TRAIN, TEST or stage names that a layer is limited to; '' for a layer that is always there."""
+    """Return the phases and stages in a layer's include and exclude rules as text; '' for a layer without rules."""
     words = []
     for rules, prefix in ((layer.include, ""), (layer.exclude, "not ")):
         for rule in rules:
@@ -113,84 +119,7 @@ def phases(layer: caffe_pb2.LayerParameter) -> str:
 
 
 def shape_text(shape: Shape | None) -> str:
-    """(64, 3, 32, 32) as "64×3×32×32"; "scalar" without axes; '' when unknown."""
+    """Format a shape: (64, 3, 32, 32) as "64×3×32×32", () as "scalar", None as ''."""
     if shape is None:
         return ""
     return "×".join(map(str, shape)) or "scalar"
-
-
-def _window(sizes: list[int], h: int, w: int) -> str:
-    """A size per axis as "3×5", "3×3" for one that counts for both axes, '' for none."""
-    if h or w:
-        return f"{h}×{w}"
-    if not sizes:
-        return ""
-    return f"{sizes[0]}×{sizes[0]}" if len(sizes) == 1 else "×".join(map(str, sizes))
-
-
-def _plain(sizes: list[int], h: int, w: int) -> str:
-    if h or w:
-        return f"{h}×{w}"
-    return str(sizes[0]) if len(set(sizes)) == 1 else "×".join(map(str, sizes))
-
-
-def _strides(kernel: str, stride: str, pad: str) -> str:
-    return kernel + (f" /{stride}" if stride not in ("", "1") else "") + (f" pad {pad}" if pad not in ("", "0") else "")
-
-
-def _convolution(layer) -> str:
-    p = layer.convolution_param
-    kernel = _window(list(p.kernel_size), p.kernel_h, p.kernel_w)
-    text = _strides(kernel, _plain(list(p.stride), p.stride_h, p.stride_w), _plain(list(p.pad), p.pad_h, p.pad_w))
-    dilation = _plain(list(p.dilation), 0, 0)
-    text += f" dilation {dilation}" if dilation not in ("", "1") else ""
-    return f"{p.num_output} {text}" + (f" group {p.group}" if p.group != 1 else "")
-
-
-def _pooling(layer) -> str:
-    p = layer.pooling_param
-    kind = caffe_pb2.PoolingParameter.PoolMethod.Name(p.pool)
-    if p.global_pooling:
-        return f"{kind} global"
-
-    def sizes(name: str) -> list[int]:
-        return [getattr(p, name)] if getattr(p, name) else []
-
-    kernel = _window(sizes("kernel_size"), p.kernel_h, p.kernel_w)
-    return f"{kind} " + _strides(
-        kernel, _plain(sizes("stride"), p.stride_h, p.stride_w), _plain(sizes("pad"), p.pad_h, p.pad_w)
-    )
-
-
-def _batch(param) -> str:
-    return f"batch {param.batch_size}" if param.batch_size else ""
-
-
-_DESCRIBERS = {
-    "Convolution": _convolution,
-    "Deconvolution": _convolution,
-    "Im2col": _convolution,
-    "Pooling": _pooling,
-    "InnerProduct": lambda layer: str(layer.inner_product_param.num_output),
-    "Embed": lambda layer: f"{layer.embed_param.input_dim} → {layer.embed_param.num_output}",
-    "LSTM": lambda layer: str(layer.recurrent_param.num_output),
-    "RNN": lambda layer: str(layer.recurrent_param.num_output),
-    "Dropout": lambda layer: f"{layer.dropout_param.dropout_ratio:g}",
-    "LRN": lambda layer: (
-        f"{caffe_pb2.LRNParameter.NormRegion.Name(layer.lrn_param.norm_region).split('_')[0].lower()} "
-        f"{layer.lrn_param.local_size}"
-    ),
-    "Eltwise": lambda layer: caffe_pb2.EltwiseParameter.EltwiseOp.Name(layer.eltwise_param.operation),
-    "Reduction": lambda layer: caffe_pb2.ReductionParameter.ReductionOp.Name(layer.reduction_param.operation),
-    "Concat": lambda layer: f"axis {layer.concat_param.axis}",
-    "Slice": lambda layer: f"axis {layer.slice_param.axis}",
-    "Crop": lambda layer: f"axis {layer.crop_param.axis}",
-    "Accuracy": lambda layer: f"top {layer.accuracy_param.top_k}",
-    "Reshape": lambda layer: "(" + ", ".join(map(str, layer.reshape_param.shape.dim)) + ")",
-    "Python": lambda layer: f"{layer.python_param.module}.{layer.python_param.layer}",
-    "Data": lambda layer: _batch(layer.data_param),
-    "ImageData": lambda layer: _batch(layer.image_data_param),
-    "HDF5Data": lambda layer: _batch(layer.hdf5_data_param),
-    "MemoryData": lambda layer: _batch(layer.memory_data_param),
-    "WindowData": lambda layer: _batch(layer.window_data_param),
-}

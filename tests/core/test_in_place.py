@@ -318,7 +318,7 @@ def test_what_engines_compute_together_stays_together(device):
               layer("scale", "Scale", "y", "y"), layer("relu1", "ReLU", "y", "y"),
               layer("conv2", "Convolution", "y", "z", conv), layer("relu2", "ReLU", "z", "z"),
               layer("drop", "Dropout", "z", "z")]  # fmt: skip
-    assert [(chain.start, chain.end) for chain in build(*layers).fused.values()] == [(2, 4), (5, 6)]
+    assert [(group.start, group.end) for group in build(*layers).fused.values()] == [(2, 4), (5, 6)]
     assert list(build(*layers, layer("change", "Scale", "z", "z")).fused) == [2]
 
 
@@ -350,5 +350,5 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
 def test_layers_outside_a_net_keep_their_own_input(device):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
     swish, blob = create_layer(param), Net(parse_text(INPUT, caffe_pb2.NetParameter()), phase=0).blobs["x"]
-    swish.set_up([blob], [blob])
+    swish.initialize([blob], [blob])
     assert list(swish.kept_blobs.bottoms) == [0]
