@@ -133,6 +133,14 @@ def test_an_engine_lists_a_class(monkeypatch):
     assert type(group) is ConvolutionReLU and group.layers == net.layers[1:]
 
 
+@pytest.mark.parametrize("pattern", ["", "ReLU", "Convolution  ReLU", "Convolution [ReLU", "[Convolution] ReLU"])
+def test_a_pattern_that_cannot_be_read(monkeypatch, pattern):
+    monkeypatch.setattr(fusion, "_classes", {})
+    with pytest.raises(ValueError, match="expected a pattern such as 'Convolution .* got '"):
+        fuses("NUMPY")(type("Group", (Noted,), {"patterns": ("Convolution ReLU", pattern)}))
+    assert fusion._classes == {}
+
+
 def test_the_class_that_is_listed_first_comes_first(listed):
     first, second = listed("Convolution BatchNorm", "Convolution BatchNorm [Scale] [ReLU]")
     net = build(*CHAIN)
