@@ -118,8 +118,8 @@ class Census:
             ("history", [blob.data_memory for blob in getattr(solver, "history", [])]),
             ("tops", [blob.data_memory for blob in tops]),
             ("tops' diffs", [blob.diff_memory for blob in tops]),
-            ("converted", [vars(group) for group in net.chains.values() if hasattr(group, "fold")]),
-            ("layers' own", [*map(vars, net.layers), *map(vars, net.chains.values())]),
+            ("converted", [vars(group) for group in net.fused.values() if hasattr(group, "fold")]),
+            ("layers' own", [*map(vars, net.layers), *map(vars, net.fused.values())]),
             ("scratchpads", [each._scratch for each in _objects("Execution")]),
             ("rest", [*_objects("Tensor"), *_objects("Memory")]),
         ):

@@ -166,10 +166,11 @@ class Blob:
     def share_data(self, other: Blob) -> None:
         """Use the other blob's values as one's own: same memory, own shape of the same count."""
         self._check_count(other)
-        for memory in (self._data, other._data):
-            if memory.plan is not None and self._data is not other._data:
-                memory.plan.used(memory)
-                memory.plan.written(memory)
+        for memory in (self._data, other._data) if self._data is not other._data else ():
+            plan = memory.plan
+            if plan is not None:
+                plan.used(memory)
+                plan.written(memory)
         self._data = other._data
 
     def share_diff(self, other: Blob) -> None:

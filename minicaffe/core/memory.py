@@ -99,6 +99,9 @@ class Observer(Protocol):
     def wrote(self, memory: Memory, place: Place) -> None:
         """A copy is written to."""
 
+    def before_replay(self, action: Callable[[], None]) -> None:
+        """Call `action` before each replay of the step, if it is recorded."""
+
 
 class _Observed(threading.local):
     observer: Any = None  # an Observer, of this thread's uses of memory
@@ -218,9 +221,10 @@ class Memory:
 
     def clear(self) -> None:
         """Set all to zero: where the newest values are, if that place can, else on the host."""
-        if self.plan is not None:
-            self.plan.used(self)
-            self.plan.written(self)
+        plan = self.plan
+        if plan is not None:
+            plan.used(self)
+            plan.written(self)
         self._version = object()
         for place, copy in tuple(self.copies.items()):
             if self.fresh & place.bit and hasattr(copy, "zero"):

@@ -274,7 +274,7 @@ class DataPlan(Plan):
 
     def __init__(self, net):
         super().__init__(net)
-        self._kept_blobs = [(layer, layer.kept_blobs) for layer in net.layers]
+        self._layers = net.layers
 
     def _memory(self, blob):
         return blob.data_memory
@@ -284,12 +284,12 @@ class DataPlan(Plan):
 
     def _plan(self, slabs):
         super()._plan(slabs)
-        for layer, _ in self._kept_blobs:  # which only a backward pass needs
-            layer.kept_blobs = None
+        for layer in self._layers:
+            layer.keeps = False
 
     def _unplan(self):
-        for layer, kept in self._kept_blobs:
-            layer.kept_blobs = kept
+        for layer in self._layers:
+            layer.keeps = True
         return super()._unplan()
 
     def forward(self, start, end, groups):
