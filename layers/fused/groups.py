@@ -75,8 +75,14 @@ def folded(w: np.ndarray, b: Any, mean: np.ndarray, variance: np.ndarray, eps: f
     w: (O, C, *kernel); mean, variance: (O,); b, s, t: (O,) or one number, of the convolution's bias and the Scale.
     On the device the kernel `fold` of cuda/batch_norm.cu computes the same.
     """
+    factor, bias = scaling(b, mean, variance, eps, s, t)
+    return w * factor.reshape(-1, *[1] * (w.ndim - 1)), bias
+
+
+def scaling(b: Any, mean: np.ndarray, variance: np.ndarray, eps: float, s: Any, t: Any) -> tuple:
+    """(factor, bias), both (O,), with which that is y = factor (w * x) + bias."""
     factor = s / np.sqrt(variance + np.float32(eps))
-    return w * factor.reshape(-1, *[1] * (w.ndim - 1)), (b - mean) * factor + t
+    return factor, (b - mean) * factor + t
 
 
 class Normalization(EndsInReLU):

@@ -38,49 +38,64 @@ class OneDNNFused(groups.EndsInReLU):
 # -- folded convolutions -----------------------------------------------------------------------------------------------
 
 
+#: weights; of larger layers no second copy is made
+_MOST_FOLDED = 1 << 16
+
+
 class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
     """A folded convolution, from which the Scale's bottom, z = (y - t) / s before the ReLU, can be computed.
 
     `restore` does this, from an input that is kept.  After the first backward pass of a net its layers are not folded.
+    Where there are many weights, they are not multiplied: the convolution's result is scaled by post-operations.
     """
 
     until_backward = True
 
-    # of the last forward pass
-    weights: Tensor
-    bias: Tensor
-    s: np.ndarray  # factor and term of the Scale
-    t: np.ndarray
-    input: layouts.Kept  # the bottom's values, where they may be needed later
-
     def __init__(self, *args):
         super().__init__(*args)
-        self.versions: list[object] = []  # of the parameters when they were folded
+        self.scales = self.conv.blobs[0].count > _MOST_FOLDED
+        self.operands: tuple = ()  # `Arg.X, tensor, ...` beside source and target
+        self.weights: layouts.Kept | None = None  # those of the layer, if they are used as they are
+        self.versions: list[object] = []
+        self.input: layouts.Kept | None = None  # the bottom's values, should the Scale need its own
+        self.s = self.t = np.float32(0)  # of the last fold
+
+    def make(self, *post):
+        """The primitive of the convolution, with further post-operations."""
+        conv, (bottom,), (top,) = self.conv, self.bottom, self.tops[0]
+        channels = plain((1, conv.num_output, *[1] * conv.num_spatial))
+        scaling = (("binary", Alg.MUL, channels), ("binary", Alg.ADD, channels)) if self.scales else ()
+        return conv.plan(conv.make_forward, bottom.shape, top.shape, not self.scales, (*scaling, *post), False)
 
     def fold_if_changed(self, desc) -> None:
-        """Compute weights, in the layout `desc`, and bias, unless nothing they depend on was written to."""
+        """Compute the operands, weights in the layout `desc`, unless nothing they depend on was written to."""
         versions = self.versions_of_parameters()
-        if versions == self.versions and self.weights.desc is desc:
+        if versions == self.versions and self.operands[1].desc is desc:
             return
         self.norm.load_statistics(self.norm.statistics)
         if self.scale:
             self.s = self.scale.blobs[0].read_data().reshape(-1).copy()
-            self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.zeros(1, np.float32)
-        self.weights, self.bias = self.fold(desc, *((self.s, self.t) if self.scale else (1, np.float32(0))))
+            self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.float32(0)
+        self.operands, self.weights = self.fold(desc, self.s if self.scale else 1, self.t)
         self.versions = versions
 
     def versions_of_parameters(self) -> list[object]:
         return [blob.data_memory.version for layer in self.layers for blob in layer.blobs]
 
-    def fold(self, desc, s, t) -> tuple[Tensor, Tensor]:
-        """Weights, in the layout `desc`, and bias; in new memory, for a deferred top may still need the old ones."""
+    def fold(self, desc, s, t) -> tuple[tuple, layouts.Kept | None]:
+        """(operands, what keeps their values); in new memory, for a deferred top may still need the old ones."""
         conv, (mean, variance) = self.conv, (memory.array() for memory in self.norm.statistics)
         b = conv.blobs[1].read_data() if conv.bias_term else 0
-        w, values = groups.folded(conv.blobs[0].read_data(), b, mean, variance, self.norm.eps, s, t)
-        weights, bias = Tensor(desc), Tensor(plain((conv.num_output,)))
+        statistics = b, mean, variance, self.norm.eps, s, t
+        if self.scales:
+            kept = layouts.keep(conv.blobs[0], layouts.read(conv.blobs[0].data_memory, conv.grouped, desc))
+            shape = (1, conv.num_output, *[1] * conv.num_spatial)
+            factor, bias = (_filled(shape, values) for values in groups.scaling(*statistics))
+            return (Arg.WEIGHTS, kept.memory, _post(0), factor, _post(1), bias), kept
+        w, values = groups.folded(conv.blobs[0].read_data(), *statistics)
+        weights = Tensor(desc)
         reorder(of_array(w.reshape(conv.grouped)), weights)
-        bias.array()[:] = values
-        return weights, bias
+        return (Arg.WEIGHTS, weights, Arg.BIAS, _filled((conv.num_output,), values)), None
 
     @property
     def scale_needs_bottom(self) -> bool:
@@ -95,19 +110,19 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
 
     def normalized(self) -> np.ndarray:
         """The Scale's bottom in the last forward pass."""
-        (bottom,), (top,), conv = self.bottom, self.top, self.conv
-        alone = conv.plan(conv.make_forward, bottom.shape, top.shape, True, (), False)
-        weights, bias = self.weights, self.bias
+        alone, operands = self.make(), self.operands
         if not self.s.all():  # where s is 0, y does not depend on z
             if self.versions != self.versions_of_parameters():
-                raise conv.error("its parameters were written to since the forward pass: run forward before backward")
-            weights, bias = self.fold(alone.desc(Arg.WEIGHTS), 1, 0)
+                raise self.conv.error(
+                    "its parameters were written to since the forward pass: run forward before backward"
+                )
+            operands, _ = self.fold(alone.desc(Arg.WEIGHTS), 1, 0)
         y, own = Tensor(alone.desc(Arg.DST)), Tensor(alone.desc(Arg.WEIGHTS))
-        reorder(weights, own)
-        _convolve(alone, self.input, own, bias, y)
+        reorder(operands[1], own)
+        _convolve(alone, self.input, (Arg.WEIGHTS, own, *operands[2:]), None, y)
         if not self.s.all():
             return y.numpy()
-        channels = (-1, *[1] * (len(top.shape) - 2))
+        channels = (-1, *[1] * (len(self.top[0].shape) - 2))
         return (y.numpy() - self.t.reshape(channels)) / self.s.reshape(channels)
 
 
@@ -125,20 +140,19 @@ class OneDNNFoldedSum(OneDNNFolded):
         return super().fits() and groups.adds_two(eltwise) and list(eltwise.coeffs) == [1.0, 1.0]
 
     def compute(self):
-        (bottom,), (inner,), (top,), conv = self.bottom, self.tops[0], self.top, self.conv
+        (bottom,), (inner,), (top,) = self.bottom, self.tops[0], self.top
         beside = self.bottoms[-2 if self.relu else -1]
-        alone = conv.plan(conv.make_forward, bottom.shape, inner.shape, True, (), False)
+        alone = self.make()
         desc, weights = alone.desc(Arg.DST), alone.desc(Arg.WEIGHTS)
-        post = (("binary", Alg.ADD, desc), *self.post())
-        both = conv.plan(conv.make_forward, bottom.shape, inner.shape, True, post, False)
+        both = self.make(("binary", Alg.ADD, desc), *self.post())
         if both.desc(Arg.DST) is not desc or both.desc(Arg.WEIGHTS) is not weights:
-            raise Unsupported(f"oneDNN has another layout for a sum after the convolution '{conv.name}'")
+            raise Unsupported(f"oneDNN has another layout for a sum after the convolution '{self.conv.name}'")
         self.fold_if_changed(weights)
         kept = self.input = layouts.keep(bottom, layouts.data(bottom, both.desc(Arg.SRC)))
         other = layouts.data(next(blob for blob in beside if blob is not inner), desc)
-        args = (Arg.SRC, kept.memory, Arg.WEIGHTS, self.weights, Arg.BIAS, self.bias)
-        conv.execute(both, *args, Arg.POST_OP | Arg.SRC_1, other, Arg.DST, layouts.mutable_data(top, desc))
-        layouts.defer(inner, desc, kept, functools.partial(_convolve, alone, kept, self.weights, self.bias))
+        args = (Arg.SRC, kept.memory, *self.operands, _post(2 * self.scales), other)
+        self.conv.execute(both, *args, Arg.DST, layouts.mutable_data(top, desc))
+        layouts.defer(inner, desc, kept, functools.partial(_convolve, alone, kept, self.operands, self.weights))
 
 
 @fuses("ONEDNN")
@@ -147,16 +161,28 @@ class OneDNNFoldedConvolution(OneDNNFolded):
 
     def compute(self):
         (bottom,), (top,) = self.bottom, self.top
-        conv = self.conv.plan(self.conv.make_forward, bottom.shape, top.shape, True, self.post(), False)
+        conv = self.make(*self.post())
         self.fold_if_changed(conv.desc(Arg.WEIGHTS))
+        x = layouts.data(bottom, conv.desc(Arg.SRC))
         if self.scale_needs_bottom:
-            self.input = layouts.keep(bottom, layouts.data(bottom, conv.desc(Arg.SRC)))
-        self.conv.convolve(conv, bottom, top, self.weights, self.bias)
+            self.input = layouts.keep(bottom, x)
+        self.conv.execute(conv, Arg.SRC, x, *self.operands, Arg.DST, layouts.mutable_data(top, conv.desc(Arg.DST)))
 
 
-def _convolve(conv, kept: layouts.Kept, weights: Tensor, bias: Tensor, y: Tensor) -> None:
-    """Write a convolution of a kept input to y."""
-    conv.run({Arg.SRC: kept.memory, Arg.WEIGHTS: weights, Arg.BIAS: bias, Arg.DST: y})
+def _convolve(conv, source: layouts.Kept, operands: tuple, weights: layouts.Kept | None, y: Tensor) -> None:
+    """Write a convolution of a kept source to y; the operands may be kept, too."""
+    conv.run({Arg.SRC: source.memory, **dict(zip(operands[::2], operands[1::2], strict=True)), Arg.DST: y})
+
+
+def _post(index: int) -> int:
+    """The argument of the post-operation `index`, a binary one."""
+    return Arg.POST_OP * (index + 1) | Arg.SRC_1
+
+
+def _filled(shape: tuple[int, ...], values: np.ndarray) -> Tensor:
+    result = Tensor(plain(shape))
+    result.array()[...] = values.reshape(shape)
+    return result
 
 
 # -- ReLU as a post-operation ------------------------------------------------------------------------------------------

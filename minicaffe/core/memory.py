@@ -132,6 +132,9 @@ class Plan(Protocol):
     def shares(self, memory: Memory) -> bool:
         """Whether the values may be gone after the pass."""
 
+    def keeps_one_copy(self, memory: Memory) -> bool:
+        """Whether a memory lets go of the host's copy once the values are in a layout of an engine's."""
+
     def used(self, memory: Memory) -> None:
         """A memory is about to be read or written to."""
 
@@ -198,6 +201,10 @@ class Memory:
         """Let go of all buffers: all values are zero from here on."""
         self._host, self._view, self.fresh, self._version = None, None, 0, object()
         self.copies.clear()
+
+    def forget_host(self) -> None:
+        """Let go of the host's array; the newest values are at another place."""
+        self._host, self.fresh = None, self.fresh & ~HOST.bit
 
     @property
     def lasts(self) -> bool:

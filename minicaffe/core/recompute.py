@@ -111,6 +111,10 @@ class RecomputingPlan(DataPlan):
 
     # -- called by memories ----------------------------------------------------------------------------------------
 
+    def keeps_one_copy(self, memory):
+        """Parameters do: converting is exact, and no other net reads them."""
+        return self.running and memory in self._parameters
+
     def used(self, memory):
         if self.running or not self.shares(memory):
             return

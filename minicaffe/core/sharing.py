@@ -184,6 +184,10 @@ class Plan:
         """Whether the values may be gone after the pass."""
         return self.slabs is not None and memory in self.slabs.intervals
 
+    def keeps_one_copy(self, memory: Memory) -> bool:
+        """Whether a memory lets go of the host's copy once the values are in a layout of an engine's."""
+        return False
+
     def used(self, memory: Memory) -> None:
         """A memory is about to be read, or to be written to, perhaps by a script: then it gets buffers of its own."""
         if not self.running and self.shares(memory):
@@ -231,6 +235,8 @@ class _Gone:
 
     def shares(self, memory: Memory) -> bool:
         return False
+
+    keeps_one_copy = shares
 
     def used(self, memory: Memory) -> None:
         raise BlobError(

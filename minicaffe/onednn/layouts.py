@@ -96,6 +96,12 @@ class Layouts:
         free = next((i for i, memory in enumerate(spares) if not memory.keepers), None)
         return Tensor(desc) if free is None else spares.pop(free)
 
+    def drop_plain(self) -> None:
+        """Forget the copies in row-major order, which are in the host's array."""
+        for desc in [desc for desc in self.copies if desc.plain]:
+            del self.copies[desc]
+            self.fresh.discard(desc)
+
     def _drop_other_counts(self, count: int) -> np.ndarray | None:
         """Forget copies for another number of elements; the largest buffer that becomes free."""
         self.spares = {desc: spares for desc, spares in self.spares.items() if math.prod(desc.shape) == count}
@@ -246,6 +252,9 @@ def _read_host(buffer: Memory, layouts: Layouts, row_major: MemoryDesc, desc: Me
     layouts.head = memory
     if not buffer.held:
         buffer.fresh |= LAYOUTS.bit
+        if not memory.desc.plain and buffer.plan is not None and buffer.plan.keeps_one_copy(buffer):
+            layouts.drop_plain()
+            buffer.forget_host()
     return memory
 
 
