@@ -127,7 +127,7 @@ class Plan(Protocol):
     """Lets memories share buffers, see `minicaffe.core.sharing`."""
 
     def room(self, memory: Memory, nbytes: int) -> np.ndarray | None:
-        """A buffer for a memory, whatever it holds; None where it is to have one of its own."""
+        """A buffer of at least so many bytes, whatever it holds; None where the memory is to have one of its own."""
 
     def shares(self, memory: Memory) -> bool:
         """Whether the values may be gone after the pass."""
@@ -193,7 +193,7 @@ class Memory:
         return (bool(self.fresh) or not self.lasts) and not self.refused and not on_the_way
 
     def room(self, nbytes: int) -> np.ndarray:
-        """A buffer of so many bytes, aligned: zeros, or one that is shared, whatever it holds."""
+        """A buffer of at least so many bytes, aligned: zeros, or one that is shared, whatever it holds."""
         part = self.plan.room(self, nbytes) if self.plan is not None else None
         return aligned_zeros(nbytes, np.dtype(np.uint8)) if part is None else part
 
@@ -255,7 +255,10 @@ class Memory:
         return self._host
 
     def _make_host(self) -> np.ndarray:
-        return self.room(self.count * self.dtype.itemsize).view(self.dtype)
+        if self.plan is None or not self.count:
+            return aligned_zeros(self.count, self.dtype)
+        # a memoryview between the arrays keeps the buffer alive that `room` gave, not only its memory
+        return np.frombuffer(memoryview(self.room(self.count * self.dtype.itemsize)), self.dtype, self.count)
 
     def host(self) -> np.ndarray:
         """The flat host array with the newest values, for reading."""

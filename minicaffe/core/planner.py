@@ -8,6 +8,7 @@ buffer, a `Slab`.  What a script finds in a blob whose buffer another one has ta
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -95,25 +96,30 @@ def _include(found: Intervals, memory: Memory, first: int, last: int) -> None:
 class Slab:
     """A buffer of `size` bytes for memories whose intervals do not overlap.
 
-    tenants: those that it is planned for; users: those that have got it.
+    tenants: those that it is planned for; users: those that have got it, with the view of it that they got.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.tenants: Intervals = {}
-        self.users: set[Memory] = set()
+        self.users: dict[Memory, weakref.ref] = {}
         self._buffer: np.ndarray | None = None
 
     def free_in(self, interval: Interval) -> bool:
         """Whether none of the tenants needs it in this part of a pass."""
         return not any(interval.overlaps(other) for other in self.tenants.values())
 
-    def part(self, memory: Memory, nbytes: int) -> np.ndarray:
-        """Its first bytes, for a memory; allocated when it is first used."""
+    def give(self, memory: Memory) -> np.ndarray:
+        """The buffer, for a memory; allocated when it is first used."""
         if self._buffer is None:
             self._buffer = aligned_zeros(self.size, _BYTES)
-        self.users.add(memory)
-        return self._buffer[:nbytes]
+        view = self._buffer[:]
+        self.users[memory] = weakref.ref(view)
+        return view
+
+    def used_by(self, memory: Memory) -> bool:
+        """Whether a memory still has the view that it got."""
+        return memory in self.users and self.users[memory]() is not None
 
     def overwritten(self) -> Iterable[Memory]:
         """The users whose values are gone at the end of a pass: all but the last one."""
@@ -149,17 +155,20 @@ class Slabs:
 
     def __init__(self, intervals: Intervals) -> None:
         self.intervals = intervals
-        self._planned = assign(intervals)
-        self._all = list(dict.fromkeys(self._planned.values()))
+        self._of = {memory: [slab] for memory, slab in assign(intervals).items()}
+        self._all = list(dict.fromkeys(slab for (slab,) in self._of.values()))
         self._overwritten: list[Memory] | None = None
 
     def room(self, memory: Memory, nbytes: int) -> np.ndarray:
-        """A buffer of so many bytes; a memory that needs several at a time (layouts) gets different ones."""
-        slab, self._overwritten = self._planned[memory], None
-        if memory in slab.users or nbytes > slab.size:
+        """A buffer of at least so many bytes; a memory that needs several at a time (layouts) gets different ones."""
+        self._overwritten = None
+        own = (slab for slab in self._of[memory] if slab.size >= nbytes and not slab.used_by(memory))
+        slab = next(own, None)
+        if slab is None:
             slab = _best_fit(self._all, nbytes, self.intervals[memory])
             slab.tenants[memory] = self.intervals[memory]
-        return slab.part(memory, nbytes)
+            self._of[memory].append(slab)
+        return slab.give(memory)
 
     def overwritten(self) -> list[Memory]:
         """The memories whose values are gone at the end of a pass, for others have taken their buffers."""
@@ -173,7 +182,7 @@ class Slabs:
         self.intervals.pop(memory, None)
         self._overwritten = None
         for slab in self._all:
-            slab.users.discard(memory)
+            slab.users.pop(memory, None)
 
     @property
     def shared(self) -> bool:

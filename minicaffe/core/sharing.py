@@ -177,7 +177,7 @@ class Plan:
     # -- called by memories ----------------------------------------------------------------------------------------
 
     def room(self, memory: Memory, nbytes: int) -> np.ndarray | None:
-        """A buffer for a memory, whatever it holds; None where it is to have one of its own."""
+        """A buffer of at least so many bytes, whatever it holds; None where the memory is to have one of its own."""
         return self.slabs.room(memory, nbytes) if self.running and self.shares(memory) else None
 
     def shares(self, memory: Memory) -> bool:
