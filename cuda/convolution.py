@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minicaffe.cuda import context
+from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError
@@ -66,7 +66,6 @@ class CudaCorrelation:
         self.kernel, self.stride, self.pad, self.dilation = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
         self._plans: dict[tuple, tuple[Tables, Tables]] = {}
-        self._partial: DeviceBuffer | None = None
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
         """Use these shapes from now on; allocates, so call it only when shapes change."""
@@ -103,19 +102,19 @@ class CudaCorrelation:
         tiles = -(-plan.num_taps // columns) * -(-plan.channels // rows) * plan.groups
         slices, length = self._slices(plan.windows, tiles, 16 * depth)
         count = plan.groups * plan.channels * plan.num_taps
-        partial = self._workspace(slices * count)
-        self._kernel(f"weights_{rows}").launch((tiles * slices, 1), 256, slices, length, *tables, x, dy, partial)
-        self._kernel("add_slices")(count, slices, partial, dw)
+        with ops.scratch(slices * count * self.dtype.itemsize) as partial:
+            self._kernel(f"weights_{rows}").launch((tiles * slices, 1), 256, slices, length, *tables, x, dy, partial)
+            self._kernel("add_slices")(count, slices, partial, dw)
 
     def bias_gradient(self, dy: int, shape: tuple[int, ...], db: int) -> None:
         """db (channels) += the sum of dy (samples, channels, *places) over samples and places."""
         samples, channels, places = shape[0], shape[1], math.prod(shape[2:])
         if samples:
             slices, length = self._slices(samples, channels, 1)
-            partial = self._workspace(slices * channels)
             sums = self._kernel("bias_slices")
-            sums.launch((channels, slices), 256, samples, channels, places, length, dy, partial)
-            self._kernel("add_slices")(channels, slices, partial, db)
+            with ops.scratch(slices * channels * self.dtype.itemsize) as partial:
+                sums.launch((channels, slices), 256, samples, channels, places, length, dy, partial)
+                self._kernel("add_slices")(channels, slices, partial, db)
 
     # -- launching -----------------------------------------------------------------------------------------------------
 
@@ -139,10 +138,10 @@ class CudaCorrelation:
         if shares == 1:
             multiply.launch(grid, 256, across, 1, *tables, image, w, *ends, out)
         else:
-            partial = self._workspace(shares * plan.count)
-            multiply.launch(grid, 256, across, shares, *tables, image, w, 0, False, 0.0, partial)
             channels = plan.groups * plan.channels
-            self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
+            with ops.scratch(shares * plan.count * self.dtype.itemsize) as partial:
+                multiply.launch(grid, 256, across, shares, *tables, image, w, 0, False, 0.0, partial)
+                self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
 
     def _tile(self, plan: Tables, lots: int) -> tuple[int, int]:
         """Rows of the tile, and the number of shares of the taps.
@@ -167,11 +166,6 @@ class CudaCorrelation:
         slices = max(1, min(wanted, count // least))
         length = -(-count // slices // least) * least
         return -(-count // length), length
-
-    def _workspace(self, count: int) -> DeviceBuffer:
-        if self._partial is None or self._partial.nbytes < count * self.dtype.itemsize:
-            self._partial = DeviceBuffer(count * self.dtype.itemsize)
-        return self._partial
 
     # -- tables --------------------------------------------------------------------------------------------------------
 

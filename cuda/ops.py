@@ -65,7 +65,7 @@ def gemm_batched(
     if slices > 1:
         shares, add = (kernel("gemm", name, dtype, options) for name in ("gemm_slices", "add_slices"))
         grid = (-(-n // 64) * -(-m // 64) * slices, 1)
-        with _scratch(slices * m * n * dtype.itemsize) as partial:
+        with scratch(slices * m * n * dtype.itemsize) as partial:
             shares.launch(grid, 256, trans_a, trans_b, m, n, k, length, a, b, partial)
             add(m * n, slices, alpha, partial, beta, c)
         return
@@ -168,7 +168,7 @@ def _reduce(kind: int, n: int, x: Pointer, y: Pointer, dtype: Any, out: Pointer 
     dtype = np.dtype(dtype)
     blocks = min(-(-n // BLOCK), _SUM_BLOCKS) or 1
     sums, total = (kernel("ops", name, dtype) for name in ("partial_sums", "total"))
-    with _scratch((_SUM_BLOCKS + 1) * dtype.itemsize) as partial:
+    with scratch((_SUM_BLOCKS + 1) * dtype.itemsize) as partial:
         target = int(partial) + _SUM_BLOCKS * dtype.itemsize if out is None else out
         sums.launch((blocks, 1), BLOCK, n, kind, x, y, partial)
         total.launch((1, 1), _SUM_BLOCKS, blocks, alpha, partial, target)
@@ -176,7 +176,7 @@ def _reduce(kind: int, n: int, x: Pointer, y: Pointer, dtype: Any, out: Pointer 
 
 
 @contextlib.contextmanager
-def _scratch(nbytes: int) -> Iterator[DeviceBuffer]:
+def scratch(nbytes: int) -> Iterator[DeviceBuffer]:
     """Room for partial sums, used in turn on one stream: what is queued inside, no other thread comes between."""
     device = context.current()
     with device.lock:

@@ -274,7 +274,7 @@ class OneDNNNormalization(OneDNNFused, groups.Normalization):
         forward, backward = norm.plan(self.make, x.desc)
         signs = norm.own(forward.desc(Arg.WORKSPACE), "signs")
         dy = layouts.diff(top, x.desc)
-        dx = layouts.mutable_diff(bottom, x.desc) if self.propagate_down[0] else norm.own(x.desc)
+        dx = layouts.mutable_diff(bottom, x.desc) if self.propagate_down[0] else norm.borrow(x.desc, "dx")
         diffs = [norm.own(plain((norm.channels,)), use) for use in ("scale", "shift")]
         args = [Arg.DIFF_SCALE, diffs[0] if self.scale else None]
         args += [Arg.DIFF_SHIFT, diffs[1] if self.scale and len(self.scale.blobs) > 1 else None]

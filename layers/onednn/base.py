@@ -100,6 +100,18 @@ class OneDNNLayer(Layer):
             memory = self._own[desc, use] = Tensor(desc)
         return memory
 
+    def borrow(self, desc: MemoryDesc | None, use: str) -> Tensor | None:
+        """A tensor for this call alone, whose buffer other layers of the net use, too; None for an unused layout."""
+        if desc is None or desc.padded:  # the padding must stay zero
+            return self.own(desc, use)
+        buffer = self.scratch.bytes(use, desc.size)
+        memory = self._own.get((desc, use))
+        if memory is None:
+            memory = self._own[desc, use] = Tensor(desc, buffer)
+        elif memory.buffer is not buffer:
+            memory.move(buffer)
+        return memory
+
     def execute(self, primitive, *args: Any) -> None:
         """Run a primitive on `Arg.X, memory, Arg.Y, memory, ...`; bound once, then only called."""
         execution = self._bound.get((primitive, args))

@@ -92,7 +92,8 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         conv = self.plan(self.make_backward_weights, *self.oriented(bottom.shape, top.shape), bias)
         of_bottom, of_top = self.oriented(Arg.SRC, Arg.DIFF_DST)
         x, dy = layouts.data(bottom, conv.desc(of_bottom)), layouts.diff(top, conv.desc(of_top))
-        dw, db = self.own(conv.desc(Arg.DIFF_WEIGHTS)), self.own(conv.desc(Arg.DIFF_BIAS) if bias else None)
+        dw = self.borrow(conv.desc(Arg.DIFF_WEIGHTS), "dw")
+        db = self.borrow(conv.desc(Arg.DIFF_BIAS) if bias else None, "db")
         self.execute(conv, of_bottom, x, of_top, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
         return dw, db
 
@@ -152,6 +153,6 @@ class OneDNNDeconvolution(OneDNNConvolutionBase, Deconvolution):
         if self.bias_term and self.param_propagate_down[1]:
             dy = layouts.diff(top)
             _, total = self.plan(self.make_bias, dy.desc)
-            db = self.own(total.desc(Arg.DST))
+            db = self.borrow(total.desc(Arg.DST), "db")
             self.execute(total, Arg.SRC, dy, Arg.DST, db)
             layouts.add_to_diff(self.blobs[1], db)

@@ -73,7 +73,7 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         product = self.plan(self.make_backward_weights, bias)
         x = layouts.read(bottom.data_memory, self.in_shape, product.desc(Arg.SRC))
         dy = layouts.read(top.diff_memory, self.out_shape, product.desc(Arg.DIFF_DST))
-        dw, db = self.own(product.desc(Arg.DIFF_WEIGHTS)), self.own(product.desc(Arg.DIFF_BIAS))
+        dw, db = self.borrow(product.desc(Arg.DIFF_WEIGHTS), "dw"), self.borrow(product.desc(Arg.DIFF_BIAS), "db")
         self.execute(product, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
         if self.param_propagate_down[0]:
             layouts.add_to_diff(self.blobs[0], dw)

@@ -110,7 +110,7 @@ class Band:
 
     def forward(self, layer: OneDNNLRN, x: Tensor, y: Tensor) -> None:
         """Write s and y."""
-        s, work, execute = layer.own(x.desc, "s"), layer.own(x.desc, "work"), layer.execute
+        s, work, execute = layer.own(x.desc, "s"), layer.borrow(x.desc, "work"), layer.execute
         matrix, offset = layer.matrix(self.sum.desc(Arg.WEIGHTS)), layer.offset(self.sum.desc(Arg.BIAS))
         execute(self.square, Arg.SRC, x, Arg.DST, work)
         execute(self.sum, Arg.SRC, work, Arg.WEIGHTS, matrix, Arg.BIAS, offset, Arg.DST, s)
@@ -118,8 +118,8 @@ class Band:
 
     def backward(self, layer: OneDNNLRN, x: Tensor, dy: Tensor, dx: Tensor) -> None:
         """Write dx; it may be dy's memory."""
-        s, work, execute = layer.own(x.desc, "s"), layer.own(x.desc, "work"), layer.execute
-        sums, matrix = layer.own(x.desc, "sums"), layer.matrix(self.sum_gradient.desc(Arg.WEIGHTS))
+        s, work, execute = layer.own(x.desc, "s"), layer.borrow(x.desc, "work"), layer.execute
+        sums, matrix = layer.borrow(x.desc, "sums"), layer.matrix(self.sum_gradient.desc(Arg.WEIGHTS))
         execute(self.shares, Arg.SRC, s, Arg.SRC_1, s, _post(3), dy, _post(4), x, Arg.DST, work)
         execute(self.sum_gradient, Arg.SRC, work, Arg.WEIGHTS, matrix, _post(0), x, Arg.DST, sums)
         execute(self.gather, Arg.SRC, s, Arg.SRC_1, s, _post(3), dy, _post(4), sums, Arg.DST, dx)

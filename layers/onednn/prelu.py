@@ -40,7 +40,7 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
         x = layouts.data(bottom[0])
         _, backward = self.plan(self.make, x.desc)
         dy = layouts.diff(top[0], x.desc)
-        dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.own(x.desc)
+        dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.borrow(x.desc, "dx")
         self.execute(
             backward, Arg.SRC, x, Arg.WEIGHTS, self.slope(), Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.DIFF_WEIGHTS,
             self.slope_diff,

@@ -58,7 +58,7 @@ class OneDNNScale(OneDNNLayer, Scale):
         x = layouts.data(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
-        dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.own(x.desc)
+        dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.borrow(x.desc, "dx")
         ds, db = self.diffs
         self.execute(
             backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, *self.operands(), Arg.DIFF_SCALE, ds,

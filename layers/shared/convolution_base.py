@@ -51,7 +51,7 @@ class ConvolutionBase(Layer):
             )
         depthwise = self.group > 1 and self.group == self.channels == self.num_output
         product = self.window.with_axes(max(1, self.num_spatial)), self.group, self.dtype
-        self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(*product)
+        self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(*product, self.scratch)
         fits = self.num_spatial <= convolution.MOST_AXES
         self.on_device = convolution.CudaCorrelation(*product) if fits else None
         self._prepared = None

@@ -19,6 +19,7 @@ from itertools import product
 
 import numpy as np
 
+from minicaffe.core.scratch import Scratch
 from minicaffe.layers.shared.window import Window, overlaps, places
 
 #: elements of the columns that are made at a time, about 1 MB of float32
@@ -30,9 +31,9 @@ _SHALLOW = 64
 class Correlation:
     """x (N, C, *in), w (O, C / group, *kernel) and y (N, O, *out) of one window; arrays are written in place."""
 
-    def __init__(self, window: Window, group: int, dtype: np.dtype) -> None:
+    def __init__(self, window: Window, group: int, dtype: np.dtype, scratch: Scratch | None = None) -> None:
         self.window, self.group, self.dtype = window, group, dtype
-        self._buffers: dict[str, np.ndarray] = {}
+        self.scratch = scratch or Scratch()
         self._transpose: Correlation | None = None
 
     def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
@@ -93,7 +94,7 @@ class Correlation:
     def _flipped_correlation(self) -> Correlation:
         if self._transpose is None:
             pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad))
-            self._transpose = Correlation(self.window._replace(pad=pad), self.group, self.dtype)
+            self._transpose = Correlation(self.window._replace(pad=pad), self.group, self.dtype, self.scratch)
         return self._transpose
 
     def _flipped(self, w: np.ndarray) -> np.ndarray:
@@ -188,10 +189,7 @@ class Correlation:
         return (slice(i, min(i + step, len(x))) for i in range(0, len(x), step))
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        count = math.prod(shape)
-        if name not in self._buffers or self._buffers[name].size < count:
-            self._buffers[name] = np.empty(count, self.dtype)
-        return self._buffers[name][:count].reshape(shape)
+        return self.scratch.array(name, shape, self.dtype)
 
 
 def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
 from minicaffe.core.passes import unknown_bottom
 from minicaffe.core.registry import create_layer
+from minicaffe.core.scratch import Scratch
 from minicaffe.errors import NetError
 
 log = logging.getLogger("minicaffe")
@@ -41,6 +42,7 @@ class NetBuilder:
         self.blob_loss_weights: dict[str, float] = {}
         self.inputs: list[str] = []
         self.params = SharedParams()
+        self.scratch = Scratch()
         self._unread: set[str] = set()
         self._blob_need_backward: dict[str, bool] = {}
 
@@ -70,6 +72,7 @@ class NetBuilder:
             )
         log.info("Creating Layer %s", layer_param.name)
         layer = create_layer(layer_param, dtype=self.dtype)
+        layer.scratch = self.scratch
         bottom, need_bottom = self._connect_bottoms(layer_param)
         top, top_names = self._make_tops(layer_param, layer)
         log.info("Setting up %s", layer_param.name)

@@ -19,6 +19,7 @@ from minicaffe.core.containers import BlobVec
 from minicaffe.core.engine import runner
 from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
+from minicaffe.core.scratch import Scratch
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, LayerError
 
@@ -34,7 +35,7 @@ class Layer:
     layer_param: its LayerParameter; phase: TRAIN or TEST; dtype: of its parameters.
 
     Attributes a layer may use: `name`, `phase`, `layer_param`, `dtype`, `rng` (its own stream of random numbers),
-    `blobs` (its learned parameters), `param_propagate_down` (one bool per parameter).
+    `blobs` (its learned parameters), `scratch` (memory for one call), `param_propagate_down` (one bool per parameter).
     """
 
     type = ""  #: the prototxt type, set by `register`
@@ -81,6 +82,7 @@ class Layer:
         self.phase: int = layer_param.phase if phase is None else phase
         self.dtype = np.dtype(dtype)
         self.rng = random.new_stream()
+        self.scratch = Scratch()  #: that of the net, if it belongs to one
         self.blobs: list[Blob] = BlobVec(self.name, self.dtype)
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
