@@ -270,7 +270,7 @@ class Net(Scripting):
             its buffer was taken.  FORGET saves memory in TEST, and in TRAIN that of the diffs: reading a blob whose
             buffer was taken raises `BlobError`.  NEVER: every blob has a buffer of its own.
         """
-        if self.plan is not None and self.plan.slabs is not None:
+        if self.plan is not None and self.plan.active:
             self.plan.end()
         self.plan = plan_for(self, sharing)
 
@@ -343,8 +343,9 @@ class Net(Scripting):
         return weights.to_proto(self, write_diff)
 
     def __del__(self) -> None:
-        if getattr(self, "plan", None) is not None:
-            self.plan.close()
+        plan: Plan | None = getattr(self, "plan", None)  # there is none if building has failed
+        if plan is not None:
+            plan.close()
 
     def __repr__(self) -> str:
         phase = caffe_pb2.Phase.Name(self.phase)

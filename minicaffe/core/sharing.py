@@ -53,7 +53,8 @@ class Plan:
     def __init__(self, net: Net) -> None:
         self._net = weakref.ref(net)
         self.running = False
-        self.slabs: Slabs | None = None
+        self.slabs = Slabs({})
+        self.active = False  # whether memories share
         self._groups: Groups = {}
         self._memories: list[Memory] = []  # of all blobs when the slabs were planned
         self._read: weakref.WeakSet[Blob] = weakref.WeakSet()  # blobs with buffers of their own
@@ -89,9 +90,9 @@ class Plan:
 
     def _pass(self, run: Callable[[], None], whole: bool, groups: Groups) -> None:
         """Run a pass, in shared buffers if it can be."""
-        changed = self.slabs is not None and groups is not self._groups
+        changed = self.active and groups is not self._groups
         if not whole or changed or self.net.observed or settings.engine.place is not HOST:
-            if self.slabs is not None:
+            if self.active:
                 self.end(overwritten=whole)
             return run()
         if not self._planned(groups):
@@ -118,7 +119,7 @@ class Plan:
             slabs = Slabs({m: i for m, i in fitting.items() if m.plan is None and not m.held})
             if slabs.shared:
                 self._plan(slabs)
-        return self.slabs is not None
+        return self.active
 
     def _possible(self) -> bool:
         """Whether the net can share now."""
@@ -126,17 +127,17 @@ class Plan:
 
     def _plan(self, slabs: Slabs) -> None:
         """Let memories use these slabs in place of the buffers that they have."""
-        self.slabs = slabs
+        self.slabs, self.active = slabs, True
         for memory in slabs.intervals:
             memory.forget()
             memory.plan = self
 
     def _unplan(self) -> list[Memory]:
         """Take the plan off all memories; return those that shared."""
-        memories = list(self.slabs.intervals) if self.slabs is not None else []
+        memories = list(self.slabs.intervals)
         for memory in memories:
             memory.plan = None
-        self.slabs, self._memories = None, []
+        self.slabs, self.active, self._memories = Slabs({}), False, []
         return memories
 
     def _end_pass(self, done: bool) -> None:
@@ -182,7 +183,7 @@ class Plan:
 
     def shares(self, memory: Memory) -> bool:
         """Whether the values may be gone after the pass."""
-        return self.slabs is not None and memory in self.slabs.intervals
+        return memory in self.slabs.intervals
 
     def keeps_one_copy(self, memory: Memory) -> bool:
         """Whether a memory lets go of the host's copy once the values are in a layout of an engine's."""
@@ -303,6 +304,6 @@ class DataPlan(Plan):
         self._pass(lambda: self.net._forward_layers(start, end, groups), whole, groups)
 
     def backward(self, start, end, groups):
-        if self.slabs is not None:
+        if self.active:
             self.end()
         self.net._backward_layers(start, end, groups)
