@@ -1,11 +1,8 @@
-"""What the tests of layers share; for your own layers as well.
-
-`LayerProperties` holds what must be true of every layer: subclass it, list `cases`, and pytest runs them all
-(tests/layers/conftest.py hands out the cases).  `run_golden_layer` replays a case that the original Caffe computed.
-"""
+"""Cases of layers: a small layer, values for its bottoms, and one forward and backward pass over them."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +13,8 @@ from minicaffe import gradient_check
 from minicaffe.core.blob import Blob
 from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
-from minicaffe.core.net import Net
-from minicaffe.errors import LayerError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
+from minicaffe.testing.engines import NUMPY
 
 Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -74,12 +70,23 @@ class Case:
     def differentiable(self) -> list[int]:
         return list(range(len(self.shapes)) if self.gradient is None else self.gradient)
 
+    @functools.cached_property
+    def layer(self) -> Layer:
+        """The layer, set up by numpy's code: for its type, its parameters and what it states about itself."""
+        with NUMPY.chosen():
+            return build_layer(self.text, *self.arrays(), num_top=self.num_top, phase=self.phase, dtype=np.float32)[0]
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether there is a gradient to check."""
+        return bool(self.differentiable or (self.params and self.layer.blobs))
+
     def __str__(self) -> str:
         return " ".join(self.text.split())
 
 
 class Run:
-    """One layer of a case with its blobs: forward and backward on whatever device and engine are chosen.
+    """One layer of a case with its blobs: forward and backward on the chosen engine.
 
     in_place: whether top 0 is bottom 0.  behind: texts of layers of one bottom and one top that follow it, one after
     the other; behind_in_place: whether they work in place.
@@ -145,7 +152,7 @@ class Run:
         return diffs + [blob.read_diff().copy() for blob in self.layer.blobs]
 
     def spoil(self) -> None:
-        """Fill tops, their diffs and the bottoms' diffs with other numbers, as a former batch would have left them."""
+        """Overwrite tops, their diffs and the bottoms' diffs, as an earlier batch would."""
         for blob in self.top:
             if all(blob.data_memory is not b.data_memory for b in self.bottom):
                 blob.data[...] = 7.5
@@ -156,18 +163,37 @@ class Run:
 _RNG_STATE = Layer(caffe_pb2.LayerParameter(name="state")).rng.get_state() | {"key": [11, 12], "counter": [0] * 4}
 
 
-def run_layer(
-    text: str, *bottoms: Any, num_top: int = 1, phase: int = 0, dtype: np.typing.DTypeLike = np.float64
+def build_layer(
+    text: str,
+    *bottoms: Any,
+    num_top: int = 1,
+    phase: int = 0,
+    dtype: np.typing.DTypeLike = np.float64,
+    in_place: bool = False,
 ) -> tuple[Layer, list[Blob], list[Blob]]:
-    """Set up a layer from the inside of a `layer { }` message on bottoms of these values, and run it forward.
+    """Set up a layer from the inside of a `layer { }` message on bottoms of these values.
 
+    num_top: how many tops.  phase: TRAIN (0) or TEST (1).  dtype: of the layer and its blobs.
+    in_place: whether the bottoms are the tops.
     Returns the layer, its bottoms and its tops.
     """
     layer = gradient_check.layer_from_text(text, phase, dtype)
-    bottom, top = gradient_check.blobs_of(bottoms, dtype), [Blob(dtype=dtype) for _ in range(num_top)]
+    bottom = gradient_check.blobs_of(bottoms, dtype)
+    top = bottom if in_place else [Blob(dtype=dtype) for _ in range(num_top)]
     layer.set_up(bottom, top)
+    return layer, bottom, top
+
+
+def run_layer(text: str, *bottoms: Any, **options: Any) -> tuple[Layer, list[Blob], list[Blob]]:
+    """As `build_layer`, then run the layer forward."""
+    layer, bottom, top = build_layer(text, *bottoms, **options)
     layer.forward(bottom, top)
     return layer, bottom, top
+
+
+def top_of(text: str, *bottoms: Any, **options: Any) -> np.ndarray:
+    """The values of the first top of a layer, after `run_layer`."""
+    return run_layer(text, *bottoms, **options)[2][0].data
 
 
 def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float = 1e-5) -> None:
@@ -175,193 +201,3 @@ def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float 
     expected = np.asarray(expected)
     largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
     np.testing.assert_allclose(got, expected, rtol, atol * max(largest, 1e-6), err_msg=what)
-
-
-#: Types whose gradient in place is the original's: another one than that of their formula.
-OTHER_GRADIENT_IN_PLACE = ("BNLL", "Clip", "Power")
-
-#: What may follow a layer in place: changes signs as well as sizes.
-BEHIND = (
-    "name: 'behind' type: 'ReLU' relu_param { negative_slope: 0.2 }",
-    "name: 'last' type: 'Scale' scale_param { num_axes: 0 filler { value: -3 } }",
-)
-
-
-class LayerProperties:
-    """What holds for every layer; a subclass lists its `cases`."""
-
-    cases: Sequence[Case] = ()
-
-    def test_gradient(self, case: Case) -> None:
-        """Backward is the derivative of forward."""
-        bottoms = case.differentiable
-        if not bottoms and not case.params:
-            return
-        gradient_check.check_gradient(
-            case.text, case.arrays(), num_top=case.num_top, phase=case.phase, check_bottom=bottoms,
-            check_params=case.params, **case.options,
-        )  # fmt: skip
-
-    def test_forward_leaves_bottoms_alone(self, case: Case, device: str) -> None:
-        run = Run(case)
-        before = [b.read_data().copy() for b in run.bottom]
-        run.forward()
-        for blob, values in zip(run.bottom, before):
-            np.testing.assert_array_equal(blob.read_data(), values)
-
-    def test_stale_buffers_change_nothing(self, case: Case, device: str) -> None:
-        """Another round over buffers full of other numbers gives the same tops and bottom diffs."""
-        run = Run(case)
-        params = [b.read_data().copy() for b in run.layer.blobs]
-        first, first_diffs = run.forward(), run.backward()
-        run.spoil()
-        for blob, values in zip(run.layer.blobs, params):
-            blob.data[...] = values
-            blob.diff[...] = 0
-        again, again_diffs = run.forward(), run.backward()
-        for a, b in zip(first + first_diffs, again + again_diffs):
-            assert_close(b, a)
-
-    def test_parameter_diffs_add_up(self, case: Case, device: str) -> None:
-        run = Run(case)
-        run.forward()
-        state = [b.read_data().copy() for b in run.layer.blobs]
-        once = run.backward()[len(case.differentiable) :]
-        for blob, values in zip(run.layer.blobs, state):
-            blob.data[...] = values
-        run.forward()
-        twice = run.backward()[len(case.differentiable) :]
-        for a, b in zip(once, twice):
-            assert_close(b, 2 * a, rtol=1e-3, atol=1e-4)
-
-    def test_in_place_is_the_same(self, case: Case, device: str) -> None:
-        apart = Run(case)
-        if not apart.layer.in_place:
-            return
-        without_backward, within = Run(case, in_place=True), Run(case, in_place=True)
-        without_backward.layer.kept_blobs = None  # as in a net that computes no gradient
-        expected = apart.forward()
-        for run in (without_backward, within):
-            for a, b in zip(expected, run.forward()):
-                assert_close(b, a)
-        if apart.layer.type not in OTHER_GRADIENT_IN_PLACE:
-            for a, b in zip(apart.backward(), within.backward()):
-                assert_close(b, a)
-
-    def test_backward_reads_what_the_layer_states(self, case: Case, device: str) -> None:
-        """Data that `backward_reads` does not name may be overwritten before backward."""
-        runs = Run(case), Run(case)
-        for run in runs:
-            run.forward()
-        for kind, blobs in (("bottom", run.bottom), ("top", run.top)):
-            if kind not in run.layer.backward_reads:
-                for blob in blobs:
-                    blob.data[...] = np.nan
-        for a, b in zip(*(run.backward() for run in runs)):
-            assert_close(b, a)
-
-    def test_layers_in_place_behind_change_nothing(self, case: Case, device: str) -> None:
-        """Layers behind it give the same numbers and gradients in place as with tops of their own, or are refused."""
-        if not case.num_top or not (case.differentiable or case.params):
-            return
-        apart = Run(case, behind=BEHIND)
-        expected = apart.forward() + apart.backward()
-        own = apart.layer.in_place and apart.layer.type not in OTHER_GRADIENT_IN_PLACE
-        for in_place in (False, True) if own else (False,):
-            try:
-                within = Run(case, in_place=in_place, behind=BEHIND, behind_in_place=True)
-            except LayerError as error:
-                assert "layer 'behind': cannot work in place on blob '0', the memory of which" in str(error)
-                return
-            for a, b in zip(expected, within.forward() + within.backward()):
-                assert_close(b, a)
-
-    def test_batch_may_grow_and_shrink(self, case: Case, device: str) -> None:
-        """Reshaped to twice the batch and back, a layer gives what it gave before."""
-        run = Run(case)
-        first = run.forward()
-        values = [b.read_data().copy() for b in run.bottom]
-        params = [b.read_data().copy() for b in run.layer.blobs]
-        if all(len(v.shape) and v.shape[0] == values[0].shape[0] for v in values):
-            for blob, v in zip(run.bottom, values):
-                blob.reshape(2 * v.shape[0], *v.shape[1:])
-                blob.data[...] = np.concatenate([v, v])
-            try:
-                run.forward()
-            except Exception as error:  # a layer may refuse the larger batch, by name
-                assert run.layer.name in str(error)
-            for blob, v in zip(run.bottom, values):
-                blob.reshape(v.shape)
-                blob.data[...] = v
-            for blob, v in zip(run.layer.blobs, params):
-                blob.data[...] = v
-            for a, b in zip(first, run.forward()):
-                assert_close(b, a)
-
-    def test_device_gives_the_numbers_of_the_reference(self, case: Case, device: str) -> None:
-        """Forward and backward equal those of the numpy code."""
-        if device == "caffe":
-            return
-        run = Run(case)
-        got = run.forward() + run.backward()
-        with reference():
-            plain = Run(case)
-            expected = plain.forward() + plain.backward()
-        for a, b in zip(got, expected):
-            assert_close(a, b)
-
-
-class reference:
-    """Within this block layers are built and run by the numpy code."""
-
-    def __enter__(self) -> None:
-        from minicaffe.core.settings import config
-
-        self._was = config.gpu, config.engine
-        config.gpu, config.engine = False, "CAFFE"
-
-    def __exit__(self, *error: object) -> None:
-        from minicaffe.core.settings import config
-
-        config.gpu, config.engine = self._was
-
-
-# -- cases that the original computed ----------------------------------------------------------------------------------
-
-
-def run_golden_layer(path: str) -> None:
-    """Replay one layer case (an .npz): outputs, parameters afterwards, then all diffs of a backward pass."""
-    with np.load(path) as stored:
-        case = {key: stored[key] for key in stored.files}
-    param = parse_text(str(case["prototxt"]), caffe_pb2.NetParameter())
-    net = Net(param, phase={"TRAIN": 0, "TEST": 1}[str(case["phase"])])
-    _put(net, case, "param", "data")
-    for key, values in _part(case, "in"):
-        net.blobs[key].data[...] = values
-    net.forward()
-    for key, values in _part(case, "out"):
-        assert_close(net.blobs[key].data, values, f"top {key}")
-    for key, values in _part(case, "param_after"):
-        layer, index = key.rsplit(":", 1)
-        assert_close(net.params[layer][int(index)].data, values, f"parameter {key} after forward")
-    if not any(key.startswith(("indiff:", "paramdiff:")) for key in case):
-        return
-    for key, values in _part(case, "topdiff"):
-        net.blobs[key].diff[...] = values
-    net.clear_param_diffs()
-    net.backward()
-    for key, values in _part(case, "indiff"):
-        assert_close(net.blobs[key].diff, values, f"diff of {key}")
-    for key, values in _part(case, "paramdiff"):
-        layer, index = key.rsplit(":", 1)
-        assert_close(net.params[layer][int(index)].diff, values, f"diff of parameter {key}")
-
-
-def _part(case: dict[str, np.ndarray], prefix: str) -> list[tuple[str, np.ndarray]]:
-    return [(key.split(":", 1)[1], values) for key, values in case.items() if key.startswith(prefix + ":")]
-
-
-def _put(net: Net, case: dict[str, np.ndarray], prefix: str, what: str) -> None:
-    for key, values in _part(case, prefix):
-        layer, index = key.rsplit(":", 1)
-        getattr(net.params[layer][int(index)], what)[...] = values

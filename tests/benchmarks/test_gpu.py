@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.nets import net_from_text
 from minicaffe.data.datasets import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,6 @@ def test_from_the_database_to_the_accuracy(cuda_device, tmp_path):
 def test_the_work_that_no_step_can_avoid(gpu):
     """A convolution 1x1 from 2 to 3 channels over 2 samples of 4x4, by hand."""
     import minicaffe
-    from minicaffe.proto import caffe_pb2, parse_text
 
     text = """
     layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 2 dim: 4 dim: 4 } } }
@@ -79,7 +79,7 @@ def test_the_work_that_no_step_can_avoid(gpu):
             convolution_param { num_output: 3 kernel_size: 1 } }
     layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
     """
-    net = minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
+    net = net_from_text(text, minicaffe.TEST)
     spec = importlib.util.spec_from_file_location("gpu_profile", ROOT / "benchmarks" / "gpu_profile.py")
     profile = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(profile)

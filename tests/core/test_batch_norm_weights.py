@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from minicaffe.core.net import Net
+from helpers.nets import net_from_text
 from minicaffe.errors import SnapshotError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
 from minicaffe.proto.convert import upgrade_net_proto_text
 
 C = 4
@@ -25,7 +25,7 @@ NVIDIA = INPUT + BN % "scale_bias: true"
 
 
 def net(text, phase=1):
-    return Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase)
+    return net_from_text(text, phase)
 
 
 def file_of(path, form, **layers):

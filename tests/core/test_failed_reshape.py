@@ -64,9 +64,8 @@ def spec():
     return n.to_proto()
 
 
-@pytest.fixture(params=["CAFFE", "ONEDNN"])
-def net(request, monkeypatch):
-    monkeypatch.setattr(config, "engine", request.param)
+@pytest.fixture
+def net(engine):
     param = spec()
     param.force_backward = True
     return Net(param, phase=0)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text
 from minicaffe.errors import SnapshotError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
 
 IN = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 } } }'
 NAMED = """
@@ -26,7 +27,7 @@ layer { name: "fc" type: "InnerProduct" bottom: "a" top: "b"
 
 
 def net(text):
-    return minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
+    return net_from_text(text, minicaffe.TEST)
 
 
 def written(message, path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text
 from minicaffe import files
 from minicaffe.errors import SnapshotError
 from minicaffe.proto import caffe_pb2, parse_text
@@ -24,7 +25,7 @@ layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" }
 
 
 def net(text=NET):
-    return minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
+    return net_from_text(text, minicaffe.TEST)
 
 
 def values(made):

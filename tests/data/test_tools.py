@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.readers import write_images
 from minicaffe.cli import main
 from minicaffe.data.datum import array_to_datum, datum_to_array
 from minicaffe.data.db import open_db
@@ -180,9 +181,7 @@ def test_convert_imageset_errors(folder, run, change, flags, sentence):
 @pytest.fixture
 def database(folder):
     images = PIXELS.transpose(0, 3, 1, 2)
-    with open_db("images_lmdb", "lmdb", "w") as database:
-        for index, image in enumerate(images):
-            database.put(f"{index:05d}", array_to_datum(image, index).SerializeToString())
+    write_images("images_lmdb", images)
     return images
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
+from minicaffe.testing import run_layer
 
 WORKS = [
     ("type: 'Convolution' convolution_param { num_output: 4 kernel_size: 3 }", [(0, 3, 5, 5)]),
@@ -42,25 +42,19 @@ REFUSED = [
 
 
 def run(text, shapes):
-    layer = gradient_check.layer_from_text(f"name: 'empty' {text}", 0, np.float32)
-    bottom, top = (
-        gradient_check.blobs_of([np.zeros(s) for s in shapes], np.float32),
-        gradient_check.blobs_of([0], np.float32),
-    )
-    layer.set_up(bottom, top)
-    layer.forward(bottom, top)
+    layer, bottom, top = run_layer(f"name: 'empty' {text}", *map(np.zeros, shapes), dtype=np.float32)
     layer.backward(top, [layer.allow_force_backward(i) for i in range(len(bottom))], bottom)
     return layer, bottom, top
 
 
 @pytest.mark.parametrize(("text", "shapes"), WORKS)
-def test_nothing_in_nothing_out(text, shapes, device):
+def test_nothing_in_nothing_out(text, shapes, engine):
     layer, bottom, top = run(text, shapes)
     assert top[0].read_data().size == 0
     assert all(not np.any(blob.read_diff()) for blob in (*layer.blobs, *bottom))
 
 
 @pytest.mark.parametrize(("text", "shapes", "words"), REFUSED)
-def test_refused_by_name(text, shapes, words, device):
+def test_refused_by_name(text, shapes, words, engine):
     with pytest.raises(LayerError, match=f"layer 'empty': .*{words}"):
         run(text, shapes)

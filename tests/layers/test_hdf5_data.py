@@ -6,9 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.errors import DataError, LayerError
-from minicaffe.gradient_check import layer_from_text
 
 
 def write(path, rows, start=0, dtype="f4", label="label", shape=(2, 3)):
@@ -28,12 +27,9 @@ def source(tmp_path):
 
 def set_up(source, text="batch_size: 4", more="", tops=("data", "label")):
     names = " ".join(f'top: "{name}"' for name in tops)
-    layer = layer_from_text(
-        f'name: "h" type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" {text} }} {more}', 0, np.float32
+    return data_layer(
+        f'name: "h" type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" {text} }} {more}', len(tops)
     )
-    blobs = [Blob() for _ in tops]
-    layer.set_up([], blobs)
-    return layer, blobs
 
 
 def labels_of(layer, blobs, count):

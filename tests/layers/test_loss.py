@@ -13,7 +13,7 @@ LOSSES = ["SoftmaxWithLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "EuclideanL
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_first_top_counts_once_unless_told_otherwise(name, device):
+def test_the_first_top_counts_once_unless_told_otherwise(name, engine):
     values = np.full((2, 3), 0.25), np.zeros((2, 3) if name[:3] in ("Sig", "Euc") else 2)
     plain, _, top = run_layer(f"type: '{name}'", *values, dtype=np.float32)
     assert plain.loss(top) == pytest.approx(float(top[0].data)) and plain.loss(top) > 0
@@ -22,7 +22,7 @@ def test_the_first_top_counts_once_unless_told_otherwise(name, device):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_scale_with_the_loss_weight(name, device):
+def test_gradients_scale_with_the_loss_weight(name, engine):
     values = np.full((2, 3), 0.25), np.zeros((2, 3) if name[:3] in ("Sig", "Euc") else 2)
     diffs = []
     for weight in (1, 2.5):
@@ -63,7 +63,7 @@ def test_device_terms_are_summed_and_divided(n, fixed, cuda_device):
         ("type: 'CenterLoss' center_loss_param { num_output: 3 }", [np.zeros(2)]),
     ],
 )
-def test_a_diverged_net_shows_it_in_every_loss(text, others, device):
+def test_a_diverged_net_shows_it_in_every_loss(text, others, engine):
     """nan scores give a nan loss and nan gradients, which no comparison may hide."""
     layer, bottom, top = run_layer(text, np.full((2, 3), np.nan), *others, dtype=np.float32)
     layer.backward(top, [True] + [False] * len(others), bottom)

@@ -40,7 +40,7 @@ WITHOUT_GRADIENT = ("ArgMax", "Accuracy", "Embed")
 
 
 @pytest.mark.parametrize(("text", "shapes", "shape"), SAME_SHAPE + OTHERS + LOSSES)
-def test_no_items(text, shapes, shape, device):
+def test_no_items(text, shapes, shape, engine):
     layer, bottom, top = run_layer(text, *(np.ones(s) for s in shapes), dtype=np.float32)
     assert top[0].shape == shape
     if "axis: 0" not in text:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers.references import sigmoid
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, normal
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, normal
 
 FILLERS = "weight_filler { type: 'gaussian' std: 0.5 } bias_filler { type: 'gaussian' std: 0.5 }"
 
@@ -47,17 +47,6 @@ class TestProperties(LayerProperties):
     ]  # fmt: skip
 
 
-def build(text, arrays, num_top=1):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of(arrays, np.float64), gradient_check.blobs_of([0] * num_top, np.float64)
-    layer.set_up(bottom, top)
-    return layer, bottom, top
-
-
-def logistic(x):
-    return 1 / (1 + np.exp(-x))
-
-
 def slow_lstm(x, cont, static, blobs):
     w_x, b, w_s, w_h = blobs
     size = w_h.shape[1]
@@ -65,8 +54,8 @@ def slow_lstm(x, cont, static, blobs):
     for t, n in np.ndindex(cont.shape):
         z = w_x @ x[t, n] + b + w_s @ static[n] + w_h @ (cont[t, n] * h[n])
         i, f, o, g = (z[k * size : (k + 1) * size] for k in range(4))
-        c[n] = cont[t, n] * logistic(f) * c[n] + logistic(i) * np.tanh(g)
-        h[n] = y[t, n] = logistic(o) * np.tanh(c[n])
+        c[n] = cont[t, n] * sigmoid(f) * c[n] + sigmoid(i) * np.tanh(g)
+        h[n] = y[t, n] = sigmoid(o) * np.tanh(c[n])
     return y
 
 
@@ -83,18 +72,18 @@ def slow_rnn(x, cont, static, blobs):
 def test_values(kind, slow):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((4, 3, 5)), begins(rng, (4, 3)), rng.standard_normal((3, 2))]
-    layer, bottom, top = build(recurrent(kind), arrays)
+    layer, bottom, top = build_layer(recurrent(kind), *arrays)
     layer.forward(bottom, top)
     assert_close(top[0].data, slow(*arrays, [blob.data for blob in layer.blobs]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM"])
-def test_states_go_on_into_the_next_call(kind, device):
+def test_states_go_on_into_the_next_call(kind, engine):
     x = np.random.default_rng(0).standard_normal((6, 2, 3))
-    layer, bottom, top = build(recurrent(kind), [x, np.ones((6, 2))])
+    layer, bottom, top = build_layer(recurrent(kind), x, np.ones((6, 2)))
     layer.forward(bottom, top)
     whole = top[0].data.copy()
-    halves, bottom, top = build(recurrent(kind), [x[:3], np.ones((3, 2))])
+    halves, bottom, top = build_layer(recurrent(kind), x[:3], np.ones((3, 2)))
     for own, other in zip(halves.blobs, layer.blobs, strict=True):
         own.data[...] = other.data
     results = []
@@ -134,4 +123,4 @@ def test_states_go_on_into_the_next_call(kind, device):
 )
 def test_errors_name_the_layer(text, shapes, words):
     with pytest.raises(LayerError, match=f"layer 'r': {words}"):
-        build(f"type: '{text}'", [np.zeros(s) for s in shapes], num_top=2 if "Unit" in text else 1)
+        build_layer(f"type: '{text}'", *map(np.zeros, shapes), num_top=2 if "Unit" in text else 1)

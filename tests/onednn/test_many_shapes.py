@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from minicaffe import NetSpec, onednn
+from helpers.engines import needs_onednn
+from minicaffe import NetSpec
 from minicaffe import layers as L
 from minicaffe.core.net import Net
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 from minicaffe.onednn import library, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg  # noqa: E402

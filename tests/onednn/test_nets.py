@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe import onednn
+from helpers.engines import needs_onednn
 from minicaffe.models import zoo
+from minicaffe.testing import NUMPY, ONEDNN
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 
-def built(engine, make, options, monkeypatch):
-    from minicaffe.core.settings import config
-
-    monkeypatch.setattr(config, "engine", engine)
-    monkeypatch.setattr(config, "gpu", False)
+def built(engine, make, options):
     minicaffe.set_random_seed(3)
-    net = minicaffe.Net(make(**options), phase=minicaffe.TRAIN)
+    with engine.chosen():
+        net = minicaffe.Net(make(**options), phase=minicaffe.TRAIN)
     rng = np.random.default_rng(0)
     net.blobs["data"].data = rng.standard_normal(net.blobs["data"].shape)
     net.blobs["label"].data = rng.integers(0, 2, net.blobs["label"].shape)
@@ -36,8 +34,8 @@ def built(engine, make, options, monkeypatch):
         ("cifar_resnet", dict(batch=2)),
     ],
 )
-def test_training(name, options, monkeypatch):
-    plain, fast = (built(engine, getattr(zoo, name), options, monkeypatch) for engine in ("CAFFE", "ONEDNN"))
+def test_training(name, options):
+    plain, fast = (built(engine, getattr(zoo, name), options) for engine in (NUMPY, ONEDNN))
     for _ in range(2):
         losses = []
         for net in (plain, fast):

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from minicaffe import onednn
+from helpers.engines import needs_onednn
 
 pytestmark = [
-    pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}"),
+    needs_onednn,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
 

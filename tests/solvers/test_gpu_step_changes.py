@@ -7,14 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-import minicaffe
+from helpers.nets import solver_from_text
 from minicaffe import cuda
 from minicaffe.core.blob import Blob
 from minicaffe.core.settings import config
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.proto import caffe_pb2, parse_text
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_graphs")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu_mode", "cuda_graphs")]
 
 IMAGES = """
 layer { name: "in" type: "Input" top: "data" top: "label"
@@ -61,11 +60,6 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "label" top: "los
 """
 
 
-@pytest.fixture(autouse=True)
-def on_gpu(cuda_device, monkeypatch):
-    monkeypatch.setattr(config, "gpu", True)
-
-
 @pytest.fixture(params=["0", "1"], ids=["no pool", "pool"])
 def pool(request, monkeypatch):
     monkeypatch.setenv("MINICAFFE_DEVICE_POOL", request.param)
@@ -74,9 +68,7 @@ def pool(request, monkeypatch):
 def make(net, text="base_lr: 0.02"):
     """A solver on constant inputs."""
     rates = "lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 snapshot_after_train: false"
-    param = parse_text(f"{rates} random_seed: 3 {text}", caffe_pb2.SolverParameter())
-    parse_text(net, param.net_param)
-    made = minicaffe.get_solver(param)
+    made = solver_from_text(f"{rates} random_seed: 3 {text}", net)
     fill(made.net)
     return made
 

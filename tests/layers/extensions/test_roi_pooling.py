@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, distinct, normal
+from minicaffe.testing import Case, LayerProperties, assert_close, distinct, normal, top_of
 
 REGIONS = np.array([[0, 0, 0, 7, 7], [1, 2, 1, 9, 12], [1, 5, 5, 5, 5], [0, 20, 20, 30, 30], [1, 3, 0, 14, 4.0]])
 
@@ -38,14 +37,6 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x, rois):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x, rois], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
 def clip(value, size):
     return min(max(value, 0), size)
 
@@ -61,7 +52,7 @@ def test_maxima():
         columns = slice(clip(math.floor(j * wide) + x1, 6), clip(math.ceil((j + 1) * wide) + x1, 6))
         expected[r, c, i, j] = x[int(n), c, rows, columns].max(initial=-np.inf)
     expected[np.isinf(expected)] = 0
-    assert_close(run(roi(), x, REGIONS), expected, rtol=1e-9)
+    assert_close(top_of(roi(), x, REGIONS), expected, rtol=1e-9)
 
 
 def test_means():
@@ -74,7 +65,7 @@ def test_means():
         columns = slice(clip(math.floor(j * wide + x1 * 0.5), 6), clip(math.ceil((j + 1) * wide + x1 * 0.5), 6))
         window = x[int(n), (d * 2 + i) * 2 + j, rows, columns]
         expected[r, d, i, j] = window.mean() if window.size else 0
-    assert_close(run(psroi(), x, REGIONS), expected, rtol=1e-9)
+    assert_close(top_of(psroi(), x, REGIONS), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +80,4 @@ def test_means():
 )
 def test_errors_name_the_layer(text, x, rois, words):
     with pytest.raises(LayerError, match=f"^(PS)?ROIPooling layer 'layer': {words}"):
-        run(text, np.zeros(x), rois)
+        top_of(text, np.zeros(x), rois)

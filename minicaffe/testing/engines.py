@@ -1,0 +1,72 @@
+"""The engines that tests run on: which there are, how to choose one, and which layer types each has variants of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from minicaffe import onednn
+from minicaffe.core.layer import Layer, layer_class
+from minicaffe.core.settings import config, set_engine, set_mode_cpu, set_mode_gpu
+
+
+@contextlib.contextmanager
+def computing_with(engine: str | None = None, gpu: bool | None = None) -> Iterator[None]:
+    """Choose where this thread computes; on exit restore what was chosen before.
+
+    engine: as `set_engine` takes it; gpu: GPU or CPU mode.  None leaves a setting as it is.
+    """
+    before = config.engine, config.gpu
+    try:
+        _choose(engine, gpu)
+        yield
+    finally:
+        _choose(*before)
+
+
+def _choose(engine: str | None, gpu: bool | None) -> None:
+    if gpu is not None:
+        (set_mode_gpu if gpu else set_mode_cpu)()
+    if engine is not None:
+        set_engine(engine)
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine as tests choose it.
+
+    name: in the ids of tests.  engine: as `set_engine` takes it.  gpu: whether it computes on the CUDA device.
+    missing: a function that returns why the engine cannot be used here, "" if it can.
+    """
+
+    name: str
+    engine: str = "CAFFE"
+    gpu: bool = False
+    missing: Callable[[], str] = str
+
+    def computes(self, type_name: str) -> bool:
+        """Whether the registry has code of this engine for a layer type; other types run numpy's code in it."""
+        cls = layer_class(type_name, self.engine)
+        if cls.engine != self.engine:
+            return False
+        return not self.gpu or (cls.forward_gpu, cls.backward_gpu) != (Layer.forward_gpu, Layer.backward_gpu)
+
+    def chosen(self) -> contextlib.AbstractContextManager[None]:
+        """Within this block layers are built for, and run by, this engine."""
+        return computing_with(self.engine, self.gpu)
+
+
+def _no_onednn() -> str:
+    return "" if onednn.available() else f"oneDNN: {onednn.reason()}"
+
+
+def _no_cuda() -> str:
+    from minicaffe.cuda import context
+
+    return context.reason_unavailable() or ""
+
+
+NUMPY = EngineChoice("numpy")
+ONEDNN = EngineChoice("onednn", "ONEDNN", missing=_no_onednn)
+CUDA = EngineChoice("cuda", gpu=True, missing=_no_cuda)

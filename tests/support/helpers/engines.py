@@ -1,0 +1,81 @@
+"""The engines that tests run on.
+
+A further engine is one more entry in `ENGINES`:
+
+    COUNTING = EngineChoice("counting", engine="COUNTING")
+
+`name` appears in the ids of tests, `engine` is what `set_engine` takes, `gpu=True` stands for the GPU mode, and
+`missing` is a function that returns why the engine cannot be used on this machine.  The variants of an engine are read
+from the registry (`EngineChoice.computes`); whatever registers them must have been imported when tests are collected.
+
+A test that takes the fixture `engine` runs once on each engine that computes something of its own in it.  Which layer
+types a test computes is read from
+
+- its `case`, if it has one (`minicaffe.testing.Case`), or else
+- its mark `layers("ReLU", ...)`, of the test, of one of its parameters or of the module, or else
+- its file: tests/layers/test_relu.py computes the types of layers/relu.py.
+
+Other tests, those of whole nets, run on all engines.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import pytest
+
+from minicaffe.core.layer import layer_class, layer_type_list
+from minicaffe.testing import CUDA, NUMPY, ONEDNN, Case, EngineChoice
+
+#: the layers inside a layer that chooses their engines
+PARTS = {"SPP": ("Split", "Pooling", "Concat")}
+
+ENGINES: tuple[EngineChoice, ...] = (NUMPY, ONEDNN, CUDA)
+
+_LAYER_TESTS = pathlib.Path(__file__).parents[2] / "layers"
+
+
+#: mark of tests that need oneDNN, whatever engine is chosen
+needs_onednn = pytest.mark.skipif(bool(ONEDNN.missing()), reason=ONEDNN.missing())
+
+
+def on(*engines: EngineChoice) -> pytest.MarkDecorator:
+    """Decorator: run the test on these engines; it takes the fixture `engine`."""
+    return pytest.mark.parametrize("engine", params(engines), indirect=True)
+
+
+def params(engines: Sequence[EngineChoice]) -> list:
+    """The engines as parameters of tests or fixtures."""
+    return [pytest.param(each, id=each.name, marks=[pytest.mark.gpu] if each.gpu else []) for each in engines]
+
+
+def can_fail(item) -> bool:
+    """Whether a collected test applies to its case, and its engine computes something of its own in it."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    case, engine = params.get("case"), params.get("engine")
+    if isinstance(case, Case) and hasattr(item.function, "applies") and not item.function.applies(case, engine):
+        return False
+    types = _types(item, case)
+    return not isinstance(engine, EngineChoice) or not types or any(engine.computes(kind) for kind in types)
+
+
+def _types(item, case: Case | None) -> set[str]:
+    """The types of the layers that a test computes; none for whole nets."""
+    types = {kind for mark in item.iter_markers("layers") for kind in mark.args}
+    if isinstance(case, Case):
+        kind = case.layer.type
+        return types | {kind, *PARTS.get(kind, ()), *getattr(item.function, "also", ())}
+    if not types and _LAYER_TESTS in item.path.parents:
+        types = _types_by_module().get(item.path.stem.removeprefix("test_"), types)
+    return types
+
+
+@functools.cache
+def _types_by_module() -> dict[str, set[str]]:
+    """The types that each file of layers/ registers, by its stem."""
+    found: dict[str, set[str]] = {}
+    for kind in layer_type_list():
+        found.setdefault(layer_class(kind).__module__.rpartition(".")[2], set()).add(kind)
+    return found
