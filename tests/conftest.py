@@ -6,6 +6,7 @@ import os
 import pytest
 
 from helpers.engines import ENGINES, can_fail, params
+from minicaffe.cli import main
 from minicaffe.testing import computing_with
 
 
@@ -36,6 +37,19 @@ def gpu_mode(cuda_device):
     """GPU mode while a test runs, with the engines that prototxts name."""
     with computing_with(gpu=True):
         yield
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line in this process; returns (exit status, standard output, standard error)."""
+
+    def call(*words):
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 class HidingPool:

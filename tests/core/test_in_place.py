@@ -72,7 +72,8 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("phase", [0, 1])
-@pytest.mark.parametrize("kind", CANNOT)
+@on(NUMPY, ONEDNN)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.layers(kind)) for kind in CANNOT])
 def test_layers_that_cannot_work_in_place_are_refused(kind, phase, engine):
     sentence = f"^{kind} layer 'l': cannot work in place on blob 'x': give its top another name than its bottom$"
     with pytest.raises(LayerError, match=sentence):
@@ -169,6 +170,7 @@ def test_memory_that_is_reached_by_two_names():
     assert kept(build(FLAT[0], FLAT[1], conv, CHANGE)) == {"conv": ([0], [])}
 
 
+@pytest.mark.layers("Exp")
 def test_constants_of_dummy_data_come_back(engine):
     data = layer("data", "DummyData", "", "y", "dummy_data_param { shape { dim: 3 } data_filler { value: 2 } }")
     net = build(data, layer("l", "Exp", "y", "y"))
@@ -342,6 +344,7 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
     np.testing.assert_allclose(net.blobs["x"].diff, 2 * x * s * (1 - s), rtol=1e-4, atol=1e-6)
 
 
+@on(NUMPY, ONEDNN)
 def test_layers_outside_a_net_keep_their_own_input(engine):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
     swish, blob = create_layer(param), net_from_text(INPUT).blobs["x"]

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from helpers.readers import write_images
-from minicaffe.cli import main
 from minicaffe.data.datum import array_to_datum, datum_to_array
 from minicaffe.data.db import open_db
 from minicaffe.data.mean import read_mean
@@ -20,12 +19,12 @@ PIXELS = np.random.default_rng(9).integers(0, 256, (4, 6, 8, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
+    """Run a command line; returns (exit status, all that it wrote)."""
+
     def call(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out + captured.err
+        status, out, err = run(*words)
+        return status, out + err
 
     return call
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from helpers.engines import of_layer, on
 from minicaffe.errors import LayerError
-from minicaffe.testing import run_layer
+from minicaffe.testing import NUMPY, ONEDNN, run_layer
 
 WORKS = [
     ("type: 'Convolution' convolution_param { num_output: 4 kernel_size: 3 }", [(0, 3, 5, 5)]),
@@ -47,14 +48,15 @@ def run(text, shapes):
     return layer, bottom, top
 
 
-@pytest.mark.parametrize(("text", "shapes"), WORKS)
+@pytest.mark.parametrize(("text", "shapes"), [of_layer(*each) for each in WORKS])
 def test_nothing_in_nothing_out(text, shapes, engine):
     layer, bottom, top = run(text, shapes)
     assert top[0].read_data().size == 0
     assert all(not np.any(blob.read_diff()) for blob in (*layer.blobs, *bottom))
 
 
-@pytest.mark.parametrize(("text", "shapes", "words"), REFUSED)
+@on(NUMPY, ONEDNN)
+@pytest.mark.parametrize(("text", "shapes", "words"), [of_layer(*each) for each in REFUSED])
 def test_refused_by_name(text, shapes, words, engine):
     with pytest.raises(LayerError, match=f"layer 'empty': .*{words}"):
         run(text, shapes)

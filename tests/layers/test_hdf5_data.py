@@ -41,6 +41,15 @@ def labels_of(layer, blobs, count):
     return result
 
 
+def assert_resumes(layer, blobs, source, text):
+    """A layer that loads the state of another one goes on where that one does."""
+    state = layer.state()
+    expected = labels_of(layer, blobs, 5)
+    other, other_blobs = set_up(source, text)
+    other.load_state(state)
+    assert labels_of(other, other_blobs, 5) == expected
+
+
 def test_rows_run_over_the_ends_of_files_and_of_the_list(source):
     layer, blobs = set_up(source)
     assert [blob.shape for blob in blobs] == [(4, 2, 3), (4,)]
@@ -65,21 +74,13 @@ def test_shuffle_keeps_files_apart_and_can_be_resumed(source):
         assert sorted(order) == list(range(8))
         assert {*order[:5]} == {0, 1, 2, 3, 4} or {*order[:3]} == {5, 6, 7}
     assert len({tuple(order) for order in rounds}) > 3
-    state = layer.state()
-    expected = labels_of(layer, blobs, 3)
-    other, other_blobs = set_up(source, "batch_size: 8 shuffle: true")
-    other.load_state(state)
-    assert labels_of(other, other_blobs, 3) == expected
+    assert_resumes(layer, blobs, source, "batch_size: 8 shuffle: true")
 
 
 def test_resuming_in_the_middle_of_a_file(source):
     layer, blobs = set_up(source, "batch_size: 3 shuffle: true")
     labels_of(layer, blobs, 2)
-    state = layer.state()
-    expected = labels_of(layer, blobs, 5)
-    other, other_blobs = set_up(source, "batch_size: 3 shuffle: true")
-    other.load_state(state)
-    assert labels_of(other, other_blobs, 5) == expected
+    assert_resumes(layer, blobs, source, "batch_size: 3 shuffle: true")
 
 
 def test_a_file_cut_in_half(source):

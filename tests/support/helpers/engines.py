@@ -27,6 +27,7 @@ from collections.abc import Sequence
 import pytest
 
 from minicaffe.core.layer import layer_class, layer_type_list
+from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import CUDA, NUMPY, ONEDNN, Case, EngineChoice
 
 #: the layers inside a layer that chooses their engines
@@ -49,6 +50,12 @@ def on(*engines: EngineChoice) -> pytest.MarkDecorator:
 def params(engines: Sequence[EngineChoice]) -> list:
     """The engines as parameters of tests or fixtures."""
     return [pytest.param(each, id=each.name, marks=[pytest.mark.gpu] if each.gpu else []) for each in engines]
+
+
+def of_layer(text: str, *more):
+    """Parameters of a test (text, *more), of which `text` is the inside of the `layer { }` message that it computes."""
+    kind = parse_text(text, caffe_pb2.LayerParameter()).type
+    return pytest.param(text, *more, marks=pytest.mark.layers(kind, *PARTS.get(kind, ())))
 
 
 def can_fail(item) -> bool:
