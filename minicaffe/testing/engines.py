@@ -6,30 +6,33 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from minicaffe import onednn
+from minicaffe import cuda, onednn
 from minicaffe.core.layer import Layer, layer_class
 from minicaffe.core.settings import config, set_engine, set_mode_cpu, set_mode_gpu
 
 
 @contextlib.contextmanager
-def computing_with(engine: str | None = None, gpu: bool | None = None) -> Iterator[None]:
-    """Choose where this thread computes; on exit restore what was chosen before.
+def computing_with(engine: str | None = None, gpu: bool | None = None, math: str | None = None) -> Iterator[None]:
+    """Choose where and how this thread computes; on exit restore what was chosen before.
 
-    engine: as `set_engine` takes it; gpu: GPU or CPU mode.  None leaves a setting as it is.
+    engine: as `set_engine` takes it; gpu: GPU or CPU mode; math: as `minicaffe.cuda.set_math` takes it.  None leaves a
+    setting as it is.
     """
-    before = config.engine, config.gpu
+    before = config.engine, config.gpu, config.math
     try:
-        _choose(engine, gpu)
+        _choose(engine, gpu, math)
         yield
     finally:
         _choose(*before)
 
 
-def _choose(engine: str | None, gpu: bool | None) -> None:
+def _choose(engine: str | None, gpu: bool | None, math: str | None) -> None:
     if gpu is not None:
         (set_mode_gpu if gpu else set_mode_cpu)()
     if engine is not None:
         set_engine(engine)
+    if math is not None:
+        cuda.set_math(math)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from minicaffe import cuda, onednn
+from minicaffe import cuda, onednn, set_device, set_engine
 from minicaffe.cli import devices
 from minicaffe.core.settings import config
 from minicaffe.cuda import context
@@ -26,7 +26,8 @@ def other_settings():
     """Settings that are not the defaults, put back afterwards."""
     put_back = devices._settings()
     cuda.set_math("tf32")
-    config.engine, config.device = "CAFFE", 1
+    set_engine("CAFFE")
+    set_device(1)
     devices.set_threads(2)
     yield settings()
     put_back()
@@ -51,12 +52,7 @@ def test_a_command_that_fails_as_well(other_settings, wrong):
 
 
 @pytest.mark.gpu
-def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device):
-    put_back = devices._settings()
-    try:
-        config.gpu = True
-        with devices.computing_on(flags()):
-            assert not config.gpu
-        assert config.gpu and context.current() is cuda_device
-    finally:
-        put_back()
+def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device, gpu_mode):
+    with devices.computing_on(flags()):
+        assert not config.gpu
+    assert config.gpu and context.current() is cuda_device

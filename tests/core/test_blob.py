@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
 from minicaffe.errors import BlobError
 
 
@@ -171,9 +170,9 @@ def test_copies_and_pickles_hold_the_values(how):
     assert blob.data[0, 0] == 0
 
 
-def test_a_smaller_shape_keeps_what_an_engine_wrote(monkeypatch):
+@pytest.mark.gpu
+def test_a_smaller_shape_keeps_what_an_engine_wrote(gpu_mode):
     """Also where the next pass will be on the GPU, whose memory is not made for the larger shape."""
-    monkeypatch.setattr(config, "gpu", True)
     blob = Blob((3,))
     blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.reshape(2)

@@ -7,7 +7,6 @@ from minicaffe import Net, NetSpec
 from minicaffe import layers as L
 from minicaffe.core.blob import Blob
 from minicaffe.core.memory import Memory
-from minicaffe.core.settings import config
 from minicaffe.errors import BlobError, DeviceError, LayerError, MinicaffeError
 
 TOO_LARGE = (1, 3, 2_000_000, 2_000_000)
@@ -175,10 +174,9 @@ def test_what_the_host_holds_is_kept_when_another_place_refuses(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_a_gpu_without_room(cuda_device, monkeypatch):
+def test_a_gpu_without_room(gpu_mode, monkeypatch):
     from minicaffe.cuda import memory
 
-    monkeypatch.setattr(config, "gpu", True)
     net = Net(spec(), phase=1)
 
     def passes(size):
