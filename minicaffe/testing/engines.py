@@ -40,12 +40,14 @@ class EngineChoice:
     """An engine as tests choose it.
 
     name: in the ids of tests.  engine: as `set_engine` takes it.  gpu: whether it computes on the CUDA device.
-    missing: a function that returns why the engine cannot be used here, "" if it can.
+    float64: whether it computes in float64 as well.  missing: a function that returns why the engine cannot be used here,
+    "" if it can.
     """
 
     name: str
     engine: str = "CAFFE"
     gpu: bool = False
+    float64: bool = True
     missing: Callable[[], str] = str
 
     def computes(self, type_name: str) -> bool:
@@ -71,5 +73,5 @@ def _no_cuda() -> str:
 
 
 NUMPY = EngineChoice("numpy")
-ONEDNN = EngineChoice("onednn", "ONEDNN", missing=_no_onednn)
+ONEDNN = EngineChoice("onednn", "ONEDNN", float64=False, missing=_no_onednn)
 CUDA = EngineChoice("cuda", gpu=True, missing=_no_cuda)
