@@ -18,7 +18,7 @@ from minicaffe.proto import caffe_pb2, parse_text
 
 
 class GradientError(AssertionError):
-    """A derivative that differs; names layer, blob, index and both values."""
+    """A derivative differs; the message names layer, blob, index and both values."""
 
 
 def layer_from_text(text: str, phase: int = 0, dtype: np.typing.DTypeLike = np.float64) -> Layer:
@@ -58,7 +58,7 @@ def check_gradient(
     text: the inside of a `layer { }` message.  bottoms: their values.
     check_bottom: indices of the bottoms to check, all by default; check_params: whether to check the parameters too.
     step: half the width of the central difference.  tolerance: allowed |analytic - numeric| / max(1, |either|).
-    kink, kink_range: elements whose |value| lies within `kink_range` of `kink` are passed over.
+    kink, kink_range: elements whose |value| is within `kink_range` of `kink` are skipped.
     most: at most so many elements of each blob, drawn at random.
     """
     check = _Check(text, bottoms, num_top, phase, seed)

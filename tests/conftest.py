@@ -53,7 +53,7 @@ def run(capsys):
 
 
 class HidingPool:
-    """PyCUDA's pool for the emulated device, but what is given back cannot be touched until it is handed out again."""
+    """PyCUDA's pool for the emulated device; freed memory is inaccessible until it is allocated again."""
 
     def __init__(self, driver):
         self._driver, self._cuda = driver, ctypes.CDLL("libcuda.so.1")

@@ -40,8 +40,8 @@ class EngineChoice:
     """An engine as tests choose it.
 
     name: in the ids of tests.  engine: as `set_engine` takes it.  gpu: whether it computes on the CUDA device.
-    float64: whether it computes in float64 as well.  missing: a function that returns why the engine cannot be used here,
-    "" if it can.
+    float64: whether it computes in float64 as well.  missing: a function that returns why the engine cannot be used on
+    this machine, "" if it can.
     """
 
     name: str
@@ -55,7 +55,8 @@ class EngineChoice:
         cls = layer_class(type_name, self.engine)
         if cls.engine != self.engine:
             return False
-        return not self.gpu or (cls.forward_gpu, cls.backward_gpu) != (Layer.forward_gpu, Layer.backward_gpu)
+        kernels = cls.forward_gpu not in (Layer.forward_gpu, cls.forward_cpu)
+        return not self.gpu or kernels or cls.backward_gpu not in (Layer.backward_gpu, cls.backward_cpu)
 
     def chosen(self) -> contextlib.AbstractContextManager[None]:
         """Within this block layers are built for, and run by, this engine."""

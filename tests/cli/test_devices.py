@@ -1,4 +1,4 @@
-"""What the flags of a command set holds while it runs, and no longer."""
+"""Settings made by a command's flags hold while the command runs, and are restored afterwards."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""How command lines are read, and what is said about those that cannot be."""
+"""How command lines are read, and the errors for those that cannot be."""
 
 import os
 import subprocess

@@ -19,7 +19,7 @@ termios = pytest.importorskip("termios")
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A pseudo-terminal 60 columns wide; returns (stream, function that tells what was written)."""
+    """A pseudo-terminal 60 columns wide; returns (stream, function that returns what was written)."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "_REDRAW_SECONDS", 0.0)
     master, slave = pty.openpty()
@@ -41,7 +41,7 @@ def terminal(monkeypatch):
 
 
 def screen(text: str) -> list[str]:
-    """What a reader sees: carriage returns and "erase to the end of the line" played back."""
+    """What the terminal shows: carriage returns and "erase to the end of the line" played back."""
     lines = [""]
     for piece in re.split(r"(\r\x1b\[K|\n)", text):
         if piece == "\n":

@@ -1,4 +1,4 @@
-"""`minicaffe quickstart`: which data it takes and says it takes, and what it leaves behind."""
+"""`minicaffe quickstart`: which data it takes and logs, and which files it writes."""
 
 import os
 import re

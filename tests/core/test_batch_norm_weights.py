@@ -118,7 +118,7 @@ def test_a_bvlc_net_saved_and_loaded_by_the_other_form(tmp_path):
     other.copy_from(tmp_path / "w")
     check(other)
     made = net(BVLC)
-    other.save(tmp_path / "v")  # what was one layer is known as such, whatever the Scale is called here
+    other.save(tmp_path / "v")  # recognised as one layer, whatever the name of the Scale
     made.copy_from(tmp_path / "v")
     check(made)
     with pytest.raises(SnapshotError, match="expects 3, the file has 5"):

@@ -11,7 +11,7 @@ from minicaffe.errors import BlobError
 
 
 class DoublingEngine:
-    """Stands in for an engine: a copy whose layout is 'all values doubled'."""
+    """An engine's copy in a layout of its own: all values doubled."""
 
     def __init__(self, values):
         self.values = values
@@ -102,7 +102,7 @@ def test_a_view_that_is_kept_stays_true():
     blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
-    assert not blob.data_memory.engine_fresh, "whoever holds the view may write: engines must read the host"
+    assert not blob.data_memory.engine_fresh, "the view may be written to: engines must read the host"
     del part
     assert blob.data_memory.fresh, "and the values are still there"
 

@@ -71,7 +71,7 @@ def test_each_thread_has_a_net(share):
 
 
 def outputs_alone(net, x):
-    """What a net with the same weights, which it shares with none, gives in one thread."""
+    """The result of a net with the same weights, not shared, in one thread."""
     other = build()
     for name, blobs in net.params.items():
         for mine, theirs in zip(other.params[name], blobs):

@@ -121,7 +121,7 @@ layer { name: "%s" type: "InnerProduct" bottom: "data" top: "%s" param { name: "
 
 
 def test_hdf5_in_either_order_of_the_owner(tmp_path):
-    """A shared parameter stands with the layer that owned it, which in the other net may be another one."""
+    """A shared parameter is stored with its owner, which may be another layer in the other net."""
     made, other = (net(IN + SHARED % (a, a) + SHARED % (b, b)) for a, b in ("ab", "ba"))
     made.save_hdf5(tmp_path / "w.h5")
     other.copy_from(tmp_path / "w.h5")

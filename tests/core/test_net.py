@@ -1,4 +1,4 @@
-"""Net: wiring, shared parameters, who needs backward, and what scripts do with it."""
+"""Net: wiring, shared parameters, which layers need backward, and use by scripts."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The device's convolution against the processor's, at shapes that fill no tile."""
+"""The device's convolution against the processor's, at shapes that are no multiples of a tile."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`engine: CUDNN`: cuDNN's convolutions where its frontend is there, our own where it is not.
+"""`engine: CUDNN`: cuDNN's convolutions where its frontend is installed, our own elsewhere.
 
 Where it is not installed, or the device is emulated, a stand-in takes its place: it checks how the frontend is called
 and computes with our own kernels.
@@ -53,7 +53,7 @@ class Tensor:
 
 
 class Graph:
-    """One operation, told to our own kernels."""
+    """One operation, computed by our own kernels."""
 
     operations: list = []
 
@@ -108,7 +108,7 @@ class Graph:
 
 @pytest.fixture
 def frontend(cuda_device, monkeypatch):
-    """cuDNN's frontend, or a stand-in; yields what it was asked for, or None."""
+    """cuDNN's frontend, or a stand-in; yields the operations that were requested, or None."""
     real = cuda_device.name != "emulated GPU" and importlib.util.find_spec("cudnn")
     if not real:
         notes = types.SimpleNamespace(**{n: n for n in ("TENSOR_CORE", "DOWN_CONVERT_INPUTS", "NONDETERMINISTIC")})

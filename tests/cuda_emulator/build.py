@@ -67,7 +67,7 @@ def build_driver(dest: Path, headers: Path) -> None:
 
 
 def runs(python: str, code: str, folder: Path) -> bool:
-    """Whether a Python can do this; asked in another folder than the checkout, whose cuda/ would be found."""
+    """Whether a Python can do this; run outside the checkout, where cuda/ would be imported."""
     return subprocess.run([python, "-c", code], cwd=folder, capture_output=True).returncode == 0
 
 

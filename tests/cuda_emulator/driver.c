@@ -130,7 +130,7 @@ CUresult cuGetErrorName(CUresult code, const char **name) {
   OK;
 }
 
-/* NVIDIA's cuda-bindings finds every function through this one; the newest numbered form is the one it wants. */
+/* NVIDIA's cuda-bindings finds every function through this one; it takes the newest numbered form. */
 CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, cuuint64_t flags,
                              CUdriverProcAddressQueryResult *status) {
   static const char *suffixes[] = {"_v4", "_v3", "_v2", ""};
@@ -222,7 +222,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
   const Elf64_Ehdr *header = image;
   if (memcmp(header->e_ident, ELFMAG, 4) || header->e_machine != EM_X86_64) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   size_t size = header->e_shoff + header->e_shnum * header->e_shentsize; /* the section table is last in the file */
-  int file = memfd_create("module", 0); /* stays open: dlopen knows libraries by path */
+  int file = memfd_create("module", 0); /* stays open: dlopen identifies libraries by path */
   if (file < 0 || write(file, image, size) != (ssize_t)size) return CUDA_ERROR_OUT_OF_MEMORY;
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", file);

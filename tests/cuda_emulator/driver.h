@@ -23,8 +23,8 @@ extern pthread_mutex_t lock;   /* over the lists of allocations and over work: o
 
 #define MEMORY (8ull << 30) /* of the device */
 
-/* Whether no allocation has been written past its end; says so if one has. Called with the lock held. */
+/* Whether no allocation has been written past its end; reports one that has. Called with the lock held. */
 int guards_intact(void);
 
-/* Says on stderr which allocation an address is near. */
+/* Report on stderr which allocation an address is near. */
 void explain_address(const void *address);

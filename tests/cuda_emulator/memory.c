@@ -10,7 +10,7 @@
 #define ALIGNMENT 16
 
 typedef struct Allocation {
-  char *base, *start, *end; /* of the pages, forbidden ones included; of what was asked for; of that, rounded up */
+  char *base, *start, *end; /* of the pages, protected ones included; of the requested bytes; of these, rounded up */
   size_t size, whole;
   int hidden;
   struct Allocation *next;

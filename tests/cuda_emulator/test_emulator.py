@@ -1,4 +1,4 @@
-"""The emulated driver runs CUDA code as a device does, and finds what a device would hide."""
+"""The emulated driver runs CUDA code as a device does, and reports errors that a device ignores."""
 
 import os
 import threading
@@ -118,10 +118,10 @@ def test_an_access_outside_fails_and_names_the_kernel(build, emulated, capfd, ac
     x, out = DeviceBuffer(48), DeviceBuffer(4)
     with pytest.raises(emulated.driver.Error):
         run(k, (1, 1), (1, 1, 1), x, out, n)
-    said = capfd.readouterr().err
+    report = capfd.readouterr().err
     where = "before the start of" if n < 0 else "past the end of"
-    assert f"{where} an allocation of 48 bytes" in said and "in kernel k__launch" in said
-    run(k, (1, 1), (1, 1, 1), x, out, 11)  # the next launch is none the worse
+    assert f"{where} an allocation of 48 bytes" in report and "in kernel k__launch" in report
+    run(k, (1, 1), (1, 1, 1), x, out, 11)  # the next launch works
 
 
 def test_a_write_into_the_last_bytes_before_a_page_is_noticed(build, emulated, capfd):
@@ -156,9 +156,12 @@ def test_memory_that_was_given_back_cannot_be_touched(build, emulated, capfd, po
     k = build("__global__ void k(float *x) { x[1] += 1; }", "P")
     with pytest.raises(emulated.driver.Error):
         WORK[what](k, gone(48))
-    said = capfd.readouterr().err
+    report = capfd.readouterr().err
     way = "given back to a pool" if pool else "freed"
-    assert f"of an allocation of 48 bytes that was {way} before" in said and f"in {'a ' * ('of' in what)}{what}" in said
+    assert (
+        f"of an allocation of 48 bytes that was {way} before" in report
+        and f"in {'a ' * ('of' in what)}{what}" in report
+    )
     x = DeviceBuffer(48)  # in the pool this is the same memory
     assert np.isnan(floats(x, 12)).all()
     run(k, (1, 1), (1, 1, 1), x)

@@ -141,7 +141,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; `breaks` connections end early, and `ranges` says whether parts may be asked for."""
+    """Serves CONTENT; `breaks` connections end early; `ranges`: whether it serves parts of the file."""
 
     breaks, ranges, asked = 0, True, []
 

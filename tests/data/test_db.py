@@ -1,4 +1,4 @@
-"""Both databases through one interface: what is written is read, in order, from any position, round and round."""
+"""Both databases through one interface: what is written is read, in order, from any position, again and again."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""A process that is forked reads on from where its parent was, and its parent goes on as well."""
+"""A forked process continues reading from its parent's position, and so does the parent."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
 ]
-_LONG = 120  # seconds after which a child that waits for ever is ended
+_LONG = 120  # seconds after which a child that hangs is ended
 
 WINDOWS = """# 0
 0.png
@@ -70,7 +70,7 @@ def batches(net, count):
 
 
 def in_child(work, path):
-    """What `work()`, a list of arrays, gives in a forked child."""
+    """What `work()`, which returns a list of arrays, returns in a forked child."""
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

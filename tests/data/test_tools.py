@@ -192,8 +192,8 @@ def test_compute_image_mean(database, run):
     assert (blob.num, blob.channels, blob.height, blob.width) == (1, 3, 6, 8) and not blob.HasField("shape")
     assert "Processed 4 files." in text and "Number of channels: 3" in text
     for channel in range(3):
-        told = text.split(f"mean_value channel [{channel}]: ")[1].split()[0]
-        assert float(told) == pytest.approx(database[:, channel].mean(), rel=1e-5)
+        logged = text.split(f"mean_value channel [{channel}]: ")[1].split()[0]
+        assert float(logged) == pytest.approx(database[:, channel].mean(), rel=1e-5)
 
 
 def test_compute_image_mean_errors(database, run):

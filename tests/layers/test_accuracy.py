@@ -41,7 +41,7 @@ def test_ties_count_against(engine):
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 def test_a_nan_score_is_wrong(top_k, engine):
-    """A diverged net is right nowhere, however many places count; a number above or below a nan is judged as ever."""
+    """A nan score of the label is wrong for any top_k; other nan scores change nothing."""
     nan = np.nan
     x = [[nan, nan, nan], [nan, 0.0, 1.0], [0.0, nan, 1.0], [nan, 2.0, 1.0]]
     _, _, top = run_layer(accuracy(f"top_k: {top_k}"), x, [2.0, 0.0, 1.0, 1.0], num_top=2, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""BatchNorm: the numbers it gives, the statistics it keeps, and who may learn them."""
+"""BatchNorm: its outputs, its running statistics, and that these are not learned."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The sums and rows that Scale, Bias and PReLU share, over every geometry that the device code tells apart."""
+"""The sums and rows that Scale, Bias and PReLU share, over every geometry for which the device code differs."""
 
 import numpy as np
 import pytest

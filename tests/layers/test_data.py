@@ -1,4 +1,4 @@
-"""Data: order, shapes, wrap-around, crops; a resumed reader goes on where an uninterrupted one would."""
+"""Data: order, shapes, wrap-around, crops; a resumed reader continues where an uninterrupted one would."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Deconvolution: a Convolution turned around."""
+"""Deconvolution: the transpose of Convolution."""
 
 import numpy as np
 import pytest

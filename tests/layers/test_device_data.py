@@ -1,4 +1,4 @@
-"""Batches on the GPU are those of the host: the data set lies there, or streams; crops and flips are the same ones."""
+"""Batches on the GPU, from a resident or a streamed data set, are those of the host, crops and flips included."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What all elementwise layers share: flat arrays in, kernels from formulas out."""
+"""What all elementwise layers share: flat arrays, and kernels made from formulas."""
 
 import functools
 import os
@@ -59,7 +59,7 @@ def test_formulas_compile_for_nvidia(cls, arch):
 
 @pytest.mark.parametrize("cls", FAMILY, ids=lambda cls: cls.type)
 def test_float32_stays_float32(cls):
-    """No formula widens its numbers on the way: what it is handed, and hands on, is float32."""
+    """Formulas get flat float32 arrays."""
     seen = []
 
     class Spy(cls):

@@ -1,4 +1,4 @@
-"""Blobs without numbers: an empty batch gives an empty top; with nothing to compute from, an error says so by name."""
+"""Blobs without numbers: an empty batch gives an empty top; where nothing can be computed, an error names the layer."""
 
 import numpy as np
 import pytest

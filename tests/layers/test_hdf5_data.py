@@ -42,7 +42,7 @@ def labels_of(layer, blobs, count):
 
 
 def assert_resumes(layer, blobs, source, text):
-    """A layer that loads the state of another one goes on where that one does."""
+    """A layer that loads the state of another one continues where that one does."""
     state = layer.state()
     expected = labels_of(layer, blobs, 5)
     other, other_blobs = set_up(source, text)

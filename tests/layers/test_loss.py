@@ -65,7 +65,7 @@ DIVERGED = [
 
 @pytest.mark.parametrize(("text", "others"), [of_layer(*each) for each in DIVERGED])
 def test_a_diverged_net_shows_it_in_every_loss(text, others, engine):
-    """nan scores give a nan loss and nan gradients, which no comparison may hide."""
+    """nan scores give a nan loss and nan gradients, also where losses compare numbers."""
     layer, bottom, top = run_layer(text, np.full((2, 3), np.nan), *others, dtype=np.float32)
     layer.backward(top, [True] + [False] * len(others), bottom)
     assert np.isnan(top[0].data)

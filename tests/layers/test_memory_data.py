@@ -1,4 +1,4 @@
-"""MemoryData: a script's arrays, round and round."""
+"""MemoryData: a script's arrays, again from the start after the last."""
 
 import numpy as np
 import pytest

@@ -77,6 +77,7 @@ def test_values(kind, slow):
     assert_close(top[0].data, slow(*arrays, [blob.data for blob in layer.blobs]), rtol=1e-9)
 
 
+@pytest.mark.layers("RNN", "LSTM")
 @pytest.mark.parametrize("kind", ["RNN", "LSTM"])
 def test_states_go_on_into_the_next_call(kind, engine):
     x = np.random.default_rng(0).standard_normal((6, 2, 3))

@@ -1,4 +1,4 @@
-"""The layers that there are: every file is imported, every type of the original is registered."""
+"""The registry: every file is imported, every type of the original is registered."""
 
 import ast
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_every_file_is_imported_in_order(package):
         for alias in node.names
     ]
     paths = [path for path in (FOLDER / package).glob("*.py") if path.stem != "__init__"]
-    if package == "onednn":  # what its variants stand on is imported where it is used
+    if package == "onednn":  # the helpers of its variants are imported where they are used
         paths = [path for path in paths if "\n@register(" in path.read_text()]
     files = sorted(path.stem for path in paths)
     assert imported == files

@@ -29,4 +29,4 @@ def test_infinite_numbers_and_nan(slope, engine):
         f"type: 'ReLU' relu_param {{ negative_slope: {slope} }}", [-np.inf, np.inf, np.nan], dtype=np.float32
     )
     np.testing.assert_array_equal(top[0].data[:2], [-np.inf if slope else 0, np.inf])
-    assert np.isnan(top[0].data[2]) or engine == ONEDNN  # which makes it 0
+    assert np.isnan(top[0].data[2]) or engine == ONEDNN  # whose ReLU of nan is 0

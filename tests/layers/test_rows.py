@@ -1,4 +1,4 @@
-"""Rows by their numbers: taken, and added back."""
+"""Rows chosen by index: gather, and scatter-add."""
 
 import numpy as np
 import pytest

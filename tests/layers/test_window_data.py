@@ -1,4 +1,4 @@
-"""WindowData: which windows, where they end up in the square, and window files that cannot be read."""
+"""WindowData: which windows, where they are placed in the square, and window files that cannot be read."""
 
 import numpy as np
 import pytest

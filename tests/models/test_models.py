@@ -1,4 +1,4 @@
-"""Every prototxt in models/ reads, builds and has the parameters it says; random pictures stand in for the sets."""
+"""Every prototxt in models/ can be built, on random pictures, and has the expected number of parameters."""
 
 import os
 import re

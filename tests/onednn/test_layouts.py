@@ -1,4 +1,4 @@
-"""Blobs pass from layer to layer in oneDNN's layouts, and whoever looks at them sees Caffe's."""
+"""Blobs pass from layer to layer in oneDNN's layouts; scripts read them in Caffe's."""
 
 import threading
 
@@ -47,7 +47,7 @@ def blocked():
 
 @pytest.fixture
 def reorders(monkeypatch):
-    """Counts conversions."""
+    """Count conversions."""
     count = []
     original = tensors.reorder
 
@@ -107,7 +107,7 @@ def test_a_view_that_a_script_keeps_stays_true(blocked):
     blob, values = filled()
     view = blob.data
     layouts.data(blob, blocked)
-    view[0] = 5  # without asking the blob again
+    view[0] = 5  # without reading the blob again
     np.testing.assert_array_equal(layouts.data(blob, blocked).numpy(), view)
     tensors.reorder(tensors.of_array(-values), layouts.mutable_data(blob, blocked))
     blob.settle()
@@ -185,7 +185,7 @@ def test_a_net_of_in_place_layers(meddle):
                 elif meddle == "live":
                     blob.data.sum()
             net.backward()
-        if meddle == "hold":  # the views themselves, before anybody asks a blob
+        if meddle == "hold":  # the views themselves, before the blob is read
             for (a, da), (b, db) in zip(*held, strict=True):
                 np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * np.abs(a).max())
                 np.testing.assert_allclose(db, da, rtol=1e-3, atol=1e-4 * np.abs(da).max())
@@ -234,7 +234,7 @@ def test_nets_in_threads():
                 net.run_forward()
                 net.run_backward()
             assert_same(alone, net)
-        except BaseException as error:  # the thread's own end would tell nobody
+        except BaseException as error:  # an exception that ends a thread does not fail the test
             errors.append(error)
 
     workers = [threading.Thread(target=work, args=(net,)) for net in others]

@@ -45,6 +45,6 @@ def test_training(name, options):
     for layer, blobs in plain.params.items():
         largest = max(float(np.abs(blob.read_diff()).max()) for blob in blobs)
         for a, b in zip(blobs, fast.params[layer], strict=True):
-            # rounding decides on which side of 0 a ReLU's input lies, so single numbers may differ by more
+            # rounding decides the sign of ReLU inputs close to 0, so single numbers may differ by more
             assert np.abs(a.read_diff() - b.read_diff()).max() <= 0.05 * largest + 1e-6, layer
             np.testing.assert_allclose(b.read_data(), a.read_data(), rtol=1e-3, atol=1e-3, err_msg=layer)

@@ -59,7 +59,7 @@ class Worker:
 
 
 def run(code, threads="2"):
-    """Run NET and code in a fresh process; a child that waits for ever ends it after two minutes."""
+    """Run NET and code in a fresh process; ended after two minutes if a child hangs."""
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", NET + code],

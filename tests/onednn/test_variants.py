@@ -91,7 +91,7 @@ IN_NUMPY = [
 
 
 def compare(case, in_place=False):
-    """Two rounds, for the second finds buffers of the first; returns the layer."""
+    """Compare two rounds, the second of which reuses the buffers of the first; return the layer."""
     run = Run(case, in_place=in_place)
     if run.layer.type == "BatchNorm":  # variances, and how many there were, are positive
         for blob in run.layer.blobs:
@@ -120,7 +120,7 @@ def test_native(case):
 
 
 def works_in_place(case):
-    """Whether the layer may, and oneDNN's code does it."""
+    """Whether the layer may work in place, and its oneDNN code does."""
     layer = layer_from_text(case.text)
     return layer.in_place and layer.type not in ("LRN", "Power")
 
@@ -157,7 +157,7 @@ def test_weights_may_change_between_passes():
 
 @pytest.mark.parametrize("middle", ["type: 'Scale'", "type: 'BatchNorm' batch_norm_param { eps: 0 }"])
 def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
-    """The next convolution reads them too."""
+    """The next convolution reads the padding as well."""
 
     conv = "convolution_param { num_output: 5 kernel_size: 1 weight_filler { value: 0.25 } }"
     text = f"""force_backward: true

@@ -1,4 +1,4 @@
-"""Prototxts as people write them, and what is said about those that are wrong."""
+"""Prototxts as people write them, and the errors for those that are wrong."""
 
 import math
 

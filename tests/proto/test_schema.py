@@ -1,4 +1,4 @@
-"""The schema: wire and text compatible with Caffe's, and at home beside a real caffe_pb2."""
+"""The schema: wire and text compatible with Caffe's, and usable beside a real caffe_pb2."""
 
 import importlib.util
 import pickle

@@ -133,7 +133,7 @@ def test_load_image_errors(tmp_path):
 
 
 def slow_resize(im, dims, border):
-    """Linear interpolation at pixel centres, one sample at a time; `border` lies beyond the image."""
+    """Linear interpolation at pixel centres, one sample at a time; `border` is the value outside the image."""
     old = im.shape[:2]
     out = np.zeros((*dims, im.shape[2]))
     for y, x in np.ndindex(*dims):

@@ -290,7 +290,7 @@ NET = """layer { type: 'DummyData' name: 'data' top: 'data' top: 'label' dummy_d
 
 
 def test_our_log_has_the_form_that_parsers_expect(tmp_path):
-    """What the original's parse_log.py looks for: "Solving" with a stamp, and from the first iteration on only lines
+    """What the original's parse_log.py searches for: "Solving" with a stamp, and from the first iteration on only lines
     that begin with a stamp, with outputs and rates in words of their own."""
     from minicaffe.cli import main
 

@@ -1,4 +1,4 @@
-"""Scripts that say `import caffe`, and the names that they find."""
+"""Scripts with `import caffe`, and the names that they use."""
 
 import os
 import subprocess

@@ -27,7 +27,7 @@ MOVED_BY_ROUNDING = (("conv1", 1), ("bn1", 0))
 
 @pytest.fixture
 def case(request, tmp_path, monkeypatch):
-    """The arrays of a case; its net, data and solver lie in the working directory."""
+    """The arrays of a case; its net, data and solver are written to the working directory."""
     monkeypatch.chdir(tmp_path)
     arrays = golden.read(request.param)
     pathlib.Path("net.prototxt").write_text(str(arrays["net"]))

@@ -1,4 +1,4 @@
-"""A captured step gives the numbers of a plain one, and steps aside when somebody looks."""
+"""A captured step gives the numbers of a plain one; callbacks and debug output make the solver take plain steps."""
 
 import logging
 
@@ -47,7 +47,7 @@ def weights(made):
 
 
 def plain(made):
-    """The same solver with a callback that only looks on."""
+    """The same solver with a callback that does nothing, so that its steps are plain."""
     made.add_callback(lambda: None, lambda: None)
     return made
 

@@ -1,4 +1,4 @@
-"""What a script changes between the steps of a captured training counts as it does between plain steps."""
+"""Changes that a script makes between captured steps take effect as between plain steps."""
 
 import functools
 import random
@@ -31,7 +31,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "max" top: "ip"
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
 
-# A batch of 4 shares its taps out among the emulated device's two multiprocessors, in a larger workspace than one of 5.
+# A batch of 4 divides its taps among the emulated device's two multiprocessors, in a larger workspace than one of 5.
 WIDE = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 5 dim: 29 dim: 8 dim: 8 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -172,7 +172,7 @@ CHANGES = {
 
 
 def train(net, *changes):
-    """Losses, parameters and history of steps with changes between; whether each four of them ended in a replay."""
+    """Losses, parameters and history of four steps after each change, and whether each four ended in a replay."""
     made = make(net)
     losses, replayed = [], []
     for change in (lambda _: None, *changes):
@@ -253,7 +253,7 @@ def test_what_a_layer_gives_back_is_not_written_into(monkeypatch, name):
     mine = [DeviceBuffer(size) for size in sorted(sizes) for _ in range(2)]
     for buffer in mine:
         buffer.from_host(np.full(buffer.nbytes, 7, np.uint8))
-    graph()  # whatever has become of the layers' buffers
+    graph()  # also where layers have released their buffers
     made.step(3)
     for buffer in mine:
         assert (buffer.to_host(np.empty(buffer.nbytes, np.uint8)) == 7).all()

@@ -1,4 +1,4 @@
-"""The training loop: what it prints, when it tests and snapshots, and how it goes on after a stop."""
+"""The training loop: what it prints, when it tests and snapshots, and how it continues after a stop."""
 
 import logging
 import pathlib

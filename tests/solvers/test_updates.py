@@ -129,7 +129,7 @@ def test_adam_divides_by_zero_as_c_does(momenta, correction, engine):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rate_beyond_all_numbers(rule, engine):
-    """No exception and no warning; the weights show it."""
+    """Infinite weights, but no exception and no warning."""
     momentum = "" if rule in ("AdaGrad", "RMSProp") else "momentum: 0.5"
     made = solver(f"type: '{rule}' {momentum} gamma: 1e30")
     made.param.lr_policy, made.iter = "exp", 1

@@ -4,5 +4,5 @@ engines.py      the engines that tests run on, and which tests compute something
 references.py   layers as plain loops
 golden.py       the cases that the original Caffe computed
 nets.py         nets and solvers from text
-databases.py    small databases of images
+readers.py      databases of images, and layers that read
 """
