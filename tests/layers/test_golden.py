@@ -3,13 +3,11 @@
 import pytest
 
 from helpers import golden
-from helpers.engines import PARTS
 
 
 def case(path):
-    """A case with the types of the layers that it computes."""
-    kind = path.stem.rpartition("-")[0]
-    return pytest.param(path, id=path.stem, marks=pytest.mark.layers(kind, *PARTS.get(kind, ())))
+    """A case with the types of its layers."""
+    return pytest.param(path, id=path.stem, marks=pytest.mark.layers(*golden.layer_types(path)))
 
 
 def test_the_cases_are_there():

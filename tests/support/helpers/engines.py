@@ -54,8 +54,7 @@ def params(engines: Sequence[EngineChoice]) -> list:
 
 def of_layer(text: str, *more):
     """Parameters of a test (text, *more), of which `text` is the inside of the `layer { }` message that it computes."""
-    kind = parse_text(text, caffe_pb2.LayerParameter()).type
-    return pytest.param(text, *more, marks=pytest.mark.layers(kind, *PARTS.get(kind, ())))
+    return pytest.param(text, *more, marks=pytest.mark.layers(parse_text(text, caffe_pb2.LayerParameter()).type))
 
 
 def can_fail(item) -> bool:
@@ -72,11 +71,10 @@ def _types(item, case: Case | None) -> set[str]:
     """The types of the layers that a test computes; none for whole nets."""
     types = {kind for mark in item.iter_markers("layers") for kind in mark.args}
     if isinstance(case, Case):
-        kind = case.layer.type
-        return types | {kind, *PARTS.get(kind, ()), *getattr(item.function, "also", ())}
-    if not types and _LAYER_TESTS in item.path.parents:
+        types |= {case.layer.type, *getattr(item.function, "also", ())}
+    elif not types and _LAYER_TESTS in item.path.parents:
         types = _types_by_module().get(item.path.stem.removeprefix("test_"), types)
-    return types
+    return types | {part for kind in types for part in PARTS.get(kind, ())}
 
 
 @functools.cache

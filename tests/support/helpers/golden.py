@@ -9,6 +9,7 @@ import numpy as np
 
 from helpers.nets import net_from_text
 from minicaffe import Net
+from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import assert_close
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
@@ -22,6 +23,13 @@ def read(path: pathlib.Path) -> Arrays:
     """The arrays of a case; keys are "kind:blob" or "kind:layer:index", texts are arrays as well."""
     with np.load(path) as stored:
         return {key: stored[key] for key in stored.files}
+
+
+def layer_types(path: pathlib.Path) -> list[str]:
+    """The types in the prototxt of a layer case, without Input, which computes nothing."""
+    with np.load(path) as stored:
+        param = parse_text(str(stored["prototxt"]), caffe_pb2.NetParameter())
+    return [layer.type for layer in param.layer if layer.type != "Input"]
 
 
 def values(case: Arrays, kind: str) -> Iterator[tuple[str, np.ndarray]]:
