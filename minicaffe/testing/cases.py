@@ -109,7 +109,7 @@ class Run:
             self.top[0] = self.bottom[0]
         self.layer.set_up(self.bottom, self.top)
         self._behind: list[tuple[Layer, list[Blob], list[Blob]]] = []
-        self.last = self.top[0] if self.top else None
+        self.outputs = list(self.top)  # the tops, the first of them that of the last layer behind
         for text in behind:
             self._follow(gradient_check.layer_from_text(text, case.phase, dtype), behind_in_place)
         rng = np.random.default_rng(1)
@@ -119,14 +119,14 @@ class Run:
 
     def _follow(self, layer: Layer, in_place: bool) -> None:
         """Put a layer behind the last top."""
-        bottom = [self.last]
+        bottom = self.outputs[:1]
         top = bottom if in_place else [Blob(dtype=layer.dtype)]
         layer.set_up(bottom, top)
-        (self.last,) = top
+        self.outputs[:1] = top
         self._behind.append((layer, bottom, top))
         overwrites = Overwrites(*zip((self.layer, self.bottom, self.top), *self._behind))
         overwrites.check_outputs({str(i): blob for i, blob in enumerate(self.top) if i})
-        for i, (each, *_) in enumerate([(self.layer,), *self._behind]):
+        for i, each in enumerate([self.layer, *(layer for layer, _, _ in self._behind)]):
             each.kept_blobs = overwrites.kept_by(i)
 
     def forward(self) -> list[np.ndarray]:
@@ -134,16 +134,13 @@ class Run:
         self.layer.forward(self.bottom, self.top)
         for layer, bottom, top in self._behind:
             layer.forward(bottom, top)
-        tops = [self.last, *self.top[1:]] if self._behind else self.top
-        return [top.read_data().copy() for top in tops]
+        return [blob.read_data().copy() for blob in self.outputs]
 
     def backward(self, seed: int = 2) -> list[np.ndarray]:
         """Bottom diffs (of the differentiable bottoms), then parameter diffs, from random top diffs."""
         rng = np.random.default_rng(seed)
-        for i, top in enumerate(self.top):
-            loss = self.layer.default_loss_weight(i)
-            last = self.last if self._behind and i == 0 else top
-            last.diff[...] = 1.3 if loss else rng.standard_normal(top.shape)
+        for i, blob in enumerate(self.outputs):
+            blob.diff[...] = 1.3 if self.layer.default_loss_weight(i) else rng.standard_normal(blob.shape)
         for layer, bottom, top in reversed(self._behind):
             layer.backward(top, [True], bottom)
         down = [i in self.case.differentiable for i in range(len(self.bottom))]

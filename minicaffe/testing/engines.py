@@ -67,12 +67,6 @@ def _no_onednn() -> str:
     return "" if onednn.available() else f"oneDNN: {onednn.reason()}"
 
 
-def _no_cuda() -> str:
-    from minicaffe.cuda import context
-
-    return context.reason_unavailable() or ""
-
-
 NUMPY = EngineChoice("numpy")
 ONEDNN = EngineChoice("onednn", "ONEDNN", float64=False, missing=_no_onednn)
-CUDA = EngineChoice("cuda", gpu=True, missing=_no_cuda)
+CUDA = EngineChoice("cuda", gpu=True, missing=cuda.reason_unavailable)
