@@ -4,16 +4,17 @@ A further engine is one more entry in `ENGINES`:
 
     COUNTING = EngineChoice("counting", engine="COUNTING")
 
-`name` appears in the ids of tests, `engine` is what `set_engine` takes, `gpu=True` stands for the GPU mode, and
-`missing` is a function that returns why the engine cannot be used on this machine.  The variants of an engine are read
-from the registry (`EngineChoice.computes`); whatever registers them must have been imported when tests are collected.
+`name` appears in the ids of tests, `engine` is what `set_engine` takes, `gpu=True` chooses the GPU mode,
+`float64=False` leaves out tests in float64, and `missing` is a function that returns why the engine cannot be used on
+this machine.  Which types an engine has variants of is read from the registry (`EngineChoice.computes`): the module
+that registers them is imported here.  Random programs (random_use) are played on all entries as well.
 
 A test that takes the fixture `engine` runs once on each engine that computes something of its own in it.  Which layer
 types a test computes is read from
 
-- its `case`, if it has one (`minicaffe.testing.Case`), or else
-- its mark `layers("ReLU", ...)`, of the test, of one of its parameters or of the module, or else
-- its file: tests/layers/test_relu.py computes the types of layers/relu.py.
+- its `case`, if it has one (`minicaffe.testing.Case`),
+- its marks `layers("ReLU", ...)`, of the test, of one of its parameters or of the module,
+- without both, its file: tests/layers/test_relu.py computes the types of layers/relu.py.
 
 Other tests, those of whole nets, run on all engines.
 """
@@ -36,7 +37,6 @@ PARTS = {"SPP": ("Split", "Pooling", "Concat")}
 ENGINES: tuple[EngineChoice, ...] = (NUMPY, ONEDNN, CUDA)
 
 _LAYER_TESTS = pathlib.Path(__file__).parents[2] / "layers"
-
 
 #: mark of tests that need oneDNN, whatever engine is chosen
 needs_onednn = pytest.mark.skipif(bool(ONEDNN.missing()), reason=ONEDNN.missing())
