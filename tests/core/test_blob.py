@@ -1,4 +1,4 @@
-"""Blob: shapes, live arrays, sharing, and what happens to a view that a script keeps."""
+"""Blob: shapes, arrays, sharing, and views that a script holds."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ ELSEWHERE = Place("of a test")
 
 
 class DoublingEngine:
-    """Stands in for an engine: a copy whose layout is 'all values doubled'."""
+    """An engine's copy of a blob, with a layout in which all values are doubled."""
 
     def __init__(self, values):
         self.values = values
@@ -149,7 +149,7 @@ def test_values_cross_the_bus_only_when_asked(cuda_device):
 
 
 def test_what_was_written_through_a_view_counts_when_it_is_gone():
-    """Also if an engine has read the blob while the view was held, and had the values copied back."""
+    """Also if, while the view was held, an engine wrote to the blob and the view was updated."""
     blob = Blob((3,))
     view = blob.data
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
@@ -176,7 +176,7 @@ def test_copies_and_pickles_hold_the_values(how):
 
 
 def test_a_smaller_shape_keeps_what_an_engine_wrote(monkeypatch):
-    """Also where the next pass will be on the GPU, whose memory is not made for the larger shape."""
+    """Also in GPU mode, without allocating device memory for the larger shape."""
     monkeypatch.setattr(settings, "engine", runner("GPU"))
     blob = Blob((3,))
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))

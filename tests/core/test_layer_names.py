@@ -1,4 +1,4 @@
-"""Layers of one name, or of none, in files of weights."""
+"""Layers with repeated or empty names in files of weights."""
 
 import os
 
@@ -35,7 +35,7 @@ def written(message, path):
 
 
 def sources(*values, name="fc"):
-    """Weights of as many 2x2 layers of one name, filled with these values; None: a layer without blobs."""
+    """Return weights of 2x2 layers with one name, filled with the given values; None gives a layer without blobs."""
     param = caffe_pb2.NetParameter()
     for value in values:
         layer = param.layer.add(name=name, type="InnerProduct")
@@ -120,7 +120,7 @@ layer { name: "%s" type: "InnerProduct" bottom: "data" top: "%s" param { name: "
 
 
 def test_hdf5_in_either_order_of_the_owner(tmp_path):
-    """A shared parameter stands with the layer that owned it, which in the other net may be another one."""
+    """HDF5 contains a shared parameter for its owner only; in the other net, another layer may be the owner."""
     made, other = (net(IN + SHARED % (a, a) + SHARED % (b, b)) for a, b in ("ab", "ba"))
     made.save_hdf5(tmp_path / "w.h5")
     other.copy_from(tmp_path / "w.h5")

@@ -1,4 +1,4 @@
-"""Net: wiring, shared parameters, who needs backward, and what scripts do with it."""
+"""Net: wiring, shared parameters, which layers need backward, and the interface for scripts."""
 
 import logging
 
@@ -276,7 +276,7 @@ def test_force_backward_stops_at_layers_without_a_backward_pass():
 
 @pytest.mark.parametrize("kept", ["type: 'Pooling' pooling_param { kernel_size: 2 }", "type: 'ReLU'"])
 def test_backward_does_not_need_a_top_that_is_changed_in_place(kept, device):
-    """The same gradient as with the next layer out of place."""
+    """The gradient is the same as if the next layer did not work in place."""
     diffs = []
     for last in ("b", "c"):
         text = f"""force_backward: true

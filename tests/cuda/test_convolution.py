@@ -1,4 +1,4 @@
-"""The device's convolution against the processor's, at shapes that fill no tile."""
+"""Convolution on the GPU against that on the CPU, at shapes that do not fill the tiles of the kernels."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ CASES = {
 
 
 class Case:
-    """Random arrays of one case, and both correlations."""
+    """Random arrays of one case, and the correlations of CPU and GPU."""
 
     def __init__(self, name, dtype):
         n, channels, size, outputs, kernel, stride, pad, dilation, group = CASES[name]

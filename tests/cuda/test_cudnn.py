@@ -1,7 +1,7 @@
-"""`engine: CUDNN`: cuDNN's convolutions where its frontend is there, our own where it is not.
+"""`engine: CUDNN`: cuDNN's convolutions if its frontend is installed, otherwise minicaffe's own.
 
-Where it is not installed, or the device is emulated, a stand-in takes its place: it checks how the frontend is called
-and computes with our own kernels.
+If the frontend is not installed, or the device is emulated, the tests use a mock, which checks how the frontend is
+called and computes with minicaffe's kernels.
 """
 
 import importlib.util
@@ -55,7 +55,7 @@ class Tensor:
 
 
 class Graph:
-    """One operation, told to our own kernels."""
+    """A mock of cuDNN's graph with one operation, computed by minicaffe's kernels."""
 
     operations: list = []
 
@@ -110,7 +110,7 @@ class Graph:
 
 @pytest.fixture
 def frontend(cuda_device, monkeypatch):
-    """cuDNN's frontend, or a stand-in; yields what it was asked for, or None."""
+    """cuDNN's frontend, or a mock; yields the list of operations requested from the mock, or None."""
     real = cuda_device.name != "emulated GPU" and importlib.util.find_spec("cudnn")
     if not real:
         notes = types.SimpleNamespace(**{n: n for n in ("TENSOR_CORE", "DOWN_CONVERT_INPUTS", "NONDETERMINISTIC")})
@@ -137,7 +137,7 @@ def on_gpu():
 
 
 def passes(type_name, more, engine):
-    """Blobs and parameter diffs after two passes, whose parameter diffs add up."""
+    """Run two passes, accumulating parameter diffs; return the net, and its blobs and parameter diffs by name."""
     minicaffe.set_random_seed(5)
     text = NET.format(type=type_name, more=more, engine=engine)
     net = minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=0)

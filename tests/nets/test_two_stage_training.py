@@ -1,4 +1,4 @@
-"""Training a detector of two stages: targets and weights of the losses come from Python layers over learned scores."""
+"""Training of a two-stage detector whose targets and loss weights are computed by Python layers from learned scores."""
 
 import sys
 import textwrap
@@ -112,7 +112,7 @@ def gradients(net):
 
 
 def test_learned_targets_train_like_given_ones(module, device):
-    """No gradient reaches weights, regions and the likeness of pairs; everything else is as if they were inputs."""
+    """Loss weights, regions and pair labels get no gradient: training is the same as if they were inputs."""
     learned, given = make_net(LEARNED), make_net(GIVEN)
     for name, blobs in learned.params.items():
         for blob, other in zip(given.params[name], blobs):

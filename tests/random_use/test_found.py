@@ -1,4 +1,4 @@
-"""Programs on which engines once disagreed, reduced."""
+"""Regression tests: reduced programs on which engines once disagreed."""
 
 import pytest
 
@@ -39,14 +39,14 @@ def scale(name, bottom, top):
 
 ENGINES = [ONEDNN, pytest.param(GPU, marks=pytest.mark.gpu), pytest.param(MIXED, marks=pytest.mark.gpu)]
 FORCE = "force_backward: true\n"
-#: a convolution, folded where its statistics are fixed
+#: a convolution with BatchNorm, which is folded into it if the statistics are fixed
 FOLDED = FORCE + picture() + conv("conv", "x", "c") + norm("bn", "c", "c")
 SCALED = FOLDED + scale("scale", "c", "c")
-#: two convolutions, the second folded and added to the first
+#: the sum of two convolutions, the second with BatchNorm and Scale folded into it
 SUM = picture() + conv("c1", "x", "a") + conv("c2", "x", "b") + norm("bn", "b", "b") + scale("scale", "b", "b")
 SUM += layer("Eltwise", "sum", ["a", "b"], "s")
 DEEP = picture() + conv("conv", "x", "c") + SUM.removeprefix(picture()).replace('"x"', '"c"')
-#: BatchNorm with Scale in place, into another blob than its bottom
+#: BatchNorm out of place, then Scale in place
 NORM = FORCE + picture() + conv("conv", "x", "c") + norm("bn", "c", "n") + scale("scale", "n", "n")
 POOL = FORCE + picture() + conv("conv", "x", "c")
 POOL += layer("Pooling", "pool", ["c"], "p", "pooling_param { kernel_size: 2 stride: 2 }")
@@ -54,7 +54,7 @@ LOSS = picture() + layer("Input", "labels", [], "label", "input_param { shape { 
 PRODUCT = 'inner_product_param { num_output: 3 weight_filler { type: "xavier" } }'
 LOSS += layer("InnerProduct", "ip", ["x"], "y", PRODUCT)
 LOSS += layer("SoftmaxWithLoss", "loss", ["y", "label"], "l")
-#: BatchNorm with Scale in place, whose bottom gets no gradient
+#: BatchNorm and Scale in place, on a blob that gets no gradient
 FIXED = picture() + layer("Pooling", "pool", ["x"], "p", "pooling_param { pool: AVE kernel_size: 2 }")
 FIXED += norm("bn", "p", "p") + scale("scale", "p", "p") + LOSS.removeprefix(picture()).replace('"x"', '"p"')
 ELU = FORCE + picture() + layer("ELU", "elu", ["x"], "y")

@@ -1,4 +1,4 @@
-"""Training runs of the original: 25 losses, the weights after them, and the four snapshot files it wrote."""
+"""Comparison with training runs of Caffe: 25 losses, the weights after them, and the four snapshot files written."""
 
 import pathlib
 
@@ -18,16 +18,16 @@ FILES = {
     "state_bin": "snap_iter_25.solverstate",
 }
 
-# BatchNorm takes out the bias of the convolution before it, so that bias's gradient is rounding alone (1e-9).  Rules
-# that divide the gradient by its own size turn this into full steps, in the original and here, each its own; the
-# losses, which do not depend on it, and all other parameters agree.
+# BatchNorm cancels the bias of the convolution before it, so the gradient of that bias is rounding error (1e-9).  Rules
+# that normalise gradients turn it into full-size updates, which differ between Caffe and minicaffe.  The losses do not
+# depend on that bias; they and all other parameters agree.
 NORMALISING = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
 MOVED_BY_ROUNDING = (("conv1", 1), ("bn1", 0))
 
 
 @pytest.fixture
 def case(request, tmp_path, monkeypatch):
-    """The arrays of a case; its net, data and solver lie in the working directory."""
+    """The arrays of a case, with its net, data and solver in the working directory."""
     monkeypatch.chdir(tmp_path)
     with np.load(request.param) as stored:
         arrays = {key: stored[key] for key in stored.files}
@@ -67,7 +67,7 @@ def test_losses_and_weights(case, device):
     for _ in range(25):
         solver.step(1)
         losses.append(float(solver.net.blobs["loss"].data))
-    # the steps feed rounding back into the weights: a few times the tolerance of a single pass
+    # rounding errors accumulate over the steps: a few times the tolerance of a single pass
     assert_close(losses, case["loss"], "losses", rtol=1e-3, atol=1e-4)
     for layer, index, values in params(case, "after"):
         if solver.type in NORMALISING and (layer, index) in MOVED_BY_ROUNDING:
@@ -93,7 +93,7 @@ def test_reads_the_originals_snapshots_and_resumes(case):
 
 @pytest.mark.parametrize("case", CASES[:6], ids=lambda path: path.stem, indirect=True)
 def test_writes_what_the_original_writes(case):
-    """The same groups, datasets, types and shapes in HDF5; the same fields in the binary files."""
+    """Compare groups, datasets, types and shapes of the HDF5 files, and the fields of the binary files."""
     for key, name in FILES.items():
         pathlib.Path(name).write_bytes(case[key].tobytes())
     solver = minicaffe.get_solver("solver.prototxt")

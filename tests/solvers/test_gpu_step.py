@@ -1,4 +1,4 @@
-"""A captured step gives the numbers of a plain one, and steps aside when somebody looks."""
+"""A captured step gives the same numbers as a plain one, and is not used if callbacks need intermediate results."""
 
 import logging
 
@@ -58,7 +58,7 @@ def weights(made):
 
 
 def plain(made):
-    """The same solver with a callback that only looks on."""
+    """Add callbacks that do nothing, so that the solver runs plain steps."""
     made.add_callback(lambda: None, lambda: None)
     return made
 
@@ -134,7 +134,7 @@ def test_display_and_debug_info_see_every_layer(solver, caplog):
 
 
 def test_views_that_a_script_holds(solver):
-    """Of outputs, diffs and weights: the step is captured all the same, and they can be read and written between."""
+    """Views of outputs, diffs and weights do not prevent capture, and can be read and written between steps."""
     captured, looked_at = solver(), plain(solver())
     for made in (captured, looked_at):
         held = [made.net.blobs["loss"].data, made.net.blobs["ip"].diff, made.net.params["ip"][0].data]

@@ -1,4 +1,4 @@
-"""What a script changes between the steps of a captured training counts as it does between plain steps."""
+"""Changes by a script between captured steps have the same effect as between plain steps."""
 
 import functools
 import random
@@ -34,7 +34,8 @@ layer { name: "ip" type: "InnerProduct" bottom: "max" top: "ip"
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
 
-# A batch of 4 shares its taps out among the emulated device's two multiprocessors, in a larger workspace than one of 5.
+# With a batch of 4, taps are divided among the emulated device's two multiprocessors, which needs a larger workspace
+# than a batch of 5.
 WIDE = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 5 dim: 29 dim: 8 dim: 8 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -74,7 +75,7 @@ def pool(request, monkeypatch):
 
 
 def make(net, text="base_lr: 0.02"):
-    """A solver on constant inputs."""
+    """Return a solver of a net with constant inputs."""
     rates = "lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 snapshot_after_train: false"
     param = parse_text(f"{rates} random_seed: 3 {text}", caffe_pb2.SolverParameter())
     parse_text(net, param.net_param)
@@ -97,11 +98,11 @@ def layer(made, name):
     return made.net.layer_dict[name]
 
 
-# ---- what a script may do --------------------------------------------------------------------------------------------
+# ---- changes by a script ---------------------------------------------------------------------------------------------
 
 
 def look_at(*shapes):
-    """Run layers up to `end` on other shapes of the inputs, and come back."""
+    """Return a change that runs forward with other input shapes, and then restores the shapes."""
 
     def change(made):
         net = made.net
@@ -182,7 +183,10 @@ CHANGES = {
 
 
 def train(net, *changes):
-    """Losses, parameters and history of steps with changes between; whether each four of them ended in a replay."""
+    """Make four steps before and after each change.
+
+    Returns losses, parameters and history, and whether each fourth step was a replay.
+    """
     made = make(net)
     losses, replayed = [], []
     for change in (lambda _: None, *changes):
@@ -196,7 +200,7 @@ def train(net, *changes):
 
 
 def plain_and_captured(monkeypatch, net, *changes):
-    """The results of plain steps, and those of captured ones."""
+    """Return the results of plain steps and those of captured ones."""
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
@@ -261,14 +265,14 @@ def test_what_a_layer_gives_back_is_not_written_into(monkeypatch, name):
     mine = [DeviceBuffer(size) for size in sorted(sizes) for _ in range(2)]
     for buffer in mine:
         buffer.from_host(np.full(buffer.nbytes, 7, np.uint8))
-    graph()  # whatever has become of the layers' buffers
+    graph()  # must not write to buffers that the layers have freed
     made.step(3)
     for buffer in mine:
         assert (buffer.to_host(np.empty(buffer.nbytes, np.uint8)) == 7).all()
 
 
 def test_threads_train_beside_each_other():
-    """Each thread's numbers, from plain steps, captures and replays, are those that it gets alone."""
+    """Plain steps, captures and replays give each thread the same numbers as without the other threads."""
 
     def run(made, results, i):
         losses = []

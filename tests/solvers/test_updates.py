@@ -1,4 +1,4 @@
-"""Each update rule against its formula, worked out in float64 on a least-squares problem, step by step."""
+"""Each update rule against its formula, evaluated in float64 on a least-squares problem, step by step."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def solver(text):
 
 
 class Reference:
-    """The same training in plain float64."""
+    """The same training, computed directly in float64."""
 
     def __init__(self, made):
         self.p = made.param
@@ -119,7 +119,7 @@ def test_update(rule, more, device):
     ],
 )
 def test_adam_divides_by_zero_as_c_does(momenta, correction, device):
-    """The original computes sqrt(1 - b2^t) / (1 - b1^t) unchecked; what it gives reaches the weights."""
+    """Caffe computes sqrt(1 - b2^t) / (1 - b1^t) unchecked, so inf and nan reach the weights."""
     made = solver(f"type: 'Adam' {momenta}")
     if correction is not None:
         np.testing.assert_equal(made.correction(), correction)
@@ -132,7 +132,7 @@ def test_adam_divides_by_zero_as_c_does(momenta, correction, device):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rate_beyond_all_numbers(rule, device):
-    """No exception and no warning; the weights show it."""
+    """A learning rate of inf raises no exception and no warning; the weights become inf or nan."""
     momentum = "" if rule in ("AdaGrad", "RMSProp") else "momentum: 0.5"
     made = solver(f"type: '{rule}' {momentum} gamma: 1e30")
     made.param.lr_policy, made.iter = "exp", 1

@@ -1,4 +1,4 @@
-"""Plays programs on several engines, compares what they show, and reduces a program on which they disagree."""
+"""Run programs on several engines, compare the results, and reduce a program on which they disagree."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _LARGEST = 1e6
 
 
 class Disagreement(AssertionError):
-    """An engine shows other numbers than the reference; the message holds the whole program."""
+    """Raised if results of an engine differ from the reference; the message contains the whole program."""
 
 
 def play(program: Program, engines: Sequence[Engine]) -> str:
-    """Play on all engines; the first is the reference, whose layers run one by one.
+    """Run a program on all engines; the first is the reference, which runs layers one by one.
 
-    Returns "agreed"; "refused" where all engines raised the same error; "diverged" where numbers left the range in
-    which they can be compared; "rounding" where they differ, but no more than rounding makes the reference differ.
-    Raises `Disagreement`.
+    Returns "agreed"; "refused" if all engines raised the same error; "diverged" if values became too large or not
+    finite; "rounding" if results differ too much to continue, but not more than rounding errors explain.
+    Raises `Disagreement` otherwise.
     """
     players = [Player(program, engine) for engine in engines]
     for k, operation in enumerate(program.operations):
@@ -51,7 +51,7 @@ def _attempt(player: Player, operation: Operation):
 
 
 def _compare(program: Program, reference: Player, k: int, expected, got, engine: Engine) -> str:
-    """The verdict on what operation k showed; raises `Disagreement`."""
+    """Compare the results of operation k; return a result of `play` or raise `Disagreement`."""
     for i, ((what, a), (_, b)) in enumerate(zip(expected, got, strict=True)):
         if not np.isfinite(a).all() or np.abs(a).max(initial=0) > _LARGEST:
             return "diverged"
@@ -61,20 +61,20 @@ def _compare(program: Program, reference: Player, k: int, expected, got, engine:
             continue
         if a.shape != b.shape or not _is_rounding(program, k, i, a, b):
             raise Disagreement(_message(program, k, f"{engine.name}, {what}: {_difference(a, b)}"))
-        if np.abs(a - b).max() > 1e-3 * max(1.0, largest):  # one side of a kink or the other: no comparing from here on
+        if np.abs(a - b).max() > 1e-3 * max(1.0, largest):  # as at a kink: later results cannot be compared
             return "rounding"
     return "agreed"
 
 
 def _diff_floor(player: Player, diff: np.ndarray) -> float:
-    """The error that a diff may have at least: sums may cancel, those for a bias in front of a BatchNorm to zero."""
+    """Return the absolute tolerance of a diff: sums may cancel, to zero for a bias before a BatchNorm."""
     blobs = [player.blob(net, address) for net in range(len(player.nets)) for address in player.addresses(net)]
     largest = max(float(np.abs(blob.read_diff()).max(initial=0)) for blob in blobs)
     return (2e-3 if diff.ndim <= 1 else 3e-5) * largest + 1e-7
 
 
 def _is_rounding(program: Program, k: int, i: int, expected: np.ndarray, got: np.ndarray) -> bool:
-    """Whether the reference differs as much where every layer's results have relative errors of a millionth."""
+    """Whether the reference differs as much if all results of layers are perturbed by relative errors of 1e-6."""
     spread = 0.0
     for noise in range(1, _NOISES + 1):
         player, shown = Player(program, NUMPY, noise), []
@@ -99,7 +99,7 @@ def _message(program: Program, k: int, text: str) -> str:
 
 
 def disagreement(program: Program, engines: Sequence[Engine]) -> Disagreement | None:
-    """The disagreement on a program; None if there is none, or if the program cannot be played."""
+    """Return the disagreement on a program; None if there is none, or if the program cannot be run."""
     try:
         play(program, engines)
     except Disagreement as found:
@@ -110,7 +110,7 @@ def disagreement(program: Program, engines: Sequence[Engine]) -> Disagreement | 
 
 
 def reduce(program: Program, engines: Sequence[Engine]) -> Program:
-    """Leave out operations, then layers, as long as the engines still disagree."""
+    """Remove operations and layers, one at a time, as long as the engines still disagree; return the program left."""
     size = -1
     while size != len(program.operations) + len(program.text):
         size = len(program.operations) + len(program.text)
@@ -129,7 +129,7 @@ def _if_disagreed(program: Program, smaller: Program, engines: Sequence[Engine])
 
 
 def check(program: Program, engines: Sequence[Engine]) -> str:
-    """As `play`, but the `Disagreement` is about a program that is as small as can be."""
+    """Run a program as `play` does, but raise the `Disagreement` for the reduced program."""
     try:
         return play(program, engines)
     except Disagreement:
