@@ -52,7 +52,7 @@ class FusedUpdate:
         self._chunks.from_host(np.array(chunks, np.int32))
         self._tensors = DeviceBuffer(_TENSOR.itemsize * max(len(params), 1))
         self._partial = DeviceBuffer(self.dtype.itemsize * max(self.blocks, 1))
-        self._knobs = DeviceBuffer(3 * self.dtype.itemsize)
+        self._knobs = DeviceBuffer(3 * self.dtype.itemsize)  # rate, scale of the diffs, L2 norm of the diffs
         self._table: np.ndarray | None = None
         self._kernel("set_scale").launch((1, 1), 1, self.scale, self._knobs)
 

@@ -66,13 +66,13 @@ class CudaStep(Step):
         self._rate: float | None = None  # learning rate of an update already made by `gradients`
         self._reported = False  # whether the reason for not using a graph has been logged
         self._captured: CapturedStep | None = None
-        self._known: tuple = ()  # `_parts` after the last step
+        self._last_parts: tuple = ()  # `_parts` after the last step
         self._attributes = Attributes([])
         self._fused: FusedUpdate | None = None
         self._fused_key: tuple = ()
 
     def gradients(self) -> float | None:
-        if not self._whole():
+        if not self._runs_as_graph():
             return super().gradients()
         solver = self.solver
         self._rate = solver.take_rate()
@@ -110,7 +110,7 @@ class CudaStep(Step):
 
     # -- iterations as one graph -----------------------------------------------------------------------------------
 
-    def _whole(self) -> bool:
+    def _runs_as_graph(self) -> bool:
         """Whether the next iteration can run as one graph: no callback, debug_info or mean loss in between."""
         solver, net = self.solver, self.solver.net
         callbacks = (net._before_forward, net._after_forward, net._before_backward, net._after_backward)
@@ -124,22 +124,22 @@ class CudaStep(Step):
     def _run(self, rate: float) -> None:
         """Run one iteration, including the update, at the learning rate `rate`."""
         fused = self.fused_update()
-        if not self._fits(fused):
+        if not self._unchanged(fused):
             self._begin(fused)
         fused.set_rate(rate)
         self._captured()
-        if not self._fits(fused):  # the first run allocates buffers; a data layer changes its attributes
+        if not self._unchanged(fused):  # the first run allocates buffers; a data layer changes its attributes
             self._remember(fused)
 
-    def _fits(self, fused: FusedUpdate) -> bool:
+    def _unchanged(self, fused: FusedUpdate) -> bool:
         """Whether nothing that a graph depends on has changed since the last step."""
-        return self._known == self._parts(fused) and self._attributes.unchanged()
+        return self._last_parts == self._parts(fused) and self._attributes.unchanged()
 
     def _parts(self, fused: FusedUpdate) -> tuple:
         return fused, context.math(), self.solver.iter_size, *self.solver.gradient_hooks
 
     def _remember(self, fused: FusedUpdate) -> None:
-        net, self._known = self.solver.net, self._parts(fused)
+        net, self._last_parts = self.solver.net, self._parts(fused)
         layers = () if self._captured.plain else net.layers  # without a graph their attributes are read each time
         self._attributes = Attributes([net, fused, *layers])
 

@@ -111,29 +111,33 @@ def _max_iter(param) -> None:
 
 @policy("fixed")
 def fixed(param, it, step):
+    """base_lr."""
     return param.base_lr, step
 
 
 @policy("step", _stepsize, _gamma)
 def step_(param, it, step):
+    """base_lr * gamma ^ floor(it / stepsize)."""
     step = it // param.stepsize
     return _decayed(param, step), step
 
 
 @policy("exp", _gamma)
 def exp(param, it, step):
+    """base_lr * gamma ^ it."""
     return _decayed(param, it), step
 
 
 @policy("inv", _gamma)
 def inv(param, it, step):
+    """base_lr * (1 + gamma * it) ^ -power."""
     base = _single(1) + _single(param.gamma) * _single(it)
     return _single(param.base_lr) * np.power(base, -_single(param.power)), step
 
 
 @policy("multistep", _gamma)
 def multistep(param, it, step):
-    """Advance by at most one step per update, as Caffe does, even if several step values have been passed."""
+    """base_lr * gamma ^ step; the step advances by at most one per update, as in Caffe, even after a jump of `it`."""
     if step < len(param.stepvalue) and it >= param.stepvalue[step]:
         step += 1
     return _decayed(param, step), step
@@ -141,13 +145,14 @@ def multistep(param, it, step):
 
 @policy("poly", _max_iter)
 def poly(param, it, step):
-    """Clamp 1 - it / max_iter at 0; in Caffe it is negative after max_iter, and most powers of it are nan."""
+    """base_lr * max(0, 1 - it / max_iter) ^ power; Caffe's base is negative after max_iter, which mostly gives nan."""
     left = max(_single(0), _single(1) - _single(it) / _single(param.max_iter))
     return _single(param.base_lr) * np.power(left, _single(param.power)), step
 
 
 @policy("sigmoid", _gamma, _stepsize)
 def sigmoid(param, it, step):
+    """base_lr / (1 + exp(-gamma * (it - stepsize)))."""
     late = _single(it) - _single(param.stepsize)
     return _single(param.base_lr) / (_single(1) + np.exp(-_single(param.gamma) * late)), step
 

@@ -48,11 +48,11 @@ class NetBuilder:
         """Build all layers; return self.  Raises NetError or LayerError for a wrong net."""
         for layer_param in self.param.layer:
             self._add_layer(layer_param)
-        self._find_what_the_loss_needs()
+        self._limit_backward()
         if self.param.force_backward:
             self._force_backward()
         self.outputs = sorted(self._unread)
-        self._keep_what_is_overwritten()
+        self._plan_copies()
         for name in self.outputs:
             log.info("This network produces output %s", name)
         log.info("Network initialization done.")
@@ -141,7 +141,7 @@ class NetBuilder:
 
     # -- which layers need backward --------------------------------------------------------------------------------
 
-    def _find_what_the_loss_needs(self) -> None:
+    def _limit_backward(self) -> None:
         """Exclude layers from the backward pass that contribute to no loss, or whose tops all get no gradient.
 
         The latter is the effect of `propagate_down: false` in later layers, so the layers are processed in reverse.
@@ -164,7 +164,7 @@ class NetBuilder:
                 under_loss.update(bottoms)
             skipped.update(name for name, need in zip(bottoms, self.bottom_need_backward[i]) if not need)
 
-    def _keep_what_is_overwritten(self) -> None:
+    def _plan_copies(self) -> None:
         """Set the blobs that layers copy because they are overwritten before their backward pass reads them.
 
         Raises an error if an in-place layer would change values that another layer or an output still needs.

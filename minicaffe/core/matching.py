@@ -11,10 +11,12 @@ class HasBlobs(Protocol):
     """A layer of a net or of a file, with name and parameters."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the layer."""
 
     @property
-    def blobs(self) -> Sized: ...
+    def blobs(self) -> Sized:
+        """Its parameters."""
 
 
 def numbered(names: Iterable[str]) -> list[tuple[str, int]]:

@@ -23,7 +23,8 @@ class StoredBlob(Protocol):
     """One parameter blob in a file."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the blob."""
 
     @property
     def count(self) -> int:

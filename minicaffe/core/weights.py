@@ -46,16 +46,17 @@ def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None
                 used |= sources
             full = {i: layer.name for i, layer in enumerate(stored) if layer.blobs}
         if not used & full.keys():
-            _check_nothing_wanted(nets, list(full.values()), path)
+            _check_without_parameters(nets, list(full.values()), path)
         unused += [name for i, name in full.items() if i not in used]
     _warn_of_missing(nets, filled, unused, paths)
 
 
-def _check_nothing_wanted(nets: Sequence, names: list[str], path: str) -> None:
-    wanted = [name for name, _ in _parameter_layers(nets)]
-    if wanted:
+def _check_without_parameters(nets: Sequence, names: list[str], path: str) -> None:
+    """Raise SnapshotError, for a file that no layer has used, if the nets have parameters."""
+    layers = [name for name, _ in _parameter_layers(nets)]
+    if layers:
         raise SnapshotError(
-            f"'{path}': no layer of the net takes weights from it: the net has parameters in {listed(wanted)}; "
+            f"'{path}': no layer of the net takes weights from it: the net has parameters in {listed(layers)}; "
             f"the file has weights of {listed(names) or 'no layer'}"
         )
 
