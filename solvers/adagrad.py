@@ -15,10 +15,10 @@ class AdaGradSolver(SGDSolver):
     g is the regularised gradient and rate the learning rate; the history holds H.
     """
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         """Allocate the history; SolverError for a momentum other than 0."""
         self.refuse_momentum()
-        super().set_up()
+        super().setup()
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
         """Replace `g` by the update, in place; `history` is [H]."""

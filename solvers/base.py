@@ -89,7 +89,7 @@ class Solver:
             log.info("Finetuning from %s", path)
         if files:
             weights.load([self.net, *self.test_nets], files)
-        self.set_up()
+        self.setup()
         log.info("Solver scaffolding done.")
 
     def __reduce__(self):
@@ -97,7 +97,7 @@ class Solver:
 
     # -- methods of an update rule ---------------------------------------------------------------------------------
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         """Check the parameters of the rule and allocate its history."""
 
     def apply_update(self) -> None:

@@ -16,12 +16,12 @@ class RMSPropSolver(SGDSolver):
     g is the regularised gradient and rate the learning rate; the history holds H.
     """
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         """Allocate the history; SolverError for a momentum other than 0 or an rms_decay outside [0, 1)."""
         self.refuse_momentum()
         if not 0 <= self.param.rms_decay < 1:
             raise SolverError(f"rms_decay must lie in [0, 1), got {self.param.rms_decay:g}")
-        super().set_up()
+        super().setup()
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
         """Replace `g` by the update, in place; `history` is [H]."""

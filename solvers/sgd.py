@@ -28,7 +28,7 @@ class SGDSolver(Solver):
 
     histories = 1  #: number of history blobs per parameter
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         """Allocate the history, filled with zeros; SolverError for an unknown regularization_type."""
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
