@@ -137,7 +137,8 @@ class StagedBatches(_Batches):
     shape: (N, C, H, W) of a uint8 batch.  labelled: whether batches have labels.  Other arguments as for DeviceBatches.
 
     `put` returns as soon as the batch is in pinned memory, and there are two slots. Call it right after a step has been
-    launched, so that the batch for the next step is uploaded while the device computes.
+    launched, so that the batch for the next step is uploaded while the device computes. `next_batch` raises DataError
+    unless a batch is queued and `count` is N.
     """
 
     def __init__(self, shape: tuple[int, ...], labelled: bool, transformer: Any, dtype: Any = np.float32) -> None:

@@ -92,7 +92,7 @@ def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer
 
 
 def facts_of(type_name: str) -> type[Layer]:
-    """Return the class that states the facts about a type: `Layer`, with its defaults, for an unknown type."""
+    """Return the class whose attributes describe a layer type; `Layer`, with its defaults, for an unknown type."""
     load()
     return _registry.get(type_name, {}).get(OWN, Layer)
 

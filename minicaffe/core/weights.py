@@ -32,8 +32,8 @@ def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None
     hdf5: whether the files are HDF5; None (default): determined from the content of each.
 
     Logs one warning that names the layers with parameters that got no weights from any file.
-    Raises SnapshotError for a file without weights for any layer, for one that is missing, damaged or a solver state,
-    and if numbers or shapes of blobs do not match.
+    Raises SnapshotError for a file without weights for any layer, and if numbers or shapes of blobs do not match;
+    for missing or damaged files, raises as `open_weights` does.
     """
     filled: set[Memory] = set()
     unused: list[str] = []

@@ -91,7 +91,7 @@ def test_engine_results_come_to_the_host_when_asked():
     np.testing.assert_array_equal(blob.read_data(), [1, 2, 3])
     assert blob.data_memory.valid_at(ELSEWHERE), "reading leaves the engine's copy valid"
     blob.data[0] = 7
-    assert not blob.data_memory.valid_at(ELSEWHERE), "a live view may be written: the host is the head"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "a view may be written to: the host copy is the newest"
 
 
 def test_clearing_asks_nothing_of_the_engine():
@@ -107,7 +107,7 @@ def test_a_view_that_is_kept_stays_true():
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
-    assert not blob.data_memory.valid_at(ELSEWHERE), "whoever holds the view may write: engines must read the host"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "a view may be written to: engines must read the host copy"
     del part
     assert blob.data_memory.fresh, "and the values are still there"
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_captured_runs_plainly_and_says_so_once(lines, hindrance,
         "waits": context.synchronize,
         "allocates": lambda: DeviceBuffer(1000),
         "uses the host": lambda: x.read_data(),
-        "forbids": lambda: graph.forbid("this layer asks somebody"),
+        "forbids": lambda: graph.forbid("this layer calls a script"),
     }
     count = []
 
