@@ -1,4 +1,4 @@
-"""Layers done together on the device give the numbers of layers done one by one, whatever is asked for in between."""
+"""Fused layers on the GPU give the same numbers as layers run one by one, also if blobs are read in between."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 
 @pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
 def both(request, monkeypatch):
-    """The net with its layers one by one, and with its chains."""
+    """Two nets with equal weights and inputs: one runs layers one by one, the other runs fused chains."""
     monkeypatch.setattr(settings, "engine", runner("GPU"))
     nets = [Net(parse_text(NET, caffe_pb2.NetParameter()), phase=request.param) for _ in range(2)]
     nets[0].after_forward(lambda i: None)
@@ -120,7 +120,7 @@ def test_shapes_change_between_passes(both):
 
 
 def test_a_passing_watcher(both):
-    """Callbacks that come between the forward and the backward pass see layers one by one from there on."""
+    """Layers run one by one from the time a callback is added, here between forward and backward."""
     for net in both:
         net.run_forward()
     both[1].after_backward(lambda i: None)
@@ -168,7 +168,7 @@ def test_backward_runs_where_forward_ran(both, monkeypatch):
 
 
 def test_views_that_scripts_hold_show_the_results(both):
-    """After each pass, of blobs, diffs and parameters; and writing through them counts, also when they are gone."""
+    """Views are updated after each pass; values written through them are used, even if the view is deleted."""
     net = both[1]
     views = {name: (blob.data, blob.diff) for name, blob in net.blobs.items()}
     feed(net)

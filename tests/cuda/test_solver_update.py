@@ -1,4 +1,4 @@
-"""The fused update on the device against the rules on the processor, for every rule and setting."""
+"""The fused update on the GPU against the update rules on the CPU, for every rule and setting."""
 
 from types import SimpleNamespace
 
@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 class Twins:
-    """Two solvers over equal blobs: one updates on the processor, the other on the device."""
+    """Two solvers with equal parameters: one updates on the CPU, the other on the GPU."""
 
     def __init__(self, rule, settings, dtype):
         self.rng = np.random.default_rng(5)
