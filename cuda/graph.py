@@ -44,8 +44,8 @@ def forbid(reason: str) -> None:
 
 def before_replay(action: Callable[[], None]) -> None:
     """Register a callback to run before each replay of the step being captured; no-op if none is being captured."""
-    if capturing():
-        observed.observer.actions.append(action)
+    if observed.observer is not None:
+        observed.observer.before_replay(action)
 
 
 class Recording:
@@ -72,7 +72,7 @@ class Recording:
         finally:
             observed.observer = before
 
-    # Callbacks of Memory and DeviceBuffer.
+    # Callbacks of Memory, DeviceBuffer and fused groups.
 
     def reads(self, memory: Memory, place: Place) -> bool:
         """Record a read; return True if the device copy is up to date although a script holds a view of the host's."""
@@ -86,6 +86,11 @@ class Recording:
     def used_buffer(self, buffer: DeviceBuffer) -> None:
         """Record the use of a device buffer's address."""
         self.buffers[id(buffer)] = buffer
+
+    def before_replay(self, action: Callable[[], None]) -> None:
+        """During a capture, register a callback to run before each replay."""
+        if self.recording:
+            self.actions.append(action)
 
     def used_on_host(self, memory: Memory) -> None:
         """Raise NotCapturable during a capture."""
