@@ -105,7 +105,7 @@ def test_a_view_that_is_kept_stays_true():
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
-    assert not blob.data_memory.engine_fresh, "the view may be written to: engines must read the host"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "the view may be written to: engines must read the host"
     del part
     assert blob.data_memory.fresh, "and the values are still there"
 

@@ -349,5 +349,5 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
 def test_layers_outside_a_net_keep_their_own_input(engine):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
     swish, blob = create_layer(param), net_from_text(INPUT).blobs["x"]
-    swish.setup([blob], [blob])
+    swish.initialize([blob], [blob])
     assert list(swish.kept_blobs.bottoms) == [0]
