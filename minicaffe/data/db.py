@@ -81,7 +81,8 @@ def open_db(source: str | os.PathLike, backend: str | int = "lmdb", mode: str = 
 
 def backend_name(backend: str | int) -> str:
     """ "lmdb" or "leveldb" for a name in any case or a DataParameter.DB number."""
-    name = {0: "leveldb", 1: "lmdb"}.get(backend, str(backend)).lower()
+    numbered: dict[str | int, str] = {0: "leveldb", 1: "lmdb"}
+    name = numbered.get(backend, str(backend)).lower()
     if name not in BACKENDS:
         raise DataError(f'unknown database backend "{backend}", expected lmdb or leveldb{nearest(name, BACKENDS)}')
     return name
@@ -130,8 +131,9 @@ class DatabaseWriter:
         """Store one record; records are written in transactions of 1000.
 
         key: bytes, or text, which becomes UTF-8 or, where it is a path in another encoding, that path's bytes.
-        Raises `DataError` for a key that the database cannot hold.
+        Raises `DataError` for a key that the database cannot hold, and when the database is closed.
         """
+        self._opened()
         key = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
         if self.max_key and not 0 < len(key) <= self.max_key:
             raise DataError(
@@ -147,10 +149,15 @@ class DatabaseWriter:
         """Write what is pending."""
         if self._pending:
             try:
-                self._store.write(self._pending)
+                self._opened().write(self._pending)
             except OSError as error:
                 raise DataError(f"cannot write database {self.source}: {error}") from error
             self._pending = []
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            raise DataError(f"cannot write database {self.source}: it is closed")
+        return self._store
 
     def close(self) -> None:
         """Complete the database and give it its name."""
@@ -202,7 +209,8 @@ class Cursor:
     """
 
     def __init__(self, database: Database, name: str = "") -> None:
-        self.database, self.position = database, None
+        self.database = database
+        self.position: bytes | None = None
         self._items = database.items()
 
     def next(self) -> tuple[bytes, memoryview | bytes]:

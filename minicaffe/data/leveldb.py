@@ -37,7 +37,8 @@ def log_records(path: str) -> Iterator[bytes]:
     """The records of a log file, put together from their fragments; stops at a torn end."""
     with open(path, "rb") as file:
         data = file.read()
-    position, parts = 0, []
+    position = 0
+    parts: list[bytes] = []
     while position + 7 <= len(data):
         left = _LOG_BLOCK - position % _LOG_BLOCK
         if left < 7:
@@ -60,7 +61,8 @@ def _read_slice(data: bytes | memoryview, position: int) -> tuple[bytes, int]:
 
 def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes, bytes]], int, int]:
     """The tables that count {number: (size, smallest, largest key)}, and the numbers of the oldest and previous log."""
-    tables, log_number, previous = {}, 0, 0
+    tables: dict[int, tuple[int, bytes, bytes]] = {}
+    log_number = previous = 0
     for record in log_records(path):
         position = 0
         while position < len(record):
@@ -162,7 +164,9 @@ class LevelDbReader:
     """A LevelDB open for reading; takes no lock and changes nothing."""
 
     def __init__(self, source: str) -> None:
-        self.source, self._length = source, None
+        self.source = source
+        self._length: int | None = None
+        self._closed = False
         self._open = functools.lru_cache(_TABLES_OPEN)(_OpenTable)
         try:
             with open(os.path.join(source, "CURRENT")) as file:
@@ -196,6 +200,7 @@ class LevelDbReader:
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) from the first key greater than `after`."""
+        self._check_open()
         previous, start = None, b"" if after is None else after + b"\0"  # the key that comes next after `after`
         try:
             for key, order, value in self._merged(start):
@@ -212,6 +217,7 @@ class LevelDbReader:
 
     def get(self, key: bytes) -> bytes:
         """The value of a key; `DataError` when there is no such record."""
+        self._check_open()
         try:
             newest = min(self._versions(key), default=(key, 0, b""))
         except (OSError, ValueError, IndexError, struct.error) as error:
@@ -255,7 +261,12 @@ class LevelDbReader:
                 yield entry
                 push(entries, number)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DataError(f"cannot read LevelDB {self.source}: it is closed")
+
     def close(self) -> None:
+        self._closed = True
         self._tables, self._newest, self._smallest, self._reach = [], [], [], []
         self._open.cache_clear()
 
