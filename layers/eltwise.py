@@ -21,7 +21,7 @@ class Eltwise(Layer):
     min_bottom = 2
     exact_num_top = 1
     in_place = False
-    backward_reads = ("bottom", "top")
+    backward_reads: tuple[str, ...] = ("bottom", "top")
 
     def setup(self, bottom, top):
         param = self.layer_param.eltwise_param

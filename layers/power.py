@@ -16,7 +16,7 @@ class Power(Elementwise):
     bottom's diff is the factor squared.  That is kept; give the top a name of its own where a gradient must flow.
     """
 
-    backward_reads = ("bottom", "top")
+    backward_reads: tuple[str, ...] = ("bottom", "top")
     top_serves_as_bottom = True
     constants = ("power", "scale", "shift", "slope", "squares")
     cuda_forward = """

@@ -18,7 +18,7 @@ class Reduction(Layer):
 
     exact_num_bottom = exact_num_top = 1
     in_place = False
-    backward_reads = ("bottom",)
+    backward_reads: tuple[str, ...] = ("bottom",)
 
     def setup(self, bottom, top):
         param = self.layer_param.reduction_param

@@ -68,7 +68,7 @@ class Classifier(Net):
         dims = self.crop_dims if image_dims is None else image_dims
         self.image_dims = height_and_width(dims, "Classifier: image_dims")
 
-    def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
+    def predict(self, inputs: Sequence[np.ndarray] | np.ndarray, oversample: bool = True) -> np.ndarray:
         """Class probabilities (N, C) of N images (H, W, K), as `load_image` gives them; grey ones may be (H, W).
 
         oversample: average over ten crops, the corners and the centre and their mirror images (default); else take
@@ -83,7 +83,7 @@ class Classifier(Net):
             predictions = predictions.reshape(len(images), 10, -1).mean(1)
         return predictions
 
-    def _resized(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    def _resized(self, inputs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """The images at `image_dims`, (N, H, W, K)."""
         if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
             got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"

@@ -82,7 +82,7 @@ class Detector(Net):
         names = [os.path.abspath(name) for name in names_in(image_fnames)]
         return self.detect_windows(zip(names, selective_search.get_windows(names)))
 
-    def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
+    def crop(self, im: np.ndarray, window: Sequence[float] | np.ndarray) -> np.ndarray:
         """The window (ymin, xmin, ymax, xmax) of an image (H, W, K), with context where `context_pad` says so.
 
         DataError for a window that lies outside the image or holds no pixel.
@@ -144,7 +144,7 @@ def _pair(pair: tuple[str, Iterable[Sequence[float]]]) -> tuple[str, Iterable[Se
     return pair
 
 
-def _window(window: Sequence[float]) -> np.ndarray:
+def _window(window: Sequence[float] | np.ndarray) -> np.ndarray:
     values = numbers(window, "a window").astype(float)
     if values.shape != (4,) or not np.isfinite(values).all():
         raise DataError(f"a window must be (ymin, xmin, ymax, xmax), in pixels, got {window}")

@@ -95,7 +95,7 @@ def bins(rows, columns):
     return ((row, column) for row in enumerate(rows) for column in enumerate(columns))
 
 
-def round_half_up(x: float) -> float:
+def round_half_up(x: np.floating) -> np.floating:
     """C's round: halves go away from zero."""
     return np.trunc(x + np.copysign(x.dtype.type(0.5), x))
 

@@ -83,7 +83,7 @@ class BaseData(Layer):
             self._source.next_batch(top[0].mutable_gpu_data(), labels)
 
     @property
-    def capturable(self):
+    def capturable(self):  # type: ignore[override]  # nothing sets it
         """Whether batches come from the device; what the host transforms cannot be part of a captured step."""
         return not self._source_known or self._source is not None
 

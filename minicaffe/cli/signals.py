@@ -45,9 +45,8 @@ def requests(sigint_effect: str, sighup_effect: str) -> Iterator[Callable[[], st
     if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread only
         yield lambda: None
         return
-    before = {getattr(signal, name): None for name in effects if hasattr(signal, name)}
-    for number in before:
-        before[number] = signal.signal(number, heard)
+    numbers = [getattr(signal, name) for name in effects if hasattr(signal, name)]
+    before = {number: signal.signal(number, heard) for number in numbers}
     try:
         yield lambda: pending.pop(0) if pending else None
     finally:

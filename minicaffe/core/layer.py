@@ -63,9 +63,9 @@ class Layer:
         self.layer_param = layer_param
         self.name: str = layer_param.name
         self.phase: int = layer_param.phase if phase is None else phase
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype = np.dtype(dtype)
         self.rng = random.new_stream()
-        self.blobs: list[Blob] = BlobVec(self.name, self.dtype)
+        self.blobs = BlobVec(self.name, self.dtype)
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
         self.has_loss = False  #: whether any top counts in the loss

@@ -57,7 +57,8 @@ class Hdf5Reader:
     """
 
     def __init__(self, source: str, names: Sequence[str], seed: int | None = None) -> None:
-        self.files, self.names, self._open = read_file_list(source), list(names), None
+        self.files, self.names = read_file_list(source), list(names)
+        self._open = -1  # the number of the file whose arrays are loaded; -1 before the first
         self._seed = seed
         self.seek({"seed": seed, "visit": 0, "row": 0})
 

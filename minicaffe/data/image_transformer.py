@@ -90,7 +90,7 @@ class Transformer:
             return data[0]
         return data[np.newaxis] if data.ndim == 2 and shape[0] == 1 else data
 
-    def _swapped(self, in_: str, planes: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def _swapped(self, in_: str, planes: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if planes.ndim != 3 or max(order) >= len(planes):
             raise ShapeError(
                 f"input {in_!r}: the channel swap needs (K, H, W) of {max(order) + 1} channels, got {planes.shape}"

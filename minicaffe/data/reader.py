@@ -28,6 +28,8 @@ class Batch(NamedTuple):
 class BatchReader(Protocol):
     """A source of batches without end."""
 
+    batch_size: int
+
     def first_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the next image, which stays the next."""
 
@@ -59,13 +61,13 @@ class Collector:
 
     def __init__(self, count: int) -> None:
         self._count, self._size = count, 0
-        self._stacked: np.ndarray | None = None
+        self._stacked = np.empty(0)  # until the first image is added
         self._list: list[np.ndarray] | None = None
         self.labels = np.empty(count, np.float32)
 
     def add(self, image: np.ndarray, label: float) -> None:
         """Copy the image in."""
-        if self._stacked is None:
+        if self._size == 0:
             self._stacked = np.empty((self._count, *image.shape), image.dtype)
         if self._list is None and (image.shape != self._stacked.shape[1:] or image.dtype != self._stacked.dtype):
             self._list = [*self._stacked[: self._size]]

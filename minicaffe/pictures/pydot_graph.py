@@ -71,9 +71,10 @@ def _window(layer) -> tuple[int, int, int]:
         pooling = layer.pooling_param
         return pooling.kernel_size, pooling.stride, pooling.pad
     conv = layer.convolution_param
-    return tuple(
+    kernel_size, stride, pad = (
         sizes[0] if sizes else default for sizes, default in ((conv.kernel_size, 1), (conv.stride, 1), (conv.pad, 0))
     )
+    return kernel_size, stride, pad
 
 
 def choose_color_by_layertype(layertype: str) -> str:

@@ -56,7 +56,8 @@ def _write_net_text(net: caffe_pb2.NetParameter, target: PathLike) -> None:
 
 def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | None = None) -> int:
     """The command line `TOOL IN OUT` around one of the functions above; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"{convert.__name__}.py", description=convert.__doc__.split(";")[0] + ".")
+    description = (convert.__doc__ or "").split(";")[0] + "."
+    parser = argparse.ArgumentParser(prog=f"{convert.__name__}.py", description=description)
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     arguments = parser.parse_args(argv)
