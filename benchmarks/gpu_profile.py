@@ -45,7 +45,7 @@ def kernel_times(step: Callable[[], None], passes: int, size: int) -> dict[str, 
     from minicaffe.cuda.memory import DeviceBuffer
 
     buffer = DeviceBuffer(3 * 4 * size * size)
-    buffer.fill_zero()
+    buffer.zero()
     a, b, c = (buffer.ptr + i * 4 * size * size for i in range(3))
     step()
     found: list[dict[str, list[float]]] = []
@@ -108,7 +108,7 @@ def copy_rate(count: int) -> float:
     from minicaffe.cuda.memory import DeviceBuffer
 
     source, target = DeviceBuffer(count), DeviceBuffer(count)
-    source.fill_zero()
+    source.zero()
     return 2 * count / _median_seconds(lambda: memory.copy_on_device(target.ptr, source.ptr, count))
 
 

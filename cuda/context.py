@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe import forks
-from minicaffe.core.settings import config
+from minicaffe.core.settings import PerThread
 from minicaffe.errors import DeviceError, UsageError
 
 _lock = forks.renewed(threading.RLock())
@@ -264,6 +264,13 @@ def event() -> Any:
 _TENSOR_CORES = 80  # sm_80 is the first that multiplies TF32
 
 
+class _Arithmetic:
+    math = PerThread("float32")
+
+
+_arithmetic = _Arithmetic()
+
+
 def set_math(math: str) -> None:
     """Choose how this thread makes products of float32 matrices, and so convolutions, from now on.
 
@@ -272,17 +279,17 @@ def set_math(math: str) -> None:
     """
     if math not in ("float32", "tf32"):
         raise UsageError(f'set_math: expected "float32" or "tf32", got {math!r}')
-    config.math = math
+    _arithmetic.math = math
 
 
 def math() -> str:
     """What `set_math` has chosen."""
-    return config.math
+    return _arithmetic.math
 
 
 def allows_tf32() -> bool:
     """Whether factors may be rounded for tensor cores."""
-    return config.math == "tf32"
+    return _arithmetic.math == "tf32"
 
 
 def math_options(dtype: Any) -> tuple[str, ...]:

@@ -20,9 +20,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from minicaffe.core.memory import Memory, watching
+from minicaffe.core.memory import Memory, Place, observed
 from minicaffe.cuda import context
-from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.memory import GPU, DeviceBuffer
 from minicaffe.errors import DeviceError
 
 
@@ -32,7 +32,7 @@ class NotCapturable(DeviceError):
 
 def capturing() -> bool:
     """Whether this thread captures a step: what it queues now is recorded, not done."""
-    return watching.watcher is not None and watching.watcher.recording
+    return observed.observer is not None and observed.observer.recording
 
 
 def forbid(reason: str) -> None:
@@ -44,7 +44,7 @@ def forbid(reason: str) -> None:
 def before_replay(action: Callable[[], None]) -> None:
     """Have `action` called before each replay of the step that is being captured; nothing when none is."""
     if capturing():
-        watching.watcher.actions.append(action)
+        observed.observer.actions.append(action)
 
 
 class Recording:
@@ -58,30 +58,28 @@ class Recording:
         self.recording = recording
         self.uploaded = set(map(id, uploaded))
         self.actions: list[Callable[[], None]] = []
-        self.reads: dict[int, Memory] = {}
-        self.writes: dict[int, Memory] = {}
+        self.read: dict[int, Memory] = {}
+        self.written: dict[int, Memory] = {}
         self.buffers: dict[int, DeviceBuffer] = {}
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """Note what this thread uses inside."""
-        before, watching.watcher = watching.watcher, self
+        before, observed.observer = observed.observer, self
         try:
             yield
         finally:
-            watching.watcher = before
+            observed.observer = before
 
     # Memory and DeviceBuffer call these.
 
-    def read_on_gpu(self, memory: Memory) -> None:
-        self.reads[id(memory)] = memory
-
-    def wrote_on_gpu(self, memory: Memory) -> None:
-        self.writes[id(memory)] = memory
-
-    def uploads(self, memory: Memory) -> bool:
+    def reads(self, memory: Memory, place: Place) -> bool:
         """Whether the host's copy, which a script holds a view of, has been copied to the device before this run."""
+        self.read[id(memory)] = memory
         return id(memory) in self.uploaded
+
+    def wrote(self, memory: Memory, place: Place) -> None:
+        self.written[id(memory)] = memory
 
     def used_buffer(self, buffer: DeviceBuffer) -> None:
         self.buffers[id(buffer)] = buffer
@@ -92,8 +90,8 @@ class Recording:
 
     def upload(self) -> None:
         """Copy to the device what has been written on the host since."""
-        for memory in self.reads.values():
-            memory.gpu()
+        for memory in self.read.values():
+            memory.read(GPU)
 
 
 class _Graph:
@@ -111,8 +109,8 @@ class _Graph:
         self._recording.upload()
         with context.current().lock:  # the graph uses the device's scratch memory
             _call("cuGraphLaunch", self._handle, int(context.stream().handle))
-        for memory in self._recording.writes.values():
-            memory.wrote_gpu()
+        for memory in self._recording.written.values():
+            memory.wrote(GPU)
 
 
 class CapturedStep:
@@ -183,7 +181,7 @@ class CapturedStep:
     def _capture(self, warm: Recording) -> _Graph:
         """Record `work`. What it does on the host (counters of random streams) happens in the replay that follows."""
         warm.upload()  # what the host has written since the first call is copied now, not in the graph
-        recording = Recording(True, warm.reads.values())
+        recording = Recording(True, warm.read.values())
         with context.recording() as stream, _without_collection():
             graph = self._record(recording, int(stream.handle))
         return _Graph(recording, graph)

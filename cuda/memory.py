@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.core.memory import watching
+from minicaffe.core.memory import Place, observed
 from minicaffe.cuda import context
 from minicaffe.errors import DeviceError
 
@@ -67,8 +67,8 @@ class DeviceBuffer:
     @property
     def ptr(self) -> int:
         """The address."""
-        if watching.watcher is not None:
-            watching.watcher.used_buffer(self)
+        if observed.observer is not None:
+            observed.observer.used_buffer(self)
         return self._address
 
     def __int__(self) -> int:
@@ -93,7 +93,7 @@ class DeviceBuffer:
         self._check(nbytes, 0)
         copy_on_device(self.ptr, other.ptr, nbytes)
 
-    def fill_zero(self) -> None:
+    def zero(self) -> None:
         """Set every byte to zero."""
         fill_bytes(self.ptr, 0, self.nbytes)
 
@@ -102,6 +102,19 @@ class DeviceBuffer:
             raise DeviceError(
                 f"{nbytes} bytes from byte {offset} on do not fit in a device buffer of {self.nbytes} bytes"
             )
+
+
+class _Device(Place):
+    """Memory of the device in use; the copies are DeviceBuffers."""
+
+    def allocate(self, count: int, dtype: np.dtype) -> DeviceBuffer:
+        return DeviceBuffer(max(count, 1) * dtype.itemsize)
+
+    def keep(self, source: Any, target: Any) -> None:
+        copy_on_device(target.mutable_gpu_data(), source.gpu_data(), source.count * source.dtype.itemsize)
+
+
+GPU = _Device("gpu")
 
 
 def copy_to_device(ptr: int, array: np.ndarray) -> None:

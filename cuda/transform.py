@@ -49,7 +49,7 @@ class _Batches:
         self._mean, self._mean_kind = self._upload_mean(transformer.mean)
         self._scale = transformer.scale
         self._cursor = DeviceBuffer(8)
-        self._cursor.fill_zero()
+        self._cursor.zero()
         self._cuts: DeviceBuffer | None = None
 
     def next_batch(self, count: int, top: int, label_top: int = 0) -> None:

@@ -83,12 +83,11 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss,
     upsample,
 )
+from minicaffe.proto.calls import layer_function
 
 
 def __getattr__(name: str):
     """`L.Convolution(...)`: with pycaffe's `from caffe import layers as L`, a layer of a `NetSpec`, of any type."""
     if not name[:1].isupper():
         raise AttributeError(f"module 'minicaffe.layers' has no attribute {name!r}")
-    from minicaffe.net_spec import layer_function
-
     return layer_function(name)

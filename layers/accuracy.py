@@ -3,7 +3,8 @@
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.loss import DeviceTerms, class_labels, ignored_label
 from minicaffe.layers.softmax import three_axes

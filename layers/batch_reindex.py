@@ -1,6 +1,7 @@
 """BatchReindex: takes items of a batch by their numbers."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.rows import add_gpu, add_rows, row_numbers, take_gpu
 
 

@@ -1,7 +1,8 @@
 """Crop: cuts a blob to the size of another one."""
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda.strided import StridedView
 
 

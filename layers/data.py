@@ -2,7 +2,7 @@
 
 import logging
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.layers.shared.base_data import BaseData

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 

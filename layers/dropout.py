@@ -3,7 +3,8 @@
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.proto import caffe_pb2

@@ -1,7 +1,8 @@
 """DummyData: tops filled with constants or random numbers, for timing and tests."""
 
 from minicaffe.core.fillers import fill
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.proto import caffe_pb2
 
 

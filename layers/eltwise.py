@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto.caffe_pb2 import EltwiseParameter

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.elementwise import Elementwise
 
 

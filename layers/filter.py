@@ -3,7 +3,8 @@
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.rows import add_gpu, take_gpu
 
 

@@ -3,7 +3,8 @@
 import math
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 class SharesMemory(Layer):

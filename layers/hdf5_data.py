@@ -1,6 +1,7 @@
 """HDF5Data: arrays of any shape from HDF5 files."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.data.hdf5 import Hdf5Reader
 from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed

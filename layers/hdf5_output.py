@@ -4,7 +4,8 @@ import os
 
 import h5py
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.errors import DataError
 
 

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layers.shared.window import Window, all_overlaps, conv_window
 

@@ -1,6 +1,6 @@
 """ImageData: images from files, with labels from a list."""
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.data.image_list import ImageListReader
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.layers.shared.base_data import BaseData

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 @register("Input")

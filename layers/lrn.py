@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.pool_windows import average
 from minicaffe.layers.shared.window import Window, overlaps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
 from minicaffe.layers.lstm_unit import lstm_step, lstm_step_gradient
 from minicaffe.layers.shared.recurrent import Recurrent

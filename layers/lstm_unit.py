@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.layers.sigmoid import logistic
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.data.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import BatchTransformer

@@ -1,6 +1,7 @@
 """Parameter: a learned blob as a top."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.proto.caffe_pb2 import FillerParameter
 

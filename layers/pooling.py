@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places

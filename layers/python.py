@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from minicaffe.core import alias
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 
@@ -89,11 +91,9 @@ class PythonLayer(Layer):
     # -- the user's class ------------------------------------------------------------------------------------------
 
     def _find_class(self, module: str, name: str) -> type:
-        from minicaffe import run_as_caffe
-
         if not module.strip(".") or module[0] == "." or not name:
             raise self.error(f"python_param must name a module and a class in it, got '{module}' and '{name}'")
-        run_as_caffe.install()
+        alias.install()
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
         found = self._import(module)

@@ -2,7 +2,7 @@
 
 import math
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.flatten import SharesMemory
 
 

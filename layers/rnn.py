@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.recurrent import Recurrent
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import DeviceTerms, LossLayer, ignored_label
 from minicaffe.layers.sigmoid import logistic
 from minicaffe.proto.caffe_pb2 import LossParameter

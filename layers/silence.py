@@ -1,6 +1,7 @@
 """Silence: takes blobs that nobody else wants, so that they are not printed as outputs."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 @register("Silence")

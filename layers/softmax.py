@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
 
 

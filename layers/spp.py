@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, create_layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import create_layer, register
 from minicaffe.proto import caffe_pb2
 
 

@@ -1,6 +1,6 @@
 """Threshold: a step."""
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.elementwise import Elementwise
 
 

@@ -1,7 +1,8 @@
 """Tile: the same again, several times along an axis."""
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 
 
 @register("Tile")

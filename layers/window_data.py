@@ -1,6 +1,6 @@
 """WindowData: regions of images, for training R-CNN."""
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.data.windows import Warper, WindowReader

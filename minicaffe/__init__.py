@@ -19,15 +19,19 @@ _root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
 if _os.path.exists(_os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
 
+
 from minicaffe import io, proto  # noqa: E402
 from minicaffe.classifier import Classifier  # noqa: E402
 from minicaffe.core.blob import Blob  # noqa: E402
-from minicaffe.core.layer import Layer, layer_type_list, register  # noqa: E402
+from minicaffe.core.layer import Layer  # noqa: E402
 from minicaffe.core.net import Net  # noqa: E402
 from minicaffe.core.random import set_random_seed  # noqa: E402
+from minicaffe.core.registry import add_package, layer_type_list, register  # noqa: E402
 from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
+from minicaffe.cuda import engine as _cuda  # noqa: E402, F401  (the engines register themselves)
 from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
+from minicaffe.onednn import engine as _onednn  # noqa: E402, F401
 from minicaffe.pycaffe import (  # noqa: E402
     NCCL,
     Timer,
@@ -49,6 +53,13 @@ from minicaffe.solvers import (  # noqa: E402
     SGDSolver,
     get_solver,
 )
+
+# Where layers and what engines compute as one are: modules that are imported when they are first looked up.
+add_package("minicaffe.layers")
+add_package("minicaffe.layers.onednn", "ONEDNN")
+add_package("minicaffe.layers.fused.onednn", "ONEDNN")
+add_package("minicaffe.layers.fused.cuda", "CUDA")
+add_package("minicaffe.layers.cudnn", "CUDNN")
 
 TRAIN, TEST = 0, 1
 

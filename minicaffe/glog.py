@@ -7,19 +7,9 @@ Severity, month and day, time, thread, file and line; what is on further lines o
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator
-
-from minicaffe.cli.progress import StatusLine
-from minicaffe.errors import MinicaffeError, UsageError
-
-log = logging.getLogger("minicaffe")
-
-_SEVERITIES = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
 class GlogFormatter(logging.Formatter):
@@ -31,49 +21,3 @@ class GlogFormatter(logging.Formatter):
         microseconds = int(record.created % 1 * 1e6)
         place = f"{threading.get_native_id():5d} {record.filename}:{record.lineno}"
         return f"{severity}{when}.{microseconds:06d} {place}] {record.getMessage().removesuffix(chr(10))}"
-
-
-class StatusHandler(logging.Handler):
-    """Prints records above the status line."""
-
-    def __init__(self, status: StatusLine) -> None:
-        super().__init__()
-        self.status = status
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.status.print(self.format(record))
-
-
-@contextlib.contextmanager
-def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False) -> Iterator[None]:
-    """Send minicaffe's log to the status line's stream (unless `quiet`), and to the end of file `path` as well.
-
-    GLOG_minloglevel in the environment (0 to 3) hides what is less severe, as in the original.
-    """
-    files: list[logging.Handler] = []
-    if path:
-        try:
-            files.append(logging.FileHandler(path, encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot write the log '{path}': {error.strerror}") from None
-    handlers = files if quiet else [StatusHandler(status), *files]
-    was = log.level, log.propagate
-    for handler in handlers:
-        handler.setFormatter(GlogFormatter())
-        log.addHandler(handler)
-    minimum = os.environ.get("GLOG_minloglevel", "0")
-    log.setLevel(_SEVERITIES[int(minimum)] if minimum in ("0", "1", "2", "3") else logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    except MinicaffeError as error:
-        for handler in files:
-            handler.emit(log.makeRecord(log.name, logging.CRITICAL, "minicaffe", 0, str(error), (), None))
-        raise
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
-        log.setLevel(was[0])
-        log.propagate = was[1]
-        status.clear()

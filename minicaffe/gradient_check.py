@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, create_layer
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import create_layer
 from minicaffe.proto import caffe_pb2, parse_text
 
 

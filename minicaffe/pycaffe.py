@@ -10,8 +10,9 @@ import logging
 import time
 from typing import NoReturn
 
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.errors import DeviceError, UsageError
+from minicaffe.glog import GlogFormatter
 
 _log = logging.getLogger("minicaffe")
 
@@ -54,10 +55,7 @@ class Timer:
 
 
 def _wait_for_device() -> None:
-    if config.gpu:
-        from minicaffe.cuda import context
-
-        context.synchronize()
+    settings.engine.synchronize()
 
 
 class NCCL:
@@ -79,8 +77,6 @@ def has_nccl() -> bool:
 
 def init_log(level: int = 0, filename: str | None = None) -> None:
     """Show minicaffe's log on standard error, or append it to a file; glog's levels: 0 info, 1 warning, 2 error."""
-    from minicaffe.glog import GlogFormatter
-
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):
         raise UsageError(f"init_log: the level must be 0 (info) to 3 (fatal), got {level}")

@@ -13,62 +13,16 @@ A script may do the same for itself:
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.machinery
 import os
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
+from minicaffe.core.alias import install
 from minicaffe.errors import UsageError
 
-# pycaffe's compiled module and the one around it: here, both are minicaffe itself.
-_OWN = {"caffe._caffe": "minicaffe", "caffe.pycaffe": "minicaffe"}
-
-
-class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `caffe` and `caffe.x` as `minicaffe` and `minicaffe.x`."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of an alias, or None for any other name and for what minicaffe does not have."""
-        if fullname != "caffe" and not fullname.startswith("caffe."):
-            return None
-        try:
-            module = importlib.import_module(_own_name(fullname))
-        except ModuleNotFoundError as error:
-            if error.name == _own_name(fullname):
-                return None
-            raise
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=hasattr(module, "__path__"))
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """minicaffe's module, with a note of the spec that it has and keeps."""
-        module = importlib.import_module(_own_name(spec.name))
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing to execute; give the module its own spec back, which the import system has just replaced."""
-        if module.__spec__ is not None and module.__spec__.loader is self:
-            module.__spec__ = module.__spec__.loader_state
-
-
-def _own_name(fullname: str) -> str:
-    return _OWN.get(fullname, "mini" + fullname)
-
-
-def install() -> None:
-    """Answer `import caffe` with minicaffe from now on, unless a `caffe` has been imported already."""
-    if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, AliasFinder())
-    import minicaffe
-
-    sys.modules.setdefault("caffe", minicaffe)
+__all__ = ["install", "install_for_children", "main"]
 
 
 def install_for_children() -> None:
@@ -108,10 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # Under this name the module is there twice; let the importable one do the work, so that there is one finder.
-    from minicaffe.run_as_caffe import main as run
-
     try:
-        run()
+        main()
     except UsageError as error:
         sys.exit(str(error))

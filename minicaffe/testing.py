@@ -315,15 +315,16 @@ class reference:
     """Within this block layers are built and run by the numpy code."""
 
     def __enter__(self) -> None:
-        from minicaffe.core.settings import config
+        from minicaffe.core.engine import NUMPY
+        from minicaffe.core.settings import settings
 
-        self._was = config.gpu, config.engine
-        config.gpu, config.engine = False, "CAFFE"
+        self._was = settings.engine, settings.variants
+        settings.engine, settings.variants = NUMPY, "CAFFE"
 
     def __exit__(self, *error: object) -> None:
-        from minicaffe.core.settings import config
+        from minicaffe.core.settings import settings
 
-        config.gpu, config.engine = self._was
+        settings.engine, settings.variants = self._was
 
 
 # -- cases that the original computed ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from minicaffe.core import random, weights
 from minicaffe.core.net import Net
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.errors import SolverError, UsageError, nearest
 from minicaffe.solvers import nets, snapshot
 from minicaffe.solvers.checks import check_numbers
@@ -154,7 +154,7 @@ class Solver:
 
     def _wants_loss(self) -> bool:
         """Whether this iteration's loss is looked at: on the GPU it is read back only then."""
-        return self._due(self.param.display) or self.param.average_loss > 1 or not config.gpu
+        return self._due(self.param.display) or self.param.average_loss > 1 or settings.engine.mode == "CPU"
 
     def _report(self, loss: float | None, display: bool) -> None:
         if loss is not None:

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.errors import SolverError
 from minicaffe.solvers.base import Solver, register_solver
 from minicaffe.solvers.gpu_step import GpuStep
@@ -40,7 +40,7 @@ class SGDSolver(Solver):
     def apply_update(self) -> None:
         rate = self._take_rate()
         self._log_rate(rate, self._due(self.param.display))
-        if config.gpu:
+        if settings.engine.mode == "GPU":
             self._update_gpu(rate)
         else:
             with np.errstate(all="ignore"):  # weights that diverge become inf or nan, as in C
@@ -104,7 +104,7 @@ class SGDSolver(Solver):
     # -- on the GPU ------------------------------------------------------------------------------------------------
 
     def _iterate(self) -> None:
-        if not config.gpu or not self._gpu_step.usable():
+        if settings.engine.mode == "CPU" or not self._gpu_step.usable():
             super()._iterate()
             return
         display = self._due(self.param.display)

@@ -6,21 +6,22 @@ import os
 import pytest
 
 from minicaffe import onednn
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 
 
 @pytest.fixture(params=["caffe", "onednn", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request):
     """Each test once with the numpy code, once with oneDNN and once on the (real or emulated) CUDA device."""
-    was = config.gpu, config.engine
+    was = settings.engine, settings.variants
     if request.param == "gpu":
         request.getfixturevalue("cuda_device")
-        config.gpu = True
+        settings.engine = runner("GPU")
     elif request.param == "onednn" and not onednn.available():
         pytest.skip("there is no oneDNN library")
-    config.engine = "ONEDNN" if request.param == "onednn" else "CAFFE"
+    settings.variants = "ONEDNN" if request.param == "onednn" else "CAFFE"
     yield request.param
-    config.gpu, config.engine = was
+    settings.engine, settings.variants = was
 
 
 class HidingPool:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout 
 
 import numpy as np  # noqa: E402  (needs the line above)
 
-from minicaffe.core.layer import layer_type_list  # noqa: E402
+from minicaffe.core.registry import layer_type_list  # noqa: E402
 from minicaffe.cuda import context, kernels  # noqa: E402
 from minicaffe.errors import DeviceError  # noqa: E402
 from minicaffe.layers.shared.elementwise import Elementwise  # noqa: E402

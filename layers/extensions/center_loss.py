@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.core.blob import Blob, canonical_axis
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.loss import LossLayer, class_labels
 from minicaffe.layers.shared.rows import add_rows

@@ -6,7 +6,8 @@ import logging
 
 import numpy as np
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.proto import caffe_pb2
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import caffe_pb2

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer, Shape, register
+from minicaffe.core.layer import Layer, Shape
+from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.layers.extensions.roi_pooling import bins, check_shapes, checked_regions, round_half_up
 
 

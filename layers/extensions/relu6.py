@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.elementwise import Elementwise
 
 

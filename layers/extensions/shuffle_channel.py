@@ -1,6 +1,7 @@
 """ShuffleChannel: mixes the channels of groups."""
 
-from minicaffe.core.layer import Layer, register
+from minicaffe.core.layer import Layer
+from minicaffe.core.registry import register
 from minicaffe.cuda.strided import StridedView
 
 

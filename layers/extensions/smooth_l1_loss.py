@@ -3,7 +3,7 @@
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import DeviceTerms, LossLayer
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.fusion import add_finder
 from minicaffe.core.in_place import complete_in_themselves
 from minicaffe.cuda import graph
 from minicaffe.layers.batch_norm import BatchNorm
@@ -283,3 +284,6 @@ def _chain(kind: type[Chain], net: Any, start: int) -> Chain | None:
         return None
     chain = kind(net, start, count)
     return chain if chain.fits() else None
+
+
+add_finder("CUDA", find_chains)

@@ -14,6 +14,7 @@ chain that ran forward as one is taken apart (`unchain`) when one of its layers 
 
 from __future__ import annotations
 
+from minicaffe.core.fusion import add_finder
 from minicaffe.layers.fused.onednn_chain import Chain
 from minicaffe.layers.fused.onednn_folding import FoldedConvolution, FoldedSum
 from minicaffe.layers.fused.onednn_relu import ConvolutionReLU, InnerProductReLU, SumReLU
@@ -150,3 +151,6 @@ def find_chains(net) -> list[Chain]:
             chains.append(chain)
         start = chain.end + 1 if chain else start + 1
     return chains
+
+
+add_finder("ONEDNN", find_chains)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.absval import AbsVal
 from minicaffe.layers.bnll import BNLL
 from minicaffe.layers.elu import ELU

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.lrn import LRN
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives

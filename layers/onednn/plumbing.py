@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.concat import Concat
 from minicaffe.layers.eltwise import Eltwise
 from minicaffe.layers.onednn.base import OneDNNLayer

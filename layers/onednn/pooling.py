@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.pooling import Pooling
 from minicaffe.onednn import layouts, primitives

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.scale import Scale
 from minicaffe.onednn import layouts, primitives

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import register
+from minicaffe.core.registry import register
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.softmax import Softmax
 from minicaffe.onednn import layouts, primitives

@@ -87,7 +87,7 @@ class LossLayer(Layer):
         if self.wrong is not None:
             seen, label = self.wrong.to_host(np.empty(2, self.dtype))
             if seen:
-                self.wrong.fill_zero()
+                self.wrong.zero()
                 raise bad_label(self, label, self.wrong_classes)
         return value
 
@@ -95,7 +95,7 @@ class LossLayer(Layer):
         """Where a kernel puts (1, label) for a label that is none of `classes`; told when the loss is read."""
         if self.wrong is None:
             self.wrong = DeviceBuffer(2 * self.dtype.itemsize)
-            self.wrong.fill_zero()
+            self.wrong.zero()
         self.wrong_classes = classes
         return self.wrong.ptr
 

@@ -9,11 +9,11 @@ import os
 import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
-from minicaffe.cli.progress import StatusLine
+from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
 from minicaffe.errors import UsageError
-from minicaffe.glog import logging_to
 
 GROUP = "Prepare data"
 log = logging.getLogger("minicaffe")
@@ -45,9 +45,9 @@ def convert_imageset(args: argparse.Namespace) -> None:
     a line in the log."""
     with logging_to(StatusLine()):
         imageset.convert(
-            args.root, args.list, args.db, backend_name(args.backend), gray=args.gray, shuffle=args.shuffle,
-            size=(args.resize_height, args.resize_width), check_size=args.check_size,
-            encoded=args.encoded or bool(args.encode_type), encode_type=args.encode_type,
+            args.root, args.list, args.db, backend_name(args.backend), gray=args.gray,
+            rng=new_stream() if args.shuffle else None, size=(args.resize_height, args.resize_width),
+            check_size=args.check_size, encoded=args.encoded or bool(args.encode_type), encode_type=args.encode_type,
         )  # fmt: skip
 
 

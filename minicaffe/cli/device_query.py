@@ -9,8 +9,7 @@ import platform
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import gpu_ids
-from minicaffe.cli.progress import StatusLine
-from minicaffe.glog import logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
 
 log = logging.getLogger("minicaffe")
 

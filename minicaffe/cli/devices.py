@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from minicaffe.cli.command import FlagParser
-from minicaffe.core.settings import ENGINES, config, set_device, set_engine, set_mode_cpu, set_mode_gpu
+from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu, settings, variant_names
 from minicaffe.errors import DeviceError, UsageError
 
 log = logging.getLogger("minicaffe")
@@ -37,7 +37,7 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
     put_back = _settings()
     try:
         if args.engine:
-            set_engine(args.engine.upper() if args.engine.upper() in ENGINES else args.engine)
+            set_engine(_engine_name(args.engine))
         if args.math:
             _set_math(args.math.lower())
         if args.threads is not None:
@@ -58,18 +58,23 @@ def _settings() -> Callable[[], None]:
     from minicaffe import cuda
     from minicaffe.cuda import context
 
-    gpu, device, engine = config.gpu, config.device, config.engine
+    engine, variants, device = settings.engine, settings.variants, settings.device
     math = "tf32" if context.allows_tf32() else "float32"
     threads = _thread_counts()
 
     def put_back() -> None:
-        config.engine, config.gpu = engine, gpu
+        settings.engine, settings.variants = engine, variants
         set_device(device)
         cuda.set_math(math)
         if _thread_counts() != threads:
             _set_thread_counts(*threads)
 
     return put_back
+
+
+def _engine_name(text: str) -> str:
+    """The name as `set_engine` takes it, where it differs only in case."""
+    return text.upper() if text.upper() in ("DEFAULT", "CAFFE", *variant_names()) else text
 
 
 def gpu_ids(text: str) -> list[int]:

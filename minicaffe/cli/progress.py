@@ -1,17 +1,27 @@
-"""What a terminal shows below the log lines: one line that redraws itself.
+"""What a terminal shows: the log, and below it one line that redraws itself.
 
-`StatusLine` is that line; `TrainingProgress` watches a solver and writes it: how far training is, loss, accuracy,
-images a second and the time left.  Where there is no terminal, nothing of this is printed.
+`StatusLine` is that line, `logging_to` prints the log above it; `TrainingProgress` observes a solver and writes the
+line: how far training is, loss, accuracy, images a second and the time left.  Without a terminal the line is not
+printed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, TextIO
 
+from minicaffe.errors import MinicaffeError, UsageError
+from minicaffe.glog import GlogFormatter
+
+log = logging.getLogger("minicaffe")
+
+_SEVERITIES = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _CLEAR = "\r\x1b[K"
 _REDRAW_SECONDS = 0.1
 
@@ -70,6 +80,52 @@ class StatusLine:
     def _write(self, text: str) -> None:
         self.stream.write(text)
         self.stream.flush()
+
+
+class StatusHandler(logging.Handler):
+    """Prints records above the status line."""
+
+    def __init__(self, status: StatusLine) -> None:
+        super().__init__()
+        self.status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.status.print(self.format(record))
+
+
+@contextlib.contextmanager
+def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False) -> Iterator[None]:
+    """Send minicaffe's log to the status line's stream (unless `quiet`), and to the end of file `path` as well.
+
+    GLOG_minloglevel in the environment (0 to 3) hides what is less severe, as in the original.
+    """
+    files: list[logging.Handler] = []
+    if path:
+        try:
+            files.append(logging.FileHandler(path, encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot write the log '{path}': {error.strerror}") from None
+    handlers = files if quiet else [StatusHandler(status), *files]
+    was = log.level, log.propagate
+    for handler in handlers:
+        handler.setFormatter(GlogFormatter())
+        log.addHandler(handler)
+    minimum = os.environ.get("GLOG_minloglevel", "0")
+    log.setLevel(_SEVERITIES[int(minimum)] if minimum in ("0", "1", "2", "3") else logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    except MinicaffeError as error:
+        for handler in files:
+            handler.emit(log.makeRecord(log.name, logging.CRITICAL, "minicaffe", 0, str(error), (), None))
+        raise
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+        log.setLevel(was[0])
+        log.propagate = was[1]
+        status.clear()
 
 
 def bar(part: float, width: int = 20, fancy: bool = True) -> str:

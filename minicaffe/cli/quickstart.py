@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, TrainingProgress
+from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
-from minicaffe.glog import logging_to
 
 TESTS = 5  #: beside the one before training
 

@@ -8,11 +8,10 @@ import time as clock
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.errors import UsageError
-from minicaffe.glog import logging_to
 
 log = logging.getLogger("minicaffe")
 
@@ -67,7 +66,7 @@ def benchmark(net, iterations: int) -> None:
     log.info("Testing for %d iterations.", iterations)
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
-    stopwatch = DeviceStopwatch() if config.gpu else Stopwatch()
+    stopwatch = settings.engine.stopwatch()
     began = clock.perf_counter()
     for i in range(iterations):
         began_iteration = clock.perf_counter()
@@ -96,49 +95,6 @@ def report(net, forward: list[float], backward: list[float], total: float, itera
     log.info("Average Backward pass: %.6g ms.", sum(backward) / iterations)
     log.info("Average Forward-Backward: %.6g ms.", total / iterations)
     log.info("Total Time: %.6g ms.", total)
-    if config.gpu:
-        from minicaffe.cuda import memory
-
-        log.info("Device memory: %s", ", ".join(f"{key} {value:,} bytes" for key, value in memory.usage().items()))
+    if usage := settings.engine.memory_usage():
+        log.info("Device memory: %s", ", ".join(f"{key} {value:,} bytes" for key, value in usage.items()))
     log.info("*** Benchmark ends ***")
-
-
-class Stopwatch:
-    """Adds milliseconds of wall time to an entry of a list."""
-
-    def start(self) -> None:
-        self._began = clock.perf_counter()
-
-    def stop(self, times: list[float], k: int) -> None:
-        times[k] += 1000 * (clock.perf_counter() - self._began)
-
-    def finish(self) -> None:
-        """Wait until all work of this iteration is done."""
-
-
-class DeviceStopwatch:
-    """The same on the GPU, from pairs of events on the computing stream, read when the iteration is done."""
-
-    def __init__(self) -> None:
-        self._pairs: list[tuple] = []
-
-    def start(self) -> None:
-        from minicaffe.cuda import context
-
-        self._first = context.event()
-        self._first.record(context.stream())
-
-    def stop(self, times: list[float], k: int) -> None:
-        from minicaffe.cuda import context
-
-        last = context.event()
-        last.record(context.stream())
-        self._pairs.append((self._first, last, times, k))
-
-    def finish(self) -> None:
-        from minicaffe.cuda import context
-
-        context.synchronize()
-        for first, last, times, k in self._pairs:
-            times[k] += last.time_since(first)
-        self._pairs.clear()

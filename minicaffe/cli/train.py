@@ -8,11 +8,10 @@ import logging
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, TrainingProgress
+from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.cli.signals import requests, signal_flags
 from minicaffe.errors import UsageError
-from minicaffe.glog import logging_to
 
 log = logging.getLogger("minicaffe")
 

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from minicaffe.cli.command import FlagParser, command
-from minicaffe.cli.progress import StatusLine
-from minicaffe.glog import logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
 
 _GROUP = "Upgrade old files"
 

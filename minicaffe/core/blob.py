@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.core.memory import Memory
+from minicaffe.core.memory import Memory, Place
+from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
 from minicaffe.proto import caffe_pb2
 
@@ -59,7 +60,8 @@ class Blob:
             raise BlobError(f"a blob's shape cannot hold negative lengths, got {dims}")
         count = math.prod(dims)
         try:
-            data, diff = self._data.fitted(count), self._diff.fitted(count)
+            place = settings.engine.place
+            data, diff = self._data.fitted(count, place), self._diff.fitted(count, place)
         except MemoryError as error:
             raise MemoryError(f"there is no room for a blob of shape {dims}: {error}") from error
         if diff is data:
@@ -126,19 +128,19 @@ class Blob:
 
     def gpu_data(self) -> int:
         """Device pointer of the values, for reading."""
-        return self._data.gpu()
+        return self._data.read(Place.named("gpu")).ptr
 
     def gpu_diff(self) -> int:
         """Device pointer of the diff, for reading."""
-        return self._diff.gpu()
+        return self._diff.read(Place.named("gpu")).ptr
 
     def mutable_gpu_data(self) -> int:
         """Device pointer of the values, for writing: the device holds the newest ones from here on."""
-        return self._data.mutable_gpu()
+        return self._data.write(Place.named("gpu")).ptr
 
     def mutable_gpu_diff(self) -> int:
         """Device pointer of the diff, for writing: the device holds the newest values from here on."""
-        return self._diff.mutable_gpu()
+        return self._diff.write(Place.named("gpu")).ptr
 
     def clear_diff(self) -> None:
         """Set the diff to zero, wherever it lives."""

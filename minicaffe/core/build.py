@@ -13,8 +13,9 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.in_place import Overwrites
-from minicaffe.core.layer import Layer, create_layer
+from minicaffe.core.layer import Layer
 from minicaffe.core.passes import unknown_bottom
+from minicaffe.core.registry import create_layer
 from minicaffe.errors import NetError
 
 log = logging.getLogger("minicaffe")

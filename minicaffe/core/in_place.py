@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import Memory
-from minicaffe.core.settings import config
+from minicaffe.core.memory import HOST, Memory
+from minicaffe.core.settings import settings
 from minicaffe.errors import LayerError
 
 if TYPE_CHECKING:
     from minicaffe.core.layer import Layer
-    from minicaffe.onednn.layouts import Kept
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------
@@ -38,7 +37,7 @@ class KeptBlobs:
         self.bottoms = {i: Blob((), dtype) for i in bottoms}
         self.tops = {i: Blob((), dtype) for i in tops}
         self.last = last
-        self._leases: dict[Blob, Kept | None] = {}  # what keeps an engine's memory of a copy from being written to
+        self._leases: dict[Blob, Any] = {}  # what keeps an engine's memory of a copy from being written to
 
     def before_forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Sequence[Blob]:
         """Keep bottoms.  Returns the bottoms to compute from: the kept ones where a top is about to replace them."""
@@ -69,18 +68,10 @@ class KeptBlobs:
         return tops, bottoms
 
     def _keep(self, blob: Blob, kept: Blob) -> None:
-        """Copy the data of a blob at the place where they are; an engine's memory is kept without copying."""
+        """Copy the data of a blob where the engine computes, or else at the place of their newest copy."""
         _share_diff(blob, kept)
-        if config.gpu:
-            from minicaffe.cuda import ops
-
-            ops.copy(blob.count, blob.gpu_data(), kept.mutable_gpu_data(), blob.dtype)
-        elif blob.data_memory.engine_fresh:
-            from minicaffe.onednn import layouts
-
-            self._leases[kept] = layouts.lend(blob, kept)
-        else:
-            kept.data = blob.read_data()
+        place = settings.engine.place
+        self._leases[kept] = (blob.data_memory.newest() if place is HOST else place).keep(blob, kept)
 
 
 def _share_diff(blob: Blob, kept: Blob) -> None:

@@ -1,4 +1,4 @@
-"""The contract that all layers keep, and the registry that finds them by their prototxt type.
+"""The contract that all layers keep.
 
 A layer reads its parameters once (`setup`), says its shapes (`param_shapes`, `top_shapes`: pure functions), and
 computes (`forward_*`, `backward_*`).  The base class does the rest: it counts bottoms and tops, allocates, reshapes,
@@ -8,20 +8,19 @@ chooses the device, and sums weighted losses.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
 from minicaffe.core import random
 from minicaffe.core.blob import Blob
 from minicaffe.core.containers import BlobVec
+from minicaffe.core.engine import runner
 from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
-from minicaffe.core.settings import config
-from minicaffe.errors import BlobError, LayerError, nearest
-from minicaffe.proto.elsewhere import TYPE_OWNERS
+from minicaffe.core.settings import settings
+from minicaffe.errors import BlobError, LayerError
 
 Shape = tuple[int, ...]
 
@@ -150,7 +149,7 @@ class Layer:
         if self.chain is not None:
             self.chain.leave(self)
         self.forward_and_keep(bottom, top)
-        if not config.gpu:
+        if settings.engine.settles_each_layer:
             self.settle(bottom, top)
 
     def forward_and_keep(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -158,10 +157,7 @@ class Layer:
         kept = self.kept_blobs
         if kept is not None:
             bottom = kept.before_forward(bottom, top)
-        if config.gpu:
-            self.forward_gpu(bottom, top)
-        else:
-            self.forward_cpu(bottom, top)
+        settings.engine.forward(self, bottom, top)
         if kept is not None:
             kept.after_forward(top)
 
@@ -171,10 +167,9 @@ class Layer:
             self.chain.unchain()
         if self.kept_blobs is not None:
             top, bottom = self.kept_blobs.for_backward(top, bottom)
-        if config.gpu:
-            self.backward_gpu(top, propagate_down, bottom)
-        else:
-            self.backward_cpu(top, propagate_down, bottom)
+        engine = settings.engine
+        engine.backward(self, top, propagate_down, bottom)
+        if engine.settles_each_layer:
             self.settle(bottom, top)
 
     def settle(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -200,10 +195,8 @@ class Layer:
         return float(sum(weight * blob.read_data().sum() for weight, blob in zip(self.loss_weights, top) if weight))
 
     def kernel(self, name: str):
-        """The CUDA kernel of that name in the `.cu` file with this layer's stem, for this layer's dtype."""
-        from minicaffe.cuda.kernels import kernel
-
-        return kernel(self.kernel_file(), name, self.dtype)
+        """The kernel of that name in the `.cu` file with this layer's stem, for this layer's dtype."""
+        return runner("GPU").kernel(self.kernel_file(), name, self.dtype)
 
     @classmethod
     def kernel_file(cls) -> str:
@@ -278,96 +271,3 @@ class Layer:
 
 def _signature(bottom: Sequence[Blob], top: Sequence[Blob]) -> list:
     return [blob.signature for blob in (*bottom, *top)]
-
-
-# -- the registry ------------------------------------------------------------------------------------------------------
-
-_registry: dict[str, dict[str, type[Layer]]] = {}
-
-L = TypeVar("L", bound=Layer)
-
-
-def register(type_name: str, engine: str = "CAFFE") -> Callable[[type[L]], type[L]]:
-    """Class decorator: the layer of this prototxt type, or an engine's variant of it."""
-
-    def add(cls: type[L]) -> type[L]:
-        variants = _registry.setdefault(type_name, {})
-        if engine in variants:
-            raise LayerError(f"layer type {type_name} (engine {engine}) is registered twice")
-        cls.type, cls.engine = type_name, engine
-        variants[engine] = cls
-        return cls
-
-    return add
-
-
-def layer_type_list() -> list[str]:
-    """All known layer types, sorted."""
-    _load_layers()
-    return sorted(_registry)
-
-
-def layer_class(type_name: str, engine: str = "CAFFE", name: str = "") -> type[Layer]:
-    """The class for a type and engine; our own code where the engine has none.
-
-    An unknown type raises `LayerError` with the fork that has it, or else the nearest and all known names.
-    """
-    _load_layers()
-    if engine == "ONEDNN":
-        import minicaffe.layers.onednn  # noqa: F401  (registers the variants)
-    elif engine == "CUDNN":
-        import minicaffe.layers.cudnn  # noqa: F401
-    try:
-        variants = _registry[type_name]
-    except KeyError:
-        sentence = f"layer '{name}' has the unknown type \"{type_name}\""
-        if owner := TYPE_OWNERS.get(type_name):
-            raise LayerError(f"{sentence}, it belongs to {owner}") from None
-        hint = nearest(type_name, _registry)
-        known = ", ".join(sorted(_registry))
-        raise LayerError(f"{sentence}{hint}; known types: {known}") from None
-    return variants.get(engine) or variants["CAFFE"]
-
-
-def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:
-    """A layer of the type, and with the engine, that its LayerParameter and `set_engine` ask for."""
-    own = type(layer_param)()
-    own.CopyFrom(layer_param)  # layers may complete their parameters: the net keeps the original
-    engine = choose_engine(own, np.dtype(dtype))
-    return layer_class(own.type, engine, own.name)(own, phase, dtype)
-
-
-def choose_engine(layer_param, dtype: np.dtype) -> str:
-    """CAFFE, ONEDNN or CUDNN: `set_engine` first, then the prototxt's `engine` field, then the fastest there is."""
-    wanted = config.engine
-    if wanted == "DEFAULT":
-        wanted = next(_engine_fields(layer_param), "DEFAULT")
-    if config.gpu or dtype != np.float32:
-        return "CUDNN" if wanted == "CUDNN" else "CAFFE"
-    if wanted in ("DEFAULT", "ONEDNN", "CUDNN"):
-        from minicaffe import onednn
-
-        return "ONEDNN" if onednn.available() else "CAFFE"
-    return wanted
-
-
-def _engine_fields(layer_param) -> Iterator[str]:
-    """The `engine` values that are set, as names: the layer's own string first, then its parameter messages' enums."""
-    own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe may add a list of engines behind a colon
-    own = {"MKLDNN": "ONEDNN", "MKL2017": "ONEDNN"}.get(own, own)
-    if own not in ("", "DEFAULT", "CAFFE", "CUDNN", "ONEDNN"):
-        raise LayerError(
-            f"{layer_param.type} layer '{layer_param.name}': engine must be CAFFE, CUDNN or ONEDNN, got "
-            f'"{layer_param.engine}"'
-        )
-    if own not in ("", "DEFAULT"):
-        yield own
-    for field, value in layer_param.ListFields():
-        if isinstance(value, Message) and "engine" in field.message_type.fields_by_name:
-            name = field.message_type.fields_by_name["engine"].enum_type.values_by_number[value.engine].name
-            if value.HasField("engine") and name != "DEFAULT":
-                yield name
-
-
-def _load_layers() -> None:
-    import minicaffe.layers  # noqa: F401  (fills the registry)

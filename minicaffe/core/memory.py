@@ -1,4 +1,4 @@
-"""One buffer of numbers and the places where copies of it live: the host, the CUDA device, an engine's own layout.
+"""One buffer of numbers and the places where copies of it live: the host, and what engines add.
 
 Caffe calls this `SyncedMemory`.  Reading at a place gives the newest values there; writing at a place marks it as the
 only valid copy; copies are made lazily, on read.
@@ -9,27 +9,75 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from minicaffe import forks
-from minicaffe.core.settings import config
 from minicaffe.errors import DeviceError
-
-HOST, GPU, ENGINE = 1, 2, 4
 
 _ALIGN = 64
 _SURELY_THERE = 64 << 20
 #: held while the host's array is made: threads may read one blob
 _allocating = forks.renewed(threading.Lock())
 
+T = TypeVar("T")
 
-class EngineCopy(Protocol):
-    """What an engine leaves with a buffer: its own copy, in its own layout."""
 
-    def to_host(self, flat: np.ndarray) -> None:
+class Copy(Protocol):
+    """The numbers of a Memory at one place."""
+
+    def to_host(self, flat: np.ndarray) -> Any:
         """Write the values, in (N, C, H, W) order, into a flat host array."""
+
+
+class ReadableCopy(Copy, Protocol):
+    """A copy that `Memory.read` brings up to date."""
+
+    def from_host(self, flat: np.ndarray) -> Any:
+        """Take the values of a flat host array."""
+
+    def zero(self) -> Any:
+        """Set all values to zero."""
+
+
+class Place:
+    """Where copies of numbers live; an engine with memory of its own makes one, for the life of the process.
+
+    name: unique.  bit: the place's bit in `Memory.fresh`.
+    """
+
+    _by_name: dict[str, Place] = {}  # written to when a module of an engine is imported
+
+    def __init__(self, name: str) -> None:
+        self.name, self.bit = name, 1 << len(self._by_name)
+        if self._by_name.setdefault(name, self) is not self:
+            raise ValueError(f"there is a place '{name}' already")
+
+    @classmethod
+    def named(cls, name: str) -> Place:
+        """The place of that name; DeviceError where no engine has made one."""
+        try:
+            return cls._by_name[name]
+        except KeyError:
+            raise DeviceError(f"no engine has memory called '{name}': known are {', '.join(cls._by_name)}") from None
+
+    def allocate(self, count: int, dtype: np.dtype) -> ReadableCopy:
+        """A copy for so many numbers; what it holds at first does not matter."""
+        raise NotImplementedError
+
+    def keep(self, source: Any, target: Any) -> Any:
+        """Give blob `target` the values of blob `source`, which has the same shape and its newest values here.
+
+        What is returned is to be kept as long as `target` needs the values.
+        """
+        target.data = source.read_data()
+
+    def __repr__(self) -> str:
+        return f"<place '{self.name}'>"
+
+
+HOST = Place("host")
 
 
 def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
@@ -39,13 +87,24 @@ def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
-class _Watching(threading.local):
-    """`watcher` is called for each use of memory in this thread, while a step is captured (minicaffe.cuda.graph)."""
+class Observer(Protocol):
+    """Notified of each use of memory in a thread, while an engine records a step."""
 
-    watcher: Any = None
+    def used_on_host(self, memory: Memory) -> None:
+        """The host's copy is used."""
+
+    def reads(self, memory: Memory, place: Place) -> bool:
+        """A copy is about to be read; whether it counts as up to date although a script holds a view."""
+
+    def wrote(self, memory: Memory, place: Place) -> None:
+        """A copy is written to."""
 
 
-watching = _Watching()
+class _Observed(threading.local):
+    observer: Any = None  # an Observer, of this thread's uses of memory
+
+
+observed = _Observed()
 
 
 def check_room(nbytes: int) -> None:
@@ -64,45 +123,45 @@ def check_room(nbytes: int) -> None:
 class Memory:
     """`count` numbers of one dtype, zero at first.
 
-    fresh: the set of places, as bits, that hold the newest values.  While a script holds a view, which it may write to
-    at any time, no copy elsewhere stays valid beside the host's.
+    copies: by place, the copies beside the host's.
+    fresh: the set of places, as bits, that hold the newest values; 0 while all are zero.  While a script holds a view,
+    which it may write to at any time, no copy elsewhere stays valid beside the host's.
     refused: whether there was no room for it at a place; memory at a place is allocated when it is first used.
 
     Raises MemoryError for more than the host could hold.
     """
 
-    __slots__ = ("count", "dtype", "fresh", "refused", "engine", "_version", "_host", "_gpu", "_view", "__weakref__")
+    __slots__ = ("count", "dtype", "copies", "fresh", "refused", "_version", "_host", "_view", "__weakref__")
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
         check_room(count * dtype.itemsize)
         self.count, self.dtype = count, dtype
-        self.fresh = 0  # nowhere: zeros
+        self.copies: dict[Place, Any] = {}
+        self.fresh = 0
         self.refused = False
-        self.engine: Any = None
         self._version: object = object()  # None: of values that a held view may have changed since it was asked for
         self._host: np.ndarray | None = None
-        self._gpu: Any = None
         self._view: weakref.ref | None = None
 
-    def fitted(self, count: int) -> Memory:
+    def fitted(self, count: int, place: Place) -> Memory:
         """Memory for `count` numbers: this, or other memory where this is too small, or too large to be had.
 
-        Raises MemoryError, and changes nothing.
+        place: where it will be used.  Raises MemoryError, and changes nothing.
         """
-        if count == self.count or (count < self.count and self._is_there()):
+        if count == self.count or (count < self.count and self._is_there(place)):
             return self
         memory = Memory(count, self.dtype)
         if count < self.count and self.fresh:
             memory.host_place()[:] = self.host()[:count]
-            memory.fresh = HOST
+            memory.fresh = HOST.bit
         return memory
 
-    def _is_there(self) -> bool:
+    def _is_there(self, place: Place) -> bool:
         """Whether it holds something, and there was room for it where it is used."""
-        on_the_way = config.gpu and self._gpu is None and not self.held
+        on_the_way = place is not HOST and place not in self.copies and not self.held
         return bool(self.fresh) and not self.refused and not on_the_way
 
-    def allocate(self, make: Callable[[], Any]) -> Any:
+    def allocate(self, make: Callable[[], T]) -> T:
         """`make()`, which allocates memory for these numbers; notes when there is no room."""
         try:
             return make()
@@ -110,7 +169,28 @@ class Memory:
             self.refused = True
             raise
 
-    # -- host ------------------------------------------------------------------------------------------------------
+    @property
+    def version(self) -> object:
+        """An object that identifies the values: another one after each write (while a view is held, at each call)."""
+        if self.held or self._version is None:
+            self._version = None if self.held else object()
+        return self._version or object()
+
+    def clear(self) -> None:
+        """Set all to zero: where the newest values are, if that place can, else on the host."""
+        self._version = object()
+        for place, copy in tuple(self.copies.items()):
+            if self.fresh & place.bit and hasattr(copy, "zero"):
+                if observed.observer is not None:
+                    observed.observer.wrote(self, place)
+                copy.zero()
+                self.fresh = place.bit
+                return
+        if self.fresh:
+            self.host_place().fill(0)
+            self.fresh = HOST.bit
+
+    # -- the host --------------------------------------------------------------------------------------------------
 
     def host_place(self) -> np.ndarray:
         """The flat host array, whatever it holds at the moment."""
@@ -122,19 +202,19 @@ class Memory:
 
     def host(self) -> np.ndarray:
         """The flat host array with the newest values, for reading."""
-        if watching.watcher is not None:
-            watching.watcher.used_on_host(self)
-        self.host_place()
-        if not self.fresh & HOST:
-            if self.fresh & ENGINE:
-                self.engine.to_host(self._host)
-            elif self.fresh & GPU:
-                self._gpu.to_host(self._host)
-            self.fresh = HOST if self.held else self.fresh | HOST
-        return self._host
+        if observed.observer is not None:
+            observed.observer.used_on_host(self)
+        host = self.host_place()
+        if not self.fresh & HOST.bit:
+            for place, copy in tuple(self.copies.items()):
+                if self.fresh & place.bit:
+                    copy.to_host(host)
+                    break
+            self.fresh = HOST.bit if self.held else self.fresh | HOST.bit
+        return host
 
     def live(self) -> np.ndarray:
-        """A flat view that may be read, written and kept: the host is the head from here on.
+        """A flat view that may be read, written and kept; the host's copy is the only valid one from here on.
 
         While the view, or any slice of it, is referenced, an engine's results are copied back to the host after each
         layer (`settle`) and its inputs are read from there, so the view always shows the blob's values.
@@ -150,77 +230,56 @@ class Memory:
 
     def wrote_host(self) -> None:
         """The host array has been written, or may be from now on: it is the only valid copy."""
-        self.fresh, self._version = HOST, object()
+        self.fresh, self._version = HOST.bit, object()
 
     @property
     def held(self) -> bool:
-        """Whether a script keeps a view that `live` handed out."""
+        """Whether a script keeps a view that `live` returned."""
         return self._view is not None and self._view() is not None
-
-    @property
-    def version(self) -> object:
-        """An object that identifies the values: another one after each write (while a view is held, at each call)."""
-        if self.held or self._version is None:
-            self._version = None if self.held else object()
-        return self._version or object()
-
-    def clear(self) -> None:
-        """Set all to zero: on the device if the newest values live there, else on the host."""
-        self._version = object()
-        if self.fresh & GPU:
-            if watching.watcher is not None:
-                watching.watcher.wrote_on_gpu(self)
-            self._gpu.fill_zero()
-            self.fresh = GPU
-        elif self.fresh:
-            self.host_place().fill(0)
-            self.fresh = HOST
-
-    # -- CUDA device -----------------------------------------------------------------------------------------------
-
-    def gpu(self) -> int:
-        """The device pointer of the newest values, for reading."""
-        if watching.watcher is not None:
-            watching.watcher.read_on_gpu(self)
-        if self._gpu is None:
-            from minicaffe.cuda.memory import DeviceBuffer
-
-            self._gpu = self.allocate(lambda: DeviceBuffer(max(self.count, 1) * self.dtype.itemsize))
-        uploaded = watching.watcher is not None and watching.watcher.uploads(self)
-        if not uploaded and (not self.fresh & GPU or (self.fresh & HOST and self.held)):
-            if self.fresh:
-                self._gpu.from_host(self.host())
-            else:
-                self._gpu.fill_zero()
-            self.fresh = HOST if self.held else self.fresh | GPU
-        return self._gpu.ptr
-
-    def mutable_gpu(self) -> int:
-        """The device pointer of the newest values, for writing: the device is the head from here on."""
-        pointer = self.gpu()
-        self.wrote_gpu()
-        if watching.watcher is not None:
-            watching.watcher.wrote_on_gpu(self)
-        return pointer
-
-    def wrote_gpu(self) -> None:
-        """The device's memory has been written, or is about to be: it is the only valid copy."""
-        self.fresh, self._version = GPU, object()
-
-    # -- an engine's layout ----------------------------------------------------------------------------------------
-
-    @property
-    def engine_fresh(self) -> bool:
-        """Whether the engine's copy may be read as it stands."""
-        return bool(self.fresh & ENGINE) and not self.held
-
-    def wrote_engine(self, copy: EngineCopy) -> None:
-        """An engine has written, or is about to write, `copy`: it is the head from here on."""
-        self.engine = copy
-        self.fresh, self._version = ENGINE, object()
 
     def settle(self) -> None:
         """Copy what was written elsewhere to the host if a script holds a view; called after the layer that wrote."""
-        if self.fresh & ~HOST and self.held:
+        if self.fresh & ~HOST.bit and self.held:
             self.host()
-            self.fresh = HOST
+            self.fresh = HOST.bit
+
+    # -- other places ----------------------------------------------------------------------------------------------
+
+    def newest(self) -> Place:
+        """A place other than the host with the newest values, if there is one that may be read as it stands."""
+        if self.fresh & ~HOST.bit and not self.held:
+            return next((place for place in tuple(self.copies) if self.fresh & place.bit), HOST)
+        return HOST
+
+    def valid_at(self, place: Place) -> bool:
+        """Whether the copy there may be read as it stands."""
+        return bool(self.fresh & place.bit) and not self.held
+
+    def read(self, place: Place) -> Any:
+        """The copy at a place other than the host, with the newest values, for reading."""
+        observer = observed.observer
+        current = observer is not None and observer.reads(self, place)
+        copy = self.copies.get(place)
+        if copy is None:
+            copy = self.copies[place] = self.allocate(lambda: place.allocate(self.count, self.dtype))
+        if not current and (not self.fresh & place.bit or (self.fresh & HOST.bit and self.held)):
+            if self.fresh:
+                copy.from_host(self.host())
+            else:
+                copy.zero()
+            self.fresh = HOST.bit if self.held else self.fresh | place.bit
+        return copy
+
+    def write(self, place: Place) -> Any:
+        """The copy at a place, with the newest values, for writing; it is the only valid one from here on."""
+        copy = self.read(place)
+        self.wrote(place)
+        if observed.observer is not None:
+            observed.observer.wrote(self, place)
+        return copy
+
+    def wrote(self, place: Place, copy: Copy | None = None) -> None:
+        """The copy at a place, now `copy` if given, is written to: it is the only valid one from here on."""
+        if copy is not None:
+            self.copies[place] = copy
+        self.fresh, self._version = place.bit, object()

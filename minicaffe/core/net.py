@@ -16,12 +16,14 @@ import numpy as np
 from minicaffe.core import debug_info, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.build import NetBuilder
+from minicaffe.core.engine import Engine
+from minicaffe.core.fusion import find_chains
 from minicaffe.core.guard import Guard, guarded
 from minicaffe.core.layer import Layer
 from minicaffe.core.matching import match
 from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.core.scripting import Scripting, names_in
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.errors import NetError, UsageError
 from minicaffe.proto import caffe_pb2, read_net, upgrade_net
 
@@ -104,8 +106,8 @@ class Net(Scripting):
         self._after_forward: list[Callable[[int], None]] = []
         self._before_backward: list[Callable[[int], None]] = []
         self._after_backward: list[Callable[[int], None]] = []
-        self._chains: dict[bool, dict[int, Any]] = {}  # on the CPU, on the GPU
-        self._ran_on_gpu: list[bool | None] = [None] * len(self.layers)  # where each layer's last forward pass was
+        self._chains: dict[Engine, dict[int, Any]] = {}
+        self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
         self.folds = self.phase == caffe_pb2.TEST  #: whether oneDNN's chains may leave out what only backward needs
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ class Net(Scripting):
         """
         end = len(self.layers) - 1 if end is None else end
         chains = {} if self._before_forward or self._after_forward or self.debug_info else self.chains
-        self._ran_on_gpu[start : end + 1] = [config.gpu] * (end + 1 - start)
+        self._ran_with[start : end + 1] = [settings.engine] * (end + 1 - start)
         ran = []
         i = start - 1
         while i < end:
@@ -150,19 +152,10 @@ class Net(Scripting):
     @property
     def chains(self) -> dict[int, Any]:
         """Groups of layers that an engine computes in one go, by the index of their first layer."""
-        gpu = config.gpu
-        if gpu not in self._chains:
-            chains = []
-            if gpu:
-                from minicaffe.layers.fused.cuda import find_chains
-
-                chains = find_chains(self)
-            elif any(layer.engine == "ONEDNN" for layer in self.layers):
-                from minicaffe.layers.fused.onednn import find_chains
-
-                chains = find_chains(self)
-            self._chains[gpu] = {chain.start: chain for chain in chains}
-        return self._chains[gpu]
+        engine = settings.engine
+        if engine not in self._chains:
+            self._chains[engine] = {chain.start: chain for chain in find_chains(self, engine)}
+        return self._chains[engine]
 
     def loss(self, start: int = 0, end: int | None = None) -> float:
         """The weighted loss of layers start to end (inclusive) as their tops hold it now."""
@@ -179,7 +172,7 @@ class Net(Scripting):
         self._check_mode(start, end)
         if self.folds:
             self.folds = False
-            self._chains.pop(False, None)
+            self._chains.clear()
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
         by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         i = start + 1
@@ -202,10 +195,11 @@ class Net(Scripting):
 
     def _check_mode(self, start: int, end: int) -> None:
         """What layers keep for backward is where they ran forward."""
-        other = not config.gpu
+        engine = settings.engine
         for i in range(start, end - 1, -1):
-            if self._ran_on_gpu[i] is other and self.layer_need_backward[i]:
-                here, there = ("GPU", "CPU") if config.gpu else ("CPU", "GPU")
+            ran_with = self._ran_with[i]
+            if ran_with not in (engine, None) and self.layer_need_backward[i]:
+                there, here = ran_with.mode, engine.mode
                 raise NetError(
                     f"layer '{self._layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
                     f"{here}: run forward again after changing the mode"
@@ -228,7 +222,7 @@ class Net(Scripting):
 
     def settle(self) -> None:
         """Bring views that scripts hold up to date after passes on the GPU; on the CPU each layer has done so."""
-        if config.gpu:
+        if not settings.engine.settles_each_layer:
             for blob in (*self._blobs, *self.shared_params.blobs):
                 blob.settle()
 

@@ -1,4 +1,4 @@
-"""CPU or GPU, which device, which CPU engine.
+"""CPU or GPU, which device, which engine's variants of layers.
 
 Caffe keeps these in `Caffe::Get()`, for each thread its own; scripts change them through `set_mode_cpu`,
 `set_mode_gpu`, `set_device` and, new here, `set_engine`.
@@ -6,12 +6,13 @@ Caffe keeps these in `Caffe::Get()`, for each thread its own; scripts change the
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
+from minicaffe.core.engine import NUMPY, engines, runner
 from minicaffe.errors import UsageError
-
-ENGINES = ("DEFAULT", "CAFFE", "ONEDNN", "CUDNN")
 
 
 class PerThread:
@@ -35,21 +36,31 @@ class PerThread:
             self._own.value = value
 
 
-class Config:
-    """The settings of each thread; `config` below is the only instance."""
+class Settings:
+    """The settings of each thread; `settings` below is the only instance."""
 
-    gpu = PerThread(False)
+    engine = PerThread(NUMPY)  #: the Engine that runs passes
+    variants = PerThread("DEFAULT")  #: what `set_engine` has chosen for nets that are built
     device = PerThread(0)
-    engine = PerThread("DEFAULT")
-    math = PerThread("float32")  #: of products on the GPU, see minicaffe.cuda.set_math
 
 
-config = Config()
+settings = Settings()
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Set mode, device and engine of this thread at the end to what they are at the beginning."""
+    engine, variants, device = settings.engine, settings.variants, settings.device
+    try:
+        yield
+    finally:
+        settings.engine, settings.variants = engine, variants
+        set_device(device)
 
 
 def set_mode_cpu() -> None:
     """Run every layer's CPU path from now on, in this thread."""
-    config.gpu = False
+    settings.engine = runner("CPU")
 
 
 def set_mode_gpu() -> None:
@@ -57,25 +68,29 @@ def set_mode_gpu() -> None:
 
     Raises `DeviceError` when there is no PyCUDA or no CUDA device, naming which.
     """
-    from minicaffe.cuda import context
-
-    context.require(config.device)
-    config.gpu = True
+    engine = runner("GPU")
+    engine.start(settings.device)
+    settings.engine = engine
 
 
 def set_device(device_id: int) -> None:
     """Choose the CUDA device, by number, that `set_mode_gpu` uses."""
-    config.device = int(device_id)
-    if config.gpu:
-        set_mode_gpu()
+    settings.device = int(device_id)
+    settings.engine.start(settings.device)
+
+
+def variant_names() -> list[str]:
+    """The names of engines with variants of layers, as in prototxts."""
+    return [engine.name for engine in engines() if engine.base is not None]
 
 
 def set_engine(engine: str) -> None:
     """Choose the engine of nets that this thread builds from now on, over what their prototxts say.
 
     engine: "DEFAULT" (the prototxt's `engine` field, else the fastest that is installed), "CAFFE" (our own numpy
-    and CUDA code), "ONEDNN" or "CUDNN".
+    and CUDA code), or an engine's name: "ONEDNN", "CUDNN".
     """
-    if engine not in ENGINES:
-        raise UsageError(f"set_engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    config.engine = engine
+    known = ("DEFAULT", "CAFFE", *variant_names())
+    if engine not in known:
+        raise UsageError(f"set_engine: expected one of {', '.join(known)}, got {engine!r}")
+    settings.variants = engine

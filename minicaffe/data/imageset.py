@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 
-from minicaffe.core import random
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import DatabaseWriter, open_db
 from minicaffe.data.image import decode_image, encode_image, read_bytes, read_image, resize
 from minicaffe.data.image_list import read_list
 from minicaffe.data.shuffle import draw_seed, shuffled
 from minicaffe.errors import DataError, UsageError
+from minicaffe.philox import Stream
 from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
@@ -24,7 +24,7 @@ def convert(
     backend: str,
     *,
     gray: bool = False,
-    shuffle: bool = False,
+    rng: Stream | None = None,
     size: tuple[int, int] = (0, 0),
     check_size: bool = False,
     encoded: bool = False,
@@ -32,14 +32,15 @@ def convert(
 ) -> int:
     """Write the images of list `source` as database `path`; return how many were written.
 
-    root: put before each path.  size: (height, width) to resize to, 0 for as it is.  encoded: store files, as they are
-    unless `encode_type`, `size` or `gray` ask for new ones.  check_size: all images must have the size of the first.
+    root: put before each path.  rng: the stream that shuffles the list, None to keep its order.  size: (height, width)
+    to resize to, 0 for as it is.  encoded: store files, as they are unless `encode_type`, `size` or `gray` ask for new
+    ones.  check_size: all images must have the size of the first.
     Keys are the number of the image, eight digits, and its path, cut where the database has a limit.
     Images that cannot be read are skipped with a line in the log; `DataError` when none is left.
     """
     if bool(size[0]) != bool(size[1]):
         raise UsageError(f"resize_width and resize_height must be given together, got {size[1]} and {size[0]}")
-    entries = _shuffled(read_list(source)) if shuffle else read_list(source)
+    entries = read_list(source) if rng is None else _shuffled(read_list(source), rng)
     log.info("A total of %d images.", len(entries))
     expected, cut = None, 0
     with open_db(path, backend, "w") as database:
@@ -64,9 +65,9 @@ def convert(
     return database.count
 
 
-def _shuffled(entries: list[tuple[str, int]]) -> list[tuple[str, int]]:
+def _shuffled(entries: list[tuple[str, int]], rng: Stream) -> list[tuple[str, int]]:
     log.info("Shuffling data")
-    order = shuffled(draw_seed(random.new_stream()), 0, len(entries))
+    order = shuffled(draw_seed(rng), 0, len(entries))
     return [entries[i] for i in order]
 
 

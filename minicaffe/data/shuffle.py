@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 
-from minicaffe.core.random import Stream
 from minicaffe.errors import DataError
+from minicaffe.philox import Stream
 
 log = logging.getLogger("minicaffe.data")
 

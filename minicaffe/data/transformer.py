@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.core.random import Stream
 from minicaffe.data.image import resize
 from minicaffe.data.mean import read_mean
 from minicaffe.errors import DataError
+from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import ResizeParameter
 
 log = logging.getLogger("minicaffe.data")

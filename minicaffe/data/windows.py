@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.core.random import Stream
 from minicaffe.data.image import read_image, resize
 from minicaffe.data.image_list import int32
 from minicaffe.data.reader import Batch
 from minicaffe.errors import DataError
+from minicaffe.philox import Stream
 from minicaffe.text import read_text
 
 

@@ -1,8 +1,7 @@
 """A blob's numbers in oneDNN's layouts.
 
-A blob's buffer (`minicaffe.core.memory.Memory`) knows where its newest values are.  When that is an engine, what the
-buffer holds as `engine` is the `Layouts` of this module: one copy per layout that was asked for, and which of them are
-fresh.
+A blob's buffer (`minicaffe.core.memory.Memory`) knows where its newest values are.  Its copy at the place
+`LAYOUTS` is the `Layouts` of this module: one tensor per layout that was asked for, and which of them are fresh.
 The rules:
 
 - Reading without naming a layout gives the newest values in their current one: nothing is converted.
@@ -25,12 +24,22 @@ import numpy as np
 
 from minicaffe import forks
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import ENGINE, HOST, Memory
+from minicaffe.core.memory import HOST, Memory, Place
 from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain, reorder
 
 Shape = tuple[int, ...]
 
 _MOST_COPIES = 8  # of one buffer
+
+
+class _Layouts(Place):
+    """Memory in oneDNN's layouts; the copies are `Layouts`, made by `write` and `read` below."""
+
+    def keep(self, source: Blob, target: Blob) -> Kept | None:
+        return lend(source, target)
+
+
+LAYOUTS = _Layouts("onednn")
 
 
 class Layouts:
@@ -162,7 +171,7 @@ class Deferred:
         """Compute the values."""
         with self.layouts.lock:
             buffer = self.buffer()
-            if buffer is not None and buffer.engine is self:
+            if buffer is not None and buffer.copies.get(LAYOUTS) is self:
                 self.compute(write(buffer, self.desc))
 
     def to_host(self, flat: np.ndarray) -> None:
@@ -173,17 +182,17 @@ class Deferred:
 
 def _layouts(buffer: Memory, discard: bool = False) -> Layouts:
     """The layouts of a buffer; deferred values are computed first, unless `discard` or overwritten since."""
-    engine = buffer.engine
-    if engine is None:
+    copy = buffer.copies.get(LAYOUTS)
+    if copy is None:
         with _making:
-            if buffer.engine is None:
-                buffer.engine = Layouts()
-    elif type(engine) is Deferred:
-        if discard or not buffer.fresh & ENGINE:
-            buffer.engine = engine.layouts
+            return buffer.copies.setdefault(LAYOUTS, Layouts())
+    if type(copy) is Deferred:
+        if discard or not buffer.fresh & LAYOUTS.bit:
+            buffer.copies[LAYOUTS] = copy.layouts
         else:
-            engine.settle()
-    return buffer.engine
+            copy.settle()
+        return copy.layouts
+    return copy
 
 
 _making = forks.renewed(threading.Lock())
@@ -207,7 +216,7 @@ def read(buffer: Memory, shape: Shape, desc: MemoryDesc | None = None) -> Tensor
 
 def _readable(buffer: Memory, layouts: Layouts, shape: Shape) -> bool:
     """Whether the engine's copies hold the newest values, in this shape."""
-    return buffer.engine_fresh and layouts.head.desc.shape == shape
+    return buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape
 
 
 def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tensor:
@@ -219,7 +228,7 @@ def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tenso
         reorder(head, layouts.copy(buffer, desc))
         layouts.fresh.add(desc)
         if desc.plain:
-            buffer.fresh |= HOST
+            buffer.fresh |= HOST.bit
     return layouts.copies[desc]
 
 
@@ -233,7 +242,7 @@ def _read_host(buffer: Memory, layouts: Layouts, row_major: MemoryDesc, desc: Me
     layouts.fresh = {row_major, memory.desc}
     layouts.head = memory
     if not buffer.held:
-        buffer.fresh |= ENGINE
+        buffer.fresh |= LAYOUTS.bit
     return memory
 
 
@@ -247,9 +256,9 @@ def write(buffer: Memory, desc: MemoryDesc) -> Tensor:
 
 def _make_head(buffer: Memory, layouts: Layouts, memory: Tensor) -> None:
     layouts.head, layouts.fresh = memory, {memory.desc}
-    buffer.wrote_engine(layouts)
+    buffer.wrote(LAYOUTS, layouts)
     if memory.desc.plain:
-        buffer.fresh |= HOST
+        buffer.fresh |= HOST.bit
 
 
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
@@ -275,7 +284,7 @@ def mutable_diff(blob: Blob, desc: MemoryDesc) -> Tensor:
 def defer(blob: Blob, desc: MemoryDesc, compute: Callable[[Tensor], None]) -> None:
     """Let a blob's new values be those that `compute` writes to memory in the layout `desc`, once they are read."""
     buffer = blob.data_memory
-    buffer.wrote_engine(Deferred(buffer, desc, compute))
+    buffer.wrote(LAYOUTS, Deferred(buffer, desc, compute))
 
 
 def add_to_diff(blob: Blob, memory: Tensor) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import layer_class
+from minicaffe.core.registry import layer_class
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.db import open_db
 from minicaffe.data.hdf5 import read_file_list

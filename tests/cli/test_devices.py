@@ -6,7 +6,8 @@ import pytest
 
 from minicaffe import cuda, onednn
 from minicaffe.cli import devices
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.cuda import context
 from minicaffe.errors import UsageError
 
@@ -15,10 +16,10 @@ def flags(**given):
     return argparse.Namespace(**{"gpu": "", "engine": "", "threads": None, "math": "", **given})
 
 
-def settings():
+def all_settings():
     math = context.allows_tf32()
     blas = [devices._openblas_call(path, "get") for path in devices._openblas()]
-    return config.gpu, config.device, config.engine, math, onednn.wanted_threads(), blas
+    return settings.engine, settings.device, settings.variants, math, onednn.wanted_threads(), blas
 
 
 @pytest.fixture
@@ -26,37 +27,37 @@ def other_settings():
     """Settings that are not the defaults, put back afterwards."""
     put_back = devices._settings()
     cuda.set_math("tf32")
-    config.engine, config.device = "CAFFE", 1
+    settings.variants, settings.device = "CAFFE", 1
     devices.set_threads(2)
-    yield settings()
+    yield all_settings()
     put_back()
 
 
 def test_a_command_puts_back_what_was_set(other_settings):
     with devices.computing_on(flags(engine="onednn", threads=1, math="float32")):
-        assert config.engine == "ONEDNN" and not context.allows_tf32()
+        assert settings.variants == "ONEDNN" and not context.allows_tf32()
         assert onednn.wanted_threads() == (1 if onednn.available() else None)
         assert all(devices._openblas_call(path, "get") == 1 for path in devices._openblas())
-    assert settings() == other_settings
+    assert all_settings() == other_settings
 
 
 @pytest.mark.parametrize("wrong", [{"math": "fp8"}, {"engine": "none"}, {"threads": 0}, {"gpu": "x"}])
 def test_a_command_that_fails_as_well(other_settings, wrong):
     with pytest.raises(UsageError), devices.computing_on(flags(**{"threads": 1, "math": "float32", **wrong})):
         pass
-    assert settings() == other_settings
+    assert all_settings() == other_settings
     with pytest.raises(RuntimeError), devices.computing_on(flags(engine="DEFAULT", threads=1)):
         raise RuntimeError
-    assert settings() == other_settings
+    assert all_settings() == other_settings
 
 
 @pytest.mark.gpu
 def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device):
     put_back = devices._settings()
     try:
-        config.gpu = True
+        settings.engine = runner("GPU")
         with devices.computing_on(flags()):
-            assert not config.gpu
-        assert config.gpu and context.current() is cuda_device
+            assert settings.engine is runner("CPU")
+        assert settings.engine is runner("GPU") and context.current() is cuda_device
     finally:
         put_back()

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.memory import HOST, Place
+from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
+
+ELSEWHERE = Place("of a test")
 
 
 class DoublingEngine:
@@ -82,17 +86,17 @@ def test_diff_grows_when_the_data_was_borrowed_from_something_larger():
 
 def test_engine_results_come_to_the_host_when_asked():
     blob = Blob((3,))
-    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
-    assert blob.data_memory.engine_fresh
+    blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    assert blob.data_memory.valid_at(ELSEWHERE)
     np.testing.assert_array_equal(blob.read_data(), [1, 2, 3])
-    assert blob.data_memory.engine_fresh, "reading leaves the engine's copy valid"
+    assert blob.data_memory.valid_at(ELSEWHERE), "reading leaves the engine's copy valid"
     blob.data[0] = 7
-    assert not blob.data_memory.engine_fresh, "a live view may be written: the host is the head"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "a live view may be written: the host is the head"
 
 
 def test_clearing_asks_nothing_of_the_engine():
     blob = Blob((3,))
-    blob.diff_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.diff_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.clear_diff()
     np.testing.assert_array_equal(blob.diff, 0)
 
@@ -100,10 +104,10 @@ def test_clearing_asks_nothing_of_the_engine():
 def test_a_view_that_is_kept_stays_true():
     blob = Blob((3,))
     part = blob.data[1:]
-    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
-    assert not blob.data_memory.engine_fresh, "whoever holds the view may write: engines must read the host"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "whoever holds the view may write: engines must read the host"
     del part
     assert blob.data_memory.fresh, "and the values are still there"
 
@@ -135,9 +139,9 @@ def test_values_cross_the_bus_only_when_asked(cuda_device):
     blob.data[...] = [1, 2, 3, 4]
     pointer = blob.gpu_data()
     assert pointer and blob.gpu_data() == pointer
-    assert blob.data_memory.fresh == 3, "reading on the device leaves the host valid"
+    assert blob.data_memory.fresh == HOST.bit | Place.named("gpu").bit, "reading on the device leaves the host valid"
     blob.mutable_gpu_data()
-    assert blob.data_memory.fresh == 2
+    assert blob.data_memory.fresh == Place.named("gpu").bit
     np.testing.assert_array_equal(blob.data, [1, 2, 3, 4])
     blob.mutable_gpu_data()
     blob.data_memory.clear()
@@ -148,14 +152,14 @@ def test_what_was_written_through_a_view_counts_when_it_is_gone():
     """Also if an engine has read the blob while the view was held, and had the values copied back."""
     blob = Blob((3,))
     view = blob.data
-    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     versions = [blob.data_memory.version]
     view[...] = 7
     del view
     versions.append(blob.data_memory.version)
     np.testing.assert_array_equal(blob.read_data(), 7)
-    assert not blob.data_memory.engine_fresh
+    assert not blob.data_memory.valid_at(ELSEWHERE)
     assert versions[0] is not versions[1] and versions[1] is blob.data_memory.version
 
 
@@ -173,8 +177,8 @@ def test_copies_and_pickles_hold_the_values(how):
 
 def test_a_smaller_shape_keeps_what_an_engine_wrote(monkeypatch):
     """Also where the next pass will be on the GPU, whose memory is not made for the larger shape."""
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
     blob = Blob((3,))
-    blob.data_memory.wrote_engine(DoublingEngine(np.array([2.0, 4.0, 6.0])))
+    blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.reshape(2)
     np.testing.assert_array_equal(blob.read_data(), [1, 2])

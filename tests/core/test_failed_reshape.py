@@ -6,8 +6,9 @@ import pytest
 from minicaffe import Net, NetSpec
 from minicaffe import layers as L
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import Memory
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.memory import HOST, Memory
+from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, DeviceError, LayerError, MinicaffeError
 
 TOO_LARGE = (1, 3, 2_000_000, 2_000_000)
@@ -66,7 +67,7 @@ def spec():
 
 @pytest.fixture(params=["CAFFE", "ONEDNN"])
 def net(request, monkeypatch):
-    monkeypatch.setattr(config, "engine", request.param)
+    monkeypatch.setattr(settings, "variants", request.param)
     param = spec()
     param.force_backward = True
     return Net(param, phase=0)
@@ -170,7 +171,7 @@ def test_what_the_host_holds_is_kept_when_another_place_refuses(monkeypatch):
 
     with pytest.raises(DeviceError):
         memory.allocate(refuse)
-    smaller = memory.fitted(3)
+    smaller = memory.fitted(3, HOST)
     assert smaller.count == 3 and not smaller.refused
     np.testing.assert_array_equal(smaller.host(), [0, 1, 2])
 
@@ -179,7 +180,7 @@ def test_what_the_host_holds_is_kept_when_another_place_refuses(monkeypatch):
 def test_a_gpu_without_room(cuda_device, monkeypatch):
     from minicaffe.cuda import memory
 
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
     net = Net(spec(), phase=1)
 
     def passes(size):

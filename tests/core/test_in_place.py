@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from minicaffe.core.layer import Layer, create_layer, layer_class, layer_type_list
+from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
+from minicaffe.core.registry import create_layer, layer_class, layer_type_list
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
 

@@ -7,7 +7,8 @@ import pytest
 
 import minicaffe
 from minicaffe import Net
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.proto import caffe_pb2, parse_text
 
 NET = """
@@ -20,9 +21,9 @@ layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "z"
 
 
 @pytest.fixture(autouse=True)
-def settings(monkeypatch):
-    monkeypatch.setattr(config, "gpu", False)
-    monkeypatch.setattr(config, "engine", "DEFAULT")
+def defaults(monkeypatch):
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
+    monkeypatch.setattr(settings, "variants", "DEFAULT")
 
 
 def in_thread(work):
@@ -42,18 +43,18 @@ def weights():
 def test_what_a_thread_sets_is_its_own():
     def work():
         minicaffe.set_engine("CAFFE")
-        config.gpu = True
-        return config.engine, config.gpu
+        settings.engine = runner("GPU")
+        return settings.variants, settings.engine
 
-    assert in_thread(work) == ("CAFFE", True)
-    assert (config.engine, config.gpu) == ("DEFAULT", False)
+    assert in_thread(work) == ("CAFFE", runner("GPU"))
+    assert (settings.variants, settings.engine) == ("DEFAULT", runner("CPU"))
 
 
 def test_a_thread_that_sets_nothing_reads_the_main_threads():
     minicaffe.set_engine("CAFFE")
-    assert in_thread(lambda: config.engine) == "CAFFE"
+    assert in_thread(lambda: settings.variants) == "CAFFE"
     minicaffe.set_engine("ONEDNN")
-    assert in_thread(lambda: config.engine) == "ONEDNN"
+    assert in_thread(lambda: settings.variants) == "ONEDNN"
 
 
 def test_a_seed_gives_the_same_weights_beside_other_threads():

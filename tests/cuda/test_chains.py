@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minicaffe import Net
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.errors import NetError
 from minicaffe.proto import caffe_pb2, parse_text
@@ -37,7 +38,7 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 @pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
 def both(request, monkeypatch):
     """The net with its layers one by one, and with its chains."""
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
     nets = [Net(parse_text(NET, caffe_pb2.NetParameter()), phase=request.param) for _ in range(2)]
     nets[0].after_forward(lambda i: None)
     nets[0].after_backward(lambda i: None)
@@ -157,9 +158,9 @@ def test_chains_are_captured(both, cuda_graphs):
 
 def test_backward_runs_where_forward_ran(both, monkeypatch):
     net = both[1]
-    monkeypatch.setattr(config, "gpu", False)
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
     net.run_forward()
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
     with pytest.raises(NetError, match="'bn5' ran forward on the CPU, so it cannot run backward on the GPU: run forw"):
         net.run_backward()
     net.run_forward()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from minicaffe import Net, set_mode_cpu, set_mode_gpu
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.errors import DeviceError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -26,7 +27,7 @@ def build():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_process_says_that_it_has_no_gpu(cuda_device, monkeypatch):
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
     net, x = build(), np.ones((2, 3))
     expected = net.forward(x=x)["y"].copy()
     pid = os.fork()

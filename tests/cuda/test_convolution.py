@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from minicaffe.core.settings import config
 from minicaffe.cuda import context, convolution
 from minicaffe.cuda.convolution import CudaCorrelation
 from minicaffe.cuda.memory import DeviceBuffer
@@ -183,7 +182,7 @@ def test_bias_gradient():
 def test_tf32_rounds_the_factors(monkeypatch, name, what):
     case = Case(name, np.float32)
     precise = expected(case, what)
-    monkeypatch.setattr(config, "math", "tf32")
+    monkeypatch.setattr(context._arithmetic, "math", "tf32")
     got = what(case)
     case.check(got, precise, precision=100)
     for array in (case.x, case.w, case.y):
@@ -195,7 +194,7 @@ def test_tf32_rounds_the_factors(monkeypatch, name, what):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("slope, math", [(None, "float32"), (0.0, "float32"), (0.5, "float32"), (0.0, "tf32")])
 def test_what_is_not_finite(monkeypatch, slope, math, value):
-    monkeypatch.setattr(config, "math", math)
+    monkeypatch.setattr(context._arithmetic, "math", math)
     case = Case("33 channels", np.float32)
     case.x[0, 2, 4, 3] = value
     y = DeviceBuffer(case.y.nbytes)
@@ -210,7 +209,7 @@ def test_what_is_not_finite(monkeypatch, slope, math, value):
 
 def test_tf32_leaves_double_alone(monkeypatch):
     case = Case("groups", np.float64)
-    monkeypatch.setattr(config, "math", "tf32")
+    monkeypatch.setattr(context._arithmetic, "math", "tf32")
     case.check(forward(case), expected(case, forward))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.cuda import context, convolution, cudnn
 from minicaffe.cuda.memory import fill_bytes
 from minicaffe.layers.shared.window import Window
@@ -130,9 +131,9 @@ def frontend(cuda_device, monkeypatch):
 
 @pytest.fixture
 def on_gpu():
-    was, config.gpu = config.gpu, True
+    was, settings.engine = settings.engine, runner("GPU")
     yield
-    config.gpu = was
+    settings.engine = was
 
 
 def passes(type_name, more, engine):

@@ -56,7 +56,7 @@ def test_copies_and_fills_are_captured(lines):
     a.from_host(np.arange(100, dtype=np.float32))
 
     def work():
-        b.fill_zero()
+        b.zero()
         memory.copy_on_device(b.ptr, a.ptr, 200)
         ops.fill(10, 7.0, b.ptr + 200)
 
@@ -188,7 +188,7 @@ def test_a_captured_step_keeps_the_buffers_that_it_was_given(lines, monkeypatch,
     held[0] = DeviceBuffer(40_000)  # what a layer does with a buffer that has become too small
     others = [held[0], *(DeviceBuffer(40_000) for _ in range(3))]
     for other in others:
-        other.fill_zero()
+        other.zero()
     y.data[...] = 0
     step()
     assert (y.read_data() == 6).all() and step.captured

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicaffe.core.layer import layer_type_list
+from minicaffe.core.registry import layer_type_list
 from minicaffe.cuda import context, kernels
 from minicaffe.errors import DeviceError
 from minicaffe.layers.shared.elementwise import Elementwise

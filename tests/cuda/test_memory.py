@@ -30,7 +30,7 @@ def test_there_and_back():
     assert (buffer.to_host(np.empty(10, np.float32)) == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]).all()
     assert (buffer.to_host(np.empty(2, np.float32), offset=8) == [2, 3]).all()
     other = DeviceBuffer(values.nbytes)
-    other.fill_zero()
+    other.zero()
     other.copy_from(buffer, 8)
     assert (other.to_host(np.empty(10, np.float32)) == [0, 1] + [0] * 8).all()
 
@@ -125,7 +125,7 @@ def test_streams_and_events():
     start, end = context.event(), context.event()
     start.record(context.stream())
     buffer = DeviceBuffer(1000)
-    buffer.fill_zero()
+    buffer.zero()
     end.record(context.stream())
     context.copy_stream().wait_for_event(end)
     context.synchronize()

@@ -7,7 +7,8 @@ import pytest
 
 import minicaffe.solvers  # noqa: F401  (registers the rules)
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers import base
@@ -62,9 +63,9 @@ class Twins:
 
     def update(self):
         self.cpu.apply_update()
-        self.monkeypatch.setattr(config, "gpu", True)
+        self.monkeypatch.setattr(settings, "engine", runner("GPU"))
         self.gpu.apply_update()
-        self.monkeypatch.setattr(config, "gpu", False)
+        self.monkeypatch.setattr(settings, "engine", runner("CPU"))
 
     def compare(self, tolerance):
         for a, b in self.pairs():

@@ -257,7 +257,7 @@ def test_dynamic_shared_memory_and_atomics(build):
     values = np.random.default_rng(0).integers(0, 10, 1000).astype(np.int32)
     x, count = DeviceBuffer(4000), DeviceBuffer(40)
     x.from_host(values)
-    count.fill_zero()
+    count.zero()
     run(k, (1, 1), (128, 1, 1), 1000, x, count, shared=40)
     assert (count.to_host(np.empty(10, np.int32)) == np.bincount(values, minlength=10)).all()
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.engine import runner
 from minicaffe.core.random import set_random_seed
-from minicaffe.core.settings import config
+from minicaffe.core.settings import settings
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.errors import DataError
@@ -118,11 +119,11 @@ def test_the_device_gives_the_batches_of_the_host(tmp_path, cuda_device, monkeyp
     layer, blobs = set_up(path, transform=transform)
     other, other_blobs = set_up(path, transform=transform)
     other.load_state(layer.state())
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
     got = batches(layer, blobs, 6)
     state = layer.state()
     got += batches(layer, blobs, 3)
-    monkeypatch.setattr(config, "gpu", False)
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
     expected = batches(other, other_blobs, 6)
     assert state == other.state()
     for a, b in zip(got, expected + batches(other, other_blobs, 3), strict=True):

@@ -17,7 +17,7 @@ import pytest
 
 import minicaffe
 from minicaffe.cli import main
-from minicaffe.core.settings import config
+from minicaffe.core.settings import restored
 from minicaffe.data.datasets import synthetic
 
 ROOT = Path(minicaffe.__file__).resolve().parent.parent
@@ -107,30 +107,29 @@ def page_folder(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    modules, registry = set(sys.modules), _registry_copy()
-    was = dict(vars(config))
-    yield folder
-    vars(config).update(was)
+    modules, types = set(sys.modules), _registry_copy()
+    with restored():
+        yield folder
     for name in set(sys.modules) - modules:
         file = getattr(sys.modules[name], "__file__", None)
         if name == "caffe" or name.startswith("caffe.") or (file and file.startswith(str(folder))):
             del sys.modules[name]
-    _restore(registry)
+    _restore(types)
 
 
 def _registry_copy():
-    from minicaffe.core import layer
+    from minicaffe.core import registry
 
-    return {name: dict(variants) for name, variants in layer._registry.items()}
+    return {name: dict(variants) for name, variants in registry._registry.items()}
 
 
-def _restore(registry):
-    from minicaffe.core import layer
+def _restore(types):
+    from minicaffe.core import registry
 
     minicaffe.layer_type_list()  # so that types which only now were loaded stay
-    for name in set(layer._registry) - set(registry) if registry else ():
-        if not any(cls.__module__.startswith("minicaffe.") for cls in layer._registry[name].values()):
-            del layer._registry[name]
+    for name in set(registry._registry) - set(types) if types else ():
+        if not any(cls.__module__.startswith("minicaffe.") for cls in registry._registry[name].values()):
+            del registry._registry[name]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)

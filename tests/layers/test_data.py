@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.image import encode_image
@@ -172,11 +174,9 @@ def test_an_error_in_the_thread_comes_out_of_forward(tmp_path):
 
 @pytest.fixture
 def gpu(cuda_device):
-    from minicaffe.core.settings import config
-
-    config.gpu = True
-    yield config
-    config.gpu = False
+    settings.engine = runner("GPU")
+    yield settings
+    settings.engine = runner("CPU")
 
 
 def read(layer, blobs, count):

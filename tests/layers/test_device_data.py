@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.gradient_check import layer_from_text
@@ -42,12 +43,12 @@ class Reader:
         self.layer.rng.set_state(self.layer.rng.get_state() | {"key": [1, 2], "counter": [0] * 4})
 
     def batches(self, count, gpu):
-        was, config.gpu = config.gpu, gpu
+        was, settings.engine = settings.engine, runner("GPU" if gpu else "CPU")
         found = []
         for _ in range(count):
             self.layer.forward([], self.top)
             found.append([blob.read_data().copy() for blob in self.top])
-        config.gpu = was
+        settings.engine = was
         return found
 
 

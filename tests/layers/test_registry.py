@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import minicaffe.layers
-from minicaffe.core.layer import layer_class, layer_type_list, register
+from minicaffe.core.registry import layer_class, layer_type_list, register
 from minicaffe.errors import LayerError
 
 FOLDER = Path(minicaffe.layers.__file__).parent

@@ -5,6 +5,8 @@ import pytest
 
 from minicaffe import Net, onednn
 from minicaffe.core.blob import Blob
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -39,12 +41,10 @@ layer {{ name: "relu4" type: "ReLU" bottom: "y" top: "y" }}
 @pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
 def both(request, monkeypatch):
     """The net in numpy and in oneDNN, with equal parameters and inputs."""
-    from minicaffe.core.settings import config
-
-    monkeypatch.setattr(config, "gpu", False)
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
     result = []
     for engine in ("CAFFE", "ONEDNN"):
-        monkeypatch.setattr(config, "engine", engine)
+        monkeypatch.setattr(settings, "variants", engine)
         result.append(Net(parse_text(NET, caffe_pb2.NetParameter()), phase=request.param))
     for net in result:
         rng = np.random.default_rng(1)
@@ -158,9 +158,9 @@ def test_statistics_come_from_the_training_net(both):
         pytest.skip("a training net is wanted")
     tests = []
     for net, engine in zip(both, ("CAFFE", "ONEDNN"), strict=True):
-        from minicaffe.core.settings import config
+        from minicaffe.core.settings import settings
 
-        config.engine = engine
+        settings.variants = engine
         tests.append(Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1))
         tests[-1].share_with(net)
     for _ in range(3):

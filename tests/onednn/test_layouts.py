@@ -7,6 +7,8 @@ import pytest
 
 from minicaffe import Net, onednn
 from minicaffe.core.blob import Blob
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
@@ -35,10 +37,8 @@ layer { name: "ip" type: "InnerProduct" bottom: "f" top: "y"
 @pytest.fixture
 def engine(monkeypatch):
     """Chooses the engine of nets built from now on."""
-    from minicaffe.core.settings import config
-
-    monkeypatch.setattr(config, "gpu", False)
-    return lambda name: monkeypatch.setattr(config, "engine", name)
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
+    return lambda name: monkeypatch.setattr(settings, "variants", name)
 
 
 @pytest.fixture

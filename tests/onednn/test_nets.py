@@ -5,16 +5,16 @@ import pytest
 
 import minicaffe
 from minicaffe import onednn
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.models import zoo
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
 
 def built(engine, make, options, monkeypatch):
-    from minicaffe.core.settings import config
-
-    monkeypatch.setattr(config, "engine", engine)
-    monkeypatch.setattr(config, "gpu", False)
+    monkeypatch.setattr(settings, "variants", engine)
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
     minicaffe.set_random_seed(3)
     net = minicaffe.Net(make(**options), phase=minicaffe.TRAIN)
     rng = np.random.default_rng(0)

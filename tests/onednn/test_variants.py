@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from minicaffe import onednn
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.gradient_check import layer_from_text
 from minicaffe.testing import Case, Run, assert_close, distinct, reference
 
@@ -12,10 +14,8 @@ pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
-    from minicaffe.core.settings import config
-
-    monkeypatch.setattr(config, "engine", "ONEDNN")
-    monkeypatch.setattr(config, "gpu", False)
+    monkeypatch.setattr(settings, "variants", "ONEDNN")
+    monkeypatch.setattr(settings, "engine", runner("CPU"))
 
 
 def conv(more, shape, kind="Convolution", **kwargs):
@@ -160,7 +160,7 @@ def test_weights_may_change_between_passes():
 def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
     """The next convolution reads them too."""
     from minicaffe import Net
-    from minicaffe.core.settings import config
+    from minicaffe.core.settings import settings
     from minicaffe.proto import caffe_pb2, parse_text
 
     conv = "convolution_param { num_output: 5 kernel_size: 1 weight_filler { value: 0.25 } }"
@@ -171,7 +171,7 @@ def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
     layer {{ name: 'b' type: 'Convolution' bottom: 'm' top: 'b' {conv} }}"""
     results = []
     for engine in ("CAFFE", "ONEDNN"):
-        monkeypatch.setattr(config, "engine", engine)
+        monkeypatch.setattr(settings, "variants", engine)
         net = Net(parse_text(text, caffe_pb2.NetParameter()), phase=0)
         net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal((4, 1, 5, 6))
         net.forward()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe import onednn
-from minicaffe.core.layer import choose_engine
+from minicaffe.core.registry import choose_engine
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
 from minicaffe.cuda import transform
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
@@ -47,9 +48,9 @@ def solver(cuda_graphs, tmp_path):
         parse_text(NET.format(source=tmp_path / "db"), param.net_param)
         return minicaffe.get_solver(param)
 
-    was, config.gpu = config.gpu, True
+    was, settings.engine = settings.engine, runner("GPU")
     yield make
-    config.gpu = was
+    settings.engine = was
 
 
 def weights(made):

@@ -10,7 +10,9 @@ import pytest
 import minicaffe
 from minicaffe import cuda
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import config
+from minicaffe.core.engine import runner
+from minicaffe.core.settings import settings
+from minicaffe.cuda import context
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -63,7 +65,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "label" top: "los
 
 @pytest.fixture(autouse=True)
 def on_gpu(cuda_device, monkeypatch):
-    monkeypatch.setattr(config, "gpu", True)
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
 
 
 @pytest.fixture(params=["0", "1"], ids=["no pool", "pool"])
@@ -198,7 +200,7 @@ def plain_and_captured(monkeypatch, net, *changes):
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
-        monkeypatch.setattr(config, "math", "float32")
+        monkeypatch.setattr(context._arithmetic, "math", "float32")
         result, replayed = train(net, *changes)
         assert replayed == (graph == "1")
         results.append(result)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.engine import runner
 from minicaffe.core.net import Net
 from minicaffe.core.random import set_random_seed
-from minicaffe.core.settings import config
+from minicaffe.core.settings import restored, settings
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers.base import get_solver
 
@@ -95,12 +96,10 @@ class Player:
     @contextlib.contextmanager
     def chosen(self) -> Iterator[None]:
         """Within this block the engine is the player's."""
-        was = config.gpu, config.engine
-        config.gpu, config.engine = self.gpu, self.engine.engine
-        try:
+        with restored():
+            settings.engine = runner("GPU" if self.gpu else "CPU")
+            settings.variants = self.engine.engine
             yield
-        finally:
-            config.gpu, config.engine = was
 
     def run(self, operation) -> Shown:
         """Run an operation; return copies of what it shows."""

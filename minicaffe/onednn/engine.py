@@ -1,0 +1,26 @@
+"""The oneDNN engine: variants of layers whose products and windows are oneDNN's primitives, in its layouts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.core.engine import NUMPY, Engine, add_engine
+from minicaffe.onednn import library
+from minicaffe.onednn.layouts import LAYOUTS
+
+
+class OneDNN(Engine):
+    """Takes part in the passes of the CPU, in float32."""
+
+    name, base, place = "ONEDNN", NUMPY, LAYOUTS
+    default = True
+    aliases = ("MKLDNN", "MKL2017")
+
+    def reason(self) -> str:
+        return library.reason()
+
+    def takes(self, dtype: np.dtype) -> bool:
+        return dtype == np.float32 and self.available()
+
+
+ONEDNN = add_engine(OneDNN())
