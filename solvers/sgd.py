@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from minicaffe.errors import SolverError
 from minicaffe.solvers.base import Solver, register_solver
 from minicaffe.solvers.gpu_step import GpuStep
 from minicaffe.solvers.lr_policy import learning_rate
+
+if TYPE_CHECKING:
+    from minicaffe.cuda.solver import FusedUpdate
 
 log = logging.getLogger("minicaffe")
 
@@ -124,7 +128,7 @@ class SGDSolver(Solver):
         update.set_rate(self._corrected(rate))
         update.apply()
 
-    def fused_update(self):
+    def fused_update(self) -> FusedUpdate:
         """The kernels that do this rule's update; made anew when the solver's parameters have changed."""
         net, p = self.net, self.param
         rule = p.momentum, p.momentum2, p.rms_decay, p.delta, p.weight_decay, p.regularization_type

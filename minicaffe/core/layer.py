@@ -21,6 +21,7 @@ from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, LayerError
+from minicaffe.proto.caffe_pb2 import LayerParameter
 
 Shape = tuple[int, ...]
 
@@ -58,7 +59,9 @@ class Layer:
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
 
-    def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
+    def __init__(
+        self, layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
+    ) -> None:
         self.layer_param = layer_param
         self.name: str = layer_param.name
         self.phase: int = layer_param.phase if phase is None else phase
@@ -194,7 +197,7 @@ class Layer:
         """Sum over the tops of loss weight times the sum of the top."""
         return float(sum(weight * blob.read_data().sum() for weight, blob in zip(self.loss_weights, top) if weight))
 
-    def kernel(self, name: str):
+    def kernel(self, name: str) -> Any:
         """The kernel of that name in the `.cu` file with this layer's stem, for this layer's dtype."""
         return runner("GPU").kernel(self.kernel_file(), name, self.dtype)
 

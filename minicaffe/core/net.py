@@ -74,7 +74,7 @@ class Net(Scripting):
             self.copy_from(weights)
 
     @classmethod
-    def of_upgraded(cls, param) -> Net:
+    def of_upgraded(cls, param: caffe_pb2.NetParameter) -> Net:
         """The net of a NetParameter that is in today's form already, as `read_net` gives it, its state set."""
         net = cls.__new__(cls)
         net._build(param, np.dtype(np.float32))
@@ -281,7 +281,7 @@ class Net(Scripting):
         """Write the weights, and with `write_diff` their diffs, as HDF5 (.caffemodel.h5)."""
         weights.save_hdf5(self, os.fspath(path), write_diff)
 
-    def to_proto(self, write_diff: bool = False):
+    def to_proto(self, write_diff: bool = False) -> caffe_pb2.NetParameter:
         """The NetParameter with the learned blobs in it."""
         return weights.to_proto(self, write_diff)
 

@@ -22,7 +22,7 @@ class Transformer:
     UsageError for an input that was not named, and where a setter says so.
     """
 
-    def __init__(self, inputs: Mapping[str, Sequence[int]]):
+    def __init__(self, inputs: Mapping[str, Sequence[int]]) -> None:
         self.inputs = {name: _shape(name, shape) for name, shape in inputs.items()}
         self.transpose: dict[str, Sequence[int]] = {}
         self.channel_swap: dict[str, Sequence[int]] = {}

@@ -189,6 +189,7 @@ class Curve:
     values: list[float] = field(default_factory=list)
 
     def add(self, iteration: float, seconds: float, value: float) -> None:
+        """Append one point."""
         self.iterations.append(iteration)
         self.seconds.append(seconds)
         self.values.append(value)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minicaffe.errors import UsageError
 from minicaffe.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    import pydot
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -23,7 +28,7 @@ def get_pooling_types_dict() -> dict[int, str]:
     return {value.number: value.name for value in values}
 
 
-def get_edge_label(layer) -> str:
+def get_edge_label(layer: caffe_pb2.LayerParameter) -> str:
     """What stands on the edge to a layer's top: how many outputs, or the batch of a Data layer; '""' for nothing."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
@@ -34,7 +39,7 @@ def get_edge_label(layer) -> str:
     return '""'
 
 
-def get_layer_lr_mult(layer) -> tuple[float, float]:
+def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
     """The learning-rate multipliers of weights and biases; only for Convolution, Deconvolution and InnerProduct.
 
     UsageError (a ValueError in pycaffe) for other types.
@@ -46,7 +51,7 @@ def get_layer_lr_mult(layer) -> tuple[float, float]:
     return weights, biases
 
 
-def get_layer_label(layer, rankdir: str, display_lrm: bool = False) -> str:
+def get_layer_label(layer: caffe_pb2.LayerParameter, rankdir: str, display_lrm: bool = False) -> str:
     """The text of a layer's node, in quotes: name, type, and window, stride and pad where there are such.
 
     Words are set apart by spaces where the flow is vertical (TB, BT), by line breaks where it is horizontal.
@@ -66,7 +71,7 @@ def get_layer_label(layer, rankdir: str, display_lrm: bool = False) -> str:
     return f'"{separator.join(words)}"'
 
 
-def _window(layer) -> tuple[int, int, int]:
+def _window(layer: caffe_pb2.LayerParameter) -> tuple[int, int, int]:
     if layer.type == "Pooling":
         pooling = layer.pooling_param
         return pooling.kernel_size, pooling.stride, pooling.pad
@@ -83,8 +88,12 @@ def choose_color_by_layertype(layertype: str) -> str:
 
 
 def get_pydot_graph(
-    caffe_net, rankdir: str, label_edges: bool = True, phase: int | None = None, display_lrm: bool = False
-):
+    caffe_net: caffe_pb2.NetParameter,
+    rankdir: str,
+    label_edges: bool = True,
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> pydot.Dot:
     """The `pydot.Dot` of a NetParameter.
 
     rankdir: LR, TB, BT or RL; label_edges: write sizes on the edges to tops; phase: TRAIN or TEST, None for all
@@ -118,7 +127,7 @@ def get_pydot_graph(
     return graph
 
 
-def _in_phase(layer, phase: int) -> bool:
+def _in_phase(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
     """Whether a layer's rules, read by phase alone, keep it."""
     if layer.include and layer.exclude:
         raise UsageError(f"layer {layer.name} has both include and exclude specified")
