@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,8 @@ class Scripting(Naming):
         names = names_in(blobs)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
         for batch in self._batch(kwargs):
-            for name, values in self.forward(blobs=names, **batch).items():
+            self._fill(batch, self.inputs, "input", "data")
+            for name, values in self.forward(blobs=names).items():
                 parts[name].append(values.copy())
         return self._join(parts, kwargs)
 
@@ -131,9 +133,13 @@ class Scripting(Naming):
         for batch in self._batch(kwargs):
             bottoms = {name: batch[name] for name in self.inputs if name in batch}
             tops = {name: batch[name] for name in self.outputs if given}
-            for name, values in self.forward(blobs=names, **bottoms).items():
+            if bottoms:
+                self._fill(bottoms, self.inputs, "input", "data")
+            for name, values in self.forward(blobs=names).items():
                 outs[name].append(values.copy())
-            for name, values in self.backward(diffs=diff_names, **tops).items():
+            if tops:
+                self._fill(tops, self.outputs, "output", "diff")
+            for name, values in self.backward(diffs=diff_names).items():
                 grads[name].append(values.copy())
         return self._join(outs, kwargs), self._join(grads, kwargs)
 
@@ -195,7 +201,7 @@ class Scripting(Naming):
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give the net's MemoryData layer its arrays: data (N, C, H, W), labels (N,) or (N, 1, 1, 1), float32."""
-        layer = self.layers[0] if self.layers else None
+        layer: Any = self.layers[0] if self.layers else None  # MemoryData, if it has the method
         if layer is None or layer.type != "MemoryData":
             found = layer.type if layer else "no layer"
             raise UsageError(f"set_input_arrays expects a net whose first layer is MemoryData, got {found}")
