@@ -57,7 +57,7 @@ class Blob:
         Raises BlobError for negative lengths, MemoryError where there is no room: the blob is then as it was.
         """
         dims = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
-        dims = tuple(int(d) for d in dims)
+        dims = tuple(int(d) for d in dims)  # type: ignore[arg-type]  # TypeError for a sequence among them
         if any(d < 0 for d in dims):
             raise BlobError(f"a blob's shape cannot hold negative lengths, got {dims}")
         count = math.prod(dims)

@@ -47,7 +47,7 @@ class Net(Scripting):
 
     def __init__(
         self,
-        network: str | os.PathLike | Any = None,
+        network: str | os.PathLike | caffe_pb2.NetParameter | None = None,
         *args: Any,
         phase: int | None = None,
         level: int = 0,
@@ -58,12 +58,14 @@ class Net(Scripting):
     ) -> None:
         phase, level, stages, weights = _pycaffe_arguments(args, phase, level, stages, weights)
         network = network_file if network is None else network
-        given = not isinstance(network, caffe_pb2.NetParameter)
-        if given and phase is None:
+        if isinstance(network, caffe_pb2.NetParameter):
+            param = _upgraded(network)
+        elif phase is None:
             raise UsageError("Net: expected a phase, minicaffe.TRAIN or minicaffe.TEST, after the prototxt, got none")
-        if given and not isinstance(network, (str, os.PathLike)):
+        elif not isinstance(network, (str, os.PathLike)):
             raise UsageError(f"Net: expected the path of a prototxt or a NetParameter, got {type(network).__name__}")
-        param = read_net(os.fspath(network)) if given else _upgraded(network)
+        else:
+            param = read_net(os.fspath(network))
         if phase is not None:
             param.state.phase = phase
         if level:
@@ -290,13 +292,15 @@ class Net(Scripting):
         return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self._blob_dict)} blobs>"
 
 
-def _upgraded(message):
+def _upgraded(message: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     copy = type(message)()
     copy.CopyFrom(message)
     return upgrade_net(copy)
 
 
-def _pycaffe_arguments(args, phase, level, stages, weights):
+def _pycaffe_arguments(
+    args: tuple, phase: Any, level: Any, stages: Any, weights: Any
+) -> tuple[Any, int, list[str], Any]:
     """`(phase, level, stages, weights)` from positional ones: pycaffe's order, or the legacy (weights, phase).
 
     One stage may be given as a plain string.  UsageError for a phase, level or stage of another type.
@@ -308,8 +312,7 @@ def _pycaffe_arguments(args, phase, level, stages, weights):
     elif len(args) > 4:
         raise UsageError(f"Net: expected at most (prototxt, phase, level, stages, weights), got {len(args) + 1}")
     else:
-        given = (phase, level, stages, weights)
-        phase, level, stages, weights = (*args, *given[len(args) :])
+        phase, level, stages, weights = args + (phase, level, stages, weights)[len(args) :]
     stages, level = names_in(stages), 0 if level is None else level
     if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (0, 1)):
         raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")

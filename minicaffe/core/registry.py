@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import Message
 
 from minicaffe import forks
 from minicaffe.core.engine import Engine, engines
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings, variant_names
 from minicaffe.errors import LayerError, nearest
+from minicaffe.proto.caffe_pb2 import LayerParameter
 from minicaffe.proto.elsewhere import TYPE_OWNERS
 
 OWN = "CAFFE"  #: in place of an engine's name: the code that a type's own file has
@@ -89,15 +89,17 @@ def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer
     return variants.get(engine) or variants[OWN]
 
 
-def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:
+def create_layer(
+    layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
+) -> Layer:
     """A layer of the type, and with the engine, that its LayerParameter and `set_engine` ask for."""
-    own = type(layer_param)()
+    own = LayerParameter()
     own.CopyFrom(layer_param)  # layers may complete their parameters: the net keeps the original
     engine = choose_engine(own, np.dtype(dtype))
     return layer_class(own.type, engine, own.name)(own, phase, dtype)
 
 
-def choose_engine(layer_param, dtype: np.dtype) -> str:
+def choose_engine(layer_param: LayerParameter, dtype: np.dtype) -> str:
     """The name of the engine whose variant a layer is, or "CAFFE".
 
     `set_engine` comes first, then the prototxt's `engine` field; else, and where they name an engine of the other
@@ -114,7 +116,7 @@ def choose_engine(layer_param, dtype: np.dtype) -> str:
     return next((engine.name for engine in usable), OWN)
 
 
-def _engine_fields(layer_param) -> Iterator[str]:
+def _engine_fields(layer_param: LayerParameter) -> Iterator[str]:
     """The `engine` values that are set, as names: the layer's own string first, then its parameter messages' enums."""
     own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe may add a list of engines behind a colon
     own = next((engine.name for engine in _variant_engines() if own in engine.aliases), own)
@@ -127,9 +129,11 @@ def _engine_fields(layer_param) -> Iterator[str]:
     if own not in ("", "DEFAULT"):
         yield own
     for field, value in layer_param.ListFields():
-        if isinstance(value, Message) and "engine" in field.message_type.fields_by_name:
-            name = field.message_type.fields_by_name["engine"].enum_type.values_by_number[value.engine].name
-            if value.HasField("engine") and name != "DEFAULT":
+        fields = field.message_type.fields_by_name if field.message_type else {}
+        values = fields["engine"].enum_type if "engine" in fields else None
+        if values and value.HasField("engine"):
+            name = values.values_by_number[value.engine].name
+            if name != "DEFAULT":
                 yield name
 
 
