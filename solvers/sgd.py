@@ -108,7 +108,7 @@ class SGDSolver(Solver):
 
     def corrected(self, rate: float) -> float:
         """rate * correction in the type of the parameters, inf where it is too large for that."""
-        dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
+        dtype: np.dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
         with np.errstate(all="ignore"):
             return float(dtype.type(rate * self.correction()))
 
