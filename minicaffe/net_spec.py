@@ -19,9 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minicaffe.errors import nearest
-from minicaffe.proto import caffe_pb2
-from minicaffe.proto.calls import (
+from minicaffe.core.calls import (
     Function,
     NetSpecError,
     Top,
@@ -31,6 +29,8 @@ from minicaffe.proto.calls import (
     param_name_dict,
     to_proto,
 )
+from minicaffe.errors import nearest
+from minicaffe.proto import caffe_pb2
 
 __all__ = [
     "Function",

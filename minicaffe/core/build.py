@@ -73,7 +73,7 @@ class NetBuilder:
         bottom, need_bottom = self._connect_bottoms(layer_param)
         top, top_names = self._make_tops(layer_param, layer)
         log.info("Setting up %s", layer_param.name)
-        layer.set_up(bottom, top)
+        layer.initialize(bottom, top)
         for name, blob, weight in zip(top_names, top, layer.loss_weights):
             self.blob_loss_weights[name] = weight
             note = f"    with loss weight {weight:g}" if weight else ""
@@ -119,7 +119,7 @@ class NetBuilder:
                 log.info("%s -> %s", layer_param.name, name)
                 self._new_blob(name)
             blobs.append(self.blobs[name])
-        if layer_param.type == "Input":
+        if layer.tops_are_inputs:
             self.inputs += names
         if layer.auto_top_blobs:
             wanted = max(layer.min_top or 0, layer.exact_num_top or 0)

@@ -16,7 +16,7 @@ import numpy as np
 from minicaffe.core import debug_info, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.build import NetBuilder
-from minicaffe.core.engine import Engine
+from minicaffe.core.engine import NUMPY, Engine
 from minicaffe.core.fusion import find_chains
 from minicaffe.core.guard import Guard, guarded
 from minicaffe.core.layer import Layer
@@ -25,7 +25,7 @@ from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.core.scripting import Scripting, names_in
 from minicaffe.core.settings import settings
 from minicaffe.errors import NetError, UsageError
-from minicaffe.proto import caffe_pb2, read_net, upgrade_net
+from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net, upgrade_net
 
 log = logging.getLogger("minicaffe")
 
@@ -34,7 +34,7 @@ class Net(Scripting):
     """A net in one phase.
 
     network (or network_file): path of a prototxt, or a NetParameter.
-    phase: TRAIN (0) or TEST (1); by default the NetParameter's own `state.phase`.
+    phase: TRAIN or TEST; by default the NetParameter's own `state.phase`.
     level, stages: what `include` and `exclude` rules look at, beside the phase; one stage may be a plain string.
     weights: path of a .caffemodel or .caffemodel.h5 to start from.
     dtype: float32, or float64 to check gradients.
@@ -110,7 +110,7 @@ class Net(Scripting):
         self._after_backward: list[Callable[[int], None]] = []
         self._chains: dict[Engine, dict[int, Any]] = {}
         self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
-        self.folds = self.phase == caffe_pb2.TEST  #: whether oneDNN's chains may leave out what only backward needs
+        self.folds = self.phase == TEST  #: whether oneDNN's chains may leave out what only backward needs
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Net(Scripting):
         self._check_mode(start, end)
         if self.folds:
             self.folds = False
-            self._chains.clear()
+            self._chains.pop(NUMPY, None)
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
         by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         i = start + 1
@@ -288,7 +288,7 @@ class Net(Scripting):
         return weights.to_proto(self, write_diff)
 
     def __repr__(self) -> str:
-        phase = "TEST" if self.phase else "TRAIN"
+        phase = caffe_pb2.Phase.Name(self.phase)
         return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self._blob_dict)} blobs>"
 
 
@@ -314,7 +314,7 @@ def _pycaffe_arguments(
     else:
         phase, level, stages, weights = args + (phase, level, stages, weights)[len(args) :]
     stages, level = names_in(stages), 0 if level is None else level
-    if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (0, 1)):
+    if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (TRAIN, TEST)):
         raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")
     if not isinstance(level, (int, np.integer)):
         raise UsageError(f"Net: the level must be a number, got {level!r}; weights are given by name, weights=...")
