@@ -141,12 +141,12 @@ class Layer:
     # -- facts about the type, from its LayerParameter alone -------------------------------------------------------
 
     @staticmethod
-    def describe(layer_param) -> str:
+    def describe(layer_param: LayerParameter) -> str:
         """A few words on what the layer does beyond its type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
         return ""
 
     @classmethod
-    def source_shapes(cls, layer_param) -> Sequence[Shape | None] | None:
+    def source_shapes(cls, layer_param: LayerParameter) -> Sequence[Shape | None] | None:
         """Of a layer whose `setup` opens files or imports modules: the shapes of its tops, None for unknown ones.
 
         They come from the parameters and the first record of the source.  None for all others: a shape is what
