@@ -200,7 +200,7 @@ class Net(Scripting):
         engine = settings.engine
         for i in range(start, end - 1, -1):
             ran_with = self._ran_with[i]
-            if ran_with not in (engine, None) and self.layer_need_backward[i]:
+            if ran_with is not None and ran_with is not engine and self.layer_need_backward[i]:
                 there, here = ran_with.mode, engine.mode
                 raise NetError(
                     f"layer '{self._layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "

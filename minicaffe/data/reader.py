@@ -121,7 +121,8 @@ class EntryReader:
 
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
-        return self.load(self.rounds.entry)[0].shape
+        channels, height, width = self.load(self.rounds.entry)[0].shape
+        return channels, height, width
 
     def read(self) -> Batch:
         """Return the next batch."""
@@ -185,7 +186,8 @@ class DatabaseReader:
         """Return (C, H, W) of the next image, without advancing."""
         peek = Cursor(self._database)
         peek.seek(self._cursor.position)
-        return self._decoder.decode(*peek.next())[0].shape
+        channels, height, width = self._decoder.decode(*peek.next())[0].shape
+        return channels, height, width
 
     def read(self) -> Batch:
         """Return the next batch; DataError for a record that cannot be decoded."""

@@ -104,8 +104,9 @@ class BatchTransformer:
         room_h = height - (self.crop[0] or height)
         room_w = width - (self.crop[1] or width)
         random_crop = self.train and bool(room_h or room_w)
-        top, left = np.full(count, room_h // 2), np.full(count, room_w // 2)
-        flip = np.zeros(count, bool)
+        top: np.ndarray = np.full(count, room_h // 2)
+        left: np.ndarray = np.full(count, room_w // 2)
+        flip: np.ndarray = np.zeros(count, bool)
         if random_crop or self.mirror:
             draws = self.rng.uniform_u32(3 * count).reshape(count, 3).astype(np.uint64)
             if random_crop:
