@@ -29,7 +29,7 @@ TREE = ROOT / ".types"
 ALLOWED: Mapping[str, int] = {
     "minicaffe.layers.fused": 18,
     "minicaffe.layers.onednn": 8,
-    "minicaffe.onednn": 26,
+    "minicaffe.onednn": 15,
     "minicaffe.testing": 8,
 }
 
