@@ -30,7 +30,6 @@ ALLOWED: Mapping[str, int] = {
     "minicaffe.layers.fused": 18,
     "minicaffe.layers.onednn": 8,
     "minicaffe.onednn": 15,
-    "minicaffe.testing": 8,
 }
 
 
