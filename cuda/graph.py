@@ -163,22 +163,24 @@ class CapturedStep:
         if self._plain:
             self.work()
             return
-        if self._warm is None and self._graph is None:
+        if self._graph is not None:
+            self._graph.replay()
+            return
+        if self._warm is None:
             warm = Recording(False)
             with warm.watch():
                 self.work()
             self._warm = warm
             return
-        if self._graph is None:
-            try:
-                self._graph = self._capture(self._warm)
-            except DeviceError as error:
-                self._give_up(str(error))
-                self.work()
-                return
-            finally:
-                self._warm = None
-        self._graph.replay()
+        try:
+            self._graph = graph = self._capture(self._warm)
+        except DeviceError as error:
+            self._give_up(str(error))
+            self.work()
+            return
+        finally:
+            self._warm = None
+        graph.replay()
 
     def invalidate(self) -> None:
         """Discard the graph, after memory or shapes have changed; the second call from now captures a new one."""

@@ -124,12 +124,13 @@ class CudaStep(Step):
     def _run(self, rate: float) -> None:
         """Run one iteration, including the update, at the learning rate `rate`."""
         fused = self.fused_update()
-        if not self._unchanged(fused):
-            self._begin(fused)
+        captured = self._captured
+        if captured is None or not self._unchanged(fused):
+            captured = self._begin(fused)
         fused.set_rate(rate)
-        self._captured()
+        captured()
         if not self._unchanged(fused):  # the first run allocates buffers; a data layer changes its attributes
-            self._remember(fused)
+            self._remember(fused, captured)
 
     def _unchanged(self, fused: FusedUpdate) -> bool:
         """Whether nothing that a graph depends on has changed since the last step."""
@@ -138,15 +139,16 @@ class CudaStep(Step):
     def _parts(self, fused: FusedUpdate) -> tuple:
         return fused, context.math(), self.solver.iter_size, *self.solver.gradient_hooks
 
-    def _remember(self, fused: FusedUpdate) -> None:
+    def _remember(self, fused: FusedUpdate, captured: CapturedStep) -> None:
         net, self._last_parts = self.solver.net, self._parts(fused)
-        layers = () if self._captured.plain else net.layers  # without a graph their attributes are read each time
+        layers = () if captured.plain else net.layers  # without a graph their attributes are read each time
         self._attributes = Attributes([net, fused, *layers])
 
-    def _begin(self, fused: FusedUpdate) -> None:
+    def _begin(self, fused: FusedUpdate) -> CapturedStep:
         if self._captured is not None:
             self._captured.invalidate()
         self._captured = CapturedStep(lambda: self._work(fused), self._obstacle(), log.info)
+        return self._captured
 
     def _work(self, fused: FusedUpdate) -> None:
         solver = self.solver

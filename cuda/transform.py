@@ -106,7 +106,7 @@ class DeviceBatches(_Batches):
         self.position = 0  #: index of the first image of the next batch; may be set
         self._on_device = 0  # the value of `_cursor` at the next batch
         self._images.from_host(images)
-        if labels is not None:
+        if self._labels is not None:
             self._labels.from_host(np.asarray(labels, np.float32))
 
     def _advance(self, count: int) -> None:
@@ -161,7 +161,7 @@ class StagedBatches(_Batches):
         slot.used.synchronize()  # until the device has used the slot's previous batch
         slot.host[:] = images.reshape(-1)
         device.driver.memcpy_htod_async(slot.images.ptr, slot.host, device.copy)
-        if slot.labels:
+        if slot.labels is not None and slot.host_labels is not None:
             slot.host_labels[:] = labels
             device.driver.memcpy_htod_async(slot.labels.ptr, slot.host_labels, device.copy)
         slot.copied.record(device.copy)
@@ -176,7 +176,7 @@ class StagedBatches(_Batches):
         slot = self._slots[self._taken % len(self._slots)]
         context.stream().wait_for_event(slot.copied)
         self._images.copy_from(slot.images)
-        if slot.labels:
+        if slot.labels is not None and self._labels is not None:
             self._labels.copy_from(slot.labels)
         slot.used.record(context.stream())
         self._taken += 1

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from minicaffe.errors import SolverError, nearest
+from minicaffe.proto.caffe_pb2 import SolverParameter
+
+Rate = float | np.floating
 
 _single, _double = np.float32, np.float64
 
@@ -35,14 +37,14 @@ class Policy:
     checks: functions that raise SolverError for missing or wrong fields of a SolverParameter.
     """
 
-    rate: Callable[[Any, int, int], tuple[Any, int]]
-    checks: tuple[Callable[[Any], None], ...]
+    rate: Callable[[SolverParameter, int, int], tuple[Rate, int]]
+    checks: tuple[Callable[[SolverParameter], None], ...]
 
 
 POLICIES: dict[str, Policy] = {}
 
 
-def policy(name: str, *checks: Callable[[Any], None]) -> Callable:
+def policy(name: str, *checks: Callable[[SolverParameter], None]) -> Callable:
     """Decorator that registers a function as the policy `lr_policy: "name"`; see `Policy` for its signature.
 
     checks: see `Policy`.
@@ -55,7 +57,7 @@ def policy(name: str, *checks: Callable[[Any], None]) -> Callable:
     return add
 
 
-def learning_rate(param, it: int, step: int) -> tuple[float, int]:
+def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, int]:
     """Return the learning rate of an iteration, and the step that belongs to it.
 
     param: the SolverParameter.  it: the iteration, from 0.  step: the current step (`SolverState.current_step`).
@@ -68,12 +70,12 @@ def learning_rate(param, it: int, step: int) -> tuple[float, int]:
         return float(_single(rate)), step
 
 
-def check_policy(param) -> None:
+def check_policy(param: SolverParameter) -> None:
     """Raise `SolverError` if `lr_policy` is missing or unknown, or one of its fields is missing or out of range."""
     _checked(param)
 
 
-def _checked(param) -> Policy:
+def _checked(param: SolverParameter) -> Policy:
     if not param.lr_policy:
         raise SolverError(f"a solver must give its lr_policy: known are {', '.join(sorted(POLICIES))}")
     try:
@@ -91,17 +93,17 @@ def _checked(param) -> Policy:
 # -- checks of the fields ----------------------------------------------------------------------------------------------
 
 
-def _gamma(param) -> None:
+def _gamma(param: SolverParameter) -> None:
     if not param.gamma >= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a gamma of at least 0, got {param.gamma:g}')
 
 
-def _stepsize(param) -> None:
+def _stepsize(param: SolverParameter) -> None:
     if param.stepsize <= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a stepsize above 0, got {param.stepsize}')
 
 
-def _max_iter(param) -> None:
+def _max_iter(param: SolverParameter) -> None:
     if param.max_iter <= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a max_iter above 0, got {param.max_iter}')
 
@@ -110,33 +112,33 @@ def _max_iter(param) -> None:
 
 
 @policy("fixed")
-def fixed(param, it, step):
+def fixed(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr."""
     return param.base_lr, step
 
 
 @policy("step", _stepsize, _gamma)
-def step_(param, it, step):
+def step_(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * gamma ^ floor(it / stepsize)."""
     step = it // param.stepsize
     return _decayed(param, step), step
 
 
 @policy("exp", _gamma)
-def exp(param, it, step):
+def exp(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * gamma ^ it."""
     return _decayed(param, it), step
 
 
 @policy("inv", _gamma)
-def inv(param, it, step):
+def inv(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * (1 + gamma * it) ^ -power."""
     base = _single(1) + _single(param.gamma) * _single(it)
     return _single(param.base_lr) * np.power(base, -_single(param.power)), step
 
 
 @policy("multistep", _gamma)
-def multistep(param, it, step):
+def multistep(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * gamma ^ step; the step advances by at most one per update, as in Caffe, even after a jump of `it`."""
     if step < len(param.stepvalue) and it >= param.stepvalue[step]:
         step += 1
@@ -144,19 +146,19 @@ def multistep(param, it, step):
 
 
 @policy("poly", _max_iter)
-def poly(param, it, step):
+def poly(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * max(0, 1 - it / max_iter) ^ power; Caffe's base is negative after max_iter, which mostly gives nan."""
     left = max(_single(0), _single(1) - _single(it) / _single(param.max_iter))
     return _single(param.base_lr) * np.power(left, _single(param.power)), step
 
 
 @policy("sigmoid", _gamma, _stepsize)
-def sigmoid(param, it, step):
+def sigmoid(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr / (1 + exp(-gamma * (it - stepsize)))."""
     late = _single(it) - _single(param.stepsize)
     return _single(param.base_lr) / (_single(1) + np.exp(-_single(param.gamma) * late)), step
 
 
-def _decayed(param, times: int):
+def _decayed(param: SolverParameter, times: int) -> Rate:
     """Return base_lr * gamma ^ times."""
     return _double(param.base_lr) * np.power(_double(param.gamma), _double(times))

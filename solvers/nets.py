@@ -77,8 +77,10 @@ class SolverNets:
 
     def _test_nets(self) -> Iterator[Any]:
         param = self._param
-        special = [(name, i) for name in ("test_net_param", "test_net") for i in range(len(getattr(param, name)))]
-        generic = [(name, None) for name in ("net_param", "net") if param.HasField(name)]
+        special: list[tuple[str, int | None]] = [
+            (name, i) for name in ("test_net_param", "test_net") for i in range(len(getattr(param, name)))
+        ]
+        generic: list[tuple[str, int | None]] = [(name, None) for name in ("net_param", "net") if param.HasField(name)]
         count = len(param.test_iter)
         if (generic and count < len(special)) or (not generic and count != len(special)):
             raise SolverError(f"test_iter must be given for each test net: {len(special)} test net(s), got {count}")

@@ -117,7 +117,7 @@ class SGDSolver(Solver):
 
     def corrected(self, rate: float) -> float:
         """Return rate * correction, rounded to the dtype of the parameters; inf if it overflows that type."""
-        dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
+        dtype: np.dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
         with np.errstate(all="ignore"):
             return float(dtype.type(rate * self.correction()))
 

@@ -204,7 +204,7 @@ class SharedParams:
         self.lr_mults: list[float] = []
         self.decay_mults: list[float] = []
         self._learnable_id: dict[int, int] = {}
-        self._given: list[tuple[bool, bool]] = []
+        self._given: list[tuple[bool, ...]] = []
         self._index_of_name: dict[str, int] = {}
         self._specs: list[Any] = []
         self._index_of: dict[tuple[int, int], int] = {}

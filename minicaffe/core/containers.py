@@ -33,7 +33,7 @@ class ReadOnlyDict(dict):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise UsageError(self._refusal)
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]  # all refuse
 
     def __missing__(self, name: Any) -> NoReturn:
         has = f"{nearest(str(name), self)}; it has {', '.join(self) or 'none'}"

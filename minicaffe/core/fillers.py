@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from minicaffe.errors import LayerError, nearest
+from minicaffe.proto.caffe_pb2 import FillerParameter
 
-Filler = Callable[[tuple[int, ...], "FillerParameter", np.random.Generator], np.ndarray]  # noqa: F821
+Filler = Callable[[tuple[int, ...], FillerParameter, np.random.Generator], np.ndarray]
 
 FILLERS: dict[str, Filler] = {}
 

@@ -58,4 +58,4 @@ def guarded(method: F) -> F:
         with self.guard:
             return method(self, *args, **kwargs)
 
-    return entered  # type: ignore[return-value]
+    return entered  # type: ignore[return-value]  # it has the signature of `method`

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import Message
 
 from minicaffe import forks
 from minicaffe.core.engine import Engine, engines
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings, variant_names
 from minicaffe.errors import LayerError, nearest
+from minicaffe.proto.caffe_pb2 import LayerParameter
 from minicaffe.proto.elsewhere import TYPE_OWNERS
 
 OWN = "CAFFE"  #: the engine name of the code in a type's own file in layers/
@@ -97,19 +97,21 @@ def facts_of(type_name: str) -> type[Layer]:
     return _registry.get(type_name, {}).get(OWN, Layer)
 
 
-def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:
+def create_layer(
+    layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
+) -> Layer:
     """Create the layer of a LayerParameter, of the class for its type and for the engine from `choose_engine`.
 
     phase: TRAIN or TEST; None (default): that of the LayerParameter.  dtype: dtype of its blobs (default float32).
     Raises LayerError for an unknown type or engine.
     """
-    own = type(layer_param)()
+    own = LayerParameter()
     own.CopyFrom(layer_param)  # layers may complete their parameters: the net keeps the original
     engine = choose_engine(own, np.dtype(dtype))
     return layer_class(own.type, engine, own.name)(own, phase, dtype)
 
 
-def choose_engine(layer_param, dtype: np.dtype) -> str:
+def choose_engine(layer_param: LayerParameter, dtype: np.dtype) -> str:
     """Return the name of the engine whose variant is used for a layer, or "CAFFE" for the type's own class.
 
     `set_engine` takes precedence over the prototxt's `engine` field.  If neither names an engine, or the engine is of
@@ -126,7 +128,7 @@ def choose_engine(layer_param, dtype: np.dtype) -> str:
     return next((engine.name for engine in usable), OWN)
 
 
-def _engine_fields(layer_param) -> Iterator[str]:
+def _engine_fields(layer_param: LayerParameter) -> Iterator[str]:
     """Yield the names of the `engine` values that are set: the layer's own string, then the enums of its messages."""
     own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe allows a list of engines after a colon
     own = next((engine.name for engine in _variant_engines() if own in engine.aliases), own)
@@ -139,9 +141,11 @@ def _engine_fields(layer_param) -> Iterator[str]:
     if own not in ("", "DEFAULT"):
         yield own
     for field, value in layer_param.ListFields():
-        if isinstance(value, Message) and "engine" in field.message_type.fields_by_name:
-            name = field.message_type.fields_by_name["engine"].enum_type.values_by_number[value.engine].name
-            if value.HasField("engine") and name != "DEFAULT":
+        fields = field.message_type.fields_by_name if field.message_type else {}
+        values = fields["engine"].enum_type if "engine" in fields else None
+        if values and value.HasField("engine"):
+            name = values.values_by_number[value.engine].name
+            if name != "DEFAULT":
                 yield name
 
 

@@ -113,7 +113,8 @@ class Scripting(Naming):
         names = names_in(blobs)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
         for batch in self._batch(kwargs):
-            for name, values in self.forward(blobs=names, **batch).items():
+            self._fill(batch, self.inputs, "input", "data")
+            for name, values in self.forward(blobs=names).items():
                 parts[name].append(values.copy())
         return self._join(parts, kwargs)
 
@@ -139,9 +140,13 @@ class Scripting(Naming):
         for batch in self._batch(kwargs):
             bottoms = {name: batch[name] for name in self.inputs if name in batch}
             tops = {name: batch[name] for name in self.outputs if given}
-            for name, values in self.forward(blobs=names, **bottoms).items():
+            if bottoms:
+                self._fill(bottoms, self.inputs, "input", "data")
+            for name, values in self.forward(blobs=names).items():
                 outs[name].append(values.copy())
-            for name, values in self.backward(diffs=diff_names, **tops).items():
+            if tops:
+                self._fill(tops, self.outputs, "output", "diff")
+            for name, values in self.backward(diffs=diff_names).items():
                 grads[name].append(values.copy())
         return self._join(outs, kwargs), self._join(grads, kwargs)
 

@@ -128,11 +128,11 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
             if not name:
                 continue
             group = data.require_group(name)
-            diff_group = diff.require_group(name) if write_diff else None
+            diff_group = diff.require_group(name) if diff is not None else None
             for j, blob in enumerate(layer.blobs):
                 if not net.shared_params.is_shared(layer_id, j):
                     group[str(j)] = blob.read_data()
-                if write_diff:
+                if diff_group is not None:
                     diff_group[str(j)] = blob.read_diff()
 
 
