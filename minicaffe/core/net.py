@@ -44,13 +44,14 @@ class Net(Scripting):
 
     The legacy call `Net(network, weights, phase)` works too.
 
-    Attributes: `layers`, `blobs` and `params` by name in order, `inputs`, `outputs` (names), `learnable_params` with
-    `lr_mults` and `decay_mults`.
+    Attributes: `blobs` and `params` by name in order, `inputs`, `outputs` (names), `learnable_params` with `lr_mults` and
+    `decay_mults`.  Parallel lists with an entry for each layer: `layers`, `layer_names`, `bottoms`, `tops`,
+    `names_of_bottoms`, `names_of_tops`, `layer_need_backward`, `bottom_need_backward`.
     """
 
     def __init__(
         self,
-        network: str | os.PathLike | Any = None,
+        network: str | os.PathLike | caffe_pb2.NetParameter | None = None,
         *args: Any,
         phase: int | None = None,
         level: int = 0,
@@ -61,12 +62,14 @@ class Net(Scripting):
     ) -> None:
         phase, level, stages, weights = _pycaffe_arguments(args, phase, level, stages, weights)
         network = network_file if network is None else network
-        given = not isinstance(network, caffe_pb2.NetParameter)
-        if given and phase is None:
+        if isinstance(network, caffe_pb2.NetParameter):
+            param = _upgraded(network)
+        elif phase is None:
             raise UsageError("Net: expected a phase, minicaffe.TRAIN or minicaffe.TEST, after the prototxt, got none")
-        if given and not isinstance(network, (str, os.PathLike)):
+        elif not isinstance(network, (str, os.PathLike)):
             raise UsageError(f"Net: expected the path of a prototxt or a NetParameter, got {type(network).__name__}")
-        param = read_net(os.fspath(network)) if given else _upgraded(network)
+        else:
+            param = read_net(os.fspath(network))
         if phase is not None:
             param.state.phase = phase
         if level:
@@ -77,7 +80,7 @@ class Net(Scripting):
             self.copy_from(weights)
 
     @classmethod
-    def of_upgraded(cls, param) -> Net:
+    def of_upgraded(cls, param: caffe_pb2.NetParameter) -> Net:
         """The net of a NetParameter that is in today's form already, as `read_net` gives it, its state set."""
         net = cls.__new__(cls)
         net._build(param, np.dtype(np.float32))
@@ -94,11 +97,11 @@ class Net(Scripting):
         self.dtype = dtype
         self.debug_info: bool = param.debug_info
         self.layers: list[Layer] = built.layers
-        self._layer_names = built.layer_names
+        self.layer_names = built.layer_names
         self.inputs: list[str] = built.inputs
         self.outputs: list[str] = built.outputs
         self.bottoms, self.tops = built.bottoms, built.tops
-        self._bottom_names, self._top_names = built.bottom_names, built.top_names
+        self.names_of_bottoms, self.names_of_tops = built.bottom_names, built.top_names
         self._name_blobs()
         self.bottom_need_backward = built.bottom_need_backward
         self.layer_need_backward = built.layer_need_backward
@@ -218,10 +221,10 @@ class Net(Scripting):
         engine = settings.engine
         for i in range(start, end - 1, -1):
             ran_with = self._ran_with[i]
-            if ran_with not in (engine, None) and self.layer_need_backward[i]:
+            if ran_with is not None and ran_with is not engine and self.layer_need_backward[i]:
                 there, here = ran_with.mode, engine.mode
                 raise NetError(
-                    f"layer '{self._layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
+                    f"layer '{self.layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
                     f"{here}: run forward again after changing the mode"
                 )
 
@@ -308,7 +311,7 @@ class Net(Scripting):
             mine, theirs = self.layers[target].blobs, other.layers[source].blobs
             if [blob.shape for blob in mine] != [blob.shape for blob in theirs]:
                 raise NetError(
-                    f"layer '{self._layer_names[target]}': cannot share trained parameters: expected blobs of shapes "
+                    f"layer '{self.layer_names[target]}': cannot share trained parameters: expected blobs of shapes "
                     f"{[blob.shape for blob in mine]}, got {[blob.shape for blob in theirs]}"
                 )
             for j, blob in enumerate(mine):
@@ -338,7 +341,7 @@ class Net(Scripting):
         """Write the weights, and with `write_diff` their diffs, as HDF5 (.caffemodel.h5)."""
         weights.save_hdf5(self, os.fspath(path), write_diff)
 
-    def to_proto(self, write_diff: bool = False):
+    def to_proto(self, write_diff: bool = False) -> caffe_pb2.NetParameter:
         """The NetParameter with the learned blobs in it."""
         return weights.to_proto(self, write_diff)
 
@@ -352,13 +355,15 @@ class Net(Scripting):
         return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self._blob_dict)} blobs>"
 
 
-def _upgraded(message):
+def _upgraded(message: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     copy = type(message)()
     copy.CopyFrom(message)
     return upgrade_net(copy)
 
 
-def _pycaffe_arguments(args, phase, level, stages, weights):
+def _pycaffe_arguments(
+    args: tuple, phase: Any, level: Any, stages: Any, weights: Any
+) -> tuple[Any, int, list[str], Any]:
     """`(phase, level, stages, weights)` from positional ones: pycaffe's order, or the legacy (weights, phase).
 
     One stage may be given as a plain string.  UsageError for a phase, level or stage of another type.
@@ -370,8 +375,7 @@ def _pycaffe_arguments(args, phase, level, stages, weights):
     elif len(args) > 4:
         raise UsageError(f"Net: expected at most (prototxt, phase, level, stages, weights), got {len(args) + 1}")
     else:
-        given = (phase, level, stages, weights)
-        phase, level, stages, weights = (*args, *given[len(args) :])
+        phase, level, stages, weights = args + (phase, level, stages, weights)[len(args) :]
     stages, level = names_in(stages), 0 if level is None else level
     if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (TRAIN, TEST)):
         raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")

@@ -1,36 +1,33 @@
-"""Layers in place: what a net refuses, what it keeps for backward passes, and that gradients do not depend on names."""
+"""In-place layers: errors, copies kept for backward passes, and gradients, which must not depend on blob names."""
 
 import numpy as np
 import pytest
 
+from helpers.engines import on
+from helpers.nets import layer_text as layer
+from helpers.nets import net_from_text
 from minicaffe.core.layer import Layer
-from minicaffe.core.net import Net
 from minicaffe.core.registry import create_layer, layer_class, layer_type_list
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import CUDA, NUMPY, ONEDNN
 
 INPUT = "layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 4 dim: 4 dim: 4 } } }"
 SHAPE = (2, 4, 4, 4)
 
 
-def layer(name, kind, bottom, top, more=""):
-    bottoms = " ".join(f"bottom: '{b}'" for b in bottom.split())
-    tops = " ".join(f"top: '{t}'" for t in top.split())
-    return f"layer {{ name: '{name}' type: '{kind}' {bottoms} {tops} {more} }}"
-
-
 def build(*layers, phase=0, force=True, dtype=np.float32):
     text = f"force_backward: {str(force).lower()} {INPUT} {' '.join(layers)}"
-    return Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase, dtype=dtype)
+    return net_from_text(text, phase, dtype=dtype)
 
 
 def kept(net):
-    """What each layer keeps: {layer: (bottoms, tops)}."""
-    found = {name: layer.kept_blobs for name, layer in zip(net._layer_names, net.layers)}
+    """Return the indices of the blobs that each layer copies: {layer: (bottoms, tops)}."""
+    found = {name: layer.kept_blobs for name, layer in zip(net.layer_names, net.layers)}
     return {name: (sorted(blobs.bottoms), sorted(blobs.tops)) for name, blobs in found.items() if blobs}
 
 
-# -- statements --------------------------------------------------------------------------------------------------------
+# -- declarations ------------------------------------------------------------------------------------------------------
 
 CLASSES = sorted(
     {layer_class(kind, engine) for kind in layer_type_list() for engine in ("CAFFE", "ONEDNN", "CUDNN")},
@@ -50,7 +47,7 @@ def test_a_layer_that_states_nothing_may_not_work_in_place():
     assert set(Layer.backward_reads) == {"bottom", "top"}
 
 
-# -- refusals ----------------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 CANNOT = {
     "Pooling": "pooling_param { kernel_size: 3 pad: 1 }",
@@ -76,8 +73,9 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("phase", [0, 1])
-@pytest.mark.parametrize("kind", CANNOT)
-def test_layers_that_cannot_work_in_place_are_refused(kind, phase, device):
+@on(NUMPY, ONEDNN)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.layers(kind)) for kind in CANNOT])
+def test_layers_that_cannot_work_in_place_are_refused(kind, phase, engine):
     sentence = f"^{kind} layer 'l': cannot work in place on blob 'x': give its top another name than its bottom$"
     with pytest.raises(LayerError, match=sentence):
         build(layer("l", kind, "x", "x", CANNOT[kind]), phase=phase, force=False)
@@ -94,14 +92,14 @@ OTHER = layer("other", "Power", "y", "z", "power_param { scale: 2 }")
 CHANGE = layer("change", "Power", "f", "f", "power_param { shift: 1 }")
 
 
-def test_a_blob_that_is_read_later_under_another_name_is_not_changed(device):
+def test_a_blob_that_is_read_later_under_another_name_is_not_changed(engine):
     sentence = (
         "^Power layer 'change': cannot work in place on blob 'f', the memory of which layer 'other' reads as "
         "'y_relu_0_split_1': give its top another name than its bottom$"
     )
     with pytest.raises(LayerError, match=sentence):
         build(*FLAT, CHANGE, OTHER, phase=1, force=False)
-    net = build(*FLAT, OTHER, CHANGE, phase=1, force=False)  # read before, it may be
+    net = build(*FLAT, OTHER, CHANGE, phase=1, force=False)  # OTHER reads the blob before CHANGE
     x = np.ones(SHAPE, np.float32)
     out = net.forward(x=x)
     np.testing.assert_array_equal(out["z"], 2 * x)
@@ -124,7 +122,7 @@ def test_learned_values_are_not_changed():
     parameter = layer("p", "Parameter", "", "w", "parameter_param { shape { dim: 4 } }")
     with pytest.raises(LayerError, match="blob 'w', the memory of which holds the parameter of layer 'p'"):
         build(parameter, layer("l", "Exp", "w", "w"))
-    build(parameter, layer("l", "Dropout", "w", "w"), phase=1)  # in TEST it changes nothing
+    build(parameter, layer("l", "Dropout", "w", "w"), phase=1)  # in TEST, Dropout changes nothing
 
 
 def test_a_loss_weight_is_not_overwritten():
@@ -134,17 +132,17 @@ def test_a_loss_weight_is_not_overwritten():
     flat = layer("f", "Flatten", "y", "f", "loss_weight: 2")
     with pytest.raises(LayerError, match="'l': cannot work in place on blob 'y'.* the loss_weight of blob 'f'"):
         build(first, layer("l", "ReLU", "y", "y"), flat)
-    build(lost.replace("'y'", "'x'"), phase=1, force=False)  # without a backward pass nothing is lost
+    build(lost.replace('"y"', '"x"'), phase=1, force=False)  # without a backward pass nothing is lost
 
 
-# -- what is kept ------------------------------------------------------------------------------------------------------
+# -- copies ------------------------------------------------------------------------------------------------------------
 
 
 def test_only_what_is_overwritten_is_kept():
     sigmoid, scale = layer("a", "Sigmoid", "x", "y"), layer("b", "Scale", "y", "y")
     assert kept(build(sigmoid, scale)) == {"a": ([], [0]), "b": ([0], [])}
     assert kept(build(sigmoid, layer("b", "Scale", "y", "z"))) == {}
-    assert kept(build(sigmoid, layer("b", "Dropout", "y", "y"), phase=1)) == {}  # changes nothing in TEST
+    assert kept(build(sigmoid, layer("b", "Dropout", "y", "y"), phase=1)) == {}  # Dropout changes nothing in TEST
 
 
 def test_nets_without_a_backward_pass_keep_nothing():
@@ -168,19 +166,20 @@ def test_negative_slopes_keep_their_input():
 
 
 def test_memory_that_is_reached_by_two_names():
-    """The bottom of a layer is overwritten behind the Flatten of the other reader."""
+    """The memory of a layer's bottom is overwritten through the top of a Flatten that shares it."""
     conv = layer("conv", "Convolution", "y", "z", "convolution_param { num_output: 1 kernel_size: 1 }")
     assert kept(build(FLAT[0], FLAT[1], conv, CHANGE)) == {"conv": ([0], [])}
 
 
-def test_constants_of_dummy_data_come_back(device):
+@pytest.mark.layers("Exp")
+def test_constants_of_dummy_data_come_back(engine):
     data = layer("data", "DummyData", "", "y", "dummy_data_param { shape { dim: 3 } data_filler { value: 2 } }")
     net = build(data, layer("l", "Exp", "y", "y"))
     for _ in range(3):
         np.testing.assert_allclose(net.forward(x=np.zeros(SHAPE))["y"], np.full(3, np.exp(2)), rtol=1e-5)
 
 
-def test_probabilities_of_a_loss_may_be_changed(device):
+def test_probabilities_of_a_loss_may_be_changed(engine):
     more = "loss_weight: 1 loss_weight: 0"
     labels = layer("labels", "DummyData", "", "label", "dummy_data_param { shape { dim: 2 dim: 4 dim: 4 } }")
     loss = layer("loss", "SoftmaxWithLoss", "x label", "loss p", more)
@@ -225,14 +224,14 @@ IN_PLACE = {
 
 
 def random_net(seed):
-    """Layers whose names leave open which tops are bottoms: a first one, some that may work in place, a last one."""
+    """Return (type, parameters) of a first layer and some that can work in place; `wired` gives them blob names."""
     rng = np.random.default_rng(seed)
     first = rng.choice([*FIRST, *IN_PLACE])
     layers = [(first, {**FIRST, **IN_PLACE}[first])]
     for _ in range(rng.integers(1, 6)):
         kind = str(rng.choice(list(IN_PLACE)))
         layers.append((kind, IN_PLACE[kind]))
-    if seed % 3 == 0:  # what engines compute together, before or behind others
+    if seed % 3 == 0:  # layers that engines fuse, before or after the others
         chain = [(kind, {**FIRST, **IN_PLACE}[kind]) for kind in ("Convolution", "BatchNorm", "Scale")]
         chain += [("ReLU", "")] * int(rng.integers(2))
         return chain + layers[1:] if seed % 2 else layers + chain[1:]
@@ -251,7 +250,7 @@ def wired(layers, in_place):
 
 
 def run(net, seed, one_by_one=False):
-    """Two rounds, with batches of different sizes; all gradients of the second."""
+    """Run forward and backward with two batch sizes; return output and gradients of the second."""
     for index, each in enumerate(net.layers):
         each.rng.set_state(each.rng.get_state() | {"key": [index, seed], "counter": [0] * 4})
     rng = np.random.default_rng(seed)
@@ -266,7 +265,7 @@ def run(net, seed, one_by_one=False):
         out = net.forward(x=rng.standard_normal((batch, *SHAPE[1:])))["out"].copy()
         net.blobs["out"].diff[...] = rng.standard_normal(out.shape)
         if one_by_one:
-            for name in reversed(net._layer_names):
+            for name in reversed(net.layer_names):
                 net.backward(start=name, end=name)
         else:
             net.backward()
@@ -274,17 +273,17 @@ def run(net, seed, one_by_one=False):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_gradients_do_not_depend_on_names(seed, device):
+def test_gradients_do_not_depend_on_names(seed, engine):
     """The same from layers in place as from layers with tops of their own."""
     layers = random_net(seed)
-    dtype = np.float64 if device == "caffe" else np.float32
+    dtype = np.float64 if engine == NUMPY else np.float32
     phase = seed // 3 % 2
     nets = [build(*wired(layers, in_place), dtype=dtype, phase=phase) for in_place in (True, True, False)]
     together, one_by_one, apart = (run(net, seed, i == 1) for i, net in enumerate(nets))
     for a, b in zip(nets[0].blobs.values(), nets[1].blobs.values()):
         np.testing.assert_allclose(a.data, b.data, rtol=1e-4, atol=1e-5, err_msg=str(layers))
     largest = max(np.abs(values).max() for values in apart)
-    noise = 1e3 * np.finfo(dtype).eps * largest  # of sums that should be 0
+    noise = 1e3 * np.finfo(dtype).eps * largest  # rounding error of sums that should be 0
     for found in (together, one_by_one):
         for a, b in zip(found, apart):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=noise, err_msg=str(layers))
@@ -292,7 +291,7 @@ def test_gradients_do_not_depend_on_names(seed, device):
 
 @pytest.mark.parametrize("phase", [0, 1])
 @pytest.mark.parametrize("behind", ["ReLU", "Dropout", "Sigmoid"])
-def test_residual_blocks_with_layers_in_place_behind(behind, phase, device):
+def test_residual_blocks_with_layers_in_place_behind(behind, phase, engine):
     results = []
     for place in (True, False):
         names = "ttttsssso" if place else "abcdefgho"
@@ -302,17 +301,16 @@ def test_residual_blocks_with_layers_in_place_behind(behind, phase, device):
         more = {**FIRST, **IN_PLACE, "Eltwise": ""}
         layers = [layer(f"l{i}", *each, more[each[0]]) for i, each in enumerate(zip(kinds, bottoms, tops))]
         for one_by_one in (False, True):
-            net = build(*(text.replace("'o'", "'out'") for text in layers), phase=phase)
+            net = build(*(text.replace('"o"', '"out"') for text in layers), phase=phase)
             results.append(run(net, 1, one_by_one))
     for found in results[:3]:
         for a, b in zip(found, results[3]):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * max(np.abs(v).max() for v in results[3]))
 
 
-def test_what_engines_compute_together_stays_together(device):
+@on(ONEDNN, CUDA)
+def test_what_engines_compute_together_stays_together(engine):
     """Layers in place are fused as long as no layer behind them overwrites what they must keep."""
-    if device == "caffe":
-        pytest.skip("numpy computes layer by layer")
     conv = FIRST["Convolution"]
     layers = [layer("conv1", "Convolution", "x", "y", conv), layer("bn", "BatchNorm", "y", "y"),
               layer("scale", "Scale", "y", "y"), layer("relu1", "ReLU", "y", "y"),
@@ -323,7 +321,7 @@ def test_what_engines_compute_together_stays_together(device):
 
 
 def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
-    """As in pycaffe: in place, bottom and top of a user's class are the same blob, before and in backward."""
+    """As in pycaffe, bottom and top of an in-place Python layer are the same blob, in forward and in backward."""
     (tmp_path / "in_place_user.py").write_text(
         "import caffe\n"
         "class Square(caffe.Layer):\n"
@@ -347,8 +345,9 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
     np.testing.assert_allclose(net.blobs["x"].diff, 2 * x * s * (1 - s), rtol=1e-4, atol=1e-6)
 
 
-def test_layers_outside_a_net_keep_their_own_input(device):
+@on(NUMPY, ONEDNN)
+def test_layers_outside_a_net_keep_their_own_input(engine):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
-    swish, blob = create_layer(param), Net(parse_text(INPUT, caffe_pb2.NetParameter()), phase=0).blobs["x"]
+    swish, blob = create_layer(param), net_from_text(INPUT).blobs["x"]
     swish.initialize([blob], [blob])
     assert list(swish.kept_blobs.bottoms) == [0]

@@ -1,4 +1,4 @@
-"""Mode, engine and random seed belong to the thread that sets them, as in the original."""
+"""Mode, engine and random seed are per thread, as in Caffe."""
 
 import threading
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe import Net
+from helpers.nets import net_from_text
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import computing_with
 
 NET = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 8 } } }
@@ -21,13 +21,13 @@ layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "z"
 
 
 @pytest.fixture(autouse=True)
-def defaults(monkeypatch):
-    monkeypatch.setattr(settings, "engine", runner("CPU"))
-    monkeypatch.setattr(settings, "variants", "DEFAULT")
+def defaults():
+    with computing_with("DEFAULT", gpu=False):
+        yield
 
 
 def in_thread(work):
-    """What `work` returns in a thread of its own."""
+    """Run `work` in a new thread and return its result."""
     result = []
     thread = threading.Thread(target=lambda: result.append(work()))
     thread.start()
@@ -36,7 +36,7 @@ def in_thread(work):
 
 
 def weights():
-    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=0)
+    net = net_from_text(NET, 0)
     return np.concatenate([blobs[0].read_data().ravel() for blobs in net.params.values()])
 
 

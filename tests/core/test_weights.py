@@ -1,4 +1,4 @@
-"""Weights in files: what is written is read again, and what does not fit is told in one sentence."""
+"""Weights in files: what is written is read again, and what does not fit gives an error of one sentence."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text
 from minicaffe import files
 from minicaffe.errors import SnapshotError
 from minicaffe.proto import caffe_pb2, parse_text
@@ -24,7 +25,7 @@ layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" }
 
 
 def net(text=NET):
-    return minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
+    return net_from_text(text, minicaffe.TEST)
 
 
 def values(made):
@@ -44,7 +45,7 @@ def test_round_trip(trained, tmp_path, kind):
     path = str(tmp_path / "w.caffemodel")
     trained.save(path) if kind == "binary" else trained.save_hdf5(path)
     other = net()
-    other.copy_from(path)  # HDF5 is known by its content, whatever the name
+    other.copy_from(path)  # HDF5 is recognised by its content, whatever the name
     for a, b in zip(values(other), values(trained)):
         np.testing.assert_array_equal(a, b)
 
@@ -111,7 +112,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["w"]
 
 
-# -- what matches nothing, and what is no weights ----------------------------------------------------------------------
+# -- files that match no layer, and other files ------------------------------------------------------------------------
 
 
 def written(message, path):
@@ -145,7 +146,7 @@ def test_long_lists_of_names_are_shortened(trained, tmp_path):
 def test_what_needs_no_weights_takes_any_file(trained, tmp_path, caplog):
     trained.save(tmp_path / "w")
     net('layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 } } }').copy_from(tmp_path / "w")
-    net(NET.partition('layer { name: "b"')[0]).copy_from(tmp_path / "w")  # a net cut off takes what it has
+    net(NET.partition('layer { name: "b"')[0]).copy_from(tmp_path / "w")  # a net with only some of the layers
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
@@ -202,7 +203,7 @@ def test_a_data_set_is_no_weights(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("kind", ["binary", "hdf5"])
 def test_a_full_disk(trained, tmp_path, kind, monkeypatch):
-    """The snapshot goes to a device that is always full; the snapshot from before stays."""
+    """Writing to /dev/full fails, and the older file is unchanged."""
     path = tmp_path / "w"
     trained.save(path)
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The interface of both databases: records are read back in order, from any position, and repeatedly."""
+"""Both databases through one interface: what is written is read, in order, from any position, again and again."""
 
 import logging
 import os
@@ -56,6 +56,20 @@ def test_records_by_their_keys(tmp_path, backend):
         for key in (b"00001", b"99999", b"0"):
             with pytest.raises(DataError, match=f"db has no record '{key.decode()}'"):
                 database.get(key)
+
+
+def test_a_closed_database_takes_and_gives_no_records(tmp_path, backend):
+    writer = open_db(tmp_path / "db", backend, "w")
+    writer.put(*RECORDS[0])
+    writer.close()
+    with pytest.raises(DataError, match="db: it is closed"):
+        writer.put(*RECORDS[1])
+    reader = open_db(tmp_path / "db", backend)
+    assert list(reader.items()) == RECORDS[:1]
+    reader.close()
+    for read_one in (reader.keys, lambda: reader.get(RECORDS[0][0]), lambda: next(reader.items())):
+        with pytest.raises(DataError, match="db: it is closed"):
+            read_one()
 
 
 def test_keys_that_an_lmdb_cannot_hold(tmp_path):

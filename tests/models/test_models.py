@@ -1,4 +1,4 @@
-"""Every prototxt in models/ reads, builds and has the parameters it says; random pictures stand in for the sets."""
+"""Every prototxt in models/ can be built, on random pictures, and has the expected number of parameters."""
 
 import os
 import re
@@ -6,15 +6,14 @@ import re
 import numpy as np
 import pytest
 
+from helpers.readers import write_images
 from minicaffe import Net, models
-from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
 from minicaffe.data.mean import write_mean
 from minicaffe.errors import UsageError
 from minicaffe.proto import read_net, read_solver
 from minicaffe.solvers import get_solver
 
-#: learned numbers, and those that are statistics of a BatchNorm
+#: number of learned parameters, and of the statistics of BatchNorm layers
 PARAMETERS = {
     "cifar10_full": (89578, 0),  # 2432 + 25632 + 51264 + 10250
     "cifar10_full_sigmoid": (89578, 0),
@@ -35,7 +34,7 @@ def solvers(name: str) -> list[str]:
 
 @pytest.fixture
 def small_data(tmp_path, monkeypatch):
-    """A working directory with the data sets that the nets name, a few random pictures each."""
+    """A working directory with the data sets of the nets, each with ten random images."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     os.makedirs("data/cifar10")
@@ -47,16 +46,13 @@ def small_data(tmp_path, monkeypatch):
         ("data/mnist/mnist_train_lmdb", (1, 28, 28)),
         ("data/mnist/mnist_test_lmdb", (1, 28, 28)),
     ):
-        with open_db(where, "lmdb", "w") as database:
-            for i in range(10):
-                datum = array_to_datum(rng.integers(0, 256, shape, np.uint8), i)
-                database.put(f"{i:05d}", datum.SerializeToString())
+        write_images(where, rng.integers(0, 256, (10, *shape), np.uint8))
     write_mean("data/cifar10/mean.binaryproto", np.full((3, 32, 32), 120, np.float32))
     return tmp_path
 
 
 def small(param):
-    """The same net with batches of four."""
+    """Set the batch size of Data layers to 4, and return the net."""
     for layer in param.layer:
         if layer.type == "Data":
             layer.data_param.batch_size = 4
@@ -122,7 +118,7 @@ class TestModel:
 
 
 def test_the_test_sets_are_covered_once():
-    """test_iter times the TEST batch is the 10,000 test pictures."""
+    """test_iter times the TEST batch size is 10,000, the number of test images."""
     for name in models.names():
         (test_iter,) = read_solver(path(name, "solver.prototxt")).test_iter
         data = [layer for layer in read_net(path(name, "train_test.prototxt")).layer if layer.type == "Data"]

@@ -1,4 +1,4 @@
-"""Nets that people depend on: the known number of parameters, and a pass forwards and backwards at a small size."""
+"""Well-known nets: the published numbers of parameters, and a forward and backward pass at a small size."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from minicaffe.models.zoo.segmentation import interpolate
 
 
 def parameters(net):
-    """How many numbers are learned: BatchNorm's statistics are not."""
+    """Return the number of learned parameters, without BatchNorm's statistics."""
     return sum(b.count for layer in net.layers for b in layer.blobs if layer.type != "BatchNorm")
 
 
 def without_fillers(param):
-    """The same net with all weights zero: quick to make when only shapes are looked at."""
+    """The same net with all weights zero: quick to make where only shapes matter."""
     for layer in param.layer:
         for field in (layer.convolution_param, layer.inner_product_param):
             field.ClearField("weight_filler")
@@ -34,7 +34,7 @@ def without_fillers(param):
     ],
 )
 def test_known_numbers_of_parameters(name, count):
-    """The numbers that the papers and their authors' files give (ResNet-20: He et al., table 6, 0.27 million)."""
+    """Compare with the papers and their authors' files (ResNet-20: He et al., table 6, 0.27 million)."""
     param = without_fillers(getattr(zoo, name)(batch=1, training=False))
     assert parameters(minicaffe.Net(param, phase=minicaffe.TEST)) == count
 
@@ -80,13 +80,13 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_forward_and_backward(name):
-    """Every layer runs both ways, every learned parameter gets a finite gradient, and a small step lowers the loss."""
+    """Gradients are finite, nearly all parameters get one, and a small step along it lowers the loss."""
     minicaffe.set_random_seed(1)
     net = minicaffe.Net(getattr(zoo, name)(**SMALL[name]), phase=minicaffe.TRAIN)
     fill_inputs(net)
     if name == "fcn8s":
         interpolate(net)
-    for layer in net.layers:  # the same numbers in each pass
+    for layer in net.layers:  # makes passes deterministic
         if layer.type == "Dropout":
             layer.layer_param.dropout_param.dropout_ratio = 0
     before = forward_backward(net)
@@ -104,7 +104,7 @@ def test_forward_and_backward(name):
 
 def fill_inputs(net):
     rng = np.random.default_rng(0)
-    scores = net.blobs[net._bottom_names[-1][0]].shape
+    scores = net.blobs[net.names_of_bottoms[-1][0]].shape
     for name in net.inputs:
         blob = net.blobs[name]
         if name in ("label", "input_sentence", "target_sentence"):

@@ -1,4 +1,4 @@
-"""Arrays passed to a net by scripts: shapes that fit an input, and the messages for others."""
+"""Arrays that scripts give to a net: which shapes fit an input, and the errors for those that do not."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ REFUSED = [
     ((2, 3, 4, 5), (2, 3, 5, 4), r"expected shape \(2, 3, 4, 5\), got \(2, 3, 5, 4\)$"),
     ((2, 3, 4, 5), (2, 60), r"got \(2, 60\)$"),
     ((1, 3, 4, 5), (60,), r"got \(60,\)$"),
-    ((3, 3, 4, 5), (3, 4, 5), r"got \(3, 4, 5\)$"),  # numpy would broadcast the image over the batch
+    ((3, 3, 4, 5), (3, 4, 5), r"got \(3, 4, 5\)$"),  # numpy would broadcast one image
     ((4, 4), (4,), r"got \(4,\)$"),
     ((2, 3), (1, 3), r"expected a batch of 2 \(axis 0\), got shape \(1, 3\)"),
     ((2, 3), (4, 3), r"expected a batch of 2 \(axis 0\), got shape \(4, 3\)"),
@@ -137,6 +137,17 @@ def test_forward_all_takes_lists_and_pads():
 def test_forward_all_refuses_other_shapes(shape, given, sentence):
     with pytest.raises(ValueError, match="input 'data': .*" + sentence):
         copying(*shape).forward_all(data=values(*given))
+
+
+@pytest.mark.parametrize("name", ["start", "end"])
+def test_the_input_of_forward_all_may_have_the_name_of_an_argument_of_forward(name):
+    n = caffe.NetSpec()
+    n[name] = L.Input(shape=dict(dim=[2, 3]))
+    n.out = L.Power(n[name], scale=2)
+    net = caffe.Net(n.to_proto(), phase=caffe.TEST)
+    np.testing.assert_array_equal(net.forward_all(**{name: values(3, 3)})["out"], 2 * values(3, 3))
+    outs, diffs = net.forward_backward_all(**{name: values(3, 3)})
+    assert (list(outs), list(diffs)) == (["out"], [name])
 
 
 def test_forward_all_checks_names_and_lengths():

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import minicaffe as caffe
+from helpers.nets import net_from_text
 from minicaffe import layers as L
 from minicaffe.errors import LayerError, UsageError
-from minicaffe.proto import caffe_pb2, parse_text
 
 # With a split (data is read twice), a layer in place, and two losses with automatic tops.
 NET = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
           input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
     layer { name: 'ip' type: 'InnerProduct' bottom: 'data' top: 'ip' inner_product_param { num_output: 4
-      weight_filler { type: 'xavier' } } }
+      weight_filler { type: 'uniform' min: 0.1 max: 1 } } }
     layer { name: 'relu' type: 'ReLU' bottom: 'ip' top: 'ip' }
     layer { name: 'sum' type: 'Reduction' bottom: 'data' top: 'sum' reduction_param { axis: 1 } }
     layer { name: 'one' type: 'SoftmaxWithLoss' bottom: 'ip' bottom: 'label' loss_weight: 2 }
@@ -23,7 +23,7 @@ NET = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
 
 @pytest.fixture
 def net():
-    return caffe.Net(parse_text(NET, caffe_pb2.NetParameter()), phase=caffe.TRAIN)
+    return net_from_text(NET, caffe.TRAIN)
 
 
 def test_blobs_are_numbered_as_the_layers_make_them(net):

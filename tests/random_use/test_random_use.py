@@ -1,7 +1,7 @@
-"""Random programs: every engine shows the numbers of the numpy layers run one by one.
+"""Random programs: every engine gives the same numbers as the numpy layers run one by one.
 
-MINICAFFE_RANDOM_USE is how many programs are played on the CPU, 300 unless set; a fifth of them on the GPU, and a fifth
-on both in turn.
+MINICAFFE_RANDOM_USE is how many programs are played on each engine of the CPU, 300 unless set; on the GPU, and on both
+in turn, a fifth of them.
 """
 
 import logging
@@ -11,20 +11,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minicaffe import onednn
+from helpers.engines import needs_onednn, params
 from minicaffe.layers.onednn.elementwise import OneDNNSigmoid
 from minicaffe.layers.sigmoid import Sigmoid
+from minicaffe.testing import NUMPY, ONEDNN
 from random_use.blobs import Read
 from random_use.compare import Disagreement, check, play
 from random_use.passes import Forward
-from random_use.player import GPU, MIXED, NUMPY, ONEDNN
+from random_use.player import played
 from random_use.program import Program, draw
 from random_use.whole_nets import ReadAll
 
 COUNT = int(os.environ.get("MINICAFFE_RANDOM_USE", 300))
 BLOCK = 20  # programs in one test
-
-needs_onednn = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
 SIGMOID = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
@@ -35,31 +34,29 @@ layer { name: "sigmoid" type: "Sigmoid" bottom: "x" top: "y" }
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """`debug_info`, which programs turn on, writes some lines for each layer."""
+    """Disable logging: programs may set `debug_info`, which logs lines for each layer."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
 
 
-def play_block(first, last, engine):
-    verdicts = Counter(check(draw(seed), (NUMPY, engine)) for seed in range(first, last))
-    assert verdicts["agreed"] >= 0.9 * (last - first), verdicts
+def blocks():
+    """Each engine with the seeds of its programs, some at a time."""
+    for engine in params(played()):
+        (choice,) = engine.values
+        count = COUNT // 5 if choice.gpu else COUNT
+        for first in range(0, count, BLOCK):
+            seeds = range(first, min(first + BLOCK, count))
+            yield pytest.param(choice, seeds, id=f"{engine.id}-{first}", marks=engine.marks)
 
 
-@needs_onednn
-@pytest.mark.parametrize("first", range(0, COUNT, BLOCK))
-def test_onednn(first):
-    play_block(first, min(first + BLOCK, COUNT), ONEDNN)
+@pytest.mark.parametrize(("engine", "seeds"), list(blocks()), indirect=["engine"])
+def test_the_numbers_of_numpy(engine, seeds):
+    verdicts = Counter(check(draw(seed), (NUMPY, engine)) for seed in seeds)
+    assert verdicts["agreed"] >= 0.9 * len(seeds), verdicts
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("engine", [GPU, MIXED], ids=lambda engine: engine.name)
-@pytest.mark.parametrize("first", range(0, COUNT // 5, BLOCK))
-def test_gpu(first, engine, cuda_device):
-    play_block(first, min(first + BLOCK, COUNT // 5), engine)
-
-
-# -- of the comparison itself ------------------------------------------------------------------------------------------
+# -- tests of the comparison -------------------------------------------------------------------------------------------
 
 
 def test_a_seed_is_a_program():
@@ -68,13 +65,13 @@ def test_a_seed_is_a_program():
 
 @needs_onednn
 def test_a_fault_is_found_and_reduced(monkeypatch):
-    """To the layer and the operations that show it."""
+    """The reduced program has only the layer with the fault and the operations that show it."""
     monkeypatch.setattr(OneDNNSigmoid, "forward_onednn", lambda self, bottom, top: setattr(top[0], "data", 0.25))
     program = Program(SIGMOID, [Forward(0, inputs=1), Read(0, "r", "data"), ReadAll(0, 2)])
     with pytest.raises(Disagreement) as found:
         check(program, (NUMPY, ONEDNN))
     message = str(found.value)
-    assert 'type: "Sigmoid"' in message and "oneDNN, y data: expected" in message and "ReadAll(net=0" in message
+    assert 'type: "Sigmoid"' in message and "onednn, y data: expected" in message and "ReadAll(net=0" in message
     assert "ReLU" not in message and "Read(" not in message
 
 
@@ -89,13 +86,13 @@ def test_an_error_of_one_engine_is_a_disagreement(monkeypatch):
 
 
 def test_an_error_of_all_engines_is_none():
-    program = Program(SIGMOID, [Forward(0, inputs=1)], classes={"x": 0})  # no labels below 0
+    program = Program(SIGMOID, [Forward(0, inputs=1)], classes={"x": 0})  # drawing labels from [0, 0) fails
     assert play(program, (NUMPY, NUMPY)) == "refused"
 
 
 @needs_onednn
 def test_rounding_is_no_disagreement(monkeypatch):
-    """A sum that cancels: as far as the numbers go, any result is right."""
+    """A sum that cancels: its result is rounding error, so any value is accepted."""
     text = """
     layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
     layer { name: "s" type: "Sigmoid" bottom: "x" top: "a" }

@@ -1,4 +1,4 @@
-"""Snapshots of nets whose layers share names or have none, and files given for other files."""
+"""Snapshots of nets with repeated or empty layer names, and errors for weights given as solver states or vice versa."""
 
 import json
 import pathlib
@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text, solver_from_text
 from minicaffe.errors import SnapshotError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
 
 DATA = """
 layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param { shape { dim: 8 dim: 16 }
@@ -31,13 +32,11 @@ SUFFIX = {"BINARYPROTO": "", "HDF5": ".h5"}
 
 def solver(folder, text="", net=NET, seed=7):
     more = f"base_lr: 0.001 lr_policy: 'fixed' momentum: 0.9 random_seed: {seed} snapshot_prefix: '{folder}/s' {text}"
-    param = parse_text(more, caffe_pb2.SolverParameter())
-    parse_text(net, param.net_param)
-    return minicaffe.get_solver(param)
+    return solver_from_text(more, net)
 
 
 def assert_resumes(folder, text="", net=NET):
-    """Three iterations, a snapshot, three more: the same numbers when the last three follow a resume."""
+    """Check that the three iterations after a snapshot give the same numbers in a resumed run."""
     whole = solver(folder, text, net)
     whole.step(3)
     whole.snapshot()
@@ -81,7 +80,7 @@ def test_without_snapshots_hdf5_need_hold_nothing(tmp_path):
 
 
 def test_run_states_by_name_alone_are_read(tmp_path):
-    """The form before layers were kept in order: {name: state}."""
+    """Older run states contain a dict {name: state} instead of a list."""
     net = NET.replace('name: "drop"', 'name: "drop2"', 1)
     whole = solver(tmp_path, net=net)
     whole.step(3)
@@ -97,7 +96,7 @@ def test_run_states_by_name_alone_are_read(tmp_path):
         np.testing.assert_array_equal(a.data, b.data)
 
 
-# -- one file for another ----------------------------------------------------------------------------------------------
+# -- wrong kinds of files ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", SUFFIX)
@@ -109,7 +108,7 @@ def test_files_given_for_each_other_are_named(tmp_path, form):
         made.restore(weights)
     with pytest.raises(SnapshotError, match="s_iter_0.solverstate.*' is a solver state, not weights"):
         made.net.copy_from(state)
-    renamed = pathlib.Path(weights).rename(tmp_path / "renamed")  # the content counts
+    renamed = pathlib.Path(weights).rename(tmp_path / "renamed")  # files are recognised by their content
     with pytest.raises(SnapshotError, match="renamed' holds weights"):
         made.restore(renamed)
 
@@ -118,7 +117,7 @@ def test_a_solver_state_without_history_is_known_too(tmp_path):
     path = tmp_path / "w"
     path.write_bytes(caffe_pb2.SolverState(iter=0, learned_net="", current_step=0).SerializeToString())
     with pytest.raises(SnapshotError, match="is a solver state, not weights"):
-        minicaffe.Net(parse_text(DATA, caffe_pb2.NetParameter()), phase=minicaffe.TEST).copy_from(path)
+        net_from_text(DATA, minicaffe.TEST).copy_from(path)
 
 
 def test_weights_of_old_layers_are_known_too(tmp_path):
@@ -136,11 +135,11 @@ def test_what_is_neither(tmp_path, content):
         solver(tmp_path).restore(tmp_path / "x")
 
 
-# -- weights to start from ---------------------------------------------------------------------------------------------
+# -- initial weights ---------------------------------------------------------------------------------------------------
 
 
 def test_train_and_test_nets_warn_once(tmp_path, caplog):
-    """A fine-tuned layer that both nets have, and one that the test net alone has."""
+    """One warning for a new layer of both nets and a layer of the test net only."""
     branch = """
         layer { name: "branch" type: "InnerProduct" bottom: "x" top: "b" inner_product_param { num_output: 1 }
                 include { phase: TEST } }"""
