@@ -42,7 +42,7 @@ class BatchNorm(Layer):
     backward_reads = ()
 
     @property
-    def repeatable(self):
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
         return self.use_global_stats  # else a pass changes the statistics
 
     def setup(self, bottom, top):

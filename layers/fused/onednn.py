@@ -119,6 +119,7 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
             operands, _ = self.fold(alone.desc(Arg.WEIGHTS), 1, 0)
         y, own = Tensor(alone.desc(Arg.DST)), Tensor(alone.desc(Arg.WEIGHTS))
         reorder(operands[1], own)
+        assert self.input is not None  # kept by the forward pass
         _convolve(alone, self.input, (Arg.WEIGHTS, own, *operands[2:]), None, y)
         if not self.s.all():
             return y.numpy()

@@ -258,7 +258,8 @@ class Memory:
         if self.plan is None or not self.count:
             return aligned_zeros(self.count, self.dtype)
         # a memoryview between the arrays keeps the buffer alive that `room` gave, not only its memory
-        return np.frombuffer(memoryview(self.room(self.count * self.dtype.itemsize)), self.dtype, self.count)
+        held = memoryview(self.room(self.count * self.dtype.itemsize))  # type: ignore[arg-type]  # as in `live`
+        return np.frombuffer(held, self.dtype, self.count)
 
     def host(self) -> np.ndarray:
         """The flat host array with the newest values, for reading."""

@@ -44,8 +44,8 @@ class Net(Scripting):
 
     The legacy call `Net(network, weights, phase)` works too.
 
-    Attributes: `blobs` and `params` by name in order, `inputs`, `outputs` (names), `learnable_params` with `lr_mults` and
-    `decay_mults`.  Parallel lists with an entry for each layer: `layers`, `layer_names`, `bottoms`, `tops`,
+    Attributes: `blobs` and `params` by name in order, `inputs`, `outputs` (names), `learnable_params` with `lr_mults`
+    and `decay_mults`.  Parallel lists with an entry for each layer: `layers`, `layer_names`, `bottoms`, `tops`,
     `names_of_bottoms`, `names_of_tops`, `layer_need_backward`, `bottom_need_backward`.
     """
 
