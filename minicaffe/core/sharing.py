@@ -266,8 +266,8 @@ class DiffPlan(Plan):
         return backward_intervals(self.net, groups)
 
     def _excluded(self):
-        """Also those of bottoms and tops of layers that are not this package's."""
-        others = [i for i, layer in enumerate(self.net.layers) if not known(layer)]
+        """Also those of bottoms and tops of losses, which leave some as they are, and of layers of other packages."""
+        others = [i for i, layer in enumerate(self.net.layers) if layer.has_loss or not known(layer)]
         blobs = (blob for i in others for blob in (*self.net.bottoms[i], *self.net.tops[i]))
         return super()._excluded().union(map(self._memory, blobs))
 

@@ -1,8 +1,10 @@
 """Cases that the original Caffe computed: random configurations and values of 52 types."""
 
+import numpy as np
 import pytest
 
 from helpers import golden
+from minicaffe.core.layer import Layer
 
 
 def case(path):
@@ -16,4 +18,28 @@ def test_the_cases_are_there():
 
 @pytest.mark.parametrize("path", [case(path) for path in golden.LAYERS])
 def test_layer(path, engine):
+    golden.run_layer_case(path)
+
+
+@pytest.mark.parametrize("path", [case(path) for path in golden.LAYERS])
+def test_a_layer_writes_all_of_its_tops_and_diffs(path, monkeypatch):
+    """As it must where blobs share buffers (`minicaffe.core.sharing`): whatever they hold before is overwritten."""
+    forward, backward = Layer.forward_and_keep, Layer.backward
+
+    def poisoned_forward(self, bottom, top):
+        others = {blob.data_memory for blob in (*bottom, *self.blobs)}
+        for blob in top if bottom and not self.has_loss else ():
+            if blob.data_memory not in others:
+                blob.data[...] = np.nan
+        forward(self, bottom, top)
+
+    def poisoned_backward(self, top, propagate_down, bottom):
+        others = {blob.diff_memory for blob in top}
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted and blob.diff_memory not in others and not self.has_loss:
+                blob.diff[...] = np.nan
+        backward(self, top, propagate_down, bottom)
+
+    monkeypatch.setattr(Layer, "forward_and_keep", poisoned_forward)
+    monkeypatch.setattr(Layer, "backward", poisoned_backward)
     golden.run_layer_case(path)
