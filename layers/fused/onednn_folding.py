@@ -11,8 +11,9 @@ from minicaffe.layers.fused.onednn_chain import Chain, in_place_chain
 from minicaffe.layers.fused.onednn_relu import ConvolutionReLU, SumReLU
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts
+from minicaffe.onednn.conversion import reorder, to_numpy
 from minicaffe.onednn.library import Alg, Arg, Unsupported
-from minicaffe.onednn.tensors import Tensor, of_array, plain, reorder
+from minicaffe.onednn.tensors import Tensor, of_array, plain
 
 
 class FoldedConvolution(Chain):
@@ -96,9 +97,9 @@ class FoldedConvolution(Chain):
         reorder(weights, own)
         _convolve(alone, self.input, own, bias, y)
         if not self.s.all():
-            return y.numpy()
+            return to_numpy(y)
         channels = (-1, *[1] * (len(top.shape) - 2))
-        return (y.numpy() - self.t.reshape(channels)) / self.s.reshape(channels)
+        return (to_numpy(y) - self.t.reshape(channels)) / self.s.reshape(channels)
 
 
 class FoldedSum(FoldedConvolution):

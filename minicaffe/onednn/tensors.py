@@ -1,12 +1,11 @@
-"""Layouts, buffers in a layout, and conversions between layouts.
+"""Layouts, and buffers in a layout.
 
 A layout is a `MemoryDesc`.  Equal layouts are the same Python object, so `a is b` compares them and they serve as keys
-of caches.  A `Tensor` is a buffer in one layout.  `reorder` copies between layouts.
+of caches.  A `Tensor` is a buffer in one layout.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import weakref
 from ctypes import POINTER, byref, c_int, c_int64, c_void_p
@@ -15,7 +14,7 @@ import numpy as np
 
 from minicaffe.core.memory import aligned_zeros
 from minicaffe.onednn import library
-from minicaffe.onednn.library import F32, Alg, Arg, call
+from minicaffe.onednn.library import F32, call
 
 _BLOCKED = 2
 # dnnl_query_t
@@ -211,12 +210,6 @@ class Tensor:
             raise library.OneDNNError(f"{self.desc!r} is no plain array")
         return self.buffer.view(np.uint8).reshape(-1)[: self.desc.size].view(np.float32).reshape(self.desc.shape)
 
-    def numpy(self) -> np.ndarray:
-        """A copy of the numbers in row-major order."""
-        result = np.empty(self.desc.shape, np.float32)
-        reorder(self, of_array(result))
-        return result
-
 
 def of_array(array: np.ndarray) -> Tensor:
     """A tensor that shares a float32 numpy array's numbers and strides."""
@@ -233,21 +226,3 @@ def scratch(size: int) -> np.ndarray:
     if local.scratch is None or local.scratch.size < size:
         local.scratch = aligned(size)
     return local.scratch
-
-
-def reorder(src: Tensor, dst: Tensor, add: bool = False) -> None:
-    """Copy the numbers of `src` into `dst`, each in its own layout; with `add`, sum them onto what is there."""
-    if src.desc is dst.desc and src.desc.blocked and not add:
-        ctypes.memmove(dst.buffer.ctypes.data, src.buffer.ctypes.data, src.desc.size)
-        return
-    if dst.filled is None or dst.filled[0] is not src or dst.filled[1] is not add:
-        from minicaffe.onednn import primitives
-
-        if add and src.desc is dst.desc:  # several times as fast as a reorder that adds
-            sum_up = primitives.binary(Alg.ADD, dst.desc, src.desc, dst.desc)
-            run = sum_up.bind({Arg.SRC: dst, Arg.SRC_1: src, Arg.DST: dst})
-        else:
-            run = primitives.reorder(src.desc, dst.desc, add).bind({Arg.SRC: src, Arg.DST: dst})
-        run.memories = {}  # `filled` holds src; holding dst, its owner, would make a cycle that only gc can free
-        dst.filled = (src, add, run)
-    dst.filled[2]()

@@ -14,7 +14,7 @@ from minicaffe.core.net import Net
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
-from minicaffe.onednn import library, primitives, tensors  # noqa: E402
+from minicaffe.onednn import conversion, library, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg  # noqa: E402
 
 
@@ -109,7 +109,7 @@ def test_a_reorder_does_not_keep_its_memory(no_collector):
     before = len(primitives._in_use)
     primitives._find.cache_clear()
     source, target = tensors.Tensor(tensors.plain((2, 5))), tensors.Tensor(tensors.strided((2, 5), (1, 2)))
-    tensors.reorder(source, target)
+    conversion.reorder(source, target)
     execution = target.filled[2]
     assert target not in execution.memories.values()
     del source, target, execution
@@ -129,10 +129,10 @@ def test_a_relu_behind_a_convolution_for_inference(slope):
             (1, 1), (0, 0), (0, 0), (0, 0), training, (("eltwise", Alg.RELU, slope, 0.0),),
         )  # fmt: skip
         args = {arg: tensors.Tensor(conv.desc(arg)) for arg in (Arg.SRC, Arg.WEIGHTS, Arg.DST)}
-        tensors.reorder(tensors.of_array(x), args[Arg.SRC])
-        tensors.reorder(tensors.of_array(w), args[Arg.WEIGHTS])
+        conversion.reorder(tensors.of_array(x), args[Arg.SRC])
+        conversion.reorder(tensors.of_array(w), args[Arg.WEIGHTS])
         conv.run(args)
-        results.append(args[Arg.DST].numpy())
+        results.append(conversion.to_numpy(args[Arg.DST]))
     assert np.isfinite(results[1]).all()
     np.testing.assert_allclose(results[1], results[0], rtol=1e-4, atol=1e-5 * np.abs(results[0]).max())
 

@@ -2,7 +2,6 @@
 
     imports.py      every import in the checkout, found in the syntax tree
     floors.py       the table of floors in docs/design.md, and what contradicts it
-    known.py        imports that contradict it today
 
 `tools/draw_house.py` draws the picture in docs/design.md from the same.
 """
