@@ -1,7 +1,7 @@
-"""Who takes part: each contestant runs one net in a process of its own and answers `check` and `run`.
+"""The contestants of cpu.py: each runs one net in a process of its own, controlled by the commands `check` and `run`.
 
-A process each, because two OpenMP runtimes in one would get in each other's way.  The weights are drawn from the
-layers' names, so that all compute the same numbers.
+Each has a separate process because two OpenMP runtimes in one process would compete for the cores.  The weights are
+random numbers seeded by the layers' names, so that all contestants compute the same values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RATE, MOMENTUM, DECAY = 0.001, 0.9, 0.004
 
 
 def weights_of(name: str, shapes) -> list[np.ndarray]:
-    """Arrays for a layer's learned parameters: scaled normal numbers, small positive ones for vectors."""
+    """Return arrays for a layer's learned parameters: scaled normal numbers, for vectors uniform in [0.5, 1)."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     result = []
     for shape in shapes:
@@ -28,19 +28,19 @@ def weights_of(name: str, shapes) -> list[np.ndarray]:
 
 
 def inputs_of(shape) -> tuple[np.ndarray, np.ndarray]:
-    """Data and labels."""
+    """Return random data of a shape, and labels from 0 to 9."""
     rng = np.random.default_rng(7)
     return rng.standard_normal(shape).astype(np.float32), rng.integers(0, 10, shape[0])
 
 
 def learned(net) -> dict[str, list]:
-    """The learned blobs of a minicaffe net, statistics left out."""
+    """Return the learned blobs of a minicaffe net, without BatchNorm's statistics."""
     kinds = dict(zip(net._layer_names, net.layers, strict=True))
     return {name: blobs for name, blobs in net.params.items() if kinds[name].type != "BatchNorm"}
 
 
 class Minicaffe:
-    """Our own: `engine` is ONEDNN or CAFFE."""
+    """minicaffe; `engine` is ONEDNN or CAFFE."""
 
     def __init__(self, param, training: bool, engine: str, threads: int) -> None:
         import minicaffe
@@ -73,7 +73,7 @@ class Minicaffe:
             self.net.blobs["label"].data[...] = label
 
     def check(self) -> dict[str, list]:
-        """The loss and all gradients, or the scores."""
+        """Return the loss and all gradients in training, otherwise the scores."""
         if not self.training:
             self.net.run_forward()
             return {"score": [self.net.blobs["score"].read_data().copy()]}
@@ -91,7 +91,7 @@ class Minicaffe:
 
 
 class PyTorch:
-    """PyTorch as written, with channels_last memory, or compiled."""
+    """PyTorch: eager in its default layout, in channels_last layout, or compiled."""
 
     def __init__(self, param, training: bool, variant: str, threads: int) -> None:
         import torch
@@ -135,7 +135,7 @@ class PyTorch:
 
 
 class OnnxRuntime:
-    """ONNX Runtime on what PyTorch exports; inference only."""
+    """ONNX Runtime on the model that PyTorch exports; inference only."""
 
     def __init__(self, param, training: bool, variant: str, threads: int) -> None:
         import io
@@ -186,7 +186,7 @@ class OpenCV:
 
 
 class OriginalCaffe:
-    """The original Caffe through pycaffe, where somebody has it."""
+    """The original Caffe through pycaffe, where it is installed."""
 
     def __init__(self, param, training: bool, variant: str, threads: int) -> None:
         import os
@@ -228,7 +228,7 @@ class OriginalCaffe:
             self.net.forward()
 
 
-#: name -> (class, variant, module it needs, whether it trains, whether it infers)
+#: name -> (class, variant, required module, whether it can train, whether it can do inference)
 CONTESTANTS = {
     "minicaffe": (Minicaffe, "ONEDNN", "minicaffe", True, True),
     "minicaffe CAFFE": (Minicaffe, "CAFFE", "minicaffe", True, True),
@@ -242,19 +242,19 @@ CONTESTANTS = {
 
 
 def installed(name: str) -> bool:
-    """Whether a contestant's module is here."""
+    """Return whether a contestant's module is installed."""
     return importlib.util.find_spec(CONTESTANTS[name][2]) is not None
 
 
 def serve(pipe, name: str, net_bytes: bytes, training: bool, threads: int) -> None:
-    """A contestant's process: build, then answer ("check",), ("run", n) and ("stop",)."""
+    """Main function of a contestant's process: build it, then execute ("check",), ("run", n) and ("stop",)."""
     started = time.perf_counter()
     from minicaffe.proto import caffe_pb2
 
     kind, variant = CONTESTANTS[name][:2]
     try:
         contestant = kind(caffe_pb2.NetParameter.FromString(net_bytes), training, variant, threads)
-    except Exception as error:  # whatever keeps somebody from taking part is told in the table
+    except Exception as error:  # any error is reported in the table
         pipe.send(error if isinstance(error, (ValueError, RuntimeError)) else RuntimeError(str(error)[:300]))
         return
     pipe.send(None)
@@ -265,7 +265,7 @@ def serve(pipe, name: str, net_bytes: bytes, training: bool, threads: int) -> No
             pipe.send((result, time.perf_counter() - started))
         elif command == "run":
             times = []
-            contestant.step()  # caches and workers wake up
+            contestant.step()  # warm-up: caches, worker threads
             for _ in range(args[0]):
                 start = time.perf_counter()
                 contestant.step()

@@ -1,13 +1,13 @@
-"""Times minicaffe on the CPU beside PyTorch and whatever else is installed:
+"""Compare the speed of minicaffe on the CPU with PyTorch and other frameworks that are installed:
 
-    python benchmarks/cpu.py                      the nets of the README, training and inference
+    python benchmarks/cpu.py                      the nets of docs/cpu.md, training and inference
     python benchmarks/cpu.py cifar10_full resnet50 --rounds 20
-    python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes
+    python benchmarks/cpu.py cifar10_full --layers       the time of each layer
     python benchmarks/cpu.py cifar10_full --batches 1 8 64 512
 
-Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them; what is
-told are medians, and the ratio to the fastest other.  Before anything is timed, loss and gradients (or scores) of all
-are compared.
+The contestants run in turn, a few steps each, so that other load on the machine affects all of them.  Printed are
+medians, and their ratio to that of the first contestant.  Before timing, loss and gradients (or scores) are compared
+with the first contestant's.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import time
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-#: gradients of deep nets differ by rounding where it decides on which side of 0 a ReLU's input lies
+#: tolerance of gradients: in deep nets rounding may change the sign of a ReLU's input
 _GRADIENTS_AGREE = 3e-2
 
-#: for the question how cost grows with depth; raced only when named
+#: nets for measuring the cost by depth; run only when named
 _DEEP = ("cifar10_resnet32", "cifar10_resnet56", "cifar10_resnet110")
 
-#: seconds between turns: the workers of whoever ran last may spin for a while before they sleep
+#: seconds between turns: the last contestant's worker threads may spin for a while before they sleep
 _PAUSE = 0.05
 
 import contestants  # noqa: E402
@@ -36,7 +36,7 @@ import numpy as np  # noqa: E402
 
 
 def build(net: str, batch: int | None):
-    """(NetParameter, whether it trains, batch) of a net by name."""
+    """Return (NetParameter, whether it is for training, batch size) of a net by name."""
     if net in nets.TRAINING:
         make, default = nets.TRAINING[net]
         return make(batch or default), True, batch or default
@@ -55,15 +55,15 @@ class Contestant:
         self.process.start()
         self.error = self.pipe.recv()
 
-    def ask(self, *command):
+    def call(self, *command):
         self.pipe.send(command)
         return self.pipe.recv()
 
 
 def compare(reference: dict, other: dict) -> str:
-    """Empty when loss, gradients or scores agree; else what differs."""
+    """Return an empty string if loss, gradients or scores agree, otherwise a description of the difference."""
     for key in reference.keys() & other.keys():
-        # one scale for weights and bias: the bias before a BatchNorm has no gradient but rounding errors
+        # one scale for weights and bias: before a BatchNorm the gradient of a bias is 0 up to rounding errors
         scale = max(float(np.abs(a).max()) for a in reference[key]) or 1.0
         for a, b in zip(reference[key], other[key], strict=False):
             worst = float(np.abs(np.ravel(a) - np.ravel(b)).max()) / scale
@@ -73,7 +73,7 @@ def compare(reference: dict, other: dict) -> str:
 
 
 def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int, threads: int) -> list[Contestant]:
-    """Let contestants take turns on a net; return those that could take part."""
+    """Run contestants in turn on a net and print the table; return those that ran."""
     param, training, batch = build(net, batch)
     task = "training" if training else "inference"
     print(f"\n{net}, {task}, batch {batch}, {threads} threads: milliseconds a step, median of {rounds * steps}")
@@ -84,29 +84,29 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
             continue
         contestant = Contestant(name, param, training, threads)
         if contestant.error:
-            print(f"  {name}: does not take part: {str(contestant.error).splitlines()[0][:100]}")
+            print(f"  {name}: skipped: {str(contestant.error).splitlines()[0][:100]}")
             continue
-        result, contestant.start_up = contestant.ask("check")
+        result, contestant.start_up = contestant.call("check")
         if field and (difference := compare(reference, result)):
             print(f"  {name}: {difference}")
         reference = reference or result
-        contestant.ask("run", 3)
+        contestant.call("run", 3)
         field.append(contestant)
     for _ in range(rounds):
         for contestant in field:
             time.sleep(_PAUSE)
-            contestant.times += contestant.ask("run", steps)
+            contestant.times += contestant.call("run", steps)
     report(field)
     return field
 
 
 def report(field: list[Contestant]) -> None:
-    """One row per contestant: median, fastest quarter, how many times as fast as each other ours is, memory."""
+    """Print one row per contestant: median, first quartile, ratio to the first one's median, start-up, peak memory."""
     ours = statistics.median(field[0].times)
     print(f"  {'':24s}{'median':>9s}{'25 %':>9s}{'ratio':>8s}{'start s':>9s}{'peak MB':>9s}")
     for contestant in field:
         median, quarter = statistics.median(contestant.times), np.percentile(contestant.times, 25)
-        peak = contestant.ask("stop")
+        peak = contestant.call("stop")
         print(
             f"  {contestant.name:24s}{median * 1e3:9.1f}{quarter * 1e3:9.1f}{median / ours:8.2f}"
             f"{contestant.start_up:9.1f}{peak:9.0f}",
@@ -115,11 +115,11 @@ def report(field: list[Contestant]) -> None:
         contestant.process.join(5)
 
 
-# -- where the time goes -----------------------------------------------------------------------------------------------
+# -- time of each layer ------------------------------------------------------------------------------------------------
 
 
 def layer_times(net_name: str, batch: int | None, engine: str, threads: int, passes: int = 20) -> None:
-    """Milliseconds of each layer, forward and backward, and the GFLOP/s of the multiplying ones."""
+    """Print milliseconds of each layer, forward and backward, and the GFLOP/s of matrix products."""
     import minicaffe
 
     param, training, batch = build(net_name, batch)
@@ -149,7 +149,7 @@ def layer_times(net_name: str, batch: int | None, engine: str, threads: int, pas
 
 
 def operations(layer, top) -> float:
-    """Multiplications and additions of a forward pass; 0 for layers that do not multiply matrices."""
+    """Return the multiplications and additions of a forward pass; 0 for layers without matrix products."""
     if layer.type not in ("Convolution", "InnerProduct"):
         return 0.0
     return 2.0 * top[0].count * int(np.prod(layer.blobs[0].shape[1:]))
@@ -159,14 +159,14 @@ def main() -> None:
     known = [*nets.TRAINING, *nets.INFERENCE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "nets", nargs="*", metavar="net", help=f"of {', '.join(known)}; all but the deep ones unless given"
+        "nets", nargs="*", metavar="net", help=f"of {', '.join(known)} (default: all but the deep ones)"
     )
-    parser.add_argument("--rounds", type=int, default=10, help="turns each contestant takes (10)")
-    parser.add_argument("--steps", type=int, default=5, help="steps a turn (5)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="all cores unless given")
-    parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the usual ones")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of each contestant (10)")
+    parser.add_argument("--steps", type=int, default=5, help="steps per turn (5)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the default ones")
     parser.add_argument("--only", nargs="*", default=list(contestants.CONTESTANTS), help="contestants, by name")
-    parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers, no race")
+    parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers, no comparison")
     parser.add_argument("--engine", default="ONEDNN", help="for --layers: ONEDNN or CAFFE")
     args = parser.parse_args()
     if unknown := set(args.nets) - set(known):

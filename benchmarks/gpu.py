@@ -1,14 +1,14 @@
-"""Checks and times minicaffe on the GPU beside PyTorch on the same GPU:
+"""Compare numbers and speed of minicaffe on the GPU with PyTorch on the same GPU:
 
     python benchmarks/gpu.py --json gpu.json                 everything: some ten minutes on an H200
-    python benchmarks/gpu.py --quick                         three nets, the strongest contestants
+    python benchmarks/gpu.py --quick                         three nets, the fastest contestants
     python benchmarks/gpu.py --only cifar10_full resnet50 --tasks training
     python benchmarks/gpu.py --cifar10 data/cifar10 --log train.log     cifar10_full's 70,000 iterations, from the LMDBs
 
-First all kernels are compiled, several at a time. For each net the contestants, each in a process of its own, compute
-loss and gradients (or scores) from the same weights, which are compared; then they take turns, so that a device that is
-busy now and then is so for all of them. Told are medians, how many times as fast as PyTorch's best of the same
-precision each is, where the time goes, and the floor: FLOP over the peak and bytes over the bandwidth, both measured.
+First all kernels are compiled, in parallel. For each net the contestants, each in a process of its own, compute loss
+and gradients (or scores) from the same weights, which are compared; then they run in turn, so that other load on the
+device affects all of them. Printed are medians, the speed relative to PyTorch's best of the same precision, the time of
+each kernel, and the floor (roofline): FLOP over the peak or bytes over the bandwidth, both measured.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from gpu_profile import floor  # noqa: E402
 TASKS = ("training", "inference")
 QUICK_NETS = ("cifar10_full", "cifar10_resnet20", "resnet50")
 QUICK = ("minicaffe float32", "minicaffe tf32", "PyTorch compile float32", "PyTorch compile tf32")
-#: how far a loss may be from the reference's, and gradients or scores from its largest, in float32 and in tf32
+#: tolerances: of the loss, relative to the reference's; of gradients and scores, relative to the largest value
 LOSS = {"float32": 1e-3, "tf32": 2e-2}
 LARGEST = {"float32": 1e-2, "tf32": 1.0}
-TURN = 0.1  # seconds
-PATIENCE = {"build": 400, "run": 200, "profile": 200, "ceilings": 200}
+TURN = 0.1  # seconds of a turn
+TIMEOUTS = {"build": 400, "run": 200, "profile": 200, "ceilings": 200}  # seconds
 
 
 # -- the nets ----------------------------------------------------------------------------------------------------------
 
 
 def contests(smoke: bool) -> list[tuple[str, int]]:
-    """(net, batch) of all that is timed."""
+    """Return all (net, batch size) to be timed."""
     batches = {"cifar10_resnet20": (100, 128), "resnet50": (32,)}
     names = ("cifar10_quick", "cifar10_full", "cifar10_full_sigmoid_bn", "cifar10_resnet20", "resnet50")
     return [(name, 2 if smoke else batch) for name in names for batch in batches.get(name, (100,))[: 1 if smoke else 2]]
 
 
 def build(name: str, batch: int, training: bool, smoke: bool):
-    """The NetParameter of a net by name."""
+    """Return the NetParameter of a net by name."""
     if name == "resnet50":
         from minicaffe.models.zoo.resnet import resnet50
 
@@ -62,7 +62,7 @@ def build(name: str, batch: int, training: bool, smoke: bool):
     else:
         net = nets.TRAINING[name][0](batch)
     score, loss = next(layer for layer in net.layer if layer.top[0] == net.layer[-1].bottom[0]), net.layer[-1]
-    score.top[0] = loss.bottom[0] = "score"  # by which all contestants know it
+    score.top[0] = loss.bottom[0] = "score"  # the name that all contestants use
     if not training:
         for layer in [layer for layer in net.layer if "label" in layer.top]:
             at = list(layer.top).index("label")
@@ -78,7 +78,7 @@ def build(name: str, batch: int, training: bool, smoke: bool):
 
 
 class Process:
-    """One framework with one precision, see gpu_contestants.serve; started anew when it has died."""
+    """A process for one framework with one precision (gpu_contestants.serve); restarted if it has ended."""
 
     def __init__(self, name: str, smoke: bool) -> None:
         self.name, self.smoke, self.process = name, smoke, None
@@ -87,43 +87,43 @@ class Process:
     def send(self, *command) -> None:
         if self.process is None or not self.process.is_alive():
             if command[0] in ("run", "profile"):
-                raise RuntimeError("its process has ended")  # and with it the net
+                raise RuntimeError("its process has ended")  # the net was in it
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
             args = (theirs, self.name, self.smoke)
             self.process = context.Process(target=gpu_contestants.serve, args=args, daemon=True)
             self.process.start()
             theirs.close()
-        self.asked = command[0]
+        self.command = command[0]
         try:
             self.pipe.send(command)
         except OSError as error:
-            raise RuntimeError(f"the process ended before {self.asked}") from error
+            raise RuntimeError(f"the process ended before {self.command}") from error
 
     def begin(self, *command) -> None:
-        """`send`, whose failure `receive` will tell."""
+        """Like `send`, but a failure is raised by `receive`."""
         try:
             self.send(*command)
         except RuntimeError:
             self.end()
 
     def receive(self):
-        """(answer, seconds); raises RuntimeError with what went wrong there."""
+        """Return (answer, seconds); raise the RuntimeError that occurred in the process."""
         if self.process is None:
             raise RuntimeError("its process has ended")
         try:
-            if not self.pipe.poll(PATIENCE[self.asked]):
+            if not self.pipe.poll(TIMEOUTS[self.command]):
                 self.end()
-                raise RuntimeError(f"no answer to {self.asked} after {PATIENCE[self.asked]} s")
+                raise RuntimeError(f"no answer to {self.command} after {TIMEOUTS[self.command]} s")
             answer, seconds = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
             self.end()
-            raise RuntimeError(f"the process ended during {self.asked}") from error
+            raise RuntimeError(f"the process ended during {self.command}") from error
         if isinstance(answer, Exception):
             raise answer
         return answer, seconds
 
-    def ask(self, *command):
+    def call(self, *command):
         self.send(*command)
         return self.receive()[0]
 
@@ -135,13 +135,13 @@ class Process:
 
 
 def differences(reference: dict, other: dict) -> tuple[float, float]:
-    """Relative difference of the losses (0 without one), and the largest of all arrays by the arrays' largest."""
+    """Return the relative difference of the losses (0 without one), and the largest of all other arrays."""
     off, worst = 0.0, 0.0
     for key in reference.keys() & other.keys():
         if key == "loss":
             off = abs(float(other[key][0]) - float(reference[key][0])) / max(abs(float(reference[key][0])), 1e-6)
             continue
-        # one scale for weights and bias: the bias before a BatchNorm has no gradient but rounding errors
+        # one scale for weights and bias: before a BatchNorm the gradient of a bias is 0 up to rounding errors
         scale = max(float(np.abs(a).max()) for a in reference[key]) or 1.0
         for a, b in zip(reference[key], other[key], strict=True):
             worst = max(worst, float(np.abs(np.ravel(a) - np.ravel(b)).max()) / scale)
@@ -150,11 +150,11 @@ def differences(reference: dict, other: dict) -> tuple[float, float]:
     return off, worst
 
 
-# -- a contest ---------------------------------------------------------------------------------------------------------
+# -- comparison --------------------------------------------------------------------------------------------------------
 
 
 def race(name: str, batch: int, task: str, processes: list[Process], rounds: int, smoke: bool, ceilings: dict) -> dict:
-    """Compare and time all processes at one net; print the table; return it for JSON."""
+    """Compare and time all processes on one net; print the table; return it for JSON."""
     net = build(name, batch, task == "training", smoke).SerializeToString()
     print(f"\n{name}, {task}, batch {batch}", flush=True)
     for process in processes:
@@ -164,7 +164,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
         try:
             result, seconds = process.receive()
         except RuntimeError as error:
-            print(f"  {process.name}: does not take part: {error}")
+            print(f"  {process.name}: skipped: {error}")
             continue
         reference = reference or result
         field += _entries(process, seconds, *differences(reference, result))
@@ -172,7 +172,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
     for _ in range(rounds):
         for entry in list(field):
             try:
-                entry["times"].append(entry["process"].ask("run", entry["way"], entry["steps"]) / entry["steps"])
+                entry["times"].append(entry["process"].call("run", entry["way"], entry["steps"]) / entry["steps"])
             except RuntimeError as error:
                 print(f"  {entry['name']}: {error}")
                 field.remove(entry)
@@ -185,7 +185,7 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
 
 
 def _entries(process: Process, seconds: float, off: float, worst: float) -> list[dict]:
-    """An entry for each way of a process; numbers that are wrong are told."""
+    """Return an entry for each way of a process; print a line if its numbers are wrong."""
     math = process.name.split()[-1]
     right = off <= LOSS[math] and worst <= LARGEST[math]
     if not right:
@@ -195,10 +195,10 @@ def _entries(process: Process, seconds: float, off: float, worst: float) -> list
 
 
 def _warm_up(entry: dict) -> bool:
-    """Run until all is compiled and captured; find how many steps make a turn. False when it cannot."""
+    """Run until all is compiled and captured; set the steps per turn. Return False if it fails."""
     try:
-        entry["process"].ask("run", entry["way"], 4)
-        each = entry["process"].ask("run", entry["way"], 3) / 3
+        entry["process"].call("run", entry["way"], 4)
+        each = entry["process"].call("run", entry["way"], 3) / 3
         entry["steps"] = 1 if entry["process"].smoke else max(3, min(2000, round(TURN / each)))
         return True
     except RuntimeError as error:
@@ -231,9 +231,9 @@ def report(field: list[dict], batch: int) -> list[dict]:
 
 
 def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
-    """Print where a step of ours spends its time, and how far from the floor it is."""
+    """Print the time of each kernel of a minicaffe step, and the ratio of the step to the floor."""
     try:
-        found = process.ask("profile")
+        found = process.call("profile")
     except RuntimeError as error:
         print(f"  {process.name}: no profile: {error}")
         return None
@@ -252,11 +252,11 @@ def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
 
 
 def measure_ceilings(processes: list[Process]) -> dict:
-    """Bandwidth of copies, and for each precision the fastest product of large matrices that any contestant makes."""
+    """Measure the bandwidth of copies, and for each precision the fastest product of large matrices."""
     ceilings = {"copy": 0.0, "product float32": 0.0, "product tf32": 0.0}
     for process in processes:
         try:
-            found = process.ask("ceilings")
+            found = process.call("ceilings")
         except RuntimeError as error:
             print(f"  {process.name}: {error}")
             continue
@@ -274,7 +274,7 @@ def measure_ceilings(processes: list[Process]) -> dict:
 def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...], batch: int = 0) -> dict:
     """Train cifar10_full in its three parts by `minicaffe train`; return seconds and test accuracies.
 
-    batch: the batch size, where it is not to be the net's; tests then take two batches.
+    batch: the batch size, if not the net's; tests then have two batches.
     """
     import tempfile
 
@@ -286,15 +286,15 @@ def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...], batch:
             state = _train_part(work, os.path.abspath(folder), part, limit, state, math, log, batch)
         seconds = time.perf_counter() - began
     with open(log) as file:
-        told = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
-    accuracies = [float(words.split()[0]) for words in told]
+        values = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
+    accuracies = [float(value.split()[0]) for value in values]
     print(f"\ncifar10_full, {limits[-1]} iterations with data and tests, {math}: {seconds:.1f} s, "
           f"accuracy {accuracies[-1]:.4f}; log: {log}")  # fmt: skip
     return {"seconds": seconds, "accuracies": accuracies, "math": math, "iterations": limits[-1]}
 
 
 def _train_part(work: str, data: str, part: str, limit: int, state: str | None, math: str, log: str, batch: int) -> str:
-    """One part in a process of its own; its log is added to `log`; returns the solver state it leaves."""
+    """Run one part in a process of its own, appending to `log`; return the path of its final solver state."""
     from minicaffe.proto import read_net, read_solver
 
     models = os.path.join(ROOT, "models", "cifar10_full")
@@ -320,16 +320,16 @@ def _train_part(work: str, data: str, part: str, limit: int, state: str | None, 
     return os.path.join(work, f"full_iter_{limit}.solverstate.h5")
 
 
-# -- the whole ---------------------------------------------------------------------------------------------------------
+# -- main --------------------------------------------------------------------------------------------------------------
 
 
 def installed(name: str) -> bool:
-    """Whether a process's module is here."""
+    """Return whether a process's module is installed."""
     return importlib.util.find_spec(gpu_contestants.PROCESSES[name][2]) is not None
 
 
 def machine() -> dict:
-    """What the figures were measured on and with."""
+    """Return GPU, compiler and versions of the packages."""
     import minicaffe
     from minicaffe.cuda import context, kernels
 
@@ -345,7 +345,7 @@ def machine() -> dict:
 
 
 def write_json(path: str | None, results: dict) -> None:
-    """All that is known so far, whole or not at all."""
+    """Write the results so far, atomically."""
     if path:
         with open(path + ".part", "w") as file:
             json.dump(results, file, indent=1)
@@ -355,16 +355,16 @@ def write_json(path: str | None, results: dict) -> None:
 def arguments() -> argparse.Namespace:
     known = list(dict.fromkeys(name for name, _ in contests(False)))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NET", help=f"of {', '.join(known)}; all unless given")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NET", help=f"of {', '.join(known)} (default: all)")
     parser.add_argument("--tasks", nargs="*", default=TASKS, choices=TASKS, help="default: both")
-    parser.add_argument("--with", nargs="*", dest="contestants", default=[], metavar="NAME", help="who takes part")
-    parser.add_argument("--rounds", type=int, default=7, help="turns each contestant takes (7)")
-    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK_NETS)}; the strongest contestants")
+    parser.add_argument("--with", nargs="*", dest="contestants", default=[], metavar="NAME", help="contestants")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant (7)")
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK_NETS)}; the fastest contestants")
     parser.add_argument("--json", metavar="OUT", help="write all figures here, after each net")
     parser.add_argument("--cifar10", metavar="FOLDER", help="train cifar10_full from this folder's LMDBs, nothing else")
     parser.add_argument("--log", default="cifar10_full.log", help="where that training's log goes")
     parser.add_argument("--math", default="float32", choices=("float32", "tf32"), help="of that training")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: does everything run?")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to test that everything runs")
     args = parser.parse_args()
     for given, all_known in ((args.only, known), (args.contestants, list(gpu_contestants.PROCESSES))):
         if unknown := set(given) - set(all_known):

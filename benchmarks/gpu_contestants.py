@@ -1,7 +1,7 @@
-"""Who takes part on the GPU: each process holds one framework with one precision, and runs a net in several ways.
+"""The contestants of gpu.py: each process contains one framework with one precision, and runs a net in several ways.
 
-A process answers ("build", net, training), ("run", way, steps), ("profile",), ("ceilings",) and ("stop",); whatever
-goes wrong comes back as the text of the error, and the others go on.
+A process executes the commands ("build", net, training), ("run", way, steps), ("profile",), ("ceilings",) and
+("stop",). Errors are returned as text, so that the other processes continue.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import warnings
 import numpy as np
 from contestants import inputs_of, learned, weights_of
 
-RATE = 1e-6  # weights hardly move, so that no net runs into infinities while it is timed
-PEAK_SIZE = 8192  # of the matrices whose product tells the peak
-COPIED = 1 << 30  # bytes of the copy that tells the bandwidth
+RATE = 1e-6  # so small that no net diverges while it is timed
+PEAK_SIZE = 8192  # of the matrices whose product measures the peak
+COPIED = 1 << 30  # bytes of the copy that measures the bandwidth
 
 
 class Minicaffe:
-    """Our own; variant: (math, engine)."""
+    """minicaffe; variant: (math, engine)."""
 
     ways = ("graph", "plain")
 
@@ -41,10 +41,10 @@ class Minicaffe:
         cuda.set_math(math)
 
     def build(self, param, training: bool) -> dict[str, list]:
-        """Make the net; return what its first pass computes: the loss and all gradients, or the scores."""
+        """Build the net; return the result of its first pass: the loss and all gradients, or the scores."""
         import minicaffe
+        from minicaffe.cuda.engine import CUDA
         from minicaffe.proto import caffe_pb2
-        from minicaffe.solvers.gpu_step import GpuStep
         from minicaffe.solvers.sgd import SGDSolver
 
         self.training = training
@@ -55,7 +55,7 @@ class Minicaffe:
             solver.net_param.CopyFrom(param)
             self.solver = SGDSolver(solver)
             self.net = self.solver.net
-            self.runs = {way: GpuStep(self.solver) for way in self.ways}
+            self.runs = {way: CUDA.step(self.solver) for way in self.ways}
         else:
             from minicaffe.cuda.graph import CapturedStep
 
@@ -86,12 +86,13 @@ class Minicaffe:
         return {"loss": [np.float32(loss)], **diffs}
 
     def run(self, way: str, steps: int) -> float:
-        """Seconds of so many steps, the device's end waited for."""
+        """Return the seconds that `steps` steps take, synchronised with the device."""
         from minicaffe.cuda import context
+        from minicaffe.cuda.engine import CUDA
 
         os.environ["MINICAFFE_GRAPH"] = "0" if way == "plain" else "1"
         if self.training:
-            self.solver._gpu_step = self.runs[way]
+            self.solver.steps[CUDA] = self.runs[way]
         context.synchronize()
         began = time.perf_counter()
         if self.training:
@@ -103,16 +104,18 @@ class Minicaffe:
         return time.perf_counter() - began
 
     def captured(self) -> bool:
-        """Whether the way "graph" did run as one."""
+        """Return whether the way "graph" runs as a captured graph."""
         return self.runs["graph"].captured
 
     def profile(self) -> dict:
-        """Milliseconds and number of launches of each kernel in one step, and the least work that the step is."""
+        """Return milliseconds and number of launches of each kernel in one step, and the step's least work."""
         from gpu_profile import kernel_times, least_work
+
+        from minicaffe.cuda.engine import CUDA
 
         os.environ["MINICAFFE_GRAPH"] = "0"
         if self.training:
-            self.solver._gpu_step = self.runs["plain"]
+            self.solver.steps[CUDA] = self.runs["plain"]
         step = (lambda: self.solver.step(1)) if self.training else self.net.run_forward
         work = least_work(self.net, self.training)
         return {
@@ -122,7 +125,7 @@ class Minicaffe:
         }
 
     def ceilings(self) -> dict:
-        """Bytes a second of a copy, and FLOP a second of our own product of large matrices."""
+        """Return bytes per second of a copy, and FLOP per second of minicaffe's product of large matrices."""
         from gpu_profile import copy_rate, product_rate
 
         size, count = (128, 1 << 16) if self.smoke else (PEAK_SIZE, COPIED)
@@ -146,7 +149,7 @@ class PyTorch:
         torch.backends.cudnn.benchmark = True
 
     def build(self, param, training: bool) -> dict[str, list]:
-        """As Minicaffe's."""
+        """Same as in Minicaffe."""
         from torch_nets import TorchNet
 
         torch = self.torch
@@ -190,7 +193,7 @@ class PyTorch:
                 self.torch.softmax(self.forward(self.data), 1)
 
     def _capture(self):
-        """A replay of the step as a CUDA graph, made after a few plain steps on a stream of their own."""
+        """Capture the step as a CUDA graph, after a few uncaptured steps on a side stream; return its replay."""
         torch = self.torch
         if self.device.type == "cpu":
             raise RuntimeError("there is no CUDA graph without a GPU")
@@ -208,7 +211,7 @@ class PyTorch:
         return graph.replay
 
     def run(self, way: str, steps: int) -> float:
-        """As Minicaffe's."""
+        """Same as in Minicaffe."""
         if way not in self.runs:
             self.runs[way] = self._capture() if way == "graph" else self._step
         step = self.runs[way]
@@ -224,7 +227,7 @@ class PyTorch:
             self.torch.cuda.synchronize()
 
     def ceilings(self) -> dict:
-        """FLOP a second of PyTorch's product of large matrices, in this process's precision."""
+        """Return FLOP per second of PyTorch's product of large matrices, in this process's precision."""
         torch, size = self.torch, 128 if self.smoke else PEAK_SIZE
         a, b = (torch.randn(size, size, device=self.device) for _ in range(2))
         times = []
@@ -237,7 +240,7 @@ class PyTorch:
         return {"product": 2 * size**3 / float(np.median(times[3:]))}
 
 
-#: process -> (class, variant, module that must be there)
+#: process -> (class, variant, required module)
 PROCESSES = {
     "minicaffe float32": (Minicaffe, ("float32", "DEFAULT"), "pycuda"),
     "minicaffe tf32": (Minicaffe, ("tf32", "DEFAULT"), "pycuda"),
@@ -253,7 +256,7 @@ PROCESSES = {
 
 
 def serve(pipe, name: str, smoke: bool) -> None:
-    """A process's life: make the framework ready, then answer until ("stop",) or the other end is gone."""
+    """Main function of a process: execute commands until ("stop",) or until the pipe is closed."""
     warnings.simplefilter("ignore")
     kind, variant, _ = PROCESSES[name]
     framework = None
@@ -274,7 +277,7 @@ def serve(pipe, name: str, smoke: bool) -> None:
             began = time.perf_counter()
             answer = getattr(framework, command)(*args)
             pipe.send((answer, time.perf_counter() - began))
-        except Exception as error:  # whatever keeps somebody from taking part is told in the table
+        except Exception as error:  # any error is reported in the table
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = str(error).strip().splitlines() or [""]
             line = f"{type(error).__name__}: {text[0][:200]} ({os.path.basename(where.filename)}:{where.lineno})"

@@ -1,4 +1,4 @@
-"""Where a step's time goes, kernel by kernel, and the floor under it: arithmetic and bytes that no step can avoid."""
+"""The time of each kernel of a step, and the floor of its time: the arithmetic and bytes that are unavoidable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class _Watch:
-    """While it is entered, events stand around every launch of a kernel."""
+    """Context manager that records an event before and after every kernel launch."""
 
     def __init__(self) -> None:
         self.launches: list[tuple] = []
@@ -36,10 +36,10 @@ class _Watch:
 
 
 def kernel_times(step: Callable[[], None], passes: int, size: int) -> dict[str, list[float]]:
-    """{kernel: [milliseconds, launches]} of one step, medians over passes.
+    """Return {kernel: [milliseconds, launches]} of one step, medians over passes.
 
-    Before each step products of size x size matrices are queued that keep the device busy until all launches of the
-    step wait for it; between the events of a launch then lies the kernel and not the time to launch it.
+    Before each step products of size x size matrices are queued, which keep the device busy until all launches of the
+    step are queued, so that the events measure the kernels and not the launch overhead.
     """
     from minicaffe.cuda import context, ops
     from minicaffe.cuda.memory import DeviceBuffer
@@ -69,18 +69,18 @@ def kernel_times(step: Callable[[], None], passes: int, size: int) -> dict[str, 
 
 
 def _products(layer, top) -> float:
-    """Multiplications and additions of a forward pass; 0 for layers that do not multiply matrices."""
+    """Return the multiplications and additions of a forward pass; 0 for layers without matrix products."""
     if layer.type not in ("Convolution", "InnerProduct", "Deconvolution"):
         return 0.0
     return 2.0 * top[0].count * int(np.prod(layer.blobs[0].shape[1:]))
 
 
 def least_work(net, training: bool) -> list[tuple[float, float]]:
-    """(FLOP, bytes) of each layer and of the update, as few as can be.
+    """Return the least (FLOP, bytes) of each layer and of the update.
 
-    A layer reads its bottoms and parameters and writes its tops, once; what works in place is taken to be done on the
-    way. Backwards a product is made twice (once where the bottom needs no gradient), the tops' diffs and the bottoms
-    are read, the bottoms' diffs written. The update reads weights, diffs and history and writes weights and history.
+    A layer reads its bottoms and parameters and writes its tops, once; layers in place are assumed to be fused and cost
+    nothing. Backward has two products (one if the bottom needs no gradient), reads the tops' diffs and the bottoms, and
+    writes the bottoms' diffs. The update reads weights, diffs and history and writes weights and history.
     """
     work = []
     for i, layer in enumerate(net.layers):
@@ -98,12 +98,12 @@ def least_work(net, training: bool) -> list[tuple[float, float]]:
 
 
 def floor(work: list[tuple[float, float]], peak: float, bandwidth: float) -> float:
-    """Seconds that the work takes at the least: each layer is held up by its arithmetic or by its bytes."""
+    """Return the least seconds for the work: each layer is compute-bound or bandwidth-bound."""
     return sum(max(flop / peak, touched / bandwidth) for flop, touched in work)
 
 
 def copy_rate(count: int) -> float:
-    """Bytes a second, read and written, of a copy on the device."""
+    """Return bytes per second, read plus written, of a copy on the device."""
     from minicaffe.cuda import memory
     from minicaffe.cuda.memory import DeviceBuffer
 
@@ -113,7 +113,7 @@ def copy_rate(count: int) -> float:
 
 
 def product_rate(size: int) -> float:
-    """FLOP a second of our product of random matrices, in the precision that is set."""
+    """Return FLOP per second of minicaffe's product of random matrices, in the current precision."""
     from minicaffe.cuda import ops
     from minicaffe.cuda.memory import DeviceBuffer
 
@@ -129,7 +129,7 @@ def product_rate(size: int) -> float:
 
 
 def _median_seconds(work: Callable[[], None], times: int = 10) -> float:
-    """By events, after three warm-ups."""
+    """Return the median time by events, after three warm-up runs."""
     from minicaffe.cuda import context
 
     found = []

@@ -1,7 +1,7 @@
-"""The nets that are timed: those of models/, their data replaced by inputs, and those of models/zoo.
+"""The nets of the benchmarks: those of models/, with inputs instead of data layers, and those of models/zoo.
 
-Training nets read blobs `data` and `label` and end in `loss`; the others read `data` and end in `prob`; what that last
-layer reads is `score`, the top of a layer of that name.  Weights are random, for time does not depend on them.
+Training nets read blobs `data` and `label` and end in `loss`; the others read `data` and end in `prob`.  The bottom of
+the last layer is `score`, the top of a layer of that name.  Weights are random, because time does not depend on them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DATA = ("Data", "Input")
 
 
 def from_models(name: str, shape: tuple[int, int, int], batch: int):
-    """The train net of models/<name> with (batch, *shape) inputs in place of its database."""
+    """Return the TRAIN net of models/<name> with (batch, *shape) inputs instead of its database."""
     net = read_net(os.path.join(models.folder(name), "train_test.prototxt"))
     net.state.phase = caffe_pb2.TRAIN
     layers = [layer for layer in filter_net(net).layer if layer.type not in _DATA]
@@ -31,7 +31,7 @@ def from_models(name: str, shape: tuple[int, int, int], batch: int):
 
 
 def _score(net):
-    """Name the scores, and the layer that makes them, so that all contestants find them."""
+    """Rename the bottom of the last layer, and the layer that computes it, to `score`."""
     last = net.layer[-1]
     (maker,) = (layer for layer in net.layer if layer.top[0] == last.bottom[0])
     maker.name = maker.top[0] = last.bottom[0] = "score"

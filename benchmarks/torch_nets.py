@@ -1,6 +1,7 @@
-"""A NetParameter as a PyTorch module, written as one would write it by hand.
+"""Convert a NetParameter to a PyTorch module, with the modules and functions that a hand-written one would use.
 
-Only what the timed nets use.  BatchNorm and the Scale behind it, which must work in place, become one BatchNorm2d.
+Only layer types of the benchmarks' nets.  BatchNorm and the Scale after it, which must work in place, become one
+BatchNorm2d.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class TorchNet(nn.Module):
         self.parts = nn.ModuleDict()
         self.steps: list[tuple] = []
         self.scales = {layer.bottom[0]: layer.name for layer in net.layer if layer.type == "Scale"}
-        self.blobs = {"data": torch.zeros(1, *shape[1:])}  # one sample, to learn the shapes
+        self.blobs = {"data": torch.zeros(1, *shape[1:])}  # one sample, from which the shapes are inferred
         with torch.no_grad():
             for layer in net.layer:
                 if layer.type not in _SKIPPED:
@@ -38,24 +39,24 @@ class TorchNet(nn.Module):
         return result
 
     def load(self, params: dict) -> None:
-        """Take weights from {layer name: [arrays]}."""
+        """Copy weights from {layer name: [arrays]}."""
         with torch.no_grad():
             for name, tensors in self.learned().items():
                 for target, array in zip(tensors, params[name], strict=True):
                     target.copy_(torch.from_numpy(array))
 
     def learned(self) -> dict:
-        """{layer name: [weight, bias]} of everything that is learned; a BatchNorm2d's go by the Scale's name."""
+        """Return {layer name: [weight, bias]} of all learned parameters; a BatchNorm2d has the Scale's name."""
         result = {}
         for name, part in self.parts.items():
             if found := [p for p in (part.weight, part.bias) if p is not None]:
                 result[self.scales[part.blob] if isinstance(part, nn.BatchNorm2d) else name] = found
         return result
 
-    # -- one method per layer type, each returns a function of the bottoms ---------------------------------------------
+    # -- one method per layer type; each returns a function of the bottoms ---------------------------------------------
 
     def _add(self, layer, module):
-        self.parts[layer.name] = module.eval()  # the sample that tells the shapes must not count in statistics
+        self.parts[layer.name] = module.eval()  # the sample must not change the statistics
         return module
 
     def _convolution(self, layer, x):
@@ -90,7 +91,7 @@ class TorchNet(nn.Module):
         return torch.sigmoid
 
     def _dropout(self, layer, x):
-        return lambda x: x  # of the timed nets only those for inference have it
+        return lambda x: x  # only inference nets of the benchmarks have dropout
 
     def _eltwise(self, layer, x, y):
         return torch.add

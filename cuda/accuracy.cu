@@ -1,4 +1,4 @@
-// Whether each of n = outer * inner positions is right; scores are (outer, classes, inner).
+// Whether the prediction at each of n = outer * inner positions is right; scores are (outer, classes, inner).
 __global__ void correct(const int n, const int classes, const int inner, const int top_k, const Dtype *scores,
                         const Dtype *labels, const bool may_ignore, const int ignored, Dtype *right, Dtype *counted) {
   GRID_STRIDE(i, n) {
@@ -9,16 +9,16 @@ __global__ void correct(const int n, const int classes, const int inner, const i
     if (counts && label >= 0 && label < classes) {
       const Dtype *position = scores + (long long)(i / inner) * classes * inner + i % inner;
       const Dtype own = position[(long long)label * inner];
-      int others = -1;  // the label's own score is not another
+      int others = -1;  // the comparison of the label's score with itself is not counted
       for (int k = 0; k < classes; k++) others += position[(long long)k * inner] >= own;
-      right[i] = others < top_k && own == own;  // nan is wrong
+      right[i] = others < top_k && own == own;  // a nan score counts as wrong
     } else if (counts) {
       right[i] = nan("");
     }
   }
 }
 
-// Whole numbers: their sums are exact in any order.
+// The sums are of integers, so they are exact in any order of the atomics.
 __global__ void count_by_class(const int n, const int classes, const Dtype *labels, const Dtype *right, const Dtype *counted,
                                Dtype *hits, Dtype *count) {
   GRID_STRIDE(i, n) {

@@ -1,7 +1,7 @@
-// What a number counts as: nan as minus infinity.
+// The value by which x is ranked: nan as minus infinity.
 __device__ __forceinline__ Dtype rank(Dtype x) { return x == x ? x : log(Dtype(0)); }
 
-// The top_k largest of each of n = outer * inner columns, largest first, of equal ones the later first.
+// The top_k largest of each of n = outer * inner columns, largest first; of equal values the larger index first.
 __global__ void largest(const int n, const int length, const int inner, const int top_k, const bool want_index,
                         const bool want_value, const Dtype *x, Dtype *y) {
   GRID_STRIDE(i, n) {

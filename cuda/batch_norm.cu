@@ -1,6 +1,6 @@
-// BatchNorm. Statistics take one reading of the values: sums and sums of squares of x - shift, where shift is the
-// channel's first value, so that a mean far from zero costs no digits.
-// A channel is shared by gridDim.y blocks; partial[0] holds their first sums, partial[1] their second ones.
+// BatchNorm. Statistics are computed in one pass over the values: sums and sums of squares of x - shift, where shift is
+// the channel's first value, so that a mean far from zero causes no cancellation.
+// gridDim.y blocks share a channel; partial[0] contains their sums, partial[1] their sums of squares.
 
 __global__ void partial_statistics(const int count, const int channels, const int places, const Dtype *x,
                                    Dtype *partial) {
@@ -20,7 +20,7 @@ __global__ void partial_statistics(const int count, const int channels, const in
   }
 }
 
-// One thread for each channel: mean and deviation of the batch, added to what the layer remembers.
+// One thread for each channel: mean and deviation of the batch, added to the layer's running statistics.
 __global__ void statistics(const int n, const int parts, const int count, const int places, const Dtype eps,
                            const Dtype fraction, const Dtype *x, const Dtype *partial, Dtype *mean, Dtype *deviation,
                            Dtype *means, Dtype *variances, Dtype *weight) {
@@ -48,8 +48,8 @@ __global__ void global_statistics(const int n, const Dtype eps, const Dtype *mea
   }
 }
 
-// What may follow in place and is then done here too: y = s x + b for each channel, and a ReLU
-// (minicaffe.layers.fused.cuda).
+// Layers that may follow in place, fused into this one (minicaffe.layers.fused): y = s x + b for each channel, and a
+// ReLU.
 struct Followers {
   const Dtype *s, *b;  // absent: null
   bool relu;
@@ -59,11 +59,11 @@ struct Followers {
     const Dtype y = scaled(x, c);
     return relu ? rectified(y, slope) : y;
   }
-  // The gradient before the ReLU, from the one behind it.
+  // The gradient before the ReLU, from the gradient after it.
   __device__ Dtype gradient(Dtype dy, Dtype x, int c) const { return relu && !(scaled(x, c) > 0) ? dy * slope : dy; }
 };
 
-// normalized, where there is one, is the layer's own copy.
+// normalized: the layer's own copy of the normalized values, or null.
 __global__ void normalize(const int n, const int channels, const int places, const Dtype *x, const Dtype *mean,
                           const Dtype *deviation, const Dtype *s, const Dtype *b, const bool relu, const Dtype slope,
                           Dtype *y, Dtype *normalized) {
@@ -96,7 +96,7 @@ __global__ void partial_gradients(const int count, const int channels, const int
   }
 }
 
-// means[c] = E[g], means[channels + c] = E[g y]; the sums are the gradients of b and of s, and are added to these.
+// means[c] = E[g], means[channels + c] = E[g y]; the sums are the gradients of b and of s, to which they are added.
 __global__ void mean_gradients(const int n, const int parts, const int count, const Dtype *partial, Dtype *db,
                                Dtype *ds, Dtype *means) {
   const int channels = n / 2;
@@ -121,7 +121,7 @@ __global__ void backward(const int n, const int channels, const int places, cons
   }
 }
 
-// What the followers leave in the diff on which they work in place.
+// The diff that the followers, which work in place, leave in their blob.
 __global__ void followers_gradient(const int n, const int channels, const int places, const Dtype *normalized,
                                    const Dtype *s, const Dtype *b, const bool relu, const Dtype slope, Dtype *dy) {
   const Followers followers = {s, b, relu, slope};
@@ -137,8 +137,8 @@ __global__ void backward_global(const int n, const int channels, const int place
   GRID_STRIDE(i, n) dx[i] = dy[i] / deviation[i / places % channels];
 }
 
-// The weights and the bias of a convolution that does what a convolution and this layer with its followers do: n
-// weights, `length` for each channel.
+// Weights and bias of the convolution that is equal to a convolution followed by this layer and its Scale: n weights,
+// `length` for each channel.
 __global__ void fold(const int n, const int length, const Dtype *weights, const Dtype *bias, const Dtype *mean,
                      const Dtype *deviation, const Dtype *s, const Dtype *b, Dtype *folded, Dtype *folded_bias) {
   GRID_STRIDE(i, n) {

@@ -1,7 +1,7 @@
 // Scale, Bias and PReLU: an operand that covers some axes of x = (outer, covered, inner).
 //
-// A block's threads stand in `threads / lanes` rows of `lanes`, a power of two: a row of x is `inner` numbers with one
-// operand, and no thread divides to find it.
+// A block's threads form `threads / lanes` rows of `lanes`, a power of two: a row of x is `inner` numbers with one
+// operand, so no thread needs a division to find it.
 
 struct Place {
   int lane, row, rows;

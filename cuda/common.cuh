@@ -1,4 +1,4 @@
-// What every kernel file may use; minicaffe.cuda.kernels puts this text in front of it.
+// Definitions for all kernel files; minicaffe.cuda.kernels prepends this file to each of them.
 // Dtype is float or double; DTYPE_BITS is 32 or 64, for the preprocessor.
 
 #if DTYPE_BITS == 64
@@ -9,21 +9,21 @@
 #define DTYPE_MIN 1.175494351e-38f
 #endif
 
-// Runs the following statement for i = first, first + step, ... below n. Right for n and step up to 2^31 - 1: an i that
-// has passed 2^31 is compared, and so ends the loop, as the unsigned number that it is.
+// Runs the following statement for i = first, first + step, ... below n. Valid for n and step up to 2^31 - 1: a larger
+// i is compared as an unsigned number, which ends the loop.
 #define STRIDE(i, first, n, step) for (int i = (first); (unsigned)i < (unsigned)(n); i += (unsigned)(step))
 
-// The following statement for each i in [0, n) that is this thread's, of the whole grid or of a block.
+// Runs the following statement for this thread's share of the i in [0, n), divided among the grid or among a block.
 #define GRID_STRIDE(i, n) STRIDE(i, blockIdx.x * blockDim.x + threadIdx.x, n, blockDim.x * gridDim.x)
 #define BLOCK_STRIDE(i, n) STRIDE(i, threadIdx.x, n, blockDim.x)
 
-// ReLU: the slope counts below 0; a slope of 0 gives 0 even for -inf, and not-a-numbers stay.
+// ReLU with a slope below 0; a slope of 0 gives 0 even for -inf, and nan propagates.
 __device__ __forceinline__ Dtype rectified(Dtype x, Dtype slope) {
   return x < 0 ? (slope == 0 ? Dtype(0) : x * slope) : x;
 }
 
 // ---- reductions ----
-// All lanes of a warp, or all threads of a one-dimensional block, must take part; all of them get the result. The order
+// All lanes of a warp, or all threads of a one-dimensional block, must call; all of them get the result. The order
 // of additions is fixed, so results are the same in every run. A block may have up to 1024 threads.
 
 template <typename T>
@@ -43,7 +43,7 @@ template <typename T>
 __device__ T block_sum(T value) {
   __shared__ T partial[32];
   value = warp_sum(value);
-  __syncthreads();  // an earlier call's values may still be read
+  __syncthreads();  // the values of an earlier call may still be read
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
   return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : T(0));
@@ -77,7 +77,7 @@ __device__ __forceinline__ unsigned long long philox_word(unsigned long long key
   return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
 }
 
-// Number i of minicaffe.core.random.Stream.uniform_u32; state holds key, key and counter (minicaffe.cuda.random).
+// Number i of minicaffe.philox.Stream.uniform_u32; state contains key, key and counter (minicaffe.cuda.random).
 __device__ __forceinline__ unsigned philox_u32(const unsigned long long *state, int i) {
   const unsigned long long word = philox_word(state[0], state[1], state[2] + i / 8, i % 8 / 2);
   return i % 2 ? (unsigned)(word >> 32) : (unsigned)word;

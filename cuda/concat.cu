@@ -1,4 +1,4 @@
-// Concat and Slice: rows of a part, `length` numbers each, lie at `start` in the rows of the whole.
+// Concat and Slice: rows of a part, `length` numbers each, begin at `start` in the rows of the whole.
 
 __global__ void put(const int n, const int length, const int whole, const int start, const Dtype *part, Dtype *out) {
   GRID_STRIDE(i, n) out[(long long)(i / length) * whole + start + i % length] = part[i];

@@ -1,4 +1,4 @@
-// The loss of a pair and its derivative by a; one warp for each pair. nan stays nan.
+// The loss of a pair and its derivative with respect to a; one warp for each pair. nan propagates.
 __global__ void losses(const int channels, const Dtype margin, const bool legacy, const Dtype *a, const Dtype *b,
                        const Dtype *like, Dtype *loss, Dtype *slope) {
   const int pair = blockIdx.x;

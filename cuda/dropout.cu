@@ -1,5 +1,5 @@
-// y = x * scale where the i-th draw lies above the threshold, else 0. A thread takes the eight numbers that one block of
-// the generator gives; n is the number of blocks.
+// y = x * scale where the i-th random number is above the threshold, else 0. A thread uses the eight numbers of one
+// block of the generator; n is the number of blocks.
 __global__ void drop(const int n, const int count, const unsigned long long *state, const unsigned threshold,
                      const Dtype scale, const Dtype *x, Dtype *y) {
   const unsigned long long key0 = state[0], key1 = state[1], counter = state[2];

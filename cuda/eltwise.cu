@@ -1,16 +1,16 @@
-// Eltwise: what minicaffe.cuda.ops does not have.
+// Eltwise: the operations that ops.cu does not have.
 
 __global__ void sum(const int n, const Dtype alpha, const Dtype *a, const Dtype beta, const Dtype *b, Dtype *y) {
   GRID_STRIDE(i, n) y[i] = alpha * a[i] + beta * b[i];
 }
 
-// The sum of two bottoms and, in place, its ReLU.
+// The sum of two bottoms followed by a ReLU in place.
 __global__ void sum_relu(const int n, const Dtype alpha, const Dtype *a, const Dtype beta, const Dtype *b,
                          const Dtype slope, Dtype *y) {
   GRID_STRIDE(i, n) y[i] = rectified(alpha * a[i] + beta * b[i], slope);
 }
 
-// The larger of bottoms 0 and 1, and which it is; on a tie bottom 1.
+// The larger of bottoms 0 and 1, and its index; on a tie bottom 1.
 __global__ void larger(const int n, const Dtype *a, const Dtype *b, Dtype *y, int *winner) {
   GRID_STRIDE(i, n) {
     winner[i] = a[i] > b[i] ? 0 : 1;
@@ -18,7 +18,7 @@ __global__ void larger(const int n, const Dtype *a, const Dtype *b, Dtype *y, in
   }
 }
 
-// Let bottom `index` win where it is larger than the largest so far.
+// Replace the maximum so far by bottom `index` where that is larger.
 __global__ void larger_than_so_far(const int n, const int index, const Dtype *x, Dtype *y, int *winner) {
   GRID_STRIDE(i, n) {
     if (x[i] > y[i]) {

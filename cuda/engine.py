@@ -9,6 +9,7 @@ import numpy as np
 from minicaffe.core.engine import Engine, Stopwatch, add_engine
 from minicaffe.cuda import context, cudnn, kernels, memory
 from minicaffe.cuda.memory import GPU
+from minicaffe.cuda.step import CudaStep
 
 
 class Cuda(Engine):
@@ -28,6 +29,9 @@ class Cuda(Engine):
 
     def backward(self, layer, top, propagate_down, bottom) -> None:
         layer.backward_gpu(top, propagate_down, bottom)
+
+    def step(self, solver: Any) -> CudaStep:
+        return CudaStep(solver)
 
     def kernel(self, stem: str, name: str, dtype: np.dtype) -> Any:
         return kernels.kernel(stem, name, dtype)

@@ -7,17 +7,17 @@ struct Scaled {
   Dtype alpha, beta;
   __device__ void operator()(int row, int column, Dtype sum) const {
     Dtype *c = data + (long long)row * width + column;
-    *c = beta == 0 ? alpha * sum : alpha * sum + beta * *c;  // what C holds may be anything when beta is 0
+    *c = beta == 0 ? alpha * sum : alpha * sum + beta * *c;  // when beta is 0, C may be uninitialised
   }
 };
 
-// Which tile of which product (or slice of one) this block makes.
+// The tile, and the product or slice (layer), that this block computes.
 template <class T>
 __device__ __forceinline__ Cell cell_of(const T &, int m, int n) {
   return Cell(tiles(n, T::BN), tiles(m, T::BM));
 }
 
-// The share of k from `begin` to `end` of one tile.
+// One tile of the product, summed over k from `begin` to `end`.
 template <class T>
 __device__ __forceinline__ void product(T &tile, const Cell &at, bool trans_a, bool trans_b, int m, int n, int k,
                                         int begin, int end, const Dtype *a, const Dtype *b, const Scaled &out) {
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
   product(tile, at, trans_a, trans_b, m, n, k, 0, k, a + at.layer * step_a, b + at.layer * step_b, out);
 }
 
-// For few tiles and a long k: each slice of it makes a matrix of its own, and `add_slices` adds them in their order.
+// Split-k, for few tiles and a long k: each slice of k gives a separate matrix, and `add_slices` adds them in order.
 __global__ void __launch_bounds__(THREADS, BLOCKS)
     gemm_slices(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const int slice,
                 const Dtype *a, const Dtype *b, Dtype *partial) {

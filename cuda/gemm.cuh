@@ -1,32 +1,32 @@
-// The core of every matrix product: tiles of A and B pass through shared memory into registers.
+// The core of every matrix product: tiles of A and B are loaded into shared memory, and from there into registers.
 //
-// A block of 256 threads computes a BM x BN tile of the product in steps of BK along k. While one step is multiplied
-// the next one is on its way from device memory, into the other half of the buffers. Operands are objects, so that a
-// convolution can gather patches of an image where a matrix has rows. Each says
+// A block of 256 threads computes a BM x BN tile of the product in steps of BK along k. The tiles are double-buffered:
+// while one step is multiplied, the next one is loaded from device memory. Operands are objects, so that a convolution
+// can gather patches of an image instead of rows of a matrix. Each operand defines
 //
-//   ALONG_K       whether neighbours along k are neighbours in memory: decides which thread loads what
-//   Line line(i)  what is known of row i (of the second operand: column i) before k is; kept in registers
-//   depth(k)      what is known of k before the row is
-//   at(line, depth)
+//   ALONG_K       whether neighbours along k are contiguous in memory: determines which thread loads which element
+//   Line line(i)  the part of an address that depends on row i (of the second operand: column i); kept in registers
+//   depth(k)      the part of an address that depends on k
+//   at(line, depth)  the element
 //
-// and store(row, column, sum) receives the results. Compiled with TF32 defined, products of floats are made by tensor
-// cores, which round the operands to 10 bits of fraction (and add in float); without tensor cores the same numbers
-// are rounded and multiplied plainly.
+// and store(row, column, sum) receives the results. Compiled with TF32 defined, products of floats are computed by
+// tensor cores, which round the operands to 10 bits of fraction (and accumulate in float); without tensor cores the
+// operands are rounded in the same way and multiplied in float.
 
 const int THREADS = 256;
-const int BLOCKS = DTYPE_BITS == 32 ? 2 : 1;  // that share a multiprocessor: bounds the registers of a thread
+const int BLOCKS = DTYPE_BITS == 32 ? 2 : 1;  // resident blocks per multiprocessor: bounds the registers of a thread
 
 #ifdef TF32
-const int PAD = 8;  // keeps the fragments of a warp in 32 banks
+const int PAD = 8;  // avoids bank conflicts when a warp loads fragments
 #else
-const int PAD = 4;  // keeps what is stored along k in 32 banks
+const int PAD = 4;  // avoids bank conflicts of stores along k
 #endif
 
 #if defined(TF32) && !defined(__CUDA_EMU__) && __CUDA_ARCH__ >= 800
 #define TENSOR_CORES
 #endif
 
-// The buffers of a block, and who does what: each thread owns TM x TN sums.
+// The buffers of a block, and the division of work: each thread computes TM x TN sums.
 template <int BM_, int BN_, int BK_, int TM_, int TN_>
 struct Tile {
   static const int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_;
@@ -39,7 +39,7 @@ struct Tile {
 
 __device__ __forceinline__ int tiles(int n, int size) { return ((unsigned)n + size - 1) / size; }
 
-// The place of a block among columns x rows x any number. Grids lie along x, where alone more than 65535 blocks may be.
+// The position of a block among columns x rows x layers. Grids are 1-d, because only gridDim.x may exceed 65535.
 struct Cell {
   int column, row, layer;
   __device__ Cell(int columns, int rows)
@@ -59,7 +59,7 @@ __device__ __forceinline__ Dtype rounded(Dtype value) {
 }
 
 #ifdef TENSOR_CORES
-// Eight warps, WM of them one above the other; each makes FM x FN products of 16 x 8 x 8.
+// Eight warps, WM of them along the rows; each computes FM x FN products of 16 x 8 x 8.
 template <class T>
 struct Sums {
   static const int WM = T::BM >= 64 ? 2 : 1, WN = 8 / WM;
@@ -116,8 +116,8 @@ struct Sums {
   }
 };
 #else
-// A thread's rows and columns come in groups of four neighbours, the groups spread over the tile: its reads are 16
-// bytes wide, and those of a warp touch each bank as seldom as can be.
+// A thread's rows and columns are groups of four neighbours, and the groups are spread over the tile: reads are 16
+// bytes wide, with the fewest bank conflicts in a warp.
 template <class T>
 struct Sums {
   static const int SPREAD_M = T::BM / T::TM * 4, SPREAD_N = T::BN / T::TN * 4;
@@ -156,8 +156,8 @@ struct Sums {
 };
 #endif
 
-// The tile (tile_row, tile_column) of the product over k_begin <= k < k_end. Rows and columns past m and n are computed
-// like the last ones, and not stored.
+// Tile (tile_row, tile_column) of the product over k_begin <= k < k_end. Rows and columns past m and n are computed
+// with the operands of the last ones, and not stored.
 template <class T, class A, class B, class Store>
 __device__ __forceinline__ void multiply(T &tile, int m, int n, int k_begin, int k_end, int tile_row, int tile_column,
                                          const A &a, const B &b, const Store &store) {

@@ -1,4 +1,4 @@
-// n = samples * classes margins max(0, 1 - s x), negated at the label, and their losses; nan stays nan.
+// n = samples * classes margins max(0, 1 - s x), negated at the label, and their losses; nan propagates.
 __global__ void losses(const int n, const int classes, const bool squared, const Dtype *x, const Dtype *labels, Dtype *wrong,
                        Dtype *margins, Dtype *loss) {
   GRID_STRIDE(i, n) {

@@ -1,4 +1,4 @@
-// Im2col and its transpose, over one to three spatial axes; samples lie one after the other.
+// Im2col and its transpose, over one to three spatial axes; samples are contiguous.
 #include "window.cuh"
 
 // One thread for each element of the columns: (sample and channel, kernel place, output place).
@@ -11,7 +11,7 @@ __global__ void im2col(const int n, const int *shape, const Dtype *x, Dtype *col
   }
 }
 
-// One thread for each element of x adds up its copies.
+// One thread for each element of x sums its copies.
 __global__ void col2im(const int n, const int *shape, const Dtype *columns, Dtype *x) {
   const Window &w = *(const Window *)shape;
   const int in = w.in_count(), out = w.out_count(), kernel = w.kernel_count();

@@ -19,7 +19,7 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
       const Dtype *position = p + (long long)(i / inner) * classes * inner + i % inner;
       for (int k = 0; k < classes; k++) {
         const Dtype at_k = position[(long long)k * inner];
-        cost -= matrix[label * classes + k] * log(at_k < Dtype(1e-20) ? Dtype(1e-20) : at_k);  // nan stays nan
+        cost -= matrix[label * classes + k] * log(at_k < Dtype(1e-20) ? Dtype(1e-20) : at_k);  // nan propagates
       }
     } else if (counts) {
       wrong[0] = 1;

@@ -1,6 +1,6 @@
-// LRN over channels, and over places within a channel.
+// LRN across channels, and within a channel.
 
-// One thread for each place of each sample walks through the channels with a running sum; neighbours read neighbours.
+// One thread for each place of each sample iterates over the channels with a running sum; reads are coalesced.
 __global__ void across_forward(const int n, const int channels, const int places, const int size, const Dtype rate,
                                const Dtype k, const Dtype beta, const Dtype *x, Dtype *scale, Dtype *y) {
   const int reach = size / 2;
@@ -42,7 +42,7 @@ __global__ void within_forward(const int n, const int height, const int width, c
   }
 }
 
-// What each element passes on to its neighbours, and what it keeps.
+// The part of each element's gradient that goes to its neighbours (ratio), and its own part.
 __global__ void shares(const int n, const Dtype beta, const Dtype *x, const Dtype *dy, const Dtype *scale, Dtype *ratio,
                        Dtype *dx) {
   GRID_STRIDE(i, n) {

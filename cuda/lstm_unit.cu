@@ -2,7 +2,7 @@
 
 __device__ __forceinline__ Dtype logistic(const Dtype x) { return Dtype(0.5) * tanh(Dtype(0.5) * x) + Dtype(0.5); }
 
-// z may be where the activated gates go.
+// gates may be z: the activation is then in place.
 __global__ void forward(const int n, const int size, const Dtype *z, const Dtype *cont, const Dtype *c_prev, Dtype *gates,
                         Dtype *c, Dtype *h) {
   GRID_STRIDE(at, n) {
@@ -19,7 +19,7 @@ __global__ void forward(const int n, const int size, const Dtype *z, const Dtype
   }
 }
 
-// dz may be where the gates are, and dc_prev where dc is; either may be 0 when nobody asks for it.
+// dz may be gates, and dc_prev may be dc (in place); either may be null if that gradient is not needed.
 __global__ void backward(const int n, const int size, const Dtype *gates, const Dtype *cont, const Dtype *c_prev,
                          const Dtype *c, const Dtype *dc, const Dtype *dh, Dtype *dz, Dtype *dc_prev) {
   GRID_STRIDE(at, n) {

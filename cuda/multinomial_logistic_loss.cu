@@ -1,11 +1,11 @@
-// Minus the logarithm of each of n samples' probability of its label.
+// Minus the logarithm of the label's probability, for each of n samples.
 __global__ void losses(const int n, const int classes, const Dtype *p, const Dtype *labels, Dtype *wrong, Dtype *loss) {
   GRID_STRIDE(i, n) {
     const int label = (int)labels[i];
     loss[i] = 0;
     if (label >= 0 && label < classes) {
       const Dtype at_label = p[(long long)i * classes + label];
-      loss[i] = -log(at_label < Dtype(1e-20) ? Dtype(1e-20) : at_label);  // nan stays nan
+      loss[i] = -log(at_label < Dtype(1e-20) ? Dtype(1e-20) : at_label);  // nan propagates
     } else {
       wrong[0] = 1;
       wrong[1] = labels[i];

@@ -1,4 +1,4 @@
-// MVN: one block for each row, that is for each mean.
+// MVN: one block for each row, which has one mean.
 
 __global__ void forward(const int length, const int with_variance, const Dtype eps, const Dtype *x, Dtype *y,
                         Dtype *deviation) {

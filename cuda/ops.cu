@@ -1,4 +1,4 @@
-// Elementwise work and sums that layers share.
+// Elementwise operations and sums used by several layers.
 
 __global__ void axpy(const int n, const Dtype alpha, const Dtype *x, Dtype *y) {
   GRID_STRIDE(i, n) y[i] += alpha * x[i];

@@ -1,6 +1,6 @@
-// Pooling: one thread for each output forwards, for each input backwards, so that nothing needs atomics.
+// Pooling: one thread for each output in forward, for each input in backward, so that no atomics are needed.
 
-// What of a window lies inside the picture, along one axis.
+// The part of a window that is inside the picture, along one axis.
 struct Span {
   int begin, end;
   __device__ Span(int window, int size, int kernel, int stride, int pad) {
@@ -85,7 +85,7 @@ __global__ void ave_backward(const int n, const int height, const int width, con
   }
 }
 
-// A whole picture to one number: one block for each.
+// The mean of a whole picture: one block for each picture.
 __global__ void global_ave_forward(const int places, const Dtype *x, Dtype *y) {
   const Dtype *picture = x + (long long)blockIdx.x * places;
   Dtype sum = 0;
@@ -94,7 +94,7 @@ __global__ void global_ave_forward(const int places, const Dtype *x, Dtype *y) {
   if (threadIdx.x == 0) y[blockIdx.x] = sum / places;
 }
 
-// Walks through each window until the part of the sum behind it reaches a random part of the whole.
+// Chooses in each window the first element at which the running sum reaches a random fraction of the total.
 __global__ void stochastic_train(const int n, const int height, const int width, const int out_h, const int out_w,
                                  const int kernel_h, const int kernel_w, const int stride_h, const int stride_w,
                                  const unsigned long long *state, const Dtype *x, Dtype *y, int *mask) {

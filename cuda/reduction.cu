@@ -1,6 +1,6 @@
 // Reduction; operation is the number in the schema: 1 SUM, 2 ASUM, 3 SUMSQ, 4 MEAN.
 
-// A block for each row of x.
+// One block for each row of x.
 __global__ void reduce(const int length, const int operation, const Dtype factor, const Dtype *x, Dtype *y) {
   const Dtype *row = x + (long long)blockIdx.x * length;
   Dtype sum = 0;

@@ -1,4 +1,4 @@
-// RNN: the hyperbolic tangent, and what goes back through it.
+// RNN: the hyperbolic tangent and its gradient.
 
 __global__ void squash(const int n, const Dtype *z, Dtype *h) { GRID_STRIDE(i, n) h[i] = tanh(z[i]); }
 

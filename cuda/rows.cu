@@ -1,4 +1,4 @@
-// Rows of `width` numbers by their numbers.
+// Gather and add rows of `width` elements by index.
 
 __global__ void take(const int n, const int width, const int rows, const Dtype *numbers, const Dtype *table, Dtype *out) {
   GRID_STRIDE(i, n) {
@@ -7,7 +7,7 @@ __global__ void take(const int n, const int width, const int rows, const Dtype *
   }
 }
 
-// The first to name a row adds what all its namesakes bring, so that the order of additions is fixed.
+// The first index that refers to a row adds the values of all of them, so that the order of additions is fixed.
 __global__ void add(const int n, const int width, const int rows, const int count, const Dtype *numbers, const Dtype *values,
                     Dtype *table) {
   GRID_STRIDE(i, n) {

@@ -1,4 +1,4 @@
-// A yes or no for every number.
+// Binary cross-entropy of each element.
 
 __global__ void losses(const int n, const Dtype *x, const Dtype *target, const bool may_ignore, const int ignored,
                        Dtype *loss, Dtype *counted) {

@@ -1,6 +1,6 @@
 // Softmax over (outer, classes, inner): rows when inner is 1, columns otherwise.
 
-// A block for each of n rows.
+// One block for each of n rows.
 __global__ void rows(const int n, const int classes, const Dtype *x, Dtype *y) {
   STRIDE(row, blockIdx.x, n, gridDim.x) {
     const Dtype *in = x + (long long)row * classes;
@@ -28,7 +28,7 @@ __global__ void rows_backward(const int n, const int classes, const Dtype *y, co
   }
 }
 
-// A thread for each of n = outer * inner columns.
+// One thread for each of n = outer * inner columns.
 __global__ void columns(const int n, const int classes, const int inner, const Dtype *x, Dtype *y) {
   GRID_STRIDE(i, n) {
     const long long start = (long long)(i / inner) * classes * inner + i % inner;

@@ -1,4 +1,4 @@
-// The loss of each of n = outer * inner positions; p is (outer, classes, inner); class_weights may be absent (null).
+// The loss of each of n = outer * inner positions; p is (outer, classes, inner); class_weights may be null.
 __global__ void losses(const int n, const int classes, const int inner, const Dtype *p, const Dtype *labels,
                        const bool may_ignore, const int ignored, const Dtype *class_weights, Dtype *wrong, Dtype *loss,
                        Dtype *counted) {
@@ -9,7 +9,7 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
     loss[i] = 0;
     if (counts && label >= 0 && label < classes) {
       const Dtype at_label = p[((long long)(i / inner) * classes + label) * inner + i % inner];
-      const Dtype least = Dtype(1.17549435e-38f);  // of a float; nan stays nan, which max would hide
+      const Dtype least = Dtype(1.17549435e-38f);  // the smallest normal float; compared below, as max would hide nan
       loss[i] = -log(at_label < least ? least : at_label) * (class_weights ? class_weights[label] : Dtype(1));
     } else if (counts) {
       wrong[0] = 1;

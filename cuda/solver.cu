@@ -1,14 +1,14 @@
-// One launch updates all parameters of a net. Each block takes a chunk of one parameter; a rule (SGD, Adam, ...) turns
-// the gradient g into the update that is subtracted, and brings the history on. The diff holds the update afterwards.
+// One launch updates all parameters of a net. Each block updates a chunk of one parameter; a rule (SGD, Adam, ...)
+// computes from the gradient g the update that is subtracted, and updates the history. The diff then holds the update.
 
-// What changes from step to step lies in device memory, so that a captured step can be replayed.
+// Values that change from step to step are in device memory, so that a captured step can be replayed.
 struct Knobs {
   Dtype rate;   // the learning rate, with Adam's bias correction
-  Dtype scale;  // of the gradients: 1 / iter_size, times what clipping takes
+  Dtype scale;  // of the gradients: 1 / iter_size, times the factor of clipping
   Dtype norm;   // of all gradients together, for the log
 };
 
-// A parameter: where its values, diff and histories lie, how many they are, and its multipliers.
+// A parameter: addresses of its values, diff and histories, its count, and its multipliers.
 struct Tensor {
   Dtype *data, *diff, *first, *second;
   long long count;
@@ -37,7 +37,7 @@ __global__ void sum_squares(const long long *tensors, const int *chunks, Dtype *
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// One block: the norm of all diffs; where it exceeds `limit`, the scale shrinks by limit / norm.
+// One block: the norm of all diffs; if it exceeds `limit`, the scale is multiplied by limit / norm.
 __global__ void clip_scale(int blocks, Dtype limit, Dtype scale, const Dtype *partial, Dtype *knobs) {
   Dtype sum = 0;
   BLOCK_STRIDE(i, blocks) sum += partial[i];
@@ -49,7 +49,7 @@ __global__ void clip_scale(int blocks, Dtype limit, Dtype scale, const Dtype *pa
   }
 }
 
-// Runs the rule over this block's chunk: scale, decay, rule, subtract.
+// Updates this block's chunk: scale, decay, rule, subtract.
 template <class Rule>
 __device__ void update_chunk(const long long *tensors, const int *chunks, const Dtype *knobs, bool l1, Rule rule) {
   const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];

@@ -1,4 +1,4 @@
-// Copies between numbers one after another and a strided view; geometry holds the view's lengths, then its strides.
+// Copies between a contiguous array and a strided view; geometry contains the view's lengths, then its strides.
 
 __device__ __forceinline__ long long place_of(int i, const int axes, const int *geometry, const int start) {
   long long place = start;

@@ -1,11 +1,11 @@
-// A batch from a data set that lies on the device: gathered, cropped, flipped, mean subtracted, scaled.
+// A batch of a data set in device memory: gather, crop, flip, subtract the mean, scale.
 
-struct Cut {  // where an image of the batch comes from
+struct Cut {  // the crop of an image of the batch: index in the data set, offsets, flip
   int index, top, left, flip;
 };
 
-// Chooses the images of a batch and where each is cut, in one block; labels come along where there are any. The next
-// batch begins at *cursor, which is moved on. Three numbers are drawn for each image, as Transformer.plan draws them.
+// Chooses the images of a batch and their crops, and copies their labels if there are any; one block. The batch begins
+// at *cursor, which is then advanced. Three random numbers are drawn for each image, the same as in Transformer.plan.
 __global__ void plan(const int n, const int total, unsigned long long *cursor, const unsigned long long *random,
                      const int room_h, const int room_w, const bool crops, const bool flips, void *cuts,
                      const float *labels, Dtype *label_top) {
@@ -25,7 +25,7 @@ __global__ void plan(const int n, const int total, unsigned long long *cursor, c
   if (threadIdx.x == 0) *cursor = (first + n) % total;
 }
 
-// n numbers of the top (N, channels, out_h, out_w). mean_kind: 0 none, 1 one number, 2 one for each channel, 3 an
+// n elements of the top (N, channels, out_h, out_w). mean_kind: 0 none, 1 one number, 2 one for each channel, 3 an
 // image.
 __global__ void transform(const int n, const int channels, const int in_h, const int in_w, const int out_h,
                           const int out_w, const void *cuts, const void *images, const int mean_kind, const Dtype *mean,

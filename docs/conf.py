@@ -14,7 +14,7 @@ import minicaffe  # noqa: E402  (needs the line above)
 project = "minicaffe"
 version = release = minicaffe.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-suppress_warnings = ["ref.python"]  # `type` is an attribute of layers and of solvers
+suppress_warnings = ["ref.python"]  # `type` is ambiguous: an attribute of layers and of solvers
 html_theme = "furo"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -25,10 +25,10 @@ _NAMES = r"[\w*.]+(?:, [\w*.]+)*"  # before the colon of a field: one name, or s
 
 
 def to_restructured_text(lines: list[str]) -> list[str]:
-    """Our docstrings, which are made to be read as they are, in Sphinx's words.
+    """Convert a docstring, written as plain text, to reStructuredText.
 
-    A paragraph that is indented as a whole is code.  Lines such as "axis: the first axis (1)" become a list, with the
-    indented lines below them; the rest is text.
+    A paragraph that is indented as a whole becomes a code block.  Lines such as "axis: the first axis (1)" become list
+    items, which include the indented lines below them; the rest is text.
     """
     out = []
     for paragraph in re.split(r"\n\s*\n", "\n".join(lines).strip("\n")):
@@ -58,7 +58,7 @@ def _inline(text: str) -> str:
 
 
 def setup(app):
-    """Sphinx calls this."""
+    """Entry point of a Sphinx extension: convert docstrings when autodoc has read them."""
 
     def process(app, what, name, obj, options, lines):
         if "minicaffe" in name:

@@ -5,7 +5,7 @@ import logging
 from minicaffe.core.registry import register
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
 from minicaffe.data.shuffle import draw_seed
-from minicaffe.layers.shared.base_data import BaseData
+from minicaffe.layers.shared.base_data import BaseData, solver_share
 
 log = logging.getLogger("minicaffe.data")
 
@@ -28,9 +28,10 @@ class Data(BaseData):
             log.warning("Data layer '%s': rand_skip has no effect, as in the original", self.name)
         batch_size = self.positive("data_param.batch_size", param.batch_size)
         color = True if param.force_encoded_color else self.transformer.color
+        share = solver_share(self.phase)
         if param.shuffle:
-            return ShuffledReader(param.source, param.backend, batch_size, color, draw_seed(self.rng))
-        return DatabaseReader(param.source, param.backend, batch_size, color)
+            return ShuffledReader(param.source, param.backend, batch_size, color, draw_seed(self.rng), share)
+        return DatabaseReader(param.source, param.backend, batch_size, color, share)
 
     def prefetch_depth(self):
         return self.positive("data_param.prefetch", self.layer_param.data_param.prefetch)

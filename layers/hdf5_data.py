@@ -6,6 +6,7 @@ from minicaffe.data.hdf5 import Hdf5Reader
 from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.errors import DataError
+from minicaffe.layers.shared.base_data import solver_share
 
 
 @register("HDF5Data")
@@ -33,7 +34,7 @@ class HDF5Data(Layer):
         self.batch_size = param.batch_size
         try:
             seed = draw_seed(self.rng) if param.shuffle else None
-            self.reader = Hdf5Reader(param.source, list(self.layer_param.top), seed)
+            self.reader = Hdf5Reader(param.source, list(self.layer_param.top), seed, solver_share(self.phase))
         except DataError as error:
             raise DataError(f"HDF5Data layer '{self.name}': {error}") from error
         self._shapes = [(self.batch_size, *shape) for shape in self.reader.row_shapes()]

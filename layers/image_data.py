@@ -3,7 +3,7 @@
 from minicaffe.core.registry import register
 from minicaffe.data.image_list import ImageListReader
 from minicaffe.data.shuffle import draw_seed
-from minicaffe.layers.shared.base_data import BaseData
+from minicaffe.layers.shared.base_data import BaseData, solver_share
 
 
 @register("ImageData")
@@ -28,4 +28,5 @@ class ImageData(BaseData):
         return ImageListReader(
             param.source, param.root_folder, self.positive("image_data_param.batch_size", param.batch_size),
             param.is_color, size if size[0] else None, draw_seed(self.rng) if param.shuffle else None, skip,
+            solver_share(self.phase),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""minicaffe: Caffe's nets, snapshots, scripts and habits, in Python.
+"""minicaffe: Caffe's nets, snapshots, scripts and conventions, in Python.
 
     import minicaffe as caffe
 
@@ -14,7 +14,7 @@ import os as _os
 
 __version__ = "0.1.0"
 
-# In a checkout layers/, cuda/, solvers/ and models/ lie beside this folder; installed, inside it.
+# In a checkout, layers/, cuda/, solvers/ and models/ are next to this folder; once installed, inside it.
 _root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
 if _os.path.exists(_os.path.join(_root, "setup.cfg")):
     __path__.append(_root)
@@ -65,7 +65,7 @@ TRAIN, TEST = 0, 1
 
 
 def __getattr__(name: str):
-    """`minicaffe.layers` is there at once, as in pycaffe, but imported only when someone asks."""
+    """Import `minicaffe.layers` lazily, on first access; pycaffe's `caffe.layers` needs no import either."""
     if name == "layers":
         import importlib
 

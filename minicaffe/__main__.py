@@ -1,4 +1,4 @@
-"""`python -m minicaffe` is the command `minicaffe`."""
+"""Entry point of `python -m minicaffe`, equivalent to the command `minicaffe`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Classifier: a net that takes images of any size and says what they are."""
+"""Classifier: a net that predicts class probabilities for images of any size."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ def make_transformer(
     raw_scale: float | None,
     channel_swap: Sequence[int] | None,
 ) -> io.Transformer:
-    """The Transformer from images (H, W, K) to a net's first input, with the options that are not None."""
+    """Return the Transformer from images (H, W, K) to a net's first input, with the options that are not None.
+
+    UsageError when the net has no input or no output.
+    """
     if not net.inputs:
-        raise UsageError("this net has no input to put images into: it needs a deploy prototxt, with an Input layer")
+        raise UsageError("this net has no input for images: it needs a deploy prototxt, with an Input layer")
     if not net.outputs:
-        raise UsageError("this net has no output that could be an answer: every top is read by another layer")
+        raise UsageError("this net has no output to use as prediction: every top is read by another layer")
     name = net.inputs[0]
     transformer = io.Transformer({name: net.blobs[name].shape})
     transformer.set_transpose(name, (2, 0, 1))
@@ -44,12 +47,13 @@ def make_transformer(
 
 
 class Classifier(Net):
-    """A Net in phase TEST, with what its images need.
+    """A Net in phase TEST with the preprocessing of its images.
 
     model_file, pretrained_file: deploy prototxt and weights.
-    image_dims: (height, width) that images are scaled to before they are cropped to the net's input; by default that
-        input's own size, so that there is nothing to crop.
-    mean, input_scale, raw_scale, channel_swap: as of `minicaffe.io.Transformer`.
+    image_dims: (height, width), in pixels, that images are resized to before they are cropped to the net's input;
+        None (default): the size of that input, so nothing is cropped.
+    mean, input_scale, raw_scale, channel_swap: options of `minicaffe.io.Transformer`; None (default): not applied.
+    UsageError when the net has no input or no output.
     """
 
     def __init__(
@@ -69,10 +73,13 @@ class Classifier(Net):
         self.image_dims = height_and_width(dims, "Classifier: image_dims")
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
-        """Class probabilities (N, C) of N images (H, W, K), as `load_image` gives them; grey ones may be (H, W).
+        """Return the class probabilities (N, C) of N images.
 
-        oversample: average over ten crops, the corners and the centre and their mirror images (default); else take
-        the centre crop alone.
+        inputs: images (H, W, K) as returned by `load_image`; grey ones may be (H, W).
+        oversample: True (default) averages over ten crops, the corners, the centre and their mirror images; False
+            uses the centre crop alone.
+        UsageError for no images, for images with different numbers of channels, and for `image_dims` smaller than
+        the net's input.
         """
         images = self._resized(inputs)
         crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)
@@ -84,7 +91,7 @@ class Classifier(Net):
         return predictions
 
     def _resized(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """The images at `image_dims`, (N, H, W, K)."""
+        """Resize the images to `image_dims`: (N, H, W, K)."""
         if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
             got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"
             raise UsageError(

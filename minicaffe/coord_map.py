@@ -1,11 +1,12 @@
-"""How the coordinates of one blob relate to those of another, and the Crop layer that aligns the two.
+"""Coordinate maps between the blobs of a net, and the Crop layer that aligns two blobs.
 
-A coordinate map is a triple (axis, scale, shift): from `axis` on, position x of the input lies at scale * x + shift in
-the output.  A pooling of stride 2 halves coordinates, a Deconvolution of stride 2 doubles them; what the kernels and
-pads shift has to be cropped away before two such paths can be added, as in fully convolutional nets (Long, Shelhamer,
-Darrell: Fully Convolutional Networks for Semantic Segmentation, 2015).  Works on nets written with `NetSpec`.
+A coordinate map is a triple (axis, scale, shift): from `axis` on, position x of the input corresponds to position
+scale * x + shift of the output.  A pooling of stride 2 halves coordinates, a Deconvolution of stride 2 doubles them.
+Kernels and pads add a shift, which has to be cropped away before two such paths can be added, as in fully
+convolutional nets (Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, 2015).  Works on
+nets written with `NetSpec`.
 
-Scales and shifts are arrays with one value per spatial axis; a single value counts for all of them.
+Scales and shifts are arrays with one value per spatial axis; a single value applies to all of them.
 """
 
 from __future__ import annotations
@@ -48,25 +49,26 @@ _LEGACY_FIELDS = {"pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_
 
 
 class UndefinedMapException(NetError):
-    """A layer through which coordinates cannot be followed, such as InnerProduct."""
+    """A layer type without a coordinate map, such as InnerProduct."""
 
 
 class AxisMismatchException(NetError):
-    """Two maps that begin at different axes."""
+    """Two coordinate maps with different first axes."""
 
 
 class CropError(NetError, AssertionError):
-    """Blobs that no Crop layer can align. Also an AssertionError, which is what pycaffe raises there."""
+    """Blobs that no Crop layer can align.  Also an AssertionError, which pycaffe raises in this case."""
 
 
 class UnconnectedError(NetError, RuntimeError):
-    """Blobs with no common ancestor along which coordinates can be followed. Also a RuntimeError, as in pycaffe."""
+    """Blobs without a common ancestor that both have a coordinate map from.  Also a RuntimeError, as in pycaffe."""
 
 
 def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """(axis, stride, kernel size with dilation, pad) of a Convolution, Deconvolution, Im2col or Pooling layer.
+    """Return (axis, stride, dilated kernel size, pad) of a Convolution, Deconvolution, Im2col or Pooling layer.
 
-    CropError for the _h/_w fields, which name two axes only, and for a layer without kernel_size.
+    All but the axis are arrays in pixels, with one value, or one per spatial axis.
+    CropError for the fields with suffix _h or _w, which are not supported here, and for a layer without kernel_size.
     """
     params = fn.params.get("convolution_param") or fn.params.get("pooling_param") or fn.params
     legacy = _LEGACY_FIELDS & {*fn.params, *params}
@@ -87,7 +89,7 @@ def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def crop_params(fn: Function) -> tuple[int, np.ndarray]:
-    """(axis, offset) of a Crop layer; by default 2 and 0."""
+    """Return (axis, offset) of a Crop layer, by default 2 and 0; the offset is an array, in pixels."""
     params = fn.params.get("crop_param", fn.params)
     return params.get("axis", 2), _array(params.get("offset", 0))
 
@@ -97,9 +99,9 @@ def _array(value: Any) -> np.ndarray:
 
 
 def coord_map(fn: Function) -> CoordMap:
-    """The map of one layer, from its bottoms to its tops; (None, 1, 0) where coordinates stay as they are.
+    """Return the coordinate map of one layer, from its bottoms to its tops; (None, 1, 0) is the identity.
 
-    UndefinedMapException for layers that do not keep coordinates.
+    UndefinedMapException for types without a coordinate map, CropError as for `conv_params`.
     """
     if fn.type_name in ("Convolution", "Pooling", "Im2col"):
         axis, stride, kernel_size, pad = conv_params(fn)
@@ -111,13 +113,16 @@ def coord_map(fn: Function) -> CoordMap:
         return None, 1, 0
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)
-        # Crop counts its axis from the first cropped one, the convolutions theirs from the channels before it.
+        # The axis of Crop is the first cropped one, that of a convolution is the channel axis, one before it.
         return axis - 1, 1, -offset
     raise UndefinedMapException(f"{fn!r}: no coordinate map is defined for this type")
 
 
 def compose(base_map: CoordMap, next_map: CoordMap) -> CoordMap:
-    """The map that applies `next_map` first and `base_map` after it: a1 * (a2 * x + b2) + b1."""
+    """Return the map that applies `next_map`, then `base_map`: a1 * (a2 * x + b2) + b1.
+
+    AxisMismatchException when the two have different first axes.
+    """
     ax1, a1, b1 = base_map
     ax2, a2, b2 = next_map
     if ax1 is None:
@@ -130,16 +135,16 @@ def compose(base_map: CoordMap, next_map: CoordMap) -> CoordMap:
 
 
 def inverse(coord_map: CoordMap) -> CoordMap:
-    """The map from output back to input: x / a - b / a."""
+    """Return the map from output to input: x / a - b / a."""
     axis, a, b = coord_map
     return axis, 1 / a, -b / a
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> CoordMap:
-    """The map from coordinates of `top_from` to those of `top_to`, over an ancestor that they share.
+    """Return the map from coordinates of `top_from` to those of `top_to`, by way of a common ancestor.
 
-    If several are shared they should agree, so the first one found counts.  UnconnectedError (a RuntimeError) when
-    there is none.
+    If they have several common ancestors, the nearest one is used: all should give the same map.
+    UnconnectedError (a RuntimeError) when there is none.
     """
     from_maps = _maps_to_ancestors(top_from)
     to_maps = _maps_to_ancestors(top_to)
@@ -150,7 +155,7 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> CoordMap:
 
 
 def _maps_to_ancestors(top: Top) -> dict[Top, CoordMap]:
-    """Each blob that `top` can be followed back to -> the map from that blob to `top`, nearest blobs first."""
+    """Map each ancestor of `top` to the coordinate map from it to `top`, in breadth-first order, `top` included."""
     maps: dict[Top, CoordMap] = {top: (None, 1, 0)}
     frontier = [top]
     while frontier:
@@ -167,14 +172,15 @@ def _maps_to_ancestors(top: Top) -> dict[Top, CoordMap]:
 
 
 def _mapped_bottoms(fn: Function) -> Sequence[Top]:
-    """The bottoms that a layer's map speaks of: all, but of a Crop only the one that it cuts."""
+    """The bottoms that a layer's map applies to: all of them; for Crop only the first, which is cropped."""
     return fn.inputs[:1] if fn.type_name == "Crop" else fn.inputs
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """A Crop layer that cuts `top_from` to the size and the position of `top_to`.
+    """Return the Top of a Crop layer that crops `top_from` to the size and position of `top_to`.
 
-    CropError when the two differ in scale, or when `top_from` would have to be padded or cut between pixels.
+    CropError (an AssertionError) when the two differ in scale, or when the offset is negative or not an integer;
+    UnconnectedError (a RuntimeError) when they have no common ancestor.
     """
     axis, scale, shift = coord_map_from_to(top_from, top_to)
     scale, shift = _array(scale), _array(shift)

@@ -1,4 +1,4 @@
-"""Detector: a net run over windows of images, as R-CNN does.
+"""Detector: a net applied to windows of images, as in R-CNN.
 
 Girshick, Donahue, Darrell, Malik: Rich feature hierarchies for accurate object detection and semantic segmentation,
 2014.
@@ -21,12 +21,13 @@ from minicaffe.errors import DataError, UsageError
 
 
 class Detector(Net):
-    """A Net in phase TEST that looks at windows.
+    """A Net in phase TEST that is applied to windows of images.
 
     model_file, pretrained_file: deploy prototxt and weights.
-    mean, input_scale, raw_scale, channel_swap: as of `minicaffe.io.Transformer`.
-    context_pad: how many pixels of the net's input, on each side, show what is around the window; what lies outside
-        the image there is filled with the mean.  None or 0: the window alone.
+    mean, input_scale, raw_scale, channel_swap: options of `minicaffe.io.Transformer`; None (default): not applied.
+    context_pad: width, in pixels of the net's input, of the context of the window on each side; the part of it
+        outside the image is filled with the mean.  None (default) or 0: no context.
+    UsageError when the net has no input or no output, or when `context_pad` leaves no room for the window.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Detector(Net):
         self.configure_crop(context_pad)
 
     def detect_windows(self, images_windows: Iterable[tuple[str, Iterable[Sequence[float]]]]) -> list[dict[str, Any]]:
-        """Run every window of every image through the net, warped to its input.
+        """Run every window of every image through the net, resized to its input.
 
         images_windows: pairs of an image file and its windows (ymin, xmin, ymax, xmax), in pixels.
-        Returns a dict for each window: `window`, `prediction` (a vector), `filename`.
+        Returns one dict per window, in order: `window`, `prediction` (a vector), `filename`.
+        DataError for an image that cannot be read and for a window outside its image; UsageError for an element that
+        is not a pair.
         """
         detections: list[dict[str, Any]] = []
         crops = []
@@ -66,9 +69,10 @@ class Detector(Net):
         return detections
 
     def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict[str, Any]]:
-        """Windows by selective search; needs the module `selective_search_ijcv_with_python`, and MATLAB with it.
+        """Run `detect_windows` on windows proposed by selective search.
 
-        UsageError where that module is not installed.
+        image_fnames: image files.  Needs the module `selective_search_ijcv_with_python`, which needs MATLAB.
+        UsageError when that module is not installed.
         """
         import os
 
@@ -77,15 +81,16 @@ class Detector(Net):
         except ImportError as error:
             raise UsageError(
                 "selective search needs the module selective_search_ijcv_with_python and MATLAB, which "
-                "are not here; give a list of windows to detect_windows instead"
+                "are not installed; give a list of windows to detect_windows instead"
             ) from error
         names = [os.path.abspath(name) for name in names_in(image_fnames)]
         return self.detect_windows(zip(names, selective_search.get_windows(names)))
 
     def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """The window (ymin, xmin, ymax, xmax) of an image (H, W, K), with context where `context_pad` says so.
+        """Return the window (ymin, xmin, ymax, xmax), in pixels, of an image (H, W, K).
 
-        DataError for a window that lies outside the image or holds no pixel.
+        Without `context_pad` the result has the size of the window; with it, the size of the net's input.
+        DataError for a window that is outside the image or contains no pixel.
         """
         window = _window(window)
         ymin, xmin, ymax, xmax = (int(v) for v in window)
@@ -97,13 +102,13 @@ class Detector(Net):
         return self._crop_with_context(im, window)
 
     def _crop_with_context(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
-        size = np.array(self.crop_dims[:2], float)  # of the net's input: height, width
+        size = np.array(self.crop_dims[:2], float)  # the net's input: height, width
         grow = size / (size - 2 * (self.context_pad or 0))
         half = (window[2:] - window[:2] + 1) / 2
         centre = window[:2] + half
         low, high = np.round(centre - grow * half), np.round(centre + grow * half)
         scale = size / (high - low + 1)
-        pad = np.round(np.maximum(0, -low) * scale).astype(int)  # how much of the input lies outside the image
+        pad = np.round(np.maximum(0, -low) * scale).astype(int)  # pixels of the input above and left of the image
         limit = np.array(im.shape[:2])
         low, high = low.clip(0, limit), high.clip(0, limit)
         inside = np.minimum(np.round((high - low + 1) * scale).astype(int), size.astype(int) - pad)
@@ -115,7 +120,10 @@ class Detector(Net):
         return crop
 
     def configure_crop(self, context_pad: int | None) -> None:
-        """Set the amount of context, and prepare what fills it outside the image: the mean, as an image."""
+        """Set the context and compute the mean image that fills the part of it outside an image.
+
+        context_pad: as of the class.  UsageError when it leaves no room for the window.
+        """
         name = self.inputs[0]
         transformer = self.transformer
         order = np.argsort(transformer.transpose[name])

@@ -1,7 +1,7 @@
-"""Nets as pictures: pycaffe's `caffe.draw`, with a renderer of our own that needs neither pydot nor graphviz.
+"""Drawings of nets: pycaffe's `caffe.draw`, with a renderer that needs neither pydot nor graphviz.
 
-`draw_net` and `draw_net_to_file` draw blocks of layers, those in place stacked in one box, with the shape of every
-blob on its edge.  `get_pydot_graph` builds pycaffe's graph for whoever works on with pydot (`pip install pydot`).
+`draw_net` and `draw_net_to_file` draw one box per block, a layer with the layers that work in place on its top, and
+the shape of every blob on its edge.  `get_pydot_graph` builds pycaffe's graph for use with pydot (`pip install pydot`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OWN_FORMATS = ("svg", "png", "pdf", "jpg", "jpeg", "webp", "tiff", "bmp", "gif")
 
 MARGIN = 24.0
 EDGE_COLOR = "#7b8794"
-_FAMILIES = {  # fill, border, and which types
+_FAMILIES = {  # (fill, border): layer types
     ("#dbeafe", "#5b8bd0"): "Convolution Deconvolution InnerProduct Embed LSTM RNN Im2col ConvolutionDepthwise "
     "DepthwiseConvolution",
     ("#fde9cf", "#d1944a"): "Pooling SPP ROIPooling PSROIPooling",
@@ -57,13 +57,15 @@ def draw_net(
     display_lrm: bool = False,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> bytes:
-    """A picture of a NetParameter, as the bytes of a file.
+    """Draw a NetParameter; return the bytes of an image file.
 
-    rankdir: where the data flow to: TB (default), BT, LR or RL.
-    ext: svg, png, pdf, jpg ...; any other format is left to pydot and graphviz.
-    phase: minicaffe.TRAIN or TEST to draw that phase's net; None draws all layers.
-    display_lrm: write the learning-rate multipliers to the layers that have them.
-    shapes: shapes by blob name where the net does not tell them, as of its Data layers.
+    caffe_net: the NetParameter; a net in an old format is upgraded first.
+    rankdir: direction of the data flow: TB (default, top to bottom), BT, LR or RL.
+    ext: the format: svg, png (default), pdf, jpg, jpeg, webp, tiff, bmp or gif; pydot and graphviz write any other.
+    phase: minicaffe.TRAIN or TEST to draw the net of that phase; None (default) draws all layers.
+    display_lrm: whether to write the learning-rate multipliers into the layers that have them (default False).
+    shapes: shapes by blob name, for blobs whose shape the prototxt does not define, such as tops of Data layers.
+    UsageError for an unknown rankdir.
     """
     if ext.lower() not in OWN_FORMATS:
         return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
@@ -78,19 +80,20 @@ def draw_net_to_file(
     display_lrm: bool = False,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
-    """Draw a net into a file, in the format of its extension; arguments as of `draw_net`.
+    """Draw a net into a file; its extension is the format, ".raw" is graphviz's dot text, written by pydot.
 
-    A name that ends in ".raw" gets graphviz's dot text, from pydot.
+    Other arguments as for `draw_net`, but `rankdir` is LR by default, as in pycaffe.
+    UsageError for a name without an extension, DataError when the file cannot be written.
     """
     ext = os.path.splitext(filename)[1].removeprefix(".")
     if not ext:
-        raise UsageError(f"draw: '{filename}' has no extension that says the format, such as .svg or .png")
+        raise UsageError(f"draw: '{filename}' has no extension to select the format, such as .svg or .png")
     write_atomically(filename, draw_net(caffe_net, rankdir, ext, phase, display_lrm, shapes))
 
 
 @dataclass
 class _Drawn:
-    """A block with its lines of text: (text, size, bold, colours of its row or None)."""
+    """A block with its layout node, its lines of text (text, font size, bold) and the size of its box."""
 
     block: Block
     node: Node
@@ -100,7 +103,7 @@ class _Drawn:
 
 
 class _Picture:
-    """One drawing: prepares the net, lays it out, paints it."""
+    """One drawing: the upgraded and filtered net, its layout, and the methods that paint it."""
 
     def __init__(self, caffe_net, rankdir: str, phase: int | None, display_lrm: bool, shapes) -> None:
         if rankdir not in RANKDIRS:
@@ -148,10 +151,10 @@ class _Picture:
         return _Drawn(block, node, lines, width, height)
 
     def canvas(self) -> Canvas:
-        """The finished picture."""
+        """Return the canvas with everything painted on it."""
         width, height = (self.length, self.breadth) if self.sideways else (self.breadth, self.length)
         title = 24.0 if self.title else 0.0
-        tail = 22.0 if self.rankdir == "TB" else 0.0  # the shapes of the outputs stand below the last boxes
+        tail = 22.0 if self.rankdir == "TB" else 0.0  # for the shapes of the outputs, below the last boxes
         width = max(width + 2 * MARGIN, text_width(self.title, 14, True) + 2 * MARGIN)
         canvas = Canvas(width, height + 2 * MARGIN + title + tail)
         self.top = MARGIN + title
@@ -167,7 +170,7 @@ class _Picture:
     # -- from flow coordinates to the page -------------------------------------------------------------------------
 
     def _point(self, x: float, y: float) -> Point:
-        """Flow coordinates (across, along) on the page."""
+        """Convert flow coordinates (across, along) to page coordinates."""
         if self.rankdir in ("BT", "RL"):
             y = self.length - y
         return (y + MARGIN, x + self.top) if self.sideways else (x + MARGIN, y + self.top)
@@ -181,7 +184,7 @@ class _Picture:
         return min(x0, x1), min(y0, y1)
 
     def _port_at(self, drawn: _Drawn, port: Port) -> float:
-        """Where a blob leaves its block, across the flow."""
+        """The coordinate across the flow at which a blob's edges leave its block."""
         ports, node = drawn.block.ports, drawn.node
         if len(ports) == 1:
             return node.x
@@ -239,7 +242,7 @@ class _Picture:
             line_y += height
 
     def _paint_labels(self, canvas: Canvas, drawn: _Drawn) -> None:
-        """The blobs' names, where they are not the layer's own, and their shapes, beside where they leave."""
+        """Write the shape of each top beside its port, with its name if that differs from the layer's."""
         along = drawn.width if self.sideways else drawn.height
         for port in drawn.block.ports:
             label = _label(port, drawn.block)

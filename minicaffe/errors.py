@@ -1,7 +1,8 @@
-"""What minicaffe raises: one sentence that names the layer, blob or file, what was expected and what came.
+"""The exceptions of minicaffe.
 
-Where the original ends the process with a failed CHECK, minicaffe raises one of these.  The command line prints
-the sentence and exits with status 1; a script may catch `MinicaffeError` for all of them.
+Each message is one sentence that names the layer, blob or file, the expected value and the given one.  Where the
+original ends the process with a failed CHECK, minicaffe raises one of these.  The command line prints the message and
+exits with status 1; a script can catch `MinicaffeError`, the base class of all of them.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ from collections.abc import Iterable
 
 
 class MinicaffeError(Exception):
-    """Everything that a user's input can cause."""
+    """Base class of all errors that a user's input can cause."""
 
 
 class PrototxtError(MinicaffeError):
-    """A prototxt or binary proto that cannot be read; names file, line and column where they are known."""
+    """A prototxt or binary proto that cannot be read; the message gives file, line and column if available."""
 
 
 class BlobError(MinicaffeError, ValueError):
-    """A shape, an axis or a size that a blob cannot have."""
+    """A shape, axis or size that is invalid for a blob."""
 
 
 class LayerError(MinicaffeError):
-    """A layer that refuses its parameters or its bottoms; the text starts with type and name of the layer."""
+    """Invalid parameters or bottoms of a layer; the message starts with the layer's type and name."""
 
 
 class NetError(MinicaffeError):
-    """A graph that makes no sense: unknown bottoms, two producers of one blob, parameters that cannot be shared."""
+    """An invalid graph: an unknown bottom, two producers of one blob, parameters that cannot be shared."""
 
 
 class SolverError(MinicaffeError):
@@ -43,32 +44,32 @@ class SnapshotError(MinicaffeError):
 
 
 class DeviceError(MinicaffeError):
-    """A device or an engine that is not there, or that failed."""
+    """A device or an engine that is not available, or that failed."""
 
 
 class UsageError(MinicaffeError):
-    """A call or a command line whose arguments do not go together."""
+    """Arguments of a call or a command line that are invalid or contradict each other."""
 
 
 class ShapeError(UsageError, BlobError):
-    """An array given to a net that does not fit the blob it is for; a ValueError, as numpy raises one there."""
+    """An array whose shape does not match the blob it is assigned to; also a ValueError, as numpy raises."""
 
 
 class UnknownNameError(UsageError, KeyError):
-    """A name that a net's dict does not hold; a KeyError, as every dict raises one."""
+    """A name that is missing from one of a net's dicts; also a KeyError, as dicts raise."""
 
-    __str__ = Exception.__str__  # KeyError's would put quotes around the sentence
+    __str__ = Exception.__str__  # KeyError.__str__ puts quotes around the message
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint ' (did you mean "x"?)' for the known name closest to `name`, or '' when nothing is close."""
+    """Return the hint ' (did you mean "x"?)' with the known name most similar to `name`; '' if none is similar."""
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f' (did you mean "{by_lower[close[0]]}"?)' if close else ""
 
 
 def listed(names: Iterable[str], limit: int = 8) -> str:
-    """Names for a sentence: 'a, b', at most `limit` of them, then how many more there are."""
+    """Join names for a message: 'a, b', at most `limit` of them, followed by the number of the others."""
     names = [name or "(unnamed)" for name in names]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

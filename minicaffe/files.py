@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, then moved into it."""
+"""Atomic writes: a file is written under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from minicaffe.errors import DataError, MinicaffeError
 
 @contextmanager
 def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -> Iterator[str]:
-    """A temporary path in the folder of `path`, with its extension; what was written there replaces `path` at the end.
+    """Yield a temporary path in the folder of `path`, with the same extension; at the end it replaces `path`.
 
-    After an exception, a full disk or a signal nothing is left behind and an older file at `path` stays as it was.
-    kind: the error raised when the folder is missing or the file cannot be written.
+    After an exception, including a full disk or a signal, the temporary file is removed and an older file at `path`
+    is unchanged.
+
+    kind: the exception raised when the folder is missing or the file cannot be written.
     """
     path = os.fspath(path)
     folder, name = os.path.split(os.path.abspath(path))
@@ -38,7 +40,10 @@ def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -
 
 
 def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
-    """Write a whole file, or leave the older one; text is encoded as UTF-8."""
+    """Write `content` to `path` completely, or leave an older file unchanged; text is encoded as UTF-8.
+
+    DataError when the folder is missing or the file cannot be written.
+    """
     with replacing(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -1,6 +1,7 @@
-"""Locks in processes that are forked.
+"""Locks that stay usable after `os.fork`.
 
-A thread that holds a lock while another thread forks is not in the child, where nothing would release that lock.
+A forked child has only the thread that called fork.  If another thread of the parent held a lock at that moment, the
+child's copy of the lock would never be released.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ _renewed: weakref.WeakSet = weakref.WeakSet()
 
 
 def held(lock: Lock) -> Lock:
-    """The RLock itself; a fork waits for it and holds it, so that no child finds half of what it protects."""
+    """Register an RLock and return it: a fork acquires it first, so a child never inherits a half-done update."""
     _held.append(lock)
     return lock
 
 
 def renewed(lock: Lock) -> Lock:
-    """The lock itself; a child finds it free, even if a thread of the parent holds it.
+    """Register a lock and return it: it is unlocked in a forked child, even if a thread of the parent holds it.
 
-    For sections that a thread may begin anew where another one was in the middle.
+    For critical sections that can safely be started again after an interrupted run of the same section.
     """
     _renewed.add(lock)
     return lock

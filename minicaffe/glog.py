@@ -1,8 +1,8 @@
-"""Log lines as the original prints them: glog's prefix, then the text.
+"""Log lines in the original's format: glog's prefix, then the text.
 
     I0804 10:22:42.074671  8318 base.py:218] Iteration 100, lr = 0.00992565
 
-Severity, month and day, time, thread, file and line; what is on further lines of one record stands without a prefix.
+The prefix holds severity, month and day, time, thread, file and line.  Only the first line of a record has it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import time
 
 
 class GlogFormatter(logging.Formatter):
-    """Puts glog's prefix before a record; a newline at its end is the line's own, so no empty line follows."""
+    """Format a record with glog's prefix; one newline at the end of the message is dropped, as glog does."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without a newline at its end."""
         severity = {"INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}.get(record.levelname, "I")
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)

@@ -1,6 +1,6 @@
-"""Is a layer's backward pass the derivative of its forward pass?  In float64, by central differences.
+"""Check that a layer's backward pass is the derivative of its forward pass: central differences in float64.
 
-For your own layers as well:
+Also for layers of your own:
 
     check_gradient('type: "Power" power_param { power: 3 }', [np.random.randn(2, 3)])
 """
@@ -19,18 +19,21 @@ from minicaffe.proto import caffe_pb2, parse_text
 
 
 class GradientError(AssertionError):
-    """A derivative that differs; names layer, blob, index and both values."""
+    """Analytic and numeric derivative differ; the message gives layer, blob, index and both values."""
 
 
 def layer_from_text(text: str, phase: int = 0, dtype: np.typing.DTypeLike = np.float64) -> Layer:
-    """A layer from the inside of a `layer { }` message; the name defaults to "layer"."""
+    """Create a layer from the content of a `layer { }` message; the name defaults to "layer".
+
+    phase: 0 TRAIN (default), 1 TEST.  dtype: of its parameters, float64 by default.
+    """
     param = parse_text(text, caffe_pb2.LayerParameter())
     param.name = param.name or "layer"
     return create_layer(param, phase, dtype)
 
 
 def blobs_of(arrays: Sequence[np.ndarray], dtype: np.typing.DTypeLike) -> list[Blob]:
-    """One blob per array, holding its values."""
+    """Create one blob per array, with its shape and values."""
     blobs = []
     for array in arrays:
         blob = Blob(np.shape(array), dtype)
@@ -54,13 +57,15 @@ def check_gradient(
     most: int = 120,
     seed: int = 0,
 ) -> None:
-    """Compare analytic and numeric derivatives of a random weighting of the tops; raise `GradientError` on the first.
+    """Compare the analytic and numeric derivatives of a random weighted sum of the tops.
 
-    text: the inside of a `layer { }` message.  bottoms: their values.
-    check_bottom: indices of the bottoms to check, all by default; check_params: whether to check the parameters too.
-    step: half the width of the central difference.  tolerance: allowed |analytic - numeric| / max(1, |either|).
-    kink, kink_range: elements whose |value| lies within `kink_range` of `kink` are passed over.
-    most: at most so many elements of each blob, drawn at random.
+    text: the content of a `layer { }` message.  bottoms: one array per bottom.  num_top: number of tops (default 1).
+    check_bottom: indices of the bottoms to check, None (default): all.
+    check_params: whether to check the parameters too (default True).  phase: 0 TRAIN (default), 1 TEST.
+    step: half the width of the central difference.  tolerance: the largest |analytic - numeric| / max(1, |either|).
+    kink, kink_range: elements whose |value| differs from `kink` by less than `kink_range` are skipped.
+    most: the number of elements checked per blob, chosen at random.  seed: of all random choices.
+    GradientError at the first element whose derivatives differ.
     """
     check = _Check(text, bottoms, num_top, phase, seed)
     targets = check.targets(range(len(bottoms)) if check_bottom is None else check_bottom, check_params)
@@ -77,12 +82,12 @@ def check_gradient(
                 at = np.unravel_index(flat, blob.shape) if blob.shape else ()
                 raise GradientError(
                     f"{check.layer.type} layer '{check.layer.name}': {kind} {index} at {tuple(map(int, at))} "
-                    f"(value {value:.6g}): backward says {got:.9g}, differences say {expected:.9g}"
+                    f"(value {value:.6g}): backward gives {got:.9g}, differences give {expected:.9g}"
                 )
 
 
 class _Check:
-    """A layer between its bottoms and weighted tops: the loss is sum over tops of weight * top."""
+    """A layer with its bottoms and weighted tops: the loss is the sum of weight * top over all tops."""
 
     def __init__(self, text: str, bottoms: Sequence[np.ndarray], num_top: int, phase: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -90,7 +95,7 @@ class _Check:
         self.bottom = blobs_of(bottoms, np.float64)
         self.top = [Blob(dtype=np.float64) for _ in range(num_top)]
         self.layer.set_up(self.bottom, self.top)
-        for blob in self.layer.blobs:  # fillers of constant 0 would hide mistakes
+        for blob in self.layer.blobs:  # parameters filled with 0 could hide errors
             blob.data[...] = blob.data + 0.3 * self.rng.standard_normal(blob.shape)
         self.params_before = [blob.data.copy() for blob in self.layer.blobs]
         self.state = self.layer.state()
@@ -98,12 +103,12 @@ class _Check:
         self.weights = [self._weights(i) for i in range(num_top)]
 
     def _weights(self, i: int) -> np.ndarray:
-        if self.layer.default_loss_weight(i):  # losses scale by one number, their weight
+        if self.layer.default_loss_weight(i):  # a loss layer scales its gradient by one number, the loss weight
             return np.full(self.top[i].shape, 1.7)
         return self.rng.standard_normal(self.top[i].shape)
 
     def forward(self) -> float:
-        """The loss, with the same random numbers each time."""
+        """Run forward with the same random numbers each time; return the loss."""
         self.layer.load_state(self.state)
         self.layer.forward(self.bottom, self.top)
         if not hasattr(self, "weights"):
@@ -123,7 +128,10 @@ class _Check:
         return self.bottom[index] if kind == "bottom" else self.layer.blobs[index]
 
     def analytic(self, bottoms: Sequence[int]) -> dict[tuple[str, int], np.ndarray]:
-        """Diffs from one backward pass over diffs full of other numbers: bottoms' overwritten, parameters' added to."""
+        """Return the diffs of one backward pass.
+
+        Diffs start with random values: backward must overwrite those of the bottoms and add to those of parameters.
+        """
         self.forward()
         for bottom in self.bottom:
             bottom.diff[...] = self.rng.standard_normal(bottom.shape)
@@ -151,7 +159,7 @@ class _Check:
         return (losses[0] - losses[1]) / (2 * step)
 
     def _restore_params(self, but: Blob) -> None:
-        """Undo what a forward pass does to parameters (BatchNorm's statistics)."""
+        """Undo a forward pass's changes of parameters (BatchNorm's statistics)."""
         for blob, values in zip(self.layer.blobs, self.params_before):
             if blob is not but:
                 blob.data[...] = values

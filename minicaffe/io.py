@@ -1,7 +1,7 @@
-"""Arrays and protos, images and arrays: pycaffe's `caffe.io`.
+"""Conversions between arrays, protos and images: pycaffe's `caffe.io`.
 
 Images are float32 arrays (H, W, K) with values in [0, 1], K = 3 in RGB order or 1 for grey; a net's input is
-(K, H, W), mostly BGR with values in [0, 255].  `Transformer` goes from the one to the other and back.
+(K, H, W), mostly BGR with values in [0, 255].  `Transformer` converts in both directions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from minicaffe.proto import caffe_pb2
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
-    """The values of a BlobProto (its diff with `return_diff`), shaped as it says.
+    """Return the values of a BlobProto as an array of its shape; its diff with `return_diff`.
 
-    Both forms of shape count: `shape { dim ... }`, and the old num, channels, height, width, which give four axes.
-    Without any shape the blob must hold one value, and the result has no axes.  BlobError (a ValueError) when the
-    number of values does not fit the shape.
+    Both forms of shape are read: `shape { dim ... }`, and the old num, channels, height, width, which give four axes.
+    Without any shape the blob must hold one value, and the result has no axes.  The array is float32, or float64 if
+    the blob stores doubles.
+    BlobError (a ValueError) when the number of values does not match the shape; UsageError for a serialised message.
     """
     _check_message(blob, "BlobProto")
     values = np.array(_values(blob, return_diff))
@@ -49,7 +50,10 @@ def _check_message(value: object, kind: str) -> None:
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
-    """A BlobProto with the shape and values of `arr`, and `diff` beside them if given; `diff` must be as large."""
+    """Return a BlobProto with the shape and values of `arr`, stored as float32, and with `diff` if given.
+
+    BlobError (a ValueError) when `diff` has another shape than `arr`.
+    """
     arr, blob = numbers(arr, "array_to_blobproto"), caffe_pb2.BlobProto()
     blob.shape.dim.extend(arr.shape)
     blob.data.extend(np.asarray(arr, np.float32).ravel())
@@ -63,14 +67,14 @@ def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe
 
 
 def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
-    """A list of arrays as one serialised BlobProtoVector."""
+    """Serialise a list of arrays as one BlobProtoVector."""
     vector = caffe_pb2.BlobProtoVector()
     vector.blobs.extend(array_to_blobproto(arr) for arr in arraylist)
     return vector.SerializeToString()
 
 
 def blobprotovector_str_to_arraylist(str: bytes) -> list[np.ndarray]:
-    """The arrays of a serialised BlobProtoVector."""
+    """Return the arrays of a serialised BlobProtoVector; DataError when the bytes cannot be parsed."""
     vector = caffe_pb2.BlobProtoVector()
     try:
         vector.ParseFromString(str)
@@ -80,9 +84,10 @@ def blobprotovector_str_to_arraylist(str: bytes) -> list[np.ndarray]:
 
 
 def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
-    """A Datum of an array (K, H, W): uint8 goes into `data` as bytes, any other type into `float_data`.
+    """Return a Datum of an array (K, H, W): uint8 is stored in `data` as bytes, any other type in `float_data`.
 
-    label: an int, left unset by default.  BlobError (a ValueError) when `arr` has not three axes.
+    label: an int; None (default) leaves the field unset.
+    BlobError (a ValueError) when `arr` does not have three axes.
     """
     arr = numbers(arr, "array_to_datum")
     if arr.ndim != 3:
@@ -98,9 +103,11 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum
 
 
 def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
-    """The image (K, H, W) of a Datum: uint8 from `data`, float64 from `float_data`; its label is `datum.label`.
+    """Return the image (K, H, W) of a Datum: uint8 from `data`, float64 from `float_data`.
 
-    DataError for a Datum whose image is encoded (JPEG, PNG), or whose size does not fit what it holds.
+    The label is not part of the result: read `datum.label`.
+    DataError when the image is encoded (JPEG, PNG), or when the number of values does not match the Datum's size;
+    UsageError for a serialised message.
     """
     _check_message(datum, "Datum")
     if datum.encoded:
@@ -109,17 +116,18 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, float)
     if values.size != np.prod(shape, dtype=np.int64):
         raise DataError(
-            f"datum_to_array: this Datum says (channels, height, width) = {shape}, but holds {values.size} values"
+            f"datum_to_array: this Datum has (channels, height, width) = {shape}, but holds {values.size} values"
         )
     return values.reshape(shape).copy()
 
 
 def load_image(filename: str | PathLike | BinaryIO, color: bool = True) -> np.ndarray:
-    """An image file, or an open one, as float32 (H, W, 3), RGB in [0, 1]; with `color=False` as grey (H, W, 1).
+    """Load an image as float32 (H, W, 3), RGB in [0, 1]; with `color=False` as grey (H, W, 1).
 
-    Grey files are repeated over three channels, an alpha channel is dropped.  Values are divided by the largest of
-    their type (255, 65535, ...), floats are taken as they are.  DataError for a file that is missing or that Pillow
-    cannot read.
+    filename: a path, or a file opened in binary mode.
+    Grey images are repeated over three channels, an alpha channel is dropped.  Integer values are divided by the
+    maximum of their type (255, 65535, ...), floats are not scaled.
+    DataError when the file is missing or Pillow cannot read it.
     """
     from minicaffe.data.image import decode_floats, read_bytes
 
@@ -129,10 +137,11 @@ def load_image(filename: str | PathLike | BinaryIO, color: bool = True) -> np.nd
 
 
 def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Ten crops of each image: the four corners and the centre, then the mirror images of these five.
+    """Return ten crops of each image: the four corners and the centre, then the mirror images of these five.
 
-    images: N arrays (H, W, K) of one size; crop_dims: (height, width).  Returns float32 (10 * N, height, width, K).
-    UsageError when a crop is larger than the images, or their sizes differ.
+    images: N arrays (H, W, K) of one size.  crop_dims: (height, width), in pixels.
+    Returns float32 (10 * N, height, width, K).
+    UsageError when a crop is larger than the images, or when the sizes of the images differ.
     """
     if isinstance(images, np.ndarray) and images.ndim < 4:
         raise UsageError(f"oversample: expected a list of images (H, W, K), got one array of shape {images.shape}")

@@ -1,4 +1,4 @@
-"""Write nets in Python: a call per layer, an attribute per blob, a NetParameter at the end.
+"""Write nets in Python: one call per layer, one attribute per blob; `to_proto` returns the NetParameter.
 
     from minicaffe import NetSpec, layers as L, params as P
 
@@ -53,8 +53,8 @@ __all__ = [
 class NetSpec:
     """The named blobs of a net; `n.conv1 = L.Convolution(...)` names blob and layer "conv1".
 
-    Items and attributes are the same thing: `n["res/conv1"]` serves names that are no identifiers.  `tops` holds them
-    in order of assignment.
+    Items and attributes are equivalent: `n["res/conv1"]` is for names that are not identifiers.  `tops` maps names to
+    blobs in order of assignment.  NetSpecError (an AttributeError and a KeyError) for an unknown name.
     """
 
     tops: dict[str, Any]
@@ -94,7 +94,11 @@ class NetSpec:
         return [*super().__dir__(), *self.tops]
 
     def to_proto(self) -> caffe_pb2.NetParameter:
-        """The NetParameter of all assigned blobs and what they need, each layer after the ones that it reads."""
+        """Return the NetParameter of all assigned blobs and their dependencies, each layer after its producers.
+
+        NetSpecError when something other than the result of a layer call was assigned, for a keyword that is not a
+        field of the layer, and for a cycle; TypeError or ValueError for a value that a field cannot hold.
+        """
         for name, top in self.tops.items():
             if not isinstance(top, (Top, Function)):
                 raise NetSpecError(f"{name!r} was assigned {type(top).__name__}, expected what a layer call returns")
@@ -102,7 +106,7 @@ class NetSpec:
 
 
 class Layers:
-    """The object behind `L`: every attribute is a layer type, known here or not."""
+    """The object behind `L`: every attribute name is taken as a layer type, implemented here or not."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -111,7 +115,10 @@ class Layers:
 
 
 class Parameters:
-    """The object behind `P`: `P.Pooling.MAX` is `caffe_pb2.PoolingParameter.MAX`."""
+    """The object behind `P`: `P.Pooling.MAX` is `caffe_pb2.PoolingParameter.MAX`.
+
+    AttributeError for a name without such a message.
+    """
 
     def __getattr__(self, name: str) -> type[Message]:
         message = getattr(caffe_pb2, f"{name}Parameter", None)

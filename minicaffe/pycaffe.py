@@ -1,7 +1,7 @@
-"""What is left of pycaffe's surface: its timer, its log, and the numbers of processes and devices it speaks of.
+"""Other functions of pycaffe's interface: timer, log, and the functions for training on several devices.
 
-minicaffe trains in one process, on one device.  The names that Caffe has for more are here so that scripts find them;
-those that would start several devices say that they cannot.
+minicaffe trains in one process, on one device.  The functions for several devices exist so that scripts run unchanged;
+they accept the values for one device and raise DeviceError for any other.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _log = logging.getLogger("minicaffe")
 
 
 class Timer:
-    """A stop watch that waits for the GPU where one computes: `start()`, `stop()`, then `ms` or `us`.
+    """A stop watch that synchronizes with the GPU in GPU mode: `start()`, `stop()`, then `ms` or `us`.
 
-    `ms` reads on while the watch runs.
+    While it runs, `ms` and `us` give the time since `start`.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class Timer:
         self._elapsed = 0.0
 
     def start(self) -> None:
-        """Begin at zero."""
+        """Start from zero."""
         _wait_for_device()
         self._begin = time.perf_counter()
 
     def stop(self) -> None:
-        """Keep the time since `start`."""
+        """Stop; `ms` and `us` keep the time since `start`."""
         self._elapsed = self._seconds()
         self._begin = None
 
@@ -45,12 +45,12 @@ class Timer:
 
     @property
     def ms(self) -> float:
-        """Milliseconds between `start` and `stop`, or until now."""
+        """Milliseconds between `start` and `stop`, or since `start` while the watch runs."""
         return self._seconds() * 1e3
 
     @property
     def us(self) -> float:
-        """Microseconds between `start` and `stop`, or until now."""
+        """Microseconds between `start` and `stop`, or since `start` while the watch runs."""
         return self._seconds() * 1e6
 
 
@@ -59,7 +59,7 @@ def _wait_for_device() -> None:
 
 
 class NCCL:
-    """Gradients summed over several GPUs, which minicaffe does not do: every use raises DeviceError."""
+    """Gradient sums over several GPUs, which minicaffe does not support: every use raises DeviceError."""
 
     def __init__(self, *args: object) -> None:
         self.new_uid()
@@ -71,12 +71,16 @@ class NCCL:
 
 
 def has_nccl() -> bool:
-    """Whether several GPUs can train together: no."""
+    """Whether training on several GPUs is supported: False."""
     return False
 
 
 def init_log(level: int = 0, filename: str | None = None) -> None:
-    """Show minicaffe's log on standard error, or append it to a file; glog's levels: 0 info, 1 warning, 2 error."""
+    """Write minicaffe's log to standard error, or append it to a file, in glog's format.
+
+    level: the lowest severity to write: 0 info (default), 1 warning, 2 error, 3 fatal.  filename: the file, if any.
+    UsageError for another level.
+    """
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):
         raise UsageError(f"init_log: the level must be 0 (info) to 3 (fatal), got {level}")
@@ -92,25 +96,31 @@ def log(message: str) -> None:
 
 
 def solver_count() -> int:
-    """How many solvers train together: 1."""
-    return 1
+    """The number of solvers that train together, as `set_solver_count` has set it in this thread (default 1)."""
+    return settings.solver_count
 
 
 def set_solver_count(count: int) -> None:
-    """Accept 1; raise DeviceError for more."""
-    if count != 1:
-        raise DeviceError(f"set_solver_count: minicaffe trains on one device, got {count}")
+    """Set the number of solvers that train together; TRAIN data layers built by this thread read a share of the data.
+
+    Record i of the endless stream of records belongs to rank i % count.  The solvers' gradients are not exchanged, see
+    `Solver.add_gradient_hook`.  UsageError for a count below 1.
+    """
+    if count < 1:
+        raise UsageError(f"set_solver_count: expected 1 or more, got {count}")
+    settings.solver_count = int(count)
 
 
 def solver_rank() -> int:
-    """Which of the solvers this one is: 0, the root."""
-    return 0
+    """The index of this thread's solver, from 0 (the root, default), as `set_solver_rank` has set it."""
+    return settings.solver_rank
 
 
 def set_solver_rank(rank: int) -> None:
-    """Accept 0; raise DeviceError for another."""
-    if rank != 0:
-        raise DeviceError(f"set_solver_rank: minicaffe trains on one device, got rank {rank}")
+    """Set the index of this thread's solver, from 0; UsageError when it is not below the count, which is set first."""
+    if not 0 <= rank < settings.solver_count:
+        raise UsageError(f"set_solver_rank: expected 0 to {settings.solver_count - 1}, got {rank}")
+    settings.solver_rank = int(rank)
 
 
 def set_multiprocess(multiprocess: bool) -> None:

@@ -1,12 +1,12 @@
-"""Run a script that says `import caffe`, unchanged, on minicaffe.
+"""Run a script that contains `import caffe`, unchanged, on minicaffe.
 
     python -m minicaffe.run_as_caffe script.py ARGS...
     python -m minicaffe.run_as_caffe -m pytest tests
     python -m minicaffe.run_as_caffe -c "import caffe; print(caffe.__version__)"
 
-`caffe` and its submodules become other names of minicaffe's own, in this process and those that it starts (a notebook's
-kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object, so nothing is there twice.
-A script may do the same for itself:
+`caffe` and its submodules become aliases of minicaffe's, in this process and in those that it starts (a notebook's
+kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object.
+A script can install the aliases itself:
 
     from minicaffe import run_as_caffe; run_as_caffe.install()
 """
@@ -26,9 +26,9 @@ __all__ = ["install", "install_for_children", "main"]
 
 
 def install_for_children() -> None:
-    """Let processes started from here answer `import caffe` too, through PYTHONPATH."""
+    """Resolve `import caffe` to minicaffe in child processes too: extend their PYTHONPATH."""
     package = Path(__file__).resolve().parent
-    folders = [str(package / "answer")]
+    folders = [str(package / "import_alias")]
     if (package.parent / "setup.cfg").exists():  # a checkout, which children find only from its own folder
         folders.append(str(package.parent))
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -37,7 +37,11 @@ def install_for_children() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a script, a module (-m) or a command (-c) with `caffe` answered, as `python` itself would."""
+    """Run a script, a module (-m) or a command (-c) with `caffe` as an alias of minicaffe, as `python` does.
+
+    argv: the command line without the program's name; None (default): the process's own.
+    UsageError when the script does not exist, or when -m or -c has no argument.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print((__doc__ or "").strip())

@@ -1,7 +1,8 @@
-"""What the tests of layers share; for your own layers as well.
+"""Shared tests of layers, also for layers of your own.
 
-`LayerProperties` holds what must be true of every layer: subclass it, list `cases`, and pytest runs them all
-(tests/layers/conftest.py hands out the cases).  `run_golden_layer` replays a case that the original Caffe computed.
+`LayerProperties` holds the properties that every layer must have: subclass it, list `cases`, and pytest runs each
+property on each case (tests/layers/conftest.py parametrizes the tests).  `run_golden_layer` compares with values
+computed by the original Caffe.
 """
 
 from __future__ import annotations
@@ -27,33 +28,36 @@ Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers."""
+    """Return standard normal values."""
     return rng.standard_normal(shape)
 
 
 def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers at least 0.05 apart, shuffled, and away from 0: no maximum changes under a small step."""
+    """Return shuffled values at least 0.05 apart and not near 0, so that a small step changes no maximum."""
     count = int(np.prod(shape))
     return (0.05 * (rng.permutation(count) - count // 2) + 0.02).reshape(shape)
 
 
 def positive(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers between 0.2 and 1.2."""
+    """Return uniform values between 0.2 and 1.2."""
     return rng.random(shape) + 0.2
 
 
 def labels(classes: int) -> Values:
-    """Whole numbers below `classes`."""
+    """Return a function that makes class labels: integers from 0 to `classes` - 1, as floats."""
     return lambda rng, shape: rng.integers(0, classes, shape).astype(float)
 
 
 @dataclass
 class Case:
-    """A small layer and what to feed it.
+    """A small layer and its inputs.
 
-    text: the inside of a `layer { }` message; shapes: of the bottoms; values: one function for all bottoms or one each.
-    gradient: which bottoms to check the gradient of (None: all; (): none); `params`: check those of parameters.
-    num_top: how many tops.  options: further ones for `check_gradient`.
+    text: the content of a `layer { }` message.  shapes: the shapes of the bottoms.
+    values: a function (rng, shape) -> array for all bottoms, or one per bottom; default `normal`.
+    gradient: indices of the bottoms whose gradient is checked; None (default): all, (): none.
+    params: whether the gradients of the parameters are checked (default True).
+    num_top: number of tops (default 1).  phase: 0 TRAIN (default), 1 TEST.
+    options: further keywords of `check_gradient`.
     """
 
     text: str
@@ -66,12 +70,14 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[np.ndarray]:
+        """Return the values of the bottoms, float64, reproducible by `seed`."""
         rng = np.random.default_rng(seed)
         values = self.values if isinstance(self.values, Sequence) else [self.values] * len(self.shapes)
         return [make(rng, tuple(shape)) for make, shape in zip(values, self.shapes)]
 
     @property
     def differentiable(self) -> list[int]:
+        """Indices of the bottoms whose gradient is checked."""
         return list(range(len(self.shapes)) if self.gradient is None else self.gradient)
 
     def __str__(self) -> str:
@@ -79,10 +85,11 @@ class Case:
 
 
 class Run:
-    """One layer of a case with its blobs: forward and backward on whatever device and engine are chosen.
+    """The layer of a case with its blobs, on the current device and engine.
 
-    in_place: whether top 0 is bottom 0.  behind: texts of layers of one bottom and one top that follow it, one after
-    the other; behind_in_place: whether they work in place.
+    in_place: whether top 0 is bottom 0.
+    behind: texts of layers with one bottom and one top that follow in a chain, starting from top 0.
+    behind_in_place: whether those layers work in place.
     """
 
     def __init__(
@@ -111,7 +118,7 @@ class Run:
         self.state = self.layer.state()
 
     def _follow(self, layer: Layer, in_place: bool) -> None:
-        """Put a layer behind the last top."""
+        """Append a layer that reads the last top."""
         bottom = [self.last]
         top = bottom if in_place else [Blob(dtype=layer.dtype)]
         layer.set_up(bottom, top)
@@ -123,6 +130,7 @@ class Run:
             each.kept_blobs = overwrites.kept_by(i)
 
     def forward(self) -> list[np.ndarray]:
+        """Run forward with the same random numbers each time; return copies of the tops."""
         self.layer.load_state(self.state)
         self.layer.forward(self.bottom, self.top)
         for layer, bottom, top in self._behind:
@@ -131,7 +139,7 @@ class Run:
         return [top.read_data().copy() for top in tops]
 
     def backward(self, seed: int = 2) -> list[np.ndarray]:
-        """Bottom diffs (of the differentiable bottoms), then parameter diffs, from random top diffs."""
+        """Run backward from random top diffs; return diffs of the differentiable bottoms, then of the parameters."""
         rng = np.random.default_rng(seed)
         for i, top in enumerate(self.top):
             loss = self.layer.default_loss_weight(i)
@@ -145,7 +153,7 @@ class Run:
         return diffs + [blob.read_diff().copy() for blob in self.layer.blobs]
 
     def spoil(self) -> None:
-        """Fill tops, their diffs and the bottoms' diffs with other numbers, as a former batch would have left them."""
+        """Fill tops, their diffs and the bottoms' diffs with arbitrary values, like those of a previous batch."""
         for blob in self.top:
             if all(blob.data_memory is not b.data_memory for b in self.bottom):
                 blob.data[...] = 7.5
@@ -159,8 +167,10 @@ _RNG_STATE = Layer(caffe_pb2.LayerParameter(name="state")).rng.get_state() | {"k
 def run_layer(
     text: str, *bottoms: Any, num_top: int = 1, phase: int = 0, dtype: np.typing.DTypeLike = np.float64
 ) -> tuple[Layer, list[Blob], list[Blob]]:
-    """Set up a layer from the inside of a `layer { }` message on bottoms of these values, and run it forward.
+    """Set up a layer on bottoms with the given values and run it forward.
 
+    text: the content of a `layer { }` message.  bottoms: one array per bottom.  num_top: number of tops (default 1).
+    phase: 0 TRAIN (default), 1 TEST.  dtype: of the blobs, float64 by default.
     Returns the layer, its bottoms and its tops.
     """
     layer = gradient_check.layer_from_text(text, phase, dtype)
@@ -171,16 +181,19 @@ def run_layer(
 
 
 def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    """Equal within rtol, or within `atol` times the largest expected value (float32 sums differ by order)."""
+    """Assert that values are equal within `rtol`, or within `atol` times the largest expected magnitude.
+
+    The second tolerance is for float32 sums, whose rounding depends on the order.  what: names the values on failure.
+    """
     expected = np.asarray(expected)
     largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
     np.testing.assert_allclose(got, expected, rtol, atol * max(largest, 1e-6), err_msg=what)
 
 
-#: Types whose gradient in place is the original's: another one than that of their formula.
+#: Types whose gradient in place is the original's, which differs from the derivative of their formula.
 OTHER_GRADIENT_IN_PLACE = ("BNLL", "Clip", "Power")
 
-#: What may follow a layer in place: changes signs as well as sizes.
+#: Layers that follow a layer in place in the tests; together they change signs and magnitudes.
 BEHIND = (
     "name: 'behind' type: 'ReLU' relu_param { negative_slope: 0.2 }",
     "name: 'last' type: 'Scale' scale_param { num_axes: 0 filler { value: -3 } }",
@@ -188,7 +201,7 @@ BEHIND = (
 
 
 class LayerProperties:
-    """What holds for every layer; a subclass lists its `cases`."""
+    """Properties of every layer, as tests; a subclass lists its `cases`."""
 
     cases: Sequence[Case] = ()
 
@@ -203,6 +216,7 @@ class LayerProperties:
         )  # fmt: skip
 
     def test_forward_leaves_bottoms_alone(self, case: Case, device: str) -> None:
+        """Forward does not modify the data of the bottoms."""
         run = Run(case)
         before = [b.read_data().copy() for b in run.bottom]
         run.forward()
@@ -210,7 +224,7 @@ class LayerProperties:
             np.testing.assert_array_equal(blob.read_data(), values)
 
     def test_stale_buffers_change_nothing(self, case: Case, device: str) -> None:
-        """Another round over buffers full of other numbers gives the same tops and bottom diffs."""
+        """A second pass over buffers filled with arbitrary values gives the same tops and diffs."""
         run = Run(case)
         params = [b.read_data().copy() for b in run.layer.blobs]
         first, first_diffs = run.forward(), run.backward()
@@ -223,6 +237,7 @@ class LayerProperties:
             assert_close(b, a)
 
     def test_parameter_diffs_add_up(self, case: Case, device: str) -> None:
+        """A second backward pass adds to the diffs of parameters."""
         run = Run(case)
         run.forward()
         state = [b.read_data().copy() for b in run.layer.blobs]
@@ -235,6 +250,7 @@ class LayerProperties:
             assert_close(b, 2 * a, rtol=1e-3, atol=1e-4)
 
     def test_in_place_is_the_same(self, case: Case, device: str) -> None:
+        """A layer that can work in place gives the same values and gradients in place."""
         apart = Run(case)
         if not apart.layer.in_place:
             return
@@ -249,7 +265,7 @@ class LayerProperties:
                 assert_close(b, a)
 
     def test_backward_reads_what_the_layer_states(self, case: Case, device: str) -> None:
-        """Data that `backward_reads` does not name may be overwritten before backward."""
+        """Data not listed in `backward_reads` may be overwritten before backward."""
         runs = Run(case), Run(case)
         for run in runs:
             run.forward()
@@ -261,7 +277,7 @@ class LayerProperties:
             assert_close(b, a)
 
     def test_layers_in_place_behind_change_nothing(self, case: Case, device: str) -> None:
-        """Layers behind it give the same numbers and gradients in place as with tops of their own, or are refused."""
+        """Following layers give the same values and gradients in place as with tops of their own, or are refused."""
         if not case.num_top or not (case.differentiable or case.params):
             return
         apart = Run(case, behind=BEHIND)
@@ -277,7 +293,7 @@ class LayerProperties:
                 assert_close(b, a)
 
     def test_batch_may_grow_and_shrink(self, case: Case, device: str) -> None:
-        """Reshaped to twice the batch and back, a layer gives what it gave before."""
+        """A layer reshaped to twice the batch and back gives the same tops as before."""
         run = Run(case)
         first = run.forward()
         values = [b.read_data().copy() for b in run.bottom]
@@ -288,7 +304,7 @@ class LayerProperties:
                 blob.data[...] = np.concatenate([v, v])
             try:
                 run.forward()
-            except Exception as error:  # a layer may refuse the larger batch, by name
+            except Exception as error:  # a layer may refuse the larger batch, with its name in the message
                 assert run.layer.name in str(error)
             for blob, v in zip(run.bottom, values):
                 blob.reshape(v.shape)
@@ -299,7 +315,7 @@ class LayerProperties:
                 assert_close(b, a)
 
     def test_device_gives_the_numbers_of_the_reference(self, case: Case, device: str) -> None:
-        """Forward and backward equal those of the numpy code."""
+        """Forward and backward give the values of the numpy code."""
         if device == "caffe":
             return
         run = Run(case)
@@ -312,7 +328,7 @@ class LayerProperties:
 
 
 class reference:
-    """Within this block layers are built and run by the numpy code."""
+    """Context manager: inside the block, layers are built and run by the numpy code."""
 
     def __enter__(self) -> None:
         from minicaffe.core.engine import NUMPY
@@ -331,7 +347,10 @@ class reference:
 
 
 def run_golden_layer(path: str) -> None:
-    """Replay one layer case (an .npz): outputs, parameters afterwards, then all diffs of a backward pass."""
+    """Run one layer case and compare with the original's values: outputs, parameters afterwards, diffs of backward.
+
+    path: an .npz with the prototxt, the phase, the inputs and parameters, and the expected values.
+    """
     with np.load(path) as stored:
         case = {key: stored[key] for key in stored.files}
     param = parse_text(str(case["prototxt"]), caffe_pb2.NetParameter())

@@ -1,7 +1,6 @@
-"""Text files that users write: lists of images, of HDF5 files, of windows, names of classes.
+"""Text files written by users: lists of images, of HDF5 files, of windows, and class names.
 
-They come from many editors: with or without a byte-order mark, with the line ends of any system, and with file names
-in any encoding.
+They may have a byte-order mark, the line ends of any system, and file names in any encoding.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\s -~]\0){2}|(?:\0[\s -~]){2}")
 def read_text(
     path: str | os.PathLike, what: str, kind: type[MinicaffeError] = DataError, errors: str = "surrogateescape"
 ) -> str:
-    """The text of a UTF-8 file: a byte-order mark is left out, every line ends with "\\n".
+    """Read a UTF-8 text file; remove a byte-order mark and convert every line end to "\\n".
 
+    path: the file.  what: the kind of file, for messages, such as "image list".
+    kind: the exception raised when the file cannot be read or is not text in UTF-8.
     errors: how bytes that are not UTF-8 are decoded.  The default keeps them as `os.fsdecode` does, so that a path in
-    another encoding still opens its file; "replace" is for text to be shown.
-    Raises `kind`, which names `what` and the path, when the file cannot be read or is no UTF-8 text.
+        another encoding still opens its file; "replace" is for text to be displayed.
     """
     try:
         with open(path, "rb") as file:
@@ -40,11 +40,11 @@ def read_text(
 def read_names(
     path: str | os.PathLike, what: str, kind: type[MinicaffeError] = DataError, errors: str = "surrogateescape"
 ) -> list[str]:
-    """The lines of a text file without blanks around them; empty ones are left out.  Arguments as for `read_text`."""
+    """Return the lines of a text file, stripped, without empty lines.  Arguments and errors as for `read_text`."""
     lines = read_text(path, what, kind, errors).split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 
 def is_utf16(content: bytes) -> bool:
-    """Whether the bytes are UTF-16: they begin with its byte-order mark, or with two characters of ASCII in it."""
+    """True if the bytes start with a UTF-16 byte-order mark or with two ASCII characters encoded as UTF-16."""
     return _UTF16.match(content) is not None

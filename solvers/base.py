@@ -10,9 +10,10 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from minicaffe.core import random, weights
+from minicaffe.core.engine import Engine, Step
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
 from minicaffe.errors import SolverError, UsageError, nearest
@@ -25,6 +26,16 @@ log = logging.getLogger("minicaffe")
 Scores = dict[str, list[float]]
 
 
+class Hook(NamedTuple):
+    """A function of the solver, called in each iteration; see `Solver.add_gradient_hook`."""
+
+    function: Callable[[Any], Any]
+    capturable: bool = False
+
+    def __call__(self, solver: Any) -> None:
+        self.function(solver)
+
+
 class Solver:
     """Trains the net of a SolverParameter.
 
@@ -32,9 +43,10 @@ class Solver:
 
     Attributes: `net`, `test_nets`, `iter` (updates made so far), `param`, `lr`.
     `action` is called once an iteration and returns None, "snapshot" or "stop".
-    `observers` are told what happens: `on_iteration(solver, loss)`, `on_display(solver, loss, outputs)`,
-    `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`, `on_snapshot(solver, path)`; an observer has
-    those it wants.  On a GPU the loss of an iteration without a display stays there, and `on_iteration` gets None.
+    `observers` are notified by those of these methods that they have: `on_iteration(solver, loss)`,
+    `on_display(solver, loss, outputs)`, `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`,
+    `on_snapshot(solver, path)`.  On a GPU the loss of an iteration without a display is not read, and `on_iteration`
+    gets None.
     """
 
     type = ""  #: the name in `type: "SGD"`, set by `register_solver`
@@ -47,8 +59,10 @@ class Solver:
         self.action: Callable[[], str | None] = lambda: None
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
-        self.callbacks: list[tuple[Callable, Callable]] = []
+        self.start_hooks: list[Hook] = []
+        self.gradient_hooks: list[Hook] = []
         self._losses: list[float] = []
+        self.steps: dict[Engine, Step] = {}  #: what runs iterations, by engine
         self._stopped = False
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
@@ -82,6 +96,10 @@ class Solver:
 
     def apply_update(self) -> None:
         """Turn the diffs into an update, make it, and count the iteration."""
+        raise NotImplementedError
+
+    def update_parameters(self, rate: float) -> None:
+        """Turn the diffs into an update at a learning rate and make it, on the host."""
         raise NotImplementedError
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -131,37 +149,38 @@ class Solver:
         self.net.settle()
 
     def _iterate(self) -> None:
-        """Clear, forward and backward, update."""
-        display = self._due(self.param.display)
-        self.net.clear_param_diffs()
-        for on_start, _ in self.callbacks:
-            on_start()
-        self._report(self._forward_backward(), display)
-        for _, on_gradients_ready in self.callbacks:
-            on_gradients_ready()
-        self.apply_update()
-
-    def _forward_backward(self) -> float | None:
-        """iter_size passes whose diffs add up; their mean loss, where somebody wants it."""
-        size = max(self.param.iter_size, 1)
-        loss, wanted = 0.0, self._wants_loss()
-        for _ in range(size):
-            self.net.run_forward()
-            self.net.run_backward()
-            if wanted:
-                loss += self.net.loss()
-        return loss / size if wanted else None
-
-    def _wants_loss(self) -> bool:
-        """Whether this iteration's loss is looked at: on the GPU it is read back only then."""
-        return self._due(self.param.display) or self.param.average_loss > 1 or settings.engine.mode == "CPU"
-
-    def _report(self, loss: float | None, display: bool) -> None:
+        """Gradients, report, update."""
+        step, displays = self.engine_step, self.displays
+        loss = step.gradients()
         if loss is not None:
             self._smooth(loss)
-        self._tell("on_iteration", loss)
-        if display:
+        self._notify("on_iteration", loss)
+        if displays:
             self._display()
+        step.update()
+
+    @property
+    def engine_step(self) -> Step:
+        """What runs iterations on the engine of this thread."""
+        engine = settings.engine
+        if engine not in self.steps:
+            self.steps[engine] = engine.step(self)
+        return self.steps[engine]
+
+    @property
+    def iter_size(self) -> int:
+        """How many passes an iteration has."""
+        return max(self.param.iter_size, 1)
+
+    @property
+    def displays(self) -> bool:
+        """Whether this iteration ends with a display."""
+        return self._due(self.param.display)
+
+    @property
+    def needs_loss(self) -> bool:
+        """Whether this iteration's loss is displayed, now or as part of an average."""
+        return self.displays or self.param.average_loss > 1
 
     def _due(self, every: int) -> bool:
         return bool(every) and self.iter % every == 0
@@ -183,9 +202,9 @@ class Solver:
         self._since, self._iter_then = now, self.iter
         outputs = {name: self.net.blobs[name].read_data().ravel().tolist() for name in self.net.outputs}
         log_outputs("Train", self.net, outputs)
-        self._tell("on_display", self.smoothed_loss, outputs)
+        self._notify("on_display", self.smoothed_loss, outputs)
 
-    def _tell(self, what: str, *args: Any) -> None:
+    def _notify(self, what: str, *args: Any) -> None:
         for observer in self.observers:
             method = getattr(observer, what, None)
             if method:
@@ -217,12 +236,12 @@ class Solver:
             for name in net.outputs:
                 values = net.blobs[name].read_data().ravel().astype("f8")
                 sums[name] = sums[name] + values if name in sums else values
-            self._tell("on_test_batch", net_id, i)
+            self._notify("on_test_batch", net_id, i)
         if self.param.test_compute_loss:
             log.info("Test loss: %.6g", loss / batches)
         scores = {name: (total / batches).tolist() for name, total in sums.items()}
         log_outputs("Test", net, scores)
-        self._tell("on_test", net_id, scores)
+        self._notify("on_test", net_id, scores)
         return scores
 
     def _interrupted(self) -> bool:
@@ -245,7 +264,7 @@ class Solver:
     def snapshot(self) -> str:
         """Write weights and solver state in `snapshot_format`; return the path of the weights."""
         path = snapshot.save(self)
-        self._tell("on_snapshot", path)
+        self._notify("on_snapshot", path)
         return path
 
     def restore(self, path: str | os.PathLike) -> None:
@@ -254,7 +273,18 @@ class Solver:
 
     def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
         """Call `on_start()` before each iteration's forward pass and `on_gradients_ready()` after its backward pass."""
-        self.callbacks.append((on_start, on_gradients_ready))
+        self.start_hooks.append(Hook(lambda solver: on_start()))
+        self.gradient_hooks.append(Hook(lambda solver: on_gradients_ready()))
+
+    def add_gradient_hook(self, hook: Callable[[Solver], Any], capturable: bool = False) -> None:
+        """Call `hook(solver)` in each iteration between the gradients and the update.
+
+        The diffs of `solver.net.learnable_params` hold the sums over iter_size passes, not yet scaled, clipped or
+        regularised.
+        capturable: whether all that the hook does is to queue work on the engine's stream, always the same work on the
+        same memory.  An engine may then record that work and repeat it without calling the hook again.
+        """
+        self.gradient_hooks.append(Hook(hook, capturable))
 
     def share_weights(self, net: Net) -> None:
         """Let another net use the parameters that this solver trains."""

@@ -7,10 +7,8 @@ import logging
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.settings import settings
 from minicaffe.errors import SolverError
 from minicaffe.solvers.base import Solver, register_solver
-from minicaffe.solvers.gpu_step import GpuStep
 from minicaffe.solvers.lr_policy import learning_rate
 
 log = logging.getLogger("minicaffe")
@@ -33,23 +31,21 @@ class SGDSolver(Solver):
             raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
         params = self.net.learnable_params
         #: one blob per parameter; rules that keep two append the second set
-        self._fused = self._fused_key = None
-        self._gpu_step = GpuStep(self)
         self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
 
     def apply_update(self) -> None:
-        rate = self._take_rate()
-        self._log_rate(rate, self._due(self.param.display))
-        if settings.engine.mode == "GPU":
-            self._update_gpu(rate)
-        else:
-            with np.errstate(all="ignore"):  # weights that diverge become inf or nan, as in C
-                self.clip()
-                for i in range(len(self.net.learnable_params)):
-                    self._update_param(i, rate)
+        rate = self.take_rate()
+        self.log_rate(rate)
+        self.engine_step.apply(rate)
         self.iter += 1
 
-    def _take_rate(self) -> float:
+    def update_parameters(self, rate: float) -> None:
+        with np.errstate(all="ignore"):  # weights that diverge become inf or nan, as in C
+            self.clip()
+            for i in range(len(self.net.learnable_params)):
+                self._update_param(i, rate)
+
+    def take_rate(self) -> float:
         """The rate of the coming update; `current_step` goes on to its step."""
         rate, step = learning_rate(self.param, self.iter, self.current_step)
         if self.param.lr_policy == "multistep" and step != self.current_step:
@@ -101,47 +97,16 @@ class SGDSolver(Solver):
         v += g
         g[...] = v
 
-    # -- on the GPU ------------------------------------------------------------------------------------------------
-
-    def _iterate(self) -> None:
-        if settings.engine.mode == "CPU" or not self._gpu_step.usable():
-            super()._iterate()
-            return
-        display = self._due(self.param.display)
-        rate = self._take_rate()
-        self._gpu_step(self._corrected(rate))
-        self._report(self.net.loss() if self._wants_loss() else None, display)
-        self._log_rate(rate, display)
-        self.iter += 1
-
-    def _log_rate(self, rate: float, display: bool) -> None:
-        if display:
+    def log_rate(self, rate: float) -> None:
+        """The line with the learning rate, if this iteration has a display."""
+        if self.displays:
             log.info("Iteration %d, lr = %.6g", self.iter, rate)
-
-    def _update_gpu(self, rate: float) -> None:
-        """All of the above in one launch over all parameters."""
-        update = self.fused_update()
-        update.set_rate(self._corrected(rate))
-        update.apply()
-
-    def fused_update(self):
-        """The kernels that do this rule's update; made anew when the solver's parameters have changed."""
-        net, p = self.net, self.param
-        rule = p.momentum, p.momentum2, p.rms_decay, p.delta, p.weight_decay, p.regularization_type
-        key = (*rule, p.clip_gradients, p.iter_size, *net.lr_mults, *net.decay_mults)
-        if self._fused is None or self._fused_key != key:
-            from minicaffe.cuda.solver import FusedUpdate
-
-            mults = net.lr_mults, net.decay_mults
-            self._fused = FusedUpdate(self.type, net.learnable_params, self.history, *mults, self.param)
-            self._fused_key = key
-        return self._fused
 
     def correction(self) -> float:
         """What Adam multiplies the rate of the coming update by; 1 for all others."""
         return 1.0
 
-    def _corrected(self, rate: float) -> float:
+    def corrected(self, rate: float) -> float:
         """rate * correction in the type of the parameters, inf where it is too large for that."""
         dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
         with np.errstate(all="ignore"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compile all kernels ahead of their first use, several at a time, into the cache; or tell what each of them needs.
+"""Compile all kernels ahead of their first use, in parallel, into the cache; or report their use of resources.
 
 python tools/compile_kernels.py                      # for the GPU of this machine, float32
 python tools/compile_kernels.py --arch sm_90 --double
@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 import numpy as np  # noqa: E402  (needs the line above)
 
@@ -26,12 +26,12 @@ from minicaffe.errors import DeviceError  # noqa: E402
 from minicaffe.layers.shared.elementwise import Elementwise  # noqa: E402
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-_TENSOR_CORES = ("gemm", "convolution")  # what is compiled a second time for TF32
-_LONGEST = ("convolution", "gemm")  # begun first
+_TENSOR_CORES = ("gemm", "convolution")  # compiled a second time for TF32
+_LONGEST = ("convolution", "gemm")  # take longest, so they are compiled first
 
 
 def stems() -> list[str]:
-    """All kernel texts: the files, and those that layers write from formulas."""
+    """Return the stems of all kernel sources: the .cu files, and those generated from formulas of layers."""
     layer_type_list()
     found, rest = [], [Elementwise]
     while rest:
@@ -45,13 +45,13 @@ def stems() -> list[str]:
 
 
 def jobs(double: bool) -> list[tuple[str, np.dtype, tuple[str, ...]]]:
-    """What there is to compile: (stem, dtype, options), the longest first."""
+    """Return all (stem, dtype, options) to compile, the longest first."""
     plain = [(stem, dtype, ()) for stem in stems() for dtype in ((SINGLE, DOUBLE) if double else (SINGLE,))]
     return [(stem, SINGLE, ("-DTF32",)) for stem in _TENSOR_CORES] + plain
 
 
 def compile_all(arch: str, double: bool = False, threads: int | None = None) -> float:
-    """Compile everything for an architecture into the cache; return the seconds it took."""
+    """Compile all kernels for an architecture into the cache; return the seconds it took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for done in [pool.submit(kernels.compiled, stem, dtype, arch, more) for stem, dtype, more in jobs(double)]:
@@ -60,13 +60,13 @@ def compile_all(arch: str, double: bool = False, threads: int | None = None) -> 
 
 
 def report(arch: str, double: bool) -> int:
-    """Print registers, spilled bytes and shared memory of each kernel; return how many bytes are spilled in all."""
+    """Print registers, spilled bytes and shared memory of each kernel; return the total of spilled bytes."""
     compiler, spilled = kernels.compiler(), 0
     if not isinstance(compiler, kernels.Nvcc):
         raise DeviceError("--report needs nvcc, of which ptxas is a part: only NVRTC was found")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def ask(job: tuple) -> str:
+        def ptxas_output(job: tuple) -> str:
             stem, dtype, more = job
             file = Path(folder, f"{stem.replace('/', '-')}{dtype}{len(more)}.cu")
             file.write_text(kernels.source(stem))
@@ -79,7 +79,7 @@ def report(arch: str, double: bool) -> int:
 
         print(f"{'kernel':46s}{'dtype':>9s}{'registers':>10s}{'spilled':>8s}{'shared':>8s}")
         all_jobs = jobs(double)
-        for (stem, dtype, more), text in zip(all_jobs, pool.map(ask, all_jobs), strict=True):
+        for (stem, dtype, more), text in zip(all_jobs, pool.map(ptxas_output, all_jobs), strict=True):
             for name, registers, spill, shared in resources(text):
                 spilled += spill
                 kind = "tf32" if more else str(dtype)
@@ -88,7 +88,7 @@ def report(arch: str, double: bool) -> int:
 
 
 def resources(text: str) -> list[tuple[str, int, int, int]]:
-    """(kernel, registers, bytes spilled, bytes of shared memory) from what `ptxas -v` says."""
+    """Parse the output of `ptxas -v`: [(kernel, registers, bytes spilled, bytes of shared memory)]."""
     found = []
     for part in text.split("Compiling entry function '")[1:]:
         words = r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes smem"
@@ -101,8 +101,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", help="such as sm_90; default: that of this machine's GPU")
     parser.add_argument("--double", action="store_true", help="for float64 as well")
-    parser.add_argument("--report", action="store_true", help="tell registers, spills and shared memory; keep nothing")
-    parser.add_argument("--threads", type=int, help="how many at a time (default: one on each core)")
+    parser.add_argument("--report", action="store_true", help="print registers, spills, shared memory; cache nothing")
+    parser.add_argument("--threads", type=int, help="number of parallel compilations (default: the number of cores)")
     args = parser.parse_args()
     try:
         arch = args.arch or context.current().arch

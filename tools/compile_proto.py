@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Write minicaffe/proto/caffe_pb2.py and its type stub from caffe.proto and extensions.proto.
 
-    python tools/compile_proto.py            # writes what has changed (needs grpcio-tools)
-    python tools/compile_proto.py --check    # exit status 1 if there is something to write
+    python tools/compile_proto.py            # writes the files that have changed (needs grpcio-tools)
+    python tools/compile_proto.py --check    # exit status 1 if a file is out of date
 
-protoc's own Python output refuses to run under an older protobuf than the one that made it. The module written here
-holds only the serialized descriptor, so one committed file serves protobuf 4.25 to 7.
+protoc's own Python output does not run under an older protobuf than the one that generated it. The module written here
+contains only the serialized descriptor, so one committed file works with protobuf 4.25 to 7.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from google.protobuf import descriptor_pb2
 PROTO_DIR = Path(__file__).resolve().parent.parent / "minicaffe" / "proto"
 MODULE = PROTO_DIR / "caffe_pb2.py"
 STUB = PROTO_DIR / "caffe_pb2.pyi"
-FILE_NAME = "minicaffe/proto/minicaffe.proto"  # differs from caffe.proto's, which a real caffe_pb2 registers
+FILE_NAME = "minicaffe/proto/minicaffe.proto"  # differs from caffe.proto, which the original caffe_pb2 registers
 EXTENSIONS = ".minicaffe.extensions."
 
 TEMPLATE = '''\
@@ -42,7 +42,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, __name__, globals())
 
 
 def compile_files() -> dict:
-    """Run protoc over both files; returns {name: FileDescriptorProto}."""
+    """Run protoc over both files; return {name: FileDescriptorProto}."""
     from grpc_tools import protoc
 
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def compile_files() -> dict:
 
 
 def merge_enum(master, addition) -> None:
-    """Append the values of an enum; aliases among them need the enum's allow_alias."""
+    """Append the values of an enum, and its options (aliases need allow_alias)."""
     master.value.extend(addition.value)
     master.options.MergeFrom(addition.options)
 
@@ -74,7 +74,7 @@ def merge_message(master, addition) -> None:
 
 
 def merge_named(masters, additions, merge) -> None:
-    """Merge each addition into the master of its name, or append it."""
+    """Merge each addition into the master of the same name, or append it."""
     known = {master.name: master for master in masters}
     for addition in additions:
         if addition.name in known:
@@ -84,7 +84,7 @@ def merge_named(masters, additions, merge) -> None:
 
 
 def rename_types(message) -> None:
-    """Point fields at minicaffe.X where the extensions file says minicaffe.extensions.X."""
+    """Replace type names minicaffe.extensions.X, as the extensions file has them, by minicaffe.X."""
     for field in message.field:
         if field.type_name.startswith(EXTENSIONS):
             field.type_name = ".minicaffe." + field.type_name[len(EXTENSIONS) :]
@@ -93,7 +93,7 @@ def rename_types(message) -> None:
 
 
 def merged_descriptor() -> descriptor_pb2.FileDescriptorProto:
-    """One file: master's messages with the extensions' fields behind their own."""
+    """Return one file: the messages of caffe.proto with the fields of extensions.proto appended."""
     files = compile_files()
     merged, extensions = files["caffe.proto"], files["extensions.proto"]
     merge_named(merged.message_type, extensions.message_type, merge_message)
@@ -105,7 +105,7 @@ def merged_descriptor() -> descriptor_pb2.FileDescriptorProto:
 
 
 def module_text(descriptor: descriptor_pb2.FileDescriptorProto) -> str:
-    """The text of caffe_pb2.py."""
+    """Return the source of caffe_pb2.py."""
     encoded = base64.b64encode(descriptor.SerializeToString(deterministic=True)).decode("ascii")
     return TEMPLATE.format(encoded="\n".join(textwrap.wrap(encoded, 116)))
 
@@ -134,7 +134,7 @@ PYTHON_TYPES = {
 
 
 def stub_text(descriptor: descriptor_pb2.FileDescriptorProto) -> str:
-    """The text of caffe_pb2.pyi: every message with the Python types of its fields, every enum constant."""
+    """Return the source of caffe_pb2.pyi: every message with the Python types of its fields, every enum constant."""
     lines = [STUB_HEAD]
     for enum in descriptor.enum_type:
         lines += [*enum_lines(enum, ""), ""]
@@ -156,7 +156,7 @@ def message_lines(message) -> list:
 
 
 def field_type(field) -> str:
-    """The annotation of a field: a scalar, a message, or one of protobuf's containers of them."""
+    """Return the annotation of a field: a scalar, a message, or one of protobuf's containers of them."""
     is_message = field.type == Field.TYPE_MESSAGE
     name = field.type_name.rpartition(".")[2] if is_message else PYTHON_TYPES.get(field.type, "int")
     if field.label != Field.LABEL_REPEATED:

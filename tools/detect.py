@@ -3,13 +3,13 @@
 
     python tools/detect.py IN OUT --model_def PROTOTXT --pretrained_model WEIGHTS ...
 
-The same as `minicaffe detect`; --help tells more.
+The same as `minicaffe detect`; see --help.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env python
-"""Draw a net into a picture, all of its layers and from left to right unless told otherwise.
+"""Draw a net into a picture; by default all layers, from left to right.
 
     python tools/draw_net.py NET IMAGE [--rankdir LR] [--phase ALL] [--display_lrm]
 
-`minicaffe draw` with the original's defaults; --help tells more.
+`minicaffe draw` with the original's defaults; see --help.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 

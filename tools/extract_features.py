@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run data through a net and store what its blobs hold.
+"""Run data through a net and store the values of its blobs in databases.
 
     python tools/extract_features.py WEIGHTS NET BLOBS DBS BATCHES DB_TYPE [CPU|GPU] [DEVICE_ID]
 
@@ -9,7 +9,7 @@ The same as `minicaffe extract_features`.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 

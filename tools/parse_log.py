@@ -3,13 +3,13 @@
 
     python tools/parse_log.py LOG OUTPUT_DIR [--delimiter D] [--verbose]
 
-The same as `minicaffe parse_log`; --help tells more.
+The same as `minicaffe parse_log`; see --help.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 

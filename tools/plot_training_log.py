@@ -3,13 +3,13 @@
 
     python tools/plot_training_log.py TYPE OUT.png LOG...
 
-The same as `minicaffe plot_training_log`; --help tells more.
+The same as `minicaffe plot_training_log`; see --help.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 

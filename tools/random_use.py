@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Play random programs (tests/random_use) on several engines, and print those on which they disagree.
+"""Run random programs (tests/random_use) on two engines, and print those whose results differ.
 
 python tools/random_use.py 0 5000           # seeds 0 to 4999, numpy against oneDNN
 python tools/random_use.py 0 500 gpu        # numpy against the CUDA engine
@@ -23,7 +23,7 @@ from random_use.program import draw  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Play random programs.")
+    parser = argparse.ArgumentParser(description="Run random programs on two engines and compare the results.")
     parser.add_argument("first", type=int, help="the first seed")
     parser.add_argument("count", type=int, help="how many seeds")
     engines = {"onednn": ONEDNN, "gpu": GPU, "mixed": MIXED}

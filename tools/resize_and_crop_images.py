@@ -3,13 +3,13 @@
 
     python tools/resize_and_crop_images.py --input LIST --output_folder DIR ...
 
-The same as `minicaffe resize_and_crop_images`; --help tells more.
+The same as `minicaffe resize_and_crop_images`; see --help.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 

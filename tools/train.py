@@ -3,20 +3,20 @@
 
     python tools/train.py --solver SOLVER [--snapshot STATE] [--gpus ID] [--timing]
 
-pycaffe's train.py; `minicaffe train` can do more.  Without --gpus it trains where the solver says.
+pycaffe's train.py; `minicaffe train` has more options.  Without --gpus, the solver's `solver_mode` selects the device.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.cli import main  # noqa: E402  (needs the line above)
 
 
-def words(argv=None):
-    """The words of `minicaffe train` for pycaffe's flags; --timing asks for `minicaffe time` on the solver's net."""
+def parse(argv=None):
+    """Parse pycaffe's flags; return them and the arguments of `minicaffe train`."""
     parser = argparse.ArgumentParser(description="Train a net by its solver.")
     parser.add_argument("--solver", required=True, help="solver prototxt")
     parser.add_argument("--snapshot", help="solver state to resume from")
@@ -32,7 +32,7 @@ def words(argv=None):
 
 
 if __name__ == "__main__":
-    args, train = words()
+    args, train = parse()
     if args.timing:
         from minicaffe.proto import caffe_pb2, read_text
 

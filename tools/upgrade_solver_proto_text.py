@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Upgrade a solver prototxt (solver_type, old nets inside it) to today's form.
+"""Upgrade a solver prototxt (solver_type, old nets inside it) to the current format.
 
 Usage:
 
@@ -9,7 +9,7 @@ Usage:
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout this script lies in
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
 
 from minicaffe.proto.convert import run, upgrade_solver_proto_text  # noqa: E402  (needs the line above)
 

@@ -8,7 +8,7 @@ __global__ void gradient(const int n, const int inner, const Dtype *a, const Dty
   GRID_STRIDE(i, n) dx[i] = a[i / inner] * dz[i];
 }
 
-// A block for each channel.
+// One block for each channel.
 __global__ void factor_gradient(const int inner, const Dtype *x, const Dtype *dz, Dtype *da) {
   const long long start = (long long)blockIdx.x * inner;
   Dtype sum = 0;

@@ -1,6 +1,6 @@
 // BN: sums over channels are batch_norm.cu's.
 
-// One thread for each channel: the batch's statistics, added to the running ones where there are any.
+// One thread for each channel: the batch's statistics, added to the running ones if there are any.
 __global__ void statistics(const int n, const int parts, const int count, const int places, const Dtype eps,
                            const Dtype momentum, const Dtype *x, const Dtype *partial, Dtype *mean, Dtype *variance,
                            Dtype *deviation, Dtype *running_mean, Dtype *running_variance) {
@@ -21,7 +21,7 @@ __global__ void statistics(const int n, const int parts, const int count, const 
   }
 }
 
-// The running statistics, or none.
+// The running statistics; either pointer may be null.
 __global__ void take(const int n, const Dtype eps, const Dtype *running_mean, const Dtype *running_variance, Dtype *mean,
                      Dtype *variance, Dtype *deviation) {
   GRID_STRIDE(c, n) {

@@ -13,7 +13,7 @@ __global__ void distances(const int n, const int width, const int classes, const
   }
 }
 
-// For each class minus the sum of its samples' d, divided by one more than their number; its first sample does the work.
+// For each class minus the sum of its samples' d, divided by their number plus one; computed at its first sample.
 __global__ void step_of_centres(const int n, const int width, const int classes, const int samples, const Dtype *labels,
                                 const Dtype *d, Dtype *step) {
   GRID_STRIDE(i, n) {

@@ -1,5 +1,5 @@
-// Interp: bilinear interpolation with the corners on each other. height and width are the bottom's, of which crop_h and
-// crop_w places from `begin` on are interpolated.
+// Interp: bilinear interpolation with aligned corners. height and width are the bottom's, of which crop_h and crop_w
+// places from `begin` on are interpolated.
 
 __device__ __forceinline__ Dtype step(int size, int new_size) {
   return new_size > 1 ? Dtype(size - 1) / (new_size - 1) : Dtype(0);
@@ -18,7 +18,7 @@ __global__ void forward(const int n, const int height, const int width, const in
   }
 }
 
-// The new places whose weight for an old place may not be 0.
+// The range of new places whose weight for an old place may differ from 0.
 struct Near {
   int first, last;
   __device__ Near(int place, Dtype step, int new_size) {

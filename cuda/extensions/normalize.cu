@@ -1,4 +1,4 @@
-// Normalize: a vector is the channels at one place, or, across_spatial, the whole sample. No scale (no pointer) is 1.
+// Normalize: a vector is the channels at one place, or, across_spatial, the whole sample. A null scale means 1.
 
 __device__ __forceinline__ int vector_of(int i, int channels, int places, int across) {
   const int sample = i / places / channels;
@@ -35,7 +35,7 @@ __global__ void weighted(const int n, const int channels, const int places, cons
   GRID_STRIDE(i, n) dx[i] = dy[i] * scale_of(i, channels, places, shared, scale);
 }
 
-// dx holds scale dy; along[v] is its product with x. dlength may be absent; fixed: without the last division.
+// dx holds scale dy; along[v] is its product with x. dlength may be null; fixed: without the last division.
 __global__ void backward(const int n, const int channels, const int places, const int shared, const int across,
                          const bool absolute, const bool fixed, const Dtype *dlength, const Dtype *x, const Dtype *length,
                          const Dtype *along, Dtype *dx) {

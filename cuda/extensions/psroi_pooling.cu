@@ -1,6 +1,6 @@
-// PSROIPooling: one thread for each output forwards, for each input backwards.
+// PSROIPooling: one thread for each output in forward, for each input in backward.
 
-// The bin `index` of `count` bins from the place `low` to `high`, both included, of the image, within `size` places.
+// Bin `index` of `count` bins from `low` to `high` (inclusive) of the image, clipped to `size` places.
 struct Bin {
   int begin, end;
   __device__ Bin(int index, int count, Dtype low, Dtype high, Dtype scale, int size) {

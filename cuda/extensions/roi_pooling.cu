@@ -1,6 +1,6 @@
-// ROIPooling: one thread for each output forwards, for each input backwards.
+// ROIPooling: one thread for each output in forward, for each input in backward.
 
-// The bin `index` of `count` bins from start to end, both included, within `size` places.
+// Bin `index` of `count` bins from start to end (inclusive), clipped to `size` places.
 struct Bin {
   int begin, end;
   __device__ Bin(int index, int count, Dtype start, Dtype end_, int size) {

@@ -1,4 +1,4 @@
-// The loss of each number and its derivative by x; the weights may be absent (null).
+// The loss of each element and its derivative with respect to x; the weights may be null.
 __global__ void losses(const int n, const Dtype sigma2, const Dtype *x, const Dtype *t, const Dtype *w_in, const Dtype *w_out,
                        Dtype *loss, Dtype *slope) {
   GRID_STRIDE(i, n) {
@@ -6,6 +6,6 @@ __global__ void losses(const int n, const Dtype sigma2, const Dtype *x, const Dt
     const Dtype d = inside * (x[i] - t[i]), size = fabs(d);
     const bool near = size < 1 / sigma2;
     loss[i] = outside * (near ? Dtype(0.5) * sigma2 * d * d : size - Dtype(0.5) / sigma2);
-    slope[i] = inside * outside * (near ? sigma2 * d : d > 0 ? Dtype(1) : d < 0 ? Dtype(-1) : d);  // d: nan
+    slope[i] = inside * outside * (near ? sigma2 * d : d > 0 ? Dtype(1) : d < 0 ? Dtype(-1) : d);  // d is 0 or nan
   }
 }

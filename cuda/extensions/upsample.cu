@@ -1,6 +1,6 @@
-// Upsample: `small` and `large` are the places of a picture before and after. Masks that point outside are passed over.
+// Upsample: `small` and `large` are the places of a picture before and after. Masks that point outside are ignored.
 
-// winners starts as -1; of several values for one place the last one wins, as on the CPU.
+// winners is initialised to -1; of several values for one place the last one is used, as on the CPU.
 __global__ void claim(const int n, const int small, const int large, const Dtype *mask, int *winners) {
   GRID_STRIDE(i, n) {
     const int place = (int)mask[i];

@@ -6,15 +6,22 @@ import contextlib
 import logging
 
 from minicaffe.core.layer import Layer
+from minicaffe.core.settings import settings
 from minicaffe.data.prefetch import Prefetcher
-from minicaffe.data.reader import BatchReader, usable_position
+from minicaffe.data.reader import ALL, BatchReader, Share, usable_position
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
+from minicaffe.proto.caffe_pb2 import TRAIN
 
 log = logging.getLogger("minicaffe.data")
 
 PREFETCH = 4  # batches read ahead
+
+
+def solver_share(phase: int) -> Share:
+    """The records that this thread's solver trains on (`set_solver_count`, `set_solver_rank`); in TEST all."""
+    return Share(settings.solver_rank, settings.solver_count) if phase == TRAIN else ALL
 
 
 class BaseData(Layer):

@@ -1,4 +1,4 @@
-"""`minicaffe classify` and `minicaffe detect`: images, or windows of images, through a net."""
+"""`minicaffe classify` and `minicaffe detect`: run images, or windows of images, through a net."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _net_flags(flags: FlagParser) -> None:
 
 
 def net_options(flags: FlagParser) -> None:
-    """The flags that say how images become a net's input, and where it computes."""
+    """Add the flags for the preprocessing of images, the device and the engine."""
     flags.flag(
         "mean_file", metavar="FILE", default="", help="mean image, .npy (K, H, W) or .binaryproto; none by default"
     )
@@ -54,13 +54,16 @@ def net_options(flags: FlagParser) -> None:
 
 
 def computing(args: argparse.Namespace):
-    """The context that computes where the flags say; `--gpu` is a switch here, as in the original's tools."""
+    """Return the context manager that sets device and engine; `--gpu` is a switch here, as in the original's tools."""
     where = argparse.Namespace(gpu="0" if args.gpu else "", engine=args.engine, threads=None, math="")
     return computing_on(where)
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What `net_options` read, as keywords of Classifier and Detector."""
+    """Return the values of `net_options` as keywords of Classifier and Detector.
+
+    DataError for a mean file that cannot be read or has another shape; UsageError for an invalid channel order.
+    """
     return {
         "mean": _mean(args.mean_file),
         "input_scale": args.input_scale,
@@ -77,7 +80,7 @@ def _numbers(flag: str, text: str) -> list[int] | None:
 
 
 def _mean(path: str) -> np.ndarray | None:
-    """The mean of each channel of a mean image, as the original's tool takes it."""
+    """Return the mean per channel (K) of a mean file, as used by the original's tool; None without a file."""
     if not path:
         return None
     if path.endswith(".binaryproto"):
@@ -123,7 +126,7 @@ def _classify_flags(flags: FlagParser) -> None:
     "  minicaffe classify photos/ out.npy --ext png --images_dim 32,32 --center_only --labels names.txt ...",
 )
 def classify(args: argparse.Namespace) -> None:
-    """Images are scaled to --images_dim, cropped to the net's input, and run; OUT gets one row per image."""
+    """Scale images to --images_dim, crop them to the net's input and run the net; OUT has one row per image."""
     from minicaffe.classifier import Classifier
 
     dims = _numbers("images_dim", args.images_dim)
@@ -190,7 +193,7 @@ def _detect_flags(flags: FlagParser) -> None:
         metavar="N",
         type=int,
         default=16,
-        help="pixels of the net's input, on each side, that show what is around the window (default 16)",
+        help="width of the context around a window on each side, in pixels of the net's input (default 16)",
     )
 
 
@@ -202,7 +205,8 @@ def _detect_flags(flags: FlagParser) -> None:
     "  minicaffe detect windows.csv out.csv --model_def deploy.prototxt --pretrained_model net.caffemodel",
 )
 def detect(args: argparse.Namespace) -> None:
-    """OUT gets a row per window: as .csv with a column per class, as .h5 with datasets filename, window, prediction."""
+    """Write one row per window: to a .csv with one column per class, or a .h5 with datasets filename, window and
+    prediction."""
     from minicaffe.detector import Detector
 
     ext = os.path.splitext(args.output_file)[1]
@@ -221,7 +225,7 @@ def detect(args: argparse.Namespace) -> None:
 
 
 def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
-    """Image names with their windows (ymin, xmin, ymax, xmax), in order of first appearance."""
+    """Return image names with their windows (ymin, xmin, ymax, xmax), in order of first appearance."""
     windows: dict[str, list[list[float]]] = {}
     rows = csv.DictReader(text_io.StringIO(read_text(path, "windows file"), newline=""), skipinitialspace=True)
     missing = {"filename", *COORDINATES} - set(rows.fieldnames or ())

@@ -1,6 +1,6 @@
-"""What a command of `minicaffe` is: a function with a name, a group, flags and examples, registered by `@command`.
+"""The commands of `minicaffe`: functions with a name, a group, flags and examples, registered by `@command`.
 
-FlagParser are read as the original reads them: one dash or two, `=` or a space, an underscore or a dash between words.
+Flags are parsed as in the original: one dash or two, `=` or a space, an underscore or a dash between words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minicaffe.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Command:
-    """One action of the command line; `run` gets the parsed flags and returns an exit status (None: 0)."""
+    """One action of the command line; `run` takes the parsed flags and returns an exit status (None: 0)."""
 
     name: str
     group: str
@@ -30,7 +30,7 @@ class Command:
     examples: str
 
     def parser(self) -> FlagParser:
-        """The parser of this command's flags, its `--help` included."""
+        """Return the parser of this command's flags, `--help` included."""
         paragraphs = [f"{self.summary[0].upper()}{self.summary[1:]}.", *self.description.split("\n\n")]
         description = "\n\n".join(textwrap.fill(text, _width()) for text in paragraphs if text)
         epilog = f"examples:\n{self.examples}" if self.examples else None
@@ -53,7 +53,11 @@ _registry: dict[str, Command] = {}
 def command(
     name: str, group: str, summary: str, flags: Callable[[FlagParser], None], examples: str = ""
 ) -> Callable[[Callable], Callable]:
-    """Register the decorated function as `minicaffe <name>`; its docstring becomes the description in `--help`."""
+    """Register the decorated function as `minicaffe <name>`; its docstring becomes the description in `--help`.
+
+    group: the heading in the overview.  summary: one line, without a capital and a full stop.
+    flags: a function that adds the flags to a parser.  examples: indented lines for `--help`.
+    """
 
     def add(run: Callable[[argparse.Namespace], int | None]) -> Callable:
         text = "\n".join(line.strip() for line in (run.__doc__ or "").strip().splitlines())
@@ -64,7 +68,10 @@ def command(
 
 
 def find(name: str, modules: dict[str, str]) -> Command:
-    """The command of that name; its module, which `modules` tells, is imported only now."""
+    """Return the command of that name, importing the module that `modules` lists for it.
+
+    UsageError for an unknown name.
+    """
     if name not in modules:
         raise UsageError(f"unknown action '{name}'{nearest(name, modules)}; `minicaffe --help` lists all actions")
     if name not in _registry:
@@ -73,12 +80,12 @@ def find(name: str, modules: dict[str, str]) -> Command:
 
 
 def _width() -> int:
-    """How wide help may be: the terminal, 100 columns at most."""
+    """The width of help in columns: that of the terminal, at most 100."""
     return max(min(shutil.get_terminal_size().columns, 100) - 2, 40)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help that shows each flag once, with two dashes."""
+    """Formatter that shows one spelling of each flag, with two dashes."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=_width())
@@ -93,7 +100,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An ArgumentParser whose flags take one dash or two, and whose complaints are `UsageError`s of one sentence."""
+    """An ArgumentParser whose flags take one dash or two, and whose errors are `UsageError`s of one sentence."""
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(f"minicaffe {name}", formatter_class=_Help, allow_abbrev=False, add_help=False, **options)
@@ -102,11 +109,11 @@ class FlagParser(argparse.ArgumentParser):
         self._switches: set[str] = set()
 
     def section(self, title: str) -> None:
-        """FlagParser from here on stand under this heading in `--help`."""
+        """Start a heading in `--help` for the flags that are added next."""
         self._group = self.add_argument_group(title)
 
     def flag(self, name: str, also: Sequence[str] = (), **options: Any) -> None:
-        """Add `--name`, which works as `-name` too; options are those of `add_argument`."""
+        """Add `--name`, also accepted as `-name`; `also`: further spellings; options are those of `add_argument`."""
         spellings = dict.fromkeys([name, name.replace("_", "-"), name.replace("-", "_")])
         strings = [f"{dashes}{spelling}" for spelling in spellings for dashes in ("--", "-")]
         dest = {} if options.get("action") in ("help", "version") else {"dest": name.replace("-", "_")}
@@ -119,7 +126,10 @@ class FlagParser(argparse.ArgumentParser):
         self._group.add_argument(f"--no{name}", f"-no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
 
     def plain_switches(self, argv: Sequence[str]) -> list[str]:
-        """The words with `--name=false` written as `--noname`."""
+        """Replace `--name=false` by `--noname`, and `--name=true` by `--name`, for all switches.
+
+        UsageError for a value that is not a boolean.
+        """
         words = []
         for word in argv:
             name, equals, value = word.lstrip("-").partition("=")
@@ -129,11 +139,11 @@ class FlagParser(argparse.ArgumentParser):
         return words
 
     def argument(self, name: str, **options: Any) -> None:
-        """Add an argument that is told by its place."""
+        """Add a positional argument; options are those of `add_argument`."""
         self._group.add_argument(name, **options)
 
     def unexpected(self, word: str) -> UsageError:
-        """The error for a word that nothing asked for."""
+        """Return the error for a word that is neither a known flag nor a positional argument."""
         if word.startswith("-") and len(word) > 1:
             name = word.lstrip("-").partition("=")[0]
             hint = nearest(f"--{name}", [s for s in self._option_string_actions if s.startswith("--")])
@@ -141,8 +151,9 @@ class FlagParser(argparse.ArgumentParser):
         return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
 
     def error(self, message: str) -> NoReturn:
+        """Raise argparse's error message as UsageError."""
         message = re.sub(r"(?<!\S)(-+[\w-]+)(/-+[\w-]+)+", r"\1", message)  # one spelling of each flag
-        raise UsageError(f"{self._name}: {message}; `{self.prog} --help` tells more")
+        raise UsageError(f"{self._name}: {message}; see `{self.prog} --help`")
 
 
 def _boolean(name: str, text: str) -> bool:

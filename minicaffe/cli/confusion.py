@@ -1,4 +1,4 @@
-"""The confusion matrix of a test: how often each class was taken for which."""
+"""The confusion matrix of a test: counts of predicted classes for each true class."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from minicaffe.text import read_names
 
 
 class Confusion:
-    """Counts over the batches of a net with an Accuracy layer (or a softmax loss), which names scores and labels.
+    """Confusion counts over batches of a net; its first Accuracy or SoftmaxWithLoss layer defines scores and labels.
 
-    `counts[true class, predicted class]`; ignored labels do not count.  `unranked`: how many positions have only nan as
-    scores; they are in no cell, and wrong.
+    labels: file of class names, one per line; None (default): "class 0", "class 1", ...
+    `counts[true class, predicted class]`; ignored labels are not counted.
+    `unranked`: number of positions whose scores are all nan; they are in no cell and counted as wrong.
+    UsageError when the net has no such layer, or when the number of names is not the number of classes.
     """
 
     def __init__(self, net, labels: str | None = None) -> None:
@@ -34,7 +36,7 @@ class Confusion:
         self.unranked = 0
 
     def add_batch(self) -> None:
-        """Count the batch that the net has just computed."""
+        """Add the current batch of the net."""
         scores = self._scores.read_data()
         nan = np.isnan(scores)
         ranked = ~nan.all(self._axis).ravel()
@@ -48,7 +50,7 @@ class Confusion:
         np.add.at(self.counts, (true[counted], predicted[counted]), 1)
 
     def show(self, where: str) -> None:
-        """Print the matrix ("-"), or write it as a table (.csv) or a picture."""
+        """Print the matrix if `where` is "-", otherwise write it to that file, as a table (.csv) or a picture."""
         if where == "-":
             print(self.table())
         elif where.endswith(".csv"):
@@ -59,7 +61,7 @@ class Confusion:
             self.draw(where)
 
     def table(self) -> str:
-        """Rows of true classes, columns of predicted ones, and the share of each row that is right."""
+        """Return the matrix as text: rows of true classes, columns of predicted ones, and the accuracy of each row."""
         width = max(6, len(str(self.counts.max(initial=0))) + 1, *(len(str(i)) + 1 for i in range(len(self.names))))
         left = max(14, *(len(name) for name in self.names)) + 4
         columns = "".join(f"{i:>{width}}" for i in range(len(self.names)))
@@ -73,7 +75,7 @@ class Confusion:
         return "\n".join(lines)
 
     def draw(self, path: str) -> None:
-        """Draw the matrix, each row in shares of its class."""
+        """Draw the matrix, normalized per row, into a .png, .svg or .pdf file; UsageError for another extension."""
         if os.path.splitext(path)[1] not in (".png", ".svg", ".pdf"):
             raise UsageError(f"--confusion: expected a .png, .svg, .pdf or .csv file, got '{path}'")
         from minicaffe.pictures.plot import plot_confusion

@@ -1,4 +1,4 @@
-"""`minicaffe data`, and the converters of the original's examples: data sets as the prototxts in models/ name them."""
+"""`minicaffe data`, and the converters of the original's examples: the data sets that the prototxts in models/ read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _data_flags(flags: FlagParser) -> None:
         "name",
         metavar="NAME",
         choices=("cifar10", "mnist", "synthetic"),
-        help="cifar10, mnist, or synthetic: a stand-in for CIFAR-10 that minicaffe draws itself",
+        help="cifar10, mnist, or synthetic: generated images in place of CIFAR-10",
     )
     flags.flag(
         "from",
@@ -45,20 +45,20 @@ def _data_flags(flags: FlagParser) -> None:
 @command(
     "data",
     GROUP,
-    "fetch or draw a data set, and write its databases",
+    "download or generate a data set, and write its databases",
     _data_flags,
     "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic",
 )
 def data(args: argparse.Namespace) -> None:
-    """CIFAR-10 becomes cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10; MNIST becomes
-    mnist_train_lmdb and mnist_test_lmdb in data/mnist. The stand-in takes CIFAR-10's names, so that the same
-    prototxts train on it. A download that broke off goes on where it stopped."""
+    """Write CIFAR-10 to cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10, MNIST to
+    mnist_train_lmdb and mnist_test_lmdb in data/mnist. The synthetic data set has CIFAR-10's file names, so that the
+    same prototxts train on it. An interrupted download is resumed."""
     source = getattr(args, "from")
     if args.pad is not None:
         return _pad(args, source)
     if args.name == "synthetic":
         if source:
-            raise UsageError("data synthetic takes no --from: minicaffe draws the pictures itself")
+            raise UsageError("data synthetic takes no --from: its images are generated")
         dest = args.dest or "data/cifar10"
         synthetic.prepare(dest, args.backend)
     else:
@@ -68,9 +68,9 @@ def data(args: argparse.Namespace) -> None:
 
 
 def _pad(args: argparse.Namespace, source: str | None) -> None:
-    """Add the padded copy; fetch the data set first only where it is not there yet."""
+    """Write the padded copy; prepare the data set first if its database does not exist yet."""
     if args.name == "mnist":
-        raise UsageError("data mnist takes no --pad: only CIFAR-10's pictures, and the stand-in's, are padded")
+        raise UsageError("data mnist takes no --pad: only the images of cifar10 and synthetic are padded")
     dest = args.dest or "data/cifar10"
     train, padded = (f"{dest}/cifar10_train{kind}_{args.backend}" for kind in ("", f"_pad{args.pad}"))
     if source or not os.path.exists(train):
@@ -96,7 +96,7 @@ def _cifar_flags(flags: FlagParser) -> None:
     "  minicaffe convert_cifar_data cifar-10-batches-bin data/cifar10 lmdb",
 )
 def convert_cifar_data(args: argparse.Namespace) -> None:
-    """As the original's program of this name: keys of five digits, red, green and blue planes."""
+    """Equivalent to the original's program of this name: keys of five digits; red, green and blue planes."""
     cifar10.convert(args.input_folder, args.output_folder, backend_name(args.db_type))
 
 
@@ -115,5 +115,5 @@ def _mnist_flags(flags: FlagParser) -> None:
     "  minicaffe convert_mnist_data train-images-idx3-ubyte train-labels-idx1-ubyte mnist_train_lmdb",
 )
 def convert_mnist_data(args: argparse.Namespace) -> None:
-    """As the original's program of this name: keys of eight digits, in the order of the files."""
+    """Equivalent to the original's program of this name: keys of eight digits, in the order of the files."""
     mnist.convert(args.images, args.labels, args.db, backend_name(args.backend))

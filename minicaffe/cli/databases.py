@@ -1,4 +1,4 @@
-"""Databases from images, means of databases, features into databases: three of the original's tools."""
+"""Three tools of the original: a database from images, the mean image of a database, a database of features."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def _imageset_flags(flags: FlagParser) -> None:
     "  minicaffe convert_imageset --resize_width=256 --resize_height=256 --shuffle images/ train.txt train_lmdb",
 )
 def convert_imageset(args: argparse.Namespace) -> None:
-    """Keys are the number of the image, eight digits, and its path. Images that cannot be read are skipped, each with
-    a line in the log."""
+    """A key is the image's number, eight digits, and its path. Images that cannot be read are logged and skipped."""
     with logging_to(StatusLine()):
         imageset.convert(
             args.root, args.list, args.db, backend_name(args.backend), gray=args.gray,
@@ -65,7 +64,7 @@ def _mean_flags(flags: FlagParser) -> None:
     "  minicaffe compute_image_mean data/cifar10/cifar10_train_lmdb mean.binaryproto",
 )
 def compute_image_mean(args: argparse.Namespace) -> None:
-    """The file is what transform_param { mean_file } names; the log tells the mean of each channel, for mean_value."""
+    """Write the file for transform_param { mean_file }, and log the mean of each channel, for mean_value."""
     with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
         log.info("Starting iteration")
         result = mean.compute_mean(database, _every(10000, "Processed %d files."))
@@ -84,7 +83,7 @@ def compute_image_mean(args: argparse.Namespace) -> None:
 
 
 def _every(step: int, text: str):
-    """A progress function that logs the count at every multiple of `step`."""
+    """Return a progress callback that logs the count at every multiple of `step`."""
     return lambda count: log.info(text, count) if count % step == 0 else None
 
 
@@ -102,12 +101,12 @@ def _features_flags(flags: FlagParser) -> None:
 @command(
     "extract_features",
     GROUP,
-    "run data through a net and store what its blobs hold",
+    "run data through a net and store the values of its blobs",
     _features_flags,
     "  minicaffe extract_features net.caffemodel net.prototxt fc7,prob fc7_lmdb,prob_lmdb 10 lmdb",
 )
 def extract_features(args: argparse.Namespace) -> None:
-    """Each item becomes a Datum of floats, keys count from 0 with ten digits."""
+    """Store one Datum of floats per item; keys are numbers from 0 on, with ten digits."""
     names, paths = args.blobs.split(","), args.databases.split(",")
     if len(names) != len(paths):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""`minicaffe device_query`: what this machine has to compute with."""
+"""`minicaffe device_query`: the GPUs and CPU engines of this machine."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("gpu", metavar="IDS", default="", help='device ids separated by commas (default: "all")')
 
 
-@command("device_query", "Train and measure", "tell what GPUs and CPU engines there are", _flags, _EXAMPLES)
+@command("device_query", "Train and measure", "list the GPUs and CPU engines of this machine", _flags, _EXAMPLES)
 def device_query(args: argparse.Namespace) -> None:
-    """Each GPU's properties, in Caffe's words; without -gpu those of all, and the CPU engines."""
+    """Log the properties of the given GPUs in Caffe's format; without -gpu, those of all GPUs and the CPU engines."""
     with logging_to(StatusLine()):
         if not args.gpu:
             _query_cpu()
@@ -53,7 +53,10 @@ def _query_cpu() -> None:
 
 
 def query_gpu(index: int) -> None:
-    """Log what the original's DeviceQuery logs of one device."""
+    """Log the properties of one device in the format of the original's DeviceQuery.
+
+    DeviceError when the device is not available.
+    """
     from minicaffe.cuda import context
 
     context.require(index)
@@ -88,7 +91,7 @@ def query_gpu(index: int) -> None:
 
 
 def _attribute(device, what, name: str) -> str:
-    """One attribute as text; "unknown" where the driver does not tell it."""
+    """Return one attribute as text; "unknown" if the driver does not report it."""
     try:
         return str(device.get_attribute(getattr(what, name)))
     except Exception:  # noqa: BLE001  (PyCUDA raises its own error per driver version)

@@ -1,4 +1,4 @@
-"""The flags that say where to compute, and what they set."""
+"""The flags for device, engine, threads and math mode, and a context manager that applies them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ def device_flags(flags: FlagParser) -> None:
     """Add -gpu, --engine, --threads and --math."""
     flags.section("where to compute")
     flags.flag("gpu", metavar="IDS", default="",
-               help='device ids separated by commas, or "all"; "none": the CPU, whatever the solver says')  # fmt: skip
+               help='device ids separated by commas, or "all"; "none": the CPU, regardless of solver_mode')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="",
-               help="DEFAULT (the fastest there is), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
-    flags.flag("threads", type=int, metavar="N", help="how many CPU threads compute (default: OMP_NUM_THREADS, or all)")
+               help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
+    flags.flag("threads", type=int, metavar="N", help="number of CPU threads (default: OMP_NUM_THREADS, or all)")
     flags.flag("math", metavar="MODE", default="",
                help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
 
 
 @contextlib.contextmanager
-def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bool = True) -> Iterator[None]:
-    """Set device, engine, threads and math as the flags say; put back what was set before in the end.
+def computing_on(args: argparse.Namespace, default_ids: str | None = None, single: bool = True) -> Iterator[None]:
+    """Set device, engine, threads and math mode from the flags; restore the previous settings at the end.
 
-    wanted: the device ids to use when there is no -gpu (a solver's).  single: several GPUs make no sense here.
+    default_ids: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.
+    single: True (default): of several GPUs only the first is used, with a log line; False: several are an error.
+    UsageError for an invalid flag, DeviceError for a device that is not available.
     """
     put_back = _settings()
     try:
@@ -43,18 +45,18 @@ def computing_on(args: argparse.Namespace, wanted: str | None = None, single: bo
         if args.threads is not None:
             set_threads(args.threads)
         try:
-            _choose_device(gpu_ids(args.gpu or wanted or ""), single)
+            _choose_device(gpu_ids(args.gpu or default_ids or ""), single)
         except DeviceError as error:
             if args.gpu:
                 raise
-            raise DeviceError(f"{error}; the solver says solver_mode: GPU, -gpu none trains on the CPU") from error
+            raise DeviceError(f"{error}; the solver sets solver_mode: GPU, -gpu none trains on the CPU") from error
         yield
     finally:
         put_back()
 
 
 def _settings() -> Callable[[], None]:
-    """A function that puts mode, device, engine, math and threads back to what they are now."""
+    """Return a function that restores the current mode, device, engine, math mode and thread counts."""
     from minicaffe import cuda
     from minicaffe.cuda import context
 
@@ -78,7 +80,10 @@ def _engine_name(text: str) -> str:
 
 
 def gpu_ids(text: str) -> list[int]:
-    """The ids in "0,1", all of them for "all", none for "" and "none"."""
+    """Parse device ids such as "0,1"; "all" gives all devices, "" and "none" give an empty list.
+
+    UsageError for any other text.
+    """
     if text in ("", "none"):
         return []
     if text == "all":
@@ -122,7 +127,10 @@ def _set_math(mode: str) -> None:
 
 
 def set_threads(count: int | None) -> None:
-    """Let oneDNN, and numpy's products where they come from OpenBLAS, use this many threads; None: the default."""
+    """Set the number of threads of oneDNN and of numpy's OpenBLAS, if it uses one; None: the default.
+
+    UsageError for a number below 1.
+    """
     if count is not None and count < 1:
         raise UsageError(f"--threads: expected a number above 0, got {count}")
     _set_thread_counts(count, {library: count or os.cpu_count() or 1 for library in _openblas()})
@@ -139,14 +147,14 @@ def _set_thread_counts(onednns: int | None, openblas: dict[str, int]) -> None:
 
 
 def _thread_counts() -> tuple[int | None, dict[str, int]]:
-    """What `_set_thread_counts` takes, as it is now."""
+    """Return the current thread counts, as arguments of `_set_thread_counts`."""
     from minicaffe import onednn
 
     return onednn.wanted_threads(), {path: _openblas_call(path, "get") for path in _openblas()}
 
 
 def _openblas_call(path: str, verb: str, *arguments: int) -> int:
-    """Call an OpenBLAS library's openblas_get_num_threads or openblas_set_num_threads; 1 where it has none."""
+    """Call openblas_get_num_threads or openblas_set_num_threads of a library; return 1 if it has no such function."""
     library = ctypes.CDLL(path)
     for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads"):
         if hasattr(library, name.format(verb)):
@@ -155,7 +163,7 @@ def _openblas_call(path: str, verb: str, *arguments: int) -> int:
 
 
 def _openblas() -> list[str]:
-    """The OpenBLAS libraries that numpy has loaded, as Linux lists them."""
+    """Return the paths of the OpenBLAS libraries loaded in this process, from Linux's /proc; [] on other systems."""
     try:
         with open("/proc/self/maps") as maps:
             return sorted({line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line})

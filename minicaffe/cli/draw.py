@@ -1,4 +1,4 @@
-"""`minicaffe draw`: a net as a picture."""
+"""`minicaffe draw`: draw the graph of a net."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _flags(flags: FlagParser) -> None:
         "rankdir",
         choices=RANKDIRS,
         default="TB",
-        help="where the data flow to: TB down (default), BT up, LR right, RL left",
+        help="direction of the data flow: TB down (default), BT up, LR right, RL left",
     )
     flags.flag(
         "phase",
@@ -31,21 +31,21 @@ def _flags(flags: FlagParser) -> None:
         action="append",
         default=[],
         metavar="BLOB=N,C,H,W",
-        help="the shape of a blob that the prototxt does not tell, as of a Data layer; may be repeated",
+        help="shape of a blob that the prototxt does not define, such as a top of a Data layer; may be repeated",
     )
     flags.switch("display_lrm", "write the learning-rate multipliers into the layers")
 
 
 @command(
     "draw",
-    "Look at nets, weights and logs",
+    "Inspect nets, weights and logs",
     "draw a net as SVG or PNG, with its shapes",
     _flags,
     "  minicaffe draw models/lenet/deploy.prototxt\n"
     "  minicaffe draw train_val.prototxt net.png --phase TEST --shape data=50,3,227,227",
 )
 def draw(args: argparse.Namespace) -> None:
-    """Layers that work in place are stacked in one box with the layer whose blob they change."""
+    """Draw each layer as a box, which also contains the layers that work in place on its top."""
     phase = None if args.phase == "ALL" else caffe_pb2.Phase.Value(args.phase)
     output = args.output or os.path.splitext(args.net)[0] + ".svg"
     draw_net_to_file(read_net(args.net), output, args.rankdir, phase, args.display_lrm, parse_shapes(args.shape))

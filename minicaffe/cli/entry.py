@@ -1,4 +1,4 @@
-"""Where a command line begins: find the action, run it, and turn what went wrong into one sentence."""
+"""Entry point of the command line: find the action, run it, and report an error in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicaffe import __version__
 from minicaffe.cli.command import Command, find
 from minicaffe.errors import MinicaffeError, UsageError
 
-#: each action and the module that registers it, imported only when the action is called
+#: Maps each action to the module that registers it, which is imported lazily.
 MODULES = {
     name: f"minicaffe.cli.{module}"
     for module, names in {
@@ -35,11 +35,11 @@ MODULES = {
 
 _HEAD = """minicaffe: Caffe's nets, trained and run from their prototxts.
 
-usage: minicaffe <action> <flags>        minicaffe <action> --help tells an action's flags
+usage: minicaffe <action> <flags>        minicaffe <action> --help lists an action's flags
 """
 
 _TAIL = """
-FlagParser take one dash or two, and their values after a space or `=`.  --version prints the version.
+Flags take one dash or two, and their values after a space or `=`.  --version prints the version.
 
 begin with:
   minicaffe quickstart
@@ -48,37 +48,39 @@ begin with:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (default: the process's own) and return its exit status.
+    """Run one command line and return its exit status.
 
-    Whatever a user's input can cause ends as one sentence on standard error and status 1.
+    argv: the words without the program's name; None (default): the process's own.
+    An error caused by the user's input is printed to standard error in one sentence, with status 1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)
     except MinicaffeError as error:
-        return _complain(str(error))
-    except BrokenPipeError:  # `minicaffe ... | head`: nobody reads on
+        return _print_error(str(error))
+    except BrokenPipeError:  # the reader has closed the pipe, as in `minicaffe ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
-        return _complain(f"{error.strerror or error}{where}")
+        return _print_error(f"{error.strerror or error}{where}")
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in ("", "minicaffe"):
             raise
         package = {"PIL": "pillow"}.get(package, package)
-        return _complain(f"this needs the package {package}, which is not installed: pip install {package}")
+        return _print_error(f"this needs the package {package}, which is not installed: pip install {package}")
     except MemoryError as error:
-        return _complain(f"there is not enough memory ({error})")
+        return _print_error(f"there is not enough memory ({error})")
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _print_error("interrupted")
         return 130
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
 
 
-def _complain(sentence: str) -> int:
+def _print_error(sentence: str) -> int:
+    """Print an error to standard error; return the exit status, 1."""
     print(f"minicaffe: {sentence}", file=sys.stderr)
     return 1
 
@@ -97,7 +99,7 @@ def _run(words: list[str]) -> int:
 
 
 def _index_of_action(words: list[str]) -> int:
-    """Where the action stands: in front, or, as the original allows, among the flags."""
+    """Return the index of the action: 0, or, as in the original, a position among the flags."""
     if not words[0].startswith("-"):
         return 0
     for i, word in enumerate(words):
@@ -107,7 +109,7 @@ def _index_of_action(words: list[str]) -> int:
 
 
 def overview() -> str:
-    """All actions by group, each with its line."""
+    """Return the text of `minicaffe --help`: all actions by group, one line each."""
     groups: dict[str, list[Command]] = {}
     for name in MODULES:
         action = find(name, MODULES)

@@ -1,4 +1,4 @@
-"""`minicaffe resize_and_crop_images`: pictures of one size, for a data set."""
+"""`minicaffe resize_and_crop_images`: convert images to one size, for a data set."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe resize_and_crop_images --input train.txt --input_folder raw --output_folder small",
 )
 def resize_and_crop_images(args: argparse.Namespace) -> None:
-    """The shorter side becomes --output_side_length, the centre is cut out as a square.
+    """Scale the shorter side to --output_side_length and crop the centre to a square.
 
-    An image that cannot be read is named and left out.
+    Images that cannot be read are skipped, each with a line of output.
     """
     if args.output_side_length < 1 or args.num_clients < 1:
         raise UsageError("resize_and_crop_images: --output_side_length and --num_clients must be at least 1")
@@ -52,9 +52,9 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
 
 
 def resize_and_crop(source: str, target: str, side: int) -> None:
-    """Write the centre square of an image, `side` pixels wide.
+    """Scale the shorter side of an image to `side` pixels, crop the centre square and write it to `target`.
 
-    DataError for what cannot be read; DataError, OSError or ValueError for what cannot be written.
+    DataError when `source` cannot be read; DataError, OSError or ValueError when `target` cannot be written.
     """
     from PIL import Image
 

@@ -10,14 +10,14 @@ from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures import parse_log as logs
 from minicaffe.pictures import plot
 
-_GROUP = "Look at nets, weights and logs"
+_GROUP = "Inspect nets, weights and logs"
 
 
 def _parse_flags(flags: FlagParser) -> None:
     flags.argument("logfile_path", metavar="LOG", help="training log, of minicaffe or of Caffe")
     flags.argument("output_dir", metavar="OUTPUT_DIR", help="folder for the two tables")
-    flags.switch("verbose", "say what is written")
-    flags.flag("delimiter", default=",", help="what stands between columns (default: ,)")
+    flags.switch("verbose", "print the names of the files written")
+    flags.flag("delimiter", default=",", help="separator of columns (default: ,)")
 
 
 @command(
@@ -28,12 +28,12 @@ def _parse_flags(flags: FlagParser) -> None:
     "  minicaffe parse_log train.log .",
 )
 def parse_log(args: argparse.Namespace) -> None:
-    """Writes OUTPUT_DIR/LOG.train and LOG.test: NumIters, Seconds, LearningRate, and a column for every net output."""
+    """Write OUTPUT_DIR/LOG.train and LOG.test with columns NumIters, Seconds, LearningRate and one per net output."""
     if not os.path.isdir(args.output_dir):
         raise UsageError(f"parse_log: the folder '{args.output_dir}' does not exist")
     train, test = logs.parse_log(args.logfile_path)
     if not train and not test:
-        raise DataError(f"log '{args.logfile_path}': no line tells an output of an iteration")
+        raise DataError(f"log '{args.logfile_path}': no line reports an output of an iteration")
     logs.save_csv_files(args.logfile_path, args.output_dir, train, test, args.delimiter, args.verbose)
 
 
@@ -44,7 +44,7 @@ def _seconds_flags(flags: FlagParser) -> None:
 
 @command("extract_seconds", _GROUP, "write the seconds at which a log's iterations were logged", _seconds_flags)
 def extract_seconds(args: argparse.Namespace) -> None:
-    """Counted from the line that says "Solving", for every line with an iteration."""
+    """Write one line per logged iteration: the seconds since the line with "Solving"."""
     logs.extract_seconds(args.input_file, args.output_file)
 
 
@@ -63,5 +63,5 @@ def _chart_flags(flags: FlagParser) -> None:
     "  minicaffe plot_training_log 6 loss.png quick.log full.log",
 )
 def plot_training_log(args: argparse.Namespace) -> None:
-    """`minicaffe plot` draws all of it at once."""
+    """Draw one chart type; `minicaffe plot` draws loss, accuracy and rate in one picture."""
     plot.plot_chart(args.chart_type, args.path_to_png, args.path_to_logs)

@@ -1,8 +1,8 @@
-"""What a terminal shows: the log, and below it one line that redraws itself.
+"""The log in a terminal, and a status line below it that is updated in place.
 
-`StatusLine` is that line, `logging_to` prints the log above it; `TrainingProgress` observes a solver and writes the
-line: how far training is, loss, accuracy, images a second and the time left.  Without a terminal the line is not
-printed.
+`StatusLine` is that line, `logging_to` prints the log above it; `TrainingProgress` is an observer of a solver that
+writes progress, loss, accuracy, images per second and remaining time to it.  If the output is not a terminal, no status
+is printed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _REDRAW_SECONDS = 0.1
 
 
 class StatusLine:
-    """The last line of a terminal; `print` puts text above it.  A stream that is no terminal only gets the text.
+    """The last line of a terminal; `print` writes text above it.  Other streams receive the printed text only.
 
-    stream: None for standard error as it is at the moment of writing.
+    stream: a text stream; None (default): the value of `sys.stderr` at each write.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -39,10 +39,12 @@ class StatusLine:
 
     @property
     def stream(self) -> TextIO:
+        """The stream to write to."""
         return self._given or sys.stderr
 
     @property
     def is_terminal(self) -> bool:
+        """Whether the stream is a terminal that can move the cursor."""
         return self.stream.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
@@ -51,7 +53,10 @@ class StatusLine:
         return "utf" in (getattr(self.stream, "encoding", None) or "").lower()
 
     def set(self, text: str, now: bool = False) -> None:
-        """Show `text`, cut to the terminal's width; at most ten times a second, unless `now`."""
+        """Show `text`, truncated to the terminal's width.
+
+        now: if False (default), the call is ignored within 0.1 s of the previous update.
+        """
         if not self.is_terminal or (not now and time.monotonic() - self._drawn < _REDRAW_SECONDS):
             return
         self._drawn = time.monotonic()
@@ -59,14 +64,14 @@ class StatusLine:
         self._write(_CLEAR + text[: self._width() - 1])
 
     def print(self, text: str) -> None:
-        """Write text above the line."""
+        """Write text and a newline above the status line."""
         if not self._text:
             self._write(text + "\n")
             return
         self._write(f"{_CLEAR}{text}\n{self._text[: self._width() - 1]}")
 
     def clear(self) -> None:
-        """Remove the line."""
+        """Erase the status line."""
         if self._text:
             self._text = ""
             self._write(_CLEAR)
@@ -83,21 +88,24 @@ class StatusLine:
 
 
 class StatusHandler(logging.Handler):
-    """Prints records above the status line."""
+    """Handler that prints records above the status line."""
 
     def __init__(self, status: StatusLine) -> None:
         super().__init__()
         self.status = status
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print the formatted record."""
         self.status.print(self.format(record))
 
 
 @contextlib.contextmanager
 def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False) -> Iterator[None]:
-    """Send minicaffe's log to the status line's stream (unless `quiet`), and to the end of file `path` as well.
+    """Send minicaffe's log to the status line's stream, unless `quiet`, and append it to the file `path`, if given.
 
-    GLOG_minloglevel in the environment (0 to 3) hides what is less severe, as in the original.
+    GLOG_minloglevel in the environment (0 to 3) hides less severe records, as in the original.  A MinicaffeError that
+    leaves the block is logged to the file.  At the end, the logger's handlers and level are restored.
+    UsageError when the file cannot be opened.
     """
     files: list[logging.Handler] = []
     if path:
@@ -129,22 +137,26 @@ def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False)
 
 
 def bar(part: float, width: int = 20, fancy: bool = True) -> str:
-    """A bar of `width` characters of which `part` (0 to 1) is full."""
+    """Return a progress bar of `width` characters, filled to the fraction `part` (0 to 1).
+
+    fancy: use block characters (default); otherwise ASCII, in brackets that add two characters.
+    """
     full = round(width * min(max(part, 0.0), 1.0))
     return ("█" * full).ljust(width, "░") if fancy else f"[{'#' * full:.<{width}}]"
 
 
 def duration(seconds: float) -> str:
-    """59 -> "0:59", 3725 -> "1:02:05"."""
+    """Format seconds: 59 -> "0:59", 3725 -> "1:02:05"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 class TrainingProgress:
-    """An observer of a solver that keeps the status line.
+    """Observer of a solver that updates the status line.
 
-    The rate is that of the last few seconds, without the time that tests took; the time left counts the tests to come.
+    The rate is measured over the last 63 iterations, without the time of tests; the remaining time includes the
+    remaining tests.
     """
 
     def __init__(self, status: StatusLine, solver: Any) -> None:
@@ -158,14 +170,14 @@ class TrainingProgress:
         self._line(solver)
 
     def on_iteration(self, solver: Any, loss: float | None) -> None:
-        """After the passes of one iteration: the counts and the smoothed loss, where it was read from the device."""
+        """Called after the passes of one iteration: update the count, and the smoothed loss unless `loss` is None."""
         if loss is not None:
             self._smooth_loss = loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * loss
         self._recent.append((time.monotonic(), solver.iter + 1))
         self._line(solver)
 
     def on_test_batch(self, solver: Any, net_id: int, batch: int) -> None:
-        """After one batch of a test: how far the test is."""
+        """Called after one batch of a test: show the progress of the test."""
         if batch == 0 and net_id == 0:
             self._test_began = time.monotonic()
         batches = solver.param.test_iter[net_id]
@@ -173,7 +185,7 @@ class TrainingProgress:
         self.status.set(f"{solver.net.name}  testing  {part}  {batch + 1}/{batches}")
 
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
-        """After a test: keep its accuracy, and take the test's time out of the rate."""
+        """Called after a test: keep its accuracy, and exclude the test's time from the rate."""
         named = [(name, values) for name, values in scores.items() if "acc" in name.lower() and len(values) == 1]
         if named:
             self._accuracy = f"  {named[0][0]} {named[0][1][0]:.4f}"
@@ -185,7 +197,7 @@ class TrainingProgress:
             self._test_began = None
 
     def _rate(self) -> float:
-        """Iterations a second."""
+        """Iterations per second."""
         (begin, first), (end, last) = self._recent[0], self._recent[-1]
         return (last - first) / (end - begin) if last > first and end > begin else 0.0
 
@@ -207,7 +219,7 @@ class TrainingProgress:
 
 
 def images_per_iteration(solver: Any) -> int:
-    """How many images one update sees: the batch of the first layer that makes a blob of axes, times iter_size."""
+    """Number of images per update: the batch size of the first data layer times iter_size; 0 if there is none."""
     for tops, bottoms in zip(solver.net.tops, solver.net.bottoms):
         if tops and not bottoms and tops[0].shape:
             return tops[0].shape[0] * max(solver.param.iter_size, 1)

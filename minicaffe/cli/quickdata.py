@@ -1,4 +1,4 @@
-"""Which data `minicaffe quickstart` trains on: CIFAR-10 where it can be had soon, else a stand-in."""
+"""The data set of `minicaffe quickstart`: CIFAR-10 if it is available within a minute, else synthetic images."""
 
 from __future__ import annotations
 
@@ -11,37 +11,44 @@ from minicaffe.errors import DataError
 
 _SIZE = 170_052_171  # bytes of cifar-10-binary.tar.gz
 _STAND_IN = "the stand-in, not on CIFAR-10"
-_PATIENCE = 45.0  # seconds that a download may take here; `minicaffe data cifar10` waits for any
+_LONGEST_DOWNLOAD = 45.0  # seconds, estimated; `minicaffe data cifar10` has no such limit
 
 
 @dataclass(frozen=True)
 class QuickData:
-    """A prepared data set: what it is called, what is told about it, and its three files."""
+    """A prepared data set: its name, a description for the user, and the folder with its three files."""
 
     name: str
-    told: str
+    description: str
     folder: str
 
     @property
     def train(self) -> str:
+        """Path of the training LMDB."""
         return f"{self.folder}/cifar10_train_lmdb"
 
     @property
     def test(self) -> str:
+        """Path of the test LMDB."""
         return f"{self.folder}/cifar10_test_lmdb"
 
     @property
     def mean(self) -> str:
+        """Path of the mean image."""
         return f"{self.folder}/mean.binaryproto"
 
     @property
     def ready(self) -> bool:
-        """Whether all three are there."""
+        """Whether all three files exist."""
         return all(os.path.exists(path) for path in (self.train, self.test, self.mean))
 
 
 def find_data(root: str, download: bool = True) -> QuickData:
-    """CIFAR-10 in root/cifar10: prepared already, from an archive that lies there, or downloaded; else the stand-in."""
+    """Find or prepare a data set below `root`; return its description.
+
+    The first available of: CIFAR-10 databases in root/cifar10, an archive of CIFAR-10 there, a download (if
+    `download`), the synthetic data set in root/standin.
+    """
     from minicaffe.data.datasets import cifar10, synthetic
     from minicaffe.data.datasets.records import describe
 
@@ -65,7 +72,10 @@ def find_data(root: str, download: bool = True) -> QuickData:
 
 
 def check_connection(url: str, probe: int = 400_000) -> None:
-    """Raise `DataError` unless the file can be had within about a minute, going by the time its first bytes take."""
+    """Raise DataError if the download of CIFAR-10 would take longer than 45 s, or if there is no connection.
+
+    The duration is estimated from the time of the first `probe` bytes.
+    """
     try:
         with urllib.request.urlopen(url, timeout=4) as response:
             began = time.monotonic()
@@ -74,22 +84,25 @@ def check_connection(url: str, probe: int = 400_000) -> None:
     except (OSError, ValueError) as error:  # URLError is an OSError
         raise DataError(f"no connection to {url.split('/')[2]} ({getattr(error, 'reason', error)})") from error
     expected = took * _SIZE / max(got, 1)
-    if expected > _PATIENCE:
+    if expected > _LONGEST_DOWNLOAD:
         raise DataError(f"the download would take about {expected / 60:.0f} minutes")
 
 
 def stand_in(root: str, reason: str) -> QuickData:
-    """The ten classes of pictures that minicaffe draws itself, prepared once."""
+    """Return the synthetic data set, ten classes of generated images; generate it on first use.
+
+    reason: why CIFAR-10 is not used, for the description.
+    """
     from minicaffe.data.datasets import synthetic
 
     folder = f"{root}/standin"
-    told = (
+    description = (
         f"a STAND-IN drawn by minicaffe, in {folder}. CIFAR-10 is not in {root}/cifar10 and was not downloaded:\n"
         f"      {reason}.\n"
-        "      Accuracies on the stand-in say nothing about CIFAR-10; `minicaffe data cifar10 --from ARCHIVE` prepares "
-        "the real one."
+        "      Accuracies on the stand-in do not compare with CIFAR-10's; `minicaffe data cifar10 --from ARCHIVE` "
+        "prepares the real one."
     )
-    data = QuickData(_STAND_IN, told, folder)
+    data = QuickData(_STAND_IN, description, folder)
     if not data.ready:
         synthetic.prepare(folder)
     return data

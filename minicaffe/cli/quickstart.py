@@ -1,4 +1,4 @@
-"""`minicaffe quickstart`: data, a training of cifar10_quick and its curve, in under five minutes on two cores."""
+"""`minicaffe quickstart`: prepare data, train cifar10_quick and draw its curve, in under five minutes on two cores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
 
-TESTS = 5  #: beside the one before training
+TESTS = 5  #: number of tests, without the one before training
 
 _EXAMPLES = """
   minicaffe quickstart
@@ -47,7 +47,7 @@ _NEXT = """
 In {out}/:
   train_test.prototxt, deploy.prototxt, solver.prototxt
   {weights:<40}the weights
-  {state:<40}what training resumes from
+  {state:<40}the solver state, to resume training
   cifar10_quick.log, curve.png            the log, and loss and accuracy over the iterations
 
 What to try next:
@@ -56,7 +56,7 @@ What to try next:
   {me} draw {out}/train_test.prototxt net.svg
   {me} time --model {out}/train_test.prototxt --iterations 20
   {me} --help
-The whole training, 5000 iterations to 75% on CIFAR-10, is told in models/cifar10_quick/readme.md."""
+models/cifar10_quick/readme.md documents the full training: 5000 iterations, 75% accuracy on CIFAR-10."""
 
 
 def _flags(flags: FlagParser) -> None:
@@ -71,12 +71,12 @@ def _flags(flags: FlagParser) -> None:
 
 @command("quickstart", "Begin", "make data, train cifar10_quick, draw its curve: a few minutes", _flags, _EXAMPLES)
 def quickstart(args: argparse.Namespace) -> None:
-    """Uses CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else a stand-in that minicaffe draws itself, and
-    says which.  Writes prototxts, snapshots (HDF5), a log and curve.png; ends with the test accuracy.
+    """Use CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else generated images; print which.  Write prototxts,
+    snapshots (HDF5), a log and curve.png; print the test accuracy at the end.
     """
     status = StatusLine()
     data = find_data(args.data, download=not args.offline)
-    print(f"Data: {data.told}", flush=True)
+    print(f"Data: {data.description}", flush=True)
     os.makedirs(args.out, exist_ok=True)
     log = os.path.join(args.out, "cifar10_quick.log")
     if os.path.exists(log):
@@ -96,19 +96,19 @@ def quickstart(args: argparse.Namespace) -> None:
 
 
 def own_name() -> str:
-    """How to call minicaffe again: as it was called."""
+    """Return the command that runs minicaffe, in the form in which this process was started."""
     word = sys.argv[0]
     return word if os.path.basename(word) == "minicaffe" else "python -m minicaffe"
 
 
 # -- how long ----------------------------------------------------------------------------------------------------------
 
-#: what the tests cost, in training steps: 100 forward passes each
+#: Time of all tests, 100 forward passes each, in units of one training step.
 _TESTS_COST = 40 * (TESTS + 1)
 
 
 def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
-    """Write the net's prototxts for this data; return how many iterations there is time for, and what a step takes."""
+    """Write the prototxts of net and solver; return the number of iterations, and the seconds per training step."""
     from minicaffe import models
 
     source = models.folder("cifar10_quick")
@@ -125,7 +125,7 @@ def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
 
 
 def seconds_per_step(model: str, steps: int = 8) -> float:
-    """The median time of a forward and a backward pass, after two to warm up."""
+    """Measure the median time of a forward and a backward pass, after two warm-up passes."""
     from minicaffe.core.net import Net
 
     net = Net(model, phase=0)
@@ -138,7 +138,7 @@ def seconds_per_step(model: str, steps: int = 8) -> float:
 
 
 def round_to(count: float, multiple: int = 10 * TESTS) -> int:
-    """The multiple below `count`, at least one."""
+    """Round `count` down to a multiple of `multiple`, which is also the minimum."""
     return max(int(count) // multiple, 1) * multiple
 
 
@@ -147,7 +147,7 @@ def round_to(count: float, multiple: int = 10 * TESTS) -> int:
 
 @dataclass
 class Result:
-    """How the training ended; also the observer that tells of each test as it comes."""
+    """The newest test scores; an observer of the solver that prints them after each test."""
 
     status: StatusLine
     iterations: int = 0
@@ -155,26 +155,29 @@ class Result:
     loss: float = float("nan")
 
     def on_test(self, solver, net_id: int, scores: dict[str, list[float]]) -> None:
-        """Keep the newest scores and print them."""
+        """Called after a test: keep its scores and print them."""
         self.iterations, self.accuracy, self.loss = solver.iter, scores["accuracy"][0], scores["loss"][0]
         self.status.clear()
         print(f"  iteration {solver.iter:>5}: test accuracy {self.accuracy:.4f}, loss {self.loss:.4f}", flush=True)
 
 
 def train(out: str, iterations: int, seconds: float | None, status: StatusLine) -> Result:
-    """Train by the solver in `out`; on a machine that turns out slower than planned, stop after `seconds` and test."""
+    """Train with the solver in `out`; stop after `seconds` even if iterations remain, and test once more.
+
+    seconds: None for no limit.
+    """
     from minicaffe.solvers import get_solver
 
     result = Result(status)
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    with requests("stop", "snapshot") as asked:
+    with requests("stop", "snapshot") as requested:
         solver = get_solver(os.path.join(out, "solver.prototxt"))
         solver.observers += [result]
         if status.is_terminal:
             solver.observers.append(TrainingProgress(status, solver))
-        solver.action = lambda: asked() or ("stop" if time.monotonic() > deadline else None)
+        solver.action = lambda: requested() or ("stop" if time.monotonic() > deadline else None)
         solver.solve()
-        if solver.iter < iterations:  # stopped: test what there is
+        if solver.iter < iterations:  # stopped early: test the current weights
             solver.param.max_iter = solver.param.test_interval = solver.iter
             solver.action = lambda: None
             solver.solve()
@@ -182,7 +185,7 @@ def train(out: str, iterations: int, seconds: float | None, status: StatusLine) 
 
 
 def draw_curve(log: str, picture: str) -> None:
-    """Loss, accuracy and rate over the iterations, as PNG."""
+    """Draw loss, accuracy and learning rate over the iterations, as PNG."""
     from minicaffe.pictures.plot import plot_logs, save
 
     save(plot_logs([log], smooth=3), picture)

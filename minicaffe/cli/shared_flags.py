@@ -1,4 +1,4 @@
-"""FlagParser and checks that train, test and time share: level and stage, weights, the log file."""
+"""Flags and checks shared by train, test and time: level and stage, weights, the log file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def state_flags(flags: FlagParser) -> None:
 
 
 def stages(args: argparse.Namespace) -> list[str]:
-    """The stages of -stage; [""] without any, as the original puts it into its nets' states."""
+    """Return the stages of -stage; [""] if it is not given, which the original puts into the nets' states, too."""
     return args.stage.split(",")
 
 
@@ -27,7 +27,10 @@ def log_flag(flags: FlagParser) -> None:
 
 
 def need_file(path: str, flag: str, what: str) -> str:
-    """The path, if it was given and there is such a file."""
+    """Return `path`; UsageError if it is empty or the file does not exist.
+
+    flag, what: the flag and the kind of file, for the message.
+    """
     if not path:
         raise UsageError(f"need {what}: give -{flag} FILE")
     if not os.path.exists(path):
@@ -36,5 +39,5 @@ def need_file(path: str, flag: str, what: str) -> str:
 
 
 def weight_files(text: str) -> list[str]:
-    """The files in a comma-separated list (spaces around commas do not count), each of which must be there."""
+    """Split a comma-separated list of files, without spaces around commas; UsageError if one does not exist."""
     return [need_file(path.strip(), "weights", "weights") for path in text.split(",")]

@@ -1,4 +1,4 @@
-"""`minicaffe show`: what a net has learned."""
+"""`minicaffe show`: draw a net's filters, weight histograms and activations."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from minicaffe.pictures.summary import format_table
 def _flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
-    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first that sees the image)")
+    flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first on 1 or 3 channels)")
     flags.switch("rgb", "the net takes RGB, as those of CIFAR-10 do, not BGR")
     flags.section("activations")
     flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
-    flags.flag("image", metavar="FILE", help="run this image through --model, and draw what its blobs hold")
+    flags.flag("image", metavar="FILE", help="run this image through --model, and draw its blobs")
     flags.flag("blob", action="append", default=[], metavar="NAME", help="only this blob; may be repeated")
     net_options(flags)
 
 
 @command(
     "show",
-    "Look at nets, weights and logs",
+    "Inspect nets, weights and logs",
     "draw filters, weight histograms, activations of an image",
     _flags,
     "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
     "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto",
 )
 def show_weights(args: argparse.Namespace) -> None:
-    """Prints a table of all parameters, and draws filters and histograms into OUT.
+    """Print a table of all parameters, and draw filters and histograms into OUT.
 
-    With --model and --image, what an image does to the net goes into OUT with "_activations" behind its name.
+    With --model and --image, also draw the activations for that image, into OUT with "_activations" appended to its
+    name.
     """
     if (args.image is None) != (args.model is None):
         raise UsageError("show: --model and --image go together, give both or neither")
@@ -69,12 +70,15 @@ def _draw_activations(args: argparse.Namespace, output: str) -> None:
     print(f"Drew the activations to {output}")
 
 
-def _blobs_to_show(net, wanted: list[str]) -> list[str]:
-    """The blobs asked for, else all but inputs, copies that splits make and blobs without values for an image."""
-    for blob in wanted:
+def _blobs_to_show(net, requested: list[str]) -> list[str]:
+    """Return `requested`, or, if empty, all blobs of 2 or 4 axes except inputs and the copies made by Split layers.
+
+    UsageError for an unknown blob.
+    """
+    for blob in requested:
         if blob not in net.blobs:
             raise UsageError(f"show: the net has no blob '{blob}': it has {', '.join(net.blobs)}")
-    return wanted or [
+    return requested or [
         name
         for name, blob in net.blobs.items()
         if name not in net.inputs and "_split_" not in name and len(blob.shape) in (2, 4)

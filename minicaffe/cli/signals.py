@@ -1,4 +1,4 @@
-"""What a running solver does when SIGINT (Ctrl-C) or SIGHUP (the terminal is gone) comes."""
+"""Signal handling of a running solver: SIGINT (Ctrl-C) and SIGHUP (the terminal was closed)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def signal_flags(flags: FlagParser) -> None:
 
 @contextlib.contextmanager
 def requests(sigint_effect: str, sighup_effect: str) -> Iterator[Callable[[], str | None]]:
-    """Catch both signals while the block runs; what it gives is a solver's `action`.
+    """Handle both signals inside the block; yield a function for a solver's `action`.
 
-    The action returns "stop" or "snapshot" once for each signal that came, None otherwise.  A second Ctrl-C before
-    the first was heeded ends the program at once.
+    sigint_effect, sighup_effect: "stop", "snapshot" or "none"; UsageError for another value.
+    The function returns "stop" or "snapshot" once for each signal received, None otherwise.  A second Ctrl-C before
+    the solver has reacted to the first raises KeyboardInterrupt.
     """
     effects = {"SIGINT": sigint_effect, "SIGHUP": sighup_effect}
     for name, effect in effects.items():
@@ -35,19 +36,19 @@ def requests(sigint_effect: str, sighup_effect: str) -> Iterator[Callable[[], st
             raise UsageError(f"-{name.lower()}_effect: expected {', '.join(_EFFECTS)}, got '{effect}'")
     pending: list[str] = []
 
-    def heard(number: int, _frame) -> None:
+    def on_signal(number: int, _frame) -> None:
         name = signal.Signals(number).name
         if name == "SIGINT" and effects[name] == "stop" and "stop" in pending:
             raise KeyboardInterrupt
         if effects[name] != "none":
             pending.append(effects[name])
 
-    if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread only
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield lambda: None
         return
     before = {getattr(signal, name): None for name in effects if hasattr(signal, name)}
     for number in before:
-        before[number] = signal.signal(number, heard)
+        before[number] = signal.signal(number, on_signal)
     try:
         yield lambda: pending.pop(0) if pending else None
     finally:

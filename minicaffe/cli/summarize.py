@@ -1,4 +1,4 @@
-"""`minicaffe summarize`: a net as a table."""
+"""`minicaffe summarize`: print a net as a table."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def _flags(flags: FlagParser) -> None:
         action="append",
         default=[],
         metavar="BLOB=N,C,H,W",
-        help="the shape of a blob that the prototxt does not tell; may be repeated",
+        help="shape of a blob that the prototxt does not define; may be repeated",
     )
 
 
 @command(
     "summarize",
-    "Look at nets, weights and logs",
+    "Inspect nets, weights and logs",
     "print a net as a table, a line for each layer",
     _flags,
     "  minicaffe summarize train_val.prototxt --shape data=256,3,227,227",
 )
 def summarize(args: argparse.Namespace) -> None:
-    """Columns: name, type, learning rates, bottoms, tops (in bold if nobody reads them), what it does, shape."""
+    """Print the columns name, type, learning rates, bottoms, tops (unused ones in bold), main parameters, shape."""
     net = read_net(args.filename)
     if args.phase != "ALL":
         net.state.phase = caffe_pb2.Phase.Value(args.phase)

@@ -1,8 +1,8 @@
-"""Event files for TensorBoard, written without it: a solver's losses, outputs and rates as scalars.
+"""Event files for TensorBoard: a solver's losses, outputs and rates as scalars.  TensorBoard need not be installed.
 
-A file is a sequence of records: length, its checksum, an Event message, its checksum (TFRecord, crc32c masked).  The
-few fields of Event that scalars need are encoded by hand: wall_time 1, step 2, file_version 3, summary 5 { value 1
-{ tag 1, simple_value 2 } }.
+A file is a sequence of records: length, its checksum, an Event message, its checksum (TFRecord, masked crc32c).  The
+fields of Event used for scalars are encoded here: wall_time 1, step 2, file_version 3, summary 5 { value 1 { tag 1,
+simple_value 2 } }.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from minicaffe.errors import UsageError
 
 
 class EventWriter:
-    """An observer of a solver that writes `events.out.tfevents.<time>.<host>` into a folder.
+    """Observer of a solver that writes `events.out.tfevents.<time>.<host>.<pid>` into a folder.
 
-    Scalars: train/loss and train/<output>, train/learning_rate at each display, test/<output> (test<i>/ for further
-    test nets) at each test.  Every record is flushed, so a running training can be watched.
+    Scalars: train/loss, train/<output> and train/learning_rate at each display; test/<output> (test<i>/<output> for
+    further test nets) at each test.  Every record is flushed, so the curves can be viewed during training.
+    UsageError when the file cannot be created.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -34,16 +35,16 @@ class EventWriter:
         self._write(_event(0, version="brain.Event:2"))
 
     def on_display(self, solver: Any, loss: float, outputs: dict[str, list[float]]) -> None:
-        """The smoothed loss, the train net's outputs and the rate."""
+        """Called at each display: write the smoothed loss, the train net's outputs and the learning rate."""
         scalars = {"train/loss": loss, "train/learning_rate": solver.lr}
         self.add(solver.iter, {**_named("train", outputs), **scalars})
 
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
-        """The mean outputs of a test net."""
+        """Called after a test: write the mean outputs of the test net."""
         self.add(solver.iter, _named(f"test{net_id}" if net_id else "test", scores))
 
     def add(self, step: int, scalars: dict[str, float]) -> None:
-        """Write scalars by their tags."""
+        """Write one record with a value for each tag."""
         self._write(_event(step, scalars=scalars))
 
     def __enter__(self) -> EventWriter:
@@ -60,7 +61,7 @@ class EventWriter:
 
 
 def _named(prefix: str, outputs: dict[str, list[float]]) -> dict[str, float]:
-    """Tags for blobs: "accuracy" for a single value, "score_0", "score_1" ... for several."""
+    """Return values by tag: "<prefix>/accuracy" for a blob of one value, "<prefix>/score_0", ... for several."""
     return {
         f"{prefix}/{name}" if len(values) == 1 else f"{prefix}/{name}_{i}": value
         for name, values in outputs.items()
@@ -79,7 +80,7 @@ def _event(step: int, scalars: dict[str, float] | None = None, version: str = ""
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Encode a length-delimited field."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 

@@ -36,7 +36,7 @@ def _flags(flags: FlagParser) -> None:
 
 @command("test", "Train and measure", "score a net's weights on its test data", _flags, _EXAMPLES)
 def test(args: argparse.Namespace) -> None:
-    """Prints each output of each batch, then the means over all batches, in Caffe's words."""
+    """Log each output of each batch, then the means over all batches, in Caffe's format."""
     need_file(args.model, "model", "a model definition to score")
     if not args.weights:
         raise UsageError("need model weights to score: give -weights FILE")
@@ -53,7 +53,11 @@ def test(args: argparse.Namespace) -> None:
 
 
 def score(net, iterations: int, status: StatusLine, confusion: str | None = None, labels: str | None = None) -> None:
-    """Run the batches and log what `caffe test` logs; count the confusion matrix on the way if asked."""
+    """Run `iterations` batches and log the lines of `caffe test`.
+
+    confusion: where to show the confusion matrix, as of `Confusion.show`; None (default): not computed.
+    labels: file of class names for it.
+    """
     matrix = None
     if confusion:
         from minicaffe.cli.confusion import Confusion

@@ -1,4 +1,4 @@
-"""`minicaffe time`: how long each layer of a net takes, forwards and backwards."""
+"""`minicaffe time`: measure the time of each layer of a net, forward and backward."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _flags(flags: FlagParser) -> None:
     log_flag(flags)
 
 
-@command("time", "Train and measure", "time a net's layers, forwards and backwards", _flags, _EXAMPLES)
+@command("time", "Train and measure", "time a net's layers, forward and backward", _flags, _EXAMPLES)
 def time(args: argparse.Namespace) -> None:
-    """One warm-up pass, then the average over all iterations of each layer and of the whole, in Caffe's words.
+    """Run one warm-up pass, then log the averages over all iterations per layer and in total, in Caffe's format.
 
-    On a GPU the times are the device's own, from events, and the memory in use is told.
+    On a GPU the times are measured by CUDA events, and the device memory in use is logged.
     """
     need_file(args.model, "model", "a model definition to time")
     files = weight_files(args.weights) if args.weights else []
@@ -56,7 +56,7 @@ def time(args: argparse.Namespace) -> None:
 
 
 def benchmark(net, iterations: int) -> None:
-    """Time the net and log what `caffe time` logs."""
+    """Time the net and log the lines of `caffe time`."""
     log.info("Performing Forward")
     net.run_forward()
     log.info("Initial loss: %.6g", net.loss())
@@ -86,7 +86,7 @@ def benchmark(net, iterations: int) -> None:
 
 
 def report(net, forward: list[float], backward: list[float], total: float, iterations: int) -> None:
-    """The lines with the averages; times in milliseconds, summed over all iterations."""
+    """Log the averages; the times given are in milliseconds, summed over all iterations."""
     log.info("Average time per layer: ")
     for k, name in enumerate(net._layer_names):
         log.info("%10s\tforward: %.6g ms.", name, forward[k] / iterations)

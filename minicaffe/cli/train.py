@@ -1,4 +1,4 @@
-"""`minicaffe train`: train, resume or fine-tune, as a solver's prototxt says."""
+"""`minicaffe train`: train, resume or fine-tune a net with a solver's prototxt."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _flags(flags: FlagParser) -> None:
 
 @command("train", "Train and measure", "train a net, resume its training or fine-tune it", _flags, _EXAMPLES)
 def train(args: argparse.Namespace) -> None:
-    """Log lines are those of Caffe, so log parsers work; on a terminal a progress bar stands below them.
+    """Write log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
 
-    Snapshots go to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot, from which --snapshot goes on.
+    Snapshots are written to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot; --snapshot resumes from it.
     """
     need_file(args.solver, "solver", "a solver definition to train")
     if args.snapshot and args.weights:
@@ -59,22 +59,22 @@ def train(args: argparse.Namespace) -> None:
         param.train_state.level = args.level
         param.train_state.stage.extend(stages(args))
         if args.snapshot or files:
-            param.weights[:] = files  # over the solver's own
-        with computing_on(args, wanted_gpu(param), single=False):
+            param.weights[:] = files  # replace the solver's own
+        with computing_on(args, solver_gpu(param), single=False):
             run(source, args, status)
 
 
-def wanted_gpu(param) -> str | None:
-    """The device that the solver's own `solver_mode: GPU` asks for; an absent field asks for none."""
+def solver_gpu(param) -> str | None:
+    """Return the solver's device_id, as text, if it sets `solver_mode: GPU`; None otherwise, or if it is unset."""
     if param.HasField("solver_mode") and param.solver_mode == param.GPU:
         return str(param.device_id)
     return None
 
 
 def run(source, args: argparse.Namespace, status: StatusLine):
-    """Build the solver, with its weights, take up a snapshot, and train to the end; return the solver.
+    """Build the solver, with its weights, restore the snapshot if given, and train to the end; return the solver.
 
-    source: what `get_solver` takes: a SolverParameter, a path, or a Source.
+    source: the argument of `get_solver`: a SolverParameter, a path, or a Source.
     """
     from minicaffe.solvers import get_solver
 

@@ -1,4 +1,4 @@
-"""The original's upgrade tools: files of any age, written in today's form."""
+"""The original's upgrade tools: convert files in old formats to the current one."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _GROUP = "Upgrade old files"
 
 def _flags(flags: FlagParser) -> None:
     flags.argument("source", metavar="IN", help="the old file")
-    flags.argument("target", metavar="OUT", help="the file to write; may be the same")
+    flags.argument("target", metavar="OUT", help="the file to write; may be IN")
 
 
-@command("upgrade_net_proto_text", _GROUP, "upgrade a net's prototxt of any age", _flags,
+@command("upgrade_net_proto_text", _GROUP, "upgrade a net's prototxt from any old format", _flags,
          "  minicaffe upgrade_net_proto_text old.prototxt new.prototxt")  # fmt: skip
 def upgrade_net_proto_text(args: argparse.Namespace) -> None:
-    """V0 and V1 layers, input fields, what forks wrote: all become the layers of today."""
+    """Convert V0 and V1 layers, input fields and fields of forks to current layers."""
     from minicaffe.proto.convert import upgrade_net_proto_text as convert
 
     _upgrade(convert, args)
 
 
-@command("upgrade_net_proto_binary", _GROUP, "upgrade a .caffemodel of any age", _flags,
+@command("upgrade_net_proto_binary", _GROUP, "upgrade a .caffemodel from any old format", _flags,
          "  minicaffe upgrade_net_proto_binary old.caffemodel new.caffemodel")  # fmt: skip
 def upgrade_net_proto_binary(args: argparse.Namespace) -> None:
-    """As upgrade_net_proto_text, for nets with their weights."""
+    """Equivalent to upgrade_net_proto_text, for nets with their weights."""
     from minicaffe.proto.convert import upgrade_net_proto_binary as convert
 
     _upgrade(convert, args)
 
 
-@command("upgrade_solver_proto_text", _GROUP, "upgrade a solver's prototxt of any age", _flags,
+@command("upgrade_solver_proto_text", _GROUP, "upgrade a solver's prototxt from any old format", _flags,
          "  minicaffe upgrade_solver_proto_text old_solver.prototxt solver.prototxt")  # fmt: skip
 def upgrade_solver_proto_text(args: argparse.Namespace) -> None:
-    """`solver_type` becomes `type`; nets inside the solver are upgraded too."""
+    """Convert `solver_type` to `type`; nets inside the solver are upgraded, too."""
     from minicaffe.proto.convert import upgrade_solver_proto_text as convert
 
     _upgrade(convert, args)
@@ -47,5 +47,5 @@ def _upgrade(convert: Callable[[str, str], bool], args: argparse.Namespace) -> N
     with logging_to(StatusLine()):
         old = convert(args.source, args.target)
     if not old:
-        print(f"{args.source} is in today's form already")
+        print(f"{args.source} is in the current format already")
     print(f"wrote {args.target}")

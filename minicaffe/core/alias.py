@@ -1,7 +1,4 @@
-"""`import caffe` answered by minicaffe: `caffe` and its submodules as other names of minicaffe's own modules.
-
-`caffe.io` is `minicaffe.io`, the same module object, so nothing is there twice.
-"""
+"""The name `caffe` as an alias of `minicaffe`: `caffe.io` is `minicaffe.io`, the same module object."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ _OWN = {"caffe._caffe": "minicaffe", "caffe.pycaffe": "minicaffe"}
 
 
 class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `caffe` and `caffe.x` as `minicaffe` and `minicaffe.x`."""
+    """Import hook that resolves `caffe` and `caffe.x` to `minicaffe` and `minicaffe.x`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec of an alias, or None for any other name and for what minicaffe does not have."""
+        """Return the spec of an alias; None for any other name and for modules that minicaffe does not have."""
         if fullname != "caffe" and not fullname.startswith("caffe."):
             return None
         try:
@@ -34,13 +31,13 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self, is_package=hasattr(module, "__path__"))
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """minicaffe's module, with a note of the spec that it has and keeps."""
+        """Return minicaffe's module; its own spec is saved in `spec.loader_state`."""
         module = importlib.import_module(_own_name(spec.name))
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to execute; give the module its own spec back, which the import system has just replaced."""
+        """Restore the module's own spec, which the import system has replaced; the code has run already."""
         if module.__spec__ is not None and module.__spec__.loader is self:
             module.__spec__ = module.__spec__.loader_state
 
@@ -50,7 +47,7 @@ def _own_name(fullname: str) -> str:
 
 
 def install() -> None:
-    """Answer `import caffe` with minicaffe from now on, unless a `caffe` has been imported already."""
+    """Resolve `import caffe` to minicaffe from now on, unless another `caffe` has been imported already."""
     if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, AliasFinder())
     sys.modules.setdefault("caffe", importlib.import_module(_own_name("caffe")))

@@ -39,6 +39,46 @@ class Stopwatch:
         """Wait until all work that was measured is done."""
 
 
+class Step:
+    """An iteration of a solver in two parts, between which the solver reports the loss.
+
+    solver: a `minicaffe.solvers.base.Solver`.  An engine may do all of the work in the first part, gradient hooks that
+    allow it included, and in one go: what it leaves in the blobs is the same.
+    """
+
+    reads_loss = True  #: whether the loss of each iteration is read, for on the host that takes no time
+
+    def __init__(self, solver: Any) -> None:
+        self.solver = solver
+
+    def gradients(self) -> float | None:
+        """Clear the parameters' diffs and run iter_size passes, whose diffs add up.
+
+        Returns the mean of their losses, None where the solver does not need it and reading it would take time.
+        """
+        solver, net = self.solver, self.solver.net
+        net.clear_param_diffs()
+        for on_start in solver.start_hooks:
+            on_start(solver)
+        loss, needed = 0.0, self.reads_loss or solver.needs_loss
+        for _ in range(solver.iter_size):
+            net.run_forward()
+            net.run_backward()
+            if needed:
+                loss += net.loss()
+        return loss / solver.iter_size if needed else None
+
+    def update(self) -> None:
+        """Call the gradient hooks, and update the parameters."""
+        for hook in self.solver.gradient_hooks:
+            hook(self.solver)
+        self.solver.apply_update()
+
+    def apply(self, rate: float) -> None:
+        """Turn the diffs into an update at a learning rate, and subtract it from the parameters."""
+        self.solver.update_parameters(rate)
+
+
 class Engine:
     """Computes layers; its methods are those of the host, where they need nothing but numpy.
 
@@ -82,6 +122,10 @@ class Engine:
     ) -> None:
         """One layer's backward pass."""
         layer.backward_cpu(top, propagate_down, bottom)
+
+    def step(self, solver: Any) -> Step:
+        """What runs this solver's iterations; the solver keeps it."""
+        return Step(solver)
 
     def kernel(self, stem: str, name: str, dtype: np.dtype) -> Any:
         """The kernel of that name in the engine's source file for a layer's file."""

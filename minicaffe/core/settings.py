@@ -42,6 +42,8 @@ class Settings:
     engine = PerThread(NUMPY)  #: the Engine that runs passes
     variants = PerThread("DEFAULT")  #: what `set_engine` has chosen for nets that are built
     device = PerThread(0)
+    solver_rank = PerThread(0)  #: which of the solvers that train together this thread's is; data layers read its share
+    solver_count = PerThread(1)
 
 
 settings = Settings()

@@ -1,11 +1,12 @@
-"""Where the numbers come from: databases, lists and HDF5 files are read, transformed in batches and prefetched.
+"""Input data: read databases, lists and HDF5 files, transform batches, prefetch.
 
-db.py           LMDB and LevelDB behind one small interface
-datum.py        one record <-> one array
-image.py        one picture <-> one array, for all readers
+db.py           LMDB and LevelDB with one interface
+datum.py        conversion of a record to an array and back
+image.py        conversion of an image file to an array and back, for all readers
+reader.py       batches of records, and their positions for resuming
 transformer.py  crop, mirror, subtract the mean, scale: whole batches
-prefetch.py     a thread that reads ahead
-datasets/       CIFAR-10, MNIST and a stand-in that minicaffe draws itself
+prefetch.py     a thread that reads batches ahead of the net
+datasets/       CIFAR-10, MNIST and a synthetic data set
 """
 
 from minicaffe.data.datum import array_to_datum, datum_to_array

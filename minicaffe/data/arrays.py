@@ -1,4 +1,4 @@
-"""Arrays that scripts give to a net: brought to a blob's shape where that moves no number, refused otherwise."""
+"""Checks of arrays that scripts pass to a net: an array is viewed in the blob's shape, or rejected."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from minicaffe.errors import ShapeError, UsageError
 
 
 def numbers(values: Any, what: str) -> np.ndarray:
-    """`values`, an array or what numpy makes one of, as an array of real numbers; UsageError for anything else.
+    """Convert `values` to a numpy array of real numbers.
 
-    what: the beginning of the error's sentence.
+    what: start of the error message.  UsageError for values that are not real numbers.
     """
     try:
         array = np.asarray(values)
-        if array.dtype.kind == "O" and values is not None:  # numbers of several types
+        if array.dtype.kind == "O" and values is not None:  # e.g. numbers of different types
             array = array.astype(np.float64)
     except (TypeError, ValueError):
         array = None
@@ -29,15 +29,16 @@ def numbers(values: Any, what: str) -> np.ndarray:
 
 
 def same_axes(shape: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two shapes differ in axes of length 1 only: (1, 3, 8) and (3, 8, 1) are the same."""
+    """Whether two shapes are equal except for axes of length 1: (1, 3, 8) and (3, 8, 1) are."""
     return [d for d in shape if d != 1] == [d for d in other if d != 1]
 
 
 def fitted(array: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
-    """A view of `array` that numpy can assign to an array of `shape`; ShapeError, beginning with `what`, if none can.
+    """Return a view of `array` that can be assigned to an array of `shape`.
 
-    Axes of length 1 may be missing or be there as well.  As in numpy, and in the original, an axis of length 1 also
-    fits a longer one, in an array of as many axes as the shape; axis 0, the batch, must be as long as the blob's.
+    Axes of length 1 may be missing or additional.  As in numpy and in the original, an axis of length 1 also broadcasts
+    if the array has as many axes as the shape, except for axis 0, the batch.
+    what: start of the error message.  ShapeError when the array does not fit.
     """
     if same_axes(array.shape, shape):
         return array.reshape(shape)
@@ -49,7 +50,7 @@ def fitted(array: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
 
 
 def transposed_hint(got: Sequence[int], expected: Sequence[int]) -> str:
-    """What to do about images that have their channels in the last axis, not before the rows; '' for other shapes."""
+    """Return a hint for images whose channels are the last axis instead of the first; '' for other shapes."""
     if len(got) not in (3, 4) or not same_axes((got[-1], got[-3], got[-2]), expected[-3:]):
         return ""
     return "; its channels are the last axis: transpose it to (N, C, H, W), as minicaffe.io.Transformer does"
@@ -59,9 +60,10 @@ def transposed_hint(got: Sequence[int], expected: Sequence[int]) -> str:
 
 
 def as_image(values: Any, what: str) -> np.ndarray:
-    """An image (H, W, K) from one of this shape, (H, W) or (1, H, W, K); errors begin with `what`.
+    """Return an image (H, W, K) from one of shape (H, W, K), (H, W) or (1, H, W, K).
 
-    UsageError for a file's name and for what holds no numbers, ShapeError for other shapes.
+    what: start of the error message.
+    UsageError for a file name and for values that are not numbers, ShapeError for other shapes.
     """
     if isinstance(values, (str, PathLike)):
         raise UsageError(f"{what}: expected an image, got '{values}': minicaffe.io.load_image reads files")
@@ -76,7 +78,7 @@ def as_image(values: Any, what: str) -> np.ndarray:
 
 
 def height_and_width(dims: Sequence[int], what: str) -> tuple[int, int]:
-    """The first two of `dims` as ints; UsageError, beginning with `what`, unless they are positive numbers."""
+    """Return the first two of `dims` as ints; UsageError, starting with `what`, unless they are positive."""
     try:
         height, width = int(dims[0]), int(dims[1])
     except (IndexError, TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""CRC-32C (Castagnoli), the checksum inside LevelDB files, for many pieces at once in numpy.
+"""CRC-32C (Castagnoli), the checksum of LevelDB and TFRecord files, in numpy for many pieces at once.
 
-A CRC is linear: crc(A + B) = shift(crc(A), len(B)) xor crc(B).  So every piece is cut into rows of 1024 bytes, all
-rows of all pieces are summed together, one byte column at a time, and then joined row by row.
+A CRC is linear: crc(A + B) = shift(crc(A), len(B)) xor crc(B).  So every piece is divided into rows of 1024 bytes, the
+CRCs of all rows are computed together, one byte column at a time, and then combined row by row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _byte_table() -> np.ndarray:
 
 @cache
 def _shift_tables() -> list[list[int]]:
-    """What a row of zeros does to each byte of a running CRC."""
+    """Tables, one per byte of a CRC, of the effect of appending a row of zeros."""
     table = _byte_table()
     crc = np.arange(256, dtype=np.uint32)[None, :] << np.uint32(8) * np.arange(4, dtype=np.uint32)[:, None]
     for _ in range(_ROW):
@@ -34,16 +34,16 @@ def _shift_tables() -> list[list[int]]:
 
 
 def crc32c(pieces: Sequence[bytes]) -> list[int]:
-    """The CRC-32C of each of the pieces."""
+    """Return the CRC-32C of each of the pieces."""
     rows = [max(1, -(-len(piece) // _ROW)) for piece in pieces]
     matrix = np.zeros((sum(rows), _ROW), np.uint8)
-    starts = []  # with zeros in front, which a CRC that starts from 0 does not see
+    starts = []  # rows are padded with zeros in front, which do not change a CRC that starts from 0
     row = 0
     for piece, count in zip(pieces, rows, strict=True):
         flat = matrix[row : row + count].reshape(-1)
         start = flat.size - len(piece)
         flat[start:] = np.frombuffer(piece, np.uint8)
-        flat[start : start + 4] ^= 0xFF  # the same as starting from 0xFFFFFFFF
+        flat[start : start + 4] ^= 0xFF  # equivalent to the initial value 0xFFFFFFFF
         starts.append(row)
         row += count
     table, crc = _byte_table(), np.zeros(len(matrix), np.uint32)
@@ -60,7 +60,7 @@ def crc32c(pieces: Sequence[bytes]) -> list[int]:
 
 
 def _short(piece: bytes) -> int:
-    """Pieces of less than four bytes, for which the start value does not fit into the data."""
+    """Return the CRC-32C of a piece of less than four bytes, for which the initial value does not fit into the data."""
     crc, table = 0xFFFFFFFF, _byte_table()
     for byte in piece:
         crc = int(table[(crc ^ byte) & 255]) ^ (crc >> 8)
@@ -68,5 +68,5 @@ def _short(piece: bytes) -> int:
 
 
 def masked(crc: int) -> int:
-    """LevelDB stores CRCs rotated and shifted, because a CRC of data that holds its own CRC says little."""
+    """Mask a CRC as LevelDB and TFRecord store it; the CRC of data that contains CRCs would be a weak checksum."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

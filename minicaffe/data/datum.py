@@ -1,7 +1,7 @@
-"""One record of a database: a `Datum` message, and the array and label that it holds.
+"""Conversion of a `Datum` message, one record of a database, to an array and a label, and back.
 
-A Datum holds an image as uint8 planes (`data`), as floats (`float_data`), or as a picture file (`data` with
-`encoded: true`); always (C, H, W), and one int32 label.
+A Datum holds an image (C, H, W) as uint8 planes (`data`), as floats (`float_data`) or as an encoded image file (`data`
+with `encoded: true`), and one int32 label.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from minicaffe.proto import caffe_pb2
 
 
 def array_to_datum(array: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
-    """(C, H, W) as a Datum: uint8 goes to `data`, everything else to `float_data`.
+    """Return a Datum of an array (C, H, W): uint8 is stored in `data`, any other type in `float_data`.
 
-    Raises `DataError` for another number of axes, and for a label beyond 32 bits.
+    label: None (default) leaves the field unset.
+    DataError for another number of axes, and for a label outside the range of int32.
     """
     array = np.asarray(array)
     if array.ndim != 3:
@@ -35,9 +36,11 @@ def array_to_datum(array: np.ndarray, label: int | None = None) -> caffe_pb2.Dat
 
 
 def datum_to_array(datum: caffe_pb2.Datum, color: bool | None = None, name: str = "Datum") -> np.ndarray:
-    """The image of a Datum, (C, H, W), uint8 or float32.
+    """Return the image of a Datum, (C, H, W), uint8 or float32.
 
-    color: for encoded images, True or False to force three channels or one. `name` tells errors where it came from.
+    color: for encoded images, True or False forces three channels or one; None (default) keeps those of the file.
+    name: the record, for error messages.
+    DataError when the image cannot be decoded or the number of values does not match the size.
     """
     if datum.encoded:
         return decode_image(datum.data, color, name)
@@ -48,16 +51,18 @@ def datum_to_array(datum: caffe_pb2.Datum, color: bool | None = None, name: str 
         array = np.fromiter(datum.float_data, np.float32, len(datum.float_data))
     if array.size != shape[0] * shape[1] * shape[2]:
         raise DataError(
-            f"{name} says channels x height x width = {'x'.join(map(str, shape))}, but holds {array.size} values"
+            f"{name} has channels x height x width = {'x'.join(map(str, shape))}, but holds {array.size} values"
         )
     return array.reshape(shape)
 
 
 class DatumDecoder:
-    """Decodes the serialized Datums of one database.
+    """Decoder of the serialized Datums of one database.
 
-    Nearly always all of them are uint8 images of one size.  Such records differ in pixels and label only, so after
-    the first one a record that begins with the same bytes is taken apart without protobuf, and without a copy.
+    Most databases hold uint8 images of one size, whose records differ in pixels and label only.  After the first such
+    record, records that start with the same bytes are parsed without protobuf and without a copy.
+
+    source: the database, for error messages.  color: as for `datum_to_array`.
     """
 
     def __init__(self, source: str, color: bool | None = None) -> None:
@@ -65,7 +70,10 @@ class DatumDecoder:
         self._first: tuple[bytes, tuple[int, ...], int] = b"", (0, 0, 0), 0  # head, shape, bytes of pixels
 
     def decode(self, key: bytes, value: bytes | memoryview) -> tuple[np.ndarray, int]:
-        """The image (C, H, W), uint8 or float32, and its label; the image may be a view of `value`."""
+        """Return the image (C, H, W), uint8 or float32, and its label; the image may be a view of `value`.
+
+        DataError for a record that is not a Datum or holds no image.
+        """
         head, shape, size = self._first
         start = len(head)
         if start and value[:start] == head:
@@ -86,14 +94,14 @@ class DatumDecoder:
         return array, datum.label
 
     def _remember(self, datum: caffe_pb2.Datum, shape: tuple[int, ...]) -> None:
-        """The bytes before the pixels, as protobuf writes them: fields in the order of their numbers."""
+        """Store the bytes before the pixels, as protobuf writes them: fields in the order of their numbers."""
         size = len(datum.data)
         pixels = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2], data=datum.data)
         self._first = pixels.SerializeToString()[:-size], shape, size
 
 
 def _trailing_label(tail: bytes | memoryview) -> int | None:
-    """The label if `tail` is nothing but field 5 of a Datum or empty, None otherwise."""
+    """Parse the bytes after the pixels: the label if they are field 5 of a Datum alone, 0 if empty, otherwise None."""
     if len(tail) == 2 and tail[0] == 0x28 and tail[1] < 0x80:
         return tail[1]
     if len(tail) == 0:

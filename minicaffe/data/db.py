@@ -1,8 +1,8 @@
-"""One interface over the two key-value stores that Caffe's Data layer reads: LMDB and LevelDB.
+"""One interface for the two key-value stores of Caffe's Data layer: LMDB and LevelDB.
 
-A database is a folder of (key, value) records, sorted by key, which is also the order in which they are read.
-`open_db(folder, backend)` reads, `open_db(folder, backend, "w")` writes a new one.  A database being written stands
-under a temporary name and takes its own when it is complete, so nobody ever meets half a database.
+A database is a folder of (key, value) records, sorted by key, and is read in that order.
+`open_db(folder, backend)` reads, `open_db(folder, backend, "w")` writes a new one.  A database is written under a
+temporary name and renamed when it is complete, so an incomplete one is never visible under its own name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minicaffe.errors import DataError, nearest
 log = logging.getLogger("minicaffe.data")
 
 BACKENDS = ("lmdb", "leveldb")
-MAX_KEY = {"lmdb": 511, "leveldb": None}  # bytes; None: any number
+MAX_KEY = {"lmdb": 511, "leveldb": None}  # bytes; None: no limit
 BATCH = 1000  # records per write transaction, as in Caffe's converters
 
 
@@ -32,37 +32,38 @@ class Database(Protocol):
         """The number of records."""
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, memoryview | bytes]]:
-        """(key, value) in the order of the keys, from the first key greater than `after`.
+        """Iterate over (key, value) in the order of keys, from the first key greater than `after`; None: all.
 
-        A value is good until the next one is asked for: copy what you keep.
+        A value is valid until the iterator advances: copy it to keep it.
         """
 
     def keys(self) -> list[bytes]:
-        """All keys in order.  An LMDB reads its pages of keys for that; a LevelDB is read whole."""
+        """Return all keys in order.  For an LMDB this reads the pages of keys only; a LevelDB is read completely."""
 
     def get(self, key: bytes) -> bytes:
-        """The value of a key; `DataError` when there is no such record."""
+        """Return the value of a key; DataError when there is no such record."""
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
 
 
 class Store(Protocol):
-    """What a backend offers for writing: whole batches, then one close."""
+    """A backend's interface for writing: batches of records, then `close`."""
 
     def write(self, records: list[tuple[bytes, bytes]]) -> None:
-        """Store the records; a key that is there already gets the new value."""
+        """Store the records; the value of an existing key is replaced."""
 
     def close(self) -> None:
         """Complete the files."""
 
 
 def open_db(source: str | os.PathLike, backend: str | int = "lmdb", mode: str = "r"):
-    """Open the database in folder `source`: a `Database` for mode "r", a `DatabaseWriter` for mode "w".
+    """Open the database in folder `source`: a `Database` for mode "r" (default), a `DatabaseWriter` for mode "w".
 
-    backend: "lmdb" or "leveldb" in any case, or the number in `data_param { backend }` (0 LevelDB, 1 LMDB).
-    Raises `DataError` when there is no such database, when it is truncated or of the other kind, or, for "w", when
-    something stands there already.
+    backend: "lmdb" (default) or "leveldb", in upper or lower case, or the number in `data_param { backend }` (0
+        LevelDB, 1 LMDB).
+    DataError when there is no such database, when it is truncated or of the other kind, or, for "w", when `source`
+    exists already.
     """
     source, backend = os.fspath(source), backend_name(backend)
     if mode == "w":
@@ -80,7 +81,10 @@ def open_db(source: str | os.PathLike, backend: str | int = "lmdb", mode: str = 
 
 
 def backend_name(backend: str | int) -> str:
-    """ "lmdb" or "leveldb" for a name in any case or a DataParameter.DB number."""
+    """Return "lmdb" or "leveldb" for a name in upper or lower case, or for a number of DataParameter.DB.
+
+    DataError for any other value.
+    """
     name = {0: "leveldb", 1: "lmdb"}.get(backend, str(backend)).lower()
     if name not in BACKENDS:
         raise DataError(f'unknown database backend "{backend}", expected lmdb or leveldb{nearest(name, BACKENDS)}')
@@ -88,7 +92,7 @@ def backend_name(backend: str | int) -> str:
 
 
 def _check_folder(source: str, backend: str) -> None:
-    """Tell a wrong path from a wrong backend before the library does so in its own words."""
+    """Raise DataError for a wrong path or a wrong backend, with a clearer message than the library's."""
     label = {"lmdb": "LMDB", "leveldb": "LevelDB"}[backend]
     if not source:
         raise DataError(f"no {label} is named: data_param.source must be given")
@@ -109,9 +113,11 @@ def _check_folder(source: str, backend: str) -> None:
 
 
 class DatabaseWriter:
-    """Writes a new database; a context manager that leaves nothing behind when its block raises.
+    """Writer of a new database; a context manager that discards the database if its block raises.
 
-    max_key: the most bytes that a key may have, or None.  Raises `DataError` when `source` exists already.
+    source: the folder to create.  backend: "lmdb" or "leveldb".
+    `count`: number of records; `max_key`: largest length of a key in bytes, or None for no limit.
+    DataError when `source` exists already or its parent folder does not.
     """
 
     def __init__(self, source: str, backend: str) -> None:
@@ -129,8 +135,8 @@ class DatabaseWriter:
     def put(self, key: bytes | str, value: bytes) -> None:
         """Store one record; records are written in transactions of 1000.
 
-        key: bytes, or text, which becomes UTF-8 or, where it is a path in another encoding, that path's bytes.
-        Raises `DataError` for a key that the database cannot hold.
+        key: bytes, or text, which is encoded as UTF-8 with surrogateescape, as a path is.
+        DataError for a key that is too long for the database, and when writing fails.
         """
         key = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
         if self.max_key and not 0 < len(key) <= self.max_key:
@@ -144,7 +150,7 @@ class DatabaseWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Write what is pending."""
+        """Write the pending records."""
         if self._pending:
             try:
                 self._store.write(self._pending)
@@ -153,7 +159,7 @@ class DatabaseWriter:
             self._pending = []
 
     def close(self) -> None:
-        """Complete the database and give it its name."""
+        """Write the pending records and rename the complete database to `source`."""
         if self._store is None:
             return
         try:
@@ -167,9 +173,9 @@ class DatabaseWriter:
             self.discard()
 
     def discard(self) -> None:
-        """Throw away what has been written, unless it is complete."""
+        """Remove the temporary database, unless it has been completed."""
         if self._store is not None:
-            with contextlib.suppress(OSError):  # the reason for giving up has been told
+            with contextlib.suppress(OSError):  # the error that led here is already reported
                 self._store.close()
             self._store = None
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -195,10 +201,10 @@ def _new_store(folder: str, backend: str) -> Store:
 
 
 class Cursor:
-    """Reads a database round and round, as the Data layer does.
+    """Endless iteration over a database, as in the Data layer.
 
-    Its position is the key of the last record that it gave out (None before the first), so a cursor set to a saved
-    position goes on with the record after it, at once in a database of any size.
+    `position` is the key of the last record returned (None before the first).  A cursor set to a saved position
+    continues with the next record, without reading the records before it.
     """
 
     def __init__(self, database: Database, name: str = "") -> None:
@@ -206,7 +212,10 @@ class Cursor:
         self._items = database.items()
 
     def next(self) -> tuple[bytes, memoryview | bytes]:
-        """The next (key, value); after the last record comes the first again, with a line in the log."""
+        """Return the next (key, value); after the last record, log a line and continue with the first.
+
+        DataError for an empty database.
+        """
         item = next(self._items, None)
         if item is None:
             log.info("Restarting data prefetching from start.")
@@ -217,7 +226,12 @@ class Cursor:
         self.position = item[0]
         return item
 
+    def skip(self, count: int) -> None:
+        """Leave out so many records."""
+        for _ in range(count):
+            self.next()
+
     def seek(self, position: bytes | None) -> None:
-        """Go on after the record with key `position` (None: from the start)."""
+        """Continue after the record with key `position`; None: from the start."""
         self.position = position
         self._items = self.database.items(after=position)

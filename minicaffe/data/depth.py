@@ -1,6 +1,6 @@
-"""Gray pictures of more than 8 bits: their upper byte, as OpenCV gives it, or their values as scikit-image gives them.
+"""Gray images of more than 8 bits: the upper byte, as OpenCV reads them, or floats, as scikit-image reads them.
 
-Pillow's modes for them are "I;16" with variants, "I" (32 bits, but also what is 16 bits in some formats) and "F".
+Pillow's modes for them are "I;16" and variants, "I" (32 bits, but in some formats also 16 bits) and "F".
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether the picture has one channel of more than 8 bits."""
+    """Whether the image has one channel of more than 8 bits."""
     return image.mode[0] in "IF"
 
 
 def upper_bytes(image: Image.Image, name: str) -> np.ndarray:
-    """The upper byte of each pixel of a 16-bit gray picture, (H, W) uint8.
+    """Return the upper byte of each pixel of a 16-bit gray image, (H, W) uint8.
 
-    Raises `DataError`, which begins with `name`, for other numbers of bits and for floats, as OpenCV does not read
-    them either.
+    name: the image, for the error message.
+    DataError for another number of bits and for floats, which OpenCV does not read either.
     """
     bits, signed = _number_type(image)
     if bits != 16:
@@ -36,7 +36,7 @@ def upper_bytes(image: Image.Image, name: str) -> np.ndarray:
 
 
 def unit_range(image: Image.Image) -> np.ndarray:
-    """The picture as float32, (H, W): integers divided by the largest of their type, floats as they are."""
+    """Return the image as float32 (H, W): integers are divided by the maximum of their type, floats not scaled."""
     if image.mode == "F":
         return np.asarray(image, np.float32)
     bits, signed = _number_type(image)
@@ -48,7 +48,7 @@ def unit_range(image: Image.Image) -> np.ndarray:
 
 
 def _number_type(image: Image.Image) -> tuple[int, bool]:
-    """The number of bits of a pixel in the file, and whether it has a sign."""
+    """Return the number of bits per pixel in the file, and whether pixels are signed."""
     if image.format == "TIFF":
         return int(_tag(image, _BITS, 1)), _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -57,6 +57,6 @@ def _number_type(image: Image.Image) -> tuple[int, bool]:
 
 
 def _tag(image: Image.Image, number: int, default: int | None) -> int | None:
-    """The first value of a tag of a TIFF; `default` where it is not given, and for other formats."""
+    """Return the first value of a TIFF tag; `default` if the tag is missing, and for other formats."""
     value = getattr(image, "tag_v2", {}).get(number, default)
     return value[0] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""What the blobs of a net hold, stored in databases: what extract_features does."""
+"""Store the values of a net's blobs in databases: the implementation of extract_features."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ log = logging.getLogger("minicaffe")
 def extract(net, targets: Mapping[str, str], batches: int, backend: str) -> int:
     """Run `batches` forward passes and write each item of each blob; return the number of items per blob.
 
-    net: a Net whose data layers feed it.  targets: blob -> database to write.  An item of n numbers becomes a Datum
-    of floats: (C, H, W) for a blob (N, C, H, W), else (n, 1, 1); keys count from 0, ten digits.
+    net: a Net with data layers.  targets: database to write by blob name.  backend: "lmdb" or "leveldb".
+    An item of n values becomes a Datum of floats: (C, H, W) for a blob (N, C, H, W), otherwise (n, 1, 1).  Keys are
+    numbers from 0 on, with ten digits.
+    NetError for an unknown blob, DataError when a database cannot be written.
     """
     for name in targets:
         if name not in net.blobs:

@@ -1,4 +1,4 @@
-"""HDF5 files as sources of batches: a text file lists them, each holds one dataset per top."""
+"""Batches from HDF5 files: a text file lists the files, each of which holds one dataset per top."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
+from minicaffe.data.reader import ALL, Share
 from minicaffe.data.shuffle import shuffled
 from minicaffe.errors import DataError
 from minicaffe.text import read_names
@@ -17,7 +18,7 @@ log = logging.getLogger("minicaffe.data")
 
 
 def read_file_list(source: str) -> list[str]:
-    """The paths in a text file, one per line; `DataError` when it is missing, no text, or lists nothing."""
+    """Return the paths in a text file, one per line; DataError when it is missing, not text, or empty."""
     names = read_names(source, "HDF5 file list")
     if not names:
         raise DataError(f"HDF5 file list {source} is empty")
@@ -25,10 +26,10 @@ def read_file_list(source: str) -> list[str]:
 
 
 def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
-    """The datasets `names` of an HDF5 file: any number type, at least one axis, equally many rows.
+    """Load the datasets `names` of an HDF5 file: arrays of any number type with the same number of rows (axis 0).
 
-    Raises `DataError` when the file is missing, truncated or no HDF5, when a dataset is missing (naming those there
-    are), is no array of numbers, or has another number of rows.
+    DataError when the file is missing, truncated or not HDF5, or when a dataset is missing, is not an array of
+    numbers, or has another number of rows.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -51,20 +52,23 @@ def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
 
 
 class Hdf5Reader:
-    """Rows of the listed files, round and round; with a seed, files and the rows of each are shuffled every time.
+    """Endless reader of the rows of the listed files.
 
-    Position: which file of which round is being read, and from which row.
+    source: text file with the paths.  names: one dataset per target.
+    seed: of the shuffles of the files, in every round, and of the rows in each file; None (default): no shuffle.
+    share: which rows it reads (default: all); solvers that share shuffled rows need one random seed.
     """
 
-    def __init__(self, source: str, names: Sequence[str], seed: int | None = None) -> None:
+    def __init__(self, source: str, names: Sequence[str], seed: int | None = None, share: Share = ALL) -> None:
+        self.share = share
         self.files, self.names, self._open = read_file_list(source), list(names), None
         self._seed = seed
         self.seek({"seed": seed, "visit": 0, "row": 0})
 
     def seek(self, position: dict) -> None:
-        """Go to a position, with the orders of its seed; whether there is a shuffle remains as it is.
+        """Restore a position returned by `position`, with its seed; whether rows are shuffled does not change.
 
-        Raises `DataError` when the file that is read there has fewer rows than that.
+        DataError when the file at that position has too few rows.
         """
         if self._seed is not None and position["seed"] is not None:
             self._seed = position["seed"]
@@ -77,17 +81,18 @@ class Hdf5Reader:
             )
 
     def position(self) -> dict:
+        """Return the position as JSON-serializable dict: seed, number of files read before, row in the current file."""
         return {"seed": self._seed, "visit": self._visit, "row": self._row}
 
     def row_shapes(self) -> list[tuple[int, ...]]:
-        """The shape of one row of each dataset of the file being read."""
+        """Return the shape of one row of each dataset in the current file."""
         return [array.shape[1:] for array in self.arrays]
 
     def _load(self) -> None:
-        """Open the file of this visit (a visit is one pass over one file) and shuffle its rows."""
+        """Load the file of the current visit, one pass over one file, and shuffle its rows."""
         count = len(self.files)
         round_, index = divmod(self._visit, count)
-        # Orders of files take the even numbers of the seed's shuffles, orders of rows the odd ones.
+        # Of the seed's shuffles, even numbers are orders of files, odd numbers orders of rows.
         number = index if self._seed is None else int(shuffled(self._seed, 2 * round_, count)[index])
         if self._open != number:
             self.arrays = load_file(self.files[number], self.names)
@@ -96,22 +101,36 @@ class Hdf5Reader:
         self._order = None if self._seed is None else shuffled(self._seed, 2 * self._visit + 1, rows)
 
     def read_into(self, targets: Sequence[np.ndarray]) -> None:
-        """Fill the targets, (N, ...) each, with the next N rows, over the ends of files if need be."""
+        """Fill the targets, (N, ...) each, with the next N rows of the share, from several files if necessary.
+
+        DataError when the rows of a file have another shape than the targets.
+        """
         filled, count = 0, len(targets[0])
         while filled < count:
-            take = min(count - filled, len(self.arrays[0]) - self._row)
-            rows = slice(self._row, self._row + take)
-            for name, target, array in zip(self.names, targets, self.arrays, strict=True):
-                if array.shape[1:] != target.shape[1:]:
-                    raise DataError(
-                        f'dataset "{name}" of HDF5 file {self.files[self._open]} has rows of shape '
-                        f"{array.shape[1:]}, expected {target.shape[1:]} as in the first file"
-                    )
-                target[filled : filled + take] = array[rows if self._order is None else self._order[rows]]
+            self._skip(self.share.rank)
+            most = count - filled if self.share.size == 1 else 1
+            take = min(most, len(self.arrays[0]) - self._row)
+            self._copy(take, [target[filled : filled + take] for target in targets])
             filled += take
-            self._row += take
-            if self._row == len(self.arrays[0]):
-                self._visit, self._row = self._visit + 1, 0
-                if self._visit % len(self.files) == 0 and len(self.files) > 1:
-                    log.info("Looping around to first file.")
-                self._load()
+            self._skip(take + self.share.after)
+
+    def _copy(self, count: int, targets: Sequence[np.ndarray]) -> None:
+        """Copy the next rows, which are all in the open file."""
+        rows = slice(self._row, self._row + count)
+        for name, target, array in zip(self.names, targets, self.arrays, strict=True):
+            if array.shape[1:] != target.shape[1:]:
+                raise DataError(
+                    f'dataset "{name}" of HDF5 file {self.files[self._open]} has rows of shape '
+                    f"{array.shape[1:]}, expected {target.shape[1:]} as in the first file"
+                )
+            target[...] = array[rows if self._order is None else self._order[rows]]
+
+    def _skip(self, count: int) -> None:
+        """Go on by so many rows; after the last of a file the next file is opened."""
+        self._row += count
+        while self._row >= len(self.arrays[0]):
+            self._row -= len(self.arrays[0])
+            self._visit += 1
+            if self._visit % len(self.files) == 0 and len(self.files) > 1:
+                log.info("Looping around to first file.")
+            self._load()

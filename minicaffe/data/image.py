@@ -1,8 +1,8 @@
-"""Pictures as arrays (C, H, W) of uint8 with the channels in OpenCV's order, blue first, because Caffe's are.
+"""Decoding, encoding and resizing of images: arrays (C, H, W) of uint8, BGR as in OpenCV and Caffe.
 
-Pillow reads and writes the files; resizing is bilinear between pixel centres without smoothing, which is what
-`cv::resize` does by default (Pillow's own bilinear filter averages when it shrinks, and gives other pixels).
-All that reads pictures, from files or from encoded records, decodes them here.
+Pillow reads and writes the files.  Resizing is bilinear between pixel centres without smoothing, the default of
+`cv::resize`; Pillow's bilinear filter averages when it reduces an image, which gives other pixels.
+All readers of image files and of encoded records use these functions.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from minicaffe.data.pnm import pnm_pixels
 from minicaffe.data.resize import resample
 from minicaffe.errors import DataError
 
-# How OpenCV, or the library that decodes for it, makes gray of red, green and blue: weights, bits to shift, rounding.
+# Conversion of RGB to gray in OpenCV, or in the library that decodes for it: weights, bits to shift, rounding.
 _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))
 
-# What scikit-image's rgb2gray weighs the channels with (ITU-R BT.709 rounded to four digits).
+# The weights of scikit-image's rgb2gray (ITU-R BT.709 rounded to four digits).
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
 
 def read_image(path: str | os.PathLike, color: bool | None = True) -> np.ndarray:
-    """The picture in `path` as (3, H, W) blue-green-red, or (1, H, W) for color=False; None keeps what it has.
+    """Read an image file as uint8 (3, H, W), BGR, or (1, H, W), gray.
 
-    Raises `DataError` naming the file when it is missing or no readable picture.
+    color: True (default) for three channels, False for one; None keeps those of the file.
+    DataError when the file is missing or cannot be decoded.
     """
     return decode_image(read_bytes(path), color, os.fspath(path))
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """The content of a picture's file; `DataError` naming the file when it cannot be read."""
+    """Return the content of an image file; DataError when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -46,17 +47,18 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def decode_image(data: bytes, color: bool | None = None, name: str = "encoded image") -> np.ndarray:
-    """As `read_image`, from the bytes of a JPEG, PNG or any other file that Pillow reads.
+    """Decode the bytes of a JPEG, PNG or other file supported by Pillow; result and `color` as for `read_image`.
 
-    The pixels are those of OpenCV's imread: of 16 bits the upper 8 count, alpha is dropped, the gray of a JPEG is its
-    luminance.  name: begins the text of errors.  Raises `DataError` for what is damaged, no picture, or of 32 bits.
+    The pixels are those of OpenCV's imread: the upper 8 of 16 bits are used, alpha is dropped, the gray of a JPEG is
+    its luminance.
+    name: the image, for error messages.  DataError for data that are damaged, not an image, or of 32 bits per pixel.
     """
     pixels = np.asarray(decode_picture(data, color, name))
     return pixels[None].copy() if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
 
 
 def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded image") -> Image.Image:
-    """As `decode_image`, as a Pillow image of mode "RGB" or "L"."""
+    """Decode an image like `decode_image`, but return a Pillow image of mode "RGB" or "L"."""
     with _opened(data, name) as image:
         if color is None:
             color = not _is_gray(image)
@@ -74,10 +76,10 @@ def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded 
 
 
 def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") -> np.ndarray:
-    """The picture as float32 (H, W, 3), RGB in [0, 1]; with color=False as (H, W, 1).  Raises as `decode_image`.
+    """Decode an image to float32 (H, W, 3), RGB in [0, 1]; with color=False to (H, W, 1).
 
-    As scikit-image's imread and img_as_float give it: integers are divided by the largest of their type, floats are
-    taken as they are.
+    The values are those of scikit-image's imread and img_as_float: integers are divided by the maximum of their type,
+    floats are not scaled.  name and errors as for `decode_image`.
     """
     with _opened(data, name) as image:
         if is_deep(image):
@@ -91,11 +93,11 @@ def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") 
 
 @contextlib.contextmanager
 def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
-    """The picture, decoded when it is first used; what Pillow raises becomes a `DataError`."""
+    """Open an image, which Pillow decodes lazily; inside the block, Pillow's exceptions become DataError."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             yield image
-    except UnidentifiedImageError as error:  # whose own words name an object in memory
+    except UnidentifiedImageError as error:  # its message contains the address of a BytesIO
         raise DataError(f"cannot decode {name}: it is no image of a kind that Pillow reads") from error
     except (OSError, TypeError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"cannot decode {name}: {str(error).splitlines()[0] if str(error) else 'no image'}") from error
@@ -106,7 +108,10 @@ def _is_gray(image: Image.Image) -> bool:
 
 
 def encode_image(image: np.ndarray, kind: str) -> bytes:
-    """(C, H, W) uint8, blue first, as the bytes of a file of type `kind`: "png", "jpg", ..."""
+    """Encode (C, H, W) uint8, BGR or gray, as the bytes of a file of type `kind`: "png", "jpg", ...
+
+    DataError for a type that Pillow does not write.
+    """
     pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
     kind = kind.lower().lstrip(".")
     buffer = io.BytesIO()
@@ -118,7 +123,7 @@ def encode_image(image: np.ndarray, kind: str) -> bytes:
 
 
 def resize(image: np.ndarray, height: int, width: int, order: int = 1) -> np.ndarray:
-    """(C, H, W) resized to (C, height, width) in the same dtype; order 0 nearest, 1 bilinear, 3 cubic."""
+    """Resize (C, H, W) to (C, height, width) in the same dtype; order: 0 nearest, 1 bilinear (default), 3 cubic."""
     if image.shape[1:] == (height, width):
         return image
     result = resample(image.transpose(1, 2, 0), (height, width), order).transpose(2, 0, 1)

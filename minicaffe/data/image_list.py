@@ -1,4 +1,4 @@
-"""Lists of images: text files with lines "path label", as ImageData and convert_imageset read them."""
+"""Lists of images: text files with lines "path label", for ImageData and convert_imageset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from minicaffe.data.image import read_image, resize
-from minicaffe.data.reader import EntryReader
+from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
 from minicaffe.text import read_text
@@ -17,10 +17,10 @@ _WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
-    """(path, label) for each line of the file; the label follows the last space, so paths may hold spaces.
+    """Return (path, label) for each line of the file; the label follows the last space, so paths may contain spaces.
 
-    Raises `DataError` when the file is missing, no text, or empty, or, naming the line, when a line has no whole
-    number of 32 bits at its end.
+    DataError when the file is missing, not text or empty, and, with the line number, when a line does not end in an
+    integer of 32 bits.
     """
     entries = []
     for number, line in enumerate(read_text(source, "image list").split("\n"), 1):
@@ -39,7 +39,7 @@ def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
 
 
 def int32(text: str, name: str) -> int:
-    """The number in `text`; `DataError`, which begins with `name`, when it is beyond 32 bits."""
+    """Parse an integer; DataError, starting with `name`, when it is outside the range of int32, else ValueError."""
     number = int(text)
     if not -(2**31) <= number < 2**31:
         raise DataError(f"{name} {number} is beyond 32 bits: expected {-(2**31)} to {2**31 - 1}")
@@ -47,10 +47,15 @@ def int32(text: str, name: str) -> int:
 
 
 class ImageListReader(EntryReader):
-    """Batches of the images in a list.
+    """Endless reader of batches of the images in a list.
 
-    size: (height, width) to resize to, or None.  seed: of the shuffle before every round, or None to keep the order.
-    skip: entries left out before the first.  Images of different sizes make a list instead of an array.
+    source: the list.  root_folder: prepended to each path.  batch_size: images per batch.
+    color: True (default) for three channels, False for one.
+    size: (height, width), in pixels, to resize to; None (default): not resized.  Images of different sizes give a
+        batch that is a list instead of an array.
+    seed: of the shuffle before every round; None (default): in the order of the list.
+    skip: number of entries to skip at the start (default 0).  share: which of the others it reads (default: all).
+    DataError as for `read_list`, and when `skip` is not less than the number of entries.
     """
 
     def __init__(
@@ -62,14 +67,16 @@ class ImageListReader(EntryReader):
         size: tuple[int, int] | None = None,
         seed: int | None = None,
         skip: int = 0,
+        share: Share = ALL,
     ) -> None:
         self.source, self.root_folder, self.color, self.size = source, root_folder, color, size
         self.entries = read_list(source)
         if skip >= len(self.entries):
             raise DataError(f"image list {source} has {len(self.entries)} entries, so {skip} cannot be skipped")
-        super().__init__(batch_size, Rounds(len(self.entries), seed, skip))
+        super().__init__(batch_size, Rounds(len(self.entries), seed, skip), share)
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
+        """Read the image (C, H, W) and the label of an entry; DataError when the image cannot be read."""
         path, label = self.entries[entry]
         image = read_image(self.root_folder + path, self.color)
         return (resize(image, *self.size) if self.size else image), label

@@ -1,4 +1,4 @@
-"""Transformer: from images as scripts hold them to what a net's input takes, and back."""
+"""Transformer: conversion of images (H, W, K) to the input of a net (K, H, W), and back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from minicaffe.errors import BlobError, ShapeError, UsageError, nearest
 
 
 class Transformer:
-    """What has to happen to an image before a net takes it, per input blob.
+    """Preprocessing of images for the input blobs of a net.
 
-    inputs: blob name -> its shape (N, K, H, W); `{"data": net.blobs["data"].data.shape}`.
+    inputs: shape (N, K, H, W) by blob name: `{"data": net.blobs["data"].data.shape}`.
 
-    `preprocess` runs, each step only where it was set: float32; resize to (H, W); transpose; channel swap; times raw
-    scale; minus mean; times input scale.  `deprocess` runs the inverses backwards, except for the resizing.
-    UsageError for an input that was not named, and where a setter says so.
+    `preprocess` applies, in this order, those steps that are set: float32; resize to (H, W); transpose; channel swap;
+    multiply by the raw scale; subtract the mean; multiply by the input scale.  `deprocess` applies the inverse steps in
+    reverse order, without the resizing.  All methods raise UsageError for an unknown input.
     """
 
     def __init__(self, inputs: Mapping[str, Sequence[int]]):
@@ -36,9 +36,11 @@ class Transformer:
             raise UsageError(f"{in_!r} is not one of the net inputs: {list(self.inputs)}{hint}")
 
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """The image `data` (H', W', K) as the net takes it, (K, H, W) float32; `data` itself is left as it is.
+        """Return the image `data` (H', W', K), grey also (H', W'), as input of the net, (K, H, W) float32.
 
-        A grey image may be (H', W').  ShapeError (a ValueError) when the image, or its channels, do not fit.
+        `data` is not modified.
+        ShapeError (a ValueError) when the image, its channels or the mean do not fit; UsageError for a file name and
+        for values that are not numbers.
         """
         self.__check_input(in_)
         caffe_in = as_image(data, f"input {in_!r}").astype(np.float32, copy=True)
@@ -60,9 +62,10 @@ class Transformer:
         return caffe_in
 
     def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """The net input `data` ((K, H, W) or (1, K, H, W)) as an image (H, W, K); a new array.
+        """Return the net input `data`, (K, H, W) or (1, K, H, W), as an image (H, W, K), a new array.
 
-        Where no transposition is set the result is in the order of the net, without its axes of length 1.
+        If no transpose is set, the result has the axes of the input, without those of length 1.
+        ShapeError (a ValueError) when the data, their channels or the mean do not fit.
         """
         self.__check_input(in_)
         decaf_in = self._without_batch(in_, numbers(data, f"input {in_!r}"))
@@ -81,7 +84,7 @@ class Transformer:
         return decaf_in.transpose(np.argsort(self.transpose[in_]))
 
     def _without_batch(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """A copy of the data as (K, H, W), where they are of the input's shape or of one image."""
+        """Return a copy of the data as (K, H, W), if they have the input's shape or a batch axis of length 1."""
         data = data.astype(np.result_type(data, np.float32), copy=True)
         shape = self.inputs[in_][1:]
         if same_axes(data.shape, shape):
@@ -104,7 +107,10 @@ class Transformer:
         return mean
 
     def set_transpose(self, in_: str, order: Sequence[int]) -> None:
-        """Axes of the image in the order of the net, without N: (2, 0, 1) makes (K, H, W) of (H, W, K)."""
+        """Set the order of the image's axes in the net's input, without N: (2, 0, 1) turns (H, W, K) into (K, H, W).
+
+        UsageError when `order` is not a permutation of the input's axes.
+        """
         self.__check_input(in_)
         if len(order) != len(self.inputs[in_]) - 1:
             raise UsageError(
@@ -116,7 +122,10 @@ class Transformer:
         self.transpose[in_] = order
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
-        """Channels in the order of the net: (2, 1, 0) makes BGR of RGB. Channels are the first axis by then."""
+        """Set the order of the channels, the first axis after the transpose: (2, 1, 0) turns RGB into BGR.
+
+        UsageError when the length of `order` is not the number of channels, or a channel does not exist.
+        """
         self.__check_input(in_)
         if len(order) != self.inputs[in_][1]:
             raise UsageError(
@@ -127,15 +136,20 @@ class Transformer:
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
-        """Factor on the image before the mean is subtracted: 255 for nets trained on values in [0, 255]."""
+        """Set the factor applied before the mean is subtracted: 255 for nets trained on values in [0, 255].
+
+        UsageError for a value that is not a number.
+        """
         self.__check_input(in_)
         numbers(scale, f"the raw scale of input {in_!r}")
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """What to subtract: one value per channel (K), a mean image (K, H, W), resized if need be, or a plane (H, W).
+        """Set the mean to subtract: one value per channel (K), an image (K, H, W) or (1, H, W), or a plane (H, W).
 
-        BlobError (a ValueError) when the number of channels or of axes does not fit the input, or a plane its size.
+        An image of another height or width is resized to the input's.
+        BlobError (a ValueError) when the number of axes or channels does not fit the input, or a plane has another
+        size; UsageError for values that are not numbers.
         """
         self.__check_input(in_)
         shape = self.inputs[in_][1:]
@@ -155,7 +169,10 @@ class Transformer:
         self.mean[in_] = mean
 
     def set_input_scale(self, in_: str, scale: float) -> None:
-        """Factor on the input after the mean was subtracted, as `scale` in a transform_param."""
+        """Set the factor applied after the mean is subtracted, like `scale` in a transform_param.
+
+        UsageError for a value that is not a number.
+        """
         self.__check_input(in_)
         numbers(scale, f"the input scale of input {in_!r}")
         self.input_scale[in_] = scale

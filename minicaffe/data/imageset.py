@@ -1,4 +1,4 @@
-"""Lists of images to databases: what convert_imageset does."""
+"""Convert a list of images to a database: the implementation of convert_imageset."""
 
 from __future__ import annotations
 
@@ -30,13 +30,18 @@ def convert(
     encoded: bool = False,
     encode_type: str = "",
 ) -> int:
-    """Write the images of list `source` as database `path`; return how many were written.
+    """Write the images of the list `source` into the database `path`; return the number of images written.
 
-    root: put before each path.  rng: the stream that shuffles the list, None to keep its order.  size: (height, width)
-    to resize to, 0 for as it is.  encoded: store files, as they are unless `encode_type`, `size` or `gray` ask for new
-    ones.  check_size: all images must have the size of the first.
-    Keys are the number of the image, eight digits, and its path, cut where the database has a limit.
-    Images that cannot be read are skipped with a line in the log; `DataError` when none is left.
+    root: prepended to each path.  backend: "lmdb" or "leveldb".  gray: store one channel (default False).
+    rng: stream of random numbers that shuffles the list first; None (default): in the order of the list.
+    size: (height, width), in pixels, to resize to; (0, 0) (default): not resized.
+    check_size: raise DataError for an image of another size than the first (default False).
+    encoded: store image files instead of pixels (default False).  A file is stored unchanged, unless `encode_type`,
+        `size` or `gray` requires a new one.
+    encode_type: the type of new image files, such as "png"; "" (default): that of the original file.
+    A key is the number of the image, eight digits, and its path, truncated to the length that the database allows.
+    Images that cannot be read are logged and skipped; DataError when none can be read.  UsageError when only one of
+    height and width is given.
     """
     if bool(size[0]) != bool(size[1]):
         raise UsageError(f"resize_width and resize_height must be given together, got {size[1]} and {size[0]}")
@@ -72,19 +77,19 @@ def _shuffled(entries: list[tuple[str, int]], rng: Stream) -> list[tuple[str, in
 
 
 def _put(database: DatabaseWriter, key: str, datum: caffe_pb2.Datum) -> bool:
-    """Store a record, under as much of its key as the database holds; return whether the key was cut."""
+    """Store a record, its key truncated to the length that the database allows; return whether it was truncated."""
     whole = key.encode("utf-8", "surrogateescape")
     database.put(whole[: database.max_key], datum.SerializeToString())
     return len(whole) > (database.max_key or len(whole))
 
 
 def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_type: str):
-    """One image as a Datum without label."""
+    """Read one image as a Datum without label."""
     if encoded and not any(size):
         extension = os.path.splitext(path)[1].lower().lstrip(".")
         if not gray and encode_type.lower().lstrip(".") in ("", extension):
             content = read_bytes(path)
-            decode_image(content, None, path)  # what cannot be decoded now cannot be read later either
+            decode_image(content, None, path)  # raises DataError if the file cannot be decoded
             return caffe_pb2.Datum(data=content, encoded=True)
     image = read_image(path, not gray)
     if any(size):
@@ -96,7 +101,7 @@ def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_ty
 
 
 def _check_size(datum, expected: tuple[int, ...] | None, path: str) -> tuple[int, ...]:
-    """The shape of the datum's image, which must be `expected`."""
+    """Return the shape of the datum's image; DataError unless it is `expected`, if given."""
     image_size = (datum.channels, datum.height, datum.width)
     if datum.encoded:
         image_size = decode_image(datum.data, None, path).shape

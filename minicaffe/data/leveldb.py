@@ -1,8 +1,8 @@
-"""LevelDB, read and written without the LevelDB library.
+"""Reader of LevelDB databases, without the LevelDB library.
 
-The library's Python wheels lag behind Python, and it locks a database so that a train and a test net cannot share
-one.  Reading needs little: a folder holds sorted tables (*.ldb, *.sst), a log of the newest writes (*.log), and a
-manifest, itself a log, that tells which tables count.  `CURRENT` names the manifest.  Formats: doc/table_format.md,
+The library's Python wheels are not available for all versions of Python, and it locks a database, so that a train and a
+test net cannot share one.  A database is a folder of sorted tables (*.ldb, *.sst), a log of the newest writes (*.log),
+and a manifest, itself a log, that lists the valid tables.  `CURRENT` names the manifest.  Formats: doc/table_format.md,
 doc/log_format.md and doc/impl.md of google/leveldb.
 """
 
@@ -28,13 +28,13 @@ _PUT = 1  # kind of an entry that stores a value; 0 deletes
 _COMPARATOR, _LOG_NUMBER, _NEXT_FILE, _LAST_SEQUENCE, _COMPACT = 1, 2, 3, 4, 5  # tags in the manifest
 _DELETED, _NEW_FILE, _PREVIOUS_LOG = 6, 7, 9
 
-_TABLES_OPEN = 64  # at a time: each takes a file descriptor
+_TABLES_OPEN = 64  # the largest number of tables open at a time
 
-Entry = tuple[bytes, int, bytes]  # user key, -(sequence << 8 | kind): the newest of equal keys sorts first; value
+Entry = tuple[bytes, int, bytes]  # user key; -(sequence << 8 | kind), so the newest of equal keys sorts first; value
 
 
 def log_records(path: str) -> Iterator[bytes]:
-    """The records of a log file, put together from their fragments; stops at a torn end."""
+    """Iterate over the records of a log file, joined from their fragments; stop at an incomplete end."""
     with open(path, "rb") as file:
         data = file.read()
     position, parts = 0, []
@@ -59,7 +59,10 @@ def _read_slice(data: bytes | memoryview, position: int) -> tuple[bytes, int]:
 
 
 def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes, bytes]], int, int]:
-    """The tables that count {number: (size, smallest, largest key)}, and the numbers of the oldest and previous log."""
+    """Return the valid tables, {number: (size, smallest key, largest key)}, and the numbers of two logs.
+
+    Logs with at least the first number, or equal to the second (0: none), hold writes that are not in tables.
+    """
     tables, log_number, previous = {}, 0, 0
     for record in log_records(path):
         position = 0
@@ -92,7 +95,7 @@ def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes, bytes]], int,
 
 
 def _read_log(path: str) -> Iterator[Entry]:
-    """The entries of a write-ahead log."""
+    """Iterate over the entries of a write-ahead log."""
     for batch in log_records(path):
         sequence, count = struct.unpack_from("<QI", batch)
         position = 12
@@ -105,7 +108,7 @@ def _read_log(path: str) -> Iterator[Entry]:
 
 
 def block_entries(block: bytes | memoryview) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of one block; keys are stored without what they share with the key before."""
+    """Iterate over (key, value) of one block; keys are stored without the prefix shared with the previous key."""
     end = len(block) - 4 - 4 * struct.unpack_from("<I", block, len(block) - 4)[0]
     position, key = 0, b""
     while position < end:
@@ -119,7 +122,7 @@ def block_entries(block: bytes | memoryview) -> Iterator[tuple[bytes, bytes]]:
 
 
 class _Table(NamedTuple):
-    """One sorted table, and the range of its user keys."""
+    """The file of one sorted table, and the range of its user keys."""
 
     path: str
     smallest: bytes
@@ -127,7 +130,7 @@ class _Table(NamedTuple):
 
 
 class _OpenTable:
-    """A table whose file is mapped and whose index is read."""
+    """An open table: the file is memory-mapped, the index is read."""
 
     def __init__(self, path: str) -> None:
         self._name = os.path.basename(path)
@@ -139,7 +142,7 @@ class _OpenTable:
         _, position = read_varint(footer, 0)
         _, position = read_varint(footer, position)
         index = list(block_entries(self._block(bytes(footer[position:]))))
-        self._last = [key[:-8] for key, _ in index]  # of each block: not less than any key of it
+        self._last = [key[:-8] for key, _ in index]  # an upper bound of the keys of each block
         self._handles = [handle for _, handle in index]
 
     def _block(self, handle: bytes) -> bytes | memoryview:
@@ -151,7 +154,7 @@ class _OpenTable:
         return decompress(block) if compression else block
 
     def entries(self, start: bytes) -> Iterator[Entry]:
-        """Entries in order, from the first whose user key is not less than `start`."""
+        """Iterate over the entries in order, from the first user key that is not less than `start`."""
         for handle in self._handles[bisect_left(self._last, start) :]:
             for key, value in block_entries(self._block(handle)):
                 if key[:-8] >= start:
@@ -159,7 +162,10 @@ class _OpenTable:
 
 
 class LevelDbReader:
-    """A LevelDB open for reading; takes no lock and changes nothing."""
+    """A LevelDB open for reading, without a lock; its files are not modified.
+
+    source: the folder.  DataError when it cannot be read, or when a table is missing or truncated.
+    """
 
     def __init__(self, source: str) -> None:
         self.source, self._length = source, None
@@ -171,7 +177,7 @@ class LevelDbReader:
             files = os.listdir(source)
             self._tables = sorted((self._table(n, *t) for n, t in tables.items()), key=lambda table: table.smallest)
             self._smallest = [table.smallest for table in self._tables]
-            self._reach = list(accumulate((table.largest for table in self._tables), max))  # of all tables up to each
+            self._reach = list(accumulate((table.largest for table in self._tables), max))  # running maximum
             logs = sorted(name for name in files if name.endswith(".log") and name[:-4].isdigit())
             logs = [n for n in logs if int(n[:-4]) >= log_number or (previous and int(n[:-4]) == previous)]
             self._newest = sorted(e for name in logs for e in _read_log(os.path.join(source, name)))
@@ -195,8 +201,8 @@ class LevelDbReader:
         return self._length
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) from the first key greater than `after`."""
-        previous, start = None, b"" if after is None else after + b"\0"  # the key that comes next after `after`
+        """Iterate over (key, value) from the first key greater than `after`; None: from the first."""
+        previous, start = None, b"" if after is None else after + b"\0"  # the smallest key greater than `after`
         try:
             for key, order, value in self._merged(start):
                 if key != previous:  # older entries of the same key follow the newest
@@ -207,11 +213,11 @@ class LevelDbReader:
             raise DataError(f"cannot read LevelDB {self.source}: {error}") from error
 
     def keys(self) -> list[bytes]:
-        """All keys in order; they stand between the values, so this reads the whole database."""
+        """Return all keys in order; keys and values are stored together, so this reads the whole database."""
         return [key for key, _ in self.items()]
 
     def get(self, key: bytes) -> bytes:
-        """The value of a key; `DataError` when there is no such record."""
+        """Return the value of a key; DataError when there is no such record."""
         try:
             newest = min(self._versions(key), default=(key, 0, b""))
         except (OSError, ValueError, IndexError, struct.error) as error:
@@ -221,7 +227,7 @@ class LevelDbReader:
         return newest[2]
 
     def _versions(self, key: bytes) -> Iterator[Entry]:
-        """The newest entry of a key in the log and in each table that may hold it."""
+        """Iterate over the newest entry of a key in the log and in each table whose range includes the key."""
         logged = bisect_left(self._newest, (key,))
         sources = [iter(self._newest[logged : logged + 1])]
         place = bisect_right(self._smallest, key)
@@ -235,7 +241,10 @@ class LevelDbReader:
                 yield entry
 
     def _merged(self, start: bytes) -> Iterator[Entry]:
-        """All entries in order from key `start`; a table takes part from its smallest key on, so few are open."""
+        """Merge the entries of log and tables in order, from key `start`.
+
+        A table is opened when its smallest key is reached, so that few tables are open at a time.
+        """
         waiting = list(reversed(self._tables))
         heap: list[tuple[Entry, int, Iterator[Entry]]] = []
 
@@ -256,6 +265,7 @@ class LevelDbReader:
                 push(entries, number)
 
     def close(self) -> None:
+        """Close the files."""
         self._tables, self._newest, self._smallest, self._reach = [], [], [], []
         self._open.cache_clear()
 

@@ -1,8 +1,8 @@
-"""Writing LevelDB tables: what `leveldb.py` reads, and the original library too.
+"""Writer of LevelDB databases, readable by `leveldb.py` and by the LevelDB library.
 
-Each table holds a few megabytes of sorted records.  Converters write their keys in order, so tables do not overlap
-and may stand on level 1, where the library leaves them; should keys come out of order, the tables go to level 0,
-where the library expects overlap.
+Each table holds a few megabytes of sorted records.  If the ranges of the tables do not overlap, as when keys are
+written in order, they are registered on level 1, where the library does not rewrite them; otherwise on level 0, where
+the library permits overlap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMPARATOR, _LOG_NUMBER, _NEXT_FILE, _LAST_SEQUENCE, _NEW_FILE = 1, 2, 3, 4, 7
 
 
 def varint(number: int) -> bytes:
-    """A number in little-endian base 128."""
+    """Encode a number in little-endian base 128."""
     parts = bytearray()
     while number >= 0x80:
         parts.append(number & 0x7F | 0x80)
@@ -36,7 +36,7 @@ def _slice(data: bytes) -> bytes:
 
 
 def _block(entries: list[tuple[bytes, bytes]]) -> bytes:
-    """Entries with full keys: every one of them is a restart point."""
+    """Encode a block with complete keys: every entry is a restart point."""
     body, restarts = bytearray(), []
     for key, value in entries:
         restarts.append(len(body))
@@ -46,7 +46,7 @@ def _block(entries: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def table_bytes(entries: list[tuple[bytes, bytes]]) -> bytes:
-    """A whole table of (internal key, value) in order: data blocks, meta index, index, footer."""
+    """Encode a table of sorted (internal key, value): data blocks, meta index, index, footer."""
     blocks, index, current, size = [], [], [], 0
     for position, (key, value) in enumerate(entries):
         current.append((key, value))
@@ -63,14 +63,14 @@ def table_bytes(entries: list[tuple[bytes, bytes]]) -> bytes:
     meta = varint(offset) + varint(len(meta_block))
     offset += len(meta_block) + 5
     footer = meta + varint(offset) + varint(len(index_block))
-    blocks = [block + b"\0" for block in (*blocks, meta_block, index_block)]  # the byte says: not compressed
+    blocks = [block + b"\0" for block in (*blocks, meta_block, index_block)]  # the byte 0: not compressed
     sums = [struct.pack("<I", masked(crc)) for crc in crc32c(blocks)]
     body = b"".join(part for pair in zip(blocks, sums, strict=True) for part in pair)
     return body + footer.ljust(40, b"\0") + struct.pack("<Q", _MAGIC)
 
 
 def log_bytes(record: bytes) -> bytes:
-    """A log file of one record, in fragments that do not cross 32 KiB blocks."""
+    """Encode a log file of one record, in fragments that do not cross 32 KiB blocks."""
     output, first, rest = bytearray(), True, record
     while first or rest:
         room = _LOG_BLOCK - len(output) % _LOG_BLOCK - 7
@@ -82,7 +82,7 @@ def log_bytes(record: bytes) -> bytes:
 
 
 class LevelDbStore:
-    """A new LevelDB in `folder`."""
+    """A new LevelDB in `folder`, which must not exist."""
 
     def __init__(self, folder: str) -> None:
         self._folder, self._sequence, self._number = folder, 0, 3
@@ -93,6 +93,7 @@ class LevelDbStore:
         os.makedirs(folder)
 
     def write(self, records: list[tuple[bytes, bytes]]) -> None:
+        """Store records; the value of an existing key is replaced."""
         for key, value in records:
             self._sequence += 1
             self._records[key] = (self._sequence, value)
@@ -101,7 +102,7 @@ class LevelDbStore:
                 self._flush()
 
     def _flush(self) -> None:
-        """Write the records at hand as one table."""
+        """Write the buffered records as one table."""
         if not self._records:
             return
         entries = [
@@ -115,6 +116,7 @@ class LevelDbStore:
         self._number, self._records, self._size = self._number + 1, {}, 0
 
     def close(self) -> None:
+        """Write the remaining records and the manifest."""
         if self._closed:
             return
         self._closed = True

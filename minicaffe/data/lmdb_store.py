@@ -1,8 +1,7 @@
-"""LMDB, through the `lmdb` package.
+"""LMDB databases, by means of the `lmdb` package.
 
-LMDB maps its file into memory; a file that was cut short would end the whole process with SIGBUS at the first access
-behind its end.  So before mapping, `check_size` reads the two meta pages itself and compares what they claim with the
-size of the file.
+LMDB maps its file into memory; access beyond the end of a truncated file would end the process with SIGBUS.  So before
+mapping, `check_size` reads the two meta pages and compares the size that they state with the size of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _MAGIC = 0xBEEFC0DE
 
 
 def check_size(source: str) -> None:
-    """Raise `DataError` unless folder `source` holds a whole LMDB data file."""
+    """Raise DataError unless folder `source` holds a complete LMDB data file."""
     path = os.path.join(source, "data.mdb")
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -39,7 +38,7 @@ def check_size(source: str) -> None:
         page_size = _TABLE.unpack(table)[0]
         file.seek(page_size)
         second = file.read(_META.size)
-    if len(second) == _META.size:  # two meta pages take turns: the newer transaction counts
+    if len(second) == _META.size:  # LMDB alternates between two meta pages: use the newer transaction
         magic, _, _, _, _, _, other_last, other_transaction = _META.unpack(second)
         if magic == _MAGIC and other_transaction > transaction:
             last_page = other_last
@@ -48,33 +47,34 @@ def check_size(source: str) -> None:
         raise DataError(f"LMDB {source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
 
 
-#: held in every call of the library: a fork in the middle of one would leave a child that cannot close the file.
-#: An RLock, as a collected generator may release in the middle of an acquire.
+#: Held during every call of the library: after a fork in the middle of a call, the child could not close the file.
+#: An RLock, because garbage collection of a generator can call `release` during `acquire`.
 _lock = forks.held(threading.RLock())
 
 
 class _Environment:
-    """One open file and how many use it: LMDB allows one per process, but train and test nets may share a source.
+    """One open file with a reference count: LMDB permits one per process, but train and test nets can share a source.
 
-    A reader uses it, and so does every iteration that has not ended: closing the file under an open transaction
-    would leave that with memory which is no longer mapped.  A process that was forked may not use what its parent
-    opened, and opens the file again (`of_this_process`).
+    Each reader and each unfinished iteration holds a reference: if the file were closed during a transaction, the
+    transaction would access unmapped memory.  A forked process must not use a file opened by its parent, and opens it
+    again (`of_this_process`).
     """
 
     _open: dict[tuple[int, int], _Environment] = {}
 
     def __init__(self, source: str, file: tuple[int, int]) -> None:
         self.file, self.users, self.process = file, 0, os.getpid()
-        # by its data file: for a folder the package also counts the lock file as open, which it never opens here, so
-        # that a new database whose lock file gets the inode of a deleted one would be refused
+        # Open the data file, not the folder: for a folder the package also registers the inode of the lock file, which
+        # is not opened here, and rejects a new database whose lock file has the inode of a deleted one.
         data = os.path.join(source, "data.mdb")
         self.environment = lmdb.open(data, subdir=False, readonly=True, lock=False, max_spare_txns=8)
 
     @classmethod
     def acquire(cls, source: str) -> _Environment:
-        check_size(source)  # every time: a file that is open already may have been cut since
+        """Open the file, or share it if it is open; add a reference."""
+        check_size(source)  # every time: an open file may have been truncated since
         status = os.stat(os.path.join(source, "data.mdb"))
-        file = (status.st_dev, status.st_ino)  # not the path: another database may have taken its place
+        file = (status.st_dev, status.st_ino)  # not the path: the database may have been replaced
         with _lock:
             shared = cls._open.get(file)
             if shared is None or not shared.of_this_process:
@@ -85,18 +85,20 @@ class _Environment:
 
     @property
     def of_this_process(self) -> bool:
+        """Whether this process has opened the file, not the parent that it was forked from."""
         return self.process == os.getpid()
 
     def retain(self) -> _Environment:
+        """Add a reference."""
         with _lock:
             self.users += 1
         return self
 
     def release(self, transaction: lmdb.Transaction | None = None) -> None:
-        """One user, and its transaction, less."""
+        """Drop a reference, and abort its transaction; close the file after the last one."""
         with _lock:
             if transaction is not None:
-                with contextlib.suppress(lmdb.Error):  # closed already, in a process that was forked
+                with contextlib.suppress(lmdb.Error):  # closed already, in a forked process
                     transaction.abort()
             self.users -= 1
             if self.users == 0:
@@ -105,8 +107,8 @@ class _Environment:
                 self.environment.close()
 
 
-def _behind(cursor: lmdb.Cursor, after: bytes | None) -> Iterator[tuple[memoryview, memoryview]]:
-    """The records whose keys are greater than `after`."""
+def _records_after(cursor: lmdb.Cursor, after: bytes | None) -> Iterator[tuple[memoryview, memoryview]]:
+    """Iterate over the records whose keys are greater than `after`; None: over all."""
     if after is not None:
         if not cursor.set_range(after):
             return iter(())
@@ -116,7 +118,10 @@ def _behind(cursor: lmdb.Cursor, after: bytes | None) -> Iterator[tuple[memoryvi
 
 
 class LmdbReader:
-    """An LMDB open for reading; any number of readers may share one folder."""
+    """An LMDB open for reading; several readers can share one folder.
+
+    source: the folder.  DataError when it cannot be read or is truncated.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -132,9 +137,9 @@ class LmdbReader:
         return self._length
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, memoryview]]:
-        """(key, value) from the first key greater than `after`; the value is a view of the mapped file.
+        """Iterate over (key, value) from the first key greater than `after`; values are views of the mapped file.
 
-        An iteration that is going on when the process is forked goes on in both.
+        If the process is forked during an iteration, the iteration continues in both processes.
         """
         while True:
             process = os.getpid()
@@ -151,7 +156,7 @@ class LmdbReader:
         try:
             with _lock:
                 transaction = shared.environment.begin(buffers=True)
-                records = _behind(transaction.cursor(), after)
+                records = _records_after(transaction.cursor(), after)
             while True:
                 with _lock:
                     key, value = next(records, (None, None))
@@ -164,12 +169,12 @@ class LmdbReader:
             shared.release(transaction)
 
     def keys(self) -> list[bytes]:
-        """All keys in order; values that have pages of their own are not touched."""
+        """Return all keys in order; the overflow pages of large values are not read."""
         with self._transaction() as transaction, transaction.cursor() as cursor:
             return list(cursor.iternext(keys=True, values=False))
 
     def get(self, key: bytes) -> bytes:
-        """The value of a key, copied; `DataError` when there is no such record."""
+        """Return a copy of the value of a key; DataError when there is no such record."""
         with self._transaction() as transaction:
             value = transaction.get(key)
         if value is None:
@@ -178,7 +183,7 @@ class LmdbReader:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[lmdb.Transaction]:
-        """A read transaction that copies what it returns; LMDB's errors become `DataError`."""
+        """Open a read transaction that returns copies; LMDB's exceptions become DataError."""
         try:
             with _lock, self._of_this_process().environment.begin() as transaction:
                 yield transaction
@@ -186,12 +191,13 @@ class LmdbReader:
             raise DataError(f"cannot read LMDB {self.source}: {error}") from error
 
     def _of_this_process(self) -> _Environment:
-        """The open file; opened again in a process that was forked."""
+        """Return the open file; open it again in a forked process."""
         if not self._environment.of_this_process:
             self._environment = _Environment.acquire(self.source)
         return self._environment
 
     def close(self) -> None:
+        """Drop the reference to the file."""
         shared, self._environment = self._environment, None
         if shared is not None:
             shared.release()
@@ -207,7 +213,7 @@ class LmdbReader:
 
 
 class LmdbStore:
-    """A new LMDB; its map starts small and doubles when it is full."""
+    """A new LMDB in `folder`, which must not exist; `map_size`, in bytes, is doubled whenever the map is full."""
 
     def __init__(self, folder: str, map_size: int = 1 << 26) -> None:
         self._map_size = map_size
@@ -215,6 +221,7 @@ class LmdbStore:
         self._environment = lmdb.open(folder, map_size=map_size, sync=False)
 
     def write(self, records: list[tuple[bytes, bytes]]) -> None:
+        """Store records in one transaction; the value of an existing key is replaced.  OSError when writing fails."""
         while True:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -228,6 +235,7 @@ class LmdbStore:
                 raise OSError(str(error)) from error
 
     def close(self) -> None:
+        """Write everything to the disk and close the file.  OSError when that fails."""
         environment, self._environment = self._environment, None
         if environment is None:
             return

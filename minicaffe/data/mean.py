@@ -1,4 +1,4 @@
-"""The mean image of a data set, and the .binaryproto file that transform_param { mean_file } names."""
+"""The mean image of a data set, and its .binaryproto file for transform_param { mean_file }."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from minicaffe.proto import caffe_pb2
 
 
 def compute_mean(database: Database, progress: Callable[[int], None] = lambda count: None) -> np.ndarray:
-    """The mean of all images of a database, (C, H, W) in float64.
+    """Return the mean of all images of a database, (C, H, W) in float64.
 
-    progress: called with the number of images read, after every one.
-    Raises `DataError` when the images differ in size, naming the first that does.
+    progress: callback, called after every image with the number of images read; by default a no-op.
+    DataError when the images differ in size, or when the database is empty.
     """
     decoder, total, count = DatumDecoder(database.source), None, 0
     for key, value in database.items():
@@ -40,9 +40,9 @@ def compute_mean(database: Database, progress: Callable[[int], None] = lambda co
 
 
 def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
-    """Write (C, H, W) as Caffe's tools do: a BlobProto with the four legacy dimensions, num = 1.
+    """Write a mean image (C, H, W) in the format of Caffe's tools: a BlobProto with the four legacy axes, num = 1.
 
-    An older file is replaced whole or, when something goes wrong (`DataError`), not at all.
+    The file is written atomically.  DataError when that fails.
     """
     blob = caffe_pb2.BlobProto(num=1, channels=mean.shape[0], height=mean.shape[1], width=mean.shape[2])
     blob.data.extend(mean.astype(np.float32).ravel().tolist())
@@ -50,9 +50,10 @@ def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
 
 
 def read_mean(path: str | os.PathLike) -> np.ndarray:
-    """The mean image in a .binaryproto file, (C, H, W) in float32.
+    """Read the mean image in a .binaryproto file, (C, H, W) in float32.
 
-    Raises `DataError` when the file is missing, is no BlobProto, or holds another number of values than it says.
+    DataError when the file is missing, is not a BlobProto, is not one image, or when the number of values does not
+    match its shape.
     """
     blob = caffe_pb2.BlobProto()
     try:

@@ -1,4 +1,4 @@
-"""PGM and PPM pictures as OpenCV reads them, which does not scale their values by the largest one as Pillow does."""
+"""Reader of PGM and PPM images with the values of OpenCV, which scales them differently from Pillow."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _HEADER = re.compile(rb"P([2356])" + 3 * (_GAP + rb"(\d+)") + rb"\s")
 
 
 def pnm_pixels(data: bytes) -> np.ndarray | None:
-    """The pixels of a PGM, (H, W), or PPM, (H, W, 3) RGB, as uint8; None for any other file, PBM among them.
+    """Return the pixels of a PGM, (H, W), or PPM, (H, W, 3) RGB, as uint8; None for any other file, including PBM.
 
-    Of values of two bytes (a maximum above 255) the upper one counts.  Values of one byte are taken as they are from
-    a binary file; those of a file in ASCII are scaled so that the maximum becomes 255, rounded down.
-    Raises ValueError when the file is damaged.
+    Of values of two bytes (a maximum above 255) the upper byte is used.  Values of one byte are not scaled in a binary
+    file; in an ASCII file they are scaled so that the maximum becomes 255, and rounded down.
+    ValueError when the file is damaged.
     """
     header = _HEADER.match(data)
     if header is None:
@@ -33,7 +33,7 @@ def _binary(body: bytes, count: int, largest: int) -> np.ndarray:
     size = 1 if largest < 256 else 2
     if len(body) < count * size:
         raise ValueError(f"image file is truncated: it has {len(body)} bytes of pixels, expected {count * size}")
-    return np.frombuffer(body, np.uint8, count * size)[::size]  # the upper byte comes first
+    return np.frombuffer(body, np.uint8, count * size)[::size]  # big-endian: the upper byte is first
 
 
 def _ascii(body: bytes, count: int, largest: int) -> np.ndarray:

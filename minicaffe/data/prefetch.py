@@ -1,4 +1,4 @@
-"""Reading ahead: a thread fills a short queue while the net computes."""
+"""Prefetching: a thread fills a short queue while the net computes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Calls `produce` in a thread, up to `depth` results ahead; `get` hands them out in order.
+    """A thread that calls `produce` repeatedly and queues up to `depth` results; `get` returns them in order.
 
-    What `produce` raises is raised by the `get` that would have had its result, and by every later one.  `produce`
-    must not refer to the Prefetcher or its owner, so that both can be collected; then, or at `close`, the thread
-    ends.  A process that is forked has no such thread: there `left_behind` is True, and a new Prefetcher is needed.
+    An exception in `produce` is raised by the `get` for that result, and by every later one.  `produce` must not
+    reference the Prefetcher or its owner, so that both can be garbage-collected; the thread ends then, or at `close`.
+    A forked process does not have the thread: there `left_behind` is True, and a new Prefetcher must be created.
+
+    depth: number of results queued, at least 1 (default 4).
     """
 
     def __init__(self, produce: Callable[[], T], depth: int = 4) -> None:
@@ -25,21 +27,21 @@ class Prefetcher(Generic[T]):
         self._finalizer = weakref.finalize(self, _Shared.stop, self._shared)
 
     def get(self) -> T:
-        """The next result; waits for it if the thread is behind."""
+        """Return the next result; block until it is available.  RuntimeError when closed, and in a forked process."""
         return self._shared.take()
 
     @property
     def left_behind(self) -> bool:
-        """Whether the thread belongs to the process that this one was forked from."""
+        """Whether the thread runs in the parent process, which this one was forked from."""
         return self._shared.process != os.getpid()
 
     def close(self) -> None:
-        """End the thread; what it has read ahead is dropped."""
+        """Stop the thread and drop the queued results."""
         self._finalizer()
 
 
 class _Shared:
-    """What the thread and its Prefetcher both hold."""
+    """The state shared by the thread and its Prefetcher."""
 
     def __init__(self, produce: Callable[[], object], depth: int) -> None:
         self._produce, self._depth, self.process = produce, depth, os.getpid()
@@ -58,7 +60,7 @@ class _Shared:
                     return
             try:
                 result = self._produce()
-            except BaseException as error:  # to be raised where the result is asked for
+            except BaseException as error:  # raised by `take`, in the consumer's thread
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()
@@ -68,6 +70,7 @@ class _Shared:
                 self._changed.notify_all()
 
     def take(self) -> object:
+        """Remove and return the next result, or raise the error of `produce`."""
         if self.process != os.getpid():
             raise RuntimeError("this Prefetcher's thread is not in a process that was forked: make another Prefetcher")
         with self._changed:
@@ -81,8 +84,9 @@ class _Shared:
             raise RuntimeError("this Prefetcher is closed")
 
     def stop(self) -> None:
+        """Stop the thread, wait for its end and drop the queued results."""
         if self.process != os.getpid():
-            return  # the thread is not here, and may have held the lock when the process was forked
+            return  # forked: there is no thread, and it may have held the lock at the fork
         with self._changed:
             self._stopped = True
             self._queue.clear()

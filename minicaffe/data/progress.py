@@ -1,4 +1,4 @@
-"""How far a long job is: a bar that redraws itself on a terminal, a line now and then elsewhere."""
+"""Progress of a long job: a bar that is updated in place on a terminal, a line every ten seconds otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import time
 
 
 class Progress:
-    """Counts up to `total` (0: unknown) things called `unit`; a context manager that ends with the last count."""
+    """Progress display, a context manager that prints the last count at its end.
+
+    label: text before the bar.  total: the final count; 0: unknown.  unit: what is counted (default "images").
+    stream: a text stream; None (default): standard error.
+    """
 
     def __init__(self, label: str, total: int, unit: str = "images", stream=None) -> None:
         self.label, self.total, self.unit = label, total, unit
@@ -17,7 +21,7 @@ class Progress:
         self._count = 0
 
     def __call__(self, count: int) -> None:
-        """Show that `count` of `total` are done."""
+        """Set the count; the display is updated at most every 0.1 s (terminal) or 10 s."""
         self._count = count
         now = time.monotonic()
         if now - self._drawn > (0.1 if self._terminal else 10.0):

@@ -1,4 +1,4 @@
-"""Batches of records: what the prefetch thread of a data layer produces, and the position a resumed run starts from."""
+"""Readers that produce batches of records, in the prefetch thread of a data layer, with positions for resuming."""
 
 from __future__ import annotations
 
@@ -18,33 +18,52 @@ log = logging.getLogger("minicaffe.data")
 
 
 class Batch(NamedTuple):
-    """Images as they were read, their labels, and the reader's position after them."""
+    """Untransformed images, their labels, and the reader's position after them."""
 
     images: Images  #: (N, C, H, W), or a list of N arrays (C, H, W) when their sizes differ
     labels: np.ndarray  #: (N,) float32
-    position: dict  #: JSON-able; `seek` takes it
+    position: dict  #: JSON-serializable; an argument for `seek`
+
+
+class Share(NamedTuple):
+    """Which records of an endless stream one of several solvers reads: record i belongs to rank i % size.
+
+    Positions are those of the whole stream between groups of `size` records, the same for all ranks.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def after(self) -> int:
+        """How many records of its group come after the rank's own."""
+        return self.size - 1 - self.rank
+
+
+ALL = Share()
 
 
 class BatchReader(Protocol):
-    """A source of batches without end."""
+    """An endless source of batches."""
 
     def first_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the next image, which stays the next."""
+        """Return (C, H, W) of the next image, without advancing."""
 
     def read(self) -> Batch:
-        """The next batch."""
+        """Return the next batch."""
 
     def seek(self, position: dict) -> None:
-        """Go to a position that a batch told."""
+        """Continue after `position`, as recorded in a Batch."""
 
     def position(self) -> dict:
-        """The position now."""
+        """Return the current position."""
 
 
 def usable_position(saved: dict | None, own: dict, name: str) -> dict:
-    """Where a reader that stands at `own` goes on: at `saved`, unless that is None or of a reader of another kind.
+    """Return the position from which a reader starts: `saved`, or `own` if `saved` is None or of another kind.
 
-    The latter, as when a `shuffle` was added since, is a warning in the log, which begins with `name`.
+    own: the reader's current position.  name: the layer, for the warning that is logged when the kinds differ, for
+    example because `shuffle` was added to the prototxt.
     """
     if saved is None:
         return own
@@ -55,7 +74,10 @@ def usable_position(saved: dict | None, own: dict, name: str) -> dict:
 
 
 class Collector:
-    """Gathers the images of one batch: in one array as long as they agree in shape and type, else in a list."""
+    """The images and labels of one batch: one array if all images have one shape and type, otherwise a list.
+
+    count: the batch size.
+    """
 
     def __init__(self, count: int) -> None:
         self._count, self._size = count, 0
@@ -64,7 +86,7 @@ class Collector:
         self.labels = np.empty(count, np.float32)
 
     def add(self, image: np.ndarray, label: float) -> None:
-        """Copy the image in."""
+        """Append a copy of the image."""
         if self._stacked is None:
             self._stacked = np.empty((self._count, *image.shape), image.dtype)
         if self._list is None and (image.shape != self._stacked.shape[1:] or image.dtype != self._stacked.dtype):
@@ -78,81 +100,107 @@ class Collector:
 
     @property
     def images(self) -> Images:
+        """The images added so far."""
         return self._stacked if self._list is None else self._list
 
 
 class EntryReader:
-    """Batches of numbered entries, each of which can be read alone, in the order of `rounds`."""
+    """Base class of readers with random access: batches of numbered entries in the order of `rounds`.
 
-    def __init__(self, batch_size: int, rounds: Rounds) -> None:
-        self.batch_size, self.rounds = batch_size, rounds
+    share: which of them; solvers that share shuffled entries need one random seed.
+    """
+
+    def __init__(self, batch_size: int, rounds: Rounds, share: Share = ALL) -> None:
+        self.batch_size, self.rounds, self.share = batch_size, rounds, share
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
-        """The image (C, H, W) and the label of an entry; the image may be a view of memory that is used again."""
+        """Return the image (C, H, W) and the label of an entry; the image may be a view of a buffer that is reused."""
         raise NotImplementedError
 
     def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the next image, without advancing."""
         return self.load(self.rounds.entry)[0].shape
 
     def read(self) -> Batch:
+        """Return the next batch."""
         collector = Collector(self.batch_size)
         for _ in range(self.batch_size):
+            self.rounds.advance(self.share.rank)
             collector.add(*self.load(self.rounds.entry))
-            self.rounds.advance()
+            self.rounds.advance(1 + self.share.after)
         return Batch(collector.images, collector.labels, self.position())
 
     def position(self) -> dict:
+        """Return the position of `rounds`: seed, epoch and index."""
         return self.rounds.position()
 
     def seek(self, position: dict) -> None:
+        """Restore a position returned by `position`; DataError when there are too few entries."""
         self.rounds.seek(position)
 
 
 class ShuffledReader(EntryReader):
-    """Batches of a database in a new order every round, a permutation of its records that follows from `seed`.
+    """Reader of a database in a new random order every round.
 
-    The keys are listed once, then every record is looked up by its key.
+    The keys are listed once; every record is then read by its key.
+
+    source, backend: as for `open_db`.  color: as for `datum_to_array`.  seed: determines all orders.
+    DataError for an empty database.
     """
 
-    def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int) -> None:
+    def __init__(
+        self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int, share: Share = ALL
+    ) -> None:
         self.source = source
         self._database: Database = open_db(source, backend)
         self._decoder = DatumDecoder(source, color)
         self._keys = self._database.keys()
         if not self._keys:
             raise DataError(f"database {source} holds no records")
-        super().__init__(batch_size, Rounds(len(self._keys), seed))
+        super().__init__(batch_size, Rounds(len(self._keys), seed), share)
 
     def load(self, entry: int) -> tuple[np.ndarray, int]:
+        """Read and decode record number `entry`; DataError when it cannot be decoded."""
         key = self._keys[entry]
         return self._decoder.decode(key, self._database.get(key))
 
 
 class DatabaseReader:
-    """Batches of a database, record after record, round and round."""
+    """Reader of a database in the order of its keys, repeated endlessly.
 
-    def __init__(self, source: str, backend: str | int, batch_size: int, color: bool | None = None) -> None:
-        self.source, self.backend, self.batch_size = source, backend, batch_size
+    source, backend: as for `open_db`.  color: as for `datum_to_array`.  share: which records (default: all).
+    """
+
+    def __init__(
+        self, source: str, backend: str | int, batch_size: int, color: bool | None = None, share: Share = ALL
+    ) -> None:
+        self.source, self.backend, self.batch_size, self.share = source, backend, batch_size, share
         self._database: Database = open_db(source, backend)
         self._decoder = DatumDecoder(source, color)
         self._cursor = Cursor(self._database)
 
     def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the next image, without advancing."""
         peek = Cursor(self._database)
         peek.seek(self._cursor.position)
         return self._decoder.decode(*peek.next())[0].shape
 
     def read(self) -> Batch:
+        """Return the next batch; DataError for a record that cannot be decoded."""
         collector = Collector(self.batch_size)
         for _ in range(self.batch_size):
+            self._cursor.skip(self.share.rank)
             collector.add(*self._decoder.decode(*self._cursor.next()))
+            self._cursor.skip(self.share.after)
         return Batch(collector.images, collector.labels, self.position())
 
     def position(self) -> dict:
+        """Return the key of the last record read, decoded as Latin-1; None before the first."""
         key = self._cursor.position
         return {"key": None if key is None else key.decode("latin-1")}
 
     def seek(self, position: dict) -> None:
+        """Continue after `position`, as recorded in a Batch."""
         key = position["key"]
         self._cursor.seek(None if key is None else key.encode("latin-1"))
 
@@ -160,12 +208,13 @@ class DatabaseReader:
         return len(self._database)
 
     def load_all(self, limit: int = 4 << 30) -> tuple[np.ndarray, np.ndarray, list[bytes]] | None:
-        """The whole database: images (N, C, H, W) uint8, labels (N,) int32 and keys, in order.
+        """Return the whole database in order: images (N, C, H, W) uint8, labels (N,) int32, and keys.
 
-        None when it does not fit: images of different sizes, floats, or more than `limit` bytes.
+        Returns None when the images differ in size, are not uint8, or have more than `limit` bytes (default 4 GiB),
+        and for a reader of a share.
         """
         count, shape = len(self._database), self.first_shape()
-        if count * math.prod(shape) > limit:
+        if self.share.size > 1 or count * math.prod(shape) > limit:
             return None
         images, labels, keys = np.empty((count, *shape), np.uint8), np.empty(count, np.int32), []
         for index, (key, value) in enumerate(self._database.items()):

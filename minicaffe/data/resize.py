@@ -1,7 +1,7 @@
-"""Resampling of images in numpy: nearest, linear and cubic, one axis after the other.
+"""Resampling of images in numpy: nearest, linear and cubic.
 
-Interpolation along an axis is a small weighted sum: each new sample reads `taps` old ones.  Both axes separate, so
-an image is resampled with two such sums, rows first.
+Interpolation along an axis is a weighted sum of a few old samples, the taps.  It is separable: rows are resampled
+first, then columns.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from minicaffe.errors import UsageError
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
-    """The image (H, W, K) at `new_dims` = (height, width), float32.
+    """Resize an image (H, W, K) to `new_dims` = (height, width), in pixels; return (height, width, K) float32.
 
-    interp_order: 0 nearest, 1 linear (default), 3 cubic.  Where the samples lie depends on K, as in the original:
+    interp_order: 0 nearest, 1 linear (default), 3 cubic.  The positions of the samples depend on K, as in the original:
 
-    - 1 or 3 channels: at pixel centres, in = (out + 0.5) * old / new - 0.5, and beyond the border lies the image's
+    - 1 or 3 channels: pixel centres are mapped, in = (out + 0.5) * old / new - 0.5; outside the image the value is its
       minimum.  This is `skimage.transform.resize(..., mode="constant")` without its later `anti_aliasing`; cubic is
-      its former Catmull-Rom kernel, where newer versions fit a spline.
-    - otherwise: corners on corners, in = out * (old - 1) / (new - 1), as `scipy.ndimage.zoom` does; cubic is
-      Catmull-Rom again, where scipy fits a spline.
+      the Catmull-Rom kernel of its old versions, where newer versions fit a spline.
+    - otherwise: corners are mapped to corners, in = out * (old - 1) / (new - 1), as in `scipy.ndimage.zoom`; cubic is
+      Catmull-Rom, too, where scipy fits a spline.
 
-    UsageError for another order, and for sizes that no image has.
+    UsageError for another order, and for sizes that are not positive.
     """
     im, new_dims = as_image(im, "resize_image"), height_and_width(new_dims, "resize_image: new_dims")
     if im.shape[-1] not in (1, 3):
@@ -40,17 +40,18 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
 def resample(
     im: np.ndarray, new_dims: tuple[int, int], order: int, corners: bool = False, border: float | None = None
 ) -> np.ndarray:
-    """The image (H, W, ...) sampled at (height, width) = `new_dims`, in float64.
+    """Resample an image (H, W, ...) to `new_dims` = (height, width); return float64.
 
-    order: 0 nearest, 1 linear, 3 cubic (Catmull-Rom: a = -1/2).  corners: the first and last samples fall on the
-    first and last pixels; else pixels are areas, and their centres are mapped.  border: the value beyond the image,
-    or None to repeat its edge.
+    order: 0 nearest, 1 linear, 3 cubic (Catmull-Rom: a = -1/2).
+    corners: True maps the first and last samples to the first and last pixels; False (default) maps pixel centres.
+    border: the value outside the image; None (default) repeats the edge.
+    UsageError for another order, and for sizes below 1.
     """
     if order not in (0, 1, 3):
         raise UsageError(f"resize: interpolation order must be 0 (nearest), 1 (linear) or 3 (cubic), got {order}")
     if min(new_dims) < 1 or min(im.shape[:2]) < 1:
         raise UsageError(f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {im.shape}")
-    out = np.asarray(im, np.float64) - (border or 0.0)  # shifted, so that beyond the border lies zero
+    out = np.asarray(im, np.float64) - (border or 0.0)  # shifted, so that the value outside is 0
     for axis in (0, 1):
         out = _resample_axis(out, axis, new_dims[axis], order, corners, border is not None)
     return out + (border or 0.0)
@@ -73,7 +74,7 @@ def _resample_axis(im: np.ndarray, axis: int, new: int, order: int, corners: boo
 
 
 def _taps(at: np.ndarray, order: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(old index, weight) of each old sample that a new sample at position `at` reads."""
+    """Return (old indices, weights) of each tap, for new samples at the positions `at` of the old axis."""
     if order == 0:
         return [(np.floor(at + 0.5).astype(int), np.ones_like(at))]
     low = np.floor(at)

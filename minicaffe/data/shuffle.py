@@ -1,4 +1,4 @@
-"""Orders that need no memory: the n-th shuffle of a data set follows from a seed and n alone."""
+"""Reproducible shuffles: the n-th order of a data set is a function of a seed and n only."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ log = logging.getLogger("minicaffe.data")
 
 
 def shuffled(seed: int, number: int, count: int) -> np.ndarray:
-    """The indices 0 .. count - 1 in the order of shuffle `number` (0, 1, ...) of this seed."""
+    """Return the indices 0 .. count - 1 in the order of shuffle `number` (0, 1, ...) of this seed."""
     return Stream(seed, number).generator().permutation(count)
 
 
 def draw_seed(stream: Stream) -> int:
-    """A seed for `shuffled` from a layer's own stream."""
+    """Draw a seed for `shuffled` from a layer's stream."""
     return int(stream.uniform_u32(1)[0])
 
 
 class Rounds:
-    """A place among `count` entries that are read round and round.
+    """A position in an endless sequence of rounds (epochs) over `count` entries.
 
-    seed: every round (epoch) has an order of its own, a permutation of the entries; None: their own order, always.
-    skip: how many entries of the first round are left out.
+    seed: determines a random order for each round; None (default): 0 .. count - 1 in each round.
+    skip: number of entries of the first round to skip (default 0).
     """
 
     def __init__(self, count: int, seed: int | None = None, skip: int = 0) -> None:
@@ -37,25 +37,25 @@ class Rounds:
 
     @property
     def entry(self) -> int:
-        """The entry to read now, 0 .. count - 1."""
+        """The current entry, 0 .. count - 1."""
         return int(self._order[self._index])
 
-    def advance(self) -> None:
-        """Go to the next entry; after the last of a round the next round begins, with a line in the log."""
-        self._index += 1
-        if self._index == self.count:
+    def advance(self, count: int = 1) -> None:
+        """Go on by `count` entries; after the last one of a round, log a line and start the next round."""
+        self._index += count
+        while self._index >= self.count:
             log.info("Restarting data prefetching from start.")
-            self._epoch, self._index = self._epoch + 1, 0
+            self._epoch, self._index = self._epoch + 1, self._index - self.count
             self._set_order()
 
     def position(self) -> dict:
-        """What `seek` takes; fit for JSON."""
+        """Return the position as JSON-serializable dict, for `seek`."""
         return {"seed": self._seed, "epoch": self._epoch, "index": self._index}
 
     def seek(self, position: dict) -> None:
-        """Go to a position, with the orders of its seed; whether there is a shuffle remains as it is.
+        """Restore a position returned by `position`, with its seed; whether entries are shuffled does not change.
 
-        Raises `DataError` when there are fewer entries than that.
+        DataError when there are too few entries.
         """
         if position["index"] >= self.count:
             raise DataError(f"cannot go on from entry {position['index']}: there are only {self.count} entries")

@@ -1,14 +1,13 @@
-"""Decompression of Snappy blocks, the compression inside LevelDB files.
+"""Decompression of Snappy blocks, the compression of LevelDB files.
 
-Format: the length as a varint, then literals and copies from what is already decompressed (google/snappy,
-format_description.txt).
+Format: the length as a varint, then literals and copies of earlier output (google/snappy, format_description.txt).
 """
 
 from __future__ import annotations
 
 
 def decompress(data: bytes | memoryview) -> bytes:
-    """The plain bytes of one block; raises ValueError when the block is damaged."""
+    """Decompress one block; ValueError when the block is damaged."""
     expected, position = read_varint(data, 0)
     output = bytearray()
     end = len(data)
@@ -38,7 +37,7 @@ def decompress(data: bytes | memoryview) -> bytes:
 
 
 def _copy(output: bytearray, offset: int, length: int) -> None:
-    """Append `length` bytes from `offset` back; a copy may reach into itself, which repeats a pattern."""
+    """Append `length` bytes that start `offset` bytes before the end; an overlapping copy repeats a pattern."""
     start = len(output) - offset
     if offset == 0 or start < 0:
         raise ValueError("snappy block copies from before its start")
@@ -50,7 +49,7 @@ def _copy(output: bytearray, offset: int, length: int) -> None:
 
 
 def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """A little-endian base-128 number, and the position behind it."""
+    """Decode a little-endian base-128 number; return it and the position after it."""
     number = shift = 0
     while True:
         byte = data[position]

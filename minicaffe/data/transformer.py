@@ -2,8 +2,8 @@
 
     y = (x - mean) * scale
 
-for x cropped (at random in TRAIN, in the centre in TEST; a mean image is cropped alike), then flipped left to right
-with probability 1/2 where `mirror` is set, in both phases, as the original does.
+x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position.  If
+`mirror` is set, y is flipped left to right with probability 1/2, in both phases, as in the original.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from minicaffe.philox import Stream
 log = logging.getLogger("minicaffe.data")
 
 Images = np.ndarray | Sequence[np.ndarray]  # (N, C, H, W), or N arrays (C, H, W) of different sizes
-_CHUNK = 1 << 18  # numbers transformed at a time, so that what is written is still in the cache when it is flipped
+_CHUNK = 1 << 18  # values transformed at a time, so that they are still in the cache when they are flipped
 
 
 @dataclass
 class Draws:
-    """Where each image of a batch is cut out, and which are flipped: drawn first, so that a kernel can do the rest."""
+    """Crop position and flip of each image of a batch; drawn before the transformation, which may be a GPU kernel."""
 
     top: np.ndarray  #: (N,) first row
     left: np.ndarray  #: (N,) first column
@@ -35,15 +35,15 @@ class Draws:
 
     @property
     def same_region(self) -> bool:
-        """Whether all images are cut at one place."""
+        """Whether all images are cropped at the same position."""
         return bool((self.top == self.top[0]).all() and (self.left == self.left[0]).all())
 
 
 class BatchTransformer:
-    """The transformation that a TransformationParameter describes.
+    """The transformation of a TransformationParameter.
 
-    param: the layer's transform_param; train: whether crops are random; rng: the layer's stream.
-    Raises `DataError` when the parameters contradict each other or the mean file cannot be read.
+    param: the layer's transform_param.  train: whether crops are random.  rng: the layer's stream.
+    DataError when the parameters contradict each other or the mean file cannot be read.
     """
 
     def __init__(self, param, train: bool, rng: Stream) -> None:
@@ -67,7 +67,7 @@ class BatchTransformer:
                 log.warning("transform_param: %s is not applied", name)
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """(C, H, W) of the transformed image, from that of the record."""
+        """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
         if self.resize_param is not None:
             shape = (shape[0], *self._resized(*shape[1:]))
         return self._cropped(shape)
@@ -75,8 +75,9 @@ class BatchTransformer:
     def transform(self, images: Images, out: np.ndarray) -> None:
         """Write the transformed batch into `out`, (N, C, H', W').
 
-        images: uint8 or float, one array (N, C, H, W), or a list of arrays (C, H, W) that need not be equal in size
-        where there is a crop.
+        images: uint8 or float, one array (N, C, H, W), or a list of arrays (C, H, W), whose sizes may differ if there
+            is a crop.
+        DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
         if self.resize_param is not None:
             images = _stacked([self._resize(image) for image in images])
@@ -94,10 +95,10 @@ class BatchTransformer:
             self._transform(image[None], out[index : index + 1])
 
     def plan(self, count: int, height: int, width: int) -> Draws:
-        """Draw the place and the flip of each of `count` images of height x width.
+        """Draw the crop position and the flip of each of `count` images of height x width.
 
-        Takes three 32-bit numbers a, b, c per image from the stream, if anything is random at all: the first row is
-        a (height - crop + 1) >> 32, the first column likewise with b, and the lowest bit of c flips.
+        If anything is random, three 32-bit numbers a, b, c per image are drawn from the stream: the first row is
+        a (height - crop + 1) >> 32, the first column the same with b, and the lowest bit of c is the flip.
         """
         room_h = height - (self.crop[0] or height)
         room_w = width - (self.crop[1] or width)
@@ -114,7 +115,7 @@ class BatchTransformer:
         return Draws(top, left, flip)
 
     def check_mean(self, shape: Sequence[int]) -> None:
-        """Raise `DataError` unless the mean fits images of shape (C, H, W)."""
+        """Raise DataError unless the mean fits images of shape (C, H, W)."""
         if self.mean is None:
             return
         if self.mean_file and self.mean.shape != tuple(shape):
@@ -156,7 +157,7 @@ class BatchTransformer:
     # -- resize_param, from the SSD fork ---------------------------------------------------------------------------
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after resize_param."""
+        """Return height and width after resize_param.  DataError for a size that is not positive."""
         param = self.resize_param
         new_h, new_w = param.height, param.width
         if not new_h or not new_w:
@@ -193,7 +194,7 @@ class BatchTransformer:
 
 
 def _stacked(images: list[np.ndarray]) -> Images:
-    """One array where all images have one shape and type."""
+    """Stack the images into one array if they all have one shape and type."""
     first = images[0]
     same = all(image.shape == first.shape and image.dtype == first.dtype for image in images)
     return np.stack(images) if same else images

@@ -1,4 +1,4 @@
-"""Window files, as R-CNN writes them: regions of images, each with a class and its overlap with an object of it.
+"""Window files of R-CNN: regions of images, each with a class and its overlap with an object of that class.
 
     # image_index
     path
@@ -28,7 +28,7 @@ from minicaffe.text import read_text
 
 @dataclass
 class ImageWindow:
-    """A region of an image; label 0 is background."""
+    """A region of an image, corners included, in pixels; label 0 is background."""
 
     path: str
     label: int
@@ -39,7 +39,7 @@ class ImageWindow:
 
 
 class _Words:
-    """The words of a window file, one after the other; errors name the line."""
+    """Tokenizer of a window file; errors give the line number."""
 
     def __init__(self, source: str) -> None:
         self.source, self._next = source, 0
@@ -47,17 +47,18 @@ class _Words:
         self._words = [(word, number) for number, line in enumerate(lines, 1) for word in line.split()]
 
     def __bool__(self) -> bool:
-        """Whether there is another word."""
+        """Whether there is a further word."""
         return self._next < len(self._words)
 
     def take(self) -> str:
+        """Return the next word; DataError at the end of the file."""
         if not self:
             raise DataError(f"window file {self.source} ends in the middle of an image")
         self._next += 1
         return self._words[self._next - 1][0]
 
     def integer(self, what: str) -> int:
-        """The next word as a number of 32 bits."""
+        """Return the next word as an integer of 32 bits; DataError, with `what`, for any other word."""
         word = self.take()
         try:
             return int32(word, f"{self.place}: {what}")
@@ -65,6 +66,7 @@ class _Words:
             raise DataError(f"{self.place}: expected {what}, a whole number, got {word!r}") from None
 
     def number(self, what: str) -> float:
+        """Return the next word as a float; DataError, with `what`, for any other word."""
         word = self.take()
         try:
             return float(word)
@@ -73,16 +75,17 @@ class _Words:
 
     @property
     def place(self) -> str:
-        """File and line of the word that was taken last."""
+        """File and line number of the last word returned, for messages."""
         return f"window file {self.source}, line {self._words[self._next - 1][1]}"
 
 
 def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshold: float):
-    """Foreground windows, background windows, and the number of channels of the images.
+    """Return the foreground windows, the background windows, and the number of channels of the images.
 
-    A window is foreground from overlap fg_threshold on (its class must be above 0), background below bg_threshold.
-    Raises `DataError` when the file is missing, no text, or ends early, or, naming the line, when it holds something
-    else than it should there, an empty window, or images with different numbers of channels.
+    A window is foreground if its overlap is at least fg_threshold (its class must be above 0), otherwise background if
+    its overlap is below bg_threshold, otherwise ignored.
+    DataError when the file is missing, not text, empty, or incomplete, and, with the line number, for an invalid word,
+    an empty window, or images with different numbers of channels.
     """
     words, foreground, background, channels = _Words(source), [], [], 0
     while words:
@@ -114,7 +117,7 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
 
 
 def _read_header(words: _Words) -> tuple[str, int, int]:
-    """Path, channels and number of windows of the next image."""
+    """Parse the header of the next image: path, number of channels, number of windows."""
     mark = words.take()
     if mark != "#":
         raise DataError(f'{words.place}: expected "#" before the next image, got {mark!r}')
@@ -128,18 +131,20 @@ def _read_header(words: _Words) -> tuple[str, int, int]:
 
 
 def _read_window(words: _Words, path: str) -> tuple[float, ImageWindow]:
-    """The overlap of the next window, and the window."""
+    """Parse the next window; return its overlap and the window."""
     label, overlap = words.integer("the class of a window"), words.number("the overlap of a window")
     corners = [words.integer(f"{name} of a window") for name in ("x1", "y1", "x2", "y2")]
     return overlap, ImageWindow(path, label, *corners)
 
 
 class Warper:
-    """Cuts windows out and warps them to crop_size x crop_size.
+    """Crop windows and warp (resize) them to crop_size x crop_size.
 
-    context_pad: how many pixels of context the warped picture shows on each side.  square: widen the window to a
-    square first.  Where the window leaves the image, the result is 0, after mean and scale.
-    mean: None, (C, 1, 1), or an image of at least crop_size, of which the centre counts.
+    crop_size: in pixels.  context_pad: width of the context on each side, in pixels of the result.
+    square: extend the window to a square first.
+    mean: None, (C, 1, 1), or an image of at least crop_size, whose centre is used.  scale: applied after the mean.
+    The result is 0 in the part of the window outside the image.
+    DataError for a mean image that is too small.
     """
 
     def __init__(self, crop_size: int, context_pad: int, square: bool, mean: np.ndarray | None, scale: float) -> None:
@@ -154,7 +159,10 @@ class Warper:
             self.mean = self.mean[:, start : start + crop_size, start : start + crop_size]
 
     def __call__(self, image: np.ndarray, window: ImageWindow, mirror: bool) -> np.ndarray:
-        """(C, crop_size, crop_size) float32."""
+        """Return the warped window of an image (C, H, W), flipped if `mirror`, as (C, crop_size, crop_size) float32.
+
+        DataError for a window outside the image.
+        """
         size = self.crop_size
         (y1, y2), (x1, x2) = self._expand(window)
         _, height, width = image.shape
@@ -176,7 +184,7 @@ class Warper:
         return result
 
     def _expand(self, window: ImageWindow) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns of the window with its context, which may leave the image."""
+        """Return the first and last row, and column, of the window with its context; it may exceed the image."""
         rows, columns = (window.y1, window.y2), (window.x1, window.x2)
         if not self.context_pad and not self.square:
             return rows, columns
@@ -191,7 +199,7 @@ class Warper:
         )
 
     def _span(self, first: int, last: int, length: int) -> tuple[int, int]:
-        """Where in 0 .. crop_size the part of first .. last that lies within the image ends up."""
+        """Return the range in 0 .. crop_size that is covered by the part of first .. last inside the image."""
         scale = self.crop_size / (last - first + 1)
         start = _round(max(0, -first) * scale)
         inside = min(last, length - 1) - max(first, 0) + 1
@@ -200,12 +208,18 @@ class Warper:
 
 
 def _round(value: float) -> int:
-    """To the nearest whole number, halves away from zero, as C rounds."""
+    """Round to the nearest integer, halves away from zero, like C's round."""
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
 class WindowReader:
-    """Batches of windows drawn at random: the background first, then `fg_fraction` of them foreground."""
+    """Endless reader of batches of random windows.
+
+    The background windows of a batch come first, then the foreground windows, a fraction `fg_fraction` of the batch.
+    param: the layer's window_data_param.  source: the window file.  mirror: flip windows with probability 1/2.
+    seed: of the random choices.  cache_images: keep all images in memory.
+    DataError as for `read_windows`, and when there are no windows of a kind that is needed.
+    """
 
     def __init__(
         self, param, source: str, batch_size: int, warper: Warper, mirror: bool, seed: int, cache_images: bool
@@ -227,16 +241,23 @@ class WindowReader:
                 raise DataError(f"window file {source} has no {kind} windows, but every batch needs {count}")
 
     def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, crop_size, crop_size)."""
         return self.channels, self.warper.crop_size, self.warper.crop_size
 
     def position(self) -> dict:
+        """Return the state of the random stream."""
         return self._stream.get_state()
 
     def seek(self, position: dict) -> None:
-        self._stream = Stream(0)  # not the old one: after a fork its lock may be held by a thread that is not there
+        """Restore a position returned by `position`."""
+        self._stream = Stream(0)  # a new one: in a forked process, the lock of the old one may never be released
         self._stream.set_state(position)
 
     def read(self) -> Batch:
+        """Return the next batch: images (N, C, crop_size, crop_size) float32, transformed, and labels (N,).
+
+        DataError when an image cannot be read or a window is outside its image.
+        """
         draws = self._stream.uniform_u32(2 * self.batch_size).reshape(-1, 2)
         images, labels = (
             np.empty((self.batch_size, *self.first_shape()), np.float32),

@@ -1,11 +1,12 @@
-"""What a person would rather see than read.
+"""Drawings, tables and plots of nets, weights and training logs.
 
-Its files:
+Modules:
 
-    graph, layout, canvas   a net as SVG or PNG, for minicaffe.draw
-    pydot_graph             the same for pydot, as pycaffe draws it
-    shapes                  the shapes of a net's blobs, without building it where that is enough
+    graph, layout, canvas   draw a net as SVG or PNG, for minicaffe.draw
+    pydot_graph             pycaffe's graph of a net, for pydot
+    shapes                  the shapes of a net's blobs, without building the net
     summary                 a net as a table
-    plot                    training logs as curves, a confusion matrix
-    show                    filters, weights and activations
+    parse_log               the values in training logs
+    plot                    plots of training logs and of confusion matrices
+    show                    plots of filters, weights and activations
 """

@@ -1,4 +1,4 @@
-"""A picture as a list of boxes, curves and texts, written as SVG or, through Pillow, as PNG and the like."""
+"""A vector drawing of boxes, curves and texts, written as SVG or, with Pillow, as PNG, PDF and other formats."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from html import escape
 Point = tuple[float, float]
 
 FONT_FAMILY = "'DejaVu Sans', Verdana, 'Bitstream Vera Sans', sans-serif"
-_MAX_PIXELS = 60e6  # what a PNG may measure at double size before it is scaled down
+_MAX_PIXELS = 60e6  # of the supersampled image; the scale of a larger one is reduced
 
-# Widths of DejaVu Sans in em, roughly: enough to make boxes wide enough, without opening the font.
+# Approximate widths of DejaVu Sans in em, so that boxes can be sized without opening the font.
 _WIDTHS = {0.32: "ijlI.,:;'|! ", 0.42: '()[]{}/\\ftr"-`', 0.84: "~#=+<>×·→", 0.98: "mwMW@%", 0.76: "ABCDGHNOQRUVXYZ&"}
 _WIDTH = {char: width for width, chars in _WIDTHS.items() for char in chars}
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """About how wide `text` is at a font size."""
+    """Return the approximate width of `text` at a font size, both in points."""
     return sum(_WIDTH.get(char, 0.63) for char in text) * size * (1.1 if bold else 1.0)
 
 
 @dataclass
 class Box:
-    """A rectangle with rounded corners; radius 0 for sharp ones."""
+    """A rectangle; `radius` rounds its corners."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Box:
 
 @dataclass
 class Spline:
-    """A line from the first point on; each further entry is a point, or three: two control points and the end."""
+    """A path that starts at `start`; a step is one point (a line) or three (a cubic Bezier curve: controls, end)."""
 
     start: Point
     steps: list[tuple[Point, ...]]
@@ -48,7 +48,7 @@ class Spline:
 
 @dataclass
 class Text:
-    """A line of text; `anchor` is "start" or "middle", y the baseline; with `halo` it stands clear of lines below."""
+    """A line of text with baseline y; `anchor` is "start" or "middle"; `halo` adds a white outline."""
 
     x: float
     y: float
@@ -61,17 +61,18 @@ class Text:
 
 
 class Canvas:
-    """Collects what to paint, in order; `width` and `height` in points."""
+    """A list of items in painting order; `width` and `height` are in points."""
 
     def __init__(self, width: float, height: float, background: str = "#ffffff"):
         self.width, self.height, self.background = width, height, background
         self.items: list[Box | Spline | Text] = []
 
     def add(self, item: Box | Spline | Text) -> None:
+        """Append an item; it is painted over the earlier ones."""
         self.items.append(item)
 
     def svg(self) -> str:
-        """The picture as an SVG document."""
+        """Return the drawing as an SVG document."""
         body = "\n".join(_SVG_WRITERS[type(item)](item) for item in self.items)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width:.0f}" height="{self.height:.0f}" '
@@ -80,11 +81,11 @@ class Canvas:
         )
 
     def image(self, scale: float = 2.0):
-        """The picture as a Pillow image, `scale` pixels per point (less where the picture is enormous)."""
+        """Return the drawing as a Pillow image, `scale` pixels per point; fewer if it would be too large."""
         from PIL import Image, ImageDraw
 
         scale = min(scale, (_MAX_PIXELS / 4 / max(self.width * self.height, 1)) ** 0.5)
-        fine = 2 * scale  # painted at double size, then averaged: Pillow's lines have no smooth edges
+        fine = 2 * scale  # supersampling: Pillow does not antialias lines
         big = Image.new("RGB", (round(self.width * fine), round(self.height * fine)), self.background)
         pen = ImageDraw.Draw(big)
         for item in self.items:
@@ -93,7 +94,7 @@ class Canvas:
         return big.resize(size, Image.Resampling.BOX)
 
     def encode(self, ext: str) -> bytes:
-        """The picture as a file's bytes; `ext` is svg, png, pdf, jpg or another format that Pillow writes."""
+        """Return the drawing as the bytes of a file; `ext` is svg, png, pdf, jpg or another format of Pillow."""
         if ext == "svg":
             return self.svg().encode()
         out = io.BytesIO()
@@ -132,7 +133,7 @@ def _svg_text(text: Text) -> str:
 
 
 def _arrow_head(curve: Spline, size: float = 5.0) -> list[Point]:
-    """A triangle at the end of a curve, along its last direction."""
+    """Return the corners of an arrow head at the end of a curve, in the direction of its last segment."""
     points = [curve.start, *(p for step in curve.steps for p in step)]
     (x1, y1), (x0, y0) = points[-1], points[-2]
     length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5 or 1.0

@@ -1,7 +1,7 @@
-"""From a NetParameter to what a reader wants to see: blocks of layers, and the blobs that go between them.
+"""Convert a NetParameter to a graph of blocks of layers, with blobs as edges.
 
-A block is a layer with everything that then works in place on its top: convolution, BatchNorm, Scale and ReLU on one
-blob are one block of four rows.
+A block is a layer with the layers that work in place on its top: a convolution, BatchNorm, Scale and ReLU on one blob
+are one block of four rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 @dataclass(eq=False)
 class Port:
-    """A blob that leaves a block: its name, its shape if known, whether anyone reads it, its loss weight."""
+    """An output blob of a block: its name, its shape (None if unknown), whether a layer reads it, its loss weight."""
 
     blob: str
     shape: Shape | None
@@ -27,7 +27,7 @@ class Port:
 
 @dataclass(eq=False)
 class Block:
-    """A layer and the layers in place on its first top."""
+    """A layer and the layers that work in place on its top."""
 
     layers: list[caffe_pb2.LayerParameter]
     ports: list[Port] = field(default_factory=list)
@@ -35,6 +35,8 @@ class Block:
 
 @dataclass
 class Edge:
+    """A blob between two blocks, which are given by their indices."""
+
     source: int
     port: Port
     target: int
@@ -43,10 +45,11 @@ class Edge:
 def blocks_and_edges(
     net_param: caffe_pb2.NetParameter, given_shapes: Mapping[str, Shape] | None = None
 ) -> tuple[list[Block], list[Edge]]:
-    """The blocks of an upgraded NetParameter in order of its layers, and the edges between them.
+    """Return the blocks of an upgraded NetParameter, in order of its layers, and the edges between them.
 
-    Layers for TRAIN and for TEST that make the same blob both lead to its readers.  A bottom that nobody makes leads
-    nowhere.
+    given_shapes: as for `infer_shapes`.
+    If two layers with include or exclude rules, for TRAIN and TEST, produce the same blob, both have an edge to its
+    readers.  A bottom without a producer has no edge.
     """
     shapes = infer_shapes(net_param, given_shapes)
     blocks: list[Block] = []
@@ -75,7 +78,7 @@ def blocks_and_edges(
 
 
 def _in_place_home(layer: caffe_pb2.LayerParameter, makers: Mapping) -> tuple[int, Port] | None:
-    """The (block, port) whose blob this layer changes in place, if the layer can be drawn as a row of that block."""
+    """Return the (block index, port) whose blob this layer modifies in place; None if it needs a block of its own."""
     if len(layer.bottom) != 1 or list(layer.top) != list(layer.bottom):
         return None
     sources = makers.get(layer.bottom[0], [])
@@ -83,7 +86,7 @@ def _in_place_home(layer: caffe_pb2.LayerParameter, makers: Mapping) -> tuple[in
 
 
 def _never_together(one: caffe_pb2.LayerParameter, other: caffe_pb2.LayerParameter) -> bool:
-    """Whether two layers name different phases, so that no net has both."""
+    """Whether the include rules of two layers name disjoint phases, so that no net contains both."""
     first, second = ({rule.phase for rule in layer.include if rule.HasField("phase")} for layer in (one, other))
     return bool(first and second and not first & second)
 
@@ -96,13 +99,13 @@ def _depends_on_state(layer: caffe_pb2.LayerParameter) -> bool:
 
 
 def describe(layer: caffe_pb2.LayerParameter) -> str:
-    """What a layer does beyond its type, in a few words: "64 3×3 /2 pad 1" of a convolution, "MAX 3×3 /2", "0.5"."""
+    """Return the main parameters of a layer as text: "64 3×3 /2 pad 1" for a convolution, "MAX 3×3 /2", "0.5"."""
     describer = _DESCRIBERS.get(layer.type)
     return describer(layer) if describer else ""
 
 
 def phases(layer: caffe_pb2.LayerParameter) -> str:
-    """TRAIN, TEST or stage names that a layer is limited to; '' for a layer that is always there."""
+    """Return the phases and stages in a layer's include and exclude rules as text; '' for a layer without rules."""
     words = []
     for rules, prefix in ((layer.include, ""), (layer.exclude, "not ")):
         for rule in rules:
@@ -113,14 +116,14 @@ def phases(layer: caffe_pb2.LayerParameter) -> str:
 
 
 def shape_text(shape: Shape | None) -> str:
-    """(64, 3, 32, 32) as "64×3×32×32"; "scalar" without axes; '' when unknown."""
+    """Format a shape: (64, 3, 32, 32) as "64×3×32×32", () as "scalar", None as ''."""
     if shape is None:
         return ""
     return "×".join(map(str, shape)) or "scalar"
 
 
 def _window(sizes: list[int], h: int, w: int) -> str:
-    """A size per axis as "3×5", "3×3" for one that counts for both axes, '' for none."""
+    """Format a kernel size: one per axis as "3×5", one for both axes as "3×3", none as ''."""
     if h or w:
         return f"{h}×{w}"
     if not sizes:

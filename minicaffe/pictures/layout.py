@@ -1,11 +1,12 @@
-"""Where the boxes of a directed graph go: in ranks along the flow, with few crossings and straight edges.
+"""Layered layout of a directed graph: nodes in ranks along the flow, with few crossings and straight edges.
 
 The method is that of Sugiyama, Tagawa and Toda (Methods for Visual Understanding of Hierarchical System Structures,
-1981).  Ranks by longest path; an edge over several ranks gets a dummy in each one between; the order within ranks
-comes from sweeps of barycentres; positions come from sweeps that pull every node towards its neighbours, where each
-rank is a small least-squares problem with minimal distances, solved exactly by pooling adjacent violators.
+1981).  The rank of a node is its longest path from a source; an edge over several ranks gets a dummy node in each rank
+between; the order within ranks is found by barycentre sweeps.  Positions are found by sweeps that move each rank
+towards its neighbours: a least-squares problem with minimum distances, solved exactly by pooling adjacent violators.
 
-Everything here is in flow coordinates: `along` the flow and `across` it, so a net drawn sideways is the same problem.
+Coordinates are flow coordinates, `along` the flow and `across` it, so the layout does not depend on the direction in
+which the flow is drawn.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 GAP_ACROSS = 26.0  # between two boxes of a rank
-GAP_DUMMY = 14.0  # between two edges that pass by
-GAP_ALONG = 44.0  # between ranks; the shapes are written here
+GAP_DUMMY = 14.0  # between two edges that cross a rank side by side
+GAP_ALONG = 44.0  # between ranks, with room for the shapes of blobs
 SWEEPS = 24
 
 
 @dataclass(eq=False)
 class Node:
-    """A box of a given size, or a dummy of width 0 where an edge passes a rank."""
+    """A box of a given size, or a dummy of width 0 where an edge crosses a rank."""
 
     across: float = 0.0  # size
     along: float = 0.0
     x: float = 0.0  # centre, across the flow
-    y: float = 0.0  # begin, along the flow
+    y: float = 0.0  # start, along the flow
     rank: int = 0
     dummy: bool = False
     up: list[Node] = field(default_factory=list)  # neighbours one rank before
@@ -35,9 +36,9 @@ class Node:
 
 
 def layout(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> list[list[Node]]:
-    """Set rank, x and y of `nodes`; return for each edge the dummies that it passes, in order.
+    """Set rank, x and y of `nodes`; return the dummies of each edge, in order.
 
-    edges: (index of the source, index of the target), sources before targets in `nodes`.
+    edges: (index of the source, index of the target); in `nodes`, sources precede targets.
     """
     _rank(nodes, edges)
     chains, ranks = _insert_dummies(nodes, edges)
@@ -48,7 +49,7 @@ def layout(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> list[list
 
 
 def _rank(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> None:
-    """As early as the sources allow; sources themselves as late as their readers allow."""
+    """Set the ranks: longest path from a source; a source itself is placed directly before its first reader."""
     targets: dict[int, list[int]] = {}
     has_source = set()
     for source, target in sorted(edges):
@@ -63,7 +64,7 @@ def _rank(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> None:
 def _insert_dummies(
     nodes: Sequence[Node], edges: Sequence[tuple[int, int]]
 ) -> tuple[list[list[Node]], list[list[Node]]]:
-    """Put dummies where edges pass ranks; return those of each edge, and the nodes of each rank."""
+    """Insert dummies where edges cross ranks; return the dummies of each edge, and the nodes of each rank."""
     ranks: list[list[Node]] = [[] for _ in range(max((n.rank for n in nodes), default=-1) + 1)]
     for node in nodes:
         ranks[node.rank].append(node)
@@ -81,7 +82,7 @@ def _insert_dummies(
 
 
 def _order(ranks: list[list[Node]]) -> None:
-    """Sort each rank by the mean position of its neighbours, down and up, and keep the order with fewest crossings."""
+    """Sort each rank by the mean position of its neighbours, in alternating sweeps; keep the best order found."""
     best, fewest = [list(rank) for rank in ranks], _crossings(ranks)
     for sweep in range(SWEEPS):
         if fewest == 0:
@@ -135,7 +136,7 @@ def _place_across(ranks: list[list[Node]]) -> None:
 
 
 def _pull(rank: list[Node], up: bool, both: bool) -> None:
-    """Move a rank as near to its neighbours as the distances allow (least squares)."""
+    """Move the nodes of a rank towards their neighbours: least squares with minimum distances."""
     wanted, weights = [], []
     for node in rank:
         near = [*node.up, *node.down] if both else node.up if up else node.down
@@ -152,7 +153,7 @@ def _pull(rank: list[Node], up: bool, both: bool) -> None:
 
 
 def _straighten(ranks: list[list[Node]]) -> None:
-    """Put every chain without branches onto one line, where its neighbours leave room for that."""
+    """Align every chain without branches on one line, if the distances to adjacent nodes permit it."""
 
     def measure(node: Node) -> tuple[float, float]:
         rank = ranks[node.rank]
@@ -176,7 +177,7 @@ def _straighten(ranks: list[list[Node]]) -> None:
 
 
 def _chain_from(node: Node) -> list[Node]:
-    """The node and those below it, as long as each leads to one node only, which only it leads to."""
+    """Return the longest chain from `node` downwards in which each edge is the only one at both ends."""
     chain = [node]
     while len(chain[-1].down) == 1 and len(chain[-1].down[0].up) == 1:
         chain.append(chain[-1].down[0])
@@ -184,7 +185,7 @@ def _chain_from(node: Node) -> list[Node]:
 
 
 def _stiffness(node: Node, neighbour: Node) -> float:
-    """How much an edge wants to be straight: most where it only passes by, then in chains without branches."""
+    """Return the weight of an edge's straightness: 32 between dummies, 4 in a chain without branches, otherwise 1."""
     if node.dummy and neighbour.dummy:
         return 32.0
     upper, lower = (node, neighbour) if node.rank < neighbour.rank else (neighbour, node)
@@ -192,7 +193,7 @@ def _stiffness(node: Node, neighbour: Node) -> float:
 
 
 def _pool_adjacent_violators(values: list[float], weights: list[float]) -> list[float]:
-    """The non-decreasing sequence nearest to `values` in weighted least squares."""
+    """Return the non-decreasing sequence closest to `values` in weighted least squares."""
     blocks: list[tuple[float, float, int]] = []  # mean, weight, length
     for value, weight in zip(values, weights):
         blocks.append((value, weight, 1))

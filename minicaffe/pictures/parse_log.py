@@ -1,12 +1,12 @@
-"""Training logs, read: ours and the original's, whose lines are the same.
+"""Parser of training logs of minicaffe and of the original, which have the same format.
 
     I0804 10:22:42.074671  8318 solver.cpp:218] Iteration 100 (29.1715 iter/s, 3.428s/100 iters), loss = 0.260325
     I0804 10:22:42.074700  8318 solver.cpp:237]     Train net output #0: loss = 0.260325 (* 1 = 0.260325 loss)
     I0804 10:22:42.074717  8318 sgd_solver.cpp:105] Iteration 100, lr = 0.00992565
 
-Lines of old versions, without the part in brackets, and of forks, with further parts (NVIDIA's "0.4/10ep"), count as
-well; so does Windows' spelling of nan and inf ("-1.#IND", "1.#INF").  `parse_log` gives the tables of the original's
-parse_log.py, `read_curves` what there is to plot.
+Also parsed are the lines of old versions, without the part in brackets, those of forks, with further parts (NVIDIA's
+"0.4/10ep"), and Windows' spelling of nan and inf ("-1.#IND", "1.#INF").  `parse_log` returns the tables of the
+original's parse_log.py, `read_curves` the curves for a plot.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")
 
 
 def extract_datetime_from_line(line: str, year: int) -> datetime.datetime:
-    """The time at which a line was logged; the line itself tells no year. DataError for a line without a stamp."""
+    """Return the time stamp of a log line; `year` is needed because stamps have none.
+
+    DataError for a line without a stamp.
+    """
     match = _STAMP.match(line.strip())
     try:
         if match:
@@ -52,7 +55,10 @@ def extract_datetime_from_line(line: str, year: int) -> datetime.datetime:
 
 
 def get_log_created_year(input_file: PathLike) -> int:
-    """The year of the file's last change, which is when its last line was written."""
+    """Return the year of the file's last modification, when its last line was written.
+
+    DataError when the file does not exist.
+    """
     try:
         return datetime.datetime.fromtimestamp(os.path.getmtime(input_file)).year
     except OSError as error:
@@ -60,7 +66,7 @@ def get_log_created_year(input_file: PathLike) -> int:
 
 
 def get_start_time(line_iterable: Iterable[str], year: int) -> datetime.datetime | None:
-    """When training began: the time of the first line that says "Solving", or None."""
+    """Return the time of the first line that contains "Solving", the start of training; None if there is none."""
     for line in line_iterable:
         if "Solving" in line and _STAMP.match(line.strip()):
             return extract_datetime_from_line(line, year)
@@ -68,11 +74,14 @@ def get_start_time(line_iterable: Iterable[str], year: int) -> datetime.datetime
 
 
 def extract_seconds(input_file: PathLike, output_file: PathLike) -> None:
-    """Write the seconds since "Solving" of every line with an iteration, one per line. DataError without "Solving"."""
+    """Write the seconds from the line with "Solving" to each line with an iteration, one per line.
+
+    DataError when the log cannot be read or has no line with "Solving".
+    """
     lines = _read_lines(input_file)
     year = get_log_created_year(input_file)
     if get_start_time(lines, year) is None:
-        raise DataError(f"log '{input_file}': no line with a time says \"Solving\", so the start is unknown")
+        raise DataError(f"log '{input_file}': no line with a time contains \"Solving\", so the start is unknown")
     seconds = (s for line, s in _with_seconds(lines, year) if "Iteration" in line and not math.isnan(s))
     write_atomically(output_file, "".join(f"{s:f}\n" for s in seconds))
 
@@ -86,9 +95,10 @@ def _read_lines(path: PathLike) -> list[str]:
 
 
 def _with_seconds(lines: list[str], year: int) -> Iterator[tuple[str, float]]:
-    """Each line with the seconds since training began; nan before the first stamp.
+    """Yield each line with the seconds since the start of training; nan before the first stamp.
 
-    The clock begins at "Solving", or at the first stamp where nothing says so, and goes on over New Year's Eve.
+    The start is the line with "Solving" or, if there is none, the first stamp.  A month smaller than the previous
+    one starts a new year.
     """
     start, last, seconds = get_start_time(lines, year), None, math.nan
     for line in lines:
@@ -107,10 +117,11 @@ def _with_seconds(lines: list[str], year: int) -> Iterator[tuple[str, float]]:
 
 
 def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
-    """The training rows and the test rows of a log: NumIters, Seconds, LearningRate, and every net output by name.
+    """Return the training rows and the test rows of a log: NumIters, Seconds, LearningRate, and net outputs by name.
 
-    A row belongs to one display or one test; several test nets give several rows of one iteration.  The rate of the
-    first row, which is logged after it, is taken from the second.
+    One row is one display or one test; several test nets give several rows per iteration.  The first row is logged
+    before any learning rate, so its rate is copied from the second row.
+    DataError when the file cannot be read.
     """
     rows: dict[str, list[Row]] = {"Train": [], "Test": []}
     iteration, rate = -1.0, math.nan
@@ -132,14 +143,14 @@ def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
 
 
 def _number(text: str) -> float:
-    """The value of a number as C or Windows' C library prints it: "1.#INF" is inf, "-1.#IND" and "nan(ind)" are nan."""
+    """Parse a number as printed by C libraries; Windows prints inf as "1.#INF", nan as "-1.#IND" or "nan(ind)"."""
     if "#" not in text and "(" not in text:
         return float(text)
     return float(f"{'-' if text[0] == '-' else ''}{'inf' if '#INF' in text else 'nan'}")
 
 
 def fix_initial_nan_learning_rate(dict_list: list[Row]) -> None:
-    """Give the first row, logged before any rate was, the rate of the second."""
+    """Copy the learning rate of the second row to the first, which is logged before any rate."""
     if len(dict_list) > 1:
         dict_list[0]["LearningRate"] = dict_list[1]["LearningRate"]
 
@@ -152,14 +163,17 @@ def save_csv_files(
     delimiter: str = ",",
     verbose: bool = False,
 ) -> None:
-    """Write OUTPUT_DIR/LOG.train and LOG.test, as `write_csv` does."""
+    """Write the tables of `parse_log` as OUTPUT_DIR/LOG.train and LOG.test; arguments as for `write_csv`."""
     base = os.path.join(output_dir, os.path.basename(logfile_path))
     write_csv(f"{base}.train", train_dict_list, delimiter, verbose)
     write_csv(f"{base}.test", test_dict_list, delimiter, verbose)
 
 
 def write_csv(output_filename: PathLike, dict_list: list[Row], delimiter: str = ",", verbose: bool = False) -> None:
-    """Write rows as CSV under a line of column names; without rows, write nothing (and say so with `verbose`)."""
+    """Write rows as CSV, with a line of column names; without rows, write nothing.
+
+    delimiter: between columns, default ",".  verbose: print the name of the file (default False).
+    """
     if not dict_list:
         if verbose:
             print(f"Not writing {output_filename}; no lines to write")
@@ -179,7 +193,7 @@ def write_csv(output_filename: PathLike, dict_list: list[Row], delimiter: str = 
 
 @dataclass
 class Curve:
-    """Values over iterations and seconds; `kind` is "loss", "score" or "rate", `of` "Train" or "Test"."""
+    """Values over iterations and seconds; `kind` is "loss", "score" or "rate", `of` is "Train" or "Test"."""
 
     name: str
     kind: str
@@ -189,17 +203,19 @@ class Curve:
     values: list[float] = field(default_factory=list)
 
     def add(self, iteration: float, seconds: float, value: float) -> None:
+        """Append a point."""
         self.iterations.append(iteration)
         self.seconds.append(seconds)
         self.values.append(value)
 
 
 def read_curves(path_to_log: PathLike) -> list[Curve]:
-    """All curves of a log: the averaged training loss, every output of training and test nets, the learning rate.
+    """Return all curves of a log: average training loss, outputs of training and test nets, learning rate.
 
-    An output is a "loss" if the log shows its loss weight, or its name ends in "loss"; else a "score".  Outputs of
-    further test nets get " (#1)" and so on behind their names.  A log that was continued by a resumed run goes on from
-    the iteration at which that run began.  DataError for a file without any iteration in it.
+    The kind of an output is "loss" if the log shows its loss weight or its name ends in "loss", otherwise "score".
+    To the outputs of further test nets " (#1)" and so on is appended.  If a resumed run has appended to the log, its
+    values replace those of the same iterations.
+    DataError when the file cannot be read or contains no iteration.
     """
     curves: dict[tuple[str, str], Curve] = {}
     iteration, net = -1.0, ""
@@ -210,18 +226,18 @@ def read_curves(path_to_log: PathLike) -> list[Curve]:
             iteration = float(match[1])
         if match := _TEST_NET.search(line):
             net = f" (#{match[1]})" if match[1] != "0" else ""
-        told = _told_value(line)
-        if told and iteration >= 0:
-            of, name, kind, value = told
+        reported = _reported_value(line)
+        if reported and iteration >= 0:
+            of, name, kind, value = reported
             name += net if of == "Test" else ""
             curves.setdefault((of, name), Curve(name, kind, of)).add(iteration, seconds, value)
     if not curves:
-        raise DataError(f"log '{path_to_log}': no line tells the loss or an output of an iteration")
+        raise DataError(f"log '{path_to_log}': no line reports the loss or an output of an iteration")
     return list(curves.values())
 
 
-def _told_value(line: str) -> tuple[str, str, str, float] | None:
-    """(Train or Test, name, kind, value) of a line that tells one."""
+def _reported_value(line: str) -> tuple[str, str, str, float] | None:
+    """Parse a line that reports a value: ("Train" or "Test", name, kind, value); None for any other line."""
     if match := _OUTPUT.search(line):
         kind = "loss" if match[4] or match[2].endswith("loss") else "score"
         return match[1], match[2], kind, _number(match[3])
@@ -233,7 +249,7 @@ def _told_value(line: str) -> tuple[str, str, str, float] | None:
 
 
 def _cut(curves: Iterable[Curve], iteration: float) -> None:
-    """Drop what came at or after an iteration: a run was resumed there and tells it again."""
+    """Drop the points at and after an iteration: a resumed run logs them again."""
     for curve in curves:
         keep = sum(1 for i in curve.iterations if i < iteration)
         del curve.iterations[keep:], curve.seconds[keep:], curve.values[keep:]

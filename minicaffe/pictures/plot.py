@@ -1,6 +1,6 @@
-"""Training logs as pictures: `minicaffe plot`, and the chart types of the original's plot_training_log.
+"""Plots of training logs: `minicaffe plot`, and the chart types of the original's plot_training_log.
 
-The functions return matplotlib figures without opening a window; `save` writes them.
+Figures are matplotlib's and open no window; `save` writes them to a file.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ _PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
 
 
 def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = False, smooth: int = 1):
-    """A figure with a panel for loss, one for scores such as accuracy, one for the learning rate; a colour per run.
+    """Return a figure with panels for losses, for scores such as accuracy, and for the learning rate.
 
-    paths: one or more logs; x: "iterations" or "seconds"; log_y: a logarithmic loss axis; smooth: average training
-    curves over so many points.  What was measured on training data is thin, on test data thick with dots.
+    paths: one or more logs; each has its own colour.  x: unit of the x axis, "iterations" (default) or "seconds".
+    log_y: whether the loss axis is logarithmic (default False).
+    smooth: number of points over which training curves are averaged (default 1).
+    Values on training data are thin lines, values on test data are thick lines with dots.
+    UsageError for another x, DataError for a log that cannot be read.
     """
     if x not in ("iterations", "seconds"):
         raise UsageError(f"plot: the x axis must be iterations or seconds, got {x!r}")
@@ -51,7 +54,7 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
 
 def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: int) -> None:
     trained = [c for c in curves if c.of == "Train"]
-    if len(trained) > 1:  # the averaged loss and outputs that say the same: keep the outputs, which have names
+    if len(trained) > 1:  # the average loss duplicates the loss outputs: keep those, which have names
         trained = [c for c in trained if c.name != "average loss"] or trained
     tested = [c for c in curves if c.of == "Test"]
     for curve, style in zip(trained, _cycle(("-", "--", ":", "-."), len(trained))):
@@ -90,7 +93,7 @@ def _spans_decades(runs: list[list[Curve]]) -> bool:
 
 
 def moving_average(values: Sequence[float], width: int) -> np.ndarray:
-    """Each value averaged with up to `width` - 1 values before it; nan where one of them is nan or inf."""
+    """Average each value with up to `width` - 1 values before it; nan where one of them is nan or inf."""
     numbers = np.asarray(values, float)
     if width <= 1 or len(numbers) == 0:
         return numbers
@@ -103,7 +106,7 @@ def moving_average(values: Sequence[float], width: int) -> np.ndarray:
 
 
 def run_labels(paths: Sequence[PathLike]) -> list[str]:
-    """File names without extension; with their folders where names repeat."""
+    """Return the file names without extension, preceded by their folders if names repeat."""
     names = [os.path.splitext(os.path.basename(path))[0] for path in paths]
     if len(set(names)) == len(names):
         return names
@@ -111,7 +114,7 @@ def run_labels(paths: Sequence[PathLike]) -> list[str]:
 
 
 def save(figure, path: PathLike) -> None:
-    """Write a figure in the format of the file's extension (png, svg, pdf), whole or not at all."""
+    """Write a figure atomically, in the format of the file's extension (png, svg, pdf); UsageError for another one."""
     ext = os.path.splitext(path)[1].removeprefix(".").lower()
     known = figure.canvas.get_supported_filetypes()
     if ext not in known:
@@ -127,12 +130,17 @@ _X_FIELDS = (("Iters", "NumIters"), ("Seconds", "Seconds"))
 
 
 def get_supported_chart_types() -> list[str]:
-    """The eight chart types by number: "Test accuracy  vs. Iters", "Test accuracy  vs. Seconds", ..."""
+    """Return the names of the eight chart types: "Test accuracy  vs. Iters", "Test accuracy  vs. Seconds", ..."""
     return [f"{of} {what}  vs. {x}" for of, what in _FIELDS for x, _ in _X_FIELDS]
 
 
 def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequence[PathLike]) -> None:
-    """Draw one chart type of one or more logs into a file; UsageError for an unknown type or a log without its data."""
+    """Draw one chart type of one or more logs into a file.
+
+    chart_type: index into `get_supported_chart_types()`.
+    UsageError for an unknown type, an unknown file format or a log without the values; DataError for a log that cannot
+    be read.
+    """
     types = get_supported_chart_types()
     if not 0 <= chart_type < len(types):
         raise UsageError(f"{chart_type} is not a valid chart type: expected 0 to {len(types) - 1}")
@@ -156,7 +164,7 @@ def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequenc
 
 
 def _find_output(rows: Sequence[dict], what: str) -> str:
-    """The output of that name, or else the first whose name contains it (accuracy/top-1, loss1/loss)."""
+    """Return the output of that name, else the first whose name contains it (accuracy/top-1, loss1/loss)."""
     names = dict.fromkeys(name for row in rows for name in row)
     return what if what in names else next((name for name in names if what in name.lower()), what)
 
@@ -165,9 +173,11 @@ def _find_output(rows: Sequence[dict], what: str) -> str:
 
 
 def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathLike) -> None:
-    """Draw a confusion matrix: counts[true class, predicted class], rows as shares of their class, recall beside them.
+    """Draw a confusion matrix, normalized per row, with the recall of each class.
 
-    matrix: (C, C) counts; labels: C names, numbers by default; path: picture to write, see `save`.
+    matrix: (C, C) counts [true class, predicted class].  labels: C class names; None: numbers.
+    path: file to write, as for `save`.
+    UsageError when shapes do not match, or for an unknown file format.
     """
     matrix = np.asarray(matrix, float)
     classes = len(matrix)
@@ -214,7 +224,7 @@ def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
 
 
 def new_figure(width: float, height: float):
-    """An empty matplotlib figure of a size in inches, which no window will show."""
+    """Return an empty matplotlib figure without a window; width and height are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The graph that pycaffe's `caffe.draw` builds: a node per layer and per blob, for pydot and graphviz."""
+"""The graph of pycaffe's `caffe.draw`, for pydot and graphviz: one node per layer and per blob."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class MissingPydot(UsageError, ImportError):
 
 
 def get_pooling_types_dict() -> dict[int, str]:
-    """Number -> name of the pooling methods: {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}."""
+    """Return the names of the pooling methods by number: {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}."""
     values = caffe_pb2.PoolingParameter.PoolMethod.DESCRIPTOR.values
     return {value.number: value.name for value in values}
 
 
 def get_edge_label(layer) -> str:
-    """What stands on the edge to a layer's top: how many outputs, or the batch of a Data layer; '""' for nothing."""
+    """Return the label of the edges to a layer's tops: num_output, the batch size of a Data layer, or '""'."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
     if layer.type in ("Convolution", "Deconvolution"):
@@ -35,7 +35,7 @@ def get_edge_label(layer) -> str:
 
 
 def get_layer_lr_mult(layer) -> tuple[float, float]:
-    """The learning-rate multipliers of weights and biases; only for Convolution, Deconvolution and InnerProduct.
+    """Return the learning-rate multipliers of weights and biases of a Convolution, Deconvolution or InnerProduct.
 
     UsageError (a ValueError in pycaffe) for other types.
     """
@@ -47,9 +47,10 @@ def get_layer_lr_mult(layer) -> tuple[float, float]:
 
 
 def get_layer_label(layer, rankdir: str, display_lrm: bool = False) -> str:
-    """The text of a layer's node, in quotes: name, type, and window, stride and pad where there are such.
+    """Return the text of a layer's node, in quotes: name, type; kernel size, stride and pad if the type has them.
 
-    Words are set apart by spaces where the flow is vertical (TB, BT), by line breaks where it is horizontal.
+    rankdir: TB and BT separate the parts by spaces, LR and RL by line breaks.
+    display_lrm: append the learning-rate multipliers (default False).
     """
     separator = " " if rankdir in ("TB", "BT") else r"\n"
     kind = layer.type
@@ -77,17 +78,19 @@ def _window(layer) -> tuple[int, int, int]:
 
 
 def choose_color_by_layertype(layertype: str) -> str:
-    """The fill of a layer's node, as "#RRGGBB"."""
+    """Return the fill colour of a layer's node, as "#RRGGBB"."""
     return _TYPE_COLORS.get(layertype, LAYER_STYLE_DEFAULT["fillcolor"])
 
 
 def get_pydot_graph(
     caffe_net, rankdir: str, label_edges: bool = True, phase: int | None = None, display_lrm: bool = False
 ):
-    """The `pydot.Dot` of a NetParameter.
+    """Return the `pydot.Dot` of a NetParameter.
 
-    rankdir: LR, TB, BT or RL; label_edges: write sizes on the edges to tops; phase: TRAIN or TEST, None for all
-    layers; display_lrm: write learning-rate multipliers into the nodes.  MissingPydot (an ImportError) without pydot.
+    rankdir: LR, TB, BT or RL.  label_edges: whether to write sizes on the edges to tops (default True).
+    phase: minicaffe.TRAIN or TEST; None (default): all layers.
+    display_lrm: whether to write learning-rate multipliers into the nodes (default False).
+    MissingPydot (an ImportError) when pydot is not installed.
     """
     try:
         import pydot
@@ -118,7 +121,7 @@ def get_pydot_graph(
 
 
 def _in_phase(layer, phase: int) -> bool:
-    """Whether a layer's rules, read by phase alone, keep it."""
+    """Whether a layer's rules include it in a phase; levels and stages are ignored."""
     if layer.include and layer.exclude:
         raise UsageError(f"layer {layer.name} has both include and exclude specified")
     included = not layer.include or any(rule.phase == phase for rule in layer.include)

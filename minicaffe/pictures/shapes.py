@@ -1,8 +1,7 @@
-"""The shape of every blob of a NetParameter, found without data, without parameters and without computing.
+"""Shape inference: the shape of every blob of a NetParameter, without allocating data or parameters.
 
-Layers say their shapes in pure functions, so a drawing or a summary of ResNet-152 needs none of its 60 million
-weights.  What cannot be told (a database that is not here, a layer type that nobody knows) is left out, and with it
-what depends on it.
+Only `setup` and `reshape` of the layers run, so a drawing or a summary of ResNet-152 allocates none of its 60 million
+weights.  If a shape is unknown (a missing database, an unknown layer type), it is omitted, with all that depend on it.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from minicaffe.proto import caffe_pb2
 
 Shape = tuple[int, ...]
 
-# These open files, import modules or start threads when they are set up; what they would give is told below or not.
+# The setup of these types opens files, imports modules or starts threads; see `_reader_shapes`.
 _READERS = {"Data", "HDF5Data", "ImageData", "WindowData", "Python"}
 
 
 def infer_shapes(net_param, given: Mapping[str, Shape] | None = None) -> dict[tuple[int, int], Shape]:
-    """(index of the layer, index of its top) -> shape, for the tops whose shape is known.
+    """Return the known shapes of tops as {(index of the layer, index of its top): shape}.
 
-    net_param: an upgraded NetParameter; every layer in it counts, so filter it by phase first.
-    given: shapes of blobs that the net itself does not tell, by name, such as those of a Data layer.
+    net_param: an upgraded NetParameter, with the layers of one phase, as `filter_net` returns it.
+    given: shapes by blob name, which replace inferred ones, for blobs such as the tops of a Data layer.
     """
     given = dict(given or {})
     known: dict[str, Shape] = {}
@@ -37,7 +36,7 @@ def infer_shapes(net_param, given: Mapping[str, Shape] | None = None) -> dict[tu
     for i, layer_param in enumerate(net_param.layer):
         try:
             tops: Sequence[Shape | None] = _top_shapes(layer_param, [known[name] for name in layer_param.bottom])
-        except Exception:  # whatever stops a layer here, the net says better when it is built
+        except Exception:  # the net reports such an error better when it is built
             tops = [None] * len(layer_param.top)
         for j, (name, shape) in enumerate(zip(layer_param.top, tops)):
             shape = given.get(name, shape)
@@ -56,7 +55,7 @@ def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | Non
     own = type(layer_param)()
     own.CopyFrom(layer_param)
     layer = layer_class(own.type)(own)
-    bottom = [Blob(shape) for shape in bottom_shapes]  # which take no memory until someone looks at their data
+    bottom = [Blob(shape) for shape in bottom_shapes]  # allocated lazily, so not at all here
     top = [Blob() for _ in layer_param.top]
     layer.setup(bottom, top)
     layer.reshape(bottom, top)
@@ -64,7 +63,7 @@ def _top_shapes(layer_param, bottom_shapes: list[Shape]) -> Sequence[Shape | Non
 
 
 def _reader_shapes(layer_param) -> Sequence[Shape | None]:
-    """What a data layer's prototxt and its first record tell, without opening more than that."""
+    """Return the shapes of a data layer's tops, from its prototxt and, for a database, its first record."""
     batch, colors = 0, 3
     size: Shape = (0, 0)
     if layer_param.type == "HDF5Data":
@@ -91,17 +90,17 @@ def _reader_shapes(layer_param) -> Sequence[Shape | None]:
 
 
 def _first_record(data_param) -> Shape:
-    """Channels, height and width of a database's first picture; zeros where there is no database."""
+    """Return (C, H, W) of the first image of a database; zeros if it cannot be read."""
     try:
         with contextlib.closing(open_db(data_param.source, data_param.backend)) as database:
             _, value = next(iter(database.items()))
             return datum_to_array(caffe_pb2.Datum.FromString(bytes(value))).shape
-    except Exception:  # a picture of the net needs no database
+    except Exception:  # a drawing of the net is possible without the database
         return (0, 0, 0)
 
 
 def _hdf5_shapes(layer_param) -> Sequence[Shape | None]:
-    """The shapes of the datasets in the first file, with the batch for their first axis."""
+    """Return the shapes of the datasets of the first file, with the batch size as first axis."""
     import h5py
 
     batch = layer_param.hdf5_data_param.batch_size
@@ -113,7 +112,10 @@ def _hdf5_shapes(layer_param) -> Sequence[Shape | None]:
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
-    """`["data=100,3,32,32", "label=100"]` as `{"data": (100, 3, 32, 32), "label": (100,)}`; x separates as well."""
+    """Parse `["data=100,3,32,32", "label=100"]` to `{"data": (100, 3, 32, 32), "label": (100,)}`.
+
+    ":" may replace "=", and "x" may replace ",".  UsageError for any other text.
+    """
     shapes = {}
     for text in texts:
         match = re.fullmatch(r"(.+?)[=:](\d+(?:[,x]\d+)*)", text.strip())

@@ -1,6 +1,6 @@
-"""What a net has learned, as pictures: the filters of its first layer, histograms of its weights, activations.
+"""Plots of a net's weights and activations: filters of the first layer, histograms, channels of blobs.
 
-The functions return matplotlib figures; `minicaffe.pictures.plot.save` writes them.
+Figures are matplotlib's; `minicaffe.pictures.plot.save` writes them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ MAX_PANELS = 60  # of histograms in one figure
 
 
 def read_weights(path: str | os.PathLike) -> Weights:
-    """Layer name -> its blobs, of the layers that have any, in a .caffemodel (in net order) or .caffemodel.h5 file.
+    """Return the blobs of a .caffemodel or .caffemodel.h5 file, float32, by layer name.
 
-    The second layer of a name is called "name #2", and so on.
+    Layers without blobs are omitted.  The layers of a .caffemodel are in net order.  The second layer of a name is
+    called "name #2", and so on.
+    SnapshotError for a file that is missing, holds no weights, or whose blobs do not have the size of their shape;
+    SnapshotError or PrototxtError for a damaged file.
     """
     path = os.fspath(path)
     with open_weights(path) as layers:
@@ -47,7 +50,10 @@ def _arrays(layer: LayerBlobs, path: str) -> list[np.ndarray]:
 
 
 def table(weights: Weights) -> list[list[str]]:
-    """Rows of layer, blob, shape, mean, standard deviation, smallest and largest value, and how many are not finite."""
+    """Return one row per blob: layer, index, shape, mean, standard deviation, minimum, maximum, non-finite count.
+
+    The statistics are those of the finite values.  The first row holds the headings.
+    """
     rows = [["layer", "blob", "shape", "mean", "std", "min", "max", ""]]
     for name, blobs in weights.items():
         for i, blob in enumerate(blobs):
@@ -70,7 +76,11 @@ def table(weights: Weights) -> list[list[str]]:
 
 
 def mosaic(tiles: np.ndarray, border: int = 1, columns: int | None = None, background: float = 1.0) -> np.ndarray:
-    """Tiles (N, h, w) or (N, h, w, 3) side by side; by default in about as many columns as rows."""
+    """Arrange tiles (N, h, w) or (N, h, w, 3) in a grid; return one image of float32.
+
+    border: pixels between tiles.  columns: number of columns; None (default): the square root of N, rounded up.
+    background: value of the border.
+    """
     count, height, width = tiles.shape[:3]
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     rows = math.ceil(count / columns)
@@ -83,7 +93,11 @@ def mosaic(tiles: np.ndarray, border: int = 1, columns: int | None = None, backg
 
 
 def filter_tiles(filters: np.ndarray, bgr: bool = True) -> np.ndarray:
-    """Filters (N, C, h, w) as tiles in [0, 1], 0.5 for a weight of zero: in colour where C is 3, else C tiles each."""
+    """Convert filters (N, C, h, w) to tiles with values in [0, 1], where 0.5 is a weight of 0.
+
+    With C = 3, returns N tiles (h, w, 3), RGB; bgr: whether the channels of the filters are BGR (default).
+    Otherwise returns the first MAX_TILES of the N * C tiles (h, w).
+    """
     scale = np.abs(filters).max() or 1.0
     tiles = 0.5 + 0.5 * filters / scale
     if filters.shape[1] == 3:
@@ -92,8 +106,12 @@ def filter_tiles(filters: np.ndarray, bgr: bool = True) -> np.ndarray:
 
 
 def find_filters(weights: Weights, layer: str | None = None) -> tuple[str, np.ndarray]:
-    """The layer whose filters to show: the one asked for, else the first that sees an image (1 or 3 channels), else
-    the first with windows at all.  UsageError when there is none."""
+    """Return name and filters (N, C, h, w) of `layer`, or of a suitable layer.
+
+    layer: None (default) selects the first layer with filters larger than 1x1 on 1 or 3 channels, else the first with
+    filters larger than 1x1.
+    UsageError when there is no such layer.
+    """
     if layer is not None:
         if layer not in weights:
             raise UsageError(f"show: no layer '{layer}' has weights{nearest(layer, weights)}")
@@ -114,10 +132,11 @@ def find_filters(weights: Weights, layer: str | None = None) -> tuple[str, np.nd
 
 
 def plot_weights(weights: Weights, layer: str | None = None, bgr: bool = True):
-    """A figure of filters above, histograms of the weights of every layer below.
+    """Return a figure with filters above and histograms of the weights of every layer below.
 
-    layer: whose filters, see `find_filters`; bgr: whether the net's three channels are BGR, as Caffe's mostly are.
-    A net without filters, such as one of InnerProducts, gets its histograms only.
+    layer: the layer of the filters, see `find_filters`; None (default): a suitable one, if any.
+    bgr: whether the net's three channels are BGR (default), as in most nets of Caffe.
+    UsageError when `layer` has no filters.
     """
     try:
         name, filters = find_filters(weights, layer)
@@ -165,9 +184,10 @@ def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, 
 
 
 def plot_activations(activations: Mapping[str, np.ndarray], image: np.ndarray | None = None):
-    """A figure with a mosaic of channels for each blob; blobs of one axis beside the batch become bars.
+    """Return a figure with one panel per blob: a mosaic of channels for (C, H, W), bars for (C,).
 
-    activations: blob name -> (C, H, W) or (C,), of one image; image: (H, W, 3) in [0, 1], drawn first.
+    activations: arrays by blob name, (C, H, W) or (C,), of one image.
+    image: (H, W, 3) in [0, 1], drawn in the first panel; None (default): no such panel.
     """
     panels = [("image", image)] if image is not None else []
     panels += list(activations.items())
@@ -192,7 +212,7 @@ def _draw_activation(ax, name: str, values: np.ndarray) -> None:
         low, high = values.min(), values.max()
         tiles = (values[:MAX_TILES] - low) / ((high - low) or 1.0)
         border = max(1, tiles.shape[1] // 16)
-        picture = mosaic(tiles, border, background=math.nan)  # which is not painted
+        picture = mosaic(tiles, border, background=math.nan)  # nan is transparent
         ax.imshow(picture, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         ax.set_axis_off()
         ax.set_title(f"{name}  {_shape(values)}\n{low:.3g} to {high:.3g}", fontsize=8)

@@ -1,4 +1,4 @@
-"""A net as a table: one line per layer, with its blobs, its parameters and what it does."""
+"""A net as a table: one line per layer, with its blobs, main parameters and shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minicaffe.pictures.graph import describe, shape_text
 from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.proto import caffe_pb2
 
-# ANSI codes, one for each blob in turn, and for a bottom that nobody makes.
+# ANSI codes: one for each blob in turn, and one for a bottom without a producer.
 _COLORS = ("92", "93", "94", "95", "96", "97", "42;30", "43;30", "100", "44", "103;30", "107;30")
 _DANGLING = "41"
 
@@ -17,10 +17,11 @@ _DANGLING = "41"
 def summarize_net(
     net: caffe_pb2.NetParameter, colors: bool = False, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> list[list[str]]:
-    """Rows of name, type, learning rates, bottoms, "->", tops, what it does, shape of the first top.
+    """Return rows of name, type, learning rates, bottoms, "->", tops, main parameters, shape of the first top.
 
-    net: an upgraded NetParameter.  colors: paint every blob in a colour of its own (ANSI) and underline those that
-    nobody reads.  shapes: given for blobs that the net does not tell, see `minicaffe.pictures.shapes`.
+    net: an upgraded NetParameter.
+    colors: whether to print each blob in its own ANSI colour, unused tops bold and underlined (default False).
+    shapes: shapes by blob name, as for `infer_shapes`.
     """
     known = infer_shapes(net, shapes)
     read = {name for layer in net.layer for name in layer.bottom}
@@ -53,7 +54,7 @@ def _paint(text: str, color: str, colors: bool) -> str:
 
 
 def _rates(layer: caffe_pb2.LayerParameter) -> str:
-    """Names and multipliers of the parameters, where they are not 1: "(x2, x0 Dx0)"."""
+    """Format the names of parameters and their multipliers other than 1: "(x2, x0 Dx0)"; D is decay_mult."""
     words = []
     for param in layer.param:
         parts = [
@@ -66,7 +67,7 @@ def _rates(layer: caffe_pb2.LayerParameter) -> str:
 
 
 def format_table(table: Sequence[Sequence[str]], max_width: int = 30) -> str:
-    """Rows as aligned columns, each as narrow as its cells but no wider than `max_width`; longer cells run over."""
+    """Format rows as aligned columns, each as wide as its longest cell, at most `max_width`; longer cells overflow."""
     if not table:
         return ""
     widths = [min(max(map(_printed_length, column)) + 1, max_width) for column in zip(*table)]

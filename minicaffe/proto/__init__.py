@@ -1,8 +1,8 @@
-"""The schema of Caffe's files, and how they are read, upgraded and written.
+"""The schema of Caffe's files, and functions that read, upgrade and write them.
 
-In short:
+Examples:
 
-    net = read_net("train_val.prototxt")            # any age, any fork: comes back in today's form
+    net = read_net("train_val.prototxt")            # files of old versions and of forks are upgraded
     weights = read_binary_net("net.caffemodel")     # the same for weights
     solver = read_solver("solver.prototxt")
 """
@@ -42,12 +42,18 @@ __all__ = [
 
 
 def read_net(path: PathLike) -> caffe_pb2.NetParameter:
-    """The net in a prototxt file, upgraded. Raises PrototxtError, see `parse_text` and `upgrade_net`."""
+    """Read a net from a prototxt file and upgrade it.
+
+    PrototxtError when the file cannot be read or has no layer, and as for `parse_text` and `upgrade_net`.
+    """
     return _with_layers(upgrade_net(read_text(path, caffe_pb2.NetParameter()), path), path)
 
 
 def read_binary_net(path: PathLike) -> caffe_pb2.NetParameter:
-    """The net in a binary file (.caffemodel), upgraded. Raises PrototxtError."""
+    """Read a net from a binary file (.caffemodel) and upgrade it.
+
+    PrototxtError when the file cannot be read, is not a binary NetParameter or has no layer, and as for `upgrade_net`.
+    """
     return _with_layers(upgrade_net(read_binary(path, caffe_pb2.NetParameter()), path), path)
 
 
@@ -58,5 +64,8 @@ def _with_layers(net: caffe_pb2.NetParameter, path: PathLike) -> caffe_pb2.NetPa
 
 
 def read_solver(path: PathLike) -> caffe_pb2.SolverParameter:
-    """The solver in a prototxt file, upgraded, its snapshot_prefix completed. Raises PrototxtError."""
+    """Read a solver from a prototxt file, upgrade it and complete its snapshot_prefix.
+
+    PrototxtError when the file cannot be read, and as for `parse_text` and `upgrade_solver`.
+    """
     return upgrade_solver(read_text(path, caffe_pb2.SolverParameter()), path)

@@ -22,18 +22,18 @@ _SHARED_MESSAGES = {"Deconvolution": "convolution", "Im2col": "convolution", "LS
 
 
 class NetSpecError(NetError, AttributeError, KeyError):
-    """A name that a NetSpec does not hold, or a field that a layer does not have.
+    """An unknown name in a NetSpec, an unknown field of a layer, or a cycle.
 
-    It is also an AttributeError and a KeyError, which is what pycaffe's classes raise there.
+    Also an AttributeError and a KeyError, which pycaffe's classes raise in these cases.
     """
 
     __str__ = Exception.__str__
 
 
 def param_name_dict() -> dict[str, str]:
-    """Layer type -> name of its parameter field without "_param": `{"Convolution": "convolution", ...}`.
+    """Map each layer type to its parameter field without "_param": `{"Convolution": "convolution", ...}`.
 
-    The type is the message's name without "Parameter", so a few entries (`Transformation`, `Loss`) are no layers.
+    The type is the message's name without "Parameter", so a few entries (`Transformation`, `Loss`) are not layers.
     """
     names: dict[str, str] = {}
     for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
@@ -44,7 +44,11 @@ def param_name_dict() -> dict[str, str]:
 
 
 def to_proto(*tops: Top) -> caffe_pb2.NetParameter:
-    """The NetParameter of all layers that `tops` need; blobs are named by their type and a count ("Convolution1")."""
+    """Return the NetParameter of all layers that `tops` depend on; blobs are named by type and count ("Convolution1").
+
+    NetSpecError for a keyword that is not a field of the layer, and for a cycle; TypeError or ValueError for a value
+    that a field cannot hold.
+    """
     return net_param({}, tops)
 
 
@@ -65,9 +69,10 @@ def net_param(names: dict[Any, str], tops: Iterable[Any]) -> caffe_pb2.NetParame
 def assign_proto(proto: Message, name: str, val: Any) -> None:
     """Set field `name` of `proto` from a plain Python value, recursively.
 
-    Dicts (or messages) become messages, lists, tuples and 1-D arrays repeated fields; a single value for a repeated
-    field counts as a list of one.  AttributeError for a field that the message does not have, TypeError or ValueError
-    for a value that the field cannot hold.
+    Dicts and messages set message fields; lists, tuples and 1-D arrays set repeated fields; a single value for a
+    repeated field is a list of one.
+    AttributeError for a field that the message does not have, TypeError or ValueError for a value that the field
+    cannot hold.
     """
     field = getattr(proto, name)
     if hasattr(field, "extend"):
@@ -92,19 +97,19 @@ def _assign_all(proto: Message, values: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """numpy's scalars as Python's, which is all that protobuf takes."""
+    """Convert numpy scalars to Python's: protobuf accepts no others."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 class Top:
-    """One blob that a layer produces: `fn`, its layer, and `n`, which of its tops it is."""
+    """One output blob of a layer: the layer `fn` and the index `n` among its tops."""
 
     def __init__(self, fn: Function, n: int):
         self.fn = fn
         self.n = n
 
     def to_proto(self) -> caffe_pb2.NetParameter:
-        """The NetParameter of all layers that this blob needs."""
+        """Return the NetParameter of all layers that this blob depends on; errors as for `to_proto` of the module."""
         return to_proto(self)
 
     def _to_proto(self, layers: dict, names: dict, autonames: Counter) -> None:
@@ -115,9 +120,11 @@ class Top:
 
 
 class Function:
-    """One layer: its type, the Tops that it reads (`inputs`), its parameters, and the Tops that it makes (`tops`).
+    """One layer of a NetSpec: its type, its bottoms (`inputs`), its parameters and its outputs (`tops`).
 
-    Raises TypeError when an input is not a Top; a tuple of tops has to be unpacked by the caller.
+    type_name: the layer type, such as "Convolution".  inputs: one Top per bottom.
+    params: the keywords of the call, `ntop` and `in_place` included.
+    TypeError when an input is not a Top; a tuple of tops has to be unpacked by the caller.
     """
 
     def __init__(self, type_name: str, inputs: tuple[Top, ...], params: dict[str, Any]):
@@ -149,7 +156,7 @@ class Function:
         return f"{self.type_name}{autonames[self.type_name]}"
 
     def _to_proto(self, layers: dict, names: dict, autonames: Counter) -> None:
-        """Append this layer to `layers`, after the ones that it reads from; `names` remembers what they are called."""
+        """Append this layer to `layers`, after its producers; `names` caches the names of layers and tops."""
         pending = [self]
         while pending:  # a stack, not recursion: a ResNet-1001 is deeper than Python's limit
             fn = pending[-1]
@@ -202,12 +209,9 @@ def _own_message(type_name: str) -> str | None:
 
 
 def layer_function(type_name: str) -> Callable[..., Any]:
-    """What `L.<type_name>` is: a function of bottoms and parameters that returns the layer's Top.
+    """Return the function behind `L.<type_name>`: it takes bottoms and parameters and returns the layer's Top.
 
-    Keywords find their place by name: one that ends in `param` (`transform_param`, `param`, `loss_param`) belongs to
-    the LayerParameter; any other goes into the message of the layer's own type where that has such a field, and else
-    into the LayerParameter (`loss_weight`, `include`, `name`).  Two keywords are of the call itself: `in_place`, and
-    `ntop`, how many tops (default 1); with `ntop` above 1 it returns a tuple of Tops, with `ntop=0` the Function.
+    With `ntop` above 1 that function returns a tuple of Tops, with `ntop=0` the Function.
     """
 
     def make(*bottoms: Top, **params: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The upgrade tools: read a file of any age, write it in today's form.
+"""The upgrade tools: read a file of an old version or of a fork, and write it in the current format.
 
-tools/upgrade_net_proto_text.py and its two siblings call these; see there for the command lines.
+tools/upgrade_net_proto_text.py and the two other tools call these functions.
 """
 
 from __future__ import annotations
@@ -22,17 +22,27 @@ log = logging.getLogger("minicaffe")
 
 
 def upgrade_net_proto_text(source: PathLike, target: PathLike) -> bool:
-    """Upgrade a net prototxt into `target`; returns whether anything was old. The two may be one file."""
+    """Upgrade a net prototxt into `target`; returns whether it needed an upgrade.
+
+    `target` may be `source`.  PrototxtError when `source` cannot be read or upgraded, DataError when `target` cannot
+    be written.
+    """
     return _upgrade_net(source, target, read_text, _write_net_text)
 
 
 def upgrade_net_proto_binary(source: PathLike, target: PathLike) -> bool:
-    """Upgrade a binary net (a .caffemodel) into `target`; returns whether anything was old."""
+    """Upgrade a binary net (a .caffemodel) into `target`; returns whether it needed an upgrade.
+
+    `target` may be `source`.  Errors as for `upgrade_net_proto_text`.
+    """
     return _upgrade_net(source, target, read_binary, write_binary)
 
 
 def upgrade_solver_proto_text(source: PathLike, target: PathLike) -> bool:
-    """Upgrade a solver prototxt into `target`; returns whether anything was old."""
+    """Upgrade a solver prototxt into `target`; returns whether it needed an upgrade.
+
+    `target` may be `source`.  Errors as for `upgrade_net_proto_text`.
+    """
     solver = read_text(source, caffe_pb2.SolverParameter())
     before = solver.SerializeToString(deterministic=True)
     upgrade_solver(solver)
@@ -55,7 +65,10 @@ def _write_net_text(net: caffe_pb2.NetParameter, target: PathLike) -> None:
 
 
 def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | None = None) -> int:
-    """The command line `TOOL IN OUT` around one of the functions above; returns the exit status."""
+    """Run one of the functions above with the command line `TOOL IN OUT`; return the exit status.
+
+    argv: the words without the program's name; None (default): the process's own.
+    """
     parser = argparse.ArgumentParser(prog=f"{convert.__name__}.py", description=convert.__doc__.split(";")[0] + ".")
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
@@ -67,6 +80,6 @@ def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | Non
         print(error, file=sys.stderr)
         return 1
     if not old:
-        log.info("%s is in today's form already", arguments.source)
+        log.info("%s is in the current format already", arguments.source)
     log.info("wrote %s", arguments.target)
     return 0

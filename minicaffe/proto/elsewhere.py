@@ -1,6 +1,7 @@
-"""What some fork has and minicaffe has not, so that an error can say whose it is.
+"""Fields and layer types of forks that minicaffe does not have; errors name the fork.
 
-FIELDS names fields of LayerParameter; with a dot, fields of other messages and values of enums.  TYPES names layers.
+FIELDS lists, by fork, fields of LayerParameter and, with a dot, fields of other messages and values of enums.  TYPES
+lists layer types.  TYPE_OWNERS maps a layer type to its fork.
 """
 
 FIELDS = {
@@ -74,5 +75,8 @@ _FIELD_OWNERS, TYPE_OWNERS = _owners(FIELDS), _owners(TYPES)
 
 
 def field_owner(message: str, name: str) -> str | None:
-    """Whose the field of a message, or the value of an enum, is; None if nobody known has it."""
+    """Return the fork that defines field `name` of a message, or value `name` of an enum; None if none is known.
+
+    message: the name of the message or enum.
+    """
     return _FIELD_OWNERS.get(name if message == "LayerParameter" else f"{message}.{name}")

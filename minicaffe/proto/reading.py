@@ -1,7 +1,7 @@
-"""Read and write the files that hold messages: prototxt and binaryproto.
+"""Read and write the files of messages: prototxt and binaryproto.
 
-The text format itself is protobuf's; what is added is what people meet in files: byte-order marks, line ends and code
-pages of other systems, and errors that say in one sentence where, what, and which name was probably meant.
+The text format is protobuf's.  Added are the byte-order marks, line ends and code pages of other systems, and errors of
+one sentence with the position, the cause and the most similar known name.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _QUOTED_LINE = re.compile(r"^\d+:\d+ : (?:'.*': (?=[A-Z]))?", re.DOTALL)
 def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) -> M:
     """Fill `message` from prototxt text and return it.
 
-    Raises PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the
-    nearest known name), a field given twice that may be given once, and a required field that is missing.
+    text: a string, or bytes in UTF-8 or Windows-1252.  filename: for error messages; None (default): no file.
+    PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the most similar
+    known name), a field that is given more than once but is not repeated, and a missing required field.
     """
     if isinstance(text, bytes):
         text = _decode(text, filename)
@@ -54,22 +55,25 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
 
 
 def read_text(path: PathLike, message: M) -> M:
-    """Fill `message` from a prototxt file and return it; see `parse_text` for the errors."""
+    """Fill `message` from a prototxt file and return it.
+
+    PrototxtError when the file cannot be read, and as for `parse_text`.
+    """
     return parse_text(_read_bytes(path), message, path)
 
 
 def format_text(message: Message) -> str:
-    """The message as prototxt; `parse_text` gives it back."""
+    """Return the message as prototxt text; `parse_text` is the inverse."""
     return text_format.MessageToString(message, as_utf8=True)
 
 
 def write_text(message: Message, path: PathLike) -> None:
-    """Write a prototxt; the file appears whole or not at all (DataError)."""
+    """Write a message as prototxt, atomically; DataError when the file cannot be written."""
     write_atomically(path, format_text(message))
 
 
 def _decode(content: bytes, filename: PathLike | None) -> str:
-    """UTF-8, or else Windows-1252: names and comments typed in an editor of that time."""
+    """Decode UTF-8 or, for files from old editors, Windows-1252; PrototxtError for UTF-16 and binary files."""
     if is_utf16(content):
         raise PrototxtError(f"{_name(filename)} is UTF-16: save it as UTF-8")
     if content.startswith(_HDF5_SIGNATURE) or b"\0" in content:
@@ -93,7 +97,7 @@ def _name(filename: PathLike | None) -> str:
 
 
 def _sentence(error: text_format.ParseError) -> str:
-    """protobuf's complaint in the words of a prototxt's author."""
+    """Translate protobuf's error message into the terms of a prototxt."""
     text = _QUOTED_LINE.sub("", str(error)).strip()
     if match := _UNKNOWN_FIELD.search(text):
         return _unknown_field(_find_message(match[1]), match[2])
@@ -127,7 +131,7 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
     known = list(enum.values_by_name)
     bare = name.strip("'\"")
     if bare in known:
-        return f"the {enum.name} {bare} stands without quotes"
+        return f"the {enum.name} {bare} must not be quoted"
     sentence = f'{enum.name} has no value "{bare}"'
     if owner := field_owner(enum.name, bare):
         return f"{sentence}, it belongs to {owner}"
@@ -150,12 +154,19 @@ def _find_enum(full_name: str) -> EnumDescriptor:
 
 
 def read_binary(path: PathLike, message: M) -> M:
-    """Fill `message` from a binaryproto file and return it; PrototxtError if the file holds something else."""
+    """Fill `message` from a binaryproto file and return it.
+
+    PrototxtError when the file cannot be read, and as for `parse_binary`.
+    """
     return parse_binary(_read_bytes(path), message, path)
 
 
 def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -> M:
-    """Fill `message` from serialized bytes and return it."""
+    """Fill `message` from serialized bytes and return it.
+
+    filename: for error messages; None (default): no file.
+    PrototxtError for an HDF5 file, and for bytes that are damaged or another message.
+    """
     kind = message.DESCRIPTOR.name
     if content.startswith(_HDF5_SIGNATURE):
         raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, got an HDF5 file")
@@ -172,19 +183,19 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
 
 
 def _strings_are_text(message: Message) -> bool:
-    """Whether every string is UTF-8; protobuf does not look, and hands out bytes where one is not."""
+    """Whether every string is UTF-8; protobuf does not check this in proto2, and returns bytes for an invalid one."""
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_STRING:
             if not all(isinstance(each, str) for each in ([value] if isinstance(value, (str, bytes)) else value)):
                 return False
-        elif field.message_type is not None and field.message_type.name != "BlobProto":  # that has none, but numbers
+        elif field.message_type is not None and field.message_type.name != "BlobProto":  # it has no strings
             if not all(map(_strings_are_text, [value] if isinstance(value, Message) else value)):
                 return False
     return True
 
 
 def write_binary(message: Message, path: PathLike) -> None:
-    """Write a binaryproto; the file appears whole or not at all (DataError)."""
+    """Write a message as binaryproto, atomically; DataError when the file cannot be written."""
     write_atomically(path, message.SerializeToString())
 
 

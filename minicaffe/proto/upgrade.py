@@ -1,6 +1,7 @@
-"""Bring messages of any age and fork to the form that the rest of minicaffe reads.
+"""Upgrade messages of old versions and of forks to the current format, which the rest of minicaffe reads.
 
-Each step is a pair of small functions on a NetParameter: does it need this, and do it (in place: weights can be large).
+Each step is a pair of functions on a NetParameter: whether the step is needed, and the step itself.  Steps modify the
+net in place, because weights can be large.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from minicaffe.proto.caffe_pb2 import NetParameter, SolverParameter
 
 log = logging.getLogger("minicaffe")
 
-# In order: what it is, whether it is needed, the step.
+# In order of application: name for the log, test whether the step is needed, the step.
 NET_STEPS = (
     ("V0 layers", upgrade_v0.needs_v0_upgrade, upgrade_v0.upgrade_v0),
     ("transformation fields outside transform_param", upgrade_v1.needs_data_upgrade, upgrade_v1.upgrade_data),
@@ -37,12 +38,11 @@ SOLVER_TYPES = {
 
 
 def upgrade_net(net: NetParameter, source: str | os.PathLike = "net") -> NetParameter:
-    """Upgrade `net` in place, say in one log line what was old, and return it.
+    """Upgrade `net` in place and return it; log the steps applied, in one line.
 
-    Args:
-        net: a NetParameter as it was read: a prototxt's or a weight file's.
-        source: where it came from, for the log and for errors.
-    Raises PrototxtError for what has no upgrade, such as a net with both `layer` and `layers`.
+    net: a NetParameter as read from a prototxt or a weight file.
+    source: its file, for the log and for errors (default "net").
+    PrototxtError for a net that cannot be upgraded, for example with both `layer` and `layers`.
     """
     source, done = os.fspath(source), []
     try:
@@ -64,16 +64,17 @@ def upgrade_net(net: NetParameter, source: str | os.PathLike = "net") -> NetPara
 
 
 def needs_net_upgrade(net: NetParameter) -> bool:
-    """Whether `upgrade_net` would change anything."""
+    """Whether `upgrade_net` would change the net."""
     return any(needed(net) for _, needed, _ in NET_STEPS)
 
 
 def upgrade_solver(solver: SolverParameter, source: str | os.PathLike | None = None) -> SolverParameter:
     """Upgrade `solver` and the nets inside it in place, and return it.
 
-    solver_type becomes type. With `source`, the path it was read from, a missing snapshot_prefix becomes that path
-    without its extension, and one that is a directory gets the file's stem appended.
-    Raises PrototxtError when both solver_type and type are given.
+    solver_type is converted to type.
+    source: the path of the solver; None (default): none.  With a path, a missing snapshot_prefix is set to the path
+        without its extension, and to one that is a directory the file's stem is appended.
+    PrototxtError when both solver_type and type are given, and as for `upgrade_net`.
     """
     name = os.fspath(source) if source else "solver"
     if solver.HasField("solver_type"):

@@ -1,8 +1,8 @@
-"""What forks wrote, in master's terms.
+"""Upgrade the files of forks to the format of Caffe's master branch.
 
-NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4 beside mean, variance and factor; master has a Scale
-layer behind the BatchNorm for that. NVIDIA also stores blobs as raw bytes, and gives precision hints. Which of the
-forks' fields are read but not applied is listed here too, so that the log can say so.
+NVIDIA's BatchNorm includes scale and shift, as blobs 3 and 4 after mean, variance and factor; master has a Scale layer
+after the BatchNorm. NVIDIA also stores blobs as raw bytes, and has hints for mixed precision. This module also lists
+the fields of forks that are parsed but not applied, for a warning in the log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minicaffe.proto.caffe_pb2 import (
     Type,
 )
 
-CUDNN_MIN_EPSILON = 1e-5  # cuDNN raises a smaller eps to this
+CUDNN_MIN_EPSILON = 1e-5  # cuDNN replaces a smaller eps by this
 BATCH_NORM_FIELDS = ("scale_filler", "bias_filler", "scale_bias")
 NET_HINTS = (
     "default_forward_type",
@@ -39,12 +39,12 @@ NET_HINTS = (
     "eltwise_mem_sharing",
 )
 LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
-# Fields of layers that would change results and that no layer reads.
+# Fields of layers that would change results but are not implemented.
 UNUSED_FIELDS = (
     ("transform_param", "img_rand_resize_lower"),
     ("transform_param", "img_rand_resize_upper"),
 )
-FIRST_FORK_NUMBER = 7000  # extensions.proto numbers SolverParameter's additions from here
+FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions.proto in SolverParameter
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
@@ -53,12 +53,15 @@ RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
 
 def needs_raw_upgrade(net: NetParameter) -> bool:
-    """Whether a blob keeps its values in raw_data or raw_diff."""
+    """Whether a blob stores its values in raw_data or raw_diff."""
     return any(_raw_fields(blob) for layer in net.layer for blob in layer.blobs)
 
 
 def upgrade_raw(net: NetParameter) -> None:
-    """Turn raw_data and raw_diff of every blob into data and diff."""
+    """Convert raw_data and raw_diff of every blob to data and diff.
+
+    PrototxtError for another type than FLOAT, FLOAT16 or DOUBLE, and for an incomplete last value.
+    """
     for layer in net.layer:
         for blob in layer.blobs:
             for field in _raw_fields(blob):
@@ -97,7 +100,7 @@ def needs_flat_upgrade(net: NetParameter) -> bool:
 
 
 def upgrade_flat(net: NetParameter) -> None:
-    """Make the blobs of every BatchNorm one-dimensional, as master stores them: 1xCx1x1 becomes (C,)."""
+    """Reshape the blobs of every BatchNorm from 1xCx1x1 to (C,), the shape in master."""
     for layer in net.layer:
         for blob in layer.blobs if layer.type == "BatchNorm" else ():
             if _four_axes(blob):
@@ -122,8 +125,9 @@ def needs_scale_upgrade(net: NetParameter) -> bool:
 def upgrade_scale(net: NetParameter) -> None:
     """Split each BatchNorm that has scale and shift into BatchNorm and an in-place Scale named "<layer>_scale".
 
-    Serves prototxts and weights alike: of five blobs the first three stay and the last two go to the Scale, and so do
-    the `param` fields.  The Scale is marked by `of_batch_norm`, so that weights find it whatever its name.
+    Applies to prototxts and weights: the first three of five blobs stay, the last two are moved to the Scale, and so
+    are their `param` fields.  The Scale is marked by `of_batch_norm`, so that weights are matched to it independently
+    of its name.
     """
     taken = {layer.name for layer in net.layer if not _has_scale(layer)}
     layers = []
@@ -137,7 +141,7 @@ def upgrade_scale(net: NetParameter) -> None:
 
 
 def clear_marks(net: NetParameter) -> None:
-    """Clear `of_batch_norm`, a field of minicaffe's own, so that the original can read the net's text."""
+    """Clear `of_batch_norm`, a field that only minicaffe has, so that the original can read the net as prototxt."""
     for layer in net.layer:
         if layer.HasField("scale_param"):
             layer.scale_param.ClearField("of_batch_norm")
@@ -157,7 +161,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def _split_off_scale(layer: LayerParameter, name: str) -> LayerParameter:
-    """Take scale and shift out of a BatchNorm layer; returns the Scale that applies them."""
+    """Move scale and shift of a BatchNorm layer to a new Scale layer, and return that."""
     scale = LayerParameter(
         name=name,
         type="Scale",
@@ -186,9 +190,9 @@ def _split_off_scale(layer: LayerParameter, name: str) -> LayerParameter:
 
 
 def _divide_params(layer: LayerParameter, scale: LayerParameter) -> None:
-    """`param` in the order of the blobs: three statistics, then scale and shift.
+    """Divide `param`, in the order of the blobs: three statistics, then scale and shift.
 
-    Four are the older order without a factor: scale, shift, mean, variance.
+    Four `param` have the older order without a factor: scale, shift, mean, variance.
     """
     specs = LayerParameter(param=layer.param).param
     statistics, learned = ([], specs[:2]) if len(specs) == 4 else (specs[:3], specs[3:])
@@ -200,7 +204,7 @@ def _divide_params(layer: LayerParameter, scale: LayerParameter) -> None:
 
 
 def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
-    """Five blobs: mean, variance, factor | scale, shift. Older files have scale, shift, factor | mean, variance."""
+    """Divide five blobs: mean, variance, factor | scale, shift; in older files scale, shift, factor, mean, variance."""
     if len(layer.blobs) != 5:
         return
     blobs = LayerParameter(blobs=layer.blobs).blobs
@@ -211,7 +215,10 @@ def _divide_blobs(layer: LayerParameter, scale: LayerParameter) -> None:
 
 
 def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, ...]:
-    """Where mean, variance, factor, scale and shift stand among a BatchNorm's five blobs, from the values of two."""
+    """Return the indices of mean, variance, factor, scale and shift among a BatchNorm's five blobs.
+
+    second, last: the values of blobs 1 and 4, one of which is the variance.
+    """
     older = min(second, default=0.0) < 0 <= min(last, default=0.0)  # a variance is never negative
     return (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
 
@@ -220,14 +227,14 @@ def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, 
 
 
 def precision_hints(net: NetParameter) -> list[str]:
-    """The names of the NVIDIA hints that the net gives; minicaffe accepts them and computes as always."""
+    """Return the names of NVIDIA's precision hints in the net; they are accepted and have no effect."""
     hints = [field for field in NET_HINTS if net.HasField(field)]
     hints += [field for field in LAYER_HINTS if any(layer.HasField(field) for layer in net.layer)]
     return hints
 
 
 def unused_fields(net: NetParameter) -> list[str]:
-    """The fork fields "param.field" that the net gives, that would change its results, and that no layer applies."""
+    """Return the fields of forks, as "param.field", that the net sets, that change results and are not implemented."""
     return [
         f"{param}.{field}"
         for param, field in UNUSED_FIELDS
@@ -236,7 +243,7 @@ def unused_fields(net: NetParameter) -> list[str]:
 
 
 def unused_solver_fields(solver: SolverParameter) -> list[str]:
-    """The names of the fork fields that the solver gives values of their own; none is applied."""
+    """Return the names of forks' fields that the solver sets to other values than the default; none is applied."""
     given = [field for field, _ in solver.ListFields() if field.number >= FIRST_FORK_NUMBER]
     return [field.name for field in given if _differs(solver, field.name)]
 

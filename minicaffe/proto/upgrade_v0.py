@@ -1,8 +1,8 @@
-"""V0 to V1: files from Caffe's first months.
+"""Upgrade V0 layers, of files from Caffe's first months, to V1.
 
     layers { layer { name: "conv1" type: "conv" num_output: 8 kernelsize: 3 } bottom: "data" top: "conv1" }
 
-One flat V0LayerParameter served all types, and padding was a layer of its own in front of a convolution or pooling.
+One flat V0LayerParameter was used for all types, and padding was a separate layer before a convolution or pooling.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TYPES = {
     "window_data": "WINDOW_DATA",
 }
 
-# V0 field -> {V0 type: where its value goes}; "*" stands for every type.
+# V0 field -> {V0 type: V1 field}; "*" is any type.
 FIELDS = {
     "num_output": {"conv": "convolution_param.num_output", "innerproduct": "inner_product_param.num_output"},
     "biasterm": {"conv": "convolution_param.bias_term", "innerproduct": "inner_product_param.bias_term"},
@@ -94,9 +94,9 @@ def needs_v0_upgrade(net: NetParameter) -> bool:
 
 
 def upgrade_v0(net: NetParameter) -> None:
-    """Rewrite every V0 layer of `net` as a V1 layer, padding layers folded into what they pad for.
+    """Convert every V0 layer of `net` to a V1 layer, and fold padding layers into the layers that read them.
 
-    Raises PrototxtError for an unknown type, and for a padding layer that cannot be folded.
+    PrototxtError for an unknown type, an unknown bottom, and a padding layer that cannot be folded.
     """
     upgraded = [upgrade_v0_layer(layers) for layers in fold_padding(net)]
     del net.layers[:]
@@ -104,7 +104,10 @@ def upgrade_v0(net: NetParameter) -> None:
 
 
 def fold_padding(net: NetParameter) -> list[V1LayerParameter]:
-    """The layers of a V0 net without its padding layers; their `pad` goes to the layer that reads them."""
+    """Return copies of a V0 net's layers without padding layers, whose `pad` is moved to the layers that read them.
+
+    PrototxtError for an unknown bottom, and for a padding layer that cannot be folded.
+    """
     producers: dict[str, V1LayerParameter | None] = dict.fromkeys(net.input)
     folded = []
     for layers in net.layers:
@@ -136,9 +139,9 @@ def _fold(padding: V1LayerParameter, layers: V1LayerParameter, i: int) -> None:
 
 
 def upgrade_v0_layer(layers: V1LayerParameter) -> V1LayerParameter:
-    """One V0 layer in V1's form; fields that its type does not have are dropped with a warning, as in Caffe.
+    """Return the V1 layer of a V0 layer; a V1 layer is returned unchanged.
 
-    A layer that is V1 already comes back as it is.
+    Fields that the type does not have are dropped with a warning, as in Caffe.  PrototxtError for an unknown type.
     """
     if not layers.HasField("layer"):
         return layers

@@ -1,4 +1,4 @@
-"""V1 to V2: files from 2013-12 to 2014-11, and the fields that moved since.
+"""Upgrade V1 layers, of files from 2013-12 to 2014-11, to V2, and fields that were moved later.
 
 layers { name: "conv1" type: CONVOLUTION bottom: "data" top: "conv1" blobs_lr: 1 blobs_lr: 2 weight_decay: 1 }
 """
@@ -52,7 +52,7 @@ TYPES = {
     "THRESHOLD": "Threshold",
 }
 
-# V1 repeated field, one value for each parameter blob -> the field of ParamSpec that holds it now.
+# V1 repeated field, one value per parameter blob -> the field of ParamSpec that replaced it.
 PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
 
 DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
@@ -70,7 +70,7 @@ def needs_data_upgrade(net: NetParameter) -> bool:
 def upgrade_data(net: NetParameter) -> None:
     """Move the transformation fields of V1 data layers into transform_param.
 
-    Only V1 layers: the same fields in a V2 data_param are ignored, by Caffe and here (`stray_fields` finds them).
+    The same fields in the data_param of a V2 layer are ignored, as in Caffe; `stray_fields` lists them.
     """
     for layers in net.layers:
         for field in _misplaced(layers):
@@ -80,11 +80,11 @@ def upgrade_data(net: NetParameter) -> None:
 
 
 def stray_fields(net: NetParameter) -> list[str]:
-    """The transformation fields "param.field" outside transform_param in V2 layers, where nothing reads them."""
+    """Return the transformation fields outside transform_param in V2 layers, as "param.field"; they have no effect."""
     stray = {
         f"{param}.{field}" for layer in net.layer for param in DATA_PARAMS.values() for field in _given(layer, param)
     }
-    return sorted(stray - {"window_data_param.scale"})  # the one of them that Caffe does read
+    return sorted(stray - {"window_data_param.scale"})  # the only one that Caffe reads
 
 
 def _misplaced(layers: V1LayerParameter) -> list[str]:
@@ -93,7 +93,7 @@ def _misplaced(layers: V1LayerParameter) -> list[str]:
 
 
 def _given(layer: LayerParameter | V1LayerParameter, param: str) -> list[str]:
-    """The transformation fields that one of DATA_PARAMS gives."""
+    """Return the transformation fields that are set in `param`, one of DATA_PARAMS."""
     return [field for field in TRANSFORM_FIELDS if layer.HasField(param) and getattr(layer, param).HasField(field)]
 
 
@@ -101,12 +101,12 @@ def _given(layer: LayerParameter | V1LayerParameter, param: str) -> list[str]:
 
 
 def needs_v1_upgrade(net: NetParameter) -> bool:
-    """Whether the net has `layers`."""
+    """Whether the net has layers in the field `layers`."""
     return len(net.layers) > 0
 
 
 def upgrade_v1(net: NetParameter) -> None:
-    """Rewrite `layers` as `layer`. Raises PrototxtError when the net has both."""
+    """Convert `layers` to `layer`.  PrototxtError when the net has both."""
     if net.layer:
         raise PrototxtError(
             f"net '{net.name}': expected either layer or layers, got both: layer "
@@ -147,15 +147,15 @@ def _type_name(layers: V1LayerParameter) -> str:
 
 
 def needs_input_upgrade(net: NetParameter) -> bool:
-    """Whether the net names its inputs outside a layer."""
+    """Whether the net declares its inputs in fields instead of an Input layer."""
     return len(net.input) > 0
 
 
 def upgrade_input(net: NetParameter) -> None:
-    """Make `input` fields a layer of type Input, named "input", in front of all others.
+    """Convert `input` fields to a layer of type Input, named "input", before all others.
 
-    Raises PrototxtError unless every input has one input_shape, or four input_dim. Inputs without any shape vanish,
-    as in Caffe (their blobs are then unknown to whoever reads them).
+    Inputs without any shape are dropped, as in Caffe, so layers that read them fail with an unknown bottom.
+    PrototxtError if there are shapes, but not one input_shape or four input_dim per input.
     """
     shapes = _input_shapes(net)
     if shapes:
@@ -188,14 +188,14 @@ def _input_shapes(net: NetParameter) -> list[list[int]]:
 
 
 def needs_batch_norm_upgrade(net: NetParameter) -> bool:
-    """Whether a BatchNorm has exactly three `param` that are not all frozen."""
+    """Whether a BatchNorm has exactly three `param`, not all with multipliers of 0."""
     return any(not _frozen(spec) for layer in net.layer for spec in _statistics(layer))
 
 
 def upgrade_batch_norm(net: NetParameter) -> None:
-    """Set lr_mult and decay_mult to 0 where a BatchNorm has exactly three `param`; names and share modes stay.
+    """Set lr_mult and decay_mult to 0 if a BatchNorm has exactly three `param`; names and share modes are unchanged.
 
-    Before 2017 that was the user's duty, and files say it in many ways.
+    Before 2017 the user had to set them, so files contain various values.
     """
     for layer in net.layer:
         for spec in _statistics(layer):

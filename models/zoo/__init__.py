@@ -1,11 +1,11 @@
-"""Nets that papers and people depend on, written with NetSpec: each function returns a NetParameter.
+"""Nets from papers, written with NetSpec: each function returns a NetParameter.
 
     from minicaffe.models import zoo
     open("resnet50.prototxt", "w").write(str(zoo.resnet50(batch=8)))
 
-With `training=True` a net reads blobs `data` and `label` and ends in `loss`; else it reads `data` and ends in `prob`
-(or what its function says).  Weights start from the fillers of the papers; load trained ones with `Net.copy_from`,
-layer names permitting.
+With `training=True` a net reads blobs `data` and `label` and ends in `loss`; otherwise it reads `data` and ends in
+`prob` (or in the blobs documented at its function).  Weights are initialised by the fillers of the papers; load trained
+ones with `Net.copy_from`, which matches layers by name.
 """
 
 from minicaffe.models.zoo.captioner import captioner

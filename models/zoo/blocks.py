@@ -1,4 +1,4 @@
-"""What the nets are made of: inputs, heads, and the few layers that always come together."""
+"""Building blocks of the nets: inputs, heads, and groups of layers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from minicaffe.net_spec import params as P
 XAVIER = dict(weight_filler=dict(type="xavier"))
 MSRA = dict(weight_filler=dict(type="msra"))
 
-#: lr_mult and decay_mult of weights and biases, as the original's examples have them
+#: lr_mult and decay_mult of weights and biases, as in the original's examples
 WEIGHTS_AND_BIAS = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]
 
 
 def inputs(n: NetSpec, shape: tuple[int, ...], training: bool) -> None:
-    """Blob `data` of a shape, and for training `label`, one per sample."""
+    """Add input blob `data` of a shape, and for training `label`, one per sample."""
     n.data = L.Input(shape=dict(dim=list(shape)))
     if training:
         n.label = L.Input(shape=dict(dim=[shape[0]]))
 
 
 def finish(n: NetSpec, score, name: str, training: bool):
-    """`loss` or `prob` over the scores, and the NetParameter."""
+    """Add `loss` or `prob` over the scores; return the NetParameter."""
     if training:
         n.loss = L.SoftmaxWithLoss(score, n.label)
     else:
@@ -32,14 +32,17 @@ def finish(n: NetSpec, score, name: str, training: bool):
 
 
 def conv_relu(n: NetSpec, name: str, bottom, num_output: int, kernel: int, filler=XAVIER, **more):
-    """Convolution `name` with bias, then ReLU in place; returns the top."""
+    """Add Convolution `name` with bias, then ReLU in place; return the top."""
     n[name] = L.Convolution(bottom, num_output=num_output, kernel_size=kernel, param=WEIGHTS_AND_BIAS, **filler, **more)
     n[f"relu_{name}"] = L.ReLU(n[name], in_place=True)
     return n[f"relu_{name}"]
 
 
 def normalise(n: NetSpec, name: str, bottom, relu: bool, in_place: bool = True):
-    """BatchNorm `bn_name`, Scale `scale_name` with bias, if asked ReLU, all in place (or on a blob of their own)."""
+    """Add BatchNorm `bn_name`, Scale `scale_name` with bias, and if `relu` a ReLU; return the top.
+
+    Scale and ReLU work in place, BatchNorm if `in_place`.
+    """
     n[f"bn_{name}"] = L.BatchNorm(bottom, in_place=in_place)
     n[f"scale_{name}"] = L.Scale(n[f"bn_{name}"], in_place=True, bias_term=True)
     if not relu:
@@ -49,24 +52,24 @@ def normalise(n: NetSpec, name: str, bottom, relu: bool, in_place: bool = True):
 
 
 def conv_bn(n: NetSpec, name: str, bottom, num_output: int, kernel: int, relu: bool = True, **more):
-    """Convolution `name` without bias, BatchNorm, Scale, and if asked ReLU; returns the top."""
+    """Add Convolution `name` without bias, BatchNorm, Scale, and with `relu` a ReLU; return the top."""
     n[name] = L.Convolution(bottom, num_output=num_output, kernel_size=kernel, bias_term=False, **MSRA, **more)
     return normalise(n, name, n[name], relu)
 
 
 def max_pool(n: NetSpec, name: str, bottom, kernel: int = 2, stride: int = 2, **more):
-    """Max pooling `name`; returns the top."""
+    """Add max pooling `name`; return the top."""
     n[name] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel, stride=stride, **more)
     return n[name]
 
 
 def global_average(n: NetSpec, name: str, bottom):
-    """The mean over all places, (N, C, 1, 1)."""
+    """Add the mean over all spatial positions, (N, C, 1, 1); return the top."""
     n[name] = L.Pooling(bottom, pool=P.Pooling.AVE, global_pooling=True)
     return n[name]
 
 
 def classify(n: NetSpec, name: str, bottom, classes: int):
-    """InnerProduct `name` with one output per class."""
+    """Add InnerProduct `name` with one output per class; return the top."""
     n[name] = L.InnerProduct(bottom, num_output=classes, param=WEIGHTS_AND_BIAS, **XAVIER)
     return n[name]

@@ -1,4 +1,4 @@
-"""A recurrent net that writes sentences about images.
+"""A recurrent net that generates captions of images.
 
 Donahue et al., "Long-term recurrent convolutional networks", 2014.
 """
@@ -20,8 +20,8 @@ def captioner(
     """Words in, next words out, with the image's features at every step: Embed, two LSTMs, InnerProduct.
 
     Inputs, time first: `cont` (T, N), 0 where a sentence begins; `input_sentence` (T, N), words; `features` (N, F);
-    for training `target_sentence` (T, N), -1 where nothing counts.  Parameters: the embedding (words x hidden), two
-    LSTMs (4 hidden (input + hidden + 1), the second with 4 hidden F more for the features), the output
+    for training `target_sentence` (T, N), -1 where the loss is ignored.  Parameters: the embedding (words x hidden),
+    two LSTMs (4 hidden (input + hidden + 1), the second with 4 hidden F more for the features), the output
     (words x (hidden + 1)).
     """
     n = NetSpec()

@@ -9,7 +9,7 @@ from minicaffe.net_spec import params as P
 
 
 def _unit(n: NetSpec, name: str, bottom, growth: int):
-    """BatchNorm, ReLU, 1x1; BatchNorm, ReLU, 3x3; concatenated to what came in."""
+    """BatchNorm, ReLU, 1x1; BatchNorm, ReLU, 3x3; concatenated to the bottom."""
     x = normalise(n, f"{name}/x1", bottom, relu=True, in_place=False)
     x = _conv(n, f"{name}/conv1", x, 4 * growth, 1)
     x = _conv(n, f"{name}/conv2", normalise(n, f"{name}/x2", x, relu=True), growth, 3, pad=1)
@@ -23,7 +23,7 @@ def _conv(n: NetSpec, name: str, bottom, num_output: int, kernel: int, **more):
 
 
 def densenet121(batch: int = 32, size: int = 224, classes: int = 1000, training: bool = True, growth: int = 32):
-    """DenseNet-121: 7,978,856 parameters beside BatchNorm's statistics."""
+    """DenseNet-121: 7,978,856 parameters without BatchNorm's statistics."""
     n = NetSpec()
     inputs(n, (batch, 3, size, size), training)
     x, channels = max_pool(n, "pool1", conv_bn(n, "conv1", n.data, 2 * growth, 7, pad=3, stride=2), 3, 2), 2 * growth

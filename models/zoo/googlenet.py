@@ -7,7 +7,7 @@ from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
 
-# name: 1x1; 3x3 and what reduces it; 5x5 and what reduces it; what projects the pooling
+# name: channels of 1x1; (reduction, 3x3); (reduction, 5x5); projection after pooling
 _INCEPTIONS = {
     "3a": (64, (96, 128), (16, 32), 32),
     "3b": (128, (128, 192), (32, 96), 64),
@@ -35,7 +35,7 @@ def _inception(n: NetSpec, name: str, bottom):
 
 
 def _side_loss(n: NetSpec, name: str, bottom, classes: int) -> None:
-    """A classifier half way up, whose loss counts 0.3."""
+    """An auxiliary classifier, whose loss has weight 0.3."""
     n[f"{name}/ave_pool"] = L.Pooling(bottom, pool=P.Pooling.AVE, kernel_size=5, stride=3)
     x = conv_relu(n, f"{name}/conv", n[f"{name}/ave_pool"], 128, 1)
     n[f"{name}/fc"] = L.InnerProduct(x, num_output=1024, **XAVIER)
@@ -46,7 +46,7 @@ def _side_loss(n: NetSpec, name: str, bottom, classes: int) -> None:
 
 
 def googlenet(batch: int = 32, size: int = 224, classes: int = 1000, training: bool = True):
-    """GoogLeNet: 6,998,552 parameters, and with the two side losses of training 13,378,280."""
+    """GoogLeNet: 6,998,552 parameters, and 13,378,280 with the two auxiliary classifiers of training."""
     n = NetSpec()
     inputs(n, (batch, 3, size, size), training)
     x = conv_relu(n, "conv1/7x7_s2", n.data, 64, 7, pad=3, stride=2)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from minicaffe.models.zoo.blocks import classify, conv_bn, finish, global_average, inputs
 from minicaffe.net_spec import NetSpec
 
-# channels behind each pair of a depthwise 3x3 and a 1x1, and the stride of the 3x3
+# output channels of each pair of a depthwise 3x3 and a 1x1, and the stride of the 3x3
 _PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 
 
 def mobilenet(batch: int = 32, size: int = 224, classes: int = 1000, training: bool = True):
-    """MobileNet v1: 4,231,976 parameters beside BatchNorm's statistics."""
+    """MobileNet v1: 4,231,976 parameters without BatchNorm's statistics."""
     n = NetSpec()
     inputs(n, (batch, 3, size, size), training)
     x, channels = conv_bn(n, "conv1", n.data, 32, 3, pad=1, stride=2), 32

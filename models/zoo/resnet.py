@@ -23,7 +23,7 @@ def _bottleneck(n: NetSpec, name: str, bottom, width: int, stride: int, project:
 
 
 def resnet50(batch: int = 32, size: int = 224, classes: int = 1000, training: bool = True):
-    """ResNet-50 with BatchNorm and Scale: 25,557,032 parameters beside BatchNorm's statistics."""
+    """ResNet-50 with BatchNorm and Scale: 25,557,032 parameters without BatchNorm's statistics."""
     n = NetSpec()
     inputs(n, (batch, 3, size, size), training)
     x = conv_bn(n, "conv1", n.data, 64, 7, pad=3, stride=2)
@@ -37,7 +37,7 @@ def resnet50(batch: int = 32, size: int = 224, classes: int = 1000, training: bo
 
 
 def _basic(n: NetSpec, name: str, bottom, width: int, stride: int):
-    """Two 3x3 beside a shortcut, which a 1x1 projects where the shape changes."""
+    """Two 3x3 beside a shortcut; where the shape changes, the shortcut is a 1x1 projection."""
     shortcut = conv_bn(n, f"{name}_branch1", bottom, width, 1, relu=False, stride=2) if stride == 2 else bottom
     x = conv_bn(n, f"{name}_branch2a", bottom, width, 3, pad=1, stride=stride)
     x = conv_bn(n, f"{name}_branch2b", x, width, 3, relu=False, pad=1)

@@ -1,4 +1,4 @@
-"""Nets that label every pixel: FCN-8s (Long, Shelhamer and Darrell, 2014) and U-Net (Ronneberger et al., 2015)."""
+"""Nets for semantic segmentation: FCN-8s (Long, Shelhamer and Darrell, 2014) and U-Net (Ronneberger et al., 2015)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _score(bottom, classes: int):
 
 
 def _fuse(n: NetSpec, stage: int, scores, upsampled, offset: int):
-    """The scores of a lower stage, cropped to and added to those from above."""
+    """The scores of a lower stage, cropped to the size of the upsampled ones and added to them."""
     n[f"score_pool{stage}c"] = L.Crop(scores, upsampled, axis=2, offset=offset)
     n[f"fuse_pool{stage}"] = L.Eltwise(upsampled, n[f"score_pool{stage}c"])
     return n[f"fuse_pool{stage}"]
@@ -59,9 +59,9 @@ def fcn8s(batch: int = 1, size: int = 500, classes: int = 21, training: bool = T
 
 
 def interpolate(net) -> None:
-    """Let each Deconvolution of a net enlarge every class by itself, as FCN's authors do before training.
+    """Make each Deconvolution of a net interpolate every class separately, as FCN's authors do before training.
 
-    The filler "bilinear" gives all pairs of classes the same weights; here those between different classes become 0.
+    The filler "bilinear" gives all pairs of classes the same weights; this sets those between different classes to 0.
     """
     for layer in net.layers:
         if layer.type == "Deconvolution":
@@ -70,7 +70,7 @@ def interpolate(net) -> None:
 
 
 def unet(batch: int = 1, size: int = 572, classes: int = 2, training: bool = True, width: int = 64):
-    """U-Net without padding: each convolution takes a border of 1 off, so 572 pixels in give 388 out."""
+    """U-Net without padding: each convolution removes a border of 1, so 572 pixels in give 388 out."""
     n = NetSpec()
     _inputs(n, batch, 1, size, _unet_output(size), training)
     x, skips = n.data, []
@@ -93,7 +93,7 @@ def unet(batch: int = 1, size: int = 572, classes: int = 2, training: bool = Tru
 
 
 def _unet_sizes(size: int) -> tuple[list[int], list[int]]:
-    """The widths of the skips going down, and of what is upsampled beside each of them."""
+    """Return the widths of the skip connections, and of the upsampled blob at each of them."""
     down = []
     for _ in range(4):
         down.append(size - 4)

@@ -8,7 +8,7 @@ from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
 
-# of each map that predicts: blob, smallest and largest box, aspect ratios beside 1, pixels a step
+# for each map with predictions: blob, smallest and largest box, aspect ratios besides 1, step in pixels
 _MAPS = (
     ("conv4_3_norm", 30, 60, (2,), 8),
     ("fc7", 60, 111, (2, 3), 16),
@@ -34,7 +34,7 @@ def _base(n: NetSpec):
 
 
 def _extra_maps(n: NetSpec, x) -> None:
-    """Ever smaller maps: a 1x1, then a 3x3 that halves or takes the border off."""
+    """Smaller and smaller maps: a 1x1, then a 3x3 with stride 2 or without padding."""
     for i, (width, more) in enumerate(
         ((256, dict(pad=1, stride=2)), (128, dict(pad=1, stride=2)), (128, {}), (128, {})), 6
     ):
@@ -43,7 +43,7 @@ def _extra_maps(n: NetSpec, x) -> None:
 
 
 def _predict(n: NetSpec, kind: str, blob: str, outputs: int):
-    """A 3x3 convolution, its outputs last and flat: (N, H * W * outputs)."""
+    """A 3x3 convolution, its output channels moved last and flattened: (N, H * W * outputs)."""
     stem = f"{blob}_mbox_{kind}"
     source = n[f"relu_{blob}"] if f"relu_{blob}" in n.tops else n[blob]
     n[stem] = L.Convolution(source, num_output=outputs, kernel_size=3, pad=1, **XAVIER)
@@ -62,7 +62,7 @@ def _priors(n: NetSpec, blob: str, smallest: float, largest: float, ratios, step
 
 
 def ssd300(batch: int = 1, classes: int = 21):
-    """SSD-300: 26,285,486 parameters for 21 classes, 8,732 boxes an image.
+    """SSD-300: 26,285,486 parameters for 21 classes, 8,732 prior boxes per image.
 
     Ends in `detection_out` (1, 1, M, 7): image, label, score, xmin, ymin, xmax, ymax of each box kept.
     """

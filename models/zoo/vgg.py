@@ -10,7 +10,7 @@ STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def vgg_convs(n: NetSpec, bottom, first_pad: int = 1, last_stage: int = 5):
-    """The 3x3 convolutions of VGG-16 with their poolings, conv1_1 to pool5; returns the last top."""
+    """The 3x3 convolutions of VGG-16 with their poolings, conv1_1 to pool5; return the last top."""
     x = bottom
     for stage, (width, count) in enumerate(STAGES[:last_stage], start=1):
         for i in range(1, count + 1):

@@ -88,17 +88,17 @@ def test_the_work_that_no_step_can_avoid(gpu):
     assert profile.floor([(10.0, 1.0), (1.0, 10.0)], peak=10.0, bandwidth=1.0) == 11.0
 
 
-def test_a_process_that_ends_is_told_and_started_anew(gpu):
+def test_a_process_that_ends_is_reported_and_restarted(gpu):
     process = gpu.Process("PyTorch float32", smoke=True)
     process.begin("no such command")
-    process.asked = "build"
+    process.command = "build"
     with pytest.raises(RuntimeError):
         process.receive()
     process.process.kill()
     process.process.join()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="ended"):
-            process.ask("run", "plain", 1)
+            process.call("run", "plain", 1)
     process.begin("ceilings")
     assert process.process.is_alive()
     process.end()

@@ -1,4 +1,4 @@
-"""A small project in a temporary folder, for the command line's tests."""
+"""Fixtures of the command line's tests: a small project in a temporary folder."""
 
 import pytest
 
@@ -28,7 +28,7 @@ display: 2 max_iter: 8 snapshot: 5 snapshot_prefix: "tiny" snapshot_format: HDF5
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """net.prototxt and solver.prototxt in the working directory."""
+    """Write net.prototxt and solver.prototxt into the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command line in this process; returns (exit status, standard output, standard error)."""
+    """Run a command line in this process; return (exit status, standard output, standard error)."""
 
     def call(*words):
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What the flags of a command set holds while it runs, and no longer."""
+"""Flags of a command change settings only while the command runs."""
 
 import argparse
 
@@ -24,7 +24,7 @@ def all_settings():
 
 @pytest.fixture
 def other_settings():
-    """Settings that are not the defaults, put back afterwards."""
+    """Set all settings to other values than the defaults; restore them afterwards."""
     put_back = devices._settings()
     cuda.set_math("tf32")
     settings.variants, settings.device = "CAFFE", 1

@@ -1,4 +1,4 @@
-"""How command lines are read, and what is said about those that cannot be."""
+"""Parsing of command lines, and the messages for invalid ones."""
 
 import os
 import subprocess
@@ -100,7 +100,7 @@ def test_python_m_minicaffe_is_the_command(project):
 
 
 def test_test_needs_no_command_line(project):
-    """`score` serves scripts: a net and a number of batches are enough."""
+    """Scripts can call `score` with a net and a number of batches only."""
     from minicaffe import Net
     from minicaffe.cli.progress import StatusLine
 

@@ -9,7 +9,7 @@ import pytest
 
 from minicaffe.cli.confusion import Confusion
 
-#: the net computes one score per class from the data itself, so the predictions are known
+#: A net whose scores are a function of the data, so the predictions are known.
 KNOWN = """
 name: "known"
 layer { name: "data" type: "DummyData" top: "score" top: "label" dummy_data_param {

@@ -1,4 +1,4 @@
-"""The line below the log: on a terminal only, redrawn in place, log lines above it."""
+"""The status line: on terminals only, updated in place, below the log lines."""
 
 import io
 import os
@@ -19,7 +19,7 @@ termios = pytest.importorskip("termios")
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A pseudo-terminal 60 columns wide; returns (stream, function that tells what was written)."""
+    """A pseudo-terminal 60 columns wide; returns (stream, function that returns what was written)."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "_REDRAW_SECONDS", 0.0)
     master, slave = pty.openpty()
@@ -41,7 +41,7 @@ def terminal(monkeypatch):
 
 
 def screen(text: str) -> list[str]:
-    """What a reader sees: carriage returns and "erase to the end of the line" played back."""
+    """Emulate a terminal with carriage returns and erasure of a line; return the visible lines."""
     lines = [""]
     for piece in re.split(r"(\r\x1b\[K|\n)", text):
         if piece == "\n":
@@ -104,7 +104,7 @@ def test_duration(seconds, text):
 
 
 def test_training_shows_how_far_it_is(terminal, monkeypatch):
-    """Ten iterations of 100 images at two a second; a test of four seconds, and one more of it to come."""
+    """Ten iterations of 100 images, two per second; one test of four seconds is done, one remains."""
     stream, written = terminal
     clock = iter_clock(monkeypatch)
     param = types.SimpleNamespace(max_iter=40, test_interval=20, test_iter=[2], iter_size=1)

@@ -1,4 +1,4 @@
-"""`minicaffe quickstart`: which data it takes and says it takes, and what it leaves behind."""
+"""`minicaffe quickstart`: choice of the data set, messages, and files written."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from minicaffe.errors import DataError
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Data sets of a hundred pictures, tests of one batch, and no network."""
+    """Reduce data sets to a hundred images and tests to one batch; disable the network."""
     monkeypatch.chdir(tmp_path)
     prepare = synthetic.prepare
     monkeypatch.setattr(synthetic, "prepare", lambda dest: prepare(dest, train=100, test=100))
@@ -28,7 +28,7 @@ def small(tmp_path, monkeypatch):
 
 
 def official_archive(folder) -> None:
-    """The official binary version, ten pictures in each file."""
+    """Write an archive like the official binary version, with ten images in each file."""
     os.makedirs(folder)
     rng = np.random.default_rng(0)
     for name in (*cifar10.TRAIN, *cifar10.TEST):
@@ -67,7 +67,7 @@ def test_cifar10_that_is_there_is_used(small, run):
     out = run("quickstart", "--iterations", "5")[1]
     assert out.startswith("Data: CIFAR-10, in data/cifar10\n")
     assert "after 5 iterations on CIFAR-10." in out
-    assert quickdata.find_data("data").name == "CIFAR-10"  # prepared now, and found again
+    assert quickdata.find_data("data").name == "CIFAR-10"  # prepared by the first call, found by the second
     text = (small / "runs/quickstart/train_test.prototxt").read_text()
     assert 'source: "data/cifar10/cifar10_train_lmdb"' in text and "standin" not in text
 

@@ -1,4 +1,4 @@
-"""`minicaffe train`: the original's lines, resuming, fine-tuning, signals."""
+"""`minicaffe train`: log lines, resuming, fine-tuning, signals."""
 
 import os
 import re
@@ -12,7 +12,7 @@ PREFIX = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.py:\d+\] ")
 
 
 def texts(log: str) -> list[str]:
-    """The log's lines without glog's prefix."""
+    """Return the lines of the log without glog's prefix."""
     return [PREFIX.sub("", line, count=1) for line in log.splitlines()]
 
 
@@ -56,11 +56,11 @@ def test_the_lines_of_the_original(project, run):
 
 
 def test_the_originals_parse_log_finds_its_columns(project, run):
-    """The patterns that tools/extra/parse_log.py searches for, and its way to read times after the line "Solving"."""
+    """The patterns of tools/extra/parse_log.py match, and so does its parsing of times after the line "Solving"."""
     run("train", "--solver", "solver.prototxt", "--log", "x.log")
     run("train", "--solver", "solver.prototxt", "--log", "x.log", "--snapshot", "tiny_iter_5.solverstate.h5")
     lines = (project / "x.log").read_text().splitlines()
-    assert "" not in lines  # an empty one would end parse_log
+    assert "" not in lines  # an empty line would end parse_log
     start = next(i for i, line in enumerate(lines) if "Solving" in line)
     iteration, rows, rates = -1, {"Train": [], "Test": []}, []
     for line in lines[start:]:
@@ -70,7 +70,7 @@ def test_the_originals_parse_log_finds_its_columns(project, run):
             continue
         try:
             month, day, time = int(line.split()[0][1:3]), int(line.split()[0][3:]), line.split()[1]
-        except ValueError:  # a prototxt within the log, which it skips
+        except ValueError:  # a line of a prototxt in the log, skipped by parse_log
             assert line.startswith((" ", "}")) or ": " in line or line.endswith("{"), line
             continue
         hours, minutes, rest = time.split(":")
@@ -150,17 +150,18 @@ def test_stages_and_levels_choose_layers(project, run):
 @pytest.fixture
 def send_at(monkeypatch):
     """Send this process a signal after the given iteration."""
-    from minicaffe.solvers.base import Solver
+    from minicaffe.core.engine import Step
 
     def arrange(iteration: int, number: signal.Signals) -> None:
-        step = Solver._forward_backward
+        gradients = Step.gradients
 
-        def forward_backward(solver):
-            step(solver)
-            if solver.iter == iteration:
+        def and_send(step):
+            loss = gradients(step)
+            if step.solver.iter == iteration:
                 os.kill(os.getpid(), number)
+            return loss
 
-        monkeypatch.setattr(Solver, "_forward_backward", forward_backward)
+        monkeypatch.setattr(Step, "gradients", and_send)
 
     return arrange
 
@@ -198,7 +199,7 @@ def test_effects_can_be_chosen(project, run, send_at, effect, files, stops):
     assert ("Optimization stopped early." in texts(log)) == stops
 
 
-# -- what is asked for beside the log ----------------------------------------------------------------------------------
+# -- output other than the log -----------------------------------------------------------------------------------------
 
 
 def test_errors_are_written_to_the_log_file_too(project, run):
@@ -235,7 +236,7 @@ def test_tensorboard_files_hold_the_scalars(project, run):
 
 
 def read_events(data: bytes):
-    """(step, scalars) of each record, with a reader of its own; the checksums by the bitwise definition of CRC-32C."""
+    """Read (step, scalars) of each record; checksums are verified by the bitwise definition of CRC-32C."""
     import struct
 
     from google.protobuf.internal.decoder import _DecodeVarint

@@ -10,6 +10,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
 from minicaffe.cuda.graph import CapturedStep
+from minicaffe.cuda.step import CudaStep
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers import base
 
@@ -51,6 +52,7 @@ class Twins:
         params = [Blob(shape, dtype) for shape in SHAPES]
         mults = {"lr_mults": [1, 2, 0.5, 1, 0, 1], "decay_mults": [1, 0, 1, 2, 1, 1]}
         solver.net = SimpleNamespace(learnable_params=params, **mults)
+        solver.steps = {}
         solver.set_up()
         return solver
 
@@ -91,12 +93,12 @@ def test_the_norm_is_that_of_all_diffs(monkeypatch):
     twins.draw()
     norm = np.sqrt(sum((blob.diff**2).sum() for blob in twins.gpu.net.learnable_params))
     twins.update()
-    assert twins.gpu.fused_update().norm() == pytest.approx(norm)
+    assert twins.gpu.steps[runner("GPU")].fused_update().norm() == pytest.approx(norm)
 
 
 def test_a_captured_update_takes_the_new_rate(monkeypatch, cuda_graphs):
     twins, lines = Twins(monkeypatch, "Adam", "clipped", np.float64), []
-    update = twins.gpu.fused_update()
+    update = CudaStep(twins.gpu).fused_update()
     step = CapturedStep(update.apply, report=lines.append)
     for _ in range(5):
         twins.draw()

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Builds what runs minicaffe's GPU code without a GPU: ``python tests/cuda_emulator/build.py DEST [--venv VENV]``.
+"""Build the emulated CUDA driver and PyCUDA for it: ``python tests/cuda_emulator/build.py DEST [--venv VENV]``.
 
-In DEST come
+DEST then contains
 
     lib/libcuda.so.1   the emulated driver
     run                ``DEST/run python -m pytest tests/cuda`` runs a command with that driver, that Python and the
                        emulator's compiler
 
-PyCUDA is built from PyPI's source into VENV (default: the environment of the Python that runs this script; it is made
-when it does not exist), and NVIDIA's cuda-bindings and NVRTC are installed with it, for CUDA graphs and for compiling
-every kernel as for a real GPU. Only CUDA's headers are needed: those of the toolkit in CUDA_HOME or /usr/local/cuda, or
-else those of NVIDIA's wheels, which are then installed as well. Needs gcc and g++.
+PyCUDA is built from PyPI's source into VENV (default: the environment of the Python that runs this script; it is
+created if it does not exist), and NVIDIA's cuda-bindings and NVRTC are installed with it, for CUDA graphs and for
+compiling every kernel as for a real GPU. Only CUDA's headers are needed: those of the toolkit in CUDA_HOME or
+/usr/local/cuda, or otherwise those of NVIDIA's wheels, which are then installed as well. Needs gcc and g++.
 """
 
 import argparse
@@ -35,7 +35,7 @@ exec "$@"
 
 
 def find_headers(python: str) -> Path:
-    """The folder whose include/ holds cuda.h."""
+    """Return the folder whose include/ contains cuda.h; install NVIDIA's wheels if there is none."""
     for root in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_ROOT"), "/usr/local/cuda"):
         if root and (Path(root) / "include/cuda.h").exists() and (Path(root) / "include/cudaProfiler.h").exists():
             return Path(root)
@@ -49,7 +49,7 @@ def find_headers(python: str) -> Path:
 
 
 def build_driver(dest: Path, headers: Path) -> None:
-    """Compile the driver, with a refusal for every name in unsupported.txt."""
+    """Compile the driver, with a function that returns CUDA_ERROR_NOT_SUPPORTED for every name in unsupported.txt."""
     lib = dest / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     names = (HERE / "unsupported.txt").read_text().split()
@@ -67,12 +67,12 @@ def build_driver(dest: Path, headers: Path) -> None:
 
 
 def runs(python: str, code: str, folder: Path) -> bool:
-    """Whether a Python can do this; asked in another folder than the checkout, whose cuda/ would be found."""
+    """Return whether a Python runs this code; `folder` is not the checkout, whose cuda/ would hide NVIDIA's package."""
     return subprocess.run([python, "-c", code], cwd=folder, capture_output=True).returncode == 0
 
 
 def install_pycuda(dest: Path, headers: Path, python: str) -> None:
-    """Build PyCUDA against the driver, and install what goes with it, unless this Python has them already."""
+    """Build PyCUDA against the driver, and install its companions, unless this Python has them already."""
     if not runs(python, "from cuda.bindings import driver, nvrtc; nvrtc.nvrtcVersion()", dest):
         subprocess.run([python, "-m", "pip", "install", "-q", *COMPANIONS], check=True)
     if runs(python, "import pycuda", dest):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Stands in for nvcc: ``compiler.py --cubin [options] -o OUT SOURCE.cu`` writes a library for the emulated driver.
+"""A replacement for nvcc: ``compiler.py --cubin [options] -o OUT SOURCE.cu`` writes a library for the emulated driver.
 
-Understood are --version, -D, -I, -o and the source; what only a GPU cares about (-arch, -O3, ...) is accepted. The
-libraries hold x86-64 code made by g++ from the kernels' text behind emulated_cuda.h.
+It uses --version, -D, -I, -o and the source; options for GPUs only (-arch, -O3, ...) are ignored. The libraries contain
+x86-64 code, compiled by g++ from emulated_cuda.h followed by the kernels' source.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ SHARED_BYTES = 227 << 10
 
 
 def translate(text: str) -> "tuple[str, list[str]]":
-    """The C++ text for a CUDA text, and the names of its dynamic shared arrays (defined in a unit of their own, so
-    that their element type need not match)."""
+    """Return the C++ source for a CUDA source, and the names of its dynamic shared arrays (defined in a separate unit,
+    so that their element type need not match)."""
     names = KERNEL.findall(text)
     body = re.sub(r'extern\s+"C"\s+(?=__global__)', "", text)
     dynamic = sorted(set(DYNAMIC.findall(body)))
@@ -30,7 +30,7 @@ def translate(text: str) -> "tuple[str, list[str]]":
 
 
 def compile_file(source: Path, out: Path, options: "list[str]") -> int:
-    """Compile one CUDA file; returns g++'s exit status."""
+    """Compile one CUDA file; return g++'s exit status."""
     code, dynamic = translate(source.read_text())
     units = [f'#line 1 "{source.name}"\n{code}']
     if dynamic:
@@ -62,7 +62,7 @@ def compile_file(source: Path, out: Path, options: "list[str]") -> int:
 
 
 def version() -> str:
-    """Changes with this file, the header and the host compiler, so that a cache of compiled kernels notices."""
+    """Return a string that changes with this file, the header and the host compiler; it is part of the cache's key."""
     digest = hashlib.sha256()
     for name in ("compiler.py", "emulated_cuda.h"):
         digest.update((HERE / name).read_bytes())

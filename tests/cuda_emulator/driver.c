@@ -1,12 +1,11 @@
 /* A CUDA driver (libcuda.so.1) for machines without a GPU.
  *
- * Device memory is host memory; a "cubin" is an x86-64 shared library made by compiler.py, in which each kernel is a
- * function NAME__launch that runs every block of the grid on the CPU (emulated_cuda.h). Work runs at the moment it is
- * submitted, so streams and events have nothing to wait for; the threads of a program take turns. Three things are
- * stricter than on a real device, to find mistakes: fresh memory holds not-a-numbers, reading or writing past the end of
- * an allocation, or after it was freed, fails (memory.c), and what CUDA forbids while a stream is captured is refused
- * (work.c). Entry points that do nothing useful here are listed in unsupported.txt and return
- * CUDA_ERROR_NOT_SUPPORTED.
+ * Device memory is host memory; a "cubin" is an x86-64 shared library built by compiler.py, in which each kernel is a
+ * function NAME__launch that runs every block of the grid on the CPU (emulated_cuda.h). Work runs synchronously when it
+ * is submitted, so waiting for streams and events returns at once; work of several threads is serialised. Three checks
+ * are stricter than on a real device, to find errors: new memory contains nan, accesses past the end of an allocation,
+ * or after it was freed, fail (memory.c), and operations that CUDA forbids while a stream is captured are refused
+ * (work.c). Functions that are not emulated are listed in unsupported.txt and return CUDA_ERROR_NOT_SUPPORTED.
  */
 #include <elf.h>
 #include <sys/mman.h>
@@ -130,7 +129,7 @@ CUresult cuGetErrorName(CUresult code, const char **name) {
   OK;
 }
 
-/* NVIDIA's cuda-bindings finds every function through this one; the newest numbered form is the one it wants. */
+/* NVIDIA's cuda-bindings looks up every function through this one, and expects the newest version (_v2, _v3, ...). */
 CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, cuuint64_t flags,
                              CUdriverProcAddressQueryResult *status) {
   static const char *suffixes[] = {"_v4", "_v3", "_v2", ""};
@@ -141,7 +140,7 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, c
     snprintf(name, sizeof name, "%s%s", symbol, suffixes[i]);
     *function = dlsym(RTLD_DEFAULT, name);
   }
-  if (!*function) { /* cuda-bindings opens the driver privately, so look in this very library too */
+  if (!*function) { /* cuda-bindings opens the driver with RTLD_LOCAL, so search this library explicitly, too */
     static void *self;
     if (!self) {
       Dl_info info;
@@ -157,7 +156,7 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, c
   return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
-/* ---- contexts: one, current or not in each thread ---- */
+/* ---- contexts: there is one, with a stack of current contexts per thread ---- */
 
 static char primary;
 static __thread CUcontext current[64];
@@ -222,7 +221,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
   const Elf64_Ehdr *header = image;
   if (memcmp(header->e_ident, ELFMAG, 4) || header->e_machine != EM_X86_64) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   size_t size = header->e_shoff + header->e_shnum * header->e_shentsize; /* the section table is last in the file */
-  int file = memfd_create("module", 0); /* stays open: dlopen knows libraries by path */
+  int file = memfd_create("module", 0); /* stays open: dlopen identifies libraries by path */
   if (file < 0 || write(file, image, size) != (ssize_t)size) return CUDA_ERROR_OUT_OF_MEMORY;
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", file);

@@ -1,4 +1,4 @@
-/* What the parts of the emulated driver share. */
+/* Declarations shared by the parts of the emulated driver. */
 #pragma once
 #include <cuda.h>
 #include <dlfcn.h>
@@ -16,15 +16,15 @@
 #define NOT_IN_ANY_CAPTURE \
   if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
 
-extern __thread int depth;     /* how many contexts this thread has on its stack */
-extern __thread int capturing; /* how many streams this thread has in capture */
-extern int captures;           /* how many streams all threads have in capture */
-extern pthread_mutex_t lock;   /* over the lists of allocations and over work: one thread's at a time; recursive */
+extern __thread int depth;     /* number of contexts on this thread's stack */
+extern __thread int capturing; /* number of streams that this thread is capturing */
+extern int captures;           /* number of streams that all threads are capturing */
+extern pthread_mutex_t lock;   /* guards the lists of allocations, and serialises work; recursive */
 
-#define MEMORY (8ull << 30) /* of the device */
+#define MEMORY (8ull << 30) /* bytes of device memory */
 
-/* Whether no allocation has been written past its end; says so if one has. Called with the lock held. */
+/* Whether no allocation has been written past its end; reports one on stderr. The caller holds the lock. */
 int guards_intact(void);
 
-/* Says on stderr which allocation an address is near. */
+/* Prints on stderr the allocation that contains an address or is nearest to it. */
 void explain_address(const void *address);

@@ -1,11 +1,11 @@
-// CUDA C++ on the CPU, for compiler.py: it includes this file in front of a kernel's text.
+// CUDA C++ on the CPU, for compiler.py, which includes this file before a kernel's source.
 //
 // The threads of a block are fibers of one OS thread, run in turn until each waits at a barrier or ends; blocks run one
 // after another. So __syncthreads, warp shuffles and votes, atomics, static and dynamic shared memory behave as on a
-// device. EMU_REVERSE=1 runs the threads of each block from the last to the first: code with a barrier missing gives
-// other numbers one way or the other. Barriers that some threads never reach are reported as an error of the launch.
+// device. EMU_REVERSE=1 runs the threads of each block from the last to the first: code with a missing barrier gives
+// wrong results in one of the two orders. A barrier that some threads never reach is an error of the launch.
 #pragma once
-#include <math.h>  // puts the float overloads in the global namespace, where CUDA has them
+#include <math.h>  // declares the float overloads in the global namespace, as CUDA does
 
 #include <cstdint>
 #include <cstdio>
@@ -59,7 +59,7 @@ struct Fiber {
   void *top;  // the saved stack pointer
   char *stack = nullptr;
   State state;
-  unsigned parity, mask;  // which exchange buffer comes next; which lanes a warp barrier waits for
+  unsigned parity, mask;  // index of the next exchange buffer; the lanes that a warp barrier waits for
   uint3 index;
 };
 
@@ -74,7 +74,7 @@ inline unsigned votes[32][2][32];
 inline const char *error;
 inline bool reverse;
 
-extern "C" void emu_switch(void **save, void *load);  // the callee-saved registers and the stack pointer
+extern "C" void emu_switch(void **save, void *load);  // saves and loads callee-saved registers and stack pointer
 asm(R"(
 .weak emu_switch
 .hidden emu_switch
@@ -111,7 +111,7 @@ inline void wait(State state, unsigned mask = ~0u) {
   thread_index = f.index;
 }
 
-// Frees the warps whose lanes have all arrived; false when none could be.
+// Releases the warps whose lanes have all arrived; returns false if there are none.
 inline bool release_warps() {
   bool moved = false;
   for (int w = 0; w < threads; w += 32) {
@@ -134,7 +134,7 @@ inline bool release_warps() {
   return moved;
 }
 
-// Runs one block; false when threads wait at barriers that can never be complete.
+// Runs one block; returns false if threads wait at a barrier that other threads never reach.
 inline bool run_block() {
   for (int i = 0; i < threads; i++) prepare(fibers[i]);
   for (;;) {
@@ -182,7 +182,7 @@ inline int launch(const unsigned *grid, const unsigned *block, const std::functi
   return 0;
 }
 
-// Reads a kernel's arguments from the packed buffer that cuLaunchKernel gets, and launches.
+// Unpacks a kernel's arguments from cuLaunchKernel's buffer, and launches it.
 template <class... A>
 int launch_packed(void (*kernel)(A...), const unsigned *grid, const unsigned *block, const char *buffer) {
   size_t offset = 0;
@@ -206,7 +206,7 @@ inline unsigned flip() {
   return p;
 }
 template <class T, class F>
-T exchange(unsigned mask, T value, F source) {  // a negative source keeps one's own value
+T exchange(unsigned mask, T value, F source) {  // a negative source keeps the lane's own value
   static_assert(sizeof(T) <= 8);
   int warp = running >> 5;
   unsigned p = flip();
@@ -262,7 +262,7 @@ inline unsigned __ballot_sync(unsigned mask, int p) { return emu::ballot(mask, p
 inline int __any_sync(unsigned mask, int p) { return emu::ballot(mask, p) != 0; }
 inline int __all_sync(unsigned mask, int p) { return emu::ballot(mask, !p) == 0; }
 
-// ---- atomics: nothing runs between the read and the write ----
+// ---- atomics: no other thread runs between the read and the write ----
 
 #define EMU_ATOMIC(name, expression)                           \
   template <class T, class U>                                  \
@@ -289,7 +289,7 @@ using std::isfinite;
 using std::isinf;
 using std::isnan;
 template <class T, class U>
-emu::Common<T, U> max(T a, U b) {  // CUDA's takes unlike types, and prefers numbers to not-a-numbers
+emu::Common<T, U> max(T a, U b) {  // CUDA's accepts mixed types, and ignores nan if the other is a number
   using C = emu::Common<T, U>;
   if constexpr (std::is_floating_point_v<C>)
     return fmax(C(a), C(b));

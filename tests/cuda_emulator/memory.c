@@ -1,6 +1,6 @@
-/* The emulated driver's memory: host memory that ends where a page ends, with forbidden pages before and behind it, so
- * that work that reads or writes past the end is caught (run in work.c). Addresses that were freed stay forbidden and are
- * never used again. A pool of buffers hides those that it keeps for later with emuMemHide and emuMemShow. */
+/* The emulated driver's memory: each allocation ends at the end of a page, with inaccessible guard pages before and
+ * after it, so that reads and writes past the end are detected (run in work.c). Freed addresses stay inaccessible and
+ * are never used again. A pool makes its free buffers inaccessible with emuMemHide, and accessible with emuMemShow. */
 #include <sys/mman.h>
 
 #include "driver.h"
@@ -10,7 +10,7 @@
 #define ALIGNMENT 16
 
 typedef struct Allocation {
-  char *base, *start, *end; /* of the pages, forbidden ones included; of what was asked for; of that, rounded up */
+  char *base, *start, *end; /* start of the pages with guards; start and rounded-up end of the requested memory */
   size_t size, whole;
   int hidden;
   struct Allocation *next;
@@ -40,7 +40,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
   OK;
 }
 
-/* The link that leads to the allocation which starts at an address; NULL when there is none. Called with the lock held. */
+/* The link to the allocation that starts at an address; NULL if there is none. The caller holds the lock. */
 static Allocation **find(CUdeviceptr pointer) {
   for (Allocation **link = &allocations; *link; link = &(*link)->next)
     if ((*link)->start == (char *)pointer) return link;
@@ -75,7 +75,7 @@ static CUresult hide(CUdeviceptr pointer, int hidden) {
   pthread_mutex_unlock(&lock);
   return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
-/* No part of CUDA: forbid an allocation, as if it were freed; and allow it again, with undefined contents. */
+/* Not part of CUDA: make an allocation inaccessible, as if freed; and accessible again, with undefined contents. */
 CUresult emuMemHide(CUdeviceptr pointer) { return hide(pointer, 1); }
 CUresult emuMemShow(CUdeviceptr pointer) { return hide(pointer, 0); }
 
@@ -99,7 +99,7 @@ void explain_address(const void *address) {
   const char *at = address;
   const Allocation *live = around(allocations, at), *a = live ? live : around(freed, at);
   if (!a) {
-    fprintf(stderr, "emulated GPU: the address %p lies in no allocation\n", address);
+    fprintf(stderr, "emulated GPU: the address %p is in no allocation\n", address);
   } else if (at < a->start || at >= a->start + a->size) {
     long distance = at < a->start ? a->start - at : at - a->start - (long)a->size + 1;
     fprintf(stderr, "emulated GPU: %ld bytes %s an allocation of %zu bytes\n", distance,

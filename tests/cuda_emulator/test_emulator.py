@@ -1,4 +1,4 @@
-"""The emulated driver runs CUDA code as a device does, and finds what a device would hide."""
+"""The emulated driver runs CUDA code as a device does, and detects errors that a device does not report."""
 
 import os
 import threading
@@ -23,7 +23,7 @@ def emulated(cuda_device, monkeypatch):
 
 @pytest.fixture
 def build(emulated):
-    """Compile a text for the emulated device: {name: function}."""
+    """Return a function that compiles a kernel for the emulated device and prepares it."""
     modules = []
 
     def make(text, types, name="k"):
@@ -45,7 +45,7 @@ def run(function, grid, block, *arguments, shared=0):
 
 
 def both_orders(monkeypatch, launch):
-    """The results of a launch with the threads in either order."""
+    """Return the results of a launch with the threads in either order."""
     results = []
     for order in ("0", "1"):
         monkeypatch.setenv("EMU_REVERSE", order)
@@ -118,10 +118,10 @@ def test_an_access_outside_fails_and_names_the_kernel(build, emulated, capfd, ac
     x, out = DeviceBuffer(48), DeviceBuffer(4)
     with pytest.raises(emulated.driver.Error):
         run(k, (1, 1), (1, 1, 1), x, out, n)
-    said = capfd.readouterr().err
+    printed = capfd.readouterr().err
     where = "before the start of" if n < 0 else "past the end of"
-    assert f"{where} an allocation of 48 bytes" in said and "in kernel k__launch" in said
-    run(k, (1, 1), (1, 1, 1), x, out, 11)  # the next launch is none the worse
+    assert f"{where} an allocation of 48 bytes" in printed and "in kernel k__launch" in printed
+    run(k, (1, 1), (1, 1, 1), x, out, 11)  # the next launch works
 
 
 def test_a_write_into_the_last_bytes_before_a_page_is_noticed(build, emulated, capfd):
@@ -140,7 +140,7 @@ def pool(request, emulated, monkeypatch):
 
 
 def gone(nbytes):
-    """The address of memory that has been given back."""
+    """Return the address of memory that has been freed or returned to the pool."""
     return DeviceBuffer(nbytes).ptr
 
 
@@ -156,9 +156,10 @@ def test_memory_that_was_given_back_cannot_be_touched(build, emulated, capfd, po
     k = build("__global__ void k(float *x) { x[1] += 1; }", "P")
     with pytest.raises(emulated.driver.Error):
         WORK[what](k, gone(48))
-    said = capfd.readouterr().err
+    printed = capfd.readouterr().err
     way = "given back to a pool" if pool else "freed"
-    assert f"of an allocation of 48 bytes that was {way} before" in said and f"in {'a ' * ('of' in what)}{what}" in said
+    assert f"of an allocation of 48 bytes that was {way} before" in printed
+    assert f"in {'a ' * ('of' in what)}{what}" in printed
     x = DeviceBuffer(48)  # in the pool this is the same memory
     assert np.isnan(floats(x, 12)).all()
     run(k, (1, 1), (1, 1, 1), x)
@@ -167,7 +168,7 @@ def test_memory_that_was_given_back_cannot_be_touched(build, emulated, capfd, po
 def test_a_graph_cannot_touch_memory_that_was_given_back(build, emulated, pool):
     k, x = build("__global__ void k(float *x) { x[0] = 1; }", "P"), DeviceBuffer(48)
     step = graph.CapturedStep(lambda: run(k, (1, 1), (1, 1, 1), at))
-    at = x.ptr  # a number, which keeps nothing
+    at = x.ptr  # an integer, which does not keep the buffer alive
     step(), step()
     del x
     with pytest.raises(DeviceError, match="cuGraphLaunch failed: CUDA_ERROR_ILLEGAL_ADDRESS"):

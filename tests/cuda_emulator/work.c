@@ -1,17 +1,17 @@
-/* The emulated driver's work: copies, fills and launches, done at once or recorded while their stream is captured. */
+/* The emulated driver's work: copies, fills and launches, run at submission or recorded in a capture. */
 #include <setjmp.h>
 #include <signal.h>
 #include <time.h>
 
 #include "driver.h"
 
-/* ---- work: done at once, or recorded while its stream is captured ---- */
+/* ---- work: run at submission, or recorded while its stream is captured ---- */
 
 typedef int (*Launcher)(const unsigned *grid, const unsigned *block, const void *arguments);
 typedef struct Work {
   enum { COPY, SET8, SET32, LAUNCH } kind;
   void *target;
-  const void *source; /* of a launch: the packed arguments */
+  const void *source; /* for a launch: the packed arguments */
   size_t size;
   unsigned value, grid[3], block[3];
   Launcher launcher;
@@ -29,14 +29,14 @@ struct CUstream_st {
 
 int captures;
 
-/* Work that touches a forbidden page comes back here. */
+/* An access to an inaccessible page jumps back to here. */
 static sigjmp_buf escape;
 static pthread_t launching;
 static void *volatile touched;
 static struct sigaction ordinary;
 
 static void on_fault(int number, siginfo_t *info, void *context) {
-  if (!pthread_equal(pthread_self(), launching)) { /* none of ours: let it happen again, with its own handler */
+  if (!pthread_equal(pthread_self(), launching)) { /* not from emulated work: repeat it with the original handler */
     sigaction(SIGSEGV, &ordinary, NULL);
     return;
   }
@@ -99,7 +99,7 @@ static Work *copy_of(const Work *work) {
 
 static CUresult submit(CUstream stream, Work work) {
   NEEDS_CONTEXT;
-  if (!stream || (uintptr_t)stream <= 2) { /* the default stream waits for all others, which a capture forbids */
+  if (!stream || (uintptr_t)stream <= 2) { /* the default stream synchronises with all others: forbidden in a capture */
     NOT_IN_ANY_CAPTURE;
     return run(&work);
   }
@@ -136,7 +136,7 @@ CUresult cuMemsetD32_v2(CUdeviceptr d, unsigned v, size_t n) { return cuMemsetD3
 CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream stream, void **parameters, void **extra) {
   Work work = {.kind = LAUNCH, .launcher = (Launcher)f, .grid = {gx, gy, gz}, .block = {bx, by, bz}};
-  const char *limit = getenv("EMU_GRID_LIMIT"); /* smaller than a device's, so that tests can reach it */
+  const char *limit = getenv("EMU_GRID_LIMIT"); /* smaller than a device's, so that tests can exceed it */
   unsigned most = limit ? atoi(limit) : 65535;
   if (!extra || !gx || gx > 2147483647 || !gy || !gz || gy > most || gz > most) return CUDA_ERROR_INVALID_VALUE;
   if (!bx || !by || !bz || bx * by * bz > 1024 || bz > 64 || shared > 227 << 10) return CUDA_ERROR_INVALID_VALUE;
@@ -231,7 +231,7 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned 
 CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) { OK; }
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
   CUresult result = CUDA_SUCCESS;
-  pthread_mutex_lock(&lock); /* a stream takes a graph as one piece of work */
+  pthread_mutex_lock(&lock); /* a graph is one unit of work in its stream */
   for (Work *work = exec->first; work && !result; work = work->next) result = submit(stream, *work);
   pthread_mutex_unlock(&lock);
   return result;

@@ -1,4 +1,4 @@
-"""CIFAR-10 and MNIST from every form they come in, downloads that break off, and the stand-in."""
+"""CIFAR-10 and MNIST from all their file formats, interrupted downloads, and the synthetic data set."""
 
 import gzip
 import hashlib
@@ -34,7 +34,7 @@ def labels():
 
 @pytest.fixture
 def binary(tmp_path, images, labels):
-    """The official binary version, with fewer records."""
+    """Write the official binary version, with fewer records."""
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     for name, x, y in zip(cifar10.TRAIN + cifar10.TEST, images, labels, strict=True):
@@ -45,7 +45,7 @@ def binary(tmp_path, images, labels):
 
 @pytest.fixture
 def pickled(tmp_path, images, labels):
-    """The official python version."""
+    """Write the official python version, with fewer records."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for name, x, y in zip(cifar10.TRAIN + cifar10.TEST, images, labels, strict=True):
@@ -128,7 +128,7 @@ def test_sources_that_are_not_cifar10(tmp_path, binary, pickled):
 
 
 class pathlike_bomb:
-    """A pickle that would run code when it is loaded."""
+    """Return a pickle that would run code when loaded."""
 
     def __reduce__(self):
         return print, ("boom",)
@@ -141,7 +141,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; `breaks` connections end early, and `ranges` says whether parts may be asked for."""
+    """HTTP server of CONTENT; `breaks` connections end early; `ranges`: whether range requests are supported."""
 
     breaks, ranges, asked = 0, True, []
 
@@ -259,7 +259,7 @@ def test_mnist_files_that_do_not_go_together(digits):
         mnist.read_idx(str(digits / "none"), 3)
 
 
-# -- the stand-in ------------------------------------------------------------------------------------------------------
+# -- synthetic ---------------------------------------------------------------------------------------------------------
 
 
 def all_of(count, seed):

@@ -1,4 +1,4 @@
-"""Datum <-> array, and the decoder that most records pass without protobuf."""
+"""Conversion of Datum to array and back, and the decoder, which parses most records without protobuf."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_encoded_images_are_blue_first_planes(image):
 def test_bad_shapes_say_so():
     with pytest.raises(DataError, match=r"a Datum holds an array \(C, H, W\), got shape \(4, 4\)"):
         array_to_datum(np.zeros((4, 4)))
-    with pytest.raises(DataError, match="Datum says channels x height x width = 3x2x2, but holds 5 values"):
+    with pytest.raises(DataError, match="Datum has channels x height x width = 3x2x2, but holds 5 values"):
         datum_to_array(caffe_pb2.Datum(channels=3, height=2, width=2, data=b"12345"))
 
 
@@ -57,7 +57,7 @@ def test_decoder_takes_the_short_way_with_the_same_result(image, label):
     decoder.decode(b"0", first)
     array, got = decoder.decode(b"1", value)
     assert np.array_equal(array, 255 - image) and got == datum.label
-    assert np.shares_memory(array, np.frombuffer(value, np.uint8))  # the short way copies nothing
+    assert np.shares_memory(array, np.frombuffer(value, np.uint8))  # parsed without a copy
 
 
 def test_decoder_meets_another_kind_of_record(image):
@@ -93,7 +93,7 @@ def test_images_that_cannot_be_read(tmp_path):
 
 def test_resize_is_bilinear_between_pixel_centres(image):
     ramp = np.arange(8, dtype=np.float32)[None, None].repeat(4, 1)
-    assert np.allclose(resize(ramp, 4, 4), np.array([0.5, 2.5, 4.5, 6.5]))  # halfway between the two under each
+    assert np.allclose(resize(ramp, 4, 4), np.array([0.5, 2.5, 4.5, 6.5]))  # midpoints of two pixels
     assert np.allclose(resize(ramp, 4, 16)[0, 0, 1:-1], np.arange(14) * 0.5 + 0.25)
     assert resize(image, 5, 7) is image
     assert np.array_equal(resize(np.full((3, 6, 5), 200, np.uint8), 11, 3), np.full((3, 11, 3), 200, np.uint8))

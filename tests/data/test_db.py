@@ -1,4 +1,4 @@
-"""Both databases through one interface: what is written is read, in order, from any position, round and round."""
+"""The interface of both databases: records are read back in order, from any position, and repeatedly."""
 
 import logging
 import os
@@ -222,7 +222,7 @@ def test_a_lock_file_that_another_database_had(tmp_path):
     with open_db(write(tmp_path / "old", "lmdb"), "lmdb"):
         path = write(tmp_path / "new", "lmdb")
         (path / "lock.mdb").unlink()
-        os.link(tmp_path / "old" / "lock.mdb", path / "lock.mdb")  # as when a deleted file's inode is used again
+        os.link(tmp_path / "old" / "lock.mdb", path / "lock.mdb")  # the same inode, as after deletion of a database
         assert read(path, "lmdb") == RECORDS
 
 

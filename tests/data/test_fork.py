@@ -1,4 +1,4 @@
-"""A process that is forked reads on from where its parent was, and its parent goes on as well."""
+"""After a fork, the parent and the child both continue to read from the position of the fork."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
 ]
-_LONG = 120  # seconds after which a child that waits for ever is ended
+_LONG = 120  # seconds after which a blocked child is terminated
 
 WINDOWS = """# 0
 0.png
@@ -73,7 +73,7 @@ def batches(net, count):
 
 
 def in_child(work, path):
-    """What `work()`, a list of arrays, gives in a forked child."""
+    """Run `work()` in a forked child and return its result, a list of arrays."""
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -108,7 +108,7 @@ def test_an_iteration_goes_on_in_both(sources, backend):
     next(items), next(others)
 
     def rest():
-        keys = [int(key) for key, _ in others]  # opens the file again, which the first iteration must notice
+        keys = [int(key) for key, _ in others]  # opens the file again; the first iteration must use the new one
         return [np.array(keys), np.array([int(key) for key, _ in items]), np.array([len(list(database.items()))])]
 
     expected = list(range(1, 40))
@@ -132,7 +132,7 @@ def test_a_prefetcher_that_was_left_behind_says_so(tmp_path):
 
 
 def test_forks_while_the_thread_reads(sources):
-    """The thread may be anywhere in its work when the process is forked."""
+    """Fork at various moments while the prefetch thread is running."""
     net = build("lmdb")
     for _ in range(20):
         net.layers[0].close()

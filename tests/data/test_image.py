@@ -1,4 +1,4 @@
-"""Pictures of every depth: the pixels that OpenCV gives, the floats that scikit-image gives, or one sentence."""
+"""Images of all bit depths: pixels as in OpenCV, floats as in scikit-image, or an error."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ UPPER = np.array([[0, 0, 1, 16], [127, 128, 254, 255]])  # cv2.imread of VALUES,
 
 
 def png(depth, color_type, rows):
-    """A PNG from the bytes of its rows; color_type: 0 gray, 2 RGB, 4 gray and alpha."""
+    """Encode the bytes of rows as a PNG; color_type: 0 gray, 2 RGB, 4 gray and alpha."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", VALUES.shape[1], len(rows), depth, color_type, 0, 0, 0))]
     chunks += [(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
     parts = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks]
@@ -24,7 +24,7 @@ def png(depth, color_type, rows):
 
 
 def tiff(pixels, sample_format=1, order="<", photometric=1):
-    """An uncompressed gray TIFF; sample_format: 1 unsigned, 2 signed, 3 float; photometric 0: white is zero."""
+    """Encode an uncompressed gray TIFF; sample_format: 1 unsigned, 2 signed, 3 float; photometric 0: white is zero."""
     data, (height, width) = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes(), pixels.shape
     longs = {256: width, 257: height, 278: height, 279: len(data), 273: 8 + 2 + 12 * 10 + 4}
     shorts = {258: 8 * pixels.itemsize, 259: 1, 262: photometric, 277: 1, 339: sample_format}
@@ -81,7 +81,7 @@ def test_16_bits_in_several_channels():
 @pytest.mark.parametrize("kind", ["P5", "P2"])
 def test_a_pgm_with_a_maximum_below_255(kind):
     values = np.array([[0, 1, 50, 99, 100]])
-    scaled = [0, 2, 127, 252, 255]  # OpenCV scales what is in ASCII only, rounding down
+    scaled = [0, 2, 127, 252, 255]  # OpenCV scales values of ASCII files only, and rounds down
     assert decode_image(pgm(kind, 100, values), False)[0, 0].tolist() == (
         scaled if kind == "P2" else values[0].tolist()
     )

@@ -1,4 +1,4 @@
-"""LevelDB's own formats: checksums, Snappy, logs, and (where it is installed) the original library as the judge."""
+"""The formats of LevelDB: checksums, Snappy, logs; and comparison with the LevelDB library, if installed."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from minicaffe.errors import DataError
 
 
 def test_crc32c_known_values():
-    # RFC 3720, B.4, and the customary check value of "123456789".
+    # RFC 3720, B.4, and the standard check value of "123456789".
     pieces = [b"123456789", bytes(32), b"\xff" * 32, bytes(range(32)), bytes(range(31, -1, -1))]
     assert crc32c(pieces) == [0xE3069283, 0x8A9136AA, 0x62A8AB43, 0x46DD794E, 0x113FDB5C]
 
@@ -32,7 +32,7 @@ def test_crc32c_against_a_plain_loop(length):
 
 def test_snappy():
     assert decompress(b"\x05\x10hello") == b"hello"
-    repeated = b"\x14" + b"\x04ab" + bytes([(18 - 1) << 2 | 2]) + struct.pack("<H", 2)  # a copy of itself
+    repeated = b"\x14" + b"\x04ab" + bytes([(18 - 1) << 2 | 2]) + struct.pack("<H", 2)  # an overlapping copy
     assert decompress(repeated) == b"ab" * 10
     long_literal = varint(300) + bytes([61 << 2]) + struct.pack("<H", 299) + bytes(300)
     assert decompress(long_literal) == bytes(300)
@@ -54,7 +54,7 @@ def test_log_fragments(tmp_path, length):
 
 
 def batch(sequence, *entries):
-    """A write batch: puts (key, value) and deletions (key, None)."""
+    """Encode a write batch of puts (key, value) and deletions (key, None)."""
     body = struct.pack("<QI", sequence, len(entries))
     for key, value in entries:
         body += bytes([value is not None]) + varint(len(key)) + key
@@ -69,7 +69,7 @@ def test_writes_that_are_still_in_the_log(tmp_path):
         database.put(b"d", b"4")
     newest = batch(10, (b"b", None), (b"c", b"3"), (b"d", b"four"))
     (tmp_path / "db" / "000009.log").write_bytes(log_bytes(newest))
-    (tmp_path / "db" / "000001.log").write_bytes(log_bytes(batch(1, (b"z", b"stale"))))  # older than the manifest says
+    (tmp_path / "db" / "000001.log").write_bytes(log_bytes(batch(1, (b"z", b"stale"))))  # older than the manifest
     with open_db(tmp_path / "db", "leveldb") as database:
         assert list(database.items()) == [(b"a", b"1"), (b"c", b"3"), (b"d", b"four")]
         assert list(database.items(b"a")) == [(b"c", b"3"), (b"d", b"four")]
@@ -106,7 +106,7 @@ def test_few_of_many_tables_are_open_at_a_time(tmp_path, monkeypatch):
 
 
 def test_the_mask_is_leveldbs():
-    crc = crc32c([b"foo"])[0]  # masked and unmasked as util/crc32c.h describes
+    crc = crc32c([b"foo"])[0]  # masked and unmasked as in util/crc32c.h
     rotated = (masked(crc) - 0xA282EAD8) & 0xFFFFFFFF
     assert masked(crc) != crc and (rotated >> 17 | rotated << 15) & 0xFFFFFFFF == crc
 

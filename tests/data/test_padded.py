@@ -1,4 +1,4 @@
-"""A database with a border around its pictures."""
+"""Databases with a border around the images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from minicaffe.proto import caffe_pb2
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Twelve pictures (3, 5, 4) in a database, and as an array."""
+    """Write twelve images (3, 5, 4) to a database; return its path and the array."""
     images = np.random.default_rng(0).integers(0, 256, (12, 3, 5, 4), np.uint8)
     with open_db(tmp_path / "plain_lmdb", "lmdb", "w") as database:
         for i, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""The prefetch thread: order, depth, errors, and that it ends."""
+"""The prefetch thread: order, depth, errors, termination."""
 
 import gc
 import itertools

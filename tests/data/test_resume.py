@@ -1,4 +1,4 @@
-"""A training that is stopped and resumed sees the images, crops and flips of one that was not."""
+"""A resumed training uses the same images, crops and flips as an uninterrupted one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""data_param { shuffle: true }: every round another permutation, resumed anywhere, on the host and for the device."""
+"""data_param { shuffle: true }: a new permutation in every round, resumed at any position, for CPU and GPU."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def set_up(path, data=SHUFFLED, transform="", phase=0):
 
 
 def batches(layer, blobs, count):
-    """(images, labels) of the next batches."""
+    """Return (images, labels) of the next batches."""
     result = []
     for _ in range(count):
         layer.forward([], blobs)

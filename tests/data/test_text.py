@@ -1,4 +1,4 @@
-"""Text files of users: byte-order marks, line ends, encodings, and files that are no text."""
+"""Text files of users: byte-order marks, line ends, encodings, and files that are not text."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_names_in_other_encodings(file):
     (name,) = read_names(file("é.png".encode("latin-1")), "list")
     assert name.encode("utf-8", "surrogateescape") == "é.png".encode("latin-1")
     assert read_names(file("é".encode("latin-1")), "list", errors="replace") == ["\ufffd"]
-    assert read_names(file("a\x85b\u2028c\n".encode()), "list") == ["a\x85b\u2028c"]  # no ends of lines in a file name
+    assert read_names(file("a\x85b\u2028c\n".encode()), "list") == ["a\x85b\u2028c"]  # not line ends
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -1,4 +1,4 @@
-"""The data commands as a user calls them: flags in the original's spelling, files, log lines, one-sentence errors."""
+"""The data commands: flags in the original's spelling, files written, log lines, errors."""
 
 import subprocess
 import sys

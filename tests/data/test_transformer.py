@@ -1,4 +1,4 @@
-"""The transformer against a plain loop over pixels, and everything it refuses."""
+"""BatchTransformer compared with a loop over pixels, and its errors."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def run(transformer, images):
 
 
 def by_hand(images, plan, crop, mean, scale):
-    """One pixel at a time; mean (C, H, W)."""
+    """Transform an image with a loop over pixels; mean (C, H, W)."""
     result = np.empty((len(images), images.shape[1], crop, crop), np.float32)
     for n, c, h, w in np.ndindex(*result.shape):
         y, x = plan.top[n] + h, plan.left[n] + w

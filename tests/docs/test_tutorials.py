@@ -150,6 +150,7 @@ def test_links_between_pages():
 
 
 def test_files_that_pages_name_are_there():
-    for path in PAGES:
-        for name in set(re.findall(r"`((?:models|layers|tools|tests|cuda)/[\w/.]+)`", path.read_text())):
-            assert (ROOT / name).exists(), f"{path.name} names {name}"
+    folders = "benchmarks|cuda|docs|layers|minicaffe|models|solvers|tests|tools"
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for name in set(re.findall(rf"`((?:{folders})/[\w/.]+)", path.read_text())):
+            assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), f"{path.name} names {name}"

@@ -1,4 +1,4 @@
-"""Pictures of nets: blocks, edges, layout, and the files that come out."""
+"""Drawings of nets: blocks, edges, layout, and files."""
 
 import io
 import itertools

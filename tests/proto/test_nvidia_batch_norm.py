@@ -1,4 +1,4 @@
-"""NVIDIA's one-layer BatchNorm from file to result: prototxt and weights as that fork writes them."""
+"""NVIDIA's BatchNorm with scale and shift: prototxt and weights of that fork, from file to result."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Prototxts as people write them, and what is said about those that are wrong."""
+"""Parsing of prototxts from various editors, and the messages for invalid ones."""
 
 import math
 
@@ -30,7 +30,7 @@ def layer(text):
     return parse_text(text, caffe_pb2.LayerParameter())
 
 
-# ------------------------------------------------------------------------------------------------------ what is read
+# ------------------------------------------------------------------------------------------------------- valid input
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_text_comes_back():
     assert "0.1" in format_text(message)
 
 
-# ---------------------------------------------------------------------------------------------------- what is refused
+# ----------------------------------------------------------------------------------------------------- invalid input
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_text_comes_back():
             "layer { pooling_param {\n pool: 9 } }",
             'line 2, column 8: PoolMethod has no value "9", only MAX, AVE, STOCHASTIC',
         ),
-        ('layer { pooling_param { pool: "MAX" } }', "line 1, column 31: the PoolMethod MAX stands without quotes"),
+        ('layer { pooling_param { pool: "MAX" } }', "line 1, column 31: the PoolMethod MAX must not be quoted"),
         ('name: "a"\nname: "b"', 'line 2, column 7: NetParameter field "name" is given more than once'),
         (
             "layer { pooling_param {} pooling_param {} }",

@@ -1,4 +1,4 @@
-"""The schema: wire and text compatible with Caffe's, and at home beside a real caffe_pb2."""
+"""The schema: wire and text format are Caffe's, and Caffe's own caffe_pb2 can be imported, too."""
 
 import importlib.util
 import pickle
@@ -114,7 +114,7 @@ def test_generated_files_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# Stands in for BVLC's generated module: the same messages in a file "caffe.proto", package "caffe".
+# Replaces BVLC's generated module: the same messages in a file "caffe.proto", package "caffe".
 BESIDE = """
 import sys
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory

@@ -106,7 +106,7 @@ def test_train_and_test_layers_of_one_name_get_scales_of_one_name():
 
 
 def weights(blobs):
-    """A weight file's BatchNorm with these blobs, in NVIDIA's 1xCx1x1 except the factor."""
+    """Return a weight file's net of one BatchNorm with these blobs, of NVIDIA's shape 1xCx1x1 except the factor."""
     message = caffe_pb2.NetParameter()
     layer = message.layer.add(name="bn", type="BatchNorm", bottom=["x"], top=["y"])
     for values in blobs:
@@ -206,6 +206,6 @@ def test_no_code_reads_the_fields_that_are_called_not_applied():
     ]
     modules = (minicaffe.layers, minicaffe.solvers, minicaffe.data)
     code = "".join(path.read_text() for module in modules for path in Path(module.__file__).parent.rglob("*.py"))
-    assert "scale_train" in code  # an applied one is found
+    assert "scale_train" in code  # the search finds a field that is implemented
     for name in [field for _, field in UNUSED_FIELDS] + solver_fields:
         assert not re.search(rf"\b{name}\b", code), name

@@ -148,7 +148,7 @@ def test_weights_come_along():
 def test_every_v0_type_and_field_has_a_home():
     assert set(upgrade_v0.TYPES.values()) <= set(caffe_pb2.V1LayerParameter.LayerType.keys())
     named = {"name", "type", "blobs", "blobs_lr", "weight_decay"}
-    resized = {"new_num", "new_channels"}  # for a Reshape that V0 never had
+    resized = {"new_num", "new_channels"}  # of a Reshape layer, which V0 never had
     assert set(caffe_pb2.V0LayerParameter.DESCRIPTOR.fields_by_name) == named | resized | set(upgrade_v0.FIELDS)
 
 

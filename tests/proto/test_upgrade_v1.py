@@ -173,7 +173,7 @@ def test_frozen_params_need_nothing():
     assert needs_net_upgrade(net('layer { type: "BatchNorm" ' + "param { lr_mult: 0 }" * 3 + "}"))
 
 
-# -------------------------------------------------------------------------------------------------------- what it says
+# ---------------------------------------------------------------------------------------------------------- log lines
 
 
 def test_one_line_says_what_was_old(tmp_path, caplog):

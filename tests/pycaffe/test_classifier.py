@@ -1,4 +1,4 @@
-"""Classifier and Detector, on nets whose answers are easy to tell."""
+"""Classifier and Detector, on nets with known outputs."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 import minicaffe as caffe
 from minicaffe.errors import DataError, UsageError
 
-# The mean of each channel: a net that can be done in the head.
+# A net that computes the mean of each channel.
 NET = """name: 'means' input: 'data' input_shape { dim: 4 dim: 3 dim: 6 dim: 6 }
     layer { name: 'mean' type: 'Pooling' bottom: 'data' top: 'mean' pooling_param { pool: AVE global_pooling: true } }
     layer { name: 'out' type: 'Scale' bottom: 'mean' top: 'out' }"""
@@ -131,7 +131,7 @@ def test_context_is_the_image_around_the_window(files, picture):
     )
     im = caffe.io.load_image(picture)
     inside = detector.crop(im, np.array([6, 6, 11, 11]))
-    # (window + 1) grows by 6 / (6 - 2) around its centre: 9 by 9 pixels, begun at round(9 - 4.5)
+    # (window + 1) grows by 6 / (6 - 2) around its centre: 9 by 9 pixels, from round(9 - 4.5) on
     np.testing.assert_allclose(inside, caffe.io.resize_image(im[4:14, 4:14], (6, 6)), rtol=1e-5)
     corner = detector.crop(im, np.array([0, 0, 5, 5]))
     np.testing.assert_allclose(corner[0], np.tile(np.float32([0.3, 0.2, 0.1]) / 2, (6, 1)), rtol=1e-6)

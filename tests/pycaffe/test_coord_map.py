@@ -1,4 +1,4 @@
-"""Coordinate maps between blobs of a NetSpec, and the Crop layers made from them."""
+"""Coordinate maps between blobs of a NetSpec, and the Crop layers computed from them."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ L, P = net_spec.layers, net_spec.params
 
 
 def hourglass(kernel=3, stride=1, pad=0, pool=2, up=2, up_pad=0):
-    """data -> conv -> pool -> deconv: what is pooled away comes back."""
+    """Build data -> conv -> pool -> deconv: the deconvolution restores the resolution."""
     n = NetSpec()
     n.data = L.Input(shape=dict(dim=[2, 1, 100, 100]))
     n.aux = L.Input(shape=dict(dim=[2, 1, 20, 20]))

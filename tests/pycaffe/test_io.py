@@ -60,7 +60,7 @@ def test_datum_round_trip(dtype):
     datum = io.array_to_datum(arr, label=7)
     assert datum.label == 7 and bool(datum.data) == (dtype == np.uint8)
     again = io.datum_to_array(datum)
-    again[0, 0, 0] += 1  # writable
+    again[0, 0, 0] += 1  # the array is writable
     again[0, 0, 0] -= 1
     np.testing.assert_array_equal(again, arr)
 
@@ -133,7 +133,7 @@ def test_load_image_errors(tmp_path):
 
 
 def slow_resize(im, dims, border):
-    """Linear interpolation at pixel centres, one sample at a time; `border` lies beyond the image."""
+    """Linear interpolation at pixel centres, one sample at a time; `border` is the value outside the image."""
     old = im.shape[:2]
     out = np.zeros((*dims, im.shape[2]))
     for y, x in np.ndindex(*dims):

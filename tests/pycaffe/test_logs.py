@@ -1,4 +1,4 @@
-"""Logs read back: the tables of parse_log, seconds, curves, and the pictures made from them."""
+"""Parsing of logs: the tables of parse_log, seconds, curves, and their plots."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from minicaffe.pictures import plot
 
 
 def stamped(*lines, start=0, month=8, day=4):
-    """Lines of a log, one second apart."""
+    """Return the lines of a log, with stamps one second apart."""
     prefix = f"I{month:02d}{day:02d} 10:"
     return [
         f"{prefix}{(start + i) // 60:02d}:{(start + i) % 60:02d}.250000  8318 solver.cpp:218] {line}"
@@ -141,7 +141,7 @@ def test_curves_and_kinds(log_file):
 
 
 def test_lines_of_forks(log_file):
-    """NVIDIA's epochs between speed and loss, its seconds instead of a speed, and what it puts behind the rate."""
+    """NVIDIA's logs: epochs between speed and loss, seconds instead of a speed, further values after the rate."""
     path = log_file(
         stamped(
             "Solving x",
@@ -203,11 +203,11 @@ def test_a_resumed_run_replaces_what_it_repeats(log_file):
 def test_errors(log_file, tmp_path):
     with pytest.raises(DataError, match="cannot read the log .*none.log"):
         logs.parse_log(tmp_path / "none.log")
-    with pytest.raises(DataError, match="no line tells the loss"):
+    with pytest.raises(DataError, match="no line reports the loss"):
         logs.read_curves(log_file(["Solving nothing"]))
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- plots -------------------------------------------------------------------------------------------------------------
 
 
 def picture_size(path):
@@ -279,7 +279,7 @@ def test_plot_confusion(tmp_path):
         plot.plot_confusion(matrix, ["cat", "dog"], tmp_path / "no.png")
 
 
-# -- our own logs ------------------------------------------------------------------------------------------------------
+# -- minicaffe's logs --------------------------------------------------------------------------------------------------
 
 NET = """layer { type: 'DummyData' name: 'data' top: 'data' top: 'label' dummy_data_param { shape { dim: 5 dim: 6 }
            shape { dim: 5 } data_filler { type: 'gaussian' } data_filler { type: 'constant' } } }
@@ -290,8 +290,11 @@ NET = """layer { type: 'DummyData' name: 'data' top: 'data' top: 'label' dummy_d
 
 
 def test_our_log_has_the_form_that_parsers_expect(tmp_path):
-    """What the original's parse_log.py looks for: "Solving" with a stamp, and from the first iteration on only lines
-    that begin with a stamp, with outputs and rates in words of their own."""
+    """The log satisfies the original's parse_log.py.
+
+    That is: "Solving" has a stamp; from the first iteration on, every line starts with a stamp, and outputs and rates
+    are separate words.
+    """
     from minicaffe.cli import main
 
     (tmp_path / "net.prototxt").write_text(NET)

@@ -1,4 +1,4 @@
-"""A net's blobs and layers by name, which scripts read, and by number, as pycaffe's compiled module has them."""
+"""A net's blobs and layers by name, and by index, as in pycaffe's compiled module."""
 
 import copy
 
@@ -10,7 +10,7 @@ from minicaffe import layers as L
 from minicaffe.errors import LayerError, UsageError
 from minicaffe.proto import caffe_pb2, parse_text
 
-# A split (data is read twice), a layer in place, an automatic top of each of two losses.
+# With a split (data is read twice), a layer in place, and two losses with automatic tops.
 NET = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
           input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
     layer { name: 'ip' type: 'InnerProduct' bottom: 'data' top: 'ip' inner_product_param { num_output: 4

@@ -1,4 +1,4 @@
-"""caffe.Net as scripts use it: names, views, partial passes, files, levels and stages."""
+"""The interface of caffe.Net: names, views, partial passes, files, levels and stages."""
 
 from collections import OrderedDict
 

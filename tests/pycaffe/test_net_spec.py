@@ -1,4 +1,4 @@
-"""NetSpec, L and P: what they write into the NetParameter, and what they refuse."""
+"""NetSpec, L and P: the NetParameters that they build, and their errors."""
 
 import numpy as np
 import pytest
@@ -161,7 +161,7 @@ def test_params_are_the_enums_of_the_schema():
     assert P.Pooling.MAX == caffe_pb2.PoolingParameter.MAX and P.Data.LMDB == caffe_pb2.DataParameter.LMDB
     assert P.Eltwise.SUM == 1 and P.Loss.VALID == caffe_pb2.LossParameter.VALID
     with pytest.raises(AttributeError, match="Pooling"):
-        P.Poling  # noqa: B018 - the access is what raises
+        P.Poling  # noqa: B018 - the access raises
 
 
 def test_nets_deeper_than_the_stack():

@@ -1,4 +1,4 @@
-"""Layers that a user writes in Python, found by module and class."""
+"""Python layers of users, found by module and class."""
 
 import sys
 import textwrap
@@ -83,7 +83,7 @@ LAYERS = '''
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
-    """A function that writes a net of Python layers and builds it."""
+    """Return a function that writes a net of Python layers and builds it."""
     (tmp_path / "user_layers_for_test.py").write_text(textwrap.dedent(LAYERS))
     monkeypatch.syspath_prepend(str(tmp_path))
     had_caffe = "caffe" in sys.modules

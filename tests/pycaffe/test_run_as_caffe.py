@@ -1,4 +1,4 @@
-"""Scripts that say `import caffe`, and the names that they find."""
+"""Scripts that contain `import caffe`, and the names available to them."""
 
 import os
 import subprocess
@@ -90,8 +90,6 @@ def test_one_device_only():
     minicaffe.set_solver_rank(0)
     minicaffe.set_multiprocess(False)
     for call in (
-        lambda: minicaffe.set_solver_count(2),
-        lambda: minicaffe.set_solver_rank(1),
         lambda: minicaffe.set_multiprocess(True),
         minicaffe.NCCL.new_uid,
         minicaffe.NCCL,

@@ -1,4 +1,4 @@
-"""The solvers as scripts drive them."""
+"""The interface of solvers for scripts."""
 
 import numpy as np
 import pytest
@@ -128,7 +128,7 @@ def test_share_weights(solver, tmp_path):
 
 
 def test_weights_that_the_solver_names_are_where_it_begins(solver, solver_file, tmp_path):
-    """A name may hold commas where one file is meant (`copy_from`), and means several files in the solver's field."""
+    """A comma separates files in the solver's field `weights`, but is part of the name in `copy_from`."""
     ip = solver.net.params["ip"]
     ip[0].data[...], ip[1].data[...] = 3, 4
     solver.net.save(f"{tmp_path}/mine.caffemodel")

@@ -1,4 +1,4 @@
-"""The commands and tools around nets, logs and images, as a shell calls them."""
+"""The commands and tools for nets, logs and images, called with command lines."""
 
 import csv
 import subprocess
@@ -37,7 +37,7 @@ I0804 10:22:44.074671  8318 solver.cpp:218] Iteration 0, lr = 0.1
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with net.prototxt, net.caffemodel, cat.png and train.log."""
+    """Create a working folder with net.prototxt, net.caffemodel, cat.png and train.log."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "train.log").write_text(LOG)
@@ -206,7 +206,7 @@ def test_mosaic_and_tiles():
     np.testing.assert_array_equal(out[1:3, 4:6], tiles[1])
     assert (out[0] == -1).all() and (out[4:6, 4:6] == -1).all()
     filters = np.zeros((2, 3, 2, 2), np.float32)
-    filters[0, 0] = 1  # blue of BGR
+    filters[0, 0] = 1  # the blue channel of BGR
     colour = show.filter_tiles(filters)
     np.testing.assert_array_equal(colour[0, 0, 0], [0.5, 0.5, 1])
     np.testing.assert_array_equal(show.filter_tiles(filters, bgr=False)[0, 0, 0], [1, 0.5, 0.5])
@@ -248,7 +248,7 @@ def test_tools_run_as_scripts(folder):
 
     assert tool("draw_net", "net.prototxt", "net.svg").returncode == 0
     widths = Path("net.svg").read_text().split('width="')[1], Path("net.svg").read_text().split('height="')[1]
-    assert int(widths[0].split('"')[0]) > int(widths[1].split('"')[0])  # from left to right
+    assert int(widths[0].split('"')[0]) > int(widths[1].split('"')[0])  # wider than high
     assert "Convolution" in tool("summarize", "net.prototxt").stdout
     assert tool("parse_log", "train.log", "nowhere").stderr.startswith("minicaffe: parse_log: the folder 'nowhere'")
 

@@ -70,7 +70,7 @@ def test_the_numbers_of_a_plain_step(solver, text):
     captured, looked_at = solver(text), plain(solver(text))
     for made in (captured, looked_at):
         made.step(9)
-    assert captured._gpu_step._captured.captured
+    assert captured.engine_step._captured.captured
     for a, b in zip(weights(captured), weights(looked_at)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
     assert captured.net.layers[0].state() == looked_at.net.layers[0].state()
@@ -95,7 +95,7 @@ def test_a_training_restored_while_it_is_replayed(solver, monkeypatch, tmp_path,
     for _ in range(3):
         made.step(4)
         results.append(weights(made))
-        assert made._gpu_step.captured
+        assert made.engine_step.captured
         made.restore(path)
     for a, b, c in zip(*results):
         np.testing.assert_array_equal(a, b)
@@ -145,7 +145,7 @@ def test_views_that_a_script_holds(solver):
             held[2][...] *= 1 + 0.1 * i
             assert np.abs(held[1]).max() > 0
         made.losses = losses
-    assert captured._gpu_step.captured
+    assert captured.engine_step.captured
     np.testing.assert_allclose(captured.losses, looked_at.losses, rtol=1e-5)
     for a, b in zip(weights(captured), weights(looked_at)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

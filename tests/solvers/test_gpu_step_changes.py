@@ -190,7 +190,7 @@ def train(net, *changes):
         for _ in range(4):
             made.step(1)
             losses.append(made.net.loss())
-        replayed.append(made._gpu_step.captured)
+        replayed.append(made.engine_step.captured)
     blobs = [blob for each in made.net.layers for blob in each.blobs] + made.history
     return [losses, *(blob.data.copy() for blob in blobs)], all(replayed)
 
@@ -256,7 +256,7 @@ def test_what_a_layer_gives_back_is_not_written_into(monkeypatch, name):
     net, shapes = LOOKS[name]
     made = make(net)
     made.step(3)
-    graph = made._gpu_step._captured
+    graph = made.engine_step._captured
     look_at(*shapes)(made)
     mine = [DeviceBuffer(size) for size in sorted(sizes) for _ in range(2)]
     for buffer in mine:
@@ -276,7 +276,7 @@ def test_threads_train_beside_each_other():
             made.step(1)
             losses.append(made.net.loss())
             if step % 5 == 4:
-                made._gpu_step._captured.invalidate()
+                made.engine_step._captured.invalidate()
         results[i] = losses, [blob.data.copy() for blob in made.net.learnable_params]
 
     def solver(i):

@@ -1,1 +1,1 @@
-"""Data sets, written in the files that the prototxts in models/ name."""
+"""Data sets, written to the files that the prototxts in models/ read."""

@@ -1,4 +1,4 @@
-"""CIFAR-10: 50000 training and 10000 test pictures of ten classes, 32x32, red-green-blue planes.
+"""CIFAR-10: 50000 training and 10000 test images of ten classes, 32x32, RGB planes.
 
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; https://www.cs.toronto.edu/~kriz/cifar.html
 """
@@ -29,7 +29,9 @@ _RECORD = 1 + 3 * 32 * 32
 def prepare(dest: str = "data/cifar10", source: str | None = None, backend: str = "lmdb") -> None:
     """Write cifar10_train_<backend>, cifar10_test_<backend> and mean.binaryproto into folder `dest`.
 
-    source: the official binary or python version, as .tar.gz or unpacked; None: download it into `dest`.
+    source: the official binary or python version, as .tar.gz or unpacked; None (default): download it into `dest`.
+    backend: "lmdb" (default) or "leveldb".
+    DataError when the source or the download cannot be read.
     """
     os.makedirs(dest, exist_ok=True)
     if source is None:
@@ -39,7 +41,10 @@ def prepare(dest: str = "data/cifar10", source: str | None = None, backend: str 
 
 
 def convert(source: str, dest: str, backend: str, with_mean: bool = False) -> None:
-    """Write the two databases with Caffe's keys: five digits, in the order of the batch files."""
+    """Write the two databases with Caffe's keys: five digits, in the order of the batch files.
+
+    Arguments and errors as for `prepare`; with_mean: also write mean.binaryproto (default False).
+    """
     read = open_source(source)
     parts = {}
     for name, files in (("train", TRAIN), ("test", TEST)):
@@ -49,7 +54,11 @@ def convert(source: str, dest: str, backend: str, with_mean: bool = False) -> No
 
 
 def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
-    """A function that reads a batch by name ("data_batch_1" .. "test_batch"): images (N, 3, 32, 32), labels (N,)."""
+    """Return a function that reads a batch by name ("data_batch_1" .. "test_batch").
+
+    That function returns images (N, 3, 32, 32) uint8 and labels (N,).  DataError when the source or a batch cannot be
+    read.
+    """
     if os.path.isdir(source):
         paths = {name: os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names}
 
@@ -61,7 +70,7 @@ def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
             with tarfile.open(source) as tar:
                 content = {os.path.basename(m.name): tar.extractfile(m).read() for m in tar if m.isfile()}
         except (tarfile.TarError, EOFError, OSError) as error:
-            reason = str(error).splitlines()[0].rstrip(":")  # tarfile adds a line for each compression it tried
+            reason = str(error).splitlines()[0].rstrip(":")  # tarfile appends one line per compression tried
             raise DataError(f"cannot read {source} as a tar archive: {reason}") from error
         paths, load = content, content.__getitem__
     else:
@@ -78,7 +87,7 @@ def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
 
 
 def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Records of one label byte and 3072 pixel bytes."""
+    """Parse the binary version: records of one label byte and 3072 pixel bytes; `name` is for error messages."""
     if not data or len(data) % _RECORD:
         raise DataError(f"{name} has {len(data)} bytes, expected a multiple of {_RECORD}")
     records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
@@ -86,7 +95,7 @@ def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse_pickle(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The python version: a pickled dictionary of `data` (N, 3072) and `labels`."""
+    """Parse the python version: a pickled dictionary of `data` (N, 3072) and `labels`."""
     try:
         batch = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
         return _checked(np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"]), name)
@@ -101,12 +110,12 @@ def _checked(pixels: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndar
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads pickled numpy arrays and nothing that could run code."""
+    """Unpickler of numpy arrays that rejects everything else, so that a pickle cannot run code."""
 
     def find_class(self, module: str, name: str) -> object:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return np.empty(0).__reduce__()[0]
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+        if (module, name) == ("_codecs", "encode"):  # Python 3 pickles bytes for Python 2 in this way
             return lambda text, _: text.encode("latin1")
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)

@@ -1,4 +1,4 @@
-"""Downloads that survive a broken connection and are checked before they are used."""
+"""Downloads that resume after a broken connection and are verified by checksum."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 16
 
 
 def md5_of(path: str | os.PathLike) -> str:
-    """The md5 of a file, in hexadecimal."""
+    """Return the md5 of a file, in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -24,10 +24,11 @@ def md5_of(path: str | os.PathLike) -> str:
 
 
 def download(url: str, path: str | os.PathLike, md5: str, tries: int = 4, pause: float = 1.0) -> None:
-    """Fetch `url` into `path`; does nothing when a file with this md5 is there already.
+    """Download `url` to `path`; a no-op if `path` has this md5 already.
 
-    What has come so far stands in `path`.part; another try, now or in another run, asks the server for the rest.
-    Raises `DataError` when the file cannot be had after `tries` attempts, or is not the one expected.
+    Partial data are kept in `path`.part; a further attempt, in this or another run, requests the rest only.
+    tries: number of attempts (default 4).  pause: seconds before the second attempt, doubled each time (default 1).
+    DataError when all attempts fail, or when the md5 differs.
     """
     path = os.fspath(path)
     if os.path.exists(path) and md5_of(path) == md5:
@@ -52,19 +53,19 @@ def download(url: str, path: str | os.PathLike, md5: str, tries: int = 4, pause:
 
 
 def _fetch(url: str, part: str) -> None:
-    """Append to `part` what is missing of it; EOFError when the connection ends early."""
+    """Download the missing rest of the file `part`; EOFError when the connection ends early."""
     have = os.path.getsize(part) if os.path.exists(part) else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing beyond what we have: complete, as the md5 will tell
+        if error.code == 416:  # range not satisfiable: the file is complete; the md5 is checked later
             return
         raise
     with response:
         if response.status != 206:
-            have = 0  # the server sends everything again
+            have = 0  # the server ignores the range and sends the whole file
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else 0
         with (

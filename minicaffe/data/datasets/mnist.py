@@ -1,4 +1,4 @@
-"""MNIST: 60000 training and 10000 test pictures of handwritten digits, 28x28 grey.
+"""MNIST: 60000 training and 10000 test images of handwritten digits, 28x28 grey.
 
 LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998.
 """
@@ -18,7 +18,7 @@ from minicaffe.errors import DataError
 
 NAME, ABOUT = "mnist", "MNIST, the real data set."
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-FILES = {  # part -> (images, labels), and the md5 of each as .gz
+FILES = {  # (images, labels) by part; MD5 holds the checksums of the .gz files
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
@@ -28,13 +28,15 @@ MD5 = {
     "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-_MAGIC = {3: 0x803, 1: 0x801}  # idx files of unsigned bytes with three axes, with one
+_MAGIC = {3: 0x803, 1: 0x801}  # magic number of idx files of unsigned bytes, by number of axes
 
 
 def prepare(dest: str = "data/mnist", source: str | None = None, backend: str = "lmdb") -> None:
     """Write mnist_train_<backend> and mnist_test_<backend> into folder `dest`.
 
-    source: the folder with the four idx files, plain or .gz; None: download them into `dest`.
+    source: the folder with the four idx files, plain or .gz; None (default): download them into `dest`.
+    backend: "lmdb" (default) or "leveldb".
+    DataError when a file or the download cannot be read.
     """
     os.makedirs(dest, exist_ok=True)
     if source is None:
@@ -51,13 +53,19 @@ def prepare(dest: str = "data/mnist", source: str | None = None, backend: str = 
 
 
 def convert(images_path: str, labels_path: str, path: str, backend: str) -> None:
-    """Write one pair of idx files as the database `path`."""
+    """Write one pair of idx files to the database `path`; backend: "lmdb" or "leveldb".  DataError as for `read_pair`.
+
+    Keys are numbers from 0 on, with eight digits.
+    """
     images, labels = read_pair(images_path, labels_path)
     write_database(path, backend, [(images, labels)], len(labels), digits=8)
 
 
 def read_pair(images_path: str, labels_path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 1, H, W) and labels (N,) from two idx files; `DataError` when they do not go together."""
+    """Read images (N, 1, H, W) and labels (N,), uint8, from two idx files.
+
+    DataError when a file cannot be read, or when the numbers of images and labels differ.
+    """
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise DataError(f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels")
@@ -65,7 +73,10 @@ def read_pair(images_path: str, labels_path: str) -> tuple[np.ndarray, np.ndarra
 
 
 def read_idx(path: str, axes: int) -> np.ndarray:
-    """The array in an idx file of unsigned bytes, plain or gzipped (`path` or `path`.gz)."""
+    """Read the array, uint8, in an idx file with `axes` axes, plain or gzipped (`path` or `path`.gz).
+
+    DataError when the file cannot be read or has another format.
+    """
     try:
         found = path if os.path.exists(path) else f"{path}.gz"
         with open(found, "rb") as file:

@@ -1,7 +1,7 @@
-"""A copy of an image database with a border around each picture, for random crops that shift the picture.
+"""A copy of an image database with a border around each image, for training with random crops of padded images.
 
-`transform_param` crops but does not pad, so nets that train on "4 pixels of padding, then a random crop" (He et al.,
-2015, section 4.2) read such a copy.
+`transform_param` crops but does not pad, so nets trained with 4 pixels of padding and random crops (He et al., 2015,
+section 4.2) read such a copy.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from minicaffe.proto import caffe_pb2
 
 
 def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tuple[int, ...]:
-    """Write database `dest`: the pictures of `source` with `pad` pixels more on each side; keys count from 0.
+    """Write the images of the database `source` to the database `dest`, with `pad` pixels more on each side.
 
-    The border has the mean colour of all pictures, rounded, which is returned; subtracting it as mean_value leaves
-    zeros there.
+    The border has the rounded mean colour of all images, so it is 0 after subtraction of that colour as mean_value.
+    Keys are numbers from 0 on, with as many digits as in `source`.  An older database `dest` is replaced.
+    Returns the mean colour, one int per channel.
+    DataError for a border of less than 1 pixel, and when a database cannot be read or written.
     """
     if pad < 1:
         raise DataError(f"the border must be at least 1 pixel wide, got {pad}")

@@ -1,4 +1,4 @@
-"""What all data sets share: writing labelled images as a database of Datums, whole or not at all."""
+"""Functions shared by all data sets: write labelled images to databases of Datums, atomically."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ def write_data_set(
     about: str,
     with_mean: bool = True,
 ) -> None:
-    """Write <name>_<part>_<backend> for each part ("train", "test") into folder `dest`, replacing older ones.
+    """Write the database <name>_<part>_<backend> for each part ("train", "test") into folder `dest`.
 
-    parts: batches and number of images.  With them go classes.txt, about.txt, which says where the images come from,
-    and mean.binaryproto, the mean of the part "train".
+    Older databases of these names are replaced.
+    backend: "lmdb" or "leveldb".  parts: (batches, number of images) by part.  digits: length of the keys.
+    classes: class names, written to classes.txt.  about: the origin of the images, written to about.txt.
+    with_mean: also write mean.binaryproto, the mean image of the part "train" (default True).
+    DataError when a database or the mean file cannot be written.
     """
     os.makedirs(dest, exist_ok=True)
     for part, (batches, total) in parts.items():
@@ -50,7 +53,7 @@ def write_data_set(
 
 
 def describe(dest: str) -> str:
-    """What about.txt says of the data set in folder `dest`: one sentence, or "" when there is none."""
+    """Return the content of about.txt in folder `dest`, one sentence; "" if there is no such file."""
     path = os.path.join(dest, _ABOUT)
     if not os.path.isfile(path):
         return ""
@@ -59,7 +62,10 @@ def describe(dest: str) -> str:
 
 
 def write_database(path: str, backend: str, batches: Batches, total: int, digits: int) -> None:
-    """Write images and labels under keys that count from 0, `digits` wide."""
+    """Write images and labels to the new database `path`; keys are numbers from 0 on, with `digits` digits.
+
+    total: number of images, for the progress display.
+    """
     with (
         open_db(path, backend, "w") as database,
         Progress(os.path.basename(path.removesuffix(".new")), total) as progress,
@@ -72,12 +78,12 @@ def write_database(path: str, backend: str, batches: Batches, total: int, digits
 
 
 def write_mean_of(path: str, backend: str, mean_file: str) -> None:
-    """Compute the mean image of a database and write it."""
+    """Compute the mean image of a database and write it to `mean_file`."""
     with open_db(path, backend) as database, Progress(os.path.basename(mean_file), len(database)) as progress:
         write_mean(mean_file, compute_mean(database, progress))
 
 
 def remove_database(path: str) -> None:
-    """Make room for a new database: only a folder that looks like one is removed."""
+    """Remove the database `path`; a no-op if the folder is not an LMDB or LevelDB."""
     if any(os.path.exists(os.path.join(path, name)) for name in ("data.mdb", "CURRENT")):
         shutil.rmtree(path)
