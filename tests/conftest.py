@@ -5,21 +5,22 @@ import os
 
 import pytest
 
+import counting
 from minicaffe import onednn
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
 
 
-@pytest.fixture(params=["caffe", "onednn", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["caffe", "onednn", "counting", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request):
-    """Each test once with the numpy code, once with oneDNN and once on the (real or emulated) CUDA device."""
+    """Each test once with the numpy code, with oneDNN, with the COUNTING engine, and on the (real or emulated) GPU."""
     was = settings.engine, settings.variants
     if request.param == "gpu":
         request.getfixturevalue("cuda_device")
         settings.engine = runner("GPU")
     elif request.param == "onednn" and not onednn.available():
         pytest.skip("there is no oneDNN library")
-    settings.variants = "ONEDNN" if request.param == "onednn" else "CAFFE"
+    settings.variants = {"onednn": "ONEDNN", "counting": counting.COUNTING.name}.get(request.param, "CAFFE")
     yield request.param
     settings.engine, settings.variants = was
 

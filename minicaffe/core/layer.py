@@ -111,7 +111,7 @@ class Layer:
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Whether `force_backward` reaches this bottom: labels say no, and so do layers without a backward pass."""
-        return type(self).backward_cpu is not Layer.backward_cpu
+        return self.own_class().backward_cpu is not Layer.backward_cpu
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""
@@ -200,8 +200,17 @@ class Layer:
 
     @classmethod
     def kernel_file(cls) -> str:
-        """The stem of the `.cu` file: that of the module which states the layer."""
-        return cls.__module__.removeprefix("minicaffe.layers.").removeprefix("shared.").replace(".", "/")
+        """The stem of the `.cu` file: that of the type's own module, for an engine's variant too."""
+        module = cls.own_class().__module__
+        return module.removeprefix("minicaffe.layers.").removeprefix("shared.").replace(".", "/")
+
+    @classmethod
+    def own_class(cls) -> type[Layer]:
+        """The class that the type's own file registers: this one, or the one of which this is an engine's variant."""
+        if cls.engine == Layer.engine:
+            return cls
+        same_type = (base for base in cls.__mro__ if base is not cls and vars(base).get("type") == cls.type)
+        return next((base for base in same_type if base.engine == Layer.engine), cls)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Random programs: every engine shows the numbers of the numpy layers run one by one.
 
-MINICAFFE_RANDOM_USE is how many programs are played on the CPU, 300 unless set; a fifth of them on the GPU, and a fifth
-on both in turn.
+MINICAFFE_RANDOM_USE is how many programs are played on oneDNN, 300 unless set; a fifth of them on COUNTING, on the GPU,
+and on the CPU and the GPU in turn.
 """
 
 import logging
@@ -17,7 +17,7 @@ from minicaffe.layers.sigmoid import Sigmoid
 from random_use.blobs import Read
 from random_use.compare import Disagreement, check, play
 from random_use.passes import Forward
-from random_use.player import GPU, MIXED, NUMPY, ONEDNN
+from random_use.player import COUNTING, GPU, MIXED, NUMPY, ONEDNN
 from random_use.program import Program, draw
 from random_use.whole_nets import ReadAll
 
@@ -50,6 +50,11 @@ def play_block(first, last, engine):
 @pytest.mark.parametrize("first", range(0, COUNT, BLOCK))
 def test_onednn(first):
     play_block(first, min(first + BLOCK, COUNT), ONEDNN)
+
+
+@pytest.mark.parametrize("first", range(0, COUNT // 5, BLOCK))
+def test_counting(first):
+    play_block(first, min(first + BLOCK, COUNT // 5), COUNTING)
 
 
 @pytest.mark.gpu

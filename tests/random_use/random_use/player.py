@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import counting  # noqa: F401  (registers its engine)
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
 from minicaffe.core.net import Net
@@ -43,6 +44,8 @@ NUMPY, GPU = Engine("numpy"), Engine("GPU", gpu=True)
 ONEDNN = Engine("oneDNN", "DEFAULT")
 #: nets built on the CPU, which run there and on the GPU in turn
 MIXED = Engine("CPU and GPU", "DEFAULT", changes=True)
+#: an engine of the tests (tests/engines/counting.py), with memory of its own beside the host's
+COUNTING = Engine("counting", "COUNTING")
 
 
 class Player:
