@@ -13,6 +13,7 @@ class OneDNN(Engine):
     """Takes part in the passes of the CPU, in float32."""
 
     name, base, place = "ONEDNN", NUMPY, LAYOUTS
+    runtime = library.RUNTIME
     default = True
     aliases = ("MKLDNN", "MKL2017")
 

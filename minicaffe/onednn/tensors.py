@@ -7,7 +7,6 @@ of caches.  A `Tensor` is a buffer in one layout.
 from __future__ import annotations
 
 import functools
-import weakref
 from ctypes import POINTER, byref, c_int, c_int64, c_void_p
 
 import numpy as np
@@ -32,7 +31,6 @@ _STRIDES, _NDIMS, _DIMS, _TYPE, _OFFSET, _PADDED_DIMS, _KIND, _NBLOCKS, _BLOCKS,
 )
 
 _KEPT = 1024  # descriptors of each kind that outlive their users
-_interned: weakref.WeakValueDictionary[tuple, MemoryDesc] = weakref.WeakValueDictionary()  # under `library.lock`
 
 
 class MemoryDesc:
@@ -118,12 +116,12 @@ def intern_desc(handle: c_void_p) -> MemoryDesc | None:
     else:
         shape = _query(handle, _DIMS, ndims)
         key = (kind, dtype, shape, shape, (), (), (), 0)
-    with library.lock:
-        desc = _interned.get(key)
+    with library.RUNTIME.lock:
+        desc = library.RUNTIME.descs.get(key)
         if desc is None:
             mine = c_void_p()
             call("memory_desc_clone", byref(mine), handle)
-            desc = _interned[key] = MemoryDesc(mine, key)
+            desc = library.RUNTIME.descs[key] = MemoryDesc(mine, key)
         return desc
 
 
