@@ -16,6 +16,7 @@ class Cuda(Engine):
     """Runs the passes of the GPU."""
 
     name, mode, place = "CUDA", "GPU", GPU
+    runtime = context.RUNTIME
     settles_each_layer = False
 
     def reason(self) -> str:
