@@ -16,7 +16,7 @@ class Cuda(Engine):
     """Runs the passes of the GPU."""
 
     name, mode, place = "CUDA", "GPU", GPU
-    runtime = context.RUNTIME
+    runtime, sources = context.RUNTIME, kernels.SOURCES
     settles_each_layer = False
 
     def reason(self) -> str:
