@@ -1,46 +1,47 @@
-"""Compare numbers and speed of minicaffe on the GPU with PyTorch on the same GPU:
+"""Checks and times minicaffe on the GPU beside PyTorch on the same GPU:
 
     python benchmarks/gpu.py --json gpu.json                 everything: some ten minutes on an H200
-    python benchmarks/gpu.py --quick                         three nets, the fastest contestants
+    python benchmarks/gpu.py --quick                         three nets, the strongest contestants
     python benchmarks/gpu.py --only cifar10_full resnet50 --tasks training
     python benchmarks/gpu.py --cifar10 data/cifar10 --log train.log     cifar10_full's 70,000 iterations, from the LMDBs
 
-First all kernels are compiled, in parallel. For each net the contestants, each in a process of its own, compute loss
-and gradients (or scores) from the same weights, which are compared; then they run in turn, so that other load on the
-device affects all of them. Printed are medians, the speed relative to PyTorch's best of the same precision, the time of
-each kernel, and the floor (roofline): FLOP over the peak or bytes over the bandwidth, both measured.
+First all kernels are compiled, several at a time. For each net the contestants, each in a process of its own, compute
+loss and gradients (or scores) from the same weights, which are compared; then they take turns, so that a device that is
+busy now and then is so for all of them. Told are medians, how many times as fast as PyTorch's best of the same
+precision each is, where the time goes, and the floor: FLOP over the peak and bytes over the bandwidth, both measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import json
-import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path[:0] = [HERE, ROOT, os.path.join(ROOT, "tools")]
 
-import gpu_contestants  # noqa: E402
+import contestants  # noqa: E402
 import nets  # noqa: E402
 import numpy as np  # noqa: E402
-from gpu_profile import floor  # noqa: E402
+from contestants import common  # noqa: E402
+from contestants.gpu_profile import floor  # noqa: E402
+from contestants.process import Process  # noqa: E402
+from end_to_end import end_to_end  # noqa: E402
+
+from minicaffe.models import zoo  # noqa: E402
 
 TASKS = ("training", "inference")
 QUICK_NETS = ("cifar10_full", "cifar10_resnet20", "resnet50")
 QUICK = ("minicaffe float32", "minicaffe tf32", "PyTorch compile float32", "PyTorch compile tf32")
-#: tolerances: of the loss, relative to the reference's; of gradients and scores, relative to the largest value
+#: how far a loss may be from the reference's, and gradients or scores from its largest, in float32 and in tf32
 LOSS = {"float32": 1e-3, "tf32": 2e-2}
 LARGEST = {"float32": 1e-2, "tf32": 1.0}
-TURN = 0.1  # seconds of a turn
-TIMEOUTS = {"build": 400, "run": 200, "profile": 200, "ceilings": 200}  # seconds
+TURN = 0.1  # seconds
+PATIENCE = {"build": 400, "run": 200, "profile": 200, "ceilings": 200}
 
 
 # -- the nets ----------------------------------------------------------------------------------------------------------
@@ -56,101 +57,25 @@ def contests(smoke: bool) -> list[tuple[str, int]]:
 def build(name: str, batch: int, training: bool, smoke: bool):
     """Return the NetParameter of a net by name."""
     if name == "resnet50":
-        from minicaffe.models.zoo.resnet import resnet50
-
-        net = resnet50(batch, 32 if smoke else 224, training=True)
+        net = nets.score_named(zoo.resnet50(batch, 32 if smoke else 224, training=True))
     else:
         net = nets.TRAINING[name][0](batch)
-    score, loss = next(layer for layer in net.layer if layer.top[0] == net.layer[-1].bottom[0]), net.layer[-1]
-    score.top[0] = loss.bottom[0] = "score"  # the name that all contestants use
-    if not training:
-        for layer in [layer for layer in net.layer if "label" in layer.top]:
-            at = list(layer.top).index("label")
-            del layer.top[at], layer.input_param.shape[at]
-            if not layer.top:
-                net.layer.remove(layer)
-        loss.name, loss.type, loss.top[0] = "prob", "Softmax", "prob"
-        del loss.bottom[1:]
-    return net
+    return net if training else nets.without_labels(net)
 
 
-# -- the processes -----------------------------------------------------------------------------------------------------
+# -- a contest ---------------------------------------------------------------------------------------------------------
 
 
-class Process:
-    """A process for one framework with one precision (gpu_contestants.serve); restarted if it has ended."""
-
-    def __init__(self, name: str, smoke: bool) -> None:
-        self.name, self.smoke, self.process = name, smoke, None
-        self.ways = gpu_contestants.PROCESSES[name][0].ways
-
-    def send(self, *command) -> None:
-        if self.process is None or not self.process.is_alive():
-            if command[0] in ("run", "profile"):
-                raise RuntimeError("its process has ended")  # the net was in it
-            context = multiprocessing.get_context("spawn")
-            self.pipe, theirs = context.Pipe()
-            args = (theirs, self.name, self.smoke)
-            self.process = context.Process(target=gpu_contestants.serve, args=args, daemon=True)
-            self.process.start()
-            theirs.close()
-        self.command = command[0]
-        try:
-            self.pipe.send(command)
-        except OSError as error:
-            raise RuntimeError(f"the process ended before {self.command}") from error
-
-    def begin(self, *command) -> None:
-        """Like `send`, but a failure is raised by `receive`."""
-        try:
-            self.send(*command)
-        except RuntimeError:
-            self.end()
-
-    def receive(self):
-        """Return (answer, seconds); raise the RuntimeError that occurred in the process."""
-        if self.process is None:
-            raise RuntimeError("its process has ended")
-        try:
-            if not self.pipe.poll(TIMEOUTS[self.command]):
-                self.end()
-                raise RuntimeError(f"no answer to {self.command} after {TIMEOUTS[self.command]} s")
-            answer, seconds = self.pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            self.end()
-            raise RuntimeError(f"the process ended during {self.command}") from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer, seconds
-
-    def call(self, *command):
-        self.send(*command)
-        return self.receive()[0]
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.join(10)
-            self.process = None
+def start(name: str, smoke: bool) -> Process:
+    """A contestant's process, for nets of any size."""
+    return Process(name, contestants.GPU, smoke, patience=PATIENCE)
 
 
 def differences(reference: dict, other: dict) -> tuple[float, float]:
     """Return the relative difference of the losses (0 without one), and the largest of all other arrays."""
-    off, worst = 0.0, 0.0
-    for key in reference.keys() & other.keys():
-        if key == "loss":
-            off = abs(float(other[key][0]) - float(reference[key][0])) / max(abs(float(reference[key][0])), 1e-6)
-            continue
-        # one scale for weights and bias: before a BatchNorm the gradient of a bias is 0 up to rounding errors
-        scale = max(float(np.abs(a).max()) for a in reference[key]) or 1.0
-        for a, b in zip(reference[key], other[key], strict=True):
-            worst = max(worst, float(np.abs(np.ravel(a) - np.ravel(b)).max()) / scale)
-            if np.isnan(b).any():
-                worst = float("nan")
-    return off, worst
-
-
-# -- comparison --------------------------------------------------------------------------------------------------------
+    found = common.differences(reference, other)
+    off = found.pop("loss", 0.0)
+    return off, float(np.max([0.0, *found.values()]))
 
 
 def race(name: str, batch: int, task: str, processes: list[Process], rounds: int, smoke: bool, ceilings: dict) -> dict:
@@ -164,15 +89,15 @@ def race(name: str, batch: int, task: str, processes: list[Process], rounds: int
         try:
             result, seconds = process.receive()
         except RuntimeError as error:
-            print(f"  {process.name}: skipped: {error}")
+            print(f"  {process.name}: does not take part: {error}")
             continue
         reference = reference or result
         field += _entries(process, seconds, *differences(reference, result))
-    field = [entry for entry in field if _warm_up(entry)]
+    field = [entry for entry in field if _warm_up(entry, smoke)]
     for _ in range(rounds):
         for entry in list(field):
             try:
-                entry["times"].append(entry["process"].call("run", entry["way"], entry["steps"]) / entry["steps"])
+                entry["times"].append(entry["process"].ask("run", entry["way"], entry["steps"]) / entry["steps"])
             except RuntimeError as error:
                 print(f"  {entry['name']}: {error}")
                 field.remove(entry)
@@ -191,15 +116,15 @@ def _entries(process: Process, seconds: float, off: float, worst: float) -> list
     if not right:
         print(f"  {process.name}: WRONG: the loss is off by {off:.1e}, the worst array by {worst:.1e} of its largest")
     common = dict(process=process, math=math, built=seconds, loss_off=off, worst=worst, right=right)
-    return [dict(common, name=f"{process.name} {way}", way=way, times=[]) for way in process.ways]
+    return [dict(common, name=f"{process.name} {way}", way=way, times=[]) for way in process.kind.ways]
 
 
-def _warm_up(entry: dict) -> bool:
+def _warm_up(entry: dict, smoke: bool) -> bool:
     """Run until all is compiled and captured; set the steps per turn. Return False if it fails."""
     try:
-        entry["process"].call("run", entry["way"], 4)
-        each = entry["process"].call("run", entry["way"], 3) / 3
-        entry["steps"] = 1 if entry["process"].smoke else max(3, min(2000, round(TURN / each)))
+        entry["process"].ask("run", entry["way"], 4)
+        each = entry["process"].ask("run", entry["way"], 3) / 3
+        entry["steps"] = 1 if smoke else max(3, min(2000, round(TURN / each)))
         return True
     except RuntimeError as error:
         print(f"  {entry['name']}: {error}")
@@ -233,7 +158,7 @@ def report(field: list[dict], batch: int) -> list[dict]:
 def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
     """Print the time of each kernel of a minicaffe step, and the ratio of the step to the floor."""
     try:
-        found = process.call("profile")
+        found = process.ask("profile")
     except RuntimeError as error:
         print(f"  {process.name}: no profile: {error}")
         return None
@@ -256,7 +181,7 @@ def measure_ceilings(processes: list[Process]) -> dict:
     ceilings = {"copy": 0.0, "product float32": 0.0, "product tf32": 0.0}
     for process in processes:
         try:
-            found = process.call("ceilings")
+            found = process.ask("ceilings")
         except RuntimeError as error:
             print(f"  {process.name}: {error}")
             continue
@@ -268,64 +193,7 @@ def measure_ceilings(processes: list[Process]) -> dict:
     return ceilings
 
 
-# -- from the database to the accuracy ---------------------------------------------------------------------------------
-
-
-def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...], batch: int = 0) -> dict:
-    """Train cifar10_full in its three parts by `minicaffe train`; return seconds and test accuracies.
-
-    batch: the batch size, if not the net's; tests then have two batches.
-    """
-    import tempfile
-
-    open(log, "w").close()
-    with tempfile.TemporaryDirectory() as work:
-        began = time.perf_counter()
-        state = None
-        for part, limit in zip(("solver", "solver_lr1", "solver_lr2"), limits, strict=True):
-            state = _train_part(work, os.path.abspath(folder), part, limit, state, math, log, batch)
-        seconds = time.perf_counter() - began
-    with open(log) as file:
-        values = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
-    accuracies = [float(value.split()[0]) for value in values]
-    print(f"\ncifar10_full, {limits[-1]} iterations with data and tests, {math}: {seconds:.1f} s, "
-          f"accuracy {accuracies[-1]:.4f}; log: {log}")  # fmt: skip
-    return {"seconds": seconds, "accuracies": accuracies, "math": math, "iterations": limits[-1]}
-
-
-def _train_part(work: str, data: str, part: str, limit: int, state: str | None, math: str, log: str, batch: int) -> str:
-    """Run one part in a process of its own, appending to `log`; return the path of its final solver state."""
-    from minicaffe.proto import read_net, read_solver
-
-    models = os.path.join(ROOT, "models", "cifar10_full")
-    net = read_net(os.path.join(models, "train_test.prototxt"))
-    solver = read_solver(os.path.join(models, part + ".prototxt"))
-    for layer in net.layer:
-        if layer.type == "Data":
-            layer.data_param.batch_size = batch or layer.data_param.batch_size
-            layer.data_param.source = os.path.join(data, os.path.basename(layer.data_param.source))
-            layer.transform_param.mean_file = os.path.join(data, os.path.basename(layer.transform_param.mean_file))
-    files = {"net.prototxt": net, f"{part}.prototxt": solver}
-    solver.net, solver.snapshot_prefix = os.path.join(work, "net.prototxt"), os.path.join(work, "full")
-    solver.max_iter, solver.snapshot = limit, 0
-    solver.test_iter[:] = [2] if batch else solver.test_iter
-    for name, message in files.items():
-        with open(os.path.join(work, name), "w") as file:
-            file.write(str(message))
-    command = [sys.executable, "-m", "minicaffe", "train", "--solver", os.path.join(work, f"{part}.prototxt")]
-    command += ["-gpu", "0", "--math", math, *(["--snapshot", state] if state else [])]
-    with open(log, "a") as file:
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))))
-        subprocess.run(command, stderr=file, stdout=file, check=True, env=environment)
-    return os.path.join(work, f"full_iter_{limit}.solverstate.h5")
-
-
-# -- main --------------------------------------------------------------------------------------------------------------
-
-
-def installed(name: str) -> bool:
-    """Return whether a process's module is installed."""
-    return importlib.util.find_spec(gpu_contestants.PROCESSES[name][2]) is not None
+# -- the whole ---------------------------------------------------------------------------------------------------------
 
 
 def machine() -> dict:
@@ -355,18 +223,18 @@ def write_json(path: str | None, results: dict) -> None:
 def arguments() -> argparse.Namespace:
     known = list(dict.fromkeys(name for name, _ in contests(False)))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NET", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NET", help=f"of {', '.join(known)}; all unless given")
     parser.add_argument("--tasks", nargs="*", default=TASKS, choices=TASKS, help="default: both")
-    parser.add_argument("--with", nargs="*", dest="contestants", default=[], metavar="NAME", help="contestants")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant (7)")
-    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK_NETS)}; the fastest contestants")
+    parser.add_argument("--with", nargs="*", dest="contestants", default=[], metavar="NAME", help="who takes part")
+    parser.add_argument("--rounds", type=int, default=7, help="turns each contestant takes (7)")
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK_NETS)}; the strongest contestants")
     parser.add_argument("--json", metavar="OUT", help="write all figures here, after each net")
     parser.add_argument("--cifar10", metavar="FOLDER", help="train cifar10_full from this folder's LMDBs, nothing else")
     parser.add_argument("--log", default="cifar10_full.log", help="where that training's log goes")
     parser.add_argument("--math", default="float32", choices=("float32", "tf32"), help="of that training")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to test that everything runs")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: does everything run?")
     args = parser.parse_args()
-    for given, all_known in ((args.only, known), (args.contestants, list(gpu_contestants.PROCESSES))):
+    for given, all_known in ((args.only, known), (args.contestants, list(contestants.GPU))):
         if unknown := set(given) - set(all_known):
             parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(all_known)}")
     return args
@@ -389,8 +257,8 @@ def main() -> int:
         results["end_to_end"] = end_to_end(args.cifar10, args.log, args.math, limits, batch)
         write_json(args.json, results)
         return 0
-    wanted = args.contestants or (QUICK if args.quick else list(gpu_contestants.PROCESSES))
-    processes = [Process(name, args.smoke) for name in wanted if installed(name)]
+    wanted = args.contestants or (QUICK if args.quick else list(contestants.GPU))
+    processes = [start(name, args.smoke) for name in wanted if contestants.installed(contestants.GPU[name])]
     print("ceilings:")
     results["ceilings"] = ceilings = measure_ceilings(processes)
     for name, batch in contests(args.smoke):

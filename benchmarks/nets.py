@@ -1,7 +1,7 @@
-"""The nets of the benchmarks: those of models/, with inputs instead of data layers, and those of models/zoo.
+"""The nets that are timed: those of models/, their data replaced by inputs, and those of models/zoo.
 
-Training nets read blobs `data` and `label` and end in `loss`; the others read `data` and end in `prob`.  The bottom of
-the last layer is `score`, the top of a layer of that name.  Weights are random, because time does not depend on them.
+Training nets read blobs `data` and `label` and end in `loss`; the others read `data` and end in `prob`; what that last
+layer reads is `score`, the top of a layer of that name.  Weights are random, for time does not depend on them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,27 @@ def from_models(name: str, shape: tuple[int, int, int], batch: int):
     inputs.input_param.shape.add(dim=[batch, *shape])
     inputs.input_param.shape.add(dim=[batch])
     timed.layer.extend(layers)
-    return _score(timed)
+    return score_named(timed)
 
 
-def _score(net):
-    """Rename the bottom of the last layer, and the layer that computes it, to `score`."""
+def score_named(net):
+    """Name the scores, and the layer that makes them, so that all contestants find them."""
     last = net.layer[-1]
     (maker,) = (layer for layer in net.layer if layer.top[0] == last.bottom[0])
     maker.name = maker.top[0] = last.bottom[0] = "score"
+    return net
+
+
+def without_labels(net):
+    """Make an inference net of a training net: drop its labels, compute `prob` in place of the loss."""
+    for layer in [layer for layer in net.layer if "label" in layer.top]:
+        at = list(layer.top).index("label")
+        del layer.top[at], layer.input_param.shape[at]
+        if not layer.top:
+            net.layer.remove(layer)
+    loss = net.layer[-1]
+    loss.name, loss.type, loss.top[0] = "prob", "Softmax", "prob"
+    del loss.bottom[1:]
     return net
 
 
@@ -43,11 +56,11 @@ def _cifar(name: str):
 
 
 def _inference(make):
-    return lambda batch=1: _score(make(batch=batch, training=False, size=224))
+    return lambda batch=1: score_named(make(batch=batch, training=False, size=224))
 
 
 def _resnet(depth: int):
-    return lambda batch=128: _score(zoo.cifar_resnet(depth, batch))
+    return lambda batch=128: score_named(zoo.cifar_resnet(depth, batch))
 
 
 #: name: (function of the batch size, the batch size)

@@ -1,5 +1,5 @@
-// Convolution and its gradients as implicit GEMM: the im2col matrix is never written; its elements are gathered from
-// the image while a tile is loaded. minicaffe.cuda.convolution builds the tables and documents the method.
+// Convolution and its gradients as products of matrices that are never stored: their elements are gathered from the
+// image while a tile is loaded. minicaffe.cuda.convolution makes the tables and describes the method.
 #include "gemm.cuh"
 
 // Division of numbers below 2^31 by a constant, as a multiplication and a shift.
@@ -14,17 +14,17 @@ struct Divisor {
 
 // The windows of a phase: a lattice of (d, h, w) windows over an image of C x D x H x W.
 struct Lattice {
-  int depth, height, width;       // number of windows along each axis
+  int depth, height, width;       // how many windows
   int first_z, first_y, first_x;  // the origin of the first one in the image; negative in the padding
-  int step_z, step_y, step_x;     // distance between neighbouring windows
+  int step_z, step_y, step_x;     // from one to the next
 };
 
-// Converts the index of a window, over all samples, to sample and lattice coordinates.
+// Counts the windows of a lattice over all samples.
 struct Counter {
   Divisor all, plane, row;
   __device__ explicit Counter(const Lattice &l)
       : all(l.depth * l.height * l.width), plane(l.height * l.width), row(l.width) {}
-  __device__ void split(int i, int &n, int &a, int &b, int &c) const {  // sample and coordinates
+  __device__ void split(int i, int &n, int &a, int &b, int &c) const {  // sample, and place in the lattice
     n = all.quotient(i), i -= n * all.by;
     a = plane.quotient(i), i -= a * plane.by;
     b = row.quotient(i), c = i - b * row.by;
@@ -36,12 +36,12 @@ struct Place {  // the origin of a window: in memory (a group of channels of a s
   int z, y, x;
 };
 
-// An element of a window, from a table: offset from the origin in memory, index of its weight, dz << 16 | dy, dx.
+// An element of a window, from a table: its distance from the origin in memory, its weight, dz << 16 | dy, dx.
 typedef int4 Tap;
 
 struct Image {
   const Dtype *data;                 // the first channel of the group
-  int sample, depth, height, width;  // elements of a sample (all groups), and the size
+  int sample, depth, height, width;  // elements in a sample (all groups), and the size
   Lattice lattice;
   Counter counter;
 
@@ -63,7 +63,7 @@ struct Image {
 
 // ---- forward, and the gradient of the data: each window's sum of weighted elements ----
 
-struct Weights {  // element (i, k): the weight of row i at the index that the table has for tap k
+struct Weights {  // element (i, k): row i, and where the table says that tap k has its weight
   static const bool ALONG_K = true;
   typedef const Dtype *Line;
   const Dtype *data;
@@ -84,10 +84,10 @@ struct Patches {  // element (k, i): tap k of window i
   __device__ Dtype at(const Place &p, const Tap &tap) const { return image.at(p, tap); }
 };
 
-struct Outputs {  // stores the sum of row i and window j at place (first + step * window) of channel i
+struct Outputs {  // where the sum of row i and window j goes: place (first + step * window) of channel i
   Dtype *data;
   const Dtype *bias;
-  bool relu;  // fused ReLU in place
+  bool relu;  // done in place
   Dtype slope;
   int sample, channel, height, width;
   int first_z, first_y, first_x, step_z, step_y, step_x;
@@ -102,15 +102,15 @@ struct Outputs {  // stores the sum of row i and window j at place (first + step
   }
 };
 
-// One phase of a correlation: the windows of a lattice, their taps, and the places of the results. A forward pass has
-// one phase; the gradient of the data has one for each place modulo the stride, because the weights differ there.
+// One phase of a correlation: the windows of a lattice, the taps that they have, and where the results go. A forward
+// pass has one; the gradient of the data has one for each place modulo the stride, as other weights contribute there.
 struct Phase {
   int taps_begin, taps;
   Lattice lattice;
   int out_z, out_y, out_x;
 };
 
-struct Geometry {  // common to all phases
+struct Geometry {  // what all phases have in common
   int samples, groups, phases;
   int in_channels, in_depth, in_height, in_width;  // channels of one group
   int out_channels, out_depth, out_height, out_width;
@@ -118,7 +118,7 @@ struct Geometry {  // common to all phases
   int weights_row, weights_group;
 };
 
-struct Setting {  // operands and outputs of a block
+struct Setting {  // the part of the work that a block does
   Phase phase;
   Image image;
   Outputs out;
@@ -153,9 +153,9 @@ __device__ __forceinline__ Setting setting(int block, const Geometry &g, const P
   return {phase, image, outputs, w + (long long)group * g.weights_group, g.samples * l.depth * l.height * l.width};
 }
 
-// Blocks: `across` tiles of windows (of the largest phase) x tiles of channels x groups, phases and shares. Where windows
-// are few the taps are divided into shares (split-k): each share of the sum is stored in a y of its own, contiguously,
-// and `finish` adds them.
+// Blocks: `across` tiles of windows (of the largest phase) x tiles of channels x groups, phases and shares. With few
+// windows the taps are divided into shares: each share of the sum has a y of its own, one after the other, and `finish`
+// adds them.
 template <class T>
 __device__ __forceinline__ void correlate(T &tile, const int across, const int shares, const Geometry *geometry, const Phase *phases,
                                           const Tap *taps, const Dtype *x, const Dtype *w, const Dtype *bias,
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
             y);
 }
 
-// n outputs: the sum of the shares, then bias and ReLU as in `Outputs`.
+// n outputs: the sum of the shares, then what `Outputs` does.
 __global__ void finish(const int n, const int shares, const int channels, const int places, const Dtype *partial,
                        const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
   GRID_STRIDE(i, n) {
@@ -208,7 +208,7 @@ __global__ void finish(const int n, const int shares, const int channels, const 
   }
 }
 
-// For few channels in a group (depthwise: one): each thread computes one window of one channel.
+// For few channels in a group (depthwise: one): each thread sums for one window of one channel.
 // Blocks: `across` that share the windows x channels of a group x groups and phases.
 __global__ void correlate_each(const int across, const void *geometry, const void *phases, const void *taps_of_all, const Dtype *x,
                                const Dtype *w, const Dtype *bias, const bool relu, const Dtype slope, Dtype *y) {
@@ -251,7 +251,7 @@ struct Samples {  // element (k, j): tap j of window k
   __device__ Dtype at(const Tap &tap, const Place &p) const { return image.at(p, tap); }
 };
 
-struct Partial {  // one slice's partial sums, as a separate matrix
+struct Partial {  // one slice's share, a matrix of its own
   Dtype *data;
   int width;
   __device__ void operator()(int i, int j, Dtype sum) const { data[(long long)i * width + j] = sum; }
@@ -298,7 +298,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS)
                  partial);
 }
 
-// Adds the slices' partial sums to the gradient of n weights, in order.
+// Adds the slices' shares to the gradient, in their order: n weights.
 __global__ void add_slices(const int n, const int slices, const Dtype *partial, Dtype *dw) {
   GRID_STRIDE(i, n) {
     Dtype sum = 0;
@@ -323,7 +323,7 @@ __global__ void weights_each(const void *geometry, const void *phases, const voi
   if (threadIdx.x == 0) dw[blockIdx.x] += sum;
 }
 
-// Partial sums of the bias's gradient: dy over places and a slice of the samples. Grid (channels, slices).
+// The shares of a bias's gradient: the sums of dy over places and a slice of the samples. Grid (channels, slices).
 __global__ void bias_slices(const int samples, const int channels, const int places, const int slice, const Dtype *dy,
                             Dtype *partial) {
   const Divisor per_sample(places);

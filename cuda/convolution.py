@@ -2,19 +2,18 @@
 
     y[n, o, t] = b[o] + sum over c, j of  w[o, c, j] * x[n, c, t * stride + j * dilation - pad]
 
-All three are matrix products over tiles in shared memory (``gemm.cuh``), but no matrix of copied windows is ever
-written: while a tile is loaded its elements are gathered from the image. What a kernel must know is small and made
-here:
+All three are matrix products over tiles in shared memory (``gemm.cuh``) without a matrix of copied windows: the
+elements of a tile are gathered from the image while it is loaded. The kernels read small tables, which are made here:
 
-- a table of *taps*, the elements of a window: how far from the window's origin in memory and along each axis, and where
-  its weight lies;
-- *phases*. A forward pass has one. In the gradient of the data a place of x meets only those taps whose distance has
-  the same remainder modulo the stride, so there is one phase for each remainder, with its own taps and its own lattice
-  of places, and no product with a zero is computed.
+- *taps*, the elements of a window: the distance from the window's origin in memory and along each axis, and the index
+  of the weight;
+- *phases*. A forward pass has one. In the gradient of the data only those taps contribute to a place of x whose
+  distance has the same remainder modulo the stride, so there is one phase for each remainder, with its own taps and its
+  own lattice of places, and no product with a zero is computed.
 
-The gradient of the weights sums over all windows of the batch. To keep the device busy the windows are cut into
-slices, each summed by blocks of its own into a matrix of its own; the matrices are then added in order, so results are
-the same in every run.
+The gradient of the weights sums over all windows of the batch. To occupy all multiprocessors the windows are divided
+into slices, each summed by separate blocks into a separate matrix; the matrices are then added in a fixed order, so
+results are the same in every run.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError
 
-MOST_AXES = 3  # spatial axes that the kernels know
-_FEW = 4  # channels of a group below which tiles would be mostly empty
+MOST_AXES = 3  # spatial axes that the kernels support
+_FEW = 4  # channels of a group up to which tiles would be mostly empty
 _COLUMNS = {128: 128, 64: 128, 32: 256}  # rows, that is channels: windows, in a tile of `correlate_*`
 _WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
-_SHARE, _MOST_SHARES = 128, 8  # the fewest taps of a share that is worth a block; how many shares there may be
-_MOST = (1 << 31) - 1  # windows, and numbers of a sample: kernels count them in 32 bits
+_SHARE, _MOST_SHARES = 128, 8  # taps that a share has at least; the largest number of shares
+_MOST = (1 << 31) - 1  # windows, and numbers of a sample: kernels index them with 32 bits
 _REACH = (1 << 15) - 1  # planes and rows from the first element of a window to the last: 16 bits of a tap
-_KEPT = 16  # plans for different shapes that a layer keeps
+_KEPT = 16  # plans that a layer keeps, each for other shapes
 
 
 class Tables(NamedTuple):
-    """What the kernels are told about one direction and one pair of shapes, on the device."""
+    """Device tables of one direction for one pair of shapes, and their sizes."""
 
     geometry: DeviceBuffer
     phases: DeviceBuffer
@@ -64,17 +63,13 @@ class CudaCorrelation:
     """
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
-        lead = MOST_AXES - len(window.kernel)
-        self.kernel = (1,) * lead + tuple(window.kernel)
-        self.stride = (1,) * lead + tuple(window.stride)
-        self.pad = (0,) * lead + tuple(window.pad)
-        self.dilation = (1,) * lead + tuple(window.dilation)
+        self.kernel, self.stride, self.pad, self.dilation = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
         self._plans: dict[tuple, tuple[Tables, Tables]] = {}
         self._partial: DeviceBuffer | None = None
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
-        """Take these shapes from now on; allocates, so call it when shapes change."""
+        """Use these shapes from now on; allocates, so call it only when shapes change."""
         lead = (1,) * (MOST_AXES + 2 - len(x_shape))
         shapes = (*x_shape[:2], *lead, *x_shape[2:]), (*y_shape[:2], *lead, *y_shape[2:])
         if shapes not in self._plans:
@@ -150,8 +145,10 @@ class CudaCorrelation:
             self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
 
     def _tile(self, plan: Tables, lots: int) -> tuple[int, int]:
-        """Rows of the tile, and into how many shares to cut the taps: the largest tile that is not half empty and gives
-        every multiprocessor a block, with shares that give it two."""
+        """Rows of the tile, and the number of shares of the taps.
+
+        The tile is the largest that is at least half full and gives every multiprocessor a block; shares give it two.
+        """
         processors = context.current().multiprocessors
         most = max(1, min(_MOST_SHARES, plan.depth // _SHARE))
         for rows in (128, 64, 32) if self.dtype == np.float32 else (64, 32):
@@ -162,9 +159,9 @@ class CudaCorrelation:
 
     @staticmethod
     def _slices(count: int, blocks: int, least: int) -> tuple[int, int]:
-        """How many slices to cut `count` into, and their length: two blocks for each multiprocessor, none too short.
+        """The number of slices of `count` and their length: about two blocks for each multiprocessor.
 
-        blocks: how many work at one slice; least: what a length is a multiple of.
+        blocks: the number of blocks for one slice; least: lengths are multiples of it.
         """
         wanted = -(-2 * context.current().multiprocessors // blocks)
         slices = max(1, min(wanted, count // least))
@@ -201,7 +198,7 @@ class CudaCorrelation:
         return self._upload(y_shape, x_shape, self.stride, phases, taps, weights)
 
     def _remainders(self, axis: int, size: int) -> list[_Remainder]:
-        """The phases along one axis of x that have any places."""
+        """The phases along one axis of x that are not empty."""
         kernel, stride, pad, dilation = (f[axis] for f in (self.kernel, self.stride, self.pad, self.dilation))
         found = []
         for remainder in range(stride):
@@ -216,7 +213,7 @@ class CudaCorrelation:
         return found
 
     def _upload(self, in_shape, out_shape, out_step, phases, taps, weights) -> Tables:
-        """`in_shape` and `out_shape` are those of what is gathered and of what is written."""
+        """Copy the tables to the device; `in_shape` is that of the array that is read, `out_shape` of the result."""
         channels_in, channels_out = in_shape[1] // self.group, out_shape[1] // self.group
         geometry = [in_shape[0], self.group, len(phases), channels_in, *in_shape[2:], channels_out, *out_shape[2:]]
         windows = max((math.prod(p[2:5]) for p in phases), default=0) * in_shape[0]
@@ -231,9 +228,9 @@ class CudaCorrelation:
 class _Remainder(NamedTuple):
     """Places along an axis of x whose distance to a window's origin has one remainder modulo the stride."""
 
-    taps: list[tuple[int, int]]  # elements of the kernel, and how many windows before (negative) they come from
+    taps: list[tuple[int, int]]  # elements of the kernel, and the distances of their windows (negative: before)
     count: int
-    origin: int  # the window that the first place belongs to with distance 0
+    origin: int  # the window at distance 0 of the first place
     first: int
 
 

@@ -1,7 +1,7 @@
 """Convolution by NVIDIA's cuDNN, through its frontend (`pip install 'minicaffe[cudnn]'`), for `engine: CUDNN`.
 
-What cuDNN has no plan for, our own kernels do. Sums that differ from run to run are not accepted from it either, and
-tensor cores round factors only where `set_math("tf32")` allows it.
+Where cuDNN has no plan, minicaffe's own kernels run. Plans whose sums differ from run to run are excluded, and so are
+tensor cores unless `set_math("tf32")` allows them to round factors.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from minicaffe.cuda.memory import DeviceBuffer
 
 log = logging.getLogger("minicaffe")
 
-_PLANE = 2  # spatial axes that are left to cuDNN
+_PLANE = 2  # the number of spatial axes for which cuDNN is used
 
 
 @functools.cache
 def reason_unavailable() -> str:
-    """Why cuDNN cannot be used here, in a sentence; '' when it can."""
+    """Why cuDNN cannot be used, as a sentence; '' when it can."""
     try:
         import cudnn
 
         cudnn.backend_version()
-    except Exception as error:  # the frontend looks for libraries and raises what it likes
+    except Exception as error:  # the frontend loads libraries and raises exceptions of many types
         return f"cuDNN cannot be used: its frontend (pip install 'minicaffe[cudnn]') is not there ({_line(error)})"
     return ""
 
 
 @functools.cache
-def tell_once(sentence: str) -> None:
+def log_once(sentence: str) -> None:
     """Log a sentence the first time."""
     log.info("%s", sentence)
 
@@ -44,7 +44,7 @@ def _line(error: Exception) -> str:
 
 
 def _handle() -> Any:
-    """This thread's handle of cuDNN for the device in use, bound to the stream on which the thread queues its work."""
+    """This thread's cuDNN handle for the current device, bound to the thread's stream."""
     import cudnn
 
     handles, thread = context.current().cache.setdefault("cudnn", {}), threading.get_ident()
@@ -55,7 +55,7 @@ def _handle() -> Any:
 
 
 class _Plan:
-    """A built graph of one operation: the tensors it takes, in order, and room to work in."""
+    """A built graph of one operation: its tensors, in the order of the call's pointers, and its workspace."""
 
     def __init__(self, operation: str, window: Any, inputs: dict[str, tuple], result: tuple) -> None:
         import cudnn
@@ -80,11 +80,11 @@ class _Plan:
         self._graph.deselect_numeric_notes([notes.NONDETERMINISTIC, *rounding])
         self._graph.check_support()
         self._graph.build_plans()
-        self._room = DeviceBuffer(max(int(self._graph.get_workspace_size()), 1))
+        self._workspace = DeviceBuffer(max(int(self._graph.get_workspace_size()), 1))
 
     def __call__(self, *pointers: Any) -> None:
         places = {tensor: int(pointer) for tensor, pointer in zip(self._tensors, pointers, strict=True)}
-        self._graph.execute(places, self._room.ptr, handle=_handle())
+        self._graph.execute(places, self._workspace.ptr, handle=_handle())
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:
@@ -130,13 +130,13 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         ops.axpy(count, 1.0, self._sum, dw, self.dtype)
 
     def _finish(self, shape: tuple[int, ...], y: int, bias: int, slope: float | None) -> None:
-        """Add the bias and rectify, in place, where there is anything to do."""
+        """Add the bias and apply the ReLU, in place, where there is one."""
         if bias or slope is not None:
             n, places = int(np.prod(shape)), int(np.prod(shape[2:]))
             self._kernel("finish")(n, 1, shape[1], places, y, bias, slope is not None, slope or 0.0, y)
 
     def _plan(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
-        """cuDNN's plan for these shapes; None where it has none, or where there is nothing to compute."""
+        """cuDNN's plan for the current shapes; None where it has none, or where there is nothing to compute."""
         key = (operation, self._x, self._y, context.allows_tf32())
         if key not in self._vendor:
             graph.forbid("cuDNN makes a plan")
@@ -148,6 +148,6 @@ class CudnnCorrelation(convolution.CudaCorrelation):
             return None
         try:
             return _Plan(operation, self._window, inputs, result)
-        except Exception as error:  # what the frontend raises for what it does not support has many types
-            tell_once(f"engine CUDNN: minicaffe's own kernels do {operation} of {inputs}: {_line(error)}")
+        except Exception as error:  # the frontend raises many types for what it does not support
+            log_once(f"engine CUDNN: minicaffe's own kernels do {operation} of {inputs}: {_line(error)}")
             return None

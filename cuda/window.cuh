@@ -1,4 +1,4 @@
-// A window that slides over up to three spatial axes; minicaffe.layers.im2col writes this struct to device memory.
+// A window that slides over up to three spatial axes, as minicaffe.layers.im2col writes it to device memory.
 // With fewer axes the first ones have length 1.
 
 struct Window {
@@ -21,7 +21,7 @@ struct Window {
     return place;
   }
 
-  // The inverse: the output whose kernel element k is at place x of the input; -1 if there is none.
+  // The reverse: the output whose element k of the kernel lies on place x of the input; -1 where there is none.
   __device__ int output(int x, int k) const {
     int place = 0;
     for (int a = 0, x_inner = in_count(), k_inner = kernel_count(); a < 3; a++) {

@@ -13,12 +13,14 @@ from minicaffe.layers.shared.window import Window, all_overlaps, conv_window
 
 Shape = tuple[int, ...]
 
+_MOST_AXES = 3  # spatial axes that the kernels support
+
 
 @register("Im2col")
 class Im2col(Layer):
     """y[n, (c, j), t] = x[n, c, t * stride + j * dilation - pad], 0 in the padding
 
-    bottom: (N, C, *in); top: (N, C * kernel places, *out), out as Convolution's.  The place j in the kernel runs
+    bottom: (N, C, *in); top: (N, C * kernel places, *out), out as Convolution's.  The place j in the kernel varies
     faster than the channel.
 
     convolution_param: kernel_size, stride 1, pad 0, dilation 1, axis 1, as Convolution's.
@@ -59,7 +61,7 @@ class Im2col(Layer):
                 dx[x_place] += dy[y_place]
 
     def forward_gpu(self, bottom, top):
-        if self.num_spatial > 3:
+        if self.num_spatial > _MOST_AXES:
             return self.forward_cpu(bottom, top)
         if self._prepared != bottom[0].shape:
             self._prepared = bottom[0].shape
@@ -69,14 +71,14 @@ class Im2col(Layer):
         self.kernel("im2col")(top[0].count, self._device_window, bottom[0].gpu_data(), y)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if self.num_spatial > 3:
+        if self.num_spatial > _MOST_AXES:
             return self.backward_cpu(top, propagate_down, bottom)
         if propagate_down[0]:
             dx = bottom[0].mutable_gpu_diff()
             self.kernel("col2im")(bottom[0].count, self._device_window, top[0].gpu_diff(), dx)
 
     def _copies(self, bottom, top):
-        """For each place in the kernel, where its elements lie in the samples and in the columns."""
+        """For each place in the kernel: the indices of its elements in the samples and in the columns."""
         size, output = bottom.shape[self.axis + 1 :], top.shape[self.axis + 1 :]
         for offset, inside, source in all_overlaps(size, output, self.window):
             yield (..., *source), (slice(None), slice(None), *offset, *inside)
@@ -94,9 +96,8 @@ class Im2col(Layer):
 
 def device_window(window: Window, size: Shape, output: Shape) -> DeviceBuffer:
     """The `Window` of cuda/window.cuh in device memory."""
-    rows = (size, output, *window)
-    fills = (1, 1, 1, 1, 0, 1)  # of the axes that are not there
-    numbers = [[fill] * (3 - len(row)) + list(row) for row, fill in zip(rows, fills)]
-    buffer = DeviceBuffer(18 * 4)
-    buffer.from_host(np.array(numbers, np.int32))
+    added = (1,) * (_MOST_AXES - len(size))
+    numbers = np.array([added + size, added + output, *window.with_axes(_MOST_AXES)], np.int32)
+    buffer = DeviceBuffer(numbers.nbytes)
+    buffer.from_host(numbers)
     return buffer

@@ -1,4 +1,4 @@
-"""Convolution and Deconvolution whose products are cuDNN's; without cuDNN they are the usual layers."""
+"""Convolution and Deconvolution by cuDNN; without cuDNN they run minicaffe's own kernels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 
 class CuDNNConvolutionBase(ConvolutionBase):
-    """Everything but the products on the device is the usual layer's, so chains of layers work too."""
+    """Replaces only the products on the device, so fused chains of layers work unchanged."""
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
         if cudnn.reason_unavailable():
-            cudnn.tell_once(f"engine CUDNN: minicaffe's own kernels run: {cudnn.reason_unavailable()}")
+            cudnn.log_once(f"engine CUDNN: minicaffe's own kernels run: {cudnn.reason_unavailable()}")
         elif self.on_device and self.num_spatial:
             self.on_device = cudnn.CudnnCorrelation(self.window, self.group, self.dtype)
 

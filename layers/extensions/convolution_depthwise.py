@@ -8,12 +8,12 @@ from minicaffe.layers.convolution import Convolution
 
 @register("ConvolutionDepthwise")
 class ConvolutionDepthwise(Convolution):
-    """Each channel has filters of its own: `Convolution` with group = C, which need not be written.
+    """Each channel has filters of its own: `Convolution` with group = C by default.
 
     bottoms: (N, C, *in); tops: (N, num_output, *out); num_output is C or a multiple of it
     blobs: weights (num_output, 1, *kernel), bias (num_output)
 
-    convolution_param: as Convolution's.  A Convolution with group = C takes the same fast path.
+    convolution_param: as Convolution's.  A Convolution with group = C uses the same fast method.
     """
 
     def groups(self, param):
@@ -22,4 +22,4 @@ class ConvolutionDepthwise(Convolution):
 
 @register("DepthwiseConvolution")
 class DepthwiseConvolution(ConvolutionDepthwise):
-    """The other name of ConvolutionDepthwise."""
+    """Another name for ConvolutionDepthwise."""

@@ -1,4 +1,4 @@
-"""Convolution and Deconvolution by oneDNN's convolution primitives, each in the layouts it likes best."""
+"""Convolution and Deconvolution by oneDNN's convolution primitives, in the layouts that these prefer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from minicaffe.onednn.library import Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, plain
 from minicaffe.proto.caffe_pb2 import TEST
 
+#: arguments of a primitive: what is multiplied with the weights, and the result
+_FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)
+
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
-    """One geometry and the three primitives of it: forward, to the data, to the weights.
+    """A convolution from wide to narrow blobs as three primitives: forward, backward to the data and to the weights.
 
-    `wide` is the blob at the convolution's input, `narrow` the one at its output; a Deconvolution is the same geometry
-    run backwards, with wide tops and narrow bottoms.
+    Each type states which of the first two computes its top. Shapes and layouts are given as (wide, narrow).
     """
 
     reads_blobs_only = True
@@ -31,41 +33,68 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         out, within = self.blobs[0].shape[:1], self.blobs[0].shape[1:]
         self.grouped = (self.group, out[0] // self.group, *within) if self.group > 1 else (*out, *within)
 
-    def geometry(self, wide, narrow) -> tuple:
-        """Strides, dilations and paddings, as oneDNN counts them."""
+    # -- primitives ----------------------------------------------------------------------------------------------------
+
+    def arguments(self, wide, narrow, bias: bool = False) -> tuple:
+        """What the primitives are made of: the layouts of wide blob, weights, bias and narrow blob, and the geometry.
+
+        The geometry is strides, dilations and the paddings before and behind, as oneDNN counts them.
+        """
         window = self.window
-        high = tuple(
+        behind = tuple(
             (o - 1) * s + e - i - p
             for o, s, e, i, p in zip(narrow[2:], window.stride, window.extent, wide[2:], window.pad, strict=True)
         )
-        return window.stride, tuple(d - 1 for d in window.dilation), window.pad, high
+        descs = any_layout(wide), any_layout(self.grouped), plain((narrow[1],)) if bias else None, any_layout(narrow)
+        return (*descs, window.stride, tuple(d - 1 for d in window.dilation), window.pad, behind)
 
-    def make_forward(self, wide, narrow, bias: bool, post: tuple = (), training: bool = True):
-        bias_desc = plain((narrow[1],)) if bias else None
-        weights = any_layout(self.grouped)
-        geometry = self.geometry(wide, narrow)
-        wide, narrow = any_layout(wide), any_layout(narrow)
-        return primitives.convolution(wide, weights, bias_desc, narrow, *geometry, training, post)
+    def make_forward(self, wide, narrow, bias: bool = False, post: tuple = (), training: bool = True):
+        return primitives.convolution(*self.arguments(wide, narrow, bias), training, post)
 
     def make_backward_data(self, wide, narrow):
-        hint = self.make_forward(wide, narrow, False)
-        return primitives.convolution_backward_data(
-            any_layout(wide), any_layout(self.grouped), any_layout(narrow), *self.geometry(wide, narrow), hint
-        )
+        source, weights, _, *others = self.arguments(wide, narrow)
+        return primitives.convolution_backward_data(source, weights, *others, self.make_forward(wide, narrow))
 
     def make_backward_weights(self, wide, narrow, bias: bool):
-        return primitives.convolution_backward_weights(
-            any_layout(wide),
-            any_layout(self.grouped),
-            plain((narrow[1],)) if bias else None,
-            any_layout(narrow),
-            *self.geometry(wide, narrow),
-            self.make_forward(wide, narrow, bias),
-        )
+        hint = self.make_forward(wide, narrow, bias)
+        return primitives.convolution_backward_weights(*self.arguments(wide, narrow, bias), hint)
+
+    # -- running them --------------------------------------------------------------------------------------------------
 
     def weights_as(self, primitive) -> Tensor:
-        """The weights in the layout a primitive wants."""
+        """The weights in the layout that a primitive needs."""
         return layouts.read(self.blobs[0].data_memory, self.grouped, primitive.desc(Arg.WEIGHTS))
+
+    def convolve(self, conv, bottom, top, weights, bias=None) -> Tensor:
+        """Run a primitive of the forward pass; return the top's tensor."""
+        (source, target), _ = self.oriented(_FORWARD, _BACKWARD_DATA)
+        x, y = layouts.data(bottom, conv.desc(source)), layouts.mutable_data(top, conv.desc(target))
+        self.execute(conv, source, x, Arg.WEIGHTS, weights, Arg.BIAS, bias, target, y)
+        return y
+
+    def backward_onednn(self, top, propagate_down, bottom):
+        _, make = self.oriented(self.make_forward, self.make_backward_data)
+        _, (source, target) = self.oriented(_FORWARD, _BACKWARD_DATA)
+        for b, t, wanted in zip(bottom, top, propagate_down, strict=True):
+            if any(self.param_propagate_down):
+                self.add_weight_diffs(b, t)
+            if wanted:
+                conv = self.plan(make, *self.oriented(b.shape, t.shape))
+                dy, dx = layouts.diff(t, conv.desc(source)), layouts.mutable_diff(b, conv.desc(target))
+                self.execute(conv, source, dy, Arg.WEIGHTS, self.weights_as(conv), target, dx)
+
+    def add_weight_diffs(self, bottom, top):
+        """Add to the diffs of weights and bias."""
+        raise NotImplementedError
+
+    def weight_gradient(self, bottom, top, bias: bool = False) -> tuple:
+        """(dw, db); db, the sum of the narrow blob's diff over all but the channels, is None unless `bias`."""
+        conv = self.plan(self.make_backward_weights, *self.oriented(bottom.shape, top.shape), bias)
+        of_bottom, of_top = self.oriented(Arg.SRC, Arg.DIFF_DST)
+        x, dy = layouts.data(bottom, conv.desc(of_bottom)), layouts.diff(top, conv.desc(of_top))
+        dw, db = self.own(conv.desc(Arg.DIFF_WEIGHTS)), self.own(conv.desc(Arg.DIFF_BIAS) if bias else None)
+        self.execute(conv, of_bottom, x, of_top, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
+        return dw, db
 
 
 @register("Convolution", engine="ONEDNN")
@@ -75,35 +104,14 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
-            # in TEST oneDNN has faster kernels, which leave other layouts than those that backward likes
+            # in TEST oneDNN has faster kernels, which leave other layouts than those that backward prefers
             conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term, post, self.phase != TEST)
             bias = layouts.data(self.blobs[1]) if self.bias_term else None
             self.convolve(conv, b, t, self.weights_as(conv), bias)
 
-    def convolve(self, conv, bottom, top, weights, bias):
-        """Run a forward primitive."""
-        x = layouts.data(bottom, conv.desc(Arg.SRC))
-        y = layouts.mutable_data(top, conv.desc(Arg.DST))
-        self.execute(conv, Arg.SRC, x, Arg.WEIGHTS, weights, Arg.BIAS, bias, Arg.DST, y)
-
-    def backward_onednn(self, top, propagate_down, bottom):
-        for b, t, wanted in zip(bottom, top, propagate_down, strict=True):
-            if any(self.param_propagate_down):
-                self.add_weight_diffs(b, t)
-            if wanted:
-                conv = self.plan(self.make_backward_data, b.shape, t.shape)
-                dy = layouts.diff(t, conv.desc(Arg.DIFF_DST))
-                dx = layouts.mutable_diff(b, conv.desc(Arg.DIFF_SRC))
-                self.execute(conv, Arg.DIFF_DST, dy, Arg.WEIGHTS, self.weights_as(conv), Arg.DIFF_SRC, dx)
-
     def add_weight_diffs(self, bottom, top):
-        """Add to the diffs of weights and bias."""
         bias = self.bias_term and self.param_propagate_down[1]
-        conv = self.plan(self.make_backward_weights, bottom.shape, top.shape, bias)
-        x = layouts.data(bottom, conv.desc(Arg.SRC))
-        dy = layouts.diff(top, conv.desc(Arg.DIFF_DST))
-        dw, db = self.own(conv.desc(Arg.DIFF_WEIGHTS)), self.own(conv.desc(Arg.DIFF_BIAS) if bias else None)
-        self.execute(conv, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
+        dw, db = self.weight_gradient(bottom, top, bias)
         if self.param_propagate_down[0]:
             layouts.add_to_diff(self.blobs[0], dw)
         if bias:
@@ -125,39 +133,22 @@ class OneDNNDeconvolution(OneDNNConvolutionBase, Deconvolution):
     __doc__ = Deconvolution.__doc__
 
     def make_bias(self, desc):
-        """y += b, and the sum of dy over all but the channels."""
+        """y += b, and the sum of dy over all but the channels: no convolution primitive has a bias on its wide side."""
         channels = plain((1, self.num_output) + (1,) * self.num_spatial)
         return primitives.binary(Alg.ADD, desc, channels, desc), primitives.reduction(Alg.REDUCE_SUM, desc, channels)
 
     def forward_onednn(self, bottom, top):
         for b, t in zip(bottom, top, strict=True):
             conv = self.plan(self.make_backward_data, t.shape, b.shape)
-            x = layouts.data(b, conv.desc(Arg.DIFF_DST))
-            y = layouts.mutable_data(t, conv.desc(Arg.DIFF_SRC))
-            self.execute(conv, Arg.DIFF_DST, x, Arg.WEIGHTS, self.weights_as(conv), Arg.DIFF_SRC, y)
+            y = self.convolve(conv, b, t, self.weights_as(conv))
             if self.bias_term:
                 add, _ = self.plan(self.make_bias, y.desc)
                 bias = layouts.read(self.blobs[1].data_memory, add.desc(Arg.SRC_1).shape)
                 self.execute(add, Arg.SRC, y, Arg.SRC_1, bias, Arg.DST, y)
 
-    def backward_onednn(self, top, propagate_down, bottom):
-        for b, t, wanted in zip(bottom, top, propagate_down, strict=True):
-            if any(self.param_propagate_down):
-                self.add_weight_diffs(b, t)
-            if wanted:
-                conv = self.plan(self.make_forward, t.shape, b.shape, False)
-                dy = layouts.diff(t, conv.desc(Arg.SRC))
-                dx = layouts.mutable_diff(b, conv.desc(Arg.DST))
-                self.execute(conv, Arg.SRC, dy, Arg.WEIGHTS, self.weights_as(conv), Arg.DST, dx)
-
     def add_weight_diffs(self, bottom, top):
-        """Add to the diffs of weights and bias."""
         if self.param_propagate_down[0]:
-            conv = self.plan(self.make_backward_weights, top.shape, bottom.shape, False)
-            dy = layouts.diff(top, conv.desc(Arg.SRC))
-            x = layouts.data(bottom, conv.desc(Arg.DIFF_DST))
-            dw = self.own(conv.desc(Arg.DIFF_WEIGHTS))
-            self.execute(conv, Arg.SRC, dy, Arg.DIFF_DST, x, Arg.DIFF_WEIGHTS, dw)
+            dw, _ = self.weight_gradient(bottom, top)
             layouts.add_to_diff(self.blobs[0], dw)
         if self.bias_term and self.param_propagate_down[1]:
             dy = layouts.diff(top)

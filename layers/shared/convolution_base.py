@@ -1,8 +1,9 @@
-"""What Convolution and Deconvolution share: parameters, checks, weights, and who calls which product."""
+"""The geometry, checks, parameters and passes that Convolution and Deconvolution share."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from minicaffe.core.layer import Layer
 from minicaffe.cuda import convolution
@@ -13,15 +14,19 @@ from minicaffe.layers.shared.window import conv_window
 
 
 class ConvolutionBase(Layer):
-    """Bottoms (N, C, *spatial) of one shape, as many tops; all use the same weights.
+    """A correlation of a wide blob with the weights gives a narrow one; a type states which of them is its bottom.
 
-    `axis` is the channel axis: what stands before it are samples, what stands behind it is convolved over.
+    Convolution: the bottom is wide. Forward is the correlation, backward its data gradient.
+    Deconvolution (`transposed`): the top is wide. Forward is the data gradient, backward the correlation.
+
+    bottoms: (N, C, *spatial), all of one shape; as many tops; all use the same weights.
+    `axis` is the channel axis: the axes before it count samples, those after it are spatial.
     """
 
     min_bottom = 1
     min_top = 1
     equal_num_bottom_top = True
-    transposed = False  #: whether the top, not the bottom, is what windows slide over
+    transposed = False  #: whether the top, not the bottom, is the wide blob
     in_place = False
     backward_reads = ("bottom",)
 
@@ -40,30 +45,46 @@ class ConvolutionBase(Layer):
                 f"{self.channels} channels and num_output {self.num_output}"
             )
         depthwise = self.group > 1 and self.group == self.channels == self.num_output
-        # a layer without spatial axes is one with a single place
-        window = (
-            self.window if self.num_spatial else self.window._replace(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
-        )
-        self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(window, self.group, self.dtype)
+        product = self.window.with_axes(max(1, self.num_spatial)), self.group, self.dtype
+        self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(*product)
         fits = self.num_spatial <= convolution.MOST_AXES
-        self.on_device = convolution.CudaCorrelation(window, self.group, self.dtype) if fits else None
+        self.on_device = convolution.CudaCorrelation(*product) if fits else None
         self._prepared = None
 
     def groups(self, param) -> int:
-        """How many groups of channels there are (depthwise types know without being told)."""
+        """The number of groups of channels (overridden by the depthwise types)."""
         return param.group
 
+    def oriented(self, first: Any, second: Any) -> tuple[Any, Any]:
+        """(first, second) for a convolution, (second, first) for its transpose.
+
+        So (bottom, top) becomes (wide, narrow), and (correlation, data gradient) the products of (forward, backward).
+        """
+        return (second, first) if self.transposed else (first, second)
+
+    def products(self, correlation: Any) -> tuple[Any, Any]:
+        """The products of a correlation that compute the top and the bottom's gradient."""
+        return self.oriented(correlation.forward, correlation.data_gradient)
+
+    # -- shapes --------------------------------------------------------------------------------------------------------
+
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the weights."""
-        raise NotImplementedError
+        """(narrow channels, wide channels / group, *kernel)"""
+        wide, narrow = self.oriented(self.channels, self.num_output)
+        return (narrow, wide // self.group, *self.window.kernel)
 
     def param_shapes(self, bottom_shapes):
         param = self.layer_param.convolution_param
         bias = [((self.num_output,), param.bias_filler)] if self.bias_term else []
         return [(self.weight_shape(), param.weight_filler), *bias]
 
+    def top_shapes(self, bottom_shapes):
+        shape = self.check_shapes(bottom_shapes)
+        size = (self.window.input if self.transposed else self.window.output)(shape[self.axis + 1 :])
+        return [(*shape[: self.axis], self.num_output, *size)] * len(bottom_shapes)
+
     def check_shapes(self, bottom_shapes) -> tuple[int, ...]:
-        """The one shape of all bottoms, or a `LayerError`."""
+        """The one shape of all bottoms; `LayerError` when they differ or have other axes or channels than at setup."""
         first = bottom_shapes[0]
         if len(first) != self.axis + 1 + self.num_spatial or first[self.axis] != self.channels:
             letters = {1: " (N, C, W)", 2: " (N, C, H, W)", 3: " (N, C, D, H, W)"} if self.axis == 1 else {}
@@ -76,42 +97,71 @@ class ConvolutionBase(Layer):
                 raise self.error(f"all bottoms must have one shape: bottom 0 has {first}, bottom {i} has {shape}")
         return first
 
-    def samples_shape(self, blob) -> tuple[int, ...]:
-        """A blob's shape as (N, channels, *spatial), with one spatial place where there is none."""
-        return (blob.count_range(0, self.axis), blob.shape[self.axis], *(blob.shape[self.axis + 1 :] or (1,)))
+    def samples_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A blob's shape as (N, channels, *spatial), with one spatial place where there is no spatial axis."""
+        return (math.prod(shape[: self.axis]), shape[self.axis], *(shape[self.axis + 1 :] or (1,)))
 
-    def prepare_gpu(self, bottom, top) -> None:
-        """Let the device's products know the shapes, when they are new."""
-        if self._prepared != bottom[0].shape:
-            self._prepared = bottom[0].shape
-            x, y = (top[0], bottom[0]) if self.transposed else (bottom[0], top[0])
-            self.on_device.prepare(self.samples_shape(x), self.samples_shape(y))
-
-    def samples(self, values, channels: int):
-        """An array as (N, channels, *spatial), with one spatial place where there is none."""
-        count = math.prod(values.shape[: self.axis])
-        return values.reshape(count, channels, *(values.shape[self.axis + 1 :] or (1,)))
+    def samples(self, values):
+        """A view of an array as (N, channels, *spatial)."""
+        return values.reshape(self.samples_shape(values.shape))
 
     def weights(self, values):
-        """The weights, or their diff, with one spatial place where there is none."""
+        """A view of the weights, or of their diff, with one spatial place where there is no spatial axis."""
         return values if self.num_spatial else values[..., None]
 
-    def add_bias(self, y) -> None:
-        """y (N, num_output, *spatial) += b."""
-        if self.bias_term:
-            y += self.blobs[1].read_data().reshape(-1, *[1] * (y.ndim - 2))
+    # -- passes --------------------------------------------------------------------------------------------------------
 
-    def bias_gradient(self, dy) -> None:
-        """Add the sum of dy over samples and places to the bias's diff."""
-        if self.bias_term and self.param_propagate_down[1]:
-            self.blobs[1].diff += by_channel(dy).sum(2).sum(0)
+    def forward_cpu(self, bottom, top):
+        multiply, _ = self.products(self.correlation)
+        w = self.weights(self.blobs[0].read_data())
+        for b, t in zip(bottom, top):
+            y = self.samples(t.data)
+            multiply(self.samples(b.read_data()), w, y)
+            if self.bias_term:
+                y += self.blobs[1].read_data().reshape(-1, *[1] * (y.ndim - 2))
+
+    def forward_gpu(self, bottom, top):
+        if not self.on_device:
+            return self.forward_cpu(bottom, top)
+        self.prepare_gpu(bottom, top)
+        multiply, _ = self.products(self.on_device)
+        w = self.blobs[0].gpu_data()
+        for b, t in zip(bottom, top):
+            multiply(b.gpu_data(), w, t.mutable_gpu_data(), self.bias_gpu())
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        _, multiply = self.products(self.correlation)
+        for b, t, wanted in zip(bottom, top, propagate_down):
+            dy = self.samples(t.read_diff())
+            if self.bias_term and self.param_propagate_down[1]:
+                self.blobs[1].diff += by_channel(dy).sum(2).sum(0)
+            if self.param_propagate_down[0]:
+                x = self.samples(b.read_data())
+                self.correlation.weight_gradient(*self.oriented(x, dy), self.weights(self.blobs[0].diff))
+            if wanted:
+                multiply(dy, self.weights(self.blobs[0].read_data()), self.samples(b.diff))
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        if not self.on_device:
+            return self.backward_cpu(top, propagate_down, bottom)
+        _, multiply = self.products(self.on_device)
+        for b, t, wanted in zip(bottom, top, propagate_down):
+            dy = t.gpu_diff()
+            if self.bias_term and self.param_propagate_down[1]:
+                self.on_device.bias_gradient(dy, self.samples_shape(t.shape), self.blobs[1].mutable_gpu_diff())
+            if self.param_propagate_down[0]:
+                x = b.gpu_data()
+                self.on_device.weight_gradient(*self.oriented(x, dy), self.blobs[0].mutable_gpu_diff())
+            if wanted:
+                multiply(dy, self.blobs[0].gpu_data(), b.mutable_gpu_diff())
+
+    def prepare_gpu(self, bottom, top) -> None:
+        """Give the device's products the shapes when they have changed."""
+        if self._prepared != bottom[0].shape:
+            self._prepared = bottom[0].shape
+            x, y = self.oriented(bottom[0].shape, top[0].shape)
+            self.on_device.prepare(self.samples_shape(x), self.samples_shape(y))
 
     def bias_gpu(self) -> int:
-        """Where the bias lies on the device; 0 without one."""
+        """The bias's device address; 0 without a bias."""
         return self.blobs[1].gpu_data() if self.bias_term else 0
-
-    def bias_gradient_gpu(self, top) -> None:
-        """Add the sum of the top's diff over samples and places to the bias's diff."""
-        if self.bias_term and self.param_propagate_down[1]:
-            db = self.blobs[1].mutable_gpu_diff()
-            self.on_device.bias_gradient(top.gpu_diff(), self.samples_shape(top), db)

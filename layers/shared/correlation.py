@@ -2,13 +2,13 @@
 
     y[n, o, t] = sum over c, j of  w[o, c, j] * x[n, c, t * stride + j * dilation - pad]
 
-It is computed as matrix products.  Copying every window into a column (im2col) makes one large product, but the
-copies are as many as the kernel has elements.  Here only the windows of the *last* axis are copied out: with the
-samples laid between the other spatial axes and the last one, the columns of every other kernel offset are plain
-slices of the same array.  A 5x5 kernel so needs 5 copies and 5 products instead of 25 copies.  (`_at_once` tells when
-the columns of the whole kernel are better.)
+Each is computed as matrix products.  Copying every window into a column (im2col) gives one large product, but copies
+the input once for each element of the kernel.  Here only the windows along the *last* axis are copied: with the sample
+axis between the other spatial axes and the last one, the columns at every offset along the other axes of the kernel
+are slices of the same array.  A 5x5 kernel needs 5 copies and 5 products instead of 25 copies.  (`_at_once`: when the
+columns of the whole kernel are faster.)
 
-Samples are taken a few at a time, so that the columns stay in the cache and memory does not grow with the batch.
+A few samples are processed at a time, so that the columns stay in the cache and memory does not grow with the batch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 
 from minicaffe.layers.shared.window import Window, overlaps, places
 
-#: how many column elements are made at a time, about 1 MB of float32
+#: elements of the columns that are made at a time, about 1 MB of float32
 _COLUMNS = 1 << 18
-#: fewer rows than this make a product too shallow
+#: inner dimension below which a product for each offset is too slow
 _SHALLOW = 64
 
 
@@ -33,7 +33,7 @@ class Correlation:
     def __init__(self, window: Window, group: int, dtype: np.dtype) -> None:
         self.window, self.group, self.dtype = window, group, dtype
         self._buffers: dict[str, np.ndarray] = {}
-        self._around: Correlation | None = None
+        self._transpose: Correlation | None = None
 
     def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
         """y = w * x."""
@@ -51,7 +51,7 @@ class Correlation:
     def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """dx = the gradient with respect to x."""
         if self._flips() and not self._at_once(w, dy):
-            self._turned_around().forward(dy, self._flipped(w), dx)
+            self._flipped_correlation().forward(dy, self._flipped(w), dx)
             return
         matrices = self._matrices(w, dy)
         for part in self._parts(dx, dy):
@@ -84,15 +84,17 @@ class Correlation:
     # -- the data gradient as a product of its own -------------------------------------------------------------------
 
     def _flips(self) -> bool:
-        """With stride 1, the data gradient is the correlation of dy with w turned around; quicker, as nothing is added
-        up in columns."""
+        """Whether the data gradient is computed as a correlation of dy with the flipped kernel.
+
+        Possible with stride 1, and faster, as no columns have to be summed.
+        """
         return set(self.window.stride) == {1} and all(p < e for p, e in zip(self.window.pad, self.window.extent))
 
-    def _turned_around(self) -> Correlation:
-        if self._around is None:
+    def _flipped_correlation(self) -> Correlation:
+        if self._transpose is None:
             pad = tuple(e - 1 - p for e, p in zip(self.window.extent, self.window.pad))
-            self._around = Correlation(self.window._replace(pad=pad), self.group, self.dtype)
-        return self._around
+            self._transpose = Correlation(self.window._replace(pad=pad), self.group, self.dtype)
+        return self._transpose
 
     def _flipped(self, w: np.ndarray) -> np.ndarray:
         """(O, C / group, *kernel) -> (C, O / group, *kernel), every kernel axis reversed."""
@@ -108,7 +110,7 @@ class Correlation:
         return (channels, self.window.kernel[-1], *others, n, out[-1])
 
     def _columns(self, x: np.ndarray, out: tuple[int, ...]) -> np.ndarray:
-        """x with the windows of its last axis copied out, zero in the padding."""
+        """The windows along the last axis of x, zero in the padding."""
         columns = self._buffer("columns", self._columns_shape(x.shape, out))
         if any(self.window.pad):
             columns[...] = 0
@@ -126,18 +128,18 @@ class Correlation:
         dx[...] = np.moveaxis(total, -2, 0)
 
     def _last_axis(self, columns: np.ndarray, size: int, out: int) -> Iterator[tuple[np.ndarray, slice, slice]]:
-        """For each element of the kernel's last axis: its columns, which of them lie inside x, and where."""
+        """For each element of the kernel's last axis: its columns, which of them are inside x, and where."""
         unpadded = tuple(slice(p, n - p) for p, n in zip(self.window.pad[:-1], columns.shape[2:-2]))
         for j, inside, source in overlaps(size, out, *(field[-1] for field in self.window)):
             yield columns[(slice(None), j, *unpadded)], inside, source
 
     def _rows(self, columns: np.ndarray, out: tuple[int, ...]) -> Iterator[np.ndarray]:
-        """For each offset along the kernel's axes but the last: the columns under it."""
+        """The columns at each offset along all axes of the kernel but the last."""
         for offset in product(*(range(k) for k in self.window.kernel[:-1])):
             yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))]
 
     def _blocks(self, columns: np.ndarray, y: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
-        """What the matrices are multiplied with, (group, rows, windows): views of the columns where the stride is 1."""
+        """The right factors of the products, (group, rows, windows): views of the columns where the stride is 1."""
         length = _length(y)
         each = (r.reshape(*columns.shape[:2], length) for r in self._rows(columns, y.shape[2:]))
         if whole:
@@ -152,7 +154,7 @@ class Correlation:
 
     @staticmethod
     def _add_up(block: np.ndarray, all_rows: list[np.ndarray]) -> None:
-        """The reverse of `_blocks`: add a block to the rows that it would be made from."""
+        """The reverse of `_blocks`: add a block to the columns that it corresponds to."""
         channels, last, *rest = all_rows[0].shape
         for i, rows in enumerate(all_rows):
             rows += block.reshape(channels, len(all_rows), last, *rest)[:, i]
@@ -160,8 +162,11 @@ class Correlation:
     # -- other shapes ----------------------------------------------------------------------------------------------
 
     def _at_once(self, w: np.ndarray, y: np.ndarray) -> bool:
-        """Whether the whole kernel's columns are made after all: where there are few channels, a product for each
-        offset costs more; where there are more weights than columns, sorting the weights by offset does."""
+        """Whether the columns of the whole kernel are made.
+
+        Faster with few channels, where a product for each offset is small, and with more output channels than windows,
+        where reordering the weights by offset dominates.
+        """
         return w.shape[1] * w.shape[-1] < _SHALLOW or w.shape[0] > _length(y)
 
     def _matrices(self, w: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
@@ -172,7 +177,7 @@ class Correlation:
         return [m.reshape(self.group, m.shape[0] // self.group, m.shape[1] * m.shape[2]) for m in by_offset]
 
     def _turned(self, y: np.ndarray) -> np.ndarray:
-        """y as (group, O / group, places), the places in the order of the columns."""
+        """y as (group, O / group, places), with the places in the order of the columns."""
         turned = self._buffer("y", _inside_out(y.shape))
         turned[...] = np.moveaxis(y, 0, -2)
         return turned.reshape(self.group, y.shape[1] // self.group, _length(y))
@@ -190,10 +195,10 @@ class Correlation:
 
 
 def _inside_out(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The samples between the other spatial axes and the last one, as in the columns."""
+    """(C, *other spatial axes, N, last spatial axis) of (N, C, *spatial): the order of the axes in the columns."""
     return (*shape[1:-1], shape[0], shape[-1])
 
 
 def _length(y: np.ndarray) -> int:
-    """How many windows y has."""
+    """The number of windows: samples times output places."""
     return y.shape[0] * math.prod(y.shape[2:])

@@ -1,7 +1,6 @@
 """The products of `minicaffe.layers.shared.correlation` where each channel has a kernel of its own (group = C = O).
 
-A matrix product would have one row.  Here there is one multiplication and addition of whole pictures for each element
-of the kernel.
+A matrix product would have one row; whole arrays are multiplied and added instead, once for each kernel element.
 """
 
 from __future__ import annotations

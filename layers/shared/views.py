@@ -1,4 +1,4 @@
-"""Arrays seen with fewer axes; -1 in a reshape would not do, as any axis may have length 0."""
+"""Views of arrays with fewer axes; sizes are computed, as -1 in a reshape is ambiguous when an axis has length 0."""
 
 from __future__ import annotations
 

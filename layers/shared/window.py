@@ -1,7 +1,7 @@
-"""Windows that slide over the spatial axes: their sizes as prototxts write them, and the shapes that follow.
+"""Windows over the spatial axes: their sizes as prototxts give them, and the shapes that follow.
 
-Convolution, Deconvolution, Im2col and Pooling all read `kernel_size`, `stride`, `pad` (and `dilation`), or their `_h`
-and `_w` forms, through `conv_window` and `pool_window`; nobody else looks at these fields.
+Convolution, Deconvolution, Im2col and Pooling read `kernel_size`, `stride`, `pad` (and `dilation`), or their `_h` and
+`_w` forms, only through `conv_window` and `pool_window`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ class Window(NamedTuple):
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """How many places a window spans: dilation * (kernel - 1) + 1."""
+        """The number of places that a window spans: dilation * (kernel - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
 
+    def with_axes(self, count: int) -> Window:
+        """The same window over `count` spatial axes; the added ones come first and have one place."""
+        added = count - len(self.kernel)
+        return Window(*((fill,) * added + field for fill, field in zip((1, 1, 0, 1), self)))
+
     def output(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many windows fit into `size` plus the padding: floor((size + 2 pad - extent) / stride) + 1."""
+        """The number of windows in `size` plus the padding: floor((size + 2 pad - extent) / stride) + 1."""
         fits = tuple(
             (n + 2 * p - e) // s + 1 for n, p, e, s in zip(size, self.pad, self.extent, self.stride, strict=True)
         )
@@ -40,9 +45,9 @@ class Window(NamedTuple):
         return fits
 
     def pooled(self, size: Sequence[int], floor: bool = False) -> tuple[int, ...]:
-        """How many windows pooling has: the last ones may hang over the border, unless `floor`.
+        """The number of pooling windows; the last ones may extend beyond the border, unless `floor`.
 
-        Where there is padding, one that would start behind it is left out.
+        With padding, a window that would start behind it is omitted.
         """
         counts = []
         for n, k, s, p, _ in zip(size, *self, strict=True):
@@ -64,8 +69,8 @@ class Window(NamedTuple):
 def conv_window(param, num_axes: int) -> Window:
     """The window of a ConvolutionParameter over `num_axes` spatial axes.
 
-    Each of kernel_size, stride, pad, dilation stands once for all axes or once for each; with two axes the first
-    three may be written `kernel_h` and `kernel_w` instead.  `LayerError` says which field is wrong.
+    Each of kernel_size, stride, pad, dilation is given once for all axes or once for each; with two axes the first
+    three may be given as `kernel_h` and `kernel_w` instead.  `LayerError` names the field that is wrong.
     """
     window = Window(
         _per_axis(param, "kernel_size", "kernel", num_axes, None),
@@ -139,7 +144,7 @@ def _check_positive(window: Window) -> None:
 def overlaps(
     size: int, output: int, kernel: int, stride: int, pad: int, dilation: int = 1
 ) -> Iterator[tuple[int, slice, slice]]:
-    """Along one axis, for each element j of the kernel: j, the windows whose j-th place lies inside, and where.
+    """Along one axis, for each element j of the kernel: j, the windows whose j-th place is inside, and these places.
 
     Window t has its j-th place at t * stride + j * dilation - pad of an axis of `size` places.
     """
@@ -154,13 +159,13 @@ def overlaps(
 def all_overlaps(
     size: Sequence[int], output: Sequence[int], window: Window
 ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
-    """`overlaps` over all axes: each place of the window in reading order, the windows with it inside, where."""
+    """`overlaps` over all axes; the elements of the window come in reading order."""
     for steps in product(*(list(overlaps(n, o, *axis)) for n, o, *axis in zip(size, output, *window))):
         offset, inside, source = zip(*steps)
         yield offset, inside, source
 
 
 def places(offset: Sequence[int], window: Window, output: Sequence[int]) -> tuple[slice, ...]:
-    """Where, in a padded input, element `offset` of each of the `output` windows lies."""
+    """The places in a padded input of element `offset` of the `output` windows."""
     starts = [o * d for o, d in zip(offset, window.dilation)]
     return tuple(slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, window.stride, output))

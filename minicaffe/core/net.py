@@ -16,7 +16,7 @@ import numpy as np
 from minicaffe.core import debug_info, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.build import NetBuilder
-from minicaffe.core.engine import Engine
+from minicaffe.core.engine import NUMPY, Engine
 from minicaffe.core.fusion import find_chains
 from minicaffe.core.guard import Guard, guarded
 from minicaffe.core.layer import Layer
@@ -172,7 +172,7 @@ class Net(Scripting):
         self._check_mode(start, end)
         if self.folds:
             self.folds = False
-            self._chains.clear()
+            self._chains.pop(NUMPY, None)
         chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
         by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
         i = start + 1

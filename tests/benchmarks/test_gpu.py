@@ -80,25 +80,23 @@ def test_the_work_that_no_step_can_avoid(gpu):
     layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
     """
     net = minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
-    spec = importlib.util.spec_from_file_location("gpu_profile", ROOT / "benchmarks" / "gpu_profile.py")
-    profile = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(profile)
+    profile = importlib.import_module("contestants.gpu_profile")
     flop, touched = 2 * 2 * 16 * 2 * 3, 4 * (2 * 16 * 2 + 2 * 16 * 3 + 2 * 3 + 3)
     assert profile.least_work(net, training=False) == [(0, 0), (flop, touched), (0, 0)]
     assert profile.floor([(10.0, 1.0), (1.0, 10.0)], peak=10.0, bandwidth=1.0) == 11.0
 
 
-def test_a_process_that_ends_is_reported_and_restarted(gpu):
-    process = gpu.Process("PyTorch float32", smoke=True)
+def test_a_process_that_ends_is_told_and_started_anew(gpu):
+    process = gpu.start("PyTorch float32", smoke=True)
     process.begin("no such command")
-    process.command = "build"
+    process.asked = "build"
     with pytest.raises(RuntimeError):
         process.receive()
     process.process.kill()
     process.process.join()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="ended"):
-            process.call("run", "plain", 1)
+            process.ask("run", "plain", 1)
     process.begin("ceilings")
     assert process.process.is_alive()
     process.end()

@@ -176,7 +176,7 @@ def test_what_cudnn_refuses_our_own_kernels_do(frontend, on_gpu, monkeypatch, ca
         raise RuntimeError("no engine\nand more")
 
     monkeypatch.setattr(cudnn, "_Plan", refuse)
-    cudnn.tell_once.cache_clear()
+    cudnn.log_once.cache_clear()
     _, got = passes("Convolution", "", 'engine: "CUDNN"')
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name])
@@ -188,7 +188,7 @@ def test_without_cudnn_one_line_says_so(on_gpu, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     monkeypatch.setitem(sys.modules, "cudnn", None)
     cudnn.reason_unavailable.cache_clear()
-    cudnn.tell_once.cache_clear()
+    cudnn.log_once.cache_clear()
     try:
         for _ in range(2):
             net, got = passes("Convolution", "pad: 1", 'engine: "CUDNN"')

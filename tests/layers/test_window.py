@@ -52,6 +52,13 @@ def test_global_pooling_takes_the_whole_picture():
         pool_window(parse_text("global_pooling: true stride: 3", caffe_pb2.PoolingParameter()), (5, 7))
 
 
+def test_added_axes_have_one_place():
+    window = Window((3,), (2,), (1,), (2,))
+    assert window.with_axes(3) == Window((1, 1, 3), (1, 1, 2), (0, 0, 1), (1, 1, 2))
+    assert window.with_axes(1) == window
+    assert Window((), (), (), ()).with_axes(1).output((5,)) == (5,)
+
+
 def test_overlaps_are_the_places_inside():
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""The time of each kernel of a step, and the floor of its time: the arithmetic and bytes that are unavoidable."""
+"""Where a step's time goes, kernel by kernel, and the floor under it: arithmetic and bytes that no step can avoid."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def kernel_times(step: Callable[[], None], passes: int, size: int) -> dict[str, 
     }
 
 
-def _products(layer, top) -> float:
-    """Return the multiplications and additions of a forward pass; 0 for layers without matrix products."""
+def products(layer, top) -> float:
+    """Multiplications and additions of a forward pass; 0 for layers that do not multiply matrices."""
     if layer.type not in ("Convolution", "InnerProduct", "Deconvolution"):
         return 0.0
     return 2.0 * top[0].count * int(np.prod(layer.blobs[0].shape[1:]))
@@ -85,7 +85,7 @@ def least_work(net, training: bool) -> list[tuple[float, float]]:
     work = []
     for i, layer in enumerate(net.layers):
         bottom, top = net.bottoms[i], net.tops[i]
-        flop, touched = _products(layer, top), 4 * sum(b.count for b in layer.blobs)
+        flop, touched = products(layer, top), 4 * sum(b.count for b in layer.blobs)
         if not any(t is b for t in top for b in bottom) and layer.type not in ("Input", "Split"):
             touched += 4 * sum(b.count for b in (*bottom, *top))
         if training and net.layer_need_backward[i]:

@@ -1,0 +1,45 @@
+"""Who takes part: each contestant runs nets in a process of its own, see `contestants.process`.
+
+One file for each framework; it is imported when a contestant is made.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from contestants.onnx_runtime import OnnxRuntime
+from contestants.opencv import OpenCV
+from contestants.original_caffe import OriginalCaffe
+from contestants.ours import CpuMinicaffe, GpuMinicaffe
+from contestants.pytorch import CpuPyTorch, GpuPyTorch
+
+#: name -> (class, variant, module it needs, whether it trains)
+CPU = {
+    "minicaffe": (CpuMinicaffe, "ONEDNN", "minicaffe", True),
+    "minicaffe CAFFE": (CpuMinicaffe, "CAFFE", "minicaffe", True),
+    "PyTorch": (CpuPyTorch, "", "torch", True),
+    "PyTorch channels_last": (CpuPyTorch, "channels_last", "torch", True),
+    "PyTorch compile": (CpuPyTorch, "compile", "torch", True),
+    "ONNX Runtime": (OnnxRuntime, "", "onnxruntime", False),
+    "OpenCV dnn": (OpenCV, "", "cv2", False),
+    "Caffe": (OriginalCaffe, "", "caffe", True),
+}
+
+#: name -> (class, variant, module it needs)
+GPU = {
+    "minicaffe float32": (GpuMinicaffe, ("float32", "DEFAULT"), "pycuda"),
+    "minicaffe tf32": (GpuMinicaffe, ("tf32", "DEFAULT"), "pycuda"),
+    "minicaffe cuDNN float32": (GpuMinicaffe, ("float32", "CUDNN"), "cudnn"),
+    "minicaffe cuDNN tf32": (GpuMinicaffe, ("tf32", "CUDNN"), "cudnn"),
+    "PyTorch float32": (GpuPyTorch, ("float32", ""), "torch"),
+    "PyTorch tf32": (GpuPyTorch, ("tf32", ""), "torch"),
+    "PyTorch channels_last float32": (GpuPyTorch, ("float32", "channels_last"), "torch"),
+    "PyTorch channels_last tf32": (GpuPyTorch, ("tf32", "channels_last"), "torch"),
+    "PyTorch compile float32": (GpuPyTorch, ("float32", "compile"), "torch"),
+    "PyTorch compile tf32": (GpuPyTorch, ("tf32", "compile"), "torch"),
+}
+
+
+def installed(entry: tuple) -> bool:
+    """Whether a contestant's module is here."""
+    return importlib.util.find_spec(entry[2]) is not None

@@ -1,0 +1,62 @@
+"""benchmarks/cpu.py runs from end to end, at a tiny size."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minicaffe import onednn
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "cpu.py"
+
+
+def run(*words, cwd):
+    done = subprocess.run([sys.executable, SCRIPT, *words], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    """The script as a module."""
+    before = list(sys.path)
+    spec = importlib.util.spec_from_file_location("benchmark_cpu", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+
+
+def test_a_race(tmp_path):
+    ours = ["minicaffe"] * onednn.available() + ["minicaffe CAFFE"]
+    sizes = ("--batches", "2", "--rounds", "1", "--steps", "2", "--threads", "1")
+    lines = run("lenet", *sizes, "--only", *ours, cwd=tmp_path)
+    assert lines[1] == "lenet, training, batch 2, 1 threads: milliseconds a step, median of 2"
+    assert lines[2].split() == ["median", "25", "%", "ratio", "start", "s", "peak", "MB"]
+    assert [line[2:26].strip() for line in lines[3:]] == ours
+    assert all(float(number) >= 0 for line in lines[3:] for number in line[26:].split())
+
+
+def test_the_times_of_layers(tmp_path):
+    lines = run("lenet", "--batches", "2", "--layers", "--engine", "CAFFE", cwd=tmp_path)
+    assert [line.split()[0] for line in lines[2:]][:3] == ["input", "conv1", "pool1"]
+    assert "GFLOP/s" in lines[3] and lines[-1].split()[0] == "all"
+
+
+def test_a_contestant_that_cannot_start_is_named(cpu, capsys, monkeypatch):
+    monkeypatch.setitem(cpu.contestants.CPU, "other", (cpu.CpuMinicaffe, "OTHER", "minicaffe", True))
+    cpu.race("lenet", ["minicaffe CAFFE", "other"], 2, 1, 1, 1)
+    printed = capsys.readouterr().out
+    assert "  other: does not take part: " in printed and "'OTHER'" in printed
+    assert "  minicaffe CAFFE  " in printed
+
+
+def test_numbers_that_differ_are_named(cpu):
+    one = {"loss": [np.float32(2)], "ip": [np.array([1.0, -4.0]), np.array([0.001])]}
+    assert cpu.compare(one, one) == ""
+    assert cpu.compare(one, {"loss": [np.float32(2.02)]}) == "loss differs by 1.0e-02 of its largest value"
+    assert cpu.compare(one, {"ip": [np.array([1.0, -4.0]), np.array([0.401])]}).startswith("ip differs by 1.0e-01")
+    assert cpu.compare(one, {"ip": [np.array([1.0, np.nan]), np.array([0.001])]}).startswith("ip differs by nan")
