@@ -12,7 +12,7 @@ import os
 from minicaffe import models
 from minicaffe.core.passes import filter_net
 from minicaffe.models import zoo
-from minicaffe.proto import caffe_pb2, read_net
+from minicaffe.proto import TRAIN, caffe_pb2, read_net
 
 _DATA = ("Data", "Input")
 
@@ -20,7 +20,7 @@ _DATA = ("Data", "Input")
 def from_models(name: str, shape: tuple[int, int, int], batch: int):
     """Return the TRAIN net of models/<name> with (batch, *shape) inputs instead of its database."""
     net = read_net(os.path.join(models.folder(name), "train_test.prototxt"))
-    net.state.phase = caffe_pb2.TRAIN
+    net.state.phase = TRAIN
     layers = [layer for layer in filter_net(net).layer if layer.type not in _DATA]
     timed = caffe_pb2.NetParameter(name=name)
     inputs = timed.layer.add(name="input", type="Input", top=["data", "label"])

@@ -3,6 +3,7 @@
 The lists are sorted, one file per line; a test compares them with the folder.
 """
 
+from minicaffe.core.calls import layer_function
 from minicaffe.layers import (  # noqa: F401
     absval,
     accuracy,
@@ -83,7 +84,6 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss,
     upsample,
 )
-from minicaffe.proto.calls import layer_function
 
 
 def __getattr__(name: str):

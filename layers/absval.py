@@ -1,4 +1,4 @@
-"""AbsVal: absolute values."""
+"""AbsVal: the absolute value of every number."""
 
 import numpy as np
 
@@ -8,7 +8,10 @@ from minicaffe.layers.shared.elementwise import Elementwise
 
 @register("AbsVal")
 class AbsVal(Elementwise):
-    """y = |x|; at 0 the gradient is 0.  Not in place, as in the original."""
+    """y = |x|; the gradient is dy * sign(x), 0 at x = 0.
+
+    bottom, top: any shape.  Not in place, as in the original.
+    """
 
     in_place = False
     backward_reads = ("bottom",)

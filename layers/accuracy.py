@@ -1,4 +1,4 @@
-"""Accuracy: how often the label is among the best scores."""
+"""Accuracy: the share of samples whose label has one of the best scores."""
 
 import numpy as np
 
@@ -7,32 +7,37 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.loss import DeviceTerms, class_labels, ignored_label
-from minicaffe.layers.softmax import three_axes
+from minicaffe.layers.shared.softmax import three_axes
 
 
 @register("Accuracy")
 class Accuracy(Layer):
     """The share of positions whose label has fewer than top_k other scores at or above its own.
 
-    Ties so count against the label.  A label whose own score is nan is wrong (the original counts it as right, so a
-    diverged net scores 1); a nan of another class does not beat a number.
+    A tie therefore counts against the label.  A label whose own score is nan is wrong (the original counts it as right,
+    so that a diverged net has the accuracy 1); the nan of another class is below every number.
 
     Bottoms: scores (N, C, ...), labels: one for each position outside the class axis, 0 to C - 1.  Tops: the accuracy,
     one number; optionally (C,): the accuracy among the positions of each class, 0 for a class without any.
-    accuracy_param: top_k (1), axis (1), ignore_label.  No gradient.  A label that is no class is an error; on the GPU,
-    which does not wait to tell, it makes the accuracy nan.
+    accuracy_param: top_k (1), axis (1), ignore_label (positions with this label are left out).  No gradient.
+    A label outside 0 to C - 1 raises LayerError; on the GPU, where labels are not read back, the accuracy is nan.
     """
 
+    family = "loss"
     exact_num_bottom = 2
     min_top, max_top = 1, 2
     in_place = False
     backward_reads = ()
 
+    @staticmethod
+    def describe(layer_param):
+        return f"top {layer_param.accuracy_param.top_k}"
+
     def setup(self, bottom, top):
         param = self.layer_param.accuracy_param
         self.top_k, self.given_axis = param.top_k, param.axis
         self.ignored = ignored_label(param)
-        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
+        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # the form that kernels take
         self.terms, self.per_class = DeviceTerms(self.dtype), Blob((), self.dtype)
 
     def top_shapes(self, bottom_shapes):

@@ -1,4 +1,4 @@
-"""ArgMax: which are the largest, and how large."""
+"""ArgMax: the indices of the largest numbers, and their values."""
 
 import numpy as np
 
@@ -9,16 +9,18 @@ from minicaffe.core.registry import register
 
 @register("ArgMax")
 class ArgMax(Layer):
-    """The indices of the top_k largest numbers, largest first; of equal ones the later first.  No gradient.
+    """The indices of the top_k largest numbers, largest first, the later of two equal ones first.  No gradient.
 
-    nan ranks as minus infinity; what the original finds depends on where the nan stands.
+    nan counts as minus infinity (in the original the result depends on the position of the nan).
 
-    Bottom: (N, ...).  Top: without axis, over all numbers of a sample: (N, 1, top_k), or with out_max_val
-    (N, 2, top_k): the indices, then the values; followed by as many 1s as make it as long as the bottom's shape.
-    With axis: the bottom's shape with top_k on that axis, indices, or with out_max_val the values.
+    Bottom: (N, ...).
+    Top, without axis: over all numbers of a sample, (N, 1, top_k) indices, or with out_max_val (N, 2, top_k), indices
+    and values; axes of length 1 follow, up to the number of axes of the bottom.
+    Top, with axis: the bottom's shape with top_k on that axis; indices, or with out_max_val the values.
     argmax_param: out_max_val (false), top_k (1), axis.
     """
 
+    family = "loss"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()
@@ -53,7 +55,7 @@ class ArgMax(Layer):
             top[0].data[...] = np.take_along_axis(x, index, axis) if self.out_max_val else index
 
     def _largest(self, x, axis):
-        """The indices of the top_k largest along an axis."""
+        """Return the indices of the top_k largest numbers along an axis."""
         if x.size and np.isnan(x.min()):
             x = np.where(np.isnan(x), -np.inf, x)
         if self.top_k == 1:

@@ -1,4 +1,4 @@
-"""BatchNorm: every channel to mean 0 and variance 1."""
+"""BatchNorm: normalises every channel to mean 0 and variance 1."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.followers import ALONE
 from minicaffe.layers.shared.views import by_channel
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TEST, caffe_pb2
 
-_PARTS = 32  #: at most so many blocks of threads share the sums of a channel
-ALONE = (0, 0, False, 0.0)  #: to kernels: no Scale (s, b) and no ReLU (whether, slope) is done along with it
+_PARTS = 32  #: most blocks of threads that share the sums of a channel
 
 
 @register("BatchNorm")
 class BatchNorm(Layer):
-    """y = (x - mean) / sqrt(variance + eps), for each channel over samples and places.
+    """y = (x - mean) / sqrt(variance + eps), with the statistics of each channel over samples and places.
 
-    bottom, top: (N, C, ...); in place works.
-    blobs: sum of means (C), sum of variances (C), their weight (1); all zero at first, changed by every forward pass
-        with the batch's statistics:
+    bottom, top: (N, C, ...); in place if wanted.
+    blobs: sum of means (C), sum of variances (C), their weight (1); all zero at first.  A forward pass that uses the
+        batch's statistics updates them:
 
             mean = E[x],  variance = E[(x - mean)^2],  m = count / C
             blobs[0] = f blobs[0] + mean,  blobs[1] = f blobs[1] + variance m / (m - 1),  blobs[2] = f blobs[2] + 1
@@ -29,11 +29,13 @@ class BatchNorm(Layer):
 
     batch_norm_param: use_global_stats (absent: true in TEST), moving_average_fraction f 0.999, eps 1e-5.
 
-    The statistics are no weights: their lr_mult is 0, and it is an error to ask for another.  Scale and shift are a
-    Scale layer's work (`scale_param { bias_term: true }`).
+    The solver does not update these blobs: their lr_mult is 0, any other is an error.  A learned scale and shift are
+    those of a Scale layer behind (`scale_param { bias_term: true }`).
     Source: Ioffe and Szegedy, 2015.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = True
@@ -42,7 +44,7 @@ class BatchNorm(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.batch_norm_param
         self.eps, self.fraction = param.eps, param.moving_average_fraction
-        self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == 1
+        self.use_global_stats = param.use_global_stats if param.HasField("use_global_stats") else self.phase == TEST
         if bottom[0].num_axes < 2:
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
         self.channels = bottom[0].shape[1]
@@ -118,7 +120,7 @@ class BatchNorm(Layer):
         self.normalize_gpu(bottom, top, normalized)
 
     def normalize_gpu(self, bottom, top, normalized, followers=ALONE):
-        """Statistics, then y; `followers` are layers that work on y in place (cuda/batch_norm.cu)."""
+        """Compute the statistics and y; `followers`: kernel arguments for layers in place behind it."""
         x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
         mean, deviation = self.statistics_gpu(bottom)
         places = bottom[0].count_range(2)
@@ -127,7 +129,7 @@ class BatchNorm(Layer):
         )  # fmt: skip
 
     def statistics_gpu(self, bottom) -> tuple[int, int]:
-        """Mean and deviation, of this batch or of all before."""
+        """Compute mean and deviation of the batch, or from the blobs; return the device pointers."""
         n, c, places, x = bottom[0].count, self.channels, bottom[0].count_range(2), bottom[0].gpu_data()
         mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
         if self.use_global_stats:
@@ -150,7 +152,7 @@ class BatchNorm(Layer):
             self.gradients_gpu(top, True, bottom)
 
     def gradients_gpu(self, top, wanted, bottom, followers=ALONE, db=0, ds=0):
-        """dx, where it is wanted; db and ds: where the gradients of a Scale behind are added, or 0."""
+        """Compute dx if `wanted`; db, ds: device pointers to which the gradients of a Scale behind are added, or 0."""
         n, c, places, dy = top[0].count, self.channels, bottom[0].count_range(2), top[0].gpu_diff()
         y, parts, partial = self.normalized.gpu_data(), self._parts(n), self.partial.mutable_gpu_data()
         means = self.means.mutable_gpu_data()
@@ -162,5 +164,5 @@ class BatchNorm(Layer):
             self.kernel("backward")(n, *arguments, bottom[0].mutable_gpu_diff())
 
     def _parts(self, n: int) -> int:
-        """How many blocks share a channel."""
+        """Return how many blocks of threads share a channel."""
         return max(1, min(_PARTS, n // self.channels // 2048))

@@ -1,4 +1,4 @@
-"""BatchReindex: takes items of a batch by their numbers."""
+"""BatchReindex: picks items of a batch by their indices."""
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
@@ -7,11 +7,12 @@ from minicaffe.layers.shared.rows import add_gpu, add_rows, row_numbers, take_gp
 
 @register("BatchReindex")
 class BatchReindex(Layer):
-    """y[i] = x[index[i]]; an item may be taken several times, or not at all.
+    """y[i] = x[index[i]]; an item may be picked several times, or not at all.
 
-    Bottoms: x (N, ...), index (M,) of numbers 0 to N - 1.  Top: (M, ...).  No gradient goes to the index.
+    Bottoms: x (N, ...), index (M,), whole numbers from 0 to N - 1.  Top: (M, ...).  The index gets no gradient.
     """
 
+    family = "arrangement"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False

@@ -1,4 +1,4 @@
-"""Bias: adds a learned term, or a second bottom."""
+"""Bias: adds a learned term or a second bottom."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ from minicaffe.layers.shared.broadcast import Broadcast
 
 @register("Bias")
 class Bias(Broadcast):
-    """y = x + b, with b repeated over the axes it does not cover.
+    """y = x + b, with b broadcast over the axes that it does not cover.
 
     Bottoms: x; optionally b, of the shape of x from `axis` on.  Top: y, of the shape of x; in place if wanted.
     Blobs: b, when there is no second bottom.
-    bias_param: axis (1), num_axes (1; -1 for all that follow, 0 for one number), filler (constant 0).
+    bias_param: axis (1), num_axes (1; -1: all axes from `axis` on, 0: b is one number), filler (constant 0).
     """
 
     backward_reads = ()

@@ -1,4 +1,4 @@
-"""Clip: limits on both sides."""
+"""Clip: limits numbers to an interval."""
 
 import numpy as np
 
@@ -8,14 +8,16 @@ from minicaffe.layers.shared.elementwise import Elementwise
 
 @register("Clip")
 class Clip(Elementwise):
-    """y = x between min and max, min below, max above; outside the limits there is no gradient.
+    """y = min(max(x, min), max); the gradient is dy where min <= x <= max, else 0.
 
-    clip_param: min, max; both required.  In place the gradient passes everywhere, as in the original: the y that
-    backward finds never lies outside.
+    bottom, top: any shape; in place if wanted.  In place the gradient is dy everywhere, as in the original: backward
+    reads y for x, which never is outside the limits.
+    clip_param: min, max; both required.
     """
 
     backward_reads = ("bottom",)
     top_serves_as_bottom = True
+    exact_gradient_in_place = False
 
     constants = ("low", "high")
     cuda_forward = "y = x < low ? low : x > high ? high : x"

@@ -1,4 +1,4 @@
-"""Concat: bottoms one after another along an axis."""
+"""Concat: joins bottoms along an axis."""
 
 import numpy as np
 
@@ -9,16 +9,21 @@ from minicaffe.core.registry import register
 
 @register("Concat")
 class Concat(Layer):
-    """Joins bottoms along `axis`; all other axes must agree.
+    """y = the bottoms one after another along `axis`; all other axes must be equal.
 
-    Bottoms: x_i of shapes (..., n_i, ...).  Top: (..., sum of n_i, ...).  One bottom alone shares its memory.
-    concat_param: axis (1; -1 is the last), or concat_dim, its older spelling; not both.
+    Bottoms: x_i (..., n_i, ...).  Top: (..., sum of n_i, ...).  With one bottom, the top shares its memory.
+    concat_param: axis (1; -1 is the last), or concat_dim, its older name; not both.
     """
 
+    family = "arrangement"
     min_bottom = 1
     exact_num_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return f"axis {layer_param.concat_param.axis}"
 
     def setup(self, bottom, top):
         param = self.layer_param.concat_param

@@ -1,4 +1,4 @@
-"""ContrastiveLoss: pulls like pairs together and pushes unlike pairs apart."""
+"""ContrastiveLoss: small for similar pairs that are close and for dissimilar pairs that are at least a margin apart."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from minicaffe.layers.shared.loss import DeviceTerms, LossLayer
 
 @register("ContrastiveLoss")
 class ContrastiveLoss(LossLayer):
-    """loss = sum of (like d^2 + (1 - like) max(margin - d, 0)^2) / 2N, with d the distance of a pair.
+    """loss = sum of (like d^2 + (1 - like) max(margin - d, 0)^2) / 2N, with d = |a - b| of each pair.
 
-    Bottoms: a and b, (N, C) or (N, C, 1, 1); like, N numbers: 0 for unlike pairs, anything else for like ones.
-    Top: one number.  a and b get a gradient; the diff of `like` is left alone.
-    contrastive_loss_param: margin (1), legacy_version (false): max(margin - d^2, 0) for unlike pairs.
-    (Hadsell et al., 2006.)
+    Bottoms: a and b, (N, C) or (N, C, 1, 1); like, N numbers: 0 for dissimilar pairs, any other for similar ones.
+    Top: one number.  a and b get a gradient; the diff of `like` is not written.
+    contrastive_loss_param: margin (1), legacy_version (false; true: max(margin - d^2, 0) for dissimilar pairs).
+    Source: Hadsell, Chopra and LeCun, 2006.
     """
 
     exact_num_bottom = 3
@@ -22,7 +22,7 @@ class ContrastiveLoss(LossLayer):
     def setup(self, bottom, top):
         param = self.layer_param.contrastive_loss_param
         self.margin, self.legacy = param.margin, param.legacy_version
-        self.slope = Blob((), self.dtype)  # d loss / d a, but for loss weight and 1 / N
+        self.slope = Blob((), self.dtype)  # d loss / d a, without the loss weight and 1 / N
         self.terms = DeviceTerms(self.dtype)
 
     def allow_force_backward(self, bottom_index):

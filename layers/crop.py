@@ -1,4 +1,4 @@
-"""Crop: cuts a blob to the size of another one."""
+"""Crop: cuts a blob to the size of another."""
 
 from minicaffe.core.blob import canonical_axis
 from minicaffe.core.layer import Layer
@@ -8,23 +8,28 @@ from minicaffe.cuda.strided import StridedView
 
 @register("Crop")
 class Crop(Layer):
-    """y = x cut to the lengths of a reference, from `axis` on.
+    """y = x cut to the shape of a reference, from `axis` on.
 
-    Bottoms: x, and a reference with as many axes, of which only the shape counts.  Top: the axes of x before `axis`,
-    those of the reference from there on.
-    crop_param: axis (2), offset (0): where to begin, one number for all cut axes, or one for each.
+    Bottoms: x; a reference with as many axes, of which only the shape is read.  Top: the lengths of x before `axis`,
+    those of the reference from `axis` on.
+    crop_param: axis (2), offset (0): first index that is kept, one number for all cut axes, or one for each.
     """
 
+    family = "arrangement"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False
     backward_reads = ()
 
+    @staticmethod
+    def describe(layer_param):
+        return f"axis {layer_param.crop_param.axis}"
+
     def setup(self, bottom, top):
         self.given_axis, self.given_offsets = self.layer_param.crop_param.axis, self.layer_param.crop_param.offset
 
     def region(self, x, reference) -> list[tuple[int, int]]:
-        """Where the cut begins and how long it is, for each axis of x."""
+        """Return the first index and the length of the cut on each axis of x."""
         if len(x) != len(reference):
             raise self.error(f"bottoms must have equally many axes, got {x} and {reference}")
         axis, offsets = canonical_axis(self.given_axis, len(x)), list(self.given_offsets)

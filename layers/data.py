@@ -1,25 +1,42 @@
 """Data: images and labels from a database."""
 
+import contextlib
 import logging
 
 from minicaffe.core.registry import register
+from minicaffe.data.datum import datum_to_array
+from minicaffe.data.db import open_db
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.layers.shared.base_data import BaseData, solver_share
+from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe.data")
 
 
 @register("Data")
 class Data(BaseData):
-    """The records of an LMDB or LevelDB, round and round, in the order of their keys or shuffled.
+    """The records of an LMDB or LevelDB, endlessly, in the order of their keys or shuffled.
 
     Tops: images (N, C, H, W), after transform_param; optionally labels (N,).  N is batch_size, the rest the size of
     the batch's first record, cropped.
-    data_param: source, a folder; batch_size; backend (LEVELDB); prefetch (4), batches read ahead; force_encoded_color,
-    decode to three channels; shuffle (false; of NVIDIA's and Intel's Caffe), a new order every round.  Its rand_skip,
-    scale, mean_file, crop_size and mirror have no effect (see transform_param).
+    data_param: source, a folder; batch_size; backend (LEVELDB); prefetch (4), batches read ahead; force_encoded_color
+    (false; true: decode to three channels); shuffle (false; true: a new order in each pass over the records, as in
+    NVIDIA's and Intel's Caffe).  Its rand_skip, scale, mean_file, crop_size and mirror have no effect (see
+    transform_param).
     """
+
+    param_field = "data_param"
+
+    @staticmethod
+    def image_shape(layer_param):
+        param = layer_param.data_param
+        try:
+            with contextlib.closing(open_db(param.source, param.backend)) as database:
+                _, value = next(iter(database.items()))
+                return datum_to_array(caffe_pb2.Datum.FromString(bytes(value))).shape
+        except Exception:  # no database, or not a readable one: building the net reports it
+            return 0, 0, 0
 
     def open_reader(self):
         param = self.layer_param.data_param

@@ -20,3 +20,4 @@ class Deconvolution(ConvolutionBase):
     """
 
     transposed = True
+    resamples = "up"

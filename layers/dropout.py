@@ -1,4 +1,4 @@
-"""Dropout: switches numbers off at random while training."""
+"""Dropout: sets random numbers to zero while training."""
 
 import numpy as np
 
@@ -7,33 +7,38 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TRAIN
 
 
 @register("Dropout")
 class Dropout(Layer):
     """In TRAIN y = x * mask / (1 - dropout_ratio), each mask 0 with probability dropout_ratio, else 1; in TEST y = x.
 
-    One bottom, one top of its shape, in place if wanted.  dropout_param: dropout_ratio (0.5), in [0, 1).
-    Extensions: scale_train (true; false: no factor in TRAIN, y = x * (1 - dropout_ratio) in TEST), sample_weights_test
-    (false; true: numbers are dropped in TEST too, as for Bayesian SegNet).
-    (Srivastava et al., JMLR 2014; scaled while training, so that TEST is the identity.)
+    bottom, top: any shape; in place if wanted.
+    dropout_param: dropout_ratio (0.5), in [0, 1).  Extensions: scale_train (true; false: no factor in TRAIN; in TEST
+    y = x * (1 - dropout_ratio)), sample_weights_test (false; true: drops in TEST too, as for Bayesian SegNet).
+    Source: Srivastava et al., JMLR 2014, with the factor in TRAIN, so that TEST is the identity.
     """
 
+    keeps_coordinates = True
     exact_num_bottom = exact_num_top = 1
     in_place = True
     backward_reads = ()
     keeps_signs = True
+
+    @staticmethod
+    def describe(layer_param):
+        return f"{layer_param.dropout_param.dropout_ratio:g}"
 
     def setup(self, bottom, top):
         param = self.layer_param.dropout_param
         ratio = param.dropout_ratio
         if not 0 <= ratio < 1:
             raise self.error(f"dropout_ratio must be at least 0 and below 1, got {ratio:g}")
-        self.threshold = int(ratio * 0xFFFFFFFF)  # a 32-bit draw above it keeps the number
-        self.drops = self.phase == caffe_pb2.TRAIN or param.sample_weights_test
+        self.threshold = int(ratio * 0xFFFFFFFF)  # a number is kept where its random 32 bits are above
+        self.drops = self.phase == TRAIN or param.sample_weights_test
         self.scale = 1 / (1 - ratio) if param.scale_train else 1.0
-        self.scale_kept = 1.0 if param.scale_train else 1 - ratio  # where nothing is dropped
+        self.scale_kept = 1.0 if param.scale_train else 1 - ratio  # the factor where nothing is dropped
         self.passes_through = not self.drops and self.scale_kept == 1
         self.mask = Blob((), self.dtype)  # 0 or scale
         self.device_rng = None
@@ -80,7 +85,7 @@ class Dropout(Layer):
             return
         n, dy, dx = bottom[0].count, top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
         if self.drops:
-            # the same numbers, drawn again
+            # the random numbers of the forward pass, drawn again
             self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, dy, dx)
         else:
             ops.scale(n, self.scale_kept, dy, dx, self.dtype)

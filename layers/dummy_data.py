@@ -8,12 +8,13 @@ from minicaffe.proto import caffe_pb2
 
 @register("DummyData")
 class DummyData(Layer):
-    """Tops of given shapes, filled by fillers; constant ones once, all others anew at every forward.
+    """Tops of given shapes, filled by fillers: constant ones once, all others at every forward pass.
 
     Top i: any shape.  dummy_data_param: shape, one for all tops or one for each (or the older num, channels, height
-    and width, each likewise); data_filler, none (zeros), one, or one for each top.
+    and width, also one or one for each); data_filler, none (zeros), one, or one for each top.
     """
 
+    family = "data"
     exact_num_bottom = 0
     capturable = False  # works on the host
     min_top = 1
@@ -40,7 +41,7 @@ class DummyData(Layer):
         return list(zip(*columns, strict=True))
 
     def _for_each_top(self, name, values, count):
-        """`count` values from one or `count`."""
+        """Return `count` values; a single given one is repeated."""
         if len(values) not in (1, count):
             raise self.error(
                 f"dummy_data_param must hold one {name}, or one for each of {count} tops, got {len(values)}"
@@ -51,7 +52,7 @@ class DummyData(Layer):
         return self.shapes
 
     def reshape(self, bottom, top):
-        """Nothing: the shapes come from the parameters alone."""
+        """No-op: the shapes depend on the parameters alone, `setup` has set them."""
 
     def forward_cpu(self, bottom, top):
         for i, (blob, filler) in enumerate(zip(top, self.fillers, strict=True)):

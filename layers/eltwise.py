@@ -1,4 +1,4 @@
-"""Eltwise: the sum, product or maximum of several bottoms, number by number."""
+"""Eltwise: the elementwise sum, product or maximum of several bottoms."""
 
 import numpy as np
 
@@ -14,15 +14,22 @@ class Eltwise(Layer):
     """SUM: y = sum of coeff_i * x_i.  PROD: y = product of x_i.  MAX: y = largest x_i.
 
     Bottoms: two or more of one shape.  Top: y, of that shape; not in place.
-    eltwise_param: operation (SUM), coeff (SUM only: none, or one per bottom), stable_prod_grad (true: a product's
-    gradient multiplies the other bottoms; false: it divides the top by the bottom, cheaper but undefined at 0).
-    Where bottoms tie for the maximum, the gradient goes to the second of the first two, else to the first.
+    eltwise_param: operation (SUM), coeff (SUM only: none, or one for each bottom), stable_prod_grad (true: a gradient
+    of PROD multiplies the other bottoms; false: it divides the top by the bottom, faster but undefined at 0).
+    MAX passes the gradient to the bottom with the largest number.  Of equal numbers that of the earlier bottom counts,
+    but bottom 1 comes before bottom 0.
     """
 
+    family = "arrangement"
+    keeps_coordinates = True
     min_bottom = 2
     exact_num_top = 1
     in_place = False
     backward_reads = ("bottom", "top")
+
+    @staticmethod
+    def describe(layer_param):
+        return EltwiseParameter.EltwiseOp.Name(layer_param.eltwise_param.operation)
 
     def setup(self, bottom, top):
         param = self.layer_param.eltwise_param
@@ -32,7 +39,7 @@ class Eltwise(Layer):
             self.backward_reads = ()
         elif self.stable_prod_grad:
             self.backward_reads = ("bottom",)
-        self.winner = self.winner_gpu = None  # MAX: the index of the bottom that each number comes from
+        self.winner = self.winner_gpu = None  # of MAX: the index of the bottom that each number is from
         if len(self.coeffs) != len(bottom):
             raise self.error(f"coeff must be given once per bottom ({len(bottom)}), got {len(self.coeffs)}")
         if param.coeff and self.operation == EltwiseParameter.PROD:
@@ -109,7 +116,7 @@ class Eltwise(Layer):
                 self.kernel("divided")(n, dy, y, bottom[i].gpu_data(), dx)
 
     def _others(self, i, y, bottom):
-        """The product of all bottoms but the i-th."""
+        """Return the product of all bottoms except the i-th."""
         if not self.stable_prod_grad:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return y / bottom[i].read_data()

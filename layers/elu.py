@@ -8,10 +8,11 @@ from minicaffe.layers.shared.elementwise import Elementwise, rectified_slope
 
 @register("ELU")
 class ELU(Elementwise):
-    """y = x where x > 0, else alpha * (exp(x) - 1), whose gradient is y + alpha.
+    """y = x where x > 0, else alpha * (exp(x) - 1); the gradient is dy or dy * (y + alpha).
 
+    bottom, top: any shape; in place if wanted.
     elu_param: alpha (1).
-    (Clevert et al., 2015.)
+    Source: Clevert, Unterthiner and Hochreiter, 2015.
     """
 
     backward_reads = ("bottom", "top")
@@ -23,7 +24,7 @@ class ELU(Elementwise):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.alpha = self.layer_param.elu_param.alpha
-        self.top_serves_as_bottom = self.alpha >= 0  # for its sign
+        self.top_serves_as_bottom = self.alpha >= 0  # only the sign of x is read
 
     def numpy_forward(self, x, y):
         negative = np.minimum(x, 0)

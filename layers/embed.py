@@ -1,4 +1,4 @@
-"""Embed: a row of a table for each index."""
+"""Embed: looks up a row of a learned table for each index."""
 
 import numpy as np
 
@@ -9,16 +9,21 @@ from minicaffe.layers.shared.rows import add_gpu, add_rows, row_numbers, take_gp
 
 @register("Embed")
 class Embed(Layer):
-    """y = W[x] + b: what an InnerProduct makes of a one-hot vector, without the products.
+    """y = W[x] + b: an InnerProduct of one-hot vectors, computed by look-up.
 
-    Bottom: indices, any shape, 0 to input_dim - 1.  Top: the bottom's shape followed by num_output.
-    Blobs: W (input_dim, num_output), and with bias_term b (num_output,).  No gradient goes to the indices.
+    Bottom: indices from 0 to input_dim - 1, any shape.  Top: the bottom's shape followed by num_output.
+    Blobs: W (input_dim, num_output), and with bias_term b (num_output,).  The indices get no gradient.
     embed_param: num_output, input_dim, bias_term (true), weight_filler (constant 0), bias_filler (constant 0).
     """
 
+    family = "weights"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        return f"{layer_param.embed_param.input_dim} → {layer_param.embed_param.num_output}"
 
     def setup(self, bottom, top):
         param = self.layer_param.embed_param

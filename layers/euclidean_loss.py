@@ -1,4 +1,4 @@
-"""EuclideanLoss: half the squared distance."""
+"""EuclideanLoss: half the squared distance of two blobs, per sample."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from minicaffe.layers.shared.loss import LossLayer
 class EuclideanLoss(LossLayer):
     """loss = sum of (a - b)^2 / (2 N).
 
-    Bottoms: a and b, (N, ...), of equal counts.  Top: one number.  Both bottoms get a gradient.
+    Bottoms: a and b, (N, ...), with as many numbers each.  Top: one number.  Both bottoms get a gradient.
     """
 
     def setup(self, bottom, top):

@@ -1,17 +1,18 @@
-"""Exp: a base raised to a line."""
+"""Exp: a base raised to a linear function of x."""
 
 import math
 
 import numpy as np
 
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise, log_of_base
 
 
 @register("Exp")
 class Exp(Elementwise):
     """y = base ^ (shift + scale * x) = outer * exp(inner * x), with inner = scale * ln base, outer = base ^ shift.
 
+    bottom, top: any shape; in place if wanted.
     exp_param: base (-1, which is e; else above 0), scale (1), shift (0).
     """
 
@@ -33,12 +34,3 @@ class Exp(Elementwise):
 
     def numpy_backward(self, x, y, dy, dx):
         np.multiply(dy, y * self.inner, out=dx)
-
-
-def log_of_base(layer, base: float) -> float:
-    """The natural logarithm of an exp_param's or log_param's base, where -1 stands for e."""
-    if base == -1:
-        return 1.0
-    if base <= 0:
-        raise layer.error(f"base must be above 0, or -1 for e, got {base:g}")
-    return math.log(base)

@@ -1,4 +1,4 @@
-"""Filter: keeps some items of a batch."""
+"""Filter: keeps selected items of a batch."""
 
 import numpy as np
 
@@ -10,12 +10,13 @@ from minicaffe.layers.shared.rows import add_gpu, take_gpu
 
 @register("Filter")
 class Filter(Layer):
-    """Keeps the items whose selector is not 0.
+    """Top i holds the items of bottom i whose selector is not 0.
 
     Bottoms: one or more blobs (N, ...), then the selector, N numbers.  Tops: one for each blob, (number of kept items,
-    ...).  Diffs of dropped items are zero; no gradient goes to the selector.
+    ...).  The diffs of dropped items are zero; the selector gets no gradient.
     """
 
+    family = "arrangement"
     min_bottom = 2
     min_top = 1
     always_reshape = True
@@ -26,8 +27,8 @@ class Filter(Layer):
     def setup(self, bottom, top):
         if len(top) != len(bottom) - 1:
             raise self.error(f"{len(bottom)} bottoms need {len(bottom) - 1} tops, got {len(top)}")
-        self.numbers = Blob((), self.dtype)  # the kept items, for the device
-        self.kept = None  # until there are values to look at, the tops are as long as the bottoms
+        self.numbers = Blob((), self.dtype)  # indices of the kept items, for kernels
+        self.kept = None  # None before the first forward pass: the tops then are as long as the bottoms
 
     def allow_force_backward(self, bottom_index):
         return bottom_index < len(self.layer_param.bottom) - 1

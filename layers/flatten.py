@@ -1,37 +1,17 @@
-"""Flatten: several axes as one."""
+"""Flatten: merges several axes into one."""
 
 import math
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-
-
-class SharesMemory(Layer):
-    """Base of layers whose top is their bottom under another shape: nothing is computed, data and diff are shared."""
-
-    exact_num_bottom = exact_num_top = 1
-    in_place = False
-    backward_reads = ()
-
-    def reshape(self, bottom, top):
-        super().reshape(bottom, top)
-        top[0].share_data(bottom[0])
-        top[0].share_diff(bottom[0])
-
-    def forward_cpu(self, bottom, top):
-        pass
-
-    def backward_cpu(self, top, propagate_down, bottom):
-        pass
-
-    forward_gpu, backward_gpu = forward_cpu, backward_cpu
+from minicaffe.layers.shared.views import SharesMemory
 
 
 @register("Flatten")
 class Flatten(SharesMemory):
-    """(N, C, H, W) to (N, C*H*W): axes `axis` to `end_axis`, both included, become one.
+    """y = x with axes `axis` to `end_axis`, both included, merged: by default (N, C, H, W) to (N, C*H*W).
 
+    bottom: any shape with these axes; top: shares its memory.
     flatten_param: axis (1), end_axis (-1, the last).
     """
 

@@ -1,29 +1,46 @@
 """HDF5Data: arrays of any shape from HDF5 files."""
 
+import h5py
+
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.data.hdf5 import Hdf5Reader
+from minicaffe.data.hdf5 import Hdf5Reader, read_file_list
 from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.base_data import solver_share
+from minicaffe.layers.shared.words import batch_words
 
 
 @register("HDF5Data")
 class HDF5Data(Layer):
-    """Rows of HDF5 datasets named as the tops, round and round over the files of a list.
+    """Rows of the HDF5 datasets that the tops are named after, endlessly over the files of a list.
 
     Top i: (N, ...), N rows of the dataset with its name, of any number type.
-    hdf5_data_param: source, a text file that lists HDF5 files; batch_size N; shuffle (false): files, and the rows of
-    each, in a new order every time, but rows of two files are not mixed.  transform_param is refused: the data may
-    have any shape.
+    hdf5_data_param: source, a text file that lists HDF5 files; batch_size N; shuffle (false; true: files, and the
+    rows of each file, in a new order in each pass; rows of two files are not mixed).  transform_param is an error: the
+    data may have any shape.
     """
 
+    family = "data"
     exact_num_bottom = 0
-    capturable = False  # works on the host
+    capturable = False  # reads on the host
     min_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return batch_words(layer_param.hdf5_data_param)
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        param = layer_param.hdf5_data_param
+        try:
+            with h5py.File(read_file_list(param.source)[0], "r") as file:
+                return [(param.batch_size, *file[name].shape[1:]) for name in layer_param.top]
+        except Exception:  # no file, or not a readable one: building the net reports it
+            return [None] * len(layer_param.top)
 
     def setup(self, bottom, top):
         param = self.layer_param.hdf5_data_param

@@ -1,4 +1,4 @@
-"""HDF5Output: writes its bottoms into a file."""
+"""HDF5Output: writes its bottoms to an HDF5 file."""
 
 import os
 
@@ -11,16 +11,18 @@ from minicaffe.errors import DataError
 
 @register("HDF5Output")
 class HDF5Output(Layer):
-    """Appends bottom 0 to dataset "data" and bottom 1 to dataset "label" of an HDF5 file, at every forward.
+    """Appends bottom 0 to dataset "data" and bottom 1 to dataset "label" of an HDF5 file, at every forward pass.
 
-    Bottoms: (N, ...) and (N, ...), stored with four axes as (N, C, H, W), missing ones of length 1; all batches must
-    agree in the later axes.  hdf5_output_param: file_name; an existing file is replaced at the first forward.
-    (The original fails at the second forward.)
+    Bottoms: (N, ...) and (N, ...), stored with four axes, (N, C, H, W), missing ones as length 1; C, H and W must be
+    equal in all batches.  No top.
+    hdf5_output_param: file_name; an existing file is replaced at the first forward pass.  (The original fails at the
+    second one.)
     """
 
+    family = "data"
     exact_num_bottom = 2
     exact_num_top = 0
-    capturable = False  # works on the host
+    capturable = False  # writes on the host
     in_place = False
     backward_reads = ()
 
@@ -60,4 +62,4 @@ class HDF5Output(Layer):
         stored[-shape[0] :] = values.reshape(shape)
 
     def backward_cpu(self, top, propagate_down, bottom):
-        """Nothing: a file takes no part in the loss."""
+        """No-op: the bottoms get no gradient."""

@@ -1,4 +1,4 @@
-"""HingeLoss: one against all, with a margin of 1."""
+"""HingeLoss: the one-versus-all hinge loss, with a margin of 1."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class HingeLoss(LossLayer):
 
     def setup(self, bottom, top):
         self.squared = self.layer_param.hinge_loss_param.norm == HingeLossParameter.L2
-        self.margins = Blob((), self.dtype)  # max(0, 1 - s x), negated at the label: the derivative but for p
+        self.margins = Blob((), self.dtype)  # max(0, 1 - s x), negated at the label: the derivative without p
         self.terms = DeviceTerms(self.dtype)
 
     def top_shapes(self, bottom_shapes):

@@ -10,6 +10,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layers.shared.window import Window, all_overlaps, conv_window
+from minicaffe.layers.shared.words import convolution_words
 
 Shape = tuple[int, ...]
 
@@ -26,6 +27,10 @@ class Im2col(Layer):
     convolution_param: kernel_size, stride 1, pad 0, dilation 1, axis 1, as Convolution's.
     """
 
+    family = "weights"
+    resamples = "down"
+    param_field = "convolution_param"
+    describe = staticmethod(convolution_words)
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = False

@@ -8,15 +8,22 @@ from minicaffe.layers.shared.base_data import BaseData, solver_share
 
 @register("ImageData")
 class ImageData(BaseData):
-    """The images named in a text file with lines "path label", round and round.
+    """The images in a text file with lines "path label", endlessly.
 
-    Tops: images (N, C, H, W), channels blue first, after transform_param; labels (N,).
-    image_data_param: source, the list; batch_size (1); root_folder, put before each path as it is; new_height and
-    new_width, to resize to, both or none; is_color (true); shuffle (false), a new order every round; rand_skip, start
-    at a random entry below it.  Images of different sizes need new_height and new_width, or a crop.
+    Tops: images (N, C, H, W), channels in the order blue, green, red, after transform_param; labels (N,).
+    image_data_param: source, the list; batch_size (1); root_folder, the prefix of each path (no slash is added);
+    new_height and new_width, the size to resize to, both or none; is_color (true); shuffle (false; true: a new order in
+    each pass over the list); rand_skip, start at a random entry below it.  Images of different sizes need new_height
+    and new_width, or a crop.
     """
 
+    param_field = "image_data_param"
     exact_num_top = 2
+
+    @staticmethod
+    def image_shape(layer_param):
+        param = layer_param.image_data_param
+        return 3 if param.is_color else 1, param.new_height, param.new_width
 
     def open_reader(self):
         param = self.layer_param.image_data_param

@@ -1,11 +1,11 @@
-"""InfogainLoss: a softmax loss in which some mistakes cost more than others."""
+"""InfogainLoss: a softmax loss with a weight for each pair of true and predicted class."""
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import LOG_THRESHOLD
-from minicaffe.layers.softmax import softmax, softmax_gpu
+from minicaffe.layers.shared.softmax import softmax, softmax_gpu
 from minicaffe.layers.softmax_loss import SoftmaxWithLoss
 from minicaffe.proto.caffe_pb2 import BlobProto
 
@@ -16,8 +16,8 @@ class InfogainLoss(SoftmaxWithLoss):
 
     Bottoms: scores x (N, C, ...), labels: one for each position outside the class axis; optionally the matrix H,
     C * C numbers.  Tops: the loss, one number; optionally p, of the shape of x.
-    infogain_loss_param: source (a binaryproto that holds H, when it is no bottom), axis (1).
-    loss_param: ignore_label, normalization (VALID); the older `normalize` is refused.
+    infogain_loss_param: source (a binaryproto with H, if H is not a bottom), axis (1).
+    loss_param: ignore_label, normalization (VALID); the older `normalize` is an error.
     """
 
     exact_num_bottom = None
@@ -62,7 +62,7 @@ class InfogainLoss(SoftmaxWithLoss):
             dx *= self.loss_weight(top) / self._divisor()
 
     def _device_matrix(self, bottom):
-        """H on the device, and the sums of its rows."""
+        """Return device pointers of H and of the sums of its rows."""
         classes = self.view[1]
         self.row_sums.reshape(classes)
         matrix = (bottom[2] if self.matrix is None else self.matrix).gpu_data()
@@ -96,7 +96,7 @@ class InfogainLoss(SoftmaxWithLoss):
             self.refuse_gradient(propagate_down, 2, "matrix")
 
     def _rows(self, bottom):
-        """H[label], (outer, classes, inner): zero where the label is ignored."""
+        """Return H[label] as (outer, classes, inner), zero where the label is ignored."""
         classes = self.view[1]
         matrix = (bottom[2] if self.matrix is None else self.matrix).read_data().reshape(classes, classes)
         (_, labels, _), self.valid = self._positions(bottom[1])

@@ -13,17 +13,22 @@ from minicaffe.cuda import ops
 class InnerProduct(Layer):
     """y = x w^T + b, with x flattened from `axis` on.
 
-    bottom: (M..., K...), the axes before `axis` count samples, the rest form vectors of K numbers
+    bottom: (M..., K...): the axes before `axis` count samples, the others make vectors of K numbers
     top: (M..., num_output)
     blobs: weights (num_output, K), or (K, num_output) with transpose; bias (num_output)
 
     inner_product_param: num_output, bias_term true, weight_filler and bias_filler constant 0, axis 1, transpose false.
     """
 
+    family = "weights"
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        return str(layer_param.inner_product_param.num_output)
 
     def setup(self, bottom, top):
         param = self.layer_param.inner_product_param

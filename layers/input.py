@@ -1,4 +1,4 @@
-"""Input: blobs that somebody else fills, the inputs of a net."""
+"""Input: the inputs of a net, blobs that scripts write to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from minicaffe.core.registry import register
 class Input(Layer):
     """Tops of given shapes, zero until a script writes into them.
 
-    tops: any number.  input_param.shape: none (shape them by `blob.reshape`), one for all tops, or one each.
+    tops: any number.  input_param: shape, none (set it with `blob.reshape`), one for all tops, or one for
+    each.
     """
 
+    family = "data"
     exact_num_bottom = 0
     min_top = 1
     in_place = False
@@ -26,10 +28,10 @@ class Input(Layer):
             blob.reshape(shapes[i if len(shapes) > 1 else 0])
 
     def reshape(self, bottom, top):
-        """Nothing: whoever fills the tops may reshape them too."""
+        """No-op: scripts may reshape the tops."""
 
     def forward_cpu(self, bottom, top):
-        """Nothing: the tops hold what was written into them."""
+        """No-op: the tops hold what a script has written."""
 
     def forward_gpu(self, bottom, top):
-        """Nothing, without fetching anything."""
+        """No-op, without a copy between host and device."""

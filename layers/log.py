@@ -1,16 +1,16 @@
-"""Log: the logarithm of a line."""
+"""Log: the logarithm of a linear function of x."""
 
 import numpy as np
 
 from minicaffe.core.registry import register
-from minicaffe.layers.exp import log_of_base
-from minicaffe.layers.shared.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise, log_of_base
 
 
 @register("Log")
 class Log(Elementwise):
-    """y = log to the base of (shift + scale * x).
+    """y = log(shift + scale * x) / log(base).
 
+    bottom, top: any shape; in place if wanted.
     log_param: base (-1, which is e; else above 0 and not 1), scale (1), shift (0).
     """
 

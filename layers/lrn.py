@@ -1,4 +1,4 @@
-"""LRN: local response normalisation."""
+"""LRN: local response normalisation, across channels or within each."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ from minicaffe.layers.shared.window import Window, overlaps
 class LRN(Layer):
     """y = x / scale^beta
 
-    ACROSS_CHANNELS: scale = k + alpha / n * sum of x^2 over the n channels around each one (zeros beyond the ends)
-    WITHIN_CHANNEL: scale = 1 + alpha / n^2 * sum of x^2 over the n x n places around each one (k is not used)
+    ACROSS_CHANNELS: scale = k + alpha / n * sum of x^2 over n channels around each number (0 beyond the ends)
+    WITHIN_CHANNEL: scale = 1 + alpha / n^2 * sum of x^2 over n x n places around each number (k is not used)
 
-    bottom, top: (N, C, H, W)
+    bottom, top: (N, C, H, W); in place if wanted
 
     lrn_param: local_size n 5 (odd), alpha 1, beta 0.75, k 1, norm_region ACROSS_CHANNELS.
     Source: Krizhevsky, Sutskever and Hinton, 2012, section 3.3.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = True
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        param = layer_param.lrn_param
+        region = param.NormRegion.Name(param.norm_region).split("_")[0].lower()
+        return f"{region} {param.local_size}"
 
     def setup(self, bottom, top):
         param = self.layer_param.lrn_param
@@ -57,7 +65,7 @@ class LRN(Layer):
         top[0].data = x * power(self.scale.read_data(), -self.beta)
 
     def find_scale(self, x: np.ndarray) -> None:
-        """Compute `scale`, which backward reads too."""
+        """Compute `scale`, which backward reads as well."""
         scale = self.scale.data
         self._neighbours(x * x, scale)
         scale *= self.rate
@@ -69,7 +77,7 @@ class LRN(Layer):
         x, dy, scale = bottom[0].read_data(), top[0].read_diff(), self.scale.read_data()
         dx = dy * power(scale, -self.beta)
         sums = np.empty_like(dx)
-        self._neighbours(dx * x / scale, sums)  # a window reaches as far forwards as backwards: its own transpose
+        self._neighbours(dx * x / scale, sums)  # windows are symmetric, so the sum is its own transpose
         sums *= x
         sums *= 2 * self.rate * self.beta
         bottom[0].diff = dx - sums
@@ -77,7 +85,7 @@ class LRN(Layer):
     def forward_gpu(self, bottom, top):
         x, scale, y = bottom[0].gpu_data(), self.scale.mutable_gpu_data(), top[0].mutable_gpu_data()
         samples, channels, height, width = bottom[0].shape
-        out = self.scale.mutable_gpu_diff() if bottom[0] is top[0] else y  # in place x is read after y is written
+        out = self.scale.mutable_gpu_diff() if bottom[0] is top[0] else y  # in place, x is read after y is written
         if self.across:
             geometry = (channels, height * width, self.size, self.rate, self.k, self.beta)
             self.kernel("across_forward")(samples * height * width, *geometry, x, scale, out)
@@ -101,7 +109,7 @@ class LRN(Layer):
             self.kernel("within_backward")(bottom[0].count, height, width, self.size, factor, x, ratio, dx)
 
     def _neighbours(self, values: np.ndarray, out: np.ndarray) -> None:
-        """out = the sum over neighbouring channels, or the mean over neighbouring places."""
+        """Write to `out` the sums over neighbouring channels, or the means over neighbouring places."""
         if not self.across:
             average(values, self.window, out)
             return
@@ -112,7 +120,7 @@ class LRN(Layer):
 
 
 def power(x: np.ndarray, exponent: float) -> np.ndarray:
-    """x ** exponent for positive x; multiples of 1/4 by square roots, which are many times faster."""
+    """Return x ** exponent for positive x; for multiples of 1/4 by square roots, which are many times faster."""
     if exponent == -0.75:
         root = np.sqrt(x)
         return 1 / (root * np.sqrt(root))

@@ -1,21 +1,21 @@
-"""LSTM: the recurrent layer that remembers."""
+"""LSTM: a recurrent layer with memory cells."""
 
 from __future__ import annotations
 
 from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layers.lstm_unit import lstm_step, lstm_step_gradient
+from minicaffe.layers.shared.lstm_step import lstm_step, lstm_step_gradient
 from minicaffe.layers.shared.recurrent import Recurrent
 
 
 @register("LSTM")
 class LSTM(Recurrent):
-    """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}), then the step of `LSTMUnit` from z_t, cont_t and c_{t-1}
+    """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}), then h_t and c_t by `LSTMUnit` from z_t, cont_t and c_{t-1}
 
-    Bottoms and parameters are those of `Recurrent`; top 0 is h (T, N, H), the two states are h and c.
+    Bottoms, tops and recurrent_param are those of `Recurrent`; top 0 is h (T, N, H), the two states are h and c.
     blobs: W_x (4 H, I), b (4 H), W_s (4 H, S) if there is s, W_h (4 H, H); the quarters are the gates i, f, o, g
 
-    Source: Hochreiter and Schmidhuber, 1997; as Donahue et al., 2015, use it.
+    Source: Hochreiter and Schmidhuber, 1997; in the form of Donahue et al., 2015.
     """
 
     gates = 4

@@ -1,18 +1,16 @@
-"""LSTMUnit: the inner step of an LSTM, without its products."""
+"""LSTMUnit: the elementwise part of one step of an LSTM."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.sigmoid import logistic
+from minicaffe.layers.shared.lstm_step import lstm_step, lstm_step_gradient
 
 
 @register("LSTMUnit")
 class LSTMUnit(Layer):
-    """c = cont f c_prev + i g,  h = o tanh(c),  with i, f, o = logistic and g = tanh of the four quarters of x
+    """c = cont f c_prev + i g,  h = o tanh(c),  where i, f, o = logistic and g = tanh of the quarters of x
 
     bottoms: c_prev (1, N, D), x (1, N, 4 D), cont (1, N), 0 where a sequence begins, else 1 (no gradient)
     tops: c (1, N, D), h (1, N, D)
@@ -71,22 +69,3 @@ class LSTMUnit(Layer):
         dc_prev = bottom[0].mutable_gpu_diff() if propagate_down[0] else 0
         diffs = (top[0].gpu_diff(), top[1].gpu_diff(), dz, dc_prev)
         self.kernel("backward")(n, size, self.gates.gpu_data(), cont, c_prev, top[0].gpu_data(), *diffs)
-
-
-def lstm_step(z: np.ndarray, cont: np.ndarray, c_prev: np.ndarray, c: np.ndarray, h: np.ndarray) -> None:
-    """c and h (..., D) from z (..., 4 D), cont (..., 1) and c_prev; z becomes the activated gates i, f, o, g."""
-    size = c.shape[-1]
-    logistic(z[..., : 3 * size], out=z[..., : 3 * size])
-    np.tanh(z[..., 3 * size :], out=z[..., 3 * size :])
-    i, f, o, g = np.split(z, 4, axis=-1)
-    c[...] = cont * f * c_prev + i * g
-    h[...] = o * np.tanh(c)
-
-
-def lstm_step_gradient(gates, cont, c_prev, c, dc, dh) -> tuple[np.ndarray, np.ndarray]:
-    """The diffs of z and c_prev, from those of c and h."""
-    i, f, o, g = np.split(gates, 4, axis=-1)
-    tanh_c = np.tanh(c)
-    dc = dc + dh * o * (1 - tanh_c**2)
-    dz = [dc * g * i * (1 - i), dc * cont * c_prev * f * (1 - f), dh * tanh_c * o * (1 - o), dc * i * (1 - g**2)]
-    return np.concatenate(dz, axis=-1), dc * cont * f

@@ -1,4 +1,4 @@
-"""MemoryData: images and labels that a script hands over."""
+"""MemoryData: images and labels from arrays of a script."""
 
 import numpy as np
 
@@ -7,21 +7,28 @@ from minicaffe.core.registry import register
 from minicaffe.data.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import BatchTransformer
+from minicaffe.layers.shared.words import batch_words
+from minicaffe.proto import TRAIN
 
 
 @register("MemoryData")
 class MemoryData(Layer):
-    """Arrays in memory, batch after batch, round and round: `net.set_input_arrays(data, labels)`.
+    """Batches from arrays in memory, endlessly; `net.set_input_arrays(data, labels)` sets them.
 
     Tops: images (N, C, H, W), labels (N,).  memory_data_param: batch_size N, channels, height, width.
-    Arrays are used as they are; `add_datums` applies transform_param.
+    transform_param applies to `add_datums`, not to `set_input_arrays`.
     """
 
+    family = "data"
     exact_num_bottom = 0
-    capturable = False  # works on the host
+    capturable = False  # reads on the host
     exact_num_top = 2
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return batch_words(layer_param.memory_data_param)
 
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param
@@ -40,8 +47,7 @@ class MemoryData(Layer):
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Read from `data` (M, C, H, W) and `labels` (M,) from now on; M must be a multiple of the batch size.
 
-        Axes of length 1 may be missing or be there as well.  The arrays are not copied, so what a script writes into
-        them counts.
+        Axes of length 1 may be left out or added.  The arrays are not copied: later writes to them are seen.
         """
         data, labels = (
             numbers(values, f"MemoryData layer '{self.name}': {what}")
@@ -59,8 +65,8 @@ class MemoryData(Layer):
         self._data, self._labels, self._index = data.reshape(-1, *self.shape[1:]), labels.reshape(-1), 0
 
     def add_datums(self, datums) -> None:
-        """Read from these Datum messages from now on, transformed once as transform_param says."""
-        transformer = BatchTransformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        """Read from these Datum messages from now on, transformed once by transform_param."""
+        transformer = BatchTransformer(self.layer_param.transform_param, self.phase == TRAIN, self.rng)
         datums = list(datums)
         images = [datum_to_array(datum, transformer.color) for datum in datums]
         data = np.empty((len(images), *self.shape[1:]), self.dtype)
@@ -73,7 +79,7 @@ class MemoryData(Layer):
         self.set_input_arrays(data, np.array([datum.label for datum in datums], self.dtype))
 
     def set_batch_size(self, batch_size: int) -> None:
-        """Change the batch size; what was set before must be set again."""
+        """Change the batch size; the arrays have to be set again."""
         if batch_size <= 0:
             raise self.error(f"the batch size must be positive, got {batch_size}")
         self.shape = (batch_size, *self.shape[1:])
@@ -94,4 +100,4 @@ class MemoryData(Layer):
     def load_state(self, state):
         super().load_state(state)
         index, count = state.get("index", 0), 0 if self._data is None else len(self._data)
-        self._index = index if index < count and index % self.shape[0] == 0 else 0  # else they are other arrays
+        self._index = index if index < count and index % self.shape[0] == 0 else 0  # else the arrays are others

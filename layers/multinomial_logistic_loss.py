@@ -1,4 +1,4 @@
-"""MultinomialLogisticLoss: minus the logarithm of the label's probability."""
+"""MultinomialLogisticLoss: the negative log-likelihood of labels, from probabilities."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from minicaffe.layers.shared.loss import LOG_THRESHOLD, DeviceTerms, LossLayer, 
 class MultinomialLogisticLoss(LossLayer):
     """loss = -sum of log p(label) / N, with p kept above 1e-20.
 
-    Bottoms: probabilities p (N, C), as of a Softmax; labels (N,), 0 to C - 1.  Top: one number.
-    SoftmaxWithLoss does the same from scores, and more exactly.
+    Bottoms: probabilities p (N, C), such as the top of a Softmax; labels (N,), 0 to C - 1.  Top: one number.
+    SoftmaxWithLoss computes the same from scores, with a smaller rounding error.
     """
 
     def setup(self, bottom, top):
@@ -24,7 +24,7 @@ class MultinomialLogisticLoss(LossLayer):
         return super().top_shapes(bottom_shapes)
 
     def _at_labels(self, bottom):
-        """The index of the labels' probabilities in (N, C), and these probabilities."""
+        """Return the index of the labels' probabilities in (N, C), and these probabilities."""
         p = bottom[0].read_data().reshape(bottom[0].shape[0], bottom[0].count_range(1))
         labels, _ = class_labels(self, bottom[1].read_data().reshape(-1), p.shape[1])
         index = np.arange(len(labels)), labels

@@ -1,4 +1,4 @@
-"""MVN: mean and variance normalisation of each sample."""
+"""MVN: normalises each sample to mean 0 and variance 1."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from minicaffe.core.registry import register
 
 @register("MVN")
 class MVN(Layer):
-    """y = (x - mean) / (sqrt(mean of (x - mean)^2) + eps), over the places of each channel of each sample
+    """y = (x - mean) / (sqrt(mean of (x - mean)^2) + eps), with means over the places of each channel of each sample
 
-    bottom, top: (N, C, ...)
+    bottom, top: (N, C, ...); in place if wanted
 
     mvn_param: normalize_variance true (false: y = x - mean), across_channels false (true: statistics of whole
     samples), eps 1e-9.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = True
@@ -71,5 +73,5 @@ class MVN(Layer):
             self.kernel("backward").launch((self.rows, 1), 256, *arguments)
 
     def _flat(self, values):
-        """One row for each mean."""
+        """Return an array of the bottom's shape with one row for each mean."""
         return values.reshape(self.rows, self.length)

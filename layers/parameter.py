@@ -8,11 +8,15 @@ from minicaffe.proto.caffe_pb2 import FillerParameter
 
 @register("Parameter")
 class Parameter(Layer):
-    """No bottom; the top is the layer's one learned blob, zero at first.  parameter_param: shape { dim: ... }."""
+    """y = w.
+
+    No bottom.  Top: w, of the given shape, whose memory it shares.  Blobs: w, zero at first.
+    parameter_param: shape { dim: ... }.
+    """
 
     exact_num_bottom = 0
     exact_num_top = 1
-    always_reshape = True  # the learned blob may come to share another net's memory
+    always_reshape = True  # a later `share_with` may change the memory of the learned blob
     in_place = False
     backward_reads = ()
 

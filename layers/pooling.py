@@ -1,4 +1,4 @@
-"""Pooling: one number for each window of each channel."""
+"""Pooling: the maximum, mean or a random element of each window of each channel."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
 from minicaffe.layers.shared.window import all_overlaps, pool_window
+from minicaffe.layers.shared.words import pooling_words
+from minicaffe.proto import TEST
 
 
 @register("Pooling")
 class Pooling(Layer):
-    """MAX: the largest value of each window; AVE: its mean; STOCHASTIC: one drawn with probability x / sum(x).
+    """MAX: y = the largest x of a window; AVE: its mean; STOCHASTIC: one, drawn with probability x / sum(x).
 
-    bottom: (N, C, H, W); top 0: (N, C, h, w); top 1, with MAX only: the mask, where in its picture each maximum was
-    found (row * W + column; the first one where several are equal).
+    bottom: (N, C, H, W); top 0: (N, C, h, w); top 1, with MAX only: the mask (N, C, h, w), the position
+    row * W + column of each maximum, the first of equal ones.
 
     pooling_param: pool MAX, kernel_size (or kernel_h, kernel_w), stride 1, pad 0 (MAX and AVE only), global_pooling
-        (one window over the whole picture), round_mode CEIL (or ceil_mode, true for CEIL).
+        (false; true: one window over the whole picture), round_mode CEIL (or ceil_mode, true for CEIL).
 
-    h = ceil((H + 2 pad - kernel) / stride) + 1, so the last windows may hang over the border; where there is padding,
-    one that would start behind it is left out.  AVE divides by the part of the window within the padded picture, zeros
-    of the padding included.  A window wholly outside the picture (possible when stride > kernel) gives 0 and the
-    mask -1.  In TEST, STOCHASTIC gives the expected value sum(x^2) / sum(x).
-    Source: Zeiler and Fergus, 2013, for stochastic pooling.
+    h = ceil((H + 2 pad - kernel) / stride) + 1, so the last windows may extend beyond the border; with padding, a
+    window that would begin in the far padding is left out.  AVE divides by the size of the window within the padded
+    picture.  A window wholly outside the picture (possible if stride > kernel) gives 0 and the mask -1.  In TEST,
+    STOCHASTIC gives the expected value sum(x^2) / sum(x).
+    Source of STOCHASTIC: Zeiler and Fergus, 2013.
     """
 
+    family = "pooling"
+    resamples = "down"
+    describe = staticmethod(pooling_words)
     exact_num_bottom = 1
     min_top = 1
     max_top = 2
@@ -42,8 +47,8 @@ class Pooling(Layer):
         self.floor = param.round_mode == param.FLOOR
         if param.HasField("ceil_mode") and not param.HasField("round_mode"):
             self.floor = not param.ceil_mode
-        self.maxima, self.input = Blob((), self.dtype), Blob((), self.dtype)  # of the last forward pass, for backward
-        self.mask: DeviceBuffer | None = None  # on the device: where each output was found
+        self.maxima, self.input = Blob((), self.dtype), Blob((), self.dtype)  # y and x of the last forward pass
+        self.mask: DeviceBuffer | None = None  # on the device: the position of each output's x
         self.random: DeviceStream | None = None
         if len(top) > 1 and self.pool != "MAX":
             raise self.error(f"only MAX pooling has a mask as its second top, this one is {self.pool}")
@@ -63,7 +68,7 @@ class Pooling(Layer):
         return [(*shape[:2], *out)] * (1 + self.has_mask)
 
     def window(self, shape):
-        """The window for a bottom of this shape."""
+        """Return the window for a bottom of this shape."""
         return pool_window(self.layer_param.pooling_param, shape[2:])
 
     def reshape(self, bottom, top):
@@ -77,7 +82,7 @@ class Pooling(Layer):
         window = self.window(x.shape)
         if self.pool == "MAX":
             maximum(x, window, y)
-            self.maxima.data, self.input.data = y, x  # backward finds the maxima's places in them
+            self.maxima.data, self.input.data = y, x  # backward compares them to find the maxima
             if len(top) > 1:
                 top[1].data = maximum_places(x, window, y)
         elif self.pool == "AVE":
@@ -111,7 +116,7 @@ class Pooling(Layer):
             self.kernel("global_ave_forward").launch((n, 1), 128, bottom[0].count_range(2), x, y)
         elif self.pool == "AVE":
             self.kernel("ave_forward")(n, *geometry, x, y)
-        elif self.phase:  # TEST
+        elif self.phase == TEST:
             self.kernel("stochastic_test")(n, *geometry[:8], x, y)
         else:
             self.random = self.random or DeviceStream(self.rng)
@@ -128,7 +133,7 @@ class Pooling(Layer):
             self.kernel("max_backward")(n, *geometry, dy, self.mask, dx)
 
     def _geometry(self, bottom, top) -> tuple[int, ...]:
-        """Height and width of bottom, top, kernel, stride, pad."""
+        """Return height and width of bottom, top, kernel, stride and pad, as kernels take them."""
         kernel, stride, pad, _ = self.window(bottom.shape)
         return (*bottom.shape[2:], *top.shape[2:], *kernel, *stride, *pad)
 
@@ -137,13 +142,13 @@ class Pooling(Layer):
         sums = np.zeros_like(y)
         for outputs, where in places:
             sums[outputs] += x[where]
-        if self.phase:  # TEST
+        if self.phase == TEST:
             squares = np.zeros_like(y)
             for outputs, where in places:
                 squares[outputs] += x[where] ** 2
             y[...] = squares / np.maximum(sums, np.finfo(y.dtype).tiny)
             return
-        # walk through each window until the part of the sum behind us reaches a random part of the whole
+        # add up each window until the partial sum reaches a random fraction of the total
         uniform = (self.rng.uniform_u32(y.size).reshape(y.shape) * 2.0**-32).astype(y.dtype)
         threshold, passed = uniform * sums, np.zeros_like(y)
         y[...] = 0
@@ -156,6 +161,6 @@ class Pooling(Layer):
 
 
 def _places(x, y, window):
-    """For each place in a window: the windows that have it inside the picture, and where it is."""
+    """For each element of a window: yield the windows in which it is inside the picture, and its positions there."""
     for _, inside, source in all_overlaps(x.shape[2:], y.shape[2:], window):
         yield (..., *inside), (..., *source)

@@ -1,4 +1,4 @@
-"""Power: a line raised to a power."""
+"""Power: a linear function of x raised to a power."""
 
 import numpy as np
 
@@ -10,14 +10,16 @@ from minicaffe.layers.shared.elementwise import Elementwise
 class Power(Elementwise):
     """y = (shift + scale * x) ^ power.
 
-    power_param: power, scale (1 unless given), shift (0 unless given).  When power * scale is 0 the top is constant.
+    bottom, top: any shape; in place if wanted.
+    power_param: power (1), scale (1), shift (0).  If power * scale is 0 the top is constant.
 
-    In place the original loses the top's diff: it writes its factor dy/dx over dy before it multiplies, so that the
-    bottom's diff is the factor squared.  That is kept; give the top a name of its own where a gradient must flow.
+    In place the gradient is (dy/dx)^2, as in the original, which overwrites the top's diff with dy/dx before it
+    multiplies the two.  Give the top its own name where a gradient is needed.
     """
 
     backward_reads = ("bottom", "top")
     top_serves_as_bottom = True
+    exact_gradient_in_place = False
     constants = ("power", "scale", "shift", "slope", "squares")
     cuda_forward = """
     const Dtype base = shift + scale * x;

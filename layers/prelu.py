@@ -1,4 +1,4 @@
-"""PReLU: a rectifier whose negative slope is learned."""
+"""PReLU: a rectifier with a learned slope for negative numbers."""
 
 import numpy as np
 
@@ -9,13 +9,15 @@ from minicaffe.layers.shared.elementwise import rectified_slope
 
 @register("PReLU")
 class PReLU(Broadcast):
-    """y = max(x, 0) + slope * min(x, 0), with one slope per channel, or one for all.
+    """y = max(x, 0) + slope * min(x, 0), with a slope for each channel, or one for all.
 
     Bottom: (N, C, ...).  Top: the same shape; in place if wanted.
     Blobs: slope, (C,), or () when channel_shared.
-    prelu_param: filler (constant 0.25), channel_shared (false).  (He et al., 2015.)
+    prelu_param: filler (constant 0.25), channel_shared (false).
+    Source: He, Zhang, Ren and Sun, 2015.
     """
 
+    family = "activation"
     exact_num_bottom = 1
     backward_reads = ("bottom",)
 

@@ -1,4 +1,4 @@
-"""Python: a layer that a user wrote."""
+"""Python: a layer written as a Python class by the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "bac
 
 @register("Python")
 class PythonLayer(Layer):
-    """Runs a class of the user's: setup(bottom, top), reshape(bottom, top), forward(bottom, top) and
+    """Runs a class of the user with methods setup(bottom, top), reshape(bottom, top), forward(bottom, top) and
     backward(top, propagate_down, bottom), as in pycaffe.
 
         import caffe
@@ -38,13 +38,13 @@ class PythonLayer(Layer):
             def backward(self, top, propagate_down, bottom):
                 bottom[0].diff[...] = self.factor * top[0].diff
 
-    The object finds `param_str` (`param_str_` in old scripts), `phase`, `name`, `blobs` and `layer_param` on itself.
-    Its other attributes can be reached through the layer: `net.layers[0].factor`.  A class with an `__init__` of its
-    own gets the LayerParameter as the only argument.  `setup` may be left out; without `backward` the layer computes
-    forwards only.
+    The object has `param_str` (`param_str_` for old scripts), `phase`, `name`, `blobs` and `layer_param` as attributes.
+    Those that it sets can be read from the layer: `net.layers[0].factor`.  A class with its own `__init__` gets
+    the LayerParameter as the only argument.  `setup` is optional; so is `backward`, if no gradient is needed.
+    Bottoms and tops: any number, of the shapes that `reshape` accepts and gives.
     python_param: module (found on sys.path or in the working directory), layer (the class), param_str ("").
     `import caffe` in the module gives minicaffe, its submodules included.
-    In place, bottom and top are one blob, as in pycaffe: the class itself keeps what its backward needs of the input.
+    In place, bottom and top are one blob, as in pycaffe: the class has to keep the input itself if backward reads it.
     """
 
     always_reshape = True
@@ -52,6 +52,14 @@ class PythonLayer(Layer):
     in_place = True
     backward_reads = ("bottom", "top")
     top_serves_as_bottom = True
+
+    @staticmethod
+    def describe(layer_param):
+        return f"{layer_param.python_param.module}.{layer_param.python_param.layer}"
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        return [None] * len(layer_param.top)  # `setup` imports the module
 
     def setup(self, bottom, top):
         param = self.layer_param.python_param
@@ -83,7 +91,7 @@ class PythonLayer(Layer):
                 self.user.backward(top, propagate_down, bottom)
 
     def __getattr__(self, name):
-        if name == "user":  # not yet set up
+        if name == "user":  # before setup
             raise AttributeError(name)
         return getattr(self.user, name)
 
@@ -107,19 +115,19 @@ class PythonLayer(Layer):
                 return importlib.import_module(module)
         except ModuleNotFoundError as error:
             if not error.name or not f"{module}.".startswith(f"{error.name}."):
-                raise  # the module is there, and misses something itself
+                raise  # the module exists, an import in it failed
             package, _, missing = error.name.rpartition(".")
             why = f"{_place(sys.modules[package])} has no '{missing}'" if package else "add its folder to PYTHONPATH"
             raise self.error(f"no module '{module}' on sys.path or in {os.getcwd()}: {why}") from error
 
     def _make(self, cls: type) -> object:
-        """An object of the class; an `__init__` of its own gets the LayerParameter, or nothing if it takes nothing."""
+        """Make an object of the class; its own `__init__` gets the LayerParameter, if it takes an argument."""
         if cls.__init__ is Layer.__init__:
             return cls(self.layer_param, self.phase, self.dtype)
         for arguments in ((self.layer_param,), ()):
             try:
                 inspect.signature(cls).bind(*arguments)
-            except (TypeError, ValueError):  # ValueError: nothing is known about its arguments
+            except (TypeError, ValueError):  # ValueError: it has no signature to inspect
                 continue
             return cls(*arguments)
         raise self.error(f"the __init__ of class '{cls.__name__}' must take one argument, the LayerParameter")
@@ -138,7 +146,7 @@ class PythonLayer(Layer):
             user.rng = self.rng
 
     def _has(self, method: str) -> bool:
-        """Whether the user wrote this method, or the one that `Layer` has in its place; Layer's own do not count."""
+        """Whether the user has written this method, or the method of `Layer` that replaces it."""
         written = (getattr(self.user, name, None) for name in (method, _IN_LAYER[method]))
         own = (getattr(Layer, method), getattr(Layer, _IN_LAYER[method]))
         return any(found is not None and getattr(found, "__func__", None) not in own for found in written)
@@ -150,7 +158,7 @@ class PythonLayer(Layer):
 
     @contextlib.contextmanager
     def _running(self, what: str) -> Iterator[None]:
-        """Note the layer's name on the errors that come from the user's code."""
+        """Add the layer's name to errors that the user's code raises."""
         try:
             yield
         except Exception as error:
@@ -161,5 +169,5 @@ class PythonLayer(Layer):
 
 
 def _place(module: ModuleType) -> str:
-    """A module's name with the file or folder that it was read from."""
+    """Return a module's name with its file or folder."""
     return f"module '{module.__name__}' ({getattr(module, '__file__', None) or list(getattr(module, '__path__', []))})"

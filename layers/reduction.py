@@ -1,4 +1,4 @@
-"""Reduction: the last axes as one number."""
+"""Reduction: the sum or mean over the last axes."""
 
 import numpy as np
 
@@ -11,15 +11,20 @@ from minicaffe.proto.caffe_pb2 import ReductionParameter
 
 @register("Reduction")
 class Reduction(Layer):
-    """SUM: y = coeff * sum of x.  ASUM: of |x|.  SUMSQ: of x^2.  MEAN: y = coeff * mean of x.
+    """SUM: y = coeff * sum of x.  ASUM: coeff * sum of |x|.  SUMSQ: coeff * sum of x^2.  MEAN: coeff * mean of x.
 
-    Bottom: any shape.  Top: its axes before `axis`; over axis 0 one number, which may serve as a loss.
+    Bottom: any shape.  Top: its axes before `axis`; with axis 0 one number, which can be a loss.
     reduction_param: operation (SUM), axis (0), coeff (1).
     """
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+
+    @staticmethod
+    def describe(layer_param):
+        return ReductionParameter.ReductionOp.Name(layer_param.reduction_param.operation)
 
     def setup(self, bottom, top):
         param = self.layer_param.reduction_param

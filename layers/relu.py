@@ -1,4 +1,4 @@
-"""ReLU: the rectifier, leaky if wanted."""
+"""ReLU: the rectifier, with an optional slope for negative numbers."""
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from minicaffe.layers.shared.elementwise import Elementwise, rectified_slope
 class ReLU(Elementwise):
     """y = max(x, 0) + negative_slope * min(x, 0); at 0 the gradient is negative_slope.
 
-    relu_param: negative_slope, 0 unless given.  (Nair and Hinton, 2010; leaky: Maas et al., 2013.)
+    bottom, top: any shape; in place if wanted.
+    relu_param: negative_slope (0).
+    Source: Nair and Hinton, 2010; leaky: Maas, Hannun and Ng, 2013.
     """
 
     backward_reads = ("bottom",)
@@ -29,7 +31,7 @@ class ReLU(Elementwise):
         if self.negative_slope == 0:
             np.maximum(x, 0, out=y)
         else:
-            larger = np.maximum if self.negative_slope <= 1 else np.minimum  # of x and slope * x the one meant
+            larger = np.maximum if self.negative_slope <= 1 else np.minimum  # of x and slope * x
             larger(x, self.negative_slope * x, out=y)
 
     def numpy_backward(self, x, y, dy, dx):

@@ -1,18 +1,24 @@
-"""Reshape: the same numbers under another shape."""
+"""Reshape: another shape for the same numbers."""
 
 import math
 
 from minicaffe.core.registry import register
-from minicaffe.layers.flatten import SharesMemory
+from minicaffe.layers.shared.views import SharesMemory
 
 
 @register("Reshape")
 class Reshape(SharesMemory):
-    """Replaces axes `axis` to `axis + num_axes - 1` of the bottom's shape by `shape`.
+    """y = x, with axes `axis` to `axis + num_axes - 1` replaced by `shape`.
 
-    reshape_param: shape { dim: ... }, where 0 copies the bottom's length and one -1 stands for what is left;
-    axis (0; -1 is behind the last axis, so that dims are appended), num_axes (-1: all that follow).
+    bottom: any shape; top: as many numbers; it shares the bottom's memory.
+
+    reshape_param: shape { dim: ... }, where 0 copies the bottom's length and one -1 is computed from the
+    count; axis (0; -1 is after the last axis, so that dims are appended), num_axes (-1: all from `axis` on).
     """
+
+    @staticmethod
+    def describe(layer_param):
+        return f"({', '.join(map(str, layer_param.reshape_param.shape.dim))})"
 
     def setup(self, bottom, top):
         param = self.layer_param.reshape_param

@@ -1,4 +1,4 @@
-"""RNN: the plain recurrent layer."""
+"""RNN: a recurrent layer with tanh units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minicaffe.layers.shared.recurrent import Recurrent
 class RNN(Recurrent):
     """h_t = tanh(W_x x_t + b + W_s s + W_h (cont_t h_{t-1})),  o_t = tanh(W_o h_t + b_o)
 
-    Bottoms and parameters are those of `Recurrent`; top 0 is o (T, N, H), the one state is h.
+    Bottoms, tops and recurrent_param are those of `Recurrent`; top 0 is o (T, N, H), the one state is h.
     blobs: W_x (H, I), b (H), W_s (H, S) if there is s, W_h (H, H), W_o (H, H), b_o (H)
     """
 

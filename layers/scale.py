@@ -1,4 +1,4 @@
-"""Scale: multiplies by a learned factor, or by a second bottom; with a bias if wanted."""
+"""Scale: multiplies by a learned factor or a second bottom, and optionally adds a learned bias."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from minicaffe.layers.shared.broadcast import Broadcast
 
 @register("Scale")
 class Scale(Broadcast):
-    """y = s * x + b, with s and b repeated over the axes they do not cover.
+    """y = s * x + b, with s and b broadcast over the axes that they do not cover.
 
     Bottoms: x; optionally s, of the shape of x from `axis` on.  Top: y, of the shape of x; in place if wanted.
     Blobs: s, when there is no second bottom; b, of the same shape, when bias_term.
-    scale_param: axis (1), num_axes (1; -1 for all that follow, 0 for one number), filler (constant 1), bias_term
+    scale_param: axis (1), num_axes (1; -1: all axes from `axis` on, 0: s is one number), filler (constant 1), bias_term
     (false), bias_filler (constant 0).
     """
 
@@ -22,7 +22,7 @@ class Scale(Broadcast):
         param = self.layer_param.scale_param
         self.read_axes(param, bottom)
         if not param.HasField("filler"):
-            param.filler.type, param.filler.value = "constant", 1  # not the 0 of other layers
+            param.filler.type, param.filler.value = "constant", 1  # other layers default to 0
         self.bias_index = (1 if self.learned else 0) if param.bias_term else None
 
     def param_shapes(self, bottom_shapes):

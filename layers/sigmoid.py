@@ -3,12 +3,15 @@
 import numpy as np
 
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.elementwise import Elementwise
+from minicaffe.layers.shared.elementwise import Elementwise, logistic
 
 
 @register("Sigmoid")
 class Sigmoid(Elementwise):
-    """y = 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow."""
+    """y = 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow.
+
+    bottom, top: any shape; in place if wanted.
+    """
 
     backward_reads = ("top",)
 
@@ -20,12 +23,3 @@ class Sigmoid(Elementwise):
 
     def numpy_backward(self, x, y, dy, dx):
         np.multiply(dy, y * (1 - y), out=dx)
-
-
-def logistic(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """1 / (1 + exp(-x)) as `Sigmoid` computes it."""
-    out = np.multiply(x, 0.5, out=out)
-    np.tanh(out, out=out)
-    out *= 0.5
-    out += 0.5
-    return out

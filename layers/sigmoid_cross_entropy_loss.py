@@ -1,10 +1,10 @@
-"""SigmoidCrossEntropyLoss: a yes or no for every number."""
+"""SigmoidCrossEntropyLoss: the cross entropy of independent binary targets."""
 
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import DeviceTerms, LossLayer, ignored_label
-from minicaffe.layers.sigmoid import logistic
 from minicaffe.proto.caffe_pb2 import LossParameter
 
 
@@ -14,13 +14,13 @@ class SigmoidCrossEntropyLoss(LossLayer):
 
     Computed as sum of max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow.
 
-    Bottoms: scores x and targets t in [0, 1], (N, ...), of equal counts.  Top: one number.
-    loss_param: ignore_label (targets that, truncated, equal it cost nothing), normalization (BATCH_SIZE).
+    Bottoms: scores x and targets t in [0, 1], (N, ...), with as many numbers each.  Top: one number.
+    loss_param: ignore_label (a target that equals it when truncated has no loss), normalization (BATCH_SIZE).
     """
 
     def setup(self, bottom, top):
         self.ignored = ignored_label(self.layer_param.loss_param)
-        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
+        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # the form that kernels take
         self.mode = self.read_normalization(absent=LossParameter.BATCH_SIZE)
         self.terms = DeviceTerms(self.dtype)
 
@@ -31,7 +31,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         return super().top_shapes(bottom_shapes)
 
     def _counted(self, targets):
-        """Which targets count, None for all, and what the sum is divided by."""
+        """Return which targets count, None for all, and the normalizer."""
         n, count = targets.shape[0], targets.size
         valid = None if self.ignored is None else targets.astype(np.int32) != self.ignored
         counted = count if valid is None else np.count_nonzero(valid)
@@ -43,7 +43,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         losses = np.abs(x)
         np.exp(np.negative(losses, out=losses), out=losses)
         losses += 1
-        np.log(losses, out=losses)  # several times as fast as log1p, whose further digits are lost in the sum
+        np.log(losses, out=losses)  # several times as fast as log1p, as exact as the sum
         losses += np.maximum(x, 0)
         losses -= x * t
         top[0].data[...] = losses.sum(where=True if valid is None else valid) / divisor

@@ -1,4 +1,4 @@
-"""Silence: takes blobs that nobody else wants, so that they are not printed as outputs."""
+"""Silence: reads blobs that no other layer reads, so that they are not outputs of the net."""
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
@@ -6,7 +6,7 @@ from minicaffe.core.registry import register
 
 @register("Silence")
 class Silence(Layer):
-    """Any bottoms, no top; the bottoms' diffs are zero."""
+    """Bottoms: any number, of any shape.  No top.  The gradient of each bottom is 0."""
 
     min_bottom = 1
     exact_num_top = 0

@@ -9,17 +9,22 @@ from minicaffe.core.registry import register
 
 @register("Slice")
 class Slice(Layer):
-    """The reverse of Concat.
+    """y_i = the i-th part of x along `axis`; the inverse of Concat.
 
-    Bottom: (..., n, ...).  Tops: (..., n_i, ...), whose n_i sum to n.  One top alone shares the bottom's memory.
-    slice_param: axis (1; -1 is the last), or slice_dim, its older spelling; slice_point: where each top but the first
-    begins, strictly increasing; without it the parts are equal.
+    Bottom: (..., n, ...).  Tops: (..., n_i, ...), the n_i sum to n.  A single top shares the bottom's memory.
+    slice_param: axis (1; -1 is the last), or slice_dim, its older name; slice_point: where each top but
+    the first begins, strictly increasing; without it the parts are equal.
     """
 
+    family = "arrangement"
     exact_num_bottom = 1
     min_top = 1
     in_place = False
     backward_reads = ()
+
+    @staticmethod
+    def describe(layer_param):
+        return f"axis {layer_param.slice_param.axis}"
 
     def setup(self, bottom, top):
         param = self.layer_param.slice_param
@@ -31,7 +36,7 @@ class Slice(Layer):
             raise self.error(f"{self.num_tops} tops need {self.num_tops - 1} slice_point(s), got {self.points}")
 
     def bounds(self, length: int) -> list[int]:
-        """Where the parts of an axis begin, and its end."""
+        """Return the first index of each part, and the end of the axis."""
         if not self.points:
             if length % self.num_tops:
                 raise self.error(f"axis of length {length} cannot be cut into {self.num_tops} equal tops")

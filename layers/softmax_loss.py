@@ -1,11 +1,11 @@
-"""SoftmaxWithLoss: the multinomial logistic loss of a softmax."""
+"""SoftmaxWithLoss: the negative log-likelihood of labels under a softmax."""
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import DeviceTerms, LossLayer, class_labels, ignored_label
-from minicaffe.layers.softmax import softmax, softmax_gpu, three_axes
+from minicaffe.layers.shared.softmax import softmax, softmax_gpu, three_axes
 
 
 @register("SoftmaxWithLoss")
@@ -14,10 +14,11 @@ class SoftmaxWithLoss(LossLayer):
 
     Bottoms: scores x (N, C, ...), labels (N, ...) or (N, 1, ...): one for each position outside the class axis, from
     0 to C - 1.  Tops: the loss, one number; optionally p, of the shape of x.
-    softmax_param: axis (1).  loss_param: ignore_label (positions with it cost nothing), normalization (VALID: divided
-    by the positions that count).  p is kept above the smallest normal float, so that a position costs at most 87.3365.
-    Extension (SegNet): with weight_by_label_freqs, class_weighting gives a factor for each class, by which the costs of
-    positions with that label are multiplied.
+    softmax_param: axis (1).  loss_param: ignore_label (positions with this label have no loss), normalization (VALID:
+    the number of positions that count).  p is at least the smallest normal float, so the loss of a position is at most
+    87.3365.
+    Extension (SegNet): with weight_by_label_freqs, the loss of a position is multiplied by the class_weighting of its
+    label.
     """
 
     exact_num_top = None
@@ -28,7 +29,7 @@ class SoftmaxWithLoss(LossLayer):
         param = self.layer_param.loss_param
         self.given_axis = self.layer_param.softmax_param.axis
         self.ignored = ignored_label(param)
-        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # as kernels take it
+        self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # the form that kernels take
         self.mode = self.read_normalization()
         self.prob = Blob((), self.dtype)
         self.class_weights = None
@@ -96,27 +97,27 @@ class SoftmaxWithLoss(LossLayer):
         self.kernel("gradient")(n, classes, inner, p, labels, *self.ignore_rule, weights, *scale, dx)
 
     def _prob(self, top):
-        """The blob of the probabilities."""
+        """Return the blob of the probabilities."""
         return top[1] if len(top) > 1 else self.prob
 
     def _device_weights(self):
         return 0 if self.class_weights is None else self.class_weights.gpu_data()
 
     def _read_labels(self, labels):
-        """Note where each position's label is, which positions count, and their shares."""
+        """Set the index of each position's label, which positions count, and their weights."""
         self.at_labels, self.valid = self._positions(labels)
         self.share = self._share()
 
     def _positions(self, labels):
-        """The index that picks each position's label out of (outer, classes, inner), and which positions count."""
+        """Return the index of each position's label in (outer, classes, inner), and which positions count."""
         outer, classes, inner = self.view
         labels, valid = class_labels(self, labels.read_data().reshape(outer, inner), classes, self.ignored)
         if valid is not None:
-            labels = np.where(valid, labels, 0)  # an ignored label may be no class at all
+            labels = np.where(valid, labels, 0)  # an ignored label may be outside the classes
         return (np.arange(outer)[:, None], labels, np.arange(inner)), valid
 
     def _share(self):
-        """What each position's cost is multiplied by: 0 where ignored, else its class's weight; None: 1 everywhere."""
+        """Return the factor of each position's loss: 0 if ignored, else the weight of its class; None: 1 everywhere."""
         if self.class_weights is None:
             return self.valid
         weights = self.class_weights.read_data()[self.at_labels[1]]

@@ -1,4 +1,4 @@
-"""Split: one blob under several names, so that each reader has a diff of its own."""
+"""Split: copies of a blob for several readers, each with its own diff."""
 
 import numpy as np
 
@@ -9,12 +9,14 @@ from minicaffe.cuda import ops
 
 @register("Split")
 class Split(Layer):
-    """Every top is the bottom; the bottom's diff is the sum of the tops' diffs.
+    """y_i = x; the bottom's diff is the sum of the tops' diffs.
 
-    Bottom: any shape.  Tops: one or more of that shape, which share its data.  The net puts a Split wherever a blob
-    has several readers.
+    Bottom: any shape.  Tops: one or more of that shape, which share its data.  The net inserts a Split behind
+    every blob with several readers.
     """
 
+    family = "arrangement"
+    keeps_coordinates = True
     exact_num_bottom = 1
     min_top = 1
     in_place = False

@@ -1,4 +1,4 @@
-"""SPP: spatial pyramid pooling, a fixed number of outputs from pictures of any size."""
+"""SPP: spatial pyramid pooling, a fixed number of outputs for pictures of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicaffe.proto import caffe_pb2
 
 @register("SPP")
 class SPP(Layer):
-    """Level l divides the picture into 2^l x 2^l bins and pools each; all levels are laid one after the other.
+    """Level l pools a grid of 2^l x 2^l bins over the picture; the top joins all levels.
 
     bottom: (N, C, H, W); top: (N, C * (1 + 4 + ... + 4^(pyramid_height - 1))), or (N, C, 1, 1) with one level
 
@@ -18,6 +18,7 @@ class SPP(Layer):
     Source: He, Zhang, Ren and Sun, 2014.
     """
 
+    family = "pooling"
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = False
@@ -46,18 +47,18 @@ class SPP(Layer):
             self.size = bottom[0].shape[2:]
             self.levels = [self._level(level) for level in range(self.height)]
         if self.height == 1:
-            self.levels[0].set_up(bottom, top)
+            self.levels[0].initialize(bottom, top)
             return
-        self.split.set_up(bottom, self.copies)
+        self.split.initialize(bottom, self.copies)
         for layer, copy, pooled, flat in zip(self.levels, self.copies, self.pooled, self.flat):
-            layer.set_up([copy], [pooled])
+            layer.initialize([copy], [pooled])
             flat.reshape(pooled.shape[0], pooled.count_range(1))
             flat.share_data(pooled)
             flat.share_diff(pooled)
-        self.concat.set_up(self.flat, top)
+        self.concat.initialize(self.flat, top)
 
     def _level(self, level: int) -> Layer:
-        """The Pooling layer of a level: bins that cover the picture, padded where they do not divide it."""
+        """Make the Pooling layer of a level: its bins cover the picture, padded to a multiple of their number."""
         bins = 2**level
         kernel = [-(-n // bins) for n in self.size]
         pad = [(k * bins - n + 1) // 2 for k, n in zip(kernel, self.size)]
@@ -91,11 +92,11 @@ class SPP(Layer):
             self.levels[0].backward(top, [True], bottom)
             return
         for copy in self.copies:
-            copy.share_data(bottom[0])  # a copy, where a layer has overwritten the bottom
+            copy.share_data(bottom[0])  # the kept copy, if another layer has overwritten the bottom
         self.concat.backward(top, [True] * self.height, self.flat)
         for layer, copy, pooled in zip(self.levels, self.copies, self.pooled):
             layer.backward([pooled], [True], [copy])
         self.split.backward(self.copies, [True], bottom)
 
-    # the layers inside choose the device themselves
+    # the inner layers choose the device
     forward_gpu, backward_gpu = forward_cpu, backward_cpu

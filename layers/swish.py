@@ -1,17 +1,18 @@
-"""Swish: a rectifier that fades in."""
+"""Swish: x times its own sigmoid, a smooth rectifier."""
 
 import numpy as np
 
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.elementwise import Elementwise
-from minicaffe.layers.sigmoid import logistic
+from minicaffe.layers.shared.elementwise import Elementwise, logistic
 
 
 @register("Swish")
 class Swish(Elementwise):
     """y = x * s with s = sigmoid(beta * x); the gradient is beta * y + s * (1 - beta * y).
 
-    swish_param: beta (1).  (Ramachandran et al., 2017.)
+    bottom, top: any shape; in place if wanted.
+    swish_param: beta (1).
+    Source: Ramachandran, Zoph and Le, 2017.
     """
 
     constants = ("beta",)

@@ -8,7 +8,7 @@ from minicaffe.layers.shared.elementwise import Elementwise
 
 @register("TanH")
 class TanH(Elementwise):
-    """y = tanh(x)."""
+    """y = tanh(x).  bottom, top: any shape; in place if wanted."""
 
     backward_reads = ("top",)
 

@@ -1,4 +1,4 @@
-"""Threshold: a step."""
+"""Threshold: a step function."""
 
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.elementwise import Elementwise
@@ -6,7 +6,11 @@ from minicaffe.layers.shared.elementwise import Elementwise
 
 @register("Threshold")
 class Threshold(Elementwise):
-    """y = 1 where x > threshold, else 0; no gradient.  threshold_param: threshold (0)."""
+    """y = 1 where x > threshold, else 0; no gradient.
+
+    bottom, top: any shape; in place if wanted.
+    threshold_param: threshold (0).
+    """
 
     backward_reads = ()
 

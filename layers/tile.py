@@ -1,4 +1,4 @@
-"""Tile: the same again, several times along an axis."""
+"""Tile: repeats the bottom along an axis."""
 
 from minicaffe.core.blob import canonical_axis
 from minicaffe.core.layer import Layer
@@ -7,8 +7,13 @@ from minicaffe.core.registry import register
 
 @register("Tile")
 class Tile(Layer):
-    """Bottom: (..., n, ...).  Top: (..., tiles * n, ...).  tile_param: axis (1), tiles (required)."""
+    """y = `tiles` copies of x, one after another along `axis`.
 
+    Bottom: (..., n, ...).  Top: (..., tiles * n, ...).
+    tile_param: axis (1), tiles (required).
+    """
+
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()

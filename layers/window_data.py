@@ -1,4 +1,4 @@
-"""WindowData: regions of images, for training R-CNN."""
+"""WindowData: regions of images, for the training of R-CNN."""
 
 from minicaffe.core.registry import register
 from minicaffe.data.shuffle import draw_seed
@@ -9,17 +9,24 @@ from minicaffe.layers.shared.base_data import BaseData
 
 @register("WindowData")
 class WindowData(BaseData):
-    """Windows drawn at random from a window file, cut out, warped to a square, and normalised.
+    """Random windows of a window file: cut out, warped to a square, normalised.
 
     Tops: images (N, C, crop_size, crop_size), labels (N,): the class of foreground windows, 0 for background.
-    window_data_param: source; root_folder; batch_size N; fg_threshold, bg_threshold (0.5): overlaps from which a window
-    is an object, below which it is background; fg_fraction (0.25) of a batch are objects; context_pad (0) pixels of
-    context; crop_mode "warp" or "square"; cache_images.  transform_param: crop_size, mirror, scale, mean_file,
-    mean_value (window_data_param's own ones are read where transform_param has none).
-    Girshick et al., 2014.
+    window_data_param: source; root_folder; batch_size N; fg_threshold (0.5), the least overlap of an object, and
+    bg_threshold (0.5), below which a window is background; fg_fraction (0.25), the share of objects in a batch;
+    context_pad (0), pixels of context; crop_mode, "warp" or "square"; cache_images (false).
+    transform_param: crop_size, mirror, scale, mean_file, mean_value; the first four are read from window_data_param
+    where transform_param has none.
+    Source: Girshick, Donahue, Darrell and Malik, 2014.
     """
 
+    param_field = "window_data_param"
     exact_num_top = 2
+
+    @staticmethod
+    def image_shape(layer_param):
+        size = layer_param.window_data_param.crop_size
+        return 3, size, size
 
     def make_transformer(self):
         param, common = self.layer_param.window_data_param, self.layer_param.transform_param
@@ -27,7 +34,7 @@ class WindowData(BaseData):
             if param.HasField(name) and not common.HasField(name):
                 setattr(common, name, getattr(param, name))
         self.mean = super().make_transformer().mean
-        return BatchTransformer(type(common)(), False, self.rng)  # the reader normalises: it knows where the padding is
+        return BatchTransformer(type(common)(), False, self.rng)  # the reader normalises, since padding stays 0
 
     def open_reader(self):
         param, common = self.layer_param.window_data_param, self.layer_param.transform_param

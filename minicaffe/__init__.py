@@ -32,6 +32,7 @@ from minicaffe.cuda import engine as _cuda  # noqa: E402, F401  (the engines reg
 from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
 from minicaffe.onednn import engine as _onednn  # noqa: E402, F401
+from minicaffe.proto import TEST, TRAIN  # noqa: E402
 from minicaffe.pycaffe import (  # noqa: E402
     NCCL,
     Timer,
@@ -60,8 +61,6 @@ add_package("minicaffe.layers.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
-
-TRAIN, TEST = 0, 1
 
 
 def __getattr__(name: str):

@@ -12,8 +12,7 @@ from minicaffe import io
 from minicaffe.core.net import Net
 from minicaffe.data.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
-
-TEST = 1
+from minicaffe.proto import TEST
 
 
 def make_transformer(

@@ -16,34 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.registry import facts_of, layer_type_list
 from minicaffe.errors import NetError
 from minicaffe.net_spec import Function, Top, layer_function
 
 CoordMap = tuple[Any, Any, Any]
-
-PASS_THROUGH_LAYERS = [
-    "AbsVal",
-    "BatchNorm",
-    "Bias",
-    "BNLL",
-    "Clip",
-    "Dropout",
-    "Eltwise",
-    "ELU",
-    "Exp",
-    "Log",
-    "LRN",
-    "MVN",
-    "Power",
-    "PReLU",
-    "ReLU",
-    "Scale",
-    "Sigmoid",
-    "Split",
-    "Swish",
-    "TanH",
-    "Threshold",
-]
 
 _LEGACY_FIELDS = {"pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w"}
 
@@ -62,6 +39,13 @@ class CropError(NetError, AssertionError):
 
 class UnconnectedError(NetError, RuntimeError):
     """Blobs without a common ancestor that both have a coordinate map from.  Also a RuntimeError, as in pycaffe."""
+
+
+def __getattr__(name: str) -> list[str]:
+    """`PASS_THROUGH_LAYERS`, as in pycaffe: the types with `keeps_coordinates`."""
+    if name != "PASS_THROUGH_LAYERS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return [type_name for type_name in layer_type_list() if facts_of(type_name).keeps_coordinates]
 
 
 def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
@@ -103,14 +87,14 @@ def coord_map(fn: Function) -> CoordMap:
 
     UndefinedMapException for types without a coordinate map, CropError as for `conv_params`.
     """
-    if fn.type_name in ("Convolution", "Pooling", "Im2col"):
-        axis, stride, kernel_size, pad = conv_params(fn)
-        return axis, 1 / stride, (pad - (kernel_size - 1) / 2) / stride
-    if fn.type_name == "Deconvolution":
-        axis, stride, kernel_size, pad = conv_params(fn)
-        return axis, stride, (kernel_size - 1) / 2 - pad
-    if fn.type_name in PASS_THROUGH_LAYERS:
+    facts = facts_of(fn.type_name)
+    if facts.keeps_coordinates:
         return None, 1, 0
+    if facts.resamples:
+        axis, stride, kernel_size, pad = conv_params(fn)
+        if facts.resamples == "up":
+            return axis, stride, (kernel_size - 1) / 2 - pad
+        return axis, 1 / stride, (pad - (kernel_size - 1) / 2) / stride
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)
         # The axis of Crop is the first cropped one, that of a convolution is the channel axis, one before it.

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from minicaffe import io
-from minicaffe.classifier import TEST, make_transformer
+from minicaffe.classifier import make_transformer
 from minicaffe.core.net import Net
 from minicaffe.core.scripting import names_in
 from minicaffe.data.arrays import numbers
 from minicaffe.errors import DataError, UsageError
+from minicaffe.proto import TEST
 
 
 class Detector(Net):

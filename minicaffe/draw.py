@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from minicaffe.core.passes import filter_net
+from minicaffe.core.registry import facts_of
 from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
 from minicaffe.pictures.canvas import Box, Canvas, Point, Spline, Text, text_width
@@ -34,18 +35,15 @@ OWN_FORMATS = ("svg", "png", "pdf", "jpg", "jpeg", "webp", "tiff", "bmp", "gif")
 
 MARGIN = 24.0
 EDGE_COLOR = "#7b8794"
-_FAMILIES = {  # (fill, border): layer types
-    ("#dbeafe", "#5b8bd0"): "Convolution Deconvolution InnerProduct Embed LSTM RNN Im2col ConvolutionDepthwise "
-    "DepthwiseConvolution",
-    ("#fde9cf", "#d1944a"): "Pooling SPP ROIPooling PSROIPooling",
-    ("#d6f2e3", "#4fa37a"): "ReLU PReLU ELU Sigmoid TanH AbsVal Power Exp Log BNLL Threshold Clip Swish ReLU6",
-    ("#d5f0f2", "#4b9ea6"): "BatchNorm Scale Bias LRN MVN Normalize BN",
-    ("#f9d9de", "#c9626f"): "SoftmaxWithLoss SigmoidCrossEntropyLoss EuclideanLoss HingeLoss ContrastiveLoss "
-    "InfogainLoss MultinomialLogisticLoss Softmax Accuracy ArgMax",
-    ("#e8e0f7", "#8a6dc0"): "Eltwise Concat Slice Split Flatten Reshape Tile Reduction Crop Permute Axpy",
-    ("#fbf3c4", "#b39a37"): "Data ImageData HDF5Data MemoryData DummyData Input WindowData HDF5Output AnnotatedData",
+_FAMILY_COLORS = {  # of Layer.family: fill, border
+    "weights": ("#dbeafe", "#5b8bd0"),
+    "pooling": ("#fde9cf", "#d1944a"),
+    "activation": ("#d6f2e3", "#4fa37a"),
+    "normalization": ("#d5f0f2", "#4b9ea6"),
+    "loss": ("#f9d9de", "#c9626f"),
+    "arrangement": ("#e8e0f7", "#8a6dc0"),
+    "data": ("#fbf3c4", "#b39a37"),
 }
-_COLORS = {name: colors for colors, names in _FAMILIES.items() for name in names.split()}
 _OTHER = ("#eceff2", "#8793a0")
 
 
@@ -228,7 +226,7 @@ class _Picture:
 
     def _paint_block(self, canvas: Canvas, drawn: _Drawn) -> None:
         x, y = self._corner(drawn)
-        fill, border = _COLORS.get(drawn.block.layers[0].type, _OTHER)
+        fill, border = _colors(drawn.block.layers[0])
         canvas.add(Box(x, y, drawn.width, drawn.height, fill, border, 4))
         rows = len(drawn.block.layers) - 1
         line_y = y + 4
@@ -236,7 +234,7 @@ class _Picture:
             height = _line_height(size)
             row = i - (len(drawn.lines) - rows)
             if row >= 0:
-                tint, _ = _COLORS.get(drawn.block.layers[row + 1].type, _OTHER)
+                tint, _ = _colors(drawn.block.layers[row + 1])
                 canvas.add(Box(x + 4, line_y + 1, drawn.width - 8, height - 1, tint, "#ffffff", 2))
             canvas.add(Text(x + drawn.width / 2, line_y + height * 0.74, text, size, bold=bold, anchor="middle"))
             line_y += height
@@ -251,6 +249,11 @@ class _Picture:
             x, y = self._point(self._port_at(drawn, port), drawn.node.y + along)
             dx, dy = {"TB": (5, 13), "BT": (5, -7), "LR": (5, -4), "RL": (-5 - text_width(label, 9), -4)}[self.rankdir]
             canvas.add(Text(x + dx, y + dy, label, 9, "#52606d", halo=True))
+
+
+def _colors(layer) -> tuple[str, str]:
+    """Fill and border of a layer's box, by the family of its type."""
+    return _FAMILY_COLORS.get(facts_of(layer.type).family, _OTHER)
 
 
 def _line_height(size: float) -> float:

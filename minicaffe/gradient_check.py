@@ -15,17 +15,17 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import create_layer
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import TRAIN, caffe_pb2, parse_text
 
 
 class GradientError(AssertionError):
     """Analytic and numeric derivative differ; the message gives layer, blob, index and both values."""
 
 
-def layer_from_text(text: str, phase: int = 0, dtype: np.typing.DTypeLike = np.float64) -> Layer:
+def layer_from_text(text: str, phase: int = TRAIN, dtype: np.typing.DTypeLike = np.float64) -> Layer:
     """Create a layer from the content of a `layer { }` message; the name defaults to "layer".
 
-    phase: 0 TRAIN (default), 1 TEST.  dtype: of its parameters, float64 by default.
+    phase: TRAIN (default) or TEST.  dtype: of its parameters, float64 by default.
     """
     param = parse_text(text, caffe_pb2.LayerParameter())
     param.name = param.name or "layer"
@@ -49,7 +49,7 @@ def check_gradient(
     num_top: int = 1,
     check_bottom: Sequence[int] | None = None,
     check_params: bool = True,
-    phase: int = 0,
+    phase: int = TRAIN,
     step: float = 1e-5,
     tolerance: float = 1e-6,
     kink: float | None = None,
@@ -61,7 +61,7 @@ def check_gradient(
 
     text: the content of a `layer { }` message.  bottoms: one array per bottom.  num_top: number of tops (default 1).
     check_bottom: indices of the bottoms to check, None (default): all.
-    check_params: whether to check the parameters too (default True).  phase: 0 TRAIN (default), 1 TEST.
+    check_params: whether to check the parameters too (default True).  phase: TRAIN (default) or TEST.
     step: half the width of the central difference.  tolerance: the largest |analytic - numeric| / max(1, |either|).
     kink, kink_range: elements whose |value| differs from `kink` by less than `kink_range` are skipped.
     most: the number of elements checked per blob, chosen at random.  seed: of all random choices.
@@ -94,7 +94,7 @@ class _Check:
         self.layer = layer_from_text(text, phase)
         self.bottom = blobs_of(bottoms, np.float64)
         self.top = [Blob(dtype=np.float64) for _ in range(num_top)]
-        self.layer.set_up(self.bottom, self.top)
+        self.layer.initialize(self.bottom, self.top)
         for blob in self.layer.blobs:  # parameters filled with 0 could hide errors
             blob.data[...] = blob.data + 0.3 * self.rng.standard_normal(blob.shape)
         self.params_before = [blob.data.copy() for blob in self.layer.blobs]

@@ -21,9 +21,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from minicaffe.errors import nearest
-from minicaffe.proto import caffe_pb2
-from minicaffe.proto.calls import (
+from minicaffe.core.calls import (
     Function,
     NetSpecError,
     Top,
@@ -33,6 +31,8 @@ from minicaffe.proto.calls import (
     param_name_dict,
     to_proto,
 )
+from minicaffe.errors import nearest
+from minicaffe.proto import caffe_pb2
 
 __all__ = [
     "Function",

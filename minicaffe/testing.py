@@ -19,7 +19,7 @@ from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.errors import LayerError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import TRAIN, caffe_pb2, parse_text
 
 Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -48,6 +48,13 @@ def labels(classes: int) -> Values:
     return lambda rng, shape: rng.integers(0, classes, shape).astype(float)
 
 
+def continuation(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Bottom 1 of recurrent layers, (T, N): 0 where a sequence begins, at step 0 and at some others, else 1."""
+    cont = (rng.random(shape) < 0.7).astype(float)
+    cont[0] = 0
+    return cont
+
+
 @dataclass
 class Case:
     """A small layer and its inputs.
@@ -56,7 +63,7 @@ class Case:
     values: a function (rng, shape) -> array for all bottoms, or one per bottom; default `normal`.
     gradient: indices of the bottoms whose gradient is checked; None (default): all, (): none.
     params: whether the gradients of the parameters are checked (default True).
-    num_top: number of tops (default 1).  phase: 0 TRAIN (default), 1 TEST.
+    num_top: number of tops (default 1).  phase: TRAIN (default) or TEST.
     options: further keywords of `check_gradient`.
     """
 
@@ -66,7 +73,7 @@ class Case:
     gradient: Sequence[int] | None = None
     params: bool = True
     num_top: int = 1
-    phase: int = 0
+    phase: int = TRAIN
     options: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[np.ndarray]:
@@ -107,7 +114,7 @@ class Run:
         self.top = [Blob(dtype=dtype) for _ in range(case.num_top)]
         if in_place:
             self.top[0] = self.bottom[0]
-        self.layer.set_up(self.bottom, self.top)
+        self.layer.initialize(self.bottom, self.top)
         self._behind: list[tuple[Layer, list[Blob], list[Blob]]] = []
         self.last = self.top[0] if self.top else None
         for text in behind:
@@ -121,7 +128,7 @@ class Run:
         """Append a layer that reads the last top."""
         bottom = [self.last]
         top = bottom if in_place else [Blob(dtype=layer.dtype)]
-        layer.set_up(bottom, top)
+        layer.initialize(bottom, top)
         (self.last,) = top
         self._behind.append((layer, bottom, top))
         overwrites = Overwrites(*zip((self.layer, self.bottom, self.top), *self._behind))
@@ -165,17 +172,17 @@ _RNG_STATE = Layer(caffe_pb2.LayerParameter(name="state")).rng.get_state() | {"k
 
 
 def run_layer(
-    text: str, *bottoms: Any, num_top: int = 1, phase: int = 0, dtype: np.typing.DTypeLike = np.float64
+    text: str, *bottoms: Any, num_top: int = 1, phase: int = TRAIN, dtype: np.typing.DTypeLike = np.float64
 ) -> tuple[Layer, list[Blob], list[Blob]]:
     """Set up a layer on bottoms with the given values and run it forward.
 
     text: the content of a `layer { }` message.  bottoms: one array per bottom.  num_top: number of tops (default 1).
-    phase: 0 TRAIN (default), 1 TEST.  dtype: of the blobs, float64 by default.
+    phase: TRAIN (default) or TEST.  dtype: of the blobs, float64 by default.
     Returns the layer, its bottoms and its tops.
     """
     layer = gradient_check.layer_from_text(text, phase, dtype)
     bottom, top = gradient_check.blobs_of(bottoms, dtype), [Blob(dtype=dtype) for _ in range(num_top)]
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return layer, bottom, top
 
@@ -189,9 +196,6 @@ def assert_close(got, expected, what: str = "", rtol: float = 1e-4, atol: float 
     largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
     np.testing.assert_allclose(got, expected, rtol, atol * max(largest, 1e-6), err_msg=what)
 
-
-#: Types whose gradient in place is the original's, which differs from the derivative of their formula.
-OTHER_GRADIENT_IN_PLACE = ("BNLL", "Clip", "Power")
 
 #: Layers that follow a layer in place in the tests; together they change signs and magnitudes.
 BEHIND = (
@@ -260,7 +264,7 @@ class LayerProperties:
         for run in (without_backward, within):
             for a, b in zip(expected, run.forward()):
                 assert_close(b, a)
-        if apart.layer.type not in OTHER_GRADIENT_IN_PLACE:
+        if apart.layer.exact_gradient_in_place:
             for a, b in zip(apart.backward(), within.backward()):
                 assert_close(b, a)
 
@@ -282,7 +286,7 @@ class LayerProperties:
             return
         apart = Run(case, behind=BEHIND)
         expected = apart.forward() + apart.backward()
-        own = apart.layer.in_place and apart.layer.type not in OTHER_GRADIENT_IN_PLACE
+        own = apart.layer.in_place and apart.layer.exact_gradient_in_place
         for in_place in (False, True) if own else (False,):
             try:
                 within = Run(case, in_place=in_place, behind=BEHIND, behind_in_place=True)
@@ -354,7 +358,7 @@ def run_golden_layer(path: str) -> None:
     with np.load(path) as stored:
         case = {key: stored[key] for key in stored.files}
     param = parse_text(str(case["prototxt"]), caffe_pb2.NetParameter())
-    net = Net(param, phase={"TRAIN": 0, "TEST": 1}[str(case["phase"])])
+    net = Net(param, phase=caffe_pb2.Phase.Value(str(case["phase"])))
     _put(net, case, "param", "data")
     for key, values in _part(case, "in"):
         net.blobs[key].data[...] = values

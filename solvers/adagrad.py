@@ -12,9 +12,9 @@ from minicaffe.solvers.sgd import SGDSolver
 class AdaGradSolver(SGDSolver):
     """H <- H + g^2;  w <- w - rate * g / (sqrt(H) + delta)."""
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         self.refuse_momentum()
-        super().set_up()
+        super().setup()
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
         (h,) = history

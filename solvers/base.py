@@ -83,7 +83,7 @@ class Solver:
             log.info("Finetuning from %s", path)
         if files:
             weights.load([self.net, *self.test_nets], files)
-        self.set_up()
+        self.setup()
         log.info("Solver scaffolding done.")
 
     def __reduce__(self):
@@ -91,7 +91,7 @@ class Solver:
 
     # -- what a rule states ----------------------------------------------------------------------------------------
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         """Check the rule's parameters and make its history."""
 
     def apply_update(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from minicaffe.errors import SolverError
-from minicaffe.proto import caffe_pb2, read_net, read_solver, upgrade_net
+from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net, read_solver, upgrade_net
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -62,7 +62,7 @@ class SolverNets:
     def __init__(self, source: Source) -> None:
         self._param, self._upgraded = source
         self._known: dict[str, Any] = {}
-        self.train = self._with_state(self._train_field(), caffe_pb2.TRAIN, self._param.train_state)
+        self.train = self._with_state(self._train_field(), TRAIN, self._param.train_state)
         self.tests = list(self._test_nets())
 
     def _train_field(self) -> str:
@@ -87,7 +87,7 @@ class SolverNets:
             raise SolverError(f"test nets need a test_interval above 0, got {param.test_interval}")
         states = list(param.test_state) or [None] * count
         for (name, index), state in zip(special + generic * (count - len(special)), states):
-            yield self._with_state(name, caffe_pb2.TEST, state, index)
+            yield self._with_state(name, TEST, state, index)
 
     def _with_state(self, field: str, phase: int, state, index: int | None = None):
         """A copy of a field's net.

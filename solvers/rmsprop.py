@@ -13,11 +13,11 @@ from minicaffe.solvers.sgd import SGDSolver
 class RMSPropSolver(SGDSolver):
     """H <- rms_decay * H + (1 - rms_decay) * g^2;  w <- w - rate * g / (sqrt(H) + delta)."""
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         self.refuse_momentum()
         if not 0 <= self.param.rms_decay < 1:
             raise SolverError(f"rms_decay must lie in [0, 1), got {self.param.rms_decay:g}")
-        super().set_up()
+        super().setup()
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
         (h,) = history

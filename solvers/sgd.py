@@ -26,7 +26,7 @@ class SGDSolver(Solver):
 
     histories = 1
 
-    def set_up(self) -> None:
+    def setup(self) -> None:
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
         params = self.net.learnable_params

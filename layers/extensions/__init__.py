@@ -1,1 +1,1 @@
-"""Layer types beyond the master branch, under the names that the forks gave them."""
+"""Layer types of forks of Caffe, under the names that they have there."""

@@ -1,4 +1,4 @@
-"""Axpy: a factor for each channel, and a sum."""
+"""Axpy: scales each channel and adds a blob."""
 
 import numpy as np
 
@@ -9,12 +9,13 @@ from minicaffe.cuda import ops
 
 @register("Axpy")
 class Axpy(Layer):
-    """z = a * x + y, with a repeated over the places of a channel.
+    """z = a * x + y, with a broadcast over the places of a channel.
 
     Bottoms: a (N, C) or (N, C, 1, 1), x (N, C, ...), y of the shape of x.  Top: z, of the shape of x.
-    (Hu et al., Squeeze-and-Excitation Networks, 2017.)
+    Source: Hu, Shen and Sun, Squeeze-and-Excitation Networks, 2017.
     """
 
+    family = "arrangement"
     exact_num_bottom = 3
     exact_num_top = 1
     in_place = False
@@ -33,7 +34,7 @@ class Axpy(Layer):
         self.channels, self.inner = bottom[0].count, bottom[1].count_range(2)
 
     def _rows(self, array):
-        """The array with a row for each channel: (N * C, places), or (N * C, 1) for the factors."""
+        """Return the array with a row for each channel: (N * C, places), or (N * C, 1) for the factors."""
         return array.reshape(self.channels, array.size // max(self.channels, 1))
 
     def forward_cpu(self, bottom, top):

@@ -8,29 +8,32 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layers.batch_norm import ALONE
+from minicaffe.layers.shared.followers import ALONE
 from minicaffe.layers.shared.views import by_channel
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TEST, caffe_pb2
 
-_PARTS = 32  #: at most so many blocks of threads share the sums of a channel
+_PARTS = 32  #: most blocks of threads that share the sums of a channel
 
 
 @register("BN")
 class BN(Layer):
     """y = scale * (x - mean) / sqrt(variance + eps) + shift, for each channel
 
-    bottom, tops: x and y (N, C, ...), in place if wanted; then, if wanted, mean and variance (1, C, 1, 1).
+    bottom: x (N, C, ...).  top 0: y, of that shape, in place if wanted; optional tops 1 and 2: mean and variance
+    (1, C, 1, 1).
 
-    Two forms share the name:
-    - SegNet's has blobs scale and shift (1, C, 1, 1), always takes the batch's statistics, with eps 1e-9, and with
-      bn_mode INFERENCE none at all: y = scale * x + shift.  bn_param: scale_filler and shift_filler constant 0.
-    - The later one, of PSPNet and others, adds running mean and variance (1, C, 1, 1), which are used in TEST or when
-      `frozen`: running = momentum running + (1 - momentum) batch.  It is meant when bn_param holds slope_filler
-      (constant 1), bias_filler (constant 0), momentum, eps or frozen.  Running blobs, and with `frozen` all, get
-      lr_mult and decay_mult 0.
+    Two forms have this name:
+    - SegNet's: blobs scale and shift, each (1, C, 1, 1).  It always uses the batch's statistics, with eps 1e-9; with
+      bn_mode INFERENCE it uses none, y = scale * x + shift.  bn_param: scale_filler and shift_filler (constant 0).
+    - The later one, of PSPNet and others, chosen by any of slope_filler (constant 1), bias_filler (constant 0),
+      momentum, eps or frozen in bn_param: it has running mean and variance (1, C, 1, 1) as further blobs,
+      running = momentum running + (1 - momentum) batch, and uses them in TEST or when `frozen`.  The running blobs, and
+      with `frozen` all blobs, get lr_mult and decay_mult 0.
     Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015; Zhao et al., PSPNet, 2017.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     min_top = 1
     max_top = 3
@@ -46,7 +49,7 @@ class BN(Layer):
         self.running = any(param.HasField(name) for name in later)
         self.eps = param.eps if self.running else 1e-9
         self.plain = param.bn_mode == param.INFERENCE
-        self.of_batch = not self.plain and not (self.running and (self.phase == 1 or param.frozen))
+        self.of_batch = not self.plain and not (self.running and (self.phase == TEST or param.frozen))
         if self.running:
             for i in range(4):
                 own = self.layer_param.param[i] if i < len(self.layer_param.param) else self.layer_param.param.add()

@@ -1,4 +1,4 @@
-"""CenterLoss: keeps the features of a class near their centre."""
+"""CenterLoss: the squared distance of features from a learned centre of their class."""
 
 import numpy as np
 
@@ -14,10 +14,11 @@ class CenterLoss(LossLayer):
     """loss = sum of |x - centre(label)|^2 / 2N.
 
     Bottoms: features x (N, ...), labels (N,), 0 to num_output - 1.  Top: one number.
-    Blobs: centres (num_output, features of a sample).  Their diff is no derivative of the loss but the step of the
-    paper: for each class the sum of (centre - x) over its samples, divided by one more than their number.
+    Blobs: centres (num_output, features of a sample).  Their diff is not the derivative of the loss, but the
+    update of the paper: for each class the sum of (centre - x) over its n samples, divided by n + 1.
     center_loss_param: num_output (number of classes), center_filler (constant 0), axis (1: the first axis of the
-    features).  (Wen et al., 2016.)
+    features).
+    Source: Wen, Zhang, Li and Qiao, 2016.
     """
 
     def setup(self, bottom, top):

@@ -1,4 +1,4 @@
-"""DetectionOutput: from a detector's predictions to the boxes it has found."""
+"""DetectionOutput: decodes a detector's predictions and keeps the best boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 @register("DetectionOutput")
 class DetectionOutput(Layer):
-    """Decodes the boxes, drops those that overlap a better one of their class, and keeps the best.
+    """Decodes the boxes, drops those that overlap a better one of their class (non-maximum suppression).
 
     bottoms: locations (N, P L 4), confidences (N, P K), priors (1, 2, P 4) as PriorBox gives them; L is 1 with
         share_location, else K
@@ -23,18 +23,18 @@ class DetectionOutput(Layer):
         sample and class, best first; without any box in the whole batch one row (sample, -1, ...) for each sample
 
     detection_output_param: num_classes K, share_location true, background_label_id 0 (not reported), nms_param
-        { nms_threshold 0.3, top_k: at most so many candidates of a class, eta 1: shrinks the threshold }, code_type
+        { nms_threshold 0.3, top_k: most candidates of a class, eta 1: factor that shrinks the threshold }, code_type
         CORNER, variance_encoded_in_target false, keep_top_k -1 (all), confidence_threshold (absent: none).
-        save_output_param and visualize are accepted; nothing is written.
+        save_output_param and visualize are accepted and have no effect.
 
-    There is no backward pass.  Runs on the CPU, in GPU mode as well.
+    There is no backward pass.  It runs on the CPU, in GPU mode too.
     Source: Liu et al., SSD, 2016.
     """
 
     exact_num_bottom = 3
     exact_num_top = 1
     always_reshape = True
-    capturable = False  # how many boxes there are depends on values
+    capturable = False  # the number of boxes depends on values
     in_place = False
     backward_reads = ()
 
@@ -77,7 +77,7 @@ class DetectionOutput(Layer):
         top[0].data = np.reshape(rows, top[0].shape)
 
     def _detect(self, n: int, locations, confidences, priors, variances) -> list[list[float]]:
-        """The rows of one sample."""
+        """Return the rows of one sample."""
         decoded = [self._decode(locations[:, s], priors, variances) for s in range(locations.shape[1])]
         found = []
         for label in range(self.classes):
@@ -91,7 +91,7 @@ class DetectionOutput(Layer):
         return [[n, label, score, *box] for score, label, box in found]
 
     def _decode(self, codes: np.ndarray, priors: np.ndarray, variances: np.ndarray) -> np.ndarray:
-        """(P, 4) corners from (P, 4) codes."""
+        """Return corners (P, 4) from codes (P, 4)."""
         if not self.param.variance_encoded_in_target:
             codes = codes * variances
         size = priors[:, 2:] - priors[:, :2]
@@ -105,11 +105,11 @@ class DetectionOutput(Layer):
         return np.concatenate([centre - half, centre + half], 1)
 
     def _suppress(self, boxes: np.ndarray, scores: np.ndarray) -> list[int]:
-        """The boxes that stay, best first: none overlaps a better one by more than the threshold."""
+        """Return the boxes that are kept, best first: none overlaps a better one by more than the threshold."""
         order = np.flatnonzero(scores > self.least)
         order = order[np.argsort(-scores[order], kind="stable")][: self.top_k if self.top_k > -1 else None]
         boxes, kept, threshold = boxes[order], [], self.threshold
-        worst = np.zeros(len(order))  # the largest overlap of each box with a kept one
+        worst = np.zeros(len(order))  # of each box: its largest overlap with a kept one
         for i in range(len(order)):
             if worst[i] <= threshold:
                 kept.append(int(order[i]))
@@ -120,7 +120,7 @@ class DetectionOutput(Layer):
 
 
 def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box (4) with others (n, 4)."""
+    """Return the intersection over union of one box (4) with others (n, 4)."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.maximum(sides, 0), 1)
     union = _area(box) + _area(boxes) - shared

@@ -1,4 +1,4 @@
-"""Interp: bilinear interpolation to another size."""
+"""Interp: bilinear interpolation to another height and width."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from minicaffe.core.registry import register
 
 @register("Interp")
 class Interp(Layer):
-    """y = A x B^T for each picture, with A (H, h) and B (W, w) holding the weights of linear interpolation
+    """y = A x B^T for each picture, with the weights of linear interpolation A (H, h) and B (W, w)
 
-    The corners of bottom and top lie on each other: row i of the top is at i (h - 1) / (H - 1).
+    The corners of bottom and top coincide: row i of the top is at row i (h - 1) / (H - 1) of the bottom.
 
     bottom: (N, C, h, w); top: (N, C, H, W)
 
     interp_param: height and width; or zoom_factor z, H = h + (h - 1) (z - 1); or shrink_factor s,
-        H = (h - 1) / s + 1, rounded down; or shrink, then zoom.  pad_beg and pad_end, 0 or negative, first crop the
-        bottom on the near and the far sides.
+        H = (h - 1) / s + 1, rounded down; or shrink, then zoom.  pad_beg and pad_end, 0 or negative, crop the
+        bottom first, at the near and the far sides.
     Source: Chen et al., DeepLab, 2014.
     """
 
@@ -88,7 +88,7 @@ class Interp(Layer):
 
 
 def _weights(size: int, new_size: int) -> np.ndarray:
-    """(new_size, size): what of each old place is in each new one."""
+    """Return the weight (new_size, size) of each old place in each new one."""
     step = (size - 1) / (new_size - 1) if new_size > 1 else 0
     distance = np.abs(np.arange(new_size)[:, None] * step - np.arange(size))
     return np.maximum(0, 1 - distance)

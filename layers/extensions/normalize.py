@@ -1,4 +1,4 @@
-"""Normalize: vectors to length 1, as SSD does it (times a learned scale) or as NormFace does it (without)."""
+"""Normalize: scales vectors to length 1; in SSD's form times a learned scale, in NormFace's without."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minicaffe.cuda import ops
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import caffe_pb2
 
-_SQUARES, _ROOT, _ABSOLUTE = range(3)  # what the kernel `products` sums: a b; a b, and takes the root; |a|
+_SQUARES, _ROOT, _ABSOLUTE = range(3)  # of the kernel `products`: sums of a b, their roots, sums of |a|
 _EPS = 1e-6  # NormFace's
 
 
@@ -19,17 +19,19 @@ _EPS = 1e-6  # NormFace's
 class Normalize(Layer):
     """y = x / |x|, where |x| = sqrt(sum of x^2 + eps) over the channels of a place; with norm_param times a scale.
 
-    bottom, top: (N, C, ...); optionally top 1: |x|, (N, 1, ...), not with norm_param.
+    bottom, top: (N, C, ...), in place if wanted; optional top 1: |x|, (N, 1, ...), not with norm_param.
 
-    Two forks have a layer of this name; norm_param tells them apart.
-    With it, also when it is empty (SSD; ParseNet by Liu, Rabinovich and Berg, 2015): across_spatial (true: |x| over all
+    Two forks have a layer of this name; it is SSD's if norm_param is given, even if empty.
+    SSD (Liu et al., 2016; ParseNet, Liu, Rabinovich and Berg, 2015): norm_param with across_spatial (true: |x| over all
     places of a sample, false: at each place), eps (1e-10), channel_shared (true), scale_filler (constant 1).
     blobs: the scale, one number () with channel_shared, else (C).
-    Without it (NormFace; Wang et al., 2017): normalize_param with normalize_type ("L2"; "L1": |x| = sum of |x_c| +
+    NormFace (Wang et al., 2017): normalize_param with normalize_type ("L2"; "L1": |x| = sum of |x_c| +
     eps), fix_gradient (false; true: the gradient is not divided by |x|), bp_norm (false; true: top 1 has a gradient).
     eps is 1e-6; there are no blobs.
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     exact_num_bottom = 1
     min_top, max_top = 1, 2
     in_place = True
@@ -92,7 +94,7 @@ class Normalize(Layer):
         if self.scaled and self.param_propagate_down[0]:
             self.blobs[0].diff += (dy * unit).sum() if self.shared else (dy * unit).sum((0, 2))
         if propagate_down[0]:
-            slope = np.sign(x) if self.absolute else unit  # of |x|
+            slope = np.sign(x) if self.absolute else unit  # the derivative of |x|
             dy = dy * self._scale()
             dx = dy - slope * (dy * unit).sum(self._axes, keepdims=True)
             if not self.fix_gradient:
@@ -133,9 +135,9 @@ class Normalize(Layer):
             self.kernel("backward")(bottom[0].count, *self._geometry(), *rule, x, length, along, dx)
 
     def _measure(self, a: int, b: int, eps: float, kind: int, out: int) -> None:
-        """out = the sums of a b + eps, their roots, or the sums of |a| + eps."""
+        """Write to `out` the sums of a b + eps, their roots, or the sums of |a| + eps."""
         samples, _, vectors = self.length.shape
-        span = self.places // vectors  # the places that one vector takes in
+        span = self.places // vectors  # places that belong to one vector
         arguments = (self.channels, self.places, span, eps, kind, a, b, out)
         self.kernel("products").launch((samples * vectors, 1), 32 if span == 1 else 256, *arguments)
 

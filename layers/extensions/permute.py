@@ -1,4 +1,4 @@
-"""Permute: the axes in another order."""
+"""Permute: transposes the axes."""
 
 import numpy as np
 
@@ -9,17 +9,20 @@ from minicaffe.cuda.strided import StridedView
 
 @register("Permute")
 class Permute(Layer):
-    """Axis i of the top is axis order[i] of the bottom; axes that are not named follow in their old order.
+    """Axis i of the top is axis order[i] of the bottom; axes that `order` leaves out follow in their old order.
 
-    permute_param: order.  (Liu et al., SSD, 2016.)
+    bottom: any shape; top: the same lengths in the new order.
+    permute_param: order, any number of axes.
+    Source: Liu et al., SSD, 2016.
     """
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()
 
     def order(self, num_axes: int) -> tuple[int, ...]:
-        """The bottom's axis for each of the top's."""
+        """Return the bottom's axis for each axis of the top."""
         given = list(self.layer_param.permute_param.order)
         if len(set(given)) != len(given) or any(axis >= num_axes for axis in given):
             raise self.error(f"order must name different axes below {num_axes}, got {given}")

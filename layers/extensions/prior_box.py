@@ -1,4 +1,4 @@
-"""PriorBox: the default boxes of a detector, at every place of a feature map."""
+"""PriorBox: the default boxes of a detector at every place of a feature map."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from minicaffe.cuda import ops
 
 @register("PriorBox")
 class PriorBox(Layer):
-    """Boxes (xmin, ymin, xmax, ymax), as fractions of the image, around the middle of each place of bottom 0.
+    """Boxes (xmin, ymin, xmax, ymax), as fractions of the image, centred on each place of bottom 0.
 
-    bottoms: a feature map (N, C, h, w), the image (N, C, H, W); only their shapes count
-    top: (1, 2, h w P 4), in channel 0 the boxes, in channel 1 a variance for each of their numbers
+    bottoms: a feature map (N, C, h, w), the image (N, C, H, W); only their shapes are read
+    top: (1, 2, h w P 4), channel 0 the boxes, channel 1 a variance for each of their numbers
 
     Each min_size m gives a square of side m, with its max_size M one of side sqrt(m M), and for each aspect ratio r
-    other than 1 a box of m sqrt(r) x m / sqrt(r); P is the number of them all.
+    other than 1 a box of m sqrt(r) x m / sqrt(r); P is their number.
 
     prior_box_param: min_size, max_size (none, or one for each min_size; both are cut to whole numbers), aspect_ratio,
         flip true (1 / r as well), clip false (to the image), variance 0.1 (one or four), img_size or img_h and img_w
@@ -50,7 +50,7 @@ class PriorBox(Layer):
         self.boxes = Blob((), self.dtype)
 
     def sizes(self) -> list[tuple[float, float]]:
-        """Width and height of each box at one place."""
+        """Return width and height of each box at one place."""
         sizes = []
         for i, small in enumerate(self.small):
             sizes.append((small, small))
@@ -75,7 +75,7 @@ class PriorBox(Layer):
             self.boxes.data[0, 1].reshape(-1, 4)[...] = self.variance
 
     def _boxes(self, height: int, width: int, image_h: int, image_w: int) -> np.ndarray:
-        """(height, width, P, 4)"""
+        """Return the boxes, (height, width, P, 4)."""
         param = self.param
         image_h, image_w = param.img_h or param.img_size or image_h, param.img_w or param.img_size or image_w
         step_h, step_w = param.step_h or param.step or image_h / height, param.step_w or param.step or image_w / width

@@ -1,4 +1,4 @@
-"""PSROIPooling: the means of a grid of bins over each region, each bin from channels of its own."""
+"""PSROIPooling: means over a grid of bins in each region, each bin from its own channels."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.extensions.roi_pooling import bins, check_shapes, checked_regions, round_half_up
+from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_up
 
 
 @register("PSROIPooling")
 class PSROIPooling(Layer):
-    """y[r, d, i, j] = the mean of x[n, (d g + i) g + j] over bin (i, j) of region r, 0 where the bin lies outside
+    """y[r, d, i, j] = the mean of x[n, (d g + i) g + j] over bin (i, j) of region r, 0 for a bin outside the image
 
     bottoms: x (N, output_dim g^2, H, W); regions (R, 5), each (n, x1, y1, x2, y2): its sample and its corners, both
         included, in the image's coordinates
     top: (R, output_dim, g, g)
 
-    psroi_pooling_param: output_dim, group_size g, spatial_scale, from the image's coordinates to x's.
+    psroi_pooling_param: output_dim, group_size g, spatial_scale, the factor from the image's coordinates to x's.
     Source: Dai, Li, He and Sun, R-FCN, 2016.
     """
 
+    family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False
@@ -45,7 +46,7 @@ class PSROIPooling(Layer):
         return [(rois[0], self.outputs, self.group, self.group)]
 
     def regions(self, bottom):
-        """For each region: its sample, and the (begin, end) rows and columns of its bins."""
+        """Yield for each region its sample, and the (begin, end) rows and columns of its bins."""
         scale, least = self.dtype.type(self.scale), self.dtype.type(0.1)
         height, width = bottom[0].shape[2:]
         for sample, x1, y1, x2, y2 in checked_regions(self, bottom):
@@ -59,7 +60,7 @@ class PSROIPooling(Layer):
             yield int(sample), *lines
 
     def windows(self, values, bottom):
-        """For each bin that is not outside: its index in the top, and its window (output_dim, rows, columns)."""
+        """Yield for each bin inside the image its index in the top, and its window (output_dim, rows, columns)."""
         values = values.reshape(-1, self.outputs, self.group, self.group, *bottom[0].shape[2:])
         for r, (sample, rows, columns) in enumerate(self.regions(bottom)):
             for (i, (top_row, end_row)), (j, (left, right)) in bins(rows, columns):

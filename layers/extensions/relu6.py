@@ -1,4 +1,4 @@
-"""ReLU6: a rectifier that stops at 6."""
+"""ReLU6: a rectifier with an upper limit of 6."""
 
 import numpy as np
 
@@ -8,10 +8,14 @@ from minicaffe.layers.shared.elementwise import Elementwise
 
 @register("ReLU6")
 class ReLU6(Elementwise):
-    """y = min(max(x, 0), 6); the gradient passes where 0 < x < 6.  (Krizhevsky, 2010; known from MobileNet.)"""
+    """y = min(max(x, 0), 6); the gradient is dy where 0 < x < 6, else 0.
+
+    bottom, top: any shape; in place if wanted.
+    Source: Krizhevsky, 2010; used by MobileNet.
+    """
 
     backward_reads = ("bottom",)
-    top_serves_as_bottom = True  # it lies between 0 and 6 where the bottom does
+    top_serves_as_bottom = True  # y is between 0 and 6 exactly where x is
 
     cuda_forward = "y = x < 0 ? 0 : x > 6 ? 6 : x"
     cuda_backward = "dx = x > 0 && x < 6 ? dy : 0"

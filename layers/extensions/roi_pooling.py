@@ -1,4 +1,4 @@
-"""ROIPooling: the maxima of a grid of bins laid over each region."""
+"""ROIPooling: maxima over a grid of bins in each region."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_up
 
 
 @register("ROIPooling")
 class ROIPooling(Layer):
-    """y[r, c, i, j] = the largest x[n, c] in bin (i, j) of region r, 0 where the bin lies outside
+    """y[r, c, i, j] = the largest x[n, c] in bin (i, j) of region r, 0 for a bin outside the image
 
     bottoms: x (N, C, H, W); regions (R, 5), each (n, x1, y1, x2, y2): its sample and its corners, both included, in
         the image's coordinates
     top: (R, C, pooled_h, pooled_w)
 
-    roi_pooling_param: pooled_h, pooled_w, spatial_scale 1, from the image's coordinates to x's.
+    roi_pooling_param: pooled_h, pooled_w, spatial_scale 1, the factor from the image's coordinates to x's.
     Source: Girshick, Fast R-CNN, 2015.
     """
 
+    family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False
@@ -31,7 +33,7 @@ class ROIPooling(Layer):
         self.bins, self.scale = (param.pooled_h, param.pooled_w), param.spatial_scale
         if min(self.bins) < 1:
             raise self.error(f"pooled_h and pooled_w must be at least 1, got {self.bins}")
-        self.places: DeviceBuffer | None = None  # on the device: where each maximum was found
+        self.places: DeviceBuffer | None = None  # on the device: the position of each maximum
 
     def allow_force_backward(self, bottom_index):
         return bottom_index == 0
@@ -42,7 +44,7 @@ class ROIPooling(Layer):
         return [(rois[0], x[1], *self.bins)]
 
     def regions(self, bottom):
-        """For each region: its sample, and the (begin, end) rows and columns of its bins."""
+        """Yield for each region its sample, and the (begin, end) rows and columns of its bins."""
         height, width = bottom[0].shape[2:]
         for sample, x1, y1, x2, y2 in checked_regions(self, bottom):
             lines = []
@@ -89,30 +91,3 @@ class ROIPooling(Layer):
             geometry = (*bottom[0].shape[1:], *self.bins, top[0].shape[0])
             arguments = (bottom[1].gpu_data(), top[0].gpu_diff(), self.places, bottom[0].mutable_gpu_diff())
             self.kernel("backward")(bottom[0].count, *geometry, *arguments)
-
-
-def bins(rows, columns):
-    """All pairs of a numbered row and a numbered column of bins."""
-    return ((row, column) for row in enumerate(rows) for column in enumerate(columns))
-
-
-def round_half_up(x: float) -> float:
-    """C's round: halves go away from zero."""
-    return np.trunc(x + np.copysign(x.dtype.type(0.5), x))
-
-
-def check_shapes(layer: Layer, x, rois) -> None:
-    """`LayerError` unless the bottoms are pictures and regions."""
-    if len(x) != 4:
-        raise layer.error(f"bottom 0 must be (N, C, H, W), got {x}")
-    if len(rois) < 2 or np.prod(rois[1:]) != 5:
-        raise layer.error(f"bottom 1 must be regions (R, 5), got {rois}")
-
-
-def checked_regions(layer: Layer, bottom):
-    """The regions (R, 5); `LayerError` where one lies in a sample that is not there."""
-    regions = bottom[1].read_data().reshape(-1, 5)
-    for r, sample in enumerate(regions[:, 0]):
-        if not 0 <= sample < bottom[0].shape[0]:
-            raise layer.error(f"region {r} is of sample {sample:g}, but bottom 0 has {bottom[0].shape[0]} samples")
-    return regions

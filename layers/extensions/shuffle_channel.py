@@ -1,4 +1,4 @@
-"""ShuffleChannel: mixes the channels of groups."""
+"""ShuffleChannel: interleaves the channels of groups."""
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
@@ -9,10 +9,12 @@ from minicaffe.cuda.strided import StridedView
 class ShuffleChannel(Layer):
     """Channels (group, C / group) become (C / group, group): the first of each group, then the second of each, ...
 
-    Bottom: (N, C, ...).  Top: the same shape.  shuffle_channel_param: group (1), a divisor of C.
-    (Zhang et al., ShuffleNet, 2017.)
+    bottom, top: (N, C, ...).
+    shuffle_channel_param: group (1), a divisor of C.
+    Source: Zhang et al., ShuffleNet, 2017.
     """
 
+    family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()

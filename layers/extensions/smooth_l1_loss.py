@@ -1,4 +1,4 @@
-"""SmoothL1Loss: squares near 0, absolute values beyond."""
+"""SmoothL1Loss: the square of small differences, the absolute value of large ones."""
 
 import numpy as np
 
@@ -13,8 +13,9 @@ class SmoothL1Loss(LossLayer):
     |d| - 0.5 / sigma^2.
 
     Bottoms: x and t, (N, ...); optionally w_in, and w_out, of the same shape (1 where absent).  Top: one number.
-    x and t get a gradient; the diffs of w_in and w_out are left alone, whatever they come from.
-    smooth_l1_loss_param: sigma (1).  (Girshick, Fast R-CNN, 2015.)
+    x and t get a gradient; the diffs of w_in and w_out are not written.
+    smooth_l1_loss_param: sigma (1).
+    Source: Girshick, Fast R-CNN, 2015.
     """
 
     exact_num_bottom = None
@@ -24,7 +25,7 @@ class SmoothL1Loss(LossLayer):
         self.sigma2 = self.layer_param.smooth_l1_loss_param.sigma**2
         if not self.sigma2 > 0:
             raise self.error("sigma must not be 0")
-        self.slope = Blob((), self.dtype)  # d loss / d x, but for loss weight and 1 / N
+        self.slope = Blob((), self.dtype)  # d loss / d x, without the loss weight and 1 / N
         self.terms = DeviceTerms(self.dtype)
 
     def allow_force_backward(self, bottom_index):

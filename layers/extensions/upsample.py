@@ -1,4 +1,4 @@
-"""Upsample: values go back to where max pooling took them from."""
+"""Upsample: puts values at the positions of the maxima of a MAX Pooling."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from minicaffe.cuda.memory import DeviceBuffer, fill_bytes
 class Upsample(Layer):
     """y[n, c, mask[n, c, i]] = x[n, c, i], 0 elsewhere
 
-    bottoms: x (N, C, h, w), mask (N, C, h, w), the second top of a MAX Pooling; top: (N, C, H, W).  Where two windows
-    found their maximum at one place, the later one counts.
+    bottoms: x (N, C, h, w), mask (N, C, h, w), the second top of a MAX Pooling; top: (N, C, H, W).  If two windows
+    have their maximum at one place, the later value is kept.
 
     upsample_param: upsample_h and upsample_w, the size H, W; or scale 2 (or scale_h, scale_w) with pad_out_h and
-        pad_out_w, which take one row or column off an odd picture: H = h * scale_h - pad_out_h.
+        pad_out_w, which remove a row or column for odd sizes: H = h * scale_h - pad_out_h.
     Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015.
     """
 
@@ -32,7 +32,7 @@ class Upsample(Layer):
         if param.HasField("scale_h") != param.HasField("scale_w"):
             raise self.error("scale_h and scale_w must be given together")
         self.scale = (param.scale_h, param.scale_w) if param.HasField("scale_h") else (param.scale,) * 2
-        self.winners: DeviceBuffer | None = None  # on the device: which value each place of the top gets
+        self.winners: DeviceBuffer | None = None  # on the device: the index of each top element's value
         self.cut = (int(param.pad_out_h), int(param.pad_out_w))
         for side, scale, cut in zip("hw", self.scale, self.cut):
             if not self.size and (scale < 2 or (cut and scale != 2)):

@@ -24,6 +24,7 @@ from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.eltwise import Eltwise
 from minicaffe.layers.relu import ReLU
 from minicaffe.layers.scale import Scale
+from minicaffe.proto import TEST
 from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 
@@ -167,7 +168,11 @@ class FoldedConvolution(ConvolutionReLU):
     def fits(self):
         norm = self.norm
         return (
-            super().fits() and norm is not None and norm.use_global_stats and norm.phase == 1 and self.scales_channels()
+            super().fits()
+            and norm is not None
+            and norm.use_global_stats
+            and norm.phase == TEST
+            and self.scales_channels()
         )
 
     def forward_fused(self):

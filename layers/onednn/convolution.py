@@ -11,7 +11,7 @@ from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, plain
-from minicaffe.proto.caffe_pb2 import TEST
+from minicaffe.proto import TEST
 
 #: arguments of a primitive: what is multiplied with the weights, and the result
 _FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)

@@ -10,7 +10,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, plain
-from minicaffe.proto.caffe_pb2 import TEST
+from minicaffe.proto import TEST
 
 _MOST_AXES = 5
 

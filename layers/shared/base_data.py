@@ -1,4 +1,4 @@
-"""What the layers share that read images with labels: a reader, a thread that reads ahead, the transformation."""
+"""The base of layers that read labelled images: a reader, a prefetching thread, the transformation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from minicaffe.data.reader import ALL, BatchReader, Share, usable_position
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
-from minicaffe.proto.caffe_pb2 import TRAIN
+from minicaffe.layers.shared.words import batch_words
+from minicaffe.proto import TRAIN
 
 log = logging.getLogger("minicaffe.data")
 
-PREFETCH = 4  # batches read ahead
+PREFETCH = 4  # batches that are read ahead
 
 
 def solver_share(phase: int) -> Share:
@@ -25,30 +26,52 @@ def solver_share(phase: int) -> Share:
 
 
 class BaseData(Layer):
-    """Base of Data, ImageData and WindowData: images in top 0, labels in top 1, if it is there.
+    """Base of Data, ImageData and WindowData: images in top 0, labels in the optional top 1.
 
-    A thread reads and decodes ahead; `forward` crops, mirrors and scales straight into the top.  The state for a
-    snapshot is the reader's position after the last batch that was *used*, and that of the random stream, so a
-    resumed run sees the images an uninterrupted one would have seen.  A process that is forked reads on from that
-    position, too.
+    A thread reads and decodes ahead; `forward` crops, mirrors and scales into the top.  The state for a snapshot is the
+    reader's position after the last batch that was *used*, and the position of the random stream, so a resumed run
+    gets the same images as an uninterrupted one.  A forked process continues from that position, too.
     """
 
+    family = "data"
     exact_num_bottom = 0
     min_top, max_top = 1, 2
     in_place = False
     backward_reads = ()
 
+    @classmethod
+    def describe(cls, layer_param):
+        return batch_words(getattr(layer_param, cls.param_field))
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        batch, common = getattr(layer_param, cls.param_field).batch_size, layer_param.transform_param
+        channels, *size = cls.image_shape(layer_param)
+        size = [common.crop_size] * 2 if common.crop_size else size
+        channels = 3 if common.force_color else channels or len(common.mean_value)
+        image = (batch, channels, *size) if batch and channels and all(size) else None
+        label = (batch,) if batch else None
+        return [image, label, *[None] * len(layer_param.top)][: len(layer_param.top)]
+
+    @staticmethod
+    def image_shape(layer_param) -> tuple[int, int, int]:
+        """Return (C, H, W) of the images as read, from the parameters and the first record; 0 for an unknown length.
+
+        It is used without building the layer, so it raises no error.
+        """
+        return 0, 0, 0
+
     def make_transformer(self) -> BatchTransformer:
-        """What is done to the images that the reader gives."""
-        return BatchTransformer(self.layer_param.transform_param, self.phase == 0, self.rng)
+        """Return the transformation of the images that the reader returns."""
+        return BatchTransformer(self.layer_param.transform_param, self.phase == TRAIN, self.rng)
 
     def open_reader(self) -> BatchReader:
-        """The layer's source; called once, after `self.transformer` is there."""
+        """Return the layer's reader; called once, after `self.transformer` is set."""
         raise NotImplementedError
 
     def setup(self, bottom, top):
         self._prefetcher = None
-        self._source = None  # of batches on the GPU
+        self._source = None  # of batches on the device, see device_data.py
         self._source_known = False
         with self.named():
             self.transformer = self.make_transformer()
@@ -69,7 +92,7 @@ class BaseData(Layer):
         images = batch.images
         with self.named():
             shape = (len(images), *self.transformer.output_shape(images[0].shape))
-            self._shapes[0] = shape  # every batch has the size of its first image
+            self._shapes[0] = shape  # a batch has the size of its first image
             top[0].reshape(shape)
             self.transformer.transform(images, top[0].data)
         if len(top) > 1:
@@ -91,23 +114,23 @@ class BaseData(Layer):
 
     @property
     def capturable(self):
-        """Whether batches come from the device; what the host transforms cannot be part of a captured step."""
+        """True if batches are produced on the device, so that a step can be captured."""
         return not self._source_known or self._source is not None
 
     @property
     def position(self) -> dict:
-        """The reader's position after the batch that was used last."""
+        """The reader's position after the last batch that was used."""
         return self._position if self._source is None else self._source.position
 
     def go_back(self, position: dict) -> None:
-        """Read on after `position`, whatever has been read ahead; the GPU's source is found anew."""
+        """Continue after `position`; batches that were read ahead and the device's source are dropped."""
         self._source, self._source_known = None, False
         self._position = position
         self.close()
         self.reader.seek(position)
 
     def next_batch(self):
-        """The next batch as it was read, before the transformation."""
+        """Return the next batch, before the transformation."""
         if self._prefetcher is not None and self._prefetcher.left_behind:
             self.close()
         if self._prefetcher is None:
@@ -130,7 +153,7 @@ class BaseData(Layer):
             self.go_back(position)
 
     def close(self) -> None:
-        """End the thread; the next forward starts another one at the position of the last used batch."""
+        """End the thread; the next forward pass starts a new one after the last batch that was used."""
         if self._prefetcher is not None:
             self._prefetcher.close()
             self._prefetcher = None
@@ -138,20 +161,20 @@ class BaseData(Layer):
 
     @contextlib.contextmanager
     def named(self):
-        """Put the layer's type and name before a `DataError`."""
+        """Prefix a `DataError` with the layer's type and name."""
         try:
             yield
         except DataError as error:
             raise DataError(f"{self.layer_param.type} layer '{self.name}': {error}") from error
 
     def positive(self, name: str, value: int) -> int:
-        """`value`, which must be above 0."""
+        """Return `value`; raise LayerError unless it is above 0."""
         if value <= 0:
             raise self.error(f"{name} must be positive, got {value}")
         return value
 
     def warn_of_old_fields(self, param) -> None:
-        """Say that the fields that moved to transform_param in 2014 have no effect where they were."""
+        """Log a warning for fields that moved to transform_param in 2014 and have no effect here."""
         old = [name for name in ("scale", "mean_file", "crop_size", "mirror") if param.HasField(name)]
         if old:
             log.warning(

@@ -1,6 +1,6 @@
-"""What Scale and Bias share: a factor or a term that covers some axes of the bottom and is repeated over the others.
+"""The base of Scale, Bias and PReLU: an operand that covers some axes of the bottom and is broadcast over the others.
 
-The covered axes follow one another, so the bottom is seen as (outer, covered, inner).
+The covered axes are consecutive, so the bottom is viewed as (outer, covered, inner).
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from minicaffe.core.layer import Layer, Shape
 
 
 class Broadcast(Layer):
-    """Base of Scale and Bias: finds the covered axes and sums over the others.
+    """Finds the axes that the operand covers, and sums over the others.
 
-    Bottoms: x, and optionally the second operand, whose shape must be that of x from `axis` on; without it the operand
-    is learned, with the shape of `num_axes` axes of x from `axis` on (-1: all that follow; 0: one number).
+    Bottoms: x; optionally the operand, whose shape must be that of x from `axis` on.  Without it the operand is
+    learned, with the shape of `num_axes` axes of x from `axis` on (-1: all of them; 0: one number).
     """
 
+    family = "normalization"
+    keeps_coordinates = True
     min_bottom, max_bottom = 1, 2
-    partial: Blob | None = None  #: room for the device's partial sums
+    partial: Blob | None = None  #: partial sums on the device
     exact_num_top = 1
     in_place = True
 
     def read_axes(self, param, bottom) -> None:
-        """Keep `axis` and `num_axes` of a ScaleParameter or BiasParameter, and whether the operand is learned."""
+        """Read `axis` and `num_axes` of a ScaleParameter or BiasParameter; set whether the operand is learned."""
         self.axis, self.num_axes, self.learned = param.axis, param.num_axes, len(bottom) == 1
         if self.num_axes < -1:
             raise self.error(f"num_axes must be -1 (all that follow), 0 (one number) or more, got {self.num_axes}")
 
     def operand_shape(self, bottom_shapes: Sequence[Shape]) -> Shape:
-        """The shape of the second operand; raises when it does not fit x."""
+        """Return the shape of the operand; raise LayerError if it does not fit x."""
         x = bottom_shapes[0]
         if not self.learned:
             shape, count = bottom_shapes[1], len(bottom_shapes[1])
@@ -63,29 +65,29 @@ class Broadcast(Layer):
         self.inner = math.prod(shape[axis + len(covered) :])
 
     def over_axes(self, array: np.ndarray) -> np.ndarray:
-        """The (outer, covered, inner) view of an array of the bottom's shape."""
+        """Return an array of the bottom's shape as (outer, covered, inner)."""
         return array.reshape(self.outer, self.covered, self.inner)
 
     def sum_to_operand(self, array: np.ndarray) -> np.ndarray:
-        """(covered,) sums of an array of the bottom's shape, or a view of it, over the axes that are not covered."""
+        """Sum an array of the bottom's shape over the axes that are not covered; return (covered,)."""
         return self.over_axes(array).sum(axis=2).sum(axis=0)
 
     def launch_rows(self, name: str, *arguments: int) -> None:
-        """Launch a kernel whose threads stand in rows (cuda/broadcast.cu) over all of x."""
+        """Launch a kernel of cuda/broadcast.cu, whose threads are arranged in rows, over all of x."""
         rows, lanes = self.outer * self.covered, self._lanes
         if rows * self.inner:
             blocks = min(-(-rows * lanes // 256), 1 << 20)
-            chunks = max(1, min(2048 // blocks, -(-self.inner // lanes)))  # few rows: several blocks for each
+            chunks = max(1, min(2048 // blocks, -(-self.inner // lanes)))  # several blocks for a row if there are few
             self.kernel(name).launch((blocks, chunks), 256, rows, self.covered, self.inner, lanes, *arguments)
 
     def sum_to_operand_gpu(self, add: bool, dy: int, x: int, out: int, negative: bool = False) -> None:
-        """`sum_to_operand` on the device, of dy * x (of dy * min(x, 0) when `negative`; of dy when x is 0), to `out`.
+        """`sum_to_operand` on the device: of dy * x, of dy * min(x, 0) if `negative`, of dy if x is 0 (no pointer).
 
-        add: whether to add to what `out` holds.
+        add: whether to add to `out` instead of overwriting it.
         """
         length, lanes = self.outer * self.inner, self._lanes
         threads = 256 if length > 128 else max(lanes, 32)
-        parts = max(1, min(512 // max(self.covered, 1), length // 4096))  # few sums: several blocks for each
+        parts = max(1, min(512 // max(self.covered, 1), length // 4096))  # several blocks for a sum if there are few
         if self.partial is None or self.partial.count < parts * self.covered:
             self.partial = Blob((parts * self.covered,), self.dtype)
         if self.covered:
@@ -97,7 +99,7 @@ class Broadcast(Layer):
 
     @property
     def _lanes(self) -> int:
-        """How many threads stand along `inner`: a power of two, at most a block."""
+        """How many threads share a row of `inner` numbers: a power of two, at most a block."""
         return min(256, 1 << max(self.inner - 1, 0).bit_length())
 
     @classmethod

@@ -11,6 +11,7 @@ from minicaffe.layers.shared.correlation import Correlation
 from minicaffe.layers.shared.depthwise import DepthwiseCorrelation
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.layers.shared.window import conv_window
+from minicaffe.layers.shared.words import convolution_words
 
 
 class ConvolutionBase(Layer):
@@ -23,6 +24,10 @@ class ConvolutionBase(Layer):
     `axis` is the channel axis: the axes before it count samples, those after it are spatial.
     """
 
+    family = "weights"
+    resamples = "down"
+    param_field = "convolution_param"
+    describe = staticmethod(convolution_words)
     min_bottom = 1
     min_top = 1
     equal_num_bottom_top = True

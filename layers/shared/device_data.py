@@ -1,4 +1,4 @@
-"""How data layers give batches on the GPU: the whole data set lies there, or batches stream through pinned memory."""
+"""Batches of data layers on the GPU, from a data set in device memory or streamed through pinned memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger("minicaffe.data")
 
 
 def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource | None:
-    """The quickest source for a data layer's images; None where only the host can transform them.
+    """Return the fastest source for a data layer's images; None if only the host can transform them.
 
-    That is so for images that are not all bytes of one size, and for resize_param.
+    The device transforms images of bytes that all have one size, without resize_param.
     """
     from minicaffe.cuda import transform
 
@@ -37,7 +37,7 @@ def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource
 
 
 class ResidentSource:
-    """The data set on the device: a batch is two kernels."""
+    """A data set in device memory: a batch takes two kernels."""
 
     ready = True  #: whether there is another batch
 
@@ -57,16 +57,16 @@ class ResidentSource:
 
     @property
     def position(self) -> dict:
-        """The reader's position, were it to go on from here: the key of the record before."""
+        """The reader's position to continue from: the key of the last record used."""
         if not self._used:
             return self._start
         return {"key": self._keys[self._batches.position - 1].decode("latin-1")}
 
 
 class StreamedSource:
-    """A data set that is read batch by batch; while a step computes, the batch of the next one crosses the bus.
+    """A data set that is read batch by batch; the next batch is uploaded while a step computes.
 
-    It ends, `ready` is False, before a batch whose images are not bytes of the first batch's size.
+    `ready` becomes False before a batch whose images are not bytes of the first batch's size.
     """
 
     def __init__(self, layer: Any, first: Any, before: dict) -> None:
@@ -74,9 +74,9 @@ class StreamedSource:
 
         self._count, self._shape, labelled = len(first.images), first.images.shape, first.labels is not None
         self._batches = StagedBatches(first.images.shape, labelled, layer.transformer, layer.dtype)
-        # no cycle between layer and source: both, and their pinned memory, go when the layer goes, in its thread
+        # a weak reference, so that layer, source and pinned memory are freed together, in the layer's thread
         self._read = weakref.WeakMethod(layer.next_batch)
-        self.position = before  #: the reader's position after the batch that was used last
+        self.position = before  #: the reader's position after the last batch that was used
         self._send(first)
 
     def next_batch(self, data: int, labels: int) -> None:
@@ -88,8 +88,8 @@ class StreamedSource:
         self._batches.next_batch(self._count, data, labels)
 
     def _go_on(self) -> None:
-        """The batch that waits is about to be used: send the one after it."""
-        if not self.ready:  # in a replay; a plain step has asked before
+        """Use the staged batch and start uploading the next."""
+        if not self.ready:  # only in a replay: other steps check `ready` first
             raise DataError("images of different sizes cannot feed a captured step: resize them to one size")
         self.position = self._waiting.position
         self._send(self._read()())

@@ -1,6 +1,6 @@
-"""Layers that treat every number alike: y = f(x).
+"""The base of elementwise layers, y = f(x).
 
-A layer of this family states its formula twice, for numpy and for CUDA, and the base class supplies the rest:
+A layer states its formula for numpy and for CUDA; the base class does the rest:
 
     @register("TanH")
     class TanH(Elementwise):
@@ -13,14 +13,15 @@ A layer of this family states its formula twice, for numpy and for CUDA, and the
         def numpy_backward(self, x, y, dy, dx):
             np.multiply(dy, 1 - y * y, out=dx)
 
-In place x and y are one array, and so are dy and dx.  Backward gets the x or y that `backward_reads` names as they were
-in forward.  With `top_serves_as_bottom` it gets y for x: right where the formula uses only the sign of x, and elsewhere
-what the original does.
+In place x and y are one array, and so are dy and dx.  Backward gets the x or y that `backward_reads` names with the
+values of the forward pass.  In place, with `top_serves_as_bottom`, it gets y for x: exact if the formula reads only the
+sign of x, else what the original does.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -56,19 +57,21 @@ __global__ void backward(const int n, const Dtype* bottom, const Dtype* top, con
 class Elementwise(Layer):
     """y = f(x): one bottom of any shape, one top of the same shape, in place if wanted."""
 
+    family = "activation"
+    keeps_coordinates = True
     exact_num_bottom = exact_num_top = 1
 
-    constants: tuple[str, ...] = ()  #: attributes that both CUDA formulas may use by name, as Dtype
+    constants: tuple[str, ...] = ()  #: attributes that are arguments of both CUDA formulas, as Dtype
     cuda_forward = ""  #: a statement that sets y from x
-    cuda_backward = ""  #: a statement that sets dx from x, y and dy; empty where there is no gradient
+    cuda_backward = ""  #: a statement that sets dx from x, y and dy; empty if there is no gradient
     in_place = True
 
     def numpy_forward(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Write f(x) into y; both flat, and the same array in place."""
+        """Write f(x) into y; both are flat, in place the same array."""
         raise NotImplementedError
 
     def numpy_backward(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
-        """Write dy f'(x) into dx; all flat; in place dx is dy."""
+        """Write dy f'(x) into dx; all are flat, in place dx is dy."""
         raise NotImplementedError
 
     def top_shapes(self, bottom_shapes):
@@ -102,7 +105,7 @@ class Elementwise(Layer):
 
     @classmethod
     def cuda_text(cls) -> str:
-        """The kernels that the formulas make, as they would stand in a `.cu` file of the layer's own."""
+        """Return the source of the kernels with the layer's formulas, in the form of a `.cu` file."""
         parameters = "".join(f", const Dtype {name}" for name in cls.constants)
         text = FORWARD.format(parameters=parameters, statement=cls.cuda_forward)
         return text + (BACKWARD.format(parameters=parameters, statement=cls.cuda_backward) if cls.cuda_backward else "")
@@ -113,13 +116,31 @@ class Elementwise(Layer):
 
 @functools.cache
 def _define(cls: type[Elementwise]) -> None:
-    """Make the kernels of a layer known, once."""
+    """Register the kernels of a layer, once."""
     kernels.define(cls.kernel_file(), cls.cuda_text())
 
 
 def rectified_slope(x: np.ndarray, slope: float | np.ndarray) -> np.ndarray:
-    """1 where x > 0, `slope` elsewhere.  (Arithmetic: np.where takes ten times as long on numbers of random signs.)"""
+    """Return 1 where x > 0, `slope` elsewhere.  (np.where takes ten times as long on numbers of random signs.)"""
     factor = (x <= 0).astype(x.dtype)
     factor *= slope
     factor += x > 0
     return factor
+
+
+def logistic(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return 1 / (1 + exp(-x)), computed as 0.5 tanh(0.5 x) + 0.5, which cannot overflow."""
+    out = np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+    return out
+
+
+def log_of_base(layer, base: float) -> float:
+    """Return the natural logarithm of a base, -1 for e; raise the layer's error for any other at or below 0."""
+    if base == -1:
+        return 1.0
+    if base <= 0:
+        raise layer.error(f"base must be above 0, or -1 for e, got {base:g}")
+    return math.log(base)

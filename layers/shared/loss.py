@@ -1,4 +1,4 @@
-"""What losses share: counts of bottoms and tops, the scalar top, labels, and what a sum of losses is divided by."""
+"""The base of losses: counts of bottoms and tops, the scalar top, labels, normalization."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto.caffe_pb2 import LossParameter
 
-LOG_THRESHOLD = 1e-20  #: probabilities are kept above it where a logarithm is taken
+LOG_THRESHOLD = 1e-20  #: least argument of a logarithm of a probability
 
 
 class LossLayer(Layer):
     """Base of losses: bottoms are the prediction and the label, the top is one number.
 
-    The first top has loss_weight 1 unless the prototxt says otherwise, and may be left out of it.  In backward
-    `top[0].diff` holds the loss weight.  No gradient goes to the label: where one is asked for, because the label comes
-    from layers that learn, `backward` raises `LayerError`, as the original ends there.
+    The first top has loss_weight 1 unless the prototxt gives another, and may be left out of the prototxt.  In backward
+    `top[0].diff` is the loss weight.  The label gets no gradient; if it is computed from learned parameters, `backward`
+    raises `LayerError` (the original aborts).
     """
 
+    family = "loss"
     exact_num_bottom = 2
     exact_num_top = 1
     auto_top_blobs = True
-    wrong: DeviceBuffer | None = None  #: on the device: (1, label) once a kernel has met a label that is no class
+    wrong: DeviceBuffer | None = None  #: on the device: (1, label) after a label outside the classes
     in_place = False
     backward_reads = ("bottom",)
 
@@ -42,7 +43,7 @@ class LossLayer(Layer):
         return [()]
 
     def refuse_gradient(self, propagate_down, index: int = 1, what: str = "label") -> None:
-        """Raise when a gradient is asked for bottom `index`, by default the label."""
+        """Raise LayerError if bottom `index`, by default the label, should get a gradient."""
         if propagate_down[index]:
             down = " ".join(f"propagate_down: {str(i == 0).lower()}" for i in range(len(propagate_down)))
             raise self.error(
@@ -51,15 +52,15 @@ class LossLayer(Layer):
             )
 
     def batch_size(self, bottom) -> int:
-        """N, at least 1: what a sum over the batch is divided by."""
+        """Return N, at least 1, the divisor of a sum over the batch."""
         return max([1, *bottom[0].shape[:1]])
 
     def loss_weight(self, top) -> float:
-        """The weight that the net has put into the top's diff."""
+        """Return the loss weight, which the net has written to the top's diff."""
         return float(top[0].read_diff())
 
     def read_normalization(self, absent: int = LossParameter.VALID) -> int:
-        """The mode of loss_param: `normalization`, else its older form `normalize`, else `absent`."""
+        """Return the mode of loss_param: `normalization`, else from the older `normalize`, else `absent`."""
         param = self.layer_param.loss_param
         if param.HasField("normalization"):
             return param.normalization
@@ -68,9 +69,9 @@ class LossLayer(Layer):
         return absent
 
     def normalizer(self, mode: int, outer: int, inner: int, valid: int) -> float:
-        """What the sum of losses is divided by, never less than 1.
+        """Return the divisor of the sum of losses, at least 1.
 
-        FULL: all outer * inner positions; VALID: the `valid` ones, which are not ignored; BATCH_SIZE: outer; NONE: 1.
+        FULL: all outer * inner positions; VALID: the `valid` ones, those not ignored; BATCH_SIZE: outer; NONE: 1.
         """
         divisors = {
             LossParameter.FULL: outer * inner,
@@ -92,7 +93,7 @@ class LossLayer(Layer):
         return value
 
     def wrong_label_gpu(self, classes: int) -> int:
-        """Where a kernel puts (1, label) for a label that is none of `classes`; told when the loss is read."""
+        """Return the pointer for (1, label) of a label outside the classes; checked when the loss is read back."""
         if self.wrong is None:
             self.wrong = DeviceBuffer(2 * self.dtype.itemsize)
             self.wrong.zero()
@@ -100,18 +101,18 @@ class LossLayer(Layer):
         return self.wrong.ptr
 
     def fixed_divisor(self, mode: int, outer: int, inner: int) -> float:
-        """`normalizer` as far as it is known without looking at labels: 0 for VALID."""
+        """Return `normalizer` if it does not depend on labels; 0 for VALID."""
         return 0.0 if mode == LossParameter.VALID else self.normalizer(mode, outer, inner, 0)
 
     def scaled_gpu(self, n: int, top, x: int, y: int, factor: float = 1.0, divisor: int = 0) -> None:
-        """y = x * factor * loss weight / *divisor; a divisor of 0 (no pointer) is 1."""
+        """Compute y = x * factor * loss weight / *divisor on the device; divisor 0 (no pointer) means 1."""
         kernel("loss", "scaled", self.dtype)(n, top[0].gpu_diff(), divisor, factor, x, y)
 
 
 class DeviceTerms:
-    """On the device: one term for each position, whether it counts, and the quotient of both sums.
+    """The sum of one term for each position, divided by how many count, on the device.
 
-    divisor: device pointer of what the sum was divided by.
+    divisor: device pointer to the divisor of the last sum.
     """
 
     def __init__(self, dtype: np.dtype) -> None:
@@ -119,13 +120,13 @@ class DeviceTerms:
         self._dtype = dtype
 
     def pointers(self, n: int) -> tuple[int, int]:
-        """Where the kernel puts n terms, and for each 1 or 0: whether it counts."""
+        """Return device pointers for n terms and for n numbers, 1 where a term counts, else 0."""
         self._terms.reshape(n)
         self._counted.reshape(n)
         return self._terms.mutable_gpu_data(), self._counted.mutable_gpu_data()
 
     def finish(self, n: int, fixed: float, out: int) -> None:
-        """*out = sum of terms / divisor: `fixed`, or when that is 0 the number of terms that count, at least 1."""
+        """Compute *out = sum of terms / divisor: `fixed`, or if that is 0 the number of counted terms, at least 1."""
         sums, terms, counted = self._sums.mutable_gpu_data(), self._terms.gpu_data(), self._counted.gpu_data()
         if n <= 8192:  # one block is enough
             kernel("loss", "sum_and_finish", self._dtype).launch((1, 1), 256, n, fixed, terms, counted, sums, out)
@@ -141,12 +142,12 @@ class DeviceTerms:
 
 
 def ignored_label(param) -> int | None:
-    """`ignore_label` of a LossParameter or AccuracyParameter, None when it is not given."""
+    """Return `ignore_label` of a LossParameter or AccuracyParameter, None if it is not given."""
     return param.ignore_label if param.HasField("ignore_label") else None
 
 
 def class_labels(layer: Layer, labels: np.ndarray, classes: int, ignored: int | None = None):
-    """Labels as int32, truncated as in C, and which of them count (None: all).
+    """Return labels as int32, truncated as in C, and which of them count (None: all).
 
     A label outside 0 to classes - 1 that is not `ignored` raises `LayerError`.
     """
@@ -160,5 +161,5 @@ def class_labels(layer: Layer, labels: np.ndarray, classes: int, ignored: int | 
 
 
 def bad_label(layer: Layer, label: float, classes: int):
-    """The error for a label that is none of the classes."""
+    """Return the error for a label outside the classes."""
     return layer.error(f"label {label:g} is out of range: there are {classes} classes, 0 to {classes - 1}")

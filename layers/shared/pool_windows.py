@@ -18,7 +18,7 @@ _ELEMENTS = 1 << 17
 
 
 def maximum(x: np.ndarray, window: Window, y: np.ndarray) -> None:
-    """y = the largest value of each window; 0 where a window lies outside."""
+    """y = the largest value of each window; 0 for a window outside the picture."""
     for part in _parts(x):
         rows = _along(0, np.maximum, -np.inf, x[part], window, y.shape[2])
         y[part] = _along(1, np.maximum, -np.inf, rows, window, y.shape[3])

@@ -1,7 +1,7 @@
-"""What RNN and LSTM share: sequences, the state from step to step, and backpropagation through time.
+"""The base of RNN and LSTM: sequences, states, backpropagation through time.
 
-The original unrolls a net of a dozen small layers per step.  Here the product with the inputs is one matrix product
-over all steps; a step adds the product with the state before it and calls the subclass.
+The original unrolls a net of a dozen small layers per step.  Here the inputs of all steps are multiplied by one matrix
+product; a step adds the product with the previous state and calls the subclass.
 """
 
 from __future__ import annotations
@@ -16,23 +16,29 @@ from minicaffe.layers.shared.recurrent_gpu import RecurrentOnDevice
 
 
 class Recurrent(RecurrentOnDevice, Layer):
-    """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}); the subclass makes states and output from z_t.
+    """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}); the subclass computes states and output from z_t.
 
     bottom 0: x (T, N, ...), T steps of N sequences; bottom 1: cont (T, N), 0 where a sequence begins, else 1
-    bottom 2, if wanted: s (N, ...), an input that is there at every step
-    then, with expose_hidden: the states before the first step, each (1, N, H); without, the states after the last
-        step of the call before are taken up (zero at first), and nothing flows back into them
-    top 0: (T, N, H); then, with expose_hidden: the states after the last step, each (1, N, H)
-    blobs: W_x (G, I), b (G), W_s (G, S) if there is s, W_h (G, H), with G = gates * H; then the subclass's own
+    optional bottom 2: s (N, ...), a constant input of every step
+    with expose_hidden, further bottoms: the states before the first step, each (1, N, H); without it, the states after
+        the last step of the previous forward pass (zero at first), which get no gradient
+    top 0: (T, N, H); with expose_hidden, further tops: the states after the last step, each (1, N, H)
+    blobs: W_x (G, I), b (G), W_s (G, S) if there is s, W_h (G, H), with G = gates * H; then those of the subclass
 
-    recurrent_param: num_output H, weight_filler and bias_filler constant 0, expose_hidden false, debug_info (the
-        insides have no blobs to report on).
+    recurrent_param: num_output H, weight_filler and bias_filler constant 0, expose_hidden false, debug_info (no
+        effect: there are no inner blobs to log).
     """
 
+    family = "weights"
+    param_field = "recurrent_param"
     in_place = False
 
-    gates = 1  #: how many numbers z has for each of the H
-    states = 1  #: how many states are handed on; the first is h
+    gates = 1  #: numbers of z for each of the H
+    states = 1  #: number of states; the first is h
+
+    @staticmethod
+    def describe(layer_param):
+        return str(layer_param.recurrent_param.num_output)
 
     @property
     def min_bottom(self):
@@ -98,7 +104,7 @@ class Recurrent(RecurrentOnDevice, Layer):
                 self.carried[i] = Blob((steps + 1, sequences, self.size), self.dtype)
 
     def reset(self) -> None:
-        """Forget the states: the next call starts every sequence from zero."""
+        """Set the states to zero."""
         for blob in self.carried:
             blob.data = 0
 
@@ -110,22 +116,22 @@ class Recurrent(RecurrentOnDevice, Layer):
         for blob, values in zip(self.carried, state["states"]):
             blob.data[-1] = values
 
-    # -- what a subclass does at each step, on arrays over all steps -----------------------------------------------
+    # -- one step, given by the subclass; arrays hold all steps ----------------------------------------------------
 
     def step(self, t: int, z: np.ndarray, cont: np.ndarray, states: list[np.ndarray]) -> None:
-        """states[.][t + 1] from z[t], cont[t] and states[.][t]; z may be overwritten with what backward needs."""
+        """Compute states[.][t + 1] from z[t], cont[t], states[.][t]; z[t] may be overwritten for backward."""
         raise NotImplementedError
 
     def step_gradient(self, t, z, cont, states, diffs) -> None:
-        """z[t] becomes its own diff; diffs, of the states after step t, become those before it (h: without W_h)."""
+        """Overwrite z[t] with its diff, `diffs` of the states after step t with those before it (h: without W_h)."""
         raise NotImplementedError
 
     def output(self, h: np.ndarray, y: np.ndarray) -> None:
-        """The top (T, N, H) from the states h_1 ... h_T."""
+        """Compute the top (T, N, H) from the states h_1 ... h_T."""
         y[...] = h
 
     def output_gradient(self, h: np.ndarray, y: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        """The diff of h_1 ... h_T from that of the top; adds to the diffs of the subclass's own blobs."""
+        """Return the diff of h_1 ... h_T from that of the top; add to the diffs of the subclass's blobs."""
         return dy
 
     # -- numpy -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The GPU half of `minicaffe.layers.shared.recurrent`: the same steps in the same order, on device pointers."""
+"""The GPU code of `minicaffe.layers.shared.recurrent`: the same steps in the same order, on device pointers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from minicaffe.cuda.kernels import kernel
 
 
 class RecurrentOnDevice:
-    """Forward and backward of `Recurrent` in kernels and products.
+    """Forward and backward of `Recurrent` in kernels and matrix products.
 
-    A subclass gives `step_gpu`, `step_gradient_gpu` and, if its output is not h itself, `output_gpu` and
-    `output_gradient_gpu`.  Pointers into arrays over steps come from `_at(pointer, t, numbers per step)`.
+    A subclass defines `step_gpu`, `step_gradient_gpu` and, if its output is not h, `output_gpu` and
+    `output_gradient_gpu`.  `_at(pointer, t, numbers per step)` is the pointer to step t of an array.
     """
 
     def size_buffers(self, steps: int, sequences: int) -> None:
-        """Give the buffers that only the device needs their shapes."""
+        """Reshape the buffers that only the GPU code uses."""
         width = self.gates * self.size
-        self.masked.reshape(steps, sequences, self.size)  # cont h, the state that W_h sees
+        self.masked.reshape(steps, sequences, self.size)  # cont h, the factor of W_h
         self.dh.reshape(steps, sequences, self.size)
-        self.fixed.reshape(sequences, width)  # the static input's part of z; its diff sums dz over steps
+        self.fixed.reshape(sequences, width)  # W_s s; its diff is the sum of dz over steps
         for i, blob in enumerate(self.state_diffs):
             if blob.shape != (sequences, self.size):
                 self.state_diffs[i] = Blob((sequences, self.size), self.dtype)
 
     def step_gpu(self, t: int, z: int, cont: int, states: list[int]) -> None:
-        """As `step`, on pointers to whole arrays."""
+        """As `step`; the pointers are those of step 0."""
         raise NotImplementedError
 
     def step_gradient_gpu(self, t: int, z: int, dz: int, cont: int, states: list[int], diffs: list[int]) -> None:
-        """As `step_gradient`; diffs[0] is the whole of h's diff, dz[t] is written."""
+        """As `step_gradient`, but dz[t] is written in place of z[t]; diffs[0] is the complete diff of h."""
         raise NotImplementedError
 
     def output_gpu(self, h: int, y: int, steps: int, sequences: int) -> None:
@@ -93,7 +93,7 @@ class RecurrentOnDevice:
                 ops.copy(state, pointer, bottom[i].mutable_gpu_diff(), self.dtype)
 
     def _gradients_gpu(self, propagate_down, bottom, dz: int, steps: int, sequences: int) -> None:
-        """The diffs of weights and inputs from that of z."""
+        """Compute the diffs of weights and inputs from that of z."""
         rows, width = steps * sequences, self.gates * self.size
         self.add_product(0, width, self.inputs, rows, dz, bottom[0].gpu_data())
         self.add_sum(1, width, rows, dz)

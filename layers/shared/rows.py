@@ -1,4 +1,4 @@
-"""Taking rows of a table by their numbers, and adding rows back: what Embed, Filter and BatchReindex share."""
+"""Gathering rows of a table by their indices, and adding rows back, for Embed, Filter and BatchReindex."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minicaffe.cuda.kernels import kernel
 
 
 def row_numbers(layer, values: np.ndarray, rows: int) -> np.ndarray:
-    """Values truncated to whole numbers, flat; one that is no row raises the layer's error."""
+    """Return values truncated to whole numbers, flat; raise the layer's error for an index outside the rows."""
     with np.errstate(invalid="ignore"):
         numbers = values.reshape(-1).astype(np.int32)
     wrong = (numbers < 0) | (numbers >= rows)
@@ -18,8 +18,8 @@ def row_numbers(layer, values: np.ndarray, rows: int) -> np.ndarray:
 
 
 def add_rows(table: np.ndarray, numbers: np.ndarray, values: np.ndarray) -> None:
-    """table[numbers[i]] += values[i]; rows named several times are added in order."""
-    if values.size >= 64 * numbers.size:  # long rows: numpy's own loop over them would be the slower one
+    """Add values[i] to table[numbers[i]], in order, also where an index occurs several times."""
+    if values.size >= 64 * numbers.size:  # long rows: faster than np.add.reduceat
         for row, value in zip(numbers.tolist(), values):
             table[row] += value
     elif numbers.size:
@@ -30,10 +30,10 @@ def add_rows(table: np.ndarray, numbers: np.ndarray, values: np.ndarray) -> None
 
 
 def take_gpu(count: int, width: int, rows: int, numbers: int, table: int, out: int, dtype: np.dtype) -> None:
-    """out[i] = table[numbers[i]] for `count` numbers; nan where a number is no row (the device cannot raise)."""
+    """out[i] = table[numbers[i]] for `count` indices; nan for an index outside the rows (a kernel cannot raise)."""
     kernel("rows", "take", dtype)(count * width, width, rows, numbers, table, out)
 
 
 def add_gpu(count: int, width: int, rows: int, numbers: int, values: int, table: int, dtype: np.dtype) -> None:
-    """table[numbers[i]] += values[i]; rows named several times are added in order."""
+    """Add values[i] to table[numbers[i]], in order, also where an index occurs several times."""
     kernel("rows", "add", dtype)(count * width, width, rows, count, numbers, values, table)

@@ -1,4 +1,4 @@
-"""Views of arrays with fewer axes; sizes are computed, as -1 in a reshape is ambiguous when an axis has length 0."""
+"""The same numbers under another shape; sizes are computed, as -1 is ambiguous when an axis has length 0."""
 
 from __future__ import annotations
 
@@ -6,7 +6,31 @@ import math
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
+
 
 def by_channel(values: np.ndarray) -> np.ndarray:
-    """(N, C, ...) -> (N, C, places)"""
+    """Reshape (N, C, ...) to (N, C, places)."""
     return values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
+
+
+class SharesMemory(Layer):
+    """Base of layers whose top is their bottom under another shape: nothing is computed, data and diff are shared."""
+
+    family = "arrangement"
+    exact_num_bottom = exact_num_top = 1
+    in_place = False
+    backward_reads = ()
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        top[0].share_data(bottom[0])
+        top[0].share_diff(bottom[0])
+
+    def forward_cpu(self, bottom, top):
+        pass
+
+    def backward_cpu(self, top, propagate_down, bottom):
+        pass
+
+    forward_gpu, backward_gpu = forward_cpu, backward_cpu

@@ -47,7 +47,7 @@ class Window(NamedTuple):
     def pooled(self, size: Sequence[int], floor: bool = False) -> tuple[int, ...]:
         """The number of pooling windows; the last ones may extend beyond the border, unless `floor`.
 
-        With padding, a window that would start behind it is omitted.
+        With padding, a window that would begin in the far padding is omitted.
         """
         counts = []
         for n, k, s, p, _ in zip(size, *self, strict=True):
@@ -59,7 +59,7 @@ class Window(NamedTuple):
         return tuple(counts)
 
     def input(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The smallest input that gives `size` windows: stride * (size - 1) + extent - 2 pad."""
+        """Return the smallest input that has `size` windows: stride * (size - 1) + extent - 2 pad."""
         needs = tuple(s * (n - 1) + e - 2 * p for n, p, e, s in zip(size, self.pad, self.extent, self.stride))
         if min(needs, default=1) < 1:
             raise LayerError(f"pad {self.pad} leaves nothing of the output: its spatial size would be {needs}")
@@ -67,7 +67,7 @@ class Window(NamedTuple):
 
 
 def conv_window(param, num_axes: int) -> Window:
-    """The window of a ConvolutionParameter over `num_axes` spatial axes.
+    """Return the window of a ConvolutionParameter over `num_axes` spatial axes.
 
     Each of kernel_size, stride, pad, dilation is given once for all axes or once for each; with two axes the first
     three may be given as `kernel_h` and `kernel_w` instead.  `LayerError` names the field that is wrong.
@@ -83,7 +83,7 @@ def conv_window(param, num_axes: int) -> Window:
 
 
 def pool_window(param, size: Sequence[int]) -> Window:
-    """The window of a PoolingParameter over pictures of (height, width) `size`; never dilated."""
+    """Return the window of a PoolingParameter over pictures of (height, width) `size`; it is not dilated."""
     if param.global_pooling:
         given = [name for name in ("kernel_size", "kernel_h", "kernel_w") if param.HasField(name)]
         if given:
@@ -109,7 +109,7 @@ def _pair(param, name: str, stem: str, default: int | None) -> tuple[int, ...]:
 
 
 def _per_axis(param, name: str, stem: str, num_axes: int, default: int | None) -> tuple[int, ...]:
-    """The field's values, one for each axis, from `name` or from `stem`_h and `stem`_w."""
+    """Return a field's values, one for each axis, from `name` or from `stem`_h and `stem`_w."""
     repeated = isinstance(getattr(param, name), Sequence)
     values = list(getattr(param, name)) if repeated else [getattr(param, name)] if param.HasField(name) else []
     parts = [f"{stem}_{side}" for side in "hw" if stem and param.HasField(f"{stem}_{side}")]

@@ -26,10 +26,8 @@ class Confusion:
             raise UsageError("--confusion: the net has no Accuracy or SoftmaxWithLoss layer to name the scores")
         layer = net.layers[index]
         self._scores, self._labels = net.bottoms[index][:2]
-        message = layer.layer_param.accuracy_param if layer.type == "Accuracy" else layer.layer_param.softmax_param
-        loss = layer.layer_param.accuracy_param if layer.type == "Accuracy" else layer.layer_param.loss_param
-        self._axis = self._scores.canonical_axis(message.axis)
-        self._ignored = loss.ignore_label if loss.HasField("ignore_label") else None
+        self._axis = self._scores.canonical_axis(layer.given_axis)
+        self._ignored = layer.ignored
         classes = self._scores.shape[self._axis]
         self.names = _class_names(labels, classes)
         self.counts = np.zeros((classes, classes), np.int64)

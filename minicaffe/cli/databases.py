@@ -14,6 +14,7 @@ from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
 from minicaffe.errors import UsageError
+from minicaffe.proto import TEST
 
 GROUP = "Prepare data"
 log = logging.getLogger("minicaffe")
@@ -125,5 +126,5 @@ def extract_features(args: argparse.Namespace) -> None:
     with logging_to(StatusLine()):
         from minicaffe.core.net import Net
 
-        net = Net(args.net, phase=1, weights=os.fspath(args.weights))
+        net = Net(args.net, phase=TEST, weights=os.fspath(args.weights))
         features.extract(net, dict(zip(names, paths, strict=True)), args.batches, backend_name(args.db_type))

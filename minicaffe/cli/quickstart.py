@@ -14,6 +14,7 @@ from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
+from minicaffe.proto import TRAIN
 
 TESTS = 5  #: number of tests, without the one before training
 
@@ -128,7 +129,7 @@ def seconds_per_step(model: str, steps: int = 8) -> float:
     """Measure the median time of a forward and a backward pass, after two warm-up passes."""
     from minicaffe.core.net import Net
 
-    net = Net(model, phase=0)
+    net = Net(model, phase=TRAIN)
     times = []
     for _ in range(steps + 2):
         began = time.perf_counter()

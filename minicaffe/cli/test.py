@@ -10,6 +10,7 @@ from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.errors import UsageError
+from minicaffe.proto import TEST
 
 log = logging.getLogger("minicaffe")
 
@@ -47,7 +48,7 @@ def test(args: argparse.Namespace) -> None:
     with logging_to(status, args.log), computing_on(args):
         from minicaffe.core.net import Net
 
-        net = Net(args.model, phase=1, level=args.level, stages=stages(args))
+        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
         net.copy_from(*files)
         score(net, args.iterations, status, args.confusion, args.labels)
 

@@ -12,6 +12,7 @@ from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
 from minicaffe.core.settings import settings
 from minicaffe.errors import UsageError
+from minicaffe.proto import TEST, TRAIN
 
 log = logging.getLogger("minicaffe")
 
@@ -41,7 +42,7 @@ def time(args: argparse.Namespace) -> None:
     """
     need_file(args.model, "model", "a model definition to time")
     files = weight_files(args.weights) if args.weights else []
-    phases = {"": 0, "TRAIN": 0, "TEST": 1}
+    phases = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
     if args.phase not in phases:
         raise UsageError(f'-phase must be "TRAIN" or "TEST", got \'{args.phase}\'')
     if args.iterations < 1:

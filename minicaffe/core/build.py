@@ -73,7 +73,7 @@ class NetBuilder:
         bottom, need_bottom = self._connect_bottoms(layer_param)
         top, top_names = self._make_tops(layer_param, layer)
         log.info("Setting up %s", layer_param.name)
-        layer.set_up(bottom, top)
+        layer.initialize(bottom, top)
         for name, blob, weight in zip(top_names, top, layer.loss_weights):
             self.blob_loss_weights[name] = weight
             note = f"    with loss weight {weight:g}" if weight else ""

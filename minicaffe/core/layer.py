@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 class Layer:
     """Base of all layers.
 
-    layer_param: its LayerParameter; phase: TRAIN (0) or TEST (1); dtype: of its parameters.
+    layer_param: its LayerParameter; phase: TRAIN or TEST; dtype: of its parameters.
 
     Attributes a layer may use: `name`, `phase`, `layer_param`, `dtype`, `rng` (its own stream of random numbers),
     `blobs` (its learned parameters), `param_propagate_down` (one bool per parameter).
@@ -54,9 +54,18 @@ class Layer:
     reads_signs = False  #: whether backward reads no more of these data than which are above 0
     keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
     passes_through = False  #: whether the top's data equal the bottom's
+    exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
 
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
+
+    # Facts about the type, for code that handles a NetParameter without building the net: pictures, summaries, NetSpec,
+    # coordinate maps.  They are read from the class (`registry.facts_of`); the defaults are safe for any layer.
+    #: its colour in pictures: weights, pooling, activation, normalization, loss, arrangement or data; "": any other
+    family = ""
+    keeps_coordinates = False  #: whether spatial position x of a top is position x of the bottoms
+    resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
+    param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
 
     def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
         self.layer_param = layer_param
@@ -125,13 +134,29 @@ class Layer:
         """Restore a state returned by `state()`."""
         self.rng.set_state(state["rng"])
 
+    # -- facts about the type, from its LayerParameter alone -------------------------------------------------------
+
+    @staticmethod
+    def describe(layer_param) -> str:
+        """A few words on what the layer does beyond its type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
+        return ""
+
+    @classmethod
+    def source_shapes(cls, layer_param) -> Sequence[Shape | None] | None:
+        """Of a layer whose `setup` opens files or imports modules: the shapes of its tops, None for unknown ones.
+
+        They come from the parameters and the first record of the source.  None for all others: a shape is what
+        `reshape` gives after `setup`.
+        """
+        return None
+
     # -- what the base class does ----------------------------------------------------------------------------------
 
     def error(self, text: str) -> LayerError:
         """The exception of this layer: its type and name, then the text."""
         return LayerError(f"{self.layer_param.type} layer '{self.name}': {text}")
 
-    def set_up(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+    def initialize(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check counts, read parameters, make and fill the learned blobs, shape the tops, set the loss weights."""
         with self._named():
             self._check_counts(bottom, top)

@@ -25,7 +25,7 @@ from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.core.scripting import Scripting, names_in
 from minicaffe.core.settings import settings
 from minicaffe.errors import NetError, UsageError
-from minicaffe.proto import caffe_pb2, read_net, upgrade_net
+from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net, upgrade_net
 
 log = logging.getLogger("minicaffe")
 
@@ -34,7 +34,7 @@ class Net(Scripting):
     """A net in one phase.
 
     network (or network_file): path of a prototxt, or a NetParameter.
-    phase: TRAIN (0) or TEST (1); by default the NetParameter's own `state.phase`.
+    phase: TRAIN or TEST; by default the NetParameter's own `state.phase`.
     level, stages: what `include` and `exclude` rules look at, beside the phase; one stage may be a plain string.
     weights: path of a .caffemodel or .caffemodel.h5 to start from.
     dtype: float32, or float64 to check gradients.
@@ -108,7 +108,7 @@ class Net(Scripting):
         self._after_backward: list[Callable[[int], None]] = []
         self._chains: dict[Engine, dict[int, Any]] = {}
         self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
-        self.folds = self.phase == caffe_pb2.TEST  #: whether oneDNN's chains may leave out what only backward needs
+        self.folds = self.phase == TEST  #: whether oneDNN's chains may leave out what only backward needs
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Net(Scripting):
         return weights.to_proto(self, write_diff)
 
     def __repr__(self) -> str:
-        phase = "TEST" if self.phase else "TRAIN"
+        phase = caffe_pb2.Phase.Name(self.phase)
         return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self._blob_dict)} blobs>"
 
 
@@ -311,7 +311,7 @@ def _pycaffe_arguments(args, phase, level, stages, weights):
         given = (phase, level, stages, weights)
         phase, level, stages, weights = (*args, *given[len(args) :])
     stages, level = names_in(stages), 0 if level is None else level
-    if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (0, 1)):
+    if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (TRAIN, TEST)):
         raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")
     if not isinstance(level, (int, np.integer)):
         raise UsageError(f"Net: the level must be a number, got {level!r}; weights are given by name, weights=...")

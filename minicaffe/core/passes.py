@@ -11,10 +11,9 @@ import logging
 from collections import Counter
 
 from minicaffe.errors import NetError, nearest
+from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
-
-_PHASES = {0: "TRAIN", 1: "TEST"}
 
 
 # -- include and exclude -----------------------------------------------------------------------------------------------
@@ -28,7 +27,8 @@ def state_meets_rule(state, rule, layer_name: str = "") -> bool:
         return False
 
     if rule.HasField("phase") and rule.phase != state.phase:
-        return fails(f"phase ({_PHASES[state.phase]}) differed from the phase ({_PHASES[rule.phase]}) specified by")
+        have, specified = map(caffe_pb2.Phase.Name, (state.phase, rule.phase))
+        return fails(f"phase ({have}) differed from the phase ({specified}) specified by")
     if rule.HasField("min_level") and state.level < rule.min_level:
         return fails(f"level ({state.level}) is below the min_level ({rule.min_level}) specified by")
     if rule.HasField("max_level") and state.level > rule.max_level:

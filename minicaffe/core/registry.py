@@ -89,6 +89,12 @@ def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer
     return variants.get(engine) or variants[OWN]
 
 
+def facts_of(type_name: str) -> type[Layer]:
+    """Return the class that states the facts about a type: `Layer`, with its defaults, for an unknown type."""
+    load()
+    return _registry.get(type_name, {}).get(OWN, Layer)
+
+
 def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:
     """A layer of the type, and with the engine, that its LayerParameter and `set_engine` ask for."""
     own = type(layer_param)()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from minicaffe.core.registry import facts_of
 from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.proto import caffe_pb2
 
@@ -99,9 +100,11 @@ def _depends_on_state(layer: caffe_pb2.LayerParameter) -> bool:
 
 
 def describe(layer: caffe_pb2.LayerParameter) -> str:
-    """Return the main parameters of a layer as text: "64 3×3 /2 pad 1" for a convolution, "MAX 3×3 /2", "0.5"."""
-    describer = _DESCRIBERS.get(layer.type)
-    return describer(layer) if describer else ""
+    """Return the main parameters of a layer as text: "64 3×3 /2 pad 1" for a convolution, "MAX 3×3 /2", "0.5".
+
+    '' for an unknown type and for types without such a text.
+    """
+    return facts_of(layer.type).describe(layer)
 
 
 def phases(layer: caffe_pb2.LayerParameter) -> str:
@@ -120,80 +123,3 @@ def shape_text(shape: Shape | None) -> str:
     if shape is None:
         return ""
     return "×".join(map(str, shape)) or "scalar"
-
-
-def _window(sizes: list[int], h: int, w: int) -> str:
-    """Format a kernel size: one per axis as "3×5", one for both axes as "3×3", none as ''."""
-    if h or w:
-        return f"{h}×{w}"
-    if not sizes:
-        return ""
-    return f"{sizes[0]}×{sizes[0]}" if len(sizes) == 1 else "×".join(map(str, sizes))
-
-
-def _plain(sizes: list[int], h: int, w: int) -> str:
-    if h or w:
-        return f"{h}×{w}"
-    return str(sizes[0]) if len(set(sizes)) == 1 else "×".join(map(str, sizes))
-
-
-def _strides(kernel: str, stride: str, pad: str) -> str:
-    return kernel + (f" /{stride}" if stride not in ("", "1") else "") + (f" pad {pad}" if pad not in ("", "0") else "")
-
-
-def _convolution(layer) -> str:
-    p = layer.convolution_param
-    kernel = _window(list(p.kernel_size), p.kernel_h, p.kernel_w)
-    text = _strides(kernel, _plain(list(p.stride), p.stride_h, p.stride_w), _plain(list(p.pad), p.pad_h, p.pad_w))
-    dilation = _plain(list(p.dilation), 0, 0)
-    text += f" dilation {dilation}" if dilation not in ("", "1") else ""
-    return f"{p.num_output} {text}" + (f" group {p.group}" if p.group != 1 else "")
-
-
-def _pooling(layer) -> str:
-    p = layer.pooling_param
-    kind = caffe_pb2.PoolingParameter.PoolMethod.Name(p.pool)
-    if p.global_pooling:
-        return f"{kind} global"
-
-    def sizes(name: str) -> list[int]:
-        return [getattr(p, name)] if getattr(p, name) else []
-
-    kernel = _window(sizes("kernel_size"), p.kernel_h, p.kernel_w)
-    return f"{kind} " + _strides(
-        kernel, _plain(sizes("stride"), p.stride_h, p.stride_w), _plain(sizes("pad"), p.pad_h, p.pad_w)
-    )
-
-
-def _batch(param) -> str:
-    return f"batch {param.batch_size}" if param.batch_size else ""
-
-
-_DESCRIBERS = {
-    "Convolution": _convolution,
-    "Deconvolution": _convolution,
-    "Im2col": _convolution,
-    "Pooling": _pooling,
-    "InnerProduct": lambda layer: str(layer.inner_product_param.num_output),
-    "Embed": lambda layer: f"{layer.embed_param.input_dim} → {layer.embed_param.num_output}",
-    "LSTM": lambda layer: str(layer.recurrent_param.num_output),
-    "RNN": lambda layer: str(layer.recurrent_param.num_output),
-    "Dropout": lambda layer: f"{layer.dropout_param.dropout_ratio:g}",
-    "LRN": lambda layer: (
-        f"{caffe_pb2.LRNParameter.NormRegion.Name(layer.lrn_param.norm_region).split('_')[0].lower()} "
-        f"{layer.lrn_param.local_size}"
-    ),
-    "Eltwise": lambda layer: caffe_pb2.EltwiseParameter.EltwiseOp.Name(layer.eltwise_param.operation),
-    "Reduction": lambda layer: caffe_pb2.ReductionParameter.ReductionOp.Name(layer.reduction_param.operation),
-    "Concat": lambda layer: f"axis {layer.concat_param.axis}",
-    "Slice": lambda layer: f"axis {layer.slice_param.axis}",
-    "Crop": lambda layer: f"axis {layer.crop_param.axis}",
-    "Accuracy": lambda layer: f"top {layer.accuracy_param.top_k}",
-    "Reshape": lambda layer: "(" + ", ".join(map(str, layer.reshape_param.shape.dim)) + ")",
-    "Python": lambda layer: f"{layer.python_param.module}.{layer.python_param.layer}",
-    "Data": lambda layer: _batch(layer.data_param),
-    "ImageData": lambda layer: _batch(layer.image_data_param),
-    "HDF5Data": lambda layer: _batch(layer.hdf5_data_param),
-    "MemoryData": lambda layer: _batch(layer.memory_data_param),
-    "WindowData": lambda layer: _batch(layer.window_data_param),
-}

@@ -1,4 +1,8 @@
-"""The graph of pycaffe's `caffe.draw`, for pydot and graphviz: one node per layer and per blob."""
+"""The graph of pycaffe's `caffe.draw`, for pydot and graphviz: one node per layer and per blob.
+
+The colours, the words and the five types with their own are pycaffe's; `minicaffe.draw` takes both from the layer
+classes instead (`Layer.family`, `Layer.describe`).
+"""
 
 from __future__ import annotations
 

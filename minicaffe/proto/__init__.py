@@ -5,12 +5,15 @@ Examples:
     net = read_net("train_val.prototxt")            # files of old versions and of forks are upgraded
     weights = read_binary_net("net.caffemodel")     # the same for weights
     solver = read_solver("solver.prototxt")
+
+TRAIN and TEST are the schema's `Phase`; everything else takes them from here.
 """
 
 from __future__ import annotations
 
 from minicaffe.errors import PrototxtError
 from minicaffe.proto import caffe_pb2
+from minicaffe.proto.caffe_pb2 import TEST, TRAIN
 from minicaffe.proto.reading import (
     PathLike,
     format_text,
@@ -24,6 +27,8 @@ from minicaffe.proto.reading import (
 from minicaffe.proto.upgrade import needs_net_upgrade, upgrade_net, upgrade_solver
 
 __all__ = [
+    "TEST",
+    "TRAIN",
     "caffe_pb2",
     "format_text",
     "needs_net_upgrade",

@@ -31,7 +31,7 @@ def official_archive(folder) -> None:
     """Write an archive like the official binary version, with ten images in each file."""
     os.makedirs(folder)
     rng = np.random.default_rng(0)
-    for name in (*cifar10.TRAIN, *cifar10.TEST):
+    for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES):
         records = rng.integers(0, 256, (10, 3073), np.uint8)
         records[:, 0] = np.arange(10)
         (folder / f"{name}.bin").write_bytes(records.tobytes())

@@ -350,5 +350,5 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
 def test_layers_outside_a_net_keep_their_own_input(device):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
     swish, blob = create_layer(param), Net(parse_text(INPUT, caffe_pb2.NetParameter()), phase=0).blobs["x"]
-    swish.set_up([blob], [blob])
+    swish.initialize([blob], [blob])
     assert list(swish.kept_blobs.bottoms) == [0]

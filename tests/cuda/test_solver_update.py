@@ -53,7 +53,7 @@ class Twins:
         mults = {"lr_mults": [1, 2, 0.5, 1, 0, 1], "decay_mults": [1, 0, 1, 2, 1, 1]}
         solver.net = SimpleNamespace(learnable_params=params, **mults)
         solver.steps = {}
-        solver.set_up()
+        solver.setup()
         return solver
 
     def pairs(self):

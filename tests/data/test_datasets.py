@@ -37,7 +37,7 @@ def binary(tmp_path, images, labels):
     """Write the official binary version, with fewer records."""
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
-    for name, x, y in zip(cifar10.TRAIN + cifar10.TEST, images, labels, strict=True):
+    for name, x, y in zip(cifar10.TRAIN_FILES + cifar10.TEST_FILES, images, labels, strict=True):
         records = np.concatenate([y[:, None], x.reshape(PER_BATCH, -1)], 1)
         (folder / f"{name}.bin").write_bytes(records.tobytes())
     return folder
@@ -48,7 +48,7 @@ def pickled(tmp_path, images, labels):
     """Write the official python version, with fewer records."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    for name, x, y in zip(cifar10.TRAIN + cifar10.TEST, images, labels, strict=True):
+    for name, x, y in zip(cifar10.TRAIN_FILES + cifar10.TEST_FILES, images, labels, strict=True):
         batch = {b"data": x.reshape(PER_BATCH, -1), b"labels": y.tolist(), b"batch_label": b"text"}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     return folder

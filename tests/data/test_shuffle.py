@@ -33,7 +33,7 @@ def set_up(path, data=SHUFFLED, transform="", phase=0):
         np.float32,
     )
     blobs = [Blob(), Blob()]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

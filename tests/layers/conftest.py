@@ -1,4 +1,4 @@
-"""Hands the cases of a `LayerProperties` class to its tests, and runs them on each device and engine."""
+"""Parametrizes the tests of a `LayerProperties` class with its cases."""
 
 
 def pytest_generate_tests(metafunc):

@@ -22,4 +22,4 @@ def test_values_and_gradient_at_zero():
 def test_in_place_is_refused():
     layer, bottom, _ = run_layer("type: 'AbsVal'", [1.0])
     with pytest.raises(LayerError, match="^AbsVal layer 'layer': cannot work in place"):
-        layer.set_up(bottom, bottom)
+        layer.initialize(bottom, bottom)

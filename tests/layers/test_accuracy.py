@@ -41,7 +41,7 @@ def test_ties_count_against(device):
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 def test_a_nan_score_is_wrong(top_k, device):
-    """A diverged net is right nowhere, however many places count; a number above or below a nan is judged as ever."""
+    """A label whose score is nan is wrong for any top_k; the nan of another class does not matter."""
     nan = np.nan
     x = [[nan, nan, nan], [nan, 0.0, 1.0], [0.0, nan, 1.0], [nan, 2.0, 1.0]]
     _, _, top = run_layer(accuracy(f"top_k: {top_k}"), x, [2.0, 0.0, 1.0, 1.0], num_top=2, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""BatchNorm: the numbers it gives, the statistics it keeps, and who may learn them."""
+"""BatchNorm: values, the statistics that it keeps, and their learning rates."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def build(text, x, phase=0, in_place=False):
     layer = gradient_check.layer_from_text(text, phase, np.float64)
     bottom = gradient_check.blobs_of([x], np.float64)
     top = bottom if in_place else gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     return layer, bottom, top
 
 

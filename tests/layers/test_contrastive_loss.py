@@ -12,7 +12,7 @@ def contrastive(text=""):
 
 
 class TestProperties(LayerProperties):
-    cases = [  # the derivative of an unlike pair's distance has 1e-4 in its denominator
+    cases = [  # the derivative for dissimilar pairs has 1e-4 in its denominator
         Case(contrastive("margin: 4"), [(6, 3), (6, 3), (6,)], [normal, normal, labels(2)], gradient=[0, 1],
              options={"tolerance": 1e-3}),
         Case(contrastive("margin: 9 legacy_version: true"), [(6, 3, 1, 1), (6, 3, 1, 1), (6, 1, 1, 1)],

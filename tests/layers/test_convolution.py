@@ -125,7 +125,7 @@ def test_errors_name_the_layer(text, shapes, words):
     bottom = gradient_check.blobs_of([np.zeros(s) for s in shapes], np.float32)
     top = gradient_check.blobs_of([np.zeros(())] * len(shapes), np.float32)
     with pytest.raises(LayerError, match=f"^Convolution layer 'c': .*{words}"):
-        layer.set_up(bottom, top)
+        layer.initialize(bottom, top)
 
 
 def test_another_number_of_channels_is_refused():
@@ -134,7 +134,7 @@ def test_another_number_of_channels_is_refused():
         gradient_check.blobs_of([np.zeros((1, 3, 4, 4))], np.float32),
         gradient_check.blobs_of([0], np.float32),
     )
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     bottom[0].reshape(1, 5, 4, 4)
     with pytest.raises(
         LayerError, match=r"'c': bottom 0 must have 4 axes \(N, C, H, W\) with 3 channels .* \(1, 5, 4, 4\)"

@@ -1,4 +1,4 @@
-"""Data: order, shapes, wrap-around, crops; a resumed reader goes on where an uninterrupted one would."""
+"""Data: order, shapes, wrap-around, crops; a resumed reader continues as an uninterrupted one."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def set_up(path, text="", data="batch_size: 3 backend: LMDB", tops=2, phase=0):
         np.float32,
     )
     blobs = [Blob() for _ in range(tops)]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

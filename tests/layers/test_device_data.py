@@ -1,4 +1,4 @@
-"""Batches on the GPU are those of the host: the data set lies there, or streams; crops and flips are the same ones."""
+"""Batches on the GPU equal those of the host, from a resident or a streamed data set, crops and flips included."""
 
 import numpy as np
 import pytest
@@ -33,13 +33,13 @@ def source(request, cuda_device, monkeypatch):
 
 
 class Reader:
-    """A Data layer that starts from given random numbers."""
+    """A Data layer with a fixed state of its random stream."""
 
     def __init__(self, path, transform, phase=0, tops=2):
         data = f"data_param {{ source: '{path}' backend: LMDB batch_size: 3 }}"
         self.layer = layer_from_text(f"type: 'Data' transform_param {{ {transform} }} {data}", phase, np.float32)
         self.top = [Blob() for _ in range(tops)]
-        self.layer.set_up([], self.top)
+        self.layer.initialize([], self.top)
         self.layer.rng.set_state(self.layer.rng.get_state() | {"key": [1, 2], "counter": [0] * 4})
 
     def batches(self, count, gpu):

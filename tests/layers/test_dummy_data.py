@@ -1,4 +1,4 @@
-"""DummyData: shapes in both spellings, fillers once or every time."""
+"""DummyData: shapes in both forms, fillers that run once or in every pass."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from minicaffe.gradient_check import layer_from_text
 def set_up(text, tops=1):
     layer = layer_from_text(f'name: "d" type: "DummyData" dummy_data_param {{ {text} }}')
     blobs = [Blob() for _ in range(tops)]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     layer.forward([], blobs)
     return layer, blobs
 

@@ -12,7 +12,7 @@ def eltwise(text=""):
 
 
 def shifted(step):
-    """As `distinct`, but never equal to the numbers of another step."""
+    """As `distinct`, plus `step`: with other steps no numbers are equal."""
     return lambda rng, shape: distinct(rng, shape) + step
 
 

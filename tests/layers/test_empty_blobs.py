@@ -1,4 +1,4 @@
-"""Blobs without numbers: an empty batch gives an empty top; with nothing to compute from, an error says so by name."""
+"""Blobs without numbers: an empty batch gives an empty top, or an error that names the layer."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def run(text, shapes):
         gradient_check.blobs_of([np.zeros(s) for s in shapes], np.float32),
         gradient_check.blobs_of([0], np.float32),
     )
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     layer.backward(top, [layer.allow_force_backward(i) for i in range(len(bottom))], bottom)
     return layer, bottom, top

@@ -1,4 +1,4 @@
-"""HDF5Data: rows over the ends of files, shuffles, resuming, and files that are broken in every way."""
+"""HDF5Data: batches across files, shuffling, resuming, and broken files."""
 
 import os
 
@@ -32,7 +32,7 @@ def set_up(source, text="batch_size: 4", more="", tops=("data", "label")):
         f'name: "h" type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" {text} }} {more}', 0, np.float32
     )
     blobs = [Blob() for _ in tops]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 
@@ -40,7 +40,7 @@ def labels_of(layer, blobs, count):
     result = []
     for _ in range(count):
         layer.forward([], blobs)
-        assert np.array_equal(blobs[0].data[:, 0, 0], blobs[1].data)  # rows stay together
+        assert np.array_equal(blobs[0].data[:, 0, 0], blobs[1].data)  # rows of data and label stay together
         result += blobs[1].data.astype(int).tolist()
     return result
 

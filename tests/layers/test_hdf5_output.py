@@ -1,4 +1,4 @@
-"""HDF5Output: batch after batch into one file, which HDF5Data reads back."""
+"""HDF5Output: batches in one file, which HDF5Data reads back."""
 
 import h5py
 import numpy as np
@@ -15,7 +15,7 @@ def set_up(path, arrays=(DATA, LABELS)):
         f'name: "out" type: "HDF5Output" hdf5_output_param {{ file_name: "{path}" }}', 0, np.float32
     )
     bottom = blobs_of(arrays, np.float32)
-    layer.set_up(bottom, [])
+    layer.initialize(bottom, [])
     return layer, bottom
 
 

@@ -25,7 +25,7 @@ class TestProperties(LayerProperties):
 def run(text, x):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
     bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return top[0].data
 

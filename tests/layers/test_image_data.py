@@ -28,7 +28,7 @@ def set_up(folder, text="", transform="", batch_size=2):
         f'source: "{folder}/list.txt" root_folder: "{folder}/" batch_size: {batch_size} {text} }}', 0, np.float32
     )  # fmt: skip
     blobs = [Blob(), Blob()]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 
@@ -55,7 +55,7 @@ def test_gray_and_resized(folder):
     layer.forward([], blobs)
     assert blobs[0].shape == (2, 3, 3, 4)
     blue = PIXELS[0, :, :, 2].astype(float)
-    assert np.abs(blobs[0].data[0, 0] - blue.reshape(3, 2, 4, 2).mean((1, 3))).max() <= 0.5  # halves of one size
+    assert np.abs(blobs[0].data[0, 0] - blue.reshape(3, 2, 4, 2).mean((1, 3))).max() <= 0.5  # half the size
 
 
 def test_images_of_different_sizes_need_a_crop(folder):

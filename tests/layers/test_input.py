@@ -10,7 +10,7 @@ from minicaffe.gradient_check import layer_from_text
 def set_up(text, tops):
     layer = layer_from_text(f'name: "in" type: "Input" {text}')
     blobs = [Blob() for _ in range(tops)]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

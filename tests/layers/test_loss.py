@@ -1,4 +1,4 @@
-"""What losses share."""
+"""The base of losses: normalization, labels, loss weights."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_device_terms_are_summed_and_divided(n, fixed, cuda_device):
     ],
 )
 def test_a_diverged_net_shows_it_in_every_loss(text, others, device):
-    """nan scores give a nan loss and nan gradients, which no comparison may hide."""
+    """nan scores give a nan loss and nan gradients."""
     layer, bottom, top = run_layer(text, np.full((2, 3), np.nan), *others, dtype=np.float32)
     layer.backward(top, [True] + [False] * len(others), bottom)
     assert np.isnan(top[0].data)

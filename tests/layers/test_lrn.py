@@ -26,7 +26,7 @@ class TestProperties(LayerProperties):
 def run(text, x):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
     bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return top[0].data
 
@@ -38,7 +38,7 @@ def test_values():
         channels = x[n, max(0, c - 2) : c + 3, h, w]
         places = x[n, c, max(0, h - 1) : h + 2, max(0, w - 1) : w + 2]
         across[n, c, h, w] = x[n, c, h, w] / (2 + 0.5 / 5 * (channels**2).sum()) ** 0.6
-        within[n, c, h, w] = x[n, c, h, w] / (1 + 0.5 / 9 * (places**2).sum()) ** 0.6  # k counts for nothing
+        within[n, c, h, w] = x[n, c, h, w] / (1 + 0.5 / 9 * (places**2).sum()) ** 0.6  # k is not used
     assert_close(run(lrn("local_size: 5 alpha: 0.5 beta: 0.6 k: 2"), x), across, rtol=1e-6)
     text = "norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 beta: 0.6 k: 2"
     assert_close(run(lrn(text), x), within, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""MemoryData: a script's arrays, round and round."""
+"""MemoryData: batches from arrays of a script, endlessly."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LABELS = np.arange(6, dtype=np.float32)
 def set_up(text="batch_size: 2 channels: 3 height: 4 width: 5", more=""):
     layer = layer_from_text(f'name: "m" type: "MemoryData" memory_data_param {{ {text} }} {more}', 1, np.float32)
     blobs = [Blob(), Blob()]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

@@ -1,4 +1,4 @@
-"""A batch of no items passes through activations, losses and plumbing: tops without items, sums of nothing."""
+"""A batch without items in activations, losses and layers that rearrange: empty tops, sums of 0."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pooling: sizes, values by plain loops, masks, and windows that hang over the border."""
+"""Pooling: sizes, values by plain loops, masks, and windows that extend beyond the border."""
 
 import math
 
@@ -34,7 +34,7 @@ class TestProperties(LayerProperties):
 def run(text, x, phase=0, num_top=1):
     layer = gradient_check.layer_from_text(text, phase, np.float64)
     bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0] * num_top, np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return layer, bottom, top
 

@@ -43,7 +43,7 @@ def test_values_and_slopes(text, values, slopes):
 
 def test_in_place_the_diff_of_the_top_is_lost_as_in_the_original():
     layer, bottom, _ = run_layer(power("scale: 3"), [1.0, 2.0])
-    layer.set_up(bottom, bottom)
+    layer.initialize(bottom, bottom)
     layer.forward(bottom, bottom)
     bottom[0].diff[...] = [5, 7]
     layer.backward(bottom, [True], bottom)

@@ -1,91 +1,24 @@
-"""RNN, LSTM and LSTMUnit: the step, the sequence, and what is carried from call to call."""
+"""What RNN and LSTM share: the states are carried from call to call; errors name the layer."""
 
 import numpy as np
 import pytest
 
 from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, normal
+from minicaffe.testing import assert_close
 
 FILLERS = "weight_filler { type: 'gaussian' std: 0.5 } bias_filler { type: 'gaussian' std: 0.5 }"
 
 
-def begins(rng, shape):
-    """Some sequences begin at some steps, all of them at the first."""
-    cont = (rng.random(shape) < 0.7).astype(float)
-    cont[0] = 0
-    return cont
+def recurrent(kind):
+    return f"type: '{kind}' recurrent_param {{ {FILLERS} num_output: 3 }}"
 
 
-def goes_on(rng, shape):
-    return np.ones(shape)
-
-
-def recurrent(kind, text="num_output: 3"):
-    return f"type: '{kind}' recurrent_param {{ {FILLERS} {text} }}"
-
-
-EXPOSED = "num_output: 3 expose_hidden: true"
-
-
-class TestProperties(LayerProperties):
-    cases = [
-        *(
-            case
-            for kind, states in (("RNN", 1), ("LSTM", 2))
-            for case in (
-                Case(recurrent(kind), [(4, 2, 3), (4, 2)], [normal, begins], gradient=[0]),
-                Case(recurrent(kind), [(3, 2, 2, 2), (3, 2), (2, 4)], [normal, begins, normal], gradient=[0, 2]),
-                Case(
-                    recurrent(kind, EXPOSED), [(3, 2, 4), (3, 2), *[(1, 2, 3)] * states],
-                    [normal, goes_on, *[normal] * states], gradient=[0, *range(2, 2 + states)], num_top=1 + states,
-                ),
-            )
-        ),
-        Case("type: 'LSTMUnit'", [(1, 3, 2), (1, 3, 8), (1, 3)], [normal, normal, begins], gradient=[0, 1], num_top=2),
-        Case("type: 'LSTMUnit'", [(1, 3, 2), (1, 3, 8), (1, 3)], [normal, normal, goes_on], gradient=[0, 1], num_top=2),
-    ]  # fmt: skip
-
-
-def build(text, arrays, num_top=1):
+def build(text, arrays):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of(arrays, np.float64), gradient_check.blobs_of([0] * num_top, np.float64)
-    layer.set_up(bottom, top)
+    bottom, top = gradient_check.blobs_of(arrays, np.float64), gradient_check.blobs_of([0], np.float64)
+    layer.initialize(bottom, top)
     return layer, bottom, top
-
-
-def logistic(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def slow_lstm(x, cont, static, blobs):
-    w_x, b, w_s, w_h = blobs
-    size = w_h.shape[1]
-    y, h, c = np.zeros((*cont.shape, size)), np.zeros((cont.shape[1], size)), np.zeros((cont.shape[1], size))
-    for t, n in np.ndindex(cont.shape):
-        z = w_x @ x[t, n] + b + w_s @ static[n] + w_h @ (cont[t, n] * h[n])
-        i, f, o, g = (z[k * size : (k + 1) * size] for k in range(4))
-        c[n] = cont[t, n] * logistic(f) * c[n] + logistic(i) * np.tanh(g)
-        h[n] = y[t, n] = logistic(o) * np.tanh(c[n])
-    return y
-
-
-def slow_rnn(x, cont, static, blobs):
-    w_x, b, w_s, w_h, w_o, b_o = blobs
-    y, h = np.zeros((*cont.shape, len(b_o))), np.zeros((cont.shape[1], len(b)))
-    for t, n in np.ndindex(cont.shape):
-        h[n] = np.tanh(w_x @ x[t, n] + b + w_s @ static[n] + w_h @ (cont[t, n] * h[n]))
-        y[t, n] = np.tanh(w_o @ h[n] + b_o)
-    return y
-
-
-@pytest.mark.parametrize(("kind", "slow"), [("RNN", slow_rnn), ("LSTM", slow_lstm)])
-def test_values(kind, slow):
-    rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal((4, 3, 5)), begins(rng, (4, 3)), rng.standard_normal((3, 2))]
-    layer, bottom, top = build(recurrent(kind), arrays)
-    layer.forward(bottom, top)
-    assert_close(top[0].data, slow(*arrays, [blob.data for blob in layer.blobs]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM"])
@@ -102,7 +35,7 @@ def test_states_go_on_into_the_next_call(kind, device):
         if len(results) == 1:
             saved = halves.state()
         if len(results) == 2:
-            halves.load_state(saved)  # as a resumed run does
+            halves.load_state(saved)  # as in a resumed run
         bottom[0].data[...] = part
         halves.forward(bottom, top)
         results.append(top[0].data.copy())
@@ -129,9 +62,8 @@ def test_states_go_on_into_the_next_call(kind, device):
             [(3, 2, 4), (3, 2), (3, 4)],
             r"bottom 2 must be \(N, ...\)",
         ),
-        ("LSTMUnit' name: 'r", [(1, 2, 3), (1, 2, 9), (1, 2)], r"bottom 1 must hold four gates, \(1, 2, 12\), got"),
     ],
 )
 def test_errors_name_the_layer(text, shapes, words):
     with pytest.raises(LayerError, match=f"layer 'r': {words}"):
-        build(f"type: '{text}'", [np.zeros(s) for s in shapes], num_top=2 if "Unit" in text else 1)
+        build(f"type: '{text}'", [np.zeros(s) for s in shapes])

@@ -29,4 +29,4 @@ def test_infinite_numbers_and_nan(slope, device):
         f"type: 'ReLU' relu_param {{ negative_slope: {slope} }}", [-np.inf, np.inf, np.nan], dtype=np.float32
     )
     np.testing.assert_array_equal(top[0].data[:2], [-np.inf if slope else 0, np.inf])
-    assert np.isnan(top[0].data[2]) or device == "onednn"  # which makes it 0
+    assert np.isnan(top[0].data[2]) or device == "onednn"  # oneDNN gives 0

@@ -1,4 +1,4 @@
-"""Rows by their numbers: taken, and added back."""
+"""Rows of a table: gathered by index, and added back."""
 
 import numpy as np
 import pytest

@@ -76,7 +76,7 @@ def test_a_label_out_of_range_names_label_and_classes(label, device):
     sentence = r"^SoftmaxWithLoss layer 'layer': label .* is out of range: there are 3 classes, 0 to 2"
     with pytest.raises(LayerError, match=sentence):
         layer, _, top = run_layer(loss(), np.zeros((2, 3)), [1.0, label], dtype=np.float32)
-        layer.loss(top)  # where a GPU tells
+        layer.loss(top)  # on a GPU, labels are checked here
 
 
 def test_all_ignored_costs_nothing(device):

@@ -23,7 +23,7 @@ class TestProperties(LayerProperties):
 def run(text, *xs):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
     bottom, top = gradient_check.blobs_of(xs[:1], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     results = []
     for x in xs:
         bottom[0].reshape(x.shape)

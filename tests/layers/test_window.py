@@ -1,4 +1,4 @@
-"""How prototxts write windows, and which places they cover."""
+"""Windows: the forms of their fields in a prototxt, and the places that they cover."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""WindowData: which windows, where they end up in the square, and window files that cannot be read."""
+"""WindowData: the choice of windows, their position in the square, and broken window files."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def set_up(folder, text="batch_size: 8 fg_fraction: 0.5 bg_threshold: 0.3", tran
         f'source: "{folder}/w.txt" root_folder: "{folder}/" {text} }}', 0, np.float32
     )  # fmt: skip
     blobs = [Blob(), Blob()]
-    layer.set_up([], blobs)
+    layer.initialize([], blobs)
     return layer, blobs
 
 

@@ -21,8 +21,8 @@ NAME, ABOUT = "cifar10", "CIFAR-10, the real data set."
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
-TEST = ("test_batch",)
+TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST_FILES = ("test_batch",)
 _RECORD = 1 + 3 * 32 * 32
 
 
@@ -47,7 +47,7 @@ def convert(source: str, dest: str, backend: str, with_mean: bool = False) -> No
     """
     read = open_source(source)
     parts = {}
-    for name, files in (("train", TRAIN), ("test", TEST)):
+    for name, files in (("train", TRAIN_FILES), ("test", TEST_FILES)):
         batches = [read(file) for file in files]
         parts[name] = (batches, sum(len(labels) for _, labels in batches))
     write_data_set(dest, backend, parts, NAME, digits=5, classes=CLASSES, about=ABOUT, with_mean=with_mean)

@@ -1,4 +1,4 @@
-"""BN, in both forms that share the name."""
+"""BN, in both forms of that name."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class TestProperties(LayerProperties):
 def build(text, x, phase=0, num_top=1):
     layer = gradient_check.layer_from_text(text, phase, np.float32)
     bottom, top = gradient_check.blobs_of([x], np.float32), gradient_check.blobs_of([0] * num_top, np.float32)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     return layer, bottom, top
 
 

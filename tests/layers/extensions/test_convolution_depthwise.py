@@ -28,7 +28,7 @@ def test_it_is_a_grouped_convolution(kind):
         text = f"type: '{layer_kind}' convolution_param {{ num_output: 4 kernel_size: 3 {group} }}"
         layer = gradient_check.layer_from_text(text, 0, np.float64)
         bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-        layer.set_up(bottom, top)
+        layer.initialize(bottom, top)
         assert layer.blobs[0].shape == (4, 1, 3, 3)
         layer.blobs[0].data[...] = np.random.default_rng(1).standard_normal((4, 1, 3, 3))
         layer.forward(bottom, top)

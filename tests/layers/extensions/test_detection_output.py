@@ -1,4 +1,4 @@
-"""DetectionOutput: decoding, suppression, and what is reported."""
+"""DetectionOutput: decoding, suppression, the reported rows."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ class TestProperties(LayerProperties):
     ]  # fmt: skip
 
     def test_stale_buffers_change_nothing(self, case, device):
-        """There is no backward pass to run."""
+        """Does not apply: there is no backward pass."""
 
     test_parameter_diffs_add_up = test_device_gives_the_numbers_of_the_reference = test_stale_buffers_change_nothing
 
@@ -39,13 +39,13 @@ def run(text, locations, confidences):
     layer = gradient_check.layer_from_text(text, 1, np.float64)
     bottom = gradient_check.blobs_of([locations, confidences, priors()], np.float64)
     top = gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return top[0].data
 
 
 def scores(*rows):
-    """(1, 12) confidences: one row of three classes for each prior."""
+    """Confidences (1, 12): three classes for each of four priors."""
     return np.reshape(rows, (1, 12))
 
 

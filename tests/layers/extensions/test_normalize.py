@@ -11,7 +11,7 @@ from minicaffe.testing import Case, LayerProperties, assert_close, distinct, run
 
 
 def normalize(text):
-    """SSD's."""
+    """The text of a layer in SSD's form."""
     return f"type: 'Normalize' norm_param {{ {text} }}"
 
 
@@ -37,7 +37,7 @@ class TestProperties(LayerProperties):
 def run(text, x):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
     bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return layer, top[0].data
 
@@ -67,7 +67,7 @@ def test_a_vector_is_refused():
 
 
 def test_without_norm_param_there_is_no_scale(device):
-    """Unit length over the channels of each place, and no parameter that training could move."""
+    """Length 1 over the channels of each place, and no learned parameter."""
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     layer, _, (y, norm) = run_layer("type: 'Normalize'", x, num_top=2, dtype=np.float32)
     assert layer.blobs == []

@@ -23,7 +23,7 @@ def run(text, features, image):
     layer = gradient_check.layer_from_text(text, 0, np.float64)
     bottom = gradient_check.blobs_of([np.zeros(features), np.zeros(image)], np.float64)
     top = gradient_check.blobs_of([0], np.float64)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return top[0].data
 

@@ -35,7 +35,7 @@ def test_shapes_that_differ_are_refused():
 
 
 def test_the_diffs_of_weights_are_left_alone(device):
-    """Wanted or not: weights that come from layers that learn ask for a gradient, and the fork gives none."""
+    """Also when propagate_down asks for them, as for weights from layers with parameters; so does the fork."""
     layer, bottom, top = run_layer(loss(), *np.random.default_rng(0).standard_normal((4, 2, 3)), dtype=np.float32)
     for blob in bottom:
         blob.diff[...] = 7

@@ -13,7 +13,7 @@ def upsample(text=""):
 
 
 def mask_of(width):
-    """For 2 x 2 windows of pictures `width` wide: one place of each."""
+    """Random masks of 2 x 2 windows over pictures of this width: one position in each."""
 
     def places(rng, shape):
         rows, columns = np.indices(shape)[2:] * 2 + rng.integers(0, 2, (2, *shape))
@@ -37,7 +37,7 @@ class TestProperties(LayerProperties):
 def run(text, x, mask, dtype=np.float64):
     layer = gradient_check.layer_from_text(text, 0, dtype)
     bottom, top = gradient_check.blobs_of([x, mask], dtype), gradient_check.blobs_of([0], dtype)
-    layer.set_up(bottom, top)
+    layer.initialize(bottom, top)
     layer.forward(bottom, top)
     return top[0].data
 
@@ -46,7 +46,7 @@ def test_values_go_back_to_their_places():
     x = np.random.default_rng(0).permutation(2 * 3 * 4 * 6).reshape(2, 3, 4, 6) + 1.0
     pool = gradient_check.layer_from_text("type: 'Pooling' pooling_param { kernel_size: 2 stride: 2 }", 0, np.float64)
     bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0, 0], np.float64)
-    pool.set_up(bottom, top)
+    pool.initialize(bottom, top)
     pool.forward(bottom, top)
     y = run(upsample(), top[0].data, top[1].data)
     np.testing.assert_array_equal(y[y != 0], x[y != 0])

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
+from minicaffe.core.registry import facts_of
 from minicaffe.errors import NetError, nearest
 from minicaffe.proto import caffe_pb2
-
-# Types that are configured through the message of another type.
-_SHARED_MESSAGES = {"Deconvolution": "convolution", "Im2col": "convolution", "LSTM": "recurrent", "RNN": "recurrent"}
 
 
 class NetSpecError(NetError, AttributeError, KeyError):
@@ -203,9 +201,10 @@ class Function:
 
 def _own_message(type_name: str) -> str | None:
     """The LayerParameter field that configures layers of this type, or None."""
-    name = _SHARED_MESSAGES.get(type_name) or _param_names.get(type_name)
-    field = f"{name}_param"
-    return field if name and field in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name else None
+    if field := facts_of(type_name).param_field:
+        return field
+    name = _param_names.get(type_name)
+    return f"{name}_param" if name else None
 
 
 def layer_function(type_name: str) -> Callable[..., Any]:
