@@ -119,7 +119,7 @@ class NetBuilder:
                 log.info("%s -> %s", layer_param.name, name)
                 self._new_blob(name)
             blobs.append(self.blobs[name])
-        if layer_param.type == "Input":
+        if layer.tops_are_inputs:
             self.inputs += names
         if layer.auto_top_blobs:
             wanted = max(layer.min_top or 0, layer.exact_num_top or 0)

@@ -46,6 +46,7 @@ class Layer:
     max_top: int | None = None
     equal_num_bottom_top = False
     auto_top_blobs = False  #: whether the net adds tops that the prototxt leaves out (losses)
+    tops_are_inputs = False  #: whether the tops are the net's inputs (`net.inputs`)
 
     # In place: where a top is the bottom of its index, see in_place.py.  The defaults are safe for any layer.
     in_place = False  #: whether the layer may work in place

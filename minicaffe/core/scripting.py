@@ -196,7 +196,7 @@ class Scripting(Naming):
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give the net's MemoryData layer its arrays: data (N, C, H, W), labels (N,) or (N, 1, 1, 1), float32."""
         layer = self.layers[0] if self.layers else None
-        if layer is None or layer.type != "MemoryData":
+        if layer is None or not hasattr(layer, "set_input_arrays"):
             found = layer.type if layer else "no layer"
             raise UsageError(f"set_input_arrays expects a net whose first layer is MemoryData, got {found}")
         layer.set_input_arrays(data, labels)
