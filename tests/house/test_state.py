@@ -23,7 +23,7 @@ GUARDED = {
 #: functools' caches, which are safe in threads, of what is the same whenever it is computed
 CACHES = {
     "minicaffe.cuda.cudnn.reason_unavailable()": "whether cuDNN can be imported",
-    "minicaffe.cuda.cudnn.tell_once()": "sentences that are logged once",
+    "minicaffe.cuda.cudnn.log_once()": "sentences that are logged once",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
     "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",
