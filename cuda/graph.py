@@ -43,8 +43,8 @@ def forbid(reason: str) -> None:
 
 def before_replay(action: Callable[[], None]) -> None:
     """Have `action` called before each replay of the step that is being captured; nothing when none is."""
-    if capturing():
-        observed.observer.actions.append(action)
+    if observed.observer is not None:
+        observed.observer.before_replay(action)
 
 
 class Recording:
@@ -71,7 +71,7 @@ class Recording:
         finally:
             observed.observer = before
 
-    # Memory and DeviceBuffer call these.
+    # Memory, DeviceBuffer and fused groups call these.
 
     def reads(self, memory: Memory, place: Place) -> bool:
         """Whether the host's copy, which a script holds a view of, has been copied to the device before this run."""
@@ -83,6 +83,10 @@ class Recording:
 
     def used_buffer(self, buffer: DeviceBuffer) -> None:
         self.buffers[id(buffer)] = buffer
+
+    def before_replay(self, action: Callable[[], None]) -> None:
+        if self.recording:
+            self.actions.append(action)
 
     def used_on_host(self, memory: Memory) -> None:
         if self.recording:

@@ -149,12 +149,12 @@ class BatchNorm(Layer):
             dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
             self.kernel("backward_global")(n, c, places, dy, self.deviation.gpu_data(), dx)
         elif propagate_down[0]:
-            self.gradients_gpu(top, True, bottom)
+            self.gradients_gpu(top, True, bottom, self.normalized)
 
-    def gradients_gpu(self, top, wanted, bottom, followers=ALONE, db=0, ds=0):
+    def gradients_gpu(self, top, wanted, bottom, normalized, followers=ALONE, db=0, ds=0):
         """Compute dx if `wanted`; db, ds: device pointers to which the gradients of a Scale behind are added, or 0."""
         n, c, places, dy = top[0].count, self.channels, bottom[0].count_range(2), top[0].gpu_diff()
-        y, parts, partial = self.normalized.gpu_data(), self._parts(n), self.partial.mutable_gpu_data()
+        y, parts, partial = normalized.gpu_data(), self._parts(n), self.partial.mutable_gpu_data()
         means = self.means.mutable_gpu_data()
         part = self.kernel("partial_gradients")
         part.launch((c, parts), 256, n // c, c, places, dy, y, *followers, partial)

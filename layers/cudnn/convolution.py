@@ -10,7 +10,7 @@ from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 
 class CuDNNConvolutionBase(ConvolutionBase):
-    """Replaces only the products on the device, so fused chains of layers work unchanged."""
+    """Replaces only the products on the device, so fused layers work unchanged."""
 
     def setup(self, bottom, top):
         super().setup(bottom, top)

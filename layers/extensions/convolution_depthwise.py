@@ -16,6 +16,8 @@ class ConvolutionDepthwise(Convolution):
     convolution_param: as Convolution's.  A Convolution with group = C uses the same fast method.
     """
 
+    fuses_as = "Convolution"
+
     def groups(self, param):
         return param.group if param.HasField("group") else self.channels
 

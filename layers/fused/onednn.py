@@ -1,110 +1,269 @@
-"""Layers that follow one another, computed in one go.
+"""Layers that oneDNN computes as one.
 
     Convolution or InnerProduct, ReLU                       ReLU as a post-operation
+    Eltwise (sum of two), ReLU                              ReLU as a post-operation
+    BatchNorm, Scale, ReLU                                  one primitive forward, one backward
     Convolution, BatchNorm, Scale, ReLU in TEST             statistics and scale folded into the weights, ReLU as above
     Convolution, BatchNorm, Scale, Eltwise, ReLU in TEST    the other summand as a post-operation, too
-    BatchNorm, Scale, ReLU                                  one primitive forward, one backward
-    Eltwise (sum of two), ReLU                              ReLU as a post-operation
 
-Only in-place followers are fused: no named blob lies between them, so every blob holds what it would without fusion.
-The one top that a residual sum leaves out is computed when it is read, from an input that is kept until then.  A net
-runs its layers one by one when callbacks or debug_info watch them, or when only a part of a chain is asked for.  A
-chain that ran forward as one is taken apart (`unchain`) when one of its layers runs backward alone.
+What is needed later is kept (`layouts.keep`): memory that is kept is not written to.
 """
 
 from __future__ import annotations
 
-from minicaffe.core.fusion import add_finder
-from minicaffe.layers.fused.onednn_chain import Chain
-from minicaffe.layers.fused.onednn_folding import FoldedConvolution, FoldedSum
-from minicaffe.layers.fused.onednn_relu import ConvolutionReLU, InnerProductReLU, SumReLU
+import functools
+
+import numpy as np
+
+from minicaffe.core.fusion import fuses
+from minicaffe.layers.fused import groups
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import Alg, Arg, Flags
-from minicaffe.onednn.tensors import Tensor, plain
+from minicaffe.onednn.conversion import reorder, to_numpy
+from minicaffe.onednn.library import Alg, Arg, Flags, Unsupported
+from minicaffe.onednn.tensors import Tensor, of_array, plain
 
 
-class FusedNorm(Chain):
-    """BatchNorm with the Scale and the ReLU behind it."""
+class OneDNNFused(groups.EndsInReLU):
+    """What the groups of this engine share: they run while all their layers run by oneDNN."""
 
-    types = ("BatchNorm", "Scale", "ReLU")
+    refusals = (Unsupported,)
 
-    def __init__(self, net, start, count):
-        super().__init__(net, start, count)
-        self.scale = self.by_type.get("Scale")
-        self.input: layouts.Kept | None = None
-        self.output: object = None  # the version of the top at the end of the pass
-        self.whole = self.bottom == self.top and self.wanted[0]  # whether the top's diff ends as the bottom's
-        norm = self.first
+    def possible(self):
+        return all(layer.native for layer in self.layers)
+
+    def post(self) -> tuple:
+        """The post-operation that is the ReLU."""
+        return (("eltwise", Alg.RELU, self.relu.negative_slope, 0.0),) if self.relu else ()
+
+
+# -- folded convolutions -----------------------------------------------------------------------------------------------
+
+
+class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
+    """A folded convolution, from which the Scale's bottom, z = (y - t) / s before the ReLU, can be computed.
+
+    `restore` does this, from an input that is kept.  After the first backward pass of a net its layers are not folded.
+    """
+
+    until_backward = True
+
+    # of the last forward pass
+    weights: Tensor
+    bias: Tensor
+    s: np.ndarray  # factor and term of the Scale
+    t: np.ndarray
+    input: layouts.Kept  # the bottom's values, where they may be needed later
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.versions: list[object] = []  # of the parameters when they were folded
+
+    def fold_if_changed(self, desc) -> None:
+        """Compute weights, in the layout `desc`, and bias, unless nothing they depend on was written to."""
+        versions = self.versions_of_parameters()
+        if versions == self.versions and self.weights.desc is desc:
+            return
+        self.norm.load_statistics(self.norm.statistics)
+        if self.scale:
+            self.s = self.scale.blobs[0].read_data().reshape(-1).copy()
+            self.t = self.scale.blobs[1].read_data().reshape(-1).copy() if self.scale.shift else np.zeros(1, np.float32)
+        self.weights, self.bias = self.fold(desc, *((self.s, self.t) if self.scale else (1, np.float32(0))))
+        self.versions = versions
+
+    def versions_of_parameters(self) -> list[object]:
+        return [blob.data_memory.version for layer in self.layers for blob in layer.blobs]
+
+    def fold(self, desc, s, t) -> tuple[Tensor, Tensor]:
+        """Weights, in the layout `desc`, and bias; in new memory, for a deferred top may still need the old ones."""
+        conv, (mean, variance) = self.conv, (memory.array() for memory in self.norm.statistics)
+        b = conv.blobs[1].read_data() if conv.bias_term else 0
+        w, values = groups.folded(conv.blobs[0].read_data(), b, mean, variance, self.norm.eps, s, t)
+        weights, bias = Tensor(desc), Tensor(plain((conv.num_output,)))
+        reorder(of_array(w.reshape(conv.grouped)), weights)
+        bias.array()[:] = values
+        return weights, bias
+
+    @property
+    def scale_needs_bottom(self) -> bool:
+        """Whether a backward pass needs the Scale's bottom."""
+        return bool(self.scale and self.scale.kept_blobs and self.scale.param_propagate_down[0])
+
+    def restore(self, layer):
+        if layer is self.scale and self.scale_needs_bottom:
+            kept = layer.kept_blobs.bottoms[0]
+            kept.reshape(self.top[0].shape)
+            kept.data = self.normalized()
+
+    def normalized(self) -> np.ndarray:
+        """The Scale's bottom in the last forward pass."""
+        (bottom,), (top,), conv = self.bottom, self.top, self.conv
+        alone = conv.plan(conv.make_forward, bottom.shape, top.shape, True, (), False)
+        weights, bias = self.weights, self.bias
+        if not self.s.all():  # where s is 0, y does not depend on z
+            if self.versions != self.versions_of_parameters():
+                raise conv.error("its parameters were written to since the forward pass: run forward before backward")
+            weights, bias = self.fold(alone.desc(Arg.WEIGHTS), 1, 0)
+        y, own = Tensor(alone.desc(Arg.DST)), Tensor(alone.desc(Arg.WEIGHTS))
+        reorder(weights, own)
+        _convolve(alone, self.input, own, bias, y)
+        if not self.s.all():
+            return to_numpy(y)
+        channels = (-1, *[1] * (len(top.shape) - 2))
+        return (to_numpy(y) - self.t.reshape(channels)) / self.s.reshape(channels)
+
+
+@fuses("ONEDNN")
+class OneDNNFoldedSum(OneDNNFolded):
+    """A folded convolution, the Eltwise sum of its top and another blob, and perhaps ReLU: the end of a residual block.
+
+    The convolution's own top is not needed for the sum: it is deferred, that is computed when it is read.
+    """
+
+    patterns = ("Convolution BatchNorm [Scale] +Eltwise [ReLU]",)
+
+    def fits(self):
+        eltwise = self.layer_for("Eltwise")
+        return super().fits() and groups.adds_two(eltwise) and list(eltwise.coeffs) == [1.0, 1.0]
+
+    def compute(self):
+        (bottom,), (inner,), (top,), conv = self.bottom, self.tops[0], self.top, self.conv
+        beside = self.bottoms[-2 if self.relu else -1]
+        alone = conv.plan(conv.make_forward, bottom.shape, inner.shape, True, (), False)
+        desc, weights = alone.desc(Arg.DST), alone.desc(Arg.WEIGHTS)
+        post = (("binary", Alg.ADD, desc), *self.post())
+        both = conv.plan(conv.make_forward, bottom.shape, inner.shape, True, post, False)
+        if both.desc(Arg.DST) is not desc or both.desc(Arg.WEIGHTS) is not weights:
+            raise Unsupported(f"oneDNN has another layout for a sum after the convolution '{conv.name}'")
+        self.fold_if_changed(weights)
+        kept = self.input = layouts.keep(bottom, layouts.data(bottom, both.desc(Arg.SRC)))
+        other = layouts.data(next(blob for blob in beside if blob is not inner), desc)
+        args = (Arg.SRC, kept.memory, Arg.WEIGHTS, self.weights, Arg.BIAS, self.bias)
+        conv.execute(both, *args, Arg.POST_OP | Arg.SRC_1, other, Arg.DST, layouts.mutable_data(top, desc))
+        layouts.defer(inner, desc, functools.partial(_convolve, alone, kept, self.weights, self.bias))
+
+
+@fuses("ONEDNN")
+class OneDNNFoldedConvolution(OneDNNFolded):
+    __doc__ = OneDNNFolded.__doc__
+
+    def compute(self):
+        (bottom,), (top,) = self.bottom, self.top
+        conv = self.conv.plan(self.conv.make_forward, bottom.shape, top.shape, True, self.post(), False)
+        self.fold_if_changed(conv.desc(Arg.WEIGHTS))
+        if self.scale_needs_bottom:
+            self.input = layouts.keep(bottom, layouts.data(bottom, conv.desc(Arg.SRC)))
+        self.conv.convolve(conv, bottom, top, self.weights, self.bias)
+
+
+def _convolve(conv, kept: layouts.Kept, weights: Tensor, bias: Tensor, y: Tensor) -> None:
+    """Write a convolution of a kept input to y."""
+    conv.run({Arg.SRC: kept.memory, Arg.WEIGHTS: weights, Arg.BIAS: bias, Arg.DST: y})
+
+
+# -- ReLU as a post-operation ------------------------------------------------------------------------------------------
+
+
+@fuses("ONEDNN")
+class OneDNNConvolutionReLU(OneDNNFused, groups.ConvolutionReLU):
+    __doc__ = groups.ConvolutionReLU.__doc__
+
+    def compute(self):
+        self.layers[0].forward_onednn(self.bottom, self.top, self.post())
+
+
+@fuses("ONEDNN")
+class OneDNNInnerProductReLU(OneDNNConvolutionReLU):
+    __doc__ = groups.ConvolutionReLU.__doc__
+    patterns = ("InnerProduct ReLU",)
+
+
+@fuses("ONEDNN")
+class OneDNNSumReLU(OneDNNFused, groups.SumReLU):
+    __doc__ = groups.SumReLU.__doc__
+
+    def fits(self):
+        return super().fits() and list(self.layers[0].coeffs) == [1.0, 1.0]
+
+    def make(self, desc):
+        return primitives.binary(Alg.ADD, desc, desc, desc, post=self.post())
+
+    def compute(self):
+        eltwise, x = self.layers[0], layouts.data(self.bottom[0])
+        add = eltwise.plan(self.make, x.desc)
+        other = layouts.data(self.bottom[1], x.desc)
+        eltwise.execute(add, Arg.SRC, x, Arg.SRC_1, other, Arg.DST, layouts.mutable_data(self.top[0], x.desc))
+
+
+# -- normalization -----------------------------------------------------------------------------------------------------
+
+
+@fuses("ONEDNN")
+class OneDNNNormalization(OneDNNFused, groups.Normalization):
+    """BatchNorm with the Scale and the ReLU behind it: oneDNN's primitive has flags for both."""
+
+    input: layouts.Kept  # the bottom's values in the last forward pass
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        norm = self.norm
         self.statistics = Tensor(plain((norm.channels,))), Tensor(plain((norm.channels,)))  # mean, variance
         self.flags = (Flags.GLOBAL_STATS if norm.use_global_stats else 0) | (Flags.RELU if self.relu else 0)
         if self.scale:
             self.flags |= Flags.SCALE | (Flags.SHIFT if len(self.scale.blobs) > 1 else 0)
 
-    @classmethod
-    def fits(cls, net, layers):
-        return all(layer.negative_slope == 0 for layer in layers if layer.type == "ReLU")
+    def fits(self):
+        return super().fits() and (self.relu is None or self.relu.negative_slope == 0)
 
     def make(self, desc):
         """Forward and backward primitive for one layout."""
-        eps = self.first.eps
+        eps = self.norm.eps
         forward = primitives.batch_normalization(desc, desc, eps, self.flags)
         return forward, primitives.batch_normalization_backward(desc, desc, desc, eps, self.flags, forward)
 
-    def forward_fused(self):
-        (bottom,), (top,), norm = self.bottom, self.top, self.first
+    def compute(self):
+        (bottom,), (top,), norm = self.bottom, self.top, self.norm
         x = layouts.data(bottom)
         forward, _ = norm.plan(self.make, x.desc)
-        notes = norm.own(forward.desc(Arg.WORKSPACE), "notes")
+        signs = norm.own(forward.desc(Arg.WORKSPACE), "signs")
         if norm.use_global_stats:
             norm.load_statistics(self.statistics)
         self.input = layouts.keep(bottom, x)
         y = layouts.mutable_data(top, x.desc)
         shift = self.scale and len(self.scale.blobs) > 1 and layouts.data(self.scale.blobs[1]) or None
         norm.execute(
-            forward, Arg.SRC, self.input.memory, Arg.DST, y, Arg.WORKSPACE, notes, Arg.SHIFT, shift,
+            forward, Arg.SRC, self.input.memory, Arg.DST, y, Arg.WORKSPACE, signs, Arg.SHIFT, shift,
             *self.shared_arguments(),
         )  # fmt: skip
         if not norm.use_global_stats:
             norm.remember(self.statistics, bottom.count)
 
-    def finish(self):
-        self.output = self.top[0].data_memory.version
-
     def shared_arguments(self) -> tuple:
         """The arguments of both directions."""
-        scale = self.scale and layouts.read(self.scale.blobs[0].data_memory, (self.first.channels,))
+        scale = self.scale and layouts.read(self.scale.blobs[0].data_memory, (self.norm.channels,))
         mean, variance = self.statistics
         return (Arg.SCALE, scale, Arg.MEAN, mean, Arg.VARIANCE, variance)
 
-    @property
-    def runs_backward(self):
-        # the ReLU's gradient goes by what its top holds now, the primitive's by what it held after the forward pass
-        return self.fused and (self.relu is None or self.top[0].data_memory.version is self.output)
-
-    def backward_fused(self):
-        (bottom,), (top,), norm = self.bottom, self.top, self.first
+    def bottom_gradient(self):
+        (bottom,), (top,), norm = self.bottom, self.top, self.norm
         x = self.input.memory
         forward, backward = norm.plan(self.make, x.desc)
-        notes = norm.own(forward.desc(Arg.WORKSPACE), "notes")
+        signs = norm.own(forward.desc(Arg.WORKSPACE), "signs")
         dy = layouts.diff(top, x.desc)
-        dx = layouts.mutable_diff(bottom, x.desc) if self.wanted[0] else norm.own(x.desc)
+        dx = layouts.mutable_diff(bottom, x.desc) if self.propagate_down[0] else norm.own(x.desc)
         diffs = [norm.own(plain((norm.channels,)), use) for use in ("scale", "shift")]
         args = [Arg.DIFF_SCALE, diffs[0] if self.scale else None]
         args += [Arg.DIFF_SHIFT, diffs[1] if self.scale and len(self.scale.blobs) > 1 else None]
         norm.execute(
-            backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, notes, *args,
+            backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, signs, *args,
             *self.shared_arguments(),
         )  # fmt: skip
         if self.scale:
             for blob, diff, wanted in zip(self.scale.blobs, diffs, self.scale.param_propagate_down, strict=False):
                 if wanted:
                     layouts.add_to_diff(blob, diff)
-        if not self.whole:
-            self.leave_diff(dy.desc)
 
-    def leave_diff(self, desc):
-        """Bring the top's diff to what ReLU and Scale in place leave there: dy where y > 0, times the scale."""
-        (top,), norm = self.top, self.first
+    def top_gradient(self):
+        (top,), norm, desc = self.top, self.norm, self.input.memory.desc
         dy, y = layouts.mutable_diff(top, desc), layouts.data(top, desc)
         if self.relu:
             gradient = norm.plan(_relu_gradient, desc)
@@ -115,15 +274,15 @@ class FusedNorm(Chain):
             norm.execute(times, Arg.SRC, dy, Arg.SRC_1, scale, Arg.DST, dy)
 
     def restore(self, layer):
-        norm, x = self.first, self.input.memory
+        norm, x = self.norm, self.input.memory
         if layer is norm:
             norm.input = self.input
             for own, memory in zip(norm.statistics, self.statistics, strict=True):
                 own.array()[:] = memory.array()
-        elif layer is self.scale and layer.kept_blobs:
-            kept, forward = layer.kept_blobs.bottoms[0], norm.plan(norm.make_forward, x.desc)
-            kept.reshape(self.top[0].shape)
-            y, (mean, variance) = layouts.mutable_data(kept, x.desc), self.statistics
+        elif layer is self.scale and self.kept is not None:
+            self.kept.reshape(self.top[0].shape)
+            forward, (mean, variance) = norm.plan(norm.make_forward, x.desc), self.statistics
+            y = layouts.mutable_data(self.kept, x.desc)
             norm.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.MEAN, mean, Arg.VARIANCE, variance)
 
 
@@ -137,20 +296,3 @@ def _times_channels(desc):
     """x times one number for each channel."""
     channels = plain((1, desc.shape[1]) + (1,) * (len(desc.shape) - 2))
     return primitives.binary(Alg.MUL, desc, channels, desc)
-
-
-_KINDS = (FoldedSum, FoldedConvolution, ConvolutionReLU, InnerProductReLU, SumReLU, FusedNorm)
-
-
-def find_chains(net) -> list[Chain]:
-    """The chains of a net, in order; each layer is in one at most."""
-    chains, start = [], 0
-    while start < len(net.layers):
-        chain = next(filter(None, (kind.find(net, start) for kind in _KINDS)), None)
-        if chain:
-            chains.append(chain)
-        start = chain.end + 1 if chain else start + 1
-    return chains
-
-
-add_finder("ONEDNN", find_chains)

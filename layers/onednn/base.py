@@ -40,8 +40,6 @@ class OneDNNLayer(Layer):
 
     #: whether the numpy code's backward needs nothing that its forward kept, so that it may follow forward_onednn
     reads_blobs_only = False
-    #: type used for matching fusion patterns, if not `type`
-    role = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

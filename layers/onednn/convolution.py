@@ -100,7 +100,6 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 @register("Convolution", engine="ONEDNN")
 class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
     __doc__ = Convolution.__doc__
-    role = "Convolution"
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):

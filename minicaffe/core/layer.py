@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, LayerError
+
+if TYPE_CHECKING:
+    from minicaffe.core.fusion import Fused
 
 Shape = tuple[int, ...]
 
@@ -57,6 +60,7 @@ class Layer:
     passes_through = False  #: whether the top's data equal the bottom's
     exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
 
+    fuses_as = ""  #: the type that it stands for in patterns of fused layers (fusion.py), if not its own
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
 
@@ -78,7 +82,7 @@ class Layer:
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
         self.has_loss = False  #: whether any top counts in the loss
-        self.chain: Any = None  #: the chain that computed this layer's last forward pass together with others'
+        self.fused: Fused | None = None  #: what computed this layer's last forward pass together with others'
         self.kept_blobs: KeptBlobs | None = None  #: copies of what is overwritten before backward reads it
         self.overwritten_tops: frozenset[int] = frozenset()  #: which tops a layer behind this one changes in place
         self._loss_counts: list[int] = []
@@ -172,8 +176,7 @@ class Layer:
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Reshape to the bottoms and compute the tops."""
         self.reshape_if_needed(bottom, top)
-        if self.chain is not None:
-            self.chain.leave(self)
+        self.fused = None
         self.forward_and_keep(bottom, top)
         if settings.engine.settles_each_layer:
             self.settle(bottom, top)
@@ -189,8 +192,8 @@ class Layer:
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Compute the diffs of the bottoms and parameters from those of the tops."""
-        if self.chain is not None:
-            self.chain.unchain()
+        if self.fused is not None:
+            self.fused.release()
         if self.kept_blobs is not None:
             top, bottom = self.kept_blobs.for_backward(top, bottom)
         engine = settings.engine

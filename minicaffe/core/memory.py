@@ -99,6 +99,9 @@ class Observer(Protocol):
     def wrote(self, memory: Memory, place: Place) -> None:
         """A copy is written to."""
 
+    def before_replay(self, action: Callable[[], None]) -> None:
+        """Call `action` before each replay of the step, if it is recorded."""
+
 
 class _Observed(threading.local):
     observer: Any = None  # an Observer, of this thread's uses of memory

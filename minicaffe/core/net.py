@@ -16,8 +16,8 @@ import numpy as np
 from minicaffe.core import debug_info, weights
 from minicaffe.core.blob import Blob
 from minicaffe.core.build import NetBuilder
-from minicaffe.core.engine import NUMPY, Engine
-from minicaffe.core.fusion import find_chains
+from minicaffe.core.engine import Engine
+from minicaffe.core.fusion import Fused, find
 from minicaffe.core.guard import Guard, guarded
 from minicaffe.core.layer import Layer
 from minicaffe.core.matching import match
@@ -106,9 +106,9 @@ class Net(Scripting):
         self._after_forward: list[Callable[[int], None]] = []
         self._before_backward: list[Callable[[int], None]] = []
         self._after_backward: list[Callable[[int], None]] = []
-        self._chains: dict[Engine, dict[int, Any]] = {}
+        self._fused: dict[Engine, dict[int, Fused]] = {}
+        self.ran_backward = False  #: whether it has run backward: some groups are used only before that
         self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
-        self.folds = self.phase == TEST  #: whether oneDNN's chains may leave out what only backward needs
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -127,17 +127,17 @@ class Net(Scripting):
         Raises `NetError` while another thread runs this net.
         """
         end = len(self.layers) - 1 if end is None else end
-        chains = {} if self._before_forward or self._after_forward or self.debug_info else self.chains
+        groups = {} if self._before_forward or self._after_forward or self.debug_info else self.fused
         self._ran_with[start : end + 1] = [settings.engine] * (end + 1 - start)
         ran = []
         i = start - 1
         while i < end:
             i += 1
-            chain = chains.get(i)
-            if chain is not None and chain.end <= end:
-                chain.forward()
-                ran.append(chain)
-                i = chain.end
+            group = groups.get(i)
+            if group is not None and group.end <= end:
+                group.forward()
+                ran.append(group)
+                i = group.end
                 continue
             for callback in self._before_forward:
                 callback(i)
@@ -146,16 +146,16 @@ class Net(Scripting):
                 callback(i)
             if self.debug_info:
                 debug_info.forward(self, i)
-        for chain in ran:
-            chain.finish()
+        for group in ran:
+            group.finish()
 
     @property
-    def chains(self) -> dict[int, Any]:
-        """Groups of layers that an engine computes in one go, by the index of their first layer."""
+    def fused(self) -> dict[int, Fused]:
+        """The groups of layers that are computed as one, by the index of their first layer."""
         engine = settings.engine
-        if engine not in self._chains:
-            self._chains[engine] = {chain.start: chain for chain in find_chains(self, engine)}
-        return self._chains[engine]
+        if engine not in self._fused:
+            self._fused[engine] = find(self, engine)
+        return self._fused[engine]
 
     def loss(self, start: int = 0, end: int | None = None) -> float:
         """The weighted loss of layers start to end (inclusive) as their tops hold it now."""
@@ -170,19 +170,18 @@ class Net(Scripting):
         Raises `NetError` where layers ran forward on the CPU and would run backward on the GPU, or the reverse.
         """
         self._check_mode(start, end)
-        if self.folds:
-            self.folds = False
-            self._chains.pop(NUMPY, None)
-        chains = {} if self._before_backward or self._after_backward or self.debug_info else self.chains
-        by_end = {chain.end: chain for chain in chains.values() if chain.runs_backward}
+        if not self.ran_backward:
+            self._end_forward_only()
+        groups = {} if self._before_backward or self._after_backward or self.debug_info else self.fused
+        by_end = {group.end: group for group in groups.values() if group.runs_backward}
         i = start + 1
         while i > end:
             i -= 1
-            chain = by_end.get(i)
-            if chain is not None and chain.start >= end:
-                if any(self.layer_need_backward[chain.start : chain.end + 1]):
-                    chain.backward()
-                i = chain.start
+            group = by_end.get(i)
+            if group is not None and group.start >= end:
+                if any(self.layer_need_backward[group.start : group.end + 1]):
+                    group.backward()
+                i = group.start
                 continue
             for callback in self._before_backward:
                 callback(i)
@@ -192,6 +191,13 @@ class Net(Scripting):
                     debug_info.backward(self, i)
             for callback in self._after_backward:
                 callback(i)
+
+    def _end_forward_only(self) -> None:
+        """Before the first backward pass: find other groups where some are not for nets that run backward."""
+        self.ran_backward = True
+        for engine, groups in tuple(self._fused.items()):
+            if any(group.until_backward for group in groups.values()):
+                del self._fused[engine]
 
     def _check_mode(self, start: int, end: int) -> None:
         """What layers keep for backward is where they ran forward."""

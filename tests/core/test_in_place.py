@@ -318,8 +318,8 @@ def test_what_engines_compute_together_stays_together(device):
               layer("scale", "Scale", "y", "y"), layer("relu1", "ReLU", "y", "y"),
               layer("conv2", "Convolution", "y", "z", conv), layer("relu2", "ReLU", "z", "z"),
               layer("drop", "Dropout", "z", "z")]  # fmt: skip
-    assert [(chain.start, chain.end) for chain in build(*layers).chains.values()] == [(2, 4), (5, 6)]
-    assert list(build(*layers, layer("change", "Scale", "z", "z")).chains) == [2]
+    assert [(group.start, group.end) for group in build(*layers).fused.values()] == [(2, 4), (5, 6)]
+    assert list(build(*layers, layer("change", "Scale", "z", "z")).fused) == [2]
 
 
 def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):

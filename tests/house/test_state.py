@@ -8,7 +8,7 @@ FILLED_BY_IMPORTS = {
     "minicaffe.cli.command._registry": "the actions of the command line",
     "minicaffe.core.engine._engines": "engines",
     "minicaffe.core.fillers.FILLERS": "fillers",
-    "minicaffe.core.fusion._finders": "what engines compute as one",
+    "minicaffe.core.fusion._classes": "what engines compute as one",
     "minicaffe.core.memory._by_name": "places where memory is, one for each engine that has its own",
     "minicaffe.core.registry._registry": "layer types",
     "minicaffe.solvers.base._registry": "solver types",
@@ -22,6 +22,7 @@ GUARDED = {
 }
 #: functools' caches, which are safe in threads, of what is the same whenever it is computed
 CACHES = {
+    "minicaffe.core.fusion._steps()": "patterns, taken apart",
     "minicaffe.cuda.cudnn.reason_unavailable()": "whether cuDNN can be imported",
     "minicaffe.cuda.cudnn.log_once()": "sentences that are logged once",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",

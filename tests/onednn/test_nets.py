@@ -43,7 +43,7 @@ def test_training(name, options, monkeypatch):
         for net in (plain, fast):
             net.clear_param_diffs()
             losses.append(net.forward_backward())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and fast.chains
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and fast.fused
     for layer, blobs in plain.params.items():
         largest = max(float(np.abs(blob.read_diff()).max()) for blob in blobs)
         for a, b in zip(blobs, fast.params[layer], strict=True):

@@ -1,13 +1,18 @@
-"""Layers done together on the device give the numbers of layers done one by one, whatever is asked for in between."""
+"""Groups of layers that CUDA kernels compute as one: closer to the layers one by one on the device, and captured.
+
+What holds on every engine is in tests/fusion.
+"""
 
 import numpy as np
 import pytest
 
 from minicaffe import Net
+from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from minicaffe.core.settings import restored, settings
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.errors import NetError
+from minicaffe.layers.fused.groups import folded
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
@@ -37,7 +42,7 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 
 @pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
 def both(request, monkeypatch):
-    """The net with its layers one by one, and with its chains."""
+    """The net with its layers one by one, and with its groups."""
     monkeypatch.setattr(settings, "engine", runner("GPU"))
     nets = [Net(parse_text(NET, caffe_pb2.NetParameter()), phase=request.param) for _ in range(2)]
     nets[0].after_forward(lambda i: None)
@@ -73,39 +78,15 @@ def assert_same(plain, fast, diffs=True):
         close(plain.blobs["x"].read_diff(), fast.blobs["x"].read_diff(), "x diff")
 
 
-def test_which_layers_are_chained(both):
-    first = "FoldedConvolution" if both[1].phase else "FusedNorm"
-    found = [type(chain).__name__ for chain in both[1].chains.values()]
-    assert found == [first, "FusedNorm", "SumReLU", "ConvolutionReLU", "FusedNorm"]
-
-
 def test_passes_one_after_another(both):
     for seed in range(3):
         for net in both:
             feed(net, seed)
             net.run_forward()
+        assert all(group.intact for group in both[1].fused.values())
+        for net in both:
             net.run_backward()
         assert_same(*both)
-    assert any(chain.fused for chain in both[1].chains.values())
-
-
-def test_layers_run_backward_alone_after_a_chain(both):
-    for _ in range(2):
-        for net in both:
-            feed(net)
-            net.run_forward()
-            net.backward(end="scale")
-            net.backward(start="bn")
-        assert_same(*both)
-
-
-def test_layers_run_forward_alone(both):
-    for net in both:
-        net.run_forward()
-        net.forward(end="bn")
-        net.forward(start="scale")
-        net.run_backward()
-    assert_same(*both)
 
 
 def test_shapes_change_between_passes(both):
@@ -119,16 +100,6 @@ def test_shapes_change_between_passes(both):
         assert_same(*both)
 
 
-def test_a_passing_watcher(both):
-    """Callbacks that come between the forward and the backward pass see layers one by one from there on."""
-    for net in both:
-        net.run_forward()
-    both[1].after_backward(lambda i: None)
-    for net in both:
-        net.run_backward()
-    assert_same(*both)
-
-
 def test_infinities_and_not_a_numbers_pass_as_they_do_one_by_one(both):
     for net in both:
         feed(net)
@@ -139,7 +110,7 @@ def test_infinities_and_not_a_numbers_pass_as_they_do_one_by_one(both):
         assert (np.isnan(plain) == np.isnan(fast)).all()
 
 
-def test_chains_are_captured(both, cuda_graphs):
+def test_groups_are_captured(both, cuda_graphs):
     lines = []
 
     def passes(net):
@@ -167,22 +138,79 @@ def test_backward_runs_where_forward_ran(both, monkeypatch):
     net.run_backward()
 
 
-def test_views_that_scripts_hold_show_the_results(both):
-    """After each pass, of blobs, diffs and parameters; and writing through them counts, also when they are gone."""
-    net = both[1]
-    views = {name: (blob.data, blob.diff) for name, blob in net.blobs.items()}
+def test_layers_run_backward_alone_after_a_replay(both, cuda_graphs):
+    """They find what the replayed forward pass has left."""
+
+    def passes(net):
+        net.run_forward()
+        net.run_backward()
+
+    steps = [CapturedStep(lambda net=net: passes(net), report=print) for net in both]
+    for seed in range(4):
+        for net, step in zip(both, steps, strict=True):
+            feed(net, seed)
+            step()
+    assert all(step.captured for step in steps)
+    for net in both:
+        feed(net)
+        net.backward(end="scale4")
+        net.backward(start="bn4", end="scale")
+        net.backward(start="bn")
+    assert_same(*both)
+
+
+def test_layers_run_by_themselves_in_a_captured_step(both, cuda_graphs):
+    """As long as a view of a top is held, its signs may change, so gradients are computed layer by layer."""
+
+    def passes(net):
+        net.clear_param_diffs()
+        net.run_forward()
+        net.run_backward()
+
+    held = [net.params["scale"][0].data for net in both]
+    steps = [CapturedStep(lambda net=net: passes(net), report=print) for net in both]
+    for seed in range(4):
+        for net, step in zip(both, steps, strict=True):
+            feed(net, seed)
+            step()
+        assert_same(*both)
+    for net in both:
+        net.clear_param_diffs()
+        net.backward(end="scale")
+        net.backward(start="bn")
+    assert_same(*both)
+    assert len(held) == 2 and all(step.captured for step in steps)
+
+
+@pytest.mark.parametrize("variants", ["CAFFE", "CUDNN", "ONEDNN"])
+def test_variants_of_other_engines_are_computed_as_one(both, variants):
+    """CUDNN's convolutions differ in their product alone, and oneDNN's layers run CUDA's kernels in GPU mode."""
+    with restored():
+        settings.engine, settings.variants = runner("CPU" if variants == "ONEDNN" else "GPU"), variants
+        net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=both[1].phase)
+    for name, blobs in net.params.items():
+        for blob, values in zip(blobs, both[1].params[name], strict=True):
+            blob.data = values.read_data()
     feed(net)
-    net.forward()
-    for name, (data, _) in views.items():
-        np.testing.assert_array_equal(data, net.blobs[name].read_data(), err_msg=name)
-    net.backward()
-    for name, (_, diff) in views.items():
-        np.testing.assert_array_equal(diff, net.blobs[name].read_diff(), err_msg=name)
-    score = net.blobs["z"].read_data().copy()
-    views["y"][0][...] *= 2
-    del views, data, diff
-    net.forward(start="conv5", end="conv5")
-    both[0].blobs["y"].data[...] = net.blobs["y"].read_data()
-    both[0].forward(start="conv5", end="conv5")
-    close(both[0].blobs["z"].read_data(), net.blobs["z"].read_data(), "z")
-    assert np.abs(net.blobs["z"].read_data() - score).max() > 0.1
+    for each in both[0], net:
+        each.run_forward()
+        each.run_backward()
+    assert_same(both[0], net)
+    found = [[(type(group), group.start, group.end) for group in each.fused.values()] for each in (both[1], net)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["all", "weights alone"])
+def test_the_kernel_folds_as_the_formula_says(cuda_device, more):
+    rng = np.random.default_rng(0)
+    w, b, mean, variance, s, t = (rng.random(shape).astype(np.float32) for shape in ((6, 3, 2, 2), *[6] * 5))
+    expected = folded(w, b if more else 0, mean, variance, 1e-5, s if more else 1, t if more else 0)
+    blobs = [Blob(each.shape) for each in (w, b, mean, np.sqrt(variance + 1e-5), s, t)]
+    for blob, values in zip(blobs, (w, b, mean, np.sqrt(variance + np.float32(1e-5)), s, t), strict=True):
+        blob.data = values
+    got = Blob(w.shape), Blob(b.shape)
+    pointers = [blob.gpu_data() if more or i in (0, 2, 3) else 0 for i, blob in enumerate(blobs)]
+    fold = runner("GPU").kernel("batch_norm", "fold", np.dtype(np.float32))
+    fold(w.size, w[0].size, *pointers, *(blob.mutable_gpu_data() for blob in got))
+    for blob, values in zip(got, expected, strict=True):
+        np.testing.assert_allclose(blob.data, values, rtol=1e-5, atol=1e-6)
