@@ -7,6 +7,7 @@ host.  It consists of
     Counting                the engine, registered by `add_engine`
     InOwnBuffers            a blob as the numpy code gets it: `data` and `diff` are the arrays in the engine's buffers
     CountingLayer           what its variants of layers have in common; `add_variants` registers one of each type
+    ProductReLU             a pair of layers that it computes as one (`minicaffe.core.fusion`)
 
 Importing this module makes `minicaffe.set_engine("COUNTING")` and `engine: "COUNTING"` in a prototxt work.
 """
@@ -20,9 +21,11 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import NUMPY, Engine, add_engine
+from minicaffe.core.fusion import Fused, fuses
 from minicaffe.core.layer import Layer
 from minicaffe.core.memory import Place
 from minicaffe.core.registry import OWN, register, variants_of
+from minicaffe.layers.inner_product import InnerProduct
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 
@@ -114,15 +117,15 @@ class CountingLayer(Layer):
     """Runs the numpy code of the class behind it in the MRO, with `InOwnBuffers` in place of the blobs."""
 
     def forward_cpu(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        with self._in_own_buffers(bottom, top) as (bottom, top):
+        with self.in_own_buffers(bottom, top) as (bottom, top):
             super().forward_cpu(bottom, top)
 
     def backward_cpu(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        with self._in_own_buffers(bottom, top) as (bottom, top):
+        with self.in_own_buffers(bottom, top) as (bottom, top):
             super().backward_cpu(top, propagate_down, bottom)
 
     @contextlib.contextmanager
-    def _in_own_buffers(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Iterator[tuple[list[Blob], list[Blob]]]:
+    def in_own_buffers(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Iterator[tuple[list[Blob], list[Blob]]]:
         """The bottoms and tops as the numpy code gets them; the same for `blobs` within the block."""
         own = {blob: InOwnBuffers(blob) for blob in (*bottom, *top, *self.blobs)}  # in place: one for bottom and top
         blobs, self.blobs = self.blobs, [own[blob] for blob in self.blobs]
@@ -147,3 +150,24 @@ def add_variants() -> None:
 
 
 add_variants()
+
+
+# -- layers computed as one --------------------------------------------------------------------------------------------
+
+
+@fuses("COUNTING")
+class ProductReLU(Fused):
+    """An InnerProduct and the ReLU that works in place on its top; backward each runs by itself."""
+
+    patterns = ("InnerProduct ReLU",)
+
+    def fits(self) -> bool:
+        """Whether the ReLU's backward pass needs nothing but the top, which is all that is left."""
+        return self.layers[1].kept_blobs is None
+
+    def compute(self) -> None:
+        product, relu = self.layers
+        with product.in_own_buffers(self.bottom, self.top) as (bottom, top):
+            InnerProduct.forward_cpu(product, bottom, top)
+            y = top[0].data
+            relu.numpy_forward(y, y)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minicaffe
-from counting import BUFFERS, COUNTING, NOT_COMPUTED, CountingLayer
+from counting import BUFFERS, COUNTING, NOT_COMPUTED, CountingLayer, ProductReLU
 from minicaffe.core.registry import layer_class, variants_of
 from minicaffe.core.settings import restored
 from minicaffe.gradient_check import check_gradient
@@ -156,3 +156,40 @@ def test_its_results_are_read_on_the_gpu(cuda_device):
     minicaffe.set_mode_gpu()
     net.forward_from_to(2, 2)
     np.testing.assert_allclose(net.blobs["b"].data, expected, rtol=1e-5)
+
+
+# -- layers computed as one --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [0, 0.25])
+def test_a_product_and_its_relu_are_computed_as_one(slope, monkeypatch):
+    relu = layer("relu", "ReLU", "y", "y", f"relu_param {{ negative_slope: {slope} }}")
+    nets = []
+    for engine in ("COUNTING", "CAFFE"):
+        minicaffe.set_engine(engine)
+        minicaffe.set_random_seed(1)
+        nets.append(build(product("ip", "x", "y"), relu))
+    fused, plain = nets
+    monkeypatch.setattr(layer_class("ReLU", "COUNTING"), "forward_cpu", None)  # which does not run by itself
+    for net in nets:
+        net.run_forward()
+    assert isinstance(fused.layers[1].fused, ProductReLU)
+    for net in nets:
+        net.blobs["y"].diff[...] = 1
+        net.run_backward()
+    for name in ("x", "y"):
+        np.testing.assert_allclose(fused.blobs[name].data, plain.blobs[name].data, rtol=1e-6)
+        np.testing.assert_allclose(fused.blobs[name].diff, plain.blobs[name].diff, rtol=1e-6)
+
+
+def test_a_group_copies_what_its_first_layer_reads():
+    net = build(product("ip", "x", "y"), layer("relu", "ReLU", "y", "y"), force=False)
+    assert copies(net.run_forward) == (0, 3)  # input, weights, bias
+    assert copies(net.run_forward) == (0, 0)
+    assert isinstance(net.layers[2].fused, ProductReLU)
+
+
+def test_a_relu_that_a_later_layer_overwrites_runs_by_itself():
+    net = build(product("ip", "x", "y"), layer("relu", "ReLU", "y", "y"), layer("p", "Power", "y", "y"))
+    net.run_forward()
+    assert net.layers[1].fused is None

@@ -31,7 +31,11 @@ class EngineChoice:
 
 NUMPY = EngineChoice("numpy")
 #: those that compute layers as one
-ENGINES = (EngineChoice("onednn", "ONEDNN", missing=onednn.reason), EngineChoice("cuda", gpu=True))
+ENGINES = (
+    EngineChoice("onednn", "ONEDNN", missing=onednn.reason),
+    EngineChoice("counting", "COUNTING"),
+    EngineChoice("cuda", gpu=True),
+)
 
 
 @pytest.fixture(params=[pytest.param(each, id=each.name, marks=[pytest.mark.gpu] * each.gpu) for each in ENGINES])

@@ -42,6 +42,8 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 FOUND = {
     ("onednn", 0): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 ip-relu7",
     ("onednn", 1): "conv-relu bn2-scale2 sum-relu2 conv3-relu3 conv4-relu4 ip-relu7",
+    ("counting", 0): "ip-relu7",
+    ("counting", 1): "ip-relu7",
     ("cuda", 0): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
     ("cuda", 1): "conv-bn bn2-scale2 sum-relu2 conv3-bn3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
 }
