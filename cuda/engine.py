@@ -13,7 +13,10 @@ from minicaffe.cuda.step import CudaStep
 
 
 class Cuda(Engine):
-    """Runs the passes of the GPU."""
+    """Runs the passes of the GPU.
+
+    runtime: the device in use; sources: the texts of kernels.  What depends on the device is in its `cache`.
+    """
 
     name, mode, place = "CUDA", "GPU", GPU
     runtime, sources = context.RUNTIME, kernels.SOURCES
