@@ -18,8 +18,8 @@ from minicaffe.errors import DeviceError
 
 _ALIGN = 64
 _SURELY_THERE = 64 << 20
-#: held while the host's array is made: threads may read one blob
-_allocating = forks.renewed(threading.Lock())
+#: held while a copy is allocated, on the host or elsewhere: threads may read one blob
+_allocating = forks.renewed(threading.RLock())
 
 T = TypeVar("T")
 
@@ -264,7 +264,10 @@ class Memory:
         current = observer is not None and observer.reads(self, place)
         copy = self.copies.get(place)
         if copy is None:
-            copy = self.copies[place] = self.allocate(lambda: place.allocate(self.count, self.dtype))
+            with _allocating:
+                copy = self.copies.get(place)
+                if copy is None:
+                    copy = self.copies[place] = self.allocate(lambda: place.allocate(self.count, self.dtype))
         if not current and (not self.fresh & place.bit or (self.fresh & HOST.bit and self.held)):
             if self.fresh:
                 copy.from_host(self.host())

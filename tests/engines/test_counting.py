@@ -1,10 +1,13 @@
 """The engine COUNTING has what an engine needs with no edit in core, and copies no more than it must."""
 
+import threading
+
 import numpy as np
 import pytest
 
 import minicaffe
 from counting import BUFFERS, COUNTING, NOT_COMPUTED, CountingLayer, ProductReLU
+from minicaffe.core.blob import Blob
 from minicaffe.core.registry import layer_class, variants_of
 from minicaffe.core.settings import restored
 from minicaffe.gradient_check import check_gradient
@@ -193,3 +196,26 @@ def test_a_relu_that_a_later_layer_overwrites_runs_by_itself():
     net = build(product("ip", "x", "y"), layer("relu", "ReLU", "y", "y"), layer("p", "Power", "y", "y"))
     net.run_forward()
     assert net.layers[1].fused is None
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_first_read_a_blob_share_one_copy(monkeypatch):
+    """As nets do that share parameters: a thread never gets a buffer that another one has yet to fill."""
+    memory, allocate = Blob((3,)).data_memory, BUFFERS.allocate
+    memory.host_place()[:] = 7
+    memory.wrote_host()
+    other = threading.Thread(target=lambda: memory.read(BUFFERS))
+
+    def while_another_thread_reads(count, dtype):
+        if not other.ident:
+            other.start()
+            other.join(0.2)  # it goes on where nothing keeps it from allocating as well
+        return allocate(count, dtype)
+
+    monkeypatch.setattr(BUFFERS, "allocate", while_another_thread_reads)
+    first = memory.read(BUFFERS)
+    other.join()
+    assert first is memory.read(BUFFERS)
+    np.testing.assert_array_equal(first.array, 7)
