@@ -19,7 +19,7 @@ from minicaffe.proto import TRAIN, caffe_pb2, parse_text
 
 
 class GradientError(AssertionError):
-    """Analytic and numeric derivative differ; the message gives layer, blob, index and both values."""
+    """A derivative differs; the message names layer, blob, index and both values."""
 
 
 def layer_from_text(text: str, phase: int = TRAIN, dtype: np.typing.DTypeLike = np.float64) -> Layer:
@@ -59,13 +59,11 @@ def check_gradient(
 ) -> None:
     """Compare the analytic and numeric derivatives of a random weighted sum of the tops.
 
-    text: the content of a `layer { }` message.  bottoms: one array per bottom.  num_top: number of tops (default 1).
-    check_bottom: indices of the bottoms to check, None (default): all.
-    check_params: whether to check the parameters too (default True).  phase: TRAIN (default) or TEST.
-    step: half the width of the central difference.  tolerance: the largest |analytic - numeric| / max(1, |either|).
-    kink, kink_range: elements whose |value| differs from `kink` by less than `kink_range` are skipped.
-    most: the number of elements checked per blob, chosen at random.  seed: of all random choices.
-    GradientError at the first element whose derivatives differ.
+    text: the inside of a `layer { }` message.  bottoms: their values.
+    check_bottom: indices of the bottoms to check, all by default; check_params: whether to check the parameters too.
+    step: half the width of the central difference.  tolerance: allowed |analytic - numeric| / max(1, |either|).
+    kink, kink_range: elements whose |value| is within `kink_range` of `kink` are skipped.
+    most: at most so many elements of each blob, drawn at random.
     """
     check = _Check(text, bottoms, num_top, phase, seed)
     targets = check.targets(range(len(bottoms)) if check_bottom is None else check_bottom, check_params)

@@ -1,32 +1,59 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and the choice of those that can fail: see tests/support/helpers/engines.py."""
 
 import ctypes
 import os
 
 import pytest
 
-import counting
-from minicaffe import onednn
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.engines import ENGINES, can_fail, params
+from minicaffe.cli import main
+from minicaffe.testing import computing_with
 
 
-@pytest.fixture(params=["caffe", "onednn", "counting", pytest.param("gpu", marks=pytest.mark.gpu)])
-def device(request):
-    """Each test once with the numpy code, with oneDNN, with the COUNTING engine, and on the (real or emulated) GPU."""
-    was = settings.engine, settings.variants
-    if request.param == "gpu":
+def pytest_generate_tests(metafunc):
+    """Parametrize the tests of a `LayerProperties` class with its cases."""
+    if "case" in metafunc.fixturenames and hasattr(metafunc.cls, "cases"):
+        metafunc.parametrize("case", metafunc.cls.cases, ids=str)
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out tests of an engine, or with a case, for which they compute nothing of their own."""
+    items[:] = [item for item in items if can_fail(item)]
+
+
+@pytest.fixture(params=params(ENGINES))
+def engine(request):
+    """Each test once on each engine, which is chosen while the test runs; its value is the `EngineChoice`."""
+    if request.param.gpu:
         request.getfixturevalue("cuda_device")
-        settings.engine = runner("GPU")
-    elif request.param == "onednn" and not onednn.available():
-        pytest.skip("there is no oneDNN library")
-    settings.variants = {"onednn": "ONEDNN", "counting": counting.COUNTING.name}.get(request.param, "CAFFE")
-    yield request.param
-    settings.engine, settings.variants = was
+    if reason := request.param.missing():
+        pytest.skip(reason)
+    with request.param.chosen():
+        yield request.param
+
+
+@pytest.fixture
+def gpu_mode(cuda_device):
+    """GPU mode while a test runs, with the engines that prototxts name."""
+    with computing_with(gpu=True):
+        yield
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line in this process; returns (exit status, standard output, standard error)."""
+
+    def call(*words):
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 class HidingPool:
-    """PyCUDA's pool for the emulated device, but what is given back cannot be touched until it is handed out again."""
+    """PyCUDA's pool for the emulated device; freed memory is inaccessible until it is allocated again."""
 
     def __init__(self, driver):
         self._driver, self._cuda = driver, ctypes.CDLL("libcuda.so.1")

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "house")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from house.floors import Floor, floors, place  # noqa: E402  (needs the line above)
 from house.imports import all_imports, modules  # noqa: E402

@@ -2,8 +2,6 @@
 
 import pytest
 
-from minicaffe.cli import main
-
 NET = """
 name: "tiny"
 layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
@@ -33,16 +31,3 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command line in this process; return (exit status, standard output, standard error)."""
-
-    def call(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call

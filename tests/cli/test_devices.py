@@ -1,10 +1,10 @@
-"""Flags of a command change settings only while the command runs."""
+"""Settings made by a command's flags hold while the command runs, and are restored afterwards."""
 
 import argparse
 
 import pytest
 
-from minicaffe import cuda, onednn
+from minicaffe import cuda, onednn, set_device, set_engine
 from minicaffe.cli import devices
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
@@ -27,7 +27,8 @@ def other_settings():
     """Set all settings to other values than the defaults; restore them afterwards."""
     put_back = devices._settings()
     cuda.set_math("tf32")
-    settings.variants, settings.device = "CAFFE", 1
+    set_engine("CAFFE")
+    set_device(1)
     devices.set_threads(2)
     yield all_settings()
     put_back()
@@ -52,12 +53,7 @@ def test_a_command_that_fails_as_well(other_settings, wrong):
 
 
 @pytest.mark.gpu
-def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device):
-    put_back = devices._settings()
-    try:
-        settings.engine = runner("GPU")
-        with devices.computing_on(flags()):
-            assert settings.engine is runner("CPU")
-        assert settings.engine is runner("GPU") and context.current() is cuda_device
-    finally:
-        put_back()
+def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device, gpu_mode):
+    with devices.computing_on(flags()):
+        assert settings.engine is runner("CPU")
+    assert settings.engine is runner("GPU") and context.current() is cuda_device

@@ -1,4 +1,4 @@
-"""Parsing of command lines, and the messages for invalid ones."""
+"""How command lines are read, and the errors for those that cannot be."""
 
 import os
 import subprocess

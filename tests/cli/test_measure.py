@@ -153,7 +153,7 @@ def test_on_a_gpu(project, run, cuda_device):
     for layer in ("conv", "ip"):
         assert len(numbers(rf"\] +{layer}\t(?:for|back)ward: ([\d.e+-]+) ms\.$", log)) == 2
     (active,) = re.findall(r"Device memory: active ([\d,]+) bytes", log)
-    assert active != "0" or os.environ.get("MINICAFFE_DEVICE_POOL") == "0", "without the pool nobody counts"
+    assert active != "0" or os.environ.get("MINICAFFE_DEVICE_POOL") == "0", "without the pool bytes are not counted"
     status, _, log = run("train", "-solver", "solver.prototxt", "-gpu", "all")
     assert status == 0 and "Optimization Done." in log
 

@@ -41,7 +41,7 @@ def terminal(monkeypatch):
 
 
 def screen(text: str) -> list[str]:
-    """Emulate a terminal with carriage returns and erasure of a line; return the visible lines."""
+    """What the terminal shows: carriage returns and "erase to the end of the line" played back."""
     lines = [""]
     for piece in re.split(r"(\r\x1b\[K|\n)", text):
         if piece == "\n":

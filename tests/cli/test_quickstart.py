@@ -1,4 +1,4 @@
-"""`minicaffe quickstart`: choice of the data set, messages, and files written."""
+"""`minicaffe quickstart`: which data it takes and logs, and which files it writes."""
 
 import os
 import re

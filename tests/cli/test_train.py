@@ -199,7 +199,7 @@ def test_effects_can_be_chosen(project, run, send_at, effect, files, stops):
     assert ("Optimization stopped early." in texts(log)) == stops
 
 
-# -- output other than the log -----------------------------------------------------------------------------------------
+# -- further outputs ---------------------------------------------------------------------------------------------------
 
 
 def test_errors_are_written_to_the_log_file_too(project, run):

@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from minicaffe.core.net import Net
+from helpers.nets import net_from_text
 from minicaffe.errors import SnapshotError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
 from minicaffe.proto.convert import upgrade_net_proto_text
 
 C = 4
@@ -25,7 +25,7 @@ NVIDIA = INPUT + BN % "scale_bias: true"
 
 
 def net(text, phase=1):
-    return Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase)
+    return net_from_text(text, phase)
 
 
 def file_of(path, form, **layers):
@@ -118,7 +118,7 @@ def test_a_bvlc_net_saved_and_loaded_by_the_other_form(tmp_path):
     other.copy_from(tmp_path / "w")
     check(other)
     made = net(BVLC)
-    other.save(tmp_path / "v")  # what was one layer is known as such, whatever the Scale is called here
+    other.save(tmp_path / "v")  # recognised as one layer, whatever the name of the Scale
     made.copy_from(tmp_path / "v")
     check(made)
     with pytest.raises(SnapshotError, match="expects 3, the file has 5"):

@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
 from minicaffe.core.memory import HOST, Place
-from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
 
 ELSEWHERE = Place("of a test")
 
 
 class DoublingEngine:
-    """Stands in for an engine: a copy whose layout is 'all values doubled'."""
+    """An engine's copy in a layout of its own: all values doubled."""
 
     def __init__(self, values):
         self.values = values
@@ -107,7 +105,7 @@ def test_a_view_that_is_kept_stays_true():
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
-    assert not blob.data_memory.valid_at(ELSEWHERE), "whoever holds the view may write: engines must read the host"
+    assert not blob.data_memory.engine_fresh, "the view may be written to: engines must read the host"
     del part
     assert blob.data_memory.fresh, "and the values are still there"
 
@@ -175,9 +173,9 @@ def test_copies_and_pickles_hold_the_values(how):
     assert blob.data[0, 0] == 0
 
 
-def test_a_smaller_shape_keeps_what_an_engine_wrote(monkeypatch):
+@pytest.mark.gpu
+def test_a_smaller_shape_keeps_what_an_engine_wrote(gpu_mode):
     """Also where the next pass will be on the GPU, whose memory is not made for the larger shape."""
-    monkeypatch.setattr(settings, "engine", runner("GPU"))
     blob = Blob((3,))
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.reshape(2)

@@ -6,9 +6,7 @@ import pytest
 from minicaffe import Net, NetSpec
 from minicaffe import layers as L
 from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
 from minicaffe.core.memory import HOST, Memory
-from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, DeviceError, LayerError, MinicaffeError
 
 TOO_LARGE = (1, 3, 2_000_000, 2_000_000)
@@ -65,9 +63,8 @@ def spec():
     return n.to_proto()
 
 
-@pytest.fixture(params=["CAFFE", "ONEDNN"])
-def net(request, monkeypatch):
-    monkeypatch.setattr(settings, "variants", request.param)
+@pytest.fixture
+def net(engine):
     param = spec()
     param.force_backward = True
     return Net(param, phase=0)
@@ -177,10 +174,9 @@ def test_what_the_host_holds_is_kept_when_another_place_refuses(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_a_gpu_without_room(cuda_device, monkeypatch):
+def test_a_gpu_without_room(gpu_mode, monkeypatch):
     from minicaffe.cuda import memory
 
-    monkeypatch.setattr(settings, "engine", runner("GPU"))
     net = Net(spec(), phase=1)
 
     def passes(size):

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from minicaffe import Net, forks, get_solver
+from helpers.nets import net_from_text
+from minicaffe import forks, get_solver
 from minicaffe.errors import UsageError
-from minicaffe.proto import caffe_pb2, parse_text
 
 NET = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
@@ -43,7 +43,7 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(kind):
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_net_and_a_solver_stay_where_they_are(how, tmp_path):
-    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+    net = net_from_text(NET, 1)
     with pytest.raises(UsageError, match="a Net cannot be pickled or copied: build it where it is used"):
         how(net)
     (tmp_path / "net.prototxt").write_text(NET)
@@ -59,7 +59,7 @@ def _loss(net):
 
 
 def test_a_pool_that_is_given_a_net_says_what_to_do():
-    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+    net = net_from_text(NET, 1)
     with multiprocessing.get_context("spawn").Pool(1) as pool, pytest.raises(UsageError, match="initializer"):
         pool.map(_loss, [net])
 
@@ -67,7 +67,7 @@ def test_a_pool_that_is_given_a_net_says_what_to_do():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_net_that_another_thread_of_the_parent_runs_can_be_run_in_the_child():
-    net, inside, done = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1), threading.Event(), threading.Event()
+    net, inside, done = net_from_text(NET, 1), threading.Event(), threading.Event()
     stops = [True]
 
     def wait(_):

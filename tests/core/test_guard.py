@@ -5,9 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from minicaffe import Net
+from helpers.nets import net_from_text
 from minicaffe.errors import NetError
-from minicaffe.proto import caffe_pb2, parse_text
 
 # a residual block whose tops are convolutions: nothing in place behind them
 CONV = 'convolution_param { num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } }'
@@ -24,7 +23,7 @@ layer {{ name: "c3" type: "Convolution" bottom: "sum" top: "c3" {CONV} }}
 
 
 def build():
-    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+    net = net_from_text(NET, 1)
     for blob, value in zip(net.params["bn"], (0.1, 1, 1)):
         blob.data[...] = value
     return net
@@ -72,7 +71,7 @@ def test_each_thread_has_a_net(share):
 
 
 def outputs_alone(net, x):
-    """What a net with the same weights, which it shares with none, gives in one thread."""
+    """The result of a net with the same weights, not shared, in one thread."""
     other = build()
     for name, blobs in net.params.items():
         for mine, theirs in zip(other.params[name], blobs):

@@ -3,25 +3,22 @@
 import numpy as np
 import pytest
 
+from helpers.engines import on
+from helpers.nets import layer_text as layer
+from helpers.nets import net_from_text
 from minicaffe.core.layer import Layer
-from minicaffe.core.net import Net
 from minicaffe.core.registry import create_layer, layer_class, layer_type_list
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import CUDA, NUMPY, ONEDNN
 
 INPUT = "layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 2 dim: 4 dim: 4 dim: 4 } } }"
 SHAPE = (2, 4, 4, 4)
 
 
-def layer(name, kind, bottom, top, more=""):
-    bottoms = " ".join(f"bottom: '{b}'" for b in bottom.split())
-    tops = " ".join(f"top: '{t}'" for t in top.split())
-    return f"layer {{ name: '{name}' type: '{kind}' {bottoms} {tops} {more} }}"
-
-
 def build(*layers, phase=0, force=True, dtype=np.float32):
     text = f"force_backward: {str(force).lower()} {INPUT} {' '.join(layers)}"
-    return Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase, dtype=dtype)
+    return net_from_text(text, phase, dtype=dtype)
 
 
 def kept(net):
@@ -76,8 +73,9 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("phase", [0, 1])
-@pytest.mark.parametrize("kind", CANNOT)
-def test_layers_that_cannot_work_in_place_are_refused(kind, phase, device):
+@on(NUMPY, ONEDNN)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.layers(kind)) for kind in CANNOT])
+def test_layers_that_cannot_work_in_place_are_refused(kind, phase, engine):
     sentence = f"^{kind} layer 'l': cannot work in place on blob 'x': give its top another name than its bottom$"
     with pytest.raises(LayerError, match=sentence):
         build(layer("l", kind, "x", "x", CANNOT[kind]), phase=phase, force=False)
@@ -94,7 +92,7 @@ OTHER = layer("other", "Power", "y", "z", "power_param { scale: 2 }")
 CHANGE = layer("change", "Power", "f", "f", "power_param { shift: 1 }")
 
 
-def test_a_blob_that_is_read_later_under_another_name_is_not_changed(device):
+def test_a_blob_that_is_read_later_under_another_name_is_not_changed(engine):
     sentence = (
         "^Power layer 'change': cannot work in place on blob 'f', the memory of which layer 'other' reads as "
         "'y_relu_0_split_1': give its top another name than its bottom$"
@@ -134,7 +132,7 @@ def test_a_loss_weight_is_not_overwritten():
     flat = layer("f", "Flatten", "y", "f", "loss_weight: 2")
     with pytest.raises(LayerError, match="'l': cannot work in place on blob 'y'.* the loss_weight of blob 'f'"):
         build(first, layer("l", "ReLU", "y", "y"), flat)
-    build(lost.replace("'y'", "'x'"), phase=1, force=False)  # without a backward pass nothing is lost
+    build(lost.replace('"y"', '"x"'), phase=1, force=False)  # without a backward pass nothing is lost
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -173,14 +171,15 @@ def test_memory_that_is_reached_by_two_names():
     assert kept(build(FLAT[0], FLAT[1], conv, CHANGE)) == {"conv": ([0], [])}
 
 
-def test_constants_of_dummy_data_come_back(device):
+@pytest.mark.layers("Exp")
+def test_constants_of_dummy_data_come_back(engine):
     data = layer("data", "DummyData", "", "y", "dummy_data_param { shape { dim: 3 } data_filler { value: 2 } }")
     net = build(data, layer("l", "Exp", "y", "y"))
     for _ in range(3):
         np.testing.assert_allclose(net.forward(x=np.zeros(SHAPE))["y"], np.full(3, np.exp(2)), rtol=1e-5)
 
 
-def test_probabilities_of_a_loss_may_be_changed(device):
+def test_probabilities_of_a_loss_may_be_changed(engine):
     more = "loss_weight: 1 loss_weight: 0"
     labels = layer("labels", "DummyData", "", "label", "dummy_data_param { shape { dim: 2 dim: 4 dim: 4 } }")
     loss = layer("loss", "SoftmaxWithLoss", "x label", "loss p", more)
@@ -274,10 +273,10 @@ def run(net, seed, one_by_one=False):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_gradients_do_not_depend_on_names(seed, device):
+def test_gradients_do_not_depend_on_names(seed, engine):
     """The same from layers in place as from layers with tops of their own."""
     layers = random_net(seed)
-    dtype = np.float64 if device == "caffe" else np.float32
+    dtype = np.float64 if engine == NUMPY else np.float32
     phase = seed // 3 % 2
     nets = [build(*wired(layers, in_place), dtype=dtype, phase=phase) for in_place in (True, True, False)]
     together, one_by_one, apart = (run(net, seed, i == 1) for i, net in enumerate(nets))
@@ -292,7 +291,7 @@ def test_gradients_do_not_depend_on_names(seed, device):
 
 @pytest.mark.parametrize("phase", [0, 1])
 @pytest.mark.parametrize("behind", ["ReLU", "Dropout", "Sigmoid"])
-def test_residual_blocks_with_layers_in_place_behind(behind, phase, device):
+def test_residual_blocks_with_layers_in_place_behind(behind, phase, engine):
     results = []
     for place in (True, False):
         names = "ttttsssso" if place else "abcdefgho"
@@ -302,24 +301,23 @@ def test_residual_blocks_with_layers_in_place_behind(behind, phase, device):
         more = {**FIRST, **IN_PLACE, "Eltwise": ""}
         layers = [layer(f"l{i}", *each, more[each[0]]) for i, each in enumerate(zip(kinds, bottoms, tops))]
         for one_by_one in (False, True):
-            net = build(*(text.replace("'o'", "'out'") for text in layers), phase=phase)
+            net = build(*(text.replace('"o"', '"out"') for text in layers), phase=phase)
             results.append(run(net, 1, one_by_one))
     for found in results[:3]:
         for a, b in zip(found, results[3]):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * max(np.abs(v).max() for v in results[3]))
 
 
-def test_what_engines_compute_together_stays_together(device):
+@on(ONEDNN, CUDA)
+def test_what_engines_compute_together_stays_together(engine):
     """Layers in place are fused as long as no layer behind them overwrites what they must keep."""
-    if device in ("caffe", "counting"):
-        pytest.skip("numpy computes these layer by layer")
     conv = FIRST["Convolution"]
     layers = [layer("conv1", "Convolution", "x", "y", conv), layer("bn", "BatchNorm", "y", "y"),
               layer("scale", "Scale", "y", "y"), layer("relu1", "ReLU", "y", "y"),
               layer("conv2", "Convolution", "y", "z", conv), layer("relu2", "ReLU", "z", "z"),
               layer("drop", "Dropout", "z", "z")]  # fmt: skip
-    assert [(group.start, group.end) for group in build(*layers).fused.values()] == [(2, 4), (5, 6)]
-    assert list(build(*layers, layer("change", "Scale", "z", "z")).fused) == [2]
+    assert [(chain.start, chain.end) for chain in build(*layers).chains.values()] == [(2, 4), (5, 6)]
+    assert list(build(*layers, layer("change", "Scale", "z", "z")).chains) == [2]
 
 
 def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
@@ -347,8 +345,9 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
     np.testing.assert_allclose(net.blobs["x"].diff, 2 * x * s * (1 - s), rtol=1e-4, atol=1e-6)
 
 
-def test_layers_outside_a_net_keep_their_own_input(device):
+@on(NUMPY, ONEDNN)
+def test_layers_outside_a_net_keep_their_own_input(engine):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
-    swish, blob = create_layer(param), Net(parse_text(INPUT, caffe_pb2.NetParameter()), phase=0).blobs["x"]
-    swish.initialize([blob], [blob])
+    swish, blob = create_layer(param), net_from_text(INPUT).blobs["x"]
+    swish.setup([blob], [blob])
     assert list(swish.kept_blobs.bottoms) == [0]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text
 from minicaffe.errors import SnapshotError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
 
 IN = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 } } }'
 NAMED = """
@@ -26,7 +27,7 @@ layer { name: "fc" type: "InnerProduct" bottom: "a" top: "b"
 
 
 def net(text):
-    return minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
+    return net_from_text(text, minicaffe.TEST)
 
 
 def written(message, path):
@@ -120,7 +121,7 @@ layer { name: "%s" type: "InnerProduct" bottom: "data" top: "%s" param { name: "
 
 
 def test_hdf5_in_either_order_of_the_owner(tmp_path):
-    """A shared parameter stands with the layer that owned it, which in the other net may be another one."""
+    """A shared parameter is stored with its owner, which may be another layer in the other net."""
     made, other = (net(IN + SHARED % (a, a) + SHARED % (b, b)) for a, b in ("ab", "ba"))
     made.save_hdf5(tmp_path / "w.h5")
     other.copy_from(tmp_path / "w.h5")

@@ -1,4 +1,4 @@
-"""Net: wiring, shared parameters, who needs backward, and what scripts do with it."""
+"""Net: wiring, shared parameters, which layers need backward, and use by scripts."""
 
 import logging
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text
 from minicaffe.errors import LayerError, MinicaffeError, NetError, UsageError
-from minicaffe.proto import caffe_pb2, parse_text
 
 INPUT = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
                    input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }
@@ -19,7 +19,7 @@ LOSS = "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'ip' bottom: 'label
 
 
 def net(text, phase=minicaffe.TRAIN, **options):
-    return minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase, **options)
+    return net_from_text(text, phase, **options)
 
 
 def ip(name="ip", bottom="data", more="", outputs=3):
@@ -275,7 +275,7 @@ def test_force_backward_stops_at_layers_without_a_backward_pass():
 
 
 @pytest.mark.parametrize("kept", ["type: 'Pooling' pooling_param { kernel_size: 2 }", "type: 'ReLU'"])
-def test_backward_does_not_need_a_top_that_is_changed_in_place(kept, device):
+def test_backward_does_not_need_a_top_that_is_changed_in_place(kept, engine):
     """The same gradient as with the next layer out of place."""
     diffs = []
     for last in ("b", "c"):

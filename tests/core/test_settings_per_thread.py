@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe import Net
+from helpers.nets import net_from_text
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import computing_with
 
 NET = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 8 } } }
@@ -21,9 +21,9 @@ layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "z"
 
 
 @pytest.fixture(autouse=True)
-def defaults(monkeypatch):
-    monkeypatch.setattr(settings, "engine", runner("CPU"))
-    monkeypatch.setattr(settings, "variants", "DEFAULT")
+def defaults():
+    with computing_with("DEFAULT", gpu=False):
+        yield
 
 
 def in_thread(work):
@@ -36,7 +36,7 @@ def in_thread(work):
 
 
 def weights():
-    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=0)
+    net = net_from_text(NET, 0)
     return np.concatenate([blobs[0].read_data().ravel() for blobs in net.params.values()])
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text, solver_from_text
 from minicaffe.errors import NetError
-from minicaffe.proto import caffe_pb2, parse_text
 
 DATA = """
 layer { name: "d" type: "DummyData" top: "x" top: "t" dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 3 }
@@ -40,7 +40,7 @@ A_PERMISSIVE = A.replace('name: "w"', 'name: "w" share_mode: PERMISSIVE')
 
 
 def net(text, phase=minicaffe.TEST):
-    return minicaffe.Net(parse_text(DATA + text, caffe_pb2.NetParameter()), phase=phase)
+    return net_from_text(DATA + text, phase)
 
 
 def memory(made, name, j=0):
@@ -49,9 +49,7 @@ def memory(made, name, j=0):
 
 @pytest.mark.parametrize("text", [A + B, B + A, A_TRAIN + B, ip("c") + B + A], ids=["a b", "b a", "b only", "c b a"])
 def test_every_layer_of_a_parameter_uses_the_trained_one(text):
-    param = parse_text(SOLVER, caffe_pb2.SolverParameter())
-    parse_text(DATA + text + LOSS, param.net_param)
-    solver = minicaffe.get_solver(param)
+    solver = solver_from_text(SOLVER, DATA + text + LOSS)
     solver.step(3)
     for test_net in solver.test_nets:
         for name in {"a", "b", "c"} & set(test_net.params):

@@ -1,4 +1,4 @@
-"""Weights in files: what is written is read again, and what does not fit is told in one sentence."""
+"""Weights in files: what is written is read again, and what does not fit gives an error of one sentence."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text
 from minicaffe import files
 from minicaffe.errors import SnapshotError
 from minicaffe.proto import caffe_pb2, parse_text
@@ -24,7 +25,7 @@ layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" }
 
 
 def net(text=NET):
-    return minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=minicaffe.TEST)
+    return net_from_text(text, minicaffe.TEST)
 
 
 def values(made):
@@ -44,7 +45,7 @@ def test_round_trip(trained, tmp_path, kind):
     path = str(tmp_path / "w.caffemodel")
     trained.save(path) if kind == "binary" else trained.save_hdf5(path)
     other = net()
-    other.copy_from(path)  # HDF5 is known by its content, whatever the name
+    other.copy_from(path)  # HDF5 is recognised by its content, whatever the name
     for a, b in zip(values(other), values(trained)):
         np.testing.assert_array_equal(a, b)
 

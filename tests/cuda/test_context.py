@@ -6,11 +6,9 @@ import signal
 import numpy as np
 import pytest
 
-from minicaffe import Net, set_mode_cpu, set_mode_gpu
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.nets import net_from_text
+from minicaffe import set_mode_cpu, set_mode_gpu
 from minicaffe.errors import DeviceError
-from minicaffe.proto import caffe_pb2, parse_text
 
 NET = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
@@ -20,14 +18,13 @@ layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
 
 
 def build():
-    return Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+    return net_from_text(NET, 1)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_process_says_that_it_has_no_gpu(cuda_device, monkeypatch):
-    monkeypatch.setattr(settings, "engine", runner("GPU"))
+def test_a_forked_process_says_that_it_has_no_gpu(gpu_mode):
     net, x = build(), np.ones((2, 3))
     expected = net.forward(x=x)["y"].copy()
     pid = os.fork()

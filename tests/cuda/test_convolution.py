@@ -1,4 +1,4 @@
-"""The device's convolution against the processor's, at shapes that fill no tile."""
+"""The device's convolution against the processor's, at shapes that are no multiples of a tile."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError, UsageError
 from minicaffe.layers.shared import correlation
 from minicaffe.layers.shared.window import Window
+from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
 
@@ -179,11 +180,11 @@ def test_bias_gradient():
 
 @WHATS
 @pytest.mark.parametrize("name", ["33 channels", "dilated, strided"])
-def test_tf32_rounds_the_factors(monkeypatch, name, what):
+def test_tf32_rounds_the_factors(name, what):
     case = Case(name, np.float32)
     precise = expected(case, what)
-    monkeypatch.setattr(context._arithmetic, "math", "tf32")
-    got = what(case)
+    with computing_with(math="tf32"):
+        got = what(case)
     case.check(got, precise, precision=100)
     for array in (case.x, case.w, case.y):
         array[...] = ((array.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
@@ -193,12 +194,12 @@ def test_tf32_rounds_the_factors(monkeypatch, name, what):
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("slope, math", [(None, "float32"), (0.0, "float32"), (0.5, "float32"), (0.0, "tf32")])
-def test_what_is_not_finite(monkeypatch, slope, math, value):
-    monkeypatch.setattr(context._arithmetic, "math", math)
+def test_what_is_not_finite(slope, math, value):
     case = Case("33 channels", np.float32)
     case.x[0, 2, 4, 3] = value
     y = DeviceBuffer(case.y.nbytes)
-    case.gpu.forward(upload(case.x), upload(case.w), y, upload(case.b), slope)
+    with computing_with(math=math):
+        case.gpu.forward(upload(case.x), upload(case.w), y, upload(case.b), slope)
     with np.errstate(invalid="ignore"):
         wanted = expected(case, forward)
         if slope is not None:
@@ -207,10 +208,10 @@ def test_what_is_not_finite(monkeypatch, slope, math, value):
     assert (np.isnan(got) == np.isnan(wanted)).all() and (np.isinf(got) == np.isinf(wanted)).all()
 
 
-def test_tf32_leaves_double_alone(monkeypatch):
+def test_tf32_leaves_double_alone():
     case = Case("groups", np.float64)
-    monkeypatch.setattr(context._arithmetic, "math", "tf32")
-    case.check(forward(case), expected(case, forward))
+    with computing_with(math="tf32"):
+        case.check(forward(case), expected(case, forward))
 
 
 def test_set_math_knows_two_kinds():

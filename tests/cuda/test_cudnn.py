@@ -1,4 +1,4 @@
-"""`engine: CUDNN`: cuDNN's convolutions where its frontend is there, our own where it is not.
+"""`engine: CUDNN`: cuDNN's convolutions where its frontend is installed, our own elsewhere.
 
 Where it is not installed, or the device is emulated, a stand-in takes its place: it checks how the frontend is called
 and computes with our own kernels.
@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.nets import net_from_text
 from minicaffe.cuda import context, convolution, cudnn
 from minicaffe.cuda.memory import fill_bytes
 from minicaffe.layers.shared.window import Window
-from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
 
@@ -55,7 +53,7 @@ class Tensor:
 
 
 class Graph:
-    """One operation, told to our own kernels."""
+    """One operation, computed by our own kernels."""
 
     operations: list = []
 
@@ -110,7 +108,7 @@ class Graph:
 
 @pytest.fixture
 def frontend(cuda_device, monkeypatch):
-    """cuDNN's frontend, or a stand-in; yields what it was asked for, or None."""
+    """cuDNN's frontend, or a stand-in; yields the operations that were requested, or None."""
     real = cuda_device.name != "emulated GPU" and importlib.util.find_spec("cudnn")
     if not real:
         notes = types.SimpleNamespace(**{n: n for n in ("TENSOR_CORE", "DOWN_CONVERT_INPUTS", "NONDETERMINISTIC")})
@@ -129,18 +127,11 @@ def frontend(cuda_device, monkeypatch):
         cuda_device.cache.pop("cudnn", None)
 
 
-@pytest.fixture
-def on_gpu():
-    was, settings.engine = settings.engine, runner("GPU")
-    yield
-    settings.engine = was
-
-
 def passes(type_name, more, engine):
     """Blobs and parameter diffs after two passes, whose parameter diffs add up."""
     minicaffe.set_random_seed(5)
     text = NET.format(type=type_name, more=more, engine=engine)
-    net = minicaffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=0)
+    net = net_from_text(text, 0)
     rng = np.random.default_rng(1)
     net.blobs["data"].data[...] = rng.standard_normal(net.blobs["data"].shape)
     net.blobs["label"].data[...] = rng.integers(0, 5, 3)
@@ -157,7 +148,7 @@ def passes(type_name, more, engine):
 
 @pytest.mark.parametrize("type_name", ["Convolution", "Deconvolution"])
 @pytest.mark.parametrize("more", ["", "stride: 2 pad: 1", "dilation: 2 pad: 2 group: 2", "bias_term: false"])
-def test_the_numbers_of_our_own_kernels(frontend, on_gpu, type_name, more):
+def test_the_numbers_of_our_own_kernels(frontend, gpu_mode, type_name, more):
     _, expected = passes(type_name, more, 'engine: "CAFFE"')
     net, got = passes(type_name, more, 'engine: "CUDNN"')
     assert net.layers[1].engine == "CUDNN" and isinstance(net.layers[1].on_device, cudnn.CudnnCorrelation)
@@ -168,7 +159,7 @@ def test_the_numbers_of_our_own_kernels(frontend, on_gpu, type_name, more):
         assert sorted(frontend) == ["data_gradient", "forward", "weight_gradient"]  # each planned once
 
 
-def test_what_cudnn_refuses_our_own_kernels_do(frontend, on_gpu, monkeypatch, caplog):
+def test_what_cudnn_refuses_our_own_kernels_do(frontend, gpu_mode, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     _, expected = passes("Convolution", "", 'engine: "CAFFE"')
 
@@ -184,7 +175,7 @@ def test_what_cudnn_refuses_our_own_kernels_do(frontend, on_gpu, monkeypatch, ca
     assert len(lines) == 1 and lines[0].endswith(": no engine")
 
 
-def test_without_cudnn_one_line_says_so(on_gpu, monkeypatch, caplog):
+def test_without_cudnn_one_line_says_so(gpu_mode, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     monkeypatch.setitem(sys.modules, "cudnn", None)
     cudnn.reason_unavailable.cache_clear()

@@ -1,4 +1,4 @@
-"""Steps captured into CUDA graphs do what they do when they run plainly."""
+"""Steps captured into CUDA graphs compute what plain steps compute."""
 
 import sys
 import threading
@@ -47,7 +47,7 @@ def test_what_the_host_writes_between_replays_counts(lines):
         x.data[...] = value
         step()
         assert (y.data == 3 * value).all()
-        y.data[...] = -1  # makes the host y's head; the next replay must win
+        y.data[...] = -1  # makes the host copy the newest; the next replay overwrites it
     assert step.captured and lines == []
 
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_captured_runs_plainly_and_says_so_once(lines, hindrance,
         "waits": context.synchronize,
         "allocates": lambda: DeviceBuffer(1000),
         "uses the host": lambda: x.read_data(),
-        "forbids": lambda: graph.forbid("this layer asks somebody"),
+        "forbids": lambda: graph.forbid("this layer reads a file"),
     }
     count = []
 

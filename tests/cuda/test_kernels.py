@@ -18,7 +18,7 @@ from minicaffe.layers.shared.elementwise import Elementwise
 CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "transform"}  # kernels that no single layer owns
+INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "transform"}  # kernels of several layers
 
 
 @functools.cache
@@ -133,7 +133,7 @@ def test_only_floats_are_computed(cuda_device):
 
 
 class CountingCompiler:
-    """Remembers what it was asked for."""
+    """Record the requests."""
 
     version = "counting 1"
 

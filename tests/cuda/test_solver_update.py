@@ -8,11 +8,10 @@ import pytest
 import minicaffe.solvers  # noqa: F401  (registers the rules)
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
 from minicaffe.cuda.graph import CapturedStep
-from minicaffe.cuda.step import CudaStep
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers import base
+from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
 
@@ -38,8 +37,8 @@ SETTINGS = {
 class Twins:
     """Two solvers over equal blobs: one updates on the processor, the other on the device."""
 
-    def __init__(self, monkeypatch, rule, settings, dtype):
-        self.monkeypatch, self.rng = monkeypatch, np.random.default_rng(5)
+    def __init__(self, rule, settings, dtype):
+        self.rng = np.random.default_rng(5)
         text = f"base_lr: 0.1 lr_policy: 'inv' gamma: 0.1 power: 0.75 {RULES[rule]} {SETTINGS[settings]}"
         self.cpu, self.gpu = (self.solver(rule, text, dtype) for _ in range(2))
         for a, b in self.pairs():
@@ -65,9 +64,8 @@ class Twins:
 
     def update(self):
         self.cpu.apply_update()
-        self.monkeypatch.setattr(settings, "engine", runner("GPU"))
-        self.gpu.apply_update()
-        self.monkeypatch.setattr(settings, "engine", runner("CPU"))
+        with computing_with(gpu=True):
+            self.gpu.apply_update()
 
     def compare(self, tolerance):
         for a, b in self.pairs():
@@ -80,25 +78,25 @@ class Twins:
 @pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("rule", RULES)
-def test_against_the_processor(monkeypatch, rule, settings, dtype, tolerance):
-    twins = Twins(monkeypatch, rule, settings, dtype)
+def test_against_the_processor(rule, settings, dtype, tolerance):
+    twins = Twins(rule, settings, dtype)
     for _ in range(3):
         twins.draw()
         twins.update()
         twins.compare(tolerance)
 
 
-def test_the_norm_is_that_of_all_diffs(monkeypatch):
-    twins = Twins(monkeypatch, "SGD", "clipped", np.float64)
+def test_the_norm_is_that_of_all_diffs():
+    twins = Twins("SGD", "clipped", np.float64)
     twins.draw()
     norm = np.sqrt(sum((blob.diff**2).sum() for blob in twins.gpu.net.learnable_params))
     twins.update()
     assert twins.gpu.steps[runner("GPU")].fused_update().norm() == pytest.approx(norm)
 
 
-def test_a_captured_update_takes_the_new_rate(monkeypatch, cuda_graphs):
-    twins, lines = Twins(monkeypatch, "Adam", "clipped", np.float64), []
-    update = CudaStep(twins.gpu).fused_update()
+def test_a_captured_update_takes_the_new_rate(cuda_graphs):
+    twins, lines = Twins("Adam", "clipped", np.float64), []
+    update = twins.gpu.fused_update()
     step = CapturedStep(update.apply, report=lines.append)
     for _ in range(5):
         twins.draw()
@@ -109,8 +107,8 @@ def test_a_captured_update_takes_the_new_rate(monkeypatch, cuda_graphs):
     assert step.captured and lines == []
 
 
-def test_parameters_that_move_are_followed(monkeypatch):
-    twins = Twins(monkeypatch, "SGD", "plain", np.float64)
+def test_parameters_that_move_are_followed():
+    twins = Twins("SGD", "plain", np.float64)
     for turn in range(3):
         twins.draw()
         if turn == 1:

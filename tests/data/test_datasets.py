@@ -141,7 +141,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """HTTP server of CONTENT; `breaks` connections end early; `ranges`: whether range requests are supported."""
+    """Serves CONTENT; `breaks` connections end early; `ranges`: whether it serves parts of the file."""
 
     breaks, ranges, asked = 0, True, []
 

@@ -1,4 +1,4 @@
-"""The interface of both databases: records are read back in order, from any position, and repeatedly."""
+"""Both databases through one interface: what is written is read, in order, from any position, again and again."""
 
 import logging
 import os

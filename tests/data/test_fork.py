@@ -1,4 +1,4 @@
-"""After a fork, the parent and the child both continue to read from the position of the fork."""
+"""A forked process continues reading from its parent's position, and so does the parent."""
 
 import os
 import signal
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe import Net
-from minicaffe.data import array_to_datum, open_db
+from helpers.nets import net_from_text
+from helpers.readers import write_images
+from minicaffe.data import open_db
 from minicaffe.data.prefetch import Prefetcher
-from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning"),
 ]
-_LONG = 120  # seconds after which a blocked child is terminated
+_LONG = 120  # seconds after which a child that hangs is ended
 
 WINDOWS = """# 0
 0.png
@@ -46,10 +46,7 @@ def sources(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for backend in ("lmdb", "leveldb"):
-        with open_db(backend, backend, "w") as database:
-            for i in range(40):
-                image = rng.integers(0, 256, (3, 6, 6), dtype=np.uint8)
-                database.put(f"{i:08d}", array_to_datum(image, label=i % 4).SerializeToString())
+        write_images(backend, rng.integers(0, 256, (40, 3, 6, 6), np.uint8), labels=4, backend=backend)
     for i in range(5):
         Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(f"{i}.png")
     (tmp_path / "images.txt").write_text("".join(f"{i}.png {i}\n" for i in range(5)))
@@ -61,7 +58,7 @@ def sources(tmp_path, monkeypatch):
 
 def build(kind):
     text = f'layer {{ name: "d" {LAYERS[kind]} top: "data" top: "label" }}'
-    return Net(parse_text(text, caffe_pb2.NetParameter()), phase=0)
+    return net_from_text(text, 0)
 
 
 def batches(net, count):
@@ -73,7 +70,7 @@ def batches(net, count):
 
 
 def in_child(work, path):
-    """Run `work()` in a forked child and return its result, a list of arrays."""
+    """What `work()`, which returns a list of arrays, returns in a forked child."""
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

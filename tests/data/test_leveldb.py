@@ -1,4 +1,4 @@
-"""The formats of LevelDB: checksums, Snappy, logs; and comparison with the LevelDB library, if installed."""
+"""LevelDB's own formats: checksums, Snappy, logs, and (where it is installed) the original library for comparison."""
 
 import os
 import struct
@@ -69,7 +69,7 @@ def test_writes_that_are_still_in_the_log(tmp_path):
         database.put(b"d", b"4")
     newest = batch(10, (b"b", None), (b"c", b"3"), (b"d", b"four"))
     (tmp_path / "db" / "000009.log").write_bytes(log_bytes(newest))
-    (tmp_path / "db" / "000001.log").write_bytes(log_bytes(batch(1, (b"z", b"stale"))))  # older than the manifest
+    (tmp_path / "db" / "000001.log").write_bytes(log_bytes(batch(1, (b"z", b"stale"))))  # older than in the manifest
     with open_db(tmp_path / "db", "leveldb") as database:
         assert list(database.items()) == [(b"a", b"1"), (b"c", b"3"), (b"d", b"four")]
         assert list(database.items(b"a")) == [(b"c", b"3"), (b"d", b"four")]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from helpers.readers import write_images
 from minicaffe.data.datasets.padded import pad_database
-from minicaffe.data.datum import array_to_datum, datum_to_array
+from minicaffe.data.datum import datum_to_array
 from minicaffe.data.db import open_db
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
@@ -14,10 +15,7 @@ from minicaffe.proto import caffe_pb2
 def pictures(tmp_path):
     """Write twelve images (3, 5, 4) to a database; return its path and the array."""
     images = np.random.default_rng(0).integers(0, 256, (12, 3, 5, 4), np.uint8)
-    with open_db(tmp_path / "plain_lmdb", "lmdb", "w") as database:
-        for i, image in enumerate(images):
-            database.put(f"{i:05d}", array_to_datum(image, i % 10).SerializeToString())
-    return str(tmp_path / "plain_lmdb"), images
+    return str(write_images(tmp_path / "plain_lmdb", images, labels=10)), images
 
 
 def test_the_picture_stands_inside_a_border_of_the_mean_colour(tmp_path, pictures):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
+from helpers.readers import write_images
 
 NET = """
 layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TRAIN }}
@@ -32,10 +31,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeyp
 
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    with open_db("train_db", backend, "w") as database:
-        for index in range(30):
-            image = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
-            database.put(f"{index:05d}", array_to_datum(image, index % 10).SerializeToString())
+    write_images("train_db", rng.integers(0, 256, (30, 3, 8, 8), np.uint8), labels=10, backend=backend)
     (tmp_path / "net.prototxt").write_text(NET.format(backend=backend, shuffle=shuffle))
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     straight = get_solver("solver.prototxt")

@@ -6,50 +6,24 @@ import logging
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
+from helpers.readers import assert_same_batches, batches, data_layer, write_images
 from minicaffe.core.random import set_random_seed
-from minicaffe.core.settings import settings
-from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
 from minicaffe.errors import DataError
-from minicaffe.gradient_check import layer_from_text
+from minicaffe.testing import computing_with
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (7, 3, 6, 5), dtype=np.uint8)
 SHUFFLED = "batch_size: 3 shuffle: true backend: LMDB"
 
 
-def write(path, images=IMAGES, backend="LMDB"):
-    with open_db(path, backend, "w") as database:
-        for index, image in enumerate(images):
-            database.put(f"{index:05d}", array_to_datum(image, index).SerializeToString())
-    return path
-
-
 def set_up(path, data=SHUFFLED, transform="", phase=0):
-    layer = layer_from_text(
-        f'name: "cifar" type: "Data" data_param {{ source: "{path}" {data} }} transform_param {{ {transform} }}',
-        phase,
-        np.float32,
-    )
-    blobs = [Blob(), Blob()]
-    layer.initialize([], blobs)
-    return layer, blobs
-
-
-def batches(layer, blobs, count):
-    """Return (images, labels) of the next batches."""
-    result = []
-    for _ in range(count):
-        layer.forward([], blobs)
-        result.append([blob.read_data().copy() for blob in blobs])
-    return result
+    source = f'data_param {{ source: "{path}" {data} }} transform_param {{ {transform} }}'
+    return data_layer(f'name: "cifar" type: "Data" {source}', phase=phase)
 
 
 @pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
 @pytest.mark.parametrize("phase", [0, 1])
 def test_every_round_is_another_permutation(tmp_path, backend, phase, caplog):
-    path = write(tmp_path / "db", backend=backend)
+    path = write_images(tmp_path / "db", IMAGES, backend=backend)
     with caplog.at_level(logging.INFO):
         layer, blobs = set_up(path, f"batch_size: 7 shuffle: true rand_skip: 3 backend: {backend}", phase=phase)
         got = batches(layer, blobs, 8)
@@ -62,7 +36,7 @@ def test_every_round_is_another_permutation(tmp_path, backend, phase, caplog):
 
 
 def test_rounds_end_within_batches_and_follow_the_seed(tmp_path):
-    path, orders = write(tmp_path / "db"), []
+    path, orders = write_images(tmp_path / "db", IMAGES), []
     for seed in (5, 5, 6):
         set_random_seed(seed)
         layer, blobs = set_up(path)
@@ -75,7 +49,7 @@ def test_rounds_end_within_batches_and_follow_the_seed(tmp_path):
 @pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
 def test_resuming_in_the_middle_of_a_round(tmp_path, backend):
     data = f"batch_size: 3 shuffle: true backend: {backend}"
-    path, crops = write(tmp_path / "db", backend=backend), "crop_size: 4 mirror: true"
+    path, crops = write_images(tmp_path / "db", IMAGES, backend=backend), "crop_size: 4 mirror: true"
     layer, blobs = set_up(path, data, crops)
     batches(layer, blobs, 4)
     state = json.loads(json.dumps(layer.state()))
@@ -88,7 +62,7 @@ def test_resuming_in_the_middle_of_a_round(tmp_path, backend):
 
 
 def test_a_saved_position_in_another_order(tmp_path, caplog):
-    path, plain = write(tmp_path / "db"), "batch_size: 7 backend: LMDB"
+    path, plain = write_images(tmp_path / "db", IMAGES), "batch_size: 7 backend: LMDB"
     for first, second in ((plain, f"{plain} shuffle: true"), (f"{plain} shuffle: true", plain)):
         caplog.clear()
         layer, blobs = set_up(path, first)
@@ -101,31 +75,28 @@ def test_a_saved_position_in_another_order(tmp_path, caplog):
 
 def test_a_saved_position_beyond_the_end(tmp_path):
     data = "batch_size: 6 shuffle: true backend: LMDB"
-    layer, blobs = set_up(write(tmp_path / "db"), data)
+    layer, blobs = set_up(write_images(tmp_path / "db", IMAGES), data)
     batches(layer, blobs, 1)
-    other, _ = set_up(write(tmp_path / "smaller", IMAGES[:4]), data)
+    other, _ = set_up(write_images(tmp_path / "smaller", IMAGES[:4]), data)
     with pytest.raises(DataError, match="Data layer 'cifar': cannot go on from entry 6: there are only 4 entries"):
         other.load_state(layer.state())
 
 
 def test_an_empty_database(tmp_path):
     with pytest.raises(DataError, match="Data layer 'cifar': database .*db holds no records"):
-        set_up(write(tmp_path / "db", []))
+        set_up(write_images(tmp_path / "db", []))
 
 
 @pytest.mark.gpu
-def test_the_device_gives_the_batches_of_the_host(tmp_path, cuda_device, monkeypatch):
-    path, transform = write(tmp_path / "db"), "crop_size: 4 mirror: true scale: 0.5 mean_value: 100"
+def test_the_device_gives_the_batches_of_the_host(tmp_path, cuda_device):
+    path, transform = write_images(tmp_path / "db", IMAGES), "crop_size: 4 mirror: true scale: 0.5 mean_value: 100"
     layer, blobs = set_up(path, transform=transform)
     other, other_blobs = set_up(path, transform=transform)
     other.load_state(layer.state())
-    monkeypatch.setattr(settings, "engine", runner("GPU"))
-    got = batches(layer, blobs, 6)
-    state = layer.state()
-    got += batches(layer, blobs, 3)
-    monkeypatch.setattr(settings, "engine", runner("CPU"))
+    with computing_with(gpu=True):
+        got = batches(layer, blobs, 6)
+        state = layer.state()
+        got += batches(layer, blobs, 3)
     expected = batches(other, other_blobs, 6)
     assert state == other.state()
-    for a, b in zip(got, expected + batches(other, other_blobs, 3), strict=True):
-        np.testing.assert_allclose(a[0], b[0], rtol=1e-6)
-        np.testing.assert_array_equal(a[1], b[1])
+    assert_same_batches(got, expected + batches(other, other_blobs, 3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.cli import main
+from helpers.readers import write_images
 from minicaffe.data.datum import array_to_datum, datum_to_array
 from minicaffe.data.db import open_db
 from minicaffe.data.mean import read_mean
@@ -19,12 +19,12 @@ PIXELS = np.random.default_rng(9).integers(0, 256, (4, 6, 8, 3), dtype=np.uint8)
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
+    """Run a command line; returns (exit status, all that it wrote)."""
+
     def call(*words):
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out + captured.err
+        status, out, err = run(*words)
+        return status, out + err
 
     return call
 
@@ -180,9 +180,7 @@ def test_convert_imageset_errors(folder, run, change, flags, sentence):
 @pytest.fixture
 def database(folder):
     images = PIXELS.transpose(0, 3, 1, 2)
-    with open_db("images_lmdb", "lmdb", "w") as database:
-        for index, image in enumerate(images):
-            database.put(f"{index:05d}", array_to_datum(image, index).SerializeToString())
+    write_images("images_lmdb", images)
     return images
 
 
@@ -194,8 +192,8 @@ def test_compute_image_mean(database, run):
     assert (blob.num, blob.channels, blob.height, blob.width) == (1, 3, 6, 8) and not blob.HasField("shape")
     assert "Processed 4 files." in text and "Number of channels: 3" in text
     for channel in range(3):
-        told = text.split(f"mean_value channel [{channel}]: ")[1].split()[0]
-        assert float(told) == pytest.approx(database[:, channel].mean(), rel=1e-5)
+        logged = text.split(f"mean_value channel [{channel}]: ")[1].split()[0]
+        assert float(logged) == pytest.approx(database[:, channel].mean(), rel=1e-5)
 
 
 def test_compute_image_mean_errors(database, run):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer
+from minicaffe.testing import CUDA, Case, LayerProperties, labels, normal, run_layer, top_of
 
 
 def accuracy(text=""):
@@ -19,7 +19,7 @@ class TestProperties(LayerProperties):
     ]
 
 
-def test_values_against_a_loop(device):
+def test_values_against_a_loop(engine):
     rng = np.random.default_rng(0)
     x, t = rng.standard_normal((20, 5)), rng.integers(0, 5, 20).astype(float)
     t[3] = t[11] = -1
@@ -34,14 +34,14 @@ def test_values_against_a_loop(device):
     np.testing.assert_allclose(top[1].data, hits / count, rtol=1e-6)
 
 
-def test_ties_count_against(device):
+def test_ties_count_against(engine):
     _, _, top = run_layer(accuracy(), [[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]], [0.0, 0.0], dtype=np.float32)
     assert top[0].data == 0.5
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
-def test_a_nan_score_is_wrong(top_k, device):
-    """A label whose score is nan is wrong for any top_k; the nan of another class does not matter."""
+def test_a_nan_score_is_wrong(top_k, engine):
+    """A nan score of the label is wrong for any top_k; other nan scores change nothing."""
     nan = np.nan
     x = [[nan, nan, nan], [nan, 0.0, 1.0], [0.0, nan, 1.0], [nan, 2.0, 1.0]]
     _, _, top = run_layer(accuracy(f"top_k: {top_k}"), x, [2.0, 0.0, 1.0, 1.0], num_top=2, dtype=np.float32)
@@ -49,19 +49,19 @@ def test_a_nan_score_is_wrong(top_k, device):
     np.testing.assert_array_equal(top[1].data, [0, 0.5, 0])
 
 
-def test_all_nan_in_double_precision(device):
+def test_all_nan_in_double_precision(engine):
     x = np.full((4, 3, 2), np.nan)
-    assert run_layer(accuracy(), x, np.zeros((4, 2)), phase=1)[2][0].data == 0
+    assert top_of(accuracy(), x, np.zeros((4, 2)), phase=1) == 0
 
 
-def test_nothing_counted_is_zero(device):
+def test_nothing_counted_is_zero(engine):
     _, _, top = run_layer(accuracy("ignore_label: 1"), np.zeros((2, 3)), [1.0, 1.0], num_top=2, dtype=np.float32)
     assert top[0].data == 0 and (top[1].data == 0).all()
 
 
-def test_a_label_out_of_range_is_an_error_and_nan_on_the_gpu(device):
-    if device == "gpu":
-        assert np.isnan(run_layer(accuracy(), np.zeros((2, 3)), [0.0, 3.0], dtype=np.float32)[2][0].data)
+def test_a_label_out_of_range_is_an_error_and_nan_on_the_gpu(engine):
+    if engine == CUDA:
+        assert np.isnan(top_of(accuracy(), np.zeros((2, 3)), [0.0, 3.0], dtype=np.float32))
         return
     with pytest.raises(
         LayerError, match="^Accuracy layer 'layer': label 3 is out of range: there are 3 classes, 0 to 2"

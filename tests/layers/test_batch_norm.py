@@ -1,11 +1,10 @@
-"""BatchNorm: values, the statistics that it keeps, and their learning rates."""
+"""BatchNorm: its outputs, its running statistics, and that these are not learned."""
 
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer
 
 
 def bn(text="", more=""):
@@ -21,21 +20,13 @@ class TestProperties(LayerProperties):
     ]
 
 
-def build(text, x, phase=0, in_place=False):
-    layer = gradient_check.layer_from_text(text, phase, np.float64)
-    bottom = gradient_check.blobs_of([x], np.float64)
-    top = bottom if in_place else gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    return layer, bottom, top
-
-
 def numbers(shape=(4, 3, 2, 5)):
     return np.random.default_rng(0).normal(2, 3, shape)
 
 
 def test_training_normalises_and_remembers():
     x = numbers()
-    layer, bottom, top = build(bn("moving_average_fraction: 0.9 eps: 0.01"), x)
+    layer, bottom, top = build_layer(bn("moving_average_fraction: 0.9 eps: 0.01"), x)
     mean, variance, count = x.mean((0, 2, 3)), x.var((0, 2, 3)), x.size / 3
     for _ in range(2):
         layer.forward(bottom, top)
@@ -47,7 +38,7 @@ def test_training_normalises_and_remembers():
 
 def test_global_statistics_are_used_and_left_alone():
     x = numbers()
-    layer, bottom, top = build(bn(), x, phase=1)
+    layer, bottom, top = build_layer(bn(), x, phase=1)
     layer.forward(bottom, top)
     assert_close(top[0].data, x / np.sqrt(1e-5), rtol=1e-5)  # untrained: mean 0, variance 0
     stored = [np.array([2.0, 4, 6]), np.array([8.0, 2, 18]), np.array([2.0])]
@@ -64,10 +55,10 @@ def test_global_statistics_are_used_and_left_alone():
 
 
 def test_use_global_stats_overrules_the_phase():
-    layer, bottom, top = build(bn("use_global_stats: false"), numbers(), phase=1)
+    layer, bottom, top = build_layer(bn("use_global_stats: false"), numbers(), phase=1)
     layer.forward(bottom, top)
     assert layer.blobs[2].data[0] == 1  # the test net changes the statistics, as in the original
-    layer, bottom, top = build(bn("use_global_stats: true"), numbers(), phase=0)
+    layer, bottom, top = build_layer(bn("use_global_stats: true"), numbers(), phase=0)
     layer.forward(bottom, top)
     assert layer.blobs[2].data[0] == 0
 
@@ -76,7 +67,7 @@ def test_backward_in_place_ignores_what_later_layers_did_to_the_top():
     x = numbers()
     results = []
     for spoil in (False, True):
-        layer, bottom, top = build(bn(), x, in_place=True)
+        layer, bottom, top = build_layer(bn(), x, in_place=True)
         layer.forward(bottom, top)
         if spoil:
             top[0].data[...] = np.maximum(top[0].data, 0) * 7
@@ -87,7 +78,7 @@ def test_backward_in_place_ignores_what_later_layers_did_to_the_top():
 
 
 def test_one_value_per_channel():
-    layer, bottom, top = build(bn(), numbers((1, 3)))
+    layer, bottom, top = build_layer(bn(), numbers((1, 3)))
     layer.forward(bottom, top)
     np.testing.assert_array_equal(top[0].data, 0)
     np.testing.assert_array_equal(layer.blobs[1].data, 0)
@@ -95,7 +86,7 @@ def test_one_value_per_channel():
 
 @pytest.mark.parametrize("given", [0, 1, 2, 3])
 def test_the_statistics_get_rate_zero(given):
-    layer, *_ = build(bn(more="param { lr_mult: 0 }" * given), numbers())
+    layer, *_ = build_layer(bn(more="param { lr_mult: 0 }" * given), numbers())
     assert [p.lr_mult for p in layer.layer_param.param] == [0, 0, 0]
 
 
@@ -104,13 +95,13 @@ def test_the_statistics_are_not_learned(more):
     with pytest.raises(
         LayerError, match="^BatchNorm layer 'layer': the statistics are not learned: lr_mult of param . must be 0"
     ):
-        build(bn(more=more), numbers())
+        build_layer(bn(more=more), numbers())
 
 
 def test_other_shapes_are_refused():
     with pytest.raises(LayerError, match=r"bottom 0 must be \(N, C, ...\), got \(4,\)"):
-        build(bn(), numbers((4,)))
-    layer, bottom, top = build(bn(), numbers((4, 3)))
+        build_layer(bn(), numbers((4,)))
+    layer, bottom, top = build_layer(bn(), numbers((4, 3)))
     bottom[0].reshape(4, 5)
     with pytest.raises(LayerError, match=r"with 3 channels, got \(4, 5\)"):
         layer.forward(bottom, top)

@@ -14,7 +14,7 @@ class TestProperties(LayerProperties):
     ]
 
 
-def test_values_and_gradient(device):
+def test_values_and_gradient(engine):
     x = np.arange(6.0).reshape(3, 2)
     layer, bottom, top = run_layer("type: 'BatchReindex'", x, [2.0, 0.0, 2.0], dtype=np.float32)
     np.testing.assert_array_equal(top[0].data, x[[2, 0, 2]])

@@ -1,4 +1,4 @@
-"""The sums and rows of Scale, Bias and PReLU, for each geometry with its own path in the kernels."""
+"""The sums and rows that Scale, Bias and PReLU share, over every geometry for which the device code differs."""
 
 import numpy as np
 import pytest

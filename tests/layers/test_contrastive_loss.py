@@ -34,13 +34,13 @@ def test_values_against_a_loop(legacy):
     np.testing.assert_allclose(top[0].data, total / 14)
 
 
-def test_an_unlike_pair_at_distance_zero_has_a_finite_gradient(device):
+def test_an_unlike_pair_at_distance_zero_has_a_finite_gradient(engine):
     layer, bottom, top = run_layer(contrastive(), np.ones((1, 2)), np.ones((1, 2)), [0.0], dtype=np.float32)
     layer.backward(top, [True, True, False], bottom)
     assert (bottom[0].diff == 0).all()
 
 
-def test_the_diff_of_the_likeness_is_left_alone(device):
+def test_the_diff_of_the_likeness_is_left_alone(engine):
     layer, bottom, top = run_layer(contrastive(), np.ones((2, 2)), np.zeros((2, 2)), [0.0, 1.0], dtype=np.float32)
     bottom[2].diff[...] = 7
     layer.backward(top, [True] * 3, bottom)

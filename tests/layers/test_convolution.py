@@ -1,17 +1,15 @@
 """Convolution, with the products behind it."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers.references import convolution
 from minicaffe.errors import LayerError
 from minicaffe.layers.shared import correlation as correlation_module
 from minicaffe.layers.shared.correlation import Correlation
 from minicaffe.layers.shared.depthwise import DepthwiseCorrelation
 from minicaffe.layers.shared.window import Window
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer
 
 FILLERS = "weight_filler { type: 'gaussian' std: 1 } bias_filler { type: 'constant' value: 0.3 }"
 
@@ -38,20 +36,6 @@ class TestProperties(LayerProperties):
     ]
 
 
-def slow(x, w, window, group):
-    """The definition, number by number."""
-    out = window.output(x.shape[2:])
-    y = np.zeros((len(x), len(w), *out))
-    for o, t, c, j in product(range(len(w)), np.ndindex(*out), range(w.shape[1]), np.ndindex(*w.shape[2:])):
-        place = [
-            a * s + b * d - p for a, s, b, d, p in zip(t, window.stride, j, window.dilation, window.pad, strict=True)
-        ]
-        if all(0 <= a < n for a, n in zip(place, x.shape[2:], strict=True)):
-            channel = o // (len(w) // group) * w.shape[1] + c
-            y[(slice(None), o, *t)] += w[(o, c, *j)] * x[(slice(None), channel, *place)]
-    return y
-
-
 WINDOWS = [
     (Window((3, 2), (1, 1), (1, 0), (1, 1)), (5, 4)),
     (Window((3, 2), (2, 3), (2, 1), (1, 2)), (5, 6)),
@@ -71,14 +55,14 @@ def test_products_are_the_definition(window, size, group, shallow, monkeypatch):
     y, dx, dw = np.empty_like(dy), np.empty_like(x), np.ones_like(w)
     correlation = Correlation(window, group, np.dtype(float))
     correlation.forward(x, w, y)
-    assert_close(y, slow(x, w, window, group), rtol=1e-9)
+    assert_close(y, convolution(x, w, window, group), rtol=1e-9)
     correlation.data_gradient(dy, w, dx)
     correlation.weight_gradient(x, dy, dw)
     # y is linear in x and in w, so <dy, y> = <dx, x> = <dw, w>, whatever x and w are
     for other in (x, rng.standard_normal(x.shape)):
-        assert_close((dx * other).sum(), (dy * slow(other, w, window, group)).sum(), rtol=1e-9)
+        assert_close((dx * other).sum(), (dy * convolution(other, w, window, group)).sum(), rtol=1e-9)
     for other in (w, rng.standard_normal(w.shape)):
-        assert_close(((dw - 1) * other).sum(), (dy * slow(x, other, window, group)).sum(), rtol=1e-9)
+        assert_close(((dw - 1) * other).sum(), (dy * convolution(x, other, window, group)).sum(), rtol=1e-9)
 
 
 @pytest.mark.parametrize(("window", "size"), WINDOWS)
@@ -119,22 +103,13 @@ def test_many_small_parts_are_one_batch(monkeypatch):
     ],
 )
 def test_errors_name_the_layer(text, shapes, words):
-    layer = gradient_check.layer_from_text(
-        f"name: 'c' type: 'Convolution' convolution_param {{ {text} }}", 0, np.float32
-    )
-    bottom = gradient_check.blobs_of([np.zeros(s) for s in shapes], np.float32)
-    top = gradient_check.blobs_of([np.zeros(())] * len(shapes), np.float32)
+    text = f"name: 'c' type: 'Convolution' convolution_param {{ {text} }}"
     with pytest.raises(LayerError, match=f"^Convolution layer 'c': .*{words}"):
-        layer.initialize(bottom, top)
+        build_layer(text, *map(np.zeros, shapes), num_top=len(shapes))
 
 
 def test_another_number_of_channels_is_refused():
-    layer = gradient_check.layer_from_text(f"name: 'c' {conv('num_output: 2 kernel_size: 1')}", 0, np.float32)
-    bottom, top = (
-        gradient_check.blobs_of([np.zeros((1, 3, 4, 4))], np.float32),
-        gradient_check.blobs_of([0], np.float32),
-    )
-    layer.initialize(bottom, top)
+    layer, bottom, top = build_layer(f"name: 'c' {conv('num_output: 2 kernel_size: 1')}", np.zeros((1, 3, 4, 4)))
     bottom[0].reshape(1, 5, 4, 4)
     with pytest.raises(
         LayerError, match=r"'c': bottom 0 must have 4 axes \(N, C, H, W\) with 3 channels .* \(1, 5, 4, 4\)"

@@ -1,4 +1,4 @@
-"""Data: order, shapes, wrap-around, crops; a resumed reader continues as an uninterrupted one."""
+"""Data: order, shapes, wrap-around, crops; a resumed reader continues where an uninterrupted one would."""
 
 import json
 import logging
@@ -7,49 +7,28 @@ import os
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.readers import assert_same_batches, batches, data_layer, write_images
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.image import encode_image
 from minicaffe.data.mean import write_mean
 from minicaffe.errors import DataError, LayerError
-from minicaffe.gradient_check import layer_from_text
 from minicaffe.proto import caffe_pb2
+from minicaffe.testing import computing_with
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (7, 3, 6, 5), dtype=np.uint8)
 
 
-def write(path, images=IMAGES, backend="lmdb"):
-    with open_db(path, backend, "w") as database:
-        for index, image in enumerate(images):
-            database.put(f"{index:05d}", array_to_datum(image, index % 10).SerializeToString())
-    return path
-
-
 def set_up(path, text="", data="batch_size: 3 backend: LMDB", tops=2, phase=0):
-    layer = layer_from_text(
-        f'name: "cifar" type: "Data" data_param {{ source: "{path}" {data} }} transform_param {{ {text} }}',
-        phase,
-        np.float32,
-    )
-    blobs = [Blob() for _ in range(tops)]
-    layer.initialize([], blobs)
-    return layer, blobs
-
-
-def batches(layer, blobs, count):
-    result = []
-    for _ in range(count):
-        layer.forward([], blobs)
-        result.append([blob.data.copy() for blob in blobs])
-    return result
+    source = f'data_param {{ source: "{path}" {data} }} transform_param {{ {text} }}'
+    return data_layer(f'name: "cifar" type: "Data" {source}', tops, phase)
 
 
 @pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
 def test_records_in_order_round_and_round(tmp_path, backend, caplog):
-    layer, blobs = set_up(write(tmp_path / "db", backend=backend), data=f"batch_size: 3 backend: {backend.upper()}")
+    layer, blobs = set_up(
+        write_images(tmp_path / "db", IMAGES, backend=backend), data=f"batch_size: 3 backend: {backend.upper()}"
+    )
     assert [blob.shape for blob in blobs] == [(3, 3, 6, 5), (3,)]
     with caplog.at_level(logging.INFO):
         got = batches(layer, blobs, 5)
@@ -61,18 +40,18 @@ def test_records_in_order_round_and_round(tmp_path, backend, caplog):
 
 
 def test_leveldb_is_the_default_backend(tmp_path):
-    layer, blobs = set_up(write(tmp_path / "db", backend="leveldb"), data="batch_size: 1")
+    layer, blobs = set_up(write_images(tmp_path / "db", IMAGES, backend="leveldb"), data="batch_size: 1")
     assert blobs[0].shape == (1, 3, 6, 5)
 
 
 def test_labels_are_optional(tmp_path):
-    layer, (top,) = set_up(write(tmp_path / "db"), tops=1)
+    layer, (top,) = set_up(write_images(tmp_path / "db", IMAGES), tops=1)
     layer.forward([], [top])
     assert np.array_equal(top.data, IMAGES[:3])
 
 
 def test_every_batch_takes_the_shape_of_its_first_record(tmp_path):
-    path = write(tmp_path / "db", [*IMAGES[:3], *IMAGES[3:6, :, :4]])
+    path = write_images(tmp_path / "db", [*IMAGES[:3], *IMAGES[3:6, :, :4]])
     layer, blobs = set_up(path)
     shapes = []
     for _ in range(3):
@@ -82,7 +61,7 @@ def test_every_batch_takes_the_shape_of_its_first_record(tmp_path):
 
 
 def test_floats_and_encoded_images(tmp_path):
-    write(tmp_path / "floats", IMAGES / np.float32(7))
+    write_images(tmp_path / "floats", IMAGES / np.float32(7))
     layer, blobs = set_up(tmp_path / "floats")
     layer.forward([], blobs)
     assert np.array_equal(blobs[0].data, IMAGES[:3] / np.float32(7))
@@ -99,7 +78,7 @@ def test_floats_and_encoded_images(tmp_path):
 
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_resumed_reader_equals_an_uninterrupted_one(tmp_path, phase):
-    path, text = write(tmp_path / "db"), "crop_size: 4 mirror: true scale: 0.5"
+    path, text = write_images(tmp_path / "db", IMAGES), "crop_size: 4 mirror: true scale: 0.5"
     layer, blobs = set_up(path, text, phase=phase)
     batches(layer, blobs, 4)
     state = layer.state()
@@ -112,14 +91,14 @@ def test_a_resumed_reader_equals_an_uninterrupted_one(tmp_path, phase):
 
 
 def test_the_state_is_fit_for_json_and_counts_only_what_was_used(tmp_path):
-    layer, blobs = set_up(write(tmp_path / "db"))
+    layer, blobs = set_up(write_images(tmp_path / "db", IMAGES))
     assert json.loads(json.dumps(layer.state()))["position"] == {"key": None}
     batches(layer, blobs, 3)
     assert json.loads(json.dumps(layer.state()))["position"] == {"key": "00001"}
 
 
 def test_closing_and_going_on_loses_nothing(tmp_path):
-    layer, blobs = set_up(write(tmp_path / "db"))
+    layer, blobs = set_up(write_images(tmp_path / "db", IMAGES))
     labels = []
     for _ in range(4):
         labels.append(batches(layer, blobs, 1)[0][1])
@@ -128,16 +107,20 @@ def test_closing_and_going_on_loses_nothing(tmp_path):
 
 
 def test_the_whole_data_set_for_a_device(tmp_path):
-    layer, _ = set_up(write(tmp_path / "db"))
+    layer, _ = set_up(write_images(tmp_path / "db", IMAGES))
     images, labels, keys = layer.reader.load_all()
     assert np.array_equal(images, IMAGES) and labels.tolist() == list(range(7)) and keys[0] == b"00000"
     assert layer.reader.load_all(limit=100) is None
-    layer, _ = set_up(write(tmp_path / "ragged", [IMAGES[0], IMAGES[1, :, :4]]), data="batch_size: 1 backend: LMDB")
+    layer, _ = set_up(
+        write_images(tmp_path / "ragged", [IMAGES[0], IMAGES[1, :, :4]]), data="batch_size: 1 backend: LMDB"
+    )
     assert layer.reader.load_all() is None
 
 
 def test_fields_that_moved_are_ignored_with_a_warning(tmp_path, caplog):
-    layer, blobs = set_up(write(tmp_path / "db"), data="batch_size: 3 backend: LMDB scale: 0.1 crop_size: 2")
+    layer, blobs = set_up(
+        write_images(tmp_path / "db", IMAGES), data="batch_size: 3 backend: LMDB scale: 0.1 crop_size: 2"
+    )
     layer.forward([], blobs)
     assert np.array_equal(blobs[0].data, IMAGES[:3])
     assert "Data layer 'cifar': scale, crop_size has no effect here any more" in caplog.text
@@ -146,7 +129,7 @@ def test_fields_that_moved_are_ignored_with_a_warning(tmp_path, caplog):
 def test_errors_name_the_layer(tmp_path):
     with pytest.raises(DataError, match="Data layer 'cifar': LMDB .*none does not exist"):
         set_up(tmp_path / "none")
-    path = write(tmp_path / "db")
+    path = write_images(tmp_path / "db", IMAGES)
     with pytest.raises(LayerError, match="Data layer 'cifar': data_param.batch_size must be positive, got 0"):
         set_up(path, data="backend: LMDB")
     with pytest.raises(DataError, match="Data layer 'cifar': transform_param: crop 7x7 is larger than the image, 6x5"):
@@ -172,79 +155,58 @@ def test_an_error_in_the_thread_comes_out_of_forward(tmp_path):
 # -- on the GPU --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def gpu(cuda_device):
-    settings.engine = runner("GPU")
-    yield settings
-    settings.engine = runner("CPU")
-
-
-def read(layer, blobs, count):
-    result = []
-    for _ in range(count):
-        layer.forward([], blobs)
-        result.append([blob.read_data().copy() for blob in blobs])
-    return result
-
-
-def same(one, other):
-    for a, b in zip(one, other, strict=True):
-        for x, y in zip(a, b, strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-6)
-
-
 TRANSFORM = "crop_size: 4 mirror: true scale: 0.5 mean_value: 100"
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("tops", [1, 2])
-def test_a_database_on_the_device_gives_the_batches_of_the_host(tmp_path, gpu, tops):
-    path = write(tmp_path / "db")
+def test_a_database_on_the_device_gives_the_batches_of_the_host(tmp_path, gpu_mode, tops):
+    path = write_images(tmp_path / "db", IMAGES)
     layer, blobs = set_up(path, TRANSFORM, tops=tops)
     other, other_blobs = set_up(path, TRANSFORM, tops=tops)
     other.load_state(layer.state())
-    got = read(layer, blobs, 6)
-    gpu.gpu = False
-    same(got, read(other, other_blobs, 6))
+    got = batches(layer, blobs, 6)
+    with computing_with(gpu=False):
+        assert_same_batches(got, batches(other, other_blobs, 6))
     assert layer.state() == other.state()
 
 
 @pytest.mark.gpu
-def test_from_the_device_to_the_host_and_back(tmp_path, gpu):
-    path = write(tmp_path / "db")
+def test_from_the_device_to_the_host_and_back(tmp_path, gpu_mode):
+    path = write_images(tmp_path / "db", IMAGES)
     layer, blobs = set_up(path, TRANSFORM)
     other, other_blobs = set_up(path, TRANSFORM)
     other.load_state(layer.state())
     got = []
     for turn in (True, False, False, True, False, True):
-        gpu.gpu = turn
-        got += read(layer, blobs, 1)
-    gpu.gpu = False
-    same(got, read(other, other_blobs, 6))
+        with computing_with(gpu=turn):
+            got += batches(layer, blobs, 1)
+    with computing_with(gpu=False):
+        assert_same_batches(got, batches(other, other_blobs, 6))
 
 
 @pytest.mark.gpu
-def test_a_state_is_taken_up_on_the_device(tmp_path, gpu):
-    path = write(tmp_path / "db")
+def test_a_state_is_taken_up_on_the_device(tmp_path, gpu_mode):
+    path = write_images(tmp_path / "db", IMAGES)
     layer, blobs = set_up(path, TRANSFORM)
-    read(layer, blobs, 4)
+    batches(layer, blobs, 4)
     state = layer.state()
-    expected = read(layer, blobs, 3)
+    expected = batches(layer, blobs, 3)
     layer.load_state(state)
-    same(expected, read(layer, blobs, 3))
+    assert_same_batches(expected, batches(layer, blobs, 3))
     other, other_blobs = set_up(path, TRANSFORM)
-    read(other, other_blobs, 1)
+    batches(other, other_blobs, 1)
     other.load_state(state)
-    same(expected, read(other, other_blobs, 3))
+    assert_same_batches(expected, batches(other, other_blobs, 3))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("what", ["floats", "sizes", "resize"])
-def test_what_does_not_go_to_the_device_comes_from_the_host(tmp_path, gpu, what):
+def test_what_does_not_go_to_the_device_comes_from_the_host(tmp_path, gpu_mode, what):
     images = {"floats": IMAGES / np.float32(2), "sizes": [*IMAGES[:4], *IMAGES[4:, :, :5]]}.get(what, IMAGES)
     text = "crop_size: 4" + (" resize_param { height: 8 width: 8 }" if what == "resize" else "")
-    path = write(tmp_path / "db", images)
+    path = write_images(tmp_path / "db", images)
     layer, blobs = set_up(path, text, phase=1)
-    got = read(layer, blobs, 4)
-    gpu.gpu = False
-    same(got, read(*set_up(path, text, phase=1), 4))
+    got = batches(layer, blobs, 4)
+    with computing_with(gpu=False):
+        assert_same_batches(got, batches(*set_up(path, text, phase=1), 4))

@@ -1,14 +1,10 @@
-"""Batches on the GPU equal those of the host, from a resident or a streamed data set, crops and flips included."""
+"""Batches on the GPU, from a resident or a streamed data set, are those of the host, crops and flips included."""
 
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
-from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
-from minicaffe.gradient_check import layer_from_text
+from helpers.readers import assert_same_batches, batches, data_layer, write_images
+from minicaffe.testing import computing_with
 
 pytestmark = pytest.mark.gpu
 
@@ -19,10 +15,7 @@ TRANSFORMS = ["", "scale: 0.5", "mean_value: 3 mean_value: 4 mean_value: 5", CRO
 
 @pytest.fixture
 def database(tmp_path):
-    with open_db(tmp_path / "db", "lmdb", "w") as database:
-        for i, image in enumerate(IMAGES):
-            database.put(f"{i:05d}", array_to_datum(image, i).SerializeToString())
-    return tmp_path / "db"
+    return write_images(tmp_path / "db", IMAGES)
 
 
 @pytest.fixture(params=["Resident", "Streamed"])
@@ -37,25 +30,13 @@ class Reader:
 
     def __init__(self, path, transform, phase=0, tops=2):
         data = f"data_param {{ source: '{path}' backend: LMDB batch_size: 3 }}"
-        self.layer = layer_from_text(f"type: 'Data' transform_param {{ {transform} }} {data}", phase, np.float32)
-        self.top = [Blob() for _ in range(tops)]
-        self.layer.initialize([], self.top)
+        text = f"type: 'Data' transform_param {{ {transform} }} {data}"
+        self.layer, self.top = data_layer(text, tops, phase)
         self.layer.rng.set_state(self.layer.rng.get_state() | {"key": [1, 2], "counter": [0] * 4})
 
     def batches(self, count, gpu):
-        was, settings.engine = settings.engine, runner("GPU" if gpu else "CPU")
-        found = []
-        for _ in range(count):
-            self.layer.forward([], self.top)
-            found.append([blob.read_data().copy() for blob in self.top])
-        settings.engine = was
-        return found
-
-
-def equal(got, expected):
-    for a, b in zip(got, expected, strict=True):
-        for x, y in zip(a, b, strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-6)
+        with computing_with(gpu=gpu):
+            return batches(self.layer, self.top, count)
 
 
 @pytest.mark.parametrize("tops", [1, 2])
@@ -63,7 +44,7 @@ def equal(got, expected):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_the_same_batches_as_on_the_host(database, source, transform, phase, tops):
     device, host = (Reader(database, transform, phase, tops) for _ in range(2))
-    equal(device.batches(6, gpu=True), host.batches(6, gpu=False))
+    assert_same_batches(device.batches(6, gpu=True), host.batches(6, gpu=False))
     assert type(device.layer._source).__name__ == source
     assert device.layer.state()["rng"] == host.layer.state()["rng"]
     assert device.layer.state()["position"]["key"] == host.layer.state()["position"]["key"]
@@ -78,20 +59,22 @@ def test_a_resumed_reader_goes_on_where_it_was(database, source):
     second.batches(1, gpu=True)
     second.layer.load_state(state)
     assert second.layer.state() == state
-    equal(second.batches(3, gpu=True), expected)
+    assert_same_batches(second.batches(3, gpu=True), expected)
 
 
 def test_host_and_device_may_take_turns(database, source):
     turns, host = (Reader(database, CROPS_AND_FLIPS) for _ in range(2))
-    equal([batch for gpu in (True, False, True) for batch in turns.batches(2, gpu)], host.batches(6, gpu=False))
+    assert_same_batches(
+        [batch for gpu in (True, False, True) for batch in turns.batches(2, gpu)], host.batches(6, gpu=False)
+    )
 
 
 def test_what_is_not_bytes_of_one_size_is_transformed_on_the_host(tmp_path, cuda_device):
     images = {"floats": IMAGES.astype(float), "sizes": [IMAGES[0], IMAGES[1][:, :4, :4], IMAGES[2]]}
     for name, values in images.items():
-        with open_db(tmp_path / name, "lmdb", "w") as database:
-            for i in range(3):
-                database.put(str(i), array_to_datum(values[i], i).SerializeToString())
+        write_images(tmp_path / name, values[:3])
         reader = Reader(tmp_path / name, "crop_size: 4", phase=1)
-        equal(reader.batches(2, gpu=True), Reader(tmp_path / name, "crop_size: 4", phase=1).batches(2, gpu=False))
+        assert_same_batches(
+            reader.batches(2, gpu=True), Reader(tmp_path / name, "crop_size: 4", phase=1).batches(2, gpu=False)
+        )
         assert reader.layer._source is None and not reader.layer.capturable

@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.errors import LayerError
-from minicaffe.gradient_check import layer_from_text
 
 
 def set_up(text, tops=1):
-    layer = layer_from_text(f'name: "d" type: "DummyData" dummy_data_param {{ {text} }}')
-    blobs = [Blob() for _ in range(tops)]
-    layer.initialize([], blobs)
+    layer, blobs = data_layer(f'name: "d" type: "DummyData" dummy_data_param {{ {text} }}', tops)
     layer.forward([], blobs)
     return layer, blobs
 

@@ -1,4 +1,4 @@
-"""The base of elementwise layers: flat arrays, kernels from formulas."""
+"""What all elementwise layers share: flat arrays, and kernels made from formulas."""
 
 import functools
 import os
@@ -59,7 +59,7 @@ def test_formulas_compile_for_nvidia(cls, arch):
 
 @pytest.mark.parametrize("cls", FAMILY, ids=lambda cls: cls.type)
 def test_float32_stays_float32(cls):
-    """No formula computes in float64 in between: its arguments and results are float32."""
+    """Formulas get flat float32 arrays."""
     seen = []
 
     class Spy(cls):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, distinct, run_layer
+from minicaffe.testing import Case, LayerProperties, distinct, run_layer, top_of
 
 
 def eltwise(text=""):
@@ -30,10 +30,10 @@ class TestProperties(LayerProperties):
 
 def test_values():
     a, b, c = np.random.default_rng(0).standard_normal((3, 2, 5))
-    np.testing.assert_allclose(run_layer(eltwise(), a, b, c)[2][0].data, a + b + c)
-    np.testing.assert_allclose(run_layer(eltwise("coeff: 2 coeff: -1"), a, b)[2][0].data, 2 * a - b)
-    np.testing.assert_allclose(run_layer(eltwise("operation: PROD"), a, b, c)[2][0].data, a * b * c)
-    np.testing.assert_allclose(run_layer(eltwise("operation: MAX"), a, b, c)[2][0].data, np.max([a, b, c], axis=0))
+    np.testing.assert_allclose(top_of(eltwise(), a, b, c), a + b + c)
+    np.testing.assert_allclose(top_of(eltwise("coeff: 2 coeff: -1"), a, b), 2 * a - b)
+    np.testing.assert_allclose(top_of(eltwise("operation: PROD"), a, b, c), a * b * c)
+    np.testing.assert_allclose(top_of(eltwise("operation: MAX"), a, b, c), np.max([a, b, c], axis=0))
 
 
 def test_on_a_tie_the_gradient_goes_to_the_second():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, labels, run_layer
+from minicaffe.testing import CUDA, Case, LayerProperties, labels, run_layer, top_of
 
 
 def embed(text="input_dim: 5 num_output: 3"):
@@ -26,9 +26,9 @@ def test_values():
     np.testing.assert_allclose(top[0].data, weights[np.array([[4, 0], [4, 2]])] + bias)
 
 
-def test_an_index_out_of_range_is_an_error_and_nan_on_the_gpu(device):
-    if device == "gpu":
-        y = run_layer(embed(), [1.0, 5.0], dtype=np.float32)[2][0].data
+def test_an_index_out_of_range_is_an_error_and_nan_on_the_gpu(engine):
+    if engine == CUDA:
+        y = top_of(embed(), [1.0, 5.0], dtype=np.float32)
         assert np.isfinite(y[0]).all() and np.isnan(y[1]).all()
         return
     with pytest.raises(LayerError, match="^Embed layer 'layer': index 5 is out of range: there are 5 rows, 0 to 4"):

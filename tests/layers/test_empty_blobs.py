@@ -1,10 +1,11 @@
-"""Blobs without numbers: an empty batch gives an empty top, or an error that names the layer."""
+"""Blobs without numbers: an empty batch gives an empty top; where nothing can be computed, an error names the layer."""
 
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers.engines import of_layer, on
 from minicaffe.errors import LayerError
+from minicaffe.testing import NUMPY, ONEDNN, run_layer
 
 WORKS = [
     ("type: 'Convolution' convolution_param { num_output: 4 kernel_size: 3 }", [(0, 3, 5, 5)]),
@@ -42,25 +43,20 @@ REFUSED = [
 
 
 def run(text, shapes):
-    layer = gradient_check.layer_from_text(f"name: 'empty' {text}", 0, np.float32)
-    bottom, top = (
-        gradient_check.blobs_of([np.zeros(s) for s in shapes], np.float32),
-        gradient_check.blobs_of([0], np.float32),
-    )
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
+    layer, bottom, top = run_layer(f"name: 'empty' {text}", *map(np.zeros, shapes), dtype=np.float32)
     layer.backward(top, [layer.allow_force_backward(i) for i in range(len(bottom))], bottom)
     return layer, bottom, top
 
 
-@pytest.mark.parametrize(("text", "shapes"), WORKS)
-def test_nothing_in_nothing_out(text, shapes, device):
+@pytest.mark.parametrize(("text", "shapes"), [of_layer(*each) for each in WORKS])
+def test_nothing_in_nothing_out(text, shapes, engine):
     layer, bottom, top = run(text, shapes)
     assert top[0].read_data().size == 0
     assert all(not np.any(blob.read_diff()) for blob in (*layer.blobs, *bottom))
 
 
-@pytest.mark.parametrize(("text", "shapes", "words"), REFUSED)
-def test_refused_by_name(text, shapes, words, device):
+@on(NUMPY, ONEDNN)
+@pytest.mark.parametrize(("text", "shapes", "words"), [of_layer(*each) for each in REFUSED])
+def test_refused_by_name(text, shapes, words, engine):
     with pytest.raises(LayerError, match=f"layer 'empty': .*{words}"):
         run(text, shapes)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, run_layer
+from minicaffe.testing import Case, LayerProperties, run_layer, top_of
 
 
 def exp(text=""):
@@ -20,8 +20,8 @@ class TestProperties(LayerProperties):
 
 def test_values():
     x = np.array([-2.0, 0.0, 1.5])
-    np.testing.assert_allclose(run_layer(exp("scale: 2 shift: 0.5"), x)[2][0].data, np.exp(0.5 + 2 * x))
-    np.testing.assert_allclose(run_layer(exp("base: 2 shift: -1"), x)[2][0].data, 2 ** (x - 1))
+    np.testing.assert_allclose(top_of(exp("scale: 2 shift: 0.5"), x), np.exp(0.5 + 2 * x))
+    np.testing.assert_allclose(top_of(exp("base: 2 shift: -1"), x), 2 ** (x - 1))
 
 
 def test_a_base_below_zero_is_refused():

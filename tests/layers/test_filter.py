@@ -14,7 +14,7 @@ class TestProperties(LayerProperties):
     ]
 
 
-def test_values_and_gradient(device):
+def test_values_and_gradient(engine):
     x = np.arange(8.0).reshape(4, 2)
     layer, bottom, top = run_layer("type: 'Filter'", x, [0.0, 1.0, 0.0, 2.0], dtype=np.float32)
     np.testing.assert_array_equal(top[0].data, x[[1, 3]])
@@ -23,7 +23,7 @@ def test_values_and_gradient(device):
     np.testing.assert_array_equal(bottom[0].diff, [[0, 0], [1, 2], [0, 0], [3, 4]])
 
 
-def test_nothing_kept_leaves_an_empty_top(device):
+def test_nothing_kept_leaves_an_empty_top(engine):
     layer, bottom, top = run_layer("type: 'Filter'", np.ones((3, 2)), np.zeros(3), dtype=np.float32)
     assert top[0].shape == (0, 2)
     layer.backward(top, [True, False], bottom)

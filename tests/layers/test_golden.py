@@ -1,18 +1,19 @@
-"""Cases that the original Caffe computed on the CPU in float32: random configurations and values of 52 types."""
-
-import pathlib
+"""Cases that the original Caffe computed: random configurations and values of 52 types."""
 
 import pytest
 
-from minicaffe.testing import run_golden_layer
+from helpers import golden
 
-CASES = sorted((pathlib.Path(__file__).parents[1] / "golden" / "layers").glob("*.npz"))
+
+def case(path):
+    """A case with the types of its layers."""
+    return pytest.param(path, id=path.stem, marks=pytest.mark.layers(*golden.layer_types(path)))
 
 
 def test_the_cases_are_there():
-    assert len(CASES) == 415
+    assert len(golden.LAYERS) == 415
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_layer(path, device):
-    run_golden_layer(path)
+@pytest.mark.parametrize("path", [case(path) for path in golden.LAYERS])
+def test_layer(path, engine):
+    golden.run_layer_case(path)

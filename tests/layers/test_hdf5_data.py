@@ -6,9 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.errors import DataError, LayerError
-from minicaffe.gradient_check import layer_from_text
 
 
 def write(path, rows, start=0, dtype="f4", label="label", shape=(2, 3)):
@@ -28,12 +27,9 @@ def source(tmp_path):
 
 def set_up(source, text="batch_size: 4", more="", tops=("data", "label")):
     names = " ".join(f'top: "{name}"' for name in tops)
-    layer = layer_from_text(
-        f'name: "h" type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" {text} }} {more}', 0, np.float32
+    return data_layer(
+        f'name: "h" type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" {text} }} {more}', len(tops)
     )
-    blobs = [Blob() for _ in tops]
-    layer.initialize([], blobs)
-    return layer, blobs
 
 
 def labels_of(layer, blobs, count):
@@ -43,6 +39,15 @@ def labels_of(layer, blobs, count):
         assert np.array_equal(blobs[0].data[:, 0, 0], blobs[1].data)  # rows of data and label stay together
         result += blobs[1].data.astype(int).tolist()
     return result
+
+
+def assert_resumes(layer, blobs, source, text):
+    """A layer that loads the state of another one continues where that one does."""
+    state = layer.state()
+    expected = labels_of(layer, blobs, 5)
+    other, other_blobs = set_up(source, text)
+    other.load_state(state)
+    assert labels_of(other, other_blobs, 5) == expected
 
 
 def test_rows_run_over_the_ends_of_files_and_of_the_list(source):
@@ -69,21 +74,13 @@ def test_shuffle_keeps_files_apart_and_can_be_resumed(source):
         assert sorted(order) == list(range(8))
         assert {*order[:5]} == {0, 1, 2, 3, 4} or {*order[:3]} == {5, 6, 7}
     assert len({tuple(order) for order in rounds}) > 3
-    state = layer.state()
-    expected = labels_of(layer, blobs, 3)
-    other, other_blobs = set_up(source, "batch_size: 8 shuffle: true")
-    other.load_state(state)
-    assert labels_of(other, other_blobs, 3) == expected
+    assert_resumes(layer, blobs, source, "batch_size: 8 shuffle: true")
 
 
 def test_resuming_in_the_middle_of_a_file(source):
     layer, blobs = set_up(source, "batch_size: 3 shuffle: true")
     labels_of(layer, blobs, 2)
-    state = layer.state()
-    expected = labels_of(layer, blobs, 5)
-    other, other_blobs = set_up(source, "batch_size: 3 shuffle: true")
-    other.load_state(state)
-    assert labels_of(other, other_blobs, 5) == expected
+    assert_resumes(layer, blobs, source, "batch_size: 3 shuffle: true")
 
 
 def test_a_file_cut_in_half(source):

@@ -27,7 +27,7 @@ def test_values_against_a_loop(norm, p):
     np.testing.assert_allclose(top[0].data, total / 5)
 
 
-def test_a_label_out_of_range_names_label_and_classes(device):
+def test_a_label_out_of_range_names_label_and_classes(engine):
     with pytest.raises(LayerError, match="label 4 is out of range: there are 3 classes"):
         layer, _, top = run_layer(hinge(), np.zeros((2, 3)), [1.0, 4.0], dtype=np.float32)
         layer.loss(top)

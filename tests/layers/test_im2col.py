@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties
+from minicaffe.testing import Case, LayerProperties, top_of
 
 
 def im2col(text):
@@ -22,17 +21,9 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
 def test_columns():
     x = np.arange(2 * 9.0).reshape(1, 2, 3, 3)
-    y = run(im2col("kernel_size: 2 pad: 1 stride: 2"), x)
+    y = top_of(im2col("kernel_size: 2 pad: 1 stride: 2"), x)
     assert y.shape == (1, 8, 2, 2)
     np.testing.assert_array_equal(
         y[0, :4].transpose(1, 2, 0).reshape(-1, 4), [[0, 0, 0, 0], [0, 0, 1, 2], [0, 3, 0, 6], [4, 5, 7, 8]]
@@ -44,8 +35,8 @@ def test_a_bottom_without_places_is_refused():
     with pytest.raises(
         LayerError, match=r"^Im2col layer 'layer': bottom 0 must have spatial axes behind axis 1, got \(2, 3\)"
     ):
-        run(im2col("kernel_size: 1"), np.zeros((2, 3)))
+        top_of(im2col("kernel_size: 1"), np.zeros((2, 3)))
 
 
 def test_a_picture_that_is_all_padding():
-    np.testing.assert_array_equal(run(im2col("kernel_size: 2 pad: 1"), np.zeros((1, 2, 0))), np.zeros((1, 4, 1)))
+    np.testing.assert_array_equal(top_of(im2col("kernel_size: 2 pad: 1"), np.zeros((1, 2, 0))), np.zeros((1, 4, 1)))

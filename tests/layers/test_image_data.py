@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.errors import DataError, LayerError
-from minicaffe.gradient_check import layer_from_text
 
 PIXELS = np.random.default_rng(4).integers(0, 256, (5, 6, 8, 3), dtype=np.uint8)  # (H, W, RGB)
 
@@ -23,13 +22,10 @@ def folder(tmp_path):
 
 
 def set_up(folder, text="", transform="", batch_size=2):
-    layer = layer_from_text(
+    return data_layer(
         f'name: "images" type: "ImageData" transform_param {{ {transform} }} image_data_param {{ '
-        f'source: "{folder}/list.txt" root_folder: "{folder}/" batch_size: {batch_size} {text} }}', 0, np.float32
-    )  # fmt: skip
-    blobs = [Blob(), Blob()]
-    layer.initialize([], blobs)
-    return layer, blobs
+        f'source: "{folder}/list.txt" root_folder: "{folder}/" batch_size: {batch_size} {text} }}'
+    )
 
 
 def labels_of(layer, blobs, count):

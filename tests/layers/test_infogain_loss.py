@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from helpers.references import softmax
 from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2
-from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer
+from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer, top_of
 
 
 def loss(text="", more=""):
@@ -29,18 +30,18 @@ def test_values_against_a_loop():
     t[1, 2] = 5
     total = 0.0
     for n, place in np.ndindex(2, 4):
-        p = np.exp(x[n, :, place]) / np.exp(x[n, :, place]).sum()
+        p = softmax(x)[n, :, place]
         if t[n, place] != 5:
             total -= sum(matrix[int(t[n, place]), k] * np.log(p[k]) for k in range(3))
     _, _, top = run_layer(loss("ignore_label: 5"), x, t, matrix, num_top=2)
     np.testing.assert_allclose(top[0].data, total / 7)
-    np.testing.assert_allclose(top[1].data, np.exp(x) / np.exp(x).sum(1, keepdims=True))
+    np.testing.assert_allclose(top[1].data, softmax(x))
 
 
 def test_the_unit_matrix_makes_it_a_softmax_loss():
     x, t = np.random.default_rng(0).standard_normal((4, 3)), [0.0, 1.0, 2.0, 1.0]
-    plain = run_layer("type: 'SoftmaxWithLoss'", x, t)[2][0].data
-    np.testing.assert_allclose(run_layer(loss(), x, t, np.eye(3))[2][0].data, plain)
+    plain = top_of("type: 'SoftmaxWithLoss'", x, t)
+    np.testing.assert_allclose(top_of(loss(), x, t, np.eye(3)), plain)
 
 
 def test_the_matrix_may_come_from_a_file(tmp_path):
@@ -48,8 +49,8 @@ def test_the_matrix_may_come_from_a_file(tmp_path):
     proto = caffe_pb2.BlobProto(num=1, channels=1, height=3, width=3, data=matrix.ravel().tolist())
     (tmp_path / "h.binaryproto").write_bytes(proto.SerializeToString())
     x, t = np.random.default_rng(0).standard_normal((4, 3)), [0.0, 1.0, 2.0, 1.0]
-    from_file = run_layer(loss("", f"source: '{tmp_path}/h.binaryproto'"), x, t)[2][0].data
-    np.testing.assert_allclose(from_file, run_layer(loss(), x, t, matrix)[2][0].data, rtol=1e-6)
+    from_file = top_of(loss("", f"source: '{tmp_path}/h.binaryproto'"), x, t)
+    np.testing.assert_allclose(from_file, top_of(loss(), x, t, matrix), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer
 
 FILLERS = "weight_filler { type: 'gaussian' std: 1 } bias_filler { type: 'constant' value: 0.3 }"
 
@@ -25,9 +24,7 @@ class TestProperties(LayerProperties):
 
 
 def run(text, x, weights):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
+    layer, bottom, top = build_layer(text, x)
     for blob, values in zip(layer.blobs, weights, strict=True):
         blob.data[...] = values
     layer.forward(bottom, top)

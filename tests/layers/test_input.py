@@ -2,16 +2,12 @@
 
 import pytest
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.errors import LayerError
-from minicaffe.gradient_check import layer_from_text
 
 
 def set_up(text, tops):
-    layer = layer_from_text(f'name: "in" type: "Input" {text}')
-    blobs = [Blob() for _ in range(tops)]
-    layer.initialize([], blobs)
-    return layer, blobs
+    return data_layer(f'name: "in" type: "Input" {text}', tops)
 
 
 @pytest.mark.parametrize(

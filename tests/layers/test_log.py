@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, positive, run_layer
+from minicaffe.testing import Case, LayerProperties, positive, run_layer, top_of
 
 
 def log(text=""):
@@ -20,9 +20,9 @@ class TestProperties(LayerProperties):
 
 def test_values():
     x = np.array([0.5, 1.0, 4.0])
-    np.testing.assert_allclose(run_layer(log("scale: 2 shift: 0.5"), x)[2][0].data, np.log(0.5 + 2 * x))
-    np.testing.assert_allclose(run_layer(log("base: 2"), x)[2][0].data, [-1, 0, 2], atol=1e-15)
-    assert run_layer(log(), [0.0])[2][0].data[0] == -np.inf
+    np.testing.assert_allclose(top_of(log("scale: 2 shift: 0.5"), x), np.log(0.5 + 2 * x))
+    np.testing.assert_allclose(top_of(log("base: 2"), x), [-1, 0, 2], atol=1e-15)
+    assert top_of(log(), [0.0])[0] == -np.inf
 
 
 def test_base_one_is_refused():

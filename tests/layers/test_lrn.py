@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers import references
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, top_of
 
 
 def lrn(text):
@@ -23,25 +23,12 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
 def test_values():
     x = np.random.default_rng(0).standard_normal((2, 6, 3, 4))
-    across, within = np.empty_like(x), np.empty_like(x)
-    for n, c, h, w in np.ndindex(x.shape):
-        channels = x[n, max(0, c - 2) : c + 3, h, w]
-        places = x[n, c, max(0, h - 1) : h + 2, max(0, w - 1) : w + 2]
-        across[n, c, h, w] = x[n, c, h, w] / (2 + 0.5 / 5 * (channels**2).sum()) ** 0.6
-        within[n, c, h, w] = x[n, c, h, w] / (1 + 0.5 / 9 * (places**2).sum()) ** 0.6  # k is not used
-    assert_close(run(lrn("local_size: 5 alpha: 0.5 beta: 0.6 k: 2"), x), across, rtol=1e-6)
-    text = "norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 beta: 0.6 k: 2"
-    assert_close(run(lrn(text), x), within, rtol=1e-6)
+    options = "alpha: 0.5 beta: 0.6 k: 2"
+    assert_close(top_of(lrn(f"local_size: 5 {options}"), x), references.lrn(x, 5, 0.5, 0.6, 2), rtol=1e-6)
+    within = references.lrn(x, 3, 0.5, 0.6, 2, within=True)
+    assert_close(top_of(lrn(f"norm_region: WITHIN_CHANNEL local_size: 3 {options}"), x), within, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -53,4 +40,4 @@ def test_values():
 )
 def test_errors_name_the_layer(text, shape, words):
     with pytest.raises(LayerError, match=f"^LRN layer 'layer': {words}"):
-        run(lrn(text), np.zeros(shape))
+        top_of(lrn(text), np.zeros(shape))

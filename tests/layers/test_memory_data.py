@@ -1,22 +1,18 @@
-"""MemoryData: batches from arrays of a script, endlessly."""
+"""MemoryData: a script's arrays, again from the start after the last."""
 
 import numpy as np
 import pytest
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.data.datum import array_to_datum
 from minicaffe.errors import LayerError, UsageError
-from minicaffe.gradient_check import layer_from_text
 
 DATA = np.random.default_rng(6).standard_normal((6, 3, 4, 5)).astype(np.float32)
 LABELS = np.arange(6, dtype=np.float32)
 
 
 def set_up(text="batch_size: 2 channels: 3 height: 4 width: 5", more=""):
-    layer = layer_from_text(f'name: "m" type: "MemoryData" memory_data_param {{ {text} }} {more}', 1, np.float32)
-    blobs = [Blob(), Blob()]
-    layer.initialize([], blobs)
-    return layer, blobs
+    return data_layer(f'name: "m" type: "MemoryData" memory_data_param {{ {text} }} {more}', phase=1)
 
 
 def test_batches_in_order_round_and_round():

@@ -18,7 +18,7 @@ def test_values():
     np.testing.assert_allclose(top[0].data, -(np.log(0.5) + np.log(0.8) + np.log(1e-20)) / 3)
 
 
-def test_a_label_out_of_range_names_label_and_classes(device):
+def test_a_label_out_of_range_names_label_and_classes(engine):
     with pytest.raises(LayerError, match="label 2 is out of range: there are 2 classes, 0 to 1"):
         layer, _, top = run_layer(LOSS, np.ones((1, 2)), [2.0], dtype=np.float32)
         layer.loss(top)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, top_of
 
 
 def mvn(text=""):
@@ -21,22 +20,14 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
 def test_values():
     x = np.random.default_rng(0).normal(3, 2, (2, 3, 4, 5))
     y = np.empty_like(x)
     for n, c in np.ndindex(2, 3):
         y[n, c] = (x[n, c] - x[n, c].mean()) / (x[n, c].std() + 0.5)  # eps outside the root
-    assert_close(run(mvn("eps: 0.5"), x), y, rtol=1e-9)
+    assert_close(top_of(mvn("eps: 0.5"), x), y, rtol=1e-9)
 
 
 def test_a_vector_is_refused():
     with pytest.raises(LayerError, match=r"^MVN layer 'layer': bottom 0 must be \(N, C, ...\), got \(3,\)"):
-        run(mvn(), np.zeros(3))
+        top_of(mvn(), np.zeros(3))

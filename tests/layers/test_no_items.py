@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers.engines import of_layer
 from minicaffe.testing import run_layer
 
 PLAIN = "AbsVal BNLL ELU Exp Log Power ReLU ReLU6 Sigmoid Swish TanH PReLU Scale Bias Dropout Softmax Flatten".split()
@@ -39,8 +40,8 @@ LOSSES = [
 WITHOUT_GRADIENT = ("ArgMax", "Accuracy", "Embed")
 
 
-@pytest.mark.parametrize(("text", "shapes", "shape"), SAME_SHAPE + OTHERS + LOSSES)
-def test_no_items(text, shapes, shape, device):
+@pytest.mark.parametrize(("text", "shapes", "shape"), [of_layer(*each) for each in SAME_SHAPE + OTHERS + LOSSES])
+def test_no_items(text, shapes, shape, engine):
     layer, bottom, top = run_layer(text, *(np.ones(s) for s in shapes), dtype=np.float32)
     assert top[0].shape == shape
     if "axis: 0" not in text:

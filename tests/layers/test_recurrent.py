@@ -21,8 +21,8 @@ def build(text, arrays):
     return layer, bottom, top
 
 
-@pytest.mark.parametrize("kind", ["RNN", "LSTM"])
-def test_states_go_on_into_the_next_call(kind, device):
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.layers(kind)) for kind in ("RNN", "LSTM")])
+def test_states_go_on_into_the_next_call(kind, engine):
     x = np.random.default_rng(0).standard_normal((6, 2, 3))
     layer, bottom, top = build(recurrent(kind), [x, np.ones((6, 2))])
     layer.forward(bottom, top)

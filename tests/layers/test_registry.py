@@ -1,4 +1,4 @@
-"""The list of layers: every file is in it, every type of the original is registered, helpers are elsewhere."""
+"""The registry: every file is imported, every type of the original is registered."""
 
 import ast
 import importlib
@@ -36,8 +36,8 @@ def test_every_file_is_imported_in_order(package):
         for alias in node.names
     ]
     paths = [path for path in (FOLDER / package).glob("*.py") if path.stem != "__init__"]
-    if package == "onednn":  # helpers of the variants are imported where they are used
-        paths = [path for path in paths if registers(path)]
+    if package == "onednn":  # the helpers of its variants are imported where they are used
+        paths = [path for path in paths if "\n@register(" in path.read_text()]
     files = sorted(path.stem for path in paths)
     assert imported == files
 

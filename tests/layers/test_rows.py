@@ -1,4 +1,4 @@
-"""Rows of a table: gathered by index, and added back."""
+"""Rows chosen by index: gather, and scatter-add."""
 
 import numpy as np
 import pytest

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from helpers.references import softmax
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer
+from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer, top_of
 
 
 def loss(text=""):
@@ -52,8 +53,7 @@ def test_values_against_a_loop(text, divisor):
     total = 0.0
     for n, place in np.ndindex(2, 6):
         if t[n, place] != 9:
-            p = np.exp(x[n, :, place]) / np.exp(x[n, :, place]).sum()
-            total -= np.log(p[int(t[n, place])])
+            total -= np.log(softmax(x)[n, int(t[n, place]), place])
     layer, bottom, top = run_layer(loss(text), x, t)
     np.testing.assert_allclose(top[0].data, total / divisor)
     layer.backward(top, [True, False], bottom)
@@ -63,23 +63,23 @@ def test_values_against_a_loop(text, divisor):
 def test_the_second_top_is_the_softmax():
     x = np.random.default_rng(0).standard_normal((3, 4))
     _, _, top = run_layer(loss(), x, [0.0, 1.0, 2.0], num_top=2)
-    np.testing.assert_allclose(top[1].data, np.exp(x) / np.exp(x).sum(1, keepdims=True))
+    np.testing.assert_allclose(top[1].data, softmax(x))
 
 
-def test_a_sample_costs_at_most_87(device):
+def test_a_sample_costs_at_most_87(engine):
     _, _, top = run_layer(loss(), [[1000.0, 0.0]], [1.0], dtype=np.float32)
     assert abs(float(top[0].data) - 87.33654) < 1e-4
 
 
 @pytest.mark.parametrize("label", [3, -1, 255, float("nan")])
-def test_a_label_out_of_range_names_label_and_classes(label, device):
+def test_a_label_out_of_range_names_label_and_classes(label, engine):
     sentence = r"^SoftmaxWithLoss layer 'layer': label .* is out of range: there are 3 classes, 0 to 2"
     with pytest.raises(LayerError, match=sentence):
         layer, _, top = run_layer(loss(), np.zeros((2, 3)), [1.0, label], dtype=np.float32)
-        layer.loss(top)  # on a GPU, labels are checked here
+        layer.loss(top)  # which raises the error on the GPU
 
 
-def test_all_ignored_costs_nothing(device):
+def test_all_ignored_costs_nothing(engine):
     layer, bottom, top = run_layer(loss("ignore_label: 7"), np.ones((2, 3)), [7.0, 7.0], dtype=np.float32)
     assert top[0].data == 0
     layer.backward(top, [True, False], bottom)
@@ -104,10 +104,10 @@ def test_the_label_gets_no_gradient():
         layer.backward(top, [True, True], bottom)
 
 
-def test_classes_may_be_weighted(device):
+def test_classes_may_be_weighted(engine):
     x, t = np.random.default_rng(0).standard_normal((3, 3)), [0.0, 2.0, 1.0]
-    single = [float(run_layer(loss(), x[i : i + 1], t[i : i + 1], dtype=np.float32)[2][0].data) for i in range(3)]
-    weighted = float(run_layer(loss(WEIGHTED), x, t, dtype=np.float32)[2][0].data)
+    single = [float(top_of(loss(), x[i : i + 1], t[i : i + 1], dtype=np.float32)) for i in range(3)]
+    weighted = float(top_of(loss(WEIGHTED), x, t, dtype=np.float32))
     np.testing.assert_allclose(weighted, (0.5 * single[0] + 3 * single[1] + 2 * single[2]) / 3, rtol=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_each_class_needs_a_weight():
         run_layer(loss(WEIGHTED), np.zeros((2, 4)), [0.0, 1.0])
 
 
-def test_nan_is_not_hidden(device):
+def test_nan_is_not_hidden(engine):
     with np.errstate(invalid="ignore"):
         _, _, top = run_layer(loss(), [[np.nan, 0.0]], [0.0], dtype=np.float32)
     assert np.isnan(top[0].data)

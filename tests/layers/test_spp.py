@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, distinct
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, distinct
 
 
 def spp(text):
@@ -21,9 +20,7 @@ class TestProperties(LayerProperties):
 
 
 def run(text, *xs):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of(xs[:1], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
+    layer, bottom, top = build_layer(text, xs[0])
     results = []
     for x in xs:
         bottom[0].reshape(x.shape)

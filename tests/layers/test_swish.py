@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from helpers.references import sigmoid
 from minicaffe.testing import Case, LayerProperties, run_layer
 
 
@@ -15,4 +16,4 @@ class TestProperties(LayerProperties):
 def test_values():
     x = np.array([-3.0, 0.0, 2.0])
     _, _, top = run_layer("type: 'Swish' swish_param { beta: 0.5 }", x)
-    np.testing.assert_allclose(top[0].data, x / (1 + np.exp(-0.5 * x)))
+    np.testing.assert_allclose(top[0].data, x * sigmoid(0.5 * x))

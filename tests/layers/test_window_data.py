@@ -1,14 +1,13 @@
-"""WindowData: the choice of windows, their position in the square, and broken window files."""
+"""WindowData: which windows, where they are placed in the square, and window files that cannot be read."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.core.blob import Blob
+from helpers.readers import data_layer
 from minicaffe.data.mean import write_mean
 from minicaffe.data.windows import ImageWindow, Warper
 from minicaffe.errors import DataError, LayerError
-from minicaffe.gradient_check import layer_from_text
 
 PIXELS = np.random.default_rng(8).integers(1, 256, (20, 30, 3), dtype=np.uint8)
 IMAGE = PIXELS[:, :, ::-1].transpose(2, 0, 1).astype(np.float32)
@@ -23,13 +22,10 @@ def folder(tmp_path):
 
 
 def set_up(folder, text="batch_size: 8 fg_fraction: 0.5 bg_threshold: 0.3", transform="crop_size: 8"):
-    layer = layer_from_text(
+    return data_layer(
         f'name: "w" type: "WindowData" transform_param {{ {transform} }} window_data_param {{ '
-        f'source: "{folder}/w.txt" root_folder: "{folder}/" {text} }}', 0, np.float32
-    )  # fmt: skip
-    blobs = [Blob(), Blob()]
-    layer.initialize([], blobs)
-    return layer, blobs
+        f'source: "{folder}/w.txt" root_folder: "{folder}/" {text} }}'
+    )
 
 
 def test_background_first_then_objects_cut_out_exactly(folder):

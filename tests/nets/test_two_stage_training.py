@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import minicaffe as caffe
+from helpers.nets import net_from_text
 from minicaffe.errors import LayerError
-from minicaffe.proto import caffe_pb2, parse_text
 
 MODULE = """
 import caffe
@@ -97,7 +97,7 @@ def module(tmp_path, monkeypatch):
 def make_net(source, propagate="propagate_down: true propagate_down: false"):
     text = HEAD + source + LOSSES.replace("PROPAGATE", propagate)
     caffe.set_random_seed(3)
-    net = caffe.Net(parse_text(text, caffe_pb2.NetParameter()), phase=caffe.TRAIN)
+    net = net_from_text(text, caffe.TRAIN)
     rng = np.random.default_rng(0)
     net.blobs["image"].data[...] = rng.standard_normal((3, 2, 4, 4))
     net.blobs["truth"].data[...] = rng.standard_normal((3, 4))
@@ -111,7 +111,7 @@ def gradients(net):
     return {name: [blob.diff.copy() for blob in blobs] for name, blobs in net.params.items()}
 
 
-def test_learned_targets_train_like_given_ones(module, device):
+def test_learned_targets_train_like_given_ones(module, engine):
     """No gradient reaches weights, regions and the likeness of pairs; everything else is as if they were inputs."""
     learned, given = make_net(LEARNED), make_net(GIVEN)
     for name, blobs in learned.params.items():
@@ -130,7 +130,7 @@ def test_learned_targets_train_like_given_ones(module, device):
         given.blobs["image"].data[...] *= -1
 
 
-def test_a_label_that_depends_on_parameters_is_an_error_without_propagate_down(module, device):
+def test_a_label_that_depends_on_parameters_is_an_error_without_propagate_down(module, engine):
     net = make_net(LEARNED, propagate="")
     net.forward()
     with pytest.raises(

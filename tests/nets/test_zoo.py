@@ -14,7 +14,7 @@ def parameters(net):
 
 
 def without_fillers(param):
-    """The same net with all weights zero: quick to make when only shapes are looked at."""
+    """The same net with all weights zero: quick to make where only shapes matter."""
     for layer in param.layer:
         for field in (layer.convolution_param, layer.inner_product_param):
             field.ClearField("weight_filler")

@@ -7,9 +7,12 @@ import threading
 import numpy as np
 import pytest
 
+from helpers.engines import needs_onednn
+from helpers.references import convolution
 from minicaffe import onednn
+from minicaffe.layers.shared.window import Window
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 from minicaffe.onednn import conversion, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg, OneDNNError, Unsupported  # noqa: E402
@@ -29,14 +32,7 @@ def put(array, desc):
 
 
 def correlate(x, w, stride, pad):
-    """Convolution from its definition."""
-    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    size = [(n - k) // stride + 1 for n, k in zip(x.shape[2:], w.shape[2:], strict=True)]
-    y = np.zeros((x.shape[0], w.shape[0], *size))
-    for i, j in np.ndindex(*size):
-        window = x[:, :, i * stride : i * stride + w.shape[2], j * stride : j * stride + w.shape[3]]
-        y[:, :, i, j] = np.einsum("ncij,ocij->no", window, w)
-    return y
+    return convolution(x, w, Window(w.shape[2:], (stride,) * 2, (pad,) * 2, (1, 1)))
 
 
 def test_version_is_three():

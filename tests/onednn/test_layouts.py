@@ -1,17 +1,16 @@
-"""Blobs pass from layer to layer in oneDNN's layouts, and whoever looks at them sees Caffe's."""
+"""Blobs pass from layer to layer in oneDNN's layouts; scripts read them in Caffe's."""
 
 import threading
 
 import numpy as np
 import pytest
 
-from minicaffe import Net, onednn
+from helpers.engines import needs_onednn
+from helpers.nets import net_from_text
 from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import NUMPY, ONEDNN
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 from minicaffe.onednn import conversion, layouts, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Arg  # noqa: E402
@@ -35,13 +34,6 @@ layer { name: "ip" type: "InnerProduct" bottom: "f" top: "y"
 
 
 @pytest.fixture
-def engine(monkeypatch):
-    """Chooses the engine of nets built from now on."""
-    monkeypatch.setattr(settings, "engine", runner("CPU"))
-    return lambda name: monkeypatch.setattr(settings, "variants", name)
-
-
-@pytest.fixture
 def blocked():
     """A layout in blocks of channels, as a convolution chooses it."""
     any_layout = tensors.any_layout
@@ -55,7 +47,7 @@ def blocked():
 
 @pytest.fixture
 def reorders(monkeypatch):
-    """Counts conversions."""
+    """Count conversions."""
     count = []
     original = conversion.reorder
 
@@ -115,7 +107,7 @@ def test_a_view_that_a_script_keeps_stays_true(blocked):
     blob, values = filled()
     view = blob.data
     layouts.data(blob, blocked)
-    view[0] = 5  # without asking the blob again
+    view[0] = 5  # without reading the blob again
     np.testing.assert_array_equal(conversion.to_numpy(layouts.data(blob, blocked)), view)
     conversion.reorder(tensors.of_array(-values), layouts.mutable_data(blob, blocked))
     blob.settle()
@@ -144,14 +136,12 @@ def test_diffs_of_parameters_add_up(blocked):
 # -- in a net ----------------------------------------------------------------------------------------------------------
 
 
-def nets(engine, text=NET):
+def nets(text=NET):
     """The same net twice: in numpy, and in oneDNN."""
     result = []
-    for name in ("CAFFE", "ONEDNN"):
-        engine(name)
-        param = parse_text(text, caffe_pb2.NetParameter())
-        param.force_backward = True
-        result.append(Net(param, phase=0))
+    for engine in (NUMPY, ONEDNN):
+        with engine.chosen():
+            result.append(net_from_text(f"force_backward: true {text}"))
     plain, fast = result
     rng = np.random.default_rng(1)
     for layer in plain.params:
@@ -179,9 +169,9 @@ def assert_same(plain, fast):
 
 
 @pytest.mark.parametrize("meddle", ["never", "read", "live", "hold"])
-def test_a_net_of_in_place_layers(engine, meddle):
+def test_a_net_of_in_place_layers(meddle):
     """Whether or not a script reads blobs between the passes, or keeps views of them."""
-    both = nets(engine)
+    both = nets()
     for _ in range(3):
         held = []
         for net in both:
@@ -195,15 +185,15 @@ def test_a_net_of_in_place_layers(engine, meddle):
                 elif meddle == "live":
                     blob.data.sum()
             net.backward()
-        if meddle == "hold":  # the views themselves, before anybody asks a blob
+        if meddle == "hold":  # the views themselves, before the blob is read
             for (a, da), (b, db) in zip(*held, strict=True):
                 np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * np.abs(a).max())
                 np.testing.assert_allclose(db, da, rtol=1e-3, atol=1e-4 * np.abs(da).max())
         assert_same(*both)
 
 
-def test_nothing_is_converted_between_convolutions(engine, reorders):
-    _, net = nets(engine)
+def test_nothing_is_converted_between_convolutions(reorders):
+    _, net = nets()
     feed(net)
     net.forward()
     del reorders[:]
@@ -215,10 +205,10 @@ def test_nothing_is_converted_between_convolutions(engine, reorders):
     assert not reorders
 
 
-def test_two_nets_share_parameters(engine):
-    plain, fast = nets(engine)
-    engine("ONEDNN")
-    test = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+def test_two_nets_share_parameters():
+    plain, fast = nets()
+    with ONEDNN.chosen():
+        test = net_from_text(NET, 1)
     test.share_with(fast)
     feed(fast)
     fast.forward()
@@ -229,12 +219,12 @@ def test_two_nets_share_parameters(engine):
     np.testing.assert_allclose(test.forward()["y"], 2 * before, rtol=1e-5)
 
 
-def test_nets_in_threads(engine):
+def test_nets_in_threads():
     """Two nets compute at the same time, each in its own thread, and a third thread runs a net built elsewhere."""
-    _, alone = nets(engine)
+    _, alone = nets()
     feed(alone)
     alone.forward_backward()
-    others = [nets(engine)[1] for _ in range(3)]
+    others = [nets()[1] for _ in range(3)]
     errors = []
 
     def work(net):
@@ -244,7 +234,7 @@ def test_nets_in_threads(engine):
                 net.run_forward()
                 net.run_backward()
             assert_same(alone, net)
-        except BaseException as error:  # the thread's own end would tell nobody
+        except BaseException as error:  # an exception that ends a thread does not fail the test
             errors.append(error)
 
     workers = [threading.Thread(target=work, args=(net,)) for net in others]
@@ -255,9 +245,9 @@ def test_nets_in_threads(engine):
     assert not errors
 
 
-def test_the_steady_state_makes_nothing(engine, monkeypatch):
+def test_the_steady_state_makes_nothing(monkeypatch):
     """After some passes no memory is allocated, no primitive made or bound."""
-    _, net = nets(engine)
+    _, net = nets()
     for _ in range(5):
         feed(net)
         net.run_forward()
@@ -281,9 +271,9 @@ def test_the_steady_state_makes_nothing(engine, monkeypatch):
     assert not made
 
 
-def test_a_view_is_written_to_and_dropped_between_passes(engine):
+def test_a_view_is_written_to_and_dropped_between_passes():
     """Of a parameter, of an input and of a blob that a primitive writes."""
-    both = nets(engine)
+    both = nets()
     for net in both:
         feed(net)
         views = [net.params["conv"][0].data, net.blobs["x"].data]

@@ -1,4 +1,4 @@
-"""What is kept for each shape is bounded, and is freed with the last that uses it."""
+"""Caches for each shape are bounded, and freed with their last user."""
 
 import gc
 import os
@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from minicaffe import NetSpec, onednn
+from helpers.engines import needs_onednn
+from minicaffe import NetSpec
 from minicaffe import layers as L
 from minicaffe.core.net import Net
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 from minicaffe.onednn import conversion, library, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg  # noqa: E402
@@ -119,7 +120,7 @@ def test_a_reorder_does_not_keep_its_memory(no_collector):
 
 @pytest.mark.parametrize("slope", [0.0, 0.25, -0.5])
 def test_a_relu_behind_a_convolution_for_inference(slope):
-    """It is no eltwise post-operation there, whose code oneDNN 3.2 never frees."""
+    """Inference uses no eltwise post-operation: oneDNN 3.2 never frees the code of one."""
     x, w = (np.random.default_rng(0).standard_normal(s).astype(np.float32) for s in ((1, 8, 9, 9), (16, 8, 3, 3)))
     x[0, 0, 4, 4] = -1e30
     results = []
@@ -182,7 +183,7 @@ print(resident() - before)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not say how much is resident")
 def test_400_sizes_take_little_more_memory_than_40():
-    """The bound is a third of what was lost when nothing was freed."""
+    """The bound is a third of the growth when nothing is freed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", SIZES], env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

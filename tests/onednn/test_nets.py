@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe import onednn
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.engines import needs_onednn
 from minicaffe.models import zoo
+from minicaffe.testing import NUMPY, ONEDNN
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 
-def built(engine, make, options, monkeypatch):
-    monkeypatch.setattr(settings, "variants", engine)
-    monkeypatch.setattr(settings, "engine", runner("CPU"))
+def built(engine, make, options):
     minicaffe.set_random_seed(3)
-    net = minicaffe.Net(make(**options), phase=minicaffe.TRAIN)
+    with engine.chosen():
+        net = minicaffe.Net(make(**options), phase=minicaffe.TRAIN)
     rng = np.random.default_rng(0)
     net.blobs["data"].data = rng.standard_normal(net.blobs["data"].shape)
     net.blobs["label"].data = rng.integers(0, 2, net.blobs["label"].shape)
@@ -36,8 +34,8 @@ def built(engine, make, options, monkeypatch):
         ("cifar_resnet", dict(batch=2)),
     ],
 )
-def test_training(name, options, monkeypatch):
-    plain, fast = (built(engine, getattr(zoo, name), options, monkeypatch) for engine in ("CAFFE", "ONEDNN"))
+def test_training(name, options):
+    plain, fast = (built(engine, getattr(zoo, name), options) for engine in (NUMPY, ONEDNN))
     for _ in range(2):
         losses = []
         for net in (plain, fast):
@@ -47,6 +45,6 @@ def test_training(name, options, monkeypatch):
     for layer, blobs in plain.params.items():
         largest = max(float(np.abs(blob.read_diff()).max()) for blob in blobs)
         for a, b in zip(blobs, fast.params[layer], strict=True):
-            # rounding decides on which side of 0 a ReLU's input lies, so single numbers may differ by more
+            # rounding decides the sign of ReLU inputs close to 0, so single numbers may differ by more
             assert np.abs(a.read_diff() - b.read_diff()).max() <= 0.05 * largest + 1e-6, layer
             np.testing.assert_allclose(b.read_data(), a.read_data(), rtol=1e-3, atol=1e-3, err_msg=layer)

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from minicaffe import onednn
+from helpers.engines import needs_onednn
 
 pytestmark = [
-    pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}"),
+    needs_onednn,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
 
@@ -59,7 +59,7 @@ class Worker:
 
 
 def run(code, threads="2"):
-    """Run NET and code in a fresh process; a child that waits for ever ends it after two minutes."""
+    """Run NET and code in a fresh process; ended after two minutes if a child hangs."""
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", NET + code],

@@ -3,19 +3,18 @@
 import numpy as np
 import pytest
 
-from minicaffe import onednn
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.engines import needs_onednn
+from helpers.nets import net_from_text
 from minicaffe.gradient_check import layer_from_text
-from minicaffe.testing import Case, Run, assert_close, distinct, reference
+from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, distinct
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = needs_onednn
 
 
 @pytest.fixture(autouse=True)
-def engine(monkeypatch):
-    monkeypatch.setattr(settings, "variants", "ONEDNN")
-    monkeypatch.setattr(settings, "engine", runner("CPU"))
+def chosen():
+    with ONEDNN.chosen():
+        yield
 
 
 def conv(more, shape, kind="Convolution", **kwargs):
@@ -79,7 +78,7 @@ NATIVE = [
     Case('type: "Split"', [(2, 5, 3, 3)], num_top=3),
 ]  # fmt: skip
 
-NUMPY = [
+IN_NUMPY = [
     conv("num_output: 4 kernel_size: 3 axis: 2", (2, 2, 3, 5, 5)),
     inner("num_output: 7 transpose: true", (3, 6)),
     pool("kernel_size: 3 stride: 2 pad: 1 pool: AVE", (2, 3, 8, 8)),
@@ -92,12 +91,12 @@ NUMPY = [
 
 
 def compare(case, in_place=False):
-    """Two rounds, for the second finds buffers of the first; returns the layer."""
+    """Compare two rounds, the second of which reuses the buffers of the first; return the layer."""
     run = Run(case, in_place=in_place)
     if run.layer.type == "BatchNorm":  # variances, and how many there were, are positive
         for blob in run.layer.blobs:
             blob.data = np.abs(blob.data) + 0.5
-    with reference():
+    with NUMPY.chosen():
         plain = Run(case, in_place=in_place)
         for blob, same in zip(plain.layer.blobs, run.layer.blobs, strict=True):
             blob.data = same.read_data()
@@ -105,7 +104,7 @@ def compare(case, in_place=False):
         for got, values in zip(run.bottom, case.arrays(), strict=True):
             got.data = values
         got = run.forward() + run.backward()
-        with reference():
+        with NUMPY.chosen():
             for blob, values in zip(plain.bottom, case.arrays(), strict=True):
                 blob.data = values
             expected = plain.forward() + plain.backward()
@@ -121,7 +120,7 @@ def test_native(case):
 
 
 def works_in_place(case):
-    """Whether the layer may, and oneDNN's code does it."""
+    """Whether the layer may work in place, and its oneDNN code does."""
     layer = layer_from_text(case.text)
     return layer.in_place and layer.type not in ("LRN", "Power")
 
@@ -131,7 +130,7 @@ def test_native_in_place(case):
     assert compare(case, in_place=True).native
 
 
-@pytest.mark.parametrize("case", NUMPY, ids=str)
+@pytest.mark.parametrize("case", IN_NUMPY, ids=str)
 def test_numpy_where_onednn_cannot(case):
     layer = compare(case)
     assert layer.engine == "ONEDNN" and not layer.native
@@ -158,10 +157,7 @@ def test_weights_may_change_between_passes():
 
 @pytest.mark.parametrize("middle", ["type: 'Scale'", "type: 'BatchNorm' batch_norm_param { eps: 0 }"])
 def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
-    """The next convolution reads them too."""
-    from minicaffe import Net
-    from minicaffe.core.settings import settings
-    from minicaffe.proto import caffe_pb2, parse_text
+    """The next convolution reads the padding as well."""
 
     conv = "convolution_param { num_output: 5 kernel_size: 1 weight_filler { value: 0.25 } }"
     text = f"""force_backward: true
@@ -170,9 +166,9 @@ def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
     layer {{ name: 'm' {middle} bottom: 'a' top: 'm' }}
     layer {{ name: 'b' type: 'Convolution' bottom: 'm' top: 'b' {conv} }}"""
     results = []
-    for engine in ("CAFFE", "ONEDNN"):
-        monkeypatch.setattr(settings, "variants", engine)
-        net = Net(parse_text(text, caffe_pb2.NetParameter()), phase=0)
+    for engine in (NUMPY, ONEDNN):
+        with engine.chosen():
+            net = net_from_text(text, 0)
         net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal((4, 1, 5, 6))
         net.forward()
         net.blobs["b"].diff[...] = np.random.default_rng(1).standard_normal((4, 5, 5, 6))

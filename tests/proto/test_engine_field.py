@@ -1,4 +1,4 @@
-"""The engine set in a prototxt, by the layer's `engine` field or by that of its parameters."""
+"""The engine that a prototxt chooses, by a layer's own field or by that of its parameters."""
 
 import numpy as np
 import pytest

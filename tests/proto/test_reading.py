@@ -1,4 +1,4 @@
-"""Parsing of prototxts from various editors, and the messages for invalid ones."""
+"""Prototxts as people write them, and the errors for those that are wrong."""
 
 import math
 

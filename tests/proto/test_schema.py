@@ -1,4 +1,4 @@
-"""The schema: wire and text format are Caffe's, and Caffe's own caffe_pb2 can be imported, too."""
+"""The schema: wire and text compatible with Caffe's, and usable beside a real caffe_pb2."""
 
 import importlib.util
 import pickle

@@ -1,4 +1,4 @@
-"""Classifier and Detector, on nets with known outputs."""
+"""Classifier and Detector, on nets whose outputs are known."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 import minicaffe as caffe
 from minicaffe.errors import DataError, UsageError
 
-# A net that computes the mean of each channel.
+# The mean of each channel.
 NET = """name: 'means' input: 'data' input_shape { dim: 4 dim: 3 dim: 6 dim: 6 }
     layer { name: 'mean' type: 'Pooling' bottom: 'data' top: 'mean' pooling_param { pool: AVE global_pooling: true } }
     layer { name: 'out' type: 'Scale' bottom: 'mean' top: 'out' }"""

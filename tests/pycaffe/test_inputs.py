@@ -1,4 +1,4 @@
-"""Arrays passed to a net by scripts: shapes that fit an input, and the messages for others."""
+"""Arrays that scripts give to a net: which shapes fit an input, and the errors for those that do not."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ REFUSED = [
     ((2, 3, 4, 5), (2, 3, 5, 4), r"expected shape \(2, 3, 4, 5\), got \(2, 3, 5, 4\)$"),
     ((2, 3, 4, 5), (2, 60), r"got \(2, 60\)$"),
     ((1, 3, 4, 5), (60,), r"got \(60,\)$"),
-    ((3, 3, 4, 5), (3, 4, 5), r"got \(3, 4, 5\)$"),  # numpy would broadcast the image over the batch
+    ((3, 3, 4, 5), (3, 4, 5), r"got \(3, 4, 5\)$"),  # numpy would broadcast one image
     ((4, 4), (4,), r"got \(4,\)$"),
     ((2, 3), (1, 3), r"expected a batch of 2 \(axis 0\), got shape \(1, 3\)"),
     ((2, 3), (4, 3), r"expected a batch of 2 \(axis 0\), got shape \(4, 3\)"),

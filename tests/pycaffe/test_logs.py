@@ -290,11 +290,8 @@ NET = """layer { type: 'DummyData' name: 'data' top: 'data' top: 'label' dummy_d
 
 
 def test_our_log_has_the_form_that_parsers_expect(tmp_path):
-    """The log satisfies the original's parse_log.py.
-
-    That is: "Solving" has a stamp; from the first iteration on, every line starts with a stamp, and outputs and rates
-    are separate words.
-    """
+    """What the original's parse_log.py searches for: "Solving" with a stamp, and from the first iteration on only lines
+    that begin with a stamp, with outputs and rates in words of their own."""
     from minicaffe.cli import main
 
     (tmp_path / "net.prototxt").write_text(NET)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import minicaffe as caffe
+from helpers.nets import net_from_text
 from minicaffe import layers as L
 from minicaffe.errors import LayerError, UsageError
-from minicaffe.proto import caffe_pb2, parse_text
 
 # With a split (data is read twice), a layer in place, and two losses with automatic tops.
 NET = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
@@ -23,7 +23,7 @@ NET = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
 
 @pytest.fixture
 def net():
-    return caffe.Net(parse_text(NET, caffe_pb2.NetParameter()), phase=caffe.TRAIN)
+    return net_from_text(NET, caffe.TRAIN)
 
 
 def test_blobs_are_numbered_as_the_layers_make_them(net):

@@ -1,4 +1,4 @@
-"""Scripts that contain `import caffe`, and the names available to them."""
+"""Scripts with `import caffe`, and the names that they use."""
 
 import os
 import subprocess

@@ -2,11 +2,13 @@
 
 import pytest
 
-from minicaffe import onednn
+from helpers.engines import on
+from helpers.nets import layer_text
+from minicaffe.testing import NUMPY
 from random_use.blobs import Drop, Hold, Write, WriteView
 from random_use.compare import play
 from random_use.passes import Backward, Forward, PartialBackward, PartialForward, RunForward
-from random_use.player import GPU, MIXED, NUMPY, ONEDNN
+from random_use.player import played
 from random_use.program import Program
 from random_use.whole_nets import Load, ReadAll, Reshape
 
@@ -16,48 +18,42 @@ ALL = ReadAll(0, 1)
 
 def conv(name, bottom, top, inside="num_output: 16 kernel_size: 3 pad: 1", params=""):
     inside += ' weight_filler { type: "xavier" }'
-    return layer("Convolution", name, [bottom], top, f"{params} convolution_param {{ {inside} }}")
-
-
-def layer(kind, name, bottoms, top, inside=""):
-    bottoms = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)
-    return f'layer {{ name: "{name}" type: "{kind}" {bottoms} top: "{top}" {inside} }}\n'
+    return layer_text(name, "Convolution", bottom, top, f"{params} convolution_param {{ {inside} }}")
 
 
 def picture(channels=3, batch=2):
     shape = f"shape {{ dim: {batch} dim: {channels} dim: 6 dim: 7 }}"
-    return layer("Input", "in", [], "x", f"input_param {{ {shape} }}")
+    return layer_text("in", "Input", "", "x", f"input_param {{ {shape} }}")
 
 
 def norm(name, bottom, top, inside=""):
-    return layer("BatchNorm", name, [bottom], top, f"batch_norm_param {{ {inside} }}")
+    return layer_text(name, "BatchNorm", bottom, top, f"batch_norm_param {{ {inside} }}")
 
 
 def scale(name, bottom, top):
-    return layer("Scale", name, [bottom], top, 'scale_param { filler { type: "uniform" min: 0.5 max: 1.5 } }')
+    return layer_text(name, "Scale", bottom, top, 'scale_param { filler { type: "uniform" min: 0.5 max: 1.5 } }')
 
 
-ENGINES = [ONEDNN, pytest.param(GPU, marks=pytest.mark.gpu), pytest.param(MIXED, marks=pytest.mark.gpu)]
 FORCE = "force_backward: true\n"
 #: a convolution, folded where its statistics are fixed
 FOLDED = FORCE + picture() + conv("conv", "x", "c") + norm("bn", "c", "c")
 SCALED = FOLDED + scale("scale", "c", "c")
 #: two convolutions, the second folded and added to the first
 SUM = picture() + conv("c1", "x", "a") + conv("c2", "x", "b") + norm("bn", "b", "b") + scale("scale", "b", "b")
-SUM += layer("Eltwise", "sum", ["a", "b"], "s")
+SUM += layer_text("sum", "Eltwise", "a b", "s")
 DEEP = picture() + conv("conv", "x", "c") + SUM.removeprefix(picture()).replace('"x"', '"c"')
 #: BatchNorm with Scale in place, into another blob than its bottom
 NORM = FORCE + picture() + conv("conv", "x", "c") + norm("bn", "c", "n") + scale("scale", "n", "n")
 POOL = FORCE + picture() + conv("conv", "x", "c")
-POOL += layer("Pooling", "pool", ["c"], "p", "pooling_param { kernel_size: 2 stride: 2 }")
-LOSS = picture() + layer("Input", "labels", [], "label", "input_param { shape { dim: 2 } }")
+POOL += layer_text("pool", "Pooling", "c", "p", "pooling_param { kernel_size: 2 stride: 2 }")
+LOSS = picture() + layer_text("labels", "Input", "", "label", "input_param { shape { dim: 2 } }")
 PRODUCT = 'inner_product_param { num_output: 3 weight_filler { type: "xavier" } }'
-LOSS += layer("InnerProduct", "ip", ["x"], "y", PRODUCT)
-LOSS += layer("SoftmaxWithLoss", "loss", ["y", "label"], "l")
+LOSS += layer_text("ip", "InnerProduct", "x", "y", PRODUCT)
+LOSS += layer_text("loss", "SoftmaxWithLoss", "y label", "l")
 #: BatchNorm with Scale in place, whose bottom gets no gradient
-FIXED = picture() + layer("Pooling", "pool", ["x"], "p", "pooling_param { pool: AVE kernel_size: 2 }")
+FIXED = picture() + layer_text("pool", "Pooling", "x", "p", "pooling_param { pool: AVE kernel_size: 2 }")
 FIXED += norm("bn", "p", "p") + scale("scale", "p", "p") + LOSS.removeprefix(picture()).replace('"x"', '"p"')
-ELU = FORCE + picture() + layer("ELU", "elu", ["x"], "y")
+ELU = FORCE + picture() + layer_text("elu", "ELU", "x", "y")
 
 FORWARD, BACKWARD = Forward(0, inputs=1), Backward(0, diffs=5)
 
@@ -73,7 +69,7 @@ PROGRAMS = {
     "a partial pass makes the input of that top anew": Program(
         DEEP, [FORWARD, PartialForward(0, None, "conv", inputs=2), ALL], TEST),
     "a layer works in place behind a folded convolution": Program(
-        FOLDED + layer("Sigmoid", "sigmoid", ["c"], "c"), [FORWARD, BACKWARD, ALL], TEST),
+        FOLDED + layer_text("sigmoid", "Sigmoid", "c", "c"), [FORWARD, BACKWARD, ALL], TEST),
     "the top of a folded convolution is written before backward": Program(
         FOLDED, [FORWARD, Write(0, "c", "data", 2, poke=True), BACKWARD, ALL], TEST),
     "the weights of a folded convolution are loaded before backward": Program(
@@ -90,7 +86,7 @@ PROGRAMS = {
     "the diff that Scale leaves in place where nothing below learns": Program(
         FIXED, [FORWARD, BACKWARD, ALL], classes={"label": 3}),
     "the top of BatchNorm and ReLU is written before backward": Program(
-        FOLDED + layer("ReLU", "relu", ["c"], "c"), [FORWARD, Write(0, "c", "data", 2), BACKWARD, ALL]),
+        FOLDED + layer_text("relu", "ReLU", "c", "c"), [FORWARD, Write(0, "c", "data", 2), BACKWARD, ALL]),
     "weights are written through a view that goes before the pass": Program(
         POOL, [Hold(0, ("conv", 0), "data", 1), FORWARD, WriteView(0, 1, 3), Drop(0, 1), RunForward(0), ALL], TEST),
     "a blob is written through a view that goes before the pass": Program(
@@ -108,11 +104,7 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+@on(*played())
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=list(PROGRAMS))
-def test_once_found(program, engine, request):
-    if engine in (GPU, MIXED):
-        request.getfixturevalue("cuda_device")
-    elif not onednn.available():
-        pytest.skip(f"oneDNN: {onednn.reason()}")
+def test_once_found(program, engine):
     assert play(program, (NUMPY, engine)) == "agreed"

@@ -11,20 +11,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minicaffe import onednn
+from helpers.engines import needs_onednn, params
 from minicaffe.layers.onednn.elementwise import OneDNNSigmoid
 from minicaffe.layers.sigmoid import Sigmoid
+from minicaffe.testing import NUMPY, ONEDNN
 from random_use.blobs import Read
 from random_use.compare import Disagreement, check, play
 from random_use.passes import Forward
-from random_use.player import COUNTING, GPU, MIXED, NUMPY, ONEDNN
+from random_use.player import played
 from random_use.program import Program, draw
 from random_use.whole_nets import ReadAll
 
 COUNT = int(os.environ.get("MINICAFFE_RANDOM_USE", 300))
 BLOCK = 20  # programs in one test
-
-needs_onednn = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
 
 SIGMOID = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
@@ -41,27 +40,20 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def play_block(first, last, engine):
-    verdicts = Counter(check(draw(seed), (NUMPY, engine)) for seed in range(first, last))
-    assert verdicts["agreed"] >= 0.9 * (last - first), verdicts
+def blocks():
+    """Each engine with the seeds of its programs, some at a time."""
+    for engine in params(played()):
+        (choice,) = engine.values
+        count = COUNT if choice == ONEDNN else COUNT // 5
+        for first in range(0, count, BLOCK):
+            seeds = range(first, min(first + BLOCK, count))
+            yield pytest.param(choice, seeds, id=f"{engine.id}-{first}", marks=engine.marks)
 
 
-@needs_onednn
-@pytest.mark.parametrize("first", range(0, COUNT, BLOCK))
-def test_onednn(first):
-    play_block(first, min(first + BLOCK, COUNT), ONEDNN)
-
-
-@pytest.mark.parametrize("first", range(0, COUNT // 5, BLOCK))
-def test_counting(first):
-    play_block(first, min(first + BLOCK, COUNT // 5), COUNTING)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("engine", [GPU, MIXED], ids=lambda engine: engine.name)
-@pytest.mark.parametrize("first", range(0, COUNT // 5, BLOCK))
-def test_gpu(first, engine, cuda_device):
-    play_block(first, min(first + BLOCK, COUNT // 5), engine)
+@pytest.mark.parametrize(("engine", "seeds"), list(blocks()), indirect=["engine"])
+def test_the_numbers_of_numpy(engine, seeds):
+    verdicts = Counter(check(draw(seed), (NUMPY, engine)) for seed in seeds)
+    assert verdicts["agreed"] >= 0.9 * len(seeds), verdicts
 
 
 # -- of the comparison itself ------------------------------------------------------------------------------------------
@@ -79,7 +71,7 @@ def test_a_fault_is_found_and_reduced(monkeypatch):
     with pytest.raises(Disagreement) as found:
         check(program, (NUMPY, ONEDNN))
     message = str(found.value)
-    assert 'type: "Sigmoid"' in message and "oneDNN, y data: expected" in message and "ReadAll(net=0" in message
+    assert 'type: "Sigmoid"' in message and "onednn, y data: expected" in message and "ReadAll(net=0" in message
     assert "ReLU" not in message and "Read(" not in message
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers import golden
 from minicaffe.proto import caffe_pb2
 from minicaffe.testing import assert_close
 
-CASES = sorted((pathlib.Path(__file__).parents[1] / "golden" / "solvers").glob("*.npz"))
 FILES = {
     "model_h5": "snap_iter_25.caffemodel.h5",
     "state_h5": "snap_iter_25.solverstate.h5",
@@ -27,10 +27,9 @@ MOVED_BY_ROUNDING = (("conv1", 1), ("bn1", 0))
 
 @pytest.fixture
 def case(request, tmp_path, monkeypatch):
-    """The arrays of a case; its net, data and solver lie in the working directory."""
+    """The arrays of a case; its net, data and solver are written to the working directory."""
     monkeypatch.chdir(tmp_path)
-    with np.load(request.param) as stored:
-        arrays = {key: stored[key] for key in stored.files}
+    arrays = golden.read(request.param)
     pathlib.Path("net.prototxt").write_text(str(arrays["net"]))
     pathlib.Path("solver.prototxt").write_text(str(arrays["solver"]))
     pathlib.Path("train.txt").write_text("train.h5\n")
@@ -39,29 +38,22 @@ def case(request, tmp_path, monkeypatch):
     return arrays
 
 
-def params(arrays, when):
-    for key, values in arrays.items():
-        if key.startswith(when + ":"):
-            _, layer, index = key.split(":")
-            yield layer, int(index), values
-
-
 def solver_at_start(arrays):
     solver = minicaffe.get_solver("solver.prototxt")
-    for layer, index, values in params(arrays, "before"):
+    for layer, index, values in golden.params(arrays, "before"):
         solver.net.params[layer][index].data[...] = values
     return solver
 
 
 def test_the_cases_are_there():
-    assert len(CASES) == 42
+    assert len(golden.SOLVERS) == 42
 
 
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem, indirect=True)
+every_case = pytest.mark.parametrize("case", golden.SOLVERS, ids=lambda path: path.stem, indirect=True)
 
 
 @every_case
-def test_losses_and_weights(case, device):
+def test_losses_and_weights(case, engine):
     solver = solver_at_start(case)
     losses = []
     for _ in range(25):
@@ -69,7 +61,7 @@ def test_losses_and_weights(case, device):
         losses.append(float(solver.net.blobs["loss"].data))
     # the steps feed rounding back into the weights: a few times the tolerance of a single pass
     assert_close(losses, case["loss"], "losses", rtol=1e-3, atol=1e-4)
-    for layer, index, values in params(case, "after"):
+    for layer, index, values in golden.params(case, "after"):
         if solver.type in NORMALISING and (layer, index) in MOVED_BY_ROUNDING:
             continue
         got = solver.net.params[layer][index].data
@@ -84,14 +76,14 @@ def test_reads_the_originals_snapshots_and_resumes(case):
         solver = minicaffe.get_solver("solver.prototxt")
         solver.restore("snap_iter_25.solverstate" + suffix)
         assert solver.iter == 25
-        for layer, index, values in params(case, "after"):
+        for layer, index, values in golden.params(case, "after"):
             assert_close(solver.net.params[layer][index].data, values, f"{layer} {index}", rtol=1e-3, atol=1e-3)
         assert any(np.any(blob.data) for blob in solver.history)
         solver.step(2)
         assert solver.iter == 27 and np.isfinite(solver.net.blobs["loss"].data)
 
 
-@pytest.mark.parametrize("case", CASES[:6], ids=lambda path: path.stem, indirect=True)
+@pytest.mark.parametrize("case", golden.SOLVERS[:6], ids=lambda path: path.stem, indirect=True)
 def test_writes_what_the_original_writes(case):
     """The same groups, datasets, types and shapes in HDF5; the same fields in the binary files."""
     for key, name in FILES.items():

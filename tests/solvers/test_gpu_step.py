@@ -1,4 +1,4 @@
-"""A captured step gives the numbers of a plain one, and steps aside when somebody looks."""
+"""A captured step gives the numbers of a plain one; callbacks and debug output make the solver take plain steps."""
 
 import logging
 
@@ -6,13 +6,9 @@ import h5py  # noqa: F401  (loads HDF5 before warnings become errors)
 import numpy as np
 import pytest
 
-import minicaffe
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
+from helpers.nets import solver_from_text
+from helpers.readers import write_images
 from minicaffe.cuda import transform
-from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
-from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = pytest.mark.gpu
 
@@ -35,22 +31,15 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: 
 
 
 @pytest.fixture
-def solver(cuda_graphs, tmp_path):
+def solver(gpu_mode, cuda_graphs, tmp_path):
     rng = np.random.default_rng(0)
-    with open_db(tmp_path / "db", "lmdb", "w") as database:
-        for i in range(10):
-            image = rng.integers(0, 256, (3, 8, 8), np.uint8)
-            database.put(f"{i:05d}", array_to_datum(image, i % 3).SerializeToString())
+    write_images(tmp_path / "db", rng.integers(0, 256, (10, 3, 8, 8), np.uint8), labels=3)
 
     def make(text=""):
         rate = "base_lr: 0.05 lr_policy: 'inv' gamma: 0.1 power: 0.5 momentum: 0.9 weight_decay: 0.01"
-        param = parse_text(f"{rate} random_seed: 3 {text}", caffe_pb2.SolverParameter())
-        parse_text(NET.format(source=tmp_path / "db"), param.net_param)
-        return minicaffe.get_solver(param)
+        return solver_from_text(f"{rate} random_seed: 3 {text}", NET.format(source=tmp_path / "db"))
 
-    was, settings.engine = settings.engine, runner("GPU")
-    yield make
-    settings.engine = was
+    return make
 
 
 def weights(made):
@@ -58,7 +47,7 @@ def weights(made):
 
 
 def plain(made):
-    """The same solver with a callback that only looks on."""
+    """The same solver with a callback that does nothing, so that its steps are plain."""
     made.add_callback(lambda: None, lambda: None)
     return made
 

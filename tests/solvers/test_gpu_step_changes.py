@@ -1,4 +1,4 @@
-"""What a script changes between the steps of a captured training counts as it does between plain steps."""
+"""Changes that a script makes between captured steps take effect as between plain steps."""
 
 import functools
 import random
@@ -7,16 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-import minicaffe
+from helpers.nets import solver_from_text
 from minicaffe import cuda
 from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import settings
-from minicaffe.cuda import context
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import computing_with
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_graphs")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu_mode", "cuda_graphs")]
 
 IMAGES = """
 layer { name: "in" type: "Input" top: "data" top: "label"
@@ -34,7 +31,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "max" top: "ip"
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
 
-# A batch of 4 shares its taps out among the emulated device's two multiprocessors, in a larger workspace than one of 5.
+# A batch of 4 divides its taps among the emulated device's two multiprocessors, in a larger workspace than one of 5.
 WIDE = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 5 dim: 29 dim: 8 dim: 8 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -63,11 +60,6 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "label" top: "los
 """
 
 
-@pytest.fixture(autouse=True)
-def on_gpu(cuda_device, monkeypatch):
-    monkeypatch.setattr(settings, "engine", runner("GPU"))
-
-
 @pytest.fixture(params=["0", "1"], ids=["no pool", "pool"])
 def pool(request, monkeypatch):
     monkeypatch.setenv("MINICAFFE_DEVICE_POOL", request.param)
@@ -76,9 +68,7 @@ def pool(request, monkeypatch):
 def make(net, text="base_lr: 0.02"):
     """A solver on constant inputs."""
     rates = "lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 snapshot_after_train: false"
-    param = parse_text(f"{rates} random_seed: 3 {text}", caffe_pb2.SolverParameter())
-    parse_text(net, param.net_param)
-    made = minicaffe.get_solver(param)
+    made = solver_from_text(f"{rates} random_seed: 3 {text}", net)
     fill(made.net)
     return made
 
@@ -182,7 +172,7 @@ CHANGES = {
 
 
 def train(net, *changes):
-    """Losses, parameters and history of steps with changes between; whether each four of them ended in a replay."""
+    """Losses, parameters and history of four steps after each change, and whether each four ended in a replay."""
     made = make(net)
     losses, replayed = [], []
     for change in (lambda _: None, *changes):
@@ -200,8 +190,8 @@ def plain_and_captured(monkeypatch, net, *changes):
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
-        monkeypatch.setattr(context._arithmetic, "math", "float32")
-        result, replayed = train(net, *changes)
+        with computing_with(math="float32"):
+            result, replayed = train(net, *changes)
         assert replayed == (graph == "1")
         results.append(result)
     return results
@@ -212,8 +202,10 @@ def equal(results):
 
 
 @functools.cache
-def unchanged_losses():
-    return train(IMAGES, lambda _: None)[0][0][4:]
+def unchanged():
+    """Losses, parameters and history of a training without changes."""
+    with computing_with(math="float32"):
+        return train(IMAGES, lambda _: None)[0]
 
 
 LOOKS = {
@@ -239,7 +231,7 @@ def test_a_look_at_other_shapes(monkeypatch, name):
 def test_a_change_counts(monkeypatch, name):
     plain, captured = plain_and_captured(monkeypatch, IMAGES, CHANGES[name])
     assert equal([plain, captured])
-    assert plain[0][4:] != unchanged_losses()
+    assert not equal([plain, unchanged()])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -261,7 +253,7 @@ def test_what_a_layer_gives_back_is_not_written_into(monkeypatch, name):
     mine = [DeviceBuffer(size) for size in sorted(sizes) for _ in range(2)]
     for buffer in mine:
         buffer.from_host(np.full(buffer.nbytes, 7, np.uint8))
-    graph()  # whatever has become of the layers' buffers
+    graph()  # also where layers have released their buffers
     made.step(3)
     for buffer in mine:
         assert (buffer.to_host(np.empty(buffer.nbytes, np.uint8)) == 7).all()

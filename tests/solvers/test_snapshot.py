@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import net_from_text, solver_from_text
 from minicaffe.errors import SnapshotError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import caffe_pb2
 
 DATA = """
 layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param { shape { dim: 8 dim: 16 }
@@ -31,9 +32,7 @@ SUFFIX = {"BINARYPROTO": "", "HDF5": ".h5"}
 
 def solver(folder, text="", net=NET, seed=7):
     more = f"base_lr: 0.001 lr_policy: 'fixed' momentum: 0.9 random_seed: {seed} snapshot_prefix: '{folder}/s' {text}"
-    param = parse_text(more, caffe_pb2.SolverParameter())
-    parse_text(net, param.net_param)
-    return minicaffe.get_solver(param)
+    return solver_from_text(more, net)
 
 
 def assert_resumes(folder, text="", net=NET):
@@ -118,7 +117,7 @@ def test_a_solver_state_without_history_is_known_too(tmp_path):
     path = tmp_path / "w"
     path.write_bytes(caffe_pb2.SolverState(iter=0, learned_net="", current_step=0).SerializeToString())
     with pytest.raises(SnapshotError, match="is a solver state, not weights"):
-        minicaffe.Net(parse_text(DATA, caffe_pb2.NetParameter()), phase=minicaffe.TEST).copy_from(path)
+        net_from_text(DATA, minicaffe.TEST).copy_from(path)
 
 
 def test_weights_of_old_layers_are_known_too(tmp_path):

@@ -1,4 +1,4 @@
-"""The training loop: what it prints, when it tests and snapshots, and how it goes on after a stop."""
+"""The training loop: what it prints, when it tests and snapshots, and how it continues after a stop."""
 
 import logging
 import pathlib
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers.nets import solver_from_text
 from minicaffe.errors import SnapshotError, SolverError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -24,9 +25,7 @@ layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "acc
 
 def solver(text="", net=NET):
     policy = "" if "lr_policy" in text else "lr_policy: 'fixed'"
-    param = parse_text(f"{policy} base_lr: 0.5 momentum: 0.9 random_seed: 1 {text}", caffe_pb2.SolverParameter())
-    parse_text(net, param.net_param)
-    made = minicaffe.get_solver(param)
+    made = solver_from_text(f"{policy} base_lr: 0.5 momentum: 0.9 random_seed: 1 {text}", net)
     rng = np.random.default_rng(0)
     data, label = rng.standard_normal((8, 5)), rng.integers(0, 3, 8)
     for each in (made.net, *made.test_nets):

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-import minicaffe
+from helpers.nets import solver_from_text
 from minicaffe.errors import SolverError
-from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import assert_close
 
 NET = """
@@ -18,9 +17,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
 
 
 def solver(text):
-    param = parse_text(f"lr_policy: 'fixed' base_lr: 0.1 random_seed: 1 {text}", caffe_pb2.SolverParameter())
-    parse_text(NET, param.net_param)
-    made = minicaffe.get_solver(param)
+    made = solver_from_text(f"lr_policy: 'fixed' base_lr: 0.1 random_seed: 1 {text}", NET)
     rng = np.random.default_rng(3)
     made.net.blobs["x"].data[...] = rng.standard_normal((6, 3))
     made.net.blobs["t"].data[...] = rng.standard_normal((6, 1))
@@ -93,7 +90,7 @@ RULES = ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"]
     ],
 )
 @pytest.mark.parametrize("rule", RULES)
-def test_update(rule, more, device):
+def test_update(rule, more, engine):
     momentum = {"AdaGrad": "", "RMSProp": "rms_decay: 0.9"}.get(rule, "momentum: 0.9")
     made = solver(f"type: '{rule}' delta: 1e-4 {momentum} {more}")
     reference = Reference(made)
@@ -118,7 +115,7 @@ def test_update(rule, more, device):
         ("momentum: 2", None),
     ],
 )
-def test_adam_divides_by_zero_as_c_does(momenta, correction, device):
+def test_adam_divides_by_zero_as_c_does(momenta, correction, engine):
     """The original computes sqrt(1 - b2^t) / (1 - b1^t) unchecked; what it gives reaches the weights."""
     made = solver(f"type: 'Adam' {momenta}")
     if correction is not None:
@@ -131,8 +128,8 @@ def test_adam_divides_by_zero_as_c_does(momenta, correction, device):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rate_beyond_all_numbers(rule, device):
-    """No exception and no warning; the weights show it."""
+def test_a_rate_beyond_all_numbers(rule, engine):
+    """Infinite weights, but no exception and no warning."""
     momentum = "" if rule in ("AdaGrad", "RMSProp") else "momentum: 0.5"
     made = solver(f"type: '{rule}' {momentum} gamma: 1e30")
     made.param.lr_policy, made.iter = "exp", 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, run_layer
+from minicaffe.testing import Case, LayerProperties, run_layer, top_of
 
 
 class TestProperties(LayerProperties):
@@ -17,7 +17,7 @@ class TestProperties(LayerProperties):
 def test_values():
     rng = np.random.default_rng(0)
     a, x, y = rng.standard_normal((2, 3)), rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 4))
-    np.testing.assert_allclose(run_layer("type: 'Axpy'", a, x, y)[2][0].data, a[:, :, None] * x + y)
+    np.testing.assert_allclose(top_of("type: 'Axpy'", a, x, y), a[:, :, None] * x + y)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """BN, in both forms of that name."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer
 
 SEGNET = "scale_filler { type: 'constant' value: 1 } shift_filler { type: 'constant' value: 0.001 }"
 LATER = "slope_filler { type: 'constant' value: 1 } bias_filler { type: 'constant' value: 0 } momentum: 0.9"
@@ -23,11 +24,7 @@ class TestProperties(LayerProperties):
     ]
 
 
-def build(text, x, phase=0, num_top=1):
-    layer = gradient_check.layer_from_text(text, phase, np.float32)
-    bottom, top = gradient_check.blobs_of([x], np.float32), gradient_check.blobs_of([0] * num_top, np.float32)
-    layer.initialize(bottom, top)
-    return layer, bottom, top
+build = functools.partial(build_layer, dtype=np.float32)
 
 
 def numbers(seed=0):
@@ -35,9 +32,9 @@ def numbers(seed=0):
 
 
 @pytest.mark.parametrize("phase", [0, 1])
-def test_segnets_form_takes_the_batch_in_either_phase(phase, device):
+def test_segnets_form_takes_the_batch_in_either_phase(phase, engine):
     x = numbers()
-    layer, bottom, top = build(bn(SEGNET), x, phase, num_top=3)
+    layer, bottom, top = build(bn(SEGNET), x, phase=phase, num_top=3)
     layer.forward(bottom, top)
     mean, variance = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)
     assert_close(top[0].data, (x - mean) / np.sqrt(variance) + 0.001)
@@ -46,14 +43,14 @@ def test_segnets_form_takes_the_batch_in_either_phase(phase, device):
     assert [blob.shape for blob in layer.blobs] == [(1, 3, 1, 1)] * 2
 
 
-def test_inference_is_scale_and_shift(device):
+def test_inference_is_scale_and_shift(engine):
     layer, bottom, top = build(bn(SEGNET + " bn_mode: INFERENCE"), numbers())
     layer.blobs[0].data.ravel()[...] = [1, 2, 3]
     layer.forward(bottom, top)
     assert_close(top[0].data, numbers() * np.array([1, 2, 3])[:, None, None] + 0.001)
 
 
-def test_the_later_form_keeps_running_statistics(device):
+def test_the_later_form_keeps_running_statistics(engine):
     x = numbers()
     layer, bottom, top = build(bn(LATER), x)
     layer.forward(bottom, top)
@@ -64,9 +61,9 @@ def test_the_later_form_keeps_running_statistics(device):
 
 
 @pytest.mark.parametrize(("more", "phase"), [("", 1), ("frozen: true", 0)])
-def test_the_later_form_uses_them(more, phase, device):
+def test_the_later_form_uses_them(more, phase, engine):
     x, dy = numbers(), numbers(1)
-    layer, bottom, top = build(bn(f"{LATER} {more}"), x, phase)
+    layer, bottom, top = build(bn(f"{LATER} {more}"), x, phase=phase)
     mean, variance, scale = np.array([1, 2, 3.0]), np.array([4, 1, 9.0]), np.array([1, 2, 3.0])
     for blob, values in zip(layer.blobs, (scale, 0 * mean, mean, variance), strict=True):
         blob.data.ravel()[...] = values

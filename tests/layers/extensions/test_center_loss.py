@@ -13,7 +13,7 @@ class TestProperties(LayerProperties):
     cases = [Case(LOSS, [(6, 3), (6,)], [normal, labels(4)], gradient=[0], params=False)]
 
 
-def test_values_and_the_step_of_the_centres(device):
+def test_values_and_the_step_of_the_centres(engine):
     rng = np.random.default_rng(0)
     x, t = rng.standard_normal((5, 3)), np.array([1.0, 3.0, 1.0, 1.0, 0.0])
     layer, bottom, top = run_layer(LOSS, x, t, dtype=np.float32)
@@ -27,7 +27,7 @@ def test_values_and_the_step_of_the_centres(device):
         np.testing.assert_allclose(layer.blobs[0].diff[k], np.sum(own, axis=0) / (1 + len(own)), rtol=1e-4, atol=1e-6)
 
 
-def test_a_label_out_of_range_names_label_and_classes(device):
+def test_a_label_out_of_range_names_label_and_classes(engine):
     with pytest.raises(
         LayerError, match="^CenterLoss layer 'layer': label 4 is out of range: there are 4 classes, 0 to 3"
     ):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer
 
 FILLERS = "weight_filler { type: 'gaussian' std: 1 } bias_filler { type: 'constant' value: 0.3 }"
 
@@ -26,9 +25,7 @@ def test_it_is_a_grouped_convolution(kind):
     results = []
     for layer_kind, group in ((kind, ""), ("Convolution", "group: 4")):
         text = f"type: '{layer_kind}' convolution_param {{ num_output: 4 kernel_size: 3 {group} }}"
-        layer = gradient_check.layer_from_text(text, 0, np.float64)
-        bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-        layer.initialize(bottom, top)
+        layer, bottom, top = build_layer(text, x)
         assert layer.blobs[0].shape == (4, 1, 3, 3)
         layer.blobs[0].data[...] = np.random.default_rng(1).standard_normal((4, 1, 3, 3))
         layer.forward(bottom, top)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, top_of
 
 
 def interp(text):
@@ -23,14 +22,6 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
 @pytest.mark.parametrize(
     ("text", "size"),
     [
@@ -44,14 +35,14 @@ def run(text, x):
 )
 def test_a_plane_stays_a_plane(text, size):
     rows, columns = np.indices((4, 5))
-    y = run(interp(text), (3 * rows + 7 * columns)[None, None].astype(float))[0, 0]
+    y = top_of(interp(text), (3 * rows + 7 * columns)[None, None].astype(float))[0, 0]
     assert y.shape == size
     assert_close(y, 3 * np.linspace(0, 3, size[0])[:, None] + 7 * np.linspace(0, 4, size[1]), rtol=1e-9)
 
 
 def test_cropping():
     x = np.random.default_rng(0).standard_normal((2, 3, 6, 7))
-    assert_close(run(interp("pad_beg: -1 pad_end: -2 zoom_factor: 1"), x), x[:, :, 1:-2, 1:-2], rtol=1e-9)
+    assert_close(top_of(interp("pad_beg: -1 pad_end: -2 zoom_factor: 1"), x), x[:, :, 1:-2, 1:-2], rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +57,4 @@ def test_cropping():
 )
 def test_errors_name_the_layer(text, shape, words):
     with pytest.raises(LayerError, match=f"^Interp layer 'layer': .*{words}"):
-        run(interp(text), np.zeros(shape))
+        top_of(interp(text), np.zeros(shape))

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
-from minicaffe.core.net import Net
+from helpers.nets import net_from_text
 from minicaffe.errors import LayerError
-from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import Case, LayerProperties, assert_close, distinct, run_layer
 
 
@@ -34,19 +32,14 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return layer, top[0].data
-
-
 @pytest.mark.parametrize(("across", "axes"), [("true", (1, 2, 3)), ("false", (1,))])
 def test_lengths(across, axes):
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
-    layer, y = run(normalize(f"across_spatial: {across} scale_filler {{ type: 'constant' value: 20 }}"), x)
+    layer, _, (top,) = run_layer(
+        normalize(f"across_spatial: {across} scale_filler {{ type: 'constant' value: 20 }}"), x
+    )
     assert layer.blobs[0].shape == ()
+    y = top.data
     assert_close(np.sqrt((y**2).sum(axes)), np.full(y.sum(axes).shape, 20.0), rtol=1e-6)
     assert_close(
         y / x * (x / y)[:, :1, :1, :1], np.ones_like(y) if across == "true" else y / x * (x / y)[:, :1, :1, :1]
@@ -54,20 +47,20 @@ def test_lengths(across, axes):
 
 
 def test_the_scale_starts_at_one():
-    layer, _ = run(normalize("channel_shared: false"), np.ones((1, 3, 2, 2)))
+    layer, _, _ = run_layer(normalize("channel_shared: false"), np.ones((1, 3, 2, 2)))
     np.testing.assert_array_equal(layer.blobs[0].data, [1, 1, 1])
 
 
 def test_a_vector_is_refused():
     with pytest.raises(LayerError, match=r"^Normalize layer 'layer': bottom 0 must be \(N, C, ...\), got \(3,\)"):
-        run(normalize(""), np.zeros(3))
+        run_layer(normalize(""), np.zeros(3))
 
 
 # -- NormFace's --------------------------------------------------------------------------------------------------------
 
 
-def test_without_norm_param_there_is_no_scale(device):
-    """Length 1 over the channels of each place, and no learned parameter."""
+def test_without_norm_param_there_is_no_scale(engine):
+    """Unit length over the channels of each place, and no parameter that training could move."""
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     layer, _, (y, norm) = run_layer("type: 'Normalize'", x, num_top=2, dtype=np.float32)
     assert layer.blobs == []
@@ -77,13 +70,13 @@ def test_without_norm_param_there_is_no_scale(device):
     assert_close(y.read_data(), x / length)
 
 
-def test_l1(device):
+def test_l1(engine):
     x = np.array([[3.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
     _, _, (y,) = run_layer(norm_face("normalize_type: 'L1'"), x, dtype=np.float32)
     assert_close(y.read_data(), [[0.75, -0.25, 0], [0, 0, 0]])
 
 
-def test_fix_gradient_leaves_out_the_last_division(device):
+def test_fix_gradient_leaves_out_the_last_division(engine):
     x = np.random.default_rng(0).standard_normal((2, 3))
     diffs = []
     for text in ("", "fix_gradient: true"):
@@ -95,7 +88,7 @@ def test_fix_gradient_leaves_out_the_last_division(device):
 
 
 @pytest.mark.parametrize("given", ["", "bp_norm: true"])
-def test_the_norm_has_a_gradient_only_with_bp_norm(given, device):
+def test_the_norm_has_a_gradient_only_with_bp_norm(given, engine):
     layer, bottom, top = run_layer(norm_face(given), [[3.0, 4.0]], num_top=2, dtype=np.float32)
     top[1].diff[...] = 10
     layer.backward(top, [True], bottom)
@@ -106,7 +99,7 @@ def test_which_of_the_two_a_net_has():
     text = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
               layer { name: "face" type: "Normalize" bottom: "x" top: "a" }
               layer { name: "ssd" type: "Normalize" bottom: "x" top: "b" norm_param { } }"""
-    assert list(Net(parse_text(text, caffe_pb2.NetParameter()), phase=0).params) == ["ssd"]
+    assert list(net_from_text(text, 0).params) == ["ssd"]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close
+from minicaffe.testing import Case, LayerProperties, assert_close, top_of
 
 
 def priors(text):
@@ -20,12 +19,7 @@ class TestProperties(LayerProperties):
 
 
 def run(text, features, image):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom = gradient_check.blobs_of([np.zeros(features), np.zeros(image)], np.float64)
-    top = gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
+    return top_of(text, np.zeros(features), np.zeros(image))
 
 
 def test_boxes_and_variances():

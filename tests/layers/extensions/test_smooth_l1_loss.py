@@ -34,8 +34,8 @@ def test_shapes_that_differ_are_refused():
         run_layer(loss(), np.zeros((2, 3)), np.zeros((2, 4)))
 
 
-def test_the_diffs_of_weights_are_left_alone(device):
-    """Also when propagate_down asks for them, as for weights from layers with parameters; so does the fork."""
+def test_the_diffs_of_weights_are_left_alone(engine):
+    """Also with propagate_down: weights computed by learned layers need a gradient, and the fork gives none."""
     layer, bottom, top = run_layer(loss(), *np.random.default_rng(0).standard_normal((4, 2, 3)), dtype=np.float32)
     for blob in bottom:
         blob.diff[...] = 7

@@ -1,11 +1,11 @@
-"""Upsample, with the mask of a Pooling."""
+"""Upsample, with the places that a Pooling finds."""
 
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers import references
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, normal
+from minicaffe.testing import Case, LayerProperties, normal, top_of
 
 
 def upsample(text=""):
@@ -34,33 +34,21 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x, mask, dtype=np.float64):
-    layer = gradient_check.layer_from_text(text, 0, dtype)
-    bottom, top = gradient_check.blobs_of([x, mask], dtype), gradient_check.blobs_of([0], dtype)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
 def test_values_go_back_to_their_places():
     x = np.random.default_rng(0).permutation(2 * 3 * 4 * 6).reshape(2, 3, 4, 6) + 1.0
-    pool = gradient_check.layer_from_text("type: 'Pooling' pooling_param { kernel_size: 2 stride: 2 }", 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x], np.float64), gradient_check.blobs_of([0, 0], np.float64)
-    pool.initialize(bottom, top)
-    pool.forward(bottom, top)
-    y = run(upsample(), top[0].data, top[1].data)
-    np.testing.assert_array_equal(y[y != 0], x[y != 0])
-    assert (y != 0).sum() == top[0].count
+    values, places = references.pooling(x, kernel=2, stride=2)
+    y = top_of(upsample(), values, places)
+    np.testing.assert_array_equal(y, references.scatter(values, places, x.shape))
 
 
-def test_the_later_of_two_values_counts(device):
-    y = run(upsample(), np.arange(8.0).reshape(1, 2, 2, 2), np.full((1, 2, 2, 2), 5.0), np.float32)
+def test_the_later_of_two_values_counts(engine):
+    y = top_of(upsample(), np.arange(8.0).reshape(1, 2, 2, 2), np.full((1, 2, 2, 2), 5.0), dtype=np.float32)
     np.testing.assert_array_equal(np.flatnonzero(y), [5, 21])
     np.testing.assert_array_equal(y.ravel()[[5, 21]], [3, 7])
 
 
 def test_odd_pictures():
-    assert run(upsample("pad_out_h: true"), np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3))).shape == (1, 1, 5, 6)
+    assert top_of(upsample("pad_out_h: true"), np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3))).shape == (1, 1, 5, 6)
 
 
 @pytest.mark.parametrize(
@@ -74,4 +62,4 @@ def test_odd_pictures():
 )
 def test_errors_name_the_layer(text, mask, words):
     with pytest.raises(LayerError, match=f"^Upsample layer 'layer': {words}"):
-        run(upsample(text), np.zeros((1, 1, 2, 2)), mask)
+        top_of(upsample(text), np.zeros((1, 1, 2, 2)), mask)

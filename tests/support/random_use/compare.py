@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from minicaffe.testing import NUMPY, EngineChoice
 from random_use.operation import Operation
-from random_use.player import NUMPY, Engine, Player
+from random_use.player import Player
 from random_use.program import Program
 
 _NOISES = 6
@@ -19,7 +20,7 @@ class Disagreement(AssertionError):
     """An engine shows other numbers than the reference; the message holds the whole program."""
 
 
-def play(program: Program, engines: Sequence[Engine]) -> str:
+def play(program: Program, engines: Sequence[EngineChoice]) -> str:
     """Play on all engines; the first is the reference, whose layers run one by one.
 
     Returns "agreed"; "refused" where all engines raised the same error; "diverged" where numbers left the range in
@@ -50,7 +51,7 @@ def _attempt(player: Player, operation: Operation):
         return error
 
 
-def _compare(program: Program, reference: Player, k: int, expected, got, engine: Engine) -> str:
+def _compare(program: Program, reference: Player, k: int, expected, got, engine: EngineChoice) -> str:
     """The verdict on what operation k showed; raises `Disagreement`."""
     for i, ((what, a), (_, b)) in enumerate(zip(expected, got, strict=True)):
         if not np.isfinite(a).all() or np.abs(a).max(initial=0) > _LARGEST:
@@ -98,7 +99,7 @@ def _message(program: Program, k: int, text: str) -> str:
     return f"\n{program}\noperation {k}, {program.operations[k]}:\n{text}"
 
 
-def disagreement(program: Program, engines: Sequence[Engine]) -> Disagreement | None:
+def disagreement(program: Program, engines: Sequence[EngineChoice]) -> Disagreement | None:
     """The disagreement on a program; None if there is none, or if the program cannot be played."""
     try:
         play(program, engines)
@@ -109,7 +110,7 @@ def disagreement(program: Program, engines: Sequence[Engine]) -> Disagreement | 
     return None
 
 
-def reduce(program: Program, engines: Sequence[Engine]) -> Program:
+def reduce(program: Program, engines: Sequence[EngineChoice]) -> Program:
     """Leave out operations, then layers, as long as the engines still disagree."""
     size = -1
     while size != len(program.operations) + len(program.text):
@@ -124,11 +125,11 @@ def reduce(program: Program, engines: Sequence[Engine]) -> Program:
     return program
 
 
-def _if_disagreed(program: Program, smaller: Program, engines: Sequence[Engine]) -> Program:
+def _if_disagreed(program: Program, smaller: Program, engines: Sequence[EngineChoice]) -> Program:
     return smaller if disagreement(smaller, engines) else program
 
 
-def check(program: Program, engines: Sequence[Engine]) -> str:
+def check(program: Program, engines: Sequence[EngineChoice]) -> str:
     """As `play`, but the `Disagreement` is about a program that is as small as can be."""
     try:
         return play(program, engines)

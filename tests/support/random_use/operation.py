@@ -1,7 +1,7 @@
 """What all operations share.
 
 An operation is plain data, so a program can be printed, shortened and written into a test.  `draw` makes one at random;
-`possible` says whether it makes sense after what has been done so far (backward needs a forward pass); `run` does it
+`possible`: whether it makes sense after the operations so far (backward needs a forward pass); `run` does it
 and returns what the script would see.
 """
 

@@ -130,7 +130,7 @@ class WriteView(OfView):
 
 @dataclass(frozen=True)
 class Drop(OfView):
-    """Let a view go, and the last result that was kept."""
+    """Drop a view, and the last result that was kept."""
 
     def run(self, player):
         del player.views[self.slot]

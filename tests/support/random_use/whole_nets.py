@@ -15,7 +15,7 @@ from random_use.operation import Operation
 
 @dataclass(frozen=True)
 class Reshape(Operation):
-    """Another batch or picture size, by `net.reshape()` or by the next forward pass.  Views of blobs are let go."""
+    """Another batch or picture size, by `net.reshape()` or by the next forward pass.  Views of blobs are dropped."""
 
     batch: int
     size: tuple[int, int] | None
@@ -119,7 +119,7 @@ class Share(Operation):
 
 @dataclass(frozen=True)
 class ReadAll(Operation):
-    """All blobs and parameters of all nets, in an order drawn from `seed`, for reading one may settle others."""
+    """All blobs and parameters of all nets, in an order drawn from `seed`, as reading may compute deferred values."""
 
     seed: int
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from minicaffe.testing import NUMPY
 from random_use.nets import Grammar
 from random_use.operation import Names, Operation
 from random_use.operations import WEIGHTS
 from random_use.passes import Backward, Forward, RunForward
-from random_use.player import NUMPY, Player
+from random_use.player import Player
 from random_use.whole_nets import ReadAll
 
 _PHASES = ("TRAIN", "TEST")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import numpy as np
 
-import counting  # noqa: F401  (registers its engine)
+from helpers.engines import ENGINES
 from minicaffe.core.blob import Blob
-from minicaffe.core.engine import runner
 from minicaffe.core.net import Net
 from minicaffe.core.random import set_random_seed
-from minicaffe.core.settings import restored, settings
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers.base import get_solver
+from minicaffe.testing import CUDA, NUMPY, ONEDNN, EngineChoice, computing_with
 
 #: a blob's name, or (layer name, index) of a parameter
 Address = str | tuple[str, int]
@@ -25,27 +23,17 @@ Address = str | tuple[str, int]
 Shown = list[tuple[str, np.ndarray]]
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What a player computes with.
-
-    name: for messages; engine: as `set_engine` takes it; gpu: whether layers run on the CUDA device; changes: whether
-    that changes at random from one forward pass to the next, and for what is done between passes.
-    """
-
-    name: str
-    engine: str = "CAFFE"
-    gpu: bool = False
-    changes: bool = False
-
-
-NUMPY, GPU = Engine("numpy"), Engine("GPU", gpu=True)
-#: oneDNN, except for layers whose prototxt asks for another engine
-ONEDNN = Engine("oneDNN", "DEFAULT")
 #: nets built on the CPU, which run there and on the GPU in turn
-MIXED = Engine("CPU and GPU", "DEFAULT", changes=True)
-#: an engine of the tests (tests/engines/counting.py), with memory of its own beside the host's
-COUNTING = Engine("counting", "COUNTING")
+MIXED = replace(CUDA, name="mixed", engine="DEFAULT")
+
+
+def played() -> list[EngineChoice]:
+    """The engines to compare with numpy's code: all others that tests run on, and `MIXED`.
+
+    oneDNN is chosen as the default, so that layers whose prototxt names another engine get that one.
+    """
+    others = [replace(each, engine="DEFAULT") if each == ONEDNN else each for each in ENGINES if each != NUMPY]
+    return [*others, MIXED]
 
 
 class Player:
@@ -55,11 +43,11 @@ class Player:
     1e-6, which shows what rounding may do.
     """
 
-    def __init__(self, program, engine: Engine, noise: int = 0) -> None:
+    def __init__(self, program, engine: EngineChoice, noise: int = 0) -> None:
         self.program, self.engine = program, engine
         self.noise = np.random.default_rng(noise) if noise else None
         self._modes = Random(program.seed)
-        self.gpu = engine.gpu
+        self.gpu = engine.gpu and engine != MIXED
         self.views: dict[int, tuple[int, Address, str, np.ndarray]] = {}
         self.outputs: dict[str, np.ndarray] = {}
         self.nets: list[Net] = []
@@ -96,17 +84,13 @@ class Player:
             for net in self.nets:
                 self._make_noisy(net)
 
-    @contextlib.contextmanager
-    def chosen(self) -> Iterator[None]:
+    def chosen(self) -> contextlib.AbstractContextManager[None]:
         """Within this block the engine is the player's."""
-        with restored():
-            settings.engine = runner("GPU" if self.gpu else "CPU")
-            settings.variants = self.engine.engine
-            yield
+        return computing_with(self.engine.engine, self.gpu)
 
     def run(self, operation) -> Shown:
         """Run an operation; return copies of what it shows."""
-        if self.engine.changes:
+        if self.engine == MIXED:
             self._change_mode(operation)
         with self.chosen():
             return [(what, np.array(values, np.float64)) for what, values in operation.run(self) or []]

@@ -8,7 +8,7 @@ operations show is compared.
     nets.py         the grammar of the nets
     operation.py    what a script may do to a net, one class each: passes.py, blobs.py, whole_nets.py
     operations.py   how often programs use each
-    player.py       the nets of a program in one engine
+    player.py       the engines, and the nets of a program in one of them
     program.py      draws programs
     compare.py      plays a program on several engines, and reduces one on which they disagree
 
