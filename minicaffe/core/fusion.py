@@ -95,7 +95,7 @@ class Fused:
         raise NotImplementedError
 
     def restore(self, layer: Layer) -> None:
-        """Leave in a layer what its own forward pass would have kept for its backward pass beside its blobs."""
+        """Leave in a layer, its `kept_blobs` included, what its own forward pass would have kept for backward."""
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -162,9 +162,11 @@ _classes: dict[str, list[type[Fused]]] = {}  # by engine's name; written to when
 
 
 def fuses(engine: str) -> Callable[[F], F]:
-    """Class decorator: what an engine, by name, computes as one."""
+    """Class decorator: what an engine, by name, computes as one.  ValueError for a pattern that cannot be read."""
 
     def add(cls: F) -> F:
+        for pattern in cls.patterns:
+            _steps(pattern)
         _classes.setdefault(engine, []).append(cls)
         return cls
 
@@ -229,7 +231,9 @@ def _computes(layer: Layer, runner: Engine) -> str:
 
 @functools.cache
 def _steps(pattern: str) -> tuple[_Step, ...]:
-    words = re.findall(r"(\[?)(\+?)(\w+)\]?", pattern)
+    if not re.fullmatch(r"\w+( \+?\w+| \[\+?\w+\])+", pattern):
+        raise ValueError(f"expected a pattern such as 'Convolution [Scale] +Eltwise ReLU', got {pattern!r}")
+    words = re.findall(r"(\[?)(\+?)(\w+)", pattern)
     return tuple(_Step(kind, bool(bracket), bool(plus)) for bracket, plus, kind in words)
 
 
@@ -248,7 +252,7 @@ def _match(steps: tuple[_Step, ...], net: Any, start: int) -> int:
 
 
 def _continues(step: _Step, net: Any, i: int, top: Blob) -> bool:
-    """Whether layer i goes on with a top as the step of a pattern says."""
+    """Whether layer i works on a top in the way that a step of a pattern requires."""
     if not step.joins:
         return net.bottoms[i] == [top] and net.tops[i] == [top]
     alone = net.bottoms[i].count(top) == 1 and not any(top in bottoms for bottoms in net.bottoms[i + 1 :])

@@ -1,54 +1,14 @@
-"""The engines that tests of fusion run on, and nets in pairs: numpy's layers one by one, and an engine's groups."""
-
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+"""Nets in pairs: numpy's layers one by one, and the groups of an engine."""
 
 import numpy as np
 import pytest
 
-from minicaffe import Net, onednn
-from minicaffe.core.engine import runner
-from minicaffe.core.settings import restored, settings
-from minicaffe.proto import caffe_pb2, parse_text
+from helpers.nets import net_from_text
+from minicaffe.proto import TEST, TRAIN
+from minicaffe.testing import NUMPY
 
 
-@dataclass(frozen=True)
-class EngineChoice:
-    """An engine as tests choose it: `engine` is what `set_engine` takes, `missing` returns why it cannot be used."""
-
-    name: str
-    engine: str = "CAFFE"
-    gpu: bool = False
-    missing: Callable[[], str] = str
-
-    @contextlib.contextmanager
-    def chosen(self) -> Iterator[None]:
-        with restored():
-            settings.engine, settings.variants = runner("GPU" if self.gpu else "CPU"), self.engine
-            yield
-
-
-NUMPY = EngineChoice("numpy")
-#: those that compute layers as one
-ENGINES = (
-    EngineChoice("onednn", "ONEDNN", missing=onednn.reason),
-    EngineChoice("counting", "COUNTING"),
-    EngineChoice("cuda", gpu=True),
-)
-
-
-@pytest.fixture(params=[pytest.param(each, id=each.name, marks=[pytest.mark.gpu] * each.gpu) for each in ENGINES])
-def engine(request):
-    """Each test on each engine that computes layers as one."""
-    if request.param.gpu:
-        request.getfixturevalue("cuda_device")
-    if reason := request.param.missing():
-        pytest.skip(reason)
-    return request.param
-
-
-@pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
+@pytest.fixture(params=[TRAIN, TEST], ids=["TRAIN", "TEST"])
 def phase(request):
     return request.param
 
@@ -70,7 +30,7 @@ class Twins:
         self.nets = []
         for choice in (NUMPY, engine):
             with choice.chosen():
-                self.nets.append(Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase))
+                self.nets.append(net_from_text(text, phase))
         self.plain, self.fast = self.nets
         for net in self:
             rng = np.random.default_rng(1)

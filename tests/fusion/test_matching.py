@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from minicaffe import Net, onednn
+from helpers.engines import needs_onednn
+from helpers.nets import layer_text, net_from_text
+from minicaffe import TEST, TRAIN
 from minicaffe.core import fusion
-from minicaffe.core.engine import NUMPY
 from minicaffe.core.fusion import Fused, fuses
 from minicaffe.core.memory import observed
-from minicaffe.core.settings import settings
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import NUMPY, ONEDNN
 
 
 class Refused(Exception):
@@ -49,9 +49,9 @@ class Backward(Noted):
 
 
 @pytest.fixture(autouse=True)
-def in_numpy(monkeypatch):
-    monkeypatch.setattr(settings, "engine", NUMPY)
-    monkeypatch.setattr(settings, "variants", "CAFFE")
+def in_numpy():
+    with NUMPY.chosen():
+        yield
 
 
 @pytest.fixture
@@ -72,14 +72,13 @@ MORE = {
 }
 
 
-def build(*layers, phase=0, force=True):
+def build(*layers, phase=TRAIN, force=True):
     """The net of layers such as "Convolution x a"; the last word is the top, the others are bottoms."""
-    text = f"force_backward: {str(force).lower()} layer {{ name: 'in' type: 'Input' top: 'x' "
-    text += "input_param { shape { dim: 2 dim: 4 dim: 3 dim: 3 } } }"
+    text = f"force_backward: {str(force).lower()} "
+    text += layer_text("in", "Input", "", "x", "input_param { shape { dim: 2 dim: 4 dim: 3 dim: 3 } }")
     for i, (kind, *bottoms, top) in enumerate(map(str.split, layers), 1):
-        bottom = " ".join(f"bottom: '{name}'" for name in bottoms)
-        text += f"layer {{ name: '{i}' type: '{kind}' {bottom} top: '{top}' {MORE.get(kind, '')} }}"
-    return Net(parse_text(text, caffe_pb2.NetParameter()), phase=phase)
+        text += layer_text(str(i), kind, " ".join(bottoms), top, MORE.get(kind, ""))
+    return net_from_text(text, phase)
 
 
 def names(net):
@@ -133,6 +132,14 @@ def test_an_engine_lists_a_class(monkeypatch):
     assert type(group) is ConvolutionReLU and group.layers == net.layers[1:]
 
 
+@pytest.mark.parametrize("pattern", ["", "ReLU", "Convolution  ReLU", "Convolution [ReLU", "[Convolution] ReLU"])
+def test_a_pattern_that_cannot_be_read(monkeypatch, pattern):
+    monkeypatch.setattr(fusion, "_classes", {})
+    with pytest.raises(ValueError, match="expected a pattern such as 'Convolution .* got '"):
+        fuses("NUMPY")(type("Group", (Noted,), {"patterns": ("Convolution ReLU", pattern)}))
+    assert fusion._classes == {}
+
+
 def test_the_class_that_is_listed_first_comes_first(listed):
     first, second = listed("Convolution BatchNorm", "Convolution BatchNorm [Scale] [ReLU]")
     net = build(*CHAIN)
@@ -153,26 +160,26 @@ def test_a_top_that_another_layer_reads_is_not_left_out(listed):
 def test_what_layers_behind_overwrite_is_not_part_of_a_group(listed):
     listed("Convolution Sigmoid")
     layers = ["Convolution x a", "Sigmoid a a"]
-    assert names(build(*layers)) == names(build(*layers, "Scale a a", force=False, phase=1)) == ["1-2"]
+    assert names(build(*layers)) == names(build(*layers, "Scale a a", force=False, phase=TEST)) == ["1-2"]
     assert names(build(*layers, "Scale a a")) == []
 
 
 def test_a_class_may_refuse_layers(listed):
     listed("Convolution BatchNorm", fits=lambda self: self.layer_for("BatchNorm").use_global_stats)
-    assert names(build(*CHAIN[:2], phase=1)) == ["1-2"]
-    assert names(build(*CHAIN[:2], phase=0)) == []
+    assert names(build(*CHAIN[:2], phase=TEST)) == ["1-2"]
+    assert names(build(*CHAIN[:2], phase=TRAIN)) == []
     assert build(*CHAIN[:2]).fused == {}
 
 
-@pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
-def test_only_layers_that_the_engine_computes(listed, monkeypatch):
+@needs_onednn
+def test_only_layers_that_the_engine_computes(listed):
     """Variants of other engines are not part of a group, unless its class names their engine."""
-    monkeypatch.setattr(settings, "variants", "ONEDNN")
+    with ONEDNN.chosen():
+        net, other = (build("Convolution x a", "Sigmoid a a") for _ in range(2))
     listed("Convolution Sigmoid")
-    net = build("Convolution x a", "Sigmoid a a")
     assert net.layers[1].engine == "ONEDNN" and names(net) == []
     listed("Convolution Sigmoid", also=("ONEDNN",))
-    assert names(build("Convolution x a", "Sigmoid a a")) == ["1-2"]
+    assert names(other) == ["1-2"]
 
 
 # -- passes ------------------------------------------------------------------------------------------------------------

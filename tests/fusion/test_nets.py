@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from minicaffe import Net
+from helpers.engines import ENGINES, on
+from helpers.nets import net_from_text
+from minicaffe import TEST, TRAIN
 from minicaffe.core.blob import Blob
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import NUMPY
+
+pytestmark = on(*(each for each in ENGINES if each != NUMPY))
 
 CONV = 'num_output: 16 kernel_size: 3 pad: 1 weight_filler { type: "xavier" }'
 NET = f"""
@@ -40,12 +44,12 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 """
 #: the groups that an engine finds in it, in TRAIN and in TEST
 FOUND = {
-    ("onednn", 0): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 ip-relu7",
-    ("onednn", 1): "conv-relu bn2-scale2 sum-relu2 conv3-relu3 conv4-relu4 ip-relu7",
-    ("counting", 0): "ip-relu7",
-    ("counting", 1): "ip-relu7",
-    ("cuda", 0): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
-    ("cuda", 1): "conv-bn bn2-scale2 sum-relu2 conv3-bn3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
+    ("onednn", TRAIN): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 ip-relu7",
+    ("onednn", TEST): "conv-relu bn2-scale2 sum-relu2 conv3-relu3 conv4-relu4 ip-relu7",
+    ("counting", TRAIN): "ip-relu7",
+    ("counting", TEST): "ip-relu7",
+    ("cuda", TRAIN): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
+    ("cuda", TEST): "conv-bn bn2-scale2 sum-relu2 conv3-bn3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
 }
 
 
@@ -151,12 +155,12 @@ def test_parameters_change_between_passes(both, hold):
     both.check(diffs=False)
 
 
-@pytest.mark.parametrize("phase", [0], indirect=True, ids=["TRAIN"])
+@pytest.mark.parametrize("phase", [TRAIN], indirect=True, ids=["TRAIN"])
 def test_statistics_come_from_the_training_net(twins, both):
     """A net in TEST that shares parameters with a net in TRAIN shows each step of it."""
     tests = []
     for net in both:
-        tests.append(Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1))
+        tests.append(net_from_text(NET, TEST))
         tests[-1].share_with(net)
     pair = twins(NET)
     pair.nets[:] = tests

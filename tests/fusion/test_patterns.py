@@ -2,6 +2,11 @@
 
 import pytest
 
+from helpers.engines import ENGINES, on
+from minicaffe.testing import NUMPY
+
+pytestmark = on(*(each for each in ENGINES if each != NUMPY))
+
 CONV = 'num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: "xavier" }'
 SHAPE = (4, 5, 6)
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from minicaffe import Net, onednn
-from minicaffe.core.engine import NUMPY
-from minicaffe.core.settings import settings
+from helpers.engines import needs_onednn, on
+from helpers.nets import net_from_text
+from minicaffe import TEST
 from minicaffe.errors import LayerError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.testing import ONEDNN
 
-pytestmark = pytest.mark.skipif(not onednn.available(), reason=f"oneDNN: {onednn.reason()}")
+pytestmark = [needs_onednn, on(ONEDNN)]
 
 NET = """
 force_backward: true
@@ -23,10 +23,8 @@ layer { name: "relu" type: "ReLU" bottom: "a" top: "a" }
 
 
 @pytest.fixture
-def net(monkeypatch):
-    monkeypatch.setattr(settings, "engine", NUMPY)
-    monkeypatch.setattr(settings, "variants", "ONEDNN")
-    net = Net(parse_text(NET, caffe_pb2.NetParameter()), phase=1)
+def net(engine):
+    net = net_from_text(NET, TEST)
     rng = np.random.default_rng(1)
     for blob in (net.blobs["x"], *(blob for blobs in net.params.values() for blob in blobs)):
         blob.data = rng.random(blob.shape) + 0.5
