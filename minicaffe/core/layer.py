@@ -125,7 +125,7 @@ class Layer:
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Whether `force_backward` reaches this bottom: labels say no, and so do layers without a backward pass."""
-        return self.own_class().backward_cpu is not Layer.backward_cpu
+        return own_class(type(self)).backward_cpu is not Layer.backward_cpu
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""
@@ -230,16 +230,8 @@ class Layer:
     @classmethod
     def kernel_file(cls) -> str:
         """The stem of the `.cu` file: that of the type's own module, for an engine's variant too."""
-        module = cls.own_class().__module__
+        module = own_class(cls).__module__
         return module.removeprefix("minicaffe.layers.").removeprefix("shared.").replace(".", "/")
-
-    @classmethod
-    def own_class(cls) -> type[Layer]:
-        """The class that the type's own file registers: this one, or the one of which this is an engine's variant."""
-        if cls.engine == Layer.engine:
-            return cls
-        same_type = (base for base in cls.__mro__ if base is not cls and vars(base).get("type") == cls.type)
-        return next((base for base in same_type if base.engine == Layer.engine), cls)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -305,6 +297,14 @@ class Layer:
             if weight:
                 blob.diff[...] = weight
         self._loss_counts = [blob.count for blob in top]
+
+
+def own_class(cls: type[Layer]) -> type[Layer]:
+    """The class that the file of a layer's type registers: `cls`, or the one of which `cls` is an engine's variant."""
+    if cls.engine == Layer.engine:
+        return cls
+    layers = (base for base in cls.__mro__ if issubclass(base, Layer) and vars(base).get("type") == cls.type)
+    return next((base for base in layers if base.engine == Layer.engine), cls)
 
 
 def _signature(bottom: Sequence[Blob], top: Sequence[Blob]) -> list:

@@ -18,6 +18,8 @@ import weakref
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
 from typing import Any
 
+import numpy as np
+
 from minicaffe import forks
 from minicaffe.errors import MinicaffeError
 from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (for those who import them from here)
@@ -137,7 +139,7 @@ class _Local(threading.local):
         library = runtime.load()
         self.stream = c_void_p()
         check(library.dnnl_stream_create(byref(self.stream), runtime.engine(), 1), "stream_create")
-        self.scratch = None
+        self.scratch: np.ndarray | None = None
         library.omp_set_num_threads(int(runtime.wanted_threads() or runtime.default_threads()))
         self._free = library.dnnl_stream_destroy  # kept here: modules may be gone at exit
 
@@ -171,22 +173,21 @@ class Runtime:
 
     def load(self) -> ctypes.CDLL:
         """The library, opened once. Raises OneDNNError with every place that was tried."""
-        if self.loaded is None:
-            with self.lock:
-                if self.loaded is None:
-                    self._open()
-        return self.loaded
+        return self.loaded or self._open()
 
-    def _open(self) -> None:
-        if self._failure is None:
-            try:
-                self.loaded = _open()
-            except OneDNNError as error:
-                self._failure = str(error)
-        if self._failure is not None:
-            raise OneDNNError(self._failure)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._end_workers, after_in_child=self._after_fork_in_child)
+    def _open(self) -> ctypes.CDLL:
+        with self.lock:
+            if self.loaded is None:
+                if self._failure is None:
+                    try:
+                        self.loaded = _open()
+                    except OneDNNError as error:
+                        self._failure = str(error)
+                if self.loaded is None:
+                    raise OneDNNError(self._failure)
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(before=self._end_workers, after_in_child=self._after_fork_in_child)
+            return self.loaded
 
     def available(self) -> bool:
         """Whether the oneDNN engine can be used here."""
@@ -221,11 +222,13 @@ class Runtime:
         They are started again by the next computation.  Other threads' workers do not matter, as those threads are not
         in the child.
         """
-        if hasattr(self.loaded, "omp_pause_resource_all"):
-            self.loaded.omp_pause_resource_all(_PAUSE_SOFT)
+        library = self.load()
+        if hasattr(library, "omp_pause_resource_all"):
+            library.omp_pause_resource_all(_PAUSE_SOFT)
 
     def _after_fork_in_child(self) -> None:
-        if not hasattr(self.loaded, "omp_pause_resource_all") and self.loaded.omp_get_max_threads() > 1:
+        library = self.load()
+        if not hasattr(library, "omp_pause_resource_all") and library.omp_get_max_threads() > 1:
             self._local, self.stranded = None, True
 
     # -- threads ---------------------------------------------------------------------------------------------------
