@@ -121,7 +121,8 @@ def checkout(tmp_path):
     """A checkout with its own layers/ and cuda/, to which the new layer is added."""
     for path in ("minicaffe", "solvers", "models"):
         (tmp_path / path).symlink_to(CHECKOUT / path)
-    for path in ("layers", "cuda", "setup.cfg", "tests/conftest.py", "tests/layers", "tests/cuda/test_kernels.py"):
+    tests = ("conftest.py", "support", "engines", "layers", "cuda/test_kernels.py")
+    for path in ("layers", "cuda", "setup.cfg", *(f"tests/{path}" for path in tests)):
         copy(path, tmp_path)
     (tmp_path / "layers" / "cube.py").write_text(LAYER)
     (tmp_path / "cuda" / "cube.cu").write_text(KERNELS)
