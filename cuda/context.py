@@ -61,8 +61,8 @@ class _Current:
         device.context.push()
 
     def release(self) -> None:
-        if self.device is not None:
-            self.device, device = None, self.device
+        device, self.device = self.device, None
+        if device is not None:
             device.context.pop()
 
     def __del__(self) -> None:  # a thread's locals are dropped in that thread, before PyCUDA looks at its stack

@@ -52,7 +52,7 @@ class Tables(NamedTuple):
     depth: int  # taps of the largest phase
     windows: int  # of the largest phase, over all samples
     places: int  # of a channel of the result
-    count: int  # of the whole result
+    count: int  # type: ignore[assignment]  # of the whole result; hides tuple.count
 
 
 class CudaCorrelation:
@@ -186,10 +186,11 @@ class CudaCorrelation:
     def _plan_data(self, x_shape: tuple, y_shape: tuple) -> Tables:
         outputs, channels, size = y_shape[1] // self.group, x_shape[1] // self.group, y_shape[2:]
         elements = math.prod(self.kernel)
-        taps, phases = [], []
+        taps: list[list[int]] = []
+        phases = []
         for axes in product(*(self._remainders(axis, x_shape[2 + axis]) for axis in range(MOST_AXES))):
             begin = len(taps)
-            for channel, *steps in product(range(outputs), *(axis.taps for axis in axes)):
+            for channel, steps in product(range(outputs), list(product(*(axis.taps for axis in axes)))):
                 index = np.ravel_multi_index([j for j, _ in steps], self.kernel)
                 taps.append(_tap(channel, [d for _, d in steps], size, channel * channels * elements + int(index)))
             count, origin, first = ([getattr(a, f) for a in axes] for f in ("count", "origin", "first"))
@@ -229,7 +230,7 @@ class _Remainder(NamedTuple):
     """Places along an axis of x whose distance to a window's origin has one remainder modulo the stride."""
 
     taps: list[tuple[int, int]]  # elements of the kernel, and the distances of their windows (negative: before)
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     origin: int  # the window at distance 0 of the first place
     first: int
 

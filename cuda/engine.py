@@ -1,4 +1,4 @@
-"""The CUDA engine, which runs the layers' kernels, and cuDNN, which has variants of a few types."""
+"""The engines of the GPU: CUDA, which runs the layers' own kernels, and CUDNN, with variants of a few layer types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minicaffe.cuda.step import CudaStep
 
 
 class Cuda(Engine):
-    """Runs the passes of the GPU.
+    """Engine that runs the passes in GPU mode with the layers' own kernels.
 
     runtime: the device in use; sources: the texts of kernels.  What depends on the device is in its `cache`.
     """
@@ -51,7 +51,7 @@ class Cuda(Engine):
 
 
 class _DeviceStopwatch(Stopwatch):
-    """Measures on the device, by pairs of events on the computing stream that are read at the end."""
+    """Measures time on the device with pairs of CUDA events on the compute stream, which are read by `finish`."""
 
     def __init__(self) -> None:
         self._pairs: list[tuple] = []
@@ -76,7 +76,7 @@ CUDA = add_engine(Cuda())
 
 
 class Cudnn(Engine):
-    """Takes part in the passes of the GPU; what cuDNN cannot do, the layers' own kernels do."""
+    """Engine with cuDNN variants of layers for the passes in GPU mode; other layers use their own kernels."""
 
     name, mode, place, base = "CUDNN", "GPU", GPU, CUDA
 

@@ -1,13 +1,14 @@
-"""A step of many kernels, captured once into a CUDA graph and replayed with one launch.
+"""Capture of a step of many kernels into a CUDA graph, and replay of the graph with one launch.
 
-PyCUDA has no graphs; NVIDIA's cuda-bindings has, and works on PyCUDA's streams in the same context. While a stream is
-captured its work is recorded instead of done, so what a step may not do is wait, allocate, or copy from the host:
-numbers that change from step to step must lie in device memory. Python code of the step does not run in a replay; what
-of it must happen each time is left with ``before_replay``. ``MINICAFFE_GRAPH=0`` runs all steps plainly.
+PyCUDA has no graphs; NVIDIA's cuda-bindings has them, and works on PyCUDA's streams in the same context. While a stream
+is captured, its work is recorded instead of executed. Therefore a captured step must not synchronize, allocate, or copy
+from the host, and values that change from step to step must be in device memory. Python code of the step does not run
+during a replay; actions that must run each time are registered with ``before_replay``. ``MINICAFFE_GRAPH=0`` disables
+capture: all steps run without a graph.
 
-A graph holds addresses. So a captured step keeps all memory that it was given while it was recorded, also what a layer
-has replaced since: that memory is not handed out again while the graph may write it. Threads capture and compute beside
-each other: a recording holds the work of one thread.
+A graph contains addresses. Therefore a captured step holds references to all buffers used while it was recorded,
+including those that a layer has replaced since, so that the pool does not reuse memory that the graph may write.
+Several threads may capture and compute at the same time: a recording contains the work of one thread.
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ from minicaffe.errors import DeviceError
 
 
 class NotCapturable(DeviceError):
-    """A step does something that a graph cannot hold; says what."""
+    """Raised for an operation that cannot be captured in a CUDA graph; the message names it."""
 
 
 def capturing() -> bool:
-    """Whether this thread captures a step: what it queues now is recorded, not done."""
+    """Whether this thread is capturing a step: work that it queues is recorded, not executed."""
     return observed.observer is not None and observed.observer.recording
 
 
 def forbid(reason: str) -> None:
-    """For code that a graph cannot hold: raises NotCapturable while a step is captured, else does nothing."""
+    """Raise NotCapturable, with `reason` as its message, if this thread is capturing a step."""
     if capturing():
         raise NotCapturable(reason)
 
 
 def before_replay(action: Callable[[], None]) -> None:
-    """Have `action` called before each replay of the step that is being captured; nothing when none is."""
+    """Register a callback to run before each replay of the step being captured; no-op if none is being captured."""
     if observed.observer is not None:
         observed.observer.before_replay(action)
 
 
 class Recording:
-    """What one run of a step used: memory that it read and wrote, device buffers, what it left with `before_replay`.
+    """The memory read and written, device buffers, and `before_replay` actions of one run of a step.
 
-    recording: whether the run is captured, rather than done.
-    uploaded: in a captured run, memory that is copied to the device before the run, if the host's copy is newer.
+    recording: True if the run is captured, False if it is executed.
+    uploaded: for a captured run, the memory that has been copied to the device before it.
     """
 
     def __init__(self, recording: bool, uploaded: Iterable[Memory] = ()) -> None:
@@ -64,42 +65,46 @@ class Recording:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Note what this thread uses inside."""
+        """Record what this thread uses inside the `with` block."""
         before, observed.observer = observed.observer, self
         try:
             yield
         finally:
             observed.observer = before
 
-    # Memory, DeviceBuffer and fused groups call these.
+    # Callbacks of Memory, DeviceBuffer and fused groups.
 
     def reads(self, memory: Memory, place: Place) -> bool:
-        """Whether the host's copy, which a script holds a view of, has been copied to the device before this run."""
+        """Record a read; return True if the device copy is up to date although a script holds a view of the host's."""
         self.read[id(memory)] = memory
         return id(memory) in self.uploaded
 
     def wrote(self, memory: Memory, place: Place) -> None:
+        """Record a write."""
         self.written[id(memory)] = memory
 
     def used_buffer(self, buffer: DeviceBuffer) -> None:
+        """Record the use of a device buffer's address."""
         self.buffers[id(buffer)] = buffer
 
     def before_replay(self, action: Callable[[], None]) -> None:
+        """During a capture, register a callback to run before each replay."""
         if self.recording:
             self.actions.append(action)
 
     def used_on_host(self, memory: Memory) -> None:
+        """Raise NotCapturable during a capture."""
         if self.recording:
             raise NotCapturable("a layer, or a callback, uses a blob on the host")
 
     def upload(self) -> None:
-        """Copy to the device what has been written on the host since."""
+        """Copy the recorded memory whose host copy is newer to the device."""
         for memory in self.read.values():
             memory.read(GPU)
 
 
 class _Graph:
-    """An executable graph, and what was used while it was recorded, which lives as long as the graph."""
+    """An executable CUDA graph, with the Recording that keeps the buffers used by it alive."""
 
     def __init__(self, recording: Recording, graph: Any) -> None:
         self._recording = recording
@@ -108,6 +113,7 @@ class _Graph:
         _call("cuGraphDestroy", graph)
 
     def replay(self) -> None:
+        """Run the registered actions, upload host values, launch the graph, and mark its results as newest."""
         for action in self._recording.actions:
             action()
         self._recording.upload()
@@ -118,15 +124,15 @@ class _Graph:
 
 
 class CapturedStep:
-    """A callable that does `work`: plainly at first, then as the replay of a graph.
+    """A callable that runs `work`, and from the second call on replays it as a CUDA graph.
 
-    The first call runs `work` as it is, so that everything is compiled, allocated and copied to the device; the second
-    captures it; from then on calls are replays. Where it cannot be captured, one line says why and all calls are plain:
-    the numbers are the same either way.
+    The first call runs `work` directly, so that kernels are compiled and memory is allocated and copied to the device;
+    the second captures it and replays the graph; later calls are replays. If `work` cannot be captured, the reason is
+    reported once and all calls run it directly. The results are the same in both cases.
 
-    work: does one step on the computing stream, always the same kernels on the same memory.
-    obstacle: a reason, known beforehand, why `work` cannot be captured (a Python layer, say); '' for none.
-    report: called with the line to log.
+    work: callable that runs one step on the compute stream, always the same kernels on the same memory.
+    obstacle: a reason why `work` cannot be captured, such as a Python layer; '' (default) if none is known.
+    report: callable that logs a line; by default it is printed to stderr.
     """
 
     def __init__(
@@ -144,38 +150,40 @@ class CapturedStep:
 
     @property
     def captured(self) -> bool:
-        """Whether calls are replays by now."""
+        """Whether the step has been captured, so that calls are replays."""
         return self._graph is not None
 
     @property
     def plain(self) -> bool:
-        """Whether it cannot be captured, so that all calls are plain."""
+        """Whether the step cannot be captured, so that all calls run it directly."""
         return self._plain
 
     def __call__(self) -> None:
-        """Do one step."""
+        """Run or replay one step."""
         if self._plain:
             self.work()
             return
-        if self._warm is None and self._graph is None:
+        if self._graph is not None:
+            self._graph.replay()
+            return
+        if self._warm is None:
             warm = Recording(False)
             with warm.watch():
                 self.work()
             self._warm = warm
             return
-        if self._graph is None:
-            try:
-                self._graph = self._capture(self._warm)
-            except DeviceError as error:
-                self._give_up(str(error))
-                self.work()
-                return
-            finally:
-                self._warm = None
-        self._graph.replay()
+        try:
+            self._graph = graph = self._capture(self._warm)
+        except DeviceError as error:
+            self._give_up(str(error))
+            self.work()
+            return
+        finally:
+            self._warm = None
+        graph.replay()
 
     def invalidate(self) -> None:
-        """Forget the graph: memory or shapes have changed. The next call is plain, the one after captures anew."""
+        """Discard the graph, after memory or shapes have changed; the second call from now captures a new one."""
         self._graph = self._warm = None
 
     def _give_up(self, reason: str) -> None:
@@ -183,15 +191,15 @@ class CapturedStep:
         self._report(f"The step runs without a CUDA graph: {reason}")
 
     def _capture(self, warm: Recording) -> _Graph:
-        """Record `work`. What it does on the host (counters of random streams) happens in the replay that follows."""
-        warm.upload()  # what the host has written since the first call is copied now, not in the graph
+        """Capture `work`; its registered actions, such as advancing random streams, run in the replay that follows."""
+        warm.upload()  # values written on the host since the first call must not be copied inside the graph
         recording = Recording(True, warm.read.values())
         with context.recording() as stream, _without_collection():
             graph = self._record(recording, int(stream.handle))
         return _Graph(recording, graph)
 
     def _record(self, recording: Recording, stream: int) -> Any:
-        """The graph of `work`; raises DeviceError where it cannot be captured."""
+        """Return the captured graph of `work`; raise DeviceError if it cannot be captured."""
         mode = _driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         _call("cuStreamBeginCapture", stream, mode)
         failure: Exception | None = None
@@ -211,7 +219,7 @@ class CapturedStep:
 
 
 def _end(stream: int, failure: Exception | None) -> Any:
-    """End the capture, however it went; a capture that a mistake has broken has no graph to give back."""
+    """End the capture and return its graph; after an error, destroy the graph and return None."""
     try:
         graph = _call("cuStreamEndCapture", stream)
     except DeviceError:
@@ -225,7 +233,7 @@ def _end(stream: int, failure: Exception | None) -> Any:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Leave garbage where it is: what a collection might free, a capture may forbid to free."""
+    """Disable garbage collection: it might free device memory, which can be forbidden during a capture."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -244,7 +252,7 @@ def _driver() -> Any:
 
 
 def _call(function: str, *arguments: Any) -> Any:
-    """Call a function of the CUDA driver through cuda-bindings; raises DeviceError with the error's name."""
+    """Call a function of the CUDA driver through cuda-bindings; raise DeviceError with the name of its error code."""
     result, *values = getattr(_driver(), function)(*arguments)
     if int(result):
         raise DeviceError(f"{function} failed: {result.name}")

@@ -1,9 +1,9 @@
-"""Device memory from one pool, and host memory that the device can copy from while it computes.
+"""Device memory from one pool, and pinned host memory for copies that overlap with computation.
 
-Memory given back to the pool is handed out again at once, without waiting for the device. That is safe for work on the
-computing stream, which runs in order; a buffer used on another stream must be kept until an event says it is done.
-``MINICAFFE_DEVICE_POOL=0`` allocates every buffer from the driver instead, exactly as long as asked: slower, but memory
-checkers then see each overrun.
+Memory freed to the pool is reused at once, without waiting for the device. That is safe for work on the compute stream,
+which runs in order; a buffer used on another stream must be kept until an event on that stream has completed.
+``MINICAFFE_DEVICE_POOL=0`` allocates every buffer from the driver instead, with exactly the requested size: slower, but
+memory checkers then detect every overrun.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def _make_pool(device: Any) -> None:
     from pycuda.tools import DeviceMemoryPool
 
     pool = device.cache["pool"] = DeviceMemoryPool()
-    # Buffers may outlive the context when the program ends, and PyCUDA aborts if the pool dies before them.
+    # Buffers may outlive the context when the program ends, and PyCUDA aborts if the pool is destroyed before them.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
 
 
 class DeviceBuffer:
-    """``nbytes`` of device memory; ``.ptr`` is its address, as is ``int(buffer)``. What it holds at first is undefined.
+    """``nbytes`` bytes of device memory, uninitialised; ``.ptr`` and ``int(buffer)`` are its address.
 
-    A step that is captured keeps each buffer whose address it asks for: ask at each use, rather than keep the number.
-    All copies and fills are queued on the computing stream. ``from_host`` and ``to_host`` return when the host array
-    may be used again. Raises DeviceError when the memory is not there.
+    Read ``.ptr`` at each use instead of storing it: a step being captured holds a reference to each buffer whose
+    address is read. All copies and fills are queued on the compute stream. ``from_host`` and ``to_host`` return when
+    the host array may be used again. Raises DeviceError if there is not enough device memory.
     """
 
     __slots__ = ("nbytes", "_allocation", "_address")
@@ -66,7 +66,7 @@ class DeviceBuffer:
 
     @property
     def ptr(self) -> int:
-        """The address."""
+        """The device address, as an int."""
         if observed.observer is not None:
             observed.observer.used_buffer(self)
         return self._address
@@ -77,18 +77,21 @@ class DeviceBuffer:
     __index__ = __int__
 
     def from_host(self, array: np.ndarray, offset: int = 0) -> None:
-        """Copy a host array into the buffer, from byte ``offset`` on."""
+        """Copy a host array into the buffer, from byte ``offset`` (default 0) on; DeviceError if it does not fit."""
         array = np.ascontiguousarray(array)
         self._check(array.nbytes, offset)
         copy_to_device(self.ptr + offset, array)
 
     def to_host(self, array: np.ndarray, offset: int = 0) -> np.ndarray:
-        """Fill a contiguous host array from the buffer, from byte ``offset`` on, and return it."""
+        """Fill a contiguous host array from the buffer, from byte ``offset`` (default 0) on, and return the array.
+
+        Raises DeviceError if the buffer is too short.
+        """
         self._check(array.nbytes, offset)
         return copy_to_host(array, self.ptr + offset)
 
     def copy_from(self, other: DeviceBuffer, nbytes: int | None = None) -> None:
-        """Copy the first ``nbytes`` (default: all) of another buffer here."""
+        """Copy the first ``nbytes`` (default: all) of another buffer into this one; DeviceError if they do not fit."""
         nbytes = other.nbytes if nbytes is None else nbytes
         self._check(nbytes, 0)
         copy_on_device(self.ptr, other.ptr, nbytes)
@@ -105,7 +108,7 @@ class DeviceBuffer:
 
 
 class _Device(Place):
-    """Memory of the device in use; the copies are DeviceBuffers."""
+    """The Place of device memory, on this thread's device; its copies are DeviceBuffers."""
 
     def allocate(self, count: int, dtype: np.dtype) -> DeviceBuffer:
         return DeviceBuffer(max(count, 1) * dtype.itemsize)
@@ -136,7 +139,7 @@ def copy_to_host(array: np.ndarray, ptr: int) -> np.ndarray:
 
 
 def copy_on_device(target: int, source: int, nbytes: int) -> None:
-    """Queue a copy between device addresses."""
+    """Queue a copy of ``nbytes`` bytes between two device addresses."""
     if nbytes and int(target) != int(source):
         context.current().driver.memcpy_dtod_async(int(target), int(source), nbytes, context.stream())
 
@@ -148,12 +151,12 @@ def fill_bytes(ptr: int, byte: int, nbytes: int) -> None:
 
 
 def pinned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """An uninitialised host array in page-locked memory, which the device copies from and to without the CPU's help."""
+    """Return an uninitialised host array in page-locked memory, which the device accesses directly (DMA)."""
     return context.current().driver.pagelocked_empty(shape, dtype)
 
 
 def usage() -> dict[str, int]:
-    """Bytes ``active`` (in buffers), ``held`` (by the pool in all), ``free`` and ``total`` on the device."""
+    """Return bytes of device memory: ``active`` (in buffers), ``held`` by the pool, ``free`` and ``total``."""
     device = context.current()
     free, total = device.driver.mem_get_info()
     pool = _pool(device)
@@ -161,5 +164,5 @@ def usage() -> dict[str, int]:
 
 
 def free_held() -> None:
-    """Give the memory that the pool keeps for reuse back to the driver."""
+    """Free the memory that the pool keeps for reuse."""
     _pool(context.current()).free_held()

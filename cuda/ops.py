@@ -1,8 +1,8 @@
-"""Algebra on device pointers, as layers need it: products of matrices, sums, and what is done element by element.
+"""Linear algebra on device pointers for the layers: matrix products, reductions and elementwise operations.
 
-All pointers are addresses (``blob.gpu_data()``) or ``DeviceBuffer``s of ``dtype``; matrices are row-major without gaps;
-everything is queued on the computing stream. ``n`` is a number of elements. Results are the same in every run: sums are
-added in a fixed order.
+All pointers are addresses (``blob.gpu_data()``) or ``DeviceBuffer``s with elements of ``dtype`` (float32 by default, or
+float64); matrices are row-major and contiguous; all work is queued on the compute stream. ``n`` is the number of
+elements. Results are reproducible: sums are added in a fixed order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 
 Pointer = Any  # an int, or anything with __index__
 _SUM_BLOCKS = 128
-_SLICE = 128  # the shortest slice of a product's inner length that is worth a block
+_SLICE = 128  # minimum length of the slices into which the inner dimension of a product is split
 
 
 def gemm(
@@ -35,7 +35,10 @@ def gemm(
     c: Pointer,
     dtype: Any = np.float32,
 ) -> None:
-    """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n); A is (k, m) when ``trans_a``."""
+    """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n).
+
+    trans_a, trans_b: if True, A is stored as (k, m), or B as (n, k), and op transposes it.
+    """
     gemm_batched(trans_a, trans_b, m, n, k, alpha, a, b, beta, c, dtype, 1, 0, 0, 0)
 
 
@@ -56,7 +59,10 @@ def gemm_batched(
     step_b: int,
     step_c: int,
 ) -> None:
-    """``batch`` products at once; operand i begins i * step elements after the first (a step of 0 shares it)."""
+    """Compute ``batch`` products as in ``gemm``.
+
+    step_a, step_b, step_c: distance in elements between the operands of successive products; 0 uses one for all.
+    """
     if not (m and n and batch):
         return
     dtype = np.dtype(dtype)
@@ -76,14 +82,17 @@ def gemm_batched(
 
 
 def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:
-    """128 where tiles of that size are enough to keep the device busy: they read each operand half as often."""
+    """Return the tile size: 128 if such tiles occupy all multiprocessors (reading operands half as often), else 64."""
     large = -(-m // 128) * -(-n // 128) * batch
     return 128 if dtype == np.float32 and min(m, n) > 64 and large >= context.current().multiprocessors else 64
 
 
 def _slices(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
-    """How many slices to cut k into, and their length: more than one where the tiles of one product leave the device
-    idle and k is long (the last layers of a net, and the gradient of any layer's weights)."""
+    """Return the number and length of the slices into which k is split.
+
+    More than one if k is long and the tiles of the product do not occupy all multiprocessors, as for the last layers of
+    a net and for gradients of weights.
+    """
     tiles = -(-m // 64) * -(-n // 64)
     slices = min(context.current().multiprocessors // tiles, k // _SLICE)
     if batch > 1 or slices < 2:
@@ -110,17 +119,17 @@ def axpy(n: int, alpha: float, x: Pointer, y: Pointer, dtype: Any = np.float32) 
 
 
 def axpby(n: int, alpha: float, x: Pointer, beta: float, y: Pointer, dtype: Any = np.float32) -> None:
-    """y = alpha x + beta y; y may hold anything when beta is 0."""
+    """y = alpha x + beta y; y is not read if beta is 0."""
     kernel("ops", "axpby", dtype)(n, alpha, x, beta, y)
 
 
 def scale(n: int, alpha: float, x: Pointer, y: Pointer | None = None, dtype: Any = np.float32) -> None:
-    """y = alpha x; in place when y is not given."""
+    """y = alpha x; in place if y is None (default)."""
     kernel("ops", "scale", dtype)(n, alpha, x, x if y is None else y)
 
 
 def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
-    """y = value, everywhere."""
+    """Set all elements of y to ``value``."""
     if value == 0:
         memory.fill_bytes(int(y), 0, n * np.dtype(dtype).itemsize)
     else:
@@ -128,7 +137,7 @@ def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
 
 
 def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
-    """y = x; nothing when they are the same memory."""
+    """y = x; no-op if both are the same address."""
     memory.copy_on_device(int(y), int(x), n * np.dtype(dtype).itemsize)
 
 
@@ -143,24 +152,28 @@ def sub(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> 
 
 
 def mul(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
-    """y = a b, element by element."""
+    """y = a b, elementwise."""
     kernel("ops", "mul", dtype)(n, a, b, y)
 
 
 def sum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:
-    """alpha times the sum of x: into the element ``out`` on the device, or, without it, as a float (which waits)."""
+    """Compute alpha times the sum of x.
+
+    out: device pointer to the element that receives the result; if None (default), the result is returned as a float,
+        after synchronizing with the device.
+    """
     return _reduce(0, n, x, x, dtype, out, alpha)
 
 
 def asum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:
-    """alpha times the sum of |x|; see ``sum``."""
+    """Compute alpha times the sum of |x|; ``out`` as in ``sum``."""
     return _reduce(1, n, x, x, dtype, out, alpha)
 
 
 def dot(
     n: int, x: Pointer, y: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0
 ) -> float | None:
-    """alpha times the sum of x y; see ``sum``."""
+    """Compute alpha times the sum of x y; ``out`` as in ``sum``."""
     return _reduce(2, n, x, y, dtype, out, alpha)
 
 
@@ -177,7 +190,10 @@ def _reduce(kind: int, n: int, x: Pointer, y: Pointer, dtype: Any, out: Pointer 
 
 @contextlib.contextmanager
 def _scratch(nbytes: int) -> Iterator[DeviceBuffer]:
-    """Room for partial sums, used in turn on one stream: what is queued inside, no other thread comes between."""
+    """Lend the device's scratch buffer, of at least ``nbytes``, holding the device's lock.
+
+    The lock keeps other threads from queueing work on the buffer between that of the ``with`` block.
+    """
     device = context.current()
     with device.lock:
         kept = device.cache.get("scratch")

@@ -1,7 +1,7 @@
-"""Random numbers on the device: the same that ``minicaffe.core.random.Stream`` gives on the host.
+"""Random numbers on the device, identical to those of ``minicaffe.core.random.Stream`` on the host.
 
-The counter of a stream lives in device memory and a kernel moves it on, so that a captured step draws new numbers each
-time it is replayed; the host's copy of the stream is moved on alike, so that snapshots tell the position.
+The counter of a stream is in device memory and is advanced by a kernel, so that each replay of a captured step draws
+new numbers. The host's Stream is advanced by the same amount, so that snapshots contain the right position.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from minicaffe.cuda.memory import DeviceBuffer
 
 
 class DeviceStream:
-    """What kernels draw from in place of ``stream.uniform_u32(n)``; one for each layer that draws.
+    """A random stream on the device: kernels draw the numbers of ``stream.uniform_u32(n)``.
 
-    A kernel takes ``const unsigned long long *state``, the pointer that ``draw`` returns, and calls
-    ``philox_u32(state, i)``.
+    A kernel takes the pointer returned by ``draw`` as ``const unsigned long long *state``, and calls
+    ``philox_u32(state, i)`` for number i, a uint32.
+
+    stream: the host's stream, which is advanced with each draw.
     """
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._state = DeviceBuffer(4 * 8)
-        self._expected: tuple[int, int, int] | None = None  # the key and next counter that the device holds
+        self._expected: tuple[int, int, int] | None = None  # key and next counter in device memory
 
     def draw(self, n: int) -> int:
-        """Reserve n numbers: a device pointer that stands for them until the next draw."""
+        """Reserve n numbers; return a pointer to the stream's state on the device, valid until the next draw."""
         if not graph.capturing():
             self._advance(n)
         kernel("random", "take_blocks").launch((1, 1), 1, -(-n // 8), self._state)
@@ -35,7 +37,7 @@ class DeviceStream:
         return self._state.ptr
 
     def _advance(self, n: int) -> None:
-        """Move the host's stream on; the device's follows by itself, unless somebody has set or used the stream."""
+        """Advance the host's stream; upload its state if it was set or used on the host since the last draw."""
         key, counter = self._stream.take_blocks(n)
         if (*key, counter) != self._expected:
             self._state.from_host(np.array([*key, counter, counter], np.uint64))

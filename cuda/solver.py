@@ -1,4 +1,4 @@
-"""The update of all parameters of a net in one launch, for each of the solvers' rules (solver.cu)."""
+"""Update of all parameters of a net with one kernel launch, for the update rule of each solver (solver.cu)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 
-CHUNK = 4096  # elements of a parameter to a block, as in solver.cu
+CHUNK = 4096  # elements of a parameter per block, as in solver.cu
 _THREADS = 256
 
 # struct Tensor of solver.cu
@@ -20,14 +20,15 @@ _TENSOR = np.dtype([(name, "u8") for name in _POINTERS] + [("count", "i8"), ("lr
 
 
 class FusedUpdate:
-    """Scales and decays the diffs of all parameters, applies a rule, and subtracts.
+    """Clips, scales and regularises the diffs of all parameters, applies an update rule, and subtracts the updates.
 
     rule: "SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta" or "Adam".
-    params, history: blobs, the history once or twice as many as the parameters; all of one dtype.
-    lr_mults, decay_mults: of each parameter.
-    param: the SolverParameter, for the rule's constants, decay, clipping and iter_size.
+    params: blobs of the parameters, all of one dtype.
+    history: `SGDSolver.history`, one or two blobs per parameter.
+    lr_mults, decay_mults: factors on learning rate and weight decay, one per parameter.
+    param: the SolverParameter, for the rule's constants, weight decay, clipping and iter_size.
 
-    The rate lives in device memory: `set_rate` before each `apply`, and a captured `apply` may be replayed.
+    The learning rate is in device memory: call `set_rate` before each `apply`, or before each replay of a captured one.
     """
 
     def __init__(
@@ -51,16 +52,16 @@ class FusedUpdate:
         self._chunks.from_host(np.array(chunks, np.int32))
         self._tensors = DeviceBuffer(_TENSOR.itemsize * max(len(params), 1))
         self._partial = DeviceBuffer(self.dtype.itemsize * max(self.blocks, 1))
-        self._knobs = DeviceBuffer(3 * self.dtype.itemsize)
+        self._knobs = DeviceBuffer(3 * self.dtype.itemsize)  # rate, scale of the diffs, L2 norm of the diffs
         self._table: np.ndarray | None = None
         self._kernel("set_scale").launch((1, 1), 1, self.scale, self._knobs)
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the coming update, times Adam's correction."""
+        """Set the learning rate of the next update; for Adam, multiplied by the bias correction."""
         self._kernel("set_rate").launch((1, 1), 1, rate, self._knobs)
 
     def apply(self) -> None:
-        """Update all parameters; their diffs hold the update afterwards."""
+        """Update all parameters; their diffs hold the updates afterwards."""
         if not self.blocks:
             return
         self._point()
@@ -77,11 +78,11 @@ class FusedUpdate:
             self._launch("clear_diffs")
 
     def norm(self) -> float:
-        """The L2 norm of all diffs at the last update that could clip; waits for the device."""
+        """Return the joint L2 norm of all diffs at the last update with `clip_gradients`; waits for the device."""
         return float(self._knobs.to_host(np.empty(3, self.dtype))[2])
 
     def _point(self) -> None:
-        """Tell the device where the parameters lie; copied only when something has moved."""
+        """Upload the table with the addresses of parameters, diffs and history, if it has changed."""
         table, count = np.zeros(len(self.params), _TENSOR), len(self.params)
         for i, (blob, (lr_mult, decay)) in enumerate(zip(self.params, self.mults)):
             past = [self.history[k].mutable_gpu_data() for k in range(i, len(self.history), count)]
@@ -99,7 +100,7 @@ class FusedUpdate:
             self._table = table
 
     def _launch(self, name: str, *args: Any) -> None:
-        """One block for each chunk of each parameter."""
+        """Launch a kernel with one block per chunk of each parameter."""
         self._kernel(name).launch((self.blocks, 1), _THREADS, self._tensors, self._chunks, *args)
 
     def _kernel(self, name: str):

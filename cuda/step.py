@@ -1,4 +1,4 @@
-"""A training step as one launch: diffs cleared, forward and backward passes, update; captured once and replayed."""
+"""Training iteration as one CUDA graph: clearing of diffs, forward and backward passes, gradient hooks and update."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ log = logging.getLogger("minicaffe")
 
 
 class Attributes:
-    """The attributes of some objects at one moment.
+    """A record of the attributes of some objects, to detect changes.
 
-    Lists and dicts among them are compared by what they hold, blobs by shape and memory, all else with ==.
+    Lists and dicts are compared by their contents, blobs by shape and memory, other values with ==.
     """
 
     def __init__(self, owners: Iterable[Any]) -> None:
-        self._containers: list[tuple[Any, Any]] = []  # lists and dicts, and copies of them as they are now
+        self._containers: list[tuple[Any, Any]] = []  # (list or dict, copy of it)
         self._blobs: list[Blob] = []
         for owner in owners:
             self._note(vars(owner))
@@ -42,37 +42,37 @@ class Attributes:
                 self._note(item)
 
     def unchanged(self) -> bool:
-        """Whether they still are what they were."""
+        """Whether all attributes have the values recorded."""
         try:
             same = all([now == then for now, then in self._containers])  # a list is faster here than a generator
-        except ValueError:  # an array in the place of another
+        except ValueError:  # an array was replaced: == has no single truth value
             return False
         return same and [blob.signature for blob in self._blobs] == self._signatures
 
 
 class CudaStep(Step):
-    """Runs an iteration as the replay of a graph, or plainly where Python code has to see what lies in between.
+    """Runs an iteration as the replay of a CUDA graph, or without one if Python code needs intermediate results.
 
-    The first call runs plainly, the second captures, the others replay (minicaffe.cuda.graph).  A graph repeats what
-    there was when it was captured: shapes, the memory of blobs, the solver's parameters, the attributes of the net and
-    of its layers, the hooks, the arithmetic of products.  Where one of them is not as the last step left it, it is
-    captured anew.
+    The first iteration runs directly, the second is captured, later ones are replays (minicaffe.cuda.graph).  A graph
+    depends on shapes, memory of blobs, the solver's parameters, the attributes of the net and its layers, the hooks,
+    and the precision of products (`set_math`).  If any of them has changed since the last iteration, the graph is
+    discarded and captured again.
     """
 
     reads_loss = False
 
     def __init__(self, solver: Any) -> None:
         super().__init__(solver)
-        self._rate: float | None = None  # of an update that `gradients` has made
-        self._reported = False  # whether the log says why steps are not whole
+        self._rate: float | None = None  # learning rate of an update already made by `gradients`
+        self._reported = False  # whether the reason for not using a graph has been logged
         self._captured: CapturedStep | None = None
-        self._known: tuple = ()  # what was captured, beside attributes
+        self._last_parts: tuple = ()  # `_parts` after the last step
         self._attributes = Attributes([])
         self._fused: FusedUpdate | None = None
         self._fused_key: tuple = ()
 
     def gradients(self) -> float | None:
-        if not self._whole():
+        if not self._runs_as_graph():
             return super().gradients()
         solver = self.solver
         self._rate = solver.take_rate()
@@ -93,7 +93,7 @@ class CudaStep(Step):
         fused.apply()
 
     def fused_update(self) -> FusedUpdate:
-        """The kernels of the solver's rule; made anew when the solver's parameters have changed."""
+        """Return the FusedUpdate of the solver's rule; a new one if the solver's parameters have changed."""
         solver, net, p = self.solver, self.solver.net, self.solver.param
         rule = p.momentum, p.momentum2, p.rms_decay, p.delta, p.weight_decay, p.regularization_type
         key = (*rule, p.clip_gradients, p.iter_size, *net.lr_mults, *net.decay_mults)
@@ -105,13 +105,13 @@ class CudaStep(Step):
 
     @property
     def captured(self) -> bool:
-        """Whether steps are replays by now."""
+        """Whether the iteration has been captured, so that further ones are replays."""
         return self._captured is not None and self._captured.captured
 
-    # -- one launch ------------------------------------------------------------------------------------------------
+    # -- iterations as one graph -----------------------------------------------------------------------------------
 
-    def _whole(self) -> bool:
-        """Whether no callback, debug_info or sum of losses has to see the parts of the coming step."""
+    def _runs_as_graph(self) -> bool:
+        """Whether the next iteration can run as one graph: no callback, debug_info or mean loss in between."""
         solver, net = self.solver, self.solver.net
         callbacks = (net._before_forward, net._after_forward, net._before_backward, net._after_backward)
         if any(callbacks) or solver.start_hooks or not all(hook.capturable for hook in solver.gradient_hooks):
@@ -122,31 +122,33 @@ class CudaStep(Step):
         return not (solver.displays and (solver.param.debug_info or solver.iter_size > 1))
 
     def _run(self, rate: float) -> None:
-        """One step, the update included, at a learning rate."""
+        """Run one iteration, including the update, at the learning rate `rate`."""
         fused = self.fused_update()
-        if not self._fits(fused):
-            self._begin(fused)
+        captured = self._captured
+        if captured is None or not self._unchanged(fused):
+            captured = self._begin(fused)
         fused.set_rate(rate)
-        self._captured()
-        if not self._fits(fused):  # layers have sized their buffers, or a reader has moved on
-            self._remember(fused)
+        captured()
+        if not self._unchanged(fused):  # the first run allocates buffers; a data layer changes its attributes
+            self._remember(fused, captured)
 
-    def _fits(self, fused: FusedUpdate) -> bool:
-        """Whether all is as it was after the last step."""
-        return self._known == self._parts(fused) and self._attributes.unchanged()
+    def _unchanged(self, fused: FusedUpdate) -> bool:
+        """Whether nothing that a graph depends on has changed since the last step."""
+        return self._last_parts == self._parts(fused) and self._attributes.unchanged()
 
     def _parts(self, fused: FusedUpdate) -> tuple:
         return fused, context.math(), self.solver.iter_size, *self.solver.gradient_hooks
 
-    def _remember(self, fused: FusedUpdate) -> None:
-        net, self._known = self.solver.net, self._parts(fused)
-        layers = () if self._captured.plain else net.layers  # which a plain step reads anew each time
+    def _remember(self, fused: FusedUpdate, captured: CapturedStep) -> None:
+        net, self._last_parts = self.solver.net, self._parts(fused)
+        layers = () if captured.plain else net.layers  # without a graph their attributes are read each time
         self._attributes = Attributes([net, fused, *layers])
 
-    def _begin(self, fused: FusedUpdate) -> None:
+    def _begin(self, fused: FusedUpdate) -> CapturedStep:
         if self._captured is not None:
             self._captured.invalidate()
         self._captured = CapturedStep(lambda: self._work(fused), self._obstacle(), log.info)
+        return self._captured
 
     def _work(self, fused: FusedUpdate) -> None:
         solver = self.solver
@@ -159,7 +161,7 @@ class CudaStep(Step):
         fused.apply()
 
     def _obstacle(self) -> str:
-        """The first layer that works on the host, if there is one."""
+        """Return a sentence that names the first layer without GPU code or capture; '' if there is none."""
         for layer in self.solver.net.layers:
             if not layer.capturable or type(layer).forward_gpu is Layer.forward_gpu:
                 return f"{layer.type} layer '{layer.name}' works on the host"

@@ -1,4 +1,4 @@
-"""A strided view of a blob on the device: what Crop, Permute and ShuffleChannel copy from and to."""
+"""Strided views of blobs on the device, for the copies made by Crop, Permute and ShuffleChannel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from minicaffe.cuda.memory import DeviceBuffer
 
 
 class StridedView:
-    """Of a blob of `shape`: from `offset` on along each axis, `lengths` numbers, axes then taken in `order`.
+    """A box of a blob with permuted axes.
 
-    Made when shapes change; the geometry is sent to the device at the first copy.
+    shape: shape of the blob.
+    lengths: lengths of the box along the blob's axes (default: `shape`).
+    offset: index of its first element along each axis (default: 0).
+    order: the blob's axes in the order of the view's axes (default: unchanged).
+
+    Create a new view when shapes change.  The geometry is uploaded at the first copy.
     """
 
     def __init__(
@@ -32,11 +37,11 @@ class StridedView:
         self._buffer: DeviceBuffer | None = None
 
     def take(self, blob: int, out: int, dtype: np.dtype) -> None:
-        """out = the view's numbers, one after another."""
+        """Copy the elements of the view of `blob`, in order, to the contiguous memory `out`; both device pointers."""
         self._run("take", blob, out, dtype)
 
     def put(self, values: int, blob: int, dtype: np.dtype) -> None:
-        """The view's numbers = values; the rest of the blob stays."""
+        """Copy contiguous `values` into the view of `blob`; other elements are unchanged.  Both are device pointers."""
         self._run("put", values, blob, dtype)
 
     def _run(self, name: str, source: int, target: int, dtype: np.dtype) -> None:

@@ -1,9 +1,9 @@
-"""Batches from images that lie on the device as bytes: gathered and transformed by two kernels.
+"""Batches of images that are stored on the device as uint8, gathered and transformed by two kernels.
 
-``DeviceBatches`` holds a whole data set, uploaded once. ``StagedBatches`` is for larger ones: the next batch of bytes
-crosses the bus from pinned memory while the device computes. In both, random numbers and position live in device memory
-and move on by themselves, so a captured step (minicaffe.cuda.graph) takes the next batch each time it is replayed, and
-takes the one that the processor's path would have taken.
+``DeviceBatches`` uploads a whole data set once. ``StagedBatches`` is for larger data sets: it uploads the next batch
+from pinned memory while the device computes. In both, random state and position are in device memory and are advanced
+by kernels, so that each replay of a captured step (minicaffe.cuda.graph) uses the next batch. Batches and random crops
+are the same as on the CPU.
 """
 
 from __future__ import annotations
@@ -19,21 +19,25 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.errors import DataError
 
-_RESERVE = 0.5  # of the free memory: a larger data set would leave too little for the net
+_RESERVE = 0.5  # part of the free device memory that a data set may use, leaving the rest to the net
 
 
 def room() -> int:
-    """How many bytes of a data set may stay on the device."""
+    """Return the number of bytes that a data set on the device may have: half of the free memory."""
     return int(memory.usage()["free"] * _RESERVE)
 
 
 def fits(nbytes: int) -> bool:
-    """Whether a data set of so many bytes may stay on the device."""
+    """Whether a data set of `nbytes` bytes may be stored on the device."""
     return nbytes <= room()
 
 
 class _Batches:
-    """Cuts batches out of `total` images (C, H, W) on the device, as a BatchTransformer wants them."""
+    """Base class: makes batches of crops from images on the device, with the settings of a BatchTransformer.
+
+    shape: (T, C, H, W) of the images on the device.  labelled: whether they have labels.
+    transformer, dtype: as for `DeviceBatches`.
+    """
 
     def __init__(self, shape: tuple[int, ...], labelled: bool, transformer: Any, dtype: Any) -> None:
         transformer.check_mean(shape[1:])
@@ -53,7 +57,10 @@ class _Batches:
         self._cuts: DeviceBuffer | None = None
 
     def next_batch(self, count: int, top: int, label_top: int = 0) -> None:
-        """Write the next `count` images (count, *shape) to the pointer `top`, and their labels to `label_top`."""
+        """Write the next `count` images, (count, *shape), and their labels, (count,), to device memory.
+
+        top, label_top: device pointers; label_top 0 (default) for no labels.
+        """
         if self._cuts is None or self._cuts.nbytes < 16 * count:
             self._cuts = DeviceBuffer(16 * count)
         if not graph.capturing():
@@ -68,7 +75,7 @@ class _Batches:
         self._kernel("transform")(n, *sizes, self._cuts, self._images, self._mean_kind, self._mean, self._scale, top)
 
     def _advance(self, count: int) -> None:
-        """What the host does for each batch."""
+        """Advance the position by a batch of `count` images; runs on the host, once per batch."""
         raise NotImplementedError
 
     def _kernel(self, name: str):
@@ -83,12 +90,12 @@ class _Batches:
 
 
 class DeviceBatches(_Batches):
-    """Batches of a data set on the device, in order, round and round.
+    """Batches of a data set on the device, in order, repeated endlessly.
 
-    images: uint8 (T, C, H, W); labels: (T,), or None.
-    transformer: minicaffe.data.transformer.BatchTransformer, whose crop, mirror, mean, scale and stream count.
-    dtype: of the tops.
-    Raises DataError when the mean or the crop does not fit the images.
+    images: uint8 (T, C, H, W).  labels: (T,), or None.
+    transformer: a minicaffe.data.transformer.BatchTransformer, which gives crop, mirror, mean, scale and random stream.
+    dtype: dtype of the tops, float32 (default) or float64.
+    Raises DataError if the images are not uint8 (T, C, H, W), or the mean or the crop does not fit them.
     """
 
     def __init__(
@@ -96,10 +103,10 @@ class DeviceBatches(_Batches):
     ) -> None:
         _check_bytes(images)
         super().__init__(images.shape, labels is not None, transformer, dtype)
-        self.position = 0  #: of the record that the next batch begins with; may be set
-        self._on_device = 0  # the position that the device will find at the next batch
+        self.position = 0  #: index of the first image of the next batch; may be set
+        self._on_device = 0  # the value of `_cursor` at the next batch
         self._images.from_host(images)
-        if labels is not None:
+        if self._labels is not None:
             self._labels.from_host(np.asarray(labels, np.float32))
 
     def _advance(self, count: int) -> None:
@@ -109,7 +116,7 @@ class DeviceBatches(_Batches):
 
 
 class _Slot:
-    """Pinned memory for one batch, its copy on the device, and the event after the copy's last use."""
+    """Pinned memory for one batch, its copy on the device, and events after the upload and after its last use."""
 
     def __init__(self, images: DeviceBuffer, labels: DeviceBuffer | None) -> None:
         self.host = memory.pinned((images.nbytes,), np.uint8)
@@ -119,17 +126,19 @@ class _Slot:
         self.used.record(context.stream())
         self._error = context.current().driver.Error
 
-    def __del__(self) -> None:  # only then may others have the memory: the copy runs on a stream of its own
+    def __del__(self) -> None:  # the upload runs on another stream: it must end before the pool reuses the memory
         with contextlib.suppress(self._error):
             self.copied.synchronize()
 
 
 class StagedBatches(_Batches):
-    """Batches that the host hands over one by one: `put` the next one, then `next_batch` takes it.
+    """Batches uploaded one by one: `put` queues a batch, `next_batch` uses it.
 
-    shape: (N, C, H, W) of a batch of bytes; labelled: whether labels come along; the rest as in DeviceBatches.
-    A `put` returns as soon as the bytes lie in pinned memory. There are two slots: do it right after the launch of a
-    step, and the batch for the next one is copied while this one computes.
+    shape: (N, C, H, W) of a uint8 batch.  labelled: whether batches have labels.  Other arguments as for DeviceBatches.
+
+    `put` returns as soon as the batch is in pinned memory, and there are two slots. Call it right after a step has been
+    launched, so that the batch for the next step is uploaded while the device computes. `next_batch` raises DataError
+    unless a batch is queued and `count` is N.
     """
 
     def __init__(self, shape: tuple[int, ...], labelled: bool, transformer: Any, dtype: Any = np.float32) -> None:
@@ -138,7 +147,10 @@ class StagedBatches(_Batches):
         self._put = self._taken = 0
 
     def put(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-        """Queue a batch: uint8 (N, C, H, W), and labels (N,). At most two may wait."""
+        """Queue a batch: uint8 images (N, C, H, W), and labels (N,) if `labelled`.
+
+        Raises DataError for images of another shape or dtype, and if two batches are queued already.
+        """
         _check_bytes(images)
         expected = (self.total, self.channels, self.height, self.width)
         if images.shape != expected:
@@ -146,17 +158,17 @@ class StagedBatches(_Batches):
         if self._put - self._taken == len(self._slots):
             raise DataError("a third batch was put before the first was taken")
         device, slot = context.current(), self._slots[self._put % len(self._slots)]
-        slot.used.synchronize()  # the device has taken what lay here
+        slot.used.synchronize()  # until the device has used the slot's previous batch
         slot.host[:] = images.reshape(-1)
         device.driver.memcpy_htod_async(slot.images.ptr, slot.host, device.copy)
-        if slot.labels:
+        if slot.labels is not None and slot.host_labels is not None:
             slot.host_labels[:] = labels
             device.driver.memcpy_htod_async(slot.labels.ptr, slot.host_labels, device.copy)
         slot.copied.record(device.copy)
         self._put += 1
 
     def _advance(self, count: int) -> None:
-        """Move the batch to where the kernels look for it, as soon as it has arrived."""
+        """Queue the copy of the oldest queued batch, after its upload, into the buffer that the kernels read."""
         if count != self.total or self._put == self._taken:
             raise DataError(
                 f"{count} images were asked for: a batch holds {self.total}, waiting: {self._put - self._taken}"
@@ -164,7 +176,7 @@ class StagedBatches(_Batches):
         slot = self._slots[self._taken % len(self._slots)]
         context.stream().wait_for_event(slot.copied)
         self._images.copy_from(slot.images)
-        if slot.labels:
+        if slot.labels is not None and self._labels is not None:
             self._labels.copy_from(slot.labels)
         slot.used.record(context.stream())
         self._taken += 1

@@ -25,7 +25,7 @@ class Eltwise(Layer):
     min_bottom = 2
     exact_num_top = 1
     in_place = False
-    backward_reads = ("bottom", "top")
+    backward_reads: tuple[str, ...] = ("bottom", "top")
 
     @staticmethod
     def describe(layer_param):

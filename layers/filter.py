@@ -28,7 +28,7 @@ class Filter(Layer):
         if len(top) != len(bottom) - 1:
             raise self.error(f"{len(bottom)} bottoms need {len(bottom) - 1} tops, got {len(top)}")
         self.numbers = Blob((), self.dtype)  # indices of the kept items, for kernels
-        self.kept = None  # None before the first forward pass: the tops then are as long as the bottoms
+        self.kept: np.ndarray | None = None  # None before the first forward pass: tops as long as the bottoms
 
     def allow_force_backward(self, bottom_index):
         return bottom_index < len(self.layer_param.bottom) - 1
@@ -68,7 +68,7 @@ class Filter(Layer):
         numbers = self.numbers.gpu_data()
         for b, t in zip(bottom, top):
             x, y = b.gpu_data(), t.mutable_gpu_data()
-            take_gpu(len(self.kept), b.count_range(1), b.shape[0], numbers, x, y, self.dtype)
+            take_gpu(self.numbers.count, b.count_range(1), b.shape[0], numbers, x, y, self.dtype)
 
     def backward_gpu(self, top, propagate_down, bottom):
         self._refuse_selector_gradient(propagate_down)
@@ -77,7 +77,7 @@ class Filter(Layer):
             if wanted:
                 b.clear_diff()
                 dy, dx = t.gpu_diff(), b.mutable_gpu_diff()
-                add_gpu(len(self.kept), b.count_range(1), b.shape[0], numbers, dy, dx, self.dtype)
+                add_gpu(self.numbers.count, b.count_range(1), b.shape[0], numbers, dy, dx, self.dtype)
 
     def _refuse_selector_gradient(self, propagate_down):
         if propagate_down[-1]:

@@ -87,7 +87,7 @@ class LRN(Layer):
         samples, channels, height, width = bottom[0].shape
         out = self.scale.mutable_gpu_diff() if bottom[0] is top[0] else y  # in place, x is read after y is written
         if self.across:
-            geometry = (channels, height * width, self.size, self.rate, self.k, self.beta)
+            geometry: tuple[float, ...] = (channels, height * width, self.size, self.rate, self.k, self.beta)
             self.kernel("across_forward")(samples * height * width, *geometry, x, scale, out)
         else:
             geometry = (height, width, self.size, self.rate, self.beta)

@@ -38,7 +38,8 @@ class MemoryData(Layer):
                 "batch_size, channels, height and width must be given and positive, got "
                 + ", ".join(map(str, self.shape))
             )
-        self._data = self._labels = None
+        self._data: np.ndarray | None = None
+        self._labels: np.ndarray | None = None
         self._index = 0
 
     def top_shapes(self, bottom_shapes):
@@ -86,7 +87,7 @@ class MemoryData(Layer):
         self._data = self._labels = None
 
     def forward_cpu(self, bottom, top):
-        if self._data is None:
+        if self._data is None or self._labels is None:
             raise self.error("there are no images yet: call net.set_input_arrays(data, labels) before forward")
         self.reshape(bottom, top)
         rows = slice(self._index, self._index + self.shape[0])

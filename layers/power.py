@@ -17,7 +17,7 @@ class Power(Elementwise):
     multiplies the two.  Give the top its own name where a gradient is needed.
     """
 
-    backward_reads = ("bottom", "top")
+    backward_reads: tuple[str, ...] = ("bottom", "top")
     top_serves_as_bottom = True
     exact_gradient_in_place = False
     constants = ("power", "scale", "shift", "slope", "squares")

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from minicaffe.core import alias
 from minicaffe.core.blob import Blob
@@ -120,9 +121,9 @@ class PythonLayer(Layer):
             why = f"{_place(sys.modules[package])} has no '{missing}'" if package else "add its folder to PYTHONPATH"
             raise self.error(f"no module '{module}' on sys.path or in {os.getcwd()}: {why}") from error
 
-    def _make(self, cls: type) -> object:
+    def _make(self, cls: type) -> Any:
         """Make an object of the class; its own `__init__` gets the LayerParameter, if it takes an argument."""
-        if cls.__init__ is Layer.__init__:
+        if cls.__init__ is Layer.__init__:  # type: ignore[misc]  # compared, not called
             return cls(self.layer_param, self.phase, self.dtype)
         for arguments in ((self.layer_param,), ()):
             try:

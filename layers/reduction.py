@@ -20,7 +20,7 @@ class Reduction(Layer):
     family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False
-    backward_reads = ("bottom",)
+    backward_reads: tuple[str, ...] = ("bottom",)
 
     @staticmethod
     def describe(layer_param):

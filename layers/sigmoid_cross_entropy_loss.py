@@ -34,7 +34,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         """Return which targets count, None for all, and the normalizer."""
         n, count = targets.shape[0], targets.size
         valid = None if self.ignored is None else targets.astype(np.int32) != self.ignored
-        counted = count if valid is None else np.count_nonzero(valid)
+        counted = count if valid is None else int(np.count_nonzero(valid))
         return valid, self.normalizer(self.mode, n, count // max(n, 1), counted)
 
     def forward_cpu(self, bottom, top):

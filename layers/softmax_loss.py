@@ -125,5 +125,5 @@ class SoftmaxWithLoss(LossLayer):
 
     def _divisor(self):
         outer, _, inner = self.view
-        valid = outer * inner if self.valid is None else np.count_nonzero(self.valid)
+        valid = outer * inner if self.valid is None else int(np.count_nonzero(self.valid))
         return self.normalizer(self.mode, outer, inner, valid)

@@ -29,7 +29,7 @@ class SPP(Layer):
         self.height, self.pool = param.pyramid_height, param.PoolMethod.Name(param.pool)
         if self.height < 1:
             raise self.error("pyramid_height must be at least 1")
-        self.size = None
+        self.size: tuple[int, ...] = ()  # of the pictures that `levels` are for
         self.split, self.concat = self._inner("Split"), self._inner("Concat")
         self.copies, self.pooled, self.flat = ([Blob((), self.dtype) for _ in range(self.height)] for _ in range(3))
 
@@ -73,8 +73,8 @@ class SPP(Layer):
         return self._inner("Pooling", pooling_param=caffe_pb2.PoolingParameter(pool=pool, **window))
 
     def _inner(self, kind: str, **param) -> Layer:
-        param = caffe_pb2.LayerParameter(name=f"{self.name}/{kind.lower()}", type=kind, **param)
-        return create_layer(param, self.phase, self.dtype)
+        layer_param = caffe_pb2.LayerParameter(name=f"{self.name}/{kind.lower()}", type=kind, **param)
+        return create_layer(layer_param, self.phase, self.dtype)
 
     def forward_cpu(self, bottom, top):
         if self.height == 1:

@@ -64,14 +64,14 @@ class Classifier(Net):
         input_scale: float | None = None,
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
-    ):
+    ) -> None:
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
         dims = self.crop_dims if image_dims is None else image_dims
         self.image_dims = height_and_width(dims, "Classifier: image_dims")
 
-    def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
+    def predict(self, inputs: Sequence[np.ndarray] | np.ndarray, oversample: bool = True) -> np.ndarray:
         """Return the class probabilities (N, C) of N images.
 
         inputs: images (H, W, K) as returned by `load_image`; grey ones may be (H, W).
@@ -89,7 +89,7 @@ class Classifier(Net):
             predictions = predictions.reshape(len(images), 10, -1).mean(1)
         return predictions
 
-    def _resized(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    def _resized(self, inputs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Resize the images to `image_dims`: (N, H, W, K)."""
         if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
             got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"

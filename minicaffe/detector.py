@@ -40,7 +40,7 @@ class Detector(Net):
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
         context_pad: int | None = None,
-    ):
+    ) -> None:
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = make_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
@@ -87,7 +87,7 @@ class Detector(Net):
         names = [os.path.abspath(name) for name in names_in(image_fnames)]
         return self.detect_windows(zip(names, selective_search.get_windows(names)))
 
-    def crop(self, im: np.ndarray, window: np.ndarray) -> np.ndarray:
+    def crop(self, im: np.ndarray, window: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the window (ymin, xmin, ymax, xmax), in pixels, of an image (H, W, K).
 
         Without `context_pad` the result has the size of the window; with it, the size of the net's input.
@@ -153,7 +153,7 @@ def _pair(pair: tuple[str, Iterable[Sequence[float]]]) -> tuple[str, Iterable[Se
     return pair
 
 
-def _window(window: Sequence[float]) -> np.ndarray:
+def _window(window: Sequence[float] | np.ndarray) -> np.ndarray:
     values = numbers(window, "a window").astype(float)
     if values.shape != (4,) or not np.isfinite(values).all():
         raise DataError(f"a window must be (ymin, xmin, ymax, xmax), in pixels, got {window}")

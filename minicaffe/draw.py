@@ -48,7 +48,7 @@ _OTHER = ("#eceff2", "#8793a0")
 
 
 def draw_net(
-    caffe_net,
+    caffe_net: caffe_pb2.NetParameter,
     rankdir: str = "TB",
     ext: str = "png",
     phase: int | None = None,
@@ -71,7 +71,7 @@ def draw_net(
 
 
 def draw_net_to_file(
-    caffe_net,
+    caffe_net: caffe_pb2.NetParameter,
     filename: str | os.PathLike,
     rankdir: str = "LR",
     phase: int | None = None,

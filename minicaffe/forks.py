@@ -17,7 +17,7 @@ _renewed: weakref.WeakSet = weakref.WeakSet()
 
 
 def held(lock: Lock) -> Lock:
-    """Register an RLock and return it: a fork acquires it first, so a child never inherits a half-done update."""
+    """Register an RLock and return it: it is acquired before a fork, so a child never inherits an incomplete update."""
     _held.append(lock)
     return lock
 

@@ -31,7 +31,7 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
     _check_message(blob, "BlobProto")
     values = np.array(_values(blob, return_diff))
     if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
-        shape = (blob.num, blob.channels, blob.height, blob.width)
+        shape: tuple[int, ...] = (blob.num, blob.channels, blob.height, blob.width)
     else:
         shape = tuple(blob.shape.dim)
     if values.size != int(np.prod(shape, dtype=np.int64)):

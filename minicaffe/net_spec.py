@@ -19,8 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from google.protobuf.message import Message
-
 from minicaffe.core.calls import (
     Function,
     NetSpecError,
@@ -120,7 +118,7 @@ class Parameters:
     AttributeError for a name without such a message.
     """
 
-    def __getattr__(self, name: str) -> type[Message]:
+    def __getattr__(self, name: str) -> Any:
         message = getattr(caffe_pb2, f"{name}Parameter", None)
         if message is None:
             known = [n.removesuffix("Parameter") for n in vars(caffe_pb2) if n.endswith("Parameter")]

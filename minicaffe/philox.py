@@ -1,6 +1,6 @@
-"""Random numbers from one counter-based generator, Philox 4x64 (Salmon et al., SC'11).
+"""Random numbers of the counter-based generator Philox 4x64 (Salmon et al., "Parallel random numbers", SC'11).
 
-A CUDA kernel that is given the same key and counter draws the same numbers (cuda/common.cuh).
+CUDA kernels with the same key and counter draw the same numbers (cuda/common.cuh).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ _MASK = (1 << 64) - 1
 
 
 class Stream:
-    """A sequence of random numbers with a position that can be read and set.
+    """A sequence of random numbers whose position can be saved and restored.
 
-    seed, number: the two words of the Philox key.
+    seed, number: the two 64-bit words of the Philox key (number: 0 by default).
     """
 
     def __init__(self, seed: int, number: int = 0) -> None:
@@ -21,27 +21,27 @@ class Stream:
         self._generator = np.random.Generator(self._bits)
 
     def generator(self) -> np.random.Generator:
-        """numpy's generator over this stream, for any distribution; drawing from it moves the stream."""
+        """Return a numpy Generator of any distribution; its draws advance the stream."""
         return self._generator
 
     def uniform_u32(self, n: int) -> np.ndarray:
-        """(n,) uint32, uniform over all 32-bit values: the low half of each 64-bit word first.
+        """Return (n,) uint32, uniform over all values; each 64-bit word gives its low half first.
 
-        Always takes whole Philox blocks of eight, so that kernels can draw the same numbers element by element.
+        Uses whole Philox blocks of eight values, so that kernels can compute element i independently.
         """
         blocks = self._align(n)
         return self._bits.random_raw(4 * blocks).view(np.uint32)[:n]
 
     def take_blocks(self, n: int) -> tuple[tuple[int, int], int]:
-        """Reserve the blocks of `uniform_u32(n)` for a kernel: the key and the counter of the first block."""
+        """Reserve the blocks of `uniform_u32(n)` for a kernel; return the key and the counter of the first block."""
         blocks = self._align(n)
         state = self._bits.state["state"]
-        counter = int(state["counter"][0]) + 1  # Philox counts before it draws
+        counter = int(state["counter"][0]) + 1  # numpy's Philox increments the counter before each block
         self._bits.advance(blocks)
         return (int(state["key"][0]), int(state["key"][1])), counter
 
     def _align(self, n: int) -> int:
-        """Drop what is left of a partly used block; return how many blocks hold n 32-bit values."""
+        """Discard the rest of a partly used block; return the number of blocks for n 32-bit values."""
         state = self._bits.state
         if state["buffer_pos"] != 4 or state["has_uint32"]:
             state["buffer_pos"], state["has_uint32"] = 4, 0
@@ -49,7 +49,7 @@ class Stream:
         return -(-n // 8)
 
     def get_state(self) -> dict:
-        """The position as plain integers and lists, fit for JSON."""
+        """Return the position as a dict of ints and lists, which is JSON-serializable."""
         state = self._bits.state
         used_up = state["buffer_pos"] == 4
         return {

@@ -1,4 +1,4 @@
-"""Solvers: one file per update rule, the loop in base.py."""
+"""Solvers: one module per update rule; the training loop is in base.py."""
 
 from minicaffe.solvers.adadelta import AdaDeltaSolver
 from minicaffe.solvers.adagrad import AdaGradSolver

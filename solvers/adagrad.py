@@ -1,4 +1,4 @@
-"""AdaGrad (Duchi, Hazan and Singer, JMLR 2011)."""
+"""AdaGrad (Duchi, Hazan and Singer, "Adaptive Subgradient Methods", JMLR 12, 2011)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from minicaffe.solvers.sgd import SGDSolver
 
 @register_solver("AdaGrad")
 class AdaGradSolver(SGDSolver):
-    """H <- H + g^2;  w <- w - rate * g / (sqrt(H) + delta)."""
+    """H <- H + g^2;  w <- w - rate * g / (sqrt(H) + delta).
+
+    g is the regularised gradient and rate the learning rate; the history holds H.
+    """
 
     def setup(self) -> None:
+        """Allocate the history; SolverError for a momentum other than 0."""
         self.refuse_momentum()
         super().setup()
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
+        """Replace `g` by the update, in place; `history` is [H]."""
         (h,) = history
         h += np.square(g)
         g *= rate

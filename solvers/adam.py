@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba, ICLR 2015), with the bias corrections folded into the rate."""
+"""Adam (Kingma and Ba, ICLR 2015), with the bias corrections applied to the learning rate."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from minicaffe.solvers.sgd import SGDSolver
 class AdamSolver(SGDSolver):
     """M <- b1 M + (1 - b1) g;  V <- b2 V + (1 - b2) g^2;  w <- w - rate * c * M / (sqrt(V) + delta).
 
-    b1 is `momentum`, b2 `momentum2`, c = sqrt(1 - b2^t) / (1 - b1^t) with t = iter + 1, in C's arithmetic: inf with a
-    momentum of 1.  The history holds all M, then all V.
+    g is the regularised gradient, rate the learning rate, b1 `momentum` and b2 `momentum2`.
+    c = sqrt(1 - b2^t) / (1 - b1^t) with t = iter + 1, in C's arithmetic: inf for a momentum of 1.
+    The history holds the M of all parameters, then the V of all parameters.
     """
 
     histories = 2
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
+        """Replace `g` by the update, in place; `history` is [M, V]."""
         m, v = history
         b1, b2 = self.param.momentum, self.param.momentum2
         m *= b1
@@ -29,7 +31,7 @@ class AdamSolver(SGDSolver):
         g /= np.sqrt(v) + self.param.delta
 
     def correction(self) -> float:
-        """c of the coming update."""
+        """Return the bias correction c of the next update."""
         t = np.float64(self.iter + 1)
         with np.errstate(all="ignore"):
             second, first = (1 - np.power(np.float64(b), t) for b in (self.param.momentum2, self.param.momentum))

@@ -1,7 +1,7 @@
-"""Solver: the loop that trains.  A step clears diffs, runs forward and backward, and lets the rule update.
+"""Solver: the training loop.  An iteration clears the diffs, runs forward and backward, and updates the parameters.
 
-What differs between SGD, Adam and the others is their update rule (sgd.py and its neighbours); snapshots are in
-snapshot.py, learning rates in lr_policy.py.
+The update rules of SGD, Adam and the others are in sgd.py and the modules beside it, snapshots in snapshot.py,
+learning rates in lr_policy.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Scores = dict[str, list[float]]
 
 
 class Hook(NamedTuple):
-    """A function of the solver, called in each iteration; see `Solver.add_gradient_hook`."""
+    """A callback of the training loop; see `Solver.add_gradient_hook`."""
 
     function: Callable[[Any], Any]
     capturable: bool = False
@@ -37,19 +37,25 @@ class Hook(NamedTuple):
 
 
 class Solver:
-    """Trains the net of a SolverParameter.
+    """Base class of solvers: trains the net of a SolverParameter.
 
     param: path of a solver prototxt, or a SolverParameter (or a `nets.Source` of either).
 
-    Attributes: `net`, `test_nets`, `iter` (updates made so far), `param`, `lr`.
-    `action` is called once an iteration and returns None, "snapshot" or "stop".
-    `observers` are notified by those of these methods that they have: `on_iteration(solver, loss)`,
-    `on_display(solver, loss, outputs)`, `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`,
-    `on_snapshot(solver, path)`.  On a GPU the loss of an iteration without a display is not read, and `on_iteration`
-    gets None.
+    net: the train `Net`.  test_nets: list of the test nets, which share the parameters of `net`.
+    iter: number of updates made so far.  param: the SolverParameter.  lr: learning rate of the next update.
+    smoothed_loss: mean of the last `average_loss` losses.
+    action: callback without arguments, called once per iteration and before each test batch; it returns None,
+        "snapshot" or "stop" (default: always None).
+    observers: list of objects with any of the methods `on_iteration(solver, loss)`,
+        `on_display(solver, loss, outputs)`, `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`,
+        `on_snapshot(solver, path)`.  On a GPU the loss is read back only in iterations with a display (unless
+        `average_loss` > 1); in the others `on_iteration` gets None.
+
+    Raises SolverError for wrong fields of the SolverParameter, PrototxtError, NetError or LayerError for a wrong net,
+    SnapshotError for wrong files of `weights`.
     """
 
-    type = ""  #: the name in `type: "SGD"`, set by `register_solver`
+    type = ""  #: name of the solver in prototxts, such as "SGD"; set by `register_solver`
 
     def __init__(self, param: str | os.PathLike | Any) -> None:
         source = nets.load(param)
@@ -62,7 +68,7 @@ class Solver:
         self.start_hooks: list[Hook] = []
         self.gradient_hooks: list[Hook] = []
         self._losses: list[float] = []
-        self.steps: dict[Engine, Step] = {}  #: what runs iterations, by engine
+        self.steps: dict[Engine, Step] = {}  #: the Step that runs iterations, one per engine
         self._stopped = False
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
@@ -89,23 +95,28 @@ class Solver:
     def __reduce__(self):
         raise UsageError("a solver cannot be pickled or copied: build it where it is used, and restore a snapshot")
 
-    # -- what a rule states ----------------------------------------------------------------------------------------
+    # -- methods of an update rule ---------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Check the rule's parameters and make its history."""
+        """Check the parameters of the rule and allocate its history."""
 
     def apply_update(self) -> None:
-        """Turn the diffs into an update, make it, and count the iteration."""
+        """Update the parameters from their diffs, on the engine in use, and increment `iter`."""
         raise NotImplementedError
 
     def update_parameters(self, rate: float) -> None:
-        """Turn the diffs into an update at a learning rate and make it, on the host."""
+        """Update the parameters from their diffs, at the learning rate `rate`, on the host."""
         raise NotImplementedError
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def solve(self, resume_file: str | None = None) -> None:
-        """Train to `max_iter`, from the solver state in `resume_file` if given."""
+        """Train until iteration `max_iter`; then snapshot, display and test if the SolverParameter requests it.
+
+        resume_file: path of a .solverstate or .solverstate.h5 to restore first; None (default) continues from the
+            current state.
+        Raises SnapshotError for a wrong `resume_file`, SolverError if snapshots cannot be written.
+        """
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
         self._stopped = False
@@ -129,7 +140,7 @@ class Solver:
         log.info("Optimization Done.")
 
     def step(self, iterations: int) -> None:
-        """Make `iterations` updates, with the tests, displays and snapshots that fall due."""
+        """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it."""
         last = self.iter + iterations
         self._losses, self.smoothed_loss = [], 0.0
         self._since, self._iter_then = time.perf_counter(), self.iter
@@ -149,7 +160,7 @@ class Solver:
         self.net.settle()
 
     def _iterate(self) -> None:
-        """Gradients, report, update."""
+        """Run one iteration: gradients, observers and display, update."""
         step, displays = self.engine_step, self.displays
         loss = step.gradients()
         if loss is not None:
@@ -161,7 +172,7 @@ class Solver:
 
     @property
     def engine_step(self) -> Step:
-        """What runs iterations on the engine of this thread."""
+        """The Step that runs iterations on this thread's engine; created on first use."""
         engine = settings.engine
         if engine not in self.steps:
             self.steps[engine] = engine.step(self)
@@ -169,24 +180,24 @@ class Solver:
 
     @property
     def iter_size(self) -> int:
-        """How many passes an iteration has."""
+        """Number of forward and backward passes per iteration, at least 1."""
         return max(self.param.iter_size, 1)
 
     @property
     def displays(self) -> bool:
-        """Whether this iteration ends with a display."""
+        """Whether the current iteration has a display."""
         return self._due(self.param.display)
 
     @property
     def needs_loss(self) -> bool:
-        """Whether this iteration's loss is displayed, now or as part of an average."""
+        """Whether the loss of the current iteration is displayed, by itself or in an average."""
         return self.displays or self.param.average_loss > 1
 
     def _due(self, every: int) -> bool:
         return bool(every) and self.iter % every == 0
 
     def _smooth(self, loss: float) -> None:
-        """The mean of the last `average_loss` losses."""
+        """Set `smoothed_loss` to the mean of the last `average_loss` losses, `loss` included."""
         window = max(self.param.average_loss, 1)
         self._losses = [*self._losses[-(window - 1) :], loss] if window > 1 else [loss]
         self.smoothed_loss = sum(self._losses) / len(self._losses)
@@ -213,7 +224,7 @@ class Solver:
     # -- testing ---------------------------------------------------------------------------------------------------
 
     def test_all(self) -> list[Scores]:
-        """Test every test net; return the mean of each output value, by blob name."""
+        """Run every test net; return the result of `test` for each, fewer if `action` requests to stop."""
         scores = []
         for i in range(len(self.test_nets)):
             if not self._stopped:
@@ -221,7 +232,10 @@ class Solver:
         return scores
 
     def test(self, net_id: int = 0) -> Scores:
-        """Run test net `net_id` for its test_iter batches with the train net's parameters; return mean outputs."""
+        """Run test net `net_id` for its `test_iter` batches with the parameters of the train net.
+
+        Returns {output blob name: list of the means of its values over the batches}; {} if interrupted.
+        """
         net, batches = self.test_nets[net_id], self.param.test_iter[net_id]
         log.info("Iteration %d, Testing net (#%d)", self.iter, net_id)
         net.share_with(self.net)
@@ -245,7 +259,7 @@ class Solver:
         return scores
 
     def _interrupted(self) -> bool:
-        """During a test: snapshot or stop where the user asked for it."""
+        """Carry out the requests of `action` during a test; return whether to stop."""
         while (request := self.action()) is not None:
             if request == "snapshot":
                 self.snapshot()
@@ -258,41 +272,50 @@ class Solver:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the coming update."""
+        """Learning rate of the next update."""
         return learning_rate(self.param, self.iter, self.current_step)[0]
 
     def snapshot(self) -> str:
-        """Write weights and solver state in `snapshot_format`; return the path of the weights."""
+        """Write weights and solver state in `snapshot_format`; return the path of the weights.
+
+        Raises SnapshotError if a file cannot be written.
+        """
         path = snapshot.save(self)
         self._notify("on_snapshot", path)
         return path
 
     def restore(self, path: str | os.PathLike) -> None:
-        """Go on where a .solverstate or .solverstate.h5 left off, weights included."""
+        """Restore the state in a .solverstate or .solverstate.h5, and the weights that belong to it.
+
+        Raises SnapshotError for a file that cannot be read or does not fit the net and the solver type.
+        """
         snapshot.restore(self, os.fspath(path))
 
     def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
-        """Call `on_start()` before each iteration's forward pass and `on_gradients_ready()` after its backward pass."""
+        """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them."""
         self.start_hooks.append(Hook(lambda solver: on_start()))
         self.gradient_hooks.append(Hook(lambda solver: on_gradients_ready()))
 
     def add_gradient_hook(self, hook: Callable[[Solver], Any], capturable: bool = False) -> None:
-        """Call `hook(solver)` in each iteration between the gradients and the update.
+        """Register `hook(solver)`, called in each iteration between the gradients and the update.
 
-        The diffs of `solver.net.learnable_params` hold the sums over iter_size passes, not yet scaled, clipped or
-        regularised.
-        capturable: whether all that the hook does is to queue work on the engine's stream, always the same work on the
-        same memory.  An engine may then record that work and repeat it without calling the hook again.
+        At that point the diffs of `solver.net.learnable_params` hold the sums over `iter_size` passes, not yet scaled,
+        clipped or regularised.
+        capturable: True if the hook only queues work on the engine's stream, always the same work on the same memory;
+            an engine may then record that work and replay it without calling the hook again (default: False).
         """
         self.gradient_hooks.append(Hook(hook, capturable))
 
     def share_weights(self, net: Net) -> None:
-        """Let another net use the parameters that this solver trains."""
+        """Share the parameters that this solver trains with another net; NetError if their shapes differ."""
         net.share_with(self.net)
 
 
 def log_outputs(which: str, net: Net, outputs: Scores) -> None:
-    """The lines `Train net output #0: loss = 0.26 (* 1 = 0.26 loss)`, one per value."""
+    """Log a line such as `Train net output #0: loss = 0.26 (* 1 = 0.26 loss)` for each output value.
+
+    which: "Train" or "Test".  outputs: {blob name: values}.
+    """
     index = 0
     for name, values in outputs.items():
         weight = net.blob_loss_weights.get(name, 0.0)
@@ -310,7 +333,7 @@ S = TypeVar("S", bound=Solver)
 
 
 def register_solver(name: str) -> Callable[[type[S]], type[S]]:
-    """Class decorator: the solver for `type: "name"`."""
+    """Class decorator that registers a solver for `type: "name"` in prototxts."""
 
     def add(cls: type[S]) -> type[S]:
         cls.type = name
@@ -321,7 +344,10 @@ def register_solver(name: str) -> Callable[[type[S]], type[S]]:
 
 
 def get_solver(param: str | os.PathLike | Any) -> Solver:
-    """The solver that a prototxt, or a SolverParameter, asks for by its `type` (default SGD)."""
+    """Return a solver of the class registered for the `type` of a SolverParameter (default "SGD").
+
+    param: as for `Solver`.  Raises SolverError for an unknown type, and what `Solver` raises.
+    """
     source = nets.load(param)
     kind = source.param.type
     if kind not in _registry:

@@ -1,4 +1,4 @@
-"""What a SolverParameter's numbers must be, told before training begins."""
+"""Range checks of the numbers in a SolverParameter."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from minicaffe.errors import SolverError
 
 log = logging.getLogger("minicaffe")
 
-#: the least value of whole numbers
+#: the minimum of each integer field
 _AT_LEAST = {
     "iter_size": 1, "average_loss": 1, "max_iter": 0, "display": 0, "snapshot": 0, "test_interval": 0,
 }  # fmt: skip
 
 
 def check_numbers(param) -> None:
-    """Raise `SolverError` for a number that no training can use: not finite, negative, or 0 where it divides."""
+    """Raise `SolverError` for an invalid number: not finite, negative, or 0 where it is a divisor.
+
+    Logs a warning if `base_lr` is not given.
+    """
     for field, value in param.ListFields():
         if isinstance(value, float) and not math.isfinite(value):
             raise SolverError(f"{field.name} must be a finite number, got {value}")

@@ -1,45 +1,54 @@
-"""Learning-rate policies: the rate of an iteration from `lr_policy` and its fields.
+"""Learning-rate policies: the learning rate of an iteration, computed from `lr_policy` and its fields.
 
-With it the iteration, as the original computes them:
+`it` is the iteration, counted from 0; the formulas are Caffe's:
 
     fixed       base_lr
     step        base_lr * gamma ^ floor(it / stepsize)
     exp         base_lr * gamma ^ it
     inv         base_lr * (1 + gamma * it) ^ -power
-    multistep   as step, the steps at the iterations `stepvalue`
-    poly        base_lr * (1 - it / max_iter) ^ power; from max_iter on as at max_iter
+    multistep   base_lr * gamma ^ (number of `stepvalue` entries reached)
+    poly        base_lr * (1 - it / max_iter) ^ power; constant from max_iter on
     sigmoid     base_lr / (1 + exp(-gamma * (it - stepsize)))
 
-The arithmetic is C's, in the original's types: powers of gamma in double precision, all else in single precision, and
-what overflows or divides by zero is inf, 0 or nan.
+The arithmetic is C's, in Caffe's types: powers of gamma in double precision, everything else in single precision;
+overflow and division by zero give inf, 0 or nan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from minicaffe.errors import SolverError, nearest
+from minicaffe.proto.caffe_pb2 import SolverParameter
+
+Rate = float | np.floating
 
 _single, _double = np.float32, np.float64
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a policy computes (SolverParameter, iteration, step so far) -> (rate, step), and the checks before it."""
+    """A learning-rate policy.
 
-    rate: Callable[[Any, int, int], tuple[Any, int]]
-    checks: tuple[Callable[[Any], None], ...]
+    rate: function (SolverParameter, iteration, current step) -> (learning rate, new step).
+    checks: functions that raise SolverError for missing or wrong fields of a SolverParameter.
+    """
+
+    rate: Callable[[SolverParameter, int, int], tuple[Rate, int]]
+    checks: tuple[Callable[[SolverParameter], None], ...]
 
 
 POLICIES: dict[str, Policy] = {}
 
 
-def policy(name: str, *checks: Callable[[Any], None]) -> Callable:
-    """Register a function under the name that solver prototxts use; each check raises SolverError for wrong fields."""
+def policy(name: str, *checks: Callable[[SolverParameter], None]) -> Callable:
+    """Decorator that registers a function as the policy `lr_policy: "name"`; see `Policy` for its signature.
+
+    checks: see `Policy`.
+    """
 
     def add(function: Callable) -> Callable:
         POLICIES[name] = Policy(function, checks)
@@ -48,10 +57,12 @@ def policy(name: str, *checks: Callable[[Any], None]) -> Callable:
     return add
 
 
-def learning_rate(param, it: int, step: int) -> tuple[float, int]:
-    """The rate of iteration `it`, and the step (of step and multistep) that a snapshot must remember.
+def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, int]:
+    """Return the learning rate of an iteration, and the step that belongs to it.
 
-    Changes nothing.  Raises `SolverError` as `check_policy`.
+    param: the SolverParameter.  it: the iteration, from 0.  step: the current step (`SolverState.current_step`).
+    The new step differs from `step` only for the policies step and multistep.
+    Raises `SolverError` as `check_policy` does.
     """
     chosen = _checked(param)
     with np.errstate(all="ignore"):
@@ -59,12 +70,12 @@ def learning_rate(param, it: int, step: int) -> tuple[float, int]:
         return float(_single(rate)), step
 
 
-def check_policy(param) -> None:
-    """Raise `SolverError` for a policy that is unknown or that lacks a field or has a wrong one."""
+def check_policy(param: SolverParameter) -> None:
+    """Raise `SolverError` if `lr_policy` is missing or unknown, or one of its fields is missing or out of range."""
     _checked(param)
 
 
-def _checked(param) -> Policy:
+def _checked(param: SolverParameter) -> Policy:
     if not param.lr_policy:
         raise SolverError(f"a solver must give its lr_policy: known are {', '.join(sorted(POLICIES))}")
     try:
@@ -82,17 +93,17 @@ def _checked(param) -> Policy:
 # -- checks of the fields ----------------------------------------------------------------------------------------------
 
 
-def _gamma(param) -> None:
+def _gamma(param: SolverParameter) -> None:
     if not param.gamma >= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a gamma of at least 0, got {param.gamma:g}')
 
 
-def _stepsize(param) -> None:
+def _stepsize(param: SolverParameter) -> None:
     if param.stepsize <= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a stepsize above 0, got {param.stepsize}')
 
 
-def _max_iter(param) -> None:
+def _max_iter(param: SolverParameter) -> None:
     if param.max_iter <= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a max_iter above 0, got {param.max_iter}')
 
@@ -101,48 +112,53 @@ def _max_iter(param) -> None:
 
 
 @policy("fixed")
-def fixed(param, it, step):
+def fixed(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr."""
     return param.base_lr, step
 
 
 @policy("step", _stepsize, _gamma)
-def step_(param, it, step):
+def step_(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr * gamma ^ floor(it / stepsize)."""
     step = it // param.stepsize
     return _decayed(param, step), step
 
 
 @policy("exp", _gamma)
-def exp(param, it, step):
+def exp(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr * gamma ^ it."""
     return _decayed(param, it), step
 
 
 @policy("inv", _gamma)
-def inv(param, it, step):
+def inv(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr * (1 + gamma * it) ^ -power."""
     base = _single(1) + _single(param.gamma) * _single(it)
     return _single(param.base_lr) * np.power(base, -_single(param.power)), step
 
 
 @policy("multistep", _gamma)
-def multistep(param, it, step):
-    """At most one step an update, as the original: after a jump the steps are made up one by one."""
+def multistep(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr * gamma ^ step; the step advances by at most one per update, as in Caffe, even after a jump of `it`."""
     if step < len(param.stepvalue) and it >= param.stepvalue[step]:
         step += 1
     return _decayed(param, step), step
 
 
 @policy("poly", _max_iter)
-def poly(param, it, step):
-    """The original goes on below 0 after max_iter, where most powers are nan."""
+def poly(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr * max(0, 1 - it / max_iter) ^ power; Caffe's base is negative after max_iter, which mostly gives nan."""
     left = max(_single(0), _single(1) - _single(it) / _single(param.max_iter))
     return _single(param.base_lr) * np.power(left, _single(param.power)), step
 
 
 @policy("sigmoid", _gamma, _stepsize)
-def sigmoid(param, it, step):
+def sigmoid(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """base_lr / (1 + exp(-gamma * (it - stepsize)))."""
     late = _single(it) - _single(param.stepsize)
     return _single(param.base_lr) / (_single(1) + np.exp(-_single(param.gamma) * late)), step
 
 
-def _decayed(param, times: int):
-    """base_lr * gamma ^ times"""
+def _decayed(param: SolverParameter, times: int) -> Rate:
+    """Return base_lr * gamma ^ times."""
     return _double(param.base_lr) * np.power(_double(param.gamma), _double(times))

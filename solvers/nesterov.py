@@ -1,4 +1,4 @@
-"""Nesterov's accelerated gradient (Nesterov, 1983; in this form Sutskever et al., ICML 2013)."""
+"""Nesterov's accelerated gradient (Nesterov, 1983), in the form of Sutskever et al. (ICML 2013)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from minicaffe.solvers.sgd import SGDSolver
 
 @register_solver("Nesterov")
 class NesterovSolver(SGDSolver):
-    """V' = momentum * V + rate * g;  w <- w - ((1 + momentum) * V' - momentum * V)."""
+    """V' = momentum * V + rate * g;  w <- w - ((1 + momentum) * V' - momentum * V);  V <- V'.
+
+    g is the regularised gradient and rate the learning rate; the history holds V.
+    """
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
+        """Replace `g` by the update, in place; `history` is [V]."""
         (v,) = history
         momentum = self.param.momentum
         g *= rate

@@ -1,4 +1,4 @@
-"""Which files and nets a SolverParameter names: one net to train, any number to test, weights to start from."""
+"""The nets and initial weights of a SolverParameter: one train net, any number of test nets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
 class Source(NamedTuple):
-    """A SolverParameter, and whether the nets inside it are in today's form, as those of a file that was read."""
+    """A SolverParameter, and whether the NetParameters inside it have been upgraded to the current format."""
 
     param: Any
-    upgraded: bool
+    upgraded: bool  #: True for the SolverParameter of a file, which is upgraded when it is read
 
 
 def load(param: str | os.PathLike | Any) -> Source:
-    """The Source in a solver prototxt, or of a SolverParameter; a Source is returned as it is.
+    """Return the Source for a solver prototxt (a path) or a SolverParameter; a Source is returned unchanged.
 
-    Nets and weights that a file names are looked for as given, then beside that file.
+    Relative paths of nets and weights in a prototxt refer to the working directory, or, if there is no such file, to
+    the folder of the prototxt.
+    Raises PrototxtError if the file cannot be read or parsed.
     """
     if isinstance(param, Source):
         return param
@@ -39,7 +41,7 @@ def load(param: str | os.PathLike | Any) -> Source:
 
 
 def initial_weights(param) -> list[str]:
-    """The files of weights to start from: those of the `weights` fields, each one path or several between commas."""
+    """Return the paths of the initial weights: the `weights` fields, each one path or several separated by commas."""
     return [path.strip() for field in param.weights for path in field.split(",") if path.strip()]
 
 
@@ -52,11 +54,12 @@ def _beside(path: str, folder: str) -> str:
 
 
 class SolverNets:
-    """The NetParameters that a Source names, upgraded, their states set; each file is read and each net upgraded once.
+    """The NetParameters of a Source, upgraded and with their NetState set.  Each net is read and upgraded once.
 
-    train: that of the train net, which exactly one of four fields must name.
-    tests: those of the test nets, one for each test_iter: first those of `test_net_param` and `test_net`; what
-    test_iters are left go to the net of `net` or `net_param`.
+    train: the train net, given by exactly one of `net`, `net_param`, `train_net` and `train_net_param`.
+    tests: the test nets, one per `test_iter`: first those of `test_net_param`, then those of `test_net`; the remaining
+        `test_iter` entries use the net of `net_param` or `net`.
+    Raises SolverError if the numbers of nets, `test_iter` and `test_state` do not agree, or without a `test_interval`.
     """
 
     def __init__(self, source: Source) -> None:
@@ -74,8 +77,10 @@ class SolverNets:
 
     def _test_nets(self) -> Iterator[Any]:
         param = self._param
-        special = [(name, i) for name in ("test_net_param", "test_net") for i in range(len(getattr(param, name)))]
-        generic = [(name, None) for name in ("net_param", "net") if param.HasField(name)]
+        special: list[tuple[str, int | None]] = [
+            (name, i) for name in ("test_net_param", "test_net") for i in range(len(getattr(param, name)))
+        ]
+        generic: list[tuple[str, int | None]] = [(name, None) for name in ("net_param", "net") if param.HasField(name)]
         count = len(param.test_iter)
         if (generic and count < len(special)) or (not generic and count != len(special)):
             raise SolverError(f"test_iter must be given for each test net: {len(special)} test net(s), got {count}")
@@ -90,9 +95,10 @@ class SolverNets:
             yield self._with_state(name, TEST, state, index)
 
     def _with_state(self, field: str, phase: int, state, index: int | None = None):
-        """A copy of a field's net.
+        """Return a copy of the net of a field, with its NetState.
 
-        Precedence of its state: the phase, then the net's own state, then what the solver adds (stages append).
+        The state is merged from the phase, the net's own state and the solver's `state`, later ones taking precedence;
+        stages are concatenated.
         """
         net = caffe_pb2.NetParameter()
         net.CopyFrom(self._net(field, index))
@@ -104,7 +110,7 @@ class SolverNets:
         return net
 
     def _net(self, field: str, index: int | None):
-        """The upgraded net of a field, which holds a path or the net itself."""
+        """Return the upgraded net of a field, which holds a path or a NetParameter."""
         value = getattr(self._param, field)
         if index is not None:
             value, field = value[index], f"{field} {index}"

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, and the steps that all rules of its family share."""
+"""Stochastic gradient descent with momentum; base class of the other update rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minicaffe.solvers.lr_policy import learning_rate
 
 log = logging.getLogger("minicaffe")
 
-#: how many numbers of a parameter are updated at a time, 256 KB of float32
+#: number of elements of a parameter that are updated at a time: 256 KB of float32
 _PART = 1 << 16
 
 
@@ -21,32 +21,37 @@ _PART = 1 << 16
 class SGDSolver(Solver):
     """V <- momentum * V + rate * g;  w <- w - V.
 
-    A subclass states `histories` (how many arrays it keeps per parameter) and `update`.
+    g is the gradient, clipped to `clip_gradients`, divided by iter_size and regularised with `weight_decay`; rate is
+    the learning rate times the parameter's lr_mult.
+    A subclass defines `histories` and `update`.
     """
 
-    histories = 1
+    histories = 1  #: number of history blobs per parameter
 
     def setup(self) -> None:
+        """Allocate the history, filled with zeros; SolverError for an unknown regularization_type."""
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
         params = self.net.learnable_params
-        #: one blob per parameter; rules that keep two append the second set
+        #: blobs shaped like the parameters: the first of each parameter, then, if histories is 2, the second of each
         self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
 
     def apply_update(self) -> None:
+        """Update the parameters from their diffs, on the engine in use, and increment `iter`."""
         rate = self.take_rate()
         self.log_rate(rate)
         self.engine_step.apply(rate)
         self.iter += 1
 
     def update_parameters(self, rate: float) -> None:
+        """Update the parameters from their diffs, at the learning rate `rate`, on the host."""
         with np.errstate(all="ignore"):  # weights that diverge become inf or nan, as in C
             self.clip()
             for i in range(len(self.net.learnable_params)):
                 self._update_param(i, rate)
 
     def take_rate(self) -> float:
-        """The rate of the coming update; `current_step` goes on to its step."""
+        """Return the learning rate of the next update, and set `current_step` to its step."""
         rate, step = learning_rate(self.param, self.iter, self.current_step)
         if self.param.lr_policy == "multistep" and step != self.current_step:
             log.info("MultiStep Status: Iteration %d, step = %d", self.iter, step)
@@ -54,7 +59,7 @@ class SGDSolver(Solver):
         return rate
 
     def clip(self) -> None:
-        """Scale all diffs down to the L2 norm `clip_gradients`, where it is set and they exceed it."""
+        """Scale all diffs by one factor so that their joint L2 norm is at most `clip_gradients`; negative: no limit."""
         limit = self.param.clip_gradients
         if limit < 0:
             return
@@ -69,7 +74,7 @@ class SGDSolver(Solver):
                 diff *= limit / norm
 
     def _update_param(self, i: int, rate: float) -> None:
-        """Update parameter i, a part that fits into the cache at a time: each number crosses the bus once."""
+        """Update parameter i in parts that fit into the cache, so that each element is loaded from memory once."""
         net, count = self.net, len(self.net.learnable_params)
         blob, history = net.learnable_params[i], self.history[i::count]
         arrays = [array.reshape(-1) for array in (blob.data, blob.diff, *(h.data for h in history))]
@@ -81,7 +86,7 @@ class SGDSolver(Solver):
     def _update_part(
         self, data: np.ndarray, diff: np.ndarray, history: list[np.ndarray], rate: float, decay: float
     ) -> None:
-        """Normalise by iter_size, add the decay, apply the rule; the diff holds the update afterwards."""
+        """Divide the diff by iter_size, add the weight decay, apply the rule; the diff holds the update afterwards."""
         if self.param.iter_size > 1:
             diff *= 1 / self.param.iter_size
         if decay:
@@ -90,7 +95,11 @@ class SGDSolver(Solver):
         data -= diff
 
     def update(self, g: np.ndarray, history: list[np.ndarray], rate: float) -> None:
-        """Turn the gradient `g` into the update that is subtracted, in place, and bring the history on."""
+        """Replace the gradient `g` by the update to subtract, in place, and update the history.
+
+        g: flat array, a part of a parameter's diff.  history: the matching parts of its history blobs; here [V].
+        rate: learning rate, times the parameter's lr_mult.
+        """
         (v,) = history
         v *= self.param.momentum
         g *= rate
@@ -98,21 +107,21 @@ class SGDSolver(Solver):
         g[...] = v
 
     def log_rate(self, rate: float) -> None:
-        """The line with the learning rate, if this iteration has a display."""
+        """Log the learning rate, if this iteration has a display."""
         if self.displays:
             log.info("Iteration %d, lr = %.6g", self.iter, rate)
 
     def correction(self) -> float:
-        """What Adam multiplies the rate of the coming update by; 1 for all others."""
+        """Return the factor on the learning rate of the next update; 1, except for Adam."""
         return 1.0
 
     def corrected(self, rate: float) -> float:
-        """rate * correction in the type of the parameters, inf where it is too large for that."""
-        dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
+        """Return rate * correction, rounded to the dtype of the parameters; inf if it overflows that type."""
+        dtype: np.dtype = self.history[0].dtype if self.history else np.dtype(np.float32)
         with np.errstate(all="ignore"):
             return float(dtype.type(rate * self.correction()))
 
     def refuse_momentum(self) -> None:
-        """For rules in which momentum has no place."""
+        """Raise SolverError unless `momentum` is 0."""
         if self.param.momentum != 0:
             raise SolverError(f"momentum cannot be used with {self.type}: expected 0, got {self.param.momentum:g}")

@@ -1,7 +1,7 @@
-"""Snapshots: `<prefix>_iter_<n>.caffemodel` and `.solverstate`, binary or with `.h5`, as the original writes and reads.
+"""Snapshots: `<prefix>_iter_<n>.caffemodel` and `.solverstate`, in Caffe's binary or HDF5 (`.h5`) format.
 
-Beside them lies `<prefix>_iter_<n>.runstate`, which the original lacks: where every random stream and data reader
-stood, so that a resumed run draws the numbers and sees the images that an uninterrupted one would have.
+A third file, `<prefix>_iter_<n>.runstate`, is not in Caffe: JSON with the positions of all random streams and data
+readers, so that a resumed run uses the same random numbers and images as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ log = logging.getLogger("minicaffe")
 
 
 def file_name(solver, extension: str) -> str:
-    """`<prefix>_iter_<n><extension>`."""
+    """Return `<prefix>_iter_<n><extension>`, n being the solver's iteration."""
     return f"{solver.param.snapshot_prefix}_iter_{solver.iter}{extension}"
 
 
 def check_writable(solver) -> None:
-    """Before training: raise SolverError unless a file of the prefix can be written."""
+    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written."""
     if solver.param.snapshot and not solver.param.HasField("snapshot_prefix"):
         raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
     probe = file_name(solver, ".tempfile")
@@ -46,7 +46,7 @@ def check_writable(solver) -> None:
 
 
 def check_format(solver) -> None:
-    """Before training: can snapshot_format hold the net's weights?"""
+    """Raise SnapshotError if snapshots are requested in HDF5, and HDF5 cannot hold the weights of the net."""
     param = solver.param
     if param.snapshot_format == param.HDF5 and (param.snapshot or param.snapshot_after_train):
         weights.check_hdf5(solver.net)
@@ -56,7 +56,10 @@ def check_format(solver) -> None:
 
 
 def save(solver) -> str:
-    """Write weights, solver state and run state; return the path of the weights."""
+    """Write weights, solver state and run state; return the path of the weights.
+
+    Raises SnapshotError if a file cannot be written.
+    """
     hdf5 = solver.param.snapshot_format == solver.param.HDF5
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
     model, state = file_name(solver, ".caffemodel" + suffix), file_name(solver, ".solverstate" + suffix)
@@ -98,7 +101,10 @@ def _save_run_state(solver, path: str) -> None:
 
 
 def restore(solver, path: str) -> None:
-    """Take up the state in a .solverstate or .solverstate.h5, and the weights that it names."""
+    """Restore the state in a .solverstate or .solverstate.h5, and the weights whose path it contains.
+
+    Raises SnapshotError for files that cannot be read, and if the history does not fit the net and the solver type.
+    """
     it, step, learned_net, history = _read(path)
     if len(history) != len(solver.history):
         raise SnapshotError(
@@ -117,7 +123,7 @@ def restore(solver, path: str) -> None:
 
 
 def _read(path: str):
-    """Iteration, step of the learning rate, the weights' path, and history of a solver state."""
+    """Return iteration, step of the learning rate, path of the weights ('' for none), and history of a solver state."""
     try:
         is_hdf5, is_weights = file_kinds.is_hdf5(path), file_kinds.is_weights(path)
     except OSError as error:
@@ -156,7 +162,7 @@ def _read_hdf5(path: str):
 
 
 def _find_weights(learned_net: str, state: str) -> str:
-    """The weights as the state names them, relative to the working directory; else beside the state."""
+    """Return `learned_net` if the file exists, otherwise the file of that name in the folder of the state."""
     beside = os.path.join(os.path.dirname(state), os.path.basename(learned_net))
     return beside if not os.path.exists(learned_net) and os.path.exists(beside) else learned_net
 
@@ -172,7 +178,7 @@ def _restore_run_state(solver, path: str) -> None:
     except (ValueError, KeyError):
         raise SnapshotError(f"'{stem}.runstate' is truncated, or no run state: remove it to start anew") from None
     for net, layers in zip([solver.net, *solver.test_nets], saved):
-        layers = list(layers.items() if isinstance(layers, dict) else layers)  # a dict before names could repeat
+        layers = list(layers.items() if isinstance(layers, dict) else layers)  # older run states contain a dict
         states = dict(zip(numbered(name for name, _ in layers), (state for _, state in layers)))
         for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
             if key in states:

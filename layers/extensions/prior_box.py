@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Layer, Shape
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 
@@ -48,10 +48,11 @@ class PriorBox(Layer):
             if all(abs(ratio - known) >= 1e-6 for known in (1, *self.ratios)):
                 self.ratios += [ratio, 1 / ratio] if param.flip else [ratio]
         self.boxes = Blob((), self.dtype)
+        self.made_for: tuple[Shape, Shape] | None = None  # the shapes of the bottoms that `boxes` are for
 
     def sizes(self) -> list[tuple[float, float]]:
         """Return width and height of each box at one place."""
-        sizes = []
+        sizes: list[tuple[float, float]] = []
         for i, small in enumerate(self.small):
             sizes.append((small, small))
             if self.large:

@@ -113,7 +113,7 @@ class BaseData(Layer):
             self._source.next_batch(top[0].mutable_gpu_data(), labels)
 
     @property
-    def capturable(self):
+    def capturable(self):  # type: ignore[override]  # nothing sets it
         """True if batches are produced on the device, so that a step can be captured."""
         return not self._source_known or self._source is not None
 

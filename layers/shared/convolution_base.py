@@ -162,7 +162,7 @@ class ConvolutionBase(Layer):
 
     def prepare_gpu(self, bottom, top) -> None:
         """Give the device's products the shapes when they have changed."""
-        if self._prepared != bottom[0].shape:
+        if self.on_device and self._prepared != bottom[0].shape:
             self._prepared = bottom[0].shape
             x, y = self.oriented(bottom[0].shape, top[0].shape)
             self.on_device.prepare(self.samples_shape(x), self.samples_shape(y))

@@ -19,6 +19,7 @@ from itertools import product
 
 import numpy as np
 
+from minicaffe.layers.shared.views import at
 from minicaffe.layers.shared.window import Window, overlaps, places
 
 #: elements of the columns that are made at a time, about 1 MB of float32
@@ -131,12 +132,12 @@ class Correlation:
         """For each element of the kernel's last axis: its columns, which of them are inside x, and where."""
         unpadded = tuple(slice(p, n - p) for p, n in zip(self.window.pad[:-1], columns.shape[2:-2]))
         for j, inside, source in overlaps(size, out, *(field[-1] for field in self.window)):
-            yield columns[(slice(None), j, *unpadded)], inside, source
+            yield at(columns, slice(None), j, *unpadded), inside, source
 
     def _rows(self, columns: np.ndarray, out: tuple[int, ...]) -> Iterator[np.ndarray]:
         """The columns at each offset along all axes of the kernel but the last."""
         for offset in product(*(range(k) for k in self.window.kernel[:-1])):
-            yield columns[(slice(None), slice(None), *places(offset, self.window, out[:-1]))]
+            yield at(columns, slice(None), slice(None), *places(offset, self.window, out[:-1]))
 
     def _blocks(self, columns: np.ndarray, y: np.ndarray, whole: bool) -> Iterator[np.ndarray]:
         """The right factors of the products, (group, rows, windows): views of the columns where the stride is 1."""

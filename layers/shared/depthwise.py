@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.layers.shared.correlation import Correlation
-from minicaffe.layers.shared.views import by_channel
+from minicaffe.layers.shared.views import at, by_channel
 from minicaffe.layers.shared.window import all_overlaps
 
 
@@ -21,7 +21,8 @@ class DepthwiseCorrelation(Correlation):
             total = self._buffer("y", y[part].shape)
             total[...] = 0
             for offset, inside, source in all_overlaps(x.shape[2:], y.shape[2:], self.window):
-                total[(..., *inside)] += self._times(x[part][(..., *source)], self._element(w, offset))
+                inner = at(total, ..., *inside)
+                inner += self._times(at(x[part], ..., *source), self._element(w, offset))
             y[part] = total
 
     def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
@@ -30,14 +31,15 @@ class DepthwiseCorrelation(Correlation):
             total = self._buffer("x", dx[part].shape)
             total[...] = 0
             for offset, inside, source in all_overlaps(dx.shape[2:], dy.shape[2:], self.window):
-                total[(..., *source)] += self._times(dy[part][(..., *inside)], self._element(w, offset))
+                inner = at(total, ..., *source)
+                inner += self._times(at(dy[part], ..., *inside), self._element(w, offset))
             dx[part] = total
 
     def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         """dw += the gradient with respect to w."""
         for part in self._parts(x, dy):
             for offset, inside, source in all_overlaps(x.shape[2:], dy.shape[2:], self.window):
-                terms = self._times(x[part][(..., *source)], dy[part][(..., *inside)])
+                terms = self._times(at(x[part], ..., *source), at(dy[part], ..., *inside))
                 sums = by_channel(terms).sum(2).sum(0)
                 self._element(dw, offset)[...] += sums.reshape(self._element(dw, offset).shape)
 
@@ -47,4 +49,4 @@ class DepthwiseCorrelation(Correlation):
     @staticmethod
     def _element(w: np.ndarray, offset: tuple[int, ...]) -> np.ndarray:
         """One element of each channel's kernel, (C, 1, ...): a view."""
-        return w[(slice(None), 0, *offset)].reshape(-1, *[1] * len(offset))
+        return at(w, slice(None), 0, *offset).reshape(-1, *[1] * len(offset))

@@ -25,8 +25,9 @@ def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource
     if hasattr(layer.reader, "load_all"):
         loaded = layer.reader.load_all(limit=transform.room())
         if loaded is not None:
-            log.info("%s layer '%s': %d images stay on the GPU", layer.type, layer.name, len(loaded[0]))
-            return ResidentSource(layer, *loaded, labelled)
+            images, labels, keys = loaded
+            log.info("%s layer '%s': %d images stay on the GPU", layer.type, layer.name, len(images))
+            return ResidentSource(layer, images, labels, keys, labelled)
     before = layer.position
     batch = layer.next_batch()
     if isinstance(batch.images, np.ndarray) and batch.images.dtype == np.uint8:
@@ -92,7 +93,9 @@ class StreamedSource:
         if not self.ready:  # only in a replay: other steps check `ready` first
             raise DataError("images of different sizes cannot feed a captured step: resize them to one size")
         self.position = self._waiting.position
-        self._send(self._read()())
+        read = self._read()
+        assert read is not None  # the layer is running
+        self._send(read())
 
     def _send(self, batch: Any) -> None:
         self._waiting = batch

@@ -100,7 +100,7 @@ class Elementwise(Layer):
             self.kernel("backward")(bottom[0].count, x, y, dy, dx, *self._constants())
 
     def kernel(self, name):
-        _define(type(self))
+        _define(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
         return super().kernel(name)
 
     @classmethod

@@ -23,12 +23,12 @@ class LossLayer(Layer):
     """
 
     family = "loss"
-    exact_num_bottom = 2
-    exact_num_top = 1
+    exact_num_bottom: int | None = 2
+    exact_num_top: int | None = 1
     auto_top_blobs = True
     wrong: DeviceBuffer | None = None  #: on the device: (1, label) after a label outside the classes
     in_place = False
-    backward_reads = ("bottom",)
+    backward_reads: tuple[str, ...] = ("bottom",)
 
     def default_loss_weight(self, top_index):
         return 1.0 if top_index == 0 else 0.0

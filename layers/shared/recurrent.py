@@ -11,11 +11,10 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
 from minicaffe.layers.shared.recurrent_gpu import RecurrentOnDevice
 
 
-class Recurrent(RecurrentOnDevice, Layer):
+class Recurrent(RecurrentOnDevice):
     """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}); the subclass computes states and output from z_t.
 
     bottom 0: x (T, N, ...), T steps of N sequences; bottom 1: cont (T, N), 0 where a sequence begins, else 1
@@ -41,15 +40,15 @@ class Recurrent(RecurrentOnDevice, Layer):
         return str(layer_param.recurrent_param.num_output)
 
     @property
-    def min_bottom(self):
+    def min_bottom(self):  # type: ignore[override]  # nothing sets it
         return 2 + self._exposed
 
     @property
-    def max_bottom(self):
+    def max_bottom(self):  # type: ignore[override]  # nothing sets it
         return 3 + self._exposed
 
     @property
-    def exact_num_top(self):
+    def exact_num_top(self):  # type: ignore[override]  # nothing sets it
         return 1 + self._exposed
 
     @property

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer
 from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import kernel
 
 
-class RecurrentOnDevice:
+class RecurrentOnDevice(Layer):
     """Forward and backward of `Recurrent` in kernels and matrix products.
 
     A subclass defines `step_gpu`, `step_gradient_gpu` and, if its output is not h, `output_gpu` and
     `output_gradient_gpu`.  `_at(pointer, t, numbers per step)` is the pointer to step t of an array.
     """
+
+    # set by `Recurrent`
+    gates: int
+    size: int
+    inputs: int
+    static: bool
+    static_inputs: int
+    expose: bool
+    z: Blob
+    masked: Blob
+    dh: Blob
+    fixed: Blob
+    carried: list[Blob]
+    state_diffs: list[Blob]
+
+    @property
+    def _exposed(self) -> int:
+        """The number of states that are bottoms and tops."""
+        raise NotImplementedError
 
     def size_buffers(self, steps: int, sequences: int) -> None:
         """Reshape the buffers that only the GPU code uses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from minicaffe.core.layer import Layer
 def by_channel(values: np.ndarray) -> np.ndarray:
     """Reshape (N, C, ...) to (N, C, places)."""
     return values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
+
+
+def at(values: np.ndarray, *index: Any) -> np.ndarray:
+    """`values[index]`, for indices of which some are unpacked: `at(x, ..., *slices)`."""
+    return values[index]
 
 
 class SharesMemory(Layer):

@@ -124,7 +124,7 @@ def _per_axis(param, name: str, stem: str, num_axes: int, default: int | None) -
     if not values:
         if default is None and num_axes:
             raise LayerError(f"{name}, or {stem}_h and {stem}_w, must be given")
-        return (default,) * num_axes
+        return () if default is None else (default,) * num_axes
     if len(values) not in (1, num_axes):
         raise LayerError(
             f"{name} must be given once or once for each of the {num_axes} spatial axes, got {len(values)} values"

@@ -146,7 +146,7 @@ def classify(args: argparse.Namespace) -> None:
     print(f"Saved the predictions to {args.output_file}")
 
 
-def _load_inputs(path: str, ext: str) -> tuple[list[str], Sequence[np.ndarray]]:
+def _load_inputs(path: str, ext: str) -> tuple[list[str], list[np.ndarray] | np.ndarray]:
     if path.endswith(".npy"):
         array = _load_array(path)
         if array.ndim != 4:

@@ -43,7 +43,7 @@ class Confusion:
         counted = (true >= 0) & (true < len(self.counts))
         if self._ignored is not None:
             counted &= true != self._ignored
-        self.unranked += np.count_nonzero(counted & ~ranked)
+        self.unranked += int(np.count_nonzero(counted & ~ranked))
         counted &= ranked
         np.add.at(self.counts, (true[counted], predicted[counted]), 1)
 

@@ -64,7 +64,8 @@ def _draw_activations(args: argparse.Namespace, output: str) -> None:
         net = Classifier(args.model, args.weights, **options)
         name = net.inputs[0]
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
-        net.forward(**{name: net.transformer.preprocess(name, image)[np.newaxis]})
+        net.blobs[name].data[0] = net.transformer.preprocess(name, image)
+        net.forward()
         found = {blob: _of_first_image(net.blobs[blob].data) for blob in _blobs_to_show(net, args.blob)}
     plot.save(show.plot_activations(found, image), output)
     print(f"Drew the activations to {output}")

@@ -46,9 +46,8 @@ def requests(sigint_effect: str, sighup_effect: str) -> Iterator[Callable[[], st
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield lambda: None
         return
-    before = {getattr(signal, name): None for name in effects if hasattr(signal, name)}
-    for number in before:
-        before[number] = signal.signal(number, on_signal)
+    numbers = [getattr(signal, name) for name in effects if hasattr(signal, name)]
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield lambda: pending.pop(0) if pending else None
     finally:

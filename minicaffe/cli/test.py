@@ -83,5 +83,5 @@ def score(net, iterations: int, status: StatusLine, confusion: str | None = None
         mean, weight = total / iterations, net.blob_loss_weights.get(name, 0.0)
         note = f" (* {weight:.6g} = {weight * mean:.6g} loss)" if weight else ""
         log.info("%s = %.6g%s", name, mean, note)
-    if matrix:
+    if matrix and confusion:
         matrix.show(confusion)

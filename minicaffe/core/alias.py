@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-# pycaffe's compiled module and the one around it: here, both are minicaffe itself.
+# pycaffe's compiled module and its Python wrapper: both are aliases of minicaffe.
 _OWN = {"caffe._caffe": "minicaffe", "caffe.pycaffe": "minicaffe"}
 
 

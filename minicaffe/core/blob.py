@@ -36,6 +36,7 @@ class Blob:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes; `()` for a scalar."""
         return self._shape
 
     @property
@@ -45,6 +46,7 @@ class Blob:
 
     @property
     def num_axes(self) -> int:
+        """The number of axes; 0 for a scalar."""
         return len(self._shape)
 
     def reshape(self, *shape: int | Sequence[int]) -> None:
@@ -55,7 +57,7 @@ class Blob:
         Raises BlobError for negative lengths, MemoryError where there is no room: the blob is then as it was.
         """
         dims = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
-        dims = tuple(int(d) for d in dims)
+        dims = tuple(int(d) for d in dims)  # type: ignore[arg-type]  # TypeError for a sequence among them
         if any(d < 0 for d in dims):
             raise BlobError(f"a blob's shape cannot hold negative lengths, got {dims}")
         count = math.prod(dims)
@@ -91,10 +93,25 @@ class Blob:
             raise BlobError(f"num, channels, height and width are for blobs of at most 4 axes, got {self._shape}")
         return self._shape[index] if index < self.num_axes else 1
 
-    num = property(lambda self: self._legacy(0), doc="Length of axis 0, or 1 (legacy name).")
-    channels = property(lambda self: self._legacy(1), doc="Length of axis 1, or 1 (legacy name).")
-    height = property(lambda self: self._legacy(2), doc="Length of axis 2, or 1 (legacy name).")
-    width = property(lambda self: self._legacy(3), doc="Length of axis 3, or 1 (legacy name).")
+    @property
+    def num(self) -> int:
+        """Length of axis 0, or 1 (legacy name)."""
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        """Length of axis 1, or 1 (legacy name)."""
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        """Length of axis 2, or 1 (legacy name)."""
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        """Length of axis 3, or 1 (legacy name)."""
+        return self._legacy(3)
 
     # -- values on the host ----------------------------------------------------------------------------------------
 
@@ -179,7 +196,7 @@ class Blob:
 
     # -- on disk ---------------------------------------------------------------------------------------------------
 
-    def to_proto(self, write_diff: bool = False):
+    def to_proto(self, write_diff: bool = False) -> caffe_pb2.BlobProto:
         """A BlobProto with shape and data, and with `write_diff` the diff."""
         proto = caffe_pb2.BlobProto()
         proto.shape.dim.extend(self._shape)
@@ -189,7 +206,7 @@ class Blob:
             getattr(proto, prefix + "diff").extend(self.read_diff().ravel())
         return proto
 
-    def from_proto(self, proto, reshape: bool = True) -> None:
+    def from_proto(self, proto: caffe_pb2.BlobProto, reshape: bool = True) -> None:
         """Take shape (unless `reshape` is off), data and diff of a BlobProto, float or double, new or legacy."""
         if reshape:
             self.reshape(proto_shape(proto))

@@ -1,7 +1,6 @@
-"""From a NetParameter to the parts of a net: layers in order, blobs by name, shared parameters, who needs backward.
+"""Construction of a net from a NetParameter: layers, blobs, shared parameters, and which layers need backward.
 
-`NetBuilder` walks the layers once, as the original's `Net::Init` does, and leaves its results in the attributes that
-`Net` takes over.
+`NetBuilder` processes the layers in order, as Caffe's `Net::Init` does; `Net` copies the resulting attributes.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ log = logging.getLogger("minicaffe")
 
 
 class NetBuilder:
-    """Builds the layers of a filtered and split NetParameter, in order.
+    """Builds the layers of a NetParameter.
 
+    param: a NetParameter after `filter_net` and `insert_splits`.  phase: TRAIN or TEST.  dtype: dtype of the blobs.
     The lists are parallel: entry i of `bottoms`, `tops`, `bottom_need_backward` ... belongs to `layers[i]`.
     """
 
@@ -45,13 +45,14 @@ class NetBuilder:
         self._blob_need_backward: dict[str, bool] = {}
 
     def build(self) -> NetBuilder:
+        """Build all layers; return self.  Raises NetError or LayerError for a wrong net."""
         for layer_param in self.param.layer:
             self._add_layer(layer_param)
-        self._find_what_the_loss_needs()
+        self._limit_backward()
         if self.param.force_backward:
             self._force_backward()
         self.outputs = sorted(self._unread)
-        self._keep_what_is_overwritten()
+        self._plan_copies()
         for name in self.outputs:
             log.info("This network produces output %s", name)
         log.info("Network initialization done.")
@@ -90,7 +91,10 @@ class NetBuilder:
         self._blob_need_backward.update((name, True) for name in top_names if needs)
 
     def _connect_bottoms(self, layer_param) -> tuple[list[Blob], list[bool]]:
-        """The blobs a layer reads; each blob has one reader at most, because splits come first."""
+        """Return the bottoms of a layer, and whether each needs backward.
+
+        Each blob has at most one reader, because of the inserted splits.
+        """
         blobs, needs = [], []
         for i, name in enumerate(layer_param.bottom):
             if name not in self._unread:
@@ -103,6 +107,7 @@ class NetBuilder:
         return blobs, needs
 
     def _make_tops(self, layer_param, layer: Layer) -> tuple[list[Blob], list[str]]:
+        """Return the tops of a layer and their names: new blobs, except for in-place tops."""
         names = list(layer_param.top)
         blobs = []
         for i, name in enumerate(names):
@@ -123,7 +128,7 @@ class NetBuilder:
             self.inputs += names
         if layer.auto_top_blobs:
             wanted = max(layer.min_top or 0, layer.exact_num_top or 0)
-            for _ in range(len(names), wanted):  # a loss whose value nobody names
+            for _ in range(len(names), wanted):  # a loss layer without a top in the prototxt
                 log.info("%s -> (automatic)", layer_param.name)
                 blobs.append(Blob(dtype=self.dtype))
                 names.append("(automatic)")
@@ -134,10 +139,13 @@ class NetBuilder:
         self._blob_need_backward[name] = False
         self._unread.add(name)
 
-    # -- who needs backward ----------------------------------------------------------------------------------------
+    # -- which layers need backward --------------------------------------------------------------------------------
 
-    def _find_what_the_loss_needs(self) -> None:
-        """From the last layer to the first: a layer runs backward only if it helps a loss and something below asks."""
+    def _limit_backward(self) -> None:
+        """Exclude layers from the backward pass that contribute to no loss, or whose tops all get no gradient.
+
+        The latter is the effect of `propagate_down: false` in later layers, so the layers are processed in reverse.
+        """
         under_loss: set[str] = set()
         skipped: set[str] = set()
         for i in reversed(range(len(self.layers))):
@@ -156,8 +164,11 @@ class NetBuilder:
                 under_loss.update(bottoms)
             skipped.update(name for name, need in zip(bottoms, self.bottom_need_backward[i]) if not need)
 
-    def _keep_what_is_overwritten(self) -> None:
-        """Refuse work in place that gives wrong numbers; let layers keep what their backward passes still read."""
+    def _plan_copies(self) -> None:
+        """Set the blobs that layers copy because they are overwritten before their backward pass reads them.
+
+        Raises an error if an in-place layer would change values that another layer or an output still needs.
+        """
         overwrites = Overwrites(self.layers, self.bottoms, self.tops)
         overwrites.check_outputs({name: self.blobs[name] for name in self.outputs})
         overwrites.check_loss_diffs(self.layer_need_backward)
@@ -175,10 +186,13 @@ class NetBuilder:
 
 
 class SharedParams:
-    """The parameters of all layers, those of one name held in common.
+    """The parameters of all layers of a net; parameters with one name share one blob's memory.
 
-    learnable: the owners' blobs, in order; `owner_of[i]` is None for an owner, else the index of its owner among all
-    parameters; `lr_mults` and `decay_mults` are parallel to `learnable`.
+    The first parameter with a name is the owner of the others.
+    blobs: all parameters, in the order of the layers.  layer_of: (layer index, blob index) of each.
+    display_names: the name of each, or else its blob index.
+    owner_of: for each parameter, None if it is an owner, otherwise the index of its owner in `blobs`.
+    learnable: the blobs of the owners, in order; `lr_mults` and `decay_mults` are parallel to it.
     """
 
     def __init__(self) -> None:
@@ -190,15 +204,17 @@ class SharedParams:
         self.lr_mults: list[float] = []
         self.decay_mults: list[float] = []
         self._learnable_id: dict[int, int] = {}
-        self._given: list[tuple[bool, bool]] = []
+        self._given: list[tuple[bool, ...]] = []
         self._index_of_name: dict[str, int] = {}
         self._specs: list[Any] = []
         self._index_of: dict[tuple[int, int], int] = {}
 
     def add_layer(self, layer_param, layer: Layer, layer_names: list[str]) -> bool:
-        """Take up a layer's parameters; return whether any of them learns.
+        """Add the parameters of a layer; return whether any of them has an lr_mult other than 0.
 
-        `layer_param` is the net's copy: what the layer added to its own (BatchNorm's lr_mult 0) does not count here.
+        layer_param: the net's LayerParameter, without the `param` messages that the layer adds to its own copy
+            (BatchNorm's lr_mult 0).  layer_names: names of the layers added before.
+        Raises NetError for too many `param` messages, and for shared parameters that do not match.
         """
         if len(layer_param.param) > len(layer.blobs):
             raise NetError(
@@ -220,10 +236,11 @@ class SharedParams:
         return self.owner_of[self._index_of[layer_id, j]] is not None
 
     def follow(self, taken: set[tuple[int, int]], other: SharedParams) -> None:
-        """After the blobs `taken`, as (layer, index), were given a net's memory: make each parameter name one memory.
+        """Restore the sharing of parameters by name after some blobs have been given the memory of another net.
 
-        Blobs that were not given any take that of the first one of their name that was.  Where none was, they take
-        that of the other net's parameter of their name, if one of them could share it.
+        taken: (layer index, blob index) of those blobs.  other: the SharedParams of the other net.
+        The other blobs with a name share the memory of the first blob in `taken` with that name.  If there is none,
+        they share that of the other net's parameter with that name, if its shape allows it.
         """
         groups: dict[str, list[int]] = {}
         for index, spec in enumerate(self._specs):
@@ -237,7 +254,7 @@ class SharedParams:
                     self.blobs[i].share_data(source)
 
     def _sharable(self, name: str, other: SharedParams, members: list[int]) -> Blob | None:
-        """The blob that owns the parameter of a name, if one of the other net's `members` could share it."""
+        """Return the owner of the parameter `name`, if one of the other net's `members` can share it, else None."""
         if name not in self._index_of_name:
             return None
         owner = self.blobs[self._index_of_name[name]]
@@ -264,7 +281,7 @@ class SharedParams:
         self.decay_mults.append(spec.decay_mult if spec is not None else 1.0)
 
     def _share(self, spec, layer_name: str, layer: Layer, j: int, index: int) -> None:
-        """Give a parameter the memory of the earlier one of its name, after checking that they agree."""
+        """Share the memory of the owner with the same name; NetError if shapes or multipliers do not match."""
         owner = self._index_of_name[spec.name]
         mine, theirs = layer.blobs[j], self.blobs[owner]
         log.info("Sharing parameters '%s' owned by parameter %d, at layer '%s'", spec.name, owner, layer_name)
@@ -293,5 +310,5 @@ class SharedParams:
 
 
 def _can_share(spec, mine: Blob, theirs: Blob) -> bool:
-    """Whether two blobs can be one parameter: of one shape, or PERMISSIVE and of one count."""
+    """Whether two blobs can be one parameter: equal shapes, or equal counts and `share_mode: PERMISSIVE`."""
     return mine.shape == theirs.shape or (spec.share_mode == spec.PERMISSIVE and mine.count == theirs.count)

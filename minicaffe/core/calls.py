@@ -183,7 +183,7 @@ class Function:
     def _assign(self, layer: caffe_pb2.LayerParameter, key: str, value: Any) -> None:
         own = _own_message(self.type_name)
         general = layer.DESCRIPTOR.fields_by_name
-        specific = general[own].message_type.fields_by_name if own else {}
+        specific = getattr(layer, own).DESCRIPTOR.fields_by_name if own else {}
         inside = key in specific and not (key.endswith("param") and key in general)
         target = getattr(layer, own) if own and inside else layer
         if target is layer and key not in general:

@@ -1,6 +1,7 @@
-"""Containers of blobs that scripts read: their entries are the blobs that the net computes with, so none is replaced.
+"""Read-only containers of blobs: `net.blobs`, `net.params` and `layer.blobs`.
 
-Values are written into a blob: `net.blobs["data"].data[...] = array`.
+Their entries are the blobs that the net computes with, so an entry cannot be replaced.  Values are written into a blob:
+`net.blobs["data"].data[...] = array`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from minicaffe.errors import LayerError, UnknownNameError, UsageError, nearest
 
 
 class ReadOnlyDict(dict):
-    """A dict whose entries stay as they are: a change raises UsageError, an unknown name UnknownNameError.
+    """A read-only dict: a change raises UsageError, an unknown name UnknownNameError.
 
-    what: what an entry is, for the sentence "the net has no <what> 'name'".  refusal: the sentence for a change.
+    entries: pairs (name, value).  what: kind of the entries, for the message "the net has no <what> 'name'".
+    refusal: message of the UsageError.
     Copies (`dict(d)`, `copy.copy`, `copy.deepcopy`) can be changed.
     """
 
@@ -31,7 +33,7 @@ class ReadOnlyDict(dict):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise UsageError(self._refusal)
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]  # all refuse
 
     def __missing__(self, name: Any) -> NoReturn:
         has = f"{nearest(str(name), self)}; it has {', '.join(self) or 'none'}"
@@ -42,9 +44,11 @@ class ReadOnlyDict(dict):
 
 
 class BlobVec(list):
-    """The parameter blobs of a layer.
+    """The list of a layer's parameter blobs.
 
-    Blobs are added while the layer is set up (`add_blob`); from then on every change of the list raises UsageError.
+    layer_name: for error messages.  dtype: dtype of the blobs.
+
+    Blobs are added while the layer is set up (`add_blob`); after `complete`, any change of the list raises UsageError.
     """
 
     __slots__ = ("_layer_name", "_dtype", "_complete")
@@ -54,11 +58,11 @@ class BlobVec(list):
         self._layer_name, self._dtype, self._complete = layer_name, dtype, False
 
     def add_blob(self, *shape: int) -> None:
-        """Append a blob of zeros of this shape."""
+        """Append a blob of the given shape, filled with zeros."""
         self.append(Blob(shape, self._dtype))
 
     def complete(self) -> None:
-        """Allow no further change; LayerError for an entry that is no blob."""
+        """Make the list read-only; LayerError for an entry that is not a Blob."""
         for i, entry in enumerate(self):
             if not isinstance(entry, Blob):
                 raise LayerError(f"blobs[{i}] must be a blob, as add_blob makes them, got {type(entry).__name__}")
@@ -69,7 +73,7 @@ class BlobVec(list):
 
 
 def _until_complete(name: str) -> Callable[..., Any]:
-    """list's method of that name, refused once the BlobVec is complete."""
+    """Return the method of `list` with that name, which raises UsageError once the BlobVec is complete."""
     method = getattr(list, name)
 
     def change(self: BlobVec, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The lines that `debug_info: true` prints: mean absolute values of blobs and diffs, in the original's format.
+"""Log lines of `debug_info: true`: mean absolute values of blobs and diffs, in Caffe's format.
 
-Following them from the data upwards shows where a loss of 87.3365 or nan begins.
+In the order of the layers, they show which layer first produces nan or values that are too large.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _mean_abs(values: np.ndarray) -> str:
 
 
 def forward(net, i: int) -> None:
-    """After layer i's forward pass: each top and each parameter."""
+    """Log the tops and parameters of layer i, after its forward pass."""
     layer_name = net._layer_names[i]
     for name, blob in zip(net._top_names[i], net.tops[i]):
         log.info("    [Forward] Layer %s, top blob %s data: %s", layer_name, name, _mean_abs(blob.read_data()))
@@ -29,7 +29,7 @@ def forward(net, i: int) -> None:
 
 
 def backward(net, i: int) -> None:
-    """After layer i's backward pass: the bottoms and parameters that got a gradient."""
+    """Log the diffs of the bottoms and parameters of layer i that need a gradient, after its backward pass."""
     layer_name, layer = net._layer_names[i], net.layers[i]
     for name, blob, needed in zip(net._bottom_names[i], net.bottoms[i], net.bottom_need_backward[i]):
         if needed:
@@ -40,7 +40,7 @@ def backward(net, i: int) -> None:
 
 
 def totals(net) -> None:
-    """After the whole backward pass: the norms over all learnable parameters (severity E, as in the original)."""
+    """Log the L1 and L2 norms of all learnable parameters, after the backward pass (severity E, as in Caffe)."""
     data = [blob.read_data() for blob in net.learnable_params]
     diff = [blob.read_diff() for blob in net.learnable_params]
     l1 = [sum(float(np.abs(a).sum(dtype=np.float64)) for a in arrays) for arrays in (data, diff)]

@@ -1,11 +1,11 @@
-"""What computes layers, and where: the contract of engines, and those that have registered themselves.
+"""Engines: the interface for computing layers, and the registry of engines.
 
 Caffe has two modes, CPU and GPU, and a layer has a pair of methods for each.  An engine without `base` runs the passes
-of a mode with the layers' own code: `NUMPY` below, and the CUDA engine.  An engine with a `base` takes part in the
-passes of that one with variants of some types, for nets whose `engine` fields or `set_engine` name it.
+of a mode with the layers' own code: `NUMPY` below, and the CUDA engine.  An engine with a `base` provides variants of
+some layer types for the passes of its base; they are used in nets whose `engine` fields or `set_engine` name it.
 
-A package that adds an engine derives a class, registers one object of it, and registers variants of layers under its
-name (`minicaffe.core.registry.register`) and what it computes as one (`minicaffe.core.fusion`).
+A package that adds an engine defines a subclass of `Engine`, registers one object of it with `add_engine`, and
+registers its variants of layers (`minicaffe.core.registry.register`) and its fusions (`minicaffe.core.fusion`).
 """
 
 from __future__ import annotations
@@ -25,36 +25,40 @@ if TYPE_CHECKING:
 
 
 class Stopwatch:
-    """Adds milliseconds to an entry of a list for each `start` and `stop`; the sums are complete after `finish`."""
+    """Measures intervals of time and adds them, in milliseconds, to entries of lists.
+
+    An engine may defer the additions until `finish`.
+    """
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start an interval."""
         self._began = time.perf_counter()
 
     def stop(self, times: list[float], k: int) -> None:
-        """Add the time since `start` to times[k]."""
+        """End the interval and add its length, in milliseconds, to times[k]."""
         times[k] += 1000 * (time.perf_counter() - self._began)
 
     def finish(self) -> None:
-        """Wait until all work that was measured is done."""
+        """Wait until all measured work is done and all intervals have been added."""
 
 
 class Step:
-    """An iteration of a solver in two parts, between which the solver reports the loss.
+    """Runs an iteration of a solver in two parts, `gradients` and `update`; the solver logs the loss in between.
 
-    solver: a `minicaffe.solvers.base.Solver`.  An engine may do all of the work in the first part, gradient hooks that
-    allow it included, and in one go: what it leaves in the blobs is the same.
+    solver: a `minicaffe.solvers.base.Solver`.
+    An engine may do all work in the first part, including capturable gradient hooks; the blobs must be the same after
+    both parts.
     """
 
-    reads_loss = True  #: whether the loss of each iteration is read, for on the host that takes no time
+    reads_loss = True  #: whether the loss of each iteration is read; False where reading it requires synchronization
 
     def __init__(self, solver: Any) -> None:
         self.solver = solver
 
     def gradients(self) -> float | None:
-        """Clear the parameters' diffs and run iter_size passes, whose diffs add up.
+        """Clear the diffs of the parameters and run iter_size passes, accumulating diffs.
 
-        Returns the mean of their losses, None where the solver does not need it and reading it would take time.
+        Returns the mean loss of the passes; None if `reads_loss` is False and the solver does not need the loss.
         """
         solver, net = self.solver, self.solver.net
         net.clear_param_diffs()
@@ -69,102 +73,105 @@ class Step:
         return loss / solver.iter_size if needed else None
 
     def update(self) -> None:
-        """Call the gradient hooks, and update the parameters."""
+        """Call the gradient hooks and update the parameters."""
         for hook in self.solver.gradient_hooks:
             hook(self.solver)
         self.solver.apply_update()
 
     def apply(self, rate: float) -> None:
-        """Turn the diffs into an update at a learning rate, and subtract it from the parameters."""
+        """Update the parameters from their diffs, at the learning rate `rate`."""
         self.solver.update_parameters(rate)
 
 
 class Engine:
-    """Computes layers; its methods are those of the host, where they need nothing but numpy.
+    """Base class of engines; the default methods run layers with numpy on the host.
 
-    name: as in a prototxt's `engine` field, for engines that have a base.
-    mode: "CPU" or "GPU", which of a layer's pairs of methods it runs.
-    place: where its layers leave their results.
-    base: the engine in whose passes it takes part; None for one that runs the passes of a mode.
+    name: unique; for engines with a base, the value of `engine` in prototxts.
+    mode: "CPU" or "GPU"; determines which pair of a layer's methods is run.
+    place: the Place of the results of its layers.
+    base: the engine to whose passes it adds variants of layers; None for an engine that runs the passes of a mode.
     """
 
     name = ""
     mode = "CPU"
     place: Place = HOST
     base: Engine | None = None
-    default = False  #: whether layers for which no engine is named use its variants
-    aliases: tuple[str, ...] = ()  #: other names for it in prototxts
-    settles_each_layer = True  #: whether views that scripts hold are brought up to date after each layer
+    default = False  #: whether its variants are used for layers that name no engine
+    aliases: tuple[str, ...] = ()  #: other values of `engine` in prototxts
+    settles_each_layer = True  #: whether the views that scripts hold are updated after each layer
 
     def reason(self) -> str:
-        """Why the engine cannot be used here, in a sentence; '' when it can."""
+        """Return the reason why the engine cannot be used on this machine; '' if it can."""
         return ""
 
     def available(self) -> bool:
-        """Whether the engine can be used here."""
+        """Whether the engine can be used on this machine."""
         return not self.reason()
 
     def start(self, device: int) -> None:
-        """Get ready to run passes, on the device of that number where there are several; DeviceError if it cannot."""
+        """Prepare to run passes on device number `device`; DeviceError if the engine cannot be used."""
 
     def takes(self, dtype: np.dtype) -> bool:
-        """Whether it has variants for layers of this dtype, here and now."""
+        """Whether the engine can run layers of this dtype on this machine."""
         return True
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
     def forward(self, layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """One layer's forward pass."""
+        """Run the forward pass of one layer."""
         layer.forward_cpu(bottom, top)
 
     def backward(
         self, layer: Layer, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]
     ) -> None:
-        """One layer's backward pass."""
+        """Run the backward pass of one layer."""
         layer.backward_cpu(top, propagate_down, bottom)
 
     def step(self, solver: Any) -> Step:
-        """What runs this solver's iterations; the solver keeps it."""
+        """Return a new Step for a solver."""
         return Step(solver)
 
     def kernel(self, stem: str, name: str, dtype: np.dtype) -> Any:
-        """The kernel of that name in the engine's source file for a layer's file."""
+        """Return kernel `name` of the engine's source file `stem`, compiled for a dtype.
+
+        Raises DeviceError if the engine has no kernels.
+        """
         raise DeviceError(f"engine {self.name} has no kernels")
 
     # -- measuring -------------------------------------------------------------------------------------------------
 
     def synchronize(self) -> None:
-        """Wait until all work is done; DeviceError when it failed."""
+        """Wait until all queued work is done; DeviceError if it failed."""
 
     def stopwatch(self) -> Stopwatch:
-        """What measures the time that the engine takes."""
+        """Return a Stopwatch that measures the time of the engine's work."""
         return Stopwatch()
 
     def memory_usage(self) -> dict[str, int]:
-        """Bytes of the engine's own memory, by what they are: nothing for the host's."""
+        """Return the bytes of memory that the engine manages, by category; {} for host memory."""
         return {}
 
     def __repr__(self) -> str:
         return f"<engine {self.name}>"
 
 
-_engines: dict[str, Engine] = {}  # written to when a package of an engine is imported
+_engines: dict[str, Engine] = {}  # filled when the packages of engines are imported
 
 
 def add_engine(engine: Engine) -> Engine:
-    """Register an engine; its name must be new."""
+    """Register an engine and return it; ValueError if there is another engine with its name."""
     if _engines.setdefault(engine.name, engine) is not engine:
         raise ValueError(f"there is an engine {engine.name} already")
     return engine
 
 
 def engines() -> tuple[Engine, ...]:
-    """The registered engines."""
+    """Return the registered engines."""
     return tuple(_engines.values())
 
 
 def runner(mode: str) -> Engine:
-    """The engine that runs the passes of a mode, "CPU" or "GPU"; DeviceError if there is none."""
+    """Return the engine that runs the passes of a mode, "CPU" or "GPU"; DeviceError if there is none."""
     for engine in engines():
         if engine.base is None and engine.mode == mode:
             return engine
@@ -172,7 +179,7 @@ def runner(mode: str) -> Engine:
 
 
 class _Numpy(Engine):
-    """The layers' own code on the host: what all other engines are compared with."""
+    """The layers' own numpy code on the host: the reference for all other engines."""
 
     name = "NUMPY"
 

@@ -1,4 +1,4 @@
-"""Weights or a solver state: what a file is, by its content, so that one given for the other is named."""
+"""Detection of weights and solver states by their content, for error messages when one is given for the other."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from google.protobuf.message import DecodeError, Message
 from minicaffe.proto import caffe_pb2
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_ITER = b"\x08"  #: how a binary SolverState begins: field 1, a number; field 1 of a NetParameter is a string
+_ITER = b"\x08"  #: first byte of a binary SolverState: field 1, an integer; field 1 of a NetParameter is a string
 
 
 def is_hdf5(path: str) -> bool:
-    """Whether a file is HDF5; one that merely ends in .h5 counts, so that its damage is reported as HDF5's."""
+    """Whether a file is HDF5, by its first bytes or the extension .h5; raises OSError if it cannot be opened.
+
+    The extension is sufficient so that a damaged file is reported as damaged HDF5.
+    """
     return _begins(path, _HDF5_SIGNATURE) or path.endswith(".h5")
 
 
 def is_solver_state(path: str) -> bool:
-    """Whether a file is a .solverstate or .solverstate.h5; raises OSError when there is none."""
+    """Whether a file is a .solverstate or .solverstate.h5; raises OSError if it cannot be opened."""
     if is_hdf5(path):
         return _hdf5_root(path).get("history") is h5py.Group
     state = caffe_pb2.SolverState()
@@ -25,7 +28,7 @@ def is_solver_state(path: str) -> bool:
 
 
 def is_weights(path: str) -> bool:
-    """Whether a file is a .caffemodel or .caffemodel.h5; raises OSError when there is none."""
+    """Whether a file is a .caffemodel or .caffemodel.h5; raises OSError if it cannot be opened."""
     if is_hdf5(path):
         return _hdf5_root(path).get("data") is h5py.Group
     net = caffe_pb2.NetParameter()
@@ -47,7 +50,7 @@ def _parses(path: str, message: Message) -> bool:
 
 
 def _hdf5_root(path: str) -> dict[str, type | None]:
-    """The names at the root of an HDF5 file with their kinds, Group or Dataset; none where it cannot be read."""
+    """Return {name: h5py.Group or h5py.Dataset} of the root of an HDF5 file; {} if it cannot be read."""
     try:
         with h5py.File(path, "r") as file:
             return {name: file.get(name, getclass=True) for name in file}

@@ -1,7 +1,8 @@
-"""How a parameter starts: `weight_filler { type: "xavier" }` and its relatives.
+"""Fillers: initial values of parameters, as in `weight_filler { type: "xavier" }`.
 
-`fill(blob, filler_param, generator)` is all that layers call.  The random streams cannot match the original's bit for
-bit; the distributions do.
+Layers call `fill(blob, filler_param, generator)`.  The distributions are Caffe's; the random numbers are not.
+
+A filler is a function (shape, FillerParameter, numpy Generator) -> array of that shape, or of one broadcast to it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from collections.abc import Callable
 import numpy as np
 
 from minicaffe.errors import LayerError, nearest
+from minicaffe.proto.caffe_pb2 import FillerParameter
 
-Filler = Callable[[tuple[int, ...], "FillerParameter", np.random.Generator], np.ndarray]  # noqa: F821
+Filler = Callable[[tuple[int, ...], FillerParameter, np.random.Generator], np.ndarray]
 
 FILLERS: dict[str, Filler] = {}
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
-    """Register a filler under the name that prototxts use."""
+    """Decorator that registers a filler under its `type` in prototxts."""
 
     def add(function: Filler) -> Filler:
         FILLERS[name] = function
@@ -29,7 +31,10 @@ def filler(name: str) -> Callable[[Filler], Filler]:
 
 
 def fill(blob, param, generator: np.random.Generator) -> None:
-    """Fill `blob.data` as the FillerParameter says; an unknown type raises `LayerError` with the known ones."""
+    """Fill `blob.data` by the filler that a FillerParameter specifies.
+
+    Raises `LayerError`, with the known types, for an unknown type.
+    """
     try:
         function = FILLERS[param.type]
     except KeyError:
@@ -39,7 +44,7 @@ def fill(blob, param, generator: np.random.Generator) -> None:
 
 
 def _fan(shape: tuple[int, ...], param) -> float:
-    """The n of xavier and msra: FAN_IN = count / shape[0], FAN_OUT = count / shape[1], or their AVERAGE."""
+    """Return n of `xavier` and `msra`: FAN_IN (count / shape[0]), FAN_OUT (count / shape[1]), or their AVERAGE."""
     count = math.prod(shape)
     fan_in = count / shape[0] if shape else 1
     fan_out = count / shape[1] if len(shape) > 1 else count
@@ -52,19 +57,22 @@ def _fan(shape: tuple[int, ...], param) -> float:
 
 @filler("constant")
 def constant(shape, param, generator):
-    """Every element is `value`."""
+    """The constant `value`."""
     return np.float64(param.value)
 
 
 @filler("uniform")
 def uniform(shape, param, generator):
-    """Uniform between `min` and `max`."""
+    """Uniform distribution on [`min`, `max`)."""
     return generator.uniform(param.min, param.max, shape)
 
 
 @filler("gaussian")
 def gaussian(shape, param, generator):
-    """Normal with `mean` and `std`; `sparse` >= 0 keeps about that many inputs of each output (shape[0]) nonzero."""
+    """Normal distribution with `mean` and `std`.
+
+    sparse: if not negative, each element is kept with probability sparse / shape[0], and set to 0 otherwise.
+    """
     values = generator.normal(param.mean, param.std, shape)
     if param.sparse >= 0:
         values *= generator.random(shape) < param.sparse / shape[0]
@@ -73,29 +81,29 @@ def gaussian(shape, param, generator):
 
 @filler("positive_unitball")
 def positive_unitball(shape, param, generator):
-    """Uniform in [0, 1), then each row (axis 0) scaled to the sum 1."""
+    """Uniform distribution on [0, 1), then divided by the sum over each row (all axes but axis 0)."""
     values = generator.random(shape)
     return values / values.reshape(shape[0], -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
 
 
 @filler("xavier")
 def xavier(shape, param, generator):
-    """Uniform within +-sqrt(3/n) (Glorot and Bengio, 2010)."""
+    """Uniform distribution on [-sqrt(3/n), sqrt(3/n)) (Glorot and Bengio, AISTATS 2010); n as in `_fan`."""
     scale = math.sqrt(3 / _fan(shape, param))
     return generator.uniform(-scale, scale, shape)
 
 
 @filler("msra")
 def msra(shape, param, generator):
-    """Normal with standard deviation sqrt(2/n) (He et al., 2015)."""
+    """Normal distribution with mean 0 and standard deviation sqrt(2/n) (He et al., ICCV 2015); n as in `_fan`."""
     return generator.normal(0, math.sqrt(2 / _fan(shape, param)), shape)
 
 
 @filler("bilinear")
 def bilinear(shape, param, generator):
-    """Weights of bilinear upsampling, for a Deconvolution: (N, C, k, k) square kernels.
+    """Weights of bilinear upsampling for a Deconvolution, (N, C, k, k); LayerError for other shapes.
 
-    An element at (y, x) is (1 - |y/f - c|) (1 - |x/f - c|) with f = ceil(k/2) and c = (k - 1) / 2f.
+    The element at (y, x) is (1 - |y/f - c|) (1 - |x/f - c|) with f = ceil(k/2) and c = (k - 1) / 2f.
     """
     if len(shape) != 4 or shape[2] != shape[3]:
         raise LayerError(f'the filler "bilinear" needs a square 4-D weight (N, C, k, k), got {shape}')

@@ -1,4 +1,4 @@
-"""One thread at a time runs a net: a second one gets an error instead of a mixture of two passes."""
+"""Mutual exclusion of threads that run a net: a second thread gets an error instead of a mixture of two passes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Guard:
-    """A context that one thread is in at a time; that thread may enter it again.
+    """A reentrant context manager for one thread at a time; entering raises NetError instead of waiting.
 
-    name: what the error of a second thread calls the guarded object.
+    name: name of the guarded object in error messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,7 +33,7 @@ class Guard:
         self._depth += 1
 
     def check(self) -> None:
-        """Raise `NetError` if another thread is in."""
+        """Raise `NetError` if another thread is inside."""
         if self._thread not in (0, threading.get_ident()) and self._lock.locked():
             raise self._refusal()
 
@@ -51,11 +51,11 @@ class Guard:
 
 
 def guarded(method: F) -> F:
-    """Decorator for methods of an object whose `guard` is a Guard: one thread at a time is in any of them."""
+    """Decorator for methods of an object whose `guard` is a Guard: the method runs inside `self.guard`."""
 
     @functools.wraps(method)
     def entered(self: Any, *args: Any, **kwargs: Any) -> Any:
         with self.guard:
             return method(self, *args, **kwargs)
 
-    return entered  # type: ignore[return-value]
+    return entered  # type: ignore[return-value]  # it has the signature of `method`

@@ -88,7 +88,9 @@ class Overwrites:
     Raises `LayerError` where a layer would read other numbers than those its bottom stands for.
     """
 
-    def __init__(self, layers: Sequence[Layer], bottoms: Sequence[list[Blob]], tops: Sequence[list[Blob]]) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], bottoms: Sequence[Sequence[Blob]], tops: Sequence[Sequence[Blob]]
+    ) -> None:
         self._layers, self._bottoms, self._tops = layers, bottoms, tops
         self._owners = {blob.data_memory: layer.name for layer in layers for blob in layer.blobs}
         self._writers: dict[Memory, list[int]] = defaultdict(list)  # layers that change a memory in place, in order
@@ -110,9 +112,11 @@ class Overwrites:
             within = is_in_place(bottom, top, j)
             if "bottom" in layer.backward_reads and not (within and layer.top_serves_as_bottom):
                 bottoms[j] = i if within else self._last_change(i, blob, self._read[i][j])
-        bottoms, tops = ({j: last for j, last in found.items() if last is not None} for found in (bottoms, tops))
-        last = max([*bottoms.values(), *tops.values()], default=None)
-        return None if last is None else KeptBlobs(bottoms, tops, last, layer.dtype)
+        kept_bottoms, kept_tops = (
+            {j: last for j, last in found.items() if last is not None} for found in (bottoms, tops)
+        )
+        last = max([*kept_bottoms.values(), *kept_tops.values()], default=None)
+        return None if last is None else KeptBlobs(kept_bottoms, kept_tops, last, layer.dtype)
 
     def overwritten_tops(self, i: int) -> frozenset[int]:
         """The tops of layer i that a layer behind it changes in place."""

@@ -21,6 +21,7 @@ from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, LayerError
+from minicaffe.proto.caffe_pb2 import LayerParameter
 
 if TYPE_CHECKING:
     from minicaffe.core.fusion import Fused
@@ -72,13 +73,15 @@ class Layer:
     resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
     param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
 
-    def __init__(self, layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> None:
+    def __init__(
+        self, layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
+    ) -> None:
         self.layer_param = layer_param
         self.name: str = layer_param.name
         self.phase: int = layer_param.phase if phase is None else phase
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype = np.dtype(dtype)
         self.rng = random.new_stream()
-        self.blobs: list[Blob] = BlobVec(self.name, self.dtype)
+        self.blobs = BlobVec(self.name, self.dtype)
         self.param_propagate_down: list[bool] = []
         self.loss_weights: list[float] = []
         self.has_loss = False  #: whether any top counts in the loss
@@ -142,12 +145,12 @@ class Layer:
     # -- facts about the type, from its LayerParameter alone -------------------------------------------------------
 
     @staticmethod
-    def describe(layer_param) -> str:
+    def describe(layer_param: LayerParameter) -> str:
         """A few words on what the layer does beyond its type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
         return ""
 
     @classmethod
-    def source_shapes(cls, layer_param) -> Sequence[Shape | None] | None:
+    def source_shapes(cls, layer_param: LayerParameter) -> Sequence[Shape | None] | None:
         """Of a layer whose `setup` opens files or imports modules: the shapes of its tops, None for unknown ones.
 
         They come from the parameters and the first record of the source.  None for all others: a shape is what
@@ -223,7 +226,7 @@ class Layer:
         """Sum over the tops of loss weight times the sum of the top."""
         return float(sum(weight * blob.read_data().sum() for weight, blob in zip(self.loss_weights, top) if weight))
 
-    def kernel(self, name: str):
+    def kernel(self, name: str) -> Any:
         """The kernel of that name in the `.cu` file with this layer's stem, for this layer's dtype."""
         return runner("GPU").kernel(self.kernel_file(), name, self.dtype)
 

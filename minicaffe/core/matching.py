@@ -1,4 +1,4 @@
-"""Which layer of a file, or of another net, belongs to which layer of a net: by name, in order where names repeat."""
+"""Matching of a net's layers with those of a file or of another net: by name, and in order if names repeat."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Protocol
 
 
 class HasBlobs(Protocol):
-    """What is matched: a layer of a net or of a file."""
+    """A layer of a net or of a file, with name and parameters."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the layer."""
 
     @property
-    def blobs(self) -> Sized: ...
+    def blobs(self) -> Sized:
+        """Its parameters."""
 
 
 def numbered(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Each name with how often it came before: a, b, a gives (a, 0), (b, 0), (a, 1)."""
+    """Pair each name with the number of its earlier occurrences: a, b, a gives (a, 0), (b, 0), (a, 1)."""
     seen: Counter = Counter()
     result = []
     for name in names:
@@ -28,11 +30,11 @@ def numbered(names: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def match(sources: Sequence[HasBlobs], targets: Sequence[HasBlobs]) -> list[tuple[int, int]]:
-    """Pairs (source, target) of layers that exchange parameters, as indices, in the order in which to copy.
+    """Return pairs of indices (source, target) of layers between which to copy parameters, in the order of copying.
 
-    Of several layers of one name, the k-th source with parameters goes to the k-th target with parameters; where there
-    are fewer targets, to the first of them, as all sources do in the original.  Where one side has parameters and the
-    other has none, the first layers of the name are paired, for the caller to refuse.
+    Of several layers with one name, the k-th source with parameters is paired with the k-th target with parameters, or
+    with the first if there are fewer targets (in Caffe, all sources go to the first target).  If only one side has
+    parameters, the first layers of that name are paired, so that the caller can raise an error.
     """
     source_layers, target_layers = _by_name(sources), _by_name(targets)
     pairs = []
@@ -48,7 +50,7 @@ def match(sources: Sequence[HasBlobs], targets: Sequence[HasBlobs]) -> list[tupl
 
 
 def _by_name(layers: Sequence[HasBlobs]) -> dict[str, tuple[list[int], list[int]]]:
-    """The indices of the layers of each name: those without parameters, those with."""
+    """Return {name: (indices of the layers without parameters, indices of those with)}."""
     result: dict[str, tuple[list[int], list[int]]] = {}
     for i, layer in enumerate(layers):
         result.setdefault(layer.name, ([], []))[bool(layer.blobs)].append(i)

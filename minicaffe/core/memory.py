@@ -227,7 +227,8 @@ class Memory:
         view = self._view() if self._view is not None else None
         if view is None:
             # a memoryview between the two arrays makes slices of the view keep the view alive, not only its buffer
-            view = np.frombuffer(memoryview(host), self.dtype) if self.count else host[:0]
+            held = memoryview(host)  # type: ignore[arg-type]  # numpy's stubs have the buffer from Python 3.12 on
+            view = np.frombuffer(held, self.dtype) if self.count else host[:0]
             self._view = weakref.ref(view)
         return view
 

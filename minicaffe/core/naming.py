@@ -1,10 +1,10 @@
-"""A net's blobs and layers by name, and by number as in pycaffe's compiled module, with which scripts walk a net:
+"""A net's blobs and layers by name, and by number as in pycaffe's compiled module; for scripts that traverse a net:
 
     for i, name in enumerate(net._layer_names):
         print(name, [net._blob_names[j] for j in net._bottom_ids(i)], [net._blob_names[j] for j in net._top_ids(i)])
 
-Blobs count in the order in which the layers make them, those of Split layers and the automatic tops of losses included;
-a layer that works in place makes none.
+Blobs are numbered in the order in which layers create them, including those of Split layers and the automatic tops of
+losses; in-place tops are not counted again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minicaffe.errors import UsageError
 
 
 class Naming:
-    """Mixed into `Net`, which has the lists below and calls `_name_blobs` once they are complete."""
+    """Mixin of `Net`, which provides the lists below and calls `_name_blobs` once they are complete."""
 
     guard: Guard
     layers: list[Layer]
@@ -33,7 +33,7 @@ class Naming:
     _top_names: list[list[str]]
 
     def _name_blobs(self) -> None:
-        """Number the blobs, and make the dicts that find them by name."""
+        """Number the blobs, and create the dicts that map names to them."""
         self._blob_names: list[str] = []
         self._blobs: list[Blob] = []
         self._all_top_ids: list[list[int]] = []
@@ -62,7 +62,7 @@ class Naming:
 
     @property
     def blobs(self) -> ReadOnlyDict:
-        """The blobs by name, in the order in which the layers make them.
+        """{blob name: Blob}, in the order in which layers create them; read-only.
 
         Raises `NetError` while another thread runs the net.
         """
@@ -71,12 +71,12 @@ class Naming:
 
     @property
     def blob_loss_weights(self) -> ReadOnlyDict:
-        """The weight of each blob in the loss, by name."""
+        """{blob name: weight of the blob in the loss}; read-only."""
         return self._loss_weight_dict
 
     @property
     def params(self) -> ReadOnlyDict:
-        """The parameter blobs of each layer that has any, by layer name, in order; of equal names the last one's.
+        """{layer name: BlobVec} of the layers with parameters, in order; read-only.  Of equal names, the last layer's.
 
         Raises `NetError` while another thread runs the net.
         """
@@ -90,25 +90,25 @@ class Naming:
 
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
-        """The layers by name, in order; of equal names the last (`layers` has all)."""
+        """{layer name: Layer}, in order; of equal names, the last layer (`layers` contains all)."""
         return OrderedDict(zip(self._layer_names, self.layers))
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
-        """The names of each layer's tops, by layer name."""
+        """{layer name: list of the names of its tops}."""
         return OrderedDict((name, list(tops)) for name, tops in zip(self._layer_names, self._top_names))
 
     @property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
-        """The names of each layer's bottoms, by layer name."""
+        """{layer name: list of the names of its bottoms}."""
         return OrderedDict((name, list(bottoms)) for name, bottoms in zip(self._layer_names, self._bottom_names))
 
     def _bottom_ids(self, layer: int) -> list[int]:
-        """Which blobs a layer reads."""
+        """Return the numbers of the bottoms of layer number `layer`; UsageError if there is no such layer."""
         return [self._id_of[name] for name in self._bottom_names[self._checked(layer)]]
 
     def _top_ids(self, layer: int) -> list[int]:
-        """Which blobs a layer makes."""
+        """Return the numbers of the tops of layer number `layer`; UsageError if there is no such layer."""
         return list(self._all_top_ids[self._checked(layer)])
 
     @property

@@ -47,7 +47,7 @@ class Net(Scripting):
 
     def __init__(
         self,
-        network: str | os.PathLike | Any = None,
+        network: str | os.PathLike | caffe_pb2.NetParameter | None = None,
         *args: Any,
         phase: int | None = None,
         level: int = 0,
@@ -58,12 +58,14 @@ class Net(Scripting):
     ) -> None:
         phase, level, stages, weights = _pycaffe_arguments(args, phase, level, stages, weights)
         network = network_file if network is None else network
-        given = not isinstance(network, caffe_pb2.NetParameter)
-        if given and phase is None:
+        if isinstance(network, caffe_pb2.NetParameter):
+            param = _upgraded(network)
+        elif phase is None:
             raise UsageError("Net: expected a phase, minicaffe.TRAIN or minicaffe.TEST, after the prototxt, got none")
-        if given and not isinstance(network, (str, os.PathLike)):
+        elif not isinstance(network, (str, os.PathLike)):
             raise UsageError(f"Net: expected the path of a prototxt or a NetParameter, got {type(network).__name__}")
-        param = read_net(os.fspath(network)) if given else _upgraded(network)
+        else:
+            param = read_net(os.fspath(network))
         if phase is not None:
             param.state.phase = phase
         if level:
@@ -74,7 +76,7 @@ class Net(Scripting):
             self.copy_from(weights)
 
     @classmethod
-    def of_upgraded(cls, param) -> Net:
+    def of_upgraded(cls, param: caffe_pb2.NetParameter) -> Net:
         """The net of a NetParameter that is in today's form already, as `read_net` gives it, its state set."""
         net = cls.__new__(cls)
         net._build(param, np.dtype(np.float32))
@@ -204,7 +206,7 @@ class Net(Scripting):
         engine = settings.engine
         for i in range(start, end - 1, -1):
             ran_with = self._ran_with[i]
-            if ran_with not in (engine, None) and self.layer_need_backward[i]:
+            if ran_with is not None and ran_with is not engine and self.layer_need_backward[i]:
                 there, here = ran_with.mode, engine.mode
                 raise NetError(
                     f"layer '{self._layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
@@ -287,7 +289,7 @@ class Net(Scripting):
         """Write the weights, and with `write_diff` their diffs, as HDF5 (.caffemodel.h5)."""
         weights.save_hdf5(self, os.fspath(path), write_diff)
 
-    def to_proto(self, write_diff: bool = False):
+    def to_proto(self, write_diff: bool = False) -> caffe_pb2.NetParameter:
         """The NetParameter with the learned blobs in it."""
         return weights.to_proto(self, write_diff)
 
@@ -296,13 +298,15 @@ class Net(Scripting):
         return f"<Net '{self.name}' ({phase}): {len(self.layers)} layers, {len(self._blob_dict)} blobs>"
 
 
-def _upgraded(message):
+def _upgraded(message: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     copy = type(message)()
     copy.CopyFrom(message)
     return upgrade_net(copy)
 
 
-def _pycaffe_arguments(args, phase, level, stages, weights):
+def _pycaffe_arguments(
+    args: tuple, phase: Any, level: Any, stages: Any, weights: Any
+) -> tuple[Any, int, list[str], Any]:
     """`(phase, level, stages, weights)` from positional ones: pycaffe's order, or the legacy (weights, phase).
 
     One stage may be given as a plain string.  UsageError for a phase, level or stage of another type.
@@ -314,8 +318,7 @@ def _pycaffe_arguments(args, phase, level, stages, weights):
     elif len(args) > 4:
         raise UsageError(f"Net: expected at most (prototxt, phase, level, stages, weights), got {len(args) + 1}")
     else:
-        given = (phase, level, stages, weights)
-        phase, level, stages, weights = (*args, *given[len(args) :])
+        phase, level, stages, weights = args + (phase, level, stages, weights)[len(args) :]
     stages, level = names_in(stages), 0 if level is None else level
     if phase is not None and not (isinstance(phase, (int, np.integer)) and phase in (TRAIN, TEST)):
         raise UsageError(f"Net: the phase must be minicaffe.TRAIN or minicaffe.TEST, got {phase!r}")

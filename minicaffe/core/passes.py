@@ -1,8 +1,8 @@
-"""Passes over a NetParameter: from what a user wrote to what a net builds.
+"""Passes over a NetParameter before a net is built.
 
-Each is a pure function from NetParameter to a new NetParameter.  Upgrading old files is minicaffe.proto's work and
-comes first; then `filter_net` keeps the layers of this phase, level and stage, and `insert_splits` gives every reader
-of a blob a copy of its own, so that gradients add up.
+Each is a pure function from NetParameter to a new NetParameter.  `filter_net` keeps the layers for a phase, level and
+stage; then `insert_splits` gives every reader of a blob its own copy, so that gradients are summed.  Old formats are
+upgraded before that (minicaffe.proto).
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ log = logging.getLogger("minicaffe")
 
 
 def state_meets_rule(state, rule, layer_name: str = "") -> bool:
-    """Whether a NetState meets a NetStateRule: phase, min_level, max_level, every stage, no not_stage."""
+    """Whether a NetState meets a NetStateRule: phase, min_level, max_level, every stage, no not_stage.
+
+    layer_name: for the log line that gives the reason if it does not.
+    """
 
     def fails(why: str) -> bool:
         log.info("The NetState %s a rule in layer %s", why, layer_name)
@@ -42,7 +45,10 @@ def state_meets_rule(state, rule, layer_name: str = "") -> bool:
 
 
 def filter_net(param):
-    """Keep the layers whose `include` (any rule met) or `exclude` (no rule met) fits `param.state`."""
+    """Return a copy with the layers that `param.state` selects: any `include` rule met, or no `exclude` rule met.
+
+    Raises NetError for a layer with both kinds of rules.
+    """
     filtered = type(param)()
     filtered.CopyFrom(param)
     del filtered.layer[:]
@@ -62,17 +68,20 @@ def filter_net(param):
 
 
 def split_layer_name(layer_name: str, blob_name: str, index: int) -> str:
-    """The name of the Split that copies top `index` of a layer."""
+    """Return the name of the Split layer that copies top `index` of a layer."""
     return f"{blob_name}_{layer_name}_{index}_split"
 
 
 def split_blob_name(layer_name: str, blob_name: str, index: int, copy: int) -> str:
-    """The name of the copy that the reader number `copy` gets."""
+    """Return the name of the Split's top for reader number `copy`."""
     return f"{split_layer_name(layer_name, blob_name, index)}_{copy}"
 
 
 def insert_splits(param):
-    """Put a Split behind every top that several bottoms read, or that is read and counts in the loss too."""
+    """Return a copy with a Split after every top that several bottoms read, or that is read and has a loss weight.
+
+    Raises NetError for a bottom that no earlier layer produces.
+    """
     reads, loss_weight, producer_of = _count_reads(param)
     split = type(param)()
     split.CopyFrom(param)
@@ -91,13 +100,17 @@ def insert_splits(param):
             if reads[i, j] > 1:
                 _add_split(split, layer.name, blob, j, reads[i, j], loss_weight.get((i, j), 0.0))
                 if loss_weight.get((i, j)):
-                    added.loss_weight[j] = 0  # the first copy carries it
+                    added.loss_weight[j] = 0  # moved to the Split's first top
                     copies_given[i, j] += 1
     return split
 
 
 def _count_reads(param):
-    """How often each top (layer, index) is read, its loss weight, and which top each bottom reads."""
+    """Count the readers of each top, the loss included.
+
+    Returns, with (layer index, top or bottom index) as keys: readers of each top, nonzero loss weight of each top, and
+    the top that each bottom reads.
+    """
     reads: Counter = Counter()
     loss_weight: dict[tuple[int, int], float] = {}
     producer_of: dict[tuple[int, int], tuple[int, int]] = {}
@@ -118,7 +131,7 @@ def _count_reads(param):
 
 
 def unknown_bottom(layer, index: int, known) -> NetError:
-    """The error for a bottom that no layer before has produced."""
+    """Return the error for a bottom that no earlier layer produces; `known` are the blobs that it could read."""
     blob = layer.bottom[index]
     hint = nearest(blob, known)
     return NetError(

@@ -1,8 +1,8 @@
-"""The random streams of layers, and the seed that they follow from.
+"""The random streams of layers, and their seed.
 
-Each layer that draws has a `Stream` (minicaffe.philox) of its own, so that no layer's draws depend on another's; a
-stream's state is a handful of integers, so a snapshot can hold it and a resumed run goes on with the numbers an
-uninterrupted one would have drawn.
+Each layer has its own `Stream` (minicaffe.philox), so that its random numbers do not depend on other layers.  The state
+of a stream is a few integers, which are saved in snapshots, so that a resumed run draws the same numbers as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from minicaffe.philox import Stream
 
 
 class _Source:
-    """Hands out streams: the same seed gives the same streams in the same order."""
+    """A factory of streams: the same seed gives the same streams in the same order."""
 
     def __init__(self, seed: int) -> None:
         self._seed, self._next = seed, 0
         self._lock = forks.renewed(threading.Lock())
 
     def stream(self) -> Stream:
+        """Return the next stream."""
         with self._lock:
             self._next += 1
             return Stream(self._seed, self._next)
 
 
 class _Sources:
-    """The source of each thread: the one it has seeded, else the main thread's."""
+    """The source of each thread: its own after `set_random_seed`, otherwise the main thread's."""
 
     source = PerThread(_Source(secrets.randbits(63)))
 
@@ -38,13 +39,13 @@ _sources = _Sources()
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed every stream that this thread makes from now on (`solver.random_seed`, or a script).
+    """Seed all streams that this thread creates from now on (`random_seed` of a solver, or a script).
 
-    Without it each process differs.  Threads that have not seeded draw from the main thread's streams.
+    seed: an int.  Without a seed, each process uses a random one.  Threads without a seed use the main thread's source.
     """
     _sources.source = _Source(int(seed))
 
 
 def new_stream() -> Stream:
-    """The thread's next stream: one for each layer, in the order in which they are built."""
+    """Return the next stream of this thread; every layer takes one when it is created."""
     return _sources.source.stream()

@@ -1,4 +1,4 @@
-"""Layers by their prototxt type, and the variants of them that engines have."""
+"""Registry of layer classes by prototxt type, with variants for engines."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import Message
 
 from minicaffe import forks
 from minicaffe.core.engine import Engine, engines
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings, variant_names
 from minicaffe.errors import LayerError, nearest
+from minicaffe.proto.caffe_pb2 import LayerParameter
 from minicaffe.proto.elsewhere import TYPE_OWNERS
 
-OWN = "CAFFE"  #: in place of an engine's name: the code that a type's own file has
+OWN = "CAFFE"  #: the engine name of the code in a type's own file in layers/
 
-_registry: dict[str, dict[str, type[Layer]]] = {}  # written to when modules of layers are imported
-_packages: dict[str, list[str]] = {}  # by engine's name, modules to import before its layers are looked up
+_registry: dict[str, dict[str, type[Layer]]] = {}  # {type: {engine: class}}, filled when layer modules are imported
+_packages: dict[str, list[str]] = {}  # {engine: modules still to import before its layers are looked up}
 _loading = forks.renewed(threading.RLock())
 
 L = TypeVar("L", bound=Layer)
 
 
 def register(type_name: str, engine: str = OWN) -> Callable[[type[L]], type[L]]:
-    """Class decorator: the layer of this prototxt type, or an engine's variant of it.
+    """Class decorator that registers a layer class for a prototxt type, or an engine's variant of it.
 
-    Raises LayerError if there is one already.
+    type_name: `type` in prototxts.  engine: name of the engine; "CAFFE" (default) for the type's own class.
+    Raises LayerError if the type already has a class for that engine.
     """
 
     def add(cls: type[L]) -> type[L]:
@@ -44,12 +45,12 @@ def register(type_name: str, engine: str = OWN) -> Callable[[type[L]], type[L]]:
 
 
 def add_package(module: str, engine: str = OWN) -> None:
-    """Have a module, which registers layers or what an engine computes as one, imported when it is first needed."""
+    """Add a module that is imported when layers of the engine are first looked up; it registers layers or fusions."""
     _packages.setdefault(engine, []).append(module)
 
 
 def load(engine: str = OWN) -> None:
-    """Import the modules that `add_package` has named for an engine."""
+    """Import the modules added for an engine by `add_package`, once."""
     if _packages.get(engine):
         with _loading:
             for module in _packages.get(engine, ()):
@@ -58,22 +59,23 @@ def load(engine: str = OWN) -> None:
 
 
 def layer_type_list() -> list[str]:
-    """All known layer types, sorted."""
+    """Return all registered layer types, sorted."""
     load()
     return sorted(_registry)
 
 
 def variants_of(engine: str) -> list[type[Layer]]:
-    """The layers that an engine has variants of, sorted by type."""
+    """Return the variants of an engine, sorted by layer type."""
     load()
     load(engine)
     return [variants[engine] for _, variants in sorted(_registry.items()) if engine in variants]
 
 
 def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer]:
-    """The class for a type and engine; our own code where the engine has none.
+    """Return the class for a type and engine, or the type's own class if the engine has no variant.
 
-    An unknown type raises `LayerError` with the fork that has it, or else the nearest and all known names.
+    name: name of the layer, for errors.
+    Raises `LayerError` for an unknown type, with the Caffe fork that has it, or with the nearest and all known types.
     """
     load()
     load(engine)
@@ -90,24 +92,30 @@ def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer
 
 
 def facts_of(type_name: str) -> type[Layer]:
-    """Return the class that states the facts about a type: `Layer`, with its defaults, for an unknown type."""
+    """Return the class whose attributes describe a layer type; `Layer`, with its defaults, for an unknown type."""
     load()
     return _registry.get(type_name, {}).get(OWN, Layer)
 
 
-def create_layer(layer_param, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32) -> Layer:
-    """A layer of the type, and with the engine, that its LayerParameter and `set_engine` ask for."""
-    own = type(layer_param)()
+def create_layer(
+    layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
+) -> Layer:
+    """Create the layer of a LayerParameter, of the class for its type and for the engine from `choose_engine`.
+
+    phase: TRAIN or TEST; None (default): that of the LayerParameter.  dtype: dtype of its blobs (default float32).
+    Raises LayerError for an unknown type or engine.
+    """
+    own = LayerParameter()
     own.CopyFrom(layer_param)  # layers may complete their parameters: the net keeps the original
     engine = choose_engine(own, np.dtype(dtype))
     return layer_class(own.type, engine, own.name)(own, phase, dtype)
 
 
-def choose_engine(layer_param, dtype: np.dtype) -> str:
-    """The name of the engine whose variant a layer is, or "CAFFE".
+def choose_engine(layer_param: LayerParameter, dtype: np.dtype) -> str:
+    """Return the name of the engine whose variant is used for a layer, or "CAFFE" for the type's own class.
 
-    `set_engine` comes first, then the prototxt's `engine` field; else, and where they name an engine of the other
-    mode, the default engine of this mode.
+    `set_engine` takes precedence over the prototxt's `engine` field.  If neither names an engine, or the engine is of
+    the other mode, the default engine of this mode is used.
     """
     wanted = settings.variants
     if wanted == "DEFAULT":
@@ -120,9 +128,9 @@ def choose_engine(layer_param, dtype: np.dtype) -> str:
     return next((engine.name for engine in usable), OWN)
 
 
-def _engine_fields(layer_param) -> Iterator[str]:
-    """The `engine` values that are set, as names: the layer's own string first, then its parameter messages' enums."""
-    own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe may add a list of engines behind a colon
+def _engine_fields(layer_param: LayerParameter) -> Iterator[str]:
+    """Yield the names of the `engine` values that are set: the layer's own string, then the enums of its messages."""
+    own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe allows a list of engines after a colon
     own = next((engine.name for engine in _variant_engines() if own in engine.aliases), own)
     known = sorted([OWN, *variant_names()])
     if own not in ("", "DEFAULT", *known):
@@ -133,9 +141,11 @@ def _engine_fields(layer_param) -> Iterator[str]:
     if own not in ("", "DEFAULT"):
         yield own
     for field, value in layer_param.ListFields():
-        if isinstance(value, Message) and "engine" in field.message_type.fields_by_name:
-            name = field.message_type.fields_by_name["engine"].enum_type.values_by_number[value.engine].name
-            if value.HasField("engine") and name != "DEFAULT":
+        fields = field.message_type.fields_by_name if field.message_type else {}
+        values = fields["engine"].enum_type if "engine" in fields else None
+        if values and value.HasField("engine"):
+            name = values.values_by_number[value.engine].name
+            if name != "DEFAULT":
                 yield name
 
 

@@ -1,4 +1,4 @@
-"""What pycaffe's Net offers to scripts, on top of the running net: arrays in, arrays out, by name."""
+"""pycaffe's interface of Net for scripts: passes with arrays as inputs and outputs, by blob name, and callbacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Callback = Callable[[int], None]  # called with a layer's index
 
 
 class Scripting(Naming):
-    """Mixed into `Net`, which has the attributes below and runs `forward_from_to` and `backward_from_to`."""
+    """Mixin of `Net`, which has the attributes below and overrides the methods that raise NotImplementedError."""
 
     _before_forward: list[Callback]
     _after_forward: list[Callback]
@@ -27,11 +27,11 @@ class Scripting(Naming):
         raise NotImplementedError
 
     def backward_from_to(self, start: int, end: int) -> None:
-        """Run layers start down to end (inclusive), by index, those that need it."""
+        """Run backward through layers start down to end (inclusive), by index, skipping those that do not need it."""
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Bring views that scripts hold up to date."""
+        """Update the views that scripts hold (`blob.data`, `blob.diff`) to the newest values."""
         raise NotImplementedError
 
     # -- one pass --------------------------------------------------------------------------------------------------
@@ -40,13 +40,13 @@ class Scripting(Naming):
     def forward(
         self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Run forward and return {blob name: array}; the arrays are live views of the blobs, not copies.
+        """Run forward and return {blob name: array}; the arrays are views of the blobs, not copies.
 
-        blobs: names to return beside the net's outputs (with `end`, beside that layer's tops).
-        start, end: names of the first and the last layer to run; all by default.
-        kwargs: {input blob name: array of its shape}; exactly the net's inputs, or none.  Axes of length 1 may be
-            added or left out, and an axis of length 1 stands for a longer one, axis 0 excepted.
-        UsageError for an unknown name and for an array of another shape; then no input has been changed.
+        blobs: names of blobs to return in addition to the net's outputs (with `end`: to the tops of that layer).
+        start, end: names of the first and the last layer to run; all layers by default.
+        kwargs: {input blob name: array of its shape}; all of the net's inputs, or none.  Axes of length 1 may be
+            added or omitted; an axis of length 1 is broadcast, except axis 0.
+        Raises UsageError for an unknown name and for an array of another shape, before any input is changed.
         """
         first = self._layer_index(start, 0)
         last = self._layer_index(end, len(self.layers) - 1)
@@ -63,11 +63,12 @@ class Scripting(Naming):
     def backward(
         self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Run backward and return {blob name: diff}; the arrays are live views.
+        """Run backward and return {blob name: diff}; the arrays are views of the blobs, not copies.
 
-        diffs: names of further blobs whose diffs to return beside the inputs' (with `end`, that layer's bottoms').
-        start, end: names of the layer to begin with (the highest) and to end with; all by default.
-        kwargs: {output blob name: diff of its shape} to begin from; exactly the net's outputs, or none.
+        diffs: names of blobs to return in addition to the net's inputs (with `end`: to the bottoms of that layer).
+        start, end: names of the first layer to run backward (the later one in the net) and the last; all by default.
+        kwargs: {output blob name: its diff, of the blob's shape}; all of the net's outputs, or none.
+        Raises UsageError for an unknown name and for an array of another shape, before any diff is changed.
         """
         first = self._layer_index(start, len(self.layers) - 1)
         last = self._layer_index(end, 0)
@@ -88,7 +89,7 @@ class Scripting(Naming):
             raise UsageError(f"the net has no layer '{name}': it has {', '.join(self._layer_names)}") from None
 
     def _fill(self, arrays: dict[str, np.ndarray], expected: list[str], kind: str, what: str) -> None:
-        """Copy arrays into the data of inputs or the diffs of outputs, once all of them are known to fit."""
+        """Check the arrays, then copy them into the data of inputs or the diffs of outputs."""
         _check_names(arrays, expected, kind)
         fitting = {
             name: fitted(numbers(array, f"{kind} '{name}'"), self.blobs[name].shape, f"{kind} '{name}'")
@@ -97,20 +98,23 @@ class Scripting(Naming):
         for name, array in fitting.items():
             getattr(self.blobs[name], what)[...] = array
 
-    # -- any number of inputs --------------------------------------------------------------------------------------
+    # -- several batches -------------------------------------------------------------------------------------------
 
     @guarded
     def forward_all(self, blobs: Iterable[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run forward over any number of inputs, batch by batch (the last one padded); return copies, joined.
+        """Run forward over any number of inputs, in batches (the last one padded with zeros).
 
-        kwargs: {input blob name: array whose axis 0 counts the inputs}; with no inputs (length 0) every array that is
-            returned has length 0.
+        blobs: names of blobs to return in addition to the net's outputs.
+        kwargs: {input blob name: array (N, ...)}; all of the net's inputs, of one length N.
+        Returns {blob name: array (N, ...)}, copies.
+        Raises UsageError for wrong names, lengths or shapes.
         """
         _check_names(kwargs, self.inputs, "input")
         names = names_in(blobs)
         parts: dict[str, list[np.ndarray]] = {name: [] for name in [*self.outputs, *names]}
         for batch in self._batch(kwargs):
-            for name, values in self.forward(blobs=names, **batch).items():
+            self._fill(batch, self.inputs, "input", "data")
+            for name, values in self.forward(blobs=names).items():
                 parts[name].append(values.copy())
         return self._join(parts, kwargs)
 
@@ -118,9 +122,14 @@ class Scripting(Naming):
     def forward_backward_all(
         self, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **kwargs: np.ndarray
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Run forward and backward over any number of inputs, batch by batch; return outputs and diffs, joined.
+        """Run forward and backward over any number of inputs, in batches (the last one padded with zeros).
 
-        kwargs: the inputs, and where the net's outputs should start from given diffs, those by output name.
+        blobs: names of blobs to return in addition to the net's outputs.
+        diffs: names of blobs whose diffs to return in addition to those of the net's inputs.
+        kwargs: {input blob name: array (N, ...)}; also {output blob name: its diff (N, ...)} to start backward from
+            given diffs instead of the loss.
+        Returns {blob name: array (N, ...)} of data and of diffs, copies.
+        Raises UsageError for wrong names, lengths or shapes.
         """
         given = set(kwargs) - set(self.inputs)
         expected = [*(self.inputs if given < set(kwargs) else []), *(self.outputs if given else [])]
@@ -131,16 +140,20 @@ class Scripting(Naming):
         for batch in self._batch(kwargs):
             bottoms = {name: batch[name] for name in self.inputs if name in batch}
             tops = {name: batch[name] for name in self.outputs if given}
-            for name, values in self.forward(blobs=names, **bottoms).items():
+            if bottoms:
+                self._fill(bottoms, self.inputs, "input", "data")
+            for name, values in self.forward(blobs=names).items():
                 outs[name].append(values.copy())
-            for name, values in self.backward(diffs=diff_names, **tops).items():
+            if tops:
+                self._fill(tops, self.outputs, "output", "diff")
+            for name, values in self.backward(diffs=diff_names).items():
                 grads[name].append(values.copy())
         return self._join(outs, kwargs), self._join(grads, kwargs)
 
     def _batch(self, blobs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """Cut arrays of one length into batches of the net's size; the last is padded with zeros.
+        """Split arrays of one length into batches; the last is padded with zeros.
 
-        The size is that of the first blob named, or else that of the net's first blob.
+        The batch size is the length of axis 0 of the first blob given, or, if the net has no such blob, of its first.
         """
         called = {name: f"{'input' if name in self.inputs else 'output'} '{name}'" for name in blobs}
         arrays = {name: numbers(values, called[name]) for name, values in blobs.items()}
@@ -160,7 +173,7 @@ class Scripting(Naming):
             yield {name: _padded(part, size) for name, part in parts.items()}
 
     def _join(self, parts: dict[str, list[np.ndarray]], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One array per blob, without the padding; tops without a batch axis keep one value per batch."""
+        """Concatenate the batches of each blob, without the padding; a blob without axes gives one value per batch."""
         total = len(next(iter(arrays.values())))
         joined = {}
         for name, values in parts.items():
@@ -194,14 +207,17 @@ class Scripting(Naming):
         self._after_backward.append(callback)
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
-        """Give the net's MemoryData layer its arrays: data (N, C, H, W), labels (N,) or (N, 1, 1, 1), float32."""
+        """Set the arrays of the net's MemoryData layer, which must be its first layer (UsageError otherwise).
+
+        data: float32 (N, C, H, W).  labels: float32 (N,) or (N, 1, 1, 1).
+        """
         layer = self.layers[0] if self.layers else None
         if layer is None or not hasattr(layer, "set_input_arrays"):
             found = layer.type if layer else "no layer"
             raise UsageError(f"set_input_arrays expects a net whose first layer is MemoryData, got {found}")
         layer.set_input_arrays(data, labels)
 
-    # -- names of pycaffe's compiled module ------------------------------------------------------------------------
+    # -- methods of pycaffe's compiled module ----------------------------------------------------------------------
 
     _set_input_arrays = set_input_arrays
 
@@ -210,13 +226,13 @@ class Scripting(Naming):
         return self.forward_from_to(self._checked(start), self._checked(end))
 
     def _backward(self, start: int, end: int) -> None:
-        """Run layers start down to end (inclusive), by index."""
+        """Run backward through layers start down to end (inclusive), by index."""
         self.backward_from_to(self._checked(start), self._checked(end))
         self.settle()
 
 
 def names_in(names: Iterable[str] | None) -> list[str]:
-    """A list of names from one name, several or None; UsageError for anything else, arrays among it."""
+    """Return a list of names from one name, an iterable of names, or None; UsageError for anything else."""
     if names is None or isinstance(names, str):
         return [] if names is None else [names]
     found = list(names) if isinstance(names, Iterable) else [names]
@@ -235,6 +251,6 @@ def _check_names(arrays: Mapping[str, np.ndarray], expected: list[str], kind: st
 
 
 def _padded(part: np.ndarray, size: int) -> np.ndarray:
-    """The part with zeros behind it, `size` long."""
+    """Return the array padded with zeros to length `size` along axis 0."""
     missing = size - len(part)
     return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part

@@ -1,7 +1,7 @@
-"""CPU or GPU, which device, which engine's variants of layers.
+"""Settings of each thread: mode (CPU or GPU), device, and the engine whose variants of layers are used.
 
-Caffe keeps these in `Caffe::Get()`, for each thread its own; scripts change them through `set_mode_cpu`,
-`set_mode_gpu`, `set_device` and, new here, `set_engine`.
+They correspond to Caffe's thread-local `Caffe::Get()`.  Scripts change them with `set_mode_cpu`, `set_mode_gpu`,
+`set_device`, and `set_engine`, which Caffe does not have.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from minicaffe.errors import UsageError
 
 
 class PerThread:
-    """An attribute of which each thread has its own value; a thread that has set none reads the main thread's.
+    """Descriptor of an attribute with one value per thread; a thread that has not set it gets the main thread's value.
 
-    default: the value until the main thread sets one.
+    default: the initial value in the main thread.
     """
 
     def __init__(self, default: Any) -> None:
@@ -31,7 +31,7 @@ class PerThread:
     def __set__(self, instance: object, value: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             self._main = value
-            vars(self._own).pop("value", None)  # of the thread that forked, which is the main thread of its child
+            vars(self._own).pop("value", None)  # in a forked child, the thread that forked is the main thread
         else:
             self._own.value = value
 
@@ -40,10 +40,10 @@ class Settings:
     """The settings of each thread; `settings` below is the only instance."""
 
     engine = PerThread(NUMPY)  #: the Engine that runs passes
-    variants = PerThread("DEFAULT")  #: what `set_engine` has chosen for nets that are built
-    device = PerThread(0)
-    solver_rank = PerThread(0)  #: which of the solvers that train together this thread's is; data layers read its share
-    solver_count = PerThread(1)
+    variants = PerThread("DEFAULT")  #: the argument of `set_engine`, for nets that are built from now on
+    device = PerThread(0)  #: number of the CUDA device
+    solver_rank = PerThread(0)  #: index of this thread's solver in distributed training; data layers read its share
+    solver_count = PerThread(1)  #: number of solvers in distributed training
 
 
 settings = Settings()
@@ -51,7 +51,7 @@ settings = Settings()
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Set mode, device and engine of this thread at the end to what they are at the beginning."""
+    """Restore mode, device and engine of this thread at the end of the `with` block."""
     engine, variants, device = settings.engine, settings.variants, settings.device
     try:
         yield
@@ -61,14 +61,14 @@ def restored() -> Iterator[None]:
 
 
 def set_mode_cpu() -> None:
-    """Run every layer's CPU path from now on, in this thread."""
+    """Run layers on the CPU from now on, in this thread."""
     settings.engine = runner("CPU")
 
 
 def set_mode_gpu() -> None:
-    """Run every layer's GPU path from now on, in this thread (layers without one run on the CPU).
+    """Run layers on the GPU from now on, in this thread; layers without GPU code run on the CPU.
 
-    Raises `DeviceError` when there is no PyCUDA or no CUDA device, naming which.
+    Raises `DeviceError` if PyCUDA or a CUDA device is missing.
     """
     engine = runner("GPU")
     engine.start(settings.device)
@@ -76,21 +76,25 @@ def set_mode_gpu() -> None:
 
 
 def set_device(device_id: int) -> None:
-    """Choose the CUDA device, by number, that `set_mode_gpu` uses."""
+    """Choose the CUDA device for GPU mode, by number, in this thread (default: 0).
+
+    Raises `DeviceError` in GPU mode if the device cannot be used.
+    """
     settings.device = int(device_id)
     settings.engine.start(settings.device)
 
 
 def variant_names() -> list[str]:
-    """The names of engines with variants of layers, as in prototxts."""
+    """Return the names of the engines with variants of layers, as in prototxts."""
     return [engine.name for engine in engines() if engine.base is not None]
 
 
 def set_engine(engine: str) -> None:
-    """Choose the engine of nets that this thread builds from now on, over what their prototxts say.
+    """Choose the engine of the nets that this thread builds from now on; it overrides the prototxts' `engine` fields.
 
-    engine: "DEFAULT" (the prototxt's `engine` field, else the fastest that is installed), "CAFFE" (our own numpy
-    and CUDA code), or an engine's name: "ONEDNN", "CUDNN".
+    engine: "DEFAULT" (the `engine` field, or else the fastest engine installed), "CAFFE" (minicaffe's own numpy and
+        CUDA code), or the name of an engine: "ONEDNN", "CUDNN".
+    Raises UsageError for any other value.
     """
     known = ("DEFAULT", "CAFFE", *variant_names())
     if engine not in known:

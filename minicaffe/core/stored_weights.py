@@ -1,4 +1,4 @@
-"""Weights as a file holds them: layers with blobs, the same for a .caffemodel and a .caffemodel.h5."""
+"""Reading of .caffemodel and .caffemodel.h5 files as lists of layers with blobs."""
 
 from __future__ import annotations
 
@@ -16,45 +16,47 @@ from minicaffe.core.blob import Blob, proto_fits, proto_shape
 from minicaffe.errors import SnapshotError
 from minicaffe.proto import read_binary_net
 
-BATCH_NORM_BLOBS = 3  #: mean, variance and their factor; NVIDIA's has scale and shift behind them
+BATCH_NORM_BLOBS = 3  #: mean, variance and their factor; in NVIDIA's Caffe followed by scale and shift
 
 
 class StoredBlob(Protocol):
-    """One parameter in a file."""
+    """One parameter blob in a file."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the blob."""
 
     @property
     def count(self) -> int:
-        """How many numbers there are, whatever the shape says."""
+        """Number of values stored, which may differ from the product of `shape` in a damaged file."""
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether it is of this shape."""
+        """Whether the blob has this shape, or an equivalent legacy shape."""
 
     def values(self) -> np.ndarray:
-        """Its numbers."""
+        """Return the values; SnapshotError if they cannot be read."""
 
     def copy_to(self, blob: Blob) -> None:
-        """Give its numbers to a blob that it fits."""
+        """Copy the values to a blob whose shape fits."""
 
 
 @dataclass
 class LayerBlobs:
-    """A layer in a file, or in a net, and its blobs by index; HDF5 files have neither types nor bottoms nor tops."""
+    """A layer in a file or in a net, with its blobs; HDF5 files have neither types nor bottoms nor tops."""
 
     name: str
-    blobs: dict[int, Any]  # StoredBlob in a file, Blob in a net
+    blobs: dict[int, Any]  #: by index: StoredBlobs of a file, Blobs of a net
     type: str = ""
     bottom: list[str] = field(default_factory=list)
     top: list[str] = field(default_factory=list)
-    lacks_shared: bool = False  #: whether shared parameters stand with their owner alone (HDF5)
+    lacks_shared: bool = False  #: True in HDF5 files, where only the owner of a shared parameter contains it
 
 
 @contextlib.contextmanager
 def open_weights(path: str, hdf5: bool | None = None) -> Iterator[list[LayerBlobs]]:
-    """The layers in a file of weights, to be used while it is open; HDF5 is known by its content.
+    """Open a file of weights; yield its layers, whose blobs can be read inside the `with` block.
 
+    hdf5: whether the file is HDF5; None (default): determined from its content.
     Raises SnapshotError for a file that is missing or a solver state, SnapshotError or PrototxtError for a damaged one.
     """
     try:
@@ -78,7 +80,7 @@ def open_weights(path: str, hdf5: bool | None = None) -> Iterator[list[LayerBlob
 
 @contextlib.contextmanager
 def open_hdf5(path: str) -> Iterator[h5py.File]:
-    """An HDF5 file for reading; `SnapshotError` with its name when it is missing, cut off or no HDF5."""
+    """Open an HDF5 file for reading; `SnapshotError` if it is missing, truncated or not an HDF5 file."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -89,15 +91,15 @@ def open_hdf5(path: str) -> Iterator[h5py.File]:
 
 
 def layers_of(net) -> list[LayerBlobs]:
-    """A net's layers as those of a file."""
+    """Return the layers of a net as LayerBlobs."""
     parts = zip(net._layer_names, net.layers, net._bottom_names, net._top_names)
     return [LayerBlobs(name, dict(enumerate(each.blobs)), each.type, bottom, top) for name, each, bottom, top in parts]
 
 
 def scale_behind(layers: Sequence[LayerBlobs], i: int) -> int | None:
-    """The index of the Scale, with scale and shift, that works on the top of BatchNorm `i`; None if there is none.
+    """Return the index of the Scale with two blobs (scale, shift) that reads the top of BatchNorm `i`, or None.
 
-    In a file that names no bottoms and tops it is the layer after the BatchNorm.
+    In a file without bottoms and tops, only the layer right after the BatchNorm is considered.
     """
     top = layers[i].top[:1]
     readers = [k for k in range(i + 1, len(layers)) if not top or top[0] in layers[k].bottom]
@@ -134,7 +136,7 @@ class _ProtoBlob:
 
 
 def _layers_of_binary(param) -> list[LayerBlobs]:
-    """The layers of a NetParameter; a BatchNorm that upgrading has split has its five blobs again."""
+    """Return the layers of a NetParameter; five-blob BatchNorms that upgrading has split are joined again."""
     layers: list[LayerBlobs] = []
     for each in param.layer:
         blobs = [_ProtoBlob(proto) for proto in each.blobs]
@@ -175,7 +177,10 @@ class _Dataset:
 
 
 def _layers_of_hdf5(data: h5py.Group, path: str) -> list[LayerBlobs]:
-    """The layers whose groups hold datasets "0", "1", ..., or hold nothing; a slash in a name nests groups."""
+    """Return a layer for each group that contains datasets "0", "1", ..., or nothing.
+
+    A slash in a layer's name creates nested groups.
+    """
     layers: list[LayerBlobs] = []
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:

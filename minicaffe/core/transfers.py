@@ -1,4 +1,4 @@
-"""What each layer of a net takes from a file of weights."""
+"""Assignment of the blobs in a file of weights to the layers of a net."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _FIVE_BLOBS = 5  #: of NVIDIA's BatchNorm: mean, variance, factor, scale, shift
 
 @dataclass
 class Transfer:
-    """The blobs that one layer takes, by index, and the index of the layer in the file that they come from."""
+    """The blobs to copy to one layer."""
 
-    target: int
-    blobs: dict[int, StoredBlob]
-    source: int
+    target: int  #: index of the layer in the net
+    blobs: dict[int, StoredBlob]  #: by index of the blob in the target layer
+    source: int  #: index of the layer in the file
 
 
 class Transfers:
-    """The layers of a file matched with those of a net.
+    """The matching of the layers of a file with those of a net.
 
-    stored: the file's layers; path: its name, for errors.
+    net: a Net.  stored: layers of the file.  path: path of the file, for errors.
     """
 
     def __init__(self, net, stored: Sequence[LayerBlobs], path: str) -> None:
@@ -41,7 +41,10 @@ class Transfers:
         self.targets = Counter(target for _, target in self.pairs)
 
     def copy(self) -> tuple[set[Memory], set[int]]:
-        """Copy the weights; return the memory that was filled and the indices of the file's layers that were used."""
+        """Copy the weights; return the memory written and the indices of the file's layers that were used.
+
+        Raises SnapshotError, before anything is copied, if numbers or shapes of blobs do not match.
+        """
         self._log_unmatched()
         transfers = list(self._all())
         filled = {self.layers[each.target].blobs[j].data_memory for each in transfers for j in self._checked(each)}
@@ -62,9 +65,10 @@ class Transfers:
                 name = self.layers[target].name
                 log.warning("'%s' has more layers named '%s' than the net: the first takes the last", self.path, name)
 
-    # -- which layer takes what ------------------------------------------------------------------------------------
+    # -- assignment ------------------------------------------------------------------------------------------------
 
     def _all(self) -> Iterator[Transfer]:
+        """Yield the transfers of all matched layers."""
         for source, target in self.pairs:
             if self.net.layers[target].type == "BatchNorm":
                 yield from self._of_batch_norm(source, target)
@@ -72,14 +76,14 @@ class Transfers:
                 yield Transfer(target, self.stored[source].blobs, source)
 
     def _of_batch_norm(self, source: int, target: int) -> Iterator[Transfer]:
-        """What a BatchNorm takes, and the Scale behind it where one of the two sides has both in one layer.
+        """Yield the transfer of a BatchNorm, and of the Scale after it if either side combines both in one layer.
 
-        NVIDIA's BatchNorm holds scale and shift itself, as blobs 3 and 4.
+        NVIDIA's BatchNorm contains scale and shift itself, as blobs 3 and 4.
         """
         blobs = self.stored[source].blobs
         scale = scale_behind(self.layers, target)
         if scale is not None and scale in self.targets:
-            scale = None  # it takes the weights of its own name
+            scale = None  # the file has weights under the name of the Scale
         if len(blobs) == _FIVE_BLOBS:
             if scale is None:
                 why = ", the last two for a Scale layer with bias_term right behind, without weights of its own"
@@ -96,10 +100,10 @@ class Transfers:
                 raise self._count_error(target, _FIVE_BLOBS, len(blobs), " (scale and shift are missing)")
             yield Transfer(scale, self.stored[behind].blobs, behind)
 
-    # -- whether it fits -------------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------------------
 
     def _checked(self, transfer: Transfer) -> dict[int, StoredBlob]:
-        """The blobs of a transfer, if their number, shapes and sizes are those of the layer."""
+        """Return the blobs of a transfer; SnapshotError unless their number, shapes and sizes are the layer's."""
         target, stored = transfer.target, transfer.blobs
         name, blobs = self.layers[target].name, self.layers[target].blobs
         some = self.stored[transfer.source].lacks_shared and stored.keys() <= blobs.keys()
@@ -120,7 +124,7 @@ class Transfers:
         return stored
 
     def _check_absent(self, transfer: Transfer, filled: set[Memory]) -> None:
-        """A parameter that the file lacks must be shared, in the net or with one that the file has."""
+        """Raise SnapshotError for a parameter missing in the file, unless it shares memory with another parameter."""
         name, blobs = self.layers[transfer.target].name, self.layers[transfer.target].blobs
         for j in blobs.keys() - transfer.blobs.keys():
             if not self.net.shared_params.is_shared(transfer.target, j) and blobs[j].data_memory not in filled:

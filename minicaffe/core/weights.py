@@ -1,7 +1,7 @@
-"""Weights in files as the original writes them: .caffemodel, a binary NetParameter, and .caffemodel.h5, HDF5.
+"""Weights in Caffe's file formats: .caffemodel, a binary NetParameter, and .caffemodel.h5, HDF5.
 
-Weights find their layers by name.  Layers that only one side has are passed over, with a warning where layers of the
-net are left without weights; a different number of blobs or another shape is an error that says how to go on.
+Layers are matched by name.  Layers that only one side has are skipped, with a warning if layers of the net get no
+weights; a different number of blobs or another shape is an error.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ log = logging.getLogger("minicaffe")
 
 
 def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None:
-    """Copy weights from files, in order, into nets that belong together: one net, or a train net and its test nets.
+    """Copy weights from files, in order, into a net, or into a train net and its test nets.
 
-    hdf5: whether the files are HDF5; None: each is what its content says.
+    nets: the nets.  paths: paths of the files.
+    hdf5: whether the files are HDF5; None (default): determined from the content of each.
 
-    Raises SnapshotError for a file from which no layer takes anything.  When layers with parameters have taken none
-    from any file, one warning counts and names them.
+    Logs one warning that names the layers with parameters that got no weights from any file.
+    Raises SnapshotError for a file without weights for any layer, and if numbers or shapes of blobs do not match;
+    for missing or damaged files, raises as `open_weights` does.
     """
     filled: set[Memory] = set()
     unused: list[str] = []
@@ -44,16 +46,17 @@ def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None
                 used |= sources
             full = {i: layer.name for i, layer in enumerate(stored) if layer.blobs}
         if not used & full.keys():
-            _check_nothing_wanted(nets, list(full.values()), path)
+            _check_without_parameters(nets, list(full.values()), path)
         unused += [name for i, name in full.items() if i not in used]
     _warn_of_missing(nets, filled, unused, paths)
 
 
-def _check_nothing_wanted(nets: Sequence, names: list[str], path: str) -> None:
-    wanted = [name for name, _ in _parameter_layers(nets)]
-    if wanted:
+def _check_without_parameters(nets: Sequence, names: list[str], path: str) -> None:
+    """Raise SnapshotError, for a file that no layer has used, if the nets have parameters."""
+    layers = [name for name, _ in _parameter_layers(nets)]
+    if layers:
         raise SnapshotError(
-            f"'{path}': no layer of the net takes weights from it: the net has parameters in {listed(wanted)}; "
+            f"'{path}': no layer of the net takes weights from it: the net has parameters in {listed(layers)}; "
             f"the file has weights of {listed(names) or 'no layer'}"
         )
 
@@ -70,7 +73,7 @@ def _warn_of_missing(nets: Sequence, filled: set[Memory], unused: list[str], pat
 
 
 def _parameter_layers(nets: Sequence) -> Iterator[tuple[str, Layer]]:
-    """(name, layer) of all layers with parameters, without those whose parameters are a former net's."""
+    """Yield (name, layer) of the layers with parameters, except those that share all parameters with an earlier net."""
     seen: set[Memory] = set()
     for net in nets:
         own = [(n, each) for n, each in zip(net._layer_names, net.layers) if _memory(each) - seen]
@@ -86,7 +89,10 @@ def _memory(layer: Layer) -> set[Memory]:
 
 
 def to_proto(net, write_diff: bool = False):
-    """The net as a NetParameter: the layers' prototxt with their blobs."""
+    """Return the net as a NetParameter: the prototxt of the layers with their blobs.
+
+    write_diff: include the diffs (default: False).
+    """
     param = caffe_pb2.NetParameter(name=net.name)
     for layer, bottoms, tops in zip(net.layers, net._bottom_names, net._top_names):
         message = param.layer.add()
@@ -99,15 +105,20 @@ def to_proto(net, write_diff: bool = False):
 
 
 def save_binary(net, path: str, write_diff: bool = False) -> None:
-    """Write a .caffemodel."""
+    """Write a .caffemodel; SnapshotError if the file cannot be written.
+
+    write_diff: include the diffs (default: False).
+    """
     with replacing(path, SnapshotError) as temporary, open(temporary, "wb") as file:
         file.write(to_proto(net, write_diff).SerializeToString())
 
 
 def save_hdf5(net, path: str, write_diff: bool = False) -> None:
-    """Write a .caffemodel.h5: a group /data/<layer> for every layer, datasets "0", "1", ...; /diff likewise.
+    """Write a .caffemodel.h5: one group /data/<layer> per layer, with datasets "0", "1", ...
 
-    The data of shared parameters are written with their owner alone, the diffs with every layer, as in the original.
+    write_diff: also write the diffs, to groups /diff/<layer> (default: False).
+    As in Caffe, the data of a shared parameter are written for its owner only, the diffs for every layer.
+    Raises SnapshotError as `check_hdf5` does, and if the file cannot be written.
     """
     check_hdf5(net)
     with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
@@ -117,17 +128,17 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
             if not name:
                 continue
             group = data.require_group(name)
-            diff_group = diff.require_group(name) if write_diff else None
+            diff_group = diff.require_group(name) if diff is not None else None
             for j, blob in enumerate(layer.blobs):
                 if not net.shared_params.is_shared(layer_id, j):
                     group[str(j)] = blob.read_data()
-                if write_diff:
+                if diff_group is not None:
                     diff_group[str(j)] = blob.read_diff()
 
 
 def check_hdf5(net) -> None:
-    """Raise SnapshotError when HDF5, where a layer is a group of its name, cannot hold the net's weights."""
-    owners: dict[str, str] = {}  # of each path that is a dataset
+    """Raise SnapshotError if layer names prevent writing HDF5: they are paths of groups, so they must be unique."""
+    owners: dict[str, str] = {}  # path of a dataset -> name of its layer
     for name, layer in zip(net._layer_names, net.layers):
         if not layer.blobs:
             continue

@@ -77,7 +77,7 @@ def as_image(values: Any, what: str) -> np.ndarray:
     return image
 
 
-def height_and_width(dims: Sequence[int], what: str) -> tuple[int, int]:
+def height_and_width(dims: Sequence[int] | np.ndarray, what: str) -> tuple[int, int]:
     """Return the first two of `dims` as ints; UsageError, starting with `what`, unless they are positive."""
     try:
         height, width = int(dims[0]), int(dims[1])

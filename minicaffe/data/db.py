@@ -85,7 +85,8 @@ def backend_name(backend: str | int) -> str:
 
     DataError for any other value.
     """
-    name = {0: "leveldb", 1: "lmdb"}.get(backend, str(backend)).lower()
+    numbered: dict[str | int, str] = {0: "leveldb", 1: "lmdb"}
+    name = numbered.get(backend, str(backend)).lower()
     if name not in BACKENDS:
         raise DataError(f'unknown database backend "{backend}", expected lmdb or leveldb{nearest(name, BACKENDS)}')
     return name
@@ -136,8 +137,9 @@ class DatabaseWriter:
         """Store one record; records are written in transactions of 1000.
 
         key: bytes, or text, which is encoded as UTF-8 with surrogateescape, as a path is.
-        DataError for a key that is too long for the database, and when writing fails.
+        DataError for a key that is too long for the database, when writing fails, and when the database is closed.
         """
+        self._opened()
         key = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
         if self.max_key and not 0 < len(key) <= self.max_key:
             raise DataError(
@@ -153,10 +155,15 @@ class DatabaseWriter:
         """Write the pending records."""
         if self._pending:
             try:
-                self._store.write(self._pending)
+                self._opened().write(self._pending)
             except OSError as error:
                 raise DataError(f"cannot write database {self.source}: {error}") from error
             self._pending = []
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            raise DataError(f"cannot write database {self.source}: it is closed")
+        return self._store
 
     def close(self) -> None:
         """Write the pending records and rename the complete database to `source`."""
@@ -208,7 +215,8 @@ class Cursor:
     """
 
     def __init__(self, database: Database, name: str = "") -> None:
-        self.database, self.position = database, None
+        self.database = database
+        self.position: bytes | None = None
         self._items = database.items()
 
     def next(self) -> tuple[bytes, memoryview | bytes]:

@@ -5,6 +5,8 @@ Pillow's modes for them are "I;16" and variants, "I" (32 bits, but in some forma
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from PIL import Image
 
@@ -12,6 +14,8 @@ from minicaffe.errors import DataError
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
+
+Default = TypeVar("Default", int, None)
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -56,7 +60,7 @@ def _number_type(image: Image.Image) -> tuple[int, bool]:
     return 32, True
 
 
-def _tag(image: Image.Image, number: int, default: int | None) -> int | None:
+def _tag(image: Image.Image, number: int, default: Default) -> int | Default:
     """Return the first value of a TIFF tag; `default` if the tag is missing, and for other formats."""
     value = getattr(image, "tag_v2", {}).get(number, default)
     return value[0] if isinstance(value, tuple) else value

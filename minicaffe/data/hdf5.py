@@ -61,7 +61,8 @@ class Hdf5Reader:
 
     def __init__(self, source: str, names: Sequence[str], seed: int | None = None, share: Share = ALL) -> None:
         self.share = share
-        self.files, self.names, self._open = read_file_list(source), list(names), None
+        self.files, self.names = read_file_list(source), list(names)
+        self._open = -1  # index of the file whose arrays are loaded; -1: none yet
         self._seed = seed
         self.seek({"seed": seed, "visit": 0, "row": 0})
 

@@ -22,7 +22,7 @@ class Transformer:
     reverse order, without the resizing.  All methods raise UsageError for an unknown input.
     """
 
-    def __init__(self, inputs: Mapping[str, Sequence[int]]):
+    def __init__(self, inputs: Mapping[str, Sequence[int]]) -> None:
         self.inputs = {name: _shape(name, shape) for name, shape in inputs.items()}
         self.transpose: dict[str, Sequence[int]] = {}
         self.channel_swap: dict[str, Sequence[int]] = {}
@@ -93,7 +93,7 @@ class Transformer:
             return data[0]
         return data[np.newaxis] if data.ndim == 2 and shape[0] == 1 else data
 
-    def _swapped(self, in_: str, planes: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    def _swapped(self, in_: str, planes: np.ndarray, order: Sequence[int] | np.ndarray) -> np.ndarray:
         if planes.ndim != 3 or max(order) >= len(planes):
             raise ShapeError(
                 f"input {in_!r}: the channel swap needs (K, H, W) of {max(order) + 1} channels, got {planes.shape}"

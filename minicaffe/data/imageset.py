@@ -102,7 +102,7 @@ def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_ty
 
 def _check_size(datum, expected: tuple[int, ...] | None, path: str) -> tuple[int, ...]:
     """Return the shape of the datum's image; DataError unless it is `expected`, if given."""
-    image_size = (datum.channels, datum.height, datum.width)
+    image_size: tuple[int, ...] = (datum.channels, datum.height, datum.width)
     if datum.encoded:
         image_size = decode_image(datum.data, None, path).shape
     if expected not in (None, image_size):

@@ -37,7 +37,8 @@ def log_records(path: str) -> Iterator[bytes]:
     """Iterate over the records of a log file, joined from their fragments; stop at an incomplete end."""
     with open(path, "rb") as file:
         data = file.read()
-    position, parts = 0, []
+    position = 0
+    parts: list[bytes] = []
     while position + 7 <= len(data):
         left = _LOG_BLOCK - position % _LOG_BLOCK
         if left < 7:
@@ -63,7 +64,8 @@ def _read_manifest(path: str) -> tuple[dict[int, tuple[int, bytes, bytes]], int,
 
     Logs with at least the first number, or equal to the second (0: none), hold writes that are not in tables.
     """
-    tables, log_number, previous = {}, 0, 0
+    tables: dict[int, tuple[int, bytes, bytes]] = {}
+    log_number = previous = 0
     for record in log_records(path):
         position = 0
         while position < len(record):
@@ -168,7 +170,9 @@ class LevelDbReader:
     """
 
     def __init__(self, source: str) -> None:
-        self.source, self._length = source, None
+        self.source = source
+        self._length: int | None = None
+        self._closed = False
         self._open = functools.lru_cache(_TABLES_OPEN)(_OpenTable)
         try:
             with open(os.path.join(source, "CURRENT")) as file:
@@ -202,6 +206,7 @@ class LevelDbReader:
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over (key, value) from the first key greater than `after`; None: from the first."""
+        self._check_open()
         previous, start = None, b"" if after is None else after + b"\0"  # the smallest key greater than `after`
         try:
             for key, order, value in self._merged(start):
@@ -218,6 +223,7 @@ class LevelDbReader:
 
     def get(self, key: bytes) -> bytes:
         """Return the value of a key; DataError when there is no such record."""
+        self._check_open()
         try:
             newest = min(self._versions(key), default=(key, 0, b""))
         except (OSError, ValueError, IndexError, struct.error) as error:
@@ -264,8 +270,13 @@ class LevelDbReader:
                 yield entry
                 push(entries, number)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DataError(f"cannot read LevelDB {self.source}: it is closed")
+
     def close(self) -> None:
         """Close the files."""
+        self._closed = True
         self._tables, self._newest, self._smallest, self._reach = [], [], [], []
         self._open.cache_clear()
 

@@ -159,9 +159,10 @@ class LmdbReader:
                 records = _records_after(transaction.cursor(), after)
             while True:
                 with _lock:
-                    key, value = next(records, (None, None))
-                if key is None:
+                    record = next(records, None)
+                if record is None:
                     return
+                key, value = record
                 yield bytes(key), value
         except lmdb.Error as error:
             raise DataError(f"cannot read LMDB {self.source}: {error}") from error
@@ -192,6 +193,8 @@ class LmdbReader:
 
     def _of_this_process(self) -> _Environment:
         """Return the open file; open it again in a forked process."""
+        if self._environment is None:
+            raise DataError(f"cannot read LMDB {self.source}: it is closed")
         if not self._environment.of_this_process:
             self._environment = _Environment.acquire(self.source)
         return self._environment

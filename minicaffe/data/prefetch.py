@@ -40,12 +40,12 @@ class Prefetcher(Generic[T]):
         self._finalizer()
 
 
-class _Shared:
+class _Shared(Generic[T]):
     """The state shared by the thread and its Prefetcher."""
 
-    def __init__(self, produce: Callable[[], object], depth: int) -> None:
+    def __init__(self, produce: Callable[[], T], depth: int) -> None:
         self._produce, self._depth, self.process = produce, depth, os.getpid()
-        self._queue: deque = deque()
+        self._queue: deque[T] = deque()
         self._error: BaseException | None = None
         self._stopped = False
         self._changed = threading.Condition()
@@ -69,7 +69,7 @@ class _Shared:
                 self._queue.append(result)
                 self._changed.notify_all()
 
-    def take(self) -> object:
+    def take(self) -> T:
         """Remove and return the next result, or raise the error of `produce`."""
         if self.process != os.getpid():
             raise RuntimeError("this Prefetcher's thread is not in a process that was forked: make another Prefetcher")

@@ -46,6 +46,8 @@ ALL = Share()
 class BatchReader(Protocol):
     """An endless source of batches."""
 
+    batch_size: int
+
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
 
@@ -81,13 +83,13 @@ class Collector:
 
     def __init__(self, count: int) -> None:
         self._count, self._size = count, 0
-        self._stacked: np.ndarray | None = None
+        self._stacked = np.empty(0)  # until the first image is added
         self._list: list[np.ndarray] | None = None
         self.labels = np.empty(count, np.float32)
 
     def add(self, image: np.ndarray, label: float) -> None:
         """Append a copy of the image."""
-        if self._stacked is None:
+        if self._size == 0:
             self._stacked = np.empty((self._count, *image.shape), image.dtype)
         if self._list is None and (image.shape != self._stacked.shape[1:] or image.dtype != self._stacked.dtype):
             self._list = [*self._stacked[: self._size]]
@@ -119,7 +121,8 @@ class EntryReader:
 
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
-        return self.load(self.rounds.entry)[0].shape
+        channels, height, width = self.load(self.rounds.entry)[0].shape
+        return channels, height, width
 
     def read(self) -> Batch:
         """Return the next batch."""
@@ -183,7 +186,8 @@ class DatabaseReader:
         """Return (C, H, W) of the next image, without advancing."""
         peek = Cursor(self._database)
         peek.seek(self._cursor.position)
-        return self._decoder.decode(*peek.next())[0].shape
+        channels, height, width = self._decoder.decode(*peek.next())[0].shape
+        return channels, height, width
 
     def read(self) -> Batch:
         """Return the next batch; DataError for a record that cannot be decoded."""

@@ -18,6 +18,7 @@ from minicaffe.data.image import resize
 from minicaffe.data.mean import read_mean
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
+from minicaffe.proto.caffe_pb2 import ResizeParameter
 
 log = logging.getLogger("minicaffe.data")
 
@@ -61,7 +62,7 @@ class BatchTransformer:
             self.mean = read_mean(param.mean_file)
         elif len(param.mean_value):
             self.mean = np.array(param.mean_value, np.float32)[:, None, None]
-        self.resize_param = param.resize_param if param.HasField("resize_param") else None
+        self.resize_param: ResizeParameter | None = param.resize_param if param.HasField("resize_param") else None
         for name in ("noise_param", "distort_param", "expand_param", "emit_constraint"):
             if param.HasField(name):
                 log.warning("transform_param: %s is not applied", name)
@@ -69,7 +70,7 @@ class BatchTransformer:
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
         if self.resize_param is not None:
-            shape = (shape[0], *self._resized(*shape[1:]))
+            shape = (shape[0], *_resized(self.resize_param, *shape[1:]))
         return self._cropped(shape)
 
     def transform(self, images: Images, out: np.ndarray) -> None:
@@ -80,7 +81,7 @@ class BatchTransformer:
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
         if self.resize_param is not None:
-            images = _stacked([self._resize(image) for image in images])
+            images = _stacked([self._resize(self.resize_param, image) for image in images])
         if isinstance(images, np.ndarray):
             self._transform(images, out)
             return
@@ -103,8 +104,9 @@ class BatchTransformer:
         room_h = height - (self.crop[0] or height)
         room_w = width - (self.crop[1] or width)
         random_crop = self.train and bool(room_h or room_w)
-        top, left = np.full(count, room_h // 2), np.full(count, room_w // 2)
-        flip = np.zeros(count, bool)
+        top: np.ndarray = np.full(count, room_h // 2)
+        left: np.ndarray = np.full(count, room_w // 2)
+        flip: np.ndarray = np.zeros(count, bool)
         if random_crop or self.mirror:
             draws = self.rng.uniform_u32(3 * count).reshape(count, 3).astype(np.uint64)
             if random_crop:
@@ -156,23 +158,11 @@ class BatchTransformer:
 
     # -- resize_param, from the SSD fork ---------------------------------------------------------------------------
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return height and width after resize_param.  DataError for a size that is not positive."""
-        param = self.resize_param
-        new_h, new_w = param.height, param.width
-        if not new_h or not new_w:
-            raise DataError(f"resize_param: height and width must be positive, got {new_h} and {new_w}")
-        if param.resize_mode == param.FIT_SMALL_SIZE:
-            scale = max(new_h / height, new_w / width)
-            return max(1, round(height * scale)), max(1, round(width * scale))
-        return new_h, new_w
-
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        param = self.resize_param
+    def _resize(self, param: ResizeParameter, image: np.ndarray) -> np.ndarray:
         channels, height, width = image.shape
         if param.prob < 1 and self.rng.generator().random() >= param.prob:
             return image
-        new_h, new_w = self._resized(height, width)
+        new_h, new_w = _resized(param, height, width)
         order = 1
         if len(param.interp_mode):
             modes = [{param.NEAREST: 0, param.CUBIC: 3, param.LANCZOS4: 3}.get(mode, 1) for mode in param.interp_mode]
@@ -191,6 +181,17 @@ class BatchTransformer:
             raise DataError(f"resize_param: pad_value must be given once or once per channel, got {len(values)}")
         planes = zip(inner, values * (channels // len(values)), strict=True)
         return np.stack([np.pad(plane, pads[1:], constant_values=value) for plane, value in planes])
+
+
+def _resized(param: ResizeParameter, height: int, width: int) -> tuple[int, int]:
+    """Return height and width after resize_param.  DataError for a size that is not positive."""
+    new_h, new_w = param.height, param.width
+    if not new_h or not new_w:
+        raise DataError(f"resize_param: height and width must be positive, got {new_h} and {new_w}")
+    if param.resize_mode == param.FIT_SMALL_SIZE:
+        scale = max(new_h / height, new_w / width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+    return new_h, new_w
 
 
 def _stacked(images: list[np.ndarray]) -> Images:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from ctypes import POINTER, byref, c_int, c_int64, c_void_p
+from typing import Any
 
 import numpy as np
 
@@ -80,12 +81,15 @@ def _row_major(shape: tuple[int, ...]) -> list[int]:
     return strides
 
 
-def _query(handle, what: int, count: int | None) -> int | tuple[int, ...]:
-    """A number, or `count` numbers, out of a memory descriptor."""
-    if count is None:
-        result = c_int(0)
-        call("memory_desc_query", handle, what, byref(result))
-        return result.value
+def _number(handle: c_void_p, what: int) -> int:
+    """A number out of a memory descriptor."""
+    result = c_int(0)
+    call("memory_desc_query", handle, what, byref(result))
+    return result.value
+
+
+def _numbers(handle: c_void_p, what: int, count: int) -> tuple[int, ...]:
+    """`count` numbers out of a memory descriptor."""
     if count == 0:
         return ()
     result = POINTER(c_int64)()
@@ -95,26 +99,26 @@ def _query(handle, what: int, count: int | None) -> int | tuple[int, ...]:
 
 def intern_desc(handle: c_void_p) -> MemoryDesc | None:
     """The one MemoryDesc for a dnnl_memory_desc_t that belongs to the caller. None for an empty descriptor."""
-    ndims = _query(handle, _NDIMS, None) if handle else 0
+    ndims = _number(handle, _NDIMS) if handle else 0
     if not ndims:
         return None
-    kind, dtype = _query(handle, _KIND, None), _query(handle, _TYPE, None)
+    kind, dtype = _number(handle, _KIND), _number(handle, _TYPE)
     if kind == _BLOCKED:
         offset = c_int64(0)
         call("memory_desc_query", handle, _OFFSET, byref(offset))
-        blocks = _query(handle, _NBLOCKS, None)
+        blocks = _number(handle, _NBLOCKS)
         key = (
             kind,
             dtype,
-            _query(handle, _DIMS, ndims),
-            _query(handle, _PADDED_DIMS, ndims),
-            _query(handle, _STRIDES, ndims),
-            _query(handle, _BLOCKS, blocks),
-            _query(handle, _BLOCK_AXES, blocks),
+            _numbers(handle, _DIMS, ndims),
+            _numbers(handle, _PADDED_DIMS, ndims),
+            _numbers(handle, _STRIDES, ndims),
+            _numbers(handle, _BLOCKS, blocks),
+            _numbers(handle, _BLOCK_AXES, blocks),
             offset.value,
         )
     else:
-        shape = _query(handle, _DIMS, ndims)
+        shape = _numbers(handle, _DIMS, ndims)
         key = (kind, dtype, shape, shape, (), (), (), 0)
     with library.RUNTIME.lock:
         desc = library.RUNTIME.descs.get(key)
@@ -186,7 +190,8 @@ class Tensor:
         self.desc = desc
         self.buffer = aligned(desc.size) if buffer is None else buffer
         self.keepers = 0  # how many `layouts.Kept` rely on the values: it is not written to while there are any
-        self.filled = None  # the last reorder into this memory, ready to be repeated: (source, add, Execution)
+        #: the last reorder into this memory, ready to be repeated: source, add, Execution
+        self.filled: tuple[Tensor, bool, Any] | None = None
         self.handle = c_void_p()
         call("memory_create", byref(self.handle), desc.handle, library.engine(), c_void_p(self.buffer.ctypes.data))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from minicaffe.errors import UsageError
 from minicaffe.files import replacing
 from minicaffe.pictures.parse_log import Curve, parse_log, read_curves
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PathLike = str | os.PathLike
 
 COLORS = ("#2563a8", "#d1602b", "#2f8f5b", "#8a4fa3", "#b3922a", "#3a9aa6", "#c2456b", "#6b7280")
 _PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
 
 
-def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = False, smooth: int = 1):
+def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = False, smooth: int = 1) -> Figure:
     """Return a figure with panels for losses, for scores such as accuracy, and for the learning rate.
 
     paths: one or more logs; each has its own colour.  x: unit of the x axis, "iterations" (default) or "seconds".
@@ -113,7 +117,7 @@ def run_labels(paths: Sequence[PathLike]) -> list[str]:
     return [os.path.join(os.path.basename(os.path.dirname(os.path.abspath(p))), n) for p, n in zip(paths, names)]
 
 
-def save(figure, path: PathLike) -> None:
+def save(figure: Figure, path: PathLike) -> None:
     """Write a figure atomically, in the format of the file's extension (png, svg, pdf); UsageError for another one."""
     ext = os.path.splitext(path)[1].removeprefix(".").lower()
     known = figure.canvas.get_supported_filetypes()
@@ -223,7 +227,7 @@ def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
 # -- style -------------------------------------------------------------------------------------------------------------
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty matplotlib figure without a window; width and height are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

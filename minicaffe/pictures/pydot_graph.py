@@ -6,8 +6,13 @@ classes instead (`Layer.family`, `Layer.describe`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minicaffe.errors import UsageError
 from minicaffe.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    import pydot
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -27,7 +32,7 @@ def get_pooling_types_dict() -> dict[int, str]:
     return {value.number: value.name for value in values}
 
 
-def get_edge_label(layer) -> str:
+def get_edge_label(layer: caffe_pb2.LayerParameter) -> str:
     """Return the label of the edges to a layer's tops: num_output, the batch size of a Data layer, or '""'."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
@@ -38,7 +43,7 @@ def get_edge_label(layer) -> str:
     return '""'
 
 
-def get_layer_lr_mult(layer) -> tuple[float, float]:
+def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
     """Return the learning-rate multipliers of weights and biases of a Convolution, Deconvolution or InnerProduct.
 
     UsageError (a ValueError in pycaffe) for other types.
@@ -50,7 +55,7 @@ def get_layer_lr_mult(layer) -> tuple[float, float]:
     return weights, biases
 
 
-def get_layer_label(layer, rankdir: str, display_lrm: bool = False) -> str:
+def get_layer_label(layer: caffe_pb2.LayerParameter, rankdir: str, display_lrm: bool = False) -> str:
     """Return the text of a layer's node, in quotes: name, type; kernel size, stride and pad if the type has them.
 
     rankdir: TB and BT separate the parts by spaces, LR and RL by line breaks.
@@ -71,14 +76,15 @@ def get_layer_label(layer, rankdir: str, display_lrm: bool = False) -> str:
     return f'"{separator.join(words)}"'
 
 
-def _window(layer) -> tuple[int, int, int]:
+def _window(layer: caffe_pb2.LayerParameter) -> tuple[int, int, int]:
     if layer.type == "Pooling":
         pooling = layer.pooling_param
         return pooling.kernel_size, pooling.stride, pooling.pad
     conv = layer.convolution_param
-    return tuple(
+    kernel_size, stride, pad = (
         sizes[0] if sizes else default for sizes, default in ((conv.kernel_size, 1), (conv.stride, 1), (conv.pad, 0))
     )
+    return kernel_size, stride, pad
 
 
 def choose_color_by_layertype(layertype: str) -> str:
@@ -87,8 +93,12 @@ def choose_color_by_layertype(layertype: str) -> str:
 
 
 def get_pydot_graph(
-    caffe_net, rankdir: str, label_edges: bool = True, phase: int | None = None, display_lrm: bool = False
-):
+    caffe_net: caffe_pb2.NetParameter,
+    rankdir: str,
+    label_edges: bool = True,
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> pydot.Dot:
     """Return the `pydot.Dot` of a NetParameter.
 
     rankdir: LR, TB, BT or RL.  label_edges: whether to write sizes on the edges to tops (default True).
@@ -124,7 +134,7 @@ def get_pydot_graph(
     return graph
 
 
-def _in_phase(layer, phase: int) -> bool:
+def _in_phase(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
     """Whether a layer's rules include it in a phase; levels and stages are ignored."""
     if layer.include and layer.exclude:
         raise UsageError(f"layer {layer.name} has both include and exclude specified")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import LayerBlobs, open_weights
 from minicaffe.errors import SnapshotError, UsageError, nearest
 from minicaffe.pictures.plot import COLORS, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Weights = dict[str, list[np.ndarray]]
 
@@ -131,7 +135,7 @@ def find_filters(weights: Weights, layer: str | None = None) -> tuple[str, np.nd
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def plot_weights(weights: Weights, layer: str | None = None, bgr: bool = True):
+def plot_weights(weights: Weights, layer: str | None = None, bgr: bool = True) -> Figure:
     """Return a figure with filters above and histograms of the weights of every layer below.
 
     layer: the layer of the filters, see `find_filters`; None (default): a suitable one, if any.
@@ -183,7 +187,7 @@ def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, 
         ax.set_axis_off()
 
 
-def plot_activations(activations: Mapping[str, np.ndarray], image: np.ndarray | None = None):
+def plot_activations(activations: Mapping[str, np.ndarray], image: np.ndarray | None = None) -> Figure:
     """Return a figure with one panel per blob: a mosaic of channels for (C, H, W), bars for (C,).
 
     activations: arrays by blob name, (C, H, W) or (C,), of one image.

@@ -69,7 +69,8 @@ def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | Non
 
     argv: the words without the program's name; None (default): the process's own.
     """
-    parser = argparse.ArgumentParser(prog=f"{convert.__name__}.py", description=convert.__doc__.split(";")[0] + ".")
+    description = (convert.__doc__ or "").split(";")[0] + "."
+    parser = argparse.ArgumentParser(prog=f"{convert.__name__}.py", description=description)
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     arguments = parser.parse_args(argv)

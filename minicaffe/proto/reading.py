@@ -48,7 +48,7 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise PrototxtError(_place(filename, error) + _sentence(error)) from None
-    missing = message.FindInitializationErrors()
+    missing = message.FindInitializationErrors()  # type: ignore[attr-defined]  # not in the stubs of protobuf
     if missing:
         raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
     return message

@@ -13,7 +13,7 @@ from minicaffe import gradient_check
 from minicaffe.core.blob import Blob
 from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TRAIN, caffe_pb2
 from minicaffe.testing.engines import NUMPY
 
 Values = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -65,7 +65,7 @@ class Case:
     gradient: Sequence[int] | None = None
     params: bool = True
     num_top: int = 1
-    phase: int = 0
+    phase: int = TRAIN
     options: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[np.ndarray]:
@@ -171,7 +171,7 @@ def build_layer(
     text: str,
     *bottoms: Any,
     num_top: int = 1,
-    phase: int = 0,
+    phase: int = TRAIN,
     dtype: np.typing.DTypeLike = np.float64,
     in_place: bool = False,
 ) -> tuple[Layer, list[Blob], list[Blob]]:

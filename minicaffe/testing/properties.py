@@ -29,7 +29,7 @@ def applies(condition: Callable[[Case, EngineChoice], bool], also: Sequence[str]
     """
 
     def mark(test: Test) -> Test:
-        test.applies, test.also = condition, tuple(also)  # type: ignore[attr-defined]
+        test.applies, test.also = condition, tuple(also)  # type: ignore[attr-defined]  # of a function
         return test
 
     return mark

@@ -1,4 +1,4 @@
-"""Weights of BatchNorm in two forms: five blobs in one layer (NVIDIA), or three and a Scale of two (BVLC)."""
+"""Weights of BatchNorm in two forms: five blobs in one layer (NVIDIA), or three blobs and a Scale with two (BVLC)."""
 
 import h5py
 import numpy as np
@@ -29,7 +29,7 @@ def net(text, phase=1):
 
 
 def file_of(path, form, **layers):
-    """Weights: name=(type, blobs) or (type, blobs, bottom, top)."""
+    """Write a file of weights; each layer is name=(type, blobs) or name=(type, blobs, bottom, top)."""
     if form == "hdf5":
         with h5py.File(path, "w") as file:
             for name, (_, blobs, *_) in layers.items():
@@ -98,7 +98,7 @@ def test_a_scale_that_has_weights_of_its_own_takes_no_others(tmp_path, form):
         net(BVLC).copy_from(path)
 
 
-# -- three and two -----------------------------------------------------------------------------------------------------
+# -- three blobs and two -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wired", [True, False])
@@ -152,11 +152,11 @@ def test_nvidia_form_round_trip(tmp_path, form):
     check(other)
 
 
-# -- one form ----------------------------------------------------------------------------------------------------------
+# -- the same form in file and net -------------------------------------------------------------------------------------
 
 
 def test_between_two_nets_of_bvlc_names_decide(tmp_path, caplog):
-    """A Scale under another name keeps its filler's values, as in the original, with a warning."""
+    """A Scale with another name keeps the values of its filler, as in Caffe, with a warning."""
     made = net(INPUT + BN % "" + SCALE_LAYER % "bn_scale")
     layers = {"bn": ("BatchNorm", THREE, "data", "bn"), "s": ("Scale", TWO, "bn", "bn")}
     made.copy_from(file_of(tmp_path / "w", "binary", **layers))

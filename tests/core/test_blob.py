@@ -1,4 +1,4 @@
-"""Blob: shapes, live arrays, sharing, and what happens to a view that a script keeps."""
+"""Blob: shapes, arrays, sharing, and views that a script holds."""
 
 import copy
 import pickle
@@ -89,7 +89,7 @@ def test_engine_results_come_to_the_host_when_asked():
     np.testing.assert_array_equal(blob.read_data(), [1, 2, 3])
     assert blob.data_memory.valid_at(ELSEWHERE), "reading leaves the engine's copy valid"
     blob.data[0] = 7
-    assert not blob.data_memory.valid_at(ELSEWHERE), "a live view may be written: the host is the head"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "a view may be written to: the host copy is the newest"
 
 
 def test_clearing_asks_nothing_of_the_engine():
@@ -105,7 +105,7 @@ def test_a_view_that_is_kept_stays_true():
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))
     blob.settle()
     np.testing.assert_array_equal(part, [2, 3])
-    assert not blob.data_memory.engine_fresh, "the view may be written to: engines must read the host"
+    assert not blob.data_memory.valid_at(ELSEWHERE), "the view may be written to: engines must read the host"
     del part
     assert blob.data_memory.fresh, "and the values are still there"
 
@@ -147,7 +147,7 @@ def test_values_cross_the_bus_only_when_asked(cuda_device):
 
 
 def test_what_was_written_through_a_view_counts_when_it_is_gone():
-    """Also if an engine has read the blob while the view was held, and had the values copied back."""
+    """Also if, while the view was held, an engine wrote to the blob and the view was updated."""
     blob = Blob((3,))
     view = blob.data
     blob.data_memory.wrote(ELSEWHERE, DoublingEngine(np.array([2.0, 4.0, 6.0])))

@@ -1,4 +1,4 @@
-"""A reshape that fails changes nothing: the blob is as it was, and the net goes on with pictures that fit."""
+"""A reshape that fails changes nothing: the blob keeps its shape, and the net still runs with images that fit."""
 
 import numpy as np
 import pytest
@@ -110,7 +110,7 @@ def test_a_picture_that_a_layer_in_the_middle_refuses(net, size):
 
 @pytest.mark.parametrize("fail_at", range(11))
 def test_a_layer_that_fails_in_the_middle_of_its_reshape(net, fail_at, monkeypatch):
-    """Its tops keep shape and memory, and it is reshaped again when the next picture comes, be it of the old size."""
+    """Its tops keep shape and memory, and it is reshaped again before the next pass, even with the old shapes."""
     expected = run(net)
     layer, tops = net.layers[1 + fail_at], net.tops[1 + fail_at]
     before = [blob.signature for blob in tops if blob not in net.bottoms[1 + fail_at]]
@@ -133,7 +133,7 @@ def test_a_layer_that_fails_in_the_middle_of_its_reshape(net, fail_at, monkeypat
 
 @pytest.mark.parametrize("fail_at", range(1, 11, 2))
 def test_memory_that_is_refused_when_it_is_used(net, fail_at, monkeypatch):
-    """Memory is allocated at its first use; what could not be had then does not keep its size."""
+    """Memory is allocated at its first use; if that fails, the blob can still be reshaped and used."""
     expected = run(net)
     limit = 4 * 3 * 40 * 40
 

@@ -1,4 +1,4 @@
-"""Fillers: the distributions, and the errors."""
+"""Fillers: distributions and errors."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_positive_unitball():
 
 @pytest.mark.parametrize("norm, n", [("FAN_IN", 1000), ("FAN_OUT", 1250), ("AVERAGE", 1125)])
 def test_xavier_and_msra(norm, n):
-    """n = count / shape[0] inputs, count / shape[1] outputs."""
+    """n is count / shape[0] (FAN_IN), count / shape[1] (FAN_OUT), or their mean."""
     x = filled(f"type: 'xavier' variance_norm: {norm}")
     assert abs(x).max() == pytest.approx(np.sqrt(3 / n), rel=1e-3)
     assert filled(f"type: 'msra' variance_norm: {norm}").std() == pytest.approx(np.sqrt(2 / n), rel=0.02)

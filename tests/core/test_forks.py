@@ -1,4 +1,4 @@
-"""Locks in processes that are forked, and what may go from one process to another."""
+"""Locks in forked processes, and pickling of nets, solvers and layers."""
 
 import copy
 import multiprocessing

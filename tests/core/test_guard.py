@@ -1,4 +1,4 @@
-"""One thread at a time runs a net; nets of several threads do not meet."""
+"""One thread at a time runs a net; nets in several threads do not affect each other."""
 
 import threading
 
@@ -8,7 +8,7 @@ import pytest
 from helpers.nets import net_from_text
 from minicaffe.errors import NetError
 
-# a residual block whose tops are convolutions: nothing in place behind them
+# a residual block that ends in two convolutions without in-place layers after them
 CONV = 'convolution_param { num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } }'
 NET = f"""
 layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 8 dim: 12 dim: 12 }} }} }}
@@ -30,7 +30,7 @@ def build():
 
 
 def in_threads(work, count):
-    """Run work(0) to work(count - 1), each in a thread; return what they return."""
+    """Run work(0) to work(count - 1), each in a thread; return their results."""
     results = [None] * count
     failures = []
 
@@ -52,7 +52,7 @@ def in_threads(work, count):
 
 @pytest.mark.parametrize("share", [False, True], ids=["own weights", "shared weights"])
 def test_each_thread_has_a_net(share):
-    """`out = net.forward(data=x)` holds views of the outputs during the next pass."""
+    """The views of the outputs in `out = net.forward(data=x)` exist during the next pass."""
     nets = [build() for _ in range(4)]
     if share:
         for net in nets[1:]:
@@ -96,13 +96,13 @@ def test_a_second_thread_in_one_net_gets_an_error(action):
         arguments = {"x": np.zeros((2, 8, 12, 12))} if action == "forward_all" else {}
         with pytest.raises(NetError, match="net '' is being run by another thread: give each thread a net of its own"):
             getattr(net, action)(**arguments)
-        for name in ("blobs", "params"):  # what is written there could change in the middle of the pass
+        for name in ("blobs", "params"):  # writing to these blobs could change values during the pass
             with pytest.raises(NetError, match="is being run by another thread"):
                 getattr(net, name)
     finally:
         leave.set()
         first.join()
-    net.forward()  # the net is free again
+    net.forward()  # no other thread runs the net
 
 
 def test_the_thread_that_runs_a_net_may_enter_it_again():

@@ -1,4 +1,4 @@
-"""Layers in place: what a net refuses, what it keeps for backward passes, and that gradients do not depend on names."""
+"""In-place layers: errors, copies kept for backward passes, and gradients, which must not depend on blob names."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def build(*layers, phase=0, force=True, dtype=np.float32):
 
 
 def kept(net):
-    """What each layer keeps: {layer: (bottoms, tops)}."""
+    """Return the indices of the blobs that each layer copies: {layer: (bottoms, tops)}."""
     found = {name: layer.kept_blobs for name, layer in zip(net._layer_names, net.layers)}
     return {name: (sorted(blobs.bottoms), sorted(blobs.tops)) for name, blobs in found.items() if blobs}
 
 
-# -- statements --------------------------------------------------------------------------------------------------------
+# -- declarations ------------------------------------------------------------------------------------------------------
 
 CLASSES = sorted(
     {layer_class(kind, engine) for kind in layer_type_list() for engine in ("CAFFE", "ONEDNN", "CUDNN")},
@@ -47,7 +47,7 @@ def test_a_layer_that_states_nothing_may_not_work_in_place():
     assert set(Layer.backward_reads) == {"bottom", "top"}
 
 
-# -- refusals ----------------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 CANNOT = {
     "Pooling": "pooling_param { kernel_size: 3 pad: 1 }",
@@ -99,7 +99,7 @@ def test_a_blob_that_is_read_later_under_another_name_is_not_changed(engine):
     )
     with pytest.raises(LayerError, match=sentence):
         build(*FLAT, CHANGE, OTHER, phase=1, force=False)
-    net = build(*FLAT, OTHER, CHANGE, phase=1, force=False)  # read before, it may be
+    net = build(*FLAT, OTHER, CHANGE, phase=1, force=False)  # OTHER reads the blob before CHANGE
     x = np.ones(SHAPE, np.float32)
     out = net.forward(x=x)
     np.testing.assert_array_equal(out["z"], 2 * x)
@@ -122,7 +122,7 @@ def test_learned_values_are_not_changed():
     parameter = layer("p", "Parameter", "", "w", "parameter_param { shape { dim: 4 } }")
     with pytest.raises(LayerError, match="blob 'w', the memory of which holds the parameter of layer 'p'"):
         build(parameter, layer("l", "Exp", "w", "w"))
-    build(parameter, layer("l", "Dropout", "w", "w"), phase=1)  # in TEST it changes nothing
+    build(parameter, layer("l", "Dropout", "w", "w"), phase=1)  # in TEST, Dropout changes nothing
 
 
 def test_a_loss_weight_is_not_overwritten():
@@ -135,14 +135,14 @@ def test_a_loss_weight_is_not_overwritten():
     build(lost.replace('"y"', '"x"'), phase=1, force=False)  # without a backward pass nothing is lost
 
 
-# -- what is kept ------------------------------------------------------------------------------------------------------
+# -- copies ------------------------------------------------------------------------------------------------------------
 
 
 def test_only_what_is_overwritten_is_kept():
     sigmoid, scale = layer("a", "Sigmoid", "x", "y"), layer("b", "Scale", "y", "y")
     assert kept(build(sigmoid, scale)) == {"a": ([], [0]), "b": ([0], [])}
     assert kept(build(sigmoid, layer("b", "Scale", "y", "z"))) == {}
-    assert kept(build(sigmoid, layer("b", "Dropout", "y", "y"), phase=1)) == {}  # changes nothing in TEST
+    assert kept(build(sigmoid, layer("b", "Dropout", "y", "y"), phase=1)) == {}  # Dropout changes nothing in TEST
 
 
 def test_nets_without_a_backward_pass_keep_nothing():
@@ -166,7 +166,7 @@ def test_negative_slopes_keep_their_input():
 
 
 def test_memory_that_is_reached_by_two_names():
-    """The bottom of a layer is overwritten behind the Flatten of the other reader."""
+    """The memory of a layer's bottom is overwritten through the top of a Flatten that shares it."""
     conv = layer("conv", "Convolution", "y", "z", "convolution_param { num_output: 1 kernel_size: 1 }")
     assert kept(build(FLAT[0], FLAT[1], conv, CHANGE)) == {"conv": ([0], [])}
 
@@ -224,14 +224,14 @@ IN_PLACE = {
 
 
 def random_net(seed):
-    """Layers whose names leave open which tops are bottoms: a first one, some that may work in place, a last one."""
+    """Return (type, parameters) of a first layer and some that can work in place; `wired` gives them blob names."""
     rng = np.random.default_rng(seed)
     first = rng.choice([*FIRST, *IN_PLACE])
     layers = [(first, {**FIRST, **IN_PLACE}[first])]
     for _ in range(rng.integers(1, 6)):
         kind = str(rng.choice(list(IN_PLACE)))
         layers.append((kind, IN_PLACE[kind]))
-    if seed % 3 == 0:  # what engines compute together, before or behind others
+    if seed % 3 == 0:  # layers that engines fuse, before or after the others
         chain = [(kind, {**FIRST, **IN_PLACE}[kind]) for kind in ("Convolution", "BatchNorm", "Scale")]
         chain += [("ReLU", "")] * int(rng.integers(2))
         return chain + layers[1:] if seed % 2 else layers + chain[1:]
@@ -250,7 +250,7 @@ def wired(layers, in_place):
 
 
 def run(net, seed, one_by_one=False):
-    """Two rounds, with batches of different sizes; all gradients of the second."""
+    """Run forward and backward with two batch sizes; return output and gradients of the second."""
     for index, each in enumerate(net.layers):
         each.rng.set_state(each.rng.get_state() | {"key": [index, seed], "counter": [0] * 4})
     rng = np.random.default_rng(seed)
@@ -283,7 +283,7 @@ def test_gradients_do_not_depend_on_names(seed, engine):
     for a, b in zip(nets[0].blobs.values(), nets[1].blobs.values()):
         np.testing.assert_allclose(a.data, b.data, rtol=1e-4, atol=1e-5, err_msg=str(layers))
     largest = max(np.abs(values).max() for values in apart)
-    noise = 1e3 * np.finfo(dtype).eps * largest  # of sums that should be 0
+    noise = 1e3 * np.finfo(dtype).eps * largest  # rounding error of sums that should be 0
     for found in (together, one_by_one):
         for a, b in zip(found, apart):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=noise, err_msg=str(layers))
@@ -316,12 +316,12 @@ def test_what_engines_compute_together_stays_together(engine):
               layer("scale", "Scale", "y", "y"), layer("relu1", "ReLU", "y", "y"),
               layer("conv2", "Convolution", "y", "z", conv), layer("relu2", "ReLU", "z", "z"),
               layer("drop", "Dropout", "z", "z")]  # fmt: skip
-    assert [(chain.start, chain.end) for chain in build(*layers).chains.values()] == [(2, 4), (5, 6)]
-    assert list(build(*layers, layer("change", "Scale", "z", "z")).chains) == [2]
+    assert [(group.start, group.end) for group in build(*layers).fused.values()] == [(2, 4), (5, 6)]
+    assert list(build(*layers, layer("change", "Scale", "z", "z")).fused) == [2]
 
 
 def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
-    """As in pycaffe: in place, bottom and top of a user's class are the same blob, before and in backward."""
+    """As in pycaffe, bottom and top of an in-place Python layer are the same blob, in forward and in backward."""
     (tmp_path / "in_place_user.py").write_text(
         "import caffe\n"
         "class Square(caffe.Layer):\n"
@@ -349,5 +349,5 @@ def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
 def test_layers_outside_a_net_keep_their_own_input(engine):
     param = parse_text("name: 'l' type: 'Swish'", caffe_pb2.LayerParameter())
     swish, blob = create_layer(param), net_from_text(INPUT).blobs["x"]
-    swish.setup([blob], [blob])
+    swish.initialize([blob], [blob])
     assert list(swish.kept_blobs.bottoms) == [0]

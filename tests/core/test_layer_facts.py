@@ -1,4 +1,4 @@
-"""Facts about a type are class data of its layer: read without a net, safe for any type, and stated nowhere else."""
+"""Facts about a layer type are class data of its layer: available without a net, for any type, and in one place."""
 
 import ast
 import subprocess
@@ -18,7 +18,7 @@ from minicaffe.proto import caffe_pb2, parse_text
 
 ROOT = Path(minicaffe.__file__).resolve().parent.parent
 
-#: Files that list types, and why: what a file format or another program fixes.
+#: Files that may list types, with the reason: a file format or another program fixes the list.
 TABLES = {
     "minicaffe/proto/upgrade_v1.py": "the numbers that types had in the older format",
     "minicaffe/pictures/pydot_graph.py": "the colours and words of pycaffe's drawings",
@@ -112,7 +112,7 @@ def test_importing_minicaffe_imports_no_layer():
 
 
 def types_together(tree, types):
-    """The names of registered types, where three or more stand in one list, tuple, set or dict."""
+    """Yield the names of registered types in each list, tuple, set or dict that contains three or more of them."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict)):
             parts = [*node.keys, *node.values] if isinstance(node, ast.Dict) else node.elts

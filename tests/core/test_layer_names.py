@@ -1,4 +1,4 @@
-"""Layers of one name, or of none, in files of weights."""
+"""Layers with repeated or empty names in files of weights."""
 
 import os
 
@@ -36,7 +36,7 @@ def written(message, path):
 
 
 def sources(*values, name="fc"):
-    """Weights of as many 2x2 layers of one name, filled with these values; None: a layer without blobs."""
+    """Return weights of 2x2 layers with one name, filled with the given values; None gives a layer without blobs."""
     param = caffe_pb2.NetParameter()
     for value in values:
         layer = param.layer.add(name=name, type="InnerProduct")

@@ -1,4 +1,4 @@
-"""Passes over a NetParameter: which layers stay, and where splits go."""
+"""Passes over a NetParameter: which layers are kept, and where splits are inserted."""
 
 import pytest
 

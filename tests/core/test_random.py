@@ -1,4 +1,4 @@
-"""Random streams: reproducible, independent, and to be continued."""
+"""Random streams are reproducible, independent and resumable."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_draws_take_whole_blocks_whatever_was_left_over():
 
 
 def test_reserved_blocks_are_those_of_numpys_philox():
-    """The counter that a kernel is given belongs to the numbers that the host would have drawn."""
+    """The counter for a kernel gives the numbers that the host would have drawn."""
     stream = Stream(3, 4)
     stream.uniform_u32(20)
     key, counter = stream.take_blocks(11)

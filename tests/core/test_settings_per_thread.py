@@ -1,4 +1,4 @@
-"""Mode, engine and random seed belong to the thread that sets them, as in the original."""
+"""Mode, engine and random seed are per thread, as in Caffe."""
 
 import threading
 
@@ -27,7 +27,7 @@ def defaults():
 
 
 def in_thread(work):
-    """What `work` returns in a thread of its own."""
+    """Run `work` in a new thread and return its result."""
     result = []
     thread = threading.Thread(target=lambda: result.append(work()))
     thread.start()

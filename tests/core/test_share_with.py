@@ -1,4 +1,4 @@
-"""One memory for the parameters of two nets: by layer name, and by the parameters' own names."""
+"""Sharing of parameters between two nets, by the names of layers and of parameters."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_a_parameter_of_another_shape_in_the_other_net_is_another_one():
 
 
 def test_layers_that_learn_apart_stay_apart():
-    """Where the other net has both layers, each layer follows the one of its name, as in the original."""
+    """If the other net has both layers, each shares with the layer of its name, as in Caffe."""
     trained = net((A + ip("b")).replace('param { name: "w" } param { name: "b" }', ""))
     made = net(A + ip("b"))
     made.share_with(trained)

@@ -112,7 +112,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["w"]
 
 
-# -- what matches nothing, and what is no weights ----------------------------------------------------------------------
+# -- files that match no layer, and other files ------------------------------------------------------------------------
 
 
 def written(message, path):
@@ -146,7 +146,7 @@ def test_long_lists_of_names_are_shortened(trained, tmp_path):
 def test_what_needs_no_weights_takes_any_file(trained, tmp_path, caplog):
     trained.save(tmp_path / "w")
     net('layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 } } }').copy_from(tmp_path / "w")
-    net(NET.partition('layer { name: "b"')[0]).copy_from(tmp_path / "w")  # a net cut off takes what it has
+    net(NET.partition('layer { name: "b"')[0]).copy_from(tmp_path / "w")  # a net with only some of the layers
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
@@ -203,7 +203,7 @@ def test_a_data_set_is_no_weights(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("kind", ["binary", "hdf5"])
 def test_a_full_disk(trained, tmp_path, kind, monkeypatch):
-    """The snapshot goes to a device that is always full; the snapshot from before stays."""
+    """Writing to /dev/full fails, and the older file is unchanged."""
     path = tmp_path / "w"
     trained.save(path)
     before = path.read_bytes()

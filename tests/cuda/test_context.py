@@ -1,4 +1,4 @@
-"""What a process that is forked can do with the GPU of its parent."""
+"""The GPU in a forked process whose parent has used it."""
 
 import os
 import signal

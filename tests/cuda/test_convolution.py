@@ -35,7 +35,7 @@ CASES = {
 
 
 class Case:
-    """Random arrays of one case, and both correlations."""
+    """Random arrays of one case, and the correlations of CPU and GPU."""
 
     def __init__(self, name, dtype):
         n, channels, size, outputs, kernel, stride, pad, dilation, group = CASES[name]

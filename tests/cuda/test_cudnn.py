@@ -1,7 +1,7 @@
 """`engine: CUDNN`: cuDNN's convolutions where its frontend is installed, our own elsewhere.
 
-Where it is not installed, or the device is emulated, a stand-in takes its place: it checks how the frontend is called
-and computes with our own kernels.
+If the frontend is not installed, or the device is emulated, the tests use a mock, which checks how the frontend is
+called and computes with minicaffe's kernels.
 """
 
 import importlib.util
@@ -128,7 +128,7 @@ def frontend(cuda_device, monkeypatch):
 
 
 def passes(type_name, more, engine):
-    """Blobs and parameter diffs after two passes, whose parameter diffs add up."""
+    """Run two passes, accumulating parameter diffs; return the net, and its blobs and parameter diffs by name."""
     minicaffe.set_random_seed(5)
     text = NET.format(type=type_name, more=more, engine=engine)
     net = net_from_text(text, 0)

@@ -84,7 +84,7 @@ def test_every_replay_draws_new_numbers(lines):
     saved = stream.get_state()
     step()
     reference.uniform_u32(30)
-    stream.set_state(saved)  # a restored snapshot
+    stream.set_state(saved)  # as when a snapshot is restored
     again = Stream(4)
     again.set_state(saved)
     step()
@@ -185,7 +185,7 @@ def test_a_captured_step_keeps_the_buffers_that_it_was_given(lines, monkeypatch,
     step = CapturedStep(work, report=lines.append)
     for _ in range(3):
         step()
-    held[0] = DeviceBuffer(40_000)  # what a layer does with a buffer that has become too small
+    held[0] = DeviceBuffer(40_000)  # as a layer does if a buffer is too small
     others = [held[0], *(DeviceBuffer(40_000) for _ in range(3))]
     for other in others:
         other.zero()
@@ -232,7 +232,7 @@ def test_what_other_threads_do_is_no_part_of_a_capture(lines):
 
 
 def test_sums_of_several_threads_do_not_share_their_scratch_memory(lines):
-    """Plain ones, and those of a graph that is replayed between them."""
+    """Direct calls of `ops.sum` alternate with replays of a graph that contains one."""
     wrong = []
 
     def run(value):

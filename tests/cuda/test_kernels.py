@@ -1,4 +1,4 @@
-"""Kernel files compile with NVIDIA's compilers, belong to layers, and are found, cached and launched by name."""
+"""Kernel files: compilation with NVIDIA's compilers, one file per layer, lookup, caching and launches by name."""
 
 import functools
 import os
@@ -23,7 +23,7 @@ INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "transform"}  # 
 
 @functools.cache
 def find_nvidia():
-    """NVRTC where it is installed, else the toolkit's nvcc, else None."""
+    """Return NVRTC if it is installed, else the toolkit's nvcc, else None."""
     try:
         return kernels.Nvrtc()
     except DeviceError:
@@ -33,7 +33,7 @@ def find_nvidia():
 
 @pytest.fixture
 def nvidia():
-    """A compiler of NVIDIA's, which needs no GPU."""
+    """NVIDIA's compiler, NVRTC or nvcc; it needs no GPU."""
     compiler = find_nvidia()
     if compiler is None and os.environ.get("MINICAFFE_REQUIRE_CUDA") == "1":
         pytest.fail("MINICAFFE_REQUIRE_CUDA is 1, but there is neither NVRTC nor nvcc")
@@ -64,7 +64,7 @@ def test_compiles_for_tensor_cores(nvidia, stem, arch):
 
 
 def elementwise():
-    """The layers whose kernels are written from formulas."""
+    """Return the layer classes whose kernels are generated from formulas."""
     layer_type_list()
     found, rest = [], [Elementwise]
     while rest:
@@ -177,7 +177,7 @@ def test_a_mistake_in_a_kernel_shows_the_compilers_words(nvidia):
 
 @pytest.fixture
 def choose(monkeypatch):
-    """Choose a compiler with these environment variables and nothing installed but `programs`."""
+    """Function that chooses a compiler with the given environment variables, and only `programs` installed."""
 
     def make(programs=(), **environment):
         for name in ("MINICAFFE_NVCC", "CUDA_HOME", "CUDA_PATH"):

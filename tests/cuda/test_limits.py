@@ -1,4 +1,4 @@
-"""Numbers and grids as large as they may be, and larger."""
+"""Element counts and grids at and above the limits of kernel launches."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_many_products_at_once(monkeypatch):
 @pytest.mark.parametrize("loop", ["GRID_STRIDE(i, n)", "BLOCK_STRIDE(i, n)", "STRIDE(i, (int)threadIdx.x, n, 100)"])
 @pytest.mark.parametrize("n", [MOST, MOST - 1, MOST - 255, MOST - 100_000, 1000, 1, 0])
 def test_loops_end_at_any_count(loop, n):
-    """Each thread jumps to the last of its numbers; what comes behind it must end the loop."""
+    """Each thread jumps to its last index; the next increment must end the loop without overflow."""
     stem = f"test_limits/{loop.split('(')[0]}"
     step = {"GRID": "blockDim.x * gridDim.x", "BLOC": "blockDim.x"}.get(loop[:4], "100u")
     kernels.define(

@@ -133,7 +133,7 @@ def test_streams_and_events():
 
 
 def test_memory_is_freed_by_a_thread_that_has_not_used_the_device(monkeypatch):
-    """The garbage collector runs in any thread."""
+    """The garbage collector may free buffers in any thread."""
     monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "0")
     free = memory.usage()["free"]
     held = [DeviceBuffer(1 << 20)]

@@ -1,4 +1,4 @@
-"""The algebra of minicaffe.cuda.ops against numpy."""
+"""The linear algebra of minicaffe.cuda.ops against numpy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Random numbers drawn on the device are those of the host's stream."""
+"""Random numbers drawn on the device are the same as those of the host's stream."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The fused update on the device against the rules on the processor, for every rule and setting."""
+"""The fused update on the GPU against the update rules on the CPU, for every rule and setting."""
 
 from types import SimpleNamespace
 
@@ -9,6 +9,7 @@ import minicaffe.solvers  # noqa: F401  (registers the rules)
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
 from minicaffe.cuda.graph import CapturedStep
+from minicaffe.cuda.step import CudaStep
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers import base
 from minicaffe.testing import computing_with
@@ -35,7 +36,7 @@ SETTINGS = {
 
 
 class Twins:
-    """Two solvers over equal blobs: one updates on the processor, the other on the device."""
+    """Two solvers with equal parameters: one updates on the CPU, the other on the GPU."""
 
     def __init__(self, rule, settings, dtype):
         self.rng = np.random.default_rng(5)
@@ -96,7 +97,7 @@ def test_the_norm_is_that_of_all_diffs():
 
 def test_a_captured_update_takes_the_new_rate(cuda_graphs):
     twins, lines = Twins("Adam", "clipped", np.float64), []
-    update = twins.gpu.fused_update()
+    update = CudaStep(twins.gpu).fused_update()
     step = CapturedStep(update.apply, report=lines.append)
     for _ in range(5):
         twins.draw()

@@ -1,4 +1,4 @@
-"""Batches from a data set on the device are those of the processor's transformer."""
+"""Batches from a data set on the GPU are the same as those of the CPU's transformer."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def transformer(text, train, stream):
 
 
 class Pair:
-    """The processor's batches and the device's, from equal streams."""
+    """Batches of the CPU and of the GPU, from equal random streams."""
 
     def __init__(self, text, images, labels, train=True, dtype=np.float32):
         self.images, self.labels, self.dtype, self.position = images, labels, np.dtype(dtype), 0
@@ -89,7 +89,7 @@ def test_every_replay_takes_the_next_batch(images, labels, cuda_graphs):
     for _ in range(5):
         step()
         pair.check(4, top, label_top)
-    pair.gpu.position = pair.position = 9  # as after a restored snapshot
+    pair.gpu.position = pair.position = 9  # as when a snapshot is restored
     for _ in range(2):
         step()
         pair.check(4, top, label_top)

@@ -58,6 +58,20 @@ def test_records_by_their_keys(tmp_path, backend):
                 database.get(key)
 
 
+def test_a_closed_database_takes_and_gives_no_records(tmp_path, backend):
+    writer = open_db(tmp_path / "db", backend, "w")
+    writer.put(*RECORDS[0])
+    writer.close()
+    with pytest.raises(DataError, match="db: it is closed"):
+        writer.put(*RECORDS[1])
+    reader = open_db(tmp_path / "db", backend)
+    assert list(reader.items()) == RECORDS[:1]
+    reader.close()
+    for read_one in (reader.keys, lambda: reader.get(RECORDS[0][0]), lambda: next(reader.items())):
+        with pytest.raises(DataError, match="db: it is closed"):
+            read_one()
+
+
 def test_keys_that_an_lmdb_cannot_hold(tmp_path):
     write(tmp_path / "most", "lmdb", [(b"k" * 511, b"v")])
     for key in (b"k" * 512, b""):

@@ -119,7 +119,8 @@ def copy(path, checkout):
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with its own layers/ and cuda/, to which the new layer is added."""
-    for path in ("minicaffe", "solvers", "models"):
+    (tmp_path / "tests").mkdir()
+    for path in ("minicaffe", "solvers", "models", "tests/support"):
         (tmp_path / path).symlink_to(CHECKOUT / path)
     tests = ("conftest.py", "support", "engines", "layers", "cuda/test_kernels.py")
     for path in ("layers", "cuda", "setup.cfg", *(f"tests/{path}" for path in tests)):

@@ -13,7 +13,7 @@ from minicaffe.errors import UsageError
 from minicaffe.proto import read_net, read_solver
 from minicaffe.solvers import get_solver
 
-#: learned numbers, and those that are statistics of a BatchNorm
+#: number of learned parameters, and of the statistics of BatchNorm layers
 PARAMETERS = {
     "cifar10_full": (89578, 0),  # 2432 + 25632 + 51264 + 10250
     "cifar10_full_sigmoid": (89578, 0),
@@ -34,7 +34,7 @@ def solvers(name: str) -> list[str]:
 
 @pytest.fixture
 def small_data(tmp_path, monkeypatch):
-    """A working directory with the data sets that the nets name, a few random pictures each."""
+    """A working directory with the data sets of the nets, each with ten random images."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     os.makedirs("data/cifar10")
@@ -52,7 +52,7 @@ def small_data(tmp_path, monkeypatch):
 
 
 def small(param):
-    """The same net with batches of four."""
+    """Set the batch size of Data layers to 4, and return the net."""
     for layer in param.layer:
         if layer.type == "Data":
             layer.data_param.batch_size = 4
@@ -118,7 +118,7 @@ class TestModel:
 
 
 def test_the_test_sets_are_covered_once():
-    """test_iter times the TEST batch is the 10,000 test pictures."""
+    """test_iter times the TEST batch size is 10,000, the number of test images."""
     for name in models.names():
         (test_iter,) = read_solver(path(name, "solver.prototxt")).test_iter
         data = [layer for layer in read_net(path(name, "train_test.prototxt")).layer if layer.type == "Data"]

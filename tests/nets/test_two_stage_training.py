@@ -1,4 +1,4 @@
-"""Training a detector of two stages: targets and weights of the losses come from Python layers over learned scores."""
+"""Training of a two-stage detector whose targets and loss weights are computed by Python layers from learned scores."""
 
 import sys
 import textwrap

@@ -1,4 +1,4 @@
-"""Nets that people depend on: the known number of parameters, and a pass forwards and backwards at a small size."""
+"""Well-known nets: the published numbers of parameters, and a forward and backward pass at a small size."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from minicaffe.models.zoo.segmentation import interpolate
 
 
 def parameters(net):
-    """How many numbers are learned: BatchNorm's statistics are not."""
+    """Return the number of learned parameters, without BatchNorm's statistics."""
     return sum(b.count for layer in net.layers for b in layer.blobs if layer.type != "BatchNorm")
 
 
@@ -34,7 +34,7 @@ def without_fillers(param):
     ],
 )
 def test_known_numbers_of_parameters(name, count):
-    """The numbers that the papers and their authors' files give (ResNet-20: He et al., table 6, 0.27 million)."""
+    """Compare with the papers and their authors' files (ResNet-20: He et al., table 6, 0.27 million)."""
     param = without_fillers(getattr(zoo, name)(batch=1, training=False))
     assert parameters(minicaffe.Net(param, phase=minicaffe.TEST)) == count
 
@@ -80,13 +80,13 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_forward_and_backward(name):
-    """Every layer runs both ways, every learned parameter gets a finite gradient, and a small step lowers the loss."""
+    """Gradients are finite, nearly all parameters get one, and a small step along it lowers the loss."""
     minicaffe.set_random_seed(1)
     net = minicaffe.Net(getattr(zoo, name)(**SMALL[name]), phase=minicaffe.TRAIN)
     fill_inputs(net)
     if name == "fcn8s":
         interpolate(net)
-    for layer in net.layers:  # the same numbers in each pass
+    for layer in net.layers:  # makes passes deterministic
         if layer.type == "Dropout":
             layer.layer_param.dropout_param.dropout_ratio = 0
     before = forward_backward(net)

@@ -139,6 +139,17 @@ def test_forward_all_refuses_other_shapes(shape, given, sentence):
         copying(*shape).forward_all(data=values(*given))
 
 
+@pytest.mark.parametrize("name", ["start", "end"])
+def test_the_input_of_forward_all_may_have_the_name_of_an_argument_of_forward(name):
+    n = caffe.NetSpec()
+    n[name] = L.Input(shape=dict(dim=[2, 3]))
+    n.out = L.Power(n[name], scale=2)
+    net = caffe.Net(n.to_proto(), phase=caffe.TEST)
+    np.testing.assert_array_equal(net.forward_all(**{name: values(3, 3)})["out"], 2 * values(3, 3))
+    outs, diffs = net.forward_backward_all(**{name: values(3, 3)})
+    assert (list(outs), list(diffs)) == (["out"], [name])
+
+
 def test_forward_all_checks_names_and_lengths():
     n = caffe.NetSpec()
     n.data, n.label = L.Input(shape=[dict(dim=[2, 3]), dict(dim=[2])], ntop=2)

@@ -14,7 +14,7 @@ from minicaffe.errors import LayerError, UsageError
 NET = """layer { name: 'in' type: 'Input' top: 'data' top: 'label'
           input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
     layer { name: 'ip' type: 'InnerProduct' bottom: 'data' top: 'ip' inner_product_param { num_output: 4
-      weight_filler { type: 'xavier' } } }
+      weight_filler { type: 'uniform' min: 0.1 max: 1 } } }
     layer { name: 'relu' type: 'ReLU' bottom: 'ip' top: 'ip' }
     layer { name: 'sum' type: 'Reduction' bottom: 'data' top: 'sum' reduction_param { axis: 1 } }
     layer { name: 'one' type: 'SoftmaxWithLoss' bottom: 'ip' bottom: 'label' loss_weight: 2 }

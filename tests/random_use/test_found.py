@@ -1,4 +1,4 @@
-"""Programs on which engines once disagreed, reduced."""
+"""Regression tests: reduced programs on which engines once disagreed."""
 
 import pytest
 
@@ -35,14 +35,14 @@ def scale(name, bottom, top):
 
 
 FORCE = "force_backward: true\n"
-#: a convolution, folded where its statistics are fixed
+#: a convolution with BatchNorm, which is folded into it if the statistics are fixed
 FOLDED = FORCE + picture() + conv("conv", "x", "c") + norm("bn", "c", "c")
 SCALED = FOLDED + scale("scale", "c", "c")
-#: two convolutions, the second folded and added to the first
+#: the sum of two convolutions, the second with BatchNorm and Scale folded into it
 SUM = picture() + conv("c1", "x", "a") + conv("c2", "x", "b") + norm("bn", "b", "b") + scale("scale", "b", "b")
 SUM += layer_text("sum", "Eltwise", "a b", "s")
 DEEP = picture() + conv("conv", "x", "c") + SUM.removeprefix(picture()).replace('"x"', '"c"')
-#: BatchNorm with Scale in place, into another blob than its bottom
+#: BatchNorm out of place, then Scale in place
 NORM = FORCE + picture() + conv("conv", "x", "c") + norm("bn", "c", "n") + scale("scale", "n", "n")
 POOL = FORCE + picture() + conv("conv", "x", "c")
 POOL += layer_text("pool", "Pooling", "c", "p", "pooling_param { kernel_size: 2 stride: 2 }")

@@ -1,4 +1,4 @@
-"""Random programs: every engine shows the numbers of the numpy layers run one by one.
+"""Random programs: every engine gives the same numbers as the numpy layers run one by one.
 
 MINICAFFE_RANDOM_USE is how many programs are played on oneDNN, 300 unless set; a fifth of them on COUNTING, on the GPU,
 and on the CPU and the GPU in turn.
@@ -34,7 +34,7 @@ layer { name: "sigmoid" type: "Sigmoid" bottom: "x" top: "y" }
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """`debug_info`, which programs turn on, writes some lines for each layer."""
+    """Disable logging: programs may set `debug_info`, which logs lines for each layer."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -56,7 +56,7 @@ def test_the_numbers_of_numpy(engine, seeds):
     assert verdicts["agreed"] >= 0.9 * len(seeds), verdicts
 
 
-# -- of the comparison itself ------------------------------------------------------------------------------------------
+# -- tests of the comparison -------------------------------------------------------------------------------------------
 
 
 def test_a_seed_is_a_program():
@@ -65,7 +65,7 @@ def test_a_seed_is_a_program():
 
 @needs_onednn
 def test_a_fault_is_found_and_reduced(monkeypatch):
-    """To the layer and the operations that show it."""
+    """The reduced program has only the layer with the fault and the operations that show it."""
     monkeypatch.setattr(OneDNNSigmoid, "forward_onednn", lambda self, bottom, top: setattr(top[0], "data", 0.25))
     program = Program(SIGMOID, [Forward(0, inputs=1), Read(0, "r", "data"), ReadAll(0, 2)])
     with pytest.raises(Disagreement) as found:
@@ -86,13 +86,13 @@ def test_an_error_of_one_engine_is_a_disagreement(monkeypatch):
 
 
 def test_an_error_of_all_engines_is_none():
-    program = Program(SIGMOID, [Forward(0, inputs=1)], classes={"x": 0})  # no labels below 0
+    program = Program(SIGMOID, [Forward(0, inputs=1)], classes={"x": 0})  # drawing labels from [0, 0) fails
     assert play(program, (NUMPY, NUMPY)) == "refused"
 
 
 @needs_onednn
 def test_rounding_is_no_disagreement(monkeypatch):
-    """A sum that cancels: as far as the numbers go, any result is right."""
+    """A sum that cancels: its result is rounding error, so any value is accepted."""
     text = """
     layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
     layer { name: "s" type: "Sigmoid" bottom: "x" top: "a" }

@@ -1,4 +1,4 @@
-"""Training runs of the original: 25 losses, the weights after them, and the four snapshot files it wrote."""
+"""Comparison with training runs of Caffe: 25 losses, the weights after them, and the four snapshot files written."""
 
 import pathlib
 
@@ -18,9 +18,9 @@ FILES = {
     "state_bin": "snap_iter_25.solverstate",
 }
 
-# BatchNorm takes out the bias of the convolution before it, so that bias's gradient is rounding alone (1e-9).  Rules
-# that divide the gradient by its own size turn this into full steps, in the original and here, each its own; the
-# losses, which do not depend on it, and all other parameters agree.
+# BatchNorm cancels the bias of the convolution before it, so the gradient of that bias is rounding error (1e-9).  Rules
+# that normalise gradients turn it into full-size updates, which differ between Caffe and minicaffe.  The losses do not
+# depend on that bias; they and all other parameters agree.
 NORMALISING = ("AdaGrad", "RMSProp", "AdaDelta", "Adam")
 MOVED_BY_ROUNDING = (("conv1", 1), ("bn1", 0))
 
@@ -59,7 +59,7 @@ def test_losses_and_weights(case, engine):
     for _ in range(25):
         solver.step(1)
         losses.append(float(solver.net.blobs["loss"].data))
-    # the steps feed rounding back into the weights: a few times the tolerance of a single pass
+    # rounding errors accumulate over the steps: a few times the tolerance of a single pass
     assert_close(losses, case["loss"], "losses", rtol=1e-3, atol=1e-4)
     for layer, index, values in golden.params(case, "after"):
         if solver.type in NORMALISING and (layer, index) in MOVED_BY_ROUNDING:
@@ -85,7 +85,7 @@ def test_reads_the_originals_snapshots_and_resumes(case):
 
 @pytest.mark.parametrize("case", golden.SOLVERS[:6], ids=lambda path: path.stem, indirect=True)
 def test_writes_what_the_original_writes(case):
-    """The same groups, datasets, types and shapes in HDF5; the same fields in the binary files."""
+    """Compare groups, datasets, types and shapes of the HDF5 files, and the fields of the binary files."""
     for key, name in FILES.items():
         pathlib.Path(name).write_bytes(case[key].tobytes())
     solver = minicaffe.get_solver("solver.prototxt")

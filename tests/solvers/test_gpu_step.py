@@ -123,7 +123,7 @@ def test_display_and_debug_info_see_every_layer(solver, caplog):
 
 
 def test_views_that_a_script_holds(solver):
-    """Of outputs, diffs and weights: the step is captured all the same, and they can be read and written between."""
+    """Views of outputs, diffs and weights do not prevent capture, and can be read and written between steps."""
     captured, looked_at = solver(), plain(solver())
     for made in (captured, looked_at):
         held = [made.net.blobs["loss"].data, made.net.blobs["ip"].diff, made.net.params["ip"][0].data]

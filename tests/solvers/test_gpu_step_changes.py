@@ -66,7 +66,7 @@ def pool(request, monkeypatch):
 
 
 def make(net, text="base_lr: 0.02"):
-    """A solver on constant inputs."""
+    """Return a solver of a net with constant inputs."""
     rates = "lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 snapshot_after_train: false"
     made = solver_from_text(f"{rates} random_seed: 3 {text}", net)
     fill(made.net)
@@ -87,11 +87,11 @@ def layer(made, name):
     return made.net.layer_dict[name]
 
 
-# ---- what a script may do --------------------------------------------------------------------------------------------
+# ---- changes by a script ---------------------------------------------------------------------------------------------
 
 
 def look_at(*shapes):
-    """Run layers up to `end` on other shapes of the inputs, and come back."""
+    """Return a change that runs forward with other input shapes, and then restores the shapes."""
 
     def change(made):
         net = made.net
@@ -186,7 +186,7 @@ def train(net, *changes):
 
 
 def plain_and_captured(monkeypatch, net, *changes):
-    """The results of plain steps, and those of captured ones."""
+    """Return the results of plain steps and those of captured ones."""
     results = []
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
@@ -260,7 +260,7 @@ def test_what_a_layer_gives_back_is_not_written_into(monkeypatch, name):
 
 
 def test_threads_train_beside_each_other():
-    """Each thread's numbers, from plain steps, captures and replays, are those that it gets alone."""
+    """Plain steps, captures and replays give each thread the same numbers as without the other threads."""
 
     def run(made, results, i):
         losses = []

@@ -1,4 +1,4 @@
-"""Functions that a solver calls between the gradients and the update, also inside a captured step."""
+"""Hooks that a solver calls between the gradients and the update, also inside a captured step."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Learning rates by hand."""
+"""Learning rates against values computed by hand and by the C library."""
 
 import ctypes
 import math
@@ -57,7 +57,7 @@ def test_multistep_makes_up_for_a_jump_one_step_an_update():
 def test_errors(text, message):
     with pytest.raises(SolverError, match=message):
         rates("base_lr: 1 " + text, [0])
-    with pytest.raises(SolverError, match=message):  # where a script changes a solver's parameters on the way
+    with pytest.raises(SolverError, match=message):  # as if a script had changed a solver's parameters
         learning_rate(parse_text("base_lr: 1 " + text, caffe_pb2.SolverParameter()), 7, 0)
 
 
@@ -70,7 +70,7 @@ for _name, _type in (("pow", ctypes.c_double), ("powf", ctypes.c_float), ("expf"
 
 F = np.float32
 
-# What the original's C++ does, with its types, by the C library itself.
+# The formulas of Caffe's C++ code, with its types, evaluated by the C library.
 IN_C = {
     "step": lambda p, it: p.base_lr * libm.pow(p.gamma, it // p.stepsize),
     "exp": lambda p, it: p.base_lr * libm.pow(p.gamma, it),

@@ -1,4 +1,4 @@
-"""The files and nets of a solver: each is read, parsed and upgraded once, and each hint of a fork is logged once."""
+"""The files and nets of a solver: each is read, parsed and upgraded once, and each warning is logged once."""
 
 import collections
 import logging
@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """How often each file is read."""
+    """Counter of the reads of each file."""
     counts = collections.Counter()
     original = reading._read_bytes
     monkeypatch.setattr(reading, "_read_bytes", lambda path: (counts.update([str(path)]), original(path))[1])

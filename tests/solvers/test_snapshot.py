@@ -1,4 +1,4 @@
-"""Snapshots of nets whose layers share names or have none, and files given for other files."""
+"""Snapshots of nets with repeated or empty layer names, and errors for weights given as solver states or vice versa."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ def solver(folder, text="", net=NET, seed=7):
 
 
 def assert_resumes(folder, text="", net=NET):
-    """Three iterations, a snapshot, three more: the same numbers when the last three follow a resume."""
+    """Check that the three iterations after a snapshot give the same numbers in a resumed run."""
     whole = solver(folder, text, net)
     whole.step(3)
     whole.snapshot()
@@ -80,7 +80,7 @@ def test_without_snapshots_hdf5_need_hold_nothing(tmp_path):
 
 
 def test_run_states_by_name_alone_are_read(tmp_path):
-    """The form before layers were kept in order: {name: state}."""
+    """Older run states contain a dict {name: state} instead of a list."""
     net = NET.replace('name: "drop"', 'name: "drop2"', 1)
     whole = solver(tmp_path, net=net)
     whole.step(3)
@@ -96,7 +96,7 @@ def test_run_states_by_name_alone_are_read(tmp_path):
         np.testing.assert_array_equal(a.data, b.data)
 
 
-# -- one file for another ----------------------------------------------------------------------------------------------
+# -- wrong kinds of files ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", SUFFIX)
@@ -108,7 +108,7 @@ def test_files_given_for_each_other_are_named(tmp_path, form):
         made.restore(weights)
     with pytest.raises(SnapshotError, match="s_iter_0.solverstate.*' is a solver state, not weights"):
         made.net.copy_from(state)
-    renamed = pathlib.Path(weights).rename(tmp_path / "renamed")  # the content counts
+    renamed = pathlib.Path(weights).rename(tmp_path / "renamed")  # files are recognised by their content
     with pytest.raises(SnapshotError, match="renamed' holds weights"):
         made.restore(renamed)
 
@@ -135,11 +135,11 @@ def test_what_is_neither(tmp_path, content):
         solver(tmp_path).restore(tmp_path / "x")
 
 
-# -- weights to start from ---------------------------------------------------------------------------------------------
+# -- initial weights ---------------------------------------------------------------------------------------------------
 
 
 def test_train_and_test_nets_warn_once(tmp_path, caplog):
-    """A fine-tuned layer that both nets have, and one that the test net alone has."""
+    """One warning for a new layer of both nets and a layer of the test net only."""
     branch = """
         layer { name: "branch" type: "InnerProduct" bottom: "x" top: "b" inner_product_param { num_output: 1 }
                 include { phase: TEST } }"""

@@ -43,7 +43,7 @@ def weights(made):
     return [blob.data.copy() for blob in made.net.learnable_params]
 
 
-# -- lines -------------------------------------------------------------------------------------------------------------
+# -- log lines ---------------------------------------------------------------------------------------------------------
 
 
 def test_display_lines(lines):
@@ -180,7 +180,7 @@ def test_a_missing_folder_for_the_last_snapshot_is_an_error_before_training(tmp_
     with pytest.raises(SolverError, match="cannot write to the snapshot prefix .*missing/run"):
         made.solve()
     assert made.iter == 0
-    made.step(1)  # a script that only steps writes nothing
+    made.step(1)  # `step` alone writes no snapshot after training
     made.param.snapshot_after_train = False
     made.solve()
 

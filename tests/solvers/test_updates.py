@@ -1,4 +1,4 @@
-"""Each update rule against its formula, worked out in float64 on a least-squares problem, step by step."""
+"""Each update rule against its formula, evaluated in float64 on a least-squares problem, step by step."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def solver(text):
 
 
 class Reference:
-    """The same training in plain float64."""
+    """The same training, computed directly in float64."""
 
     def __init__(self, made):
         self.p = made.param

@@ -9,7 +9,7 @@ import io
 import os
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import numpy as np
 
@@ -60,30 +60,45 @@ def open_source(source: str) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
     read.
     """
     if os.path.isdir(source):
-        paths = {name: os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names}
-
-        def load(name: str) -> bytes:
-            with open(paths[name], "rb") as file:
-                return file.read()
+        names, load = _open_folder(source)
     elif os.path.isfile(source):
-        try:
-            with tarfile.open(source) as tar:
-                content = {os.path.basename(m.name): tar.extractfile(m).read() for m in tar if m.isfile()}
-        except (tarfile.TarError, EOFError, OSError) as error:
-            reason = str(error).splitlines()[0].rstrip(":")  # tarfile appends one line per compression tried
-            raise DataError(f"cannot read {source} as a tar archive: {reason}") from error
-        paths, load = content, content.__getitem__
+        names, load = _open_archive(source)
     else:
         raise DataError(f"CIFAR-10 source {source} does not exist")
 
     def read(batch: str) -> tuple[np.ndarray, np.ndarray]:
-        if f"{batch}.bin" in paths:
+        if f"{batch}.bin" in names:
             return parse_binary(load(f"{batch}.bin"), f"{batch}.bin in {source}")
-        if batch in paths:
+        if batch in names:
             return parse_pickle(load(batch), f"{batch} in {source}")
         raise DataError(f"{source} holds neither {batch}.bin (binary version) nor {batch} (python version) of CIFAR-10")
 
     return read
+
+
+def _open_folder(source: str) -> tuple[Container[str], Callable[[str], bytes]]:
+    """Return the names of all files below a folder, and a function that reads one of them."""
+    paths = {name: os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names}
+
+    def load(name: str) -> bytes:
+        with open(paths[name], "rb") as file:
+            return file.read()
+
+    return paths, load
+
+
+def _open_archive(source: str) -> tuple[Container[str], Callable[[str], bytes]]:
+    """Return the names of all files in a tar archive, and a function that returns the content of one of them."""
+    content = {}
+    try:
+        with tarfile.open(source) as tar:
+            for member in tar:
+                if member.isfile() and (file := tar.extractfile(member)):
+                    content[os.path.basename(member.name)] = file.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(":")  # tarfile appends one line per compression tried
+        raise DataError(f"cannot read {source} as a tar archive: {reason}") from error
+    return content, content.__getitem__
 
 
 def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _ABOUT, _CLASSES = "about.txt", "classes.txt"
 def write_data_set(
     dest: str,
     backend: str,
-    parts: dict[str, tuple[Batches, int]],
+    parts: Mapping[str, tuple[Batches, int]],
     name: str,
     digits: int,
     classes: Sequence[str],

@@ -1,9 +1,9 @@
 """Random nets and random operations on them, to compare engines.
 
-Every engine must show, in every blob and at every moment, what the numpy layers run one by one would have left there.
-A *program* is a small net and a list of operations (passes, partial passes, reads, writes, views that are kept,
-reshapes, new weights, solver steps), drawn from one integer.  It is played on several engines at once, and what the
-operations show is compared.
+On every engine, every blob must at any time have the values that the numpy layers, run one by one, would give it.
+A *program* is a small net and a list of operations (passes, partial passes, reads, writes, views that are held,
+reshapes, new weights, solver steps), generated from one integer.  It is run on several engines, and the results of the
+operations are compared.
 
     nets.py         the grammar of the nets
     operation.py    what a script may do to a net, one class each: passes.py, blobs.py, whole_nets.py
@@ -12,5 +12,5 @@ operations show is compared.
     program.py      draws programs
     compare.py      plays a program on several engines, and reduces one on which they disagree
 
-`tools/random_use.py` plays thousands.
+`tools/random_use.py` runs any number of programs.
 """

@@ -1,4 +1,4 @@
-"""What a script does to single blobs: it reads and writes them, at once or through views that it keeps."""
+"""Operations on single blobs: reads and writes, directly or through views that are held."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from random_use.player import Address, Player
 
 @dataclass(frozen=True)
 class OfBlob(Operation):
-    """what: data or diff."""
+    """Base class of operations on a blob.  what: "data" or "diff"."""
 
     address: Address
     what: str
@@ -26,7 +26,10 @@ class OfBlob(Operation):
 
 @dataclass(frozen=True)
 class Read(OfBlob):
-    """way: `read_data`, the live `data`, or another blob that shares the memory."""
+    """Read a blob.
+
+    way: "read" (by `read_data`), "live" (by the view `data`) or "share" (through another blob that shares the memory).
+    """
 
     way: str = "read"
 
@@ -51,7 +54,7 @@ class Read(OfBlob):
 
 @dataclass(frozen=True)
 class Write(OfBlob):
-    """All values of a blob, or (poke) three of them."""
+    """Write all values of a blob, or, if `poke`, up to three of them."""
 
     seed: int = 0
     poke: bool = False
@@ -80,7 +83,7 @@ def _poke(player: Player, array: np.ndarray, kind: str, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Hold(OfBlob):
-    """Keep `blob.data` or `blob.diff` in a slot, instead of what was kept there."""
+    """Hold the view `blob.data` or `blob.diff` in a slot, in place of the previous view."""
 
     slot: int = 0
 
@@ -115,7 +118,7 @@ class Look(OfView):
 
 @dataclass(frozen=True)
 class WriteView(OfView):
-    """Three values, through a view."""
+    """Write up to three values through a view."""
 
     seed: int = 0
 

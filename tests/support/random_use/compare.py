@@ -1,4 +1,4 @@
-"""Plays programs on several engines, compares what they show, and reduces a program on which they disagree."""
+"""Run programs on several engines, compare the results, and reduce a program on which they disagree."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LARGEST = 1e6
 
 
 class Disagreement(AssertionError):
-    """An engine shows other numbers than the reference; the message holds the whole program."""
+    """Raised if results of an engine differ from the reference; the message contains the whole program."""
 
 
 def play(program: Program, engines: Sequence[EngineChoice]) -> str:
     """Play on all engines; the first is the reference, whose layers run one by one.
 
-    Returns "agreed"; "refused" where all engines raised the same error; "diverged" where numbers left the range in
-    which they can be compared; "rounding" where they differ, but no more than rounding makes the reference differ.
-    Raises `Disagreement`.
+    Returns "agreed"; "refused" if all engines raised the same error; "diverged" if values became too large or not
+    finite; "rounding" if results differ too much to continue, but not more than rounding errors explain.
+    Raises `Disagreement` otherwise.
     """
     players = [Player(program, engine) for engine in engines]
     for k, operation in enumerate(program.operations):
@@ -62,20 +62,20 @@ def _compare(program: Program, reference: Player, k: int, expected, got, engine:
             continue
         if a.shape != b.shape or not _is_rounding(program, k, i, a, b):
             raise Disagreement(_message(program, k, f"{engine.name}, {what}: {_difference(a, b)}"))
-        if np.abs(a - b).max() > 1e-3 * max(1.0, largest):  # one side of a kink or the other: no comparing from here on
+        if np.abs(a - b).max() > 1e-3 * max(1.0, largest):  # as at a kink: later results cannot be compared
             return "rounding"
     return "agreed"
 
 
 def _diff_floor(player: Player, diff: np.ndarray) -> float:
-    """The error that a diff may have at least: sums may cancel, those for a bias in front of a BatchNorm to zero."""
+    """Return the absolute tolerance of a diff: sums may cancel, to zero for a bias before a BatchNorm."""
     blobs = [player.blob(net, address) for net in range(len(player.nets)) for address in player.addresses(net)]
     largest = max(float(np.abs(blob.read_diff()).max(initial=0)) for blob in blobs)
     return (2e-3 if diff.ndim <= 1 else 3e-5) * largest + 1e-7
 
 
 def _is_rounding(program: Program, k: int, i: int, expected: np.ndarray, got: np.ndarray) -> bool:
-    """Whether the reference differs as much where every layer's results have relative errors of a millionth."""
+    """Whether the reference differs as much if all results of layers are perturbed by relative errors of 1e-6."""
     spread = 0.0
     for noise in range(1, _NOISES + 1):
         player, shown = Player(program, NUMPY, noise), []

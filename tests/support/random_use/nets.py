@@ -1,4 +1,4 @@
-"""Random small nets: what engines compute in one go (residual blocks, siamese branches) is frequent."""
+"""Random small nets, in which layers that engines fuse (residual blocks, siamese branches) are frequent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ACTIVATIONS = ("ReLU", "Sigmoid", "TanH", "ELU", "PReLU", "Bias", "Scale", "Dro
 class Head:
     """A blob that further layers may read.
 
-    places: what was done to the size of its pictures; heads with equal ones fit, whatever the size of the input.
+    places: the operations that changed the spatial size; heads with equal ones have equal sizes for any input size.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Head:
 
 
 class Grammar:
-    """Writes one net.
+    """Generates one net.
 
-    text: its prototxt; classes: for each blob of labels how many there are; resizable: whether pictures of other sizes
-    fit, because no InnerProduct reads one.
+    text: its prototxt.  classes: {label blob: number of classes}.  resizable: whether the net runs with other image
+    sizes, which an InnerProduct on an image prevents.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -59,7 +59,7 @@ class Grammar:
         return self.rng.random() < chance
 
     def fresh(self, stem: str) -> str:
-        """A name that no blob or layer has."""
+        """Return an unused name for a blob or layer."""
         self.count += 1
         return f"{stem}{self.count}"
 
@@ -80,15 +80,18 @@ class Grammar:
         return Head(self.input(self.batch, channels, *self.size), channels)
 
     def pick(self) -> Head:
-        """A head, more likely the last; it remains one, so that blobs get several readers."""
+        """Return a head, most likely the last; it stays in the list, so that blobs can have several readers."""
         return self.heads[-1] if self.maybe(0.6) else self.rng.choice(self.heads)
 
     def fitting(self, head: Head, channels: bool = True) -> list[Head]:
-        """The last heads of the same picture size, and of as many channels."""
+        """Return up to three of the last heads with the same image size, and, if `channels`, as many channels."""
         return [h for h in self.heads if h.places == head.places and (h.channels == head.channels or not channels)][-3:]
 
     def convolution(self, head: Head, channels: int = 0, same_size: bool = False, share: str = "") -> Head:
-        """channels: of the top, 0 for any number; share: suffix of the names of shared parameters."""
+        """Add a Convolution.
+
+        channels: number of its outputs, 0 for a random one.  share: suffix of the names of shared parameters.
+        """
         rng, places = self.rng, head.places
         channels = channels or rng.choice((1, 2, 3, 4, 6, 8, 16))
         kernel = rng.choice(_KERNELS)
@@ -104,7 +107,7 @@ class Grammar:
         return Head(top, channels, places)
 
     def follow(self, head: Head, kinds: list[str]) -> Head:
-        """Layers behind a blob that nothing else reads, mostly in place."""
+        """Add layers, mostly in place, after a blob that no other layer reads."""
         for kind in kinds:
             top = head.name if self.maybe(0.8) else self.fresh(kind[0].lower())
             self.add(kind, [head.name], [top], self.parameters(kind))
@@ -126,7 +129,7 @@ class Grammar:
         }.get(kind, "")
 
     def norm_kinds(self, relu: float = 0.5) -> list[str]:
-        """BatchNorm, Scale, ReLU, each or none."""
+        """Return a random subset of BatchNorm, Scale and ReLU."""
         kinds = ["BatchNorm"] if self.maybe(0.6) else []
         kinds += ["Scale"] if self.maybe(0.7 if kinds else 0.2) else []
         return kinds + (["ReLU"] if self.maybe(relu) else [])
@@ -153,7 +156,7 @@ class Grammar:
             self.heads.append(end)
 
     def siamese_block(self) -> None:
-        """Two branches with the same weights."""
+        """Add two branches with shared weights."""
         a = self.pick()
         b = next((head for head in self.fitting(a) if head != a), a)
         share, state = self.fresh("s"), self.rng.getstate()
@@ -169,7 +172,7 @@ class Grammar:
         self.join(parts, self.rng.choice(("SUM", "PROD", "MAX")), coefficients=self.maybe(0.3))
 
     def join(self, parts: list[Head], operation: str, coefficients: bool) -> None:
-        """An Eltwise, and perhaps a ReLU."""
+        """Add an Eltwise, and possibly a ReLU."""
         if self.maybe(0.5):
             parts = parts[::-1]
         numbers = (1, -0.5, 2)[: len(parts)] if coefficients and operation == "SUM" else ()
@@ -220,7 +223,7 @@ class Grammar:
         self.heads.append(self.follow(Head(top, channels, (*head.places, "twice")), self.norm_kinds(0.4)))
 
     def shape_block(self) -> None:
-        """The same memory in another shape."""
+        """Add a Flatten or Reshape, whose top shares the memory of its bottom."""
         head, top = self.convolution(self.pick()), self.fresh("f")
         if self.maybe(0.5):
             self.add("Flatten", [head.name], [top], "flatten_param { axis: 2 }")
@@ -231,7 +234,7 @@ class Grammar:
             self.heads.append(Head(top, head.channels, (*head.places, "column")))
 
     def loss(self) -> None:
-        """An InnerProduct, and a loss behind it."""
+        """Add an InnerProduct and a loss."""
         head, channels = self.pick(), self.rng.choice((2, 3, 5))
         if self.maybe(0.5):
             pooled = self.fresh("g")

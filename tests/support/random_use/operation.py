@@ -1,4 +1,4 @@
-"""What all operations share.
+"""Base class of operations.
 
 An operation is plain data, so a program can be printed, shortened and written into a test.  `draw` makes one at random;
 `possible`: whether it makes sense after the operations so far (backward needs a forward pass); `run` does it
@@ -15,7 +15,7 @@ from random_use.player import Address, Player, Shown
 
 
 class Names:
-    """What operations of one program may refer to: draws from the names of its nets."""
+    """Random choice of the nets, layers and blobs of a program, for its operations."""
 
     def __init__(self, rng: Random, player: Player, resizable: bool) -> None:
         self.rng, self.player, self.resizable = rng, player, resizable
@@ -33,7 +33,7 @@ class Names:
         return self.rng.randrange(len(self.player.nets)) if self.maybe(0.5) else 0
 
     def part(self, net: int) -> tuple[str | None, str | None]:
-        """The names of a first and a last layer, one of them perhaps left out."""
+        """Return the names of a first and a last layer; one of them may be None."""
         names = list(self.player.nets[net]._layer_names)
         first, last = sorted((self.rng.randrange(len(names)), self.rng.randrange(len(names))))
         if self.maybe(0.5):
@@ -41,7 +41,7 @@ class Names:
         return names[first], names[last] if self.maybe(0.5) else None
 
     def address(self, net: int, params: float) -> Address:
-        """Of a parameter with this probability, else of a blob."""
+        """Return the address of a parameter, with probability `params`, or of a blob."""
         known = self.player.nets[net]
         if known.params and self.maybe(params):
             name = self.rng.choice(list(known.params))
@@ -54,7 +54,11 @@ class Names:
 
 @dataclass(frozen=True)
 class Operation:
-    """net: its index; begins_pass, continues_pass: whether layers run, all of them forward or some in any direction."""
+    """Base class of operations.
+
+    net: index of the net.  begins_pass: whether it is a forward pass over all layers.  continues_pass: whether it is
+    a partial or backward pass.
+    """
 
     net: int
     begins_pass: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Passes: forward, backward, a solver's step."""
+"""Operations that run passes: forward, backward, solver step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class Pass(Operation):
 
 @dataclass(frozen=True)
 class Forward(Pass):
-    """`net.forward`; inputs: the seed of new ones, given by keyword; keep: whether the script keeps the result."""
+    """`net.forward`.
+
+    inputs: seed of new inputs, passed as keyword arguments; None for none.  keep: whether the result is held.
+    """
 
     inputs: int | None = None
     keep: bool = False
@@ -70,7 +73,7 @@ class PartialForward(Forward):
 
 @dataclass(frozen=True)
 class RunForward(Operation):
-    """A whole forward pass that returns nothing, as a solver makes it."""
+    """A forward pass over all layers by `run_forward`, as in a solver."""
 
     begins_pass = True
 
@@ -83,7 +86,7 @@ class RunForward(Operation):
 
 @dataclass(frozen=True)
 class Backward(Pass):
-    """`net.backward`; diffs: the seed of new ones for the outputs that are no losses."""
+    """`net.backward`.  diffs: seed of new diffs for the outputs without a loss weight; None for none."""
 
     diffs: int | None = None
 
@@ -122,7 +125,7 @@ class ClearDiffs(Operation):
 
 @dataclass(frozen=True)
 class Step(Operation):
-    """`solver.step(count)`, where there is a solver."""
+    """`solver.step(count)`, if the program has a solver."""
 
     count: int = 1
     begins_pass = True

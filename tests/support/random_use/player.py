@@ -1,4 +1,4 @@
-"""The nets of a program in one engine, and what a script keeps of them."""
+"""The nets of a program on one engine, with the views and results that a script holds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers.base import get_solver
 from minicaffe.testing import CUDA, NUMPY, ONEDNN, EngineChoice, computing_with
 
-#: a blob's name, or (layer name, index) of a parameter
+#: name of a blob, or (layer name, index) of a parameter
 Address = str | tuple[str, int]
-#: what an operation shows: what it is, and the values
+#: the results of an operation: pairs (description, values)
 Shown = list[tuple[str, np.ndarray]]
 
 
@@ -37,10 +37,10 @@ def played() -> list[EngineChoice]:
 
 
 class Player:
-    """Builds a program's nets in one engine and runs operations on them.
+    """Builds the nets of a program on one engine, and runs operations on them.
 
-    noise: 0, or a seed: then all values are written, and all results of layers are left, with relative errors of about
-    1e-6, which shows what rounding may do.
+    noise: 0, or a seed of relative errors of about 1e-6, which are added to all values written and all results of
+        layers, to measure the effect of rounding.
     """
 
     def __init__(self, program, engine: EngineChoice, noise: int = 0) -> None:
@@ -55,7 +55,7 @@ class Player:
             self._build()
         #: whether a whole forward pass has run since the last reshape
         self.ready = [False] * len(self.nets)
-        #: whether all blobs hold defined values: a reshape may leave others
+        #: whether all blobs have defined values, which is not so after a reshape
         self.defined = [True] * len(self.nets)
         self._ran_on_gpu = [self.gpu] * len(self.nets)
         self._counts = [{name: (blob.count, blob.count) for name, blob in net.blobs.items()} for net in self.nets]
@@ -96,7 +96,7 @@ class Player:
             return [(what, np.array(values, np.float64)) for what, values in operation.run(self) or []]
 
     def _change_mode(self, operation) -> None:
-        """A partial or backward pass runs where the last whole forward pass ran, anything else anywhere."""
+        """Choose a random mode; a partial or backward pass uses that of the last forward pass over all layers."""
         self.gpu = self._modes.random() < 0.5
         if operation.begins_pass:
             self._ran_on_gpu[operation.net] = self.gpu
@@ -104,7 +104,10 @@ class Player:
             self.gpu = self._ran_on_gpu[operation.net]
 
     def passed(self, net: int) -> None:
-        """Called after a whole forward pass: clear the diffs of blobs that were larger before, then smaller."""
+        """Update the state after a forward pass over all layers.
+
+        Clears the diffs of blobs that have grown again after having been smaller: they are undefined.
+        """
         self.ready[net] = self.defined[net] = True
         counts = self._counts[net]
         for name, blob in self.nets[net].blobs.items():
@@ -124,7 +127,7 @@ class Player:
         return known.blobs[address] if isinstance(address, str) else known.params[address[0]][address[1]]
 
     def addresses(self, net: int) -> list[Address]:
-        """Of all blobs and parameters."""
+        """Return the addresses of all blobs and parameters."""
         known = self.nets[net]
         return [*known.blobs, *((name, j) for name, blobs in known.params.items() for j in range(len(blobs)))]
 
@@ -134,7 +137,7 @@ class Player:
         return self.nets[0].layer_dict[name].type
 
     def kind(self, net: int, address: Address, what: str) -> str:
-        """Which values fit a blob: labels, statistics, factors, weights, or any."""
+        """Return the kind of values that are valid for a blob: labels, positive values, weights, or any."""
         if what == "diff":
             return "any"
         if isinstance(address, str):
@@ -149,7 +152,7 @@ class Player:
         return "weights" if len(self.blob(net, address).shape) > 1 else "small"
 
     def values(self, kind: str, seed: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Random values of a kind."""
+        """Return random values of a kind."""
         rng = np.random.default_rng(seed)
         if kind.startswith("below "):
             return rng.integers(0, int(kind.removeprefix("below ")), shape).astype(np.float32)
@@ -159,7 +162,7 @@ class Player:
         return self._noisy(rng.standard_normal(shape) * scale)
 
     def inputs(self, net: int, seed: int) -> dict[str, np.ndarray]:
-        """Values for all inputs of a net."""
+        """Return random values for all inputs of a net."""
         shapes = {name: self.nets[net].blobs[name].shape for name in self.nets[net].inputs}
         return {
             name: self.values(self.kind(net, name, "data"), seed + i, shape)
@@ -175,7 +178,7 @@ class Player:
 
     def _make_noisy(self, net: Net) -> None:
         def after_forward(i: int) -> None:
-            if net.layers[i].type not in ("Input", "Split", "Slice", "Flatten", "Reshape"):  # which copy at most
+            if net.layers[i].type not in ("Input", "Split", "Slice", "Flatten", "Reshape"):  # which compute nothing
                 for blob in net.tops[i]:
                     blob.data = self._noisy(blob.read_data())
 

@@ -1,4 +1,4 @@
-"""Programs: a net, perhaps a second one that shares its parameters, and operations on both."""
+"""Programs: a net, optionally a second net that shares its parameters, and operations on them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _PHASES = ("TRAIN", "TEST")
 
 @dataclass(frozen=True)
 class Program:
-    """What is played.
+    """A program.
 
-    text: the prototxt; phase: of the first net; twin: phase of the second, which shares the first one's parameters,
-    or None; trained: whether the first net is a solver's; classes: for each blob of labels how many there are; seed:
-    of parameters and masks.
+    text: the prototxt.  operations: the operations, in order.  phase: phase of the first net.
+    twin: phase of the second net, which shares the first one's parameters; None for no second net.
+    trained: whether the first net belongs to a solver.  classes: {label blob: number of classes}.
+    seed: seed of parameters and dropout masks.
     """
 
     text: str
@@ -41,7 +42,7 @@ class Program:
 
 
 def draw(seed: int) -> Program:
-    """The program of an integer."""
+    """Return the program generated from an integer."""
     rng = Random(seed)
     grammar = Grammar(rng)
     phase = rng.randint(0, 1)
@@ -53,7 +54,7 @@ def draw(seed: int) -> Program:
 
 
 def _draw_operations(names: Names) -> list[Operation]:
-    """Each net forward, then anything, then all blobs."""
+    """Draw operations: a forward pass of each net, random ones, and a read of all blobs."""
     operations: list[Operation] = [Forward(net, inputs=names.seed()) for net in range(len(names.player.nets))]
     for _ in range(names.rng.randint(3, 16)):
         kind = names.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]

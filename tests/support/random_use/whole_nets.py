@@ -1,4 +1,4 @@
-"""What a script does to whole nets: it reshapes, saves, loads, watches and shares them."""
+"""Operations on whole nets: reshape, save, load, add callbacks, share parameters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Reshape(Operation):
 
 @dataclass(frozen=True)
 class Save(Operation):
-    """The weights and their diffs as `to_proto` writes them."""
+    """Read weights and their diffs from the message that `to_proto` returns."""
 
     def run(self, player):
         return [
@@ -58,7 +58,7 @@ class Save(Operation):
 
 @dataclass(frozen=True)
 class Load(Operation):
-    """New weights from a file."""
+    """Load random weights from a file."""
 
     seed: int
 
@@ -83,7 +83,7 @@ class Load(Operation):
 
 @dataclass(frozen=True)
 class Watch(Operation):
-    """Add a callback that does nothing; it makes the layers run one by one from there on."""
+    """Add a callback that does nothing, so that layers run one by one from then on."""
 
     when: str
 
@@ -110,7 +110,7 @@ class Debug(Operation):
 
 @dataclass(frozen=True)
 class Share(Operation):
-    """Share the first net's parameters once more."""
+    """Share the parameters of the first net again."""
 
     def run(self, player):
         for net in player.nets[1:]:
