@@ -83,7 +83,7 @@ def _candidates() -> list[str]:
             files = importlib.metadata.files(package) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        found += [str(file.locate().resolve()) for file in files if file.name == "libdnnl.so.3"]
+        found += [os.path.realpath(file.locate()) for file in files if file.name == "libdnnl.so.3"]
     return found + ["libdnnl.so.3"]
 
 
