@@ -120,10 +120,9 @@ def copy(path, checkout):
 def checkout(tmp_path):
     """A checkout with its own layers/ and cuda/, to which the new layer is added."""
     (tmp_path / "tests").mkdir()
-    for path in ("minicaffe", "solvers", "models", "tests/support"):
+    for path in ("minicaffe", "solvers", "models", "tests/support", "tests/engines"):
         (tmp_path / path).symlink_to(CHECKOUT / path)
-    tests = ("conftest.py", "support", "engines", "layers", "cuda/test_kernels.py")
-    for path in ("layers", "cuda", "setup.cfg", *(f"tests/{path}" for path in tests)):
+    for path in ("layers", "cuda", "setup.cfg", "tests/conftest.py", "tests/layers", "tests/cuda/test_kernels.py"):
         copy(path, tmp_path)
     (tmp_path / "layers" / "cube.py").write_text(LAYER)
     (tmp_path / "cuda" / "cube.cu").write_text(KERNELS)
