@@ -127,7 +127,7 @@ def layer_times(net_name: str, batch: int | None, engine: str, threads: int, pas
         work = products(layer, net.tops[i])
         rate = f"{work / down / 1e6:8.0f} GFLOP/s" if work else ""
         total += down + up
-        print(f"  {net._layer_names[i]:28s}{layer.type:18s}{down:9.3f}{up:9.3f}{rate}")
+        print(f"  {net.layer_names[i]:28s}{layer.type:18s}{down:9.3f}{up:9.3f}{rate}")
     print(f"  {'all':46s}{total:18.3f}")
 
 

@@ -23,7 +23,7 @@ COPIED = 1 << 30  # bytes of the copy that tells the bandwidth
 
 def learned(net) -> dict[str, list]:
     """Return the learned blobs of a minicaffe net, without BatchNorm's statistics."""
-    kinds = dict(zip(net._layer_names, net.layers, strict=True))
+    kinds = dict(zip(net.layer_names, net.layers, strict=True))
     return {name: blobs for name, blobs in net.params.items() if kinds[name].type != "BatchNorm"}
 
 

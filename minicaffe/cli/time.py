@@ -89,7 +89,7 @@ def benchmark(net, iterations: int) -> None:
 def report(net, forward: list[float], backward: list[float], total: float, iterations: int) -> None:
     """Log the averages; the times given are in milliseconds, summed over all iterations."""
     log.info("Average time per layer: ")
-    for k, name in enumerate(net._layer_names):
+    for k, name in enumerate(net.layer_names):
         log.info("%10s\tforward: %.6g ms.", name, forward[k] / iterations)
         log.info("%10s\tbackward: %.6g ms.", name, backward[k] / iterations)
     log.info("Average Forward pass: %.6g ms.", sum(forward) / iterations)

@@ -18,8 +18,8 @@ def _mean_abs(values: np.ndarray) -> str:
 
 def forward(net, i: int) -> None:
     """Log the tops and parameters of layer i, after its forward pass."""
-    layer_name = net._layer_names[i]
-    for name, blob in zip(net._top_names[i], net.tops[i]):
+    layer_name = net.layer_names[i]
+    for name, blob in zip(net.names_of_tops[i], net.tops[i]):
         log.info("    [Forward] Layer %s, top blob %s data: %s", layer_name, name, _mean_abs(blob.read_data()))
     params = net.shared_params
     ids = [k for k, (layer_id, _) in enumerate(params.layer_of) if layer_id == i]
@@ -30,8 +30,8 @@ def forward(net, i: int) -> None:
 
 def backward(net, i: int) -> None:
     """Log the diffs of the bottoms and parameters of layer i that need a gradient, after its backward pass."""
-    layer_name, layer = net._layer_names[i], net.layers[i]
-    for name, blob, needed in zip(net._bottom_names[i], net.bottoms[i], net.bottom_need_backward[i]):
+    layer_name, layer = net.layer_names[i], net.layers[i]
+    for name, blob, needed in zip(net.names_of_bottoms[i], net.bottoms[i], net.bottom_need_backward[i]):
         if needed:
             log.info("    [Backward] Layer %s, bottom blob %s diff: %s", layer_name, name, _mean_abs(blob.read_diff()))
     for j, (blob, needed) in enumerate(zip(layer.blobs, layer.param_propagate_down)):

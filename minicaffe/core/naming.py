@@ -28,9 +28,14 @@ class Naming:
     tops: list[list[Blob]]
     inputs: list[str]
     outputs: list[str]
-    _layer_names: list[str]
-    _bottom_names: list[list[str]]
-    _top_names: list[list[str]]
+    layer_names: list[str]
+    names_of_bottoms: list[list[str]]
+    names_of_tops: list[list[str]]
+
+    @property
+    def _layer_names(self) -> list[str]:
+        """pycaffe's private name of `layer_names`."""
+        return self.layer_names
 
     def _name_blobs(self) -> None:
         """Number the blobs, and create the dicts that map names to them."""
@@ -38,7 +43,7 @@ class Naming:
         self._blobs: list[Blob] = []
         self._all_top_ids: list[list[int]] = []
         self._id_of: dict[str, int] = {}
-        for names, tops in zip(self._top_names, self.tops):
+        for names, tops in zip(self.names_of_tops, self.tops):
             for name, blob in zip(names, tops):
                 if name == "(automatic)" or name not in self._id_of:
                     self._id_of[name] = len(self._blobs)
@@ -81,7 +86,7 @@ class Naming:
         Raises `NetError` while another thread runs the net.
         """
         self.guard.check()
-        entries = ((name, layer.blobs) for name, layer in zip(self._layer_names, self.layers) if layer.blobs)
+        entries = ((name, layer.blobs) for name, layer in zip(self.layer_names, self.layers) if layer.blobs)
         return ReadOnlyDict(
             entries,
             "layer with parameters",
@@ -91,21 +96,21 @@ class Naming:
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
         """{layer name: Layer}, in order; of equal names, the last layer (`layers` contains all)."""
-        return OrderedDict(zip(self._layer_names, self.layers))
+        return OrderedDict(zip(self.layer_names, self.layers))
 
     @property
     def top_names(self) -> OrderedDict[str, list[str]]:
         """{layer name: list of the names of its tops}."""
-        return OrderedDict((name, list(tops)) for name, tops in zip(self._layer_names, self._top_names))
+        return OrderedDict((name, list(tops)) for name, tops in zip(self.layer_names, self.names_of_tops))
 
     @property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """{layer name: list of the names of its bottoms}."""
-        return OrderedDict((name, list(bottoms)) for name, bottoms in zip(self._layer_names, self._bottom_names))
+        return OrderedDict((name, list(bottoms)) for name, bottoms in zip(self.layer_names, self.names_of_bottoms))
 
     def _bottom_ids(self, layer: int) -> list[int]:
         """Return the numbers of the bottoms of layer number `layer`; UsageError if there is no such layer."""
-        return [self._id_of[name] for name in self._bottom_names[self._checked(layer)]]
+        return [self._id_of[name] for name in self.names_of_bottoms[self._checked(layer)]]
 
     def _top_ids(self, layer: int) -> list[int]:
         """Return the numbers of the tops of layer number `layer`; UsageError if there is no such layer."""

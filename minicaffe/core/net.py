@@ -35,14 +35,15 @@ class Net(Scripting):
 
     network (or network_file): path of a prototxt, or a NetParameter.
     phase: TRAIN or TEST; by default the NetParameter's own `state.phase`.
-    level, stages: what `include` and `exclude` rules look at, beside the phase; one stage may be a plain string.
+    level, stages: for `include` and `exclude` rules, beside the phase; one stage may be a plain string.
     weights: path of a .caffemodel or .caffemodel.h5 to start from.
     dtype: float32, or float64 to check gradients.
 
     The legacy call `Net(network, weights, phase)` works too.
 
-    Attributes: `layers`, `blobs` and `params` by name in order, `inputs`, `outputs` (names), `learnable_params` with
-    `lr_mults` and `decay_mults`.
+    Attributes: `blobs` and `params` by name in order, `inputs`, `outputs` (names), `learnable_params` with `lr_mults`
+    and `decay_mults`.  Parallel lists with an entry for each layer: `layers`, `layer_names`, `bottoms`, `tops`,
+    `names_of_bottoms`, `names_of_tops`, `layer_need_backward`, `bottom_need_backward`.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class Net(Scripting):
         self.dtype = dtype
         self.debug_info: bool = param.debug_info
         self.layers: list[Layer] = built.layers
-        self._layer_names = built.layer_names
+        self.layer_names = built.layer_names
         self.inputs: list[str] = built.inputs
         self.outputs: list[str] = built.outputs
         self.bottoms, self.tops = built.bottoms, built.tops
-        self._bottom_names, self._top_names = built.bottom_names, built.top_names
+        self.names_of_bottoms, self.names_of_tops = built.bottom_names, built.top_names
         self._name_blobs()
         self.bottom_need_backward = built.bottom_need_backward
         self.layer_need_backward = built.layer_need_backward
@@ -122,7 +123,7 @@ class Net(Scripting):
         return self.loss(start, end)
 
     @guarded
-    @np.errstate(all="ignore")  # a net that diverges says so in its loss
+    @np.errstate(all="ignore")  # a net that diverges shows it in its loss
     def run_forward(self, start: int = 0, end: int | None = None) -> None:
         """Run layers start to end (inclusive) without reading the loss back from the device.
 
@@ -209,7 +210,7 @@ class Net(Scripting):
             if ran_with is not None and ran_with is not engine and self.layer_need_backward[i]:
                 there, here = ran_with.mode, engine.mode
                 raise NetError(
-                    f"layer '{self._layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
+                    f"layer '{self.layer_names[i]}' ran forward on the {there}, so it cannot run backward on the "
                     f"{here}: run forward again after changing the mode"
                 )
 
@@ -259,7 +260,7 @@ class Net(Scripting):
             mine, theirs = self.layers[target].blobs, other.layers[source].blobs
             if [blob.shape for blob in mine] != [blob.shape for blob in theirs]:
                 raise NetError(
-                    f"layer '{self._layer_names[target]}': cannot share trained parameters: expected blobs of shapes "
+                    f"layer '{self.layer_names[target]}': cannot share trained parameters: expected blobs of shapes "
                     f"{[blob.shape for blob in mine]}, got {[blob.shape for blob in theirs]}"
                 )
             for j, blob in enumerate(mine):
@@ -272,7 +273,7 @@ class Net(Scripting):
         """Take weights from .caffemodel or .caffemodel.h5 files, in order, by layer name.
 
         Raises `SnapshotError` for a file from which no layer takes anything, that is no weights, or whose shapes are
-        others; a warning says which layers with parameters took none from any file.
+        others; a warning names the layers with parameters that took none from any file.
         """
         weights.load([self], [os.fspath(each) for each in (path, *more)])
 

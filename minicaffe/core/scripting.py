@@ -52,7 +52,7 @@ class Scripting(Naming):
         last = self._layer_index(end, len(self.layers) - 1)
         found = {name: self.blobs[name] for name in self.outputs}
         if end is not None:
-            found = dict(zip(self._top_names[last], self.tops[last]))
+            found = dict(zip(self.names_of_tops[last], self.tops[last]))
         found.update((name, self.blobs[name]) for name in names_in(blobs))
         if kwargs:
             self._fill(kwargs, self.inputs, "input", "data")
@@ -72,7 +72,7 @@ class Scripting(Naming):
         """
         first = self._layer_index(start, len(self.layers) - 1)
         last = self._layer_index(end, 0)
-        names = list(self._bottom_names[last]) if end is not None else list(self.inputs)
+        names = list(self.names_of_bottoms[last]) if end is not None else list(self.inputs)
         found = {name: self.blobs[name] for name in [*names, *names_in(diffs)]}
         if kwargs:
             self._fill(kwargs, self.outputs, "output", "diff")
@@ -84,9 +84,9 @@ class Scripting(Naming):
         if name is None:
             return default
         try:
-            return self._layer_names.index(name)
+            return self.layer_names.index(name)
         except ValueError:
-            raise UsageError(f"the net has no layer '{name}': it has {', '.join(self._layer_names)}") from None
+            raise UsageError(f"the net has no layer '{name}': it has {', '.join(self.layer_names)}") from None
 
     def _fill(self, arrays: dict[str, np.ndarray], expected: list[str], kind: str, what: str) -> None:
         """Check the arrays, then copy them into the data of inputs or the diffs of outputs."""

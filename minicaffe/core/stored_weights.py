@@ -92,7 +92,7 @@ def open_hdf5(path: str) -> Iterator[h5py.File]:
 
 def layers_of(net) -> list[LayerBlobs]:
     """Return the layers of a net as LayerBlobs."""
-    parts = zip(net._layer_names, net.layers, net._bottom_names, net._top_names)
+    parts = zip(net.layer_names, net.layers, net.names_of_bottoms, net.names_of_tops)
     return [LayerBlobs(name, dict(enumerate(each.blobs)), each.type, bottom, top) for name, each, bottom, top in parts]
 
 

@@ -76,7 +76,7 @@ def _parameter_layers(nets: Sequence) -> Iterator[tuple[str, Layer]]:
     """Yield (name, layer) of the layers with parameters, except those that share all parameters with an earlier net."""
     seen: set[Memory] = set()
     for net in nets:
-        own = [(n, each) for n, each in zip(net._layer_names, net.layers) if _memory(each) - seen]
+        own = [(n, each) for n, each in zip(net.layer_names, net.layers) if _memory(each) - seen]
         yield from own
         seen.update(*(_memory(each) for _, each in own))
 
@@ -94,7 +94,7 @@ def to_proto(net, write_diff: bool = False):
     write_diff: include the diffs (default: False).
     """
     param = caffe_pb2.NetParameter(name=net.name)
-    for layer, bottoms, tops in zip(net.layers, net._bottom_names, net._top_names):
+    for layer, bottoms, tops in zip(net.layers, net.names_of_bottoms, net.names_of_tops):
         message = param.layer.add()
         message.CopyFrom(layer.layer_param)
         del message.bottom[:], message.top[:], message.blobs[:]
@@ -124,7 +124,7 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
     with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
         data = file.create_group("data")
         diff = file.create_group("diff") if write_diff else None
-        for layer_id, (name, layer) in enumerate(zip(net._layer_names, net.layers)):
+        for layer_id, (name, layer) in enumerate(zip(net.layer_names, net.layers)):
             if not name:
                 continue
             group = data.require_group(name)
@@ -139,7 +139,7 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
 def check_hdf5(net) -> None:
     """Raise SnapshotError if layer names prevent writing HDF5: they are paths of groups, so they must be unique."""
     owners: dict[str, str] = {}  # path of a dataset -> name of its layer
-    for name, layer in zip(net._layer_names, net.layers):
+    for name, layer in zip(net.layer_names, net.layers):
         if not layer.blobs:
             continue
         if not name:
@@ -147,7 +147,7 @@ def check_hdf5(net) -> None:
         if f"{name}/0" in owners:
             raise _not_hdf5(f"two layers with parameters of one name, '{name}'")
         owners.update((f"{name}/{j}", name) for j in range(len(layer.blobs)))
-    for name in filter(None, net._layer_names):
+    for name in filter(None, net.layer_names):
         parts = name.split("/")
         if not all(part.strip(".") for part in parts) or "\0" in name:
             raise _not_hdf5(f"a layer of the name '{name}'")

@@ -23,7 +23,7 @@ def build(*layers, phase=0, force=True, dtype=np.float32):
 
 def kept(net):
     """Return the indices of the blobs that each layer copies: {layer: (bottoms, tops)}."""
-    found = {name: layer.kept_blobs for name, layer in zip(net._layer_names, net.layers)}
+    found = {name: layer.kept_blobs for name, layer in zip(net.layer_names, net.layers)}
     return {name: (sorted(blobs.bottoms), sorted(blobs.tops)) for name, blobs in found.items() if blobs}
 
 
@@ -265,7 +265,7 @@ def run(net, seed, one_by_one=False):
         out = net.forward(x=rng.standard_normal((batch, *SHAPE[1:])))["out"].copy()
         net.blobs["out"].diff[...] = rng.standard_normal(out.shape)
         if one_by_one:
-            for name in reversed(net._layer_names):
+            for name in reversed(net.layer_names):
                 net.backward(start=name, end=name)
         else:
             net.backward()

@@ -38,7 +38,7 @@ def small():
 
 
 def test_names_and_shapes(small):
-    assert small._layer_names == ["in", "ip", "loss"]
+    assert small.layer_names == ["in", "ip", "loss"]
     assert list(small.blobs) == ["data", "label", "ip", "loss"]
     assert small.inputs == ["data", "label"] and small.outputs == ["loss"]
     assert [b.data.shape for b in small.params["ip"]] == [(3, 3), (3,)]
@@ -84,7 +84,7 @@ def test_force_backward_reaches_the_data_but_not_labels():
 
 def test_layers_that_no_loss_needs_run_no_backward():
     made = net(INPUT + ip() + LOSS + ip("aside", "data"))
-    assert dict(zip(made._layer_names, made.layer_need_backward))["aside"] is False
+    assert dict(zip(made.layer_names, made.layer_need_backward))["aside"] is False
 
 
 def test_too_many_params_are_refused():

@@ -61,7 +61,7 @@ class Twins:
 
     def found(self):
         """(first layer, last layer) of each group."""
-        names = list(self.fast._layer_names)
+        names = list(self.fast.layer_names)
         return [(names[group.start], names[group.end]) for group in self.groups()]
 
     def passes(self):

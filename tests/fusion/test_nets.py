@@ -120,7 +120,7 @@ def test_a_callback_observes_every_layer(both):
         net.run_forward()
         net.run_backward()
     assert [i for i, _ in seen] == list(range(len(both.fast.layers)))
-    names = list(both.fast._layer_names)
+    names = list(both.fast.layer_names)
     assert seen[names.index("scale")][1] < 0 <= seen[names.index("relu")][1]
     both.check()
 

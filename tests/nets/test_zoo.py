@@ -104,7 +104,7 @@ def test_forward_and_backward(name):
 
 def fill_inputs(net):
     rng = np.random.default_rng(0)
-    scores = net.blobs[net._bottom_names[-1][0]].shape
+    scores = net.blobs[net.names_of_bottoms[-1][0]].shape
     for name in net.inputs:
         blob = net.blobs[name]
         if name in ("label", "input_sentence", "target_sentence"):

@@ -198,7 +198,7 @@ def test_nothing_is_converted_between_convolutions(reorders):
     net.forward()
     del reorders[:]
     net.blobs["x"].data[...] += 1
-    start, end = (list(net._layer_names).index(name) for name in ("bn", "conv2"))
+    start, end = (list(net.layer_names).index(name) for name in ("bn", "conv2"))
     net.run_forward(0, start - 1)
     del reorders[:]
     net.run_forward(start, end)

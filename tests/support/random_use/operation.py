@@ -34,7 +34,7 @@ class Names:
 
     def part(self, net: int) -> tuple[str | None, str | None]:
         """Return the names of a first and a last layer; one of them may be None."""
-        names = list(self.player.nets[net]._layer_names)
+        names = list(self.player.nets[net].layer_names)
         first, last = sorted((self.rng.randrange(len(names)), self.rng.randrange(len(names))))
         if self.maybe(0.5):
             return None, names[last]

@@ -20,7 +20,7 @@ class Pass(Operation):
     def possible(self, player):
         if not super().possible(player):
             return False
-        names = player.nets[self.net]._layer_names
+        names = player.nets[self.net].layer_names
         given = [names.index(name) for name in (self.start, self.end) if name in names]
         asked = [name for name in (self.start, self.end) if name]
         return len(given) == len(asked) and (len(given) < 2 or self.in_order(*given))
