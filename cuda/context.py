@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -18,12 +17,6 @@ from typing import Any
 from minicaffe import forks
 from minicaffe.core.settings import PerThread
 from minicaffe.errors import DeviceError, UsageError
-
-_lock = forks.renewed(threading.RLock())
-_device: Device | None = None
-_parents: Device | None = None  # in a process that was forked: the device of its parent, which it may not use
-_chosen = 0
-_failure: str | None = None
 
 
 class _Here(threading.local):
@@ -77,64 +70,185 @@ class _Current:
             self.release()
 
 
-def _initialise() -> Any:
-    """Import and start PyCUDA's driver once; raises DeviceError with the reason when that cannot be."""
-    global _failure
-    if _failure is not None:
-        raise DeviceError(_failure)
-    try:
-        import pycuda.driver as driver
-    except ImportError as error:
-        missing = (
-            "PyCUDA is not installed" if "pycuda" == getattr(error, "name", "") else "the CUDA driver cannot be loaded"
+class Runtime:
+    """The devices of this process, and the one in use; `RUNTIME` below is the only instance.
+
+    A device is chosen, started and left under a lock; what belongs to a thread is `_Here`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = forks.renewed(threading.RLock())
+        self._here = _Here()
+        self._device: Device | None = None
+        self._parents: Device | None = None  # in a forked process: the device of its parent, which it may not use
+        self._chosen = 0
+        self._failure = ""  # why no GPU can be used, once that is known
+        self._guards_forks = False
+
+    # -- which device ----------------------------------------------------------------------------------------------
+
+    def current(self) -> Device:
+        """The device in use, made current in this thread. Raises DeviceError where there is none."""
+        device = self._device
+        if device is None:
+            device = self._start()
+        held = self._here.current
+        if held is None or held.device is not device:
+            if held is not None:
+                held.release()
+            self._here.current = _Current(device)
+        return device
+
+    def _start(self) -> Device:
+        """The chosen device, started by the first thread that needs it."""
+        with self._lock:
+            if self._device is None:
+                driver = self._initialise()
+                _check_index(driver, self._chosen)
+                self._device = Device(driver, self._chosen)
+                atexit.register(self._leave)
+            return self._device
+
+    def _initialise(self) -> Any:
+        """Import and start PyCUDA's driver once; raises DeviceError with the reason when that cannot be."""
+        if self._failure:
+            raise DeviceError(self._failure)
+        try:
+            import pycuda.driver as driver
+        except ImportError as error:
+            installed = "pycuda" != getattr(error, "name", "")
+            missing = "the CUDA driver cannot be loaded" if installed else "PyCUDA is not installed"
+            self._failure = f"no GPU can be used: {missing} ({error})"
+            raise DeviceError(self._failure) from error
+        try:
+            driver.init()
+            self._guard_forks()
+            count = driver.Device.count()
+        except driver.Error as error:
+            self._failure = f"no GPU can be used: the CUDA driver reports {error}"
+            raise DeviceError(self._failure) from error
+        if count == 0:
+            self._failure = "no GPU can be used: the CUDA driver finds no device"
+            raise DeviceError(self._failure)
+        return driver
+
+    def require(self, index: int) -> None:
+        """Choose GPU ``index`` for all that follows; raises DeviceError, naming the reason, when it cannot be used.
+
+        What lies on another device must not be used afterwards.
+        """
+        with self._lock:
+            if self._device is not None and self._device.index == index:
+                return
+            _check_index(self._initialise(), index)
+            if self._device is not None:
+                self._leave()
+            self._chosen = index
+        self.current()
+
+    def available(self) -> bool:
+        """Whether a GPU can be used here."""
+        return not self.reason_unavailable()
+
+    def reason_unavailable(self) -> str:
+        """Why no GPU can be used, in a sentence; '' when one can."""
+        try:
+            self.current()
+        except DeviceError as error:
+            return str(error)
+        return ""
+
+    def device_count(self) -> int:
+        """How many GPUs there are; 0 where none can be used."""
+        try:
+            with self._lock:
+                return self._initialise().Device.count()
+        except DeviceError:
+            return 0
+
+    # -- the end of a process, and forks ---------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """At the end of the program: drop what the context holds, and leave it."""
+        device, self._device = self._device or self._parents, None
+        if device is None:
+            return
+        try:
+            device.context.synchronize()
+        except device.driver.Error:
+            pass  # the program is ending because of it already
+        if "pool" in device.cache:
+            pool = device.cache["pool"]
+            pool.free_held()
+            pool.allocate(1)  # a pool that holds a block knows its context: buffers may still come back to it
+        device.cache.clear()
+        if self._here.current is not None:
+            self._here.current.release()
+
+    def _guard_forks(self) -> None:
+        """Let processes that are forked from now on report that they have no GPU."""
+        if not self._guards_forks and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._lose)
+            self._guards_forks = True
+
+    def _lose(self) -> None:
+        """In a forked process: CUDA, once started, does not work there, and what lies on the device is the parent's."""
+        self._failure = (
+            "no GPU can be used in a process that was forked from one which has used a GPU: start processes by spawn "
+            "or forkserver, or fork before the first use of the GPU"
         )
-        _failure = f"no GPU can be used: {missing} ({error})"
-        raise DeviceError(_failure) from error
-    try:
-        driver.init()
-        _guard_forks()
-        count = driver.Device.count()
-    except driver.Error as error:
-        _failure = f"no GPU can be used: the CUDA driver reports {error}"
-        raise DeviceError(_failure) from error
-    if count == 0:
-        _failure = "no GPU can be used: the CUDA driver finds no device"
-        raise DeviceError(_failure)
-    return driver
+        self._parents, self._device = self._device or self._parents, None
 
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Inside, memory can be freed: the garbage collector may run in a thread that has not used the device."""
+        device = self._device
+        if device is None or self._here.current is not None:
+            yield
+            return
+        device.context.push()
+        try:
+            yield
+        finally:
+            device.context.pop()
 
-def current() -> Device:
-    """The device in use, made current in this thread. Raises DeviceError where there is none."""
-    global _device
-    device = _device
-    if device is None:
-        with _lock:
-            if _device is None:
-                driver = _initialise()
-                _check_index(driver, _chosen)
-                _device = Device(driver, _chosen)
-                atexit.register(_leave)
-            device = _device
-    held = _here.current
-    if held is None or held.device is not device:
-        if held is not None:
-            held.release()
-        _here.current = _Current(device)
-    return device
+    # -- streams ---------------------------------------------------------------------------------------------------
 
+    def stream(self) -> Any:
+        """The stream on which this thread's work is queued (a pycuda.driver.Stream).
 
-@contextlib.contextmanager
-def entered() -> Iterator[None]:
-    """Inside, memory can be freed: the garbage collector may run in a thread that has not used the device."""
-    device = _device
-    if device is None or _here.current is not None:
-        yield
-        return
-    device.context.push()
-    try:
-        yield
-    finally:
-        device.context.pop()
+        It is the computing stream, or in `recording` the one that is captured.
+        """
+        device = self.current()
+        return self._here.recorded or device.compute
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[Any]:
+        """Queue this thread's work on a stream for captures, which it yields; one thread at a time."""
+        device, here = self.current(), self._here
+        with device.lock:
+            here.recorded, before = device.recorded, here.recorded
+            try:
+                yield device.recorded
+            finally:
+                here.recorded = before
+
+    def copy_stream(self) -> Any:
+        """The stream for copies that overlap with computing; order it against ``stream()`` with events."""
+        return self.current().copy
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all its work. Raises DeviceError when a kernel failed."""
+        device = self.current()
+        try:
+            with device.lock:  # CUDA forbids to wait for a context in which a stream is captured
+                device.context.synchronize()
+        except device.driver.Error as error:
+            raise DeviceError(f"GPU {device.index} ({device.name}) failed: {error}") from error
+
+    def event(self) -> Any:
+        """A new event: ``e.record(stream)``, ``stream.wait_for_event(e)``, ``e.time_since(earlier)`` (milliseconds)."""
+        return self.current().driver.Event()
 
 
 def _check_index(driver: Any, index: int) -> None:
@@ -143,120 +257,18 @@ def _check_index(driver: Any, index: int) -> None:
         raise DeviceError(f"there is no GPU {index}: this machine has {count}, numbered from 0")
 
 
-@functools.cache
-def _guard_forks() -> None:
-    """Let processes that are forked from now on say that they have no GPU."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_lose)
-
-
-def _lose() -> None:
-    """In a forked process: CUDA, once started, does not work there, and what lies on the device is the parent's."""
-    global _parents, _device, _failure
-    _failure = (
-        "no GPU can be used in a process that was forked from one which has used a GPU: start processes by spawn or "
-        "forkserver, or fork before the first use of the GPU"
-    )
-    _parents, _device = _device or _parents, None
-
-
-def _leave() -> None:
-    """At the end of the program: drop what the context holds, and leave it."""
-    global _device
-    device, _device = _device or _parents, None
-    if device is None:
-        return
-    try:
-        device.context.synchronize()
-    except device.driver.Error:
-        pass  # the program is ending because of it already
-    if "pool" in device.cache:
-        pool = device.cache["pool"]
-        pool.free_held()
-        pool.allocate(1)  # a pool that holds a block knows its context: buffers may still come back to it
-    device.cache.clear()
-    if _here.current is not None:
-        _here.current.release()
-
-
-def require(index: int) -> None:
-    """Choose GPU ``index`` for all that follows; raises DeviceError, naming the reason, when it cannot be used.
-
-    What lies on another device must not be used afterwards.
-    """
-    global _device, _chosen
-    with _lock:
-        if _device is not None and _device.index == index:
-            return
-        _check_index(_initialise(), index)
-        if _device is not None:
-            _leave()
-        _chosen = index
-    current()
-
-
-def available() -> bool:
-    """Whether a GPU can be used here."""
-    return not reason_unavailable()
-
-
-def reason_unavailable() -> str:
-    """Why no GPU can be used, in a sentence; '' when one can."""
-    try:
-        current()
-    except DeviceError as error:
-        return str(error)
-    return ""
-
-
-def device_count() -> int:
-    """How many GPUs there are; 0 where none can be used."""
-    try:
-        with _lock:
-            return _initialise().Device.count()
-    except DeviceError:
-        return 0
-
-
-def stream() -> Any:
-    """The stream on which this thread's work is queued (a pycuda.driver.Stream).
-
-    It is the computing stream, or in `recording` the one that is captured.
-    """
-    device = current()
-    return _here.recorded or device.compute
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[Any]:
-    """Queue this thread's work on a stream for captures, which it yields; one thread at a time."""
-    device = current()
-    with device.lock:
-        _here.recorded, before = device.recorded, _here.recorded
-        try:
-            yield device.recorded
-        finally:
-            _here.recorded = before
-
-
-def copy_stream() -> Any:
-    """The stream for copies that overlap with computing; order it against ``stream()`` with events."""
-    return current().copy
-
-
-def synchronize() -> None:
-    """Wait until the device has done all its work. Raises DeviceError when a kernel failed."""
-    device = current()
-    try:
-        with device.lock:  # CUDA forbids to wait for a context in which a stream is captured
-            device.context.synchronize()
-    except device.driver.Error as error:
-        raise DeviceError(f"GPU {device.index} ({device.name}) failed: {error}") from error
-
-
-def event() -> Any:
-    """A new event: ``e.record(stream)``, ``stream.wait_for_event(e)``, ``e.time_since(earlier)`` in milliseconds."""
-    return current().driver.Event()
+RUNTIME = Runtime()
+current = RUNTIME.current
+require = RUNTIME.require
+available = RUNTIME.available
+reason_unavailable = RUNTIME.reason_unavailable
+device_count = RUNTIME.device_count
+entered = RUNTIME.entered
+stream = RUNTIME.stream
+recording = RUNTIME.recording
+copy_stream = RUNTIME.copy_stream
+synchronize = RUNTIME.synchronize
+event = RUNTIME.event
 
 
 # ---- arithmetic ----

@@ -13,9 +13,13 @@ from minicaffe.cuda.step import CudaStep
 
 
 class Cuda(Engine):
-    """Engine that runs the passes in GPU mode with the layers' own kernels."""
+    """Engine that runs the passes in GPU mode with the layers' own kernels.
+
+    runtime: the device in use; sources: the texts of kernels.  What depends on the device is in its `cache`.
+    """
 
     name, mode, place = "CUDA", "GPU", GPU
+    runtime, sources = context.RUNTIME, kernels.SOURCES
     settles_each_layer = False
 
     def reason(self) -> str:

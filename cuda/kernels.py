@@ -1,8 +1,7 @@
 """Kernels by name: ``kernel("pooling", "max_forward", dtype)`` compiles ``pooling.cu`` on first use and remembers it.
 
-One text serves float and double: ``Dtype`` is a macro. ``common.cuh`` stands before every text, and a line
-``#include "gemm.cuh"`` is replaced by that file of this folder, so that what is compiled is one string. Compiled code
-is kept on disk under the hash of that string, the options, the architecture and the compiler's version.
+One text serves float and double: ``Dtype`` is a macro. Compiled code is kept on disk under the hash of the text
+(`sources`), the options, the architecture and the compiler's version.
 
 Environment: ``MINICAFFE_CACHE`` is the folder for compiled code (default ``$XDG_CACHE_HOME/minicaffe``, that is
 ``~/.cache/minicaffe``); ``MINICAFFE_NVCC`` is the compiler, a program that takes nvcc's arguments, or ``nvrtc`` for
@@ -14,7 +13,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,93 +25,17 @@ from typing import Any
 import numpy as np
 
 from minicaffe.cuda import context
+from minicaffe.cuda.sources import FORMATS, HERE, SOURCES  # noqa: F401  (HERE: for scripts)
 from minicaffe.errors import DeviceError, nearest
 
-HERE = Path(__file__).resolve().parent
 BLOCK = 256  # threads in a block of kernels that loop over elements
 _OPTIONS = ("-O3", "--std=c++17")
 _NVRTC_OPTIONS = ("--std=c++17",)
-_lock = threading.RLock()
-_written: dict[str, str] = {}  # texts that come from a program and not from a file, by stem
-
-# ---- texts -----------------------------------------------------------------------------------------------------------
-
-_SIGNATURE = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)")
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_FORMATS = {
-    "int": "i",
-    "unsigned": "I",
-    "unsigned int": "I",
-    "float": "f",
-    "double": "d",
-    "size_t": "Q",
-    "long long": "q",
-    "unsigned long long": "Q",
-    "bool": "?",
-}
 _MOST_BLOCKS = (1 << 31) - 1  # along x
 _LIMITS = {"i": (1 << 31) - 1, "I": (1 << 32) - 1}  # the largest number of a format
+_loading = threading.RLock()
 
-
-def define(stem: str, text: str) -> None:
-    """Let a text that a program wrote stand for ``<stem>.cu``: elementwise layers write theirs from formulas."""
-    _written[stem] = text
-
-
-@functools.cache
-def source(stem: str) -> str:
-    """The whole text of ``<stem>.cu`` with what stands before it; raises DeviceError when there is no such file."""
-    path = HERE / f"{stem}.cu"
-    if stem not in _written and not path.exists():
-        known = sorted(p.relative_to(HERE).with_suffix("").as_posix() for p in HERE.rglob("*.cu"))
-        raise DeviceError(f"there is no kernel file cuda/{stem}.cu{nearest(stem, known)}")
-    text = _included("common.cuh") + _inline(f"{stem}.cu", _written.get(stem) or path.read_text())
-    return re.sub(r'(?<!extern "C" )__global__', 'extern "C" __global__', text)
-
-
-def _included(name: str) -> str:
-    return _inline(name, (HERE / name).read_text())
-
-
-def _inline(name: str, text: str) -> str:
-    """The text with the lines that include a header of this folder replaced by the header; line numbers stay true."""
-    lines = [f'#line 1 "{name}"']
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r'#include "([\w.]+)"', line)
-        lines.append(f'{_included(header[1])}#line {number + 1} "{name}"' if header else line)
-    return "\n".join(lines) + "\n"
-
-
-@functools.cache
-def signatures(stem: str) -> dict[str, tuple[str, ...]]:
-    """The kernels of a file and the types of their parameters, as written, without names and qualifiers."""
-    return {
-        name: tuple(_type(p, stem, name) for p in parameters) for name, parameters in _written_parameters(stem).items()
-    }
-
-
-def _written_parameters(stem: str) -> dict[str, list[str]]:
-    text = _COMMENT.sub(" ", source(stem))
-    return {name: [p for p in given.split(",") if p.strip()] for name, given in _SIGNATURE.findall(text)}
-
-
-def _type(parameter: str, stem: str, name: str) -> str:
-    if "*" in parameter:
-        return "pointer"
-    words = [w for w in parameter.split() if w not in ("const", "__restrict__", "__grid_constant__")][:-1]
-    found = " ".join(words)
-    if found != "Dtype" and found not in _FORMATS:
-        raise DeviceError(
-            f"cuda/{stem}.cu: kernel {name} has a parameter of a type that cannot be passed: {parameter.strip()}"
-        )
-    return found
-
-
-def _format(types: tuple[str, ...], dtype: np.dtype) -> str:
-    """The parameters as PyCUDA's ``prepare`` wants them, a struct format."""
-    formats = {**_FORMATS, "pointer": "P", "Dtype": "d" if dtype == np.float64 else "f"}
-    return "".join(formats[t] for t in types)
-
+define, source, signatures = SOURCES.define, SOURCES.text, SOURCES.signatures
 
 # ---- compilers -------------------------------------------------------------------------------------------------------
 
@@ -316,7 +238,7 @@ def kernel(stem: str, name: str, dtype: Any = np.float32, options: tuple[str, ..
     key = (stem, name, dtype.num, options)
     found = device.cache.get(key)
     if found is None:
-        with _lock:
+        with _loading:
             found = device.cache[key] = device.cache.get(key) or _load(device, stem, name, dtype, options)
     return found
 
@@ -339,5 +261,7 @@ def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options
                 f"does not load it ({error}): the compiler may be newer than the driver"
             ) from error
         device.cache[stem, dtype.num, options] = module
-    names = [parameter.split()[-1].lstrip("*") for parameter in _written_parameters(stem)[name]]
-    return Kernel(f"{stem}.{name}", module.get_function(name), _format(known[name], dtype), names, device)
+    formats = {**FORMATS, "Dtype": "d" if dtype == np.float64 else "f"}
+    parameters = [parameter.split()[-1].lstrip("*") for parameter in SOURCES.parameters(stem)[name]]
+    types = "".join(formats[found] for found in known[name])
+    return Kernel(f"{stem}.{name}", module.get_function(name), types, parameters, device)

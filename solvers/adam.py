@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.solvers.base import register_solver
+from minicaffe.solvers.registry import register_solver
 from minicaffe.solvers.sgd import SGDSolver
 
 

@@ -10,13 +10,13 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
 from minicaffe.core.engine import Engine, Step
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
-from minicaffe.errors import SolverError, UsageError, nearest
+from minicaffe.errors import UsageError
 from minicaffe.solvers import nets, snapshot
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
@@ -323,34 +323,3 @@ def log_outputs(which: str, net: Net, outputs: Scores) -> None:
             note = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
             log.info("    %s net output #%d: %s = %.6g%s", which, index, name, value, note)
             index += 1
-
-
-# -- the registry ------------------------------------------------------------------------------------------------------
-
-_registry: dict[str, type[Solver]] = {}
-
-S = TypeVar("S", bound=Solver)
-
-
-def register_solver(name: str) -> Callable[[type[S]], type[S]]:
-    """Class decorator that registers a solver for `type: "name"` in prototxts."""
-
-    def add(cls: type[S]) -> type[S]:
-        cls.type = name
-        _registry[name] = cls
-        return cls
-
-    return add
-
-
-def get_solver(param: str | os.PathLike | Any) -> Solver:
-    """Return a solver of the class registered for the `type` of a SolverParameter (default "SGD").
-
-    param: as for `Solver`.  Raises SolverError for an unknown type, and what `Solver` raises.
-    """
-    source = nets.load(param)
-    kind = source.param.type
-    if kind not in _registry:
-        known = ", ".join(sorted(_registry))
-        raise SolverError(f'unknown solver type "{kind}"{nearest(kind, _registry)}: known are {known}')
-    return _registry[kind](source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.errors import SolverError
-from minicaffe.solvers.base import register_solver
+from minicaffe.solvers.registry import register_solver
 from minicaffe.solvers.sgd import SGDSolver
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.errors import SolverError
-from minicaffe.solvers.base import Solver, register_solver
+from minicaffe.solvers.base import Solver
 from minicaffe.solvers.lr_policy import learning_rate
+from minicaffe.solvers.registry import register_solver
 
 log = logging.getLogger("minicaffe")
 

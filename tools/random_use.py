@@ -3,6 +3,7 @@
 
 python tools/random_use.py 0 5000           # seeds 0 to 4999, numpy against oneDNN
 python tools/random_use.py 0 500 cuda       # numpy against the CUDA engine
+python tools/random_use.py 0 500 counting   # numpy against the engine in tests/engines/counting.py
 python tools/random_use.py 0 500 mixed      # numpy against nets that run on the CPU and on the GPU in turn
 """
 
@@ -15,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "engines")]
 
 from minicaffe.testing import NUMPY  # noqa: E402  (needs the line above)
 from random_use.compare import Disagreement, check  # noqa: E402

@@ -18,8 +18,9 @@ import numpy as np
 from minicaffe.core.fusion import fuses
 from minicaffe.layers.fused import groups
 from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.conversion import reorder, to_numpy
 from minicaffe.onednn.library import Alg, Arg, Flags, Unsupported
-from minicaffe.onednn.tensors import Tensor, of_array, plain, reorder
+from minicaffe.onednn.tensors import Tensor, of_array, plain
 
 
 class OneDNNFused(groups.EndsInReLU):
@@ -122,9 +123,9 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
         assert self.input is not None  # kept by the forward pass
         _convolve(alone, self.input, (Arg.WEIGHTS, own, *operands[2:]), None, y)
         if not self.s.all():
-            return y.numpy()
+            return to_numpy(y)
         channels = (-1, *[1] * (len(self.top[0].shape) - 2))
-        return (y.numpy() - self.t.reshape(channels)) / self.s.reshape(channels)
+        return (to_numpy(y) - self.t.reshape(channels)) / self.s.reshape(channels)
 
 
 @fuses("ONEDNN")

@@ -45,11 +45,6 @@ class OneDNNLayer(Layer):
         super().__init__(*args, **kwargs)
         self._plans_by_shapes: dict[tuple, dict] = {}  # the shape used last comes last
 
-    @classmethod
-    def kernel_file(cls):
-        """That of the layer whose variant this is: a net built on the CPU may run on the GPU later."""
-        return next(base for base in cls.__mro__ if not issubclass(base, OneDNNLayer)).kernel_file()
-
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self._plans = self._plans_for(tuple(b.shape for b in (*bottom, *top)))

@@ -20,8 +20,9 @@ from minicaffe.core.registry import register
 from minicaffe.layers.lrn import LRN
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.conversion import reorder, to_numpy
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.tensors import Tensor, any_layout, of_array, plain, reorder
+from minicaffe.onednn.tensors import Tensor, any_layout, of_array, plain
 
 _FAST_SIZE = 5
 
@@ -92,7 +93,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
     def backward_apart(self, top, propagate_down, bottom):
         """The gradient, by the numpy code and the forward pass's scale, if the bottom was written to since."""
         if self.input is not None:
-            self.find_scale(self.input.memory.numpy())
+            self.find_scale(to_numpy(self.input.memory))
         LRN.backward_cpu(self, top, propagate_down, bottom)
 
 

@@ -20,7 +20,7 @@ class Blob:
     dtype: float32; float64 where a gradient is checked.
 
     `data` and `diff` are live numpy arrays: reading brings the newest values to the host, writing into them changes
-    the blob.  Memory grows when a larger shape is asked for and is kept when a smaller one is.
+    the blob.  A larger shape gets larger memory; a smaller one keeps the memory it has.
     """
 
     __slots__ = ("_shape", "_count", "_data", "_diff", "dtype", "__weakref__")
@@ -72,7 +72,7 @@ class Blob:
 
     @property
     def signature(self) -> tuple:
-        """What tells a layer that it need not reshape again: the shape, and which memory is behind it."""
+        """Shape and memory identity; layers compare it to decide whether to reshape."""
         return self._shape, self._data, self._diff
 
     def restore(self, signature: tuple) -> None:
@@ -247,7 +247,7 @@ def proto_shape(proto) -> tuple[int, ...]:
 
 
 def is_legacy(proto) -> bool:
-    """Whether a BlobProto says its shape as num, channels, height, width."""
+    """Whether a BlobProto has its shape in the legacy fields num, channels, height, width."""
     return any(proto.HasField(name) for name in ("num", "channels", "height", "width"))
 
 

@@ -1,4 +1,4 @@
-"""Layers of a net that an engine computes as one: the matcher that finds them, and the protocol of what computes them.
+"""Fused layers, which an engine computes as one: the matcher that finds them in a net, and the protocol of a group.
 
 An engine lists what it computes as one by classes derived from `Fused`:
 

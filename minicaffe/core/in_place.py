@@ -2,9 +2,8 @@
 
 A layer states what its backward pass reads (`Layer.backward_reads`).  By then a blob may be overwritten: by the layer
 itself, by a layer that works in place behind it, or through another blob of the same memory (behind a Split or a
-Flatten).  `Overwrites` finds this out when a net is built.  A layer that is concerned gets `KeptBlobs`: its forward
-pass copies what will be overwritten, and its backward pass gets the copies in place of the blobs.  For other layers
-nothing changes.
+Flatten).  `Overwrites` finds this out when a net is built.  A layer to which this applies has `KeptBlobs`: its
+forward pass copies what will be overwritten, and its backward pass gets the copies in place of the blobs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class KeptBlobs:
-    """Copies of some bottoms and tops of one layer, by index, as its last forward pass saw them.
+    """Copies of some bottoms and tops of one layer, by index, with the values of its last forward pass.
 
     last: index in the net of the last layer that overwrites one of them after the forward pass of this layer.
     """
@@ -37,7 +36,7 @@ class KeptBlobs:
         self.bottoms = {i: Blob((), dtype) for i in bottoms}
         self.tops = {i: Blob((), dtype) for i in tops}
         self.last = last
-        self._leases: dict[Blob, Any] = {}  # what keeps an engine's memory of a copy from being written to
+        self._leases: dict[Blob, Any] = {}  # objects that protect an engine's memory of a copy
 
     def before_forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> Sequence[Blob]:
         """Keep bottoms.  Returns the bottoms to compute from: the kept ones where a top is about to replace them."""
@@ -124,7 +123,7 @@ class Overwrites:
         return frozenset(j for j, (blob, seen) in enumerate(found) if seen < len(self._writers[blob.data_memory]))
 
     def check_outputs(self, blobs: Mapping[str, Blob]) -> None:
-        """Raise if an output of the net would show what a layer has made of another blob."""
+        """Raise if an output of the net would show values that a layer has written to another blob."""
         for name, blob in blobs.items():
             self._check(blob, f"output '{name}' shares")
 
@@ -175,7 +174,7 @@ class Overwrites:
             raise self._refusal(i, j, f"the memory of which {reader}")
 
     def _last_change(self, i: int, blob: Blob, seen: int) -> int | None:
-        """The last layer that changes a blob's memory after `seen` changes, as far as layer i is concerned."""
+        """The last layer that changes a blob's memory after `seen` changes, that matters to layer i."""
         signs = self._layers[i].reads_signs
         later = self._writers[blob.data_memory][seen:]
         return max((k for k in later if not (signs and self._layers[k].keeps_signs)), default=None)

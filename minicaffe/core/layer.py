@@ -1,6 +1,6 @@
 """The contract that all layers keep.
 
-A layer reads its parameters once (`setup`), says its shapes (`param_shapes`, `top_shapes`: pure functions), and
+A layer reads its parameters once (`setup`), states its shapes (`param_shapes`, `top_shapes`: pure functions), and
 computes (`forward_*`, `backward_*`).  The base class does the rest: it counts bottoms and tops, allocates, reshapes,
 chooses the device, and sums weighted losses.
 """
@@ -100,7 +100,7 @@ class Layer:
     # -- what a layer states ---------------------------------------------------------------------------------------
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Read `layer_param` into attributes; called once, before any shape is asked for."""
+        """Read `layer_param` into attributes; called once, before `param_shapes` and `top_shapes`."""
 
     def param_shapes(self, bottom_shapes: Sequence[Shape]) -> Sequence[tuple[Shape, Any]]:
         """Shape and FillerParameter of each learned parameter."""
@@ -133,15 +133,15 @@ class Layer:
         self.backward_cpu(top, propagate_down, bottom)
 
     def allow_force_backward(self, bottom_index: int) -> bool:
-        """Whether `force_backward` reaches this bottom: labels say no, and so do layers without a backward pass."""
-        return type(self).backward_cpu is not Layer.backward_cpu
+        """Whether `force_backward` reaches this bottom: not labels, and nothing where there is no backward pass."""
+        return own_class(type(self)).backward_cpu is not Layer.backward_cpu
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""
         return 0.0
 
     def state(self) -> dict:
-        """What a resumed run needs beyond the parameters: the random stream, a reader's position."""
+        """Return what a resumed run needs beyond the parameters: the random stream, a reader's position."""
         return {"rng": self.rng.get_state()}
 
     def load_state(self, state: dict) -> None:
@@ -152,7 +152,7 @@ class Layer:
 
     @staticmethod
     def describe(layer_param: LayerParameter) -> str:
-        """A few words on what the layer does beyond its type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
+        """A short description beside the type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
         return ""
 
     @classmethod
@@ -238,8 +238,9 @@ class Layer:
 
     @classmethod
     def kernel_file(cls) -> str:
-        """The stem of the `.cu` file: that of the module which states the layer."""
-        return cls.__module__.removeprefix("minicaffe.layers.").removeprefix("shared.").replace(".", "/")
+        """The stem of the `.cu` file: that of the module that defines the type, for an engine's variant too."""
+        module = own_class(cls).__module__
+        return module.removeprefix("minicaffe.layers.").removeprefix("shared.").replace(".", "/")
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -254,7 +255,7 @@ class Layer:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Put the layer's name before errors that helpers raised without knowing it."""
+        """Put the layer's name before errors that helpers raised without it."""
         try:
             yield
         except (BlobError, LayerError) as error:
@@ -300,11 +301,19 @@ class Layer:
             self._fill_loss_diffs(top)
 
     def _fill_loss_diffs(self, top: Sequence[Blob]) -> None:
-        """Put each loss weight into its top's diff, where backward finds it."""
+        """Write each loss weight to its top's diff, where backward reads it."""
         for weight, blob in zip(self.loss_weights, top):
             if weight:
                 blob.diff[...] = weight
         self._loss_counts = [blob.count for blob in top]
+
+
+def own_class(cls: type[Layer]) -> type[Layer]:
+    """The class that the file of a layer's type registers: `cls`, or the one of which `cls` is an engine's variant."""
+    if cls.engine == Layer.engine:
+        return cls
+    layers = (base for base in cls.__mro__ if issubclass(base, Layer) and vars(base).get("type") == cls.type)
+    return next((base for base in layers if base.engine == Layer.engine), cls)
 
 
 def _signature(bottom: Sequence[Blob], top: Sequence[Blob]) -> list:

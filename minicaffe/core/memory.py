@@ -17,9 +17,9 @@ from minicaffe import forks
 from minicaffe.errors import DeviceError
 
 _ALIGN = 64
-_SURELY_THERE = 64 << 20
-#: held while the host's array is made: threads may read one blob
-_allocating = forks.renewed(threading.Lock())
+_SMALL = 64 << 20
+#: held while a copy is allocated, on the host or elsewhere: threads may read one blob
+_allocating = forks.renewed(threading.RLock())
 
 T = TypeVar("T")
 
@@ -63,13 +63,13 @@ class Place:
             raise DeviceError(f"no engine has memory called '{name}': known are {', '.join(cls._by_name)}") from None
 
     def allocate(self, count: int, dtype: np.dtype) -> ReadableCopy:
-        """A copy for so many numbers; what it holds at first does not matter."""
+        """A copy for so many numbers, not initialised."""
         raise NotImplementedError
 
     def keep(self, source: Any, target: Any) -> Any:
         """Give blob `target` the values of blob `source`, which has the same shape and its newest values here.
 
-        What is returned is to be kept as long as `target` needs the values.
+        Returns an object to keep for as long as `target` needs the values, or None.
         """
         target.data = source.read_data()
 
@@ -81,7 +81,7 @@ HOST = Place("host")
 
 
 def aligned_zeros(count: int, dtype: np.dtype) -> np.ndarray:
-    """(count,) zeros whose first byte lies on a cache line, as vector units and oneDNN like it."""
+    """(count,) zeros that begin on a cache line, for vector instructions and oneDNN."""
     raw = np.zeros(count * dtype.itemsize + _ALIGN, np.uint8)
     start = -raw.ctypes.data % _ALIGN
     return raw[start : start + count * dtype.itemsize].view(dtype)
@@ -115,7 +115,7 @@ def check_room(nbytes: int) -> None:
 
     A few megabytes can: allocating and freeing them would only change how the C library places what follows.
     """
-    if nbytes < _SURELY_THERE:
+    if nbytes < _SMALL:
         return
     try:
         np.empty(nbytes, np.uint8)
@@ -329,7 +329,10 @@ class Memory:
         current = observer is not None and observer.reads(self, place)
         copy = self.copies.get(place)
         if copy is None:
-            copy = self.copies[place] = self.allocate(lambda: place.allocate(self.count, self.dtype))
+            with _allocating:
+                copy = self.copies.get(place)
+                if copy is None:
+                    copy = self.copies[place] = self.allocate(lambda: place.allocate(self.count, self.dtype))
         if not current and (not self.fresh & place.bit or (self.fresh & HOST.bit and self.held)):
             if self.fresh:
                 copy.from_host(self.host())

@@ -38,7 +38,7 @@ class Net(Scripting):
 
     network (or network_file): path of a prototxt, or a NetParameter.
     phase: TRAIN or TEST; by default the NetParameter's own `state.phase`.
-    level, stages: what `include` and `exclude` rules look at, beside the phase; one stage may be a plain string.
+    level, stages: for `include` and `exclude` rules, beside the phase; one stage may be a plain string.
     weights: path of a .caffemodel or .caffemodel.h5 to start from.
     dtype: float32, or float64 to check gradients.
 
@@ -127,7 +127,7 @@ class Net(Scripting):
         return self.loss(start, end)
 
     @guarded
-    @np.errstate(all="ignore")  # a net that diverges says so in its loss
+    @np.errstate(all="ignore")  # a net that diverges shows it in its loss
     def run_forward(self, start: int = 0, end: int | None = None) -> None:
         """Run layers start to end (inclusive) without reading the loss back from the device.
 
@@ -324,7 +324,7 @@ class Net(Scripting):
         """Take weights from .caffemodel or .caffemodel.h5 files, in order, by layer name.
 
         Raises `SnapshotError` for a file from which no layer takes anything, that is no weights, or whose shapes are
-        others; a warning says which layers with parameters took none from any file.
+        others; a warning names the layers with parameters that took none from any file.
         """
         weights.load([self], [os.fspath(each) for each in (path, *more)])
 

@@ -10,14 +10,18 @@ from minicaffe.onednn.layouts import LAYOUTS
 
 
 class OneDNN(Engine):
-    """Takes part in the passes of the CPU, in float32."""
+    """Takes part in the passes of the CPU, in float32.
+
+    runtime: the library, its threads, and the descriptors and primitives in use.
+    """
 
     name, base, place = "ONEDNN", NUMPY, LAYOUTS
+    runtime = library.RUNTIME
     default = True
     aliases = ("MKLDNN", "MKL2017")
 
     def reason(self) -> str:
-        return library.reason()
+        return self.runtime.reason() or ""
 
     def takes(self, dtype: np.dtype) -> bool:
         return dtype == np.float32 and self.available()

@@ -25,7 +25,8 @@ import numpy as np
 from minicaffe import forks
 from minicaffe.core.blob import Blob
 from minicaffe.core.memory import HOST, Memory, Place
-from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain, reorder
+from minicaffe.onednn.conversion import reorder, to_numpy
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain
 
 Shape = tuple[int, ...]
 
@@ -129,7 +130,7 @@ class Kept:
         """Whether the blob still holds these values."""
         if blob.data_memory.version is self.version:
             return True
-        return blob.data_memory.held and np.array_equal(self.memory.numpy(), blob.read_data())
+        return blob.data_memory.held and np.array_equal(to_numpy(self.memory), blob.read_data())
 
 
 def keep(blob: Blob, x: Tensor) -> Kept:

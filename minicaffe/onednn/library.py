@@ -11,11 +11,14 @@ Source: the oneDNN developer guide, https://uxlfoundation.github.io/oneDNN/.
 from __future__ import annotations
 
 import ctypes
-import functools
 import importlib.metadata
 import os
 import threading
+import weakref
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_void_p
+from typing import Any
+
+import numpy as np
 
 from minicaffe import forks
 from minicaffe.errors import MinicaffeError
@@ -69,13 +72,6 @@ _SIZED_RESULTS = {
     "dnnl_version": POINTER(_Version),
 }
 
-#: held while something shared is looked up or made: the library, its engine, layouts, primitives
-lock = forks.held(threading.RLock())
-_library: ctypes.CDLL | None = None
-_failure: str | None = None
-_threads: int | None = None
-_stranded = False  # whether this process was forked and cannot compute
-
 
 def _candidates() -> list[str]:
     """Paths and names to try, the user's own first."""
@@ -87,7 +83,7 @@ def _candidates() -> list[str]:
             files = importlib.metadata.files(package) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        found += [str(file.locate().resolve()) for file in files if file.name == "libdnnl.so.3"]
+        found += [os.path.realpath(file.locate()) for file in files if file.name == "libdnnl.so.3"]
     return found + ["libdnnl.so.3"]
 
 
@@ -118,64 +114,6 @@ def _open() -> ctypes.CDLL:
     raise OneDNNError(f"no usable libdnnl.so.3 (pip install onednn-cpu-gomp): {'; '.join(tried)}")
 
 
-def load() -> ctypes.CDLL:
-    """The library, opened once. Raises OneDNNError with every place that was tried."""
-    global _library, _failure
-    with lock:
-        if _library is None:
-            if _failure is None:
-                try:
-                    _library = _open()
-                    _guard_forks()
-                except OneDNNError as error:
-                    _failure = str(error)
-            if _failure is not None:
-                raise OneDNNError(_failure)
-    return _library
-
-
-def _guard_forks() -> None:
-    """Let a process that forks from now on, and the child, go on computing."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_end_workers, after_in_child=_after_fork_in_child)
-
-
-def _end_workers() -> None:
-    """End the OpenMP workers of the thread that forks: the child has none of them, and would wait for them for ever.
-
-    They are started again by the next computation.  Other threads' workers do not matter, as those threads are not in
-    the child.
-    """
-    if hasattr(_library, "omp_pause_resource_all"):
-        _library.omp_pause_resource_all(_PAUSE_SOFT)
-
-
-def _after_fork_in_child() -> None:
-    global _local, _stranded
-    if not hasattr(_library, "omp_pause_resource_all") and _library.omp_get_max_threads() > 1:
-        _local, _stranded = None, True
-
-
-def available() -> bool:
-    """Whether the oneDNN engine can be used here."""
-    try:
-        load()
-    except OneDNNError:
-        return False
-    return True
-
-
-def reason() -> str | None:
-    """Why `available()` is False; None where it is True."""
-    return None if available() else _failure
-
-
-def version() -> str:
-    """The library's version, "3.2.0" for example."""
-    found = load().dnnl_version().contents
-    return f"{found.major}.{found.minor}.{found.patch}"
-
-
 def check(status: int, action: str) -> None:
     """Turn a dnnl_status_t into an exception that says what was tried."""
     if status in _UNIMPLEMENTED:
@@ -184,79 +122,160 @@ def check(status: int, action: str) -> None:
         raise OneDNNError(f"oneDNN failed at {action}: {_STATUS.get(status, status)}")
 
 
-def call(name: str, *args) -> None:
-    """Call `dnnl_<name>` and check what it returns."""
-    check(getattr(load(), "dnnl_" + name)(*args), name)
-
-
 def dims(values) -> ctypes.Array | None:
     """Numbers as a dnnl_dims_t (always 12 long); None stays NULL."""
     return None if values is None else (c_int64 * 12)(*values)
 
 
-def set_threads(count: int | None) -> None:
-    """Compute with `count` threads from now on, in every Python thread; None: what OMP_NUM_THREADS or the machine says.
-
-    Call it before nets are built: primitives split their work for the number of threads they were created under."""
-    global _threads, _local
-    _threads = count
-    _local = None
-
-
-def wanted_threads() -> int | None:
-    """What `set_threads` was given last; None, the default, before."""
-    return _threads
-
-
-def threads() -> int:
-    """How many threads a primitive uses in this Python thread."""
-    local()
-    return load().omp_get_max_threads()
-
-
-@functools.cache
-def _default_threads() -> int:
-    """What OpenMP would use if nobody said anything: asked once, in the first thread that computes."""
-    return load().omp_get_max_threads()
-
-
 class _Local(threading.local):
     """What one Python thread needs: a stream, its number of OpenMP threads, one scratch buffer for all primitives."""
 
-    def __init__(self):
-        if _stranded:
+    def __init__(self, runtime: Runtime) -> None:
+        if runtime.stranded:
             raise OneDNNError(
                 "this process was forked from one that computed with several threads, after which an OpenMP library "
                 "older than GCC 9 cannot compute: set OMP_NUM_THREADS=1, or start processes by spawn"
             )
+        library = runtime.load()
         self.stream = c_void_p()
-        call("stream_create", byref(self.stream), engine(), 1)
-        self.scratch = None
-        load().omp_set_num_threads(int(_threads or _default_threads()))
+        check(library.dnnl_stream_create(byref(self.stream), runtime.engine(), 1), "stream_create")
+        self.scratch: np.ndarray | None = None
+        library.omp_set_num_threads(int(runtime.wanted_threads() or runtime.default_threads()))
+        self._free = library.dnnl_stream_destroy  # kept here: modules may be gone at exit
 
-        self._free = load().dnnl_stream_destroy  # kept here: modules may be gone at exit
-
-    def __del__(self):
+    def __del__(self) -> None:
         if hasattr(self, "_free"):
             self._free(self.stream)
 
 
-_engine = c_void_p()
-_local = None
+class Runtime:
+    """The library in this process, and what is shared by all that use it; `RUNTIME` below is the only instance.
+
+    lock: held while something shared is looked up or made: the library, its engine, descriptors, primitives.  A fork
+        waits for it.
+    descs, primitives: what is in use, by description (tensors.py, primitives.py); under `lock`.
+    stranded: whether this process was forked and cannot compute.
+    """
+
+    def __init__(self) -> None:
+        self.lock = forks.held(threading.RLock())
+        self.descs: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
+        self.primitives: weakref.WeakValueDictionary[tuple, Any] = weakref.WeakValueDictionary()
+        self.loaded: ctypes.CDLL | None = None
+        self.stranded = False
+        self._failure: str | None = None
+        self._engine = c_void_p()
+        self._threads: int | None = None
+        self._default_threads = 0
+        self._local: _Local | None = None
+
+    # -- the library -----------------------------------------------------------------------------------------------
+
+    def load(self) -> ctypes.CDLL:
+        """The library, opened once. Raises OneDNNError with every place that was tried."""
+        return self.loaded or self._open()
+
+    def _open(self) -> ctypes.CDLL:
+        with self.lock:
+            if self.loaded is None:
+                if self._failure is None:
+                    try:
+                        self.loaded = _open()
+                    except OneDNNError as error:
+                        self._failure = str(error)
+                if self.loaded is None:
+                    raise OneDNNError(self._failure)
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(before=self._end_workers, after_in_child=self._after_fork_in_child)
+            return self.loaded
+
+    def available(self) -> bool:
+        """Whether the oneDNN engine can be used here."""
+        try:
+            self.load()
+        except OneDNNError:
+            return False
+        return True
+
+    def reason(self) -> str | None:
+        """Why `available()` is False; None where it is True."""
+        return None if self.available() else self._failure
+
+    def version(self) -> str:
+        """The library's version, "3.2.0" for example."""
+        found = self.load().dnnl_version().contents
+        return f"{found.major}.{found.minor}.{found.patch}"
+
+    def engine(self) -> c_void_p:
+        """The CPU engine (dnnl_engine_t), one per process."""
+        library = self.load()
+        with self.lock:
+            if not self._engine:
+                check(library.dnnl_engine_create(byref(self._engine), 1, c_size_t(0)), "engine_create")
+        return self._engine
+
+    # -- forks: a process that forks, and the child, go on computing ------------------------------------------------
+
+    def _end_workers(self) -> None:
+        """End the OpenMP workers of the thread that forks: the child, which has none, would wait for them for ever.
+
+        They are started again by the next computation.  Other threads' workers do not matter, as those threads are not
+        in the child.
+        """
+        library = self.load()
+        if hasattr(library, "omp_pause_resource_all"):
+            library.omp_pause_resource_all(_PAUSE_SOFT)
+
+    def _after_fork_in_child(self) -> None:
+        library = self.load()
+        if not hasattr(library, "omp_pause_resource_all") and library.omp_get_max_threads() > 1:
+            self._local, self.stranded = None, True
+
+    # -- threads ---------------------------------------------------------------------------------------------------
+
+    def local(self) -> _Local:
+        """This thread's stream and scratch memory."""
+        local = self._local
+        if local is None:
+            local = self._local = _Local(self)
+        return local
+
+    def set_threads(self, count: int | None) -> None:
+        """Compute with `count` threads from now on, in every Python thread; None: OMP_NUM_THREADS, or all cores.
+
+        Call it before nets are built: primitives split their work for the number of threads at their creation.
+        """
+        self._threads = count
+        self._local = None
+
+    def wanted_threads(self) -> int | None:
+        """The last argument of `set_threads`; None, the default, before."""
+        return self._threads
+
+    def threads(self) -> int:
+        """How many threads a primitive uses in this Python thread."""
+        self.local()
+        return self.load().omp_get_max_threads()
+
+    def default_threads(self) -> int:
+        """The number that OpenMP gives without `set_threads`: read once, in the first thread that computes."""
+        if not self._default_threads:
+            self._default_threads = self.load().omp_get_max_threads()
+        return self._default_threads
 
 
-def engine() -> c_void_p:
-    """The CPU engine (dnnl_engine_t), one per process."""
-    library = load()
-    with lock:
-        if not _engine:
-            check(library.dnnl_engine_create(byref(_engine), 1, c_size_t(0)), "engine_create")
-    return _engine
+RUNTIME = Runtime()
+load = RUNTIME.load
+available = RUNTIME.available
+reason = RUNTIME.reason
+version = RUNTIME.version
+engine = RUNTIME.engine
+local = RUNTIME.local
+set_threads = RUNTIME.set_threads
+wanted_threads = RUNTIME.wanted_threads
+threads = RUNTIME.threads
 
 
-def local() -> _Local:
-    """This thread's stream and scratch memory."""
-    global _local
-    if _local is None:
-        _local = _Local()
-    return _local
+def call(name: str, *args) -> None:
+    """Call `dnnl_<name>` and check what it returns."""
+    check(getattr(load(), "dnnl_" + name)(*args), name)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import weakref
 from collections.abc import Callable
 from ctypes import byref, c_float, c_int64, c_void_p
 
@@ -154,17 +153,16 @@ def _create(name: str, *args, post: tuple = (), constants: dict[int, Tensor] | N
 
 
 _KEPT = 256  # primitives that outlive their users; one takes 20 to 100 KB
-_in_use: weakref.WeakValueDictionary[tuple, Primitive] = weakref.WeakValueDictionary()  # under `library.lock`
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def _find(make: Callable[..., Primitive], args: tuple, options: tuple) -> Primitive:
     """The primitive that is in use for this description, or a new one."""
     key = make, args, options
-    with library.lock:
-        primitive = _in_use.get(key)
+    with library.RUNTIME.lock:
+        primitive = library.RUNTIME.primitives.get(key)
         if primitive is None:
-            primitive = _in_use[key] = make(*args, **dict(options))
+            primitive = library.RUNTIME.primitives[key] = make(*args, **dict(options))
     return primitive
 
 

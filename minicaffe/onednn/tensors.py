@@ -1,14 +1,12 @@
-"""Layouts, buffers in a layout, and conversions between layouts.
+"""Layouts, and buffers in a layout.
 
 A layout is a `MemoryDesc`.  Equal layouts are the same Python object, so `a is b` compares them and they serve as keys
-of caches.  A `Tensor` is a buffer in one layout.  `reorder` copies between layouts.
+of caches.  A `Tensor` is a buffer in one layout.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import weakref
 from ctypes import POINTER, byref, c_int, c_int64, c_void_p
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 
 from minicaffe.core.memory import aligned_zeros
 from minicaffe.onednn import library
-from minicaffe.onednn.library import F32, Alg, Arg, call
+from minicaffe.onednn.library import F32, call
 
 _BLOCKED = 2
 # dnnl_query_t
@@ -34,7 +32,6 @@ _STRIDES, _NDIMS, _DIMS, _TYPE, _OFFSET, _PADDED_DIMS, _KIND, _NBLOCKS, _BLOCKS,
 )
 
 _KEPT = 1024  # descriptors of each kind that outlive their users
-_interned: weakref.WeakValueDictionary[tuple, MemoryDesc] = weakref.WeakValueDictionary()  # under `library.lock`
 
 
 class MemoryDesc:
@@ -123,12 +120,12 @@ def intern_desc(handle: c_void_p) -> MemoryDesc | None:
     else:
         shape = _numbers(handle, _DIMS, ndims)
         key = (kind, dtype, shape, shape, (), (), (), 0)
-    with library.lock:
-        desc = _interned.get(key)
+    with library.RUNTIME.lock:
+        desc = library.RUNTIME.descs.get(key)
         if desc is None:
             mine = c_void_p()
             call("memory_desc_clone", byref(mine), handle)
-            desc = _interned[key] = MemoryDesc(mine, key)
+            desc = library.RUNTIME.descs[key] = MemoryDesc(mine, key)
         return desc
 
 
@@ -216,12 +213,6 @@ class Tensor:
             raise library.OneDNNError(f"{self.desc!r} is no plain array")
         return self.buffer.view(np.uint8).reshape(-1)[: self.desc.size].view(np.float32).reshape(self.desc.shape)
 
-    def numpy(self) -> np.ndarray:
-        """A copy of the numbers in row-major order."""
-        result = np.empty(self.desc.shape, np.float32)
-        reorder(self, of_array(result))
-        return result
-
 
 def of_array(array: np.ndarray) -> Tensor:
     """A tensor that shares a float32 numpy array's numbers and strides."""
@@ -238,21 +229,3 @@ def scratch(size: int) -> np.ndarray:
     if local.scratch is None or local.scratch.size < size:
         local.scratch = aligned(size)
     return local.scratch
-
-
-def reorder(src: Tensor, dst: Tensor, add: bool = False) -> None:
-    """Copy the numbers of `src` into `dst`, each in its own layout; with `add`, sum them onto what is there."""
-    if src.desc is dst.desc and src.desc.blocked and not add:
-        ctypes.memmove(dst.buffer.ctypes.data, src.buffer.ctypes.data, src.desc.size)
-        return
-    if dst.filled is None or dst.filled[0]() is not src or dst.filled[1] is not add:
-        from minicaffe.onednn import primitives
-
-        if add and src.desc is dst.desc:  # several times as fast as a reorder that adds
-            sum_up = primitives.binary(Alg.ADD, dst.desc, src.desc, dst.desc)
-            run = sum_up.bind({Arg.SRC: dst, Arg.SRC_1: src, Arg.DST: dst})
-        else:
-            run = primitives.reorder(src.desc, dst.desc, add).bind({Arg.SRC: src, Arg.DST: dst})
-        run.memories = {}  # a reorder keeps no tensor: dst holds it, and src may be as large as dst and used only once
-        dst.filled = (weakref.ref(src), add, run)
-    dst.filled[2]()

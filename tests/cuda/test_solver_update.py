@@ -11,7 +11,7 @@ from minicaffe.core.engine import runner
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.step import CudaStep
 from minicaffe.proto import caffe_pb2, parse_text
-from minicaffe.solvers import base
+from minicaffe.solvers import registry
 from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
@@ -47,7 +47,7 @@ class Twins:
 
     @staticmethod
     def solver(rule, text, dtype):
-        solver = object.__new__(base._registry[rule])
+        solver = object.__new__(registry._registry[rule])
         solver.param, solver.iter, solver.current_step = parse_text(text, caffe_pb2.SolverParameter()), 0, 0
         params = [Blob(shape, dtype) for shape in SHAPES]
         mults = {"lr_mults": [1, 2, 0.5, 1, 0, 1], "decay_mults": [1, 0, 1, 2, 1, 1]}

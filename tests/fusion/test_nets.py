@@ -46,6 +46,8 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 FOUND = {
     ("onednn", TRAIN): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 ip-relu7",
     ("onednn", TEST): "conv-relu bn2-scale2 sum-relu2 conv3-relu3 conv4-relu4 ip-relu7",
+    ("counting", TRAIN): "ip-relu7",
+    ("counting", TEST): "ip-relu7",
     ("cuda", TRAIN): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
     ("cuda", TEST): "conv-bn bn2-scale2 sum-relu2 conv3-bn3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
 }

@@ -121,7 +121,7 @@ def test_without_a_backward_pass(twins, slope):
         for each in both:
             each.run_forward()
         both.check(diffs=False)
-    assert slope or both.found()
+    assert slope or both.found() or both.engine.name == "counting"  # which computes these one by one
 
 
 def test_a_loss_is_not_part_of_a_group(twins):

@@ -120,7 +120,7 @@ def copy(path, checkout):
 def checkout(tmp_path):
     """A checkout with its own layers/ and cuda/, to which the new layer is added."""
     (tmp_path / "tests").mkdir()
-    for path in ("minicaffe", "solvers", "models", "tests/support"):
+    for path in ("minicaffe", "solvers", "models", "tests/support", "tests/engines"):
         (tmp_path / path).symlink_to(CHECKOUT / path)
     for path in ("layers", "cuda", "setup.cfg", "tests/conftest.py", "tests/layers", "tests/cuda/test_kernels.py"):
         copy(path, tmp_path)

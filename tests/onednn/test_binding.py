@@ -14,7 +14,7 @@ from minicaffe.layers.shared.window import Window
 
 pytestmark = needs_onednn
 
-from minicaffe.onednn import primitives, tensors  # noqa: E402
+from minicaffe.onednn import conversion, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg, OneDNNError, Unsupported  # noqa: E402
 
 rng = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def random(*shape):
 def put(array, desc):
     """The array's numbers in memory of the given layout."""
     result = tensors.Tensor(desc)
-    tensors.reorder(tensors.of_array(array), result)
+    conversion.reorder(tensors.of_array(array), result)
     return result
 
 
@@ -58,7 +58,7 @@ def test_reorder_to_the_layout_a_convolution_wants_and_back(channels):
         (1, 1),
         (1, 1),
     )
-    np.testing.assert_array_equal(put(x, conv.desc(Arg.SRC)).numpy(), x)
+    np.testing.assert_array_equal(conversion.to_numpy(put(x, conv.desc(Arg.SRC))), x)
 
 
 @pytest.mark.parametrize("stride, pad", [(1, 1), (2, 0), (3, 2)])
@@ -84,7 +84,7 @@ def test_convolution(stride, pad):
             Arg.DST: y,
         }
     )
-    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(conversion.to_numpy(y), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_relu_after_convolution_as_post_operation():
@@ -102,7 +102,7 @@ def test_relu_after_convolution_as_post_operation():
     )
     y = tensors.Tensor(conv.desc(Arg.DST))
     conv.run({Arg.SRC: put(x, conv.desc(Arg.SRC)), Arg.WEIGHTS: put(w, conv.desc(Arg.WEIGHTS)), Arg.DST: y})
-    np.testing.assert_allclose(y.numpy(), np.maximum(correlate(x, w, 1, 0), 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(conversion.to_numpy(y), np.maximum(correlate(x, w, 1, 0), 0), rtol=1e-4, atol=1e-5)
 
 
 def test_primitives_are_made_once():
@@ -163,7 +163,7 @@ def test_threads_compute_side_by_side():
         for _ in range(10):
             y = tensors.Tensor(conv.desc(Arg.DST))
             conv.run({Arg.SRC: put(x, conv.desc(Arg.SRC)), Arg.WEIGHTS: put(w, conv.desc(Arg.WEIGHTS)), Arg.DST: y})
-            if not np.allclose(y.numpy(), expected, rtol=1e-3, atol=1e-3):
+            if not np.allclose(conversion.to_numpy(y), expected, rtol=1e-3, atol=1e-3):
                 errors.append("another thread's numbers")
 
     workers = [threading.Thread(target=work) for _ in range(3)]

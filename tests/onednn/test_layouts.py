@@ -12,7 +12,7 @@ from minicaffe.testing import NUMPY, ONEDNN
 
 pytestmark = needs_onednn
 
-from minicaffe.onednn import layouts, primitives, tensors  # noqa: E402
+from minicaffe.onednn import conversion, layouts, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Arg  # noqa: E402
 
 SHAPE = (2, 20, 5, 6)
@@ -49,7 +49,7 @@ def blocked():
 def reorders(monkeypatch):
     """Count conversions."""
     count = []
-    original = tensors.reorder
+    original = conversion.reorder
 
     def counted(*args, **kwargs):
         count.append(args)
@@ -70,7 +70,7 @@ def test_a_layout_is_converted_to_once(blocked, reorders):
     first = layouts.data(blob, blocked)
     assert layouts.data(blob, blocked) is first and layouts.data(blob) is first
     assert len(reorders) == 1
-    np.testing.assert_array_equal(first.numpy(), values)
+    np.testing.assert_array_equal(conversion.to_numpy(first), values)
     blob.data[0] = 3
     layouts.data(blob, blocked)
     assert len(reorders) == 2
@@ -89,7 +89,7 @@ def test_what_an_engine_wrote_is_read_by_the_host(blocked):
     blob, values = filled()
     copy = layouts.data(blob, blocked)
     other = Blob(SHAPE)
-    tensors.reorder(copy, layouts.mutable_data(other, blocked))
+    conversion.reorder(copy, layouts.mutable_data(other, blocked))
     np.testing.assert_array_equal(other.read_data(), values)
     np.testing.assert_array_equal(other.data, values)
 
@@ -99,7 +99,7 @@ def test_another_shape_of_the_same_memory(blocked):
     blob, values = filled()
     flat = Blob((2, 600))
     flat.share_data(blob)
-    tensors.reorder(tensors.of_array(2 * values), layouts.mutable_data(blob, blocked))
+    conversion.reorder(tensors.of_array(2 * values), layouts.mutable_data(blob, blocked))
     np.testing.assert_array_equal(layouts.data(flat).array(), 2 * values.reshape(2, 600))
 
 
@@ -108,8 +108,8 @@ def test_a_view_that_a_script_keeps_stays_true(blocked):
     view = blob.data
     layouts.data(blob, blocked)
     view[0] = 5  # without reading the blob again
-    np.testing.assert_array_equal(layouts.data(blob, blocked).numpy(), view)
-    tensors.reorder(tensors.of_array(-values), layouts.mutable_data(blob, blocked))
+    np.testing.assert_array_equal(conversion.to_numpy(layouts.data(blob, blocked)), view)
+    conversion.reorder(tensors.of_array(-values), layouts.mutable_data(blob, blocked))
     blob.settle()
     np.testing.assert_array_equal(view, -values)
 

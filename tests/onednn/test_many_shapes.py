@@ -15,7 +15,7 @@ from minicaffe.core.net import Net
 
 pytestmark = needs_onednn
 
-from minicaffe.onednn import library, primitives, tensors  # noqa: E402
+from minicaffe.onednn import conversion, library, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg  # noqa: E402
 
 
@@ -56,16 +56,16 @@ def no_collector():
 @pytest.mark.parametrize("phase", [0, 1])
 def test_primitives_and_buffers_of_old_shapes_go(phase, no_collector):
     primitives._find.cache_clear()
-    net, before, own = Net(spec(), phase=phase), len(primitives._in_use), set()
+    net, before, own = Net(spec(), phase=phase), len(library.RUNTIME.primitives), set()
     run(net, 11, 14)
-    per_shape = len(primitives._in_use) - before
+    per_shape = len(library.RUNTIME.primitives) - before
     for size in range(12, 72):
         run(net, size, size + 3)
-        assert len(primitives._in_use) <= before + primitives._KEPT + 12 * per_shape
+        assert len(library.RUNTIME.primitives) <= before + primitives._KEPT + 12 * per_shape
         own.add(sum(len(layer._own) for layer in net.layers if hasattr(layer, "_own")))
     assert len(own) == 1, "memory of the last shape only"
     primitives._find.cache_clear()
-    assert len(primitives._in_use) <= before + 12 * per_shape
+    assert len(library.RUNTIME.primitives) <= before + 12 * per_shape
 
 
 @pytest.mark.parametrize("phase", [0, 1])
@@ -87,12 +87,12 @@ def test_eight_shapes_keep_their_primitives(phase, monkeypatch):
 def test_a_primitive_goes_with_its_last_user():
     desc = tensors.plain((3, 5))
     relu = primitives.eltwise(Alg.RELU, desc, desc)
-    key = next(key for key, value in primitives._in_use.items() if value is relu)
+    key = next(key for key, value in library.RUNTIME.primitives.items() if value is relu)
     primitives._find.cache_clear()
     assert primitives.eltwise(Alg.RELU, desc, desc) is relu
     primitives._find.cache_clear()
     del relu
-    assert key not in primitives._in_use
+    assert key not in library.RUNTIME.primitives
 
 
 def test_layouts_are_one_object_while_they_are_used_and_no_longer():
@@ -103,19 +103,19 @@ def test_layouts_are_one_object_while_they_are_used_and_no_longer():
     assert tensors.strided((7, 11), (1, 7)) is kept
     del kept
     tensors.strided.cache_clear()
-    assert key not in tensors._interned
+    assert key not in library.RUNTIME.descs
 
 
 def test_a_reorder_does_not_keep_its_memory(no_collector):
-    before = len(primitives._in_use)
+    before = len(library.RUNTIME.primitives)
     primitives._find.cache_clear()
     source, target = tensors.Tensor(tensors.plain((2, 5))), tensors.Tensor(tensors.strided((2, 5), (1, 2)))
-    tensors.reorder(source, target)
+    conversion.reorder(source, target)
     execution = target.filled[2]
     assert target not in execution.memories.values()
     del source, target, execution
     primitives._find.cache_clear()
-    assert len(primitives._in_use) <= before
+    assert len(library.RUNTIME.primitives) <= before
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25, -0.5])
@@ -130,10 +130,10 @@ def test_a_relu_behind_a_convolution_for_inference(slope):
             (1, 1), (0, 0), (0, 0), (0, 0), training, (("eltwise", Alg.RELU, slope, 0.0),),
         )  # fmt: skip
         args = {arg: tensors.Tensor(conv.desc(arg)) for arg in (Arg.SRC, Arg.WEIGHTS, Arg.DST)}
-        tensors.reorder(tensors.of_array(x), args[Arg.SRC])
-        tensors.reorder(tensors.of_array(w), args[Arg.WEIGHTS])
+        conversion.reorder(tensors.of_array(x), args[Arg.SRC])
+        conversion.reorder(tensors.of_array(w), args[Arg.WEIGHTS])
         conv.run(args)
-        results.append(args[Arg.DST].numpy())
+        results.append(conversion.to_numpy(args[Arg.DST]))
     assert np.isfinite(results[1]).all()
     np.testing.assert_allclose(results[1], results[0], rtol=1e-4, atol=1e-5 * np.abs(results[0]).max())
 

@@ -162,7 +162,7 @@ class Old:
 
 mine = net(caffe.TRAIN)
 step(mine)
-library._library = Old(library._library)
+library.RUNTIME.loaded = Old(library.RUNTIME.loaded)
 
 def refused():
     try:
@@ -178,6 +178,6 @@ print(in_child(refused))
 def test_a_fork_does_not_load_the_library():
     code = """
 from minicaffe.onednn import library
-print(in_child(lambda: library._library is None), library._library is None)
+print(in_child(lambda: library.RUNTIME.loaded is None), library.RUNTIME.loaded is None)
 """
     assert run(code) == ["True", "True"]

@@ -33,5 +33,7 @@ def test_engine(text, expected):
 
 
 def test_unknown_engine():
-    with pytest.raises(LayerError, match="Convolution layer 'c': engine must be CAFFE, CUDNN or ONEDNN, got \"TPU\""):
+    with pytest.raises(
+        LayerError, match="Convolution layer 'c': engine must be CAFFE, COUNTING, CUDNN or ONEDNN, got \"TPU\""
+    ):
         choose('engine: "TPU"')

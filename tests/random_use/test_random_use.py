@@ -1,7 +1,7 @@
 """Random programs: every engine gives the same numbers as the numpy layers run one by one.
 
-MINICAFFE_RANDOM_USE is how many programs are played on each engine of the CPU, 300 unless set; on the GPU, and on both
-in turn, a fifth of them.
+MINICAFFE_RANDOM_USE is how many programs are played on oneDNN, 300 unless set; a fifth of them on COUNTING, on the GPU,
+and on the CPU and the GPU in turn.
 """
 
 import logging
@@ -44,7 +44,7 @@ def blocks():
     """Each engine with the seeds of its programs, some at a time."""
     for engine in params(played()):
         (choice,) = engine.values
-        count = COUNT // 5 if choice.gpu else COUNT
+        count = COUNT if choice == ONEDNN else COUNT // 5
         for first in range(0, count, BLOCK):
             seeds = range(first, min(first + BLOCK, count))
             yield pytest.param(choice, seeds, id=f"{engine.id}-{first}", marks=engine.marks)

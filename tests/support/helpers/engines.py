@@ -1,8 +1,6 @@
 """The engines that tests run on.
 
-A further engine is one more entry in `ENGINES`:
-
-    COUNTING = EngineChoice("counting", engine="COUNTING")
+A further engine is one more entry in `ENGINES`, as COUNTING is, the example in tests/engines.
 
 `name` appears in the ids of tests, `engine` is what `set_engine` takes, `gpu=True` chooses the GPU mode,
 `float64=False` leaves out tests in float64, and `missing` is a function that returns why the engine cannot be used on
@@ -27,6 +25,7 @@ from collections.abc import Sequence
 
 import pytest
 
+import counting
 from minicaffe.core.registry import layer_class, layer_type_list
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import CUDA, NUMPY, ONEDNN, Case, EngineChoice
@@ -34,7 +33,8 @@ from minicaffe.testing import CUDA, NUMPY, ONEDNN, Case, EngineChoice
 #: the layers inside a layer that chooses their engines
 PARTS = {"SPP": ("Split", "Pooling", "Concat")}
 
-ENGINES: tuple[EngineChoice, ...] = (NUMPY, ONEDNN, CUDA)
+COUNTING = EngineChoice("counting", engine=counting.COUNTING.name)
+ENGINES: tuple[EngineChoice, ...] = (NUMPY, ONEDNN, COUNTING, CUDA)
 
 _LAYER_TESTS = pathlib.Path(__file__).parents[2] / "layers"
 

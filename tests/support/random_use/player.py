@@ -15,7 +15,7 @@ from minicaffe.core.net import Net
 from minicaffe.core.random import set_random_seed
 from minicaffe.core.sharing import Sharing
 from minicaffe.proto import caffe_pb2, parse_text
-from minicaffe.solvers.base import get_solver
+from minicaffe.solvers.registry import get_solver
 from minicaffe.testing import CUDA, NUMPY, ONEDNN, EngineChoice, computing_with
 
 #: name of a blob, or (layer name, index) of a parameter
