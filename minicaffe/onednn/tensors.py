@@ -7,6 +7,7 @@ of caches.  A `Tensor` is a buffer in one layout.
 from __future__ import annotations
 
 import functools
+import weakref
 from ctypes import POINTER, byref, c_int, c_int64, c_void_p
 from typing import Any
 
