@@ -8,6 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from minicaffe import TEST, TRAIN, Net, Sharing
+
 PREFIX = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.py:\d+\] ")
 
 
@@ -277,3 +279,10 @@ def read_events(data: bytes):
             continue
         values = [dict(fields(value)) for _, value in fields(known[5])]
         yield known[2], {value[1].decode(): struct.unpack("<f", value[2])[0] for value in values}
+
+
+def test_blobs_of_its_nets_share_buffers(project, run, monkeypatch):
+    seen = set()
+    monkeypatch.setattr(Net, "share_memory", lambda net, sharing: seen.add((net.phase, sharing)))
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    assert {(TRAIN, Sharing.FORGET), (TEST, Sharing.FORGET)} <= seen

@@ -452,3 +452,16 @@ def test_test_nets_of_a_solver_have_all_blobs():
     param = caffe_pb2.SolverParameter(base_lr=0.01, lr_policy="fixed", test_iter=[1], test_interval=10)
     param.net_param.CopyFrom(zoo.cifar_resnet(depth=8, batch=4))
     assert minicaffe.SGDSolver(param).test_nets[0].plan is None
+
+
+@pytest.mark.parametrize("repeatable", [None, True])
+def test_layers_of_other_packages_say_whether_they_can_be_repeated(repeatable, poison, monkeypatch):
+    from minicaffe.layers.tanh import TanH
+
+    monkeypatch.setattr(TanH, "__module__", "elsewhere")
+    monkeypatch.setattr(TanH, "repeatable", repeatable)
+    minicaffe.set_engine("CAFFE")
+    nets = twins(chain)
+    assert (nets[0].plan is None) == (repeatable is None)
+    run(nets)
+    agree(nets)
