@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from minicaffe.core.engine import Engine
 from minicaffe.core.memory import Memory
 from minicaffe.core.settings import settings
 from minicaffe.core.sharing import DataPlan, DiffPlan, Plan, Sharing, known
+from minicaffe.errors import BlobError
 from minicaffe.proto import TEST
 
 if TYPE_CHECKING:
@@ -83,10 +84,12 @@ class RecomputingPlan(DataPlan):
 
     def _end_pass(self, done):
         super()._end_pass(done)
-        self._ran = done
+        ran_before, self._ran = self._ran, done
         if not done:
+            memories = list(self.slabs.intervals) if ran_before else []
             with contextlib.suppress(Exception):  # the layer that failed will fail again
                 self._recompute_all()
+            interrupt(self.net, memories)
 
     def end(self, overwritten=False):
         if self._ran:
@@ -191,6 +194,52 @@ class RecomputingPlan(DataPlan):
         found = {blob.data_memory: blob for blobs in self.net.tops for blob in blobs}
         own = (blob for memory, blob in found.items() if not self.shares(memory) and memory not in self._sources)
         return [_Values.of(blob) for blob in own if blob.data_memory.fresh]
+
+
+class InterruptedPlan(Plan):
+    """The memories that have no values since an error has ended a pass, until the next whole pass."""
+
+    def __init__(self, net: Net, memories: list[Memory]) -> None:
+        super().__init__(net)
+        self.active, self._lost = True, memories
+        for memory in memories:
+            memory.plan = self
+
+    def _unplan(self):
+        for memory in self._lost:
+            memory.plan = None
+        return super()._unplan()
+
+    def _check(self) -> None:
+        if any(not memory.fresh for memory in self._lost):
+            raise BlobError(f"net '{self.net.name}': an error has ended its last pass: run forward on all layers first")
+
+    def end(self, overwritten=False):
+        if not overwritten:
+            self._check()
+        super().end(overwritten)
+
+    def used(self, memory):
+        if not self.running and not memory.fresh:
+            self._check()
+
+    def forward(self, start, end, groups):
+        self.end(overwritten=(start, end) == (0, len(self.net.layers) - 1))
+        try:
+            self.net._forward_layers(start, end, groups)
+        except BaseException:
+            interrupt(self.net, self._lost)
+            raise
+
+    def backward(self, start, end, groups):
+        self.end()
+        self.net._backward_layers(start, end, groups)
+
+
+def interrupt(net: Net, memories: Iterable[Memory]) -> None:
+    """Have reading those of the memories that have no values raise an error until the next whole pass."""
+    lost = [memory for memory in memories if not memory.fresh]
+    net.plan = InterruptedPlan(net, lost) if lost else None
 
 
 class _Values(NamedTuple):

@@ -342,17 +342,34 @@ def test_callbacks_see_every_blob(poison):
 
 
 def test_a_pass_that_fails(monkeypatch, poison):
+    """What it has computed can be read; what it was about to compute has no values."""
     nets = twins(chain)
     run(nets)
     fill(nets, 8)
+    for _ in range(2):
+        for net in nets:
+            with monkeypatch.context() as patch:
+                patch.setattr(net.layer_dict["sum"], "forward", lambda bottom, top: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    net.run_forward()
+        agree(nets, ["data", "a", "b", "c", "g", "out"])
+        for name in ("h", "i"):
+            with pytest.raises(BlobError, match="an error has ended its last pass"):
+                nets[0].blobs[name].read_data()
+        with pytest.raises(BlobError, match="run forward on all layers first"):
+            nets[0].forward(start="i")
+    run(nets)
+    agree(nets)
+    assert nets[0].plan is None
+
+
+def test_the_first_pass_fails(monkeypatch):
+    nets = twins(chain)
     for net in nets:
-        layer = net.layer_dict["i"]
         with monkeypatch.context() as patch:
-            patch.setattr(layer, "forward", lambda bottom, top: 1 / 0)
+            patch.setattr(net.layer_dict["sum"], "forward", lambda bottom, top: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 net.run_forward()
-    agree(nets, ["data", "a", "b", "g", "h", "out"])
-    run(nets)
     agree(nets)
 
 
