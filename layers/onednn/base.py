@@ -12,7 +12,7 @@ whatever oneDNN cannot do runs in numpy.  Bottoms and tops travel in oneDNN's la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
@@ -82,6 +82,12 @@ class OneDNNLayer(Layer):
         if known is None:
             known = self._plans[make, key] = make(*key)
         return known
+
+    @overload
+    def own(self, desc: MemoryDesc, use: str = "") -> Tensor: ...
+
+    @overload
+    def own(self, desc: None, use: str = "") -> None: ...
 
     def own(self, desc: MemoryDesc | None, use: str = "") -> Tensor | None:
         """A tensor of the layer's own, kept until the layer is reshaped; None for a layout that is not needed.

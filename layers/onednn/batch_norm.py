@@ -57,7 +57,8 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
 
     def remember(self, statistics, count):
         """Add a batch's mean and variance, over `count` numbers in all channels, to the running sums."""
-        self._remember(*(memory.array() for memory in statistics), count // self.channels)
+        mean, variance = statistics
+        self._remember(mean.array(), variance.array(), count // self.channels)
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:

@@ -82,7 +82,7 @@ class Execution:
         if primitive.scratchpad is not None:
             self._scratch = Tensor(primitive.scratchpad, scratch(primitive.scratchpad.size))
             memories = {**memories, Arg.SCRATCHPAD: self._scratch}
-        self._args = (ExecArg * len(memories))(*((int(arg), memory.handle) for arg, memory in memories.items()))
+        self._args = (ExecArg * len(memories))(*(ExecArg(int(arg), memory.handle) for arg, memory in memories.items()))
         self._pointer = c_void_p(ctypes.addressof(self._args))
         self._count = len(memories)
         self._primitive = primitive
