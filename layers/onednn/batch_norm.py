@@ -1,4 +1,4 @@
-"""BatchNorm by oneDNN; the running sums are Caffe's."""
+"""BatchNorm by oneDNN; the running sums are computed as in Caffe."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
             self.remember(self.statistics, bottom[0].count)
 
     def load_statistics(self, statistics):
-        """Mean and variance from the running sums, into two memories."""
+        """Write mean and variance, computed from the running sums, to two tensors."""
         weight = self.blobs[2].read_data()[0]
         for blob, memory in zip(self.blobs, statistics, strict=False):
             memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)

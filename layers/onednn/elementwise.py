@@ -1,4 +1,4 @@
-"""ReLU and its family by oneDNN's eltwise primitive, in whatever layout the bottom comes."""
+"""ReLU and other elementwise layers by oneDNN's eltwise primitive, in the layout of the bottom."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from minicaffe.onednn.library import Alg, Arg
 
 
 class OneDNNElementwise(OneDNNLayer):
-    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm, and the one that finds f' from y if there is one.
+    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm and, if there is one, that which computes f' from y.
 
-    `looks_at_x`: y is taken only in place, where it is all there is; elsewhere a later layer may have changed y in
-    place, and like the original the gradient goes by x.
-    `looks_at_both`: the original's formula has both x and y, the primitive one of them; where either was written to
-    after the forward pass, the numpy code runs instead.
+    `looks_at_x`: the gradient is computed from x, as in Caffe, since a later layer in place may have changed y; only a
+        layer that itself works in place computes it from y.
+    `looks_at_both`: Caffe's formula has both x and y, the primitive one of them; if either was written to after the
+        forward pass, the numpy code runs instead.
     """
 
     alg: int

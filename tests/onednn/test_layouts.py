@@ -170,7 +170,7 @@ def assert_same(plain, fast):
 
 @pytest.mark.parametrize("meddle", ["never", "read", "live", "hold"])
 def test_a_net_of_in_place_layers(meddle):
-    """Whether or not a script reads blobs between the passes, or keeps views of them."""
+    """The results do not depend on reads of blobs between the passes, or on views that a script holds."""
     both = nets()
     for _ in range(3):
         held = []
