@@ -79,7 +79,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
         if not propagate_down[0]:
             return
         if self.input is None or not self.input.current(bottom[0]):
-            return self.backward_apart(top, propagate_down, bottom)
+            return self.backward_in_numpy(top, propagate_down, bottom)
         x = self.input.memory
         plan = self.plan(self.make_band if self.banded else self.make, x.desc)
         dy, dx = layouts.diff(top[0], x.desc), layouts.mutable_diff(bottom[0], x.desc)
@@ -90,7 +90,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
             notes = self.own(forward.desc(Arg.WORKSPACE), "notes")
             self.execute(backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, notes)
 
-    def backward_apart(self, top, propagate_down, bottom):
+    def backward_in_numpy(self, top, propagate_down, bottom):
         """Compute the gradient by the numpy code, from the forward pass's scale: the bottom was written to since."""
         if self.input is not None:
             self.find_scale(to_numpy(self.input.memory))

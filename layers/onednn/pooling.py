@@ -22,8 +22,8 @@ class OneDNNPooling(OneDNNLayer, Pooling):
         sizes = zip(out, window.stride, shape, window.pad, strict=True)
         starts_inside = all((o - 1) * s < n + p for o, s, n, p in sizes)
         # Caffe's divisor counts padding but not elements beyond it; oneDNN's counts both or neither
-        hangs_over = any(high > pad for high, pad in zip(self.far_padding(bottom, top), window.pad, strict=True))
-        return starts_inside and (self.pool == "MAX" or not (any(window.pad) and hangs_over))
+        beyond_padding = any(high > pad for high, pad in zip(self.far_padding(bottom, top), window.pad, strict=True))
+        return starts_inside and (self.pool == "MAX" or not (any(window.pad) and beyond_padding))
 
     def far_padding(self, bottom, top) -> tuple[int, ...]:
         """The number of elements by which the last window along each axis extends beyond the bottom."""

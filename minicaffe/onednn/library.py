@@ -88,14 +88,14 @@ def _candidates() -> list[str]:
     return found + ["libdnnl.so.3"]
 
 
-def _bound_the_spinning() -> None:
+def _limit_spinning() -> None:
     """Limit how long OpenMP's workers spin (see _SPIN_COUNT), unless the user has set how they wait."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT
 
 
 def _open() -> ctypes.CDLL:
-    _bound_the_spinning()
+    _limit_spinning()
     tried = []
     for path in _candidates():
         try:

@@ -143,11 +143,11 @@ def test_parameters_are_copied_once_after_each_write():
 
 
 def test_two_nets_share_parameters_and_their_copy():
-    net, twin = build(product("ip", "x", "y")), build(product("ip", "x", "y"))
-    twin.share_with(net)
+    net, other = build(product("ip", "x", "y")), build(product("ip", "x", "y"))
+    other.share_with(net)
     net.run_forward()
-    assert copies(twin.run_forward) == (0, 1)  # its input
-    np.testing.assert_array_equal(twin.blobs["y"].data, net.blobs["y"].data)
+    assert copies(other.run_forward) == (0, 1)  # its input
+    np.testing.assert_array_equal(other.blobs["y"].data, net.blobs["y"].data)
 
 
 @pytest.mark.gpu

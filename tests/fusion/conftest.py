@@ -14,12 +14,12 @@ def phase(request):
 
 
 @pytest.fixture
-def twins(engine, phase):
-    """A function that makes `Twins` from the text of a net."""
-    return lambda text: Twins(text, phase, engine)
+def net_pair(engine, phase):
+    """A function that makes `NetPair` from the text of a net."""
+    return lambda text: NetPair(text, phase, engine)
 
 
-class Twins:
+class NetPair:
     """One net twice, with equal parameters and inputs: `plain` in numpy, layer by layer, and `fast` on an engine.
 
     Iteration chooses the engine of each net in turn.

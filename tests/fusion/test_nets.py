@@ -54,8 +54,8 @@ FOUND = {
 
 
 @pytest.fixture
-def both(twins):
-    return twins(NET)
+def both(net_pair):
+    return net_pair(NET)
 
 
 def test_which_layers_are_computed_as_one(both):
@@ -156,13 +156,13 @@ def test_parameters_change_between_passes(both, hold):
 
 
 @pytest.mark.parametrize("phase", [TRAIN], indirect=True, ids=["TRAIN"])
-def test_statistics_come_from_the_training_net(twins, both):
+def test_statistics_come_from_the_training_net(net_pair, both):
     """A net in TEST that shares parameters with a net in TRAIN computes with its newest parameters."""
     tests = []
     for net in both:
         tests.append(net_from_text(NET, TEST))
         tests[-1].share_with(net)
-    pair = twins(NET)
+    pair = net_pair(NET)
     pair.nets[:] = tests
     pair.plain, pair.fast = tests
     for _ in range(3):
