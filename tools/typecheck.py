@@ -45,7 +45,7 @@ def main() -> None:
     refused, complaints = judge(errors, ALLOWED)
     for error in errors if args.all else refused:
         print(error.line)
-    print("\n".join(complaints) or f"Types: nothing but {len(errors)} allowed errors.")
+    print("\n".join(complaints) or f"Types: {len(errors)} errors, all of them allowed.")
     raise SystemExit(1 if complaints else 0)
 
 
