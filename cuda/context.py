@@ -20,7 +20,7 @@ from minicaffe.errors import DeviceError, UsageError
 
 
 class _Here(threading.local):
-    """What belongs to a thread: its hold on the context, and the stream that it records, if it records one."""
+    """State of one thread: the context that it has made current, and the stream that it captures, if any."""
 
     current: _Current | None = None
     recorded: Any = None
@@ -46,9 +46,9 @@ class Device:
         self.context.push()
         self.compute = driver.Stream()
         self.copy = driver.Stream()
-        self.recorded = driver.Stream()  # for captures: what other threads queue on `compute` is no part of them
+        self.recorded = driver.Stream()  # for captures, which do not include what other threads queue on `compute`
         self.lock = threading.RLock()
-        self.cache: dict = {}  # what others remember for as long as this context lives: kernels, pools
+        self.cache: dict = {}  # objects that are valid as long as this context: kernels, pools
         self.context.pop()
 
 
@@ -61,11 +61,12 @@ class _Current:
         device.context.push()
 
     def release(self) -> None:
+        """Pop the context from this thread's stack; no-op after the first call."""
         device, self.device = self.device, None
         if device is not None:
             device.context.pop()
 
-    def __del__(self) -> None:  # a thread's locals are dropped in that thread, before PyCUDA looks at its stack
+    def __del__(self) -> None:  # runs in the thread that ends, before PyCUDA checks its context stack
         if not self._to_the_end:
             self.release()
 
@@ -73,7 +74,7 @@ class _Current:
 class Runtime:
     """The devices of this process, and the one in use; `RUNTIME` below is the only instance.
 
-    A device is chosen, started and left under a lock; what belongs to a thread is `_Here`.
+    A lock is held while a device is chosen, started or left; state of a thread is in `_Here`.
     """
 
     def __init__(self) -> None:
@@ -110,7 +111,7 @@ class Runtime:
             return self._device
 
     def _initialise(self) -> Any:
-        """Import and start PyCUDA's driver once; raises DeviceError with the reason when that cannot be."""
+        """Import and start PyCUDA's driver once; raises DeviceError with the reason when that fails."""
         if self._failure:
             raise DeviceError(self._failure)
         try:
@@ -135,7 +136,7 @@ class Runtime:
     def require(self, index: int) -> None:
         """Choose GPU ``index`` for all that follows; raises DeviceError, naming the reason, when it cannot be used.
 
-        What lies on another device must not be used afterwards.
+        Memory of another device must not be used afterwards.
         """
         with self._lock:
             if self._device is not None and self._device.index == index:
@@ -169,18 +170,18 @@ class Runtime:
     # -- the end of a process, and forks ---------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        """At the end of the program: drop what the context holds, and leave it."""
+        """Free the objects of the context and leave it: at exit, and when another device is chosen."""
         device, self._device = self._device or self._parents, None
         if device is None:
             return
         try:
             device.context.synchronize()
         except device.driver.Error:
-            pass  # the program is ending because of it already
+            pass  # a context that has failed is left as well
         if "pool" in device.cache:
             pool = device.cache["pool"]
             pool.free_held()
-            pool.allocate(1)  # a pool that holds a block knows its context: buffers may still come back to it
+            pool.allocate(1)  # with a block held, buffers can be freed into it without a context
         device.cache.clear()
         if self._here.current is not None:
             self._here.current.release()
@@ -192,7 +193,7 @@ class Runtime:
             self._guards_forks = True
 
     def _lose(self) -> None:
-        """In a forked process: CUDA, once started, does not work there, and what lies on the device is the parent's."""
+        """In a forked process: refuse the GPU, as CUDA does not work there and memory on it is the parent's."""
         self._failure = (
             "no GPU can be used in a process that was forked from one which has used a GPU: start processes by spawn "
             "or forkserver, or fork before the first use of the GPU"
@@ -201,7 +202,7 @@ class Runtime:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Inside, memory can be freed: the garbage collector may run in a thread that has not used the device."""
+        """Allow memory to be freed in this block: the garbage collector may run in a thread without the context."""
         device = self._device
         if device is None or self._here.current is not None:
             yield
@@ -224,7 +225,7 @@ class Runtime:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[Any]:
-        """Queue this thread's work on a stream for captures, which it yields; one thread at a time."""
+        """Queue this thread's work on the stream for captures, and yield that stream; one thread at a time."""
         device, here = self.current(), self._here
         with device.lock:
             here.recorded, before = device.recorded, here.recorded
@@ -284,10 +285,12 @@ _arithmetic = _Arithmetic()
 
 
 def set_math(math: str) -> None:
-    """Choose how this thread makes products of float32 matrices, and so convolutions, from now on.
+    """Choose how this thread computes products of float32 matrices, and so convolutions, from now on.
 
-    math: "float32", as the original computes (the default), or "tf32": tensor cores round each factor to 10 bits of
+    math: "float32", as in Caffe (the default), or "tf32": tensor cores round each factor to 10 bits of
         fraction, a relative error of up to 5e-4, and add in float32; several times as fast on devices from sm_80 on.
+
+    Raises UsageError for anything else.
     """
     if math not in ("float32", "tf32"):
         raise UsageError(f'set_math: expected "float32" or "tf32", got {math!r}')
@@ -295,16 +298,16 @@ def set_math(math: str) -> None:
 
 
 def math() -> str:
-    """What `set_math` has chosen."""
+    """This thread's setting, "float32" or "tf32"."""
     return _arithmetic.math
 
 
 def allows_tf32() -> bool:
-    """Whether factors may be rounded for tensor cores."""
+    """Whether factors may be rounded for tensor cores: `math()` is "tf32"."""
     return _arithmetic.math == "tf32"
 
 
 def math_options(dtype: Any) -> tuple[str, ...]:
-    """The compiler's arguments for products of numbers of this dtype, as `set_math` wants them."""
+    """The compiler's arguments for products of numbers of this dtype, according to `set_math`."""
     tf32 = allows_tf32() and dtype.itemsize == 4 and int(current().arch[3:]) >= _TENSOR_CORES
     return ("-DTF32",) if tf32 else ()

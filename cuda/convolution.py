@@ -59,6 +59,7 @@ class CudaCorrelation:
     """The product for one window; all pointers are device addresses of arrays without gaps.
 
     window: kernel, stride, pad and dilation, tuples of at most MOST_AXES numbers (minicaffe.layers.shared.window).
+    group: the number of groups of channels; dtype: float32 or float64.
     x is (N, C, *in), w (O, C / group, *kernel), y (N, O, *out), b (O).
     """
 

@@ -1,6 +1,6 @@
-"""Kernels by name: ``kernel("pooling", "max_forward", dtype)`` compiles ``pooling.cu`` on first use and remembers it.
+"""Kernels by name: ``kernel("pooling", "max_forward", dtype)`` compiles ``pooling.cu`` on first use and caches it.
 
-One text serves float and double: ``Dtype`` is a macro. Compiled code is kept on disk under the hash of the text
+One source serves float and double: ``Dtype`` is a macro. Compiled code is cached on disk under the hash of the text
 (`sources`), the options, the architecture and the compiler's version.
 
 Environment: ``MINICAFFE_CACHE`` is the folder for compiled code (default ``$XDG_CACHE_HOME/minicaffe``, that is
@@ -41,7 +41,7 @@ define, source, signatures = SOURCES.define, SOURCES.text, SOURCES.signatures
 
 
 def definitions(dtype: np.dtype) -> tuple[str, ...]:
-    """The compiler's arguments that say what Dtype is."""
+    """The compiler's arguments that define Dtype."""
     return ("-DDtype=double", "-DDTYPE_BITS=64") if dtype == np.float64 else ("-DDtype=float", "-DDTYPE_BITS=32")
 
 
@@ -114,7 +114,7 @@ class Nvrtc:
 
 @functools.cache
 def compiler() -> Nvcc | Nvrtc:
-    """The compiler in use: see the head of this file."""
+    """The compiler in use; see the module's docstring for the choice."""
     chosen = os.environ.get("MINICAFFE_NVCC")
     if chosen == "nvrtc":
         return Nvrtc()
@@ -140,7 +140,7 @@ def cache_dir() -> Path:
 
 
 def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = ()) -> bytes:
-    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache where it is there."""
+    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there."""
     text, defined, by = source(stem), (*definitions(dtype), *options), compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
@@ -182,14 +182,14 @@ class Kernel:
         self._shared = 48 << 10
 
     def __call__(self, n: int, *arguments: Any) -> None:
-        """Queue the kernel over n elements, with n as its first argument: a grid-stride loop. Nothing when n is 0."""
+        """Queue the kernel over n elements, with n as its first argument: a grid-stride loop. No-op when n is 0."""
         if n:
             self.launch((min(-(-n // BLOCK), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
         """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory.
 
-        Nothing for a grid of no blocks. A grid may have 2^31 - 1 blocks along x, but 65535 along y and z. Raises
+        No-op for a grid of no blocks. A grid may have 2^31 - 1 blocks along x, but 65535 along y and z. Raises
         DeviceError when there are more, or when a number is too large for the kernel's parameter.
         """
         if 0 in grid:
@@ -197,7 +197,7 @@ class Kernel:
         device = context.current()
         if isinstance(block, int):
             block = (block, 1, 1)
-        if shared > self._shared:  # more than 48 KB must be asked for
+        if shared > self._shared:  # more than 48 KB must be requested
             attribute = device.driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
             self._function.set_attribute(attribute, shared)
             self._shared = shared
@@ -213,7 +213,7 @@ class Kernel:
             raise DeviceError(f"kernel {self.name} {reason}") from error
 
     def _misfit(self, grid: tuple[int, ...], arguments: tuple) -> str:
-        """Which number is beyond what its type, or the grid, holds; '' if none is."""
+        """Describe the number that exceeds the range of its type, or of a grid; '' if none does."""
         limited = [
             (parameter, _LIMITS[kind], value)
             for kind, parameter, value in zip(self._types, self._parameters, arguments)

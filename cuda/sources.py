@@ -1,6 +1,6 @@
-"""The texts of kernels: files ``<stem>.cu`` of this folder, and those that a program makes (`define`).
+"""The sources of kernels: files ``<stem>.cu`` of this folder, and generated ones (`define`).
 
-What is compiled is one string: ``common.cuh`` comes first, and a line ``#include "gemm.cuh"`` is replaced by that file.
+The compiler gets one string: ``common.cuh`` comes first, and a line ``#include "gemm.cuh"`` is replaced by that file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORMATS = {
 
 
 class Sources:
-    """Texts and what has been read from them, by stem; `SOURCES` below is the only instance."""
+    """Texts, and the signatures of the kernels in them, by stem; `SOURCES` below is the only instance."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -39,7 +39,7 @@ class Sources:
         self._signatures: dict[str, dict[str, tuple[str, ...]]] = {}
 
     def define(self, stem: str, text: str) -> None:
-        """Register a generated text under a stem, in place of a file: elementwise layers make theirs from formulas."""
+        """Register a generated text under a stem, in place of a file, as elementwise layers do."""
         with self._lock:
             self._defined[stem] = text
             self._texts.pop(stem, None)
@@ -85,7 +85,7 @@ def _included(name: str) -> str:
 
 
 def _inline(name: str, text: str) -> str:
-    """The text with the lines that include a header of this folder replaced by the header; line numbers stay true."""
+    """Replace lines that include a header of this folder by the header; compilers report the files' line numbers."""
     lines = [f'#line 1 "{name}"']
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r'#include "([\w.]+)"', line)

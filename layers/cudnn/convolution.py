@@ -10,7 +10,7 @@ from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 
 class CuDNNConvolutionBase(ConvolutionBase):
-    """Replaces only the products on the device, so fused layers work unchanged."""
+    """Computes the products on the device by cuDNN; the fused groups of CUDA contain these layers, too."""
 
     def setup(self, bottom, top):
         super().setup(bottom, top)

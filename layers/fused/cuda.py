@@ -3,7 +3,7 @@
 Convolution, BatchNorm, Scale, ReLU   in TEST      statistics and scale folded into the weights, ReLU as below
 Convolution, ReLU                                  ReLU done while storing
 Eltwise (sum of two), ReLU                         one kernel
-BatchNorm, Scale, ReLU                             one kernel behind the statistics; two for all gradients
+BatchNorm, Scale, ReLU                             one kernel after the statistics; two for all gradients
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from minicaffe.layers.fused.groups import scales_channels
 
 
 class CudaFused(groups.EndsInReLU):
-    """What the groups of this engine share."""
+    """Base class of this engine's groups."""
 
     also = ("CUDNN",)  # these variants differ in the products that `on_device` computes
 
@@ -29,7 +29,7 @@ class CudaFused(groups.EndsInReLU):
 
 
 def scale_pointers(scale) -> tuple[int, int]:
-    """The addresses of factor and term of a Scale; 0 for what there is not."""
+    """The device addresses of a Scale's factor and term; 0 for one that it does not have."""
     blobs = [blob.gpu_data() for blob in scale.blobs] if scale else []
     return tuple([*blobs, 0, 0][:2])
 
@@ -91,7 +91,7 @@ class CudaSumReLU(CudaFused, groups.SumReLU):
 
 @fuses("CUDA")
 class CudaNormalization(CudaFused, groups.Normalization):
-    """BatchNorm with the Scale and the ReLU behind it; with global statistics each runs backward by itself."""
+    """BatchNorm with the Scale and the ReLU behind it; with global statistics they run backward one by one."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -101,7 +101,7 @@ class CudaNormalization(CudaFused, groups.Normalization):
         return super().possible() and scales_channels(self.scale, self.top[0].shape)
 
     def followers(self) -> tuple:
-        """Scale and ReLU as the kernels of BatchNorm take them."""
+        """Arguments of BatchNorm's kernels: addresses of factor and term, whether there is a ReLU, its slope."""
         return (*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
 
     def compute(self):

@@ -1,12 +1,12 @@
-"""Groups of layers that several engines compute as one, and what is the same in all of them.
+"""Groups of layers that several engines compute as one: their patterns, and the code that all engines share.
 
     Convolution, ReLU
     Eltwise (sum of two), ReLU
     Convolution, BatchNorm, Scale, ReLU in TEST    folded into a convolution with other weights and another bias
     BatchNorm, Scale, ReLU
 
-These layers are bandwidth-bound; fused, they read and write each value once.  An engine derives from the classes below
-and gives the primitives or kernels.
+These layers are bandwidth-bound; fused, they read and write each value once.  An engine's classes are
+subclasses of those below and add the primitives or kernels.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 
 class EndsInReLU(Fused):
-    """A group whose last layer is a ReLU, or may be one; `relu` is None where there is none."""
+    """A group that ends in a ReLU, or may; `relu` is None where it does not."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.relu = self.layer_for("ReLU")
 
     def fits(self) -> bool:
-        """Whether there is no ReLU that reads its bottom in backward, as one with a negative slope does."""
+        """Whether the ReLU, if any, does not read its bottom in backward; with a negative slope it does."""
         return self.relu is None or self.relu.kept_blobs is None
 
 
 class ConvolutionReLU(EndsInReLU):
-    """Backward each layer runs by itself: the ReLU reads its top alone."""
+    """A Convolution or InnerProduct and its ReLU; they run backward one by one, as the ReLU reads only its top."""
 
     patterns: tuple[str, ...] = ("Convolution ReLU",)
 
 
 class SumReLU(EndsInReLU):
-    """An Eltwise sum of two blobs and its ReLU; backward each runs by itself."""
+    """An Eltwise sum of two blobs and its ReLU; they run backward one by one."""
 
     patterns = ("Eltwise ReLU",)
 
@@ -49,14 +49,14 @@ class SumReLU(EndsInReLU):
 
 
 def adds_two(eltwise: Any) -> bool:
-    """Whether an Eltwise is a sum of two blobs, with whatever coefficients."""
+    """Whether an Eltwise is a sum of two blobs, with any coefficients."""
     return eltwise.operation == EltwiseParameter.SUM and len(eltwise.coeffs) == 2
 
 
 class FoldedConvolution(EndsInReLU):
-    """A convolution in TEST that computes BatchNorm and Scale too, by other weights and another bias (`folded`).
+    """A convolution in TEST with BatchNorm and Scale folded into its weights and bias (`folded`).
 
-    The Scale's bottom is not computed.  Only the gradient of its factor needs it.
+    The Scale's bottom is not computed; only the gradient of the Scale's factor needs it.
     """
 
     patterns: tuple[str, ...] = ("Convolution BatchNorm [Scale] [ReLU]",)
@@ -72,8 +72,9 @@ class FoldedConvolution(EndsInReLU):
 def folded(w: np.ndarray, b: Any, mean: np.ndarray, variance: np.ndarray, eps: float, s: Any, t: Any) -> tuple:
     """(weights, bias) of the convolution y = s (w * x + b - mean) / sqrt(variance + eps) + t.
 
-    w: (O, C, *kernel); mean, variance: (O,); b, s, t: (O,) or one number, of the convolution's bias and the Scale.
-    On the device the kernel `fold` of cuda/batch_norm.cu computes the same.
+    w: (O, C, *kernel); mean, variance: (O,); b, s, t: the convolution's bias and the Scale's factor and term, (O,) or
+        one number each.
+    The kernel `fold` of cuda/batch_norm.cu computes the same on the device.
     """
     factor, bias = scaling(b, mean, variance, eps, s, t)
     return w * factor.reshape(-1, *[1] * (w.ndim - 1)), bias
@@ -88,8 +89,8 @@ def scaling(b: Any, mean: np.ndarray, variance: np.ndarray, eps: float, s: Any, 
 class Normalization(EndsInReLU):
     """BatchNorm with the Scale and the ReLU behind it, forward and backward.
 
-    The gradient of a ReLU goes by the signs of its top as it is when backward runs, that of the group by those of the
-    forward pass: where blobs in `sign_sources` have been written to since, the layers run backward one by one.
+    The ReLU's gradient depends on the signs of its top when backward runs, that of the group on those of the forward
+    pass: if blobs in `sign_sources` were written to in between, the layers run backward one by one.
     """
 
     patterns = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
@@ -102,7 +103,7 @@ class Normalization(EndsInReLU):
 
     @property
     def kept(self) -> Blob | None:
-        """Where the Scale keeps its bottom for its own backward pass; None if it does not."""
+        """The blob in which the Scale keeps its bottom for its own backward pass; None if it does not."""
         return self.scale.kept_blobs.bottoms[0] if self.scale and self.scale.kept_blobs else None
 
     def sign_sources(self) -> list[Blob]:
@@ -129,10 +130,10 @@ class Normalization(EndsInReLU):
         raise NotImplementedError
 
     def top_gradient(self) -> None:
-        """Bring the top's diff to what ReLU and Scale in place leave there: dy where y > 0, times the factor."""
+        """Change the top's diff as ReLU and Scale in place do: dy where y > 0, times the factor."""
         raise NotImplementedError
 
 
 def scales_channels(scale: Any, shape: tuple[int, ...]) -> bool:
-    """Whether there is no Scale, or a learned one with a number for each channel of (N, C, ...)."""
+    """Whether there is no Scale, or one with a learned factor for each channel of `shape`, (N, C, ...)."""
     return scale is None or (scale.learned and scale.covered == shape[1] and scale.outer == shape[0])

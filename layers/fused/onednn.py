@@ -6,7 +6,7 @@
     Convolution, BatchNorm, Scale, ReLU in TEST             statistics and scale folded into the weights, ReLU as above
     Convolution, BatchNorm, Scale, Eltwise, ReLU in TEST    the other summand as a post-operation, too
 
-What is needed later is kept (`layouts.keep`): memory that is kept is not written to.
+Values that are needed later are kept (`layouts.keep`): memory that is kept is not written to.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minicaffe.onednn.tensors import Tensor, of_array, plain
 
 
 class OneDNNFused(groups.EndsInReLU):
-    """What the groups of this engine share: they run while all their layers run by oneDNN."""
+    """Base class of this engine's groups; they run if all their layers run by oneDNN."""
 
     refusals = (Unsupported,)
 
@@ -32,7 +32,7 @@ class OneDNNFused(groups.EndsInReLU):
         return all(layer.native for layer in self.layers)
 
     def post(self) -> tuple:
-        """The post-operation that is the ReLU."""
+        """The ReLU as post-operations: one, or none without a ReLU."""
         return (("eltwise", Alg.RELU, self.relu.negative_slope, 0.0),) if self.relu else ()
 
 
@@ -46,7 +46,7 @@ _MOST_FOLDED = 1 << 16
 class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
     """A folded convolution, from which the Scale's bottom, z = (y - t) / s before the ReLU, can be computed.
 
-    `restore` does this, from an input that is kept.  After the first backward pass of a net its layers are not folded.
+    `restore` computes it, from an input that is kept.  After a net's first backward pass its layers are not folded.
     Where there are many weights, they are not multiplied: the convolution's result is scaled by post-operations.
     """
 
@@ -81,6 +81,7 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
         self.versions = versions
 
     def versions_of_parameters(self) -> list[object]:
+        """The versions of all parameters of the group; a write to one changes its version."""
         return [blob.data_memory.version for layer in self.layers for blob in layer.blobs]
 
     def fold(self, desc, s, t) -> tuple[tuple, layouts.Kept | None]:
@@ -132,7 +133,7 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
 class OneDNNFoldedSum(OneDNNFolded):
     """A folded convolution, the Eltwise sum of its top and another blob, and perhaps ReLU: the end of a residual block.
 
-    The convolution's own top is not needed for the sum: it is deferred, that is computed when it is read.
+    The convolution's own top is not needed for the sum: it is deferred, which means computed on first read.
     """
 
     patterns = ("Convolution BatchNorm [Scale] +Eltwise [ReLU]",)
@@ -314,12 +315,12 @@ class OneDNNNormalization(OneDNNFused, groups.Normalization):
 
 
 def _relu_gradient(desc):
-    """dx = dy where y > 0, by the output y."""
+    """The primitive dx = dy where y > 0, else 0; it reads the output y."""
     hint = primitives.eltwise(Alg.RELU_FROM_DST, desc, desc, 0.0, 0.0)
     return primitives.eltwise_backward(Alg.RELU_FROM_DST, desc, desc, desc, 0.0, 0.0, hint)
 
 
 def _times_channels(desc):
-    """x times one number for each channel."""
+    """The primitive x * s, with one s for each channel."""
     channels = plain((1, desc.shape[1]) + (1,) * (len(desc.shape) - 2))
     return primitives.binary(Alg.MUL, desc, channels, desc)

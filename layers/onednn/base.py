@@ -1,7 +1,7 @@
-"""What the oneDNN variants of layers share.
+"""Base class of the oneDNN variants of layers.
 
-A variant is the layer's numpy class with this mixin before it: parameters, shapes and checks stay the layer's own, and
-whatever oneDNN cannot do runs in numpy.  Bottoms and tops travel in oneDNN's layouts (`minicaffe.onednn.layouts`).
+A variant is the layer's numpy class with this mixin before it: it inherits parameters, shapes and checks, and runs the
+numpy code where oneDNN has no primitive.  Bottoms and tops are in oneDNN's layouts (`minicaffe.onednn.layouts`).
 
     @register("TanH", engine="ONEDNN")
     class OneDNNTanH(OneDNNLayer, TanH):
@@ -12,7 +12,7 @@ whatever oneDNN cannot do runs in numpy.  Bottoms and tops travel in oneDNN's la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
@@ -24,26 +24,27 @@ _MOST_SHAPES = 8
 
 
 class OneDNNLayer(Layer):
-    """Runs `forward_onednn` and `backward_onednn`, or the numpy code where `expressible` says no."""
+    """Runs `forward_onednn` and `backward_onednn`, or the numpy code where `expressible` returns False."""
 
     def expressible(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> bool:
-        """Whether oneDNN has primitives for these parameters and shapes; asked after each reshape."""
+        """Whether oneDNN has primitives for these parameters and shapes; called after each reshape."""
         return True
 
     def forward_onednn(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """`forward_cpu` by primitives; makes them before it touches a top, for making them may raise Unsupported."""
+        """Compute the tops by primitives; make these before writing to a top, as that may raise Unsupported."""
         raise NotImplementedError
 
     def backward_onednn(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        """`backward_cpu` by primitives."""
+        """Compute the diffs of bottoms and parameters by primitives."""
         raise NotImplementedError
 
-    #: whether the numpy code's backward needs nothing that its forward kept, so that it may follow forward_onednn
+    #: whether the numpy code's backward pass reads only blobs, nothing that its forward pass has kept, so that it may
+    #: follow `forward_onednn`
     reads_blobs_only = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._plans_by_shapes: dict[tuple, dict] = {}  # the shape used last comes last
+        self._plans_by_shapes: dict[tuple, dict] = {}  # in the order of last use
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
@@ -77,16 +78,22 @@ class OneDNNLayer(Layer):
         return plans
 
     def plan(self, make: Callable, *key: Any) -> Any:
-        """`make(*key)`, remembered for the last few shapes: primitives, which are small, and no memory."""
+        """Return `make(*key)`, cached for the last 8 shapes of bottoms and tops; for primitives, not for memory."""
         known = self._plans.get((make, key))
         if known is None:
             known = self._plans[make, key] = make(*key)
         return known
 
-    def own(self, desc: MemoryDesc | None, use: str = "") -> Tensor | None:
-        """A tensor of the layer's own, kept until the layer is reshaped; None for a layout that is not needed.
+    @overload
+    def own(self, desc: MemoryDesc, use: str = "") -> Tensor: ...
 
-        use: tells apart what has the same layout.
+    @overload
+    def own(self, desc: None, use: str = "") -> None: ...
+
+    def own(self, desc: MemoryDesc | None, use: str = "") -> Tensor | None:
+        """Return memory of the layer's own in a layout, kept until the layer is reshaped; None for None.
+
+        use: a name, where the layer needs several of the same layout.
         """
         if desc is None:
             return None
@@ -108,7 +115,7 @@ class OneDNNLayer(Layer):
         return memory
 
     def execute(self, primitive, *args: Any) -> None:
-        """Run a primitive on `Arg.X, memory, Arg.Y, memory, ...`; bound once, then only called."""
+        """Run a primitive on `Arg.X, memory, Arg.Y, memory, ...`; its binding to these is cached."""
         execution = self._bound.get((primitive, args))
         if execution is None:
             if len(self._bound) >= _MOST_EXECUTIONS:

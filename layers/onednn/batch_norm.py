@@ -1,4 +1,4 @@
-"""BatchNorm by oneDNN; the running sums are Caffe's."""
+"""BatchNorm by oneDNN; the running sums are computed as in Caffe."""
 
 from __future__ import annotations
 
@@ -50,14 +50,15 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
             self.remember(self.statistics, bottom[0].count)
 
     def load_statistics(self, statistics):
-        """Mean and variance from the running sums, into two memories."""
+        """Write mean and variance, computed from the running sums, to two tensors."""
         weight = self.blobs[2].read_data()[0]
         for blob, memory in zip(self.blobs, statistics, strict=False):
             memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)
 
     def remember(self, statistics, count):
         """Add a batch's mean and variance, over `count` numbers in all channels, to the running sums."""
-        self._remember(*(memory.array() for memory in statistics), count // self.channels)
+        mean, variance = statistics
+        self._remember(mean.array(), variance.array(), count // self.channels)
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:

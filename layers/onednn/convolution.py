@@ -1,4 +1,4 @@
-"""Convolution and Deconvolution by oneDNN's convolution primitives, in the layouts that these prefer."""
+"""Convolution and Deconvolution by oneDNN's convolution primitives, in the layouts that these choose."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
     # -- primitives ----------------------------------------------------------------------------------------------------
 
     def arguments(self, wide, narrow, bias: bool = False) -> tuple:
-        """What the primitives are made of: the layouts of wide blob, weights, bias and narrow blob, and the geometry.
+        """The arguments of the primitives: layouts of wide blob, weights, bias and narrow blob, and the geometry.
 
-        The geometry is strides, dilations and the paddings before and behind, as oneDNN counts them.
+        The geometry is strides, dilations minus 1, and the paddings before the first and behind the last element.
         """
         window = self.window
         behind = tuple(
@@ -59,7 +59,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         hint = self.make_forward(wide, narrow, bias)
         return primitives.convolution_backward_weights(*self.arguments(wide, narrow, bias), hint)
 
-    # -- running them --------------------------------------------------------------------------------------------------
+    # -- passes --------------------------------------------------------------------------------------------------------
 
     def weights_as(self, primitive) -> Tensor:
         """The weights in the layout that a primitive needs."""
@@ -104,7 +104,7 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
-            # in TEST oneDNN has faster kernels, which leave other layouts than those that backward prefers
+            # in TEST oneDNN has faster kernels, which write other layouts than those that are best for backward
             conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term, post, self.phase != TEST)
             bias = layouts.data(self.blobs[1]) if self.bias_term else None
             self.convolve(conv, b, t, self.weights_as(conv), bias)

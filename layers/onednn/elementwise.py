@@ -1,4 +1,4 @@
-"""ReLU and its family by oneDNN's eltwise primitive, in whatever layout the bottom comes."""
+"""ReLU and other elementwise layers by oneDNN's eltwise primitive, in the layout of the bottom."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from minicaffe.onednn.library import Alg, Arg
 
 
 class OneDNNElementwise(OneDNNLayer):
-    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm, and the one that finds f' from y if there is one.
+    """y = f(x), dx = f'(x) dy.  A subclass names the algorithm and, if there is one, that which computes f' from y.
 
-    `looks_at_x`: y is taken only in place, where it is all there is; elsewhere a later layer may have changed y in
-    place, and like the original the gradient goes by x.
-    `looks_at_both`: the original's formula has both x and y, the primitive one of them; where either was written to
-    after the forward pass, the numpy code runs instead.
+    `gradient_from_x`: the gradient is computed from x, as in Caffe, since a later layer in place may have changed y;
+        only a layer that itself works in place computes it from y.
+    `gradient_from_both`: Caffe's formula has both x and y, the primitive one of them; if either was written to after
+        the forward pass, the numpy code runs instead.
     """
 
     alg: int
     alg_from_dst: int | None = None
-    looks_at_x = looks_at_both = False
+    gradient_from_x = gradient_from_both = False
 
     def coefficients(self) -> tuple[float, float]:
         """alpha and beta of the algorithm."""
@@ -36,7 +36,7 @@ class OneDNNElementwise(OneDNNLayer):
 
     def from_y(self, bottom, top) -> bool:
         """Whether backward reads the top instead of the bottom."""
-        return self.alg_from_dst is not None and (bottom[0] is top[0] or not self.looks_at_x)
+        return self.alg_from_dst is not None and (bottom[0] is top[0] or not self.gradient_from_x)
 
     def make(self, desc, from_y):
         """Forward and backward primitive for one layout."""
@@ -51,13 +51,13 @@ class OneDNNElementwise(OneDNNLayer):
         x = layouts.data(bottom[0])
         forward, _ = self.plan(self.make, x.desc, self.from_y(bottom, top))
         self.execute(forward, Arg.SRC, x, Arg.DST, layouts.mutable_data(top[0], x.desc))
-        if self.looks_at_both:
+        if self.gradient_from_both:
             self.versions = _versions(bottom, top)
 
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        if self.looks_at_both and bottom[0] is not top[0] and self.versions != _versions(bottom, top):
+        if self.gradient_from_both and bottom[0] is not top[0] and self.versions != _versions(bottom, top):
             return super(OneDNNLayer, self).backward_cpu(top, propagate_down, bottom)
         from_y = self.from_y(bottom, top)
         known = layouts.data(top[0] if from_y else bottom[0])
@@ -76,7 +76,7 @@ def _versions(bottom, top) -> list[object]:
 class OneDNNReLU(OneDNNElementwise, ReLU):
     __doc__ = ReLU.__doc__
     alg, alg_from_dst = Alg.RELU, Alg.RELU_FROM_DST
-    looks_at_x = True
+    gradient_from_x = True
 
     def coefficients(self):
         return self.negative_slope, 0.0
@@ -89,7 +89,7 @@ class OneDNNReLU(OneDNNElementwise, ReLU):
 class OneDNNELU(OneDNNElementwise, ELU):
     __doc__ = ELU.__doc__
     alg, alg_from_dst = Alg.ELU, Alg.ELU_FROM_DST
-    looks_at_x = looks_at_both = True
+    gradient_from_x = gradient_from_both = True
 
     def coefficients(self):
         return self.alpha, 0.0
@@ -102,7 +102,7 @@ class OneDNNELU(OneDNNElementwise, ELU):
 class OneDNNReLU6(OneDNNElementwise, ReLU6):
     __doc__ = ReLU6.__doc__
     alg, alg_from_dst = Alg.CLIP_V2, Alg.CLIP_V2_FROM_DST
-    looks_at_x = True
+    gradient_from_x = True
 
     def coefficients(self):
         return 0.0, 6.0
@@ -139,7 +139,7 @@ class OneDNNBNLL(OneDNNElementwise, BNLL):
 class OneDNNSwish(OneDNNElementwise, Swish):
     __doc__ = Swish.__doc__
     alg = Alg.SWISH
-    looks_at_both = True
+    gradient_from_both = True
 
     def coefficients(self):
         return self.beta, 0.0

@@ -1,4 +1,4 @@
-"""InnerProduct by oneDNN; a bottom of four axes is read in its own layout, not flattened first."""
+"""InnerProduct by oneDNN; a bottom of up to 5 axes is read in its own layout, not flattened first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         rows = math.prod(shape[:axis])
         self.in_shape = shape if axis == 1 and len(shape) <= _MOST_AXES else (rows, math.prod(shape[axis:]))
         self.weight_shape, self.out_shape = (self.blobs[0].shape[0], *self.in_shape[1:]), (rows, self.blobs[0].shape[0])
-        # while weights change with every step, turning them into oneDNN's favourite layout costs more than it brings
+        # weights that change in every step are not converted: that takes longer than it saves
         layout = any_layout if self.phase == TEST else plain
         self.descs = any_layout(self.in_shape), layout(self.weight_shape), any_layout(self.out_shape)
 
@@ -48,7 +48,7 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         return primitives.inner_product_backward_weights(inputs, weights, bias_desc, outputs, self.make_forward(bias))
 
     def weights_as(self, primitive) -> Tensor:
-        """The weights in the layout a primitive wants."""
+        """The weights in the layout that a primitive needs."""
         return layouts.read(self.blobs[0].data_memory, self.weight_shape, primitive.desc(Arg.WEIGHTS))
 
     def forward_onednn(self, bottom, top, post=()):

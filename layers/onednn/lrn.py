@@ -1,8 +1,8 @@
 """LRN by oneDNN: its own primitive where that is fast, else as a convolution over the channels.
 
 oneDNN's LRN across channels is fast for local_size 5 only.  For other sizes the sum over neighbouring channels is a 1x1
-convolution of x^2 with a banded matrix, and the rest rides along as post-operations.  With B the band (its own
-transpose), which holds `rate` around the diagonal:
+convolution of x^2 with a banded matrix, and the other factors are post-operations.  The matrix B, which is symmetric,
+holds `rate` near the diagonal:
 
     s  = k + B x^2                          y  = x s^-beta
     dx = dy s^-beta - x * B (2 beta dy x s^-(1 + beta))
@@ -48,7 +48,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
         return forward, primitives.lrn_backward(alg, desc, desc, desc, *numbers, forward)
 
     def make_band(self, desc):
-        """The formulas above for one layout."""
+        """The primitives of the formulas above for one layout."""
         return Band(desc, self.beta)
 
     def matrix(self, desc) -> Tensor:
@@ -79,7 +79,7 @@ class OneDNNLRN(OneDNNLayer, LRN):
         if not propagate_down[0]:
             return
         if self.input is None or not self.input.current(bottom[0]):
-            return self.backward_apart(top, propagate_down, bottom)
+            return self.backward_in_numpy(top, propagate_down, bottom)
         x = self.input.memory
         plan = self.plan(self.make_band if self.banded else self.make, x.desc)
         dy, dx = layouts.diff(top[0], x.desc), layouts.mutable_diff(bottom[0], x.desc)
@@ -90,15 +90,15 @@ class OneDNNLRN(OneDNNLayer, LRN):
             notes = self.own(forward.desc(Arg.WORKSPACE), "notes")
             self.execute(backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.WORKSPACE, notes)
 
-    def backward_apart(self, top, propagate_down, bottom):
-        """The gradient, by the numpy code and the forward pass's scale, if the bottom was written to since."""
+    def backward_in_numpy(self, top, propagate_down, bottom):
+        """Compute the gradient by the numpy code, from the forward pass's scale: the bottom was written to since."""
         if self.input is not None:
             self.find_scale(to_numpy(self.input.memory))
         LRN.backward_cpu(self, top, propagate_down, bottom)
 
 
 class Band:
-    """The primitives of the formulas above for one layout; the layer that runs them owns s and the memory between."""
+    """The primitives of the formulas above for one layout; the layer owns s and the intermediate memory."""
 
     def __init__(self, desc, beta: float) -> None:
         times = ("binary", Alg.MUL, desc)
@@ -127,7 +127,7 @@ class Band:
 
 
 def _post(index: int) -> int:
-    """The argument of the post-operation `index`, a binary one."""
+    """The argument (a sum of `Arg`) of the post-operation `index`, a binary one."""
     return Arg.POST_OP * (index + 1) | Arg.SRC_1
 
 
@@ -140,7 +140,7 @@ def _linear(scale: float, shift: float = 0.0) -> tuple:
 
 
 def _power(desc, exponent: float, *post: tuple):
-    """s^exponent and what follows, as post-operations of s + s: exp(exponent * (log(2 s) - log(2)))."""
+    """s^exponent = exp(exponent * (log(2 s) - log(2))), then `post`, as post-operations of s + s."""
     power = _eltwise(Alg.LOG), _linear(exponent, -exponent * math.log(2)), _eltwise(Alg.EXP)
     return primitives.binary(Alg.ADD, desc, desc, desc, post=(*power, *post))
 

@@ -1,4 +1,4 @@
-"""Concat, Eltwise and Split by oneDNN: blobs are joined and summed in the layouts they come in."""
+"""Concat, Eltwise and Split by oneDNN: blobs are joined and summed in their current layouts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 
 def _numbered(memories) -> list:
-    """`Arg.MULTIPLE_SRC + i, memory` for each memory, in a row."""
+    """[Arg.MULTIPLE_SRC, memory 0, Arg.MULTIPLE_SRC + 1, memory 1, ...]"""
     return [item for i, memory in enumerate(memories) for item in (Arg.MULTIPLE_SRC + i, memory)]
 
 
@@ -40,7 +40,7 @@ class OneDNNConcat(OneDNNLayer, Concat):
         return parts
 
     def parts_of(self, top, bottom):
-        """The top's diff and `make_backward` for it: in row-major order if blocks of channels straddle two bottoms."""
+        """The top's diff and `make_backward` for it; in row-major order if two bottoms share a block of channels."""
         dy, descs = layouts.diff(top), [layouts.data(b).desc for b in bottom]
         try:
             return dy, self.plan(self.make_backward, dy.desc, *descs)

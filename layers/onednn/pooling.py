@@ -1,4 +1,4 @@
-"""Pooling by oneDNN: Caffe's ceil sizes become padding on the far side."""
+"""Pooling by oneDNN: output sizes that Caffe rounds up become padding at the far side."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class OneDNNPooling(OneDNNLayer, Pooling):
     __doc__ = Pooling.__doc__
 
     def expressible(self, bottom, top):
-        """MAX and AVE without mask, no window wholly outside, and one rule for the divisor of every mean."""
+        """Whether it is MAX or AVE without mask, no window is wholly outside, and oneDNN has the divisor of means."""
         if self.pool == "STOCHASTIC" or len(top) > 1:
             return False
         window, shape, out = self.window(bottom[0].shape), bottom[0].shape[2:], top[0].shape[2:]
         sizes = zip(out, window.stride, shape, window.pad, strict=True)
         starts_inside = all((o - 1) * s < n + p for o, s, n, p in sizes)
-        # the divisor counts padding but not what hangs over it: oneDNN counts both or neither
-        hangs_over = any(high > pad for high, pad in zip(self.far_padding(bottom, top), window.pad, strict=True))
-        return starts_inside and (self.pool == "MAX" or not (any(window.pad) and hangs_over))
+        # Caffe's divisor counts padding but not elements beyond it; oneDNN's counts both or neither
+        beyond_padding = any(high > pad for high, pad in zip(self.far_padding(bottom, top), window.pad, strict=True))
+        return starts_inside and (self.pool == "MAX" or not (any(window.pad) and beyond_padding))
 
     def far_padding(self, bottom, top) -> tuple[int, ...]:
-        """How far the last windows reach beyond the picture."""
+        """The number of elements by which the last window along each axis extends beyond the bottom."""
         window = self.window(bottom[0].shape)
         sizes = zip(top[0].shape[2:], bottom[0].shape[2:], window.kernel, window.stride, window.pad, strict=True)
         return tuple((o - 1) * s + k - n - p for o, n, k, s, p in sizes)

@@ -28,6 +28,7 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
         return forward, primitives.prelu_backward(desc, plain(self.slope_shape), desc, forward)
 
     def slope(self) -> Tensor:
+        """The slopes (1, C, 1, ...), in row-major order."""
         return layouts.read(self.blobs[0].data_memory, self.slope_shape, plain(self.slope_shape))
 
     def forward_onednn(self, bottom, top):

@@ -1,7 +1,8 @@
 """Scale over channels by oneDNN's batch normalisation: with mean 0 and variance + epsilon = 1 it is y = s x + b.
 
-Its backward pass gives the gradients of x, s and b in one sweep.  The one is made of two halves: channels that only pad
-a layout have variance 0, and an epsilon of 0 would turn their zeros into NaN, which the next convolution reads.
+Its backward pass computes the gradients of x, s and b in one pass over memory.  Variance and epsilon are 1/2 each:
+channels that pad a layout have variance 0, and an epsilon of 0 would make their zeros NaN, which the next convolution
+reads.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class OneDNNScale(OneDNNLayer, Scale):
         return primitives.batch_normalization_backward(desc, desc, desc, _HALF, self.flags, self.make_forward(desc))
 
     def operands(self) -> tuple:
-        """The arguments both directions share."""
+        """The arguments of both directions."""
         scale = layouts.read(self.blobs[0].data_memory, (self.covered,))
         return Arg.MEAN, self.zeros, Arg.VARIANCE, self.halves, Arg.SCALE, scale
 

@@ -20,6 +20,7 @@ class OneDNNSoftmax(OneDNNLayer, Softmax):
         return forward, primitives.softmax_backward(desc, desc, desc, axis, forward)
 
     def primitives_for(self, blob, desc):
+        """Forward and backward primitive for a blob in the layout `desc`."""
         return self.plan(self.make, desc, canonical_axis(self.given_axis, blob.num_axes))
 
     def forward_onednn(self, bottom, top):

@@ -1,6 +1,6 @@
 """The oneDNN engine: a ctypes binding to libdnnl.so.3, the CPU's fast convolutions and their layouts.
 
-`available()` tells whether the library is here, `reason()` why not, `set_threads(n)` how many threads compute.
+`available()` is whether the library was found, `reason()` why not; `set_threads(n)` sets the number of threads.
 """
 
 from minicaffe.onednn.library import (

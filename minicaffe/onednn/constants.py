@@ -11,7 +11,7 @@ class Prop:
 
 
 class Alg:
-    """dnnl_alg_kind_t: how it computes it (the values used here)."""
+    """dnnl_alg_kind_t: the algorithm of a primitive (the values used here)."""
 
     CONVOLUTION_DIRECT = 0x1
     CONVOLUTION_AUTO = 0x3
@@ -51,7 +51,7 @@ class Alg:
 
 
 class Arg:
-    """DNNL_ARG_*: the names of a primitive's arguments."""
+    """DNNL_ARG_*: the arguments of a primitive."""
 
     SRC = 1
     SRC_1 = 2

@@ -1,4 +1,4 @@
-"""The oneDNN engine: variants of layers whose products and windows are oneDNN's primitives, in its layouts."""
+"""The oneDNN engine: variants of layers that compute by oneDNN's primitives, on blobs in its layouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minicaffe.onednn.layouts import LAYOUTS
 
 
 class OneDNN(Engine):
-    """Takes part in the passes of the CPU, in float32.
+    """Takes part in the passes of the CPU, for layers in float32.
 
     runtime: the library, its threads, and the descriptors and primitives in use.
     """

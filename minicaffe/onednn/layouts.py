@@ -53,7 +53,7 @@ class Layouts:
     __slots__ = ("head", "copies", "spares", "fresh", "lock")
 
     def __init__(self) -> None:
-        self.head: Tensor | None = None
+        self.head: Tensor  # unset before the first write
         self.copies: dict[MemoryDesc, Tensor] = {}
         self.spares: dict[MemoryDesc, list[Tensor]] = {}
         self.fresh: set[MemoryDesc] = set()
@@ -158,7 +158,7 @@ def lend(blob: Blob, target: Blob) -> Kept | None:
         reorder(x, mutable_data(target, x.desc))
         return None
     layouts = _layouts(target.data_memory, discard=True)
-    if layouts.head is not None and layouts.head.desc.shape != x.desc.shape:
+    if hasattr(layouts, "head") and layouts.head.desc.shape != x.desc.shape:
         layouts.copies.clear()
     layouts.copies[x.desc] = x
     _make_head(target.data_memory, layouts, x)

@@ -1,9 +1,9 @@
-"""libdnnl.so.3 through ctypes: finding it, its errors, its threads, and what becomes of them when a process forks.
+"""libdnnl.so.3 through ctypes: loading, errors, threads and forks.
 
 oneDNN keeps its C interface stable through version 3, so any libdnnl.so.3 will do: the one of the PyPI wheel
 `onednn-cpu-gomp` (a dependency on x86-64 Linux), one installed by the system, or the file named by the environment
-variable MINICAFFE_ONEDNN.  Nothing is loaded until somebody asks; where there is no library `available()` is False and
-`reason()` says why.
+variable MINICAFFE_ONEDNN.  The library is loaded on first use; where none is found `available()` is False and
+`reason()` returns the cause.
 
 Source: the oneDNN developer guide, https://uxlfoundation.github.io/oneDNN/.
 """
@@ -22,11 +22,11 @@ import numpy as np
 
 from minicaffe import forks
 from minicaffe.errors import MinicaffeError
-from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (for those who import them from here)
+from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (imported from here elsewhere)
 
 
 class OneDNNError(MinicaffeError):
-    """The library answered a call with an error."""
+    """No usable library was found, or a call of it failed."""
 
 
 class Unsupported(OneDNNError):
@@ -63,8 +63,9 @@ _STATUS = {
 _OPENMP = 2
 _PAUSE_SOFT = 1  # omp_pause_resource_t
 _PACKAGES = ("onednn-cpu-gomp", "onednn", "onednn-cpu-iomp")
-# Between two layers a worker waits some microseconds; libgomp's default is to burn milliseconds before it sleeps, which
-# starves every other process on the machine.  This bound covers the gap between layers and no more.
+# OpenMP workers spin while they wait for work, between two layers for some microseconds. By libgomp's default they spin
+# for milliseconds before they sleep, which takes the cores from other processes. This bound covers the time between two
+# layers.
 _SPIN_COUNT = "1000"
 _SIZED_RESULTS = {
     "dnnl_memory_desc_get_size": c_size_t,
@@ -74,7 +75,7 @@ _SIZED_RESULTS = {
 
 
 def _candidates() -> list[str]:
-    """Paths and names to try, the user's own first."""
+    """Paths and names to try in order; MINICAFFE_ONEDNN alone if it is set."""
     if os.environ.get("MINICAFFE_ONEDNN"):
         return [os.environ["MINICAFFE_ONEDNN"]]
     found = []
@@ -87,14 +88,14 @@ def _candidates() -> list[str]:
     return found + ["libdnnl.so.3"]
 
 
-def _bound_the_spinning() -> None:
-    """Make OpenMP's workers sleep soon, unless the user has said how they should wait (see _SPIN_COUNT)."""
+def _limit_spinning() -> None:
+    """Limit how long OpenMP's workers spin (see _SPIN_COUNT), unless the user has set how they wait."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = _SPIN_COUNT
 
 
 def _open() -> ctypes.CDLL:
-    _bound_the_spinning()
+    _limit_spinning()
     tried = []
     for path in _candidates():
         try:
@@ -115,7 +116,7 @@ def _open() -> ctypes.CDLL:
 
 
 def check(status: int, action: str) -> None:
-    """Turn a dnnl_status_t into an exception that says what was tried."""
+    """Raise OneDNNError, or Unsupported, for a dnnl_status_t other than success; `action` is named in the message."""
     if status in _UNIMPLEMENTED:
         raise Unsupported(f"oneDNN cannot do {action}")
     if status:
@@ -123,12 +124,12 @@ def check(status: int, action: str) -> None:
 
 
 def dims(values) -> ctypes.Array | None:
-    """Numbers as a dnnl_dims_t (always 12 long); None stays NULL."""
+    """Return numbers as a dnnl_dims_t (an array of 12); None, which is passed as NULL, for None."""
     return None if values is None else (c_int64 * 12)(*values)
 
 
 class _Local(threading.local):
-    """What one Python thread needs: a stream, its number of OpenMP threads, one scratch buffer for all primitives."""
+    """State of one Python thread: a stream, its number of OpenMP threads, one scratch buffer for all primitives."""
 
     def __init__(self, runtime: Runtime) -> None:
         if runtime.stranded:
@@ -149,11 +150,11 @@ class _Local(threading.local):
 
 
 class Runtime:
-    """The library in this process, and what is shared by all that use it; `RUNTIME` below is the only instance.
+    """The library in this process, and the objects that all its users share; `RUNTIME` below is the only instance.
 
-    lock: held while something shared is looked up or made: the library, its engine, descriptors, primitives.  A fork
+    lock: held while a shared object is looked up or made: the library, its engine, descriptors, primitives.  A fork
         waits for it.
-    descs, primitives: what is in use, by description (tensors.py, primitives.py); under `lock`.
+    descs, primitives: those in use, by description (tensors.py, primitives.py); guarded by `lock`.
     stranded: whether this process was forked and cannot compute.
     """
 
@@ -172,7 +173,7 @@ class Runtime:
     # -- the library -----------------------------------------------------------------------------------------------
 
     def load(self) -> ctypes.CDLL:
-        """The library, opened once. Raises OneDNNError with every place that was tried."""
+        """Return the library, opened once. Raises OneDNNError, with all paths that were tried, if none can be used."""
         return self.loaded or self._open()
 
     def _open(self) -> ctypes.CDLL:
@@ -214,12 +215,12 @@ class Runtime:
                 check(library.dnnl_engine_create(byref(self._engine), 1, c_size_t(0)), "engine_create")
         return self._engine
 
-    # -- forks: a process that forks, and the child, go on computing ------------------------------------------------
+    # -- forks: the process that forks and the child can both compute afterwards -----------------------------------
 
     def _end_workers(self) -> None:
-        """End the OpenMP workers of the thread that forks: the child, which has none, would wait for them for ever.
+        """End the OpenMP workers of the thread that forks: the child, which has none, would wait for them forever.
 
-        They are started again by the next computation.  Other threads' workers do not matter, as those threads are not
+        The next computation starts them again.  Other threads' workers do not matter, as those threads are not
         in the child.
         """
         library = self.load()
@@ -258,7 +259,7 @@ class Runtime:
         return self.load().omp_get_max_threads()
 
     def default_threads(self) -> int:
-        """The number that OpenMP gives without `set_threads`: read once, in the first thread that computes."""
+        """The number of threads without `set_threads`: OpenMP's, read once, in the first thread that computes."""
         if not self._default_threads:
             self._default_threads = self.load().omp_get_max_threads()
         return self._default_threads
@@ -277,5 +278,5 @@ threads = RUNTIME.threads
 
 
 def call(name: str, *args) -> None:
-    """Call `dnnl_<name>` and check what it returns."""
+    """Call `dnnl_<name>`; raises OneDNNError, or Unsupported, if it fails."""
     check(getattr(load(), "dnnl_" + name)(*args), name)

@@ -1,16 +1,25 @@
 """oneDNN's primitives as cached Python objects.
 
-Each function below describes one computation by layouts and numbers and returns its `Primitive`: the same object for
-the same description, as long as it is in use.  A primitive tells the layouts it wants (`primitive.desc(Arg.SRC)`; give
-`any_layout(shape)` to let it choose), and `bind` ties it to memory.  The bound `Execution` is called in the loop: it
-costs a microsecond or two beside its work.
+Each function below returns the `Primitive` of one computation, described by layouts and numbers: the same object for
+the same description, as long as it is in use.  `primitive.desc(Arg.SRC)` is the layout of an argument, which the
+primitive chooses where `any_layout(shape)` was given.  `bind` returns an `Execution` on given memory, to be called in
+every pass; a call takes one or two microseconds in addition to the computation.
 
     conv = convolution(any_layout(x), any_layout(w), None, any_layout(y), (1, 1), (0, 0), (2, 2), (2, 2))
     step = conv.bind({Arg.SRC: memory_x, Arg.WEIGHTS: memory_w, Arg.DST: memory_y})
     step()
 
-Shapes follow oneDNN: (N, C, spatial...) for data, (O, I, spatial...) or (G, O/G, I/G, spatial...) for weights.  Every
-function raises `Unsupported` for what the library has no code for.
+Shapes follow oneDNN: (N, C, spatial...) for data, (O, I, spatial...) or (G, O/G, I/G, spatial...) for weights.
+
+Parameters that several functions have:
+
+    src, weights, dst, diff_src, ...        layouts (`MemoryDesc`) of the arguments of these names; bias: or None
+    strides, kernel, pad_low, pad_high      tuples with a number for each spatial axis
+    training                                whether a backward pass follows; True by default
+    post                                    post-operations (`Attr`); none by default
+    hint                                    the forward primitive of a backward one
+
+Every function raises `Unsupported` if the library has no code for the computation.
 """
 
 from __future__ import annotations
@@ -29,18 +38,18 @@ from minicaffe.onednn.tensors import MemoryDesc, Tensor, intern_desc, of_array, 
 _EXEC_ARG_DESC = 255
 _SCRATCHPAD_BY_USER = 1
 _SAME_TYPE = 0
-_ONE_FOR_ALL = 0  # mask of a PReLU's slopes
+_ONE_FOR_ALL = 0  # mask: one slope for all channels
 
 
 class Primitive:
     """A computation compiled for given layouts (dnnl_primitive_desc_t and dnnl_primitive_t).
 
-    It belongs to its users and is freed with the last of them.
+    Freed with the last reference to it.  constants: memory of arguments that are the same in every execution.
     """
 
     def __init__(self, desc: c_void_p, name: str, constants: dict[int, Tensor] | None = None):
         self.name = name
-        self.constants = constants or {}  # arguments that are the same in every execution
+        self.constants = constants or {}
         self.pd = desc
         self.handle = c_void_p()
         self._descs: dict[int, MemoryDesc | None] = {}
@@ -62,16 +71,16 @@ class Primitive:
         return self._descs[arg]
 
     def bind(self, memories: dict[int, Tensor]) -> Execution:
-        """Tie arguments to memory; the result is called to compute."""
+        """Return the execution on this memory, by argument; calling it computes."""
         return Execution(self, memories)
 
     def run(self, memories: dict[int, Tensor]) -> None:
-        """Compute once."""
+        """Compute once on this memory."""
         Execution(self, memories)()
 
 
 class Execution:
-    """A primitive with its arguments: calling it computes. Holds the memories alive."""
+    """A primitive with its arguments; calling it computes. It holds references to the tensors."""
 
     __slots__ = ("_execute", "_handle", "_count", "_args", "_pointer", "_scratch", "_primitive", "memories")
 
@@ -82,7 +91,7 @@ class Execution:
         if primitive.scratchpad is not None:
             self._scratch = Tensor(primitive.scratchpad, scratch(primitive.scratchpad.size))
             memories = {**memories, Arg.SCRATCHPAD: self._scratch}
-        self._args = (ExecArg * len(memories))(*((int(arg), memory.handle) for arg, memory in memories.items()))
+        self._args = (ExecArg * len(memories))(*(ExecArg(int(arg), memory.handle) for arg, memory in memories.items()))
         self._pointer = c_void_p(ctypes.addressof(self._args))
         self._count = len(memories)
         self._primitive = primitive
@@ -99,10 +108,11 @@ class Execution:
 
 
 class Attr:
-    """dnnl_primitive_attr_t for one creation call: the scratchpad is ours, and post-operations follow the computation.
+    """dnnl_primitive_attr_t for one creation call: post-operations, and a scratchpad that the caller provides.
 
-    `post`: tuple of ("eltwise", alg, alpha, beta), ("sum", scale), ("binary", alg, MemoryDesc) and ("prelu",), whose
-    one slope is an argument."""
+    post: tuple of ("eltwise", alg, alpha, beta), ("sum", scale), ("binary", alg, MemoryDesc) and ("prelu",), whose
+        single slope is an argument of the primitive.
+    """
 
     def __init__(self, post: tuple = ()):
         self.handle, self._post = c_void_p(), c_void_p()
@@ -133,7 +143,7 @@ class Attr:
 
 
 def _native(value):
-    """A Python value as the C call wants it."""
+    """Convert an argument of a C call from Python."""
     if isinstance(value, MemoryDesc):
         return value.handle
     if isinstance(value, Primitive):
@@ -152,7 +162,7 @@ def _create(name: str, *args, post: tuple = (), constants: dict[int, Tensor] | N
     return Primitive(desc, name, constants)
 
 
-_KEPT = 256  # primitives that outlive their users; one takes 20 to 100 KB
+_KEPT = 256  # primitives that are kept after their last use; one takes 20 to 100 KB
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -371,7 +381,7 @@ def batch_normalization(src, dst, epsilon, flags=0, training=True, post=()) -> P
 
 @_cached
 def batch_normalization_backward(diff_src, diff_dst, src, epsilon, flags, hint) -> Primitive:
-    """DIFF_SRC (and DIFF_SCALE, DIFF_SHIFT if the flags ask) from SRC, MEAN, VARIANCE and DIFF_DST."""
+    """DIFF_SRC (and DIFF_SCALE, DIFF_SHIFT if `flags` contains SCALE, SHIFT) from SRC, MEAN, VARIANCE and DIFF_DST."""
     prop = Prop.BACKWARD if flags & (library.Flags.SCALE | library.Flags.SHIFT) else Prop.BACKWARD_DATA
     return _create("batch_normalization_backward", prop, diff_src, diff_dst, src, float(epsilon), flags, hint)
 
@@ -416,7 +426,7 @@ def _handles(descs) -> ctypes.Array:
 
 @_cached
 def concat(srcs: tuple, dst, axis) -> Primitive:
-    """DST = MULTIPLE_SRC + 0, MULTIPLE_SRC + 1, ... one after the other along an axis; dst None lets it choose."""
+    """DST = MULTIPLE_SRC + 0, MULTIPLE_SRC + 1, ... concatenated along an axis; dst None: the primitive chooses."""
     desc = c_void_p()
     with Attr() as attr:
         call(
@@ -434,7 +444,7 @@ def concat(srcs: tuple, dst, axis) -> Primitive:
 
 @_cached
 def weighted_sum(srcs: tuple, scales: tuple, dst) -> Primitive:
-    """DST = sum of scales[i] times MULTIPLE_SRC + i; dst None lets it choose."""
+    """DST = sum of scales[i] times MULTIPLE_SRC + i; dst None: the primitive chooses."""
     desc = c_void_p()
     with Attr() as attr:
         call(

@@ -133,6 +133,7 @@ def intern_desc(handle: c_void_p) -> MemoryDesc | None:
 def _adopt(handle: c_void_p) -> MemoryDesc:
     """Intern a descriptor that was created for us, and let the original go."""
     desc = intern_desc(handle)
+    assert desc is not None  # it has dimensions
     call("memory_desc_destroy", handle)
     return desc
 

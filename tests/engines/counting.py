@@ -1,4 +1,4 @@
-"""COUNTING: a small engine, as an example of what an engine consists of and as a proof that core needs no edit for it.
+"""COUNTING: a small engine, an example of the parts of an engine and a proof that core needs no edit for another one.
 
 It computes with the layers' own numpy code, but on buffers of its own, and counts what is copied between these and the
 host.  It consists of
@@ -6,7 +6,7 @@ host.  It consists of
     Buffer, OwnBuffers      a place where copies of numbers are kept (`minicaffe.core.memory`)
     Counting                the engine, registered by `add_engine`
     InOwnBuffers            a blob as the numpy code gets it: `data` and `diff` are the arrays in the engine's buffers
-    CountingLayer           what its variants of layers have in common; `add_variants` registers one of each type
+    CountingLayer           base class of its variants of layers; `add_variants` registers one of each type
     ProductReLU             a pair of layers that it computes as one (`minicaffe.core.fusion`)
 
 Importing this module makes `minicaffe.set_engine("COUNTING")` and `engine: "COUNTING"` in a prototxt work.
@@ -49,9 +49,9 @@ class Buffer:
 
 
 class OwnBuffers(Place):
-    """Where the engine's layers leave their results.
+    """The place to which the engine's layers write their results.
 
-    to_host, from_host: how often numbers were copied to the host and from it.
+    to_host, from_host: the number of copies to the host and from it.
     """
 
     def __init__(self, name: str) -> None:
@@ -157,12 +157,12 @@ add_variants()
 
 @fuses("COUNTING")
 class ProductReLU(Fused):
-    """An InnerProduct and the ReLU that works in place on its top; backward each runs by itself."""
+    """An InnerProduct and the ReLU that works in place on its top; they run backward one by one."""
 
     patterns = ("InnerProduct ReLU",)
 
     def fits(self) -> bool:
-        """Whether the ReLU's backward pass needs nothing but the top, which is all that is left."""
+        """Whether the ReLU's backward pass reads only its top: its bottom is not kept."""
         return self.layers[1].kept_blobs is None
 
     def compute(self) -> None:

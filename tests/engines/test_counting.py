@@ -1,4 +1,4 @@
-"""The engine COUNTING has what an engine needs with no edit in core, and copies no more than it must."""
+"""The engine COUNTING works without an edit in core, and copies only what layers read at another place."""
 
 import threading
 
@@ -41,7 +41,7 @@ def build(*layers, force=True):
 
 
 def copies(run):
-    """(to the host, from the host): how many copies a call makes."""
+    """The numbers of copies that a call makes: (to the host, from the host)."""
     before = BUFFERS.to_host, BUFFERS.from_host
     run()
     return BUFFERS.to_host - before[0], BUFFERS.from_host - before[1]
@@ -143,16 +143,16 @@ def test_parameters_are_copied_once_after_each_write():
 
 
 def test_two_nets_share_parameters_and_their_copy():
-    net, twin = build(product("ip", "x", "y")), build(product("ip", "x", "y"))
-    twin.share_with(net)
+    net, other = build(product("ip", "x", "y")), build(product("ip", "x", "y"))
+    other.share_with(net)
     net.run_forward()
-    assert copies(twin.run_forward) == (0, 1)  # its input
-    np.testing.assert_array_equal(twin.blobs["y"].data, net.blobs["y"].data)
+    assert copies(other.run_forward) == (0, 1)  # its input
+    np.testing.assert_array_equal(other.blobs["y"].data, net.blobs["y"].data)
 
 
 @pytest.mark.gpu
 def test_its_results_are_read_on_the_gpu(cuda_device):
-    """A net built for it runs on the GPU, too: the engines' copies meet on the host."""
+    """A net built for it runs on the GPU, too: the values pass through the host."""
     net = build(layer("a", "TanH", "x", "a"), layer("b", "TanH", "a", "b"))
     net.run_forward()
     expected = net.blobs["b"].data.copy()
@@ -202,7 +202,7 @@ def test_a_relu_that_a_later_layer_overwrites_runs_by_itself():
 
 
 def test_threads_that_first_read_a_blob_share_one_copy(monkeypatch):
-    """As nets do that share parameters: a thread never gets a buffer that another one has yet to fill."""
+    """As in nets that share parameters: no thread gets a buffer that another one has not filled yet."""
     memory, allocate = Blob((3,)).data_memory, BUFFERS.allocate
     memory.host_place()[:] = 7
     memory.wrote_host()
@@ -211,7 +211,7 @@ def test_threads_that_first_read_a_blob_share_one_copy(monkeypatch):
     def while_another_thread_reads(count, dtype):
         if not other.ident:
             other.start()
-            other.join(0.2)  # it goes on where nothing keeps it from allocating as well
+            other.join(0.2)  # without a lock it would allocate as well in this time
         return allocate(count, dtype)
 
     monkeypatch.setattr(BUFFERS, "allocate", while_another_thread_reads)

@@ -14,15 +14,15 @@ def phase(request):
 
 
 @pytest.fixture
-def twins(engine, phase):
-    """Builds `Twins` of the text of a net."""
-    return lambda text: Twins(text, phase, engine)
+def net_pair(engine, phase):
+    """A function that makes `NetPair` from the text of a net."""
+    return lambda text: NetPair(text, phase, engine)
 
 
-class Twins:
+class NetPair:
     """One net twice, with equal parameters and inputs: `plain` in numpy, layer by layer, and `fast` on an engine.
 
-    Going through them chooses the engine of each.
+    Iteration chooses the engine of each net in turn.
     """
 
     def __init__(self, text, phase, engine):
@@ -45,7 +45,7 @@ class Twins:
                 yield net
 
     def feed(self, seed=2):
-        """Equal inputs and diffs of outputs; no diffs of parameters."""
+        """Set equal random inputs and diffs of outputs; clear the diffs of parameters."""
         for net in self:
             rng = np.random.default_rng(seed)
             for name in net.inputs:
@@ -65,7 +65,7 @@ class Twins:
         return [(names[group.start], names[group.end]) for group in self.groups()]
 
     def passes(self):
-        """One forward and one backward pass."""
+        """Run one forward and one backward pass."""
         self.feed()
         for net in self:
             net.run_forward()

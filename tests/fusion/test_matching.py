@@ -1,4 +1,4 @@
-"""The matcher and the protocol of fused groups, with groups of the numpy engine that note what is called."""
+"""The matcher and the protocol of fused groups, with groups of the numpy engine that record calls."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def in_numpy():
 
 @pytest.fixture
 def listed(monkeypatch):
-    """Lists classes, made of patterns, for the numpy engine."""
+    """A function that lists a class for each pattern for the numpy engine."""
 
     def add(*patterns, base=Noted, **attributes):
         classes = [type(f"Group{i}", (base,), {"patterns": (each,), **attributes}) for i, each in enumerate(patterns)]
@@ -193,7 +193,7 @@ def net(listed):
 
 
 def notes(net):
-    """What has been called since the last time."""
+    """The calls since the last use of this function."""
     (group,) = net.fused.values()
     called, group.notes[:] = list(group.notes), []
     return called
@@ -249,7 +249,7 @@ def test_observers_see_layers_one_by_one(net):
 
 
 def test_shapes_without_code_run_one_by_one(net):
-    """Shapes that were refused last are not tried again, others are."""
+    """Only the shapes that were refused last are not tried again."""
     results = []
     for samples in (2, 3, 3, 2, 3):
         net.blobs["x"].reshape(samples, 4, 3, 3)

@@ -1,4 +1,4 @@
-"""A net whose layers are computed as one where they can be shows the numbers of its layers one by one, always."""
+"""With fused groups, a net's blobs hold at every moment the numbers of its layers run one by one."""
 
 import numpy as np
 import pytest
@@ -54,8 +54,8 @@ FOUND = {
 
 
 @pytest.fixture
-def both(twins):
-    return twins(NET)
+def both(net_pair):
+    return net_pair(NET)
 
 
 def test_which_layers_are_computed_as_one(both):
@@ -126,7 +126,7 @@ def test_a_callback_observes_every_layer(both):
 
 
 def test_a_callback_that_comes_between_the_passes(both):
-    """It observes layers one by one from there on."""
+    """It observes all layers; groups run one by one from then on."""
     seen = []
     for net in both:
         net.run_forward()
@@ -156,13 +156,13 @@ def test_parameters_change_between_passes(both, hold):
 
 
 @pytest.mark.parametrize("phase", [TRAIN], indirect=True, ids=["TRAIN"])
-def test_statistics_come_from_the_training_net(twins, both):
-    """A net in TEST that shares parameters with a net in TRAIN shows each step of it."""
+def test_statistics_come_from_the_training_net(net_pair, both):
+    """A net in TEST that shares parameters with a net in TRAIN computes with its newest parameters."""
     tests = []
     for net in both:
         tests.append(net_from_text(NET, TEST))
         tests[-1].share_with(net)
-    pair = twins(NET)
+    pair = net_pair(NET)
     pair.nets[:] = tests
     pair.plain, pair.fast = tests
     for _ in range(3):
@@ -176,7 +176,7 @@ def test_statistics_come_from_the_training_net(twins, both):
 
 
 def test_views_that_scripts_hold_show_the_results(both):
-    """Of blobs, diffs and parameters, after each pass; writing through them counts, also when they are gone."""
+    """They show each pass; values written through them are used, even after they are dropped."""
     net = both.fast
     views = {name: (blob.data, blob.diff) for name, blob in net.blobs.items()}
     for seed in range(2):
@@ -201,7 +201,7 @@ def test_views_that_scripts_hold_show_the_results(both):
 
 
 def test_a_view_of_the_last_top(both):
-    """It shows the result at once, with no layer behind the group."""
+    """It contains the result at once, without a layer behind the group."""
     views = [net.blobs["d"].data for net in both.nets]
     for net in both:
         net.forward(end="relu2")
@@ -210,7 +210,7 @@ def test_a_view_of_the_last_top(both):
 
 @pytest.mark.parametrize("way", ["read_data", "data", "share", "view"])
 def test_the_top_inside_a_residual_block(both, way):
-    """It may be computed only when it is read, by whatever way, and holds what it held in that pass."""
+    """It may be computed on first read, in any way, and holds its values of that pass."""
     plain, fast = both.nets
     both.feed()
     for net in both:
@@ -226,7 +226,7 @@ def test_the_top_inside_a_residual_block(both, way):
         got = blob.read_data() if way == "read_data" else blob.data
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
     fast.params["conv3"][0].data[...] /= 2
-    if way == "view":  # which shows the next pass, too
+    if way == "view":  # which contains the values of the next pass, too
         for net in both:
             net.blobs["x"].data[...] *= -1
             net.forward()
@@ -261,7 +261,7 @@ def reshape(net):
 
 @pytest.mark.parametrize("disturb", [write_the_input, run_a_part, run_a_part_twice, change_parameters, reshape])
 def test_the_top_inside_a_residual_block_shows_its_own_pass(both, disturb):
-    """Whatever happens to the input, the shapes or the parameters before it is read."""
+    """Input, shapes or parameters may change before it is read."""
     both.feed()
     for net in both:
         net.run_forward()
@@ -330,7 +330,7 @@ DISTURBANCES = {
 @pytest.mark.parametrize("parts", [False, True], ids=["whole", "in parts"])
 @pytest.mark.parametrize("name", DISTURBANCES)
 def test_backward_goes_by_the_forward_pass(both, name, parts):
-    """And by what tops hold now where the layer itself would; no blob's data change."""
+    """It reads the current tops only where the layer by itself does; no blob's data change."""
     both.feed()
     for net in both:
         net.run_forward()

@@ -70,8 +70,8 @@ def net(layers):
     return text + "\n".join(f'layer {{ name: "l{i}" {each} }}' for i, each in enumerate(layers))
 
 
-def run(twins, layers):
-    both = twins(net(layers))
+def run(net_pair, layers):
+    both = net_pair(net(layers))
     for samples in (3, 2):
         for each in both:
             each.blobs["x"].reshape(samples, *SHAPE)
@@ -90,32 +90,32 @@ WITH_RELU = ("convolution", "product", "normalized", "normalization", "sum", "re
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_bodies(twins, body):
-    run(twins, [*BODIES[body], relu("a", 0)])
+def test_bodies(net_pair, body):
+    run(net_pair, [*BODIES[body], relu("a", 0)])
 
 
 @pytest.mark.parametrize("slope", [0.2, -0.5])
 @pytest.mark.parametrize("body", WITH_RELU)
-def test_slopes(twins, body, slope):
-    run(twins, [*BODIES[body], relu("a", slope)])
+def test_slopes(net_pair, body, slope):
+    run(net_pair, [*BODIES[body], relu("a", slope)])
 
 
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("body", WITH_RELU)
-def test_layers_behind(twins, body, behind):
-    run(twins, [*BODIES[body], relu("a", 0), BEHIND[behind]])
+def test_layers_behind(net_pair, body, behind):
+    run(net_pair, [*BODIES[body], relu("a", 0), BEHIND[behind]])
 
 
 @pytest.mark.parametrize("behind", [*BEHIND, None])
 @pytest.mark.parametrize("body", ["normalized", "normalization", "residual"])
-def test_without_the_relu(twins, body, behind):
-    run(twins, [*BODIES[body], *[BEHIND[behind] for _ in range(behind is not None)]])
+def test_without_the_relu(net_pair, body, behind):
+    run(net_pair, [*BODIES[body], *[BEHIND[behind] for _ in range(behind is not None)]])
 
 
 @pytest.mark.parametrize("slope", [0, -0.5])
-def test_without_a_backward_pass(twins, slope):
+def test_without_a_backward_pass(net_pair, slope):
     """What only a backward pass would need is not kept."""
-    both = twins(net([*BODIES["normalized"], relu("a", slope)]).replace("force_backward: true", ""))
+    both = net_pair(net([*BODIES["normalized"], relu("a", slope)]).replace("force_backward: true", ""))
     for seed in range(2):
         both.feed(seed)
         for each in both:
@@ -124,9 +124,9 @@ def test_without_a_backward_pass(twins, slope):
     assert slope or both.found() or both.engine.name == "counting"  # which computes these one by one
 
 
-def test_a_loss_is_not_part_of_a_group(twins):
+def test_a_loss_is_not_part_of_a_group(net_pair):
     layers = [conv("a", "bias_term: false") + "param { lr_mult: 0 }", relu("a", 0) + " loss_weight: 2"]
-    both = twins(net(layers).replace("force_backward: true", ""))
+    both = net_pair(net(layers).replace("force_backward: true", ""))
     losses = []
     for each in both:
         losses.append(each.forward_from_to(0, len(each.layers) - 1))

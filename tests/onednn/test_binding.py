@@ -46,7 +46,7 @@ def test_equal_layouts_are_one_object():
 
 
 @pytest.mark.parametrize("channels", [3, 16, 20])
-def test_reorder_to_the_layout_a_convolution_wants_and_back(channels):
+def test_reorder_to_the_layout_of_a_convolution_and_back(channels):
     x = random(2, channels, 7, 5)
     conv = primitives.convolution(
         tensors.any_layout(x.shape),
@@ -194,7 +194,7 @@ def test_thread_count_follows_the_environment_and_set_threads():
     assert run_python(code, OMP_NUM_THREADS="1").stdout.split() == ["1", "3", "1"]
 
 
-def test_a_missing_library_is_told_and_harmless():
+def test_a_missing_library_is_reported():
     code = "from minicaffe import onednn; print(onednn.available(), onednn.reason())"
     result = run_python(code, MINICAFFE_ONEDNN="/no/such.so")
     assert result.stdout.startswith("False no usable libdnnl.so.3") and "/no/such.so" in result.stdout, result

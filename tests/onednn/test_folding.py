@@ -1,4 +1,4 @@
-"""Convolutions that oneDNN folds in TEST: until the first backward pass, which finds what it needs."""
+"""Convolutions that oneDNN folds in TEST, until the first backward pass, which still gets what it reads."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_a_net_is_folded_until_it_runs_backward(net):
 
 
 def test_a_factor_of_zero_needs_the_parameters_of_the_forward_pass(net):
-    """The Scale's bottom cannot be found from such a channel's top: it is computed again."""
+    """The Scale's bottom cannot be computed from the top of such a channel: the convolution runs again."""
     net.params["scale"][0].data[3] = 0
     net.run_forward()
     net.params["conv"][0].data[...] *= 2

@@ -103,7 +103,7 @@ def test_another_shape_of_the_same_memory(blocked):
     np.testing.assert_array_equal(layouts.data(flat).array(), 2 * values.reshape(2, 600))
 
 
-def test_a_view_that_a_script_keeps_stays_true(blocked):
+def test_a_view_that_a_script_holds_stays_valid(blocked):
     blob, values = filled()
     view = blob.data
     layouts.data(blob, blocked)
@@ -168,24 +168,24 @@ def assert_same(plain, fast):
             np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * np.abs(a).max(), err_msg=f"{name} {i} diff")
 
 
-@pytest.mark.parametrize("meddle", ["never", "read", "live", "hold"])
-def test_a_net_of_in_place_layers(meddle):
-    """Whether or not a script reads blobs between the passes, or keeps views of them."""
+@pytest.mark.parametrize("access", ["never", "read", "live", "hold"])
+def test_a_net_of_in_place_layers(access):
+    """The results do not depend on reads of blobs between the passes, or on views that a script holds."""
     both = nets()
     for _ in range(3):
         held = []
         for net in both:
             feed(net)
-            if meddle == "hold":
+            if access == "hold":
                 held.append([(b.data, b.diff) for b in net.blobs.values()])
             net.forward()
             for blob in net.blobs.values():
-                if meddle == "read":
+                if access == "read":
                     blob.read_data()
-                elif meddle == "live":
+                elif access == "live":
                     blob.data.sum()
             net.backward()
-        if meddle == "hold":  # the views themselves, before the blob is read
+        if access == "hold":  # the views themselves, before the blob is read
             for (a, da), (b, db) in zip(*held, strict=True):
                 np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * np.abs(a).max())
                 np.testing.assert_allclose(db, da, rtol=1e-3, atol=1e-4 * np.abs(da).max())

@@ -46,7 +46,7 @@ def run(net, *size):
 
 @pytest.fixture
 def no_collector():
-    """Whatever is freed is freed without the garbage collector."""
+    """Disable the garbage collector, so that only reference counts free memory."""
     gc.collect()
     gc.disable()
     yield
@@ -181,7 +181,7 @@ print(resident() - before)
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not say how much is resident")
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="there is no /proc/self/statm to read")
 def test_400_sizes_take_little_more_memory_than_40():
     """The bound is a third of the growth when nothing is freed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -148,7 +148,7 @@ if __name__ == "__main__":
     assert done.stdout.split() == ["True"] * 4, done.stderr
 
 
-def test_an_openmp_that_cannot_end_its_workers_says_so():
+def test_an_openmp_that_cannot_end_its_workers_is_an_error():
     code = """
 from minicaffe.onednn import library
 

@@ -1,4 +1,4 @@
-"""The oneDNN variants compute what the numpy layers compute, natively where they should, in numpy where they must."""
+"""The oneDNN variants compute what the numpy layers compute, with primitives or, without one, by the numpy code."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ IN_NUMPY = [
 def compare(case, in_place=False):
     """Compare two rounds, the second of which reuses the buffers of the first; return the layer."""
     run = Run(case, in_place=in_place)
-    if run.layer.type == "BatchNorm":  # variances, and how many there were, are positive
+    if run.layer.type == "BatchNorm":  # sums of variances, and their weight, must be positive
         for blob in run.layer.blobs:
             blob.data = np.abs(blob.data) + 0.5
     with NUMPY.chosen():
@@ -120,7 +120,7 @@ def test_native(case):
 
 
 def works_in_place(case):
-    """Whether the layer may work in place, and its oneDNN code does."""
+    """Whether the layer may work in place, and its oneDNN code supports it."""
     layer = layer_from_text(case.text)
     return layer.in_place and layer.type not in ("LRN", "Power")
 

@@ -1,4 +1,4 @@
-"""What several tests use.
+"""Helpers of several test files.
 
 engines.py      the engines that tests run on, and which tests compute something of an engine
 references.py   layers as plain loops

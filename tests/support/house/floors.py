@@ -40,7 +40,7 @@ def floors() -> tuple[Floor, ...]:
 
 
 def module_name(member: str) -> str:
-    """A member of a floor as an import names it: `layers/shared/` is minicaffe.layers.shared."""
+    """The module name of a member of a floor: `layers/shared/` is minicaffe.layers.shared."""
     name = member.strip("/").replace("/", ".").removesuffix(".__init__")
     return name if name in (*SCRIPTS, "minicaffe") else f"minicaffe.{name}"
 

@@ -48,7 +48,7 @@ def modules() -> dict[str, Path]:
 
 @lru_cache(maxsize=1)
 def all_imports() -> tuple[Import, ...]:
-    """Every import of a module of ours by another, each line once."""
+    """Every import of a module of the checkout by another, each line once."""
     found = []
     for name, path in modules().items():
         found += imports_in(path.read_text(encoding="utf-8"), name, path)
@@ -64,7 +64,7 @@ def imports_in(text: str, name: str, path: Path) -> list[Import]:
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects (module, line, typing) of imports of ours: in functions, under TYPE_CHECKING, by a constant name too."""
+    """Collects (module, line, typing) of imports from the checkout, also in functions, and by constant names."""
 
     def __init__(self, package: str) -> None:
         self.found: list[tuple[str, int, bool]] = []
