@@ -102,9 +102,17 @@ class OneDNNLayer(Layer):
             memory = self._own[desc, use] = Tensor(desc)
         return memory
 
+    @overload
+    def borrow(self, desc: MemoryDesc, use: str) -> Tensor: ...
+
+    @overload
+    def borrow(self, desc: None, use: str) -> None: ...
+
     def borrow(self, desc: MemoryDesc | None, use: str) -> Tensor | None:
-        """A tensor for this call alone, whose buffer other layers of the net use, too; None for an unused layout."""
-        if desc is None or desc.padded:  # the padding must stay zero
+        """Return memory in a layout for this call alone, in the net's scratch memory; None for None."""
+        if desc is None:
+            return None
+        if desc.padded:  # the padding must stay zero
             return self.own(desc, use)
         buffer = self.scratch.bytes(use, desc.size)
         memory = self._own.get((desc, use))
