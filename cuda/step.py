@@ -113,8 +113,7 @@ class CudaStep(Step):
     def _runs_as_graph(self) -> bool:
         """Whether the next iteration can run as one graph: no callback, debug_info or mean loss in between."""
         solver, net = self.solver, self.solver.net
-        callbacks = (net._before_forward, net._after_forward, net._before_backward, net._after_backward)
-        if any(callbacks) or solver.start_hooks or not all(hook.capturable for hook in solver.gradient_hooks):
+        if net.callbacks.any or solver.start_hooks or not all(hook.capturable for hook in solver.gradient_hooks):
             if not self._reported:
                 log.info("The step runs without a CUDA graph: it calls functions of a script")
             self._reported = True

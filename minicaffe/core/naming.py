@@ -37,6 +37,11 @@ class Naming:
         """pycaffe's private name of `layer_names`."""
         return self.layer_names
 
+    @property
+    def all_blobs(self) -> list[Blob]:
+        """All blobs, automatic tops included, by number."""
+        return self._blobs
+
     def _name_blobs(self) -> None:
         """Number the blobs, and create the dicts that map names to them."""
         self._blob_names: list[str] = []

@@ -171,7 +171,7 @@ class RecomputingPlan(DataPlan):
             _restore(self._inputs or [])
             with self.net.unobserved():
                 for i, end in self._runs(last):
-                    self.net._forward_layers(i, end, self._groups)
+                    self.net.forward_layers(i, end, self._groups)
         finally:
             _restore([*now, *others])
             self.running = False
@@ -226,14 +226,14 @@ class InterruptedPlan(Plan):
     def forward(self, start, end, groups):
         self.end(overwritten=(start, end) == (0, len(self.net.layers) - 1))
         try:
-            self.net._forward_layers(start, end, groups)
+            self.net.forward_layers(start, end, groups)
         except BaseException:
             interrupt(self.net, self._lost)
             raise
 
     def backward(self, start, end, groups):
         self.end()
-        self.net._backward_layers(start, end, groups)
+        self.net.backward_layers(start, end, groups)
 
 
 def interrupt(net: Net, memories: Iterable[Memory]) -> None:

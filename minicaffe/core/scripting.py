@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from minicaffe.core.guard import guarded
-from minicaffe.core.naming import Naming
+from minicaffe.core.running import Callback, Running
 from minicaffe.data.arrays import fitted, numbers
 from minicaffe.errors import UsageError
 
-Callback = Callable[[int], None]  # called with a layer's index
 
-
-class Scripting(Naming):
-    """Mixin of `Net`, which has the attributes below and overrides the methods that raise NotImplementedError."""
-
-    _before_forward: list[Callback]
-    _after_forward: list[Callback]
-    _before_backward: list[Callback]
-    _after_backward: list[Callback]
-
-    def forward_from_to(self, start: int, end: int) -> float:
-        """Run layers start to end (inclusive), by index; return their weighted loss."""
-        raise NotImplementedError
-
-    def backward_from_to(self, start: int, end: int) -> None:
-        """Run backward through layers start down to end (inclusive), by index, skipping those that do not need it."""
-        raise NotImplementedError
-
-    def settle(self) -> None:
-        """Update the views that scripts hold (`blob.data`, `blob.diff`) to the newest values."""
-        raise NotImplementedError
+class Scripting(Running):
+    """Mixin of `Net`: what scripts call, on top of its passes."""
 
     # -- one pass --------------------------------------------------------------------------------------------------
 
@@ -192,19 +173,19 @@ class Scripting(Naming):
 
     def before_forward(self, callback: Callback) -> None:
         """Call `callback(layer index)` before each layer's forward pass."""
-        self._before_forward.append(callback)
+        self.callbacks.before_forward.append(callback)
 
     def after_forward(self, callback: Callback) -> None:
         """Call `callback(layer index)` after each layer's forward pass."""
-        self._after_forward.append(callback)
+        self.callbacks.after_forward.append(callback)
 
     def before_backward(self, callback: Callback) -> None:
         """Call `callback(layer index)` before each layer's backward pass."""
-        self._before_backward.append(callback)
+        self.callbacks.before_backward.append(callback)
 
     def after_backward(self, callback: Callback) -> None:
         """Call `callback(layer index)` after each layer's backward pass."""
-        self._after_backward.append(callback)
+        self.callbacks.after_backward.append(callback)
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Set the arrays of the net's MemoryData layer, which must be its first layer (UsageError otherwise).

@@ -74,11 +74,11 @@ class Plan:
 
     def forward(self, start: int, end: int, groups: Groups) -> None:
         """Run layers start to end forward."""
-        self.net._forward_layers(start, end, groups)
+        self.net.forward_layers(start, end, groups)
 
     def backward(self, start: int, end: int, groups: Groups) -> None:
         """Run layers start down to end backward."""
-        self.net._backward_layers(start, end, groups)
+        self.net.backward_layers(start, end, groups)
 
     def reshape(self, run: Callable[[], None]) -> None:
         """Reshape the net outside of a pass."""
@@ -107,7 +107,7 @@ class Plan:
 
     def _planned(self, groups: Groups) -> bool:
         """Whether the blobs' memories have a plan; one is made if they are others than before."""
-        memories = [self._memory(blob) for blob in self.net._blobs]
+        memories = [self._memory(blob) for blob in self.net.all_blobs]
         if memories != self._memories:
             for memory in self._unplan():
                 memory.forget()
@@ -166,7 +166,7 @@ class Plan:
     def _excluded(self) -> set[Memory]:
         """Memories that do not share."""
         net = self.net
-        blobs = [*self._read, *self.sources(), *(net._blob_dict[name] for name in net.outputs)]
+        blobs = [*self._read, *self.sources(), *(net.blobs[name] for name in net.outputs)]
         for layer, tops in zip(net.layers, net.tops):
             blobs += [*layer.blobs, *(tops if layer.has_loss or layer.always_reshape else ())]
         return {self._memory(blob) for blob in blobs}
@@ -214,13 +214,13 @@ class Plan:
     what = "the values"
 
     def _name(self, memory: Memory) -> str:
-        return next((name for name, blob in self.net._blob_dict.items() if self._memory(blob) is memory), "")
+        return next((name for name, blob in self.net.blobs.items() if self._memory(blob) is memory), "")
 
     def _take_out(self, memory: Memory) -> None:
         """Give a memory buffers of its own, for good; what values it has it keeps."""
         memory.plan = None
         values = memory.host().copy() if memory.fresh else None
-        self._read.update(blob for blob in self.net._blobs if self._memory(blob) is memory)
+        self._read.update(blob for blob in self.net.all_blobs if self._memory(blob) is memory)
         self.slabs.leave_out(memory)
         memory.forget()
         if values is not None:
@@ -273,7 +273,7 @@ class DiffPlan(Plan):
 
     def backward(self, start, end, groups):
         whole = (start, end) == (len(self.net.layers) - 1, 0)
-        self._pass(lambda: self.net._backward_layers(start, end, groups), whole, groups)
+        self._pass(lambda: self.net.backward_layers(start, end, groups), whole, groups)
 
 
 class DataPlan(Plan):
@@ -301,9 +301,9 @@ class DataPlan(Plan):
 
     def forward(self, start, end, groups):
         whole = (start, end) == (0, len(self.net.layers) - 1)
-        self._pass(lambda: self.net._forward_layers(start, end, groups), whole, groups)
+        self._pass(lambda: self.net.forward_layers(start, end, groups), whole, groups)
 
     def backward(self, start, end, groups):
         if self.active:
             self.end()
-        self.net._backward_layers(start, end, groups)
+        self.net.backward_layers(start, end, groups)

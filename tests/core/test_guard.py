@@ -126,5 +126,5 @@ def test_an_error_leaves_the_net_free():
     net.before_forward(fail)
     with pytest.raises(ZeroDivisionError):
         net.forward()
-    net._before_forward.clear()
+    net.callbacks.before_forward.clear()
     assert in_threads(lambda i: sorted(net.forward()), 1) == [["c2", "c3"]]

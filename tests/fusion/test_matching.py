@@ -239,7 +239,7 @@ def test_observers_see_layers_one_by_one(net):
     net.after_forward(lambda i: None)
     net.run_forward()
     assert notes(net) == []
-    net._after_forward.clear()
+    net.callbacks.after_forward.clear()
     net.debug_info = True
     net.run_forward()
     assert notes(net) == []
