@@ -21,7 +21,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from minicaffe.core.memory import Memory, Place, observed
+from minicaffe.core.memory import Memory
+from minicaffe.core.places import Place, observed
 from minicaffe.cuda import context
 from minicaffe.cuda.memory import GPU, DeviceBuffer
 from minicaffe.errors import DeviceError

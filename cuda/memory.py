@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.core.memory import Place, observed
+from minicaffe.core.places import Place, observed
 from minicaffe.cuda import context
 from minicaffe.errors import DeviceError
 

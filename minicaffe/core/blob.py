@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.core.memory import Memory, Place
+from minicaffe.core.memory import Memory
+from minicaffe.core.places import Place
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
 from minicaffe.proto import caffe_pb2

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.core.memory import HOST, Place
+from minicaffe.core.places import HOST, Place
 from minicaffe.errors import DeviceError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from minicaffe.core.engine import Engine, engines
 from minicaffe.core.in_place import complete_in_themselves
-from minicaffe.core.memory import observed
+from minicaffe.core.places import observed
 from minicaffe.core.registry import load
 
 if TYPE_CHECKING:

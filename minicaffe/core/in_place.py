@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import HOST, Memory
+from minicaffe.core.memory import Memory
+from minicaffe.core.places import HOST
 from minicaffe.core.settings import settings
 from minicaffe.errors import LayerError
 

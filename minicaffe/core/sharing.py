@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicaffe.core.memory import HOST, Memory
+from minicaffe.core.memory import Memory
+from minicaffe.core.places import HOST
 from minicaffe.core.planner import Interval, Slabs, backward_intervals, forward_intervals
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError

@@ -24,7 +24,8 @@ import numpy as np
 
 from minicaffe import forks
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import HOST, Memory, Place
+from minicaffe.core.memory import Memory
+from minicaffe.core.places import HOST, Place
 from minicaffe.onednn.conversion import reorder, to_numpy
 from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain
 

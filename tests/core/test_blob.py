@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import HOST, Place
+from minicaffe.core.places import HOST, Place
 from minicaffe.errors import BlobError
 
 ELSEWHERE = Place("of a test")

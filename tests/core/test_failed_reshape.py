@@ -6,7 +6,8 @@ import pytest
 from minicaffe import Net, NetSpec
 from minicaffe import layers as L
 from minicaffe.core.blob import Blob
-from minicaffe.core.memory import HOST, Memory
+from minicaffe.core.memory import Memory
+from minicaffe.core.places import HOST
 from minicaffe.errors import BlobError, DeviceError, LayerError, MinicaffeError
 
 TOO_LARGE = (1, 3, 2_000_000, 2_000_000)

@@ -23,7 +23,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.engine import NUMPY, Engine, add_engine
 from minicaffe.core.fusion import Fused, fuses
 from minicaffe.core.layer import Layer
-from minicaffe.core.memory import Place
+from minicaffe.core.places import Place
 from minicaffe.core.registry import OWN, register, variants_of
 from minicaffe.layers.inner_product import InnerProduct
 

@@ -8,7 +8,7 @@ from helpers.nets import layer_text, net_from_text
 from minicaffe import TEST, TRAIN
 from minicaffe.core import fusion
 from minicaffe.core.fusion import Fused, fuses
-from minicaffe.core.memory import observed
+from minicaffe.core.places import observed
 from minicaffe.testing import NUMPY, ONEDNN
 
 

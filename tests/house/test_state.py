@@ -9,7 +9,7 @@ FILLED_BY_IMPORTS = {
     "minicaffe.core.engine._engines": "engines",
     "minicaffe.core.fillers.FILLERS": "fillers",
     "minicaffe.core.fusion._classes": "what engines compute as one",
-    "minicaffe.core.memory._by_name": "places where memory is, one for each engine that has its own",
+    "minicaffe.core.places._by_name": "places where memory is, one for each engine that has its own",
     "minicaffe.core.registry._registry": "layer types",
     "minicaffe.solvers.registry._registry": "solver types",
     "minicaffe.solvers.lr_policy.POLICIES": "learning rate policies",

@@ -5,7 +5,7 @@ import pytest
 
 import minicaffe
 from minicaffe import Sharing, onednn
-from minicaffe.core.memory import HOST
+from minicaffe.core.places import HOST
 from minicaffe.layers.fused import onednn as fused
 from minicaffe.proto import caffe_pb2, parse_text
 
