@@ -121,6 +121,11 @@ class Slab:
         """Whether a memory still has the view that it got."""
         return memory in self.users and self.users[memory]() is not None
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was used, and no memory has its view any more: blobs have other shapes now."""
+        return self._buffer is not None and not any(view() is not None for view in self.users.values())
+
     def overwritten(self) -> Iterable[Memory]:
         """The users whose values are gone at the end of a pass: all but the last one."""
         return sorted(self.users, key=lambda memory: self.tenants[memory].first)[:-1]
@@ -165,10 +170,17 @@ class Slabs:
         own = (slab for slab in self._of[memory] if slab.size >= nbytes and not slab.used_by(memory))
         slab = next(own, None)
         if slab is None:
+            self._drop_abandoned()
             slab = _best_fit(self._all, nbytes, self.intervals[memory])
             slab.tenants[memory] = self.intervals[memory]
             self._of[memory].append(slab)
         return slab.give(memory)
+
+    def _drop_abandoned(self) -> None:
+        """Free buffers that only blobs of earlier shapes used."""
+        if any(slab.abandoned for slab in self._all):
+            self._all = [slab for slab in self._all if not slab.abandoned]
+            self._of = {memory: [slab for slab in own if not slab.abandoned] for memory, own in self._of.items()}
 
     def overwritten(self) -> list[Memory]:
         """The memories whose values are gone at the end of a pass, for others have taken their buffers."""

@@ -10,6 +10,7 @@ import pytest
 
 import minicaffe
 from minicaffe import Sharing, onednn
+from minicaffe import layers as L
 from minicaffe.core import recompute
 from minicaffe.core.memory import Memory
 from minicaffe.core.planner import Interval, Slabs, assign, backward_intervals, forward_intervals
@@ -482,3 +483,20 @@ def test_layers_of_other_packages_say_whether_they_can_be_repeated(repeatable, p
     assert (nets[0].plan is None) == (repeatable is None)
     run(nets)
     agree(nets)
+
+
+def test_buffers_of_earlier_shapes_are_freed():
+    """Of pictures that get larger, none larger than the first: each shape may need buffers that the others lack."""
+    n = minicaffe.NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 3, 16, 16]))
+    top, filler = n.data, dict(type="xavier")
+    for _ in range(3):
+        top = L.ReLU(L.Convolution(top, num_output=16, kernel_size=3, pad=1, weight_filler=filler), in_place=True)
+    n.norm = L.LRN(L.Pooling(top, kernel_size=2, stride=2))
+    n.out = L.Deconvolution(n.norm, convolution_param=dict(num_output=2, kernel_size=4, stride=2, pad=1))
+    net, used = minicaffe.Net(n.to_proto(), minicaffe.TEST), []
+    for size in (50, *range(20, 50)):
+        net.blobs["data"].reshape(1, 3, size, size)
+        net.forward()
+        used.append(net.plan.slabs.nbytes)
+    assert max(used[1:]) <= 3 * used[1]
