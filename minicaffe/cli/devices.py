@@ -7,10 +7,10 @@ import contextlib
 import ctypes
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from minicaffe.cli.command import FlagParser
-from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu, settings, variant_names
+from minicaffe.core.settings import engine_names, restored, set_device, set_engine, set_mode_cpu, set_mode_gpu
 from minicaffe.errors import DeviceError, UsageError
 
 log = logging.getLogger("minicaffe")
@@ -36,8 +36,7 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
     single: True (default): of several GPUs only the first is used, with a log line; False: several are an error.
     UsageError for an invalid flag, DeviceError for a device that is not available.
     """
-    put_back = _settings()
-    try:
+    with _restored():
         if args.engine:
             set_engine(_engine_name(args.engine))
         if args.math:
@@ -51,32 +50,26 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
                 raise
             raise DeviceError(f"{error}; the solver sets solver_mode: GPU, -gpu none trains on the CPU") from error
         yield
-    finally:
-        put_back()
 
 
-def _settings() -> Callable[[], None]:
-    """Return a function that restores the current mode, device, engine, math mode and thread counts."""
-    from minicaffe import cuda
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Restore mode, device, engine, math mode and thread counts at the end of the `with` block."""
     from minicaffe.cuda import context
 
-    engine, variants, device = settings.engine, settings.variants, settings.device
-    math = "tf32" if context.allows_tf32() else "float32"
-    threads = _thread_counts()
-
-    def put_back() -> None:
-        settings.engine, settings.variants = engine, variants
-        set_device(device)
-        cuda.set_math(math)
+    math, threads = context.math(), _thread_counts()
+    try:
+        with restored():
+            yield
+    finally:
+        context.set_math(math)
         if _thread_counts() != threads:
             _set_thread_counts(*threads)
-
-    return put_back
 
 
 def _engine_name(text: str) -> str:
     """The name as `set_engine` takes it, where it differs only in case."""
-    return text.upper() if text.upper() in ("DEFAULT", "CAFFE", *variant_names()) else text
+    return text.upper() if text.upper() in engine_names() else text
 
 
 def gpu_ids(text: str) -> list[int]:

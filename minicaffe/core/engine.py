@@ -170,6 +170,11 @@ def engines() -> tuple[Engine, ...]:
     return tuple(_engines.values())
 
 
+def variant_engines() -> list[Engine]:
+    """Return the engines with variants of layers: those with a base."""
+    return [engine for engine in engines() if engine.base is not None]
+
+
 def runner(mode: str) -> Engine:
     """Return the engine that runs the passes of a mode, "CPU" or "GPU"; DeviceError if there is none."""
     for engine in engines():

@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 
 from minicaffe import forks
-from minicaffe.core.engine import Engine, engines
+from minicaffe.core.engine import engines, variant_engines
 from minicaffe.core.layer import Layer
-from minicaffe.core.settings import settings, variant_names
+from minicaffe.core.settings import settings
 from minicaffe.errors import LayerError, nearest
 from minicaffe.proto.caffe_pb2 import LayerParameter
 from minicaffe.proto.elsewhere import TYPE_OWNERS
@@ -131,8 +131,8 @@ def choose_engine(layer_param: LayerParameter, dtype: np.dtype) -> str:
 def _engine_fields(layer_param: LayerParameter) -> Iterator[str]:
     """Yield the names of the `engine` values that are set: the layer's own string, then the enums of its messages."""
     own = layer_param.engine.partition(":")[0].upper()  # Intel's Caffe allows a list of engines after a colon
-    own = next((engine.name for engine in _variant_engines() if own in engine.aliases), own)
-    known = sorted([OWN, *variant_names()])
+    own = next((engine.name for engine in variant_engines() if own in engine.aliases), own)
+    known = sorted([OWN, *(engine.name for engine in variant_engines())])
     if own not in ("", "DEFAULT", *known):
         names = f"{', '.join(known[:-1])} or {known[-1]}"
         raise LayerError(
@@ -147,7 +147,3 @@ def _engine_fields(layer_param: LayerParameter) -> Iterator[str]:
             name = values.values_by_number[value.engine].name
             if name != "DEFAULT":
                 yield name
-
-
-def _variant_engines() -> list[Engine]:
-    return [engine for engine in engines() if engine.base is not None]

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from minicaffe.core.engine import NUMPY, engines, runner
+from minicaffe.core.engine import NUMPY, runner, variant_engines
 from minicaffe.errors import UsageError
 
 
@@ -84,9 +84,9 @@ def set_device(device_id: int) -> None:
     settings.engine.start(settings.device)
 
 
-def variant_names() -> list[str]:
-    """Return the names of the engines with variants of layers, as in prototxts."""
-    return [engine.name for engine in engines() if engine.base is not None]
+def engine_names() -> list[str]:
+    """Return the values that `set_engine` accepts."""
+    return ["DEFAULT", "CAFFE", *(engine.name for engine in variant_engines())]
 
 
 def set_engine(engine: str) -> None:
@@ -96,7 +96,6 @@ def set_engine(engine: str) -> None:
         CUDA code), or the name of an engine: "ONEDNN", "CUDNN".
     Raises UsageError for any other value.
     """
-    known = ("DEFAULT", "CAFFE", *variant_names())
-    if engine not in known:
-        raise UsageError(f"set_engine: expected one of {', '.join(known)}, got {engine!r}")
+    if engine not in engine_names():
+        raise UsageError(f"set_engine: expected one of {', '.join(engine_names())}, got {engine!r}")
     settings.variants = engine

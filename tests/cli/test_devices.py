@@ -25,13 +25,12 @@ def all_settings():
 @pytest.fixture
 def other_settings():
     """Set all settings to other values than the defaults; restore them afterwards."""
-    put_back = devices._settings()
-    cuda.set_math("tf32")
-    set_engine("CAFFE")
-    set_device(1)
-    devices.set_threads(2)
-    yield all_settings()
-    put_back()
+    with devices._restored():
+        cuda.set_math("tf32")
+        set_engine("CAFFE")
+        set_device(1)
+        devices.set_threads(2)
+        yield all_settings()
 
 
 def test_a_command_puts_back_what_was_set(other_settings):
