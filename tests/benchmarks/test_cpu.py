@@ -1,6 +1,5 @@
 """benchmarks/cpu.py runs from end to end, at a tiny size."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.scripts import script
 from minicaffe import onednn
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "cpu.py"
@@ -22,12 +22,8 @@ def run(*words, cwd):
 @pytest.fixture(scope="module")
 def cpu():
     """The script as a module."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("benchmark_cpu", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
+    with script(SCRIPT) as module:
+        yield module
 
 
 def test_a_race(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.scripts import script
 from minicaffe.data.datasets import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +29,8 @@ def run(*words, cwd):
 @pytest.fixture(scope="module")
 def gpu():
     """The script as a module."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("benchmark_gpu", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
+    with script(SCRIPT) as module:
+        yield module
 
 
 @pytest.mark.gpu

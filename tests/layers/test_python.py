@@ -114,7 +114,7 @@ import caffe
 
 class Base(caffe.Layer):
     def setup(self, bottom, top):
-        self.told = self.param_str, self.param_str_, self.phase, self.name
+        self.given = self.param_str, self.param_str_, self.phase, self.name
 
     def reshape(self, bottom, top):
         top[0].reshape(*bottom[0].shape)
@@ -208,7 +208,7 @@ def classes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["OneArgument", "AnyArguments", "WithoutSuper", "WithoutArguments", "OfItsOwn"])
 def test_a_class_may_have_an_init_of_its_own(classes, name):
     layer, _, top = run_layer("name: 'layer' " + python(classes, name, "param_str: 'p'"), np.zeros((2, 3)), phase=1)
-    assert layer.told == ("p", "p", 1, "layer") and layer.seen == "layer"
+    assert layer.given == ("p", "p", 1, "layer") and layer.seen == "layer"
     np.testing.assert_array_equal(top[0].data, np.ones((2, 3)))
     assert layer.user.rng is layer.rng and layer.user.dtype in (np.float32, np.float64)
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
 from minicaffe.errors import LayerError
-from minicaffe.testing import assert_close
+from minicaffe.testing import assert_close, build_layer
 
 FILLERS = "weight_filler { type: 'gaussian' std: 0.5 } bias_filler { type: 'gaussian' std: 0.5 }"
 
@@ -14,20 +13,13 @@ def recurrent(kind):
     return f"type: '{kind}' recurrent_param {{ {FILLERS} num_output: 3 }}"
 
 
-def build(text, arrays):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of(arrays, np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    return layer, bottom, top
-
-
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.layers(kind)) for kind in ("RNN", "LSTM")])
 def test_states_go_on_into_the_next_call(kind, engine):
     x = np.random.default_rng(0).standard_normal((6, 2, 3))
-    layer, bottom, top = build(recurrent(kind), [x, np.ones((6, 2))])
+    layer, bottom, top = build_layer(recurrent(kind), x, np.ones((6, 2)))
     layer.forward(bottom, top)
     whole = top[0].data.copy()
-    halves, bottom, top = build(recurrent(kind), [x[:3], np.ones((3, 2))])
+    halves, bottom, top = build_layer(recurrent(kind), x[:3], np.ones((3, 2)))
     for own, other in zip(halves.blobs, layer.blobs, strict=True):
         own.data[...] = other.data
     results = []
@@ -66,4 +58,4 @@ def test_states_go_on_into_the_next_call(kind, engine):
 )
 def test_errors_name_the_layer(text, shapes, words):
     with pytest.raises(LayerError, match=f"layer 'r': {words}"):
-        build(f"type: '{text}'", [np.zeros(s) for s in shapes])
+        build_layer(f"type: '{text}'", *(np.zeros(s) for s in shapes))

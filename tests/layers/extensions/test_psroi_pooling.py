@@ -5,15 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers.regions import REGIONS, clip, regions
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, normal
-
-REGIONS = np.array([[0, 0, 0, 7, 7], [1, 2, 1, 9, 12], [1, 5, 5, 5, 5], [0, 20, 20, 30, 30], [1, 3, 0, 14, 4.0]])
-
-
-def regions(rng, shape):
-    return REGIONS[: shape[0]]
+from minicaffe.testing import Case, LayerProperties, assert_close, normal, top_of
 
 
 def psroi(text="output_dim: 2 group_size: 2 spatial_scale: 0.5"):
@@ -32,18 +26,6 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x, rois):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x, rois], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
-def clip(value, size):
-    return min(max(value, 0), size)
-
-
 def test_means():
     x = np.random.default_rng(0).standard_normal((2, 8, 7, 6))
     expected = np.zeros((5, 2, 2, 2))
@@ -54,7 +36,7 @@ def test_means():
         columns = slice(clip(math.floor(j * wide + x1 * 0.5), 6), clip(math.ceil((j + 1) * wide + x1 * 0.5), 6))
         window = x[int(n), (d * 2 + i) * 2 + j, rows, columns]
         expected[r, d, i, j] = window.mean() if window.size else 0
-    assert_close(run(psroi(), x, REGIONS), expected, rtol=1e-9)
+    assert_close(top_of(psroi(), x, REGIONS), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +48,4 @@ def test_means():
 )
 def test_errors_name_the_layer(text, x, rois, words):
     with pytest.raises(LayerError, match=f"^PSROIPooling layer 'layer': {words}"):
-        run(text, np.zeros(x), rois)
+        top_of(text, np.zeros(x), rois)

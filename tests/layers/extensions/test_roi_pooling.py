@@ -5,15 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from minicaffe import gradient_check
+from helpers.regions import REGIONS, clip, regions
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, distinct
-
-REGIONS = np.array([[0, 0, 0, 7, 7], [1, 2, 1, 9, 12], [1, 5, 5, 5, 5], [0, 20, 20, 30, 30], [1, 3, 0, 14, 4.0]])
-
-
-def regions(rng, shape):
-    return REGIONS[: shape[0]]
+from minicaffe.testing import Case, LayerProperties, assert_close, distinct, top_of
 
 
 def roi(text="pooled_h: 2 pooled_w: 3 spatial_scale: 0.5"):
@@ -27,18 +21,6 @@ class TestProperties(LayerProperties):
     ]
 
 
-def run(text, x, rois):
-    layer = gradient_check.layer_from_text(text, 0, np.float64)
-    bottom, top = gradient_check.blobs_of([x, rois], np.float64), gradient_check.blobs_of([0], np.float64)
-    layer.initialize(bottom, top)
-    layer.forward(bottom, top)
-    return top[0].data
-
-
-def clip(value, size):
-    return min(max(value, 0), size)
-
-
 def test_maxima():
     x = np.random.default_rng(0).standard_normal((2, 2, 7, 6))
     expected = np.zeros((5, 2, 2, 3))
@@ -50,7 +32,7 @@ def test_maxima():
         columns = slice(clip(math.floor(j * wide) + x1, 6), clip(math.ceil((j + 1) * wide) + x1, 6))
         expected[r, c, i, j] = x[int(n), c, rows, columns].max(initial=-np.inf)
     expected[np.isinf(expected)] = 0
-    assert_close(run(roi(), x, REGIONS), expected, rtol=1e-9)
+    assert_close(top_of(roi(), x, REGIONS), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -63,4 +45,4 @@ def test_maxima():
 )
 def test_errors_name_the_layer(text, x, rois, words):
     with pytest.raises(LayerError, match=f"^ROIPooling layer 'layer': {words}"):
-        run(text, np.zeros(x), rois)
+        top_of(text, np.zeros(x), rois)
