@@ -5,9 +5,9 @@
     python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes
     python benchmarks/cpu.py cifar10_full --batches 1 8 64 512
 
-Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them; what is
-told are medians, and the ratio to the fastest other.  Before anything is timed, loss and gradients (or scores) of all
-are compared.
+Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them. The table
+has medians, and the ratio to the first contestant. Before anything is timed, loss and gradients (or scores) of all are
+compared.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import time
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-#: gradients of deep nets differ by rounding where it decides on which side of 0 a ReLU's input lies
+#: gradients of deep nets differ by rounding where it decides the sign of a ReLU's input
 _GRADIENTS_AGREE = 3e-2
 
 #: for the question how cost grows with depth; raced only when named
 _DEEP = ("cifar10_resnet32", "cifar10_resnet56", "cifar10_resnet110")
 
-#: seconds between turns: the workers of whoever ran last may spin for a while before they sleep
+#: seconds between turns: the workers of the previous contestant may spin for a while before they sleep
 _PAUSE = 0.05
 
 import contestants  # noqa: E402
@@ -55,7 +55,7 @@ def compare(reference: dict, other: dict) -> str:
 
 
 def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int, threads: int) -> None:
-    """Compare and time all processes on one net; print the table; return it for JSON."""
+    """Compare and time the contestants on one net, in turns; print the table."""
     param, training, batch = build(net, batch)
     task = "training" if training else "inference"
     print(f"\n{net}, {task}, batch {batch}, {threads} threads: milliseconds a step, median of {rounds * steps}")
@@ -84,7 +84,7 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
 
 
 def report(field: dict[Process, list[float]], start_ups: dict[Process, float]) -> None:
-    """Print a row per contestant and way; return the rows."""
+    """Print a row per contestant: times in milliseconds, ratio to the first, start-up time, peak memory."""
     ours = statistics.median(next(iter(field.values())))
     print(f"  {'':24s}{'median':>9s}{'25 %':>9s}{'ratio':>8s}{'start s':>9s}{'peak MB':>9s}")
     for process, times in field.items():

@@ -24,8 +24,8 @@ def end_to_end(folder: str, log: str, math: str, limits: tuple[int, ...], batch:
             state = _train_part(work, os.path.abspath(folder), part, limit, state, math, log, batch)
         seconds = time.perf_counter() - began
     with open(log) as file:
-        told = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
-    accuracies = [float(words.split()[0]) for words in told]
+        lines = [line.rsplit("=", 1)[1] for line in file if "net output" in line and "accuracy" in line]
+    accuracies = [float(words.split()[0]) for words in lines]
     print(f"\ncifar10_full, {limits[-1]} iterations with data and tests, {math}: {seconds:.1f} s, "
           f"accuracy {accuracies[-1]:.4f}; log: {log}")  # fmt: skip
     return {"seconds": seconds, "accuracies": accuracies, "math": math, "iterations": limits[-1]}

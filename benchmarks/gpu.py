@@ -7,7 +7,7 @@
 
 First all kernels are compiled, several at a time. For each net the contestants, each in a process of its own, compute
 loss and gradients (or scores) from the same weights, which are compared; then they take turns, so that a device that is
-busy now and then is so for all of them. Told are medians, how many times as fast as PyTorch's best of the same
+busy now and then is so for all of them. The tables have medians, how many times as fast as PyTorch's best of the same
 precision each is, where the time goes, and the floor: FLOP over the peak and bytes over the bandwidth, both measured.
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 MOMENTUM, DECAY = 0.9, 0.004
-PEAK_SIZE = 8192  # of the matrices whose product tells the peak
+PEAK_SIZE = 8192  # of the matrices whose product measures the peak
 
 
 def weights_of(name: str, shapes) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from contestants.common import (
     weights_of,
 )
 
-COPIED = 1 << 30  # bytes of the copy that tells the bandwidth
+COPIED = 1 << 30  # bytes of the copy that measures the bandwidth
 
 
 def learned(net) -> dict[str, list]:
@@ -28,7 +28,7 @@ def learned(net) -> dict[str, list]:
 
 
 class Minicaffe(Contestant):
-    """minicaffe; variant: (math, engine)."""
+    """minicaffe, on either device."""
 
     def make(self, param) -> None:
         import minicaffe

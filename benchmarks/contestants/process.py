@@ -99,7 +99,7 @@ def serve(pipe: Any, kind: Any, *args: Any) -> None:
                 values[0] = caffe_pb2.NetParameter.FromString(values[0])
             answer = getattr(contestant, command)(*values)
             pipe.send((answer, time.perf_counter() - began))
-        except Exception as error:  # whatever keeps somebody from taking part is told in the table
+        except Exception as error:  # the table lists the errors of contestants that cannot run
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = str(error).strip().splitlines() or [""]
             line = f"{type(error).__name__}: {text[0][:200]} ({os.path.basename(where.filename)}:{where.lineno})"

@@ -65,7 +65,7 @@ class Fused:
         self._refused: list | None = None  # shapes of the bottoms for which the engine has no code
 
     def layer_for(self, kind: str) -> Any:
-        """The first layer that stands for a type in the pattern; None if there is none."""
+        """The first layer that matches a type of the pattern; None if there is none."""
         return next((layer for layer in self.layers if _kind(layer) == kind), None)
 
     # -- what a subclass states ------------------------------------------------------------------------------------
@@ -260,5 +260,5 @@ def _continues(step: _Step, net: Any, i: int, top: Blob) -> bool:
 
 
 def _kind(layer: Layer) -> str:
-    """The type that a layer stands for in patterns."""
+    """The type by which a layer is matched in patterns."""
     return layer.fuses_as or layer.type

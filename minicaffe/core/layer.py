@@ -62,7 +62,7 @@ class Layer:
     passes_through = False  #: whether the top's data equal the bottom's
     exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
 
-    fuses_as = ""  #: the type that it stands for in patterns of fused layers (fusion.py), if not its own
+    fuses_as = ""  #: the type by which it is matched in patterns of fused layers (fusion.py), if not its own
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
     keeps_views = False  #: whether it may keep views of blobs, or leave values in them as they are
