@@ -12,7 +12,7 @@ from minicaffe.testing import NUMPY, ONEDNN
 
 pytestmark = needs_onednn
 
-from minicaffe.onednn import conversion, layouts, primitives, tensors  # noqa: E402
+from minicaffe.onednn import conversion, execution, layouts, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Arg  # noqa: E402
 
 SHAPE = (2, 20, 5, 6)
@@ -253,7 +253,7 @@ def test_the_steady_state_makes_nothing(monkeypatch):
         net.run_forward()
         net.run_backward()
     made = []
-    for kind in (tensors.Tensor, primitives.Execution, primitives.Primitive):
+    for kind in (tensors.Tensor, execution.Execution, execution.Primitive):
         original = kind.__init__
 
         def noted(self, *args, _original=original, **kwargs):

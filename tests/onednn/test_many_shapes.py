@@ -15,7 +15,7 @@ from minicaffe.core.net import Net
 
 pytestmark = needs_onednn
 
-from minicaffe.onednn import conversion, library, primitives, tensors  # noqa: E402
+from minicaffe.onednn import conversion, execution, library, primitives, tensors  # noqa: E402
 from minicaffe.onednn.library import Alg, Arg  # noqa: E402
 
 
@@ -55,24 +55,24 @@ def no_collector():
 
 @pytest.mark.parametrize("phase", [0, 1])
 def test_primitives_and_buffers_of_old_shapes_go(phase, no_collector):
-    primitives._find.cache_clear()
+    execution.find.cache_clear()
     net, before, own = Net(spec(), phase=phase), len(library.RUNTIME.primitives), set()
     run(net, 11, 14)
     per_shape = len(library.RUNTIME.primitives) - before
     for size in range(12, 72):
         run(net, size, size + 3)
-        assert len(library.RUNTIME.primitives) <= before + primitives._KEPT + 12 * per_shape
+        assert len(library.RUNTIME.primitives) <= before + execution.KEPT + 12 * per_shape
         own.add(sum(len(layer._own) for layer in net.layers if hasattr(layer, "_own")))
     assert len(own) == 1, "memory of the last shape only"
-    primitives._find.cache_clear()
+    execution.find.cache_clear()
     assert len(library.RUNTIME.primitives) <= before + 12 * per_shape
 
 
 @pytest.mark.parametrize("phase", [0, 1])
 def test_eight_shapes_keep_their_primitives(phase, monkeypatch):
     net, made = Net(spec(), phase=phase), []
-    original = primitives.Primitive.__init__
-    monkeypatch.setattr(primitives.Primitive, "__init__", lambda *args: made.append(args[2]) or original(*args))
+    original = execution.Primitive.__init__
+    monkeypatch.setattr(execution.Primitive, "__init__", lambda *args: made.append(args[2]) or original(*args))
     sizes = [(size, size + 3) for size in range(12, 20)]
     first = [run(net, *size) for size in sizes]
     assert "convolution_forward" in made
@@ -88,9 +88,9 @@ def test_a_primitive_goes_with_its_last_user():
     desc = tensors.plain((3, 5))
     relu = primitives.eltwise(Alg.RELU, desc, desc)
     key = next(key for key, value in library.RUNTIME.primitives.items() if value is relu)
-    primitives._find.cache_clear()
+    execution.find.cache_clear()
     assert primitives.eltwise(Alg.RELU, desc, desc) is relu
-    primitives._find.cache_clear()
+    execution.find.cache_clear()
     del relu
     assert key not in library.RUNTIME.primitives
 
@@ -108,13 +108,13 @@ def test_layouts_are_one_object_while_they_are_used_and_no_longer():
 
 def test_a_reorder_does_not_keep_its_memory(no_collector):
     before = len(library.RUNTIME.primitives)
-    primitives._find.cache_clear()
+    execution.find.cache_clear()
     source, target = tensors.Tensor(tensors.plain((2, 5))), tensors.Tensor(tensors.strided((2, 5), (1, 2)))
     conversion.reorder(source, target)
-    execution = target.filled[2]
-    assert target not in execution.memories.values()
-    del source, target, execution
-    primitives._find.cache_clear()
+    last = target.filled[2]
+    assert target not in last.memories.values()
+    del source, target, last
+    execution.find.cache_clear()
     assert len(library.RUNTIME.primitives) <= before
 
 
