@@ -286,9 +286,7 @@ class OneDNNNormalization(OneDNNFused, groups.Normalization):
             *self.shared_arguments(),
         )  # fmt: skip
         if self.scale:
-            for blob, diff, wanted in zip(self.scale.blobs, diffs, self.scale.param_propagate_down, strict=False):
-                if wanted:
-                    layouts.add_to_diff(blob, diff)
+            self.scale.add_to_diffs(*diffs)
 
     def top_gradient(self):
         (top,), norm, desc = self.top, self.norm, self.input.memory.desc

@@ -16,6 +16,7 @@ from typing import Any, overload
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
+from minicaffe.onednn import layouts
 from minicaffe.onednn.library import Unsupported
 from minicaffe.onednn.tensors import MemoryDesc, Tensor
 
@@ -121,6 +122,12 @@ class OneDNNLayer(Layer):
         elif memory.buffer is not buffer:
             memory.move(buffer)
         return memory
+
+    def add_to_diffs(self, *gradients: Tensor | None) -> None:
+        """Add to the diffs of the parameters, in order, that need a gradient; None for one that was not computed."""
+        for blob, gradient, needed in zip(self.blobs, gradients, self.param_propagate_down):
+            if needed and gradient is not None:
+                layouts.add_to_diff(blob, gradient)
 
     def execute(self, primitive, *args: Any) -> None:
         """Run a primitive on `Arg.X, memory, Arg.Y, memory, ...`; its binding to these is cached."""

@@ -110,12 +110,7 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
             self.convolve(conv, b, t, self.weights_as(conv), bias)
 
     def add_weight_diffs(self, bottom, top):
-        bias = self.bias_term and self.param_propagate_down[1]
-        dw, db = self.weight_gradient(bottom, top, bias)
-        if self.param_propagate_down[0]:
-            layouts.add_to_diff(self.blobs[0], dw)
-        if bias:
-            layouts.add_to_diff(self.blobs[1], db)
+        self.add_to_diffs(*self.weight_gradient(bottom, top, self.bias_term and self.param_propagate_down[1]))
 
 
 @register("ConvolutionDepthwise", engine="ONEDNN")

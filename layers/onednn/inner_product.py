@@ -75,7 +75,4 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         dy = layouts.read(top.diff_memory, self.out_shape, product.desc(Arg.DIFF_DST))
         dw, db = self.borrow(product.desc(Arg.DIFF_WEIGHTS), "dw"), self.borrow(product.desc(Arg.DIFF_BIAS), "db")
         self.execute(product, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_WEIGHTS, dw, Arg.DIFF_BIAS, db)
-        if self.param_propagate_down[0]:
-            layouts.add_to_diff(self.blobs[0], dw)
-        if bias:
-            layouts.add_to_diff(self.blobs[1], db)
+        self.add_to_diffs(dw, db)

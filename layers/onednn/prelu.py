@@ -46,5 +46,4 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
             backward, Arg.SRC, x, Arg.WEIGHTS, self.slope(), Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, Arg.DIFF_WEIGHTS,
             self.slope_diff,
         )  # fmt: skip
-        if self.param_propagate_down[0]:
-            layouts.add_to_diff(self.blobs[0], self.slope_diff)
+        self.add_to_diffs(self.slope_diff)

@@ -65,6 +65,4 @@ class OneDNNScale(OneDNNLayer, Scale):
             backward, Arg.SRC, x, Arg.DIFF_DST, dy, Arg.DIFF_SRC, dx, *self.operands(), Arg.DIFF_SCALE, ds,
             Arg.DIFF_SHIFT, db if self.shift else None,
         )  # fmt: skip
-        for blob, diff, wanted in zip(self.blobs, (ds, db), self.param_propagate_down, strict=False):
-            if wanted:
-                layouts.add_to_diff(blob, diff)
+        self.add_to_diffs(ds, db)
