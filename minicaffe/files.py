@@ -1,49 +1,190 @@
-"""Atomic writes: a file is written under a temporary name in the same folder, then renamed."""
+"""Reading of regular files; atomic and durable writes.
+
+A file is written under a hidden temporary name in the same folder, flushed to the disk, then renamed.  The temporary
+file is locked while it is written: one that can be locked was left behind by a process that was killed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import tempfile
+import re
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import BinaryIO
 
 from minicaffe.errors import DataError, MinicaffeError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]  # Windows has none
 
-@contextmanager
+_PART = ".part-"  #: in the names of temporary files, before eight hexadecimal digits
+_TEMPORARY = re.compile(r"\.(?P<name>.+)" + re.escape(_PART) + r"[0-9a-f]{8}(\.\w+)?", re.DOTALL)
+_OWN_DESCRIPTORS = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def open_regular(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
+    """Open a regular file for reading bytes.
+
+    pipes: also accept the process's own descriptors, such as /dev/stdin and the /dev/fd/63 of a shell's
+        process substitution (default: False).
+    OSError when the file cannot be opened, for a FIFO, a device or a folder, and for a path with a null character.
+    """
+    path = os.fspath(path)
+    if "\0" in path if isinstance(path, str) else b"\0" in path:
+        raise OSError(errno.EINVAL, "its name has a null character", path)
+    if pipes and _OWN_DESCRIPTORS.fullmatch(os.fsdecode(path)):
+        return open(path, "rb")
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, f"it is {_kind(mode)}", path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | os.PathLike, pipes: bool = False) -> bytes:
+    """Return the content of a regular file; arguments and errors as for `open_regular`."""
+    with open_regular(path, pipes) as file:
+        return file.read()
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return f"{kinds.get(stat.S_IFMT(mode), 'a device')}, expected a regular file"
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -> Iterator[str]:
     """Yield a temporary path in the folder of `path`, with the same extension; at the end it replaces `path`.
 
-    After an exception, including a full disk or a signal, the temporary file is removed and an older file at `path`
-    is unchanged.
+    The content is on the disk before the file has its name.  After an exception, including a full disk or a signal,
+    the temporary file is removed and an older file at `path` is unchanged.
 
     kind: the exception raised when the folder is missing or the file cannot be written.
     """
     path = os.fspath(path)
     folder, name = os.path.split(os.path.abspath(path))
     try:
-        handle, temporary = tempfile.mkstemp(suffix=os.path.splitext(name)[1], prefix=f".{name}.", dir=folder)
-    except OSError as error:
-        raise kind(f"cannot write '{path}': {error.strerror}") from error
-    os.close(handle)
+        handle, temporary = _new_temporary(folder, name)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise kind(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.fsync(handle)
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError when a disk is full
+        sync_folder(folder)
+    except (OSError, RuntimeError) as error:
         raise kind(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        os.close(handle)
 
 
-def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
+def write_atomically(
+    path: str | os.PathLike, content: bytes | bytearray | memoryview | str, kind: type[MinicaffeError] = DataError
+) -> None:
     """Write `content` to `path` completely, or leave an older file unchanged; text is encoded as UTF-8.
 
-    DataError when the folder is missing or the file cannot be written.
+    kind: the exception raised when the folder is missing or the file cannot be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path, kind) as temporary:
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raise OSError unless `path` can be written: create and remove a temporary file as `replacing` does."""
+    handle, temporary = _new_temporary(*os.path.split(os.path.abspath(os.fspath(path))))
+    os.close(handle)
+    os.unlink(temporary)
+
+
+def sync_folder(folder: str) -> None:
+    """Flush a folder to the disk, so that the names of its files survive a power failure."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- temporary files of dead processes ---------------------------------------------------------------------------------
+
+
+def remove_leftovers(prefix: str) -> list[str]:
+    """Remove the temporary files of killed processes that were to become files whose paths start with `prefix`.
+
+    Returns their paths.  Files that a living process is writing are kept.
+    """
+    folder, start = os.path.split(os.path.abspath(prefix))
+    removed = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and match["name"].startswith(start) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if _abandoned(entry.path):
+                        os.unlink(entry.path)
+                        removed.append(entry.path)
+    return removed
+
+
+def _new_temporary(folder: str, name: str) -> tuple[int, str]:
+    """Create a temporary file for `name`, lock it, and return its descriptor and path."""
+    suffix = os.path.splitext(name)[1]
+    shortened = os.fsdecode(os.fsencode(name)[: 236 - len(os.fsencode(suffix))])
+    while True:
+        temporary = os.path.join(folder, f".{shortened}{_PART}{secrets.token_hex(4)}{suffix}")
+        with contextlib.suppress(FileExistsError):
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            if lock(handle) and os.path.exists(temporary):  # else `remove_leftovers` of another process was faster
+                return handle, temporary
+            os.close(handle)
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed; return False if another process has locked it.
+
+    On systems and file systems without such locks, nothing is locked and the result is True.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _abandoned(path: str) -> bool:
+    """Whether no process has locked a temporary file; False on systems without locks."""
+    if fcntl is None:
+        return False
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

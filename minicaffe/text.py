@@ -12,6 +12,9 @@ import re
 from minicaffe.errors import DataError, MinicaffeError
 
 _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\s -~]\0){2}|(?:\0[\s -~]){2}")
+_UNPRINTABLE = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def read_text(
@@ -48,3 +51,19 @@ def read_names(
 def is_utf16(content: bytes) -> bool:
     """True if the bytes start with a UTF-16 byte-order mark or with two ASCII characters encoded as UTF-16."""
     return _UTF16.match(content) is not None
+
+
+def printable(text: str) -> str:
+    r"""Replace control characters by escapes such as \x1b, so that names from a file cannot control a terminal.
+
+    Newlines and tabs are kept.  Characters that change the direction of text are replaced too, and bytes that are not
+    UTF-8, which `read_text` keeps as surrogates.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte kept by surrogateescape
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -14,11 +14,12 @@ import h5py
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from minicaffe import hdf5_file
 from minicaffe.core import file_kinds, weights
 from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import open_hdf5
 from minicaffe.errors import SnapshotError, SolverError
-from minicaffe.files import replacing
+from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
@@ -75,12 +76,11 @@ def save(solver) -> str:
 def _save_binary(solver, path: str, model: str) -> None:
     state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(blob.to_proto() for blob in solver.history)
-    with replacing(path, SnapshotError) as temporary, open(temporary, "wb") as file:
-        file.write(state.SerializeToString())
+    write_atomically(path, state.SerializeToString(), SnapshotError)
 
 
 def _save_hdf5(solver, path: str, model: str) -> None:
-    with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+    def fill(file: h5py.File) -> None:
         file["iter"] = np.array([solver.iter], np.int32)
         file["current_step"] = np.array([solver.current_step], np.int32)
         name = model.encode()
@@ -89,12 +89,13 @@ def _save_hdf5(solver, path: str, model: str) -> None:
         for i, blob in enumerate(solver.history):
             history[str(i)] = blob.read_data()
 
+    write_atomically(path, hdf5_file.content(fill), SnapshotError)
+
 
 def _save_run_state(solver, path: str) -> None:
     nets = [solver.net, *solver.test_nets]
     state = [[(layer.name, layer.state()) for layer in net.layers] for net in nets]
-    with replacing(path, SnapshotError) as temporary, open(temporary, "w") as file:
-        json.dump({"nets": state}, file)
+    write_atomically(path, json.dumps({"nets": state}), SnapshotError)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -251,7 +251,11 @@ def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
 def _write_hdf5(path: str, found: list[dict[str, Any]]) -> None:
     import h5py
 
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    from minicaffe import hdf5_file
+
+    def fill(file: h5py.File) -> None:
         file["filename"] = [d["filename"] for d in found]
         file["window"] = np.array([d["window"] for d in found], np.float32)
         file["prediction"] = np.array([d["prediction"] for d in found], np.float32)
+
+    write_atomically(path, hdf5_file.content(fill))

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import h5py
 
+from minicaffe import hdf5_file
 from minicaffe.core.layer import Layer
 from minicaffe.core.memory import Memory
 from minicaffe.core.stored_weights import open_weights
 from minicaffe.core.transfers import Transfers
 from minicaffe.errors import SnapshotError, listed
-from minicaffe.files import replacing
+from minicaffe.files import write_atomically
 from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
@@ -109,8 +110,7 @@ def save_binary(net, path: str, write_diff: bool = False) -> None:
 
     write_diff: include the diffs (default: False).
     """
-    with replacing(path, SnapshotError) as temporary, open(temporary, "wb") as file:
-        file.write(to_proto(net, write_diff).SerializeToString())
+    write_atomically(path, to_proto(net, write_diff).SerializeToString(), SnapshotError)
 
 
 def save_hdf5(net, path: str, write_diff: bool = False) -> None:
@@ -121,7 +121,8 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
     Raises SnapshotError as `check_hdf5` does, and if the file cannot be written.
     """
     check_hdf5(net)
-    with replacing(path, SnapshotError) as temporary, h5py.File(temporary, "w", libver="earliest") as file:
+
+    def fill(file: h5py.File) -> None:
         data = file.create_group("data")
         diff = file.create_group("diff") if write_diff else None
         for layer_id, (name, layer) in enumerate(zip(net.layer_names, net.layers)):
@@ -134,6 +135,8 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
                     group[str(j)] = blob.read_data()
                 if diff_group is not None:
                     diff_group[str(j)] = blob.read_diff()
+
+    write_atomically(path, hdf5_file.content(fill), SnapshotError)
 
 
 def check_hdf5(net) -> None:
