@@ -3,6 +3,7 @@
     I0804 10:22:42.074671  8318 base.py:218] Iteration 100, lr = 0.00992565
 
 The prefix holds severity, month and day, time, thread, file and line.  Only the first line of a record has it.
+Control characters in names from files are escaped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+
+from minicaffe.errors import printable
+
+
+class PrintableFormatter(logging.Formatter):
+    """Format a record as logging does, then escape control characters (`printable`)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the formatted text."""
+        return printable(super().format(record))
 
 
 class GlogFormatter(logging.Formatter):
@@ -21,4 +32,4 @@ class GlogFormatter(logging.Formatter):
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)
         place = f"{threading.get_native_id():5d} {record.filename}:{record.lineno}"
-        return f"{severity}{when}.{microseconds:06d} {place}] {record.getMessage().removesuffix(chr(10))}"
+        return f"{severity}{when}.{microseconds:06d} {place}] {printable(record.getMessage()).removesuffix(chr(10))}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from minicaffe import __version__
 from minicaffe.cli.command import Command, find
-from minicaffe.errors import MinicaffeError, UsageError
+from minicaffe.errors import MinicaffeError, UsageError, printable
+from minicaffe.glog import PrintableFormatter
 
 #: Maps each action to the module that registers it, which is imported lazily.
 MODULES = {
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words)
+        with _escaped_warnings():
+            return _run(words)
     except MinicaffeError as error:
         return _print_error(str(error))
     except BrokenPipeError:  # the reader has closed the pipe, as in `minicaffe ... | head`
@@ -80,9 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_error(sentence: str) -> int:
-    """Print an error to standard error; return the exit status, 1."""
-    print(f"minicaffe: {sentence}", file=sys.stderr)
+    """Print an error to standard error, control characters escaped; return the exit status, 1."""
+    print(f"minicaffe: {printable(sentence)}", file=sys.stderr)
     return 1
+
+
+@contextlib.contextmanager
+def _escaped_warnings() -> Iterator[None]:
+    """Escape control characters in warnings of commands that set up no log, which `logging.lastResort` prints."""
+    was = logging.lastResort
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(PrintableFormatter())
+    logging.lastResort = handler
+    try:
+        yield
+    finally:
+        logging.lastResort = was
 
 
 def _run(words: list[str]) -> int:

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from minicaffe.data.crc32c import crc32c, masked
-from minicaffe.errors import UsageError
+from minicaffe.errors import UsageError, printable
 
 
 class EventWriter:
@@ -74,7 +74,9 @@ def _event(step: int, scalars: dict[str, float] | None = None, version: str = ""
     if version:
         message += _field(3, version.encode())
     if scalars:
-        values = (_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value) for tag, value in scalars.items())
+        values = (
+            _field(1, printable(tag).encode()) + b"\x15" + struct.pack("<f", value) for tag, value in scalars.items()
+        )
         message += _field(5, b"".join(_field(1, value) for value in values))
     return message
 
