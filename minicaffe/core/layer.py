@@ -21,7 +21,7 @@ from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
 from minicaffe.core.scratch import Scratch
 from minicaffe.core.settings import settings
-from minicaffe.errors import BlobError, LayerError
+from minicaffe.errors import BlobError, LayerError, printable
 from minicaffe.proto.caffe_pb2 import LayerParameter
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Layer:
         try:
             yield
         except (BlobError, LayerError) as error:
-            if f"layer '{self.name}'" in str(error):
+            if printable(f"layer '{self.name}'") in str(error):
                 raise
             raise self.error(str(error)) from error
         except MemoryError as error:
