@@ -118,9 +118,9 @@ class PythonLayer(Layer):
         alias.install()
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
-        if module not in sys.modules:
+        if module not in sys.modules and (origin := _origin(module)):
             log.log(rule.level, "Python layer '%s' runs the code of module '%s' (%s); --no-python-layers or "
-                    "minicaffe.allow_python_layers(False) refuses it", self.name, module, _origin(module))  # fmt: skip
+                    "minicaffe.allow_python_layers(False) refuses it", self.name, module, origin)  # fmt: skip
         found = self._import(module)
         cls = getattr(found, name, None)
         if not isinstance(cls, type):
@@ -188,14 +188,14 @@ class PythonLayer(Layer):
 
 
 def _origin(module: str) -> str:
-    """Return the file or folder from which a module, or the package that contains it, would be imported."""
+    """Return the file or folder from which a module, or the package that contains it, is imported; '' for none."""
     package = module.partition(".")[0]
     try:
         spec = importlib.util.find_spec(package)  # of a submodule, this would import the package
     except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
-        return "already imported"
+        return "imported already"
     if spec is None:
-        return "not found"
+        return ""
     return spec.origin or ", ".join(spec.submodule_search_locations or ())
 
 
