@@ -25,7 +25,8 @@ from minicaffe.core.memory import Memory
 from minicaffe.core.places import Place, observed
 from minicaffe.cuda import context
 from minicaffe.cuda.memory import GPU, DeviceBuffer
-from minicaffe.errors import DeviceError, printable
+from minicaffe.errors import DeviceError
+from minicaffe.text import printable
 
 
 class NotCapturable(DeviceError):

@@ -26,7 +26,8 @@ import numpy as np
 
 from minicaffe.cuda import cache, context
 from minicaffe.cuda.sources import FORMATS, HERE, SOURCES  # noqa: F401  (HERE: for scripts)
-from minicaffe.errors import DataError, DeviceError, nearest, printable
+from minicaffe.errors import DataError, DeviceError, nearest
+from minicaffe.text import printable
 
 BLOCK = 256  # threads in a block of kernels that loop over elements
 _OPTIONS = ("-O3", "--std=c++17")

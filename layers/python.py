@@ -17,7 +17,7 @@ from minicaffe.core import alias, python_layers
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.errors import printable
+from minicaffe.text import printable
 
 log = logging.getLogger("minicaffe")
 

@@ -4,8 +4,8 @@ Each message is one sentence that names the layer, blob or file, the expected va
 original ends the process with a failed CHECK, minicaffe raises one of these.  The command line prints the message and
 exits with status 1; a script can catch `MinicaffeError`, the base class of all of them.
 
-Names from files are part of the messages.  `str(error)`, which tracebacks print, is `printable`; `error.args` has the
-text as it is.
+Names from files are part of the messages.  `str(error)`, which tracebacks print, is one line, with control characters
+escaped; `error.args` has the text as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(_escape, text)
 
 
+def printable_line(text: str) -> str:
+    r"""Return `printable(text)` in one line: newlines and tabs are shown as \n and \t."""
+    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte kept by surrogateescape
@@ -39,7 +44,7 @@ class MinicaffeError(Exception):
     """Base class of all errors that a user's input can cause."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable_line(super().__str__())
 
 
 class PrototxtError(MinicaffeError):
@@ -71,7 +76,10 @@ class SnapshotError(MinicaffeError):
 
 
 class DeviceError(MinicaffeError):
-    """A device or an engine that is not available, or that failed."""
+    """A device or an engine that is not available, or that failed; a compiler's messages are further lines."""
+
+    def __str__(self) -> str:
+        return printable(Exception.__str__(self))
 
 
 class UsageError(MinicaffeError):
@@ -86,7 +94,7 @@ class UnknownNameError(UsageError, KeyError):
     """A name that is missing from one of a net's dicts; also a KeyError, as dicts raise."""
 
     def __str__(self) -> str:
-        return printable(Exception.__str__(self))  # KeyError.__str__ puts quotes around the message
+        return printable_line(Exception.__str__(self))  # KeyError.__str__ puts quotes around the message
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

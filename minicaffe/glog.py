@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 
-from minicaffe.errors import printable
+from minicaffe.text import printable
 
 
 class PrintableFormatter(logging.Formatter):

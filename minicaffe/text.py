@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from minicaffe.errors import DataError, MinicaffeError, printable
+from minicaffe.errors import DataError, MinicaffeError, printable, printable_line
+
+__all__ = ["csv_text", "is_utf16", "printable", "printable_line", "read_names", "read_text"]
 
 _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\s -~]\0){2}|(?:\0[\s -~]){2}")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  #: how a cell starts that a spreadsheet computes
@@ -53,11 +55,6 @@ def read_names(
 def is_utf16(content: bytes) -> bool:
     """True if the bytes start with a UTF-16 byte-order mark or with two ASCII characters encoded as UTF-16."""
     return _UTF16.match(content) is not None
-
-
-def printable_line(text: str) -> str:
-    r"""Return `printable(text)` in one line: newlines and tabs are shown as \n and \t."""
-    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
 def csv_text(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> str:

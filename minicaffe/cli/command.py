@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from minicaffe.errors import UsageError, nearest, printable
+from minicaffe.errors import UsageError, nearest
+from minicaffe.text import printable
 
 
 def print_line(text: str, flush: bool = False) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from minicaffe import __version__
 from minicaffe.cli.command import Command, find
-from minicaffe.errors import MinicaffeError, UsageError, printable
+from minicaffe.errors import MinicaffeError, UsageError
 from minicaffe.glog import PrintableFormatter
+from minicaffe.text import printable, printable_line
 
 #: Maps each action to the module that registers it, which is imported lazily.
 MODULES = {
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
-        return _print_error(f"{error.strerror or error}{where}")
+        return _print_error(printable_line(f"{error.strerror or error}{where}"))
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in ("", "minicaffe"):

@@ -14,7 +14,8 @@ import time
 from typing import Any
 
 from minicaffe.data.crc32c import crc32c, masked
-from minicaffe.errors import UsageError, printable
+from minicaffe.errors import UsageError
+from minicaffe.text import printable
 
 
 class EventWriter:

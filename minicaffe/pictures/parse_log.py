@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from minicaffe.errors import DataError, printable
+from minicaffe.errors import DataError
 from minicaffe.files import write_atomically
-from minicaffe.text import csv_text
+from minicaffe.text import csv_text, printable
 
 PathLike = str | os.PathLike
 Row = dict[str, float]

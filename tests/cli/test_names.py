@@ -102,6 +102,8 @@ def test_nothing_controls_the_terminal(folder, run, words):
         ("show", "\udcff.caffemodel"),
         ("show", "w.caffemodel", "--layer", "\udcff"),
         ("plot", f"{NAME}.log"),
+        ("plot", "a\nminicaffe: done\x1b.log"),
+        ("extract_seconds", f"{NAME}\n", "out"),
         ("data", NAME),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from minicaffe.data.hdf5 import read_file_list
 from minicaffe.data.image_list import read_list
 from minicaffe.data.windows import read_windows
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, DeviceError
 from minicaffe.text import csv_text, is_utf16, printable, printable_line, read_names, read_text
 
 BOM = b"\xef\xbb\xbf"
@@ -93,7 +93,8 @@ def test_labels_that_are_no_numbers(file, label):
 )
 def test_control_characters_are_escaped(text, expected):
     assert printable(text) == expected
-    assert str(DataError(text)) == expected
+    assert str(DataError(text)) == printable_line(text)
+    assert str(DeviceError(text)) == expected
     assert DataError(text).args == (text,)
 
 
