@@ -17,6 +17,7 @@ from minicaffe.cli.progress import StatusLine
 from minicaffe.cli.tensorboard import EventWriter
 from minicaffe.data.progress import Progress
 from minicaffe.errors import NetError
+from minicaffe.glog import GlogFormatter, PrintableFormatter
 
 NAME = "a\x1b[31mb\x07\r\u202e$x_{1$"
 SHOWN = r"a\x1b[31mb\x07\x0d\u202e$x_{1$"
@@ -193,6 +194,22 @@ def test_log_files_of_scripts(tmp_path, monkeypatch):
         handler.close()
     logger.setLevel(logging.NOTSET)
     assert (tmp_path / "log").read_text(encoding="utf-8").endswith(f"] {SHOWN}\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "expected"),
+    [
+        ("a%s", ("b\nI0101 forged\x1b",), r"ab\nI0101 forged\x1b"),
+        ("a%s\n", ("b\nc",), r"ab\nc"),
+        ("net:\n%s", ("a\nb\x1b\n",), "net:\na\nb\\x1b"),
+        ("a\nb%", (), "a\nb%"),
+        ("%10s\tforward", ("x",), "         x\tforward"),
+    ],
+)
+def test_a_name_adds_no_line_to_the_log(message, arguments, expected):
+    record = logging.LogRecord("minicaffe", logging.INFO, "net.py", 7, message, arguments, None)
+    assert GlogFormatter().format(record).partition("] ")[2] == expected
+    assert PrintableFormatter().format(record) == expected
 
 
 def test_tags_of_tensorboard(tmp_path):
