@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from dataclasses import dataclass
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, own_name
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
@@ -94,12 +93,6 @@ def quickstart(args: argparse.Namespace) -> None:
     names = {end: f"cifar10_quick_iter_{result.iterations}.{end}.h5" for end in ("caffemodel", "solverstate")}
     print(_NEXT.format(out=args.out, weights=names["caffemodel"], state=names["solverstate"], me=own_name(),
                        labels=f"{data.folder}/classes.txt"))  # fmt: skip
-
-
-def own_name() -> str:
-    """Return the command that runs minicaffe, in the form in which this process was started."""
-    word = sys.argv[0]
-    return word if os.path.basename(word) == "minicaffe" else "python -m minicaffe"
 
 
 # -- how long ----------------------------------------------------------------------------------------------------------
