@@ -125,5 +125,5 @@ def _test_output(solver: Any, best: str) -> tuple[str, int, bool]:
                 raise SolverError(f"best: the output '{name}' must have one value, got {net.blobs[name].count}")
             smaller = direction == "smaller" if direction else bool(net.blob_loss_weights.get(name, 0.0))
             return name, i, smaller
-    known = listed(dict.fromkeys(name for net in solver.test_nets for name in net.outputs))
-    raise SolverError(f"best: no test net has an output '{best}', expected one of: {known or '(there is no test net)'}")
+    known = listed(dict.fromkeys(name for net in solver.test_nets for name in net.outputs)) or "(there is no test net)"
+    raise SolverError(f"best: no test net has an output '{best}', expected one of: {known}")
