@@ -16,10 +16,11 @@ from minicaffe.core import random, weights
 from minicaffe.core.engine import Engine, Step
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
-from minicaffe.errors import UsageError
+from minicaffe.errors import SnapshotError, UsageError
 from minicaffe.solvers import nets, snapshot
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
+from minicaffe.solvers.nan_search import LossCheck
 
 log = logging.getLogger("minicaffe")
 
@@ -44,6 +45,9 @@ class Solver:
     net: the train `Net`.  test_nets: list of the test nets, which share the parameters of `net`.
     iter: number of updates made so far.  param: the SolverParameter.  lr: learning rate of the next update.
     smoothed_loss: mean of the last `average_loss` losses.
+    stop_on_nan: whether a loss that is nan or infinite raises SolverError before the update (default: False, the first
+        one is logged as a warning).  Either names the layer where it began.  On a GPU only losses that are read are
+        checked, see `observers`.
     action: callback without arguments, called once per iteration and before each test batch; it returns None,
         "snapshot" or "stop" (default: always None).
     observers: list of objects with any of the methods `on_iteration(solver, loss)`,
@@ -65,16 +69,19 @@ class Solver:
         self.action: Callable[[], str | None] = lambda: None
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
+        self.stop_on_nan = False
         self.start_hooks: list[Hook] = []
         self.gradient_hooks: list[Hook] = []
         self._losses: list[float] = []
         self.steps: dict[Engine, Step] = {}  #: the Step that runs iterations, one per engine
         self._stopped = False
+        self._unsaved: SnapshotError | None = None  # of the last attempt to write a snapshot in the loop
+        self._loss_check = LossCheck()
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
         check_policy(param)
         if param.snapshot:
-            snapshot.check_writable(self)
+            snapshot.check_writable(param)
         if param.random_seed >= 0:
             random.set_random_seed(param.random_seed)
         net_params = nets.SolverNets(source)
@@ -115,22 +122,24 @@ class Solver:
 
         resume_file: path of a .solverstate or .solverstate.h5 to restore first; None (default) continues from the
             current state.
-        Raises SnapshotError for a wrong `resume_file`, SolverError if snapshots cannot be written.
+        Raises SnapshotError for a wrong `resume_file`, and at the end if the last snapshot could not be written;
+        SolverError if no snapshots can be written, and as `step`.
         """
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
-        self._stopped = False
+        self._stopped, self._unsaved = False, None
         if self.param.snapshot_after_train:
-            snapshot.check_writable(self)
+            snapshot.check_writable(self.param)
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
-        self.step(self.param.max_iter - self.iter)
+        self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
-            self.snapshot()
+            self._try_snapshot()
         if self._stopped:
             log.info("Optimization stopped early.")
+            self._check_saved()
             return
         if self._due(self.param.display):
             self._smooth(self.net.forward_from_to(0, len(self.net.layers) - 1))
@@ -138,9 +147,21 @@ class Solver:
         if self._due(self.param.test_interval):
             self.test_all()
         log.info("Optimization Done.")
+        self._check_saved()
 
     def step(self, iterations: int) -> None:
-        """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it."""
+        """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it.
+
+        A snapshot that cannot be written is logged as a warning, and training goes on.
+        Raises SnapshotError at the end if this was so for the last one; SolverError if the loss is nan or infinite and
+        `stop_on_nan` is set.
+        """
+        self._unsaved = None
+        self._run(iterations)
+        self._check_saved()
+
+    def _run(self, iterations: int) -> None:
+        """Run iterations as `step`, which reports a last snapshot that could not be written."""
         last = self.iter + iterations
         self._losses, self.smoothed_loss = [], 0.0
         self._since, self._iter_then = time.perf_counter(), self.iter
@@ -153,7 +174,7 @@ class Solver:
             self._iterate()
             request = self.action()
             if self._due(self.param.snapshot) or request == "snapshot":
-                self.snapshot()
+                self._try_snapshot()
             if request == "stop":
                 self._stopped = True
                 break
@@ -201,6 +222,10 @@ class Solver:
         window = max(self.param.average_loss, 1)
         self._losses = [*self._losses[-(window - 1) :], loss] if window > 1 else [loss]
         self.smoothed_loss = sum(self._losses) / len(self._losses)
+
+    def check_loss(self, loss: float) -> None:
+        """Report a loss of the current iteration that is nan or infinite; called while its batch is in the net."""
+        self._loss_check.see(self, loss)
 
     def _display(self) -> None:
         now = time.perf_counter()
@@ -262,7 +287,7 @@ class Solver:
         """Carry out the requests of `action` during a test; return whether to stop."""
         while (request := self.action()) is not None:
             if request == "snapshot":
-                self.snapshot()
+                self._try_snapshot()
             elif request == "stop":
                 self._stopped = True
                 break
@@ -283,6 +308,20 @@ class Solver:
         path = snapshot.save(self)
         self._notify("on_snapshot", path)
         return path
+
+    def _try_snapshot(self) -> None:
+        """Write a snapshot; if that fails, log it and keep the error until the next attempt."""
+        self._unsaved = None
+        try:
+            self.snapshot()
+        except SnapshotError as error:
+            log.warning("%s; training goes on without this snapshot", error)
+            self._unsaved = error
+
+    def _check_saved(self) -> None:
+        """Raise the error of the last snapshot of the loop, if it could not be written."""
+        if self._unsaved is not None:
+            raise self._unsaved
 
     def restore(self, path: str | os.PathLike) -> None:
         """Restore the state in a .solverstate or .solverstate.h5, and the weights that belong to it.

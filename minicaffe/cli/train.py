@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+from typing import Any
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
-from minicaffe.cli.signals import requests, signal_flags
-from minicaffe.errors import UsageError
+from minicaffe.cli.signals import effects_of, requests, signal_flags
+from minicaffe.errors import SolverError, UsageError
 
 log = logging.getLogger("minicaffe")
 
@@ -30,6 +31,7 @@ def _flags(flags: FlagParser) -> None:
                help="resume from this .solverstate or .solverstate.h5")  # fmt: skip
     flags.flag("weights", metavar="FILES", default="",
                help="fine-tune: start from these .caffemodel files (comma-separated); not with -snapshot")  # fmt: skip
+    flags.switch("stop_on_nan", "stop with an error when the loss is nan or infinite, before the update")
     state_flags(flags)
     device_flags(flags)
     signal_flags(flags)
@@ -42,7 +44,8 @@ def _flags(flags: FlagParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Write log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
 
-    Snapshots are written to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot; --snapshot resumes from it.
+    Snapshots are written to the solver's snapshot_prefix, in a folder that exists.  Ctrl-C or SIGTERM stops after a
+    snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
     """
     need_file(args.solver, "solver", "a solver definition to train")
     if args.snapshot and args.weights:
@@ -79,22 +82,43 @@ def run(source, args: argparse.Namespace, status: StatusLine):
     from minicaffe.core.sharing import Sharing
     from minicaffe.solvers import get_solver
 
-    with requests(args.sigint_effect, args.sighup_effect) as action:
+    effects = effects_of(args)
+    with requests(effects) as action, contextlib.ExitStack() as stack:
+        check_snapshots(source.param, "snapshot" in effects.values())
+        observers: list[Any] = []
+        if args.tensorboard:
+            from minicaffe.cli.tensorboard import EventWriter
+
+            observers.append(stack.enter_context(EventWriter(args.tensorboard)))
         solver = get_solver(source)
-        solver.action = action
+        solver.action, solver.stop_on_nan = action, args.stop_on_nan
         for net in (solver.net, *solver.test_nets):
             net.share_memory(Sharing.FORGET)  # nothing reads the blobs that lose their values
         if args.snapshot:
             log.info("Resuming from %s", args.snapshot)
             solver.restore(args.snapshot)
-        with contextlib.ExitStack() as stack:
-            if status.is_terminal:
-                solver.observers.append(TrainingProgress(status, solver))
-            if args.tensorboard:
-                from minicaffe.cli.tensorboard import EventWriter
-
-                solver.observers.append(stack.enter_context(EventWriter(args.tensorboard)))
-            log.info("Starting Optimization")
-            solver.solve()
+        if status.is_terminal:
+            observers.append(TrainingProgress(status, solver))
+        solver.observers += observers
+        log.info("Starting Optimization")
+        solver.solve()
         log.info("Optimization Done.")
     return solver
+
+
+def check_snapshots(param, by_signals: bool) -> None:
+    """Check, before anything is computed, that snapshots can be written.
+
+    Raises SolverError if they cannot.  If only signals cause snapshots (`by_signals`: whether any does), this is logged
+    as a warning.
+    """
+    from minicaffe.solvers.snapshot import check_writable
+
+    required = param.snapshot or param.snapshot_after_train
+    try:
+        if required or by_signals:
+            check_writable(param)
+    except SolverError as error:
+        if required:
+            raise
+        log.warning("%s, or a signal will write no snapshot", error)
