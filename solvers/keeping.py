@@ -27,7 +27,8 @@ class Keeper:
     patience: stop, with a snapshot as after Ctrl-C, when so many tests in succession do not improve `best`; None
         (default): never.
 
-    value, iter: the best value so far and its iteration; None before the first test.  since: number of tests since.
+    value, iter: the best value so far, whose weights are written, and its iteration; None before the first test.
+    since: number of tests without an improvement.
     These are part of the run state, so that a resumed run goes on with them.
 
     Raises SolverError for an unknown output, one of several values, a number below 1, and `patience` without `best`.
@@ -56,8 +57,9 @@ class Keeper:
             return
         (value,) = scores[self.output]
         if self._improves(value):
-            self.value, self.iter, self.since = value, solver.iter, 0
-            self._save_best(solver)
+            self.since = 0
+            if solver.try_to_write("copy of the best weights", lambda: self._save_best(solver, value)):
+                self.value, self.iter = value, solver.iter
             return
         self.since += 1
         if self.patience is not None and self.since >= self.patience:
@@ -73,10 +75,10 @@ class Keeper:
             return value == value
         return value < self.value if self.smaller else value > self.value
 
-    def _save_best(self, solver: Any) -> None:
+    def _save_best(self, solver: Any, value: float) -> None:
         hdf5 = solver.param.snapshot_format == solver.param.HDF5
         path = f"{solver.param.snapshot_prefix}_best.caffemodel{'.h5' if hdf5 else ''}"
-        log.info("Best %s so far, %.6g: writing the weights to %s", self.output, self.value, path)
+        log.info("Best %s so far, %.6g: writing the weights to %s", self.output, value, path)
         (weights.save_hdf5 if hdf5 else weights.save_binary)(solver.net, path)
 
     def run_state(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from minicaffe import hdf5_file
+from minicaffe import files, hdf5_file
 from minicaffe.core import file_kinds, weights
 from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import open_hdf5
@@ -36,19 +36,19 @@ def file_name(solver, extension: str) -> str:
     return f"{solver.param.snapshot_prefix}_iter_{solver.iter}{extension}"
 
 
-def check_writable(solver) -> None:
-    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written."""
-    if solver.param.snapshot and not solver.param.HasField("snapshot_prefix"):
+def check_writable(param) -> None:
+    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written.
+
+    param: the SolverParameter.  A folder that is missing is not created.
+    """
+    if param.snapshot and not param.HasField("snapshot_prefix"):
         raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
-    probe = file_name(solver, ".tempfile")
     try:
-        with open(probe, "w"):
-            pass
-        os.unlink(probe)
-    except OSError as error:
+        files.check_writable(f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5")  # no name is longer
+    except (OSError, ValueError) as error:  # ValueError: a null character
         raise SolverError(
-            f"cannot write to the snapshot prefix '{solver.param.snapshot_prefix}': {error.strerror}: "
-            "make sure that the directory exists and is writeable"
+            f"cannot write to the snapshot prefix '{param.snapshot_prefix}': "
+            f"{getattr(error, 'strerror', None) or error}: make sure that the directory exists and is writeable"
         ) from None
 
 

@@ -170,6 +170,10 @@ class FlagParser(argparse.ArgumentParser):
             return UsageError(f"{self._name} has no flag '{word}'{hint}; `{self.prog} --help` lists them")
         return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse would ignore an error of writing."""
+        print(message, end="", file=file)
+
     def error(self, message: str) -> NoReturn:
         """Raise argparse's error message as UsageError."""
         message = re.sub(r"(?<!\S)(-+[\w-]+)(/-+[\w-]+)+", r"\1", message)  # one spelling of each flag

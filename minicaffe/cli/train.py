@@ -13,8 +13,8 @@ from minicaffe.cli.command import FlagParser, command, own_name
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
-from minicaffe.cli.signals import requests, signal_flags
-from minicaffe.errors import UsageError
+from minicaffe.cli.signals import effects_of, requests, signal_flags
+from minicaffe.errors import SolverError, UsageError
 
 log = logging.getLogger("minicaffe")
 
@@ -35,6 +35,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("weights", metavar="FILES", default="",
                help="fine-tune: start from these .caffemodel files (comma-separated); "
                     "not with -snapshot FILE")  # fmt: skip
+    flags.switch("stop_on_nan", "stop with an error when the loss is nan or infinite, before the update")
     flags.section("what to keep")
     flags.flag("keep", type=int, metavar="N", help="keep the newest N snapshots and remove older ones (default: all)")
     flags.flag("best", metavar="OUTPUT",
@@ -55,7 +56,8 @@ def _flags(flags: FlagParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Write log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
 
-    Snapshots are written to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot; --snapshot resumes from it.
+    Snapshots are written to the solver's snapshot_prefix, in a folder that exists.  Ctrl-C or SIGTERM stops after a
+    snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
     The last line of an unfinished run, on standard output, is the command that resumes it.
     """
     need_file(args.solver, "solver", "a solver definition to train")
@@ -105,25 +107,28 @@ def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str =
     from minicaffe.core.sharing import Sharing
     from minicaffe.solvers import Keeper, get_solver
 
-    with requests(args.sigint_effect, args.sighup_effect) as action:
+    effects = effects_of(args)
+    with requests(effects) as action, contextlib.ExitStack() as stack:
+        check_snapshots(source.param, "snapshot" in effects.values())
+        observers: list[Any] = []
+        if args.tensorboard:
+            from minicaffe.cli.tensorboard import EventWriter
+
+            observers.append(stack.enter_context(EventWriter(args.tensorboard)))
         solver = get_solver(source)
-        solver.action = action
+        solver.action, solver.stop_on_nan = action, args.stop_on_nan
         for net in (solver.net, *solver.test_nets):
             net.share_memory(Sharing.FORGET)  # nothing reads the blobs that lose their values
         solver.observers.append(Keeper(solver, args.keep, args.best, args.patience))
         if resume_from:
             log.info("Resuming from %s", resume_from)
             solver.restore(resume_from)
-        with contextlib.ExitStack() as stack:
-            if status.is_terminal:
-                solver.observers.append(TrainingProgress(status, solver))
-            if args.tensorboard:
-                from minicaffe.cli.tensorboard import EventWriter
-
-                solver.observers.append(stack.enter_context(EventWriter(args.tensorboard)))
-            log.info("Starting Optimization")
-            with printing_how_to_resume(solver, args):
-                solver.solve()
+        if status.is_terminal:
+            observers.append(TrainingProgress(status, solver))
+        solver.observers += observers
+        log.info("Starting Optimization")
+        with printing_how_to_resume(solver, args):
+            solver.solve()
         log.info("Optimization Done.")
     return solver
 
@@ -145,3 +150,21 @@ def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[No
             words = flags.words(argparse.Namespace(**{**vars(args), **again}))
             log.info("The training is not finished; this command resumes it:")
             print(f"{own_name()} train {shlex.join(words)}", flush=True)
+
+
+def check_snapshots(param, by_signals: bool) -> None:
+    """Check, before anything is computed, that snapshots can be written.
+
+    Raises SolverError if they cannot.  If only signals cause snapshots (`by_signals`: whether any does), this is logged
+    as a warning.
+    """
+    from minicaffe.solvers.snapshot import check_writable
+
+    required = param.snapshot or param.snapshot_after_train
+    try:
+        if required or by_signals:
+            check_writable(param)
+    except SolverError as error:
+        if required:
+            raise
+        log.warning("%s, or a signal will write no snapshot", error)

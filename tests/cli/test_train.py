@@ -284,6 +284,19 @@ def test_keep_best_and_patience(project, run):
     ]  # fmt: skip
 
 
+def test_a_loss_that_is_nan(project, run):
+    text = (project / "solver.prototxt").read_text().replace("base_lr: 0.05", "base_lr: 1e30")
+    (project / "solver.prototxt").write_text(text.replace("snapshot: 5", "snapshot: 1"))
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 0 and len(re.findall(r"^W.*\] the loss of iteration 1 is \w+: ", log, re.MULTILINE)) == 1
+    for name in os.listdir(project):
+        if "_iter_" in name:
+            os.unlink(name)
+    status, _, log = run("train", "--solver", "solver.prototxt", "--stop-on-nan")
+    assert status == 1 and log.splitlines()[-1].startswith("minicaffe: the loss of iteration 1 is ")
+    assert {name.split("_iter_")[1].split(".")[0] for name in os.listdir(project) if "_iter_" in name} == {"1"}
+
+
 # -- further outputs ---------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,8 @@ WAYS = {
     "INT": [signal.SIGINT],
     "INT twice": [signal.SIGINT, signal.SIGINT],
 }
+#: the exit status of a training that was killed: 0 after a last snapshot, 128 + the signal, or ended by the signal
+ENDS = (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM)
 
 
 class Point:
@@ -82,22 +84,26 @@ class RandomKills:
 
     def _to_the_end(self, training: Training) -> str:
         """Kill and resume a training until it is finished; return a fault or ''."""
-        while self._killed(training):
+        finished = False
+        while not finished:
+            status, finished = self._start_and_kill(training)
+            if status not in ((0,) if finished else ENDS):
+                return f"status {status}: {training.output()[-1500:]}"
             if fault := training.check():
                 return fault
         differ = differences(training.result(), self._expected[training.form])
         return f"not what the uninterrupted run gives: {differ}" if differ else ""
 
-    def _killed(self, training: Training) -> bool:
-        """Start or resume a training and kill it at a random moment; False if it was finished before that."""
+    def _start_and_kill(self, training: Training) -> tuple[int, bool]:
+        """Start or resume a training and kill it at a random moment; return its status, and whether it ended before."""
         way = self._random.choice(list(WAYS))
         pid = training.start()
         time.sleep(self._random.uniform(0, self._seconds[training.form]))
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return False
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status), True
         for number in WAYS[way]:
             os.kill(pid, number)
             time.sleep(self._random.choice([0, 0.001, 0.01]))
         self.killed[way] += 1
-        wait(pid)
-        return True
+        return wait(pid), False

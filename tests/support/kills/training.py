@@ -18,6 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+import minicaffe.cli.train  # noqa: F401  (before processes are forked)
+import minicaffe.layers  # noqa: F401
 from minicaffe import solvers
 from minicaffe.cli import main
 from minicaffe.core.stored_weights import open_weights
