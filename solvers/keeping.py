@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from minicaffe.core import weights
-from minicaffe.errors import SolverError, listed
+from minicaffe.errors import SnapshotError, SolverError, listed
 from minicaffe.solvers import snapshot_files
 
 log = logging.getLogger("minicaffe")
@@ -87,9 +87,16 @@ class Keeper:
                 "since": self.since}  # fmt: skip
 
     def load_run_state(self, state: dict[str, Any]) -> None:
-        """Restore what `run_state` returned; it is ignored if it belongs to another output or direction."""
+        """Restore what `run_state` returned; it is ignored if it belongs to another output or direction.
+
+        SnapshotError unless value, iteration and number of tests are numbers, the first two together or None.
+        """
+        value, it, since = (state.get(key) for key in ("value", "iter", "since"))
+        best = value is None and it is None or isinstance(value, int | float) and isinstance(it, int)
+        if not best or not isinstance(since, int):
+            raise SnapshotError(f"the run state's best value is damaged: got {value}, of iteration {it}, since {since}")
         if (state.get("output"), state.get("smaller")) == (self.output, self.smaller):
-            self.value, self.iter, self.since = state["value"], state["iter"], state["since"]
+            self.value, self.iter, self.since = value, it, since
 
     # -- old snapshots ---------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.nets import solver_from_text
-from minicaffe.errors import SolverError
+from minicaffe.errors import SnapshotError, SolverError
 from minicaffe.solvers import Keeper
 from minicaffe.solvers.snapshot_files import newest
 
@@ -194,6 +194,27 @@ def test_the_state_of_another_output_is_not_taken(tmp_path):
         other.observers.append(Keeper(other, best=best))
         other.restore_newest()
         assert other.observers[0].value == value
+
+
+@pytest.mark.parametrize("wrong", [{"value": "1"}, {"iter": None}, {"since": None}, {"value": None}, {"iter": 1.5}])
+def test_a_damaged_state_changes_nothing(tmp_path, wrong):
+    made = solver(tmp_path, TEST)
+    made.observers.append(Keeper(made, best="loss"))
+    scores(made.observers[0], made, 2.0)
+    state = made.observers[0].run_state()
+    with pytest.raises(SnapshotError, match="best value is damaged"):
+        made.observers[0].load_run_state({**state, **wrong})
+    assert made.observers[0].run_state() == state
+
+
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
+def test_weights_that_cannot_be_written_do_not_end_the_training(tmp_path, caplog, form):
+    made = solver(tmp_path, f"{TEST} max_iter: 5 snapshot_after_train: false", form)
+    (tmp_path / f"s_best.caffemodel{'.h5' if form == 'HDF5' else ''}").mkdir()
+    made.observers.append(Keeper(made, best="loss", patience=1))
+    with pytest.raises(SnapshotError, match="cannot write '.*s_best.caffemodel"):
+        made.solve()
+    assert made.iter == 5 and "training goes on without this copy of the best weights" in caplog.text
 
 
 @pytest.mark.parametrize("options, message", [
