@@ -135,15 +135,16 @@ def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str =
 
 @contextlib.contextmanager
 def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[None]:
-    """Print the command that resumes the run if the block ends, or fails, before the training is finished.
+    """Print the command that resumes the run if the block fails, or ends before the training is finished.
 
     It has the flags of this run, and -snapshot with the last solver state, unless that was auto.
     """
+    finished = False
     try:
         yield
+        finished = not solver.stopped and solver.iter >= solver.param.max_iter
     finally:
-        unfinished = solver.stopped or solver.iter < solver.param.max_iter
-        if unfinished and solver.last_state:
+        if not finished and solver.last_state:
             flags = FlagParser("train")
             _flags(flags)
             again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}

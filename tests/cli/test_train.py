@@ -270,6 +270,13 @@ def test_the_command_that_resumes_has_no_weights_but_keeps_auto(project, run, se
     assert last_words(out) == [*flags, "--snapshot", "auto", "--weights", "w.caffemodel.h5"]
 
 
+def test_a_run_whose_last_snapshot_fails_resumes_from_the_one_before(project, run):
+    (project / "tiny_iter_8.runstate").mkdir()
+    status, out, err = run("train", "--solver", "solver.prototxt")
+    assert status == 1 and "cannot write 'tiny_iter_8.runstate'" in err
+    assert last_words(out) == ["train", "--solver", "solver.prototxt", "--snapshot", "tiny_iter_5.solverstate.h5"]
+
+
 def test_keep_best_and_patience(project, run):
     words = ("train", "--solver", "solver.prototxt", "--keep", 1, "--best", "accuracy:smaller", "--patience", 1)
     text = (project / "solver.prototxt").read_text().replace("base_lr: 0.05", "base_lr: 0")
