@@ -329,9 +329,12 @@ class Solver:
         return scores
 
     def _interrupted(self) -> bool:
-        """Carry out the requests of `action` during a test; return whether to stop."""
+        """Carry out the requests of `action` during a test; return whether to stop.
+
+        A snapshot of this iteration that exists already is not written again.
+        """
         while (request := self.action()) is not None:
-            if request == "snapshot":
+            if request == "snapshot" and self.last_state != snapshot.state_path(self):
                 self._try_snapshot()
             elif request == "stop":
                 self.stop()

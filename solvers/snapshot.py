@@ -36,6 +36,11 @@ def file_name(solver, extension: str) -> str:
     return f"{solver.param.snapshot_prefix}_iter_{solver.iter}{extension}"
 
 
+def state_path(solver) -> str:
+    """Return the path of the solver state that `save` would write now."""
+    return file_name(solver, ".solverstate" + (".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""))
+
+
 def check_writable(param) -> None:
     """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written.
 
@@ -71,7 +76,7 @@ def save(solver) -> str:
     if hdf5:
         weights.check_hdf5(solver.net)
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-    model, state = file_name(solver, ".caffemodel" + suffix), file_name(solver, ".solverstate" + suffix)
+    model, state = file_name(solver, ".caffemodel" + suffix), state_path(solver)
     run = json.dumps(solver.before_test or run_state(solver)).encode()
     run_state_sha256 = _write(file_name(solver, ".runstate"), run)
     log.info("Snapshotting to %s file %s", kind, model)

@@ -14,6 +14,7 @@ layer { name: "data" type: "HDF5Data" top: "x" top: "t" include { phase: TEST }
         hdf5_data_param { source: "train.txt" batch_size: 4 shuffle: true } }
 layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
         inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "y" top: "y" }
 layer { name: "drop" type: "Dropout" bottom: "y" top: "y" }
 layer { name: "noise" type: "DummyData" top: "noise" include { phase: TEST }
         dummy_data_param { shape { dim: 4 } data_filler { type: "gaussian" } } }
