@@ -59,6 +59,46 @@ def read_bytes(path: str | os.PathLike, pipes: bool = False) -> bytes:
         return file.read()
 
 
+class RandomAccessFile:
+    """A regular file that is read at given positions, in any thread and in forked processes.
+
+    It is not mapped into memory, where a file that is truncated meanwhile would end the process with SIGBUS.  It is
+    closed with its last reference.
+
+    path: the file; errors as for `open_regular`.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        with open_regular(path) as file:
+            self._descriptor = os.dup(file.fileno())
+
+    @property
+    def size(self) -> int:
+        """The present size in bytes."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Return `count` bytes from byte `offset` on; DataError when they cannot be read or the file is shorter."""
+        try:
+            content = os.pread(self._descriptor, count, offset) if hasattr(os, "pread") else self._seek(count, offset)
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+        if len(content) < count:
+            raise DataError(f"{self.path} is truncated: it ends before byte {offset + count}")
+        return content
+
+    def _seek(self, count: int, offset: int) -> bytes:
+        """Read on a system without pread, in a descriptor of its own."""
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(count)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return f"{kinds.get(stat.S_IFMT(mode), 'a device')}, expected a regular file"

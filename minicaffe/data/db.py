@@ -72,7 +72,7 @@ def open_db(source: str | os.PathLike, backend: str | int = "lmdb", mode: str = 
         raise DataError(f'mode of database {source} must be "r" or "w", got {mode!r}')
     _check_folder(source, backend)
     if backend == "lmdb":
-        from minicaffe.data.lmdb_store import LmdbReader
+        from minicaffe.data.lmdb_reader import LmdbReader
 
         return LmdbReader(source)
     from minicaffe.data.leveldb import LevelDbReader

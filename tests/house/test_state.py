@@ -16,7 +16,6 @@ FILLED_BY_IMPORTS = {
 }
 GUARDED = {
     "minicaffe.core.registry._packages": "modules to import, under `_loading`",
-    "minicaffe.data.lmdb_store._open": "a process may open an LMDB once: the open ones, under `_lock`",
     "minicaffe.forks._held": "locks that a fork takes first; they are made when modules are imported",
     "minicaffe.forks._renewed": "locks that a child finds free; their owners keep them",
 }
