@@ -252,6 +252,55 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, backend, monkeypatch):
     assert written == [1000, 1000] and list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_full_at_the_start(tmp_path, backend, monkeypatch):
+    def full(folder, backend):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minicaffe.data.db._new_store", full)
+    with pytest.raises(DataError, match="cannot write database .*db: No space left on device"):
+        open_db(tmp_path / "db", backend, "w")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_null_character_in_the_name(backend):
+    for mode in "wr":
+        with pytest.raises(DataError, match="null|does not exist"):
+            open_db("a\0b", backend, mode)
+
+
+def test_everything_is_flushed_to_the_disk_before_the_database_has_its_name(tmp_path, backend, monkeypatch):
+    calls, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append(os.fstat(handle).st_ino) or fsync(handle))
+    monkeypatch.setattr(os, "rename", lambda *paths: calls.append("rename") or rename(*paths))
+    path = write(tmp_path / "db", backend)
+    inodes = [file.stat().st_ino for file in path.iterdir()]
+    assert sorted(calls[: len(inodes)]) == sorted(inodes)
+    assert calls[len(inodes) :] == [path.stat().st_ino, "rename", tmp_path.stat().st_ino]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_the_remains_of_a_killed_process_are_removed(tmp_path, backend):
+    killed = os.fork()
+    if killed == 0:
+        writer = open_db(tmp_path / "db", backend, "w")
+        writer.put(b"a", b"1")
+        writer.commit()
+        os._exit(0)
+    os.waitpid(killed, 0)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".db.part-")
+    with open_db(tmp_path / "other", backend, "w"):
+        assert left.exists()
+    with open_db(tmp_path / "db", backend, "w") as first:
+        assert not left.exists()
+        first.put(b"b", b"2")
+        with pytest.raises(RuntimeError), open_db(tmp_path / "db", backend, "w"):
+            raise RuntimeError  # a second one, which leaves the folder of the first, in progress, as it is
+    assert read(tmp_path / "db", backend) == [(b"b", b"2")]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["db", "other"]
+
+
 def test_a_database_that_is_not_named():
     with pytest.raises(DataError, match="no LMDB is named: data_param.source must be given"):
         open_db("", "lmdb")
