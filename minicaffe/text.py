@@ -48,6 +48,12 @@ def read_names(
     return [line.strip() for line in lines if line.strip()]
 
 
+def quoted(text: str) -> str:
+    """Return a line or word of a file in quotes, for messages: stripped, escaped, at most 100 characters of it."""
+    text = text.strip()
+    return repr(text if len(text) <= 100 else f"{text[:100]}...")
+
+
 def is_utf16(content: bytes) -> bool:
     """True if the bytes start with a UTF-16 byte-order mark or with two ASCII characters encoded as UTF-16."""
     return _UTF16.match(content) is not None
