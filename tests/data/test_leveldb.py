@@ -21,14 +21,15 @@ def test_crc32c_known_values():
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 1023, 1024, 1025, 5000])
-def test_crc32c_against_a_plain_loop(length):
+@pytest.mark.parametrize("other", [b"other", bytes(9000)])
+def test_crc32c_against_a_plain_loop(length, other):
     piece = os.urandom(length)
     crc = 0xFFFFFFFF
     for byte in piece:
         crc ^= byte
         for _ in range(8):
             crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    assert crc32c([b"other", piece]) == [crc32c([b"other"])[0], crc ^ 0xFFFFFFFF]
+    assert crc32c([other, piece]) == [crc32c([other])[0], crc ^ 0xFFFFFFFF]
 
 
 def test_snappy():

@@ -26,6 +26,7 @@ CACHES = {
     "minicaffe.cuda.cudnn.log_once()": "sentences that are logged once",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
     "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
+    "minicaffe.data.crc32c._byte_list()": "a table of constants",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",
     "minicaffe.data.crc32c._shift_tables()": "tables of constants",
     "minicaffe.layers.shared.elementwise._define()": "kernels made from the formulas of a class",

@@ -1,14 +1,19 @@
 """Lists of images and files of windows, with the images that they name, and means in window layers."""
 
+import functools
+import zlib
+
 import numpy as np
 
 from fuzz import mutate
 from fuzz.kind import Case, Kind
 from helpers.nets import net_from_text
 from minicaffe.data.image import encode_image
+from minicaffe.data.image_list import read_list
 from minicaffe.proto import caffe_pb2
 
 
+@functools.cache
 def _pictures():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 16), np.uint8)
     return {"a.png": encode_image(pixels, "png"), "b c.png": encode_image(pixels[:1], "png")}
@@ -35,7 +40,8 @@ def _list_case(content):
     layer = """type: "ImageData" transform_param { mirror: true }
         image_data_param { source: "list.txt" batch_size: 2 shuffle: true new_height: 5 new_width: 6 }"""
     convert = ["convert_imageset", "./", "list.txt", "db"]
-    return Case({"list.txt": content, **_pictures()}, [lambda: _run(layer), convert])
+    actions = [lambda: read_list("list.txt"), convert if zlib.crc32(content) % 10 == 0 else lambda: _run(layer)]
+    return Case({"list.txt": content, **_pictures()}, actions)
 
 
 image_list = Kind("image_list", _list_examples, _list_case, mutate.change_words)
@@ -77,7 +83,7 @@ def _window_case(content):
         _window_layer("crop_size: 6 mirror: true scale: 0.5 mean_value: 3"),
         _window_layer("crop_size: 9 mean_value: 1", 'context_pad: 2 crop_mode: "square" cache_images: true'),
     ]
-    return Case({"windows.txt": content, **_pictures()}, [lambda layer=layer: _run(layer) for layer in layers])
+    return Case({"windows.txt": content, **_pictures()}, [lambda: _run(layers[zlib.crc32(content) % 2])])
 
 
 windows = Kind("windows", _window_examples, _window_case, mutate.change_words)
