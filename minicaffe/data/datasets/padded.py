@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.data.datasets.records import replacing_database, write_database
-from minicaffe.data.datum import datum_to_array
+from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import open_db
 from minicaffe.errors import DataError
-from minicaffe.proto import caffe_pb2
 
 
 def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tuple[int, ...]:
@@ -25,14 +24,17 @@ def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tup
     """
     if pad < 1:
         raise DataError(f"the border must be at least 1 pixel wide, got {pad}")
+    decoder = DatumDecoder(source)
     with open_db(source, backend) as database:
-        means = [_picture(value)[0].mean((1, 2)) for _, value in database.items()]
+        means = [decoder.decode(*item)[0].astype(np.uint8).mean((1, 2)) for item in database.items()]
+        if len({len(mean) for mean in means}) != 1:
+            raise DataError(f"database {source} has no images, or images with different numbers of channels")
         color = np.rint(np.mean(means, axis=0)).astype(np.uint8)
         digits = len(next(iter(database.items()))[0])
 
         def batches():
-            for _, value in database.items():
-                image, label = _picture(value)
+            for item in database.items():
+                image, label = decoder.decode(*item)
                 channels, height, width = image.shape
                 framed = np.empty((1, channels, height + 2 * pad, width + 2 * pad), np.uint8)
                 framed[:] = color[:, None, None]
@@ -42,8 +44,3 @@ def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tup
         with replacing_database(dest) as fresh:
             write_database(fresh, backend, batches(), len(database), digits)
     return tuple(int(value) for value in color)
-
-
-def _picture(value: bytes | memoryview) -> tuple[np.ndarray, int]:
-    datum = caffe_pb2.Datum.FromString(bytes(value))
-    return datum_to_array(datum).astype(np.uint8), datum.label
