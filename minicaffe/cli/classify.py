@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import glob
 import io as std_io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from minicaffe import io
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on
-from minicaffe.cli.shared_flags import need_writable
+from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import write_atomically
-from minicaffe.text import read_names, read_text
+from minicaffe.text import csv_text, read_names, read_text
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
 CROP_MODES = ("list", "selective_search")
@@ -32,7 +33,7 @@ def _net_flags(flags: FlagParser) -> None:
 
 
 def net_options(flags: FlagParser) -> None:
-    """Add the flags for the preprocessing of images, the device and the engine."""
+    """Add the flags for the preprocessing of images, the device, the engine and Python layers."""
     flags.flag(
         "mean_file", metavar="FILE", default="", help="mean image, .npy (K, H, W) or .binaryproto; none by default"
     )
@@ -52,12 +53,18 @@ def net_options(flags: FlagParser) -> None:
     )
     flags.switch("gpu", "compute on the GPU")
     flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN or CUDNN")
+    python_layer_flags(flags)
 
 
-def computing(args: argparse.Namespace):
-    """Return the context manager that sets device and engine; `--gpu` is a switch here, as in the original's tools."""
+@contextlib.contextmanager
+def computing(args: argparse.Namespace) -> Iterator[None]:
+    """Apply the flags for device, engine and Python layers; restore the previous settings at the end.
+
+    `--gpu` is a switch here, as in the original's tools.
+    """
     where = argparse.Namespace(gpu="0" if args.gpu else "", engine=args.engine, threads=None, math="")
-    return computing_on(where)
+    with python_layers_of(args), computing_on(where):
+        yield
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -137,16 +144,16 @@ def classify(args: argparse.Namespace) -> None:
     names, images = _load_inputs(os.path.expanduser(args.input_file), args.ext)
     with computing(args):
         classifier = Classifier(args.model_def, args.pretrained_model, image_dims=dims, **options_of(args))
-        print(f"Classifying {len(images)} inputs.")
+        print_line(f"Classifying {len(images)} inputs.")
         start = time.perf_counter()
         predictions = classifier.predict(images, not args.center_only)
-        print(f"Done in {time.perf_counter() - start:.2f} s.")
+        print_line(f"Done in {time.perf_counter() - start:.2f} s.")
     if args.labels:
         _print_best(names, predictions.reshape(len(images), -1), args.labels)
     content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
     np.save(content, predictions)
     write_atomically(args.output_file, content.getbuffer())
-    print(f"Saved the predictions to {args.output_file}")
+    print_line(f"Saved the predictions to {args.output_file}")
 
 
 def _load_inputs(path: str, ext: str) -> tuple[list[str], list[np.ndarray] | np.ndarray]:
@@ -171,7 +178,7 @@ def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str,
         )
     for name, row in zip(names, predictions):
         best = np.argsort(-row)[:count]
-        print(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
+        print_line(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
 
 
 # -- detect ------------------------------------------------------------------------------------------------------------
@@ -223,9 +230,9 @@ def detect(args: argparse.Namespace) -> None:
             found = detector.detect_windows(_read_windows(args.input_file))
         else:
             found = detector.detect_selective_search(read_names(args.input_file, "image list"))
-        print(f"Processed {len(found)} windows in {time.perf_counter() - start:.3f} s.")
+        print_line(f"Processed {len(found)} windows in {time.perf_counter() - start:.3f} s.")
     (_write_csv if ext == ".csv" else _write_hdf5)(args.output_file, found)
-    print(f"Saved to {args.output_file}")
+    print_line(f"Saved to {args.output_file}")
 
 
 def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
@@ -244,12 +251,10 @@ def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
 
 
 def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
-    text = std_io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     classes = len(found[0]["prediction"]) if found else 0
-    writer.writerow(["filename", *COORDINATES, *(f"class{i}" for i in range(classes))])
-    writer.writerows([d["filename"], *(f"{v:g}" for v in d["window"]), *d["prediction"]] for d in found)
-    write_atomically(path, text.getvalue())
+    head = ["filename", *COORDINATES, *(f"class{i}" for i in range(classes))]
+    rows = ([d["filename"], *(f"{v:g}" for v in d["window"]), *d["prediction"]] for d in found)
+    write_atomically(path, csv_text([head, *rows]))
 
 
 def _write_hdf5(path: str, found: list[dict[str, Any]]) -> None:

@@ -18,6 +18,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from minicaffe.errors import UsageError, nearest
+from minicaffe.text import printable
+
+
+def print_line(text: str, flush: bool = False) -> None:
+    """Print a line of a command's output, control characters in its names escaped (`printable`).
+
+    flush: whether to flush standard output (default False).
+    """
+    print(printable(text), flush=flush)
 
 
 @dataclass(frozen=True)

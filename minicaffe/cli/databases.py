@@ -10,7 +10,7 @@ import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine, logging_to
-from minicaffe.cli.shared_flags import need_writable
+from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
@@ -100,6 +100,7 @@ def _features_flags(flags: FlagParser) -> None:
     flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
     flags.argument("device", metavar="CPU|GPU", nargs="?", default="CPU", help="where to compute (default: CPU)")
     flags.argument("device_id", metavar="DEVICE_ID", nargs="?", type=int, default=0, help="which GPU (default: 0)")
+    python_layer_flags(flags)
 
 
 @command(
@@ -126,7 +127,7 @@ def extract_features(args: argparse.Namespace) -> None:
 
         set_device(args.device_id)
         set_mode_gpu()
-    with logging_to(StatusLine()):
+    with logging_to(StatusLine()), python_layers_of(args):
         from minicaffe.core.net import Net
 
         net = Net(args.net, phase=TEST, weights=os.fspath(args.weights))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from minicaffe import __version__
 from minicaffe.cli import outputs
 from minicaffe.cli.command import Command, find
 from minicaffe.errors import MinicaffeError, UsageError
+from minicaffe.glog import PrintableFormatter
+from minicaffe.text import printable, printable_line
 
 #: Maps each action to the module that registers it, which is imported lazily.
 MODULES = {
@@ -69,14 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status_of(words: list[str]) -> int:
     """Run one command line; print its error, if any, and return the exit status."""
     try:
-        return _run(words)
+        with _escaped_warnings():
+            return _run(words)
     except MinicaffeError as error:
         return _print_error(str(error))
     except OSError as error:
         if error.filename is None and error.errno in outputs.WRITE_ERRORS:
             return _print_output_error(error)
         where = f" '{error.filename}'" if error.filename else ""
-        return _print_error(f"{error.strerror or error}{where}")
+        return _print_error(printable_line(f"{error.strerror or error}{where}"))
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in ("", "minicaffe"):
@@ -93,9 +97,9 @@ def _status_of(words: list[str]) -> int:
 
 
 def _print_error(sentence: str) -> int:
-    """Print an error to standard error, if that is possible; return the exit status, 1."""
+    """Print an error to standard error, if that is possible, control characters escaped; return the exit status, 1."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"minicaffe: {sentence}", file=sys.stderr)
+        print(f"minicaffe: {printable(sentence)}", file=sys.stderr)
     return 1
 
 
@@ -104,6 +108,20 @@ def _print_output_error(error: OSError) -> int:
     if not isinstance(error, BrokenPipeError):
         _print_error(f"cannot write to standard output: {error.strerror or error}")
     return 1
+
+
+@contextlib.contextmanager
+def _escaped_warnings() -> Iterator[None]:
+    """Escape control characters in warnings of commands that set up no log, which `logging.lastResort` prints."""
+    was = logging.lastResort
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(PrintableFormatter())
+    logging.lastResort = handler
+    try:
+        yield
+    finally:
+        logging.lastResort = was
 
 
 def _run(words: list[str]) -> int:

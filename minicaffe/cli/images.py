@@ -6,7 +6,7 @@ import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.outputs import WRITE_ERRORS
 from minicaffe.errors import DataError, UsageError
 from minicaffe.text import read_names
@@ -50,8 +50,8 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
     with ThreadPoolExecutor(args.num_clients) as pool:
         complaints = [text for text in pool.map(convert, names) if text]
     for text in complaints:
-        print(os.fsencode(text).decode(errors="replace"))
-    print(f"Wrote {len(names) - len(complaints)} of {len(names)} images to {args.output_folder}")
+        print_line(text)
+    print_line(f"Wrote {len(names) - len(complaints)} of {len(names)} images to {args.output_folder}")
 
 
 def resize_and_crop(source: str, target: str, side: int) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from minicaffe.cli.outputs import AppendedFile, Output
 from minicaffe.errors import MinicaffeError, UsageError
 from minicaffe.glog import GlogFormatter
+from minicaffe.text import printable_line
 
 log = logging.getLogger("minicaffe")
 
@@ -63,8 +64,8 @@ class StatusLine:
         if not self.is_terminal or (not now and time.monotonic() - self._drawn < _REDRAW_SECONDS):
             return
         self._drawn = time.monotonic()
-        self._text = text
-        self._write(_CLEAR + text[: self._width() - 1])
+        self._text = printable_line(text)
+        self._write(_CLEAR + self._text[: self._width() - 1])
 
     def print(self, text: str) -> None:
         """Write text and a newline above the status line."""

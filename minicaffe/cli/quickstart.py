@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from minicaffe import models
-from minicaffe.cli.command import FlagParser, command, own_name
+from minicaffe.cli.command import FlagParser, command, own_name, print_line
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
@@ -80,26 +80,26 @@ def quickstart(args: argparse.Namespace) -> None:
     os.makedirs(args.out, exist_ok=True)
     curve = need_writable(os.path.join(args.out, "curve.png"))
     data = find_data(args.data, download=not args.offline)
-    print(f"Data: {data.description}", flush=True)
+    print_line(f"Data: {data.description}", flush=True)
     log = os.path.join(args.out, "cifar10_quick.log")
     if os.path.exists(log):
         os.unlink(log)
     with logging_to(status, log, quiet=True), computing_on(args):
         iterations, step = plan(args, data)
         minutes = (iterations + _TESTS_COST) * step / 60
-        print(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need about "
-              f"{minutes:.1f} minutes.", flush=True)  # fmt: skip
+        print_line(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need "
+                   f"about {minutes:.1f} minutes.", flush=True)  # fmt: skip
         result = train(args.out, iterations, 1.2 * args.seconds if not args.iterations else None, status)
     if not result.iterations:
-        print("Stopped before the first iteration.")
+        print_line("Stopped before the first iteration.")
         return
     draw_curve(log, curve)
-    print(f"\nTest accuracy {result.accuracy:.4f} (loss {result.loss:.4f}) after {result.iterations} iterations "
-          f"on {data.name}.")  # fmt: skip
+    print_line(f"\nTest accuracy {result.accuracy:.4f} (loss {result.loss:.4f}) after {result.iterations} iterations "
+               f"on {data.name}.")  # fmt: skip
     names = {end: f"cifar10_quick_iter_{result.iterations}.{end}.h5" for end in ("caffemodel", "solverstate")}
-    print(_NEXT.format(out=args.out, weights=names["caffemodel"], state=names["solverstate"], me=own_name(),
-                       labels=f"{data.folder}/classes.txt",
-                       readme=os.path.join(models.folder("cifar10_quick"), "readme.md")))  # fmt: skip
+    print_line(_NEXT.format(out=args.out, weights=names["caffemodel"], state=names["solverstate"], me=own_name(),
+                            labels=f"{data.folder}/classes.txt",
+                            readme=os.path.join(models.folder("cifar10_quick"), "readme.md")))  # fmt: skip
 
 
 # -- how long ----------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Result:
         """Called after a test: keep its scores and print them."""
         self.iterations, self.accuracy, self.loss = solver.iter, scores["accuracy"][0], scores["loss"][0]
         self.status.clear()
-        print(f"  iteration {solver.iter:>5}: test accuracy {self.accuracy:.4f}, loss {self.loss:.4f}", flush=True)
+        print_line(f"  iteration {solver.iter:>5}: test accuracy {self.accuracy:.4f}, loss {self.loss:.4f}", flush=True)
 
 
 def train(out: str, iterations: int, seconds: float | None, status: StatusLine) -> Result:

@@ -16,6 +16,7 @@ from typing import Any
 from minicaffe.cli.outputs import AppendedFile
 from minicaffe.data.crc32c import crc32c, masked
 from minicaffe.errors import UsageError
+from minicaffe.text import printable
 
 
 class EventWriter:
@@ -77,7 +78,9 @@ def _event(step: int, scalars: dict[str, float] | None = None, version: str = ""
     if version:
         message += _field(3, version.encode())
     if scalars:
-        values = (_field(1, tag.encode()) + b"\x15" + struct.pack("<f", value) for tag, value in scalars.items())
+        values = (
+            _field(1, printable(tag).encode()) + b"\x15" + struct.pack("<f", value) for tag, value in scalars.items()
+        )
         message += _field(5, b"".join(_field(1, value) for value in values))
     return message
 

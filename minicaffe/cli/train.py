@@ -12,7 +12,15 @@ from typing import Any
 from minicaffe.cli.command import FlagParser, command, own_name
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
-from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.cli.shared_flags import (
+    log_flag,
+    need_file,
+    python_layer_flags,
+    python_layers_of,
+    stages,
+    state_flags,
+    weight_files,
+)
 from minicaffe.cli.signals import effects_of, requests, signal_flags
 from minicaffe.errors import SolverError, UsageError
 
@@ -45,6 +53,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("patience", type=int, metavar="N",
                help="stop, after a snapshot, when N tests in succession do not improve --best")  # fmt: skip
     state_flags(flags)
+    python_layer_flags(flags)
     device_flags(flags)
     signal_flags(flags)
     flags.section("what to see")
@@ -67,7 +76,7 @@ def train(args: argparse.Namespace) -> None:
         need_file(args.snapshot, "snapshot", "a solver state")
     files = weight_files(args.weights) if args.weights else []
     status = StatusLine()
-    with logging_to(status, args.log):
+    with logging_to(status, args.log), python_layers_of(args, logging.INFO):
         from minicaffe.solvers import nets
 
         source = nets.load(args.solver)

@@ -11,9 +11,7 @@ original's parse_log.py, `read_curves` the curves for a plot.
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import math
 import os
 import re
@@ -22,6 +20,7 @@ from dataclasses import dataclass, field
 
 from minicaffe.errors import DataError
 from minicaffe.files import write_atomically
+from minicaffe.text import csv_text, printable
 
 PathLike = str | os.PathLike
 Row = dict[str, float]
@@ -176,16 +175,13 @@ def write_csv(output_filename: PathLike, dict_list: list[Row], delimiter: str = 
     """
     if not dict_list:
         if verbose:
-            print(f"Not writing {output_filename}; no lines to write")
+            print(printable(f"Not writing {output_filename}; no lines to write"))
         return
     names = dict.fromkeys(name for row in dict_list for name in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dict_list)
-    write_atomically(output_filename, text.getvalue())
+    rows = ([row.get(name, "") for name in names] for row in dict_list)
+    write_atomically(output_filename, csv_text([names, *rows], delimiter))
     if verbose:
-        print(f"Wrote {output_filename}")
+        print(printable(f"Wrote {output_filename}"))
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------

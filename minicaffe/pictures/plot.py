@@ -15,6 +15,7 @@ import numpy as np
 from minicaffe.errors import UsageError
 from minicaffe.files import replacing
 from minicaffe.pictures.parse_log import Curve, parse_log, read_curves
+from minicaffe.text import printable_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
             ax.legend(fontsize=8, frameon=False)
     axes[-1].set_xlabel(x)
     if len(runs) == 1:
-        axes[0].set_title(run_labels(paths)[0], fontsize=11, loc="left")
+        axes[0].set_title(label_text(run_labels(paths)[0]), fontsize=11, loc="left")
     figure.align_ylabels()
     return figure
 
@@ -88,7 +89,7 @@ def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: i
 
 
 def _name(*words: str) -> str:
-    return " ".join(word for word in words if word)
+    return label_text(" ".join(word for word in words if word))
 
 
 def _spans_decades(runs: list[list[Curve]]) -> bool:
@@ -158,7 +159,7 @@ def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequenc
         points = [(row[x_name], row[name]) for row in rows if name in row]
         if not points:
             raise UsageError(f"log '{path}': no {of.lower()} net output is called {what}")
-        ax.plot(*zip(*points), color=color, marker=".", linewidth=0.9, label=label)
+        ax.plot(*zip(*points), color=color, marker=".", linewidth=0.9, label=label_text(label))
     ax.set_title(types[chart_type])
     ax.set_xlabel(x_title)
     ax.set_ylabel(f"{of} {what}")
@@ -190,7 +191,7 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
             f"plot_confusion: expected a (C, C) matrix and C labels, got {matrix.shape} and "
             f"{len(labels) if labels is not None else 'no'} labels"
         )
-    labels = [str(i) for i in range(classes)] if labels is None else list(labels)
+    labels = [str(i) for i in range(classes)] if labels is None else [label_text(name) for name in labels]
     totals = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     side = min(max(3.5 + 0.42 * classes, 5), 16)
@@ -225,6 +226,11 @@ def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
 
 
 # -- style -------------------------------------------------------------------------------------------------------------
+
+
+def label_text(name: str) -> str:
+    """Return a name from a file as matplotlib draws it literally: control characters escaped, "$" not as TeX."""
+    return printable_line(name).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -5,15 +5,14 @@ Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; https
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import tarfile
 from collections.abc import Callable, Container
 
 import numpy as np
 
 from minicaffe.data.datasets.download import download
+from minicaffe.data.datasets.pickled import read_arrays
 from minicaffe.data.datasets.records import write_data_set
 from minicaffe.errors import DataError
 
@@ -112,26 +111,18 @@ def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 def parse_pickle(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Parse the python version: a pickled dictionary of `data` (N, 3072) and `labels`."""
     try:
-        batch = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-        return _checked(np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"]), name)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        batch = read_arrays(data)
+        return _checked(batch[b"data"].astype(np.uint8), batch[b"labels"], name)
+    except (KeyError, ValueError) as error:
         raise DataError(f"{name} is no batch of CIFAR-10's python version: {error}") from error
 
 
 def _checked(pixels: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    if labels.max() > 9:
-        raise DataError(f"{name} holds label {labels.max()}, expected 0 to 9: is it CIFAR-10?")
+    if pixels.size != labels.size * (_RECORD - 1):
+        raise DataError(
+            f"{name} holds {pixels.size} pixel values and {labels.size} labels, expected 3072 for each label"
+        )
+    outside = labels[(labels < 0) | (labels > 9)]
+    if outside.size:
+        raise DataError(f"{name} holds label {outside.max()}, expected 0 to 9: is it CIFAR-10?")
     return pixels.reshape(-1, 3, 32, 32), labels
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickler of numpy arrays that rejects everything else, so that a pickle cannot run code."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]
-        if (module, name) == ("_codecs", "encode"):  # Python 3 pickles bytes for Python 2 in this way
-            return lambda text, _: text.encode("latin1")
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
