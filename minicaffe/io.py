@@ -129,7 +129,8 @@ def load_image(filename: str | PathLike | BinaryIO, color: bool = True) -> np.nd
     maximum of their type (255, 65535, ...), floats are not scaled.
     DataError when the file is missing or Pillow cannot read it.
     """
-    from minicaffe.data.image import decode_floats, read_bytes
+    from minicaffe.data.image import decode_floats
+    from minicaffe.data.image_file import read_bytes
 
     if hasattr(filename, "read"):
         return decode_floats(filename.read(), color, str(getattr(filename, "name", "the open file")))
