@@ -24,6 +24,8 @@ from minicaffe.errors import DataError
 # Conversion of RGB to gray in OpenCV, or in the library that decodes for it: weights, bits to shift, rounding.
 _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))
 
+_FLOAT_BYTES = 16  # memory per pixel while an image is decoded to floats
+
 # The weights of scikit-image's rgb2gray (ITU-R BT.709 rounded to four digits).
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
@@ -71,7 +73,7 @@ def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") 
     floats are not scaled.  name and errors as for `decode_image`.
     """
     with opened(data, name) as image:
-        if limits.expands_too_far(12 * image.width * image.height, len(data)):
+        if limits.expands_too_far(_FLOAT_BYTES * image.width * image.height, len(data)):
             raise DataError(
                 f"{name}, {len(data)} bytes, has {image.width}x{image.height} pixels, too many for floats: "
                 "the environment variable MINICAFFE_MAX_EXPANDED raises this limit"
@@ -87,10 +89,10 @@ def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") 
 
 
 def _gray(pixels: np.ndarray, weights: tuple[int, ...], bits: int, rounding: int) -> np.ndarray:
-    gray = np.full(pixels.shape[:2], rounding, np.int32)
-    for channel, weight in enumerate(weights):
-        gray += np.multiply(pixels[:, :, channel], weight, dtype=np.int32)
-    return (gray >> bits).astype(np.uint8)
+    gray = np.empty(pixels.shape[:2], np.uint8)
+    for target, row in zip(gray, pixels):  # by rows: integers of 64 bits for the whole image would be large
+        target[:] = row @ np.array(weights) + rounding >> bits
+    return gray
 
 
 def _is_gray(image: Image.Image) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -19,8 +20,8 @@ from minicaffe.errors import DataError, MinicaffeError
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "PCX", "SGI", "SUN", "TGA")
 
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
-_START_OF_SCAN = b"\xff\xda"  # in a JPEG
-_MAX_SCANS = 1000  # each of them goes over all pixels; encoders write about ten
+_SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e]")  # start of a scan of a JPEG, with the length of its header
+_MAX_SCANNED = 1 << 31  # pixels of all scans: each goes over the whole image; progressive files have about ten
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -72,8 +73,8 @@ def _check_size(image: Image.Image, data: bytes, name: str) -> None:
     if image.format == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
         check_pixels(tags.get(_TILE_WIDTH, 1), tags.get(_TILE_HEIGHT, 1), f"a tile of {name}")
-    if image.format in ("JPEG", "MPO") and data.count(_START_OF_SCAN) > _MAX_SCANS + len(data) // 1000:
-        raise DataError(f"cannot decode {name}: it has more than {_MAX_SCANS} scans")
+    if image.format in ("JPEG", "MPO") and width * height * (scans := len(_SCAN.findall(data))) > _MAX_SCANNED:
+        raise DataError(f"cannot decode {name}: {scans} scans of {width}x{height} pixels would take too long")
 
 
 def check_pixels(width: int, height: int, name: str) -> None:
