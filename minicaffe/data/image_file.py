@@ -22,6 +22,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 _SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e]")  # start of a scan of a JPEG, with the length of its header
 _MAX_SCANNED = 1 << 31  # pixels of all scans: each goes over the whole image; progressive files have about ten
+_MAX_RUN_LENGTH = 1 << 24  # pixels of a BMP in run-length encoding, which Pillow decodes slowly
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -73,6 +74,8 @@ def _check_size(image: Image.Image, data: bytes, name: str) -> None:
     if image.format == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
         check_pixels(tags.get(_TILE_WIDTH, 1), tags.get(_TILE_HEIGHT, 1), f"a tile of {name}")
+    if image.format == "BMP" and image.info.get("compression") in (1, 2) and width * height > _MAX_RUN_LENGTH:
+        raise DataError(f"cannot decode {name}: run-length encoding of {width}x{height} pixels would take too long")
     if image.format in ("JPEG", "MPO") and width * height * (scans := len(_SCAN.findall(data))) > _MAX_SCANNED:
         raise DataError(f"cannot decode {name}: {scans} scans of {width}x{height} pixels would take too long")
 
