@@ -11,8 +11,8 @@ original's parse_log.py, `read_curves` the curves for a plot.
 
 from __future__ import annotations
 
-import csv
 import bisect
+import csv
 import datetime
 import io
 import math
