@@ -24,7 +24,8 @@ def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tup
     The border has the rounded mean colour of all images, so it is 0 after subtraction of that colour as mean_value.
     Keys are numbers from 0 on, with as many digits as in `source`.  An older database `dest` is replaced.
     Returns the mean colour, one int per channel.
-    DataError for a border of less than 1 pixel or one that makes an image too large, and when a database cannot be read or written.
+    DataError for a border of less than 1 pixel or one that makes an image too large, and when a database cannot be
+    read or written.
     """
     if pad < 1:
         raise DataError(f"the border must be at least 1 pixel wide, got {pad}")
