@@ -4,12 +4,12 @@ import contextlib
 import logging
 
 from minicaffe.core.registry import register
-from minicaffe.data.datum import datum_to_array
+from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import open_db
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
 from minicaffe.data.shuffle import draw_seed
+from minicaffe.errors import DataError
 from minicaffe.layers.shared.base_data import BaseData, solver_share
-from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe.data")
 
@@ -33,9 +33,10 @@ class Data(BaseData):
         param = layer_param.data_param
         try:
             with contextlib.closing(open_db(param.source, param.backend)) as database:
-                _, value = next(iter(database.items()))
-                return datum_to_array(caffe_pb2.Datum.FromString(bytes(value))).shape
-        except Exception:  # no database, or not a readable one: building the net reports it
+                image, _ = DatumDecoder(param.source).decode(*next(database.items()))
+                channels, height, width = image.shape
+                return channels, height, width
+        except (DataError, StopIteration):  # no database, or not a readable one: building the net reports it
             return 0, 0, 0
 
     def open_reader(self):

@@ -1,7 +1,8 @@
 """Reading of regular files; atomic and durable writes.
 
-A file is written under a hidden temporary name in the same folder, flushed to the disk, then renamed.  The temporary
-file is locked while it is written: one that can be locked was left behind by a process that was killed.
+A file, or a folder of files, is written under a hidden temporary name in the same folder, flushed to the disk, then
+renamed.  What has a temporary name is locked while it is written: if it can be locked, it was left behind by a process
+that was killed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -57,6 +59,46 @@ def read_bytes(path: str | os.PathLike, pipes: bool = False) -> bytes:
     """Return the content of a regular file; arguments and errors as for `open_regular`."""
     with open_regular(path, pipes) as file:
         return file.read()
+
+
+class RandomAccessFile:
+    """A regular file that is read at given positions, in any thread and in forked processes.
+
+    It is not mapped into memory, where a file that is truncated meanwhile would end the process with SIGBUS.  It is
+    closed with its last reference.
+
+    path: the file; errors as for `open_regular`.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        with open_regular(path) as file:
+            self._descriptor = os.dup(file.fileno())
+
+    @property
+    def size(self) -> int:
+        """The present size in bytes."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Return `count` bytes from byte `offset` on; DataError when they cannot be read or the file is shorter."""
+        try:
+            content = os.pread(self._descriptor, count, offset) if hasattr(os, "pread") else self._seek(count, offset)
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+        if len(content) < count:
+            raise DataError(f"{self.path} is truncated: it ends before byte {offset + count}")
+        return content
+
+    def _seek(self, count: int, offset: int) -> bytes:
+        """Read on a system without pread, in a descriptor of its own."""
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(count)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
 
 
 def _kind(mode: int) -> str:
@@ -108,10 +150,50 @@ def write_atomically(
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raise OSError unless `path` can be written: create and remove a temporary file as `replacing` does."""
-    handle, temporary = _new_temporary(*os.path.split(os.path.abspath(os.fspath(path))))
+    """Raise OSError unless `path` can be written: create and remove a temporary file as `replacing` does.
+
+    A name that is too long and a folder of that name are errors, too.
+    """
+    path = os.path.abspath(os.fspath(path))
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    handle, temporary = _new_temporary(*os.path.split(path))
     os.close(handle)
     os.unlink(temporary)
+
+
+class NewFolder:
+    """A folder that is filled under a temporary name, `temporary`, until `complete` gives it its own.
+
+    Temporary folders that killed processes left behind for the same path are removed first.
+
+    path: the folder, which does not exist yet.  OSError when its parent folder cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._path = os.path.abspath(os.fspath(path))
+        remove_leftovers(self._path)
+        self._handle, self.temporary = _new_temporary(*os.path.split(self._path), is_folder=True)
+
+    def complete(self) -> None:
+        """Flush all files and the folder to the disk, and rename it.  OSError when that fails."""
+        for name in os.listdir(self.temporary):
+            descriptor = os.open(os.path.join(self.temporary, name), os.O_RDWR | getattr(os, "O_BINARY", 0))
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(self.temporary)
+        os.rename(self.temporary, self._path)
+        sync_folder(os.path.dirname(self._path))
+
+    def close(self) -> None:
+        """Remove the folder, unless it is complete, and unlock it; calls after the first have no effect."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle = -1
 
 
 def sync_folder(folder: str) -> None:
@@ -130,34 +212,49 @@ def sync_folder(folder: str) -> None:
 
 
 def remove_leftovers(prefix: str) -> list[str]:
-    """Remove the temporary files of killed processes that were to become files whose paths start with `prefix`.
+    """Remove temporary files and folders of killed processes for paths that start with `prefix`.
 
-    Returns their paths.  Files that a living process is writing are kept.
+    Returns their paths.  Those that a living process is writing are kept.
     """
     folder, start = os.path.split(os.path.abspath(prefix))
     removed = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             match = _TEMPORARY.fullmatch(entry.name)
-            if match and match["name"].startswith(start) and entry.is_file(follow_symlinks=False):
+            if match and match["name"].startswith(start) and not entry.is_symlink():
                 with contextlib.suppress(OSError):
                     if _abandoned(entry.path):
-                        os.unlink(entry.path)
+                        shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
                         removed.append(entry.path)
     return removed
 
 
-def _new_temporary(folder: str, name: str) -> tuple[int, str]:
-    """Create a temporary file for `name`, lock it, and return its descriptor and path."""
-    suffix = os.path.splitext(name)[1]
+def _new_temporary(folder: str, name: str, is_folder: bool = False) -> tuple[int, str]:
+    """Create a temporary file or folder for `name`, lock it, and return its descriptor and path.
+
+    The descriptor of a folder is -1 on systems that cannot open one.
+    """
+    suffix = "" if is_folder else os.path.splitext(name)[1]
     shortened = os.fsdecode(os.fsencode(name)[: 236 - len(os.fsencode(suffix))])
     while True:
         temporary = os.path.join(folder, f".{shortened}{_PART}{secrets.token_hex(4)}{suffix}")
         with contextlib.suppress(FileExistsError):
-            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            if is_folder:
+                os.mkdir(temporary)
+            handle = _open_temporary(temporary, is_folder)
             if lock(handle) and os.path.exists(temporary):  # else `remove_leftovers` of another process was faster
                 return handle, temporary
             os.close(handle)
+
+
+def _open_temporary(path: str, is_folder: bool) -> int:
+    """Create and open a temporary file, or open a temporary folder."""
+    if not is_folder:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY) if hasattr(os, "O_DIRECTORY") else -1
+    except FileNotFoundError as error:
+        raise FileExistsError from error  # `remove_leftovers` of another process was faster: try another name
 
 
 def lock(descriptor: int) -> bool:
@@ -177,10 +274,10 @@ def lock(descriptor: int) -> bool:
 
 
 def _abandoned(path: str) -> bool:
-    """Whether no process has locked a temporary file; False on systems without locks."""
+    """Whether no process has locked a temporary file or folder; False on systems without locks."""
     if fcntl is None:
         return False
-    descriptor = os.open(path, os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minicaffe.errors import DataError, MinicaffeError, printable, printable_line
+from minicaffe.files import read_bytes
 
 __all__ = ["csv_text", "is_utf16", "printable", "printable_line", "read_names", "read_text"]
 
@@ -26,14 +27,13 @@ def read_text(
 ) -> str:
     """Read a UTF-8 text file; remove a byte-order mark and convert every line end to "\\n".
 
-    path: the file.  what: the kind of file, for messages, such as "image list".
+    path: a regular file.  what: the kind of file, for messages, such as "image list".
     kind: the exception raised when the file cannot be read or is not text in UTF-8.
     errors: how bytes that are not UTF-8 are decoded.  The default keeps them as `os.fsdecode` does, so that a path in
         another encoding still opens its file; "replace" is for text to be displayed.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_bytes(path)
     except OSError as error:
         raise kind(f"cannot read {what} {os.fspath(path)}: {error.strerror or error}") from error
     if is_utf16(content):
@@ -50,6 +50,12 @@ def read_names(
     """Return the lines of a text file, stripped, without empty lines.  Arguments and errors as for `read_text`."""
     lines = read_text(path, what, kind, errors).split("\n")
     return [line.strip() for line in lines if line.strip()]
+
+
+def quoted(text: str) -> str:
+    """Return a line or word of a file in quotes, for messages: stripped, escaped, at most 100 characters of it."""
+    text = text.strip()
+    return repr(text if len(text) <= 100 else f"{text[:100]}...")
 
 
 def is_utf16(content: bytes) -> bool:

@@ -11,6 +11,7 @@ from minicaffe.cli.progress import StatusLine, bar, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
     need_file,
+    need_writable,
     python_layer_flags,
     python_layers_of,
     stages,
@@ -53,6 +54,8 @@ def test(args: argparse.Namespace) -> None:
     files = weight_files(args.weights)
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
+    if args.confusion not in (None, "-"):
+        need_writable(args.confusion)
     status = StatusLine()
     with logging_to(status, args.log), python_layers_of(args), computing_on(args):
         from minicaffe.core.net import Net

@@ -49,7 +49,7 @@ def datum_to_array(datum: caffe_pb2.Datum, color: bool | None = None, name: str 
         array = np.frombuffer(datum.data, np.uint8)
     else:
         array = np.fromiter(datum.float_data, np.float32, len(datum.float_data))
-    if array.size != shape[0] * shape[1] * shape[2]:
+    if min(shape) < 0 or array.size != shape[0] * shape[1] * shape[2]:
         raise DataError(
             f"{name} has channels x height x width = {'x'.join(map(str, shape))}, but holds {array.size} values"
         )
@@ -76,7 +76,7 @@ class DatumDecoder:
         """
         head, shape, size = self._first
         start = len(head)
-        if start and value[:start] == head:
+        if start and len(value) >= start + size and value[:start] == head:
             label = _trailing_label(value[start + size :])
             if label is not None:
                 return np.frombuffer(value, np.uint8, size, start).reshape(shape), label
@@ -101,16 +101,20 @@ class DatumDecoder:
 
 
 def _trailing_label(tail: bytes | memoryview) -> int | None:
-    """Parse the bytes after the pixels: the label if they are field 5 of a Datum alone, 0 if empty, otherwise None."""
-    if len(tail) == 2 and tail[0] == 0x28 and tail[1] < 0x80:
+    """Parse the bytes after the pixels: the label if they are field 5 of a Datum alone, 0 if empty, otherwise None.
+
+    A label is an int32, written as a number of up to five bytes, or, when it is negative, of ten.
+    """
+    length = len(tail)
+    if length == 2 and tail[0] == 0x28 and tail[1] < 0x80:
         return tail[1]
-    if len(tail) == 0:
+    if length == 0:
         return 0
-    if tail[0] != 0x28 or tail[len(tail) - 1] >= 0x80:
+    if not (2 < length <= 6 or length == 11 and tail[10] == 1) or tail[0] != 0x28 or tail[length - 1] >= 0x80:
         return None
     number = 0
     for shift, byte in enumerate(bytes(tail[1:])):
-        if shift + 2 < len(tail) and byte < 0x80:
+        if shift + 2 < length and byte < 0x80:
             return None
         number |= (byte & 0x7F) << (7 * shift)
     number &= 0xFFFFFFFF

@@ -2,7 +2,7 @@
 
 A database is a folder of (key, value) records, sorted by key, and is read in that order.
 `open_db(folder, backend)` reads, `open_db(folder, backend, "w")` writes a new one.  A database is written under a
-temporary name and renamed when it is complete, so an incomplete one is never visible under its own name.
+temporary name and renamed when it is complete and on the disk, so an incomplete one is never visible under its name.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Protocol
 
 from minicaffe.errors import DataError, nearest
+from minicaffe.files import NewFolder
 
 log = logging.getLogger("minicaffe.data")
 
@@ -72,7 +72,7 @@ def open_db(source: str | os.PathLike, backend: str | int = "lmdb", mode: str = 
         raise DataError(f'mode of database {source} must be "r" or "w", got {mode!r}')
     _check_folder(source, backend)
     if backend == "lmdb":
-        from minicaffe.data.lmdb_store import LmdbReader
+        from minicaffe.data.lmdb_reader import LmdbReader
 
         return LmdbReader(source)
     from minicaffe.data.leveldb import LevelDbReader
@@ -128,10 +128,24 @@ class DatabaseWriter:
         parent = os.path.dirname(os.path.abspath(self.source))
         if not os.path.isdir(parent):
             raise DataError(f"cannot write database {source}: folder {parent} does not exist")
-        self._temporary = f"{self.source}.part-{os.getpid()}"
-        shutil.rmtree(self._temporary, ignore_errors=True)
         self._pending: list[tuple[bytes, bytes]] = []
-        self._store: Store | None = _new_store(self._temporary, backend)
+        self._store: Store | None = None
+        with self._errors():
+            self._folder = NewFolder(self.source)
+            try:
+                self._store = _new_store(self._folder.temporary, backend)
+            except OSError:
+                self._folder.close()
+                raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Convert an OSError inside the block to a DataError."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"cannot write database {self.source}: {reason}") from error
 
     def put(self, key: bytes | str, value: bytes) -> None:
         """Store one record; records are written in transactions of 1000.
@@ -154,10 +168,8 @@ class DatabaseWriter:
     def commit(self) -> None:
         """Write the pending records."""
         if self._pending:
-            try:
+            with self._errors():
                 self._opened().write(self._pending)
-            except OSError as error:
-                raise DataError(f"cannot write database {self.source}: {error}") from error
             self._pending = []
 
     def _opened(self) -> Store:
@@ -166,26 +178,24 @@ class DatabaseWriter:
         return self._store
 
     def close(self) -> None:
-        """Write the pending records and rename the complete database to `source`."""
+        """Write the pending records, flush the files to the disk, and rename the complete database to `source`."""
         if self._store is None:
             return
         try:
             self.commit()
-            self._store.close()
-            os.rename(self._temporary, self.source)
-            self._store = None
-        except OSError as error:
-            raise DataError(f"cannot write database {self.source}: {error}") from error
+            with self._errors():
+                self._store.close()
+                self._folder.complete()
         finally:
             self.discard()
 
     def discard(self) -> None:
-        """Remove the temporary database, unless it has been completed."""
+        """Close the files, and remove the temporary database unless it has been completed."""
         if self._store is not None:
             with contextlib.suppress(OSError):  # the error that led here is already reported
                 self._store.close()
             self._store = None
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._folder.close()
 
     def __enter__(self) -> DatabaseWriter:
         return self
@@ -195,16 +205,13 @@ class DatabaseWriter:
 
 
 def _new_store(folder: str, backend: str) -> Store:
-    try:
-        if backend == "lmdb":
-            from minicaffe.data.lmdb_store import LmdbStore
+    if backend == "lmdb":
+        from minicaffe.data.lmdb_store import LmdbStore
 
-            return LmdbStore(folder)
-        from minicaffe.data.leveldb_store import LevelDbStore
+        return LmdbStore(folder)
+    from minicaffe.data.leveldb_store import LevelDbStore
 
-        return LevelDbStore(folder)
-    except OSError as error:
-        raise DataError(f"cannot write database {folder}: {error}") from error
+    return LevelDbStore(folder)
 
 
 class Cursor:

@@ -11,7 +11,7 @@ from minicaffe.data.image import read_image, resize
 from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
-from minicaffe.text import read_text
+from minicaffe.text import quoted, read_text
 
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
@@ -28,10 +28,10 @@ def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
             path, _, label = line.rstrip().rpartition(" ")
             if not _WHOLE_NUMBER.fullmatch(label):
                 raise DataError(
-                    f'{source}, line {number}: expected "path label" with a whole number as label, got {line.strip()!r}'
+                    f'{source}, line {number}: expected "path label" with a whole number as label, got {quoted(line)}'
                 )
             if not path.strip():
-                raise DataError(f'{source}, line {number}: expected "path label", got {line.strip()!r}')
+                raise DataError(f'{source}, line {number}: expected "path label", got {quoted(line)}')
             entries.append((path.rstrip(), int32(label, f"{source}, line {number}: label")))
     if not entries:
         raise DataError(f"image list {source} is empty")
@@ -40,9 +40,11 @@ def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
 
 def int32(text: str, name: str) -> int:
     """Parse an integer; DataError, starting with `name`, when it is outside the range of int32, else ValueError."""
-    number = int(text)
-    if not -(2**31) <= number < 2**31:
-        raise DataError(f"{name} {number} is beyond 32 bits: expected {-(2**31)} to {2**31 - 1}")
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise ValueError(text)
+    number = int(text[:100])  # Python converts 4300 digits at most
+    if len(text) > 100 or not -(2**31) <= number < 2**31:
+        raise DataError(f"{name} {text[:100]} is beyond 32 bits: expected {-(2**31)} to {2**31 - 1}")
     return number
 
 

@@ -82,7 +82,7 @@ def log_bytes(record: bytes) -> bytes:
 
 
 class LevelDbStore:
-    """A new LevelDB in `folder`, which must not exist."""
+    """A new LevelDB in `folder`, which exists.  Nothing is flushed to the disk."""
 
     def __init__(self, folder: str) -> None:
         self._folder, self._sequence, self._number = folder, 0, 3
@@ -90,7 +90,6 @@ class LevelDbStore:
         self._size = 0
         self._tables: list[tuple[int, int, bytes, bytes]] = []
         self._closed = False
-        os.makedirs(folder)
 
     def write(self, records: list[tuple[bytes, bytes]]) -> None:
         """Store records; the value of an existing key is replaced."""

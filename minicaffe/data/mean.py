@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from google.protobuf.message import DecodeError
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Database
 from minicaffe.errors import DataError
-from minicaffe.files import write_atomically
+from minicaffe.files import read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
 
 
@@ -57,15 +58,14 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
     """
     blob = caffe_pb2.BlobProto()
     try:
-        with open(path, "rb") as file:
-            blob.ParseFromString(file.read())
+        blob.ParseFromString(read_bytes(path))
     except OSError as error:
         raise DataError(f"cannot read mean file {path}: {error.strerror or error}") from error
     except DecodeError as error:
         raise DataError(f"mean file {path} is no BlobProto: {error}") from error
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     values = np.array(blob.double_data if blob.double_data else blob.data, np.float32)
-    if values.size == 0 or values.size != np.prod(shape, dtype=np.int64):
+    if not all(length > 0 for length in shape) or values.size != math.prod(shape):
         raise DataError(f"mean file {path} holds {values.size} values for shape {shape}")
     if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
         raise DataError(f"mean file {path} must hold one image (C, H, W), got shape {shape}")

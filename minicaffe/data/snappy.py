@@ -7,7 +7,10 @@ from __future__ import annotations
 
 
 def decompress(data: bytes | memoryview) -> bytes:
-    """Decompress one block; ValueError when the block is damaged."""
+    """Decompress one block; ValueError when the block is damaged.
+
+    The result has at most 64 bytes for every two of the data: a copy of 64 bytes takes three.
+    """
     expected, position = read_varint(data, 0)
     output = bytearray()
     end = len(data)
@@ -24,13 +27,15 @@ def decompress(data: bytes | memoryview) -> bytes:
             output += data[position : position + length]
             position += length
             continue
+        extra = (0, 1, 2, 4)[kind]
+        offset = int.from_bytes(data[position : position + extra], "little")
+        length = (tag >> 2) + 1
         if kind == 1:
-            length, offset, extra = ((tag >> 2) & 7) + 4, (tag >> 5) << 8 | data[position], 1
-        else:
-            extra = 2 if kind == 2 else 4
-            length, offset = (tag >> 2) + 1, int.from_bytes(data[position : position + extra], "little")
+            length, offset = ((tag >> 2) & 7) + 4, (tag >> 5) << 8 | offset
         position += extra
         _copy(output, offset, length)
+    if position > end:
+        raise ValueError("snappy block ends in the middle of a literal or a copy")
     if len(output) != expected:
         raise ValueError(f"snappy block holds {len(output)} bytes, expected {expected}")
     return bytes(output)
@@ -49,12 +54,15 @@ def _copy(output: bytearray, offset: int, length: int) -> None:
 
 
 def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Decode a little-endian base-128 number; return it and the position after it."""
-    number = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
+    """Decode a little-endian base-128 number of at most 64 bits; return it and the position after it.
+
+    ValueError when the data end before it or it is longer.
+    """
+    if position < len(data) and data[position] < 0x80:  # most are one byte
+        return data[position], position + 1
+    number = 0
+    for shift, byte in enumerate(data[position : position + 10]):
+        number |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80 and number >> 64 == 0:
+            return number, position + shift + 1
+    raise ValueError("a number in it has more than 64 bits, or is cut off")

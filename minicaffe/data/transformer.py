@@ -17,6 +17,7 @@ import numpy as np
 from minicaffe.data.image import resize
 from minicaffe.data.mean import read_mean
 from minicaffe.errors import DataError
+from minicaffe.limits import max_pixels
 from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import ResizeParameter
 
@@ -184,13 +185,18 @@ class BatchTransformer:
 
 
 def _resized(param: ResizeParameter, height: int, width: int) -> tuple[int, int]:
-    """Return height and width after resize_param.  DataError for a size that is not positive."""
+    """Return height and width after resize_param.  DataError for a size that is not positive or too large."""
     new_h, new_w = param.height, param.width
     if not new_h or not new_w:
         raise DataError(f"resize_param: height and width must be positive, got {new_h} and {new_w}")
     if param.resize_mode == param.FIT_SMALL_SIZE:
         scale = max(new_h / height, new_w / width)
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
+    if new_h * new_w > max_pixels():
+        raise DataError(
+            f"resize_param: an image of {new_h}x{new_w} has more than {max_pixels()} pixels: "
+            "the environment variable MINICAFFE_MAX_PIXELS raises this limit"
+        )
     return new_h, new_w
 
 

@@ -14,6 +14,7 @@ Girshick et al., "Rich feature hierarchies for accurate object detection", 2014.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +24,10 @@ from minicaffe.data.image_list import int32
 from minicaffe.data.reader import Batch
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
-from minicaffe.text import read_text
+from minicaffe.text import quoted, read_text
 
 
-@dataclass
+@dataclass(slots=True)
 class ImageWindow:
     """A region of an image, corners included, in pixels; label 0 is background."""
 
@@ -42,20 +43,22 @@ class _Words:
     """Tokenizer of a window file; errors give the line number."""
 
     def __init__(self, source: str) -> None:
-        self.source, self._next = source, 0
         lines = read_text(source, "window file").split("\n")
-        self._words = [(word, number) for number, line in enumerate(lines, 1) for word in line.split()]
+        self._words = ((word, number) for number, line in enumerate(lines, 1) for word in line.split())
+        self.source, self._line = source, 0
+        self._next = next(self._words, None)
 
-    def __bool__(self) -> bool:
-        """Whether there is a further word."""
-        return self._next < len(self._words)
+    @property
+    def next(self) -> str | None:
+        """The next word, without advancing; None at the end of the file."""
+        return self._next[0] if self._next else None
 
     def take(self) -> str:
         """Return the next word; DataError at the end of the file."""
-        if not self:
+        if self._next is None:
             raise DataError(f"window file {self.source} ends in the middle of an image")
-        self._next += 1
-        return self._words[self._next - 1][0]
+        (word, self._line), self._next = self._next, next(self._words, None)
+        return word
 
     def integer(self, what: str) -> int:
         """Return the next word as an integer of 32 bits; DataError, with `what`, for any other word."""
@@ -63,20 +66,23 @@ class _Words:
         try:
             return int32(word, f"{self.place}: {what}")
         except ValueError:
-            raise DataError(f"{self.place}: expected {what}, a whole number, got {word!r}") from None
+            raise DataError(f"{self.place}: expected {what}, a whole number, got {quoted(word)}") from None
 
     def number(self, what: str) -> float:
-        """Return the next word as a float; DataError, with `what`, for any other word."""
+        """Return the next word as a finite float; DataError, with `what`, for any other word."""
         word = self.take()
         try:
-            return float(word)
+            number = float(word)
         except ValueError:
-            raise DataError(f"{self.place}: expected {what}, a number, got {word!r}") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise DataError(f"{self.place}: expected {what}, a number, got {quoted(word)}")
+        return number
 
     @property
     def place(self) -> str:
         """File and line number of the last word returned, for messages."""
-        return f"window file {self.source}, line {self._words[self._next - 1][1]}"
+        return f"window file {self.source}, line {self._line}"
 
 
 def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshold: float):
@@ -88,13 +94,12 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     an empty window, or images with different numbers of channels.
     """
     words, foreground, background, channels = _Words(source), [], [], 0
-    while words:
+    while words.next is not None:
         path, own_channels, count = _read_header(words)
         if channels not in (0, own_channels):
             raise DataError(f"{words.place}: image {path} has {own_channels} channels, but those before it {channels}")
         channels = own_channels
-        for _ in range(count):
-            overlap, window = _read_window(words, root_folder + path)
+        for overlap, window in _read_windows(words, path, root_folder, count):
             if overlap < fg_threshold and not overlap < bg_threshold:
                 continue
             if window.x2 < window.x1 or window.y2 < window.y1:
@@ -120,21 +125,29 @@ def _read_header(words: _Words) -> tuple[str, int, int]:
     """Parse the header of the next image: path, number of channels, number of windows."""
     mark = words.take()
     if mark != "#":
-        raise DataError(f'{words.place}: expected "#" before the next image, got {mark!r}')
+        raise DataError(f'{words.place}: expected "#" before the next image, got {quoted(mark)}')
     words.take()
     path, channels = words.take(), words.integer("the number of channels (a path may not hold spaces)")
     if channels not in (1, 3):
         raise DataError(f"{words.place}: expected 1 or 3 channels, got {channels}")
     for what in ("the height", "the width"):
         words.integer(what)
-    return path, channels, words.integer("the number of windows")
+    count = words.integer("the number of windows")
+    if count < 0:
+        raise DataError(f"{words.place}: the number of windows of image {path} is {count}")
+    return path, channels, count
 
 
-def _read_window(words: _Words, path: str) -> tuple[float, ImageWindow]:
-    """Parse the next window; return its overlap and the window."""
-    label, overlap = words.integer("the class of a window"), words.number("the overlap of a window")
-    corners = [words.integer(f"{name} of a window") for name in ("x1", "y1", "x2", "y2")]
-    return overlap, ImageWindow(path, label, *corners)
+def _read_windows(words: _Words, path: str, root_folder: str, count: int) -> Iterator[tuple[float, ImageWindow]]:
+    """Parse the `count` windows of an image; yield the overlap of each and the window."""
+    for number in range(count):
+        if words.next in ("#", None):
+            raise DataError(f"{words.place}: image {path} has {number} windows, but its header states {count}")
+        label, overlap = words.integer("the class of a window"), words.number("the overlap of a window")
+        corners = [words.integer(f"{name} of a window") for name in ("x1", "y1", "x2", "y2")]
+        yield overlap, ImageWindow(root_folder + path, label, *corners)
+    if words.next not in ("#", None):
+        raise DataError(f"{words.place}: image {path} has more windows than the {count} that its header states")
 
 
 class Warper:
@@ -150,7 +163,7 @@ class Warper:
     def __init__(self, crop_size: int, context_pad: int, square: bool, mean: np.ndarray | None, scale: float) -> None:
         self.crop_size, self.context_pad, self.square, self.scale = crop_size, context_pad, square, scale
         self.mean = np.zeros((1, 1, 1), np.float32) if mean is None else mean
-        if self.mean.shape[1] > 1:
+        if self.mean.shape[1:] != (1, 1):
             if min(self.mean.shape[1:]) < crop_size:
                 raise DataError(f"the mean image, {self.mean.shape}, is smaller than crop_size {crop_size}")
             start = (self.mean.shape[2] - crop_size) // 2
@@ -168,7 +181,7 @@ class Warper:
         _, height, width = image.shape
         top, bottom = self._span(y1, y2, height)
         left, right = self._span(x1, x2, width)
-        part = image[:, max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1]
+        part = image[:, max(y1, 0) : max(y2, -1) + 1, max(x1, 0) : max(x2, -1) + 1]
         if not part.size:
             raise DataError(
                 f"a window of {window.path}, ({window.x1}, {window.y1}) to ({window.x2}, {window.y2}), "
@@ -179,7 +192,7 @@ class Warper:
             part = part[:, :, ::-1]
             left, right = size - right, size - left
         result = np.zeros((len(image), size, size), np.float32)
-        mean = self.mean if self.mean.shape[1] == 1 else self.mean[:, top:bottom, left:right]
+        mean = self.mean if self.mean.shape[1:] == (1, 1) else self.mean[:, top:bottom, left:right]
         result[:, top:bottom, left:right] = (part - mean) * self.scale
         return result
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minicaffe.errors import UsageError
+from minicaffe.errors import DataError, UsageError
 from minicaffe.files import replacing
 from minicaffe.pictures.parse_log import Curve, parse_log, read_curves
 from minicaffe.text import printable_line
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike
 
 COLORS = ("#2563a8", "#d1602b", "#2f8f5b", "#8a4fa3", "#b3922a", "#3a9aa6", "#c2456b", "#6b7280")
+_MOST_CURVES = 100  #: in one panel
+_LONGEST_NAME = 60  #: characters of the name of an output
 _PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
 
 
@@ -33,11 +35,13 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
     log_y: whether the loss axis is logarithmic (default False).
     smooth: number of points over which training curves are averaged (default 1).
     Values on training data are thin lines, values on test data are thick lines with dots.
-    UsageError for another x, DataError for a log that cannot be read.
+    Values beyond those of float32 are not drawn, like nan and inf.
+    UsageError for another x, DataError for a log that cannot be read, and for more than 100 curves in a panel.
     """
     if x not in ("iterations", "seconds"):
         raise UsageError(f"plot: the x axis must be iterations or seconds, got {x!r}")
     runs = [read_curves(path) for path in paths]
+    _check_number(runs)
     kinds = [(kind, title) for kind, title in _PANELS if any(c.kind == kind for run in runs for c in run)]
     figure = new_figure(9, 2.6 * len(kinds) + 0.8)
     heights = [2 if kind == "rate" else 4 for kind, _ in kinds]
@@ -57,6 +61,13 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
     return figure
 
 
+def _check_number(runs: list[list[Curve]]) -> None:
+    for kind, _ in _PANELS:
+        number = sum(curve.kind == kind for run in runs for curve in run)
+        if number > _MOST_CURVES:
+            raise DataError(f"plot: expected at most {_MOST_CURVES} curves of one kind, got {number} of kind {kind}")
+
+
 def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: int) -> None:
     trained = [c for c in curves if c.of == "Train"]
     if len(trained) > 1:  # the average loss duplicates the loss outputs: keep those, which have names
@@ -64,32 +75,42 @@ def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: i
     tested = [c for c in curves if c.of == "Test"]
     for curve, style in zip(trained, _cycle(("-", "--", ":", "-."), len(trained))):
         rate = curve.kind == "rate"
-        values = moving_average(curve.values, 1 if rate else smooth)
+        values = moving_average(_finite(curve.values), 1 if rate else smooth)
         ax.plot(
-            getattr(curve, x),
+            _finite(getattr(curve, x)),
             values,
             style,
             color=color,
             linewidth=0.9,
             alpha=0.75,
             drawstyle="steps-post" if rate else "default",
-            label=_name(label, "" if rate else "train", curve.name),
+            label=_name(label, "" if rate else "train", _short(curve.name)),
         )
     for curve, marker in zip(tested, _cycle("os^Dv", len(tested))):
         ax.plot(
-            getattr(curve, x),
-            curve.values,
+            _finite(getattr(curve, x)),
+            _finite(curve.values),
             "-",
             marker=marker,
             color=color,
             linewidth=1.8,
             markersize=3.5,
-            label=_name(label, "test", curve.name, f"({curve.values[-1]:.4g} at the end)"),
+            label=_name(label, "test", _short(curve.name), f"({curve.values[-1]:.4g} at the end)"),
         )
 
 
 def _name(*words: str) -> str:
     return label_text(" ".join(word for word in words if word))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    """Return values as an array, with nan for those beyond float32: matplotlib cannot scale axes of float64's range."""
+    numbers = np.asarray(values, float)
+    return np.where(np.abs(numbers) <= np.finfo(np.float32).max, numbers, np.nan)
 
 
 def _spans_decades(runs: list[list[Curve]]) -> bool:
@@ -105,7 +126,7 @@ def moving_average(values: Sequence[float], width: int) -> np.ndarray:
     finite = np.isfinite(numbers)
     sums, counts = (np.cumsum(np.concatenate([[0.0], v])) for v in (np.where(finite, numbers, 0), finite))
     ends = np.arange(1, len(numbers) + 1)
-    begins = np.maximum(ends - width, 0)
+    begins = np.maximum(ends - min(width, len(numbers)), 0)
     whole = counts[ends] - counts[begins] == ends - begins
     return np.where(whole, (sums[ends] - sums[begins]) / (ends - begins), np.nan)
 
@@ -159,7 +180,7 @@ def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequenc
         points = [(row[x_name], row[name]) for row in rows if name in row]
         if not points:
             raise UsageError(f"log '{path}': no {of.lower()} net output is called {what}")
-        ax.plot(*zip(*points), color=color, marker=".", linewidth=0.9, label=label_text(label))
+        ax.plot(*map(_finite, zip(*points)), color=color, marker=".", linewidth=0.9, label=label_text(label))
     ax.set_title(types[chart_type])
     ax.set_xlabel(x_title)
     ax.set_ylabel(f"{of} {what}")

@@ -79,6 +79,45 @@ def test_decoder_names_the_broken_record(image):
         decoder.decode(b"00008", caffe_pb2.Datum(label=1).SerializeToString())
 
 
+@pytest.mark.parametrize("shape", [(-1, -5, 21), (3, -5, -7), (0, 5, 7), (2**31 - 1, 2**31 - 1, 2**31 - 1)])
+def test_sizes_that_cannot_be(shape):
+    datum = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2], data=bytes(105))
+    with pytest.raises(DataError, match="Datum has channels x height x width = .*, but holds 105 values"):
+        datum_to_array(datum)
+
+
+def outcome(decoder, value):
+    """What `decode` returns, or the kind of its error."""
+    try:
+        array, label = decoder.decode(b"k", value)
+    except DataError as error:
+        return str(error)[:40]
+    return array.dtype, array.shape, array.tobytes(), label
+
+
+NINE = b"\x28" + b"\xff" * 9
+TAILS = [b"", b"\x28", b"\x28\x80", b"\x28\xff\xff\x7f", NINE + b"\x01", NINE + b"\x7f", NINE + b"\xff\xff\x01",
+         b"\x28" + b"\x80" * 5 + b"\x01", b"\x28\x01\x28\x02", b"\x38\x01", b"\x30\x05", b"\xff"]  # fmt: skip
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_short_way_ends_like_the_long_one(image, tail):
+    known, whole = DatumDecoder("db"), array_to_datum(image).SerializeToString()
+    known.decode(b"0", whole)
+    for value in (whole + tail, whole[:-1] + tail, whole[: len(whole) // 2] + tail):
+        assert outcome(known, value) == outcome(DatumDecoder("db"), value)
+
+
+def test_the_short_way_ends_like_the_long_one_on_damaged_records(image):
+    rng, known, whole = np.random.default_rng(0), DatumDecoder("db"), array_to_datum(image, -5).SerializeToString()
+    known.decode(b"0", whole)
+    for _ in range(3000):
+        value, at = bytearray(whole), int(rng.choice([rng.integers(12), len(whole) - rng.integers(1, 14)]))
+        for _ in range(int(rng.integers(1, 4))):
+            value[at : at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
+        assert outcome(known, memoryview(bytes(value))) == outcome(DatumDecoder("db"), memoryview(bytes(value)))
+
+
 def test_images_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="cannot read image .*none.png: No such file"):
         read_image(tmp_path / "none.png")

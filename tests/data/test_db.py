@@ -178,7 +178,7 @@ def test_an_empty_database_is_refused_by_its_cursor(tmp_path, backend):
 
 
 @pytest.mark.parametrize("left", [0, 100, 5000, 40960])
-def test_truncated_lmdb_is_refused_before_it_is_mapped(tmp_path, left):
+def test_truncated_lmdb(tmp_path, left):
     path = write(tmp_path / "db", "lmdb")
     os.truncate(path / "data.mdb", left)
     with pytest.raises(DataError, match=f"LMDB .*db is truncated: data.mdb has {left} bytes"):
@@ -225,19 +225,13 @@ def test_a_new_database_at_the_place_of_an_open_one(tmp_path):
     with open_db(path, "lmdb") as old:
         path.rename(tmp_path / "old")
         write(path, "lmdb", [(b"a", b"new")])
-        try:
-            assert read(path, "lmdb") == [(b"a", b"new")]
-        except DataError as error:  # some versions of the package allow one database per path
-            assert "already open" in str(error)
+        assert read(path, "lmdb") == [(b"a", b"new")]
         assert len(list(old.items())) == len(RECORDS)
 
 
-def test_a_lock_file_that_another_database_had(tmp_path):
-    with open_db(write(tmp_path / "old", "lmdb"), "lmdb"):
-        path = write(tmp_path / "new", "lmdb")
-        (path / "lock.mdb").unlink()
-        os.link(tmp_path / "old" / "lock.mdb", path / "lock.mdb")  # the same inode, as after deletion of a database
-        assert read(path, "lmdb") == RECORDS
+def test_an_lmdb_is_one_file(tmp_path):
+    """There is no lock file, which the package maps: on a full disk that would end the process."""
+    assert [file.name for file in write(tmp_path / "db", "lmdb").iterdir()] == ["data.mdb"]
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, backend, monkeypatch):
@@ -256,6 +250,55 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, backend, monkeypatch):
     with pytest.raises(DataError, match="cannot write database .*db: .*No space left on device"):
         write(tmp_path / "db", backend)
     assert written == [1000, 1000] and list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_at_the_start(tmp_path, backend, monkeypatch):
+    def full(folder, backend):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minicaffe.data.db._new_store", full)
+    with pytest.raises(DataError, match="cannot write database .*db: No space left on device"):
+        open_db(tmp_path / "db", backend, "w")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_null_character_in_the_name(backend):
+    for mode in "wr":
+        with pytest.raises(DataError, match="null|does not exist"):
+            open_db("a\0b", backend, mode)
+
+
+def test_everything_is_flushed_to_the_disk_before_the_database_has_its_name(tmp_path, backend, monkeypatch):
+    calls, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append(os.fstat(handle).st_ino) or fsync(handle))
+    monkeypatch.setattr(os, "rename", lambda *paths: calls.append("rename") or rename(*paths))
+    path = write(tmp_path / "db", backend)
+    inodes = [file.stat().st_ino for file in path.iterdir()]
+    assert sorted(calls[: len(inodes)]) == sorted(inodes)
+    assert calls[len(inodes) :] == [path.stat().st_ino, "rename", tmp_path.stat().st_ino]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_the_remains_of_a_killed_process_are_removed(tmp_path, backend):
+    killed = os.fork()
+    if killed == 0:
+        writer = open_db(tmp_path / "db", backend, "w")
+        writer.put(b"a", b"1")
+        writer.commit()
+        os._exit(0)
+    os.waitpid(killed, 0)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".db.part-")
+    with open_db(tmp_path / "other", backend, "w"):
+        assert left.exists()
+    with open_db(tmp_path / "db", backend, "w") as first:
+        assert not left.exists()
+        first.put(b"b", b"2")
+        with pytest.raises(RuntimeError), open_db(tmp_path / "db", backend, "w"):
+            raise RuntimeError  # a second one, which leaves the folder of the first, in progress, as it is
+    assert read(tmp_path / "db", backend) == [(b"b", b"2")]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["db", "other"]
 
 
 def test_a_database_that_is_not_named():

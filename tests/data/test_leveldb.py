@@ -7,8 +7,9 @@ import pytest
 
 from minicaffe.data.crc32c import crc32c, masked
 from minicaffe.data.db import open_db
-from minicaffe.data.leveldb import log_records
+from minicaffe.data.leveldb_log import log_records
 from minicaffe.data.leveldb_store import log_bytes, varint
+from minicaffe.data.leveldb_table import block_entries
 from minicaffe.data.snappy import decompress
 from minicaffe.errors import DataError
 
@@ -20,14 +21,15 @@ def test_crc32c_known_values():
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 1023, 1024, 1025, 5000])
-def test_crc32c_against_a_plain_loop(length):
+@pytest.mark.parametrize("other", [b"other", bytes(9000)])
+def test_crc32c_against_a_plain_loop(length, other):
     piece = os.urandom(length)
     crc = 0xFFFFFFFF
     for byte in piece:
         crc ^= byte
         for _ in range(8):
             crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    assert crc32c([b"other", piece]) == [crc32c([b"other"])[0], crc ^ 0xFFFFFFFF]
+    assert crc32c([other, piece]) == [crc32c([other])[0], crc ^ 0xFFFFFFFF]
 
 
 def test_snappy():
@@ -129,3 +131,166 @@ def test_the_original_library_reads_ours_and_the_reverse(tmp_path):
     other.close()
     with open_db(tmp_path / "theirs", "leveldb") as database:
         assert list(database.items()) == expected
+
+
+# -- damaged and hostile files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path):
+    with open_db(tmp_path / "db", "leveldb", "w") as writer:
+        for number in range(3):
+            writer.put(b"%d" % number, b"v")
+    return tmp_path / "db"
+
+
+def read_all(path):
+    with open_db(path, "leveldb") as database:
+        return list(database.items())
+
+
+TABLE_3 = b"\x07\x00\x03\x00\x00\x09" + b"\xff" * 9  # the table 000003.ldb with any size and all keys
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (log_bytes(b"\x02" + b"\xff" * 100_000), "a number in it has more than 64 bits, or is cut off"),
+        (log_bytes(b"\x02" + b"\xff" * 9 + b"\x7f"), "a number in it has more than 64 bits, or is cut off"),
+        (log_bytes(b"\x02\xff"), "a number in it has more than 64 bits, or is cut off"),
+        (log_bytes(b"\x63"), "the manifest has an unknown tag 99"),
+        (log_bytes(b"\x01" + varint(1 << 40) + b"x"), "a record ends before the 1099511627776 bytes of a key or value"),
+        (
+            log_bytes(b"\x07\x00" + varint(3) + varint(1 << 60) + b"\0\0"),
+            "000003.ldb is truncated: it has .* expected 1152",
+        ),
+        (log_bytes(b"\x07\x00" + varint(1 << 60) + b"\0\0\0"), "table 1152921504606846976.ldb is missing"),
+    ],
+)
+def test_damaged_manifest(database, content, message):
+    (database / "MANIFEST-000002").write_bytes(content)
+    with pytest.raises(DataError, match=f"cannot read LevelDB .*db: {message}"):
+        read_all(database)
+
+
+@pytest.mark.parametrize("name", ["../MANIFEST-000002", "/etc/passwd", "", "MANIFEST-2/x", "\0", "000003.ldb"])
+def test_current_names_only_manifests(database, name):
+    (database / "CURRENT").write_text(name)
+    with pytest.raises(DataError, match="CURRENT does not name a manifest, such as MANIFEST-000002"):
+        read_all(database)
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-000002", "000003.ldb", "000009.log"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_not_regular_files(database, name):
+    (database / "MANIFEST-000002").write_bytes(log_bytes(TABLE_3))
+    (database / name).unlink(missing_ok=True)
+    os.mkfifo(database / name)
+    with pytest.raises(DataError, match=f"it is a FIFO, expected a regular file.*{name}"):
+        read_all(database)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (b"short", "000009.log has a batch of 5 bytes, expected at least 12"),
+        (struct.pack("<QI", 1, 2**32 - 1) + b"\x01\x01k\x01v", "a number in it .* is cut off"),
+        (struct.pack("<QI", 1, 1) + b"\x05\x01k\x01v", "000009.log has an entry of unknown kind 5"),
+        (struct.pack("<QI", 1, 1) + b"\x01\x7fk", "a record ends before the 127 bytes of a key or value"),
+    ],
+)
+def test_damaged_log(database, batch, message):
+    (database / "000009.log").write_bytes(log_bytes(batch))
+    with pytest.raises(DataError, match=f"cannot read LevelDB .*db: {message}"):
+        read_all(database)
+
+
+def entry(shared, rest, length, data):
+    return varint(shared) + varint(rest) + varint(length) + data
+
+
+def block(*entries, restarts=1):
+    return b"".join(entries) + bytes(4) + struct.pack("<I", restarts)
+
+
+def table(blocks, handles=None):
+    """A table of the blocks, (content, compression), with one index entry for each of the handles; default: for all."""
+    content, places = b"", []
+    for data, compression in blocks:
+        places.append(varint(len(content)) + varint(len(data)))
+        content += data + bytes([compression]) + bytes(4)
+    key = b"\xff" * 9
+    index = block(*(entry(0, 9, len(handle), key + handle) for handle in handles or places))
+    footer = varint(0) + varint(0) + varint(len(content)) + varint(len(index))
+    return content + index + bytes(5) + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
+KEY = b"k" + struct.pack("<Q", 257)
+GOOD = block(entry(0, 9, 1, KEY + b"v"))
+
+
+def test_a_table_made_by_hand(database):
+    (database / "000003.ldb").write_bytes(table([(GOOD, 0)]))
+    (database / "MANIFEST-000002").write_bytes(log_bytes(TABLE_3))
+    assert read_all(database) == [(b"k", b"v")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"short", "000003.ldb is truncated: it has 5 bytes, expected 48"),
+        (bytes(48), "000003.ldb does not end like a table"),
+        (table([(GOOD, 2)]), "000003.ldb uses compression 2; only 0 and 1 are known"),
+        (
+            table([(GOOD, 0)], [varint(1 << 60) + varint(9)]),
+            "000003.ldb is damaged: a block of 9 bytes begins at byte 1152",
+        ),
+        (table([(GOOD, 0)], [varint(0) + varint(1 << 40)]), "000003.ldb is damaged: its blocks are larger than"),
+        (
+            table([(GOOD, 0)], [varint(0) + varint(len(GOOD))] * 1000),
+            "000003.ldb is damaged: its blocks are larger than",
+        ),
+        (table([(b"", 0)]), "a block of 0 bytes states 1 restart points"),
+        (table([(block(restarts=1000), 0)]), "a block of 8 bytes states 1000 restart points"),
+        (table([(block(entry(5, 4, 0, b"abcd")), 0)]), "a block has a key or value that is longer than the block"),
+        (
+            table([(block(entry(0, 1 << 40, 0, b"abcd")), 0)]),
+            "a block has a key or value that is longer than the block",
+        ),
+        (
+            table([(block(entry(0, 4, 1 << 40, b"abcd")), 0)]),
+            "a block has a key or value that is longer than the block",
+        ),
+        (table([(block(entry(0, 4, 0, b"abcd")), 0)]), "000003.ldb has a key of 4 bytes, expected at least 8"),
+        (table([(block(entry(0, 9, 0, b"z" * 9), entry(0, 9, 0, KEY)), 0)]), "its keys are out of order"),
+        (table([(varint(1 << 40) + b"\x00a", 1)]), "snappy block holds 1 bytes, expected 1099511627776"),
+        (table([(varint(9) + b"\xfc\xff", 1)]), "snappy block ends in the middle of a literal or a copy"),
+        (table([(b"", 1)]), "a number in it has more than 64 bits, or is cut off"),
+    ],
+)
+def test_damaged_table(database, content, message):
+    (database / "000003.ldb").write_bytes(content)
+    (database / "MANIFEST-000002").write_bytes(log_bytes(TABLE_3))
+    with pytest.raises(DataError, match=f"cannot read LevelDB .*db: {message}"):
+        read_all(database)
+
+
+def test_keys_that_expand_too_far(monkeypatch):
+    """A block in which every key repeats a long one."""
+    monkeypatch.setenv("MINICAFFE_MAX_EXPANDED", "1000000")
+    long = block(entry(0, 10_000, 0, b"k" * 10_000), *(entry(10_000, 1, 0, b"x") for _ in range(1000)))
+    with pytest.raises(ValueError, match="a block of .* bytes has keys of more than .* bytes"):
+        list(block_entries(long))
+
+
+def test_a_table_truncated_while_it_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("minicaffe.data.leveldb_store._BLOCK", 100)
+    with open_db(tmp_path / "db", "leveldb", "w") as writer:
+        for number in range(100):
+            writer.put(b"%03d" % number, bytes(50))
+    with open_db(tmp_path / "db", "leveldb") as reader:
+        items = reader.items()
+        next(items)
+        os.truncate(tmp_path / "db" / "000003.ldb", 300)
+        with pytest.raises(DataError, match="000003.ldb is truncated: it ends before byte"):
+            list(items)

@@ -17,7 +17,6 @@ FILLED_BY_IMPORTS = {
 GUARDED = {
     "minicaffe.core.registry._packages": "modules to import, under `_loading`",
     "minicaffe.core.python_layers._rule": "an immutable value, replaced as a whole: what Python layers may import",
-    "minicaffe.data.lmdb_store._open": "a process may open an LMDB once: the open ones, under `_lock`",
     "minicaffe.forks._held": "locks that a fork takes first; they are made when modules are imported",
     "minicaffe.forks._renewed": "locks that a child finds free; their owners keep them",
 }
@@ -28,6 +27,7 @@ CACHES = {
     "minicaffe.cuda.cudnn.log_once()": "sentences that are logged once",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
     "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
+    "minicaffe.data.crc32c._byte_list()": "a table of constants",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",
     "minicaffe.data.crc32c._shift_tables()": "tables of constants",
     "minicaffe.layers.shared.elementwise._define()": "kernels made from the formulas of a class",

@@ -86,6 +86,9 @@ def test_rand_skip_starts_within_the_first_entries(folder):
     ("a.png 1\nb.png cat\n", 'list.txt, line 2: expected "path label" with a whole number as label, got \'b.png cat\''),
     ("a.png 1\nb.png 4000000000\n", "list.txt, line 2: label 4000000000 is beyond 32 bits"),
     ("7\n", 'list.txt, line 1: expected "path label", got \'7\''),
+    ("a.png 1\0\n", "image list .*list.txt must be text, but it is a binary file"),
+    ("a.png " + "9" * 5000, "list.txt, line 1: label 9{100} is beyond 32 bits"),
+    ("x" * 5000, "list.txt, line 1: .* as label, got 'x{100}...'$"),
     ("none.png 1\n", "cannot read image .*none.png: No such file"),
     ("list.txt 1\n", "cannot decode .*list.txt"),
 ])  # fmt: skip

@@ -80,7 +80,18 @@ def test_resuming(folder):
 
 @pytest.mark.parametrize("content, sentence", [
     ("", "w.txt is empty"),
-    ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5 5\n", "w.txt ends in the middle of an image"),
+    ("# 0\na.png\n3\n20\n", "w.txt ends in the middle of an image"),
+    ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5\n", "w.txt ends in the middle of an image"),
+    ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5 5\n", "w.txt, line 7: image a.png has 1 windows, but its header states 2"),
+    ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5 5\n# 1\nb.png\n3\n1\n1\n0", "line 7: image a.png has 1 windows, but .* 2"),
+    ("# 0\na.png\n3\n20\n30\n0\n1 0.9 1 1 5 5\n", "w.txt, line 6: image a.png has more windows than the 0 that its"),
+    ("# 0\na.png\n3\n20\n30\n-1\n", "w.txt, line 6: the number of windows of image a.png is -1"),
+    ("# 0\na.png\n3\n20\n30\n2147483647\n1 0.9 1 1 5 5\n", "image a.png has 1 windows, but .* 2147483647"),
+    ("# 0\na.png\n3\n20\n30\n1_0\n", "expected the number of windows, a whole number, got '1_0'"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 nan 1 1 5 5\n", "expected the overlap of a window, a number, got 'nan'"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 1e999 1 1 5 5\n", "expected the overlap of a window, a number, got '1e999'"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 0.9 1 1 5 " + "9" * 5000, "y2 of a window 9{100} is beyond 32 bits"),
+    ("# 0\na.png\n3\n20\n30\n1\n1 0.9 1 1 5 " + "x" * 5000, "y2 of a window, a whole number, got 'x{100}...'$"),
     ("# 0\na.png\n3\n20\n30\n1\n1 0.9 1 1 5 x\n", "w.txt, line 7: expected y2 of a window, a whole number, got 'x'"),
     ("# 0\na.png\n3\n20\n30\n1\n0 0.9 1 1 5 5\n", "w.txt, line 7: a foreground window of .*a.png has class 0"),
     ("# 0\na b.png\n3\n20\n30\n1\n", r"w.txt, line 2: expected the number of channels \(a path may not hold spaces\)"),
@@ -114,10 +125,26 @@ def test_means_that_do_not_fit(folder):
     for shape, sentence in (
         ((3, 8, 12), "must have as many rows as columns"),
         ((3, 7, 9), "is smaller than crop_size"),
+        ((3, 1, 9), "is smaller than crop_size"),
     ):
         write_mean(folder / "mean", np.zeros(shape))
         with pytest.raises(DataError, match=f"'w': the mean image, .*{sentence}"):
             set_up(folder, transform=f'crop_size: 8 mean_file: "{folder}/mean"')
+
+
+OUTSIDE = [(-9, -9, -2, -2), (-9, 0, -5, 5), (0, -9, 5, -1), (30, 0, 40, 5), (0, 20, 5, 25),
+           (-(2**31), 0, -(2**31), 0), (2**31 - 1, 0, 2**31 - 1, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("corners", OUTSIDE)
+def test_windows_outside_the_image(corners):
+    with pytest.raises(DataError, match="a window of a.png, .*, lies outside the image, 30x20"):
+        Warper(12, 0, False, None, 1.0)(IMAGE, ImageWindow("a.png", 1, *corners), False)
+
+
+def test_a_window_larger_than_any_image():
+    window = ImageWindow("a.png", 1, -(2**31), -(2**31), 2**31 - 1, 2**31 - 1)
+    assert Warper(12, 3, True, None, 1.0)(IMAGE, window, True).shape == (3, 12, 12)
 
 
 def test_pictures_of_16_bits(folder):

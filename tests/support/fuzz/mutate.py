@@ -45,6 +45,13 @@ def flip(rng: Rng, content: bytes) -> bytes:
     return bytes(data)
 
 
+def put_number(rng: Rng, data: bytearray, at: int, size: int) -> None:
+    """Replace the little-endian number of `size` bytes at `at` by an odd one, a small one, or one close to it."""
+    old = int.from_bytes(data[at : at + size], "little")
+    number = pick(rng, [pick(rng, INTEGERS), int(rng.integers(20)), old + int(rng.integers(-3, 4)), old * 2])
+    data[at : at + size] = (number & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
 def change_message(rng: Rng, message: Message) -> None:
     """Change one to three fields of a message or of a message inside it, to odd values or by removing them."""
     for _ in range(int(rng.integers(1, 4))):
