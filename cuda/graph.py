@@ -26,6 +26,7 @@ from minicaffe.core.places import Place, observed
 from minicaffe.cuda import context
 from minicaffe.cuda.memory import GPU, DeviceBuffer
 from minicaffe.errors import DeviceError
+from minicaffe.text import printable
 
 
 class NotCapturable(DeviceError):
@@ -140,7 +141,7 @@ class CapturedStep:
         self, work: Callable[[], Any], obstacle: str = "", report: Callable[[str], None] | None = None
     ) -> None:
         self.work = work
-        self._report = report or (lambda line: print(line, file=sys.stderr))
+        self._report = report or (lambda line: print(printable(line), file=sys.stderr))
         self._warm: Recording | None = None
         self._plain = False
         self._graph: _Graph | None = None

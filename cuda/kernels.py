@@ -1,7 +1,7 @@
 """Kernels by name: ``kernel("pooling", "max_forward", dtype)`` compiles ``pooling.cu`` on first use and caches it.
 
-One source serves float and double: ``Dtype`` is a macro. Compiled code is cached on disk under the hash of the text
-(`sources`), the options, the architecture and the compiler's version.
+One source serves float and double: ``Dtype`` is a macro. Compiled code is cached on disk (`cache`) under the hash of
+the text (`sources`), the options, the architecture and the compiler's version.
 
 Environment: ``MINICAFFE_CACHE`` is the folder for compiled code (default ``$XDG_CACHE_HOME/minicaffe``, that is
 ``~/.cache/minicaffe``); ``MINICAFFE_NVCC`` is the compiler, a program that takes nvcc's arguments, or ``nvrtc`` for
@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import context
+from minicaffe.cuda import cache, context
 from minicaffe.cuda.sources import FORMATS, HERE, SOURCES  # noqa: F401  (HERE: for scripts)
-from minicaffe.errors import DeviceError, nearest
+from minicaffe.errors import DataError, DeviceError, nearest
+from minicaffe.text import printable
 
 BLOCK = 256  # threads in a block of kernels that loop over elements
 _OPTIONS = ("-O3", "--std=c++17")
@@ -144,25 +145,20 @@ def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (
     text, defined, by = source(stem), (*definitions(dtype), *options), compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
-    try:
-        return path.read_bytes()
-    except OSError:
-        pass
+    kept = cache.load(path)
+    if kept is not None:
+        return kept
     code = by.compile(text, f"{stem}.cu", arch, defined)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, staged = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(code)
-        os.replace(staged, path)
-    except OSError as error:
+        cache.store(path, code)
+    except (OSError, DataError) as error:
         _warn_once(f"compiled kernels cannot be kept in {path.parent} ({error}); they are compiled again each time")
     return code
 
 
 @functools.cache
 def _warn_once(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+    print(printable(sentence), file=sys.stderr)
 
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from minicaffe.core import alias
+from minicaffe.core import alias, python_layers
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.text import printable
+
+log = logging.getLogger("minicaffe")
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 
@@ -45,6 +50,7 @@ class PythonLayer(Layer):
     Bottoms and tops: any number, of the shapes that `reshape` accepts and gives.
     python_param: module (found on sys.path or in the working directory), layer (the class), param_str ("").
     `import caffe` in the module gives minicaffe, its submodules included.
+    The module runs with the rights of the user: `minicaffe.allow_python_layers` restricts which may be imported.
     In place, bottom and top are one blob, as in pycaffe: the class has to keep the input itself if backward reads it.
     """
 
@@ -103,9 +109,18 @@ class PythonLayer(Layer):
     def _find_class(self, module: str, name: str) -> type:
         if not module.strip(".") or module[0] == "." or not name:
             raise self.error(f"python_param must name a module and a class in it, got '{module}' and '{name}'")
+        rule = python_layers.rule()
+        if not rule.permits(module):
+            raise self.error(
+                f"the module '{module}' that it names may not be imported here: allow it with --python-layers {module} "
+                f"or minicaffe.allow_python_layers(['{module}'])"
+            )
         alias.install()
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
+        if module not in sys.modules and (origin := _origin(module)):
+            log.log(rule.level, "Python layer '%s' runs the code of module '%s' (%s); --no-python-layers or "
+                    "minicaffe.allow_python_layers(False) refuses it", self.name, module, origin)  # fmt: skip
         found = self._import(module)
         cls = getattr(found, name, None)
         if not isinstance(cls, type):
@@ -167,8 +182,21 @@ class PythonLayer(Layer):
         except Exception as error:
             if hasattr(error, "add_note"):  # Python 3.11
                 param = self.layer_param.python_param
-                error.add_note(f"In {what} of Python layer '{self.name}' ({param.module}.{param.layer}).")
+                note = f"In {what} of Python layer '{self.name}' ({param.module}.{param.layer})."
+                error.add_note(printable(note))
             raise
+
+
+def _origin(module: str) -> str:
+    """Return the file or folder from which a module, or the package that contains it, is imported; '' for none."""
+    package = module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package)  # of a submodule, this would import the package
+    except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
+        return "imported already"
+    if spec is None:
+        return ""
+    return spec.origin or ", ".join(spec.submodule_search_locations or ())
 
 
 def _place(module: ModuleType) -> str:

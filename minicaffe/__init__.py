@@ -8,9 +8,15 @@
 The names here are pycaffe's; each is documented where it is defined.
 """
 
-from __future__ import annotations
-
 import os as _os
+import sys as _sys
+
+# `python -m minicaffe` puts the working folder first on sys.path, where a file such as ./numpy.py would take the place
+# of a library.  Before this line nothing is imported but what Python itself has loaded already.
+if _sys.argv[:1] == ["-m"] and not getattr(_sys.flags, "safe_path", False):
+    _word = _sys.orig_argv[-len(_sys.argv)]
+    if _word == "minicaffe" or (_word.startswith("-") and _word.endswith("mminicaffe")):
+        del _sys.path[0]
 
 __version__ = "0.1.0"
 
@@ -25,6 +31,7 @@ from minicaffe.classifier import Classifier  # noqa: E402
 from minicaffe.core.blob import Blob  # noqa: E402
 from minicaffe.core.layer import Layer  # noqa: E402
 from minicaffe.core.net import Net  # noqa: E402
+from minicaffe.core.python_layers import allow_python_layers  # noqa: E402
 from minicaffe.core.random import set_random_seed  # noqa: E402
 from minicaffe.core.registry import add_package, layer_type_list, register  # noqa: E402
 from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
@@ -91,6 +98,7 @@ __all__ = [
     "SGDSolver",
     "Sharing",
     "Timer",
+    "allow_python_layers",
     "get_solver",
     "has_nccl",
     "init_log",

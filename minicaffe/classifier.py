@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from minicaffe.core.net import Net
 from minicaffe.data.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
 from minicaffe.proto import TEST
+
+T = TypeVar("T")
 
 
 def make_transformer(
@@ -43,6 +45,12 @@ def make_transformer(
         if value is not None:
             set_option(name, value)
     return transformer
+
+
+def batches(items: Sequence[T], net: Net) -> Iterator[Sequence[T]]:
+    """Yield the items in parts of as many as the net's batch, so that memory is needed for one part at a time."""
+    step = max(1, net.blobs[net.inputs[0]].shape[0])
+    return (items[start : start + step] for start in range(0, len(items), step))
 
 
 class Classifier(Net):
@@ -80,8 +88,12 @@ class Classifier(Net):
         UsageError for no images, for images with different numbers of channels, and for `image_dims` smaller than
         the net's input.
         """
-        images = self._resized(inputs)
-        crops = io.oversample(images, self.crop_dims) if oversample else self._centres(images)
+        images = self._checked(inputs)
+        return np.concatenate([self._predict(part, oversample) for part in batches(images, self)])
+
+    def _predict(self, images: Sequence[np.ndarray], oversample: bool) -> np.ndarray:
+        resized = np.stack([io.resize_image(image, self.image_dims) for image in images])
+        crops = io.oversample(resized, self.crop_dims) if oversample else self._centres(resized)
         name = self.inputs[0]
         caffe_in = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
         predictions = self.forward_all(**{name: caffe_in})[self.outputs[0]]
@@ -89,8 +101,8 @@ class Classifier(Net):
             predictions = predictions.reshape(len(images), 10, -1).mean(1)
         return predictions
 
-    def _resized(self, inputs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Resize the images to `image_dims`: (N, H, W, K)."""
+    def _checked(self, inputs: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """Return the images as arrays (H, W, K) of one K."""
         if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
             got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"
             raise UsageError(
@@ -102,7 +114,7 @@ class Classifier(Net):
         channels = {image.shape[2] for image in images}
         if len(channels) > 1:
             raise UsageError(f"Classifier.predict: expected images of as many channels, got {sorted(channels)}")
-        return np.stack([io.resize_image(image, self.image_dims) for image in images])
+        return images
 
     def _centres(self, images: np.ndarray) -> np.ndarray:
         height, width = (int(d) for d in self.crop_dims)

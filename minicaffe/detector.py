@@ -53,21 +53,27 @@ class Detector(Net):
         DataError for an image that cannot be read and for a window outside its image; UsageError for an element that
         is not a pair.
         """
+        name = self.inputs[0]
+        batch = max(1, self.blobs[name].shape[0])
         detections: list[dict[str, Any]] = []
-        crops = []
+        crops: list[np.ndarray] = []
         for filename, windows in map(_pair, images_windows):
             image = io.load_image(filename)
             for window in windows:
-                crops.append(self.crop(image, window))
+                crops.append(self.transformer.preprocess(name, self.crop(image, window)))
                 detections.append({"window": window, "filename": filename})
-        if not crops:
-            return []
-        name = self.inputs[0]
-        caffe_in = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = self.forward_all(**{name: caffe_in})[self.outputs[0]]
+                if len(crops) == batch:  # memory is needed for one batch of windows at a time
+                    self._predict(crops, detections[-batch:])
+                    crops = []
+        if crops:
+            self._predict(crops, detections[-len(crops) :])
+        return detections
+
+    def _predict(self, crops: list[np.ndarray], detections: list[dict[str, Any]]) -> None:
+        """Run the net on preprocessed crops and add the `prediction` of each to its detection."""
+        predictions = self.forward_all(**{self.inputs[0]: np.stack(crops)})[self.outputs[0]]
         for detection, prediction in zip(detections, predictions.reshape(len(crops), -1)):
             detection["prediction"] = prediction
-        return detections
 
     def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict[str, Any]]:
         """Run `detect_windows` on windows proposed by selective search.

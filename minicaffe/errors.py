@@ -3,16 +3,48 @@
 Each message is one sentence that names the layer, blob or file, the expected value and the given one.  Where the
 original ends the process with a failed CHECK, minicaffe raises one of these.  The command line prints the message and
 exits with status 1; a script can catch `MinicaffeError`, the base class of all of them.
+
+Names from files are part of the messages.  `str(error)`, which tracebacks print, is one line, with control characters
+escaped; `error.args` has the text as it is.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNPRINTABLE = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Replace control characters by escapes such as \x1b, so that names from a file cannot control a terminal.
+
+    Newlines and tabs are kept.  Replaced are also characters that change the direction of text, bytes that are not
+    UTF-8, which `os.fsdecode` keeps as surrogates, and the others that XML forbids.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def printable_line(text: str) -> str:
+    r"""Return `printable(text)` in one line: newlines and tabs are shown as \n and \t."""
+    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte kept by surrogateescape
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 class MinicaffeError(Exception):
     """Base class of all errors that a user's input can cause."""
+
+    def __str__(self) -> str:
+        return printable_line(super().__str__())
 
 
 class PrototxtError(MinicaffeError):
@@ -44,7 +76,10 @@ class SnapshotError(MinicaffeError):
 
 
 class DeviceError(MinicaffeError):
-    """A device or an engine that is not available, or that failed."""
+    """A device or an engine that is not available, or that failed; a compiler's messages are further lines."""
+
+    def __str__(self) -> str:
+        return printable(Exception.__str__(self))
 
 
 class UsageError(MinicaffeError):
@@ -58,7 +93,8 @@ class ShapeError(UsageError, BlobError):
 class UnknownNameError(UsageError, KeyError):
     """A name that is missing from one of a net's dicts; also a KeyError, as dicts raise."""
 
-    __str__ = Exception.__str__  # KeyError.__str__ puts quotes around the message
+    def __str__(self) -> str:
+        return printable_line(Exception.__str__(self))  # KeyError.__str__ puts quotes around the message
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

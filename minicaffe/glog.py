@@ -3,6 +3,7 @@
     I0804 10:22:42.074671  8318 base.py:218] Iteration 100, lr = 0.00992565
 
 The prefix holds severity, month and day, time, thread, file and line.  Only the first line of a record has it.
+Control characters in names from files are escaped, and newlines, so that a name cannot add a line to the log.
 """
 
 from __future__ import annotations
@@ -11,8 +12,19 @@ import logging
 import threading
 import time
 
+from minicaffe.text import printable
 
-class GlogFormatter(logging.Formatter):
+
+class PrintableFormatter(logging.Formatter):
+    """Format the message of a record alone, control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message; a newline in one of its arguments is escaped, unless the message has newlines itself."""
+        text = printable(record.getMessage().removesuffix("\n"))
+        return text if "\n" in str(record.msg).removesuffix("\n") else text.replace("\n", r"\n")
+
+
+class GlogFormatter(PrintableFormatter):
     """Format a record with glog's prefix; one newline at the end of the message is dropped, as glog does."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -21,4 +33,4 @@ class GlogFormatter(logging.Formatter):
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)
         place = f"{threading.get_native_id():5d} {record.filename}:{record.lineno}"
-        return f"{severity}{when}.{microseconds:06d} {place}] {record.getMessage().removesuffix(chr(10))}"
+        return f"{severity}{when}.{microseconds:06d} {place}] {super().format(record)}"

@@ -6,6 +6,7 @@ Images are float32 arrays (H, W, K) with values in [0, 1], K = 3 in RGB order or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from typing import BinaryIO
@@ -34,7 +35,7 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
         shape: tuple[int, ...] = (blob.num, blob.channels, blob.height, blob.width)
     else:
         shape = tuple(blob.shape.dim)
-    if values.size != int(np.prod(shape, dtype=np.int64)):
+    if min(shape, default=0) < 0 or values.size != math.prod(shape):
         raise BlobError(f"BlobProto holds {values.size} values, which do not fit its shape {shape}")
     return values.reshape(shape)
 
@@ -114,7 +115,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
         raise DataError("datum_to_array: this Datum holds an encoded image; decode datum.data first")
     shape = (datum.channels, datum.height, datum.width)
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, float)
-    if values.size != np.prod(shape, dtype=np.int64):
+    if min(shape) < 0 or values.size != math.prod(shape):
         raise DataError(
             f"datum_to_array: this Datum has (channels, height, width) = {shape}, but holds {values.size} values"
         )
@@ -129,7 +130,8 @@ def load_image(filename: str | PathLike | BinaryIO, color: bool = True) -> np.nd
     maximum of their type (255, 65535, ...), floats are not scaled.
     DataError when the file is missing or Pillow cannot read it.
     """
-    from minicaffe.data.image import decode_floats, read_bytes
+    from minicaffe.data.image import decode_floats
+    from minicaffe.data.image_file import read_bytes
 
     if hasattr(filename, "read"):
         return decode_floats(filename.read(), color, str(getattr(filename, "name", "the open file")))

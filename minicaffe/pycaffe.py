@@ -92,7 +92,7 @@ def init_log(level: int = 0, filename: str | None = None) -> None:
 
 def log(message: str) -> None:
     """Write a line into minicaffe's log."""
-    _log.info("%s", message, stacklevel=2)
+    _log.info(message, stacklevel=2)  # may have several lines
 
 
 def solver_count() -> int:

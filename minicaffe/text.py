@@ -1,21 +1,25 @@
-"""Text files written by users: lists of images, of HDF5 files, of windows, and class names.
+"""Text files written by users: lists of images, of HDF5 files, of windows, and class names; tables written as CSV.
 
-They may have a byte-order mark, the line ends of any system, and file names in any encoding.
+Lists may have a byte-order mark, the line ends of any system, and file names in any encoding.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import os
 import re
+from collections.abc import Iterable
+from typing import Any
 
-from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.errors import DataError, MinicaffeError, printable, printable_line
 from minicaffe.files import read_bytes
 
+__all__ = ["csv_text", "is_utf16", "printable", "printable_line", "read_names", "read_text"]
+
 _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\s -~]\0){2}|(?:\0[\s -~]){2}")
-_UNPRINTABLE = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  #: how a cell starts that a spreadsheet computes
 
 
 def read_text(
@@ -59,17 +63,28 @@ def is_utf16(content: bytes) -> bool:
     return _UTF16.match(content) is not None
 
 
-def printable(text: str) -> str:
-    r"""Replace control characters by escapes such as \x1b, so that names from a file cannot control a terminal.
+def csv_text(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> str:
+    """Format rows of numbers and texts as CSV.
 
-    Newlines and tabs are kept.  Characters that change the direction of text are replaced too, and bytes that are not
-    UTF-8, which `read_text` keeps as surrogates.
+    Control characters are escaped.  A text that a spreadsheet would compute, such as "=1+1", is preceded by an
+    apostrophe; numbers, and texts that are numbers, are not.
     """
-    return _UNPRINTABLE.sub(_escape, text)
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte kept by surrogateescape
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    is_formula = value.startswith(_FORMULA) and not _is_number(value)
+    return ("'" if is_formula else "") + printable(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -6,20 +6,22 @@ learning rates in lr_policy.py.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
 from minicaffe.core.engine import Engine, Step
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
-from minicaffe.errors import UsageError
-from minicaffe.solvers import nets, snapshot
+from minicaffe.errors import SnapshotError, UsageError
+from minicaffe.solvers import nets, snapshot, snapshot_files
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
+from minicaffe.solvers.nan_search import LossCheck
 
 log = logging.getLogger("minicaffe")
 
@@ -43,13 +45,18 @@ class Solver:
 
     net: the train `Net`.  test_nets: list of the test nets, which share the parameters of `net`.
     iter: number of updates made so far.  param: the SolverParameter.  lr: learning rate of the next update.
-    smoothed_loss: mean of the last `average_loss` losses.
+    losses: the last `average_loss` losses.  smoothed_loss: their mean.
+    last_state: path of the solver state that was written or restored last; None if none was.
+    stop_on_nan: whether a loss that is nan or infinite raises SolverError before the update (default: False, the first
+        one is logged as a warning).  Either names the layer where it began.  On a GPU only losses that are read are
+        checked, see `observers`.
     action: callback without arguments, called once per iteration and before each test batch; it returns None,
         "snapshot" or "stop" (default: always None).
     observers: list of objects with any of the methods `on_iteration(solver, loss)`,
         `on_display(solver, loss, outputs)`, `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`,
         `on_snapshot(solver, path)`.  On a GPU the loss is read back only in iterations with a display (unless
-        `average_loss` > 1); in the others `on_iteration` gets None.
+        `average_loss` > 1); in the others `on_iteration` gets None.  An observer with `run_state()`, which returns
+        what JSON can hold, and `load_run_state(state)` is part of snapshots, under the name of its class.
 
     Raises SolverError for wrong fields of the SolverParameter, PrototxtError, NetError or LayerError for a wrong net,
     SnapshotError for wrong files of `weights`.
@@ -65,16 +72,23 @@ class Solver:
         self.action: Callable[[], str | None] = lambda: None
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
+        self.stop_on_nan = False
         self.start_hooks: list[Hook] = []
         self.gradient_hooks: list[Hook] = []
-        self._losses: list[float] = []
+        self.losses: list[float] = []
+        self.last_state: str | None = None
+        self.before_test: dict[str, Any] | None = None  #: run state of before a test, until the test is finished
         self.steps: dict[Engine, Step] = {}  #: the Step that runs iterations, one per engine
-        self._stopped = False
+        self._stopped = self._restored = False
+        self._unsaved: dict[str, SnapshotError] = {}  # of what could not be written at the last attempt
+        self._loss_check = LossCheck()
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
         check_policy(param)
         if param.snapshot:
-            snapshot.check_writable(self)
+            snapshot.check_writable(param)
+        if param.HasField("snapshot_prefix"):
+            snapshot_files.remove_temporaries(param.snapshot_prefix)
         if param.random_seed >= 0:
             random.set_random_seed(param.random_seed)
         net_params = nets.SolverNets(source)
@@ -115,34 +129,53 @@ class Solver:
 
         resume_file: path of a .solverstate or .solverstate.h5 to restore first; None (default) continues from the
             current state.
-        Raises SnapshotError for a wrong `resume_file`, SolverError if snapshots cannot be written.
+        Raises SnapshotError for a wrong `resume_file`, and at the end if the last snapshot could not be written;
+        SolverError if no snapshots can be written, and as `step`.
         """
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
-        self._stopped = False
+        self._unsaved = {}
         if self.param.snapshot_after_train:
-            snapshot.check_writable(self)
+            snapshot.check_writable(self.param)
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
-        self.step(self.param.max_iter - self.iter)
+        self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
-            self.snapshot()
+            self._try_snapshot()
         if self._stopped:
             log.info("Optimization stopped early.")
+            self._check_saved()
             return
-        if self._due(self.param.display):
-            self._smooth(self.net.forward_from_to(0, len(self.net.layers) - 1))
-            log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss)
-        if self._due(self.param.test_interval):
-            self.test_all()
+        with self._testing():  # the last snapshot contains the states of before these passes
+            if self._due(self.param.display):
+                self._smooth(self.net.forward_from_to(0, len(self.net.layers) - 1))
+                log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss)
+            if self._due(self.param.test_interval):
+                self.test_all()
         log.info("Optimization Done.")
+        self._check_saved()
 
     def step(self, iterations: int) -> None:
-        """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it."""
+        """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it.
+
+        The average of the losses begins anew, except in the first call after `restore`.  A snapshot that cannot be
+        written is logged as a warning, and training goes on.
+        Raises SnapshotError at the end if this was so for the last one; SolverError if the loss is nan or infinite and
+        `stop_on_nan` is set.
+        """
+        self._unsaved = {}
+        self._run(iterations)
+        self._check_saved()
+
+    def _run(self, iterations: int) -> None:
+        """Run iterations as `step`, which reports a last snapshot that could not be written."""
         last = self.iter + iterations
-        self._losses, self.smoothed_loss = [], 0.0
+        if not self._restored:
+            self.losses, self.smoothed_loss = [], 0.0
+        self._stopped = self._restored = False
+        self.before_test = None
         self._since, self._iter_then = time.perf_counter(), self.iter
         while self.iter < last:
             if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization):
@@ -153,11 +186,24 @@ class Solver:
             self._iterate()
             request = self.action()
             if self._due(self.param.snapshot) or request == "snapshot":
-                self.snapshot()
+                self._try_snapshot()
             if request == "stop":
-                self._stopped = True
+                self.stop()
+            if self._stopped:
                 break
         self.net.settle()
+
+    def stop(self) -> None:
+        """End the running `step` after the current iteration or test; `solve` then writes its last snapshot.
+
+        For observers; it has the effect of "stop" returned by `action`.
+        """
+        self._stopped = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the last `step` or `solve` was stopped early."""
+        return self._stopped
 
     def _iterate(self) -> None:
         """Run one iteration: gradients, observers and display, update."""
@@ -199,8 +245,12 @@ class Solver:
     def _smooth(self, loss: float) -> None:
         """Set `smoothed_loss` to the mean of the last `average_loss` losses, `loss` included."""
         window = max(self.param.average_loss, 1)
-        self._losses = [*self._losses[-(window - 1) :], loss] if window > 1 else [loss]
-        self.smoothed_loss = sum(self._losses) / len(self._losses)
+        self.losses = [*self.losses[-(window - 1) :], loss] if window > 1 else [loss]
+        self.smoothed_loss = sum(self.losses) / len(self.losses)
+
+    def check_loss(self, loss: float) -> None:
+        """Report a loss of the current iteration that is nan or infinite; called while its batch is in the net."""
+        self._loss_check.see(self, loss)
 
     def _display(self) -> None:
         now = time.perf_counter()
@@ -224,18 +274,38 @@ class Solver:
     # -- testing ---------------------------------------------------------------------------------------------------
 
     def test_all(self) -> list[Scores]:
-        """Run every test net; return the result of `test` for each, fewer if `action` requests to stop."""
-        scores = []
-        for i in range(len(self.test_nets)):
-            if not self._stopped:
-                scores.append(self.test(i))
+        """Run every test net; return the result of `test` for each, fewer if `action` requests to stop.
+
+        A snapshot made in the meantime, or after a stop, contains the states of before the first batch, so that a
+        resumed run repeats the whole test.
+        """
+        scores: list[Scores] = []
+        with self._testing():
+            for i in range(len(self.test_nets)):
+                if not self._stopped:
+                    scores.append(self.test(i))
         return scores
+
+    @contextlib.contextmanager
+    def _testing(self) -> Iterator[None]:
+        """Keep the run state of before the block in `before_test`, until the block ends without a stop."""
+        if self.before_test is not None:  # within another such block
+            yield
+            return
+        self.before_test = snapshot.run_state(self)
+        yield
+        if not self._stopped:
+            self.before_test = None
 
     def test(self, net_id: int = 0) -> Scores:
         """Run test net `net_id` for its `test_iter` batches with the parameters of the train net.
 
         Returns {output blob name: list of the means of its values over the batches}; {} if interrupted.
         """
+        with self._testing():
+            return self._test(net_id)
+
+    def _test(self, net_id: int) -> Scores:
         net, batches = self.test_nets[net_id], self.param.test_iter[net_id]
         log.info("Iteration %d, Testing net (#%d)", self.iter, net_id)
         net.share_with(self.net)
@@ -259,12 +329,15 @@ class Solver:
         return scores
 
     def _interrupted(self) -> bool:
-        """Carry out the requests of `action` during a test; return whether to stop."""
+        """Carry out the requests of `action` during a test; return whether to stop.
+
+        A snapshot of this iteration that exists already is not written again.
+        """
         while (request := self.action()) is not None:
-            if request == "snapshot":
-                self.snapshot()
+            if request == "snapshot" and self.last_state != snapshot.state_path(self):
+                self._try_snapshot()
             elif request == "stop":
-                self._stopped = True
+                self.stop()
                 break
         return self._stopped
 
@@ -276,7 +349,7 @@ class Solver:
         return learning_rate(self.param, self.iter, self.current_step)[0]
 
     def snapshot(self) -> str:
-        """Write weights and solver state in `snapshot_format`; return the path of the weights.
+        """Write run state, weights and solver state in `snapshot_format`; return the path of the weights.
 
         Raises SnapshotError if a file cannot be written.
         """
@@ -284,12 +357,46 @@ class Solver:
         self._notify("on_snapshot", path)
         return path
 
-    def restore(self, path: str | os.PathLike) -> None:
-        """Restore the state in a .solverstate or .solverstate.h5, and the weights that belong to it.
+    def _try_snapshot(self) -> None:
+        self.try_to_write("snapshot", self.snapshot)
 
-        Raises SnapshotError for a file that cannot be read or does not fit the net and the solver type.
+    def try_to_write(self, what: str, write: Callable[[], Any]) -> bool:
+        """Call `write`; if it raises SnapshotError, log that training goes on without `what`, and return False.
+
+        At the end of `step` or `solve` the error is raised, unless a later attempt to write `what` succeeds.
+        """
+        self._unsaved.pop(what, None)
+        try:
+            write()
+        except SnapshotError as error:
+            log.warning("%s; training goes on without this %s", error, what)
+            self._unsaved[what] = error
+        return what not in self._unsaved
+
+    def _check_saved(self) -> None:
+        for error in self._unsaved.values():
+            raise error
+
+    def restore(self, path: str | os.PathLike) -> None:
+        """Restore the state in a .solverstate or .solverstate.h5, with the weights and the run state that belong to it.
+
+        Raises SnapshotError for a file that cannot be read or does not fit the net and the solver type, and for weights
+        or a run state that were not written with the solver state.
         """
         snapshot.restore(self, os.fspath(path))
+        self.smoothed_loss = sum(self.losses) / len(self.losses) if self.losses else 0.0
+        self._restored, self.before_test = True, None
+
+    def restore_newest(self) -> str | None:
+        """Restore the newest whole snapshot of `snapshot_prefix`; return the path of its solver state.
+
+        Returns None if there is none.  Snapshots that are not whole are passed over, with one log line for each.
+        Raises SnapshotError if the snapshot does not fit the net and the solver type.
+        """
+        path = snapshot_files.newest(self.param.snapshot_prefix)
+        if path:
+            self.restore(path)
+        return path
 
     def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
         """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them."""

@@ -1,25 +1,31 @@
 """Snapshots: `<prefix>_iter_<n>.caffemodel` and `.solverstate`, in Caffe's binary or HDF5 (`.h5`) format.
 
 A third file, `<prefix>_iter_<n>.runstate`, is not in Caffe: JSON with the positions of all random streams and data
-readers, so that a resumed run uses the same random numbers and images as an uninterrupted one.
+readers, the losses that `average_loss` averages, and the states of observers, so that a resumed run gives the same
+numbers as an uninterrupted one.
+
+The solver state is written last, when the other two files are on the disk, and contains their SHA-256 digests: a set of
+files is whole if it has a solver state and the digests match.  The solver states of the original have no digests.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from minicaffe import hdf5_file
+from minicaffe import files, hdf5_file
 from minicaffe.core import file_kinds, weights
 from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import open_hdf5
-from minicaffe.errors import SnapshotError, SolverError
-from minicaffe.files import write_atomically
+from minicaffe.errors import MinicaffeError, SnapshotError, SolverError
+from minicaffe.files import open_regular, read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
@@ -30,19 +36,24 @@ def file_name(solver, extension: str) -> str:
     return f"{solver.param.snapshot_prefix}_iter_{solver.iter}{extension}"
 
 
-def check_writable(solver) -> None:
-    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written."""
-    if solver.param.snapshot and not solver.param.HasField("snapshot_prefix"):
+def state_path(solver) -> str:
+    """Return the path of the solver state that `save` would write now."""
+    return file_name(solver, ".solverstate" + (".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""))
+
+
+def check_writable(param) -> None:
+    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written.
+
+    param: the SolverParameter.  A folder that is missing is not created.
+    """
+    if param.snapshot and not param.HasField("snapshot_prefix"):
         raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
-    probe = file_name(solver, ".tempfile")
     try:
-        with open(probe, "w"):
-            pass
-        os.unlink(probe)
-    except OSError as error:
+        files.check_writable(f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5")  # no name is longer
+    except (OSError, ValueError) as error:  # ValueError: a null character
         raise SolverError(
-            f"cannot write to the snapshot prefix '{solver.param.snapshot_prefix}': {error.strerror}: "
-            "make sure that the directory exists and is writeable"
+            f"cannot write to the snapshot prefix '{param.snapshot_prefix}': "
+            f"{getattr(error, 'strerror', None) or error}: make sure that the directory exists and is writeable"
         ) from None
 
 
@@ -57,29 +68,45 @@ def check_format(solver) -> None:
 
 
 def save(solver) -> str:
-    """Write weights, solver state and run state; return the path of the weights.
+    """Write run state, weights and, last, the solver state; return the path of the weights.
 
-    Raises SnapshotError if a file cannot be written.
+    Raises SnapshotError if a file cannot be written, and as `weights.check_hdf5` does.
     """
     hdf5 = solver.param.snapshot_format == solver.param.HDF5
+    if hdf5:
+        weights.check_hdf5(solver.net)
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-    model, state = file_name(solver, ".caffemodel" + suffix), file_name(solver, ".solverstate" + suffix)
+    model, state = file_name(solver, ".caffemodel" + suffix), state_path(solver)
+    run = json.dumps(solver.before_test or run_state(solver)).encode()
+    run_state_sha256 = _write(file_name(solver, ".runstate"), run)
     log.info("Snapshotting to %s file %s", kind, model)
-    save_weights = weights.save_hdf5 if hdf5 else weights.save_binary
-    save_weights(solver.net, model, solver.param.snapshot_diff)
+    to_bytes = weights.to_hdf5 if hdf5 else weights.to_binary
+    weights_sha256 = _write(model, to_bytes(solver.net, solver.param.snapshot_diff))
     log.info("Snapshotting solver state to %s file %s", kind, state)
-    (_save_hdf5 if hdf5 else _save_binary)(solver, state, model)
-    _save_run_state(solver, file_name(solver, ".runstate"))
+    content = (_hdf5_state if hdf5 else _binary_state)(solver, model, weights_sha256, run_state_sha256)
+    write_atomically(state, content, SnapshotError)
+    solver.last_state = state
     return model
 
 
-def _save_binary(solver, path: str, model: str) -> None:
-    state = caffe_pb2.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
+def _write(path: str, content: bytes) -> str:
+    """Write a file and return its SHA-256 digest in hexadecimal."""
+    write_atomically(path, content, SnapshotError)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _binary_state(solver, model: str, weights_sha256: str, run_state_sha256: str) -> bytes:
+    state = caffe_pb2.SolverState(
+        iter=solver.iter, learned_net=model, current_step=solver.current_step,
+        weights_sha256=weights_sha256, run_state_sha256=run_state_sha256,
+    )  # fmt: skip
     state.history.extend(blob.to_proto() for blob in solver.history)
-    write_atomically(path, state.SerializeToString(), SnapshotError)
+    return state.SerializeToString()
 
 
-def _save_hdf5(solver, path: str, model: str) -> None:
+def _hdf5_state(solver, model: str, weights_sha256: str, run_state_sha256: str) -> bytes:
+    """Return a .solverstate.h5: the groups and datasets of the original, the digests as attributes of the root."""
+
     def fill(file: h5py.File) -> None:
         file["iter"] = np.array([solver.iter], np.int32)
         file["current_step"] = np.array([solver.current_step], np.int32)
@@ -88,43 +115,78 @@ def _save_hdf5(solver, path: str, model: str) -> None:
         history = file.create_group("history")
         for i, blob in enumerate(solver.history):
             history[str(i)] = blob.read_data()
+        file.attrs["weights_sha256"] = np.bytes_(weights_sha256)
+        file.attrs["run_state_sha256"] = np.bytes_(run_state_sha256)
 
-    write_atomically(path, hdf5_file.content(fill), SnapshotError)
+    return hdf5_file.content(fill)
 
 
-def _save_run_state(solver, path: str) -> None:
+def run_state(solver) -> dict[str, Any]:
+    """Return what a run state holds, in types of JSON: states of layers, of observers, and the averaged losses."""
     nets = [solver.net, *solver.test_nets]
-    state = [[(layer.name, layer.state()) for layer in net.layers] for net in nets]
-    write_atomically(path, json.dumps({"nets": state}), SnapshotError)
+    return {
+        "nets": [[(layer.name, layer.state()) for layer in net.layers] for net in nets],
+        "losses": list(solver.losses),
+        "observers": {type(each).__name__: each.run_state() for each in _observers_with_state(solver)},
+    }
+
+
+def _observers_with_state(solver) -> list[Any]:
+    return [each for each in solver.observers if hasattr(each, "run_state") and hasattr(each, "load_run_state")]
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def restore(solver, path: str) -> None:
-    """Restore the state in a .solverstate or .solverstate.h5, and the weights whose path it contains.
+class StoredState(NamedTuple):
+    """What a solver state contains; `learned_net` and the digests are '' where it lacks them."""
 
-    Raises SnapshotError for files that cannot be read, and if the history does not fit the net and the solver type.
+    iter: int
+    current_step: int
+    learned_net: str
+    history: list[np.ndarray]
+    weights_sha256: str
+    run_state_sha256: str
+
+
+def restore(solver, path: str) -> None:
+    """Restore the state in a .solverstate or .solverstate.h5, the weights whose path it contains, and the run state.
+
+    Raises SnapshotError for files that cannot be read, for weights or a run state that were not written with the
+    solver state, and if the history does not fit the net and the solver type; the solver is then unchanged.
     """
-    it, step, learned_net, history = _read(path)
-    if len(history) != len(solver.history):
+    stored = _read(path)
+    _check_history(solver, stored, path)
+    model, run = _find_weights(stored, path), _read_run_state(stored, path)
+    if run is None:
+        level = logging.WARNING if stored.run_state_sha256 else logging.INFO
+        log.log(level, "There is no %s: data and random numbers start anew", _run_state_path(path))
+    before = run_state(solver)
+    try:
+        _load_run_state(solver, run or {})
+        if model:
+            solver.net.copy_from(model)
+    except MinicaffeError:
+        _load_run_state(solver, before)
+        raise
+    for blob, values in zip(solver.history, stored.history):
+        blob.data[...] = values.reshape(blob.shape)
+    solver.iter, solver.current_step, solver.last_state = stored.iter, stored.current_step, path
+
+
+def _check_history(solver, stored: StoredState, path: str) -> None:
+    if len(stored.history) != len(solver.history):
         raise SnapshotError(
             f"'{path}': incorrect length of history blobs: expected {len(solver.history)} for this net and the solver "
-            f"type {solver.type}, got {len(history)} (is it a .solverstate of this net?)"
+            f"type {solver.type}, got {len(stored.history)} (is it a .solverstate of this net?)"
         )
-    for i, (blob, values) in enumerate(zip(solver.history, history)):
+    for i, (blob, values) in enumerate(zip(solver.history, stored.history)):
         if values.size != blob.count:
             raise SnapshotError(f"'{path}': history {i}: expected shape {blob.shape}, got {values.shape}")
-    if learned_net:
-        solver.net.copy_from(_find_weights(learned_net, path))
-    for blob, values in zip(solver.history, history):
-        blob.data[...] = values.reshape(blob.shape)
-    solver.iter, solver.current_step = it, step
-    _restore_run_state(solver, path)
 
 
-def _read(path: str):
-    """Return iteration, step of the learning rate, path of the weights ('' for none), and history of a solver state."""
+def _read(path: str) -> StoredState:
+    """Return the content of a solver state; SnapshotError for another file."""
     try:
         is_hdf5, is_weights = file_kinds.is_hdf5(path), file_kinds.is_weights(path)
     except OSError as error:
@@ -137,7 +199,7 @@ def _read(path: str):
     return _read_hdf5(path) if is_hdf5 else _read_binary(path)
 
 
-def _read_binary(path: str):
+def _read_binary(path: str) -> StoredState:
     state = caffe_pb2.SolverState()
     try:
         with open(path, "rb") as file:
@@ -147,10 +209,12 @@ def _read_binary(path: str):
     if not state.HasField("iter"):
         raise SnapshotError(f"'{path}' is truncated, or no .solverstate")
     history = [np.array(blob.double_data or blob.data) for blob in state.history]
-    return state.iter, state.current_step, state.learned_net, history
+    return StoredState(
+        state.iter, state.current_step, state.learned_net, history, state.weights_sha256, state.run_state_sha256
+    )
 
 
-def _read_hdf5(path: str):
+def _read_hdf5(path: str) -> StoredState:
     with open_hdf5(path) as file:
         if "iter" not in file or "history" not in file:
             raise SnapshotError(f"'{path}': expected iter and history as in a .solverstate.h5, got {sorted(file)}")
@@ -159,28 +223,92 @@ def _read_hdf5(path: str):
         group = file["history"]
         history = [group[str(i)][()] for i in range(len(group))]
         step = int(np.ravel(file["current_step"])[0]) if "current_step" in file else 0
-        return int(np.ravel(file["iter"])[0]), step, name.rstrip("\0"), history
+        digests = [file.attrs.get(key, b"").decode() for key in ("weights_sha256", "run_state_sha256")]
+        return StoredState(int(np.ravel(file["iter"])[0]), step, name.rstrip("\0"), history, *digests)
 
 
-def _find_weights(learned_net: str, state: str) -> str:
-    """Return `learned_net` if the file exists, otherwise the file of that name in the folder of the state."""
-    beside = os.path.join(os.path.dirname(state), os.path.basename(learned_net))
-    return beside if not os.path.exists(learned_net) and os.path.exists(beside) else learned_net
+def _find_weights(stored: StoredState, path: str) -> str:
+    """Return the path of the weights of the solver state at `path`; '' if it names none.
+
+    `learned_net` is looked for under its own path, then in the folder of the state.  A file that does not have the
+    digest in the state is passed over; SnapshotError if there is no other.
+    """
+    beside = os.path.join(os.path.dirname(path), os.path.basename(stored.learned_net))
+    found = [each for each in dict.fromkeys((stored.learned_net, beside)) if os.path.isfile(each)]
+    if not found or not stored.weights_sha256:
+        return found[0] if found else stored.learned_net
+    for each in found:
+        if _digest(each) == stored.weights_sha256:
+            return each
+    raise SnapshotError(
+        f"'{found[0]}' is damaged, or of another run than '{path}', which names it: resume from another snapshot "
+        "(--snapshot auto finds the newest whole one), or start from the weights alone (--weights)"
+    )
 
 
-def _restore_run_state(solver, path: str) -> None:
-    stem = path.removesuffix(".h5").removesuffix(".solverstate")
+def _digest(path: str) -> str:
+    digest = hashlib.sha256()
     try:
-        with open(stem + ".runstate") as file:
-            saved = json.load(file)["nets"]
-    except OSError:
-        log.info("There is no %s.runstate: data and random numbers start anew", stem)
-        return
-    except (ValueError, KeyError):
-        raise SnapshotError(f"'{stem}.runstate' is truncated, or no run state: remove it to start anew") from None
-    for net, layers in zip([solver.net, *solver.test_nets], saved):
+        with open_regular(path) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise SnapshotError(f"cannot read '{path}': {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def _run_state_path(path: str) -> str:
+    return path.removesuffix(".h5").removesuffix(".solverstate") + ".runstate"
+
+
+def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
+    """Return the run state beside the solver state at `path`; None if there is none.
+
+    SnapshotError if it does not have the digest in the solver state, or cannot be read.
+    """
+    name = _run_state_path(path)
+    try:
+        content = read_bytes(name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SnapshotError(f"cannot read '{name}': {error.strerror}") from None
+    if stored.run_state_sha256 not in ("", hashlib.sha256(content).hexdigest()):
+        raise SnapshotError(
+            f"'{name}' is damaged, or of another run than '{path}': remove it to start data and random numbers anew"
+        )
+    try:
+        run = json.loads(content)
+        if isinstance(run["nets"], list):
+            return run
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise SnapshotError(f"'{name}' is truncated, or no run state: remove it to start anew")
+
+
+def _load_run_state(solver, run: dict[str, Any]) -> None:
+    """Restore what `run_state` returned; {} restores nothing, and ends the average of the losses."""
+    for net, layers in zip([solver.net, *solver.test_nets], run.get("nets", [])):
         layers = list(layers.items() if isinstance(layers, dict) else layers)  # older run states contain a dict
         states = dict(zip(numbered(name for name, _ in layers), (state for _, state in layers)))
         for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
             if key in states:
                 layer.load_state(states[key])
+    solver.losses = list(run.get("losses", []))
+    for observer in _observers_with_state(solver):
+        state = run.get("observers", {}).get(type(observer).__name__)
+        if state is not None:
+            observer.load_run_state(state)
+
+
+def check_whole(path: str) -> None:
+    """Raise SnapshotError unless a solver state can be read, and its weights and run state were written with it.
+
+    Of a set without digests, the weights have to exist.
+    """
+    stored = _read(path)
+    model, run = _find_weights(stored, path), _read_run_state(stored, path)
+    if model and not os.path.isfile(model):
+        raise SnapshotError(f"there are no weights '{model}'")
+    if run is None and stored.run_state_sha256:
+        raise SnapshotError(f"there is no run state '{_run_state_path(path)}'")

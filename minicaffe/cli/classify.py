@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import glob
-import io as text_io
+import io as std_io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from minicaffe import io
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on
+from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
+from minicaffe.data.arrays import read_array
 from minicaffe.errors import DataError, UsageError
-from minicaffe.files import replacing, write_atomically
-from minicaffe.text import read_names, read_text
+from minicaffe.files import write_atomically
+from minicaffe.text import csv_text, read_names, read_text
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
 CROP_MODES = ("list", "selective_search")
@@ -31,7 +34,7 @@ def _net_flags(flags: FlagParser) -> None:
 
 
 def net_options(flags: FlagParser) -> None:
-    """Add the flags for the preprocessing of images, the device and the engine."""
+    """Add the flags for the preprocessing of images, the device, the engine and Python layers."""
     flags.flag(
         "mean_file", metavar="FILE", default="", help="mean image, .npy (K, H, W) or .binaryproto; none by default"
     )
@@ -51,12 +54,18 @@ def net_options(flags: FlagParser) -> None:
     )
     flags.switch("gpu", "compute on the GPU")
     flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN or CUDNN")
+    python_layer_flags(flags)
 
 
-def computing(args: argparse.Namespace):
-    """Return the context manager that sets device and engine; `--gpu` is a switch here, as in the original's tools."""
+@contextlib.contextmanager
+def computing(args: argparse.Namespace) -> Iterator[None]:
+    """Apply the flags for device, engine and Python layers; restore the previous settings at the end.
+
+    `--gpu` is a switch here, as in the original's tools.
+    """
     where = argparse.Namespace(gpu="0" if args.gpu else "", engine=args.engine, threads=None, math="")
-    return computing_on(where)
+    with python_layers_of(args), computing_on(where):
+        yield
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -87,19 +96,12 @@ def _mean(path: str) -> np.ndarray | None:
         from minicaffe.proto import caffe_pb2, read_binary
 
         mean = io.blobproto_to_array(read_binary(path, caffe_pb2.BlobProto()))
-        mean = mean[0] if mean.ndim == 4 else mean
+        mean = mean[0] if mean.ndim == 4 and len(mean) else mean
     else:
-        mean = _load_array(path)
-    if mean.ndim not in (1, 3):
+        mean = read_array(path)
+    if mean.ndim not in (1, 3) or mean.size == 0:
         raise DataError(f"mean file '{path}': expected an array (K, H, W) or (K), got shape {mean.shape}")
     return mean if mean.ndim == 1 else mean.mean((1, 2))
-
-
-def _load_array(path: str) -> np.ndarray:
-    try:
-        return np.load(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the array '{path}': {error}") from error
 
 
 # -- classify ----------------------------------------------------------------------------------------------------------
@@ -127,37 +129,44 @@ def _classify_flags(flags: FlagParser) -> None:
 )
 def classify(args: argparse.Namespace) -> None:
     """Scale images to --images_dim, crop them to the net's input and run the net; OUT has one row per image."""
-    from minicaffe.classifier import Classifier
+    from minicaffe.classifier import Classifier, batches
 
     dims = _numbers("images_dim", args.images_dim)
     if not dims or len(dims) != 2:
         raise UsageError(f"--images_dim: expected height,width, got '{args.images_dim}'")
-    names, images = _load_inputs(os.path.expanduser(args.input_file), args.ext)
+    need_writable(args.output_file)
+    names, array = _inputs(os.path.expanduser(args.input_file), args.ext)
     with computing(args):
         classifier = Classifier(args.model_def, args.pretrained_model, image_dims=dims, **options_of(args))
-        print(f"Classifying {len(images)} inputs.")
+        print_line(f"Classifying {len(names)} inputs.")
         start = time.perf_counter()
-        predictions = classifier.predict(images, not args.center_only)
-        print(f"Done in {time.perf_counter() - start:.2f} s.")
+        if array is not None:
+            predictions = classifier.predict(array, not args.center_only)
+        else:
+            parts = ([io.load_image(name) for name in part] for part in batches(names, classifier))
+            predictions = np.concatenate([classifier.predict(part, not args.center_only) for part in parts])
+        print_line(f"Done in {time.perf_counter() - start:.2f} s.")
     if args.labels:
-        _print_best(names, predictions.reshape(len(images), -1), args.labels)
-    with replacing(args.output_file) as temporary, open(temporary, "wb") as file:
-        np.save(file, predictions)
-    print(f"Saved the predictions to {args.output_file}")
+        _print_best(names, predictions.reshape(len(names), -1), args.labels)
+    content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
+    np.save(content, predictions)
+    write_atomically(args.output_file, content.getbuffer())
+    print_line(f"Saved the predictions to {args.output_file}")
 
 
-def _load_inputs(path: str, ext: str) -> tuple[list[str], list[np.ndarray] | np.ndarray]:
+def _inputs(path: str, ext: str) -> tuple[list[str], np.ndarray | None]:
+    """Return the names of the inputs, and the images themselves if they are in a .npy file."""
     if path.endswith(".npy"):
-        array = _load_array(path)
+        array = read_array(path)
         if array.ndim != 4:
             raise DataError(f"'{path}': expected images (N, H, W, K), got shape {array.shape}")
         return [f"{path}[{i}]" for i in range(len(array))], array
     if not os.path.isdir(path):
-        return [path], [io.load_image(path)]
+        return [path], None
     names = sorted(glob.glob(os.path.join(glob.escape(path), f"*.{ext}")))
     if not names:
         raise DataError(f"folder '{path}' holds no image named *.{ext}")
-    return names, [io.load_image(name) for name in names]
+    return names, None
 
 
 def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str, count: int = 5) -> None:
@@ -168,7 +177,7 @@ def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str,
         )
     for name, row in zip(names, predictions):
         best = np.argsort(-row)[:count]
-        print(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
+        print_line(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
 
 
 # -- detect ------------------------------------------------------------------------------------------------------------
@@ -212,6 +221,7 @@ def detect(args: argparse.Namespace) -> None:
     ext = os.path.splitext(args.output_file)[1]
     if ext not in (".csv", ".h5", ".hdf5"):
         raise UsageError(f"detect: OUT must end in .csv or .h5, got '{args.output_file}'")
+    need_writable(args.output_file)
     with computing(args):
         detector = Detector(args.model_def, args.pretrained_model, context_pad=args.context_pad, **options_of(args))
         start = time.perf_counter()
@@ -219,33 +229,31 @@ def detect(args: argparse.Namespace) -> None:
             found = detector.detect_windows(_read_windows(args.input_file))
         else:
             found = detector.detect_selective_search(read_names(args.input_file, "image list"))
-        print(f"Processed {len(found)} windows in {time.perf_counter() - start:.3f} s.")
+        print_line(f"Processed {len(found)} windows in {time.perf_counter() - start:.3f} s.")
     (_write_csv if ext == ".csv" else _write_hdf5)(args.output_file, found)
-    print(f"Saved to {args.output_file}")
+    print_line(f"Saved to {args.output_file}")
 
 
 def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
     """Return image names with their windows (ymin, xmin, ymax, xmax), in order of first appearance."""
     windows: dict[str, list[list[float]]] = {}
-    rows = csv.DictReader(text_io.StringIO(read_text(path, "windows file"), newline=""), skipinitialspace=True)
+    rows = csv.DictReader(std_io.StringIO(read_text(path, "windows file"), newline=""), skipinitialspace=True)
     missing = {"filename", *COORDINATES} - set(rows.fieldnames or ())
     if missing:
         raise DataError(f"windows '{path}': missing column(s) {', '.join(sorted(missing))}")
     try:
         for row in rows:
             windows.setdefault(row["filename"], []).append([float(row[name]) for name in COORDINATES])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"windows '{path}', line {rows.line_num}: expected four numbers ({error})") from error
     return [(name, np.array(w)) for name, w in windows.items()]
 
 
 def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
-    text = text_io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     classes = len(found[0]["prediction"]) if found else 0
-    writer.writerow(["filename", *COORDINATES, *(f"class{i}" for i in range(classes))])
-    writer.writerows([d["filename"], *(f"{v:g}" for v in d["window"]), *d["prediction"]] for d in found)
-    write_atomically(path, text.getvalue())
+    head = ["filename", *COORDINATES, *(f"class{i}" for i in range(classes))]
+    rows = ([d["filename"], *(f"{v:g}" for v in d["window"]), *d["prediction"]] for d in found)
+    write_atomically(path, csv_text([head, *rows]))
 
 
 def _write_hdf5(path: str, found: list[dict[str, Any]]) -> None:

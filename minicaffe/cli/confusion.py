@@ -6,9 +6,10 @@ import os
 
 import numpy as np
 
+from minicaffe.cli.command import print_line
 from minicaffe.errors import UsageError
-from minicaffe.files import replacing
-from minicaffe.text import read_names
+from minicaffe.files import write_atomically
+from minicaffe.text import csv_text, printable_line, read_names
 
 
 class Confusion:
@@ -50,11 +51,10 @@ class Confusion:
     def show(self, where: str) -> None:
         """Print the matrix if `where` is "-", otherwise write it to that file, as a table (.csv) or a picture."""
         if where == "-":
-            print(self.table())
+            print_line(self.table())
         elif where.endswith(".csv"):
-            with replacing(where) as temporary, open(temporary, "w") as file:
-                file.write("true\\predicted," + ",".join(self.names) + "\n")
-                file.writelines(f"{name},{','.join(map(str, row))}\n" for name, row in zip(self.names, self.counts))
+            rows = [[name, *row] for name, row in zip(self.names, self.counts)]
+            write_atomically(where, csv_text([["true\\predicted", *self.names], *rows]))
         else:
             self.draw(where)
 
@@ -87,4 +87,4 @@ def _class_names(path: str | None, classes: int) -> list[str]:
     names = read_names(path, "labels file", UsageError, "replace")
     if len(names) != classes:
         raise UsageError(f"--labels: expected {classes} names, one for each class, got {len(names)} in '{path}'")
-    return names
+    return [printable_line(name) for name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.data.datasets import cifar10, mnist, synthetic
 from minicaffe.data.datasets.padded import pad_database
 from minicaffe.data.db import BACKENDS, backend_name
@@ -64,7 +64,7 @@ def data(args: argparse.Namespace) -> None:
     else:
         dest = args.dest or f"data/{args.name}"
         {"cifar10": cifar10, "mnist": mnist}[args.name].prepare(dest, source, args.backend)
-    print(f"Wrote {args.name} to {dest}")
+    print_line(f"Wrote {args.name} to {dest}")
 
 
 def _pad(args: argparse.Namespace, source: str | None) -> None:
@@ -79,7 +79,7 @@ def _pad(args: argparse.Namespace, source: str | None) -> None:
         else:
             cifar10.prepare(dest, source, args.backend)
     color = pad_database(train, padded, args.pad, args.backend)
-    print(f"Wrote {padded}, its border in the mean colour {color}")
+    print_line(f"Wrote {padded}, its border in the mean colour {color}")
 
 
 def _cifar_flags(flags: FlagParser) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
@@ -66,6 +67,8 @@ def _mean_flags(flags: FlagParser) -> None:
 )
 def compute_image_mean(args: argparse.Namespace) -> None:
     """Write the file for transform_param { mean_file }, and log the mean of each channel, for mean_value."""
+    if args.output:
+        need_writable(args.output)
     with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
         log.info("Starting iteration")
         result = mean.compute_mean(database, _every(10000, "Processed %d files."))
@@ -97,6 +100,7 @@ def _features_flags(flags: FlagParser) -> None:
     flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
     flags.argument("device", metavar="CPU|GPU", nargs="?", default="CPU", help="where to compute (default: CPU)")
     flags.argument("device_id", metavar="DEVICE_ID", nargs="?", type=int, default=0, help="which GPU (default: 0)")
+    python_layer_flags(flags)
 
 
 @command(
@@ -123,7 +127,7 @@ def extract_features(args: argparse.Namespace) -> None:
 
         set_device(args.device_id)
         set_mode_gpu()
-    with logging_to(StatusLine()):
+    with logging_to(StatusLine()), python_layers_of(args):
         from minicaffe.core.net import Net
 
         net = Net(args.net, phase=TEST, weights=os.fspath(args.weights))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.draw import RANKDIRS, draw_net_to_file
 from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.proto import caffe_pb2, read_net
@@ -49,4 +49,4 @@ def draw(args: argparse.Namespace) -> None:
     phase = None if args.phase == "ALL" else caffe_pb2.Phase.Value(args.phase)
     output = args.output or os.path.splitext(args.net)[0] + ".svg"
     draw_net_to_file(read_net(args.net), output, args.rankdir, phase, args.display_lrm, parse_shapes(args.shape))
-    print(f"Drew {args.net} to {output}")
+    print_line(f"Drew {args.net} to {output}")

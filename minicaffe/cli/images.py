@@ -6,7 +6,8 @@ import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.outputs import WRITE_ERRORS
 from minicaffe.errors import DataError, UsageError
 from minicaffe.text import read_names
 
@@ -30,7 +31,7 @@ def _flags(flags: FlagParser) -> None:
 def resize_and_crop_images(args: argparse.Namespace) -> None:
     """Scale the shorter side to --output_side_length and crop the centre to a square.
 
-    Images that cannot be read are skipped, each with a line of output.
+    Images that cannot be read are skipped, each with a line of output; a full disk is an error.
     """
     if args.output_side_length < 1 or args.num_clients < 1:
         raise UsageError("resize_and_crop_images: --output_side_length and --num_clients must be at least 1")
@@ -41,29 +42,34 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
         try:
             resize_and_crop(os.path.join(args.input_folder, name), target, args.output_side_length)
         except (DataError, OSError, ValueError) as error:
+            if getattr(error.__cause__, "errno", None) in WRITE_ERRORS:  # the disk is full: so for all others
+                raise
             return f"left out '{name}': {error}"
         return None
 
     with ThreadPoolExecutor(args.num_clients) as pool:
         complaints = [text for text in pool.map(convert, names) if text]
     for text in complaints:
-        print(os.fsencode(text).decode(errors="replace"))
-    print(f"Wrote {len(names) - len(complaints)} of {len(names)} images to {args.output_folder}")
+        print_line(text)
+    print_line(f"Wrote {len(names) - len(complaints)} of {len(names)} images to {args.output_folder}")
 
 
 def resize_and_crop(source: str, target: str, side: int) -> None:
     """Scale the shorter side of an image to `side` pixels, crop the centre square and write it to `target`.
 
-    DataError when `source` cannot be read; DataError, OSError or ValueError when `target` cannot be written.
+    DataError when `source` cannot be read or would become too large; DataError, OSError or ValueError when `target`
+    cannot be written.
     """
     from PIL import Image
 
-    from minicaffe.data.image import decode_picture, read_bytes
+    from minicaffe.data.image import decode_picture
+    from minicaffe.data.image_file import check_pixels, read_bytes
     from minicaffe.files import replacing
 
     image = decode_picture(read_bytes(source), True, source)
     scale = side / min(image.size)
     width, height = (max(round(v * scale), side) for v in image.size)
+    check_pixels(width, height, f"{source}, scaled to a shorter side of {side},")
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     x, y = (width - side) // 2, (height - side) // 2
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.pictures import plot as plotting
 
 
@@ -28,4 +28,4 @@ def plot(args: argparse.Namespace) -> None:
     """Draw several logs in one picture, one colour each; thin lines are training, thick lines with dots are tests."""
     output = args.output or os.path.splitext(args.logs[0])[0] + ".png"
     plotting.save(plotting.plot_logs(args.logs, args.x, args.log, args.smooth), output)
-    print(f"Drew {', '.join(args.logs)} to {output}")
+    print_line(f"Drew {', '.join(args.logs)} to {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import time
 import urllib.request
@@ -81,7 +82,7 @@ def check_connection(url: str, probe: int = 400_000) -> None:
             began = time.monotonic()
             got = len(response.read(probe))
             took = time.monotonic() - began
-    except (OSError, ValueError) as error:  # URLError is an OSError
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         raise DataError(f"no connection to {url.split('/')[2]} ({getattr(error, 'reason', error)})") from error
     expected = took * _SIZE / max(got, 1)
     if expected > _LONGEST_DOWNLOAD:

@@ -1,12 +1,18 @@
-"""Flags and checks shared by train, test and time: level and stage, weights, the log file."""
+"""Flags and checks shared by commands: level and stage, weights, the log file, files to read and to write, and what
+Python layers may import.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 
 from minicaffe.cli.command import FlagParser
-from minicaffe.errors import UsageError
+from minicaffe.core import python_layers
+from minicaffe.errors import DataError, UsageError
+from minicaffe.files import check_writable
 
 
 def state_flags(flags: FlagParser) -> None:
@@ -26,6 +32,31 @@ def log_flag(flags: FlagParser) -> None:
     flags.flag("log", metavar="FILE", help="write the log lines to the end of FILE as well")
 
 
+def python_layer_flags(flags: FlagParser) -> None:
+    """Add --no-python-layers and --python-layers."""
+    flags.flag("no-python-layers", action="store_true",
+               help="refuse nets with Python layers, which run the module that the prototxt names")  # fmt: skip
+    flags.flag("python-layers", metavar="A,B",
+               help="refuse Python layers of other modules than these; a package includes its submodules")  # fmt: skip
+
+
+def python_layers_of(args: argparse.Namespace, level: int = logging.WARNING) -> contextlib.AbstractContextManager:
+    """Return the context manager that applies the flags of `python_layer_flags` and restores the rule at its end.
+
+    level: the logging level of the line about a module that is going to be imported.  The default is that of commands
+        that run a net which may be another person's; `train` uses logging.INFO.
+    UsageError for both flags together.
+    """
+    if args.no_python_layers and args.python_layers:
+        raise UsageError("give --no-python-layers or --python-layers, but not both")
+    allowed = python_layers.rule().allowed
+    if args.no_python_layers:
+        allowed = False
+    elif args.python_layers:
+        allowed = tuple(name.strip() for name in args.python_layers.split(",") if name.strip())
+    return python_layers.following(python_layers.Rule(allowed, level))
+
+
 def need_file(path: str, flag: str, what: str) -> str:
     """Return `path`; UsageError if it is empty or the file does not exist.
 
@@ -35,6 +66,15 @@ def need_file(path: str, flag: str, what: str) -> str:
         raise UsageError(f"need {what}: give -{flag} FILE")
     if not os.path.exists(path):
         raise UsageError(f"-{flag}: there is no file '{path}'")
+    return path
+
+
+def need_writable(path: str) -> str:
+    """Return `path`, which a command writes at its end; DataError, before it computes anything, if that cannot be."""
+    try:
+        check_writable(path)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise DataError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from None
     return path
 
 

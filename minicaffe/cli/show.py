@@ -9,7 +9,7 @@ import numpy as np
 
 from minicaffe import io
 from minicaffe.cli.classify import computing, net_options, options_of
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.errors import UsageError
 from minicaffe.pictures import plot, show
 from minicaffe.pictures.summary import format_table
@@ -44,10 +44,10 @@ def show_weights(args: argparse.Namespace) -> None:
     if (args.image is None) != (args.model is None):
         raise UsageError("show: --model and --image go together, give both or neither")
     weights = show.read_weights(args.weights)
-    print(format_table(show.table(weights), 40))
+    print_line(format_table(show.table(weights), 40))
     output = args.output or f"{args.weights}.png"
     plot.save(show.plot_weights(weights, args.layer, bgr=not args.rgb), output)
-    print(f"Drew filters and histograms to {output}")
+    print_line(f"Drew filters and histograms to {output}")
     if args.image is not None:
         stem, ext = os.path.splitext(output)
         _draw_activations(args, f"{stem}_activations{ext}")
@@ -68,7 +68,7 @@ def _draw_activations(args: argparse.Namespace, output: str) -> None:
         net.forward()
         found = {blob: _of_first_image(net.blobs[blob].data) for blob in _blobs_to_show(net, args.blob)}
     plot.save(show.plot_activations(found, image), output)
-    print(f"Drew the activations to {output}")
+    print_line(f"Drew the activations to {output}")
 
 
 def _blobs_to_show(net, requested: list[str]) -> list[str]:

@@ -8,7 +8,16 @@ import logging
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar, logging_to
-from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.cli.shared_flags import (
+    log_flag,
+    need_file,
+    need_writable,
+    python_layer_flags,
+    python_layers_of,
+    stages,
+    state_flags,
+    weight_files,
+)
 from minicaffe.errors import UsageError
 from minicaffe.proto import TEST
 
@@ -27,6 +36,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("weights", metavar="FILES", default="", help="its .caffemodel files, comma-separated")
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many batches (default 50)")
     state_flags(flags)
+    python_layer_flags(flags)
     device_flags(flags)
     flags.section("what to see")
     flags.flag("confusion", nargs="?", const="-", metavar="FILE",
@@ -44,8 +54,10 @@ def test(args: argparse.Namespace) -> None:
     files = weight_files(args.weights)
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
+    if args.confusion not in (None, "-"):
+        need_writable(args.confusion)
     status = StatusLine()
-    with logging_to(status, args.log), computing_on(args):
+    with logging_to(status, args.log), python_layers_of(args), computing_on(args):
         from minicaffe.core.net import Net
 
         net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))

@@ -9,7 +9,15 @@ import time as clock
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, logging_to
-from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.cli.shared_flags import (
+    log_flag,
+    need_file,
+    python_layer_flags,
+    python_layers_of,
+    stages,
+    state_flags,
+    weight_files,
+)
 from minicaffe.core.settings import settings
 from minicaffe.errors import UsageError
 from minicaffe.proto import TEST, TRAIN
@@ -29,6 +37,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many passes (default 50)")
     flags.flag("phase", default="", metavar="PHASE", help="TRAIN (the default) or TEST")
     state_flags(flags)
+    python_layer_flags(flags)
     device_flags(flags)
     flags.section("what to see")
     log_flag(flags)
@@ -47,7 +56,7 @@ def time(args: argparse.Namespace) -> None:
         raise UsageError(f'-phase must be "TRAIN" or "TEST", got \'{args.phase}\'')
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
-    with logging_to(StatusLine(), args.log), computing_on(args):
+    with logging_to(StatusLine(), args.log), python_layers_of(args), computing_on(args):
         from minicaffe.core.net import Net
 
         net = Net(args.model, phase=phases[args.phase], level=args.level, stages=stages(args))

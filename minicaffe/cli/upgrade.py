@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.progress import StatusLine, logging_to
 
 _GROUP = "Upgrade old files"
@@ -47,5 +47,5 @@ def _upgrade(convert: Callable[[str, str], bool], args: argparse.Namespace) -> N
     with logging_to(StatusLine()):
         old = convert(args.source, args.target)
     if not old:
-        print(f"{args.source} is in the current format already")
-    print(f"wrote {args.target}")
+        print_line(f"{args.source} is in the current format already")
+    print_line(f"wrote {args.target}")

@@ -23,6 +23,7 @@ from minicaffe.core.scratch import Scratch
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, LayerError
 from minicaffe.proto.caffe_pb2 import LayerParameter
+from minicaffe.text import printable_line
 
 if TYPE_CHECKING:
     from minicaffe.core.fusion import Fused
@@ -259,7 +260,7 @@ class Layer:
         try:
             yield
         except (BlobError, LayerError) as error:
-            if f"layer '{self.name}'" in str(error):
+            if printable_line(f"layer '{self.name}'") in str(error):
                 raise
             raise self.error(str(error)) from error
         except MemoryError as error:

@@ -110,15 +110,31 @@ def save_binary(net, path: str, write_diff: bool = False) -> None:
 
     write_diff: include the diffs (default: False).
     """
-    write_atomically(path, to_proto(net, write_diff).SerializeToString(), SnapshotError)
+    write_atomically(path, to_binary(net, write_diff), SnapshotError)
 
 
 def save_hdf5(net, path: str, write_diff: bool = False) -> None:
-    """Write a .caffemodel.h5: one group /data/<layer> per layer, with datasets "0", "1", ...
+    """Write a .caffemodel.h5; SnapshotError as `check_hdf5` raises it, and if the file cannot be written.
 
-    write_diff: also write the diffs, to groups /diff/<layer> (default: False).
-    As in Caffe, the data of a shared parameter are written for its owner only, the diffs for every layer.
-    Raises SnapshotError as `check_hdf5` does, and if the file cannot be written.
+    write_diff: include the diffs (default: False).
+    """
+    write_atomically(path, to_hdf5(net, write_diff), SnapshotError)
+
+
+def to_binary(net, write_diff: bool = False) -> bytes:
+    """Return the content of a .caffemodel.
+
+    write_diff: include the diffs (default: False).
+    """
+    return to_proto(net, write_diff).SerializeToString()
+
+
+def to_hdf5(net, write_diff: bool = False) -> bytes:
+    """Return the content of a .caffemodel.h5: one group /data/<layer> per layer, with datasets "0", "1", ...
+
+    write_diff: include the diffs, in groups /diff/<layer> (default: False).
+    As in Caffe, it holds the data of a shared parameter for its owner only, the diffs for every layer.
+    Raises SnapshotError as `check_hdf5` does.
     """
     check_hdf5(net)
 
@@ -136,7 +152,7 @@ def save_hdf5(net, path: str, write_diff: bool = False) -> None:
                 if diff_group is not None:
                     diff_group[str(j)] = blob.read_diff()
 
-    write_atomically(path, hdf5_file.content(fill), SnapshotError)
+    return hdf5_file.content(fill)
 
 
 def check_hdf5(net) -> None:

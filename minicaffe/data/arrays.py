@@ -1,14 +1,20 @@
-"""Checks of arrays that scripts pass to a net: an array is viewed in the blob's shape, or rejected."""
+"""Arrays that scripts pass to a net, viewed in the blob's shape or rejected; arrays in .npy files."""
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
-from minicaffe.errors import ShapeError, UsageError
+from minicaffe.errors import DataError, ShapeError, UsageError
+from minicaffe.files import read_bytes
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def numbers(values: Any, what: str) -> np.ndarray:
@@ -20,12 +26,35 @@ def numbers(values: Any, what: str) -> np.ndarray:
         array = np.asarray(values)
         if array.dtype.kind == "O" and values is not None:  # e.g. numbers of different types
             array = array.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = None
     if array is None or array.dtype.kind not in "biuf":
         kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
         raise UsageError(f"{what}: expected an array of numbers, got {kind}")
     return array
+
+
+def read_array(path: str) -> np.ndarray:
+    """Read the real numbers in a .npy file; nothing is allocated before the shape is compared with the file's size.
+
+    DataError when the file cannot be read, is damaged or cut short, or holds objects or other values.
+    """
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise DataError(f"cannot read the array '{path}': {error.strerror or error}") from error
+    file = io.BytesIO(data)
+    try:
+        shape, fortran, dtype = _HEADERS[npy.read_magic(file)](file)
+    except Exception as error:  # for damaged headers, which numpy evaluates, it raises exceptions of many types
+        raise DataError(f"cannot read the array '{path}': it has no valid header of an .npy file") from error
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise DataError(f"cannot read the array '{path}': expected numbers, got {dtype}")
+    count, stored = math.prod(shape), len(data) - file.tell()
+    if min(shape, default=0) < 0 or count * dtype.itemsize > stored:
+        raise DataError(f"cannot read the array '{path}': {stored} bytes are no {dtype} array of shape {shape}")
+    array = np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="))
 
 
 def same_axes(shape: Sequence[int], other: Sequence[int]) -> bool:

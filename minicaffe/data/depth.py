@@ -33,7 +33,7 @@ def upper_bytes(image: Image.Image, name: str) -> np.ndarray:
     if bits != 16:
         kind = "floats" if image.mode == "F" else "integers"
         raise DataError(f"cannot decode {name}: its pixels are {bits}-bit {kind}, expected 8 or 16 bits")
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     if _tag(image, _PHOTOMETRIC, None) == _WHITE_IS_ZERO:
         values = (-1 if signed else 65535) - values
     return (values >> 8).astype(np.uint8)
@@ -48,7 +48,8 @@ def unit_range(image: Image.Image) -> np.ndarray:
     if bits == 32 and not signed:
         values = values.astype(np.int32).view(np.uint32)
     largest = (1 << (bits - signed)) - 1
-    return (values / largest).clip(-1, 1).astype(np.float32)
+    scaled = values / largest
+    return scaled.clip(-1, 1, out=scaled).astype(np.float32)
 
 
 def _number_type(image: Image.Image) -> tuple[int, bool]:

@@ -1,28 +1,30 @@
 """Decoding, encoding and resizing of images: arrays (C, H, W) of uint8, BGR as in OpenCV and Caffe.
 
-Pillow reads and writes the files.  Resizing is bilinear between pixel centres without smoothing, the default of
-`cv::resize`; Pillow's bilinear filter averages when it reduces an image, which gives other pixels.
+Pillow reads and writes the files: `image_file.FORMATS` are read.  Resizing is bilinear between pixel centres without
+smoothing, the default of `cv::resize`; Pillow's bilinear filter averages when it reduces an image, which gives other
+pixels.
 All readers of image files and of encoded records use these functions.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import struct
-from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from minicaffe import limits
 from minicaffe.data.depth import is_deep, unit_range, upper_bytes
+from minicaffe.data.image_file import opened, read_bytes
 from minicaffe.data.pnm import pnm_pixels
 from minicaffe.data.resize import resample
 from minicaffe.errors import DataError
 
 # Conversion of RGB to gray in OpenCV, or in the library that decodes for it: weights, bits to shift, rounding.
 _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))
+
+_FLOAT_BYTES = 16  # memory per pixel while an image is decoded to floats
 
 # The weights of scikit-image's rgb2gray (ITU-R BT.709 rounded to four digits).
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
@@ -35,15 +37,6 @@ def read_image(path: str | os.PathLike, color: bool | None = True) -> np.ndarray
     DataError when the file is missing or cannot be decoded.
     """
     return decode_image(read_bytes(path), color, os.fspath(path))
-
-
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """Return the content of an image file; DataError when it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(f"cannot read image {os.fspath(path)}: {error.strerror or error}") from error
 
 
 def decode_image(data: bytes, color: bool | None = None, name: str = "encoded image") -> np.ndarray:
@@ -59,7 +52,7 @@ def decode_image(data: bytes, color: bool | None = None, name: str = "encoded im
 
 def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded image") -> Image.Image:
     """Decode an image like `decode_image`, but return a Pillow image of mode "RGB" or "L"."""
-    with _opened(data, name) as image:
+    with opened(data, name) as image:
         if color is None:
             color = not _is_gray(image)
         if not color:
@@ -70,9 +63,7 @@ def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded 
         picture = image if pixels is None else Image.fromarray(pixels)
         if color or _is_gray(picture) or image.format not in _GRAY:
             return picture.convert("RGB" if color else "L")
-        weights, bits, rounding = _GRAY[image.format]
-        gray = np.asarray(picture.convert("RGB")) @ np.array(weights) + rounding >> bits
-        return Image.fromarray(gray.astype(np.uint8))
+        return Image.fromarray(_gray(np.asarray(picture.convert("RGB")), *_GRAY[image.format]))
 
 
 def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") -> np.ndarray:
@@ -81,26 +72,27 @@ def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") 
     The values are those of scikit-image's imread and img_as_float: integers are divided by the maximum of their type,
     floats are not scaled.  name and errors as for `decode_image`.
     """
-    with _opened(data, name) as image:
+    with opened(data, name) as image:
+        if limits.expands_too_far(_FLOAT_BYTES * image.width * image.height, len(data)):
+            raise DataError(
+                f"{name}, {len(data)} bytes, has {image.width}x{image.height} pixels, too many for floats: "
+                "the environment variable MINICAFFE_MAX_EXPANDED raises this limit"
+            )
         if is_deep(image):
             pixels = unit_range(image)
         else:
-            pixels = np.asarray(image.convert("L" if _is_gray(image) else "RGB"), np.float32) / 255
+            picture = image.convert("L" if _is_gray(image) else "RGB")
+            pixels = np.divide(picture, np.float32(255), dtype=np.float32)
     if pixels.ndim == 2:
         return np.repeat(pixels[:, :, None], 3 if color else 1, axis=2)
     return pixels if color else (pixels @ _GRAY_WEIGHTS)[:, :, None]
 
 
-@contextlib.contextmanager
-def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
-    """Open an image, which Pillow decodes lazily; inside the block, Pillow's exceptions become DataError."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            yield image
-    except UnidentifiedImageError as error:  # its message contains the address of a BytesIO
-        raise DataError(f"cannot decode {name}: it is no image of a kind that Pillow reads") from error
-    except (OSError, TypeError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot decode {name}: {str(error).splitlines()[0] if str(error) else 'no image'}") from error
+def _gray(pixels: np.ndarray, weights: tuple[int, ...], bits: int, rounding: int) -> np.ndarray:
+    gray = np.empty(pixels.shape[:2], np.uint8)
+    for target, row in zip(gray, pixels):  # by rows: integers of 64 bits for the whole image would be large
+        target[:] = row @ np.array(weights) + rounding >> bits
+    return gray
 
 
 def _is_gray(image: Image.Image) -> bool:

@@ -7,7 +7,8 @@ import os
 
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import DatabaseWriter, open_db
-from minicaffe.data.image import decode_image, encode_image, read_bytes, read_image, resize
+from minicaffe.data.image import decode_image, encode_image, read_image, resize
+from minicaffe.data.image_file import read_bytes
 from minicaffe.data.image_list import read_list
 from minicaffe.data.shuffle import draw_seed, shuffled
 from minicaffe.errors import DataError, UsageError

@@ -40,5 +40,5 @@ def _ascii(body: bytes, count: int, largest: int) -> np.ndarray:
     words = re.sub(rb"#[^\r\n]*", b"", body).split(maxsplit=count)
     if len(words) < count:
         raise ValueError(f"image file is truncated: it has {len(words)} values, expected {count}")
-    values = np.array(words[:count]).astype(np.int64).clip(0, largest)
+    values = np.fromiter(map(int, words), np.int64, count).clip(0, largest)
     return values >> 8 if largest > 255 else values * 255 // largest

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from minicaffe.text import printable_line
+
 
 class Progress:
     """Progress display, a context manager that prints the last count at its end.
@@ -14,7 +16,7 @@ class Progress:
     """
 
     def __init__(self, label: str, total: int, unit: str = "images", stream=None) -> None:
-        self.label, self.total, self.unit = label, total, unit
+        self.label, self.total, self.unit = printable_line(label), total, unit
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._start = self._drawn = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe import limits
 from minicaffe.data.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
 
@@ -45,22 +46,29 @@ def resample(
     order: 0 nearest, 1 linear, 3 cubic (Catmull-Rom: a = -1/2).
     corners: True maps the first and last samples to the first and last pixels; False (default) maps pixel centres.
     border: the value outside the image; None (default) repeats the edge.
-    UsageError for another order, and for sizes below 1.
+    UsageError for another order, for sizes below 1, and for more pixels than `limits.max_pixels`.
     """
     if order not in (0, 1, 3):
         raise UsageError(f"resize: interpolation order must be 0 (nearest), 1 (linear) or 3 (cubic), got {order}")
     if min(new_dims) < 1 or min(im.shape[:2]) < 1:
         raise UsageError(f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {im.shape}")
-    out = np.asarray(im, np.float64) - (border or 0.0)  # shifted, so that the value outside is 0
-    for axis in (0, 1):
-        out = _resample_axis(out, axis, new_dims[axis], order, corners, border is not None)
-    return out + (border or 0.0)
+    if new_dims[0] * new_dims[1] > limits.max_pixels():
+        raise UsageError(
+            f"resize: an image of {new_dims[0]}x{new_dims[1]} has more than {limits.max_pixels()} pixels: "
+            "the environment variable MINICAFFE_MAX_PIXELS raises this limit"
+        )
+    shift = border or 0.0  # subtracted in between, so that the value outside is 0
+    rows = _resample_axis(im, shift, 0, new_dims[0], order, corners, border is not None)
+    return _resample_axis(rows, 0.0, 1, new_dims[1], order, corners, border is not None) + shift
 
 
-def _resample_axis(im: np.ndarray, axis: int, new: int, order: int, corners: bool, zero_beyond: bool) -> np.ndarray:
+def _resample_axis(
+    im: np.ndarray, shift: float, axis: int, new: int, order: int, corners: bool, zero_beyond: bool
+) -> np.ndarray:
+    """Resample `im - shift` along one axis; return float64.  Only the samples that are used are converted."""
     old = im.shape[axis]
     if old == new:
-        return im
+        return np.subtract(im, shift, dtype=np.float64)
     at = np.arange(new, dtype=np.float64)
     at = at * ((old - 1) / max(new - 1, 1)) if corners else (at + 0.5) * (old / new) - 0.5
     shape = [1] * im.ndim
@@ -69,7 +77,8 @@ def _resample_axis(im: np.ndarray, axis: int, new: int, order: int, corners: boo
     for index, weight in _taps(at, order):
         if zero_beyond:
             weight = np.where((index >= 0) & (index < old), weight, 0.0)
-        out = out + im.take(index.clip(0, old - 1), axis) * weight.reshape(shape)
+        taken = im.take(index.clip(0, old - 1), axis)
+        out = out + np.subtract(taken, shift, dtype=np.float64) * weight.reshape(shape)
     return out
 
 

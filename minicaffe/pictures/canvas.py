@@ -1,4 +1,7 @@
-"""A vector drawing of boxes, curves and texts, written as SVG or, with Pillow, as PNG, PDF and other formats."""
+"""A vector drawing of boxes, curves and texts, written as SVG or, with Pillow, as PNG, PDF and other formats.
+
+Control characters in texts, which XML forbids, are escaped.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+
+from minicaffe.text import printable_line
 
 Point = tuple[float, float]
 
@@ -20,7 +25,7 @@ _WIDTH = {char: width for width, chars in _WIDTHS.items() for char in chars}
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """Return the approximate width of `text` at a font size, both in points."""
-    return sum(_WIDTH.get(char, 0.63) for char in text) * size * (1.1 if bold else 1.0)
+    return sum(_WIDTH.get(char, 0.63) for char in printable_line(text)) * size * (1.1 if bold else 1.0)
 
 
 @dataclass
@@ -128,7 +133,7 @@ def _svg_text(text: Text) -> str:
     weight = ' font-weight="bold"' if text.bold else ""
     return (
         f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:g}" text-anchor="{text.anchor}" '
-        f'fill="{text.fill}"{weight}{halo}>{escape(text.text)}</text>'
+        f'fill="{text.fill}"{weight}{halo}>{escape(printable_line(text.text))}</text>'
     )
 
 
@@ -172,7 +177,8 @@ def _paint_text(pen, text: Text, scale: float) -> None:
     font = _font(round(text.size * scale), text.bold)
     anchor = {"start": "ls", "middle": "ms"}[text.anchor]
     stroke = {"stroke_width": round(1.5 * scale), "stroke_fill": "#ffffff"} if text.halo else {}
-    pen.text((text.x * scale, text.y * scale), text.text, fill=text.fill, font=font, anchor=anchor, **stroke)
+    shown = printable_line(text.text)
+    pen.text((text.x * scale, text.y * scale), shown, fill=text.fill, font=font, anchor=anchor, **stroke)
 
 
 @lru_cache(maxsize=32)

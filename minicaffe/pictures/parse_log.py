@@ -11,9 +11,8 @@ original's parse_log.py, `read_curves` the curves for a plot.
 
 from __future__ import annotations
 
-import csv
+import bisect
 import datetime
-import io
 import math
 import os
 import re
@@ -21,18 +20,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from minicaffe.errors import DataError
-from minicaffe.files import write_atomically
+from minicaffe.files import read_bytes, write_atomically
+from minicaffe.text import csv_text, printable
 
 PathLike = str | os.PathLike
 Row = dict[str, float]
 
 _NUMBER = r"[-+]?(?:1\.#[A-Z]+\d*|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|(?i:nan(?:\(\w*\))?|inf(?:inity)?))"
-_ITERATION = re.compile(r"Iteration (\d+)")
+_ITERATION = re.compile(r"Iteration (\d{1,18})(?!\d)")
 _OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = ({_NUMBER})( \(\* )?")
 _RATE = re.compile(rf"\blr = ({_NUMBER})")
-_LOSS = re.compile(rf"Iteration \d+\b[^=]*, loss = ({_NUMBER})")
+_LOSS = re.compile(rf"[^=]*, loss = ({_NUMBER})")  # behind the iteration
 _TEST_NET = re.compile(r"Testing net \(#(\d+)\)")
 _STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")
+_LONGEST_LINE = 30000  #: characters, as in glog; what is beyond them is not read
+_LARGEST_TABLE = 1 << 22  #: cells
 
 
 # -- times -------------------------------------------------------------------------------------------------------------
@@ -51,7 +53,7 @@ def extract_datetime_from_line(line: str, year: int) -> datetime.datetime:
             return datetime.datetime(year, month, day, hour, minute, second, micro)
     except ValueError:
         pass
-    raise DataError(f"expected a log line such as 'I0210 13:39:22.381027 25210 ...', got {line.strip()!r}")
+    raise DataError(f"expected a log line such as 'I0210 13:39:22.381027 25210 ...', got {line.strip()[:80]!r}")
 
 
 def get_log_created_year(input_file: PathLike) -> int:
@@ -61,8 +63,8 @@ def get_log_created_year(input_file: PathLike) -> int:
     """
     try:
         return datetime.datetime.fromtimestamp(os.path.getmtime(input_file)).year
-    except OSError as error:
-        raise DataError(f"cannot read the log '{input_file}': {error.strerror}") from error
+    except (OSError, ValueError, OverflowError) as error:  # the last two for a null character and a time out of range
+        raise DataError(f"cannot read the log '{input_file}': {getattr(error, 'strerror', error)}") from error
 
 
 def get_start_time(line_iterable: Iterable[str], year: int) -> datetime.datetime | None:
@@ -88,10 +90,10 @@ def extract_seconds(input_file: PathLike, output_file: PathLike) -> None:
 
 def _read_lines(path: PathLike) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
+        text = read_bytes(path, pipes=True).decode("utf-8", "replace")
     except OSError as error:
         raise DataError(f"cannot read the log '{path}': {error.strerror}") from error
+    return [line[:_LONGEST_LINE] for line in text.splitlines()]
 
 
 def _with_seconds(lines: list[str], year: int) -> Iterator[tuple[str, float]]:
@@ -100,14 +102,12 @@ def _with_seconds(lines: list[str], year: int) -> Iterator[tuple[str, float]]:
     The start is the line with "Solving" or, if there is none, the first stamp.  A month smaller than the previous
     one starts a new year.
     """
-    start, last, seconds = get_start_time(lines, year), None, math.nan
+    start, month, seconds = get_start_time(lines, year), 0, math.nan
     for line in lines:
-        if _STAMP.match(line.strip()):
+        if match := _STAMP.match(line.strip()):
+            year += int(match[1]) < month
+            month = int(match[1])
             time = extract_datetime_from_line(line, year)
-            if last is not None and time.month < last.month:
-                year += 1
-                time = time.replace(year=year)
-            last = time
             start = start or time
             seconds = (time - start).total_seconds()
         yield line, seconds
@@ -121,7 +121,7 @@ def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
 
     One row is one display or one test; several test nets give several rows per iteration.  The first row is logged
     before any learning rate, so its rate is copied from the second row.
-    DataError when the file cannot be read.
+    DataError when the file cannot be read, or has too many outputs for a table.
     """
     rows: dict[str, list[Row]] = {"Train": [], "Test": []}
     iteration, rate = -1.0, math.nan
@@ -139,6 +139,10 @@ def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
             table[-1][name] = _number(match[3])
     fix_initial_nan_learning_rate(rows["Train"])
     fix_initial_nan_learning_rate(rows["Test"])
+    for table in rows.values():
+        names = {name for row in table for name in row}
+        if len(names) * len(table) > _LARGEST_TABLE and len(names) > 100:
+            raise DataError(f"log '{path_to_log}': {len(table)} rows of {len(names)} outputs are too large for a table")
     return rows["Train"], rows["Test"]
 
 
@@ -176,16 +180,13 @@ def write_csv(output_filename: PathLike, dict_list: list[Row], delimiter: str = 
     """
     if not dict_list:
         if verbose:
-            print(f"Not writing {output_filename}; no lines to write")
+            print(printable(f"Not writing {output_filename}; no lines to write"))
         return
     names = dict.fromkeys(name for row in dict_list for name in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dict_list)
-    write_atomically(output_filename, text.getvalue())
+    rows = ([row.get(name, "") for name in names] for row in dict_list)
+    write_atomically(output_filename, csv_text([names, *rows], delimiter))
     if verbose:
-        print(f"Wrote {output_filename}")
+        print(printable(f"Wrote {output_filename}"))
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def _reported_value(line: str) -> tuple[str, str, str, float] | None:
     if match := _OUTPUT.search(line):
         kind = "loss" if match[4] or match[2].endswith("loss") else "score"
         return match[1], match[2], kind, _number(match[3])
-    if match := _LOSS.search(line):
+    if (iteration := _ITERATION.search(line)) and (match := _LOSS.match(line, iteration.end())):
         return "Train", "average loss", "loss", _number(match[1])
     if match := _RATE.search(line):
         return "Train", "learning rate", "rate", _number(match[1])
@@ -251,5 +252,5 @@ def _reported_value(line: str) -> tuple[str, str, str, float] | None:
 def _cut(curves: Iterable[Curve], iteration: float) -> None:
     """Drop the points at and after an iteration: a resumed run logs them again."""
     for curve in curves:
-        keep = sum(1 for i in curve.iterations if i < iteration)
+        keep = bisect.bisect_left(curve.iterations, iteration)
         del curve.iterations[keep:], curve.seconds[keep:], curve.values[keep:]

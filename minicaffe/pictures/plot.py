@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minicaffe.errors import UsageError
+from minicaffe.errors import DataError, UsageError
 from minicaffe.files import replacing
 from minicaffe.pictures.parse_log import Curve, parse_log, read_curves
+from minicaffe.text import printable_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike
 
 COLORS = ("#2563a8", "#d1602b", "#2f8f5b", "#8a4fa3", "#b3922a", "#3a9aa6", "#c2456b", "#6b7280")
+_MOST_CURVES = 100  #: in one panel
+_LONGEST_NAME = 60  #: characters of the name of an output
 _PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
 
 
@@ -32,11 +35,13 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
     log_y: whether the loss axis is logarithmic (default False).
     smooth: number of points over which training curves are averaged (default 1).
     Values on training data are thin lines, values on test data are thick lines with dots.
-    UsageError for another x, DataError for a log that cannot be read.
+    Values beyond those of float32 are not drawn, like nan and inf.
+    UsageError for another x, DataError for a log that cannot be read, and for more than 100 curves in a panel.
     """
     if x not in ("iterations", "seconds"):
         raise UsageError(f"plot: the x axis must be iterations or seconds, got {x!r}")
     runs = [read_curves(path) for path in paths]
+    _check_number(runs)
     kinds = [(kind, title) for kind, title in _PANELS if any(c.kind == kind for run in runs for c in run)]
     figure = new_figure(9, 2.6 * len(kinds) + 0.8)
     heights = [2 if kind == "rate" else 4 for kind, _ in kinds]
@@ -51,9 +56,16 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
             ax.legend(fontsize=8, frameon=False)
     axes[-1].set_xlabel(x)
     if len(runs) == 1:
-        axes[0].set_title(run_labels(paths)[0], fontsize=11, loc="left")
+        axes[0].set_title(label_text(run_labels(paths)[0]), fontsize=11, loc="left")
     figure.align_ylabels()
     return figure
+
+
+def _check_number(runs: list[list[Curve]]) -> None:
+    for kind, _ in _PANELS:
+        number = sum(curve.kind == kind for run in runs for curve in run)
+        if number > _MOST_CURVES:
+            raise DataError(f"plot: expected at most {_MOST_CURVES} curves of one kind, got {number} of kind {kind}")
 
 
 def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: int) -> None:
@@ -63,32 +75,42 @@ def _draw_run(ax, curves: list[Curve], label: str, color: str, x: str, smooth: i
     tested = [c for c in curves if c.of == "Test"]
     for curve, style in zip(trained, _cycle(("-", "--", ":", "-."), len(trained))):
         rate = curve.kind == "rate"
-        values = moving_average(curve.values, 1 if rate else smooth)
+        values = moving_average(_finite(curve.values), 1 if rate else smooth)
         ax.plot(
-            getattr(curve, x),
+            _finite(getattr(curve, x)),
             values,
             style,
             color=color,
             linewidth=0.9,
             alpha=0.75,
             drawstyle="steps-post" if rate else "default",
-            label=_name(label, "" if rate else "train", curve.name),
+            label=_name(label, "" if rate else "train", _short(curve.name)),
         )
     for curve, marker in zip(tested, _cycle("os^Dv", len(tested))):
         ax.plot(
-            getattr(curve, x),
-            curve.values,
+            _finite(getattr(curve, x)),
+            _finite(curve.values),
             "-",
             marker=marker,
             color=color,
             linewidth=1.8,
             markersize=3.5,
-            label=_name(label, "test", curve.name, f"({curve.values[-1]:.4g} at the end)"),
+            label=_name(label, "test", _short(curve.name), f"({curve.values[-1]:.4g} at the end)"),
         )
 
 
 def _name(*words: str) -> str:
-    return " ".join(word for word in words if word)
+    return label_text(" ".join(word for word in words if word))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    """Return values as an array, with nan for those beyond float32: matplotlib cannot scale axes of float64's range."""
+    numbers = np.asarray(values, float)
+    return np.where(np.abs(numbers) <= np.finfo(np.float32).max, numbers, np.nan)
 
 
 def _spans_decades(runs: list[list[Curve]]) -> bool:
@@ -104,7 +126,7 @@ def moving_average(values: Sequence[float], width: int) -> np.ndarray:
     finite = np.isfinite(numbers)
     sums, counts = (np.cumsum(np.concatenate([[0.0], v])) for v in (np.where(finite, numbers, 0), finite))
     ends = np.arange(1, len(numbers) + 1)
-    begins = np.maximum(ends - width, 0)
+    begins = np.maximum(ends - min(width, len(numbers)), 0)
     whole = counts[ends] - counts[begins] == ends - begins
     return np.where(whole, (sums[ends] - sums[begins]) / (ends - begins), np.nan)
 
@@ -158,7 +180,7 @@ def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequenc
         points = [(row[x_name], row[name]) for row in rows if name in row]
         if not points:
             raise UsageError(f"log '{path}': no {of.lower()} net output is called {what}")
-        ax.plot(*zip(*points), color=color, marker=".", linewidth=0.9, label=label)
+        ax.plot(*map(_finite, zip(*points)), color=color, marker=".", linewidth=0.9, label=label_text(label))
     ax.set_title(types[chart_type])
     ax.set_xlabel(x_title)
     ax.set_ylabel(f"{of} {what}")
@@ -190,7 +212,7 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
             f"plot_confusion: expected a (C, C) matrix and C labels, got {matrix.shape} and "
             f"{len(labels) if labels is not None else 'no'} labels"
         )
-    labels = [str(i) for i in range(classes)] if labels is None else list(labels)
+    labels = [str(i) for i in range(classes)] if labels is None else [label_text(name) for name in labels]
     totals = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     side = min(max(3.5 + 0.42 * classes, 5), 16)
@@ -225,6 +247,11 @@ def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
 
 
 # -- style -------------------------------------------------------------------------------------------------------------
+
+
+def label_text(name: str) -> str:
+    """Return a name from a file as matplotlib draws it literally: control characters escaped, "$" not as TeX."""
+    return printable_line(name).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -15,7 +15,8 @@ import numpy as np
 from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import LayerBlobs, open_weights
 from minicaffe.errors import SnapshotError, UsageError, nearest
-from minicaffe.pictures.plot import COLORS, new_figure
+from minicaffe.pictures.plot import COLORS, label_text, new_figure
+from minicaffe.text import printable_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,8 @@ def _arrays(layer: LayerBlobs, path: str) -> list[np.ndarray]:
 def table(weights: Weights) -> list[list[str]]:
     """Return one row per blob: layer, index, shape, mean, standard deviation, minimum, maximum, non-finite count.
 
-    The statistics are those of the finite values.  The first row holds the headings.
+    The statistics are those of the finite values.  The first row holds the headings.  Control characters in names are
+    escaped.
     """
     rows = [["layer", "blob", "shape", "mean", "std", "min", "max", ""]]
     for name, blobs in weights.items():
@@ -66,7 +68,7 @@ def table(weights: Weights) -> list[list[str]]:
             bad = blob.size - values.size
             rows.append(
                 [
-                    name,
+                    printable_line(name),
                     str(i),
                     "×".join(map(str, blob.shape)) or "scalar",
                     *(f"{v:.4g}" for v in numbers),
@@ -168,7 +170,7 @@ def _draw_mosaic(part, tiles: np.ndarray, title: str) -> None:
     columns = math.ceil(math.sqrt(2 * len(tiles)))
     ax.imshow(mosaic(tiles, columns=columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
-    ax.set_title(title, fontsize=10)
+    ax.set_title(label_text(title), fontsize=10)
 
 
 def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, columns: int, total: int) -> None:
@@ -178,7 +180,9 @@ def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, 
     for ax, (name, blob) in zip(axes, panels):
         values = blob[np.isfinite(blob)]
         ax.hist(values, bins=50, color=COLORS[0])
-        ax.set_title(f"{name}\n{_shape(blob)}, σ {values.std() if values.size else math.nan:.3g}", fontsize=6.5)
+        ax.set_title(
+            f"{label_text(name)}\n{_shape(blob)}, σ {values.std() if values.size else math.nan:.3g}", fontsize=6.5
+        )
         ax.tick_params(labelsize=5.5, length=2)
         ax.set_yticks([])
         for side in ("top", "right", "left"):
@@ -219,11 +223,11 @@ def _draw_activation(ax, name: str, values: np.ndarray) -> None:
         picture = mosaic(tiles, border, background=math.nan)  # nan is transparent
         ax.imshow(picture, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         ax.set_axis_off()
-        ax.set_title(f"{name}  {_shape(values)}\n{low:.3g} to {high:.3g}", fontsize=8)
+        ax.set_title(f"{label_text(name)}  {_shape(values)}\n{low:.3g} to {high:.3g}", fontsize=8)
         return
     flat = values.ravel()
     ax.bar(range(len(flat)), flat, width=1.0 if len(flat) > 40 else 0.8, color=COLORS[0])
-    ax.set_title(f"{name}  {_shape(values)}\nlargest at {flat.argmax()}: {flat.max():.3g}", fontsize=8)
+    ax.set_title(f"{label_text(name)}  {_shape(values)}\nlargest at {flat.argmax()}: {flat.max():.3g}", fontsize=8)
     ax.tick_params(labelsize=6)
 
 

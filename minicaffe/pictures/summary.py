@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from minicaffe.pictures.graph import describe, shape_text
 from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.proto import caffe_pb2
+from minicaffe.text import printable_line
 
 # ANSI codes: one for each blob in turn, and one for a bottom without a producer.
 _COLORS = ("92", "93", "94", "95", "96", "97", "42;30", "43;30", "100", "44", "103;30", "107;30")
@@ -19,7 +20,7 @@ def summarize_net(
 ) -> list[list[str]]:
     """Return rows of name, type, learning rates, bottoms, "->", tops, main parameters, shape of the first top.
 
-    net: an upgraded NetParameter.
+    net: an upgraded NetParameter.  Control characters in its names are escaped.
     colors: whether to print each blob in its own ANSI colour, unused tops bold and underlined (default False).
     shapes: shapes by blob name, as for `infer_shapes`.
     """
@@ -36,13 +37,13 @@ def summarize_net(
             tops.append(weight + _paint(name, color if name in read else f"1;4;{color}", colors))
         table.append(
             [
-                layer.name,
-                layer.type,
-                _rates(layer),
+                printable_line(layer.name),
+                printable_line(layer.type),
+                printable_line(_rates(layer)),
                 ", ".join(bottoms),
                 "->",
                 ", ".join(tops),
-                describe(layer),
+                printable_line(describe(layer)),
                 shape_text(known.get((i, 0))),
             ]
         )
@@ -50,7 +51,8 @@ def summarize_net(
 
 
 def _paint(text: str, color: str, colors: bool) -> str:
-    return f"\033[{color}m{text}\033[0m" if colors else text
+    shown = printable_line(text)
+    return f"\033[{color}m{shown}\033[0m" if colors else shown
 
 
 def _rates(layer: caffe_pb2.LayerParameter) -> str:

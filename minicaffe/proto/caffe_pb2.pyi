@@ -176,6 +176,8 @@ class SolverState(Message):
     learned_net: str
     history: RepeatedCompositeFieldContainer[BlobProto]
     current_step: int
+    weights_sha256: str
+    run_state_sha256: str
     def __init__(self, **fields: Any) -> None: ...
 
 

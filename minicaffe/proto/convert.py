@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from minicaffe.errors import MinicaffeError
+from minicaffe.glog import PrintableFormatter
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.reading import read_binary, read_text, write_binary, write_text
 from minicaffe.proto.upgrade import needs_net_upgrade, upgrade_net, upgrade_solver
@@ -74,7 +75,9 @@ def run(convert: Callable[[PathLike, PathLike], bool], argv: Sequence[str] | Non
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         old = convert(arguments.source, arguments.target)
     except MinicaffeError as error:

@@ -5,8 +5,8 @@ import pytest
 from minicaffe.data.hdf5 import read_file_list
 from minicaffe.data.image_list import read_list
 from minicaffe.data.windows import read_windows
-from minicaffe.errors import DataError
-from minicaffe.text import is_utf16, read_names, read_text
+from minicaffe.errors import DataError, DeviceError
+from minicaffe.text import csv_text, is_utf16, printable, printable_line, read_names, read_text
 
 BOM = b"\xef\xbb\xbf"
 
@@ -74,3 +74,40 @@ def test_labels_of_32_bits(file, label):
 def test_labels_that_are_no_numbers(file, label):
     with pytest.raises(DataError, match='file, line 1: expected "path label"'):
         read_list(file(f"a.png {label}\n".encode()))
+
+
+# -- as it is displayed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("conv1 é 漢 \U0001f600 ×", "conv1 é 漢 \U0001f600 ×"),
+        ("a\tb\nc", "a\tb\nc"),
+        ("\x1b[31mred\x07\r", r"\x1b[31mred\x07\x0d"),
+        ("\0\x7f\x9b\x85", r"\x00\x7f\x9b\x85"),
+        ("\u202etxt.exe\u2066", r"\u202etxt.exe\u2066"),
+        ("\u2028\ufffe\uffff\ud800", r"\u2028\ufffe\uffff\ud800"),
+        (b"\xff\x80".decode("utf-8", "surrogateescape"), r"\xff\x80"),
+    ],
+)
+def test_control_characters_are_escaped(text, expected):
+    assert printable(text) == expected
+    assert str(DataError(text)) == printable_line(text)
+    assert str(DeviceError(text)) == expected
+    assert DataError(text).args == (text,)
+
+
+def test_names_in_one_line():
+    assert printable_line("a\nb\tc\x1b") == r"a\nb\tc\x1b"
+
+
+def test_csv_shows_text_as_text():
+    rows = [
+        ["name", "=1+1", "+x", "-x", "@x", "\tx", "\rx", "x=1", "a,b", 'a"b', "\x1b[31m"],
+        ["", -1, -1.5, "-2.5", "+3"],
+    ]
+    assert csv_text(rows) == (
+        "name,'=1+1,'+x,'-x,'@x,'\tx,'\\x0dx,x=1,\"a,b\",\"a\"\"b\",\\x1b[31m\n,-1,-1.5,-2.5,+3\n"
+    )
+    assert csv_text([["a", "b"]], ";") == "a;b\n"

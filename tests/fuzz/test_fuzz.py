@@ -13,7 +13,7 @@ import pytest
 
 from fuzz.kind import Case, Kind, all_kinds
 from fuzz.worker import outcomes
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, DeviceError
 
 KINDS = all_kinds()
 CORPUS = Path(__file__).parent / "corpus"
@@ -62,7 +62,7 @@ def refuse():
 
 
 def refuse_in_two_lines():
-    raise DataError("file x\nis damaged")
+    raise DeviceError("file x\nis damaged")  # the error whose message may have several lines
 
 
 def leave():

@@ -5,17 +5,19 @@ Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; https
 
 from __future__ import annotations
 
-import io
+import gzip
 import os
-import pickle
-import tarfile
-from collections.abc import Callable, Container
+import struct
+import zlib
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 
 from minicaffe.data.datasets.download import download
+from minicaffe.data.datasets.pickled import read_arrays
 from minicaffe.data.datasets.records import write_data_set
 from minicaffe.errors import DataError
+from minicaffe.files import open_regular, read_bytes
 
 NAME, ABOUT = "cifar10", "CIFAR-10, the real data set."
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -24,6 +26,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
 TEST_FILES = ("test_batch",)
 _RECORD = 1 + 3 * 32 * 32
+_LARGEST = 1 << 28  # bytes of an unpacked archive; the official ones have 184 MB and 187 MB
+_BLOCK = 512  # bytes of a header of tar; files begin at a multiple
 
 
 def prepare(dest: str = "data/cifar10", source: str | None = None, backend: str = "lmdb") -> None:
@@ -81,24 +85,51 @@ def _open_folder(source: str) -> tuple[Container[str], Callable[[str], bytes]]:
     paths = {name: os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names}
 
     def load(name: str) -> bytes:
-        with open(paths[name], "rb") as file:
-            return file.read()
+        try:
+            return read_bytes(paths[name])
+        except OSError as error:
+            raise DataError(f"cannot read {paths[name]}: {error.strerror or error}") from error
 
     return paths, load
 
 
 def _open_archive(source: str) -> tuple[Container[str], Callable[[str], bytes]]:
     """Return the names of all files in a tar archive, and a function that returns the content of one of them."""
-    content = {}
     try:
-        with tarfile.open(source) as tar:
-            for member in tar:
-                if member.isfile() and (file := tar.extractfile(member)):
-                    content[os.path.basename(member.name)] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(":")  # tarfile appends one line per compression tried
-        raise DataError(f"cannot read {source} as a tar archive: {reason}") from error
-    return content, content.__getitem__
+        with open_regular(source) as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            data = (gzip.GzipFile(fileobj=file) if zipped else file).read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ValueError(f"it holds more than {_LARGEST} bytes, and CIFAR-10 less")
+        places = dict(_files_in_tar(data))
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(
+            f"cannot read {source} as a tar archive: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    return places, lambda name: data[places[name]]
+
+
+def _files_in_tar(data: bytes) -> Iterator[tuple[str, slice]]:
+    """Yield the name, without folders, and the place of each regular file in a tar archive.
+
+    The other members (folders, links, devices, headers for long names) are skipped.
+    ValueError for data that are damaged or no archive.
+    """
+    at = 0
+    while any(head := data[at : at + _BLOCK]):
+        name, _, size, checksum, kind = struct.unpack_from("100s24s12s12x8sc", head.ljust(_BLOCK, b"\0"))
+        if int(checksum.strip(b"\0 ") or b"0", 8) != sum(head) - sum(checksum) + 8 * ord(" "):
+            raise ValueError("it is damaged, or another kind of file")
+        length = int(size.strip(b"\0 ") or b"0", 8)
+        begin = at + _BLOCK
+        if length < 0 or begin + length > len(data):
+            raise ValueError(f"it ends after {len(data)} bytes, inside a file")
+        if kind in (b"0", b"\0"):
+            yield os.path.basename(name.rstrip(b"\0").decode("latin1")), slice(begin, begin + length)
+        at = begin + -(-length // _BLOCK) * _BLOCK
+    if not at:
+        raise ValueError("it is empty")
 
 
 def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -110,28 +141,21 @@ def parse_binary(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse_pickle(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Parse the python version: a pickled dictionary of `data` (N, 3072) and `labels`."""
+    """Parse the python version: a pickled dictionary of `data` (N, 3072) and `labels`, without executing anything."""
     try:
-        batch = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-        return _checked(np.asarray(batch[b"data"], np.uint8), np.asarray(batch[b"labels"]), name)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{name} is no batch of CIFAR-10's python version: {error}") from error
+        batch = read_arrays(data)
+        pixels, labels = (batch[key] if key in batch else batch[key.decode()] for key in (b"data", b"labels"))
+        if pixels.dtype != np.uint8:
+            raise ValueError(f"its pixels are {pixels.dtype}, expected uint8")
+        if labels.ndim != 1 or not len(labels) or pixels.shape != (len(labels), _RECORD - 1):
+            raise ValueError(f"its data have shape {pixels.shape}, and its labels {labels.shape}")
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{name} is no batch of CIFAR-10's python version: {str(error)[:200]}") from error
+    return _checked(pixels, labels, name)
 
 
 def _checked(pixels: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    if labels.max() > 9:
-        raise DataError(f"{name} holds label {labels.max()}, expected 0 to 9: is it CIFAR-10?")
+    wrong = labels[(labels < 0) | (labels > 9)]
+    if wrong.size:
+        raise DataError(f"{name} holds label {wrong.max()}, expected 0 to 9: is it CIFAR-10?")
     return pixels.reshape(-1, 3, 32, 32), labels
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickler of numpy arrays that rejects everything else, so that a pickle cannot run code."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]
-        if (module, name) == ("_codecs", "encode"):  # Python 3 pickles bytes for Python 2 in this way
-            return lambda text, _: text.encode("latin1")
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"it refers to {module}.{name}")

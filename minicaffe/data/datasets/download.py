@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import time
 import urllib.error
@@ -10,14 +11,16 @@ import urllib.request
 
 from minicaffe.data.progress import Progress
 from minicaffe.errors import DataError
+from minicaffe.files import open_regular
 
 _CHUNK = 1 << 16
+_LARGEST = 1 << 30  # bytes; no data set here is as large
 
 
 def md5_of(path: str | os.PathLike) -> str:
     """Return the md5 of a file, in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -39,7 +42,7 @@ def download(url: str, path: str | os.PathLike, md5: str, tries: int = 4, pause:
         try:
             _fetch(url, part)
             break
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, http.client.HTTPException) as error:
             status = getattr(error, "code", None)
             if attempt == tries - 1 or (status is not None and 400 <= status < 500):
                 kept = f"; {os.path.getsize(part)} bytes are kept in {part}" if os.path.exists(part) else ""
@@ -53,7 +56,10 @@ def download(url: str, path: str | os.PathLike, md5: str, tries: int = 4, pause:
 
 
 def _fetch(url: str, part: str) -> None:
-    """Download the missing rest of the file `part`; EOFError when the connection ends early."""
+    """Download the missing rest of the file `part`; EOFError when the connection ends early.
+
+    DataError for more than 1 GiB.  A redirection leads to http, https or ftp only: urllib refuses others.
+    """
     have = os.path.getsize(part) if os.path.exists(part) else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -66,8 +72,8 @@ def _fetch(url: str, part: str) -> None:
     with response:
         if response.status != 206:
             have = 0  # the server ignores the range and sends the whole file
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else 0
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdecimal() else 0
         with (
             open(part, "ab" if have else "wb") as file,
             Progress(f"download {os.path.basename(url)}", total, "bytes") as progress,
@@ -76,5 +82,7 @@ def _fetch(url: str, part: str) -> None:
                 file.write(chunk)
                 have += len(chunk)
                 progress(have)
+                if have > _LARGEST:
+                    raise DataError(f"{url} is not the expected file: it has more than {_LARGEST} bytes")
     if total and have < total:
         raise EOFError(f"the connection ended after {have} of {total} bytes")

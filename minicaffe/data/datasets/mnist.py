@@ -6,15 +6,19 @@ LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 
+from minicaffe import limits
 from minicaffe.data.datasets.download import download
 from minicaffe.data.datasets.records import write_data_set, write_database
 from minicaffe.errors import DataError
+from minicaffe.files import open_regular
 
 NAME, ABOUT = "mnist", "MNIST, the real data set."
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -78,20 +82,28 @@ def read_idx(path: str, axes: int) -> np.ndarray:
     DataError when the file cannot be read or has another format.
     """
     try:
-        found = path if os.path.exists(path) else f"{path}.gz"
-        with open(found, "rb") as file:
+        with open_regular(path if os.path.exists(path) else f"{path}.gz") as file:
             zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(found) if zipped else open(found, "rb") as file:
-            data = file.read()
+            stored = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return _parse_idx(gzip.GzipFile(fileobj=file) if zipped else file, stored, path, axes)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    head = 4 + 4 * axes
-    magic = int.from_bytes(data[:4], "big")
-    if len(data) < head or magic != _MAGIC[axes]:
+
+
+def _parse_idx(file: BinaryIO | gzip.GzipFile, stored: int, path: str, axes: int) -> np.ndarray:
+    """Parse the content of an idx file, which takes up `stored` bytes; no more is read than its header announces."""
+    head = file.read(4 + 4 * axes)
+    magic = int.from_bytes(head[:4], "big")
+    if len(head) < 4 + 4 * axes or magic != _MAGIC[axes]:
         raise DataError(
             f"{path} has magic number {magic:#x}, expected {_MAGIC[axes]:#x} for an idx file of {axes} axes"
         )
-    shape = struct.unpack_from(f">{axes}I", data, 4)
-    if len(data) - head != np.prod(shape, dtype=np.int64):
-        raise DataError(f"{path} holds {len(data) - head} values, expected {'x'.join(map(str, shape))}")
-    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
+    shape = struct.unpack_from(f">{axes}I", head, 4)
+    count, expected = math.prod(shape), "x".join(map(str, shape))
+    if count > limits.MAX_COUNT or limits.expands_too_far(count, stored):
+        raise DataError(f"{path}, {stored} bytes, cannot hold {expected} values")
+    data = file.read(count + 1 if isinstance(file, gzip.GzipFile) else min(count, stored) + 1)
+    if len(data) != count:
+        raise DataError(f"{path} holds {'more' if len(data) > count else len(data)} values, expected {expected}")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,0 +1,71 @@
+"""Which modules Python layers may import: one rule for the process, as an imported module runs for all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from minicaffe.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What Python layers may import.
+
+    allowed: True for every module, False for none, or the names of modules; a package includes its submodules.
+    level: the logging level of the line that is written before a module is imported.
+    """
+
+    allowed: bool | tuple[str, ...] = True
+    level: int = logging.INFO
+
+    def permits(self, module: str) -> bool:
+        """Whether a module may be imported."""
+        if isinstance(self.allowed, bool):
+            return self.allowed
+        return any(f"{module}.".startswith(f"{name}.") for name in self.allowed)
+
+
+_rule = Rule()
+
+
+def rule() -> Rule:
+    """Return the rule in force."""
+    return _rule
+
+
+def set_rule(new: Rule) -> None:
+    """Replace the rule, which is immutable, by another."""
+    global _rule
+    _rule = new
+
+
+@contextlib.contextmanager
+def following(new: Rule) -> Iterator[None]:
+    """Put a rule in force in the `with` block, then the previous one."""
+    before = rule()
+    set_rule(new)
+    try:
+        yield
+    finally:
+        set_rule(before)
+
+
+def allow_python_layers(what: bool | str | Iterable[str] = True) -> None:
+    """Choose the modules that Python layers may import, in all threads of the process.
+
+    A prototxt with a Python layer runs the module that it names, with the rights of the user.
+
+    what: True for all modules (default), False for none, or names of modules; a package includes its submodules.
+    A layer with another module is a LayerError when a net is built.  Nets that exist already are not affected.
+    UsageError for names that are not texts.
+    """
+    if isinstance(what, bool):
+        names: bool | tuple[str, ...] = what
+    else:
+        names = (what,) if isinstance(what, str) else tuple(what)
+        if not all(isinstance(name, str) and name for name in names):
+            raise UsageError(f"allow_python_layers: expected True, False or names of modules, got {names!r}")
+    set_rule(Rule(names, rule().level))

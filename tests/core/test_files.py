@@ -1,0 +1,142 @@
+"""Reading of regular files, writing that is atomic and durable, and what killed processes leave behind."""
+
+import os
+import subprocess
+import sys
+
+import h5py
+import pytest
+
+from minicaffe import files, hdf5_file, limits
+from minicaffe.errors import DataError, SnapshotError, UsageError
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs FIFOs and locks of files")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (".", "it is a folder, expected a regular file"),
+        ("no", "No such file or directory"),
+        ("a\0b", "its name has a null character"),
+        (b"a\0b", "its name has a null character"),
+        pytest.param("fifo", "it is a FIFO, expected a regular file", marks=posix),
+        pytest.param("/dev/zero", "it is a device, expected a regular file", marks=posix),
+    ],
+)
+def test_what_is_no_regular_file(path, reason, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if path == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(OSError) as caught:
+        files.read_bytes(path)
+    assert caught.value.strerror == reason
+
+
+@posix
+def test_own_descriptors_are_read_where_pipes_are_allowed():
+    reading, writing = os.pipe()
+    os.write(writing, b"text")
+    os.close(writing)
+    with pytest.raises(OSError, match="it is a FIFO"):
+        files.read_bytes(f"/dev/fd/{reading}")
+    assert files.read_bytes(f"/dev/fd/{reading}", pipes=True) == b"text"
+    os.close(reading)
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("sync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("rename"), replace(*paths)))
+    files.write_atomically(tmp_path / "w", "text")
+    folder = ["sync"] * hasattr(os, "O_DIRECTORY")
+    assert done == ["sync", "rename", *folder] and (tmp_path / "w").read_text() == "text"
+
+
+def test_permissions_are_those_of_a_new_file(tmp_path):
+    (tmp_path / "a").write_text("")
+    files.write_atomically(tmp_path / "b", b"")
+    assert os.stat(tmp_path / "a").st_mode == os.stat(tmp_path / "b").st_mode
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_a_failed_write_leaves_the_old_file_alone(error, tmp_path):
+    path = tmp_path / "w.h5"
+    path.write_text("old")
+    with pytest.raises(SnapshotError if isinstance(error, OSError) else type(error)):
+        with files.replacing(path, SnapshotError) as temporary:
+            assert temporary.endswith(".h5")
+            with open(temporary, "w") as file:
+                file.write("half")
+            raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["w.h5"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a\0b", "no/file"])
+def test_odd_names(name, tmp_path):
+    if len(name) > 10:
+        files.write_atomically(tmp_path / name, "text")
+        assert os.listdir(tmp_path) == [name]
+    else:
+        with pytest.raises(DataError, match="^cannot write '"):
+            files.write_atomically(f"{tmp_path}/{name}", "text")
+
+
+def test_check_writable_changes_nothing(tmp_path):
+    (tmp_path / "w").write_text("old")
+    files.check_writable(tmp_path / "w")
+    assert (tmp_path / "w").read_text() == "old" and os.listdir(tmp_path) == ["w"]
+    with pytest.raises(OSError, match="No such file"):
+        files.check_writable(tmp_path / "no" / "w")
+
+
+_WRITE_AND_WAIT = """
+import sys
+from minicaffe import files
+with files.replacing("net_iter_4.caffemodel"), files.replacing("other_iter_4.caffemodel"):
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@posix
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    (tmp_path / ".net_notes").write_text("a user's own hidden file")
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITE_AND_WAIT], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline() == b"writing\n"
+        assert not files.remove_leftovers(f"{tmp_path}/net_iter_"), "the process is alive"
+        process.kill()
+    left = sorted(os.listdir(tmp_path))
+    assert len(left) == 3
+    (removed,) = files.remove_leftovers(f"{tmp_path}/net_iter_")
+    assert os.path.basename(removed).startswith(".net_iter_4.caffemodel.part-")
+    assert len(os.listdir(tmp_path)) == 2, "the other prefix's file and the user's own are kept"
+    assert not files.remove_leftovers(f"{tmp_path}/no/net_iter_")
+
+
+def test_hdf5_in_memory_equals_a_file(tmp_path):
+    def fill(file):
+        file.create_group("data/a")["0"] = [1.0, 2.0]
+
+    with h5py.File(tmp_path / "w.h5", "w", libver="earliest") as file:
+        fill(file)
+    assert hdf5_file.content(fill) == (tmp_path / "w.h5").read_bytes()
+
+
+def test_limits_come_from_the_environment(monkeypatch):
+    assert limits.max_pixels() == 1 << 26
+    monkeypatch.setenv("MINICAFFE_MAX_PIXELS", "100")
+    assert limits.max_pixels() == 100
+    monkeypatch.setenv("MINICAFFE_MAX_EXPANDED", "1e9")
+    with pytest.raises(UsageError, match="MINICAFFE_MAX_EXPANDED must be a whole number, got '1e9'"):
+        limits.max_expanded()
+
+
+@pytest.mark.parametrize(
+    ("size", "stored", "expected"), [(1 << 29, 1, False), (1 << 30, 1, True), (1 << 30, 1 << 24, False)]
+)
+def test_data_that_expand_too_far(size, stored, expected):
+    assert limits.expands_too_far(size, stored) == expected
