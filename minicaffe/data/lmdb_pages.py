@@ -62,6 +62,9 @@ class Page(NamedTuple):
 class Pages:
     """The pages that are valid in one transaction, the newest one when this object is made.
 
+    `last_page`: the last one that is in the file.  It may be less than the meta page states: the library does not write
+    pages that were allocated and freed in one transaction.
+
     file: data.mdb.  source: the database, for messages.
     All methods raise DataError for pages that are damaged or missing.
     """
@@ -70,6 +73,7 @@ class Pages:
         self.source, self.file = source, file
         self._heads = self._read_heads()
         self.meta = max((self._read_meta(head) for head in self._heads), key=lambda meta: meta.transaction)
+        self.last_page = min(self.meta.last_page, file.size // self.meta.page_size - 1)
         self._check()
 
     # -- meta pages ------------------------------------------------------------------------------------------------
@@ -104,22 +108,17 @@ class Pages:
 
     def _check(self) -> None:
         """Raise DataError for a meta page that contradicts itself or the file."""
-        meta, size = self.meta, self.file.size
-        expected = (meta.last_page + 1) * meta.page_size
-        if size < expected:
-            raise DataError(f"LMDB {self.source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
+        meta = self.meta
         if meta.flags & _ORDERS:
             raise DataError(f"LMDB {self.source} has duplicate keys or another order of keys, which is not supported")
         if meta.entries == 0 and meta.root == _NO_PAGE:
             return
         if not 1 <= meta.depth <= _MAX_DEPTH:
             raise self.damaged(f"its tree has {meta.depth} levels, expected 1 to {_MAX_DEPTH}")
-        if (
-            not meta.entries
-            or meta.leaf_pages > meta.last_page
-            or meta.entries > meta.leaf_pages * meta.page_size // 10
-        ):
-            raise self.damaged(f"{meta.leaf_pages} of its {meta.last_page + 1} pages hold {meta.entries} records")
+        self._check_number(meta.root)
+        most = min(meta.leaf_pages, self.last_page) * meta.page_size // 10
+        if not 0 < meta.entries <= most or meta.leaf_pages > meta.last_page:
+            raise self.damaged(f"{meta.leaf_pages} of its {self.last_page + 1} pages hold {meta.entries} records")
 
     def damaged(self, what: str) -> DataError:
         """Return the exception for a page that is not what it should be."""
@@ -157,6 +156,20 @@ class Pages:
     def _check_number(self, number: int) -> None:
         if not 2 <= number <= self.meta.last_page:
             raise self.damaged(f"it refers to page {number}, expected 2 to {self.meta.last_page}")
+        if number > self.last_page:
+            raise self._truncated((number + 1) * self.meta.page_size)
+
+    def check_value(self, number: int, size: int) -> None:
+        """Raise DataError unless a value of `size` bytes that begins in overflow page `number` may be in the file."""
+        end = number * self.meta.page_size + _OVERFLOW_HEADER.size + size
+        if end > (self.meta.last_page + 1) * self.meta.page_size:
+            raise self.damaged(f"a value of {size} bytes begins in page {number}, close to its end")
+        if end > (self.last_page + 1) * self.meta.page_size:
+            raise self._truncated(end)
+
+    def _truncated(self, expected: int) -> DataError:
+        size = self.file.size
+        return DataError(f"LMDB {self.source} is truncated: data.mdb has {size} bytes, expected at least {expected}")
 
     def records(self, page: Page) -> list[Record]:
         """Return the records of a leaf page, whose keys ascend."""
@@ -193,7 +206,7 @@ class Values:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._end = (pages.meta.last_page + 1) * pages.meta.page_size  # of the valid part of the file, in bytes
+        self._end = (pages.last_page + 1) * pages.meta.page_size  # of the pages in the file, in bytes
         self._room = self._end  # bytes of values that may still come
         self._content, self._start = b"", 0  # the part of the file read last
         self._next = 0  # where a value begins that follows the last one
@@ -207,8 +220,7 @@ class Values:
         at = start - self._start
         if at < 0 or at + length > len(self._content):
             ahead = start == self._next and 4 * length <= _AHEAD
-            if start + length > self._end:
-                raise self._pages.damaged(f"a value of {size} bytes begins in page {number}, close to its end")
+            self._pages.check_value(number, size)
             count = min(_AHEAD, self._end - start) if ahead else length
             self._content, self._start, at = self._pages.file.read(count, start), start, 0
         own, flags, pages = _OVERFLOW_HEADER.unpack_from(self._content, at)

@@ -39,7 +39,7 @@ class _Tree:
                 stack.pop()
                 continue
             visited += 1
-            if visited > meta.last_page:
+            if visited > self.pages.last_page:
                 raise self.pages.damaged("pages of its tree occur more than once")
             if len(stack) < meta.depth:
                 keys, children = self.branch(number)
@@ -56,6 +56,13 @@ class _Tree:
             yield page.content, records
         if after is None and count < meta.entries:
             raise self.pages.damaged(f"it holds {count} records, but states {meta.entries}")
+
+    def check_pages(self) -> None:
+        """Raise DataError when the file ends before a page of the tree or of a value."""
+        for _, records in self.leaves():
+            for _, _, size, overflow in records:
+                if overflow:
+                    self.pages.check_value(overflow, size)
 
     def items(self, after: bytes | None) -> Iterator[tuple[bytes, memoryview]]:
         """Iterate over the records from the first key greater than `after`; None: over all."""
@@ -95,8 +102,11 @@ class LmdbReader:
             file = RandomAccessFile(os.path.join(source, "data.mdb"))
         except OSError as error:
             raise DataError(f"cannot read LMDB {source}: {error.strerror or error}") from error
-        self._tree: _Tree | None = _Tree(Pages(file, source))
-        self._length = self._tree.pages.meta.entries
+        tree = _Tree(Pages(file, source))
+        if tree.pages.last_page < tree.pages.meta.last_page:  # truncated, or the last pages were never written
+            tree.check_pages()
+        self._tree: _Tree | None = tree
+        self._length = tree.pages.meta.entries
 
     def __len__(self) -> int:
         return self._length

@@ -79,6 +79,27 @@ def test_many_records(tmp_path):
         assert all(database.get(b"%d" % number) == b"%d" % number**2 for number in range(78, 100_000, 997))
 
 
+def test_last_pages_that_were_never_written(tmp_path):
+    """The library allocates pages at the end of the file and does not write those that the same transaction frees."""
+    kept = {}
+    with created(tmp_path / "db") as environment:
+        for count, size, deleted in ((361, 500, range(65)), (54, 10, [53]), (258, 9000, range(257, 175, -1))):
+            with environment.begin(write=True) as transaction:
+                for number in range(count):
+                    kept[b"%05d" % number] = bytes([number % 256]) * size
+                    transaction.put(b"%05d" % number, kept[b"%05d" % number])
+                for number in deleted:
+                    del kept[b"%05d" % number]
+                    transaction.delete(b"%05d" % number)
+    path = tmp_path / "db" / "data.mdb"
+    content = path.read_bytes()
+    assert len(content) < (_META.unpack_from(content, newest(content))[-2] + 1) * PAGE
+    assert read_all(path) == sorted(kept.items())
+    os.truncate(path, len(content) - 3 * PAGE)
+    with pytest.raises(DataError, match="LMDB .*db is truncated: data.mdb has [0-9]+ bytes, expected at least"):
+        open_db(tmp_path / "db")
+
+
 def test_all_records_are_deleted(tmp_path):
     with created(tmp_path / "db") as environment:
         for write in (lambda t: t.put(b"a", b"1"), lambda t: t.delete(b"a")):
@@ -164,7 +185,7 @@ def newest(content):
         (88 + 32, struct.pack("<Q", 49), "damaged: page .* holds more records than the 49 stated"),
         (88 + 40, struct.pack("<Q", 1 << 50), "damaged: it refers to page 1125899906842624, expected 2 to"),
         (88 + 40, struct.pack("<Q", 1), "damaged: it refers to page 1, expected 2 to"),
-        (136, struct.pack("<Q", 1 << 50), "truncated: data.mdb has [0-9]+ bytes, expected at least"),
+        (136, struct.pack("<Q", 9), "damaged: it refers to page [0-9]+, expected 2 to 9"),
     ],
 )
 def test_damaged_meta_page(database, offset, data, message):
