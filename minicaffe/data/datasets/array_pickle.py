@@ -83,6 +83,11 @@ class _Machine:
         for key, value in zip(values[::2], values[1::2], strict=True):
             _expect(self.stack[-1], dict)[_expect(key, (bytes, str))] = value
 
+    def dictionary(self, values: list[Any]) -> None:
+        """Push a dictionary of these keys and values."""
+        self.stack.append({})
+        self.set_items(values)
+
     def name(self, module: str, name: str) -> None:
         """Push the name of a function; ValueError for one that has no place in a pickled array."""
         if f"{module}.{name}" not in _NAMES:
@@ -152,6 +157,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.popped(2))),
     "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.popped(3))),
     "LIST": lambda machine, _: machine.stack.append(machine.popped()),
+    "DICT": lambda machine, _: machine.dictionary(machine.popped()),
     "APPEND": lambda machine, _: machine.append(machine.popped(1)),
     "APPENDS": lambda machine, _: machine.append(machine.popped()),
     "SETITEM": lambda machine, _: machine.set_items(machine.popped(2)),
