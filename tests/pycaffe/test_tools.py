@@ -154,6 +154,7 @@ def test_detect(folder):
     [
         ("filename,xmin\n", [], "missing column(s) xmax, ymax, ymin"),
         ("filename,xmin,ymin,xmax,ymax\ncat.png,1,2,x,4\n", [], "line 2: expected four numbers"),
+        ("xmin,ymin,xmax,ymax,filename\n1,2,3,4\n", [], "line 2: expected four numbers (there is no file name)"),
         ("filename,xmin,ymin,xmax,ymax\n" + "x" * 200000 + ",1,2,3,4\n", [], "field larger than field limit"),
         ("cat.png\n", ["--crop_mode", "selective_search"], "MATLAB"),
     ],
