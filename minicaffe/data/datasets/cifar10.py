@@ -154,7 +154,8 @@ def parse_pickle(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         if pixels.shape != (len(labels), _RECORD - 1):
             raise ValueError(f"its data have shape {pixels.shape}, and it has {len(labels)} labels")
     except (ValueError, AttributeError, TypeError, OverflowError) as error:
-        raise DataError(f"{name} is no batch of CIFAR-10's python version: {str(error)[:200]}") from error
+        reason = " ".join(str(error).split())[:200]  # it may quote the file
+        raise DataError(f"{name} is no batch of CIFAR-10's python version: {reason}") from error
     return _checked(pixels, labels, name)
 
 
