@@ -140,6 +140,12 @@ def test_the_gray_of_colors_is_opencvs(kind, expected):
     assert decode_image(data, False)[0, 0].tolist() == expected  # cv2.imread(..., cv2.IMREAD_GRAYSCALE)
 
 
+def test_the_gray_of_a_narrow_image():
+    colors = np.random.default_rng(0).integers(0, 256, (700_000, 2, 3)).astype(np.uint8)
+    expected = colors.astype(int) @ [9797, 19234, 3737] >> 15
+    assert np.array_equal(decode_image(saved(colors, "PNG", compress_level=0), False)[0], expected)
+
+
 @pytest.mark.parametrize("data, expected", [
     (SIXTEEN_BITS["png"], VALUES / 65535),
     (SIXTEEN_BITS["big-endian tiff"], VALUES / 65535),
