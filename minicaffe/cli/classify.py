@@ -243,6 +243,8 @@ def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
         raise DataError(f"windows '{path}': missing column(s) {', '.join(sorted(missing))}")
     try:
         for row in rows:
+            if not row["filename"]:
+                raise ValueError("there is no file name")
             windows.setdefault(row["filename"], []).append([float(row[name]) for name in COORDINATES])
     except (TypeError, ValueError, csv.Error) as error:
         raise DataError(f"windows '{path}', line {rows.line_num}: expected four numbers ({error})") from error

@@ -90,8 +90,9 @@ def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") 
 
 def _gray(pixels: np.ndarray, weights: tuple[int, ...], bits: int, rounding: int) -> np.ndarray:
     gray = np.empty(pixels.shape[:2], np.uint8)
-    for target, row in zip(gray, pixels):  # by rows: integers of 64 bits for the whole image would be large
-        target[:] = row @ np.array(weights) + rounding >> bits
+    step = max(1, (1 << 20) // pixels.shape[1])  # in parts: integers of 64 bits for the whole image would be large
+    for y in range(0, len(pixels), step):
+        gray[y : y + step] = pixels[y : y + step] @ np.array(weights) + rounding >> bits
     return gray
 
 

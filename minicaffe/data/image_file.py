@@ -47,9 +47,10 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
     except MinicaffeError:
         raise
     except Exception as error:  # for damaged data Pillow and its plugins raise exceptions of any type
-        expected = isinstance(error, (OSError, SyntaxError, ValueError)) and str(error)
-        reason = str(error).splitlines()[0] if expected else f"its data are damaged ({type(error).__name__}: {error})"
-        raise DataError(f"cannot decode {name}: {reason}") from error
+        reason = str(error)
+        if not isinstance(error, (OSError, SyntaxError, ValueError)) or not str(error):
+            reason = f"its data are damaged ({type(error).__name__}: {error})"
+        raise DataError(f"cannot decode {name}: {reason.splitlines()[0]}") from error
 
 
 def _identified(data: bytes, name: str) -> Any:

@@ -92,6 +92,65 @@ def test_cifar10_from_an_archive(tmp_path, version, images, labels, request):
     check(tmp_path / "out", images, labels)
 
 
+def test_other_members_of_an_archive_are_skipped(tmp_path, binary, images, labels):
+    with tarfile.open(tmp_path / "cifar.tar", "w") as tar:
+        for kind, name in ((tarfile.SYMTYPE, "data_batch_1.bin"), (tarfile.CHRTYPE, "test_batch.bin")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/dev/zero"
+            tar.addfile(member)
+        tar.add(binary / "test_batch.bin", arcname="../../" + "long" * 40 + "/other.bin")
+        tar.add(binary, arcname="../../out")
+    cifar10.prepare(tmp_path / "out", tmp_path / "cifar.tar")
+    check(tmp_path / "out", images, labels)
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (lambda data: gzip.compress(bytes(1 << 29), 1), "it holds more than 268435456 bytes, and CIFAR-10 less"),
+    (lambda data: data[:5000], "it ends after 5000 bytes, inside a file"),
+    (lambda data: b"x" + data[1:], "it is damaged, or another kind of file"),
+    (lambda data: gzip.compress(data)[:-3000], "Compressed file ended before the end-of-stream marker was reached"),
+    (lambda data: b"", "it is empty"),
+])  # fmt: skip
+def test_damaged_archives(tmp_path, binary, change, sentence):
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        tar.add(binary / "data_batch_1.bin", arcname="data_batch_1.bin")
+    (tmp_path / "c.tar").write_bytes(change((tmp_path / "c.tar").read_bytes()))
+    with pytest.raises(DataError, match=f"cannot read .*c.tar as a tar archive: {sentence}"):
+        cifar10.open_source(tmp_path / "c.tar")
+
+
+PIXELS = np.arange(2 * 3072).astype(np.uint8).reshape(2, 3072)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("batch", [
+    {b"data": PIXELS, b"labels": [3, 4], b"filenames": [b"a", b"b"], b"more": (1, (2.5, None), {"x": True})},
+    {"data": np.asfortranarray(PIXELS), "labels": np.array([3, 4], ">i4"), "again": np.array([3, 4], ">i4")},
+])  # fmt: skip
+def test_pickles(protocol, batch):
+    pixels, labels = cifar10.parse_pickle(pickle.dumps(batch, protocol), "batch")
+    assert np.array_equal(pixels.reshape(2, 3072), PIXELS) and labels.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (pickle.dumps({b"data": PIXELS, b"labels": [3]}), r"its data have shape \(2, 3072\), and it has 1 labels"),
+    (pickle.dumps({b"data": PIXELS, b"labels": [3.5, 1]}), "expected data, an array of bytes, and labels"),
+    (pickle.dumps({b"data": PIXELS.astype(float), b"labels": [3, 1]}), "expected data, an array of bytes, and labels"),
+    (pickle.dumps([1, 2]), "'list' object has no attribute 'get'"),
+    (pickle.dumps({b"data": PIXELS})[:-1], "pickle exhausted before seeing STOP|it has no end"),
+    (pickle.dumps({b"data": PIXELS})[:300], "only .* remain"),
+    (pickle.dumps({(1, 2): 3}), "it has a tuple in the wrong place"),
+    (b"", "pickle exhausted before seeing STOP"),
+    (b"cnumpy\nndarray\n(I9999999999\ntR.", "it calls numpy.ndarray"),
+    (b"cos\nsystem\n(S'true'\ntR.", "it refers to os.system"),
+    (b"ccopyreg\n_reconstructor\n.", "it refers to copyreg._reconstructor"),
+    (b"tttt.", "pop from empty list"),
+])  # fmt: skip
+def test_pickles_that_are_refused(content, sentence):
+    with pytest.raises(DataError, match=f"batch is no batch of CIFAR-10's python version: .*({sentence})"):
+        cifar10.parse_pickle(content, "batch")
+
+
 def test_preparing_again_replaces_what_is_there(tmp_path, binary, images, labels):
     synthetic.prepare(tmp_path / "out", train=30, test=10)
     assert describe(tmp_path / "out") == synthetic.ABOUT
@@ -257,6 +316,19 @@ def test_mnist_files_that_do_not_go_together(digits):
         mnist.read_idx(images, 3)
     with pytest.raises(DataError, match="cannot read .*none: No such file"):
         mnist.read_idx(str(digits / "none"), 3)
+
+
+@pytest.mark.parametrize("shape, values, sentence", [
+    ((3, 2**31, 2**31), 12, "x, .* bytes, cannot hold 3x2147483648x2147483648 values"),
+    ((30000, 200, 200), 1, "x, .* bytes, cannot hold 30000x200x200 values"),
+    ((1, 2, 2), 1 << 20, "x holds more values, expected 1x2x2"),
+    ((1, 2, 2), 3, "x holds 3 values, expected 1x2x2"),
+])  # fmt: skip
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_idx_files_of_wrong_sizes(tmp_path, pack, shape, values, sentence):
+    (tmp_path / "x").write_bytes(pack(struct.pack(">4I", 0x803, *shape) + bytes(values)))
+    with pytest.raises(DataError, match=sentence):
+        mnist.read_idx(str(tmp_path / "x"), 3)
 
 
 # -- synthetic ---------------------------------------------------------------------------------------------------------

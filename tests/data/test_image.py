@@ -1,6 +1,7 @@
 """Images of all bit depths: pixels as in OpenCV, floats as in scikit-image, or an error."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicaffe.data.image import decode_floats, decode_image, read_image
-from minicaffe.errors import DataError
+from minicaffe.data.image import decode_floats, decode_image, read_image, resize
+from minicaffe.errors import DataError, UsageError
 
 VALUES = np.array([[0, 255, 256, 4096], [32767, 32768, 65279, 65535]], np.uint16)
 UPPER = np.array([[0, 0, 1, 16], [127, 128, 254, 255]])  # cv2.imread of VALUES, gray or any channel
@@ -139,6 +140,12 @@ def test_the_gray_of_colors_is_opencvs(kind, expected):
     assert decode_image(data, False)[0, 0].tolist() == expected  # cv2.imread(..., cv2.IMREAD_GRAYSCALE)
 
 
+def test_the_gray_of_a_narrow_image():
+    colors = np.random.default_rng(0).integers(0, 256, (700_000, 2, 3)).astype(np.uint8)
+    expected = colors.astype(int) @ [9797, 19234, 3737] >> 15
+    assert np.array_equal(decode_image(saved(colors, "PNG", compress_level=0), False)[0], expected)
+
+
 @pytest.mark.parametrize("data, expected", [
     (SIXTEEN_BITS["png"], VALUES / 65535),
     (SIXTEEN_BITS["big-endian tiff"], VALUES / 65535),
@@ -154,3 +161,100 @@ def test_floats_are_parts_of_the_largest_value_of_the_type(data, expected):
     assert gray.dtype == color.dtype == np.float32 and gray.shape == (2, 4, 1) and color.shape == (2, 4, 3)
     np.testing.assert_allclose(gray[..., 0], expected, rtol=1e-6)
     np.testing.assert_array_equal(color, gray.repeat(3, 2))
+
+
+# -- files of unknown origin -------------------------------------------------------------------------------------------
+
+
+def png_header(width, height):
+    """Return a PNG that has a header, but no pixels."""
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT"]
+    parts = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("size", [(8192, 8193), (20000, 20000), (2**31 - 1, 2**31 - 1)])
+def test_the_size_is_checked_before_pixels_are_decoded(tmp_path, size):
+    (tmp_path / "large.png").write_bytes(png_header(*size))
+    with pytest.raises(DataError, match="large.png has .* pixels, more than 67108864: .*MINICAFFE_MAX_PIXELS raises"):
+        read_image(tmp_path / "large.png")
+
+
+def test_the_limit_can_be_changed(monkeypatch):
+    data = saved(np.zeros((5, 4), np.uint8), "PNG")
+    monkeypatch.setenv("MINICAFFE_MAX_PIXELS", "19")
+    with pytest.raises(DataError, match="encoded image has 4x5 pixels, more than 19"):
+        decode_image(data)
+    monkeypatch.setenv("MINICAFFE_MAX_PIXELS", "20")
+    assert decode_image(data).shape == (1, 5, 4)
+
+
+def test_a_small_file_of_many_pixels_is_not_decoded_to_floats(monkeypatch):
+    monkeypatch.setenv("MINICAFFE_MAX_EXPANDED", "1000")
+    data = saved(np.zeros((999, 40), np.uint8), "PNG")
+    assert decode_image(data).shape == (1, 999, 40)
+    with pytest.raises(DataError, match="has 40x999 pixels, too many for floats: .*MINICAFFE_MAX_EXPANDED raises"):
+        decode_floats(data, name="x.png")
+    assert decode_floats(saved(np.random.default_rng(0).integers(0, 255, (99, 99)).astype(np.uint8), "BMP")).any()
+
+
+def test_formats_that_are_not_read():
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n"
+    icon = saved(np.zeros((16, 16), np.uint8), "ICO")
+    for data in (postscript, icon, b""):
+        with pytest.raises(DataError, match="no image of a kind that Pillow reads"):
+            decode_image(data)
+
+
+def test_data_for_which_pillow_raises_other_exceptions(monkeypatch):
+    def damaged(*_):
+        raise UnboundLocalError("x")
+
+    monkeypatch.setattr(Image.Image, "convert", damaged)
+    with pytest.raises(DataError, match=r"cannot decode x: its data are damaged \(UnboundLocalError: x\)"):
+        decode_image(saved(UPPER.astype(np.uint8), "PNG"), True, "x")
+
+
+def test_images_that_would_take_too_long(monkeypatch):
+    body = b"\0\0" * 5000
+    head = struct.pack("<IiiHHIIiiII", 40, 5000, 5000, 1, 8, 1, len(body), 0, 0, 0, 0)
+    with pytest.raises(DataError, match="run-length encoding of 5000x5000 pixels would take too long"):
+        decode_image(b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + 1024) + head + bytes(1024) + body)
+    monkeypatch.setattr("minicaffe.data.image_file._MAX_SCANNED", 6 * 200)
+    data = saved(np.zeros((10, 20), np.uint8), "JPEG", progressive=True)
+    assert decode_image(data).shape == (1, 10, 20)
+    scan = data[data.rindex(b"\xff\xc4") : -2]
+    with pytest.raises(DataError, match="16 scans of 20x10 pixels would take too long"):
+        decode_image(data[:-2] + 10 * scan + data[-2:])
+
+
+def test_a_tile_larger_than_the_limit():
+    tile = zlib.compress(bytes(100))
+    tags = {
+        256: 16,
+        257: 16,
+        258: 8,
+        259: 8,
+        262: 1,
+        277: 1,
+        322: 16000,
+        323: 16000,
+        324: 8 + 2 + 120 + 4,
+        325: len(tile),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + tile
+    with pytest.raises(DataError, match="a tile of x has 16000x16000 pixels|tile size|cannot decode x"):
+        decode_image(data, name="x")
+
+
+def test_a_fifo_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.raises(DataError, match="cannot read image .*fifo.png: it is a FIFO, expected a regular file"):
+        read_image(tmp_path / "fifo.png")
+
+
+def test_resizing_to_many_pixels():
+    for target in ((10000, 10000), (1, 2**40)):
+        with pytest.raises(UsageError, match="resize: an image of .* has more than 67108864 pixels"):
+            resize(np.zeros((1, 2, 2), np.uint8), *target)

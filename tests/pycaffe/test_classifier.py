@@ -51,6 +51,19 @@ def test_predict_scales_whole_images_by_default(files):
     np.testing.assert_allclose(out.ravel(), caffe.io.resize_image(image(12, 12), (6, 6)).mean((0, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("oversample", [True, False])
+def test_many_images_are_predicted_in_batches(files, oversample, monkeypatch):
+    classifier = caffe.Classifier(*files, image_dims=(8, 10))
+    images = [image() * i for i in range(7)]
+    expected = np.concatenate([classifier.predict([each], oversample) for each in images])
+    sizes, resized = [], caffe.io.resize_image
+    monkeypatch.setattr("minicaffe.io.resize_image", lambda *args: sizes.append(0) or resized(*args))
+    forward_all = classifier.forward_all
+    monkeypatch.setattr(classifier, "forward_all", lambda **inputs: sizes.append(1) or forward_all(**inputs))
+    np.testing.assert_array_equal(classifier.predict(np.array(images), oversample), expected)
+    assert sizes.count(0) == 7 and sizes.index(1) <= classifier.blobs[classifier.inputs[0]].shape[0]
+
+
 def test_classifier_errors(files, tmp_path):
     with pytest.raises(UsageError, match="at least one image"):
         caffe.Classifier(*files).predict([])

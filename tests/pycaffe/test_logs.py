@@ -207,6 +207,50 @@ def test_errors(log_file, tmp_path):
         logs.read_curves(log_file(["Solving nothing"]))
 
 
+@pytest.mark.parametrize("line", [
+    "Iteration 1, loss = " + "1" * 1_000_000,
+    "Train net output #0: " * 15000,
+    "Iteration 1 " * 20000,
+    "Iteration " + "1" * 200_000,
+    "Iteration 1" + " " * 200_000,
+    "Train net output #0: " + "= " * 100_000,
+])  # fmt: skip
+def test_long_lines_take_linear_time(log_file, line):
+    path = log_file([*NEW, *[line] * 5])
+    found = str(logs.parse_log(path)), len(logs.read_curves(path))
+    assert found == (str(logs.parse_log(log_file(NEW))), len(logs.read_curves(log_file(NEW))))
+
+
+def test_dates_that_do_not_exist(log_file):
+    december = "I1231 10:00:00.0 1 x.cpp:1] Solving x"
+    for stamp in ("I0229 10:00:00.0", "I0001 10:00:00.0", "I0101 25:00:00.0"):
+        with pytest.raises(DataError, match="expected a log line such as"):
+            logs.parse_log(log_file([december, f"{stamp} 1 x.cpp:1] Iteration 1, loss = 1"], name="2024.log"))
+    years = [f"I{month}01 10:00:00.0 1 x.cpp:1] Iteration 1, loss = 1" for month in ("12", "01")] * 8000
+    with pytest.raises(DataError, match="expected a log line such as"):
+        logs.parse_log(log_file(years))
+
+
+def test_logs_of_many_outputs(log_file, tmp_path):
+    lines = [line for i in range(2100) for line in (f"Iteration {i}", f"Train net output #0: a{i} = 1")]
+    path = log_file(lines)
+    with pytest.raises(DataError, match="2100 rows of 2103 outputs are too large for a table"):
+        logs.parse_log(path)
+    with pytest.raises(DataError, match="expected at most 100 curves of one kind, got 2100 of kind score"):
+        plot.plot_logs([path])
+
+
+def test_a_fifo_and_a_pipe_as_log(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DataError, match="cannot read the log .*fifo.: it is a FIFO"):
+        logs.parse_log(tmp_path / "fifo")
+    reading, writing = os.pipe()
+    os.write(writing, "\n".join(OLD).encode())
+    os.close(writing)
+    assert logs.parse_log(f"/dev/fd/{reading}")[0]
+    os.close(reading)
+
+
 # -- plots -------------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +286,14 @@ def test_a_run_that_diverged_is_drawn(log_file, tmp_path):
     path = log_file(stamped(*lines))
     plot.save(plot.plot_logs([path], smooth=2, log_y=True), tmp_path / "p.svg")
     plot.plot_chart(6, tmp_path / "c.svg", [path])
+
+
+@pytest.mark.parametrize("values", [["1e308", "-1e308"], ["5e-324", "3e38"], ["1e400", "1"], ["-3.4e38", "3.4e38"]])
+def test_numbers_at_the_ends_of_their_range_are_drawn(log_file, tmp_path, values):
+    lines = [
+        line for i, v in enumerate(values) for line in (f"Iteration {i * 10**17}, loss = {v}", f"Iteration 1, lr = {v}")
+    ]
+    plot.save(plot.plot_logs([log_file(stamped("Solving x", *lines))], smooth=10**30), tmp_path / "p.svg")
 
 
 def test_moving_average():

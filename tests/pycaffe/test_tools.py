@@ -121,9 +121,16 @@ def test_classify_takes_a_binaryproto_mean(folder):
         (["cat.png", "out.npy", *WITH_NET, "--channel_swap", "b,g,r"], "whole numbers"),
         ([".", "out.npy", *WITH_NET, "--ext", "tif"], "no image named *.tif"),
         (["cat.png", "out.npy", *WITH_NET, "--mean_file", "train.log"], "cannot read the array"),
+        (["cat.png", "out.npy", *WITH_NET, "--mean_file", "empty.npy"], "expected an array (K, H, W) or (K), got"),
+        (["cat.png", "out.npy", *WITH_NET, "--mean_file", "empty.binaryproto"], "expected an array (K, H, W) or (K)"),
+        (["empty.npy", "out.npy", *WITH_NET], "expected images (N, H, W, K), got shape (3, 0, 4)"),
+        (["cat.png", "out.npy", *WITH_NET, "--images_dim", "99999,99999"], "99999x99999 has more than 67108864 pixels"),
     ],
 )
 def test_classify_errors(folder, capsys, words, complaint):
+    np.save("empty.npy", np.empty((3, 0, 4)))
+    blob = caffe.proto.caffe_pb2.BlobProto(num=0, channels=3, height=4, width=4)
+    Path("empty.binaryproto").write_bytes(blob.SerializeToString())
     assert main(["classify", *words]) == 1
     assert complaint in capsys.readouterr().err and not Path("out.npy").exists()
 
@@ -147,6 +154,8 @@ def test_detect(folder):
     [
         ("filename,xmin\n", [], "missing column(s) xmax, ymax, ymin"),
         ("filename,xmin,ymin,xmax,ymax\ncat.png,1,2,x,4\n", [], "line 2: expected four numbers"),
+        ("xmin,ymin,xmax,ymax,filename\n1,2,3,4\n", [], "line 2: expected four numbers (there is no file name)"),
+        ("filename,xmin,ymin,xmax,ymax\n" + "x" * 200000 + ",1,2,3,4\n", [], "field larger than field limit"),
         ("cat.png\n", ["--crop_mode", "selective_search"], "MATLAB"),
     ],
 )

@@ -44,9 +44,9 @@ def _change_pickle(rng, content):
     """Change the instructions before the pixels and behind them, or insert others."""
     at = int(rng.integers(min(len(content), 200))) if rng.random() < 0.6 else max(len(content) - 150, 0)
     if rng.random() < 0.3:
-        odd = [b"(", b"l", b"d", b"R", b"b", b"0", b"2", b"u", b"e", b"}", b"]", b"\x85", b"\x86", b"r\xff\xff\xff\x7f",
-               b"cbuiltins\nprint\n", b"cnumpy\nndarray\n", b"B\xff\xff\xff\x7f", b"I1%050d\n" % 0,
-               b"j\0\0\0\0"]  # fmt: skip
+        odd = [b"(", b"l", b"d", b"R", b"b", b"0", b"2", b"u", b"e", b"}", b"]", b"\x85", b"\x86", b"j\0\0\0\0"]
+        odd += [b"cbuiltins\nprint\n", b"cnumpy\nndarray\n", b"I1%050d\n" % 0]
+        odd += [b"r\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f"]
         return content[:at] + mutate.pick(rng, odd) * int(rng.choice([1, 2, 500])) + content[at:]
     return content[:at] + mutate.flip(rng, content[at : at + 150]) + content[at + 150 :]
 
