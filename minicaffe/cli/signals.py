@@ -69,8 +69,10 @@ def requests(effects: Mapping[str, str] = DEFAULTS) -> Iterator[Callable[[], str
         yield lambda: None
         return
     named = {**effects, **{name: effects[like] for name, like in _SAME_AS.items()}}
-    by_number = {getattr(signal, name.upper(), None): effect for name, effect in named.items()}
-    by_number.pop(None, None)
+    by_number: dict[int, str] = {}
+    for name, effect in named.items():
+        if hasattr(signal, name.upper()):
+            by_number[getattr(signal, name.upper())] = effect
     before = {number: signal.signal(number, on_signal) for number in by_number}
     try:
         yield lambda: pending.pop(0) if pending else None
