@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import itertools
 import json
 import os
@@ -24,7 +25,8 @@ except ImportError:
 
 _DEPTH = 100  #: of groups in groups
 _SOFT_LINKS = 64  #: that are followed for one name
-_BYTES_PER_SECOND = 1 << 23  #: that are read and expanded at the least
+_SECONDS = 8  #: of processor time, and more for
+_BYTES_PER_SECOND = 1 << 23  #: bytes of the file and of values
 #: What h5py raises for damaged files and for limits that are reached.
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
 
@@ -60,7 +62,7 @@ class Contents:
 
     def read_into(self, name: str, values: np.ndarray) -> None:
         """Fill `values`, of the dataset's shape and type."""
-        values[...] = self.call("values", name)
+        values[...] = self.call("values", name, str(values.nbytes))
 
     def end(self) -> None:
         """Close the file."""
@@ -109,10 +111,13 @@ class Contents:
             waiting += reversed(inside)
         return found
 
-    def values(self, name: str) -> np.ndarray:
-        """Return the values of a dataset."""
+    def values(self, name: str, size: str) -> np.ndarray:
+        """Return the values of a dataset; `Problem` unless they have so many bytes."""
         dataset = self._resolve(name)
-        return np.ascontiguousarray(dataset[()])
+        values = np.asarray(dataset[()], dataset.dtype, order="C")
+        if values.nbytes != int(size):
+            raise Problem("it changed while it was read")
+        return values
 
     def text(self, name: str) -> str:
         """Return the string in a dataset that has one."""
@@ -203,10 +208,6 @@ class Child:
             os.close(requests)
             os.close(replies)
 
-    def open(self, path: str) -> None:
-        """Open a file; must be called first."""
-        self.call("open", path)
-
     def call(self, what: str, *words: str) -> Any:
         """Return the result of the method `what` of `Contents`."""
         with contextlib.suppress(BrokenPipeError):
@@ -230,8 +231,7 @@ class Child:
         return result
 
     def _ended(self) -> Problem:
-        status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
-        self._process = 0
+        status = self._wait()
         if status == -signal.SIGXCPU:
             return Problem("reading it takes too long")
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
@@ -244,13 +244,22 @@ class Child:
             self._to.close()
         if self._process:
             os.kill(self._process, signal.SIGKILL)
-            os.waitpid(self._process, 0)
+            self._wait()
+
+    def _wait(self) -> int:
+        """Wait for the end of the process; return its exit status, negative for a signal."""
+        process, self._process = self._process, 0
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        except ChildProcessError:  # a program that ignores SIGCHLD
+            return 1
 
 
 def _serve(size: int, requests: int, replies: int) -> NoReturn:
     """Answer requests until the pipe is closed."""
     status = 1
     try:
+        gc.disable()  # what the parent has may not be closed here
         faulthandler.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -260,7 +269,7 @@ def _serve(size: int, requests: int, replies: int) -> NoReturn:
             for line in incoming:
                 what, *words = json.loads(line)
                 if what == "values":
-                    bounds.allow(int(words.pop()))
+                    bounds.allow(int(words[-1]))
                 _answer(outgoing, contents, what, *words)
         status = 0
     finally:
@@ -294,7 +303,7 @@ class _Bounds:
 
     def __init__(self, size: int) -> None:
         self._memory = _address_space() + limits.max_expanded() + 4 * size
-        self._seconds = 8 + size // _BYTES_PER_SECOND
+        self._seconds = _SECONDS + size // _BYTES_PER_SECOND
         _limit(resource.RLIMIT_CORE, 0)
         self.allow(0)
 
@@ -328,7 +337,7 @@ def reader(path: str, size: int) -> Iterator[Contents | Child]:
     """Start reading an HDF5 file of `size` bytes; `Problem` if it is damaged, here or inside the `with` block."""
     contents = Child(size) if hasattr(os, "fork") else Contents()
     try:
-        contents.open(path)
+        contents.call("open", path)
         yield contents
     finally:
         contents.end()

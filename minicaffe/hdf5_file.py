@@ -22,7 +22,6 @@ from minicaffe import hdf5_child, limits
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.files import open_regular
 from minicaffe.hdf5_child import Problem
-from minicaffe.text import printable
 
 
 def content(fill: Callable[[h5py.File], None]) -> bytes:
@@ -90,7 +89,7 @@ def opened(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -> I
         with hdf5_child.reader(path, size) as reader:
             yield Hdf5File(path, size, kind, reader)
     except Problem as problem:
-        raise kind(f"HDF5 file {path} cannot be read: {one_line(str(problem))}") from None
+        raise kind(f"HDF5 file {path} cannot be read: {short(str(problem))}") from None
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Hdf5File:
 
     def names(self) -> list[str]:
         """Return the names in the root of the file, for messages."""
-        return [one_line(name) for name in self._reader.call("names")]
+        return [short(name) for name in self._reader.call("names")]
 
     def find(self, name: str) -> Dataset | str:
         """Return the dataset of a name; "group" for a group, "" if there is nothing of that name."""
@@ -167,12 +166,12 @@ class Hdf5File:
 
     def error(self, dataset: Dataset, text: str) -> MinicaffeError:
         """Return an exception of the file's kind: the dataset and the file, then the text."""
-        return self._kind(f'dataset "{one_line(dataset.name)}" of HDF5 file {self.path} {text}')
+        return self._kind(f'dataset "{short(dataset.name)}" of HDF5 file {self.path} {text}')
 
 
-def one_line(text: str) -> str:
-    """Return a text from a file in a form that can be part of a sentence: escaped, on one line, not very long."""
-    line = printable(" ".join(text.split()))
+def short(text: str) -> str:
+    """Return a text from a file in a form that can be part of a sentence: on one line, of at most 300 characters."""
+    line = " ".join(text.split())
     return line if len(line) <= 300 else line[:300] + "..."
 
 

@@ -30,7 +30,8 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "y" bottom: "label" top: "l
 """
 SOLVER = """
 net: "%(folder)s/net.prototxt" base_lr: 0.01 lr_policy: "multistep" stepvalue: 2 stepvalue: 4 gamma: 0.5 momentum: 0.9
-max_iter: 3 snapshot_prefix: "%(folder)s/s" snapshot_after_train: false random_seed: 1 average_loss: 2 snapshot_format: %(form)s
+max_iter: 3 snapshot_prefix: "%(folder)s/s" snapshot_after_train: false random_seed: 1 average_loss: 2
+snapshot_format: %(form)s
 """
 _folder = tempfile.TemporaryDirectory(prefix="fuzz-states-")
 _solvers = {}  # by format: the solver and the files of its snapshot
