@@ -43,13 +43,14 @@ def _problems() -> Iterator[None]:
     except MemoryError:
         raise Problem("reading it takes too much memory") from None
     except _DAMAGE as error:
-        raise Problem(str(error) or type(error).__name__) from None
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise Problem(str(text) or type(error).__name__) from None
 
 
 class Contents:
     """What can be asked about a file; any exception of h5py becomes a `Problem`."""
 
-    _file: h5py.File | None = None
+    _file: Any = None  #: the h5py.File
 
     def open(self, path: str) -> None:
         """Open a file; must be called first."""
@@ -71,7 +72,7 @@ class Contents:
 
     def names(self) -> list[str]:
         """Return the names in the root."""
-        return list(self._file)
+        return _texts(self._file)
 
     def find(self, name: str) -> str | list:
         """Return [shape, type, problem] of a dataset, "group", or "" if there is nothing of that name."""
@@ -83,7 +84,7 @@ class Contents:
         return self._members(self._resolve(name))
 
     def _members(self, group: h5py.Group) -> dict[str, str | list]:
-        found = {key: self._resolve(key, group) for key in group}
+        found = {key: self._resolve(key, group) for key in _texts(group)}
         return {key: _described(member) for key, member in found.items() if member is not None}
 
     def attribute(self, name: str) -> str:
@@ -102,7 +103,7 @@ class Contents:
                 raise Problem(f"its groups are nested more than {_DEPTH} deep")
             members, inside = self._members(group), []
             for key in (key for key, each in members.items() if each == "group" and _is_hard(group, key)):
-                member = group[key]
+                member = group[os.fsencode(key)]
                 if _address(member) not in seen:
                     seen.add(_address(member))
                     inside.append((f"{path}/{key}" if path else key, member))
@@ -136,24 +137,31 @@ class Contents:
             part = parts.pop()
             if part in ("", "."):
                 continue
-            if not isinstance(here, h5py.Group) or not here.id.links.exists(os.fsencode(part)):
+            key = os.fsencode(part)
+            if not isinstance(here, h5py.Group) or not here.id.links.exists(key):
                 return None
-            link = here.get(part, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                return Problem("is a link to another file, which is not followed")
-            if isinstance(link, h5py.SoftLink):
+            kind = here.id.links.get_info(key).type
+            if kind == h5py.h5l.TYPE_SOFT:
                 followed += 1
                 if followed > _SOFT_LINKS:
                     return Problem("is one of too many links to each other")
-                here = self._file if link.path.startswith("/") else here
-                parts += reversed(link.path.split("/"))
+                path = os.fsdecode(here.id.links.get_val(key))
+                here = self._file if path.startswith("/") else here
+                parts += reversed(path.split("/"))
+            elif kind == h5py.h5l.TYPE_HARD:
+                here = here[key]
             else:
-                here = here[part]
+                return Problem("is a link to another file, which is not followed")
         return here
 
 
+def _texts(group: h5py.Group) -> list[str]:
+    """Return the names in a group; h5py returns bytes for those that are not UTF-8."""
+    return [os.fsdecode(name) for name in group]
+
+
 def _is_hard(group: h5py.Group, name: str) -> bool:
-    return isinstance(group.get(name, getlink=True), h5py.HardLink)
+    return group.id.links.get_info(os.fsencode(name)).type == h5py.h5l.TYPE_HARD
 
 
 def _address(item: h5py.Group) -> int:
@@ -218,7 +226,7 @@ class Child:
     def read_into(self, name: str, values: np.ndarray) -> None:
         """Fill `values`, of the dataset's shape and type."""
         self.call("values", name, str(values.nbytes))
-        if self._from.readinto(_bytes_of(values)) != values.nbytes:  # type: ignore[attr-defined]  # of typeshed
+        if self._from.readinto(_bytes_of(values)) != values.nbytes:
             raise self._ended()
 
     def _reply(self) -> Any:
@@ -288,8 +296,8 @@ def _answer(outgoing: BinaryIO, contents: Contents, what: str, *words: str) -> N
     outgoing.flush()
 
 
-def _bytes_of(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1).view(np.uint8)
+def _bytes_of(values: np.ndarray) -> memoryview:
+    return values.reshape(-1).view(np.uint8).data
 
 
 def _close_all_but(kept: set[int]) -> None:

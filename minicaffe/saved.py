@@ -41,6 +41,8 @@ def arrays(state: Any, name: str, shapes: Sequence[tuple[int, ...]]) -> list[np.
         found = [np.asarray(each) for each in values] if isinstance(values, list) else []
     except (ValueError, OverflowError):  # lists of unequal length
         found = []
+    if len(found) == len(shapes):  # lists without values lack their other lengths
+        found = [each if each.size else each.reshape(shape if 0 in shape else -1) for each, shape in zip(found, shapes)]
     if [each.shape for each in found] != list(shapes) or any(each.dtype.kind not in "fiu" for each in found):
         raise SnapshotError(f"{name} must be lists of numbers of the shapes {list(shapes)}, got {shown(values)}")
     return found

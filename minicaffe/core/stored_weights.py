@@ -198,11 +198,11 @@ def _layers_of_hdf5(file: Hdf5File) -> list[LayerBlobs]:
     """
     layers: list[LayerBlobs] = []
     for name, members in file.groups("data").items():
-        blobs = {int(key): StoredDataset(file, each) for key, each in members.items() if _is_blob(key, each)}
+        blobs = {
+            int(key): StoredDataset(file, each)
+            for key, each in members.items()
+            if isinstance(each, Dataset) and _INDEX.fullmatch(key)
+        }
         if blobs or not members:
             layers.append(LayerBlobs(name, blobs, lacks_shared=True))
     return layers
-
-
-def _is_blob(key: str, item: Dataset | str) -> bool:
-    return _INDEX.fullmatch(key) is not None and isinstance(item, Dataset)

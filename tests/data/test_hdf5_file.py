@@ -132,6 +132,15 @@ def test_files_that_cannot_be_opened(tmp_path, process):
             pass
 
 
+def test_names_that_are_not_utf_8(tmp_path, process):
+    path = write(tmp_path / "x.h5", lambda file: file.create_dataset("g/\xe9\xe9\xe9", data=np.ones(2)))
+    path.write_bytes(path.read_bytes().replace("\xe9\xe9\xe9".encode(), b"\xe9\xe9\xe9abc"))
+    with opened(path) as file:
+        (name, dataset), *more = file.members("g").items()
+        assert name == "\udce9\udce9\udce9abc" and not more and list(file.groups(".")) == ["g"]
+        assert file.numbers(dataset).tolist() == [1, 1]
+
+
 def test_deep_groups(tmp_path, process):
     path = write(tmp_path / "x.h5", lambda file: file.create_group("g/" * 200))
     with pytest.raises(DataError, match="its groups are nested more than 100 deep"), opened(path) as file:
@@ -155,15 +164,16 @@ def use_memory(*_):
 
 
 @pytest.mark.parametrize(
-    ("action", "reason"),
+    ("method", "action", "reason"),
     [
-        (crash, "it is damaged: the HDF5 library ended its process with SIGSEGV"),
-        (spin, "reading it takes too long"),
-        (use_memory, "reading it takes too much memory"),
+        ("open", crash, "it is damaged: the HDF5 library ended its process with SIGSEGV"),
+        ("find", crash, "it is damaged: the HDF5 library ended its process with SIGSEGV"),
+        ("values", crash, "it is damaged: the HDF5 library ended its process with SIGSEGV"),
+        ("find", spin, "reading it takes too long"),
+        ("values", use_memory, "reading it takes too much memory"),
     ],
 )
-@pytest.mark.parametrize("method", ["open", "find", "values"])
-def test_the_library_fails(tmp_path, monkeypatch, action, reason, method):
+def test_the_library_fails(tmp_path, monkeypatch, method, action, reason):
     path = write(tmp_path / "x.h5", lambda file: file.create_dataset("d", data=np.ones(3)))
     monkeypatch.setattr(hdf5_child, "_SECONDS", 1)
     monkeypatch.setattr(hdf5_child.Contents, method, action)
