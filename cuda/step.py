@@ -77,7 +77,11 @@ class CudaStep(Step):
         solver = self.solver
         self._rate = solver.take_rate()
         self._run(solver.corrected(self._rate))
-        return solver.net.loss() if solver.needs_loss else None
+        return self.read_loss() if solver.needs_loss else None
+
+    @property
+    def has_updated(self) -> bool:
+        return self._rate is not None
 
     def update(self) -> None:
         if self._rate is None:

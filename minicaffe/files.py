@@ -108,8 +108,15 @@ def write_atomically(
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raise OSError unless `path` can be written: create and remove a temporary file as `replacing` does."""
-    handle, temporary = _new_temporary(*os.path.split(os.path.abspath(os.fspath(path))))
+    """Raise OSError unless `path` can be written: create and remove a temporary file as `replacing` does.
+
+    A name that is too long and a folder of that name are errors, too.
+    """
+    path = os.path.abspath(os.fspath(path))
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    handle, temporary = _new_temporary(*os.path.split(path))
     os.close(handle)
     os.unlink(temporary)
 

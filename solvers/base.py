@@ -17,10 +17,11 @@ from minicaffe.core import random, weights
 from minicaffe.core.engine import Engine, Step
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
-from minicaffe.errors import UsageError
+from minicaffe.errors import SnapshotError, UsageError
 from minicaffe.solvers import nets, snapshot, snapshot_files
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
+from minicaffe.solvers.nan_search import LossCheck
 
 log = logging.getLogger("minicaffe")
 
@@ -46,6 +47,9 @@ class Solver:
     iter: number of updates made so far.  param: the SolverParameter.  lr: learning rate of the next update.
     losses: the last `average_loss` losses.  smoothed_loss: their mean.
     last_state: path of the solver state that was written or restored last; None if none was.
+    stop_on_nan: whether a loss that is nan or infinite raises SolverError before the update (default: False, the first
+        one is logged as a warning).  Either names the layer where it began.  On a GPU only losses that are read are
+        checked, see `observers`.
     action: callback without arguments, called once per iteration and before each test batch; it returns None,
         "snapshot" or "stop" (default: always None).
     observers: list of objects with any of the methods `on_iteration(solver, loss)`,
@@ -68,6 +72,7 @@ class Solver:
         self.action: Callable[[], str | None] = lambda: None
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
+        self.stop_on_nan = False
         self.start_hooks: list[Hook] = []
         self.gradient_hooks: list[Hook] = []
         self.losses: list[float] = []
@@ -75,11 +80,13 @@ class Solver:
         self.before_test: dict[str, Any] | None = None  #: run state of before a test, until the test is finished
         self.steps: dict[Engine, Step] = {}  #: the Step that runs iterations, one per engine
         self._stopped = self._restored = False
+        self._unsaved: dict[str, SnapshotError] = {}  # of what could not be written at the last attempt
+        self._loss_check = LossCheck()
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
         check_policy(param)
         if param.snapshot:
-            snapshot.check_writable(self)
+            snapshot.check_writable(param)
         if param.HasField("snapshot_prefix"):
             snapshot_files.remove_temporaries(param.snapshot_prefix)
         if param.random_seed >= 0:
@@ -122,21 +129,24 @@ class Solver:
 
         resume_file: path of a .solverstate or .solverstate.h5 to restore first; None (default) continues from the
             current state.
-        Raises SnapshotError for a wrong `resume_file`, SolverError if snapshots cannot be written.
+        Raises SnapshotError for a wrong `resume_file`, and at the end if the last snapshot could not be written;
+        SolverError if no snapshots can be written, and as `step`.
         """
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
+        self._unsaved = {}
         if self.param.snapshot_after_train:
-            snapshot.check_writable(self)
+            snapshot.check_writable(self.param)
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
-        self.step(self.param.max_iter - self.iter)
+        self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
-            self.snapshot()
+            self._try_snapshot()
         if self._stopped:
             log.info("Optimization stopped early.")
+            self._check_saved()
             return
         with self._testing():  # the last snapshot contains the states of before these passes
             if self._due(self.param.display):
@@ -145,12 +155,22 @@ class Solver:
             if self._due(self.param.test_interval):
                 self.test_all()
         log.info("Optimization Done.")
+        self._check_saved()
 
     def step(self, iterations: int) -> None:
         """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it.
 
-        The average of the losses begins anew, except in the first call after `restore`.
+        The average of the losses begins anew, except in the first call after `restore`.  A snapshot that cannot be
+        written is logged as a warning, and training goes on.
+        Raises SnapshotError at the end if this was so for the last one; SolverError if the loss is nan or infinite and
+        `stop_on_nan` is set.
         """
+        self._unsaved = {}
+        self._run(iterations)
+        self._check_saved()
+
+    def _run(self, iterations: int) -> None:
+        """Run iterations as `step`, which reports a last snapshot that could not be written."""
         last = self.iter + iterations
         if not self._restored:
             self.losses, self.smoothed_loss = [], 0.0
@@ -166,7 +186,7 @@ class Solver:
             self._iterate()
             request = self.action()
             if self._due(self.param.snapshot) or request == "snapshot":
-                self.snapshot()
+                self._try_snapshot()
             if request == "stop":
                 self.stop()
             if self._stopped:
@@ -227,6 +247,10 @@ class Solver:
         window = max(self.param.average_loss, 1)
         self.losses = [*self.losses[-(window - 1) :], loss] if window > 1 else [loss]
         self.smoothed_loss = sum(self.losses) / len(self.losses)
+
+    def check_loss(self, loss: float) -> None:
+        """Report a loss of the current iteration that is nan or infinite; called while its batch is in the net."""
+        self._loss_check.see(self, loss)
 
     def _display(self) -> None:
         now = time.perf_counter()
@@ -305,10 +329,13 @@ class Solver:
         return scores
 
     def _interrupted(self) -> bool:
-        """Carry out the requests of `action` during a test; return whether to stop."""
+        """Carry out the requests of `action` during a test; return whether to stop.
+
+        A snapshot of this iteration that exists already is not written again.
+        """
         while (request := self.action()) is not None:
-            if request == "snapshot":
-                self.snapshot()
+            if request == "snapshot" and self.last_state != snapshot.state_path(self):
+                self._try_snapshot()
             elif request == "stop":
                 self.stop()
                 break
@@ -329,6 +356,26 @@ class Solver:
         path = snapshot.save(self)
         self._notify("on_snapshot", path)
         return path
+
+    def _try_snapshot(self) -> None:
+        self.try_to_write("snapshot", self.snapshot)
+
+    def try_to_write(self, what: str, write: Callable[[], Any]) -> bool:
+        """Call `write`; if it raises SnapshotError, log that training goes on without `what`, and return False.
+
+        At the end of `step` or `solve` the error is raised, unless a later attempt to write `what` succeeds.
+        """
+        self._unsaved.pop(what, None)
+        try:
+            write()
+        except SnapshotError as error:
+            log.warning("%s; training goes on without this %s", error, what)
+            self._unsaved[what] = error
+        return what not in self._unsaved
+
+    def _check_saved(self) -> None:
+        for error in self._unsaved.values():
+            raise error
 
     def restore(self, path: str | os.PathLike) -> None:
         """Restore the state in a .solverstate or .solverstate.h5, with the weights and the run state that belong to it.

@@ -19,7 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from minicaffe import hdf5_file
+from minicaffe import files, hdf5_file
 from minicaffe.core import weights
 from minicaffe.core.matching import numbered
 from minicaffe.errors import MinicaffeError, SnapshotError, SolverError
@@ -37,19 +37,24 @@ def file_name(solver, extension: str) -> str:
     return f"{solver.param.snapshot_prefix}_iter_{solver.iter}{extension}"
 
 
-def check_writable(solver) -> None:
-    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written."""
-    if solver.param.snapshot and not solver.param.HasField("snapshot_prefix"):
+def state_path(solver) -> str:
+    """Return the path of the solver state that `save` would write now."""
+    return file_name(solver, ".solverstate" + (".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""))
+
+
+def check_writable(param) -> None:
+    """Raise SolverError if `snapshot_prefix` is missing or no file with that prefix can be written.
+
+    param: the SolverParameter.  A folder that is missing is not created.
+    """
+    if param.snapshot and not param.HasField("snapshot_prefix"):
         raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
-    probe = file_name(solver, ".tempfile")
     try:
-        with open(probe, "w"):
-            pass
-        os.unlink(probe)
-    except OSError as error:
+        files.check_writable(f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5")  # no name is longer
+    except (OSError, ValueError) as error:  # ValueError: a null character
         raise SolverError(
-            f"cannot write to the snapshot prefix '{solver.param.snapshot_prefix}': {error.strerror}: "
-            "make sure that the directory exists and is writeable"
+            f"cannot write to the snapshot prefix '{param.snapshot_prefix}': "
+            f"{getattr(error, 'strerror', None) or error}: make sure that the directory exists and is writeable"
         ) from None
 
 
@@ -72,7 +77,7 @@ def save(solver) -> str:
     if hdf5:
         weights.check_hdf5(solver.net)
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-    model, state = file_name(solver, ".caffemodel" + suffix), file_name(solver, ".solverstate" + suffix)
+    model, state = file_name(solver, ".caffemodel" + suffix), state_path(solver)
     run = json.dumps(solver.before_test or run_state(solver)).encode()
     run_state_sha256 = _write(file_name(solver, ".runstate"), run)
     log.info("Snapshotting to %s file %s", kind, model)

@@ -16,6 +16,7 @@ import numpy as np
 from minicaffe import io
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on
+from minicaffe.cli.shared_flags import need_writable
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import replacing, write_atomically
 from minicaffe.text import read_names, read_text
@@ -132,6 +133,7 @@ def classify(args: argparse.Namespace) -> None:
     dims = _numbers("images_dim", args.images_dim)
     if not dims or len(dims) != 2:
         raise UsageError(f"--images_dim: expected height,width, got '{args.images_dim}'")
+    need_writable(args.output_file)
     names, images = _load_inputs(os.path.expanduser(args.input_file), args.ext)
     with computing(args):
         classifier = Classifier(args.model_def, args.pretrained_model, image_dims=dims, **options_of(args))
@@ -212,6 +214,7 @@ def detect(args: argparse.Namespace) -> None:
     ext = os.path.splitext(args.output_file)[1]
     if ext not in (".csv", ".h5", ".hdf5"):
         raise UsageError(f"detect: OUT must end in .csv or .h5, got '{args.output_file}'")
+    need_writable(args.output_file)
     with computing(args):
         detector = Detector(args.model_def, args.pretrained_model, context_pad=args.context_pad, **options_of(args))
         start = time.perf_counter()

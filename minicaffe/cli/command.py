@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
+import shlex
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,6 +82,12 @@ def find(name: str, modules: dict[str, str]) -> Command:
     return _registry[name]
 
 
+def own_name() -> str:
+    """Return the command that runs minicaffe, in the form in which this process was started."""
+    word = sys.argv[0]
+    return shlex.quote(word) if os.path.basename(word) == "minicaffe" else "python -m minicaffe"
+
+
 def _width() -> int:
     """The width of help in columns: that of the terminal, at most 100."""
     return max(min(shutil.get_terminal_size().columns, 100) - 2, 40)
@@ -138,6 +147,17 @@ class FlagParser(argparse.ArgumentParser):
             words.append(word)
         return words
 
+    def words(self, args: argparse.Namespace) -> list[str]:
+        """Return the words of a command line whose flags parse to `args`, without those that have their defaults."""
+        words = []
+        for action in self._actions:
+            value = getattr(args, action.dest, action.default)
+            if action.option_strings and action.help != argparse.SUPPRESS and value != action.default:
+                separate = action.nargs == 0 or not str(value).startswith("-")
+                name = action.option_strings[0]
+                words += [name, *([] if action.nargs == 0 else [str(value)])] if separate else [f"{name}={value}"]
+        return words
+
     def argument(self, name: str, **options: Any) -> None:
         """Add a positional argument; options are those of `add_argument`."""
         self._group.add_argument(name, **options)
@@ -149,6 +169,10 @@ class FlagParser(argparse.ArgumentParser):
             hint = nearest(f"--{name}", [s for s in self._option_string_actions if s.startswith("--")])
             return UsageError(f"{self._name} has no flag '{word}'{hint}; `{self.prog} --help` lists them")
         return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse would ignore an error of writing."""
+        print(message, end="", file=file)
 
     def error(self, message: str) -> NoReturn:
         """Raise argparse's error message as UsageError."""

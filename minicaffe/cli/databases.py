@@ -10,6 +10,7 @@ import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.shared_flags import need_writable
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import backend_name, open_db
@@ -66,6 +67,8 @@ def _mean_flags(flags: FlagParser) -> None:
 )
 def compute_image_mean(args: argparse.Namespace) -> None:
     """Write the file for transform_param { mean_file }, and log the mean of each channel, for mean_value."""
+    if args.output:
+        need_writable(args.output)
     with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
         log.info("Starting iteration")
         result = mean.compute_mean(database, _every(10000, "Processed %d files."))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import signal
 import sys
 from collections.abc import Sequence
 
 from minicaffe import __version__
+from minicaffe.cli import outputs
 from minicaffe.cli.command import Command, find
 from minicaffe.errors import MinicaffeError, UsageError
 
@@ -51,17 +53,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.
 
     argv: the words without the program's name; None (default): the process's own.
-    An error caused by the user's input is printed to standard error in one sentence, with status 1.
+    An error caused by the user's input is printed to standard error in one sentence, with status 1, and so is output
+    that cannot be written; only for a reader that has closed the pipe, as in `minicaffe ... | head`, none is printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    outputs.open_standard_streams()
+    status = _status_of(words)
+    error = outputs.flush(sys.stdout)
+    if error is not None and not status:
+        status = _print_output_error(error)
+    outputs.flush(sys.stderr)
+    return status
+
+
+def _status_of(words: list[str]) -> int:
+    """Run one command line; print its error, if any, and return the exit status."""
     try:
         return _run(words)
     except MinicaffeError as error:
         return _print_error(str(error))
-    except BrokenPipeError:  # the reader has closed the pipe, as in `minicaffe ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
+        if error.filename is None and error.errno in outputs.WRITE_ERRORS:
+            return _print_output_error(error)
         where = f" '{error.filename}'" if error.filename else ""
         return _print_error(f"{error.strerror or error}{where}")
     except ModuleNotFoundError as error:
@@ -72,16 +85,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_error(f"this needs the package {package}, which is not installed: pip install {package}")
     except MemoryError as error:
         return _print_error(f"there is not enough memory ({error})")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _print_error("interrupted")
-        return 130
+        return 128 + getattr(error, "number", signal.SIGINT)
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
 
 
 def _print_error(sentence: str) -> int:
-    """Print an error to standard error; return the exit status, 1."""
-    print(f"minicaffe: {sentence}", file=sys.stderr)
+    """Print an error to standard error, if that is possible; return the exit status, 1."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"minicaffe: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _print_output_error(error: OSError) -> int:
+    """Print that standard output cannot be written, unless its reader has closed the pipe; return the exit status."""
+    if not isinstance(error, BrokenPipeError):
+        _print_error(f"cannot write to standard output: {error.strerror or error}")
     return 1
 
 

@@ -13,9 +13,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from minicaffe.cli.outputs import AppendedFile, Output
 from minicaffe.errors import MinicaffeError, UsageError
 from minicaffe.glog import GlogFormatter
 
@@ -30,10 +31,12 @@ class StatusLine:
     """The last line of a terminal; `print` writes text above it.  Other streams receive the printed text only.
 
     stream: a text stream; None (default): the value of `sys.stderr` at each write.
+    output: keeps the first error of writing to it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._given = stream
+        self.output = Output("to standard error")
         self._text = ""
         self._drawn = 0.0
 
@@ -83,20 +86,24 @@ class StatusLine:
             return 80
 
     def _write(self, text: str) -> None:
+        self.output.attempt(lambda: self._write_now(text))
+
+    def _write_now(self, text: str) -> None:
         self.stream.write(text)
         self.stream.flush()
 
 
-class StatusHandler(logging.Handler):
-    """Handler that prints records above the status line."""
+class LineHandler(logging.Handler):
+    """Handler that passes each record, formatted as in glog, to a function."""
 
-    def __init__(self, status: StatusLine) -> None:
+    def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
-        self.status = status
+        self._write = write
+        self.setFormatter(GlogFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the formatted record."""
-        self.status.print(self.format(record))
+        """Write the record."""
+        self._write(self.format(record))
 
 
 @contextlib.contextmanager
@@ -105,35 +112,42 @@ def logging_to(status: StatusLine, path: str | None = None, quiet: bool = False)
 
     GLOG_minloglevel in the environment (0 to 3) hides less severe records, as in the original.  A MinicaffeError that
     leaves the block is logged to the file.  At the end, the logger's handlers and level are restored.
-    UsageError when the file cannot be opened.
+    UsageError when the file cannot be opened, DataError at the end if a line could not be written.
     """
-    files: list[logging.Handler] = []
-    if path:
-        try:
-            files.append(logging.FileHandler(path, encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot write the log '{path}': {error.strerror}") from None
-    handlers = files if quiet else [StatusHandler(status), *files]
+    file = _open_log(path) if path else None
+    handlers = [] if quiet else [LineHandler(status.print)]
+    if file is not None:
+        handlers.append(LineHandler(lambda line: file.write(f"{line}\n".encode(errors="backslashreplace"))))
     was = log.level, log.propagate
     for handler in handlers:
-        handler.setFormatter(GlogFormatter())
         log.addHandler(handler)
     minimum = os.environ.get("GLOG_minloglevel", "0")
     log.setLevel(_SEVERITIES[int(minimum)] if minimum in ("0", "1", "2", "3") else logging.INFO)
     log.propagate = False
     try:
         yield
+        for output in (file, status.output):
+            if output is not None:
+                output.check()
     except MinicaffeError as error:
-        for handler in files:
-            handler.emit(log.makeRecord(log.name, logging.CRITICAL, "minicaffe", 0, str(error), (), None))
+        if file is not None:
+            handlers[-1].emit(log.makeRecord(log.name, logging.CRITICAL, "minicaffe", 0, str(error), (), None))
         raise
     finally:
+        status.clear()
         for handler in handlers:
             log.removeHandler(handler)
-            handler.close()
+        if file is not None:
+            file.close()
         log.setLevel(was[0])
         log.propagate = was[1]
-        status.clear()
+
+
+def _open_log(path: str) -> AppendedFile:
+    try:
+        return AppendedFile(path, f"the log '{path}'")
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise UsageError(f"cannot write the log '{path}': {getattr(error, 'strerror', None) or error}") from None
 
 
 def bar(part: float, width: int = 20, fancy: bool = True) -> str:

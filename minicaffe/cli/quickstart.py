@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from dataclasses import dataclass
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe import models
+from minicaffe.cli.command import FlagParser, command, own_name
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
+from minicaffe.cli.shared_flags import need_writable
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
 from minicaffe.proto import TRAIN
@@ -57,7 +58,7 @@ What to try next:
   {me} draw {out}/train_test.prototxt net.svg
   {me} time --model {out}/train_test.prototxt --iterations 20
   {me} --help
-models/cifar10_quick/readme.md documents the full training: 5000 iterations, 75% accuracy on CIFAR-10."""
+{readme} documents the full training: 5000 iterations, 75% accuracy on CIFAR-10."""
 
 
 def _flags(flags: FlagParser) -> None:
@@ -73,12 +74,13 @@ def _flags(flags: FlagParser) -> None:
 @command("quickstart", "Begin", "make data, train cifar10_quick, draw its curve: a few minutes", _flags, _EXAMPLES)
 def quickstart(args: argparse.Namespace) -> None:
     """Use CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else generated images; print which.  Write prototxts,
-    snapshots (HDF5), a log and curve.png; print the test accuracy at the end.
+    snapshots (HDF5), a log and curve.png; print the test accuracy at the end.  A loss that is nan is an error.
     """
     status = StatusLine()
+    os.makedirs(args.out, exist_ok=True)
+    curve = need_writable(os.path.join(args.out, "curve.png"))
     data = find_data(args.data, download=not args.offline)
     print(f"Data: {data.description}", flush=True)
-    os.makedirs(args.out, exist_ok=True)
     log = os.path.join(args.out, "cifar10_quick.log")
     if os.path.exists(log):
         os.unlink(log)
@@ -88,18 +90,16 @@ def quickstart(args: argparse.Namespace) -> None:
         print(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need about "
               f"{minutes:.1f} minutes.", flush=True)  # fmt: skip
         result = train(args.out, iterations, 1.2 * args.seconds if not args.iterations else None, status)
-    draw_curve(log, os.path.join(args.out, "curve.png"))
+    if not result.iterations:
+        print("Stopped before the first iteration.")
+        return
+    draw_curve(log, curve)
     print(f"\nTest accuracy {result.accuracy:.4f} (loss {result.loss:.4f}) after {result.iterations} iterations "
           f"on {data.name}.")  # fmt: skip
     names = {end: f"cifar10_quick_iter_{result.iterations}.{end}.h5" for end in ("caffemodel", "solverstate")}
     print(_NEXT.format(out=args.out, weights=names["caffemodel"], state=names["solverstate"], me=own_name(),
-                       labels=f"{data.folder}/classes.txt"))  # fmt: skip
-
-
-def own_name() -> str:
-    """Return the command that runs minicaffe, in the form in which this process was started."""
-    word = sys.argv[0]
-    return word if os.path.basename(word) == "minicaffe" else "python -m minicaffe"
+                       labels=f"{data.folder}/classes.txt",
+                       readme=os.path.join(models.folder("cifar10_quick"), "readme.md")))  # fmt: skip
 
 
 # -- how long ----------------------------------------------------------------------------------------------------------
@@ -110,8 +110,6 @@ _TESTS_COST = 40 * (TESTS + 1)
 
 def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
     """Write the prototxts of net and solver; return the number of iterations, and the seconds per training step."""
-    from minicaffe import models
-
     source = models.folder("cifar10_quick")
     for name in ("train_test.prototxt", "deploy.prototxt"):
         with open(os.path.join(source, name), encoding="utf-8") as file:
@@ -165,20 +163,21 @@ class Result:
 def train(out: str, iterations: int, seconds: float | None, status: StatusLine) -> Result:
     """Train with the solver in `out`; stop after `seconds` even if iterations remain, and test once more.
 
-    seconds: None for no limit.
+    seconds: None for no limit; otherwise at least one iteration is run.
     """
     from minicaffe.solvers import get_solver
 
     result = Result(status)
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    with requests("stop", "snapshot") as requested:
+    with requests() as requested:
         solver = get_solver(os.path.join(out, "solver.prototxt"))
+        solver.stop_on_nan = True
         solver.observers += [result]
         if status.is_terminal:
             solver.observers.append(TrainingProgress(status, solver))
-        solver.action = lambda: requested() or ("stop" if time.monotonic() > deadline else None)
+        solver.action = lambda: requested() or ("stop" if solver.iter and time.monotonic() > deadline else None)
         solver.solve()
-        if solver.iter < iterations:  # stopped early: test the current weights
+        if 0 < solver.iter < iterations:  # stopped early: test the current weights
             solver.param.max_iter = solver.param.test_interval = solver.iter
             solver.action = lambda: None
             solver.solve()

@@ -1,4 +1,4 @@
-"""Flags and checks shared by train, test and time: level and stage, weights, the log file."""
+"""Flags and checks shared by commands: level and stage, weights, the log file, files to read and to write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser
-from minicaffe.errors import UsageError
+from minicaffe.errors import DataError, UsageError
+from minicaffe.files import check_writable
 
 
 def state_flags(flags: FlagParser) -> None:
@@ -35,6 +36,15 @@ def need_file(path: str, flag: str, what: str) -> str:
         raise UsageError(f"need {what}: give -{flag} FILE")
     if not os.path.exists(path):
         raise UsageError(f"-{flag}: there is no file '{path}'")
+    return path
+
+
+def need_writable(path: str) -> str:
+    """Return `path`, which a command writes at its end; DataError, before it computes anything, if that cannot be."""
+    try:
+        check_writable(path)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise DataError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from None
     return path
 
 

@@ -1,53 +1,77 @@
-"""Signal handling of a running solver: SIGINT (Ctrl-C) and SIGHUP (the terminal was closed)."""
+"""Signals of a running solver: SIGINT (Ctrl-C), SIGTERM (batch systems, containers), SIGHUP (a closed terminal)."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from minicaffe.cli.command import FlagParser
 from minicaffe.errors import UsageError
 
+#: effect of each signal; SIGBREAK, Ctrl-Break on Windows, has that of SIGINT
+DEFAULTS = {"sigint": "stop", "sigterm": "stop", "sighup": "snapshot"}
+_SAME_AS = {"sigbreak": "sigint"}
 _EFFECTS = ("stop", "snapshot", "none")
 
 
+class Interrupted(KeyboardInterrupt):
+    """Raised by a second signal to stop; `number`: that of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def signal_flags(flags: FlagParser) -> None:
-    """Add -sigint_effect and -sighup_effect."""
+    """Add -sigint_effect, -sigterm_effect and -sighup_effect."""
     flags.section("signals")
-    flags.flag("sigint_effect", metavar="EFFECT", default="stop",
-               help="what Ctrl-C does: stop (after a snapshot; the default), snapshot or none")  # fmt: skip
-    flags.flag("sighup_effect", metavar="EFFECT", default="snapshot",
-               help="what SIGHUP does: snapshot (the default), stop or none")  # fmt: skip
+    for name, what in (("sigint", "Ctrl-C"), ("sigterm", "SIGTERM"), ("sighup", "SIGHUP")):
+        others = [effect for effect in _EFFECTS if effect != DEFAULTS[name]]
+        note = "(after a snapshot; the default)" if DEFAULTS[name] == "stop" else "(the default)"
+        flags.flag(f"{name}_effect", metavar="EFFECT", default=DEFAULTS[name],
+                   help=f"what {what} does: {DEFAULTS[name]} {note}, {' or '.join(others)}")  # fmt: skip
+
+
+def effects_of(args: argparse.Namespace) -> dict[str, str]:
+    """Return the effect of each signal, from the flags; UsageError for an unknown effect."""
+    effects = {name: getattr(args, f"{name}_effect") for name in DEFAULTS}
+    for name, effect in effects.items():
+        if effect not in _EFFECTS:
+            raise UsageError(f"-{name}_effect: expected {', '.join(_EFFECTS)}, got '{effect}'")
+    return effects
 
 
 @contextlib.contextmanager
-def requests(sigint_effect: str, sighup_effect: str) -> Iterator[Callable[[], str | None]]:
-    """Handle both signals inside the block; yield a function for a solver's `action`.
+def requests(effects: Mapping[str, str] = DEFAULTS) -> Iterator[Callable[[], str | None]]:
+    """Handle the signals inside the block; yield a function for a solver's `action`.
 
-    sigint_effect, sighup_effect: "stop", "snapshot" or "none"; UsageError for another value.
-    The function returns "stop" or "snapshot" once for each signal received, None otherwise.  A second Ctrl-C before
-    the solver has reacted to the first raises KeyboardInterrupt.
+    effects: "stop", "snapshot" or "none" for "sigint", "sigterm" and "sighup".
+    The function returns "stop" or "snapshot" once for each signal received, None otherwise.  Each signal to stop after
+    the first raises `Interrupted`, whatever the solver does at that moment.  Signals that the system does not have are
+    skipped.
     """
-    effects = {"SIGINT": sigint_effect, "SIGHUP": sighup_effect}
-    for name, effect in effects.items():
-        if effect not in _EFFECTS:
-            raise UsageError(f"-{name.lower()}_effect: expected {', '.join(_EFFECTS)}, got '{effect}'")
     pending: list[str] = []
+    stopping = False
 
-    def on_signal(number: int, _frame) -> None:
-        name = signal.Signals(number).name
-        if name == "SIGINT" and effects[name] == "stop" and "stop" in pending:
-            raise KeyboardInterrupt
-        if effects[name] != "none":
-            pending.append(effects[name])
+    def on_signal(number: int, _frame: object) -> None:
+        nonlocal stopping
+        effect = by_number[number]
+        if effect == "stop" and stopping:
+            raise Interrupted(number)
+        stopping |= effect == "stop"
+        if effect != "none":
+            pending.append(effect)
 
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield lambda: None
         return
-    numbers = [getattr(signal, name) for name in effects if hasattr(signal, name)]
-    before = {number: signal.signal(number, on_signal) for number in numbers}
+    named = {**effects, **{name: effects[like] for name, like in _SAME_AS.items()}}
+    by_number = {getattr(signal, name.upper(), None): effect for name, effect in named.items()}
+    by_number.pop(None, None)
+    before = {number: signal.signal(number, on_signal) for number in by_number}
     try:
         yield lambda: pending.pop(0) if pending else None
     finally:

@@ -13,6 +13,7 @@ import struct
 import time
 from typing import Any
 
+from minicaffe.cli.outputs import AppendedFile
 from minicaffe.data.crc32c import crc32c, masked
 from minicaffe.errors import UsageError
 
@@ -21,7 +22,8 @@ class EventWriter:
     """Observer of a solver that writes `events.out.tfevents.<time>.<host>.<pid>` into a folder.
 
     Scalars: train/loss, train/<output> and train/learning_rate at each display; test/<output> (test<i>/<output> for
-    further test nets) at each test.  Every record is flushed, so the curves can be viewed during training.
+    further test nets) at each test.  Records are not buffered, so the curves can be viewed during training.  A context
+    manager: DataError at its end if a record could not be written (`minicaffe.cli.outputs`).
     UsageError when the file cannot be created.
     """
 
@@ -29,7 +31,7 @@ class EventWriter:
         self.path = os.path.join(folder, f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}")
         try:
             os.makedirs(folder, exist_ok=True)
-            self._file = open(self.path, "ab")
+            self._file = AppendedFile(self.path, f"the events '{self.path}'")
         except OSError as error:
             raise UsageError(f"--tensorboard: cannot write into '{folder}': {error.strerror}") from None
         self._write(_event(0, version="brain.Event:2"))
@@ -50,14 +52,15 @@ class EventWriter:
     def __enter__(self) -> EventWriter:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._file.close()
+        if kind is None:
+            self._file.check()
 
     def _write(self, event: bytes) -> None:
         length = struct.pack("<Q", len(event))
         checksums = [struct.pack("<I", masked(crc)) for crc in crc32c([length, event])]
         self._file.write(length + checksums[0] + event + checksums[1])
-        self._file.flush()
 
 
 def _named(prefix: str, outputs: dict[str, list[float]]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import logging
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar, logging_to
-from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
+from minicaffe.cli.shared_flags import log_flag, need_file, need_writable, stages, state_flags, weight_files
 from minicaffe.errors import UsageError
 from minicaffe.proto import TEST
 
@@ -44,6 +44,8 @@ def test(args: argparse.Namespace) -> None:
     files = weight_files(args.weights)
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
+    if args.confusion not in (None, "-"):
+        need_writable(args.confusion)
     status = StatusLine()
     with logging_to(status, args.log), computing_on(args):
         from minicaffe.core.net import Net

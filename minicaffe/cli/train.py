@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shlex
+from collections.abc import Iterator
+from typing import Any
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, own_name
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, stages, state_flags, weight_files
-from minicaffe.cli.signals import requests, signal_flags
-from minicaffe.errors import UsageError
+from minicaffe.cli.signals import effects_of, requests, signal_flags
+from minicaffe.errors import SolverError, UsageError
 
 log = logging.getLogger("minicaffe")
 
@@ -27,9 +30,20 @@ def _flags(flags: FlagParser) -> None:
     flags.section("what to train")
     flags.flag("solver", metavar="FILE", default="", help="the solver's prototxt")
     flags.flag("snapshot", metavar="FILE", default="",
-               help="resume from this .solverstate or .solverstate.h5")  # fmt: skip
+               help="resume from this .solverstate or .solverstate.h5; auto: from the newest whole snapshot of the "
+                    "solver's snapshot_prefix, or start if there is none")  # fmt: skip
     flags.flag("weights", metavar="FILES", default="",
-               help="fine-tune: start from these .caffemodel files (comma-separated); not with -snapshot")  # fmt: skip
+               help="fine-tune: start from these .caffemodel files (comma-separated); "
+                    "not with -snapshot FILE")  # fmt: skip
+    flags.switch("stop_on_nan", "stop with an error when the loss is nan or infinite, before the update")
+    flags.section("what to keep")
+    flags.flag("keep", type=int, metavar="N", help="keep the newest N snapshots and remove older ones (default: all)")
+    flags.flag("best", metavar="OUTPUT",
+               help="write the weights with the best test score to <snapshot_prefix>_best.caffemodel; OUTPUT is an "
+                    "output of a test net, such as accuracy; OUTPUT:smaller or OUTPUT:larger sets which values are "
+                    "better (smaller for outputs with a loss weight, larger for others)")  # fmt: skip
+    flags.flag("patience", type=int, metavar="N",
+               help="stop, after a snapshot, when N tests in succession do not improve --best")  # fmt: skip
     state_flags(flags)
     device_flags(flags)
     signal_flags(flags)
@@ -42,12 +56,14 @@ def _flags(flags: FlagParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Write log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
 
-    Snapshots are written to the solver's snapshot_prefix.  Ctrl-C stops after a snapshot; --snapshot resumes from it.
+    Snapshots are written to the solver's snapshot_prefix, in a folder that exists.  Ctrl-C or SIGTERM stops after a
+    snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
+    The last line of an unfinished run, on standard output, is the command that resumes it.
     """
     need_file(args.solver, "solver", "a solver definition to train")
-    if args.snapshot and args.weights:
-        raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
-    if args.snapshot:
+    if args.snapshot not in ("", "auto"):
+        if args.weights:
+            raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
         need_file(args.snapshot, "snapshot", "a solver state")
     files = weight_files(args.weights) if args.weights else []
     status = StatusLine()
@@ -58,10 +74,21 @@ def train(args: argparse.Namespace) -> None:
         param = source.param
         param.train_state.level = args.level
         param.train_state.stage.extend(stages(args))
-        if args.snapshot or files:
-            param.weights[:] = files  # replace the solver's own
+        resume_from = newest_snapshot(param.snapshot_prefix) if args.snapshot == "auto" else args.snapshot
+        if resume_from or files:
+            param.weights[:] = [] if resume_from else files  # replace the solver's own
         with computing_on(args, solver_gpu(param), single=False):
-            run(source, args, status)
+            run(source, args, status, resume_from)
+
+
+def newest_snapshot(prefix: str) -> str:
+    """Return the path of the newest whole snapshot of a prefix; '' if there is none, with a log line."""
+    from minicaffe.solvers import snapshot_files
+
+    path = snapshot_files.newest(prefix)
+    if not path:
+        log.info("There is no whole snapshot of '%s': training starts", prefix)
+    return path or ""
 
 
 def solver_gpu(param) -> str | None:
@@ -71,30 +98,74 @@ def solver_gpu(param) -> str | None:
     return None
 
 
-def run(source, args: argparse.Namespace, status: StatusLine):
+def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str = ""):
     """Build the solver, with its weights, restore the snapshot if given, and train to the end; return the solver.
 
     source: the argument of `get_solver`: a SolverParameter, a path, or a Source.
+    resume_from: path of a solver state; '' (default): none.
     """
     from minicaffe.core.sharing import Sharing
-    from minicaffe.solvers import get_solver
+    from minicaffe.solvers import Keeper, get_solver
 
-    with requests(args.sigint_effect, args.sighup_effect) as action:
+    effects = effects_of(args)
+    with requests(effects) as action, contextlib.ExitStack() as stack:
+        check_snapshots(source.param, "snapshot" in effects.values())
+        observers: list[Any] = []
+        if args.tensorboard:
+            from minicaffe.cli.tensorboard import EventWriter
+
+            observers.append(stack.enter_context(EventWriter(args.tensorboard)))
         solver = get_solver(source)
-        solver.action = action
+        solver.action, solver.stop_on_nan = action, args.stop_on_nan
         for net in (solver.net, *solver.test_nets):
             net.share_memory(Sharing.FORGET)  # nothing reads the blobs that lose their values
-        if args.snapshot:
-            log.info("Resuming from %s", args.snapshot)
-            solver.restore(args.snapshot)
-        with contextlib.ExitStack() as stack:
-            if status.is_terminal:
-                solver.observers.append(TrainingProgress(status, solver))
-            if args.tensorboard:
-                from minicaffe.cli.tensorboard import EventWriter
-
-                solver.observers.append(stack.enter_context(EventWriter(args.tensorboard)))
-            log.info("Starting Optimization")
+        solver.observers.append(Keeper(solver, args.keep, args.best, args.patience))
+        if resume_from:
+            log.info("Resuming from %s", resume_from)
+            solver.restore(resume_from)
+        if status.is_terminal:
+            observers.append(TrainingProgress(status, solver))
+        solver.observers += observers
+        log.info("Starting Optimization")
+        with printing_how_to_resume(solver, args):
             solver.solve()
         log.info("Optimization Done.")
     return solver
+
+
+@contextlib.contextmanager
+def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[None]:
+    """Print the command that resumes the run if the block fails, or ends before the training is finished.
+
+    It has the flags of this run, and -snapshot with the last solver state, unless that was auto.
+    """
+    finished = False
+    try:
+        yield
+        finished = not solver.stopped and solver.iter >= solver.param.max_iter
+    finally:
+        if not finished and solver.last_state:
+            flags = FlagParser("train")
+            _flags(flags)
+            again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}
+            words = flags.words(argparse.Namespace(**{**vars(args), **again}))
+            log.info("The training is not finished; this command resumes it:")
+            print(f"{own_name()} train {shlex.join(words)}", flush=True)
+
+
+def check_snapshots(param, by_signals: bool) -> None:
+    """Check, before anything is computed, that snapshots can be written.
+
+    Raises SolverError if they cannot.  If only signals cause snapshots (`by_signals`: whether any does), this is logged
+    as a warning.
+    """
+    from minicaffe.solvers.snapshot import check_writable
+
+    required = param.snapshot or param.snapshot_after_train
+    try:
+        if required or by_signals:
+            check_writable(param)
+    except SolverError as error:
+        if required:
+            raise
+        log.warning("%s, or a signal will write no snapshot", error)

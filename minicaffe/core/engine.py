@@ -69,8 +69,19 @@ class Step:
             net.run_forward()
             net.run_backward()
             if needed:
-                loss += net.loss()
+                loss += self.read_loss()
         return loss / solver.iter_size if needed else None
+
+    def read_loss(self) -> float:
+        """Return the loss of the passes that have just been run; the solver checks that it is finite."""
+        loss = self.solver.net.loss()
+        self.solver.check_loss(loss)
+        return loss
+
+    @property
+    def has_updated(self) -> bool:
+        """Whether the parameters have been updated with the gradients of the last passes."""
+        return False
 
     def update(self) -> None:
         """Call the gradient hooks and update the parameters."""

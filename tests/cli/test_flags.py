@@ -39,6 +39,12 @@ def test_one_dash_or_two_space_or_equals_sign(project, run, words):
         (("train",), "need a solver definition to train"),
         (("train", "-solver", "missing.prototxt"), "there is no file 'missing.prototxt'"),
         (("train", "-solver", "solver.prototxt", "-snapshot", "a", "-weights", "b"), "but not both"),
+        (
+            ("train", "-solver", "solver.prototxt", "--best", "acc"),
+            "no test net has an output 'acc', expected one of: ac",
+        ),
+        (("train", "-solver", "solver.prototxt", "--patience", "2"), "give the output for best, too"),
+        (("train", "-solver", "solver.prototxt", "--keep", "0"), "keep must be at least 1, got 0"),
         (("train", "-solver", "solver.prototxt", "-weights", "no.caffemodel"), "there is no file 'no.caffemodel'"),
         (("train", "-solver", "solver.prototxt", "-sigint_effect", "explode"), "expected stop, snapshot, none, got"),
         (("train", "-solver", "solver.prototxt", "-gpu", "x"), "expected device ids separated by commas"),

@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 
 import numpy as np
 import pytest
 
 from minicaffe.cli import quickdata, quickstart
+from minicaffe.core.net import Net
 from minicaffe.data.datasets import cifar10, synthetic
 from minicaffe.errors import DataError
 
@@ -119,3 +121,39 @@ def test_a_machine_slower_than_planned_stops_in_time_and_is_tested(small, run, m
     done = int(re.search(r"Test accuracy \S+ \(loss \S+\) after (\d+) iterations", out)[1])
     assert 0 < done < 3000
     assert os.path.exists(f"runs/quickstart/cifar10_quick_iter_{done}.caffemodel.h5")
+
+
+def test_a_time_that_is_over_in_the_first_test_gives_one_iteration(small, run, monkeypatch):
+    clock = [0.0]
+
+    def monotonic():
+        clock[0] += 1000.0
+        return clock[0]
+
+    monkeypatch.setattr(quickstart.time, "monotonic", monotonic)
+    status, out, err = run("quickstart", "--seconds", "60")
+    assert status == 0, err
+    assert re.search(r"Test accuracy 0\.\d+ \(loss \d\S+\) after 1 iterations", out)
+    assert os.path.exists("runs/quickstart/cifar10_quick_iter_1.caffemodel.h5")
+
+
+def test_stopped_in_the_first_test(small, run, monkeypatch):
+    forward = Net.run_forward
+
+    def and_send(net, *args):
+        forward(net, *args)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(quickstart, "_SOLVER", quickstart._SOLVER.replace("test_iter: 1", "test_iter: 2"))
+    monkeypatch.setattr(Net, "run_forward", and_send)
+    status, out, err = run("quickstart", "--iterations", "5")
+    assert status == 0, err
+    assert out.endswith("Stopped before the first iteration.\n") and "nan" not in out
+
+
+def test_it_ends_when_the_loss_is_nan(small, run, monkeypatch):
+    monkeypatch.setattr(quickstart, "_SOLVER", quickstart._SOLVER.replace("base_lr: 0.001", "base_lr: 1e30"))
+    status, out, err = run("quickstart", "--iterations", "5")
+    assert status == 1 and "What to try next" not in out
+    assert re.search(r"minicaffe: the loss of iteration \d is \S+: the \w+ .*of layer 'conv\d'", err), err
+    assert not [name for name in os.listdir("runs/quickstart") if "_iter_" in name]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 
 import h5py
@@ -199,6 +200,108 @@ def test_effects_can_be_chosen(project, run, send_at, effect, files, stops):
     log = run("train", "--solver", "solver.prototxt", "--sighup_effect", effect)[2]
     assert all(os.path.exists(path) for path in files)
     assert ("Optimization stopped early." in texts(log)) == stops
+
+
+# -- resuming by itself ------------------------------------------------------------------------------------------------
+
+
+def test_auto_starts_and_resumes(project, run, send_at):
+    auto = ("train", "--solver", "solver.prototxt", "--snapshot", "auto")
+    status, _, log = run(*auto)
+    assert status == 0 and "There is no whole snapshot of 'tiny': training starts" in texts(log)
+    os.rename("tiny_iter_8.caffemodel.h5", "whole.caffemodel.h5")
+    (project / "tiny_iter_8.runstate").write_text("damaged")
+    status, _, log = run(*auto)
+    assert status == 0 and "Resuming from tiny_iter_5.solverstate.h5" in texts(log)
+    assert sum(" is not whole: " in line for line in texts(log)) == 1
+    assert_same_weights("whole.caffemodel.h5", "tiny_iter_8.caffemodel.h5")
+
+
+def test_auto_takes_weights_only_to_start(project, run):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    os.rename("tiny_iter_8.caffemodel.h5", "whole.caffemodel.h5")
+    words = ("train", "--solver", "solver.prototxt", "--snapshot", "auto", "--weights", "whole.caffemodel.h5")
+    log = texts(run(*words)[2])
+    assert "Resuming from tiny_iter_5.solverstate.h5" in log and "Finetuning from whole.caffemodel.h5" not in log
+    assert_same_weights("whole.caffemodel.h5", "tiny_iter_8.caffemodel.h5")
+    for path in project.glob("tiny_iter_*"):
+        path.unlink()
+    assert "Finetuning from whole.caffemodel.h5" in texts(run(*words)[2])
+
+
+def last_words(out):
+    """The words after `train` of the command in the last line of an output."""
+    words = shlex.split(out.splitlines()[-1])
+    assert words[:4] == ["python", "-m", "minicaffe", "train"]
+    return words[3:]
+
+
+def test_the_last_line_of_an_unfinished_run_resumes_it(project, run, send_at, monkeypatch):
+    folder = project / "it's here"
+    folder.mkdir()
+    for name in ("net.prototxt", "solver.prototxt"):
+        (project / name).rename(folder / name)
+    monkeypatch.chdir(project)
+    flags = ("--solver", folder / "solver.prototxt", "--keep", 4, "--threads=1", "--best", "accuracy")
+    _, out, _ = run("train", *flags)
+    assert out == ""
+    os.rename("tiny_iter_8.caffemodel.h5", "whole.caffemodel.h5")
+    send_at(2, signal.SIGINT)
+    status, out, _ = run("train", *flags)
+    assert status == 0
+    assert last_words(out) == ["train", "--solver", str(folder / "solver.prototxt"),
+                               "--snapshot", "tiny_iter_3.solverstate.h5", "--keep", "4", "--best", "accuracy",
+                               "--threads", "1"]  # fmt: skip
+    assert run(*last_words(out))[:2] == (0, "")
+    assert_same_weights("whole.caffemodel.h5", "tiny_iter_8.caffemodel.h5")
+
+
+def test_the_command_that_resumes_has_no_weights_but_keeps_auto(project, run, send_at):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    os.rename("tiny_iter_8.caffemodel.h5", "w.caffemodel.h5")
+    for path in project.glob("tiny_iter_*"):
+        path.unlink()
+    send_at(2, signal.SIGINT)
+    flags = ["train", "--solver", "solver.prototxt"]
+    _, out, _ = run(*flags, "--weights", "w.caffemodel.h5")
+    assert last_words(out) == [*flags, "--snapshot", "tiny_iter_3.solverstate.h5"]
+    (project / "tiny_iter_3.solverstate.h5").unlink()
+    _, out, _ = run(*flags, "--snapshot", "auto", "--weights", "w.caffemodel.h5")
+    assert last_words(out) == [*flags, "--snapshot", "auto", "--weights", "w.caffemodel.h5"]
+
+
+def test_a_run_whose_last_snapshot_fails_resumes_from_the_one_before(project, run):
+    (project / "tiny_iter_8.runstate").mkdir()
+    status, out, err = run("train", "--solver", "solver.prototxt")
+    assert status == 1 and "cannot write 'tiny_iter_8.runstate'" in err
+    assert last_words(out) == ["train", "--solver", "solver.prototxt", "--snapshot", "tiny_iter_5.solverstate.h5"]
+
+
+def test_keep_best_and_patience(project, run):
+    words = ("train", "--solver", "solver.prototxt", "--keep", 1, "--best", "accuracy:smaller", "--patience", 1)
+    text = (project / "solver.prototxt").read_text().replace("base_lr: 0.05", "base_lr: 0")
+    (project / "solver.prototxt").write_text(text.replace("test_iter: 2", "test_iter: 1"))
+    net = (project / "net.prototxt").read_text().replace('type: "gaussian" std: 1', 'type: "constant" value: 1')
+    (project / "net.prototxt").write_text(net.replace('type: "uniform" min: 0 max: 2.99', 'type: "constant" value: 1'))
+    status, out, log = run(*words)
+    assert status == 0 and any(line.startswith("Stopping: no better accuracy in 1 test;") for line in texts(log))
+    assert "--snapshot tiny_iter_4.solverstate.h5" in out.splitlines()[-1] and "--patience 1" in out
+    assert sorted(path.name for path in project.glob("tiny*")) == [
+        "tiny_best.caffemodel.h5", "tiny_iter_4.caffemodel.h5", "tiny_iter_4.runstate", "tiny_iter_4.solverstate.h5"
+    ]  # fmt: skip
+
+
+def test_a_loss_that_is_nan(project, run):
+    text = (project / "solver.prototxt").read_text().replace("base_lr: 0.05", "base_lr: 1e30")
+    (project / "solver.prototxt").write_text(text.replace("snapshot: 5", "snapshot: 1"))
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 0 and len(re.findall(r"^W.*\] the loss of iteration 1 is \w+: ", log, re.MULTILINE)) == 1
+    for name in os.listdir(project):
+        if "_iter_" in name:
+            os.unlink(name)
+    status, _, log = run("train", "--solver", "solver.prototxt", "--stop-on-nan")
+    assert status == 1 and log.splitlines()[-1].startswith("minicaffe: the loss of iteration 1 is ")
+    assert {name.split("_iter_")[1].split(".")[0] for name in os.listdir(project) if "_iter_" in name} == {"1"}
 
 
 # -- further outputs ---------------------------------------------------------------------------------------------------

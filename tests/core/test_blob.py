@@ -9,6 +9,7 @@ import pytest
 from minicaffe.core.blob import Blob
 from minicaffe.core.places import HOST, Place
 from minicaffe.errors import BlobError
+from minicaffe.proto import caffe_pb2
 
 ELSEWHERE = Place("of a test")
 
@@ -119,6 +120,18 @@ def test_proto_round_trip(dtype):
     other.from_proto(blob.to_proto(write_diff=True))
     np.testing.assert_array_equal(other.data, blob.data)
     np.testing.assert_array_equal(other.diff, blob.diff)
+
+
+@pytest.mark.parametrize("dtype, prefix", [("f4", ""), ("f8", "double_")])
+@pytest.mark.parametrize("shape", [(), (0, 3), (127,), (128, 129)])
+def test_protos_hold_the_bytes_of_appended_numbers(dtype, prefix, shape):
+    blob = Blob(shape, np.dtype(dtype))
+    blob.data = np.random.default_rng(0).standard_normal(shape)
+    blob.diff = np.random.default_rng(1).standard_normal(shape)
+    expected = caffe_pb2.BlobProto(shape=caffe_pb2.BlobShape(dim=shape))
+    getattr(expected, prefix + "data").extend(blob.data.ravel().tolist())
+    getattr(expected, prefix + "diff").extend(blob.diff.ravel().tolist())
+    assert blob.to_proto(write_diff=True).SerializeToString() == expected.SerializeToString()
 
 
 def test_legacy_protos_fit_shapes_with_ones_in_front():

@@ -1,0 +1,131 @@
+"""Signals while a solver trains: the first stops after a snapshot, the second at once."""
+
+import os
+import signal
+
+import h5py
+import pytest
+
+from minicaffe.cli import signals
+from minicaffe.core.engine import Step
+from minicaffe.core.net import Net
+from minicaffe.errors import UsageError
+
+
+@pytest.fixture
+def send(monkeypatch):
+    """Send this process signals after the gradients of iterations: `send({1: SIGTERM})`."""
+
+    def arrange(numbers: dict[int, int]) -> None:
+        gradients = Step.gradients
+
+        def and_send(step):
+            loss = gradients(step)
+            if step.solver.iter in numbers:
+                signal.raise_signal(numbers[step.solver.iter])
+            return loss
+
+        monkeypatch.setattr(Step, "gradients", and_send)
+
+    return arrange
+
+
+@pytest.fixture
+def send_at_fsync(monkeypatch):
+    """Send this process a signal while the first file is written after `send`'s."""
+
+    def arrange(number: int, after: int) -> None:
+        fsync, calls = os.fsync, []
+
+        def and_send(descriptor):
+            calls.append(descriptor)
+            if len(calls) == after + 1:
+                signal.raise_signal(number)
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", and_send)
+
+    return arrange
+
+
+def hidden(folder) -> list[str]:
+    return [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_first_signal_stops_after_a_snapshot(project, run, send, name):
+    before = signal.getsignal(signal.SIGTERM)
+    send({2: getattr(signal, name)})
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 0 and "Optimization stopped early." in log
+    assert os.path.exists("tiny_iter_3.solverstate.h5") and not hidden(project)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("second, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_second_stops_at_once_while_a_snapshot_is_written(project, run, send, send_at_fsync, second, status):
+    assert run("train", "--solver", "solver.prototxt")[0] == 0
+    for name in ("caffemodel.h5", "solverstate.h5"):
+        os.rename(f"tiny_iter_5.{name}", f"tiny_iter_3.{name}")
+    old = (project / "tiny_iter_3.solverstate.h5").read_bytes()
+    send({2: signal.SIGINT})
+    send_at_fsync(getattr(signal, second), after=0)
+    code, _, log = run("train", "--solver", "solver.prototxt")
+    assert code == status and log.splitlines()[-1] == "minicaffe: interrupted"
+    assert not hidden(project)
+    assert (project / "tiny_iter_3.solverstate.h5").read_bytes() == old
+    with h5py.File("tiny_iter_3.caffemodel.h5") as file:  # the old file or the new one, whole
+        assert "ip" in file["data"]
+
+
+def test_the_second_stops_at_once_in_a_test(project, run, send, monkeypatch):
+    forward, batches = Net.run_forward, []
+
+    def and_send(net, *args):
+        forward(net, *args)
+        if net.phase == 1:
+            batches.append(net)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Net, "run_forward", and_send)
+    status, _, log = run("train", "--solver", "solver.prototxt")
+    assert status == 143 and len(batches) == 1 and "Test interrupted." not in log
+
+
+def test_a_second_signal_counts_after_the_solver_has_reacted_to_the_first():
+    with signals.requests() as action:
+        signal.raise_signal(signal.SIGTERM)
+        assert action() == "stop" and action() is None
+        with pytest.raises(KeyboardInterrupt) as caught:
+            signal.raise_signal(signal.SIGINT)
+        assert caught.value.number == signal.SIGINT
+
+
+def test_snapshots_between_signals_to_stop_do_not_count():
+    with signals.requests({"sigint": "snapshot", "sigterm": "none", "sighup": "stop"}) as action:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGINT):
+            signal.raise_signal(number)
+        assert [action() for _ in range(5)] == ["snapshot", "snapshot", "stop", "snapshot", None]
+
+
+def test_signals_that_a_system_lacks_are_skipped_and_sigbreak_is_as_sigint(monkeypatch):
+    monkeypatch.delattr(signal, "SIGHUP")
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    with signals.requests({"sigint": "snapshot", "sigterm": "stop", "sighup": "stop"}) as action:
+        signal.raise_signal(signal.SIGUSR1)
+        assert action() == "snapshot"
+
+
+@pytest.mark.parametrize("effect, stops", [("snapshot", False), ("none", False), ("stop", True)])
+def test_the_effect_of_sigterm_can_be_chosen(project, run, send, effect, stops):
+    send({1: signal.SIGTERM})
+    status, _, log = run("train", "--solver", "solver.prototxt", "-sigterm_effect", effect)
+    assert status == 0 and ("Optimization stopped early." in log) == stops
+    assert os.path.exists("tiny_iter_2.solverstate.h5") == (effect != "none")
+
+
+def test_an_unknown_effect_names_its_flag(project, run):
+    with pytest.raises(UsageError, match="-sigterm_effect: expected stop, snapshot, none, got 'x'"):
+        args = signals.argparse.Namespace(sigint_effect="stop", sigterm_effect="x", sighup_effect="stop")
+        signals.effects_of(args)

@@ -1,0 +1,1 @@
+"""Trainings that are killed and resumed, and compared with the same training uninterrupted."""
