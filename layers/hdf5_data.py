@@ -1,10 +1,8 @@
 """HDF5Data: arrays of any shape from HDF5 files."""
 
-import h5py
-
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.data.hdf5 import Hdf5Reader, read_file_list
+from minicaffe.data.hdf5 import Hdf5Reader, first_row_shapes
 from minicaffe.data.reader import usable_position
 from minicaffe.data.shuffle import draw_seed
 from minicaffe.errors import DataError
@@ -37,9 +35,8 @@ class HDF5Data(Layer):
     def source_shapes(cls, layer_param):
         param = layer_param.hdf5_data_param
         try:
-            with h5py.File(read_file_list(param.source)[0], "r") as file:
-                return [(param.batch_size, *file[name].shape[1:]) for name in layer_param.top]
-        except Exception:  # no file, or not a readable one: building the net reports it
+            return [(param.batch_size, *shape) for shape in first_row_shapes(param.source, layer_param.top)]
+        except DataError:  # building the net reports it
             return [None] * len(layer_param.top)
 
     def setup(self, bottom, top):

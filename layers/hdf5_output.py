@@ -2,11 +2,11 @@
 
 import os
 
-import h5py
-
+from minicaffe import hdf5_file
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.errors import DataError
+from minicaffe.files import check_writable, write_atomically
 
 
 @register("HDF5Output")
@@ -15,8 +15,8 @@ class HDF5Output(Layer):
 
     Bottoms: (N, ...) and (N, ...), stored with four axes, (N, C, H, W), missing ones as length 1; C, H and W must be
     equal in all batches.  No top.
-    hdf5_output_param: file_name; an existing file is replaced at the first forward pass.  (The original fails at the
-    second one.)
+    hdf5_output_param: file_name, whose folder must be writable; an existing file is replaced at the first forward pass.
+    (The original fails at the second one.)  When a batch cannot be written, because the disk is full, DataError.
     """
 
     family = "data"
@@ -31,6 +31,12 @@ class HDF5Output(Layer):
         self.file_name = self.layer_param.hdf5_output_param.file_name
         if not self.file_name:
             raise self.error("hdf5_output_param must name a file_name")
+        try:
+            check_writable(self.file_name)
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            raise self._cannot_write(getattr(error, "strerror", None) or error) from None
+        if os.path.exists(self.file_name) and not os.path.isfile(self.file_name):
+            raise self._cannot_write("it is no regular file")
         self._started = False
 
     def top_shapes(self, bottom_shapes):
@@ -40,27 +46,38 @@ class HDF5Output(Layer):
         return []
 
     def forward_cpu(self, bottom, top):
+        values = {name: _four_axes(blob.read_data()) for name, blob in zip(("data", "label"), bottom, strict=True)}
         try:
-            with h5py.File(self.file_name, "a" if self._started else "w") as file:
-                for name, blob in zip(("data", "label"), bottom, strict=True):
-                    self._append(file, name, blob.read_data())
+            if self._started:
+                hdf5_file.append(self.file_name, lambda file: self._append(file, values))
+            else:
+                write_atomically(self.file_name, hdf5_file.content(lambda file: _create(file, values)))
         except OSError as error:
-            folder = "" if os.path.isdir(os.path.dirname(self.file_name) or ".") else " (its folder does not exist)"
-            raise DataError(
-                f"HDF5Output layer '{self.name}': cannot write {self.file_name}{folder}: {error}"
-            ) from error
+            raise self._cannot_write(error.strerror or error) from error
+        except DataError as error:
+            raise DataError(f"HDF5Output layer '{self.name}': {error}") from error
         self._started = True
 
-    def _append(self, file, name, values):
-        shape = values.shape + (1,) * (4 - values.ndim)
-        if name not in file:
-            file.create_dataset(name, data=values.reshape(shape), maxshape=(None, *shape[1:]))
-            return
-        stored = file[name]
-        if stored.shape[1:] != shape[1:]:
-            raise self.error(f"batches must agree in shape: {name} holds {stored.shape[1:]}, got {shape[1:]}")
-        stored.resize(len(stored) + shape[0], axis=0)
-        stored[-shape[0] :] = values.reshape(shape)
+    def _append(self, file, values):
+        for name, batch in values.items():
+            stored = file[name]
+            if stored.shape[1:] != batch.shape[1:]:
+                raise self.error(f"batches must agree in shape: {name} holds {stored.shape[1:]}, got {batch.shape[1:]}")
+            stored.resize(len(stored) + len(batch), axis=0)
+            stored[-len(batch) :] = batch
+
+    def _cannot_write(self, error):
+        folder = "" if os.path.isdir(os.path.dirname(self.file_name) or ".") else " (its folder does not exist)"
+        return DataError(f"HDF5Output layer '{self.name}': cannot write {self.file_name}{folder}: {error}")
 
     def backward_cpu(self, top, propagate_down, bottom):
         """No-op: the bottoms get no gradient."""
+
+
+def _four_axes(values):
+    return values.reshape(values.shape + (1,) * (4 - values.ndim))
+
+
+def _create(file, values):
+    for name, batch in values.items():
+        file.create_dataset(name, data=batch, maxshape=(None, *batch.shape[1:]))

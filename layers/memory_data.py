@@ -9,6 +9,7 @@ from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
+from minicaffe.saved import whole
 
 
 @register("MemoryData")
@@ -100,5 +101,5 @@ class MemoryData(Layer):
 
     def load_state(self, state):
         super().load_state(state)
-        index, count = state.get("index", 0), 0 if self._data is None else len(self._data)
+        index, count = whole({"index": 0, **state}, "index"), 0 if self._data is None else len(self._data)
         self._index = index if index < count and index % self.shape[0] == 0 else 0  # else the arrays are others

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.saved import whole, words
+
 _MASK = (1 << 64) - 1
 
 
@@ -62,15 +64,18 @@ class Stream:
         }
 
     def set_state(self, saved: dict) -> None:
-        """Restore a position returned by `get_state`."""
+        """Restore a position returned by `get_state`; SnapshotError for anything else.
+
+        numpy does not check the position in the buffer: it would read memory beyond it.
+        """
         self._bits.state = {
             "bit_generator": "Philox",
             "state": {
-                "key": np.array(saved["key"], np.uint64),
-                "counter": np.array(saved["counter"], np.uint64),
+                "key": np.array(words(saved, "key", 2), np.uint64),
+                "counter": np.array(words(saved, "counter", 4), np.uint64),
             },
-            "buffer": np.array(saved["buffer"], np.uint64),
-            "buffer_pos": saved["buffer_pos"],
-            "has_uint32": saved["has_uint32"],
-            "uinteger": saved["uinteger"],
+            "buffer": np.array(words(saved, "buffer", 4), np.uint64),
+            "buffer_pos": whole(saved, "buffer_pos", 4),
+            "has_uint32": whole(saved, "has_uint32", 1),
+            "uinteger": whole(saved, "uinteger", (1 << 32) - 1),
         }

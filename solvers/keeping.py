@@ -91,6 +91,7 @@ class Keeper:
 
         SnapshotError unless value, iteration and number of tests are numbers, the first two together or None.
         """
+        state = state if isinstance(state, dict) else {}
         value, it, since = (state.get(key) for key in ("value", "iter", "since"))
         best = value is None and it is None or isinstance(value, int | float) and isinstance(it, int)
         if not best or not isinstance(since, int):

@@ -14,19 +14,20 @@ import hashlib
 import json
 import logging
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from minicaffe import files, hdf5_file
-from minicaffe.core import file_kinds, weights
+from minicaffe.core import weights
 from minicaffe.core.matching import numbered
-from minicaffe.core.stored_weights import open_hdf5
 from minicaffe.errors import MinicaffeError, SnapshotError, SolverError
 from minicaffe.files import open_regular, read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
+from minicaffe.solvers import run_state as run_states
+from minicaffe.solvers import stored_state
+from minicaffe.solvers.stored_state import StoredState
 
 log = logging.getLogger("minicaffe")
 
@@ -138,93 +139,28 @@ def _observers_with_state(solver) -> list[Any]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-class StoredState(NamedTuple):
-    """What a solver state contains; `learned_net` and the digests are '' where it lacks them."""
-
-    iter: int
-    current_step: int
-    learned_net: str
-    history: list[np.ndarray]
-    weights_sha256: str
-    run_state_sha256: str
-
-
 def restore(solver, path: str) -> None:
     """Restore the state in a .solverstate or .solverstate.h5, the weights whose path it contains, and the run state.
 
     Raises SnapshotError for files that cannot be read, for weights or a run state that were not written with the
     solver state, and if the history does not fit the net and the solver type; the solver is then unchanged.
     """
-    stored = _read(path)
-    _check_history(solver, stored, path)
+    stored = stored_state.read(path, solver)
     model, run = _find_weights(stored, path), _read_run_state(stored, path)
     if run is None:
         level = logging.WARNING if stored.run_state_sha256 else logging.INFO
         log.log(level, "There is no %s: data and random numbers start anew", _run_state_path(path))
     before = run_state(solver)
     try:
-        _load_run_state(solver, run or {})
+        _load_run_state(solver, run or {}, path)
         if model:
             solver.net.copy_from(model)
     except MinicaffeError:
-        _load_run_state(solver, before)
+        _load_run_state(solver, before, path)
         raise
     for blob, values in zip(solver.history, stored.history):
         blob.data[...] = values.reshape(blob.shape)
     solver.iter, solver.current_step, solver.last_state = stored.iter, stored.current_step, path
-
-
-def _check_history(solver, stored: StoredState, path: str) -> None:
-    if len(stored.history) != len(solver.history):
-        raise SnapshotError(
-            f"'{path}': incorrect length of history blobs: expected {len(solver.history)} for this net and the solver "
-            f"type {solver.type}, got {len(stored.history)} (is it a .solverstate of this net?)"
-        )
-    for i, (blob, values) in enumerate(zip(solver.history, stored.history)):
-        if values.size != blob.count:
-            raise SnapshotError(f"'{path}': history {i}: expected shape {blob.shape}, got {values.shape}")
-
-
-def _read(path: str) -> StoredState:
-    """Return the content of a solver state; SnapshotError for another file."""
-    try:
-        is_hdf5, is_weights = file_kinds.is_hdf5(path), file_kinds.is_weights(path)
-    except OSError as error:
-        raise SnapshotError(f"cannot open the solver state '{path}': {error.strerror}") from None
-    if is_weights:
-        raise SnapshotError(
-            f"'{path}' holds weights, not a solver state: expected iter and history as in a .solverstate; start from "
-            "weights with -weights (Net.copy_from), or resume from the .solverstate that was written with them"
-        )
-    return _read_hdf5(path) if is_hdf5 else _read_binary(path)
-
-
-def _read_binary(path: str) -> StoredState:
-    state = caffe_pb2.SolverState()
-    try:
-        with open(path, "rb") as file:
-            state.ParseFromString(file.read())
-    except DecodeError:
-        state.ClearField("iter")
-    if not state.HasField("iter"):
-        raise SnapshotError(f"'{path}' is truncated, or no .solverstate")
-    history = [np.array(blob.double_data or blob.data) for blob in state.history]
-    return StoredState(
-        state.iter, state.current_step, state.learned_net, history, state.weights_sha256, state.run_state_sha256
-    )
-
-
-def _read_hdf5(path: str) -> StoredState:
-    with open_hdf5(path) as file:
-        if "iter" not in file or "history" not in file:
-            raise SnapshotError(f"'{path}': expected iter and history as in a .solverstate.h5, got {sorted(file)}")
-        name = file["learned_net"][()] if "learned_net" in file else b""
-        name = name.decode() if isinstance(name, bytes) else str(name)
-        group = file["history"]
-        history = [group[str(i)][()] for i in range(len(group))]
-        step = int(np.ravel(file["current_step"])[0]) if "current_step" in file else 0
-        digests = [file.attrs.get(key, b"").decode() for key in ("weights_sha256", "run_state_sha256")]
-        return StoredState(int(np.ravel(file["iter"])[0]), step, name.rstrip("\0"), history, *digests)
 
 
 def _find_weights(stored: StoredState, path: str) -> str:
@@ -277,23 +213,22 @@ def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
         raise SnapshotError(
             f"'{name}' is damaged, or of another run than '{path}': remove it to start data and random numbers anew"
         )
-    try:
-        run = json.loads(content)
-        if isinstance(run["nets"], list):
-            return run
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise SnapshotError(f"'{name}' is truncated, or no run state: remove it to start anew")
+    return run_states.parse(content, name)
 
 
-def _load_run_state(solver, run: dict[str, Any]) -> None:
-    """Restore what `run_state` returned; {} restores nothing, and ends the average of the losses."""
+def _load_run_state(solver, run: dict[str, Any], path: str) -> None:
+    """Restore what `run_state` returned; {} restores nothing, and ends the average of the losses.
+
+    path: the run state or the solver state beside it, for messages.
+    """
     for net, layers in zip([solver.net, *solver.test_nets], run.get("nets", [])):
-        layers = list(layers.items() if isinstance(layers, dict) else layers)  # older run states contain a dict
         states = dict(zip(numbered(name for name, _ in layers), (state for _, state in layers)))
         for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
             if key in states:
-                layer.load_state(states[key])
+                try:
+                    layer.load_state(states[key])
+                except SnapshotError as error:
+                    raise SnapshotError(f"'{_run_state_path(path)}': layer '{layer.name}': {error}") from None
     solver.losses = list(run.get("losses", []))
     for observer in _observers_with_state(solver):
         state = run.get("observers", {}).get(type(observer).__name__)
@@ -306,7 +241,7 @@ def check_whole(path: str) -> None:
 
     Of a set without digests, the weights have to exist.
     """
-    stored = _read(path)
+    stored = stored_state.read(path)
     model, run = _find_weights(stored, path), _read_run_state(stored, path)
     if model and not os.path.isfile(model):
         raise SnapshotError(f"there are no weights '{model}'")

@@ -12,6 +12,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.layers.shared.recurrent_gpu import RecurrentOnDevice
+from minicaffe.saved import arrays
 
 
 class Recurrent(RecurrentOnDevice):
@@ -113,7 +114,8 @@ class Recurrent(RecurrentOnDevice):
 
     def load_state(self, state):
         super().load_state(state)
-        for blob, values in zip(self.carried, state["states"]):
+        states = arrays(state, "states", [blob.shape[1:] for blob in self.carried])
+        for blob, values in zip(self.carried, states):
             blob.data[-1] = values
 
     # -- one step, given by the subclass; arrays hold all steps ----------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import h5py
 from google.protobuf.message import DecodeError, Message
 
+from minicaffe.files import open_regular
+from minicaffe.hdf5_file import Hdf5File
 from minicaffe.proto import caffe_pb2
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -12,47 +13,39 @@ _ITER = b"\x08"  #: first byte of a binary SolverState: field 1, an integer; fie
 
 
 def is_hdf5(path: str) -> bool:
-    """Whether a file is HDF5, by its first bytes or the extension .h5; raises OSError if it cannot be opened.
+    """Whether a file is HDF5, by its first bytes or the extension .h5.
 
     The extension is sufficient so that a damaged file is reported as damaged HDF5.
+    OSError if it cannot be opened, or is no regular file.
     """
     return _begins(path, _HDF5_SIGNATURE) or path.endswith(".h5")
 
 
-def is_solver_state(path: str) -> bool:
-    """Whether a file is a .solverstate or .solverstate.h5; raises OSError if it cannot be opened."""
-    if is_hdf5(path):
-        return _hdf5_root(path).get("history") is h5py.Group
+def is_solver_state(file: str | Hdf5File) -> bool:
+    """Whether the path is that of a .solverstate, or the HDF5 file a .solverstate.h5; OSError as for `is_hdf5`."""
+    if isinstance(file, Hdf5File):
+        return file.find("history") == "group"
     state = caffe_pb2.SolverState()
-    return _begins(path, _ITER) and _parses(path, state) and state.HasField("iter")
+    return _begins(file, _ITER) and _parses(file, state) and state.HasField("iter")
 
 
-def is_weights(path: str) -> bool:
-    """Whether a file is a .caffemodel or .caffemodel.h5; raises OSError if it cannot be opened."""
-    if is_hdf5(path):
-        return _hdf5_root(path).get("data") is h5py.Group
+def is_weights(file: str | Hdf5File) -> bool:
+    """Whether the path is that of a .caffemodel, or the HDF5 file a .caffemodel.h5; OSError as for `is_hdf5`."""
+    if isinstance(file, Hdf5File):
+        return file.find("data") == "group"
     net = caffe_pb2.NetParameter()
-    return not _begins(path, _ITER) and _parses(path, net) and bool(net.layer or net.layers)
+    return not _begins(file, _ITER) and _parses(file, net) and bool(net.layer or net.layers)
 
 
 def _begins(path: str, start: bytes) -> bool:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return file.read(len(start)) == start
 
 
 def _parses(path: str, message: Message) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             message.ParseFromString(file.read())
     except DecodeError:
         return False
     return True
-
-
-def _hdf5_root(path: str) -> dict[str, type | None]:
-    """Return {name: h5py.Group or h5py.Dataset} of the root of an HDF5 file; {} if it cannot be read."""
-    try:
-        with h5py.File(path, "r") as file:
-            return {name: file.get(name, getclass=True) for name in file}
-    except OSError:
-        return {}

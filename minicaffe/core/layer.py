@@ -23,6 +23,7 @@ from minicaffe.core.scratch import Scratch
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError, LayerError
 from minicaffe.proto.caffe_pb2 import LayerParameter
+from minicaffe.saved import field
 from minicaffe.text import printable_line
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ class Layer:
         return {"rng": self.rng.get_state()}
 
     def load_state(self, state: dict) -> None:
-        """Restore a state returned by `state()`."""
-        self.rng.set_state(state["rng"])
+        """Restore a state returned by `state()`; SnapshotError for a value that is missing or out of range."""
+        self.rng.set_state(field(state, "rng"))
 
     # -- facts about the type, from its LayerParameter alone -------------------------------------------------------
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 
+from minicaffe import limits
 from minicaffe.core import file_kinds
 from minicaffe.core.blob import Blob, proto_fits, proto_shape
 from minicaffe.errors import SnapshotError
+from minicaffe.hdf5_file import Dataset, Hdf5File, opened
 from minicaffe.proto import read_binary_net
+
+_MAX_AXES = 32  #: of a blob, as in Caffe
+_INDEX = re.compile("0|[1-9][0-9]{0,8}")  #: name of a dataset that is a blob
 
 BATCH_NORM_BLOBS = 3  #: mean, variance and their factor; in NVIDIA's Caffe followed by scale and shift
 
@@ -33,8 +38,11 @@ class StoredBlob(Protocol):
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether the blob has this shape, or an equivalent legacy shape."""
 
+    def check(self) -> None:
+        """Raise SnapshotError unless these are numbers, as many as the shape has; reads no values of an HDF5 file."""
+
     def values(self) -> np.ndarray:
-        """Return the values; SnapshotError if they cannot be read."""
+        """Return the values in their shape; SnapshotError as for `check`, or if they cannot be read."""
 
     def copy_to(self, blob: Blob) -> None:
         """Copy the values to a blob whose shape fits."""
@@ -61,33 +69,27 @@ def open_weights(path: str, hdf5: bool | None = None) -> Iterator[list[LayerBlob
     """
     try:
         hdf5 = file_kinds.is_hdf5(path) if hdf5 is None else hdf5
-        is_state = file_kinds.is_solver_state(path)
+        is_binary_state = not hdf5 and file_kinds.is_solver_state(path)
     except OSError as error:
         raise SnapshotError(f"cannot open the weights '{path}': {error.strerror}") from None
-    if is_state:
-        raise SnapshotError(
-            f"'{path}' is a solver state, not weights: resume from it (-snapshot, Solver.restore), or give the "
-            ".caffemodel that was written with it"
-        )
+    if is_binary_state:
+        raise _is_state(path)
     if not hdf5:
-        yield _layers_of_binary(read_binary_net(path))
+        yield _layers_of_binary(read_binary_net(path), path)
         return
-    with open_hdf5(path) as file:
-        if file.get("data", getclass=True) is not h5py.Group:
-            raise SnapshotError(f"'{path}' has no group 'data' as a .caffemodel.h5 has: it holds {sorted(file)}")
-        yield _layers_of_hdf5(file["data"], path)
+    with opened(path, SnapshotError) as file:
+        if file_kinds.is_solver_state(file):
+            raise _is_state(path)
+        if not file_kinds.is_weights(file):
+            raise SnapshotError(f"'{path}' has no group 'data' as a .caffemodel.h5 has: it holds {file.names()}")
+        yield _layers_of_hdf5(file)
 
 
-@contextlib.contextmanager
-def open_hdf5(path: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; `SnapshotError` if it is missing, truncated or not an HDF5 file."""
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = "no such file" if not os.path.exists(path) else f"truncated, or not an HDF5 file ({error})"
-        raise SnapshotError(f"cannot read '{path}': {reason}") from None
-    with file:
-        yield file
+def _is_state(path: str) -> SnapshotError:
+    return SnapshotError(
+        f"'{path}' is a solver state, not weights: resume from it (-snapshot, Solver.restore), or give the "
+        ".caffemodel that was written with it"
+    )
 
 
 def layers_of(net) -> list[LayerBlobs]:
@@ -116,6 +118,7 @@ def scale_behind(layers: Sequence[LayerBlobs], i: int) -> int | None:
 @dataclass
 class _ProtoBlob:
     proto: Any
+    place: str  #: the file, layer and index, for messages
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,18 +131,25 @@ class _ProtoBlob:
     def fits(self, shape: tuple[int, ...]) -> bool:
         return proto_fits(self.proto, shape)
 
+    def check(self) -> None:
+        if len(self.shape) > _MAX_AXES:
+            raise SnapshotError(f"{self.place} has {len(self.shape)} axes, more than {_MAX_AXES}")
+        if min(self.shape, default=0) < 0 or self.count != math.prod(self.shape):
+            raise SnapshotError(f"{self.place} has {self.count} numbers, not {self.shape}")
+
     def values(self) -> np.ndarray:
-        return np.asarray(self.proto.double_data or self.proto.data)
+        self.check()
+        return np.asarray(self.proto.double_data or self.proto.data).reshape(self.shape)
 
     def copy_to(self, blob: Blob) -> None:
         blob.from_proto(self.proto, reshape=False)
 
 
-def _layers_of_binary(param) -> list[LayerBlobs]:
+def _layers_of_binary(param, path: str) -> list[LayerBlobs]:
     """Return the layers of a NetParameter; five-blob BatchNorms that upgrading has split are joined again."""
     layers: list[LayerBlobs] = []
     for each in param.layer:
-        blobs = [_ProtoBlob(proto) for proto in each.blobs]
+        blobs = [_ProtoBlob(proto, f"'{path}': param {j} of layer '{each.name}'") for j, proto in enumerate(each.blobs)]
         if each.scale_param.of_batch_norm and layers and layers[-1].type == "BatchNorm":
             layers[-1].blobs.update(enumerate(blobs, BATCH_NORM_BLOBS))
         else:
@@ -151,9 +161,11 @@ def _layers_of_binary(param) -> list[LayerBlobs]:
 
 
 @dataclass
-class _Dataset:
-    dataset: h5py.Dataset
-    path: str
+class StoredDataset:
+    """A StoredBlob that is a dataset of an HDF5 file."""
+
+    file: Hdf5File
+    dataset: Dataset
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,37 +173,36 @@ class _Dataset:
 
     @property
     def count(self) -> int:
-        return self.dataset.size
+        return self.dataset.count
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         return self.shape == shape or (len(shape) == 1 and self.shape == (1, *shape, 1, 1))  # NVIDIA's older BatchNorm
 
+    def check(self) -> None:
+        if self.count > limits.MAX_COUNT:
+            raise self.file.error(self.dataset, f"has {self.count} values, more than a blob may have")
+        self.file.check_numbers(self.dataset)
+
     def values(self) -> np.ndarray:
-        try:
-            return self.dataset[()]
-        except OSError as error:
-            raise SnapshotError(f"cannot read {self.dataset.name} of '{self.path}': {error}") from None
+        self.check()
+        return self.file.numbers(self.dataset)
 
     def copy_to(self, blob: Blob) -> None:
         blob.data = self.values().reshape(blob.shape)
 
 
-def _layers_of_hdf5(data: h5py.Group, path: str) -> list[LayerBlobs]:
-    """Return a layer for each group that contains datasets "0", "1", ..., or nothing.
+def _layers_of_hdf5(file: Hdf5File) -> list[LayerBlobs]:
+    """Return a layer for each group inside /data that contains datasets "0", "1", ..., or nothing.
 
     A slash in a layer's name creates nested groups.
     """
     layers: list[LayerBlobs] = []
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Group):
-            blobs = {int(key): _Dataset(each, path) for key, each in item.items() if _is_blob(key, each)}
-            if blobs or not len(item):
-                layers.append(LayerBlobs(name, blobs, lacks_shared=True))
-
-    data.visititems(visit)
+    for name, members in file.groups("data").items():
+        blobs = {
+            int(key): StoredDataset(file, each)
+            for key, each in members.items()
+            if isinstance(each, Dataset) and _INDEX.fullmatch(key)
+        }
+        if blobs or not members:
+            layers.append(LayerBlobs(name, blobs, lacks_shared=True))
     return layers
-
-
-def _is_blob(key: str, item: h5py.Group | h5py.Dataset) -> bool:
-    return key.isdecimal() and isinstance(item, h5py.Dataset)

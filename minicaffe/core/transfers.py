@@ -89,7 +89,8 @@ class Transfers:
                 why = ", the last two for a Scale layer with bias_term right behind, without weights of its own"
                 raise self._count_error(target, BATCH_NORM_BLOBS, _FIVE_BLOBS, why)
             five = [blobs[i] for i in sorted(blobs)]
-            five = [five[i] for i in order_of_five(five[1].values().flat, five[4].values().flat)]
+            if five[1].count == five[4].count == self.layers[target].blobs[1].count:  # else it is refused below
+                five = [five[i] for i in order_of_five(five[1].values().flat, five[4].values().flat)]
             yield Transfer(target, dict(enumerate(five[:BATCH_NORM_BLOBS])), source)
             yield Transfer(scale, dict(enumerate(five[BATCH_NORM_BLOBS:])), source)
             return
@@ -107,7 +108,7 @@ class Transfers:
         target, stored = transfer.target, transfer.blobs
         name, blobs = self.layers[target].name, self.layers[target].blobs
         some = self.stored[transfer.source].lacks_shared and stored.keys() <= blobs.keys()
-        if len(stored) != len(blobs) and not some:
+        if stored.keys() != blobs.keys() and not some:
             raise self._count_error(target, len(blobs), len(stored))
         for j, each in stored.items():
             if not each.fits(blobs[j].shape):
@@ -121,6 +122,7 @@ class Transfers:
                     f"'{self.path}': param {j} of layer '{name}': expected {blobs[j].count} numbers for its shape "
                     f"{tuple(blobs[j].shape)}, got {each.count}"
                 )
+            each.check()
         return stored
 
     def _check_absent(self, transfer: Transfer, filled: set[Memory]) -> None:

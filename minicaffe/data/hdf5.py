@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 
-import h5py
 import numpy as np
 
+from minicaffe import saved
 from minicaffe.data.reader import ALL, Share
 from minicaffe.data.shuffle import shuffled
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, listed
+from minicaffe.hdf5_file import Dataset, Hdf5File, opened
 from minicaffe.text import read_names
 
 log = logging.getLogger("minicaffe.data")
@@ -31,24 +31,32 @@ def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
     DataError when the file is missing, truncated or not HDF5, or when a dataset is missing, is not an array of
     numbers, or has another number of rows.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            for name in names:
-                if not isinstance(file.get(name), h5py.Dataset):
-                    raise DataError(f'HDF5 file {path} has no dataset "{name}": it holds {", ".join(file) or "none"}')
-            arrays = [file[name][()] for name in names]
-    except OSError as error:
-        what = "does not exist" if not os.path.exists(path) else f"cannot be read: {error}"
-        raise DataError(f"HDF5 file {path} {what}") from error
-    for name, array in zip(names, arrays, strict=True):
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise DataError(f'dataset "{name}" of HDF5 file {path} must be an array of numbers')
-        if len(array) != len(arrays[0]) or not len(array):
-            raise DataError(
-                f"datasets of HDF5 file {path} must have equally many rows, at least one: "
-                f'"{names[0]}" has {len(arrays[0])}, "{name}" {len(array)}'
-            )
-    return arrays
+    with opened(path) as file:
+        datasets = [_dataset(file, name) for name in names]
+        rows = datasets[0].shape[0]
+        for each in datasets:
+            if each.shape[0] != rows or not rows:
+                raise DataError(
+                    f"datasets of HDF5 file {path} must have equally many rows, at least one: "
+                    f'"{names[0]}" has {rows}, "{each.name}" {each.shape[0]}'
+                )
+        return [file.numbers(each) for each in datasets]
+
+
+def first_row_shapes(source: str, names: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the shape of one row of each dataset in the first listed file; DataError as for `load_file`."""
+    with opened(read_file_list(source)[0]) as file:
+        return [_dataset(file, name).shape[1:] for name in names]
+
+
+def _dataset(file: Hdf5File, name: str) -> Dataset:
+    found = file.find(name)
+    if not isinstance(found, Dataset):
+        raise DataError(f'HDF5 file {file.path} has no dataset "{name}": it holds {listed(file.names()) or "none"}')
+    file.check_numbers(found)
+    if not found.shape:
+        raise file.error(found, "must be an array of numbers, got one number")
+    return found
 
 
 class Hdf5Reader:
@@ -69,11 +77,13 @@ class Hdf5Reader:
     def seek(self, position: dict) -> None:
         """Restore a position returned by `position`, with its seed; whether rows are shuffled does not change.
 
-        DataError when the file at that position has too few rows.
+        DataError when the file at that position has too few rows, SnapshotError for a value that is missing or out of
+        range.
         """
-        if self._seed is not None and position["seed"] is not None:
-            self._seed = position["seed"]
-        self._visit, self._row = position["visit"], position["row"]
+        seed, visit, row = saved.seed(position), saved.whole(position, "visit"), saved.whole(position, "row")
+        if self._seed is not None and seed is not None:
+            self._seed = seed
+        self._visit, self._row = visit, row
         self._load()
         if self._row >= len(self.arrays[0]):
             raise DataError(

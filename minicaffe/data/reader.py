@@ -12,7 +12,8 @@ from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Cursor, Database, open_db
 from minicaffe.data.shuffle import Rounds
 from minicaffe.data.transformer import Images
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, SnapshotError
+from minicaffe.saved import field, shown
 
 log = logging.getLogger("minicaffe.data")
 
@@ -65,10 +66,12 @@ def usable_position(saved: dict | None, own: dict, name: str) -> dict:
     """Return the position from which a reader starts: `saved`, or `own` if `saved` is None or of another kind.
 
     own: the reader's current position.  name: the layer, for the warning that is logged when the kinds differ, for
-    example because `shuffle` was added to the prototxt.
+    example because `shuffle` was added to the prototxt.  SnapshotError for what is no position.
     """
     if saved is None:
         return own
+    if not isinstance(saved, dict):
+        raise SnapshotError(f"position must be that of a reader, with {', '.join(own)}, got {shown(saved)}")
     if saved.keys() != own.keys():
         log.warning("%s reads from its start: the saved position is one in another order of the data", name)
         return own
@@ -138,7 +141,7 @@ class EntryReader:
         return self.rounds.position()
 
     def seek(self, position: dict) -> None:
-        """Restore a position returned by `position`; DataError when there are too few entries."""
+        """Restore a position returned by `position`; errors as for `Rounds.seek`."""
         self.rounds.seek(position)
 
 
@@ -204,8 +207,10 @@ class DatabaseReader:
         return {"key": None if key is None else key.decode("latin-1")}
 
     def seek(self, position: dict) -> None:
-        """Continue after `position`, as recorded in a Batch."""
-        key = position["key"]
+        """Continue after `position`, as recorded in a Batch; SnapshotError if its key cannot be one."""
+        key = field(position, "key")
+        if key is not None and not (isinstance(key, str) and key and max(key) <= "\xff"):
+            raise SnapshotError(f"key must be that of a record, or null, got {shown(key)}")
         self._cursor.seek(None if key is None else key.encode("latin-1"))
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from minicaffe import saved
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 
@@ -55,13 +56,14 @@ class Rounds:
     def seek(self, position: dict) -> None:
         """Restore a position returned by `position`, with its seed; whether entries are shuffled does not change.
 
-        DataError when there are too few entries.
+        DataError when there are too few entries, SnapshotError for a value that is missing or out of range.
         """
-        if position["index"] >= self.count:
-            raise DataError(f"cannot go on from entry {position['index']}: there are only {self.count} entries")
-        if self._seed is not None and position["seed"] is not None:
-            self._seed = position["seed"]
-        self._epoch, self._index = position["epoch"], position["index"]
+        seed, epoch, index = saved.seed(position), saved.whole(position, "epoch"), saved.whole(position, "index")
+        if index >= self.count:
+            raise DataError(f"cannot go on from entry {index}: there are only {self.count} entries")
+        if self._seed is not None and seed is not None:
+            self._seed = seed
+        self._epoch, self._index = epoch, index
         self._set_order()
 
     def _set_order(self) -> None:

@@ -262,7 +262,7 @@ class WindowReader:
         return self._stream.get_state()
 
     def seek(self, position: dict) -> None:
-        """Restore a position returned by `position`."""
+        """Restore a position returned by `position`; SnapshotError for anything else."""
         self._stream = Stream(0)  # a new one: in a forked process, the lock of the old one may never be released
         self._stream.set_state(position)
 

@@ -39,19 +39,14 @@ def read_weights(path: str | os.PathLike) -> Weights:
     with open_weights(path) as layers:
         full = [layer for layer in layers if layer.blobs]
         names = [f"{name} #{k + 1}" if k else name for name, k in numbered(layer.name for layer in full)]
-        weights = {name: _arrays(layer, path) for name, layer in zip(names, full)}
+        weights = {name: _arrays(layer) for name, layer in zip(names, full)}
     if not weights:
         raise SnapshotError(f"'{path}' holds no weights")
     return weights
 
 
-def _arrays(layer: LayerBlobs, path: str) -> list[np.ndarray]:
-    for j, blob in layer.blobs.items():
-        if blob.count != math.prod(blob.shape):
-            raise SnapshotError(
-                f"'{path}': param {j} of layer '{layer.name}' has {blob.count} numbers, not {blob.shape}"
-            )
-    return [blob.values().reshape(blob.shape).astype(np.float32) for _, blob in sorted(layer.blobs.items())]
+def _arrays(layer: LayerBlobs) -> list[np.ndarray]:
+    return [blob.values().astype(np.float32) for _, blob in sorted(layer.blobs.items())]
 
 
 def table(weights: Weights) -> list[list[str]]:

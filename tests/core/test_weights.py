@@ -13,6 +13,7 @@ import minicaffe
 from helpers.nets import net_from_text
 from minicaffe import files
 from minicaffe.errors import SnapshotError
+from minicaffe.pictures import show
 from minicaffe.proto import caffe_pb2, parse_text
 
 NET = """
@@ -93,6 +94,61 @@ def test_truncated_files(trained, tmp_path, kind):
     trained.save(path) if kind == "binary" else trained.save_hdf5(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(minicaffe.errors.MinicaffeError, match="w.caffemodel.*(truncated|damaged)"):
+        net().copy_from(path)
+
+
+def changed(path, name, value):
+    """Replace a dataset of an HDF5 file."""
+    with h5py.File(path, "a") as file:
+        if name in file:
+            del file[name]
+        if value is not None:
+            file[name] = value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("data/b/1", None, "layer 'b' lacks its parameter 1 of shape .4,."),
+        ("data/b/1", ["text"] * 4, 'dataset "data/b/1" of HDF5 file .*w must be an array of numbers, got text'),
+        ("data/b/1", 3.0, r"param 1 weights of layer 'b': .* expects \(4,\), the file has \(\)"),
+        ("data/b/1", h5py.ExternalLink("other.h5", "/data"), "layer 'b': .* the file has"),
+        ("data/b/99999999999", np.zeros(4), None),
+        ("data/b/5", np.zeros(4), "another number of blobs: the net expects 2, the file has 2"),
+        ("data/b/01", np.zeros(4), None),
+        ("data/b/\u0663", np.zeros(4), None),
+        ("data/b/more", np.zeros(4), None),
+        ("data/b/loop", h5py.SoftLink("/data"), None),
+    ],
+)
+def test_damaged_hdf5(trained, tmp_path, name, value, reason):
+    """Names that are no index of a blob are passed over; other differences from what a net writes are refused."""
+    trained.save_hdf5(tmp_path / "w")
+    changed(tmp_path / "w", name, value)
+    if reason is None:
+        net().copy_from(tmp_path / "w")
+    else:
+        with pytest.raises(SnapshotError, match=reason):
+            net().copy_from(tmp_path / "w")
+
+
+@pytest.mark.parametrize("dims", [[-1, -4], [2**40, 2**40], [4, 0], [1] * 70])
+def test_shapes_of_damaged_binary_weights(trained, tmp_path, dims):
+    trained.save(tmp_path / "w")
+    stored = caffe_pb2.NetParameter.FromString((tmp_path / "w").read_bytes())
+    stored.layer[2].blobs[1].shape.dim[:] = dims
+    written(stored, tmp_path / "w")
+    with pytest.raises(SnapshotError, match="param 1 weights of layer 'b': shape mismatch"):
+        net().copy_from(tmp_path / "w")
+    with pytest.raises(SnapshotError, match="w': param 1 of layer 'b' has (4 numbers, not|70 axes, more than 32)"):
+        show.read_weights(tmp_path / "w")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev", "fifo", "a\0b"])
+def test_what_is_no_file(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    with pytest.raises(SnapshotError, match="cannot open the weights '.*': (it is a|its name has a null)"):
         net().copy_from(path)
 
 
