@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from minicaffe.cli.command import FlagParser, command, own_name
+from minicaffe.cli.command import FlagParser, command, own_name, print_line
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import (
@@ -159,7 +159,7 @@ def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[No
             again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}
             words = flags.words(argparse.Namespace(**{**vars(args), **again}))
             log.info("The training is not finished; this command resumes it:")
-            print(f"{own_name()} train {shlex.join(words)}", flush=True)
+            print_line(f"{own_name()} train {shlex.join(words)}", flush=True)
 
 
 def check_snapshots(param, by_signals: bool) -> None:
