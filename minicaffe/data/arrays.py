@@ -110,7 +110,7 @@ def height_and_width(dims: Sequence[int] | np.ndarray, what: str) -> tuple[int, 
     """Return the first two of `dims` as ints; UsageError, starting with `what`, unless they are positive."""
     try:
         height, width = int(dims[0]), int(dims[1])
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, TypeError, ValueError, OverflowError):
         height = width = 0
     if min(height, width) < 1:
         raise UsageError(f"{what}: expected (height, width), both positive, got {dims}")
