@@ -49,8 +49,10 @@ class _Machine:
                 continue
             if opcode.name == "STOP":
                 return self.stack.pop()
-            if opcode.name in _CONSTANTS:
-                self.stack.append(argument if _CONSTANTS[opcode.name] is None else _CONSTANTS[opcode.name]())
+            if opcode.name in _ARGUMENTS:
+                self.stack.append(argument)
+            elif opcode.name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[opcode.name]())
             elif opcode.name in _INSTRUCTIONS:
                 _INSTRUCTIONS[opcode.name](self, argument)
             else:
@@ -131,11 +133,15 @@ def _text(value: Any) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else _expect(value, str)
 
 
-#: Instructions that push a value: their argument, or what a function returns.
-_CONSTANTS: dict[str, Callable[[], Any] | None] = {
-    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")),
-    **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")),
-    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8")),
+#: Instructions that push their argument.
+_ARGUMENTS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
+}
+
+#: Instructions that push a new value.
+_CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
