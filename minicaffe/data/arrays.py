@@ -50,6 +50,7 @@ def read_array(path: str) -> np.ndarray:
         raise DataError(f"cannot read the array '{path}': it has no valid header of an .npy file") from error
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError(f"cannot read the array '{path}': expected numbers, got {dtype}")
+    shape = tuple(map(int, shape))  # a header may have True as a length
     count, stored = math.prod(shape), len(data) - file.tell()
     if min(shape, default=0) < 0 or count * dtype.itemsize > stored:
         raise DataError(f"cannot read the array '{path}': {stored} bytes are no {dtype} array of shape {shape}")
