@@ -88,7 +88,7 @@ class Classifier(Net):
         UsageError for no images, for images with different numbers of channels, and for `image_dims` smaller than
         the net's input.
         """
-        images = self._checked(inputs)
+        images = self._same_channels(inputs)
         return np.concatenate([self._predict(part, oversample) for part in batches(images, self)])
 
     def _predict(self, images: Sequence[np.ndarray], oversample: bool) -> np.ndarray:
@@ -101,7 +101,7 @@ class Classifier(Net):
             predictions = predictions.reshape(len(images), 10, -1).mean(1)
         return predictions
 
-    def _checked(self, inputs: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+    def _same_channels(self, inputs: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Return the images as arrays (H, W, K) of one K."""
         if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
             got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"

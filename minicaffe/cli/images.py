@@ -57,14 +57,14 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
 def resize_and_crop(source: str, target: str, side: int) -> None:
     """Scale the shorter side of an image to `side` pixels, crop the centre square and write it to `target`.
 
-    DataError when `source` cannot be read or would become too large; DataError, OSError or ValueError when `target`
-    cannot be written.
+    DataError when `source` cannot be read or would become too large; DataError or OSError when `target` cannot be
+    written.
     """
     from PIL import Image
 
-    from minicaffe.data.image import decode_picture
+    from minicaffe.data.image import decode_picture, encode_picture
     from minicaffe.data.image_file import check_pixels, read_bytes
-    from minicaffe.files import replacing
+    from minicaffe.files import write_atomically
 
     image = decode_picture(read_bytes(source), True, source)
     scale = side / min(image.size)
@@ -73,5 +73,4 @@ def resize_and_crop(source: str, target: str, side: int) -> None:
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     x, y = (width - side) // 2, (height - side) // 2
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    with replacing(target) as temporary:
-        image.crop((x, y, x + side, y + side)).save(temporary)
+    write_atomically(target, encode_picture(image.crop((x, y, x + side, y + side)), os.path.splitext(target)[1]))

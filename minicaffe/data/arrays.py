@@ -50,6 +50,7 @@ def read_array(path: str) -> np.ndarray:
         raise DataError(f"cannot read the array '{path}': it has no valid header of an .npy file") from error
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError(f"cannot read the array '{path}': expected numbers, got {dtype}")
+    shape = tuple(map(int, shape))  # a header may have True as a length
     count, stored = math.prod(shape), len(data) - file.tell()
     if min(shape, default=0) < 0 or count * dtype.itemsize > stored:
         raise DataError(f"cannot read the array '{path}': {stored} bytes are no {dtype} array of shape {shape}")
@@ -110,7 +111,7 @@ def height_and_width(dims: Sequence[int] | np.ndarray, what: str) -> tuple[int, 
     """Return the first two of `dims` as ints; UsageError, starting with `what`, unless they are positive."""
     try:
         height, width = int(dims[0]), int(dims[1])
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, TypeError, ValueError, OverflowError):
         height = width = 0
     if min(height, width) < 1:
         raise UsageError(f"{what}: expected (height, width), both positive, got {dims}")

@@ -103,15 +103,20 @@ def _is_gray(image: Image.Image) -> bool:
 def encode_image(image: np.ndarray, kind: str) -> bytes:
     """Encode (C, H, W) uint8, BGR or gray, as the bytes of a file of type `kind`: "png", "jpg", ...
 
-    DataError for a type that Pillow does not write.
+    DataError for a type that Pillow does not write, or not in this size.
     """
     pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
+    return encode_picture(Image.fromarray(np.ascontiguousarray(pixels)), kind)
+
+
+def encode_picture(picture: Image.Image, kind: str) -> bytes:
+    """Encode a Pillow image like `encode_image`."""
     kind = kind.lower().lstrip(".")
     buffer = io.BytesIO()
     try:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, Image.registered_extensions().get(f".{kind}", kind))
-    except (KeyError, OSError, ValueError) as error:
-        raise DataError(f"cannot encode an image as {kind!r}: {error}") from error
+        picture.save(buffer, Image.registered_extensions().get(f".{kind}", kind))
+    except Exception as error:  # for an image too large for the format, Pillow raises exceptions of many types
+        raise DataError(f"cannot encode an image as {kind!r}: {' '.join(str(error).split())}") from error
     return buffer.getvalue()
 
 

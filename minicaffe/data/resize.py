@@ -27,11 +27,12 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     - otherwise: corners are mapped to corners, in = out * (old - 1) / (new - 1), as in `scipy.ndimage.zoom`; cubic is
       Catmull-Rom, too, where scipy fits a spline.
 
-    UsageError for another order, and for sizes that are not positive.
+    UsageError for another order, and for sizes that are not positive or have more pixels than `limits.max_pixels`.
     """
     im, new_dims = as_image(im, "resize_image"), height_and_width(new_dims, "resize_image: new_dims")
     if im.shape[-1] not in (1, 3):
         return resample(im, new_dims, interp_order, corners=True).astype(np.float32)
+    _check_pixels(*new_dims)
     low, high = im.min(), im.max()
     if high <= low:
         return np.full((*new_dims, im.shape[-1]), low, np.float32)
@@ -52,14 +53,18 @@ def resample(
         raise UsageError(f"resize: interpolation order must be 0 (nearest), 1 (linear) or 3 (cubic), got {order}")
     if min(new_dims) < 1 or min(im.shape[:2]) < 1:
         raise UsageError(f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {im.shape}")
-    if new_dims[0] * new_dims[1] > limits.max_pixels():
-        raise UsageError(
-            f"resize: an image of {new_dims[0]}x{new_dims[1]} has more than {limits.max_pixels()} pixels: "
-            "the environment variable MINICAFFE_MAX_PIXELS raises this limit"
-        )
+    _check_pixels(*new_dims)
     shift = border or 0.0  # subtracted in between, so that the value outside is 0
     rows = _resample_axis(im, shift, 0, new_dims[0], order, corners, border is not None)
     return _resample_axis(rows, 0.0, 1, new_dims[1], order, corners, border is not None) + shift
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > limits.max_pixels():
+        raise UsageError(
+            f"resize: an image of {height}x{width} has more than {limits.max_pixels()} pixels: "
+            "the environment variable MINICAFFE_MAX_PIXELS raises this limit"
+        )
 
 
 def _resample_axis(

@@ -232,9 +232,10 @@ def read_curves(path_to_log: PathLike) -> list[Curve]:
             of, name, kind, value = reported
             name += net if of == "Test" else ""
             curves.setdefault((of, name), Curve(name, kind, of)).add(iteration, seconds, value)
-    if not curves:
+    found = [curve for curve in curves.values() if curve.values]  # a resumed run may have replaced all of one
+    if not found:
         raise DataError(f"log '{path_to_log}': no line reports the loss or an output of an iteration")
-    return list(curves.values())
+    return found
 
 
 def _reported_value(line: str) -> tuple[str, str, str, float] | None:

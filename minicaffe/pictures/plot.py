@@ -118,7 +118,7 @@ def _spans_decades(runs: list[list[Curve]]) -> bool:
     return bool(rates) and max(rates) >= 5 * min(rates)
 
 
-def moving_average(values: Sequence[float], width: int) -> np.ndarray:
+def moving_average(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
     """Average each value with up to `width` - 1 values before it; nan where one of them is nan or inf."""
     numbers = np.asarray(values, float)
     if width <= 1 or len(numbers) == 0:

@@ -46,6 +46,7 @@ def header(text):
     (header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, -1)}"), "0 bytes are no float64 array"),
     (header("{'descr': '<f8', 'fortran_order': False, 'shape': 5}"), "it has no valid header"),
     (header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "(" * 60), "it has no valid header"),
+    (header("{'descr': '<f8', 'fortran_order': False, 'shape': (True,)}"), r"0 bytes are no .* of shape \(1,\)"),
     (b"\x93NUMPY\3\0" + npy(VALUES)[8:], "it has no valid header"),
 ])  # fmt: skip
 def test_files_that_are_refused(tmp_path, content, sentence):

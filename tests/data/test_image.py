@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from minicaffe.data.image import decode_floats, decode_image, read_image, resize
+from minicaffe.data.resize import resize_image
 from minicaffe.errors import DataError, UsageError
 
 VALUES = np.array([[0, 255, 256, 4096], [32767, 32768, 65279, 65535]], np.uint16)
@@ -258,3 +259,5 @@ def test_resizing_to_many_pixels():
     for target in ((10000, 10000), (1, 2**40)):
         with pytest.raises(UsageError, match="resize: an image of .* has more than 67108864 pixels"):
             resize(np.zeros((1, 2, 2), np.uint8), *target)
+        with pytest.raises(UsageError, match="resize: an image of .* has more than 67108864 pixels"):
+            resize_image(np.zeros((2, 2, 3)), target)

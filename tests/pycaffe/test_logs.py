@@ -200,6 +200,13 @@ def test_a_resumed_run_replaces_what_it_repeats(log_file):
     assert curve.iterations == [0, 100, 200, 300, 400] and curve.values == [0, 100, 201, 301, 401]
 
 
+def test_a_resumed_run_without_an_output_that_it_replaces(log_file):
+    path = log_file(
+        stamped("Iteration 5, Testing net (#0)", "Test net output #0: accuracy = 1", "Iteration 2, loss = 3")
+    )
+    assert [curve.name for curve in logs.read_curves(path)] == ["average loss"]
+
+
 def test_errors(log_file, tmp_path):
     with pytest.raises(DataError, match="cannot read the log .*none.log"):
         logs.parse_log(tmp_path / "none.log")

@@ -14,6 +14,7 @@ from minicaffe.data.db import open_db
 from minicaffe.data.mean import compute_mean, write_mean
 from minicaffe.data.progress import Progress
 from minicaffe.files import write_atomically
+from minicaffe.text import read_text
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images (N, C, H, W) uint8, labels (N,)
 
@@ -54,8 +55,7 @@ def describe(dest: str) -> str:
     path = os.path.join(dest, _ABOUT)
     if not os.path.isfile(path):
         return ""
-    with open(path) as file:
-        return file.read().strip()
+    return read_text(path, "description", errors="replace").strip()
 
 
 def write_database(path: str, backend: str, batches: Batches, total: int, digits: int) -> None:
