@@ -47,10 +47,10 @@ def append(path: str, change: Callable[[h5py.File], None]) -> None:
 class _Written(io.FileIO):
     """A file to which the HDF5 library writes without ever seeing an error, because it would end the process.
 
-    error: the first error.  After it nothing more is written.
+    error: the first error, or Ctrl-C.  After it nothing more is written.
     """
 
-    error: OSError | None = None
+    error: BaseException | None = None
 
     def write(self, data) -> int:
         """Write all bytes, or none after an error; return their number."""
@@ -58,7 +58,7 @@ class _Written(io.FileIO):
         while rest and self.error is None:
             try:
                 rest = rest[super().write(rest) :]
-            except OSError as error:
+            except (OSError, KeyboardInterrupt) as error:
                 self.error = error
         return len(data)
 

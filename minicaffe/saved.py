@@ -57,7 +57,10 @@ def field(state: Any, name: str) -> Any:
 
 def shown(value: Any) -> str:
     """Return a value in a form that can be part of a sentence."""
-    text = repr(value) if not isinstance(value, int) or abs(value) <= LARGEST_WORD else "a huge number"
+    try:
+        text = repr(value) if not isinstance(value, int) or abs(value) <= LARGEST_WORD else "a huge number"
+    except (RecursionError, ValueError):  # ValueError: Python prints no integer of more than 4300 digits
+        text = "lists in lists, or numbers, that are too large to show"
     return ascii(text)[1:-1] if len(text) <= 60 else ascii(text[:60])[1:-1] + "..."
 
 

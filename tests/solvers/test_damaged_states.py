@@ -124,6 +124,9 @@ def test_a_value_that_cannot_be_right(trained, layer, keys, value, reason):
     ("content", "reason"),
     [
         (b"[" * 100_000, "is truncated, or no run state: remove it to start anew"),
+        (b'{"nets": [' + b"[" * 300 + b"]" * 300 + b"]}", ": nets must be lists of .name of a layer, state., got .*"),
+        (b'{"nets": [' + b"[" * 950 + b"]" * 950 + b"]}", "(is truncated|: nets must be lists of)"),
+        (b'{"nets": [' + b"9" * 4000 + b"]}", ": nets must be lists of layers, got a huge number"),
         (b"\xff", "is truncated, or no run state"),
         (b"[]", "is truncated, or no run state"),
         (b'{"nets": 3}', "is truncated, or no run state"),
