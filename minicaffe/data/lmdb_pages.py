@@ -80,8 +80,8 @@ class Pages:
 
     def is_newest(self) -> bool:
         """Whether there has been no further transaction."""
-        read, page_size = self.file.read, self.meta.page_size
-        return self._heads == (read(_META.size, 0), read(_META.size, page_size))
+        content = self.file.read(self.meta.page_size + _META.size, 0)
+        return self._heads == (content[: _META.size], content[self.meta.page_size :])
 
     def _read_heads(self) -> tuple[bytes, bytes]:
         """Return the bytes of both meta pages, without what follows in them."""

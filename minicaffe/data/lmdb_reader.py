@@ -12,7 +12,7 @@ from minicaffe.data.lmdb_pages import Pages, Record, Values
 from minicaffe.errors import DataError
 from minicaffe.files import RandomAccessFile
 
-_PAGES_KEPT = 256  # branch and leaf pages in memory, each
+_PAGES_KEPT = 1024  # branch and leaf pages in memory, each
 _key = itemgetter(0)
 
 

@@ -44,6 +44,30 @@ def test_own_descriptors_are_read_where_pipes_are_allowed():
     os.close(reading)
 
 
+def test_reading_at_positions(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"0123456789")
+    file = files.RandomAccessFile(tmp_path / "file")
+    for _ in range(2):
+        assert (
+            file.size == 10 and file.read(3, 5) == b"567" and file.read(0, 10) == b"" and file.read(10, 0)[9:] == b"9"
+        )
+        with pytest.raises(DataError, match="file is truncated: it ends before byte 11"):
+            file.read(3, 8)
+        monkeypatch.delattr(os, "pread", raising=False)  # as on Windows
+    with pytest.raises(OSError, match="No such file"):
+        files.RandomAccessFile(tmp_path / "no")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files in /proc")
+def test_a_file_is_closed_with_its_last_reference(tmp_path):
+    (tmp_path / "file").write_bytes(b"0123456789")
+    before = len(os.listdir("/proc/self/fd"))
+    file = files.RandomAccessFile(tmp_path / "file")
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del file
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     done = []
     fsync, replace = os.fsync, os.replace

@@ -100,7 +100,9 @@ def _change_mean(rng, content):
     """Change the shape, and give it as many values as it states."""
     blob = caffe_pb2.BlobProto.FromString(content)
     blob.Clear()
-    shape = [int(rng.choice([1, 2, 3, 5, 6, 7, 9, 12, 16])) for _ in range(int(rng.choice([2, 3, 3, 3, 4])))]
+    shape = mutate.pick(rng, [[3, 12, 12], [1, 3, 12, 12], [1, 12, 12], [3, 1, 1], [3, 6, 6], [3, 9, 9], [12, 12]])
+    for _ in range(int(rng.integers(3))):
+        shape[int(rng.integers(len(shape)))] = int(rng.choice([1, 2, 3, 5, 6, 7, 9, 12, 16]))
     blob.shape.dim.extend(shape)
     blob.data.extend(rng.choice([0.0, 1e30, np.nan, np.inf], np.prod(shape)).tolist())
     return blob.SerializeToString()
