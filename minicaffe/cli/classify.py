@@ -141,12 +141,12 @@ def classify(args: argparse.Namespace) -> None:
         start = time.perf_counter()
         predictions = classifier.predict(images, not args.center_only)
         print(f"Done in {time.perf_counter() - start:.2f} s.")
-    if args.labels:
-        _print_best(names, predictions.reshape(len(images), -1), args.labels)
     content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
     np.save(content, predictions)
     write_atomically(args.output_file, content.getbuffer())
     print(f"Saved the predictions to {args.output_file}")
+    if args.labels:
+        _print_best(names, predictions.reshape(len(images), -1), args.labels)
 
 
 def _load_inputs(path: str, ext: str) -> tuple[list[str], list[np.ndarray] | np.ndarray]:
