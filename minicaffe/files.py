@@ -238,13 +238,19 @@ def _new_temporary(folder: str, name: str, is_folder: bool = False) -> tuple[int
     shortened = os.fsdecode(os.fsencode(name)[: 236 - len(os.fsencode(suffix))])
     while True:
         temporary = os.path.join(folder, f".{shortened}{_PART}{secrets.token_hex(4)}{suffix}")
-        with contextlib.suppress(FileExistsError):
+        try:
             if is_folder:
                 os.mkdir(temporary)
             handle = _open_temporary(temporary, is_folder)
             if lock(handle) and os.path.exists(temporary):  # else `remove_leftovers` of another process was faster
                 return handle, temporary
             os.close(handle)
+        except FileExistsError:
+            continue
+        except BaseException:  # of a signal too, in which case the file may exist
+            with contextlib.suppress(OSError, ValueError):
+                (os.rmdir if is_folder else os.unlink)(temporary)
+            raise
 
 
 def _open_temporary(path: str, is_folder: bool) -> int:

@@ -146,12 +146,12 @@ def classify(args: argparse.Namespace) -> None:
             parts = ([io.load_image(name) for name in part] for part in batches(names, classifier))
             predictions = np.concatenate([classifier.predict(part, not args.center_only) for part in parts])
         print_line(f"Done in {time.perf_counter() - start:.2f} s.")
-    if args.labels:
-        _print_best(names, predictions.reshape(len(names), -1), args.labels)
     content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
     np.save(content, predictions)
     write_atomically(args.output_file, content.getbuffer())
     print_line(f"Saved the predictions to {args.output_file}")
+    if args.labels:
+        _print_best(names, predictions.reshape(len(names), -1), args.labels)
 
 
 def _inputs(path: str, ext: str) -> tuple[list[str], np.ndarray | None]:

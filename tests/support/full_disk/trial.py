@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +33,9 @@ def in_child(work: Callable[[], int], folder: Path) -> Result:
     sys.stdout.flush()
     sys.stderr.flush()
     pipes = os.pipe(), os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, where libraries have made threads
+        pid = os.fork()
     if pid == 0:
         status = 99
         try:
