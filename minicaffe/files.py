@@ -160,11 +160,17 @@ def _new_temporary(folder: str, name: str) -> tuple[int, str]:
     shortened = os.fsdecode(os.fsencode(name)[: 236 - len(os.fsencode(suffix))])
     while True:
         temporary = os.path.join(folder, f".{shortened}{_PART}{secrets.token_hex(4)}{suffix}")
-        with contextlib.suppress(FileExistsError):
+        try:
             handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
             if lock(handle) and os.path.exists(temporary):  # else `remove_leftovers` of another process was faster
                 return handle, temporary
             os.close(handle)
+        except FileExistsError:
+            continue
+        except BaseException:  # of a signal too, in which case the file may exist
+            with contextlib.suppress(OSError, ValueError):
+                os.unlink(temporary)
+            raise
 
 
 def lock(descriptor: int) -> bool:

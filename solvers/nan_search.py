@@ -17,6 +17,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
+from minicaffe.core.memory import Memory
 from minicaffe.core.settings import settings
 from minicaffe.core.sharing import known
 from minicaffe.errors import SolverError, listed
@@ -75,7 +76,8 @@ def find(net: Any, has_updated: bool, since: str) -> str:
 
 def _before_loss(net: Any) -> list[int]:
     """Return the layers whose outputs enter the losses that are not finite, by index, in order."""
-    found, wanted = [], set()
+    found: list[int] = []
+    wanted: set[Memory] = set()
     for i in reversed(range(len(net.layers))):
         layer, tops = net.layers[i], net.tops[i]
         is_loss = layer.has_loss and not math.isfinite(layer.loss(tops))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import glob
-import io as text_io
+import io as std_io
 import os
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on
 from minicaffe.cli.shared_flags import need_writable
 from minicaffe.errors import DataError, UsageError
-from minicaffe.files import replacing, write_atomically
+from minicaffe.files import write_atomically
 from minicaffe.text import read_names, read_text
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
@@ -141,11 +141,12 @@ def classify(args: argparse.Namespace) -> None:
         start = time.perf_counter()
         predictions = classifier.predict(images, not args.center_only)
         print(f"Done in {time.perf_counter() - start:.2f} s.")
+    content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
+    np.save(content, predictions)
+    write_atomically(args.output_file, content.getbuffer())
+    print(f"Saved the predictions to {args.output_file}")
     if args.labels:
         _print_best(names, predictions.reshape(len(images), -1), args.labels)
-    with replacing(args.output_file) as temporary, open(temporary, "wb") as file:
-        np.save(file, predictions)
-    print(f"Saved the predictions to {args.output_file}")
 
 
 def _load_inputs(path: str, ext: str) -> tuple[list[str], list[np.ndarray] | np.ndarray]:
@@ -230,7 +231,7 @@ def detect(args: argparse.Namespace) -> None:
 def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
     """Return image names with their windows (ymin, xmin, ymax, xmax), in order of first appearance."""
     windows: dict[str, list[list[float]]] = {}
-    rows = csv.DictReader(text_io.StringIO(read_text(path, "windows file"), newline=""), skipinitialspace=True)
+    rows = csv.DictReader(std_io.StringIO(read_text(path, "windows file"), newline=""), skipinitialspace=True)
     missing = {"filename", *COORDINATES} - set(rows.fieldnames or ())
     if missing:
         raise DataError(f"windows '{path}': missing column(s) {', '.join(sorted(missing))}")
@@ -243,7 +244,7 @@ def _read_windows(path: str) -> list[tuple[str, np.ndarray]]:
 
 
 def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
-    text = text_io.StringIO()
+    text = std_io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = len(found[0]["prediction"]) if found else 0
     writer.writerow(["filename", *COORDINATES, *(f"class{i}" for i in range(classes))])

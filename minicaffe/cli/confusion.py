@@ -74,11 +74,16 @@ class Confusion:
 
     def draw(self, path: str) -> None:
         """Draw the matrix, normalized per row, into a .png, .svg or .pdf file; UsageError for another extension."""
-        if os.path.splitext(path)[1] not in (".png", ".svg", ".pdf"):
-            raise UsageError(f"--confusion: expected a .png, .svg, .pdf or .csv file, got '{path}'")
+        check_target(path)
         from minicaffe.pictures.plot import plot_confusion
 
         plot_confusion(self.counts, self.names, path)
+
+
+def check_target(path: str) -> None:
+    """Raise UsageError for a file with another extension than .png, .svg, .pdf and .csv."""
+    if os.path.splitext(path)[1] not in (".png", ".svg", ".pdf", ".csv"):
+        raise UsageError(f"--confusion: expected a .png, .svg, .pdf or .csv file, got '{path}'")
 
 
 def _class_names(path: str | None, classes: int) -> list[str]:

@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.outputs import WRITE_ERRORS
 from minicaffe.errors import DataError, UsageError
 from minicaffe.text import read_names
 
@@ -30,7 +31,7 @@ def _flags(flags: FlagParser) -> None:
 def resize_and_crop_images(args: argparse.Namespace) -> None:
     """Scale the shorter side to --output_side_length and crop the centre to a square.
 
-    Images that cannot be read are skipped, each with a line of output.
+    Images that cannot be read are skipped, each with a line of output; a full disk is an error.
     """
     if args.output_side_length < 1 or args.num_clients < 1:
         raise UsageError("resize_and_crop_images: --output_side_length and --num_clients must be at least 1")
@@ -41,6 +42,8 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
         try:
             resize_and_crop(os.path.join(args.input_folder, name), target, args.output_side_length)
         except (DataError, OSError, ValueError) as error:
+            if getattr(error.__cause__, "errno", None) in WRITE_ERRORS:  # the disk is full: so for all others
+                raise
             return f"left out '{name}': {error}"
         return None
 

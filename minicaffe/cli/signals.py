@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
@@ -50,30 +51,51 @@ def requests(effects: Mapping[str, str] = DEFAULTS) -> Iterator[Callable[[], str
 
     effects: "stop", "snapshot" or "none" for "sigint", "sigterm" and "sighup".
     The function returns "stop" or "snapshot" once for each signal received, None otherwise.  Each signal to stop after
-    the first raises `Interrupted`, whatever the solver does at that moment.  Signals that the system does not have are
-    skipped.
+    the first raises `Interrupted`, whatever the solver does at that moment; where Python discards exceptions, as in a
+    callback of a weak reference, the function raises it when it is called next.  Signals that the system does not have
+    are skipped.
     """
     pending: list[str] = []
-    stopping = False
+    stopping, interrupted = False, 0
 
     def on_signal(number: int, _frame: object) -> None:
-        nonlocal stopping
+        nonlocal stopping, interrupted
         effect = by_number[number]
         if effect == "stop" and stopping:
+            interrupted = number
             raise Interrupted(number)
         stopping |= effect == "stop"
         if effect != "none":
             pending.append(effect)
 
+    def action() -> str | None:
+        if interrupted:
+            raise Interrupted(interrupted)
+        return pending.pop(0) if pending else None
+
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield lambda: None
         return
     named = {**effects, **{name: effects[like] for name, like in _SAME_AS.items()}}
-    by_number = {getattr(signal, name.upper(), None): effect for name, effect in named.items()}
-    by_number.pop(None, None)
+    by_number: dict[int, str] = {}
+    for name, effect in named.items():
+        if hasattr(signal, name.upper()):
+            by_number[getattr(signal, name.upper())] = effect
     before = {number: signal.signal(number, on_signal) for number in by_number}
     try:
-        yield lambda: pending.pop(0) if pending else None
+        with _not_reporting_lost_ones():
+            yield action
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _not_reporting_lost_ones() -> Iterator[None]:
+    """Let Python print no `Interrupted` that it discards."""
+    report = sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, Interrupted) else report(lost)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report

@@ -6,6 +6,7 @@ import argparse
 import logging
 
 from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.confusion import Confusion, check_target
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar, logging_to
 from minicaffe.cli.shared_flags import log_flag, need_file, need_writable, stages, state_flags, weight_files
@@ -45,7 +46,7 @@ def test(args: argparse.Namespace) -> None:
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
     if args.confusion not in (None, "-"):
-        need_writable(args.confusion)
+        check_target(need_writable(args.confusion))
     status = StatusLine()
     with logging_to(status, args.log), computing_on(args):
         from minicaffe.core.net import Net
@@ -61,11 +62,7 @@ def score(net, iterations: int, status: StatusLine, confusion: str | None = None
     confusion: where to show the confusion matrix, as of `Confusion.show`; None (default): not computed.
     labels: file of class names for it.
     """
-    matrix = None
-    if confusion:
-        from minicaffe.cli.confusion import Confusion
-
-        matrix = Confusion(net, labels)
+    matrix = Confusion(net, labels) if confusion else None
     log.info("Running for %d iterations.", iterations)
     sums: dict[tuple[str, int], float] = {}
     loss = 0.0

@@ -136,6 +136,11 @@ def test_what_a_command_writes_at_its_end_is_checked_first(project, run, words):
     assert status == 1 and err.startswith("minicaffe: cannot write 'no/such.") and "No such file" in err
 
 
+def test_the_kind_of_the_confusion_matrix_is_checked_first(project, run):
+    words = ("test", "--model", "net.prototxt", "--weights", "net.prototxt", "--confusion", "m.txt")
+    assert run(*words)[::2] == (1, "minicaffe: --confusion: expected a .png, .svg, .pdf or .csv file, got 'm.txt'\n")
+
+
 # -- the snapshot prefix -----------------------------------------------------------------------------------------------
 
 

@@ -102,6 +102,35 @@ def test_a_second_signal_counts_after_the_solver_has_reacted_to_the_first():
         assert caught.value.number == signal.SIGINT
 
 
+def test_where_python_discards_exceptions_the_second_is_seen_at_the_next_call(capsys):
+    class Deleted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with signals.requests() as action:
+        signal.raise_signal(signal.SIGTERM)
+        Deleted()
+        with pytest.raises(KeyboardInterrupt):
+            action()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_signal_while_a_temporary_file_is_created(project, run, send, monkeypatch):
+    create = os.open
+
+    def and_send(path, *args, **options):
+        descriptor = create(path, *args, **options)
+        if ".part-" in os.fspath(path) and "caffemodel" in path:
+            os.close(descriptor)
+            signal.raise_signal(signal.SIGINT)
+        return descriptor
+
+    send({1: signal.SIGINT})
+    monkeypatch.setattr(os, "open", and_send)
+    assert run("train", "--solver", "solver.prototxt")[0] == 130
+    assert not hidden(project)
+
+
 def test_snapshots_between_signals_to_stop_do_not_count():
     with signals.requests({"sigint": "snapshot", "sigterm": "none", "sighup": "stop"}) as action:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGINT):

@@ -172,6 +172,7 @@ def test_a_run_with_the_warning_continues_as_one_without(engine, caplog, monkeyp
         searched = state_after(make(), 4)
     (warning,) = [record.getMessage() for record in caplog.records]
     assert "the output 'bn' " in warning
-    assert ("of layer 'larger' has infinite values" in warning) != engine.gpu
+    if engine.name in ("numpy", "onednn"):  # whose layers are run again
+        assert "of layer 'larger' has infinite values" in warning
     monkeypatch.setattr(LossCheck, "see", lambda *_: None)
     assert state_after(make(), 4) == searched

@@ -6,11 +6,9 @@ section 4.2) read such a copy.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from minicaffe.data.datasets.records import remove_database, write_database
+from minicaffe.data.datasets.records import replacing_database, write_database
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.db import open_db
 from minicaffe.errors import DataError
@@ -41,11 +39,8 @@ def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tup
                 framed[0, :, pad:-pad, pad:-pad] = image
                 yield framed, [label]
 
-        fresh = f"{dest}.new"
-        remove_database(fresh)
-        write_database(fresh, backend, batches(), len(database), digits)
-    remove_database(dest)
-    os.rename(fresh, dest)
+        with replacing_database(dest) as fresh:
+            write_database(fresh, backend, batches(), len(database), digits)
     return tuple(int(value) for value in color)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.mean import compute_mean, write_mean
 from minicaffe.data.progress import Progress
+from minicaffe.files import write_atomically
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images (N, C, H, W) uint8, labels (N,)
 
@@ -39,17 +41,12 @@ def write_data_set(
     """
     os.makedirs(dest, exist_ok=True)
     for part, (batches, total) in parts.items():
-        path = os.path.join(dest, f"{name}_{part}_{backend}")
-        fresh = f"{path}.new"
-        remove_database(fresh)
-        write_database(fresh, backend, batches, total, digits)
-        if part == "train" and with_mean:
-            write_mean_of(fresh, backend, os.path.join(dest, "mean.binaryproto"))
-        remove_database(path)
-        os.rename(fresh, path)
+        with replacing_database(os.path.join(dest, f"{name}_{part}_{backend}")) as fresh:
+            write_database(fresh, backend, batches, total, digits)
+            if part == "train" and with_mean:
+                write_mean_of(fresh, backend, os.path.join(dest, "mean.binaryproto"))
     for file_name, text in ((_CLASSES, "\n".join(classes)), (_ABOUT, about)):
-        with open(os.path.join(dest, file_name), "w") as file:
-            file.write(text + "\n")
+        write_atomically(os.path.join(dest, file_name), text + "\n")
 
 
 def describe(dest: str) -> str:
@@ -81,6 +78,22 @@ def write_mean_of(path: str, backend: str, mean_file: str) -> None:
     """Compute the mean image of a database and write it to `mean_file`."""
     with open_db(path, backend) as database, Progress(os.path.basename(mean_file), len(database)) as progress:
         write_mean(mean_file, compute_mean(database, progress))
+
+
+@contextlib.contextmanager
+def replacing_database(path: str) -> Iterator[str]:
+    """Yield the path for a new database; at the end it replaces the database `path`, after an exception it is removed.
+
+    An older database at `path` stays until the new one is complete.
+    """
+    fresh = f"{path}.new"
+    remove_database(fresh)
+    try:
+        yield fresh
+        remove_database(path)
+        os.rename(fresh, path)
+    finally:
+        remove_database(fresh)
 
 
 def remove_database(path: str) -> None:
