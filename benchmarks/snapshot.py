@@ -3,8 +3,11 @@
     python benchmarks/snapshot.py                             cifar10_full, and a net as large as VGG-16
     python benchmarks/snapshot.py --against PATH              beside another checkout of minicaffe, in turns
 
-Milliseconds, medians of `--rounds`.  Serialising is what is not hashing, writing or flushing to the disk (fsync);
-snapshots of checkouts that write HDF5 without `write_atomically` count as serialising as a whole.
+Milliseconds, medians of `--rounds`.  With `--processor-time` those that the processor worked: other programs do not
+change them, and they leave out what the disk takes.
+
+Serialising is what is not hashing, writing or flushing to the disk (fsync).  Snapshots of checkouts that write HDF5
+without `write_atomically` count as serialising as a whole.
 """
 
 from __future__ import annotations
@@ -41,48 +44,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", default=NETS, help=f"of {', '.join(NETS)} (default: all)")
     parser.add_argument("--against", type=Path, help="another checkout of minicaffe")
+    parser.add_argument("--forms", nargs="*", default=FORMS, help=f"of {', '.join(FORMS)} (default: both)")
     parser.add_argument("--rounds", type=int, default=5, help="snapshots of each kind (default 5)")
     parser.add_argument("--folder", type=Path, help="where to write (default: the temporary folder)")
+    parser.add_argument("--processor-time", action="store_true", help="instead of the time by the clock")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.serve)
+        serve(args.serve, time.process_time if args.processor_time else time.perf_counter)
         return
     head = "".join(f"{part:>11s}" for part in PARTS)
     print(f"{'net':14s}{'format':13s}{'before':>11s}{'after':>11s}{'ratio':>8s}   after:{head}")
     for net in args.nets:
-        for form, before, after in race(net, args.against, args.rounds, args.folder):
+        for form, before, after in race(net, args):
             old = before["total"] if before else float("nan")
             print(f"{net:14s}{form:13s}{old:11.2f}{after['total']:11.2f}{after['total'] / old:8.2f}         "
                   + "".join(f"{after[part]:11.2f}" for part in PARTS), flush=True)  # fmt: skip
 
 
-def race(net: str, against: Path | None, rounds: int, folder: Path | None):
+def race(net: str, args: argparse.Namespace):
     """Yield (format, medians of the other checkout or None, medians of this one); the checkouts take turns."""
-    with tempfile.TemporaryDirectory(dir=folder) as where:
-        processes = {checkout: start(checkout, net, Path(where) / f"{i}") for i, checkout in enumerate((ROOT, against))
-                     if checkout}  # fmt: skip
-        for form in FORMS:
-            times: dict[Path, dict[str, list[float]]] = {checkout: defaultdict(list) for checkout in processes}
-            for turn in range(rounds + 1):
+    checkouts = [each for each in (args.against, ROOT) if each]
+    with tempfile.TemporaryDirectory(dir=args.folder) as where:
+        processes = {checkout: start(checkout, net, Path(where) / f"{i}", args.processor_time)
+                     for i, checkout in enumerate(checkouts)}  # fmt: skip
+        for form in args.forms:
+            times: dict[Path, dict[str, list[float]]] = {checkout: defaultdict(list) for checkout in checkouts}
+            for turn in range(args.rounds + 1):
                 for checkout, process in processes.items():
                     os.sync()  # what earlier snapshots left to be written
                     for part, seconds in ask(process, form).items():
                         times[checkout][part] += [1000 * seconds] if turn else []  # the first one warms up
             medians = {checkout: {part: statistics.median(each) for part, each in parts.items()}
                        for checkout, parts in times.items()}  # fmt: skip
-            yield form, medians.get(against), medians[ROOT]
+            yield form, medians.get(args.against), medians[ROOT]
         for process in processes.values():
             process.stdin.close()
             process.wait()
 
 
-def start(checkout: Path, net: str, folder: Path) -> subprocess.Popen:
+def start(checkout: Path, net: str, folder: Path, processor_time: bool) -> Any:
     """Start a process that makes snapshots of a net with the minicaffe of a checkout."""
     folder.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen([sys.executable, str(Path(__file__).resolve()), "--serve", net], cwd=folder, text=True,
-                            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    words = [sys.executable, str(Path(__file__).resolve()), "--serve", net, *["--processor-time"] * processor_time]
+    return subprocess.Popen(
+        words, cwd=folder, text=True, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 def ask(process: Any, form: str) -> dict[str, float]:
@@ -98,12 +106,12 @@ def ask(process: Any, form: str) -> dict[str, float]:
 # -- in the process ----------------------------------------------------------------------------------------------------
 
 
-def serve(net: str) -> None:
+def serve(net: str, now: Callable[[], float]) -> None:
     """Make a snapshot of the net for each format that is read, and print the seconds it took."""
     from minicaffe.core import weights
     from minicaffe.solvers import snapshot
 
-    clock = Clock()
+    clock = Clock(now)
     os.fsync = clock.timed("fsync", os.fsync)
     hashlib.sha256 = clock.timed("hash", hashlib.sha256)
     for module in (weights, snapshot):
@@ -140,20 +148,21 @@ def build(net: str):
 
 
 class Clock:
-    """Adds up the seconds spent in functions, by name."""
+    """Adds up the seconds spent in functions, by name; `now` returns the present one."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self.seconds: dict[str, float] = defaultdict(float)
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function, timed."""
 
         def call(*args: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+            began = self.now()
             try:
                 return function(*args, **options)
             finally:
-                self.seconds[name] += time.perf_counter() - began
+                self.seconds[name] += self.now() - began
 
         return call
 

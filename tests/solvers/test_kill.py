@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from kills.killing import ENDS, WAYS, Point, count_points, differences
+from kills.killing import ENDS, WAYS, Point, differences, points
 from kills.training import FORMS, Training, wait
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs processes that fork")
@@ -18,16 +18,16 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darw
 
 @pytest.fixture(scope="module", params=FORMS)
 def whole(request, tmp_path_factory):
-    """The form of snapshots, the number of points at which a training can be killed, and its result."""
+    """The form of snapshots, the names of the points at which a training can be killed, and its result."""
     training = Training(tmp_path_factory.mktemp("whole") / "training", request.param)
-    return request.param, count_points(training), training.result()
+    return request.param, points(training), training.result()
 
 
-def kill_and_resume(folder, whole, points):
+def kill_and_resume(folder, whole, kills):
     """Kill a training at each of the points (way, number), in successive processes, and compare the result."""
     form, _, expected = whole
     training = Training(folder / "training", form)
-    for way, at in points:
+    for way, at in kills:
         status = wait(training.start(Point(at, way)))
         assert status in ENDS, training.output()
         assert not training.check()
@@ -35,28 +35,30 @@ def kill_and_resume(folder, whole, points):
     assert not differences(training.result(), expected)
 
 
-@pytest.mark.parametrize("sixth", range(6))
-def test_killed_once(tmp_path, whole, sixth):
-    kill_and_resume(tmp_path, whole, [("KILL", (2 * sixth + 1) * whole[1] // 12)])
+@pytest.mark.parametrize("file", range(8))
+def test_killed_when_a_file_has_changed(tmp_path, whole, file):
+    """After each of eight successive changes: of run state, weights, solver state, best weights, and removals."""
+    changes = [at for at, name in enumerate(whole[1]) if name in ("after replace", "after unlink")]
+    kill_and_resume(tmp_path, whole, [("KILL", changes[len(changes) // 2 + file])])
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_and_resumed_several_times(tmp_path, whole, seed):
+def test_killed_several_times(tmp_path, whole, seed):
     draw = random.Random(seed)
-    points = [(draw.choice(list(WAYS)), draw.randrange(whole[1] // 2)) for _ in range(4)]
-    kill_and_resume(tmp_path, whole, points)
+    kills = [(draw.choice(list(WAYS)), draw.randrange(len(whole[1]) // 2)) for _ in range(4)]
+    kill_and_resume(tmp_path, whole, kills)
 
 
 def test_a_result_that_differs_is_noticed(whole):
-    _, points, expected = whole
-    assert points > 300
+    _, names, expected = whole
+    assert len(names) > 300 and len(set(names)) == 10
     for name in expected:
         assert differences({**expected, name: None}, expected) == name
 
 
 def test_a_damaged_file_is_noticed(tmp_path, whole):
     training = Training(tmp_path / "training", whole[0])
-    assert wait(training.start(Point(whole[1] // 2, "KILL"))) == -9
+    assert wait(training.start(Point(len(whole[1]) // 2, "KILL"))) == -9
     assert not training.check()
     for path in sorted(training.folder.glob("s_*")):
         content = path.read_bytes()

@@ -36,13 +36,13 @@ class Point:
                 os.kill(os.getpid(), number)
 
 
-def count_points(training: Training) -> int:
-    """Run a training and return how often its hook is called."""
+def points(training: Training) -> list[str]:
+    """Run a training and return the names with which its hook is called."""
     path = training.folder / "points"
-    with open(path, "wb", buffering=0) as file:
-        status = wait(training.start(lambda name: file.write(b".") and None))
+    with open(path, "w", buffering=1) as file:
+        status = wait(training.start(lambda name: print(name, file=file)))
     assert status == 0, training.output()
-    return path.stat().st_size
+    return path.read_text().splitlines()
 
 
 def reference(training: Training) -> dict:
