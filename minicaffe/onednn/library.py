@@ -117,7 +117,7 @@ def _open() -> ctypes.CDLL:
 
 
 def check(status: int, action: str) -> None:
-    """Raise OneDNNError, Unsupported or MemoryError for a dnnl_status_t other than success; the message names `action`."""
+    """Raise OneDNNError, Unsupported or MemoryError for a dnnl_status_t other than success; it names `action`."""
     if status == _OUT_OF_MEMORY:
         raise MemoryError(f"oneDNN has no room for {action}")
     if status in _UNIMPLEMENTED:

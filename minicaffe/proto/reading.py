@@ -46,7 +46,7 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise PrototxtError(_place(filename, error) + _sentence(error)) from None
+        raise PrototxtError(_place(filename, error) + _brief(_sentence(error))) from None
     missing = message.FindInitializationErrors()  # type: ignore[attr-defined]  # not in the stubs of protobuf
     if missing:
         raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
@@ -93,6 +93,11 @@ def _place(filename: PathLike | None, error: text_format.ParseError) -> str:
 
 def _name(filename: PathLike | None) -> str:
     return os.fspath(filename) if filename else "prototxt text"
+
+
+def _brief(sentence: str) -> str:
+    """Cut a sentence that quotes a word of more than some hundred characters."""
+    return sentence if len(sentence) <= 400 else f"{sentence[:400]}..."
 
 
 def _sentence(error: text_format.ParseError) -> str:

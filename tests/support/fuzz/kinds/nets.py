@@ -205,8 +205,10 @@ def _change_binary(rng, content):
 
 
 def _binary_case(content):
-    return Case({"old.caffemodel": content}, [["upgrade_net_proto_binary", "old.caffemodel", "new.caffemodel"],
-                                              ["upgrade_net_proto_binary", "new.caffemodel", "new.caffemodel"]])  # fmt: skip
+    upgrade = ["upgrade_net_proto_binary", "old.caffemodel", "new.caffemodel"]
+    return Case(
+        {"old.caffemodel": content}, [upgrade, ["upgrade_net_proto_binary", "new.caffemodel", "newer.caffemodel"]]
+    )
 
 
 net_old = Kind("net_old", _old_nets, _upgrade_text_case, _change_text)
