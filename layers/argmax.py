@@ -33,6 +33,8 @@ class ArgMax(Layer):
     def top_shapes(self, bottom_shapes):
         shape, k = bottom_shapes[0], self.top_k
         if self.given_axis is None:
+            if not shape:
+                raise self.error("bottom 0 must be (N, ...), got a scalar, a blob without axes")
             length = int(np.prod(shape[1:]))
             result = (shape[0], 2 if self.out_max_val else 1, k) + (1,) * (len(shape) - 3)
         else:

@@ -1,7 +1,5 @@
 """Exp: a base raised to a linear function of x."""
 
-import math
-
 import numpy as np
 
 from minicaffe.core.registry import register
@@ -26,7 +24,9 @@ class Exp(Elementwise):
         super().setup(bottom, top)
         param = self.layer_param.exp_param
         log_base = log_of_base(self, param.base)
-        self.inner, self.outer = log_base * param.scale, math.exp(log_base * param.shift)
+        self.inner = log_base * param.scale
+        with np.errstate(over="ignore"):
+            self.outer = float(np.exp(log_base * param.shift))
 
     def numpy_forward(self, x, y):
         np.exp(np.multiply(x, self.inner, out=y), out=y)

@@ -35,7 +35,7 @@ class Filter(Layer):
 
     def top_shapes(self, bottom_shapes):
         *data, selector = bottom_shapes
-        if np.prod(selector[1:]) != 1:
+        if not selector or np.prod(selector[1:]) != 1:
             raise self.error(f"the selector must hold one number for each item, got {selector}")
         for i, shape in enumerate(data):
             if shape[:1] != selector[:1]:

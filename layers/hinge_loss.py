@@ -23,7 +23,7 @@ class HingeLoss(LossLayer):
 
     def top_shapes(self, bottom_shapes):
         scores, labels = bottom_shapes
-        if np.prod(labels) != scores[0]:
+        if np.prod(labels) != self.samples(scores):
             raise self.error(f"bottom 1 must hold one label for each of the {scores[0]} samples, got {labels}")
         return super().top_shapes(bottom_shapes)
 

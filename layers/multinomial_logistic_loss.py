@@ -19,7 +19,7 @@ class MultinomialLogisticLoss(LossLayer):
 
     def top_shapes(self, bottom_shapes):
         p, labels = bottom_shapes
-        if np.prod(labels) != p[0]:
+        if np.prod(labels) != self.samples(p):
             raise self.error(f"bottom 1 must hold one label for each of the {p[0]} samples, got {labels}")
         return super().top_shapes(bottom_shapes)
 

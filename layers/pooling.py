@@ -93,6 +93,7 @@ class Pooling(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
+        self._refuse_expected_value()
         dx, dy = bottom[0].diff, top[0].read_diff()
         window = self.window(dx.shape)
         dx[...] = 0
@@ -125,12 +126,18 @@ class Pooling(Layer):
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
+        self._refuse_expected_value()
         dy, dx, n = top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), bottom[0].count
         geometry = self._geometry(bottom[0], top[0])
         if self.pool == "AVE":
             self.kernel("ave_backward")(n, *geometry, dy, dx)
         else:
             self.kernel("max_backward")(n, *geometry, dy, self.mask, dx)
+
+    def _refuse_expected_value(self):
+        """Raise LayerError for STOCHASTIC in TEST: forward draws no elements there, to which gradients would go."""
+        if self.pool == "STOCHASTIC" and self.phase == TEST:
+            raise self.error("stochastic pooling has no backward pass in TEST")
 
     def _geometry(self, bottom, top) -> tuple[int, ...]:
         """Return height and width of bottom, top, kernel, stride and pad, as kernels take them."""

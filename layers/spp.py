@@ -29,17 +29,24 @@ class SPP(Layer):
         self.height, self.pool = param.pyramid_height, param.PoolMethod.Name(param.pool)
         if self.height < 1:
             raise self.error("pyramid_height must be at least 1")
+        self._check(bottom[0].shape)
         self.size: tuple[int, ...] = ()  # of the pictures that `levels` are for
         self.split, self.concat = self._inner("Split"), self._inner("Concat")
         self.copies, self.pooled, self.flat = ([Blob((), self.dtype) for _ in range(self.height)] for _ in range(3))
 
     def top_shapes(self, bottom_shapes):
         (shape,) = bottom_shapes
-        if len(shape) != 4:
-            raise self.error(f"bottom 0 must be (N, C, H, W), got {shape}")
+        self._check(shape)
         if self.height == 1:
             return [(*shape[:2], 1, 1)]
         return [(shape[0], shape[1] * sum(4**level for level in range(self.height)))]
+
+    def _check(self, shape):
+        """Raise LayerError unless the shape is one of pictures with a pixel for each bin of the highest level."""
+        if len(shape) != 4:
+            raise self.error(f"bottom 0 must be (N, C, H, W), got {shape}")
+        if self.height > min(shape[2:]).bit_length():  # 2^(height - 1) bins are more than the pixels
+            raise self.error(f"pictures of {shape[2:]} are too small for pyramid_height {self.height}")
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

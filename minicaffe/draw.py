@@ -91,13 +91,17 @@ def draw_net_to_file(
 
 @dataclass
 class _Drawn:
-    """A block with its layout node, its lines of text (text, font size, bold) and the size of its box."""
+    """A block with its layout node, its lines of text (text, font size, bold) and the size of its box.
+
+    ports: for each port its index, and where its label begins in a row of them.
+    """
 
     block: Block
     node: Node
     lines: list[tuple[str, float, bool]] = field(default_factory=list)
     width: float = 0.0
     height: float = 0.0
+    ports: dict[Port, tuple[int, float]] = field(default_factory=dict)
 
 
 class _Picture:
@@ -139,14 +143,17 @@ class _Picture:
             lines.append(("  ".join(w for w in (row.type, describe(row), row.name, limits) if w), 9.0, False))
         width = max(text_width(text, size, bold) for text, size, bold in lines) + 20
         height = sum(_line_height(size) for _, size, _ in lines) + 8
-        ports = sum(_label_width(port) + 16 for port in block.ports)
+        ports, places = 0.0, {}
+        for i, port in enumerate(block.ports):
+            places[port] = i, ports
+            ports += _label_width(port) + 16
         if self.sideways:
             height = max(height, 22.0 * len(block.ports))
             node = Node(across=height, along=width + max([0, *map(_label_width, block.ports)]))
         else:
             width = max(width, ports)
             node = Node(across=width, along=height)
-        return _Drawn(block, node, lines, width, height)
+        return _Drawn(block, node, lines, width, height, places)
 
     def canvas(self) -> Canvas:
         """Return the canvas with everything painted on it."""
@@ -186,10 +193,10 @@ class _Picture:
         ports, node = drawn.block.ports, drawn.node
         if len(ports) == 1:
             return node.x
-        left, before = node.x - node.across / 2, ports.index(port)
+        left, (before, start) = node.x - node.across / 2, drawn.ports[port]
         if self.sideways:
             return left + node.across * (before + 0.5) / len(ports)
-        return left + 8 + sum(_label_width(p) + 16 for p in ports[:before])
+        return left + 8 + start
 
     # -- paint -----------------------------------------------------------------------------------------------------
 

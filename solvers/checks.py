@@ -33,3 +33,5 @@ def check_numbers(param) -> None:
     for count in param.test_iter:
         if count < 0:
             raise SolverError(f"test_iter must not be negative, got {count}")
+        if count == 0 and param.test_compute_loss:
+            raise SolverError("test_compute_loss needs a test_iter of at least 1, got 0")

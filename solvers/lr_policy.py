@@ -62,9 +62,11 @@ def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, in
 
     param: the SolverParameter.  it: the iteration, from 0.  step: the current step (`SolverState.current_step`).
     The new step differs from `step` only for the policies step and multistep.
-    Raises `SolverError` as `check_policy` does.
+    Raises `SolverError` as `check_policy` does, and for a negative step.
     """
     chosen = _checked(param)
+    if step < 0:
+        raise SolverError(f"current_step must not be negative, got {step}")
     with np.errstate(all="ignore"):
         rate, step = chosen.rate(param, it, step)
         return float(_single(rate)), step

@@ -35,6 +35,10 @@ class PriorBox(Layer):
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.prior_box_param
+        for field in ("min_size", "max_size", "aspect_ratio", "variance"):
+            values = list(getattr(param, field))
+            if not all(map(math.isfinite, values)) or (field == "aspect_ratio" and min(values, default=1) <= 0):
+                raise self.error(f"{field} must be finite and above 0, got {values}")
         self.small, self.large = [int(s) for s in param.min_size], [int(s) for s in param.max_size]
         if not self.small or min(self.small) < 1:
             raise self.error(f"needs at least one min_size, of 1 or more, got {list(param.min_size)}")
@@ -64,6 +68,8 @@ class PriorBox(Layer):
         for i, shape in enumerate(bottom_shapes):
             if len(shape) != 4:
                 raise self.error(f"bottom {i} must be (N, C, H, W), got {shape}")
+            if 0 in shape[2:]:
+                raise self.error(f"bottom {i} has pictures without pixels: its shape is {shape}")
         height, width = bottom_shapes[0][2:]
         return [(1, 2, height * width * len(self.sizes()) * 4)]
 

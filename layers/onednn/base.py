@@ -17,11 +17,12 @@ from typing import Any, overload
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.onednn import layouts
-from minicaffe.onednn.library import Unsupported
+from minicaffe.onednn.library import MOST_AXES, Unsupported
 from minicaffe.onednn.tensors import MemoryDesc, Tensor
 
 _MOST_EXECUTIONS = 64
 _MOST_SHAPES = 8
+_MOST_SOURCES = 1024  #: bottoms or tops; above some thousands, oneDNN has no numbers for its arguments
 
 
 class OneDNNLayer(Layer):
@@ -52,7 +53,10 @@ class OneDNNLayer(Layer):
         self._plans = self._plans_for(tuple(b.shape for b in (*bottom, *top)))
         self._bound: dict[tuple, Any] = {}
         self._own: dict[tuple, Tensor] = {}
-        self.native = all(b.count for b in (*bottom, *top)) and self.expressible(bottom, top)
+        fits = all(b.count and b.num_axes <= MOST_AXES for b in (*bottom, *top)) and len(
+            bottom
+        ) <= _MOST_SOURCES >= len(top)
+        self.native = fits and self.expressible(bottom, top)
 
     def forward_cpu(self, bottom, top):
         if self.native:

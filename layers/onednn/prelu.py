@@ -20,7 +20,8 @@ class OneDNNPReLU(OneDNNLayer, PReLU):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.slope_shape = (1, self.covered) + (1,) * (bottom[0].num_axes - 2)
-        self.slope_diff = Tensor(plain(self.slope_shape))
+        if self.native:
+            self.slope_diff = Tensor(plain(self.slope_shape))
 
     def make(self, desc):
         """Forward and backward primitive for one layout."""

@@ -38,9 +38,16 @@ class LossLayer(Layer):
 
     def top_shapes(self, bottom_shapes):
         prediction, label = bottom_shapes[:2]
+        self.samples(prediction)
         if prediction[:1] != label[:1]:
             raise self.error(f"bottoms 0 and 1 must agree in axis 0, got {prediction} and {label}")
         return [()]
+
+    def samples(self, shape) -> int:
+        """Return the length of axis 0 of bottom 0; LayerError for a scalar."""
+        if not shape:
+            raise self.error("bottom 0 must be (N, ...), got a scalar, a blob without axes")
+        return shape[0]
 
     def refuse_gradient(self, propagate_down, index: int = 1, what: str = "label") -> None:
         """Raise LayerError if bottom `index`, by default the label, should get a gradient."""

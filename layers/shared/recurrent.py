@@ -144,7 +144,7 @@ class Recurrent(RecurrentOnDevice):
         cont, z, states = bottom[1].read_data()[..., None], self.z.data, [blob.data for blob in self.carried]
         for i, state in enumerate(states):
             state[0] = bottom[2 + self.static + i].read_data()[0] if self.expose else state[-1]
-        z[...] = (bottom[0].read_data().reshape(-1, self.inputs) @ w_x.T + b).reshape(z.shape)
+        z[...] = (bottom[0].read_data().reshape(steps * sequences, self.inputs) @ w_x.T + b).reshape(z.shape)
         if self.static:
             z += bottom[2].read_data().reshape(sequences, -1) @ self.blobs[2].read_data().T
         for t in range(steps):
@@ -165,8 +165,8 @@ class Recurrent(RecurrentOnDevice):
             diffs[0] += dh[t]
             self.step_gradient(t, z, cont, states, diffs)
             diffs[0] = cont[t] * (z[t] @ w_h)
-        dz = z.reshape(-1, z.shape[-1])
-        self._add(0, dz.T @ x.reshape(-1, self.inputs))
+        dz = z.reshape(steps * sequences, z.shape[-1])
+        self._add(0, dz.T @ x.reshape(steps * sequences, self.inputs))
         self._add(1, dz.sum(0))
         self._add(2 + self.static, dz.T @ (cont * states[0][:-1]).reshape(-1, self.size))
         if propagate_down[0]:

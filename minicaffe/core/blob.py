@@ -11,7 +11,10 @@ from minicaffe.core.memory import Memory
 from minicaffe.core.places import Place
 from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
+from minicaffe.limits import MAX_COUNT
 from minicaffe.proto import caffe_pb2
+
+MAX_AXES = 32  #: of a blob, as in Caffe
 
 
 class Blob:
@@ -55,12 +58,12 @@ class Blob:
 
         Up to the capacity the memory stays, and so do the values that fit; beyond it the blob gets new memory, zero at
         first.  Where a blob grows again, the values that were beyond the smaller shape are undefined.
-        Raises BlobError for negative lengths, MemoryError where there is no room: the blob is then as it was.
+        Raises BlobError for negative lengths, more than 2^31 - 1 numbers or more than 32 axes, as in Caffe; MemoryError
+        where there is no room.  The blob is then as it was.
         """
         dims = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
         dims = tuple(int(d) for d in dims)  # type: ignore[arg-type]  # TypeError for a sequence among them
-        if any(d < 0 for d in dims):
-            raise BlobError(f"a blob's shape cannot hold negative lengths, got {dims}")
+        check_shape(dims)
         count = math.prod(dims)
         try:
             place = settings.engine.place
@@ -248,6 +251,19 @@ def _varint(number: int) -> bytes:
         parts.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*parts, number])
+
+
+def check_shape(dims: tuple[int, ...]) -> None:
+    """Raise BlobError for a shape that no blob can have: negative lengths, too many axes or numbers.
+
+    Axes of length 0 are left out of the product: numpy, too, limits the product of the others.
+    """
+    if any(d < 0 for d in dims):
+        raise BlobError(f"a blob's shape cannot hold negative lengths, got {dims}")
+    if len(dims) > MAX_AXES:
+        raise BlobError(f"a blob has at most {MAX_AXES} axes, got {len(dims)}")
+    if math.prod(d for d in dims if d) > MAX_COUNT:
+        raise BlobError(f"a blob holds at most {MAX_COUNT} numbers, got the shape {dims}")
 
 
 def _with_values(dtype: np.dtype, data: np.ndarray, diff: np.ndarray) -> Blob:

@@ -33,20 +33,27 @@ def filler(name: str) -> Callable[[Filler], Filler]:
 def fill(blob, param, generator: np.random.Generator) -> None:
     """Fill `blob.data` by the filler that a FillerParameter specifies.
 
-    Raises `LayerError`, with the known types, for an unknown type.
+    A blob without numbers stays as it is.  Raises `LayerError` for an unknown type, with the known types, and for a
+    distribution that does not exist, such as one of negative width.
     """
     try:
         function = FILLERS[param.type]
     except KeyError:
         hint = nearest(param.type, FILLERS)
         raise LayerError(f'unknown filler "{param.type}"{hint}: known are {", ".join(sorted(FILLERS))}') from None
-    blob.data = function(blob.shape, param, generator)
+    if blob.count:
+        blob.data = function(blob.shape, param, generator)
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    """Return the length of axis 0, 1 for a scalar."""
+    return shape[0] if shape else 1
 
 
 def _fan(shape: tuple[int, ...], param) -> float:
     """Return n of `xavier` and `msra`: FAN_IN (count / shape[0]), FAN_OUT (count / shape[1]), or their AVERAGE."""
     count = math.prod(shape)
-    fan_in = count / shape[0] if shape else 1
+    fan_in = count / _rows(shape)
     fan_out = count / shape[1] if len(shape) > 1 else count
     if param.variance_norm == param.FAN_OUT:
         return fan_out
@@ -63,19 +70,25 @@ def constant(shape, param, generator):
 
 @filler("uniform")
 def uniform(shape, param, generator):
-    """Uniform distribution on [`min`, `max`)."""
+    """Uniform distribution on [`min`, `max`); LayerError unless min <= max, both finite."""
+    if not -math.inf < param.min <= param.max < math.inf:
+        raise LayerError(f'the filler "uniform" needs finite min <= max, got {param.min:g} and {param.max:g}')
     return generator.uniform(param.min, param.max, shape)
 
 
 @filler("gaussian")
 def gaussian(shape, param, generator):
-    """Normal distribution with `mean` and `std`.
+    """Normal distribution with `mean` and `std`; LayerError for a negative std, and unless both are finite.
 
     sparse: if not negative, each element is kept with probability sparse / shape[0], and set to 0 otherwise.
     """
+    if not (math.isfinite(param.mean) and 0 <= param.std < math.inf):
+        raise LayerError(
+            f'the filler "gaussian" needs a finite mean and a std of 0 or more, got {param.mean:g} and {param.std:g}'
+        )
     values = generator.normal(param.mean, param.std, shape)
     if param.sparse >= 0:
-        values *= generator.random(shape) < param.sparse / shape[0]
+        values *= generator.random(shape) < param.sparse / _rows(shape)
     return values
 
 
@@ -83,7 +96,7 @@ def gaussian(shape, param, generator):
 def positive_unitball(shape, param, generator):
     """Uniform distribution on [0, 1), then divided by the sum over each row (all axes but axis 0)."""
     values = generator.random(shape)
-    return values / values.reshape(shape[0], -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
+    return values / values.reshape(_rows(shape), -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
 
 
 @filler("xavier")

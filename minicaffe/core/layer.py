@@ -172,6 +172,10 @@ class Layer:
         """The exception of this layer: its type and name, then the text."""
         return LayerError(f"{self.layer_param.type} layer '{self.name}': {text}")
 
+    def no_room(self, error: MemoryError) -> LayerError:
+        """The exception of this layer for an allocation that failed; the message of `error` gives its size."""
+        return self.error(f"there is not enough memory ({error})")
+
     def initialize(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check counts, read parameters, make and fill the learned blobs, shape the tops, set the loss weights."""
         with self._named():
@@ -188,7 +192,10 @@ class Layer:
         """Reshape to the bottoms and compute the tops."""
         self.reshape_if_needed(bottom, top)
         self.fused = None
-        self.forward_and_keep(bottom, top)
+        try:
+            self.forward_and_keep(bottom, top)
+        except MemoryError as error:
+            raise self.no_room(error) from error
         if settings.engine.settles_each_layer:
             self.settle(bottom, top)
 
@@ -208,7 +215,10 @@ class Layer:
         if self.kept_blobs is not None:
             top, bottom = self.kept_blobs.for_backward(top, bottom)
         engine = settings.engine
-        engine.backward(self, top, propagate_down, bottom)
+        try:
+            engine.backward(self, top, propagate_down, bottom)
+        except MemoryError as error:
+            raise self.no_room(error) from error
         if engine.settles_each_layer:
             self.settle(bottom, top)
 
@@ -265,7 +275,7 @@ class Layer:
                 raise
             raise self.error(str(error)) from error
         except MemoryError as error:
-            raise self.error(f"there is not enough memory ({error})") from error
+            raise self.no_room(error) from error
 
     def _check_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for kind, blobs in (("bottom", bottom), ("top", top)):

@@ -9,6 +9,7 @@ buffer, a `Slab`.  What a script finds in a blob whose buffer another one has ta
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from minicaffe.core.net import Net
 
 _BYTES = np.dtype(np.uint8)
+_CONSIDERED = 256  #: slabs among which one is searched, so that a net of many thousands of layers is planned in time
 
 
 class Interval:
@@ -93,6 +95,10 @@ def _include(found: Intervals, memory: Memory, first: int, last: int) -> None:
 # -- buffers -----------------------------------------------------------------------------------------------------------
 
 
+def _first(interval: Interval) -> int:
+    return interval.first
+
+
 class Slab:
     """A buffer of `size` bytes for memories whose intervals do not overlap.
 
@@ -103,11 +109,18 @@ class Slab:
         self.size = size
         self.tenants: Intervals = {}
         self.users: dict[Memory, weakref.ref] = {}
+        self._in_order: list[Interval] = []  # those of the tenants
         self._buffer: np.ndarray | None = None
 
     def free_in(self, interval: Interval) -> bool:
         """Whether none of the tenants needs it in this part of a pass."""
-        return not any(interval.overlaps(other) for other in self.tenants.values())
+        at = bisect_right(self._in_order, interval.first, key=_first)
+        return not any(interval.overlaps(other) for other in self._in_order[max(at - 1, 0) : at + 1])
+
+    def add(self, memory: Memory, interval: Interval) -> None:
+        """Plan it for a memory; its interval overlaps no other tenant's."""
+        self.tenants[memory] = interval
+        insort(self._in_order, interval, key=_first)
 
     def give(self, memory: Memory) -> np.ndarray:
         """The buffer, for a memory; allocated when it is first used."""
@@ -137,13 +150,13 @@ def assign(intervals: Intervals) -> dict[Memory, Slab]:
     found: dict[Memory, Slab] = {}
     for memory in sorted(intervals, key=lambda memory: -_nbytes(memory)):
         found[memory] = _best_fit(slabs, _nbytes(memory), intervals[memory])
-        found[memory].tenants[memory] = intervals[memory]
+        found[memory].add(memory, intervals[memory])
     return found
 
 
 def _best_fit(slabs: list[Slab], nbytes: int, interval: Interval) -> Slab:
-    """The smallest slab that is large enough and free; a new one where there is none."""
-    fitting = (slab for slab in slabs if slab.size >= nbytes and slab.free_in(interval))
+    """The smallest slab that is large enough and free, among the newest; a new one where there is none."""
+    fitting = (slab for slab in slabs[-_CONSIDERED:] if slab.size >= nbytes and slab.free_in(interval))
     slab = min(fitting, key=lambda slab: slab.size, default=None)
     if slab is None:
         slab = Slab(nbytes)
@@ -172,7 +185,7 @@ class Slabs:
         if slab is None:
             self._drop_abandoned()
             slab = _best_fit(self._all, nbytes, self.intervals[memory])
-            slab.tenants[memory] = self.intervals[memory]
+            slab.add(memory, self.intervals[memory])
             self._of[memory].append(slab)
         return slab.give(memory)
 

@@ -95,7 +95,10 @@ class Running(Naming):
             i += 1
             group = groups.get(i)
             if group is not None and group.end <= end:
-                group.forward()
+                try:
+                    group.forward()
+                except MemoryError as error:
+                    raise self.layers[i].no_room(error) from error
                 ran.append(group)
                 i = group.end
                 continue
@@ -144,8 +147,11 @@ class Running(Naming):
             i -= 1
             group = by_end.get(i)
             if group is not None and group.start >= end:
-                if any(self.layer_need_backward[group.start : group.end + 1]):
-                    group.backward()
+                try:
+                    if any(self.layer_need_backward[group.start : group.end + 1]):
+                        group.backward()
+                except MemoryError as error:
+                    raise self.layers[i].no_room(error) from error
                 i = group.start
                 continue
             for callback in self.callbacks.before_backward:

@@ -51,9 +51,10 @@ class _Version(ctypes.Structure):
 
 
 F32 = 3
+MOST_AXES = 12  #: DNNL_MAX_NDIMS
+_OUT_OF_MEMORY = 1
 _UNIMPLEMENTED = (3, 4)
 _STATUS = {
-    1: "out of memory",
     2: "invalid arguments",
     3: "unimplemented",
     4: "no implementation left",
@@ -116,7 +117,9 @@ def _open() -> ctypes.CDLL:
 
 
 def check(status: int, action: str) -> None:
-    """Raise OneDNNError, or Unsupported, for a dnnl_status_t other than success; `action` is named in the message."""
+    """Raise OneDNNError, Unsupported or MemoryError for a dnnl_status_t other than success; it names `action`."""
+    if status == _OUT_OF_MEMORY:
+        raise MemoryError(f"oneDNN has no room for {action}")
     if status in _UNIMPLEMENTED:
         raise Unsupported(f"oneDNN cannot do {action}")
     if status:
@@ -124,8 +127,8 @@ def check(status: int, action: str) -> None:
 
 
 def dims(values) -> ctypes.Array | None:
-    """Return numbers as a dnnl_dims_t (an array of 12); None, which is passed as NULL, for None."""
-    return None if values is None else (c_int64 * 12)(*values)
+    """Return numbers as a dnnl_dims_t, an array of MOST_AXES; None, which is passed as NULL, for None."""
+    return None if values is None else (c_int64 * MOST_AXES)(*values)
 
 
 class _Local(threading.local):

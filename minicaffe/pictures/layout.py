@@ -11,6 +11,7 @@ which the flow is drawn.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,6 +20,7 @@ GAP_ACROSS = 26.0  # between two boxes of a rank
 GAP_DUMMY = 14.0  # between two edges that cross a rank side by side
 GAP_ALONG = 44.0  # between ranks, with room for the shapes of blobs
 SWEEPS = 24
+MOST_DUMMIES = 20_000
 
 
 @dataclass(eq=False)
@@ -64,13 +66,22 @@ def _rank(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> None:
 def _insert_dummies(
     nodes: Sequence[Node], edges: Sequence[tuple[int, int]]
 ) -> tuple[list[list[Node]], list[list[Node]]]:
-    """Insert dummies where edges cross ranks; return the dummies of each edge, and the nodes of each rank."""
+    """Insert dummies where edges cross ranks; return the dummies of each edge, and the nodes of each rank.
+
+    Where the edges together cross more than MOST_DUMMIES ranks, the longest have no dummies and do not count in the
+    layout: they are drawn across what lies between.
+    """
     ranks: list[list[Node]] = [[] for _ in range(max((n.rank for n in nodes), default=-1) + 1)]
     for node in nodes:
         ranks[node.rank].append(node)
-    chains = []
+    chains: list[list[Node]] = []
+    longest = _longest_with_dummies([nodes[target].rank - nodes[source].rank for source, target in edges])
     for source, target in edges:
-        chain = [Node(rank=r, dummy=True) for r in range(nodes[source].rank + 1, nodes[target].rank)]
+        between = range(nodes[source].rank + 1, nodes[target].rank)
+        if len(between) + 1 > longest:
+            chains.append([])
+            continue
+        chain = [Node(rank=r, dummy=True) for r in between]
         path = [nodes[source], *chain, nodes[target]]
         for before, after in pairwise(path):
             before.down.append(after)
@@ -79,6 +90,16 @@ def _insert_dummies(
             ranks[dummy.rank].append(dummy)
         chains.append(chain)
     return chains, ranks
+
+
+def _longest_with_dummies(lengths: Sequence[int]) -> int:
+    """Return the greatest length, in ranks, of edges that get dummies: the shorter ones have MOST_DUMMIES in all."""
+    total = 0
+    for length in sorted(lengths):
+        total += length - 1
+        if total > MOST_DUMMIES:
+            return length - 1
+    return max(lengths, default=0)
 
 
 def _order(ranks: list[list[Node]]) -> None:
@@ -108,10 +129,11 @@ def _crossings(ranks: list[list[Node]]) -> int:
     for upper, lower in pairwise(ranks):
         place = {node: i for i, node in enumerate(lower)}
         ends = [sorted(place[n] for n in node.down if n in place) for node in upper]
-        passed: list[int] = []
+        passed: list[int] = []  # in order
         for of_node in ends:
-            total += sum(1 for end in of_node for other in passed if other > end)
-            passed += of_node
+            total += sum(len(passed) - bisect_right(passed, end) for end in of_node)
+            for end in of_node:
+                insort(passed, end)
     return total
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -16,7 +15,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import DecodeError, Message
 
 from minicaffe.errors import PrototxtError, nearest
-from minicaffe.files import write_atomically
+from minicaffe.files import read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.elsewhere import field_owner
 from minicaffe.text import is_utf16
@@ -47,7 +46,7 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise PrototxtError(_place(filename, error) + _sentence(error)) from None
+        raise PrototxtError(_place(filename, error) + _brief(_sentence(error))) from None
     missing = message.FindInitializationErrors()  # type: ignore[attr-defined]  # not in the stubs of protobuf
     if missing:
         raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
@@ -94,6 +93,11 @@ def _place(filename: PathLike | None, error: text_format.ParseError) -> str:
 
 def _name(filename: PathLike | None) -> str:
     return os.fspath(filename) if filename else "prototxt text"
+
+
+def _brief(sentence: str) -> str:
+    """Cut a sentence that quotes a word of more than some hundred characters."""
+    return sentence if len(sentence) <= 400 else f"{sentence[:400]}..."
 
 
 def _sentence(error: text_format.ParseError) -> str:
@@ -172,7 +176,7 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
         raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, got an HDF5 file")
     try:
         message.ParseFromString(content)
-        whole = _strings_are_text(message)
+        whole = message.IsInitialized() and _strings_are_text(message)
     except (DecodeError, UnicodeDecodeError):
         whole = False
     if not whole:
@@ -204,6 +208,6 @@ def write_binary(message: Message, path: PathLike) -> None:
 
 def _read_bytes(path: PathLike) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_bytes(path, pipes=True)
     except OSError as error:
         raise PrototxtError(f"cannot read '{os.fspath(path)}': {error.strerror}") from None

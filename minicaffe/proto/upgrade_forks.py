@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.errors import PrototxtError
+from minicaffe.limits import MAX_COUNT
 from minicaffe.proto.caffe_pb2 import (
     DOUBLE,
     FLOAT,
@@ -100,11 +101,17 @@ def needs_flat_upgrade(net: NetParameter) -> bool:
 
 
 def upgrade_flat(net: NetParameter) -> None:
-    """Reshape the blobs of every BatchNorm from 1xCx1x1 to (C,), the shape in master."""
+    """Reshape the blobs of every BatchNorm from 1xCx1x1 to (C,), the shape in master; PrototxtError for more numbers
+    than a blob holds."""
     for layer in net.layer:
         for blob in layer.blobs if layer.type == "BatchNorm" else ():
             if _four_axes(blob):
-                count = math.prod(blob.shape.dim or [getattr(blob, field) for field in LEGACY_SHAPE])
+                dims = blob.shape.dim or [getattr(blob, field) for field in LEGACY_SHAPE]
+                count = math.prod(dims)
+                if abs(count) > MAX_COUNT:
+                    raise PrototxtError(
+                        f"layer '{layer.name}': a blob holds at most {MAX_COUNT} numbers, got the shape {tuple(dims)}"
+                    )
                 for field in LEGACY_SHAPE:
                     blob.ClearField(field)
                 blob.shape.dim[:] = [count]

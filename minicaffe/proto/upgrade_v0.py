@@ -78,6 +78,8 @@ FIELDS = {
     "shuffle_images": {"images": "image_data_param.shuffle"},
     "new_height": {"images": "image_data_param.new_height"},
     "new_width": {"images": "image_data_param.new_width"},
+    "new_num": {},
+    "new_channels": {},
     "concat_dim": {"concat": "concat_param.concat_dim"},
     "det_fg_threshold": {"window_data": "window_data_param.fg_threshold"},
     "det_bg_threshold": {"window_data": "window_data_param.bg_threshold"},

@@ -56,6 +56,22 @@ def test_negative_lengths_and_axes_are_refused():
         Blob((2, 3)).canonical_axis(2)
 
 
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((2, 2**30), "at most 2147483647 numbers, got the shape"),
+        ((3, 2**63 - 1), "at most 2147483647 numbers"),
+        ((0, 2**62), "at most 2147483647 numbers"),
+        ((1,) * 33, "at most 32 axes, got 33"),
+    ],
+)
+def test_what_is_larger_than_in_caffe_is_refused(shape, words):
+    blob = Blob((2, 3))
+    with pytest.raises(BlobError, match=words):
+        blob.reshape(shape)
+    assert blob.shape == (2, 3)
+
+
 def test_data_is_live_and_assignable():
     blob = Blob((2, 2))
     view = blob.data

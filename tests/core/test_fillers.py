@@ -62,3 +62,21 @@ def test_unknown_fillers_tell_the_nearest():
 
 def test_all_of_the_originals_are_there():
     assert set(FILLERS) == {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type: 'uniform' min: 1 max: 0", "type: 'uniform' max: inf", "type: 'uniform' min: nan",
+        "type: 'gaussian' std: -1", "type: 'gaussian' std: nan", "type: 'gaussian' mean: inf",
+    ],
+)  # fmt: skip
+def test_distributions_that_do_not_exist_are_refused(text):
+    with pytest.raises(LayerError, match="needs (a )?finite"):
+        filled(text)
+
+
+@pytest.mark.parametrize("kind", sorted(set(FILLERS) - {"bilinear"}))
+def test_blobs_without_numbers_and_scalars(kind):
+    assert filled(f"type: '{kind}' sparse: 1", (0, 3)).shape == (0, 3)
+    assert filled(f"type: '{kind}' sparse: 1", ()).shape == ()

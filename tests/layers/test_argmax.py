@@ -52,3 +52,8 @@ def test_nan_ranks_as_minus_infinity(engine):
 def test_top_k_out_of_range_is_refused(k):
     with pytest.raises(LayerError, match=f"top_k must be 1 to 6, the numbers there are to choose from, got {k}"):
         run_layer(argmax(f"top_k: {k}"), np.zeros((2, 3, 2)))
+
+
+def test_a_scalar_is_refused():
+    with pytest.raises(LayerError, match=r"bottom 0 must be \(N, \.\.\.\), got a scalar"):
+        run_layer(argmax("top_k: 1"), np.zeros(()))

@@ -38,6 +38,7 @@ def test_nothing_kept_leaves_an_empty_top(engine):
     [
         ([(3, 2), (3,)], 2, "2 bottoms need 1 tops, got 2"),
         ([(3, 2), (3, 2)], 1, r"the selector must hold one number for each item, got \(3, 2\)"),
+        ([(3, 2), ()], 1, r"the selector must hold one number for each item, got \(\)"),
         ([(4, 2), (3,)], 1, r"bottom 0 must hold 3 items, as many as the selector, got \(4, 2\)"),
     ],
 )

@@ -36,3 +36,8 @@ def test_a_label_out_of_range_names_label_and_classes(engine):
 def test_labels_that_do_not_fit_are_refused():
     with pytest.raises(LayerError, match=r"bottom 1 must hold one label for each of the 2 samples, got \(2, 3\)"):
         run_layer(hinge(), np.zeros((2, 3)), np.zeros((2, 3)))
+
+
+def test_a_scalar_is_refused():
+    with pytest.raises(LayerError, match=r"bottom 0 must be \(N, \.\.\.\), got a scalar"):
+        run_layer(hinge(), np.zeros(()), np.zeros(()))

@@ -5,7 +5,7 @@ import pytest
 
 from helpers import references
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, distinct, positive, run_layer, top_of
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, distinct, positive, run_layer, top_of
 
 
 def pool(text):
@@ -84,3 +84,10 @@ def test_errors_name_the_layer(text, shape, words):
 def test_only_maxima_have_places():
     with pytest.raises(LayerError, match="only MAX pooling has a mask"):
         run_layer(pool("pool: AVE kernel_size: 2"), np.zeros((1, 1, 3, 3)), num_top=2)
+
+
+def test_stochastic_pooling_has_no_backward_pass_in_test(engine):
+    layer, bottom, top = build_layer(pool("pool: STOCHASTIC kernel_size: 2"), np.ones((1, 1, 4, 4)), phase=1)
+    layer.forward(bottom, top)
+    with pytest.raises(LayerError, match="stochastic pooling has no backward pass in TEST"):
+        layer.backward(top, [True], bottom)

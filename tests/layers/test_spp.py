@@ -47,6 +47,11 @@ def test_bins_and_their_order_for_pictures_of_any_size():
     ("text", "shape", "words"),
     [
         ("", (1, 1, 4, 4), "pyramid_height must be at least 1"),
+        (
+            "pyramid_height: 2147483647",
+            (1, 1, 7, 9),
+            r"pictures of \(7, 9\) are too small for pyramid_height 2147483647",
+        ),
         ("pyramid_height: 4", (1, 1, 5, 5), r"pictures of \(5, 5\) are too small for pyramid_height 4"),
         ("pyramid_height: 2", (1, 4), r"bottom 0 must be \(N, C, H, W\), got \(1, 4\)"),
     ],

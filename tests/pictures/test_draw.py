@@ -245,3 +245,11 @@ def test_shapes_from_the_first_record(tmp_path):
     net.layer[0].transform_param.crop_size = 4
     net.layer[1].hdf5_data_param.source = "nothing"
     assert infer_shapes(net) == {(0, 0): (2, 3, 4, 4), (0, 1): (2,)}
+
+
+def test_the_longest_edges_have_no_dummies_where_there_would_be_too_many(monkeypatch):
+    monkeypatch.setattr("minicaffe.pictures.layout.MOST_DUMMIES", 5)
+    nodes = [Node(across=10, along=10) for _ in range(6)]
+    chains = layout(nodes, [(i, i + 1) for i in range(5)] + [(0, 2), (1, 4), (0, 5)])
+    assert [len(chain) for chain in chains] == [0] * 5 + [1, 2, 0]
+    assert nodes[5].rank == 5

@@ -1,6 +1,7 @@
 """Prototxts as people write them, and the errors for those that are wrong."""
 
 import math
+import os
 
 import pytest
 
@@ -232,7 +233,7 @@ def test_file_name_stands_in_front(tmp_path):
 def test_missing_file_and_directory(tmp_path):
     with pytest.raises(PrototxtError, match="cannot read '.*gone.prototxt': No such file"):
         read_net(tmp_path / "gone.prototxt")
-    with pytest.raises(PrototxtError, match="cannot read .*directory"):
+    with pytest.raises(PrototxtError, match="cannot read .*it is a folder, expected a regular file"):
         read_solver(tmp_path)
 
 
@@ -308,3 +309,29 @@ def test_a_net_file_without_layers_is_refused(tmp_path):
     (tmp_path / "empty.caffemodel").write_bytes(b"")
     with pytest.raises(PrototxtError, match="empty.caffemodel: there is no layer in this net"):
         read_binary_net(tmp_path / "empty.caffemodel")
+
+
+def test_errors_quote_no_more_than_some_hundred_characters():
+    with pytest.raises(PrototxtError) as caught:
+        parse_text("a" * 100_000 + ": 1", caffe_pb2.NetParameter())
+    assert len(str(caught.value)) < 500
+
+
+def test_a_binary_message_without_a_required_field_is_refused():
+    net = caffe_pb2.NetParameter()
+    net.layer.add().clip_param.SetInParent()
+    with pytest.raises(PrototxtError, match="expected a binary NetParameter"):
+        parse_binary(net.SerializePartialToString(), caffe_pb2.NetParameter())
+
+
+def test_pipes_are_refused_and_process_substitution_is_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(PrototxtError, match="it is a FIFO, expected a regular file"):
+        read_net(tmp_path / "fifo")
+    with pytest.raises(PrototxtError, match="null character"):
+        read_net(str(tmp_path / "a\0b"))
+    out, into = os.pipe()
+    os.write(into, b'layer { name: "a" type: "ReLU" }')
+    os.close(into)
+    assert read_net(f"/dev/fd/{out}").layer[0].name == "a"
+    os.close(out)

@@ -155,3 +155,10 @@ def test_every_v0_type_and_field_has_a_home():
 def test_new_files_need_nothing():
     assert not needs_net_upgrade(net('layer { name: "x" type: "ReLU" }'))
     assert needs_net_upgrade(net('layers { layer { type: "relu" } }'))
+
+
+def test_fields_that_the_original_does_not_upgrade_are_ignored():
+    result = upgraded(
+        'layers { layer { name: "r" type: "relu" new_num: 3 new_channels: 2 } bottom: "x" top: "y" } input: "x"'
+    )
+    assert [layer.type for layer in result.layer] == ["ReLU"]

@@ -106,6 +106,13 @@ def test_every_iteration_has_the_rate_of_c(name):
             assert rate == pytest.approx(expected, rel=2e-5, abs=1e-44), (param, it)
 
 
+def test_a_negative_step_is_refused():
+    param = caffe_pb2.SolverParameter(base_lr=1, lr_policy="multistep", gamma=0.5, stepvalue=[2, 4])
+    assert learning_rate(param, 9, 5) == (0.5**5, 5)
+    with pytest.raises(SolverError, match="current_step must not be negative, got -5"):
+        learning_rate(param, 9, -5)
+
+
 def test_overflow_and_division_by_zero():
     assert rates("base_lr: 0.1 lr_policy: 'exp' gamma: 1.01", [100_000]) == [math.inf]
     assert rates("base_lr: 0.1 lr_policy: 'step' gamma: 10 stepsize: 10", [5000]) == [math.inf]

@@ -55,6 +55,8 @@ def test_a_ratio_counts_once():
     [
         ("", "needs at least one min_size"),
         ("min_size: 4 max_size: 3", "max_size must be larger than min_size"),
+        ("min_size: inf", "min_size must be finite and above 0"),
+        ("min_size: 4 aspect_ratio: 0", "aspect_ratio must be finite and above 0"),
         ("min_size: 4 variance: 1 variance: 2", "variance must be one or four positive numbers"),
     ],
 )

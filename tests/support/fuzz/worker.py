@@ -192,7 +192,12 @@ def _run(action: Action) -> tuple[str, str]:
 
 def _place(error: BaseException) -> str:
     """Return an exception with the innermost line of minicaffe in its traceback."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "minicaffe" in frame.filename]
+    parts = ("minicaffe", "layers", "solvers", "cuda")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if any(f"/{part}/" in frame.filename for part in parts)
+    ]
     last = frames[-1] if frames else traceback.extract_tb(error.__traceback__)[-1]
     return f"{os.path.basename(last.filename)}:{last.lineno} {type(error).__name__}: {str(error)[:200]}"
 
