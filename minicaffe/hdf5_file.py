@@ -2,8 +2,7 @@
 
 The HDF5 library ends the process when a disk is full, and when a damaged file makes it write beyond its buffers.  So
 files are built in memory, and a file is read by a forked child, whose memory and processor time are limited; a child
-that fails is an error of one sentence.  On systems without `os.fork` (Windows) the
-file is read in the process itself.
+that fails is an error of one sentence.  On systems without `os.fork` (Windows) the file is read in the process itself.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from minicaffe import hdf5_child, limits
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.files import open_regular
-from minicaffe.hdf5_child import Problem
+from minicaffe.hdf5_contents import Problem
 
 
 def content(fill: Callable[[h5py.File], None]) -> bytes:
