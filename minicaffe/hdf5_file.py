@@ -2,8 +2,7 @@
 
 The HDF5 library ends the process when a disk is full, and when a damaged file makes it write beyond its buffers.  So
 files are built in memory, and a file is read by a forked child, whose memory and processor time are limited; a child
-that fails is an error of one sentence.  On systems without `os.fork` (Windows) the
-file is read in the process itself.
+that fails is an error of one sentence.  On systems without `os.fork` (Windows) the file is read in the process itself.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ import numpy as np
 from minicaffe import hdf5_child, limits
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.files import open_regular
-from minicaffe.hdf5_child import Problem
+from minicaffe.hdf5_contents import Problem
 
 
-def content(fill: Callable[[h5py.File], None]) -> bytes:
+def content(fill: Callable[[h5py.File], None]) -> memoryview:
     """Return the bytes of an HDF5 file, of the earliest format, whose groups and datasets `fill` creates."""
-    with h5py.File("memory", "w", driver="core", backing_store=False, libver="earliest") as file:
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver="earliest") as file:
         fill(file)
-        file.flush()
-        return file.id.get_file_image()
+    return memory.getbuffer()
 
 
 def append(path: str, change: Callable[[h5py.File], None]) -> None:

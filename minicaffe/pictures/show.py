@@ -173,7 +173,7 @@ def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, 
     part.suptitle(f"weights{more}", fontsize=10)
     axes = part.subplots(rows, columns, squeeze=False).ravel()
     for ax, (name, blob) in zip(axes, panels):
-        values = blob[np.isfinite(blob)]
+        values = blob[np.isfinite(blob)].astype(np.float64)  # bins of float32 may be too narrow
         ax.hist(values, bins=50, color=COLORS[0])
         ax.set_title(
             f"{label_text(name)}\n{_shape(blob)}, σ {values.std() if values.size else math.nan:.3g}", fontsize=6.5

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from minicaffe import hdf5_child
+from minicaffe import hdf5_child, hdf5_contents
 from minicaffe.errors import DataError, SnapshotError
 from minicaffe.hdf5_file import content, opened
 
@@ -176,7 +176,7 @@ def use_memory(*_):
 def test_the_library_fails(tmp_path, monkeypatch, method, action, reason):
     path = write(tmp_path / "x.h5", lambda file: file.create_dataset("d", data=np.ones(3)))
     monkeypatch.setattr(hdf5_child, "_SECONDS", 1)
-    monkeypatch.setattr(hdf5_child.Contents, method, action)
+    monkeypatch.setattr(hdf5_contents.Contents, method, action)
     with pytest.raises(DataError, match=f"HDF5 file .*x.h5 cannot be read: {reason}"):
         numbers(path, "d")
 

@@ -232,6 +232,12 @@ def test_find_filters():
         show.find_filters({"conv1": [first]}, "conv9")
 
 
+@pytest.mark.parametrize("values", [[2, 2.0000002], [-3e38, 3.4e38], [0, 1e-45]])
+def test_histograms_of_any_range(values):
+    """In float32 fifty bins between such values are too narrow or too wide."""
+    show.plot_weights({"ip": [np.array(values, np.float32)]})
+
+
 def test_nets_without_filters_and_numbers_that_are_not_finite():
     weights = {"ip": [np.array([[1, np.nan], [2, np.inf]]), np.zeros(2)]}
     assert show.table(weights)[1][2:] == ["2×2", "1.5", "0.5", "1", "2", "2 not finite"]
