@@ -29,7 +29,8 @@ def pad_database(source: str, dest: str, pad: int, backend: str = "lmdb") -> tup
     if pad < 1:
         raise DataError(f"the border must be at least 1 pixel wide, got {pad}")
     with open_db(source, backend) as database:
-        means, digits = [], 0
+        means: list[np.ndarray] = []
+        digits = 0
         for key, _, image in _images(database, pad):
             if means and means[0].shape != image.shape[:1]:
                 raise DataError(f"the images of {source} have {means[0].size} and {len(image)} channels")
