@@ -58,6 +58,8 @@ class DetectionOutput(Layer):
         if len(priors) != 3 or priors[:2] != (1, 2) or priors[2] % 4:
             raise self.error(f"bottom 2 must be priors (1, 2, P * 4), got {priors}")
         count = priors[2] // 4
+        if locations[:1] != confidences[:1] or not locations:
+            raise self.error(f"bottoms 0 and 1 must be of the same samples (N, ...), got {locations} and {confidences}")
         sets = 1 if self.param.share_location else self.classes
         for i, shape, each in ((0, locations, 4 * sets), (1, confidences, self.classes)):
             if int(np.prod(shape[1:])) != count * each:
@@ -66,7 +68,7 @@ class DetectionOutput(Layer):
 
     def forward_cpu(self, bottom, top):
         samples = bottom[0].shape[0]
-        priors, variances = bottom[2].read_data().reshape(2, -1, 4)
+        priors, variances = bottom[2].read_data().reshape(2, bottom[2].shape[2] // 4, 4)
         sets = 1 if self.param.share_location else self.classes
         locations = bottom[0].read_data().reshape(samples, len(priors), sets, 4)
         confidences = bottom[1].read_data().reshape(samples, len(priors), self.classes)
