@@ -90,7 +90,7 @@ def save(solver) -> str:
     return model
 
 
-def _write(path: str, content: bytes) -> str:
+def _write(path: str, content: bytes | memoryview) -> str:
     """Write a file and return its SHA-256 digest in hexadecimal."""
     write_atomically(path, content, SnapshotError)
     return hashlib.sha256(content).hexdigest()
@@ -105,7 +105,7 @@ def _binary_state(solver, model: str, weights_sha256: str, run_state_sha256: str
     return state.SerializeToString()
 
 
-def _hdf5_state(solver, model: str, weights_sha256: str, run_state_sha256: str) -> bytes:
+def _hdf5_state(solver, model: str, weights_sha256: str, run_state_sha256: str) -> memoryview:
     """Return a .solverstate.h5: the groups and datasets of the original, the digests as attributes of the root."""
 
     def fill(file: h5py.File) -> None:

@@ -129,7 +129,7 @@ def to_binary(net, write_diff: bool = False) -> bytes:
     return to_proto(net, write_diff).SerializeToString()
 
 
-def to_hdf5(net, write_diff: bool = False) -> bytes:
+def to_hdf5(net, write_diff: bool = False) -> memoryview:
     """Return the content of a .caffemodel.h5: one group /data/<layer> per layer, with datasets "0", "1", ...
 
     write_diff: include the diffs, in groups /diff/<layer> (default: False).

@@ -26,7 +26,7 @@ _TYPE = re.compile("[biu][1248]")  #: of the numbers: bool, int, unsigned, and t
 _DAMAGED = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError)
 
 
-def read_arrays(data: bytes) -> dict[bytes, np.ndarray]:
+def read_arrays(data: bytes) -> dict[bytes | str, np.ndarray]:
     """Return the arrays and lists of whole numbers in a pickled dictionary, by key, as arrays.
 
     Other values are omitted.  ValueError for anything but such a dictionary of numbers, texts and lists.
@@ -50,7 +50,7 @@ def _check_operations(data: bytes) -> None:
         tuples += name.startswith("TUPLE")
         if name not in _OPERATIONS or tuples > _MAX_TUPLES:
             raise ValueError(f"it is more than a dictionary of arrays: operation {name}")
-        if name.endswith("PUT") and argument > number:  # the unpickler would allocate memory for so many
+        if name.endswith("PUT") and (argument or 0) > number:  # the unpickler would allocate memory for so many
             raise ValueError(f"it is damaged: it counts {argument} objects after {number} operations")
 
 

@@ -113,7 +113,7 @@ def _binary_case(content):
 
 
 def _hdf5_examples():
-    return [_snapshot("HDF5")[1]["s_iter_1.solverstate.h5"], hdf5_file.content(_fill)]
+    return [_snapshot("HDF5")[1]["s_iter_1.solverstate.h5"], bytes(hdf5_file.content(_fill))]
 
 
 def _fill(file):

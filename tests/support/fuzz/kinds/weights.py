@@ -44,7 +44,7 @@ def _binary_examples():
 
 
 def _hdf5_examples():
-    return [weights.to_hdf5(_net()), weights.to_hdf5(_net(), write_diff=True)]
+    return [bytes(weights.to_hdf5(_net())), bytes(weights.to_hdf5(_net(), write_diff=True))]
 
 
 def _change(rng, content):
