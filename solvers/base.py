@@ -6,11 +6,10 @@ learning rates in lr_policy.py.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
@@ -22,10 +21,9 @@ from minicaffe.solvers import nets, snapshot, snapshot_files
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
 from minicaffe.solvers.nan_search import LossCheck
+from minicaffe.solvers.tests import Scores, Tests, log_outputs
 
 log = logging.getLogger("minicaffe")
-
-Scores = dict[str, list[float]]
 
 
 class Hook(NamedTuple):
@@ -77,7 +75,7 @@ class Solver:
         self.gradient_hooks: list[Hook] = []
         self.losses: list[float] = []
         self.last_state: str | None = None
-        self.before_test: dict[str, Any] | None = None  #: run state of before a test, until the test is finished
+        self.tests = Tests(self)
         self.steps: dict[Engine, Step] = {}  #: the Step that runs iterations, one per engine
         self._stopped = self._restored = False
         self._unsaved: dict[str, SnapshotError] = {}  # of what could not be written at the last attempt
@@ -143,12 +141,12 @@ class Solver:
         self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
-            self._try_snapshot()
+            self.try_snapshot()
         if self._stopped:
             log.info("Optimization stopped early.")
             self._check_saved()
             return
-        with self._testing():  # the last snapshot contains the states of before these passes
+        with self.tests.running():  # the last snapshot contains the states of before these passes
             if self._due(self.param.display):
                 self._smooth(self.net.forward_from_to(0, len(self.net.layers) - 1))
                 log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss)
@@ -175,7 +173,7 @@ class Solver:
         if not self._restored:
             self.losses, self.smoothed_loss = [], 0.0
         self._stopped = self._restored = False
-        self.before_test = None
+        self.tests.before = None
         self._since, self._iter_then = time.perf_counter(), self.iter
         while self.iter < last:
             if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization):
@@ -186,7 +184,7 @@ class Solver:
             self._iterate()
             request = self.action()
             if self._due(self.param.snapshot) or request == "snapshot":
-                self._try_snapshot()
+                self.try_snapshot()
             if request == "stop":
                 self.stop()
             if self._stopped:
@@ -211,7 +209,7 @@ class Solver:
         loss = step.gradients()
         if loss is not None:
             self._smooth(loss)
-        self._notify("on_iteration", loss)
+        self.notify("on_iteration", loss)
         if displays:
             self._display()
         step.update()
@@ -263,9 +261,10 @@ class Solver:
         self._since, self._iter_then = now, self.iter
         outputs = {name: self.net.blobs[name].read_data().ravel().tolist() for name in self.net.outputs}
         log_outputs("Train", self.net, outputs)
-        self._notify("on_display", self.smoothed_loss, outputs)
+        self.notify("on_display", self.smoothed_loss, outputs)
 
-    def _notify(self, what: str, *args: Any) -> None:
+    def notify(self, what: str, *args: Any) -> None:
+        """Call the method `what` of all observers that have it, with the solver and `args`."""
         for observer in self.observers:
             method = getattr(observer, what, None)
             if method:
@@ -274,72 +273,15 @@ class Solver:
     # -- testing ---------------------------------------------------------------------------------------------------
 
     def test_all(self) -> list[Scores]:
-        """Run every test net; return the result of `test` for each, fewer if `action` requests to stop.
-
-        A snapshot made in the meantime, or after a stop, contains the states of before the first batch, so that a
-        resumed run repeats the whole test.
-        """
-        scores: list[Scores] = []
-        with self._testing():
-            for i in range(len(self.test_nets)):
-                if not self._stopped:
-                    scores.append(self.test(i))
-        return scores
-
-    @contextlib.contextmanager
-    def _testing(self) -> Iterator[None]:
-        """Keep the run state of before the block in `before_test`, until the block ends without a stop."""
-        if self.before_test is not None:  # within another such block
-            yield
-            return
-        self.before_test = snapshot.run_state(self)
-        yield
-        if not self._stopped:
-            self.before_test = None
+        """Run every test net; return the result of `test` for each, fewer if `action` requests to stop."""
+        return self.tests.run_all()
 
     def test(self, net_id: int = 0) -> Scores:
         """Run test net `net_id` for its `test_iter` batches with the parameters of the train net.
 
         Returns {output blob name: list of the means of its values over the batches}; {} if interrupted.
         """
-        with self._testing():
-            return self._test(net_id)
-
-    def _test(self, net_id: int) -> Scores:
-        net, batches = self.test_nets[net_id], self.param.test_iter[net_id]
-        log.info("Iteration %d, Testing net (#%d)", self.iter, net_id)
-        net.share_with(self.net)
-        sums: dict[str, Any] = {}
-        loss = 0.0
-        for i in range(batches):
-            if self._interrupted():
-                log.info("Test interrupted.")
-                return {}
-            net.run_forward()
-            loss += net.loss() if self.param.test_compute_loss else 0.0
-            for name in net.outputs:
-                values = net.blobs[name].read_data().ravel().astype("f8")
-                sums[name] = sums[name] + values if name in sums else values
-            self._notify("on_test_batch", net_id, i)
-        if self.param.test_compute_loss:
-            log.info("Test loss: %.6g", loss / batches)
-        scores = {name: (total / batches).tolist() for name, total in sums.items()}
-        log_outputs("Test", net, scores)
-        self._notify("on_test", net_id, scores)
-        return scores
-
-    def _interrupted(self) -> bool:
-        """Carry out the requests of `action` during a test; return whether to stop.
-
-        A snapshot of this iteration that exists already is not written again.
-        """
-        while (request := self.action()) is not None:
-            if request == "snapshot" and self.last_state != snapshot.state_path(self):
-                self._try_snapshot()
-            elif request == "stop":
-                self.stop()
-                break
-        return self._stopped
+        return self.tests.run(net_id)
 
     # -- snapshots and scripts -------------------------------------------------------------------------------------
 
@@ -354,10 +296,11 @@ class Solver:
         Raises SnapshotError if a file cannot be written.
         """
         path = snapshot.save(self)
-        self._notify("on_snapshot", path)
+        self.notify("on_snapshot", path)
         return path
 
-    def _try_snapshot(self) -> None:
+    def try_snapshot(self) -> None:
+        """Write a snapshot; a failure is reported as by `try_to_write`."""
         self.try_to_write("snapshot", self.snapshot)
 
     def try_to_write(self, what: str, write: Callable[[], Any]) -> bool:
@@ -385,7 +328,7 @@ class Solver:
         """
         snapshot.restore(self, os.fspath(path))
         self.smoothed_loss = sum(self.losses) / len(self.losses) if self.losses else 0.0
-        self._restored, self.before_test = True, None
+        self._restored, self.tests.before = True, None
 
     def restore_newest(self) -> str | None:
         """Restore the newest whole snapshot of `snapshot_prefix`; return the path of its solver state.
@@ -416,17 +359,3 @@ class Solver:
     def share_weights(self, net: Net) -> None:
         """Share the parameters that this solver trains with another net; NetError if their shapes differ."""
         net.share_with(self.net)
-
-
-def log_outputs(which: str, net: Net, outputs: Scores) -> None:
-    """Log a line such as `Train net output #0: loss = 0.26 (* 1 = 0.26 loss)` for each output value.
-
-    which: "Train" or "Test".  outputs: {blob name: values}.
-    """
-    index = 0
-    for name, values in outputs.items():
-        weight = net.blob_loss_weights.get(name, 0.0)
-        for value in values:
-            note = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
-            log.info("    %s net output #%d: %s = %.6g%s", which, index, name, value, note)
-            index += 1

@@ -78,7 +78,7 @@ def save(solver) -> str:
         weights.check_hdf5(solver.net)
     kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
     model, state = file_name(solver, ".caffemodel" + suffix), state_path(solver)
-    run = json.dumps(solver.before_test or run_state(solver)).encode()
+    run = json.dumps(solver.tests.before or run_state(solver)).encode()
     run_state_sha256 = _write(file_name(solver, ".runstate"), run)
     log.info("Snapshotting to %s file %s", kind, model)
     to_bytes = weights.to_hdf5 if hdf5 else weights.to_binary

@@ -114,6 +114,6 @@ def test_python_goes_on_after_a_stop(build):
     solver = build(Record())
     solver.action = requests(10, "stop")
     solver.step(9)
-    assert solver.stopped and solver.iter == 4 and solver.before_test is not None
+    assert solver.stopped and solver.iter == 4 and solver.tests.before is not None
     solver.step(5)
-    assert not solver.stopped and solver.iter == 9 and solver.before_test is None
+    assert not solver.stopped and solver.iter == 9 and solver.tests.before is None
