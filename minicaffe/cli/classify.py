@@ -7,6 +7,7 @@ import contextlib
 import csv
 import glob
 import io as std_io
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,7 @@ def classify(args: argparse.Namespace) -> None:
     names, array = _inputs(os.path.expanduser(args.input_file), args.ext)
     with computing(args):
         classifier = Classifier(args.model_def, args.pretrained_model, image_dims=dims, **options_of(args))
+        labels = _class_names(args.labels, classifier) if args.labels else []
         print_line(f"Classifying {len(names)} inputs.")
         start = time.perf_counter()
         if array is not None:
@@ -150,8 +152,8 @@ def classify(args: argparse.Namespace) -> None:
     np.save(content, predictions)
     write_atomically(args.output_file, content.getbuffer())
     print_line(f"Saved the predictions to {args.output_file}")
-    if args.labels:
-        _print_best(names, predictions.reshape(len(names), -1), args.labels)
+    if labels:
+        _print_best(names, predictions.reshape(len(names), -1), labels)
 
 
 def _inputs(path: str, ext: str) -> tuple[list[str], np.ndarray | None]:
@@ -169,12 +171,16 @@ def _inputs(path: str, ext: str) -> tuple[list[str], np.ndarray | None]:
     return names, None
 
 
-def _print_best(names: Sequence[str], predictions: np.ndarray, labels_file: str, count: int = 5) -> None:
-    labels = read_names(labels_file, "labels file", errors="replace")
-    if len(labels) != predictions.shape[1]:
-        raise DataError(
-            f"labels '{labels_file}': expected {predictions.shape[1]} lines, one per class, got {len(labels)}"
-        )
+def _class_names(path: str, classifier: Any) -> list[str]:
+    """Return the lines of a labels file; DataError unless there is one for each value of the net's output."""
+    labels, output = read_names(path, "labels file", errors="replace"), classifier.blobs[classifier.outputs[0]]
+    classes = math.prod(output.shape[1:])
+    if len(labels) != classes:
+        raise DataError(f"labels '{path}': expected {classes} lines, one per class, got {len(labels)}")
+    return labels
+
+
+def _print_best(names: Sequence[str], predictions: np.ndarray, labels: list[str], count: int = 5) -> None:
     for name, row in zip(names, predictions):
         best = np.argsort(-row)[:count]
         print_line(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
