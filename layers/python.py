@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -18,8 +16,6 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.text import printable
-
-log = logging.getLogger("minicaffe")
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 
@@ -109,8 +105,7 @@ class PythonLayer(Layer):
     def _find_class(self, module: str, name: str) -> type:
         if not module.strip(".") or module[0] == "." or not name:
             raise self.error(f"python_param must name a module and a class in it, got '{module}' and '{name}'")
-        rule = python_layers.rule()
-        if not rule.permits(module):
+        if not python_layers.rule().permits(module):
             raise self.error(
                 f"the module '{module}' that it names may not be imported here: allow it with --python-layers {module} "
                 f"or minicaffe.allow_python_layers(['{module}'])"
@@ -118,9 +113,7 @@ class PythonLayer(Layer):
         alias.install()
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
-        if module not in sys.modules and (origin := _origin(module)):
-            log.log(rule.level, "Python layer '%s' runs the code of module '%s' (%s); --no-python-layers or "
-                    "minicaffe.allow_python_layers(False) refuses it", self.name, module, origin)  # fmt: skip
+        python_layers.announce(self.name, module)
         found = self._import(module)
         cls = getattr(found, name, None)
         if not isinstance(cls, type):
@@ -185,18 +178,6 @@ class PythonLayer(Layer):
                 note = f"In {what} of Python layer '{self.name}' ({param.module}.{param.layer})."
                 error.add_note(printable(note))
             raise
-
-
-def _origin(module: str) -> str:
-    """Return the file or folder from which a module, or the package that contains it, is imported; '' for none."""
-    package = module.partition(".")[0]
-    try:
-        spec = importlib.util.find_spec(package)  # of a submodule, this would import the package
-    except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
-        return "imported already"
-    if spec is None:
-        return ""
-    return spec.origin or ", ".join(spec.submodule_search_locations or ())
 
 
 def _place(module: ModuleType) -> str:

@@ -61,7 +61,7 @@ class PSROIPooling(Layer):
 
     def windows(self, values, bottom):
         """Yield for each bin inside the image its index in the top, and its window (output_dim, rows, columns)."""
-        values = values.reshape(-1, self.outputs, self.group, self.group, *bottom[0].shape[2:])
+        values = values.reshape(len(values), self.outputs, self.group, self.group, *bottom[0].shape[2:])
         for r, (sample, rows, columns) in enumerate(self.regions(bottom)):
             for (i, (top_row, end_row)), (j, (left, right)) in bins(rows, columns):
                 if end_row > top_row and right > left:

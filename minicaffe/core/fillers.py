@@ -86,7 +86,7 @@ def gaussian(shape, param, generator):
         raise LayerError(
             f'the filler "gaussian" needs a finite mean and a std of 0 or more, got {param.mean:g} and {param.std:g}'
         )
-    values = generator.normal(param.mean, param.std, shape)
+    values = generator.normal(param.mean, abs(param.std), shape)  # abs: of -0.0
     if param.sparse >= 0:
         values *= generator.random(shape) < param.sparse / _rows(shape)
     return values

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from minicaffe.errors import UsageError
+
+log = logging.getLogger("minicaffe")
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,22 @@ def allow_python_layers(what: bool | str | Iterable[str] = True) -> None:
         if not all(isinstance(name, str) and name for name in names):
             raise UsageError(f"allow_python_layers: expected True, False or names of modules, got {names!r}")
     set_rule(Rule(names, rule().level))
+
+
+def announce(layer: str, module: str) -> None:
+    """Log that a Python layer imports a module, unless it has been imported already or cannot be found."""
+    if module not in sys.modules and (origin := _origin(module)):
+        log.log(rule().level, "Python layer '%s' runs the code of module '%s' (%s); --no-python-layers or "
+                "minicaffe.allow_python_layers(False) refuses it", layer, module, origin)  # fmt: skip
+
+
+def _origin(module: str) -> str:
+    """Return the file or folder from which a module, or the package that contains it, is imported; '' for none."""
+    package = module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package)  # of a submodule, this would import the package
+    except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
+        return "imported already"
+    if spec is None:
+        return ""
+    return spec.origin or ", ".join(spec.submodule_search_locations or ())

@@ -1,5 +1,7 @@
 """A reshape that fails changes nothing: the blob keeps its shape, and the net still runs with images that fit."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,10 @@ from minicaffe.errors import BlobError, DeviceError, LayerError, MinicaffeError
 TOO_LARGE = (1, 3, 2_000_000, 2_000_000)
 
 
+def no_memory(*_, **__):
+    raise MemoryError
+
+
 def state(blob):
     return blob.shape, blob.count, blob.data_memory, blob.diff_memory, blob.data.copy()
 
@@ -24,16 +30,22 @@ def assert_unchanged(blob, before):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [TOO_LARGE, (2**40, 2**40), (2**62,), (2**63, 2)])
-def test_a_blob_that_cannot_grow_stays_as_it_was(shape, dtype):
+@pytest.mark.parametrize("shape", [TOO_LARGE, (2**31,), (2**40, 2**40), (2**62,), (2**63, 2), (2**16, 2**15 - 1)])
+def test_a_blob_that_cannot_grow_stays_as_it_was(shape, dtype, monkeypatch):
+    """Above 2^31 - 1 values a blob is refused; below, there may not be enough memory."""
     blob = Blob((2, 3), dtype)
     blob.data[...] = np.arange(6).reshape(2, 3)
     shared = Blob((6,), dtype)
     shared.share_data(blob)
     before, others = state(blob), state(shared)
+    error, words = BlobError, "at most 2147483647 numbers"
+    if math.prod(shape) < 2**31:
+        error, words = MemoryError, r"no room for a blob of shape \(.*bytes cannot be allocated"
+        monkeypatch.setattr(np, "empty", no_memory)
     for grown in (blob, shared):
-        with pytest.raises(MemoryError, match=r"no room for a blob of shape \(.*bytes cannot be allocated"):
+        with pytest.raises(error, match=words):
             grown.reshape(shape)
+    monkeypatch.undo()
     assert_unchanged(blob, before)
     assert_unchanged(shared, others)
 

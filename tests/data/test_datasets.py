@@ -133,18 +133,18 @@ def test_pickles(protocol, batch):
 
 
 @pytest.mark.parametrize("content, sentence", [
-    (pickle.dumps({b"data": PIXELS, b"labels": [3]}), r"its data have shape \(2, 3072\), and it has 1 labels"),
+    (pickle.dumps({b"data": PIXELS, b"labels": [3]}), r"its data have shape \(2, 3072\), and its labels \(1,\)"),
     (pickle.dumps({b"data": PIXELS, b"labels": [3.5, 1]}), "expected data, an array of bytes, and labels"),
-    (pickle.dumps({b"data": PIXELS.astype(float), b"labels": [3, 1]}), "expected data, an array of bytes, and labels"),
-    (pickle.dumps([1, 2]), "'list' object has no attribute 'get'"),
-    (pickle.dumps({b"data": PIXELS})[:-1], "pickle exhausted before seeing STOP|it has no end"),
+    (pickle.dumps({b"data": PIXELS.astype(float), b"labels": [3, 1]}), "its numbers are of type 'f8', expected whole"),
+    (pickle.dumps([1, 2]), "it holds no dictionary"),
+    (pickle.dumps({b"data": PIXELS})[:-1], "pickle exhausted before seeing STOP"),
     (pickle.dumps({b"data": PIXELS})[:300], "only .* remain"),
-    (pickle.dumps({(1, 2): 3}), "it has a tuple in the wrong place"),
+    (pickle.dumps({(1, 2): 3}), "expected data, an array of bytes, and labels"),
     (b"", "pickle exhausted before seeing STOP"),
-    (b"cnumpy\nndarray\n(I9999999999\ntR.", "it calls numpy.ndarray"),
+    (b"cnumpy\nndarray\n(I9999999999\ntR.", "it holds no dictionary"),
     (b"cos\nsystem\n(S'true'\ntR.", "it refers to os.system"),
     (b"ccopyreg\n_reconstructor\n.", "it refers to copyreg._reconstructor"),
-    (b"tttt.", "pop from empty list"),
+    (b"tttt.", "could not find MARK"),
 ])  # fmt: skip
 def test_pickles_that_are_refused(content, sentence):
     with pytest.raises(DataError, match=f"batch is no batch of CIFAR-10's python version: .*({sentence})"):

@@ -144,12 +144,12 @@ def parse_pickle(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Parse the python version: a pickled dictionary of `data` (N, 3072) and `labels`, without executing anything."""
     try:
         batch = read_arrays(data)
-        pixels, labels = (batch[key] if key in batch else batch[key.decode()] for key in (b"data", b"labels"))
-        if pixels.dtype != np.uint8:
-            raise ValueError(f"its pixels are {pixels.dtype}, expected uint8")
+        pixels, labels = (batch.get(key, batch.get(key.decode())) for key in (b"data", b"labels"))
+        if pixels is None or pixels.dtype != np.uint8 or labels is None:
+            raise ValueError("expected data, an array of bytes, and labels, a list of whole numbers")
         if labels.ndim != 1 or not len(labels) or pixels.shape != (len(labels), _RECORD - 1):
             raise ValueError(f"its data have shape {pixels.shape}, and its labels {labels.shape}")
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"{name} is no batch of CIFAR-10's python version: {str(error)[:200]}") from error
     return _checked(pixels, labels, name)
 
