@@ -7,6 +7,7 @@ Outcomes: "done", "refused" (one sentence), and the faults "traceback", "memory"
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import json
 import logging
@@ -130,6 +131,7 @@ def _serve(kind: Kind, incoming: io.BufferedReader, outgoing: io.BufferedWriter)
     try:
         for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, _size() + 2 * (kind.memory or 1 << 32))):
             resource.setrlimit(limit, (value, value))
+        faulthandler.disable()  # a crash is an outcome
         warnings.simplefilter("ignore")
         logging.raiseExceptions = True
         home = os.getcwd()
