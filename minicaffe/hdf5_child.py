@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import signal
-import warnings
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
@@ -39,10 +38,7 @@ class Child:
         self._to, self._from = open(to_child, "wb"), open(from_child, "rb")
         self._process = 0
         try:
-            with warnings.catch_warnings():
-                # Python 3.12 warns of other threads; the child uses nothing of theirs.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._process = os.fork()
+            self._process = os.fork()  # Python 3.12 warns of other threads; the child uses nothing of theirs
             if not self._process:
                 _serve(size, requests, replies)
         except OSError as error:

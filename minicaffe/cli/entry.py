@@ -60,6 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     that cannot be written; only for a reader that has closed the pipe, as in `minicaffe ... | head`, none is printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run_and_flush(words)
+    except KeyboardInterrupt as error:
+        with contextlib.suppress(KeyboardInterrupt):  # of a second Ctrl-C
+            _print_error("interrupted")
+            outputs.flush(sys.stderr)
+        return 128 + getattr(error, "number", signal.SIGINT)
+
+
+def _run_and_flush(words: list[str]) -> int:
+    """Run one command line, write what standard output holds back, and return the exit status."""
     outputs.open_standard_streams()
     status = _status_of(words)
     error = outputs.flush(sys.stdout)
@@ -89,9 +100,6 @@ def _status_of(words: list[str]) -> int:
         return _print_error(f"this needs the package {package}, which is not installed: pip install {package}")
     except MemoryError as error:
         return _print_error(f"there is not enough memory ({error})")
-    except KeyboardInterrupt as error:
-        _print_error("interrupted")
-        return 128 + getattr(error, "number", signal.SIGINT)
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
 
