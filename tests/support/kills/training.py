@@ -112,8 +112,10 @@ class Training:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             status = work()
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
+            if isinstance(error, KeyboardInterrupt) and not _in_minicaffe(error):
+                status = 130  # before the command began, or after its end
         finally:
             os._exit(status)
 
@@ -144,6 +146,12 @@ class Training:
             else:
                 json.loads(path.read_bytes())
         return 0
+
+
+def _in_minicaffe(error: BaseException) -> bool:
+    """Whether minicaffe was running when an exception was raised."""
+    package = os.path.dirname(minicaffe.__file__)
+    return any(frame.filename.startswith(package) for frame in traceback.extract_tb(error.__traceback__))
 
 
 class _Recorder:
