@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 from minicaffe.cli.command import FlagParser
@@ -16,6 +17,7 @@ from minicaffe.errors import UsageError
 DEFAULTS = {"sigint": "stop", "sigterm": "stop", "sighup": "snapshot"}
 _SAME_AS = {"sigbreak": "sigint"}
 _EFFECTS = ("stop", "snapshot", "none")
+GRACE = 0.5  #: seconds in which further signals to stop count as the first: `timeout` and batch systems send two
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,46 +47,55 @@ def effects_of(args: argparse.Namespace) -> dict[str, str]:
     return effects
 
 
+class _Received:
+    """The signals received so far.
+
+    effects: "stop", "snapshot" or "none" for each signal's number.
+    """
+
+    def __init__(self, effects: Mapping[int, str]) -> None:
+        self._effects = effects
+        self._pending: list[str] = []
+        self._stopping: float | None = None  # when the first signal to stop came
+        self._interrupted = 0  # the number of a later one
+
+    def handle(self, number: int, _frame: object) -> None:
+        """Keep the effect of a signal; raise `Interrupted` for one that stops at once."""
+        effect, now = self._effects[number], time.monotonic()
+        if effect != "stop" or self._stopping is None:
+            self._pending += [effect] if effect != "none" else []
+            self._stopping = now if effect == "stop" else self._stopping
+        elif now >= self._stopping + GRACE:
+            self._interrupted = number
+            raise Interrupted(number)
+
+    def next(self) -> str | None:
+        """Return the oldest effect that has not been returned; raise `Interrupted` if a signal stops at once."""
+        if self._interrupted:
+            raise Interrupted(self._interrupted)
+        return self._pending.pop(0) if self._pending else None
+
+
 @contextlib.contextmanager
 def requests(effects: Mapping[str, str] = DEFAULTS) -> Iterator[Callable[[], str | None]]:
     """Handle the signals inside the block; yield a function for a solver's `action`.
 
     effects: "stop", "snapshot" or "none" for "sigint", "sigterm" and "sighup".
-    The function returns "stop" or "snapshot" once for each signal received, None otherwise.  Each signal to stop after
-    the first raises `Interrupted`, whatever the solver does at that moment; where Python discards exceptions, as in a
-    callback of a weak reference, the function raises it when it is called next.  Signals that the system does not have
-    are skipped.
+    The function returns "stop" or "snapshot" once for each signal received, None otherwise.  A signal to stop that
+    comes `GRACE` seconds after the first raises `Interrupted`, whatever the solver does at that moment; where Python
+    discards exceptions, as in a callback of a weak reference, the function raises it when it is called next.  Signals
+    that the system does not have are skipped.
     """
-    pending: list[str] = []
-    stopping, interrupted = False, 0
-
-    def on_signal(number: int, _frame: object) -> None:
-        nonlocal stopping, interrupted
-        effect = by_number[number]
-        if effect == "stop" and stopping:
-            interrupted = number
-            raise Interrupted(number)
-        stopping |= effect == "stop"
-        if effect != "none":
-            pending.append(effect)
-
-    def action() -> str | None:
-        if interrupted:
-            raise Interrupted(interrupted)
-        return pending.pop(0) if pending else None
-
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         yield lambda: None
         return
     named = {**effects, **{name: effects[like] for name, like in _SAME_AS.items()}}
-    by_number: dict[int, str] = {}
-    for name, effect in named.items():
-        if hasattr(signal, name.upper()):
-            by_number[getattr(signal, name.upper())] = effect
-    before = {number: signal.signal(number, on_signal) for number in by_number}
+    numbers = {getattr(signal, name.upper()): effect for name, effect in named.items() if hasattr(signal, name.upper())}
+    received = _Received(numbers)
+    before = {number: signal.signal(number, received.handle) for number in numbers}
     try:
         with _not_reporting_lost_ones():
-            yield action
+            yield received.next
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

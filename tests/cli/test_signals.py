@@ -12,6 +12,12 @@ from minicaffe.core.net import Net
 from minicaffe.errors import UsageError
 
 
+@pytest.fixture(autouse=True)
+def without_grace(monkeypatch):
+    """A second signal counts at once."""
+    monkeypatch.setattr(signals, "GRACE", 0)
+
+
 @pytest.fixture
 def send(monkeypatch):
     """Send this process signals after the gradients of iterations: `send({1: SIGTERM})`."""
@@ -100,6 +106,16 @@ def test_a_second_signal_counts_after_the_solver_has_reacted_to_the_first():
         with pytest.raises(KeyboardInterrupt) as caught:
             signal.raise_signal(signal.SIGINT)
         assert caught.value.number == signal.SIGINT
+
+
+def test_two_signals_together_count_as_one(monkeypatch):
+    """`timeout` sends its child two, one to the process and one to the group."""
+    monkeypatch.setattr(signals, "GRACE", 1000)
+    with signals.requests() as action:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert [action(), action()] == ["stop", None]
 
 
 def test_where_python_discards_exceptions_the_second_is_seen_at_the_next_call(capsys):

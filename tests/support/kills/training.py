@@ -21,7 +21,7 @@ import numpy as np
 import minicaffe.cli.train  # noqa: F401  (before processes are forked)
 import minicaffe.layers  # noqa: F401
 from minicaffe import solvers
-from minicaffe.cli import main
+from minicaffe.cli import main, signals
 from minicaffe.core.stored_weights import open_weights
 
 FORMS = {"HDF5": ".h5", "BINARYPROTO": ""}
@@ -128,6 +128,7 @@ class Training:
             return solver
 
         solvers.get_solver = observed
+        signals.GRACE = 0  # a second signal stops at once
         if hook is not None:
             for name in ("open", "fsync", "replace", "unlink"):
                 setattr(os, name, _hooked(getattr(os, name), name, hook))
