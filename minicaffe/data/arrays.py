@@ -52,9 +52,14 @@ def read_array(path: str) -> np.ndarray:
         raise DataError(f"cannot read the array '{path}': expected numbers, got {dtype}")
     shape = tuple(map(int, shape))  # a header may have True as a length
     count, stored = math.prod(shape), len(data) - file.tell()
-    if min(shape, default=0) < 0 or count * dtype.itemsize > stored:
-        raise DataError(f"cannot read the array '{path}': {stored} bytes are no {dtype} array of shape {shape}")
-    array = np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if fortran else "C")
+    try:
+        if min(shape, default=0) < 0 or count * dtype.itemsize > stored:
+            raise ValueError
+        array = np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if fortran else "C")
+    except ValueError:  # numpy's own is for shapes that no array can have, such as (0, 2^62)
+        raise DataError(
+            f"cannot read the array '{path}': {stored} bytes are no {dtype} array of shape {shape}"
+        ) from None
     return array.astype(dtype.newbyteorder("="))
 
 
