@@ -17,6 +17,7 @@ from minicaffe.cli.outputs import AppendedFile
 from minicaffe.data.crc32c import crc32c, masked
 from minicaffe.errors import UsageError
 from minicaffe.text import printable
+from minicaffe.varint import varint
 
 
 class EventWriter:
@@ -74,7 +75,7 @@ def _named(prefix: str, outputs: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _event(step: int, scalars: dict[str, float] | None = None, version: str = "") -> bytes:
-    message = b"\x09" + struct.pack("<d", time.time()) + b"\x10" + _varint(step)
+    message = b"\x09" + struct.pack("<d", time.time()) + b"\x10" + varint(step)
     if version:
         message += _field(3, version.encode())
     if scalars:
@@ -87,13 +88,4 @@ def _event(step: int, scalars: dict[str, float] | None = None, version: str = ""
 
 def _field(number: int, content: bytes) -> bytes:
     """Encode a length-delimited field."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint(number << 3 | 2) + varint(len(content)) + content

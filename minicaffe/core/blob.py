@@ -13,6 +13,7 @@ from minicaffe.core.settings import settings
 from minicaffe.errors import BlobError
 from minicaffe.limits import MAX_COUNT
 from minicaffe.proto import caffe_pb2
+from minicaffe.varint import varint
 
 MAX_AXES = 32  #: of a blob, as in Caffe
 
@@ -241,16 +242,7 @@ def _set_packed(proto, name: str, values: np.ndarray) -> None:
     content = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
     if content:
         tag = proto.DESCRIPTOR.fields_by_name[name].number << 3 | 2  # 2: a length and so many bytes follow
-        proto.MergeFromString(_varint(tag) + _varint(len(content)) + content)
-
-
-def _varint(number: int) -> bytes:
-    """The bytes of a number in protobuf's wire format: seven bits in each, the lowest first."""
-    parts = []
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*parts, number])
+        proto.MergeFromString(varint(tag) + varint(len(content)) + content)
 
 
 def check_shape(dims: tuple[int, ...]) -> None:

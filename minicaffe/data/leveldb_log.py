@@ -12,8 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from minicaffe.data.snappy import read_varint
 from minicaffe.files import read_bytes
+from minicaffe.varint import read_varint
 
 _LOG_BLOCK = 32768
 _FULL, _FIRST, _LAST = 1, 2, 4  # kinds of fragments; 3: in the middle, 0: the end of the file

@@ -12,6 +12,7 @@ import struct
 from itertools import pairwise
 
 from minicaffe.data.crc32c import crc32c, masked
+from minicaffe.varint import varint
 
 _MAGIC = 0xDB4775248B80FB57
 _LOG_BLOCK = 32768
@@ -19,16 +20,6 @@ _BLOCK = 65536  # Caffe's block_size
 _TABLE = 8 << 20
 _PUT = 1
 _COMPARATOR, _LOG_NUMBER, _NEXT_FILE, _LAST_SEQUENCE, _NEW_FILE = 1, 2, 3, 4, 7
-
-
-def varint(number: int) -> bytes:
-    """Encode a number in little-endian base 128."""
-    parts = bytearray()
-    while number >= 0x80:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
 
 
 def _slice(data: bytes) -> bytes:

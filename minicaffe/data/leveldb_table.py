@@ -13,9 +13,10 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from minicaffe.data.leveldb_log import Entry
-from minicaffe.data.snappy import decompress, read_varint
+from minicaffe.data.snappy import decompress
 from minicaffe.files import RandomAccessFile
 from minicaffe.limits import expands_too_far
+from minicaffe.varint import read_varint
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48

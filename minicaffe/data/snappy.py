@@ -5,6 +5,8 @@ Format: the length as a varint, then literals and copies of earlier output (goog
 
 from __future__ import annotations
 
+from minicaffe.varint import read_varint
+
 
 def decompress(data: bytes | memoryview) -> bytes:
     """Decompress one block; ValueError when the block is damaged.
@@ -51,18 +53,3 @@ def _copy(output: bytearray, offset: int, length: int) -> None:
     else:
         pattern = bytes(output[start:])
         output += (pattern * (length // offset + 1))[:length]
-
-
-def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Decode a little-endian base-128 number of at most 64 bits; return it and the position after it.
-
-    ValueError when the data end before it or it is longer.
-    """
-    if position < len(data) and data[position] < 0x80:  # most are one byte
-        return data[position], position + 1
-    number = 0
-    for shift, byte in enumerate(data[position : position + 10]):
-        number |= (byte & 0x7F) << 7 * shift
-        if byte < 0x80 and number >> 64 == 0:
-            return number, position + shift + 1
-    raise ValueError("a number in it has more than 64 bits, or is cut off")

@@ -8,10 +8,11 @@ import pytest
 from minicaffe.data.crc32c import crc32c, masked
 from minicaffe.data.db import open_db
 from minicaffe.data.leveldb_log import log_records
-from minicaffe.data.leveldb_store import log_bytes, varint
+from minicaffe.data.leveldb_store import log_bytes
 from minicaffe.data.leveldb_table import block_entries
 from minicaffe.data.snappy import decompress
 from minicaffe.errors import DataError
+from minicaffe.varint import varint
 
 
 def test_crc32c_known_values():

@@ -13,9 +13,10 @@ from helpers.nets import net_from_text
 from minicaffe.data.datum import DatumDecoder, array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.image import encode_image
-from minicaffe.data.leveldb_store import log_bytes, varint
+from minicaffe.data.leveldb_store import log_bytes
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
+from minicaffe.varint import varint
 
 
 def _images(count, size=4):
