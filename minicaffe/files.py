@@ -49,10 +49,10 @@ def open_regular(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, f"it is {_kind(mode)}", path)
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return os.fdopen(descriptor, "rb")  # which closes it if a signal interrupts
 
 
 def read_bytes(path: str | os.PathLike, pipes: bool = False) -> bytes:

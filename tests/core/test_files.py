@@ -166,3 +166,16 @@ def test_limits_come_from_the_environment(monkeypatch):
 )
 def test_data_that_expand_too_far(size, stored, expected):
     assert limits.expands_too_far(size, stored) == expected
+
+
+def test_ctrl_c_while_a_file_is_opened(tmp_path, monkeypatch):
+    """`fdopen` closes the descriptor then; closing it again would hide the interruption behind an OSError."""
+
+    def interrupted(descriptor, mode):
+        os.close(descriptor)
+        raise KeyboardInterrupt
+
+    (tmp_path / "w").write_text("")
+    monkeypatch.setattr(os, "fdopen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.open_regular(tmp_path / "w")
