@@ -113,6 +113,7 @@ class Training:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             status = work()
         except BaseException as error:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
             traceback.print_exc()
             if isinstance(error, KeyboardInterrupt) and not _in_minicaffe(error):
                 status = 130  # before the command began, or after its end
