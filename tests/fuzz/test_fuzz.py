@@ -61,6 +61,10 @@ def refuse():
     raise DataError("file x is damaged")
 
 
+def run_out_of_memory():
+    raise MemoryError
+
+
 def refuse_in_two_lines():
     raise DeviceError("file x\nis damaged")  # the error whose message may have several lines
 
@@ -86,13 +90,14 @@ def leave_hidden():
         (read_beyond_the_end, "crash"),
         (leave, "left"),
         (leave_hidden, "left"),
-        (lambda: np.ones(1 << 24, np.uint8), "memory"),
+        (lambda: np.ones(1 << 26, np.uint8), "memory"),
+        (run_out_of_memory, "memory"),
         (["nonsense"], "refused"),
         (["--version"], "done"),
     ],
 )
 def test_verdicts(action, expected):
-    kind = Kind("trial", lambda: [b""], lambda content: Case({}, [action]), memory=1 << 20)
+    kind = Kind("trial", lambda: [b""], lambda content: Case({}, [action]), memory=1 << 23)
     assert [outcome.verdict for outcome in outcomes(kind, [(0, b""), (1, b"")])] == [expected] * 2
 
 

@@ -183,6 +183,8 @@ def _run(action: Action) -> tuple[str, str]:
     except MinicaffeError as error:
         sentence = str(error)
         return ("refused" if sentence and "\n" not in sentence.strip() else "traceback"), f"{type(error)}: {sentence}"
+    except MemoryError as error:  # beyond the limit of the process
+        return "memory", _place(error)
     except BaseException as error:
         return "traceback", _place(error)
     shown = errors.getvalue()
