@@ -33,8 +33,8 @@ class HDF5Output(Layer):
             raise self.error("hdf5_output_param must name a file_name")
         try:
             check_writable(self.file_name)
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            raise self._cannot_write(getattr(error, "strerror", None) or error) from None
+        except OSError as error:
+            raise self._cannot_write(error.strerror) from None
         if os.path.exists(self.file_name) and not os.path.isfile(self.file_name):
             raise self._cannot_write("it is no regular file")
         self._started = False

@@ -40,8 +40,7 @@ def open_regular(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
     OSError when the file cannot be opened, for a FIFO, a device or a folder, and for a path with a null character.
     """
     path = os.fspath(path)
-    if "\0" in path if isinstance(path, str) else b"\0" in path:
-        raise OSError(errno.EINVAL, "its name has a null character", path)
+    _check_name(path)
     if pipes and _OWN_DESCRIPTORS.fullmatch(os.fsdecode(path)):
         return open(path, "rb")
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -101,6 +100,16 @@ class RandomAccessFile:
             os.close(self._descriptor)
 
 
+def _check_name(path: str | bytes) -> None:
+    """Raise OSError for a path that no file can have, for which `os.open` raises ValueError."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:  # of half a surrogate pair
+        raise OSError(errno.EINVAL, "its name has characters that no file name has", path) from None
+    if b"\0" in encoded:
+        raise OSError(errno.EINVAL, "its name has a null character", path)
+
+
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return f"{kinds.get(stat.S_IFMT(mode), 'a device')}, expected a regular file"
@@ -122,8 +131,8 @@ def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -
     folder, name = os.path.split(os.path.abspath(path))
     try:
         handle, temporary = _new_temporary(folder, name)
-    except (OSError, ValueError) as error:  # ValueError: a null character
-        raise kind(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise kind(f"cannot write '{path}': {error.strerror}") from error
     try:
         yield temporary
         os.fsync(handle)
@@ -155,6 +164,7 @@ def check_writable(path: str | os.PathLike) -> None:
     A name that is too long and a folder of that name are errors, too.
     """
     path = os.path.abspath(os.fspath(path))
+    _check_name(path)
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -173,6 +183,7 @@ class NewFolder:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self._path = os.path.abspath(os.fspath(path))
+        _check_name(self._path)
         remove_leftovers(self._path)
         self._handle, self.temporary = _new_temporary(*os.path.split(self._path), is_folder=True)
 
@@ -234,6 +245,7 @@ def _new_temporary(folder: str, name: str, is_folder: bool = False) -> tuple[int
 
     The descriptor of a folder is -1 on systems that cannot open one.
     """
+    _check_name(os.path.join(folder, name))
     suffix = "" if is_folder else os.path.splitext(name)[1]
     shortened = os.fsdecode(os.fsencode(name)[: 236 - len(os.fsencode(suffix))])
     while True:

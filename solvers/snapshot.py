@@ -51,10 +51,10 @@ def check_writable(param) -> None:
         raise SolverError("snapshot is set, but snapshot_prefix, which says where to, is not")
     try:
         files.check_writable(f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5")  # no name is longer
-    except (OSError, ValueError) as error:  # ValueError: a null character
+    except OSError as error:
         raise SolverError(
-            f"cannot write to the snapshot prefix '{param.snapshot_prefix}': "
-            f"{getattr(error, 'strerror', None) or error}: make sure that the directory exists and is writeable"
+            f"cannot write to the snapshot prefix '{param.snapshot_prefix}': {error.strerror}: "
+            "make sure that the directory exists and is writeable"
         ) from None
 
 

@@ -73,8 +73,8 @@ def need_writable(path: str) -> str:
     """Return `path`, which a command writes at its end; DataError, before it computes anything, if that cannot be."""
     try:
         check_writable(path)
-    except (OSError, ValueError) as error:  # ValueError: a null character
-        raise DataError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror}") from None
     return path
 
 

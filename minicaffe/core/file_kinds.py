@@ -7,8 +7,8 @@ from google.protobuf.message import DecodeError, Message
 from minicaffe.files import open_regular
 from minicaffe.hdf5_file import Hdf5File
 from minicaffe.proto import caffe_pb2
+from minicaffe.proto.reading import HDF5_SIGNATURE
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ITER = b"\x08"  #: first byte of a binary SolverState: field 1, an integer; field 1 of a NetParameter is a string
 
 
@@ -18,7 +18,7 @@ def is_hdf5(path: str) -> bool:
     The extension is sufficient so that a damaged file is reported as damaged HDF5.
     OSError if it cannot be opened, or is no regular file.
     """
-    return _begins(path, _HDF5_SIGNATURE) or path.endswith(".h5")
+    return _begins(path, HDF5_SIGNATURE) or path.endswith(".h5")
 
 
 def is_solver_state(file: str | Hdf5File) -> bool:

@@ -13,12 +13,11 @@ import numpy as np
 
 from minicaffe import limits
 from minicaffe.core import file_kinds
-from minicaffe.core.blob import Blob, proto_fits, proto_shape
+from minicaffe.core.blob import MAX_AXES, Blob, proto_fits, proto_shape
 from minicaffe.errors import SnapshotError
 from minicaffe.hdf5_file import Dataset, Hdf5File, opened
 from minicaffe.proto import read_binary_net
 
-_MAX_AXES = 32  #: of a blob, as in Caffe
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")  #: name of a dataset that is a blob
 
 BATCH_NORM_BLOBS = 3  #: mean, variance and their factor; in NVIDIA's Caffe followed by scale and shift
@@ -132,8 +131,8 @@ class _ProtoBlob:
         return proto_fits(self.proto, shape)
 
     def check(self) -> None:
-        if len(self.shape) > _MAX_AXES:
-            raise SnapshotError(f"{self.place} has {len(self.shape)} axes, more than {_MAX_AXES}")
+        if len(self.shape) > MAX_AXES:
+            raise SnapshotError(f"{self.place} has {len(self.shape)} axes, more than {MAX_AXES}")
         if min(self.shape, default=0) < 0 or self.count != math.prod(self.shape):
             raise SnapshotError(f"{self.place} has {self.count} numbers, not {self.shape}")
 

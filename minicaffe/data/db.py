@@ -143,9 +143,8 @@ class DatabaseWriter:
         """Convert an OSError inside the block to a DataError."""
         try:
             yield
-        except (OSError, ValueError) as error:  # ValueError: a null character in the name
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"cannot write database {self.source}: {reason}") from error
+        except OSError as error:
+            raise DataError(f"cannot write database {self.source}: {error.strerror or error}") from error
 
     def put(self, key: bytes | str, value: bytes) -> None:
         """Store one record; records are written in transactions of 1000.

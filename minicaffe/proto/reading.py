@@ -23,7 +23,7 @@ from minicaffe.text import is_utf16
 M = TypeVar("M", bound=Message)
 PathLike = str | os.PathLike
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*?)\.?$')
 _REPEATED = re.compile(r'Message type "([\w.]+)" should not have multiple "(\w+)" fields')
@@ -75,8 +75,8 @@ def _decode(content: bytes, filename: PathLike | None) -> str:
     """Decode UTF-8 or, for files from old editors, Windows-1252; PrototxtError for UTF-16 and binary files."""
     if is_utf16(content):
         raise PrototxtError(f"{_name(filename)} is UTF-16: save it as UTF-8")
-    if content.startswith(_HDF5_SIGNATURE) or b"\0" in content:
-        kind = "an HDF5 file" if content.startswith(_HDF5_SIGNATURE) else "a binary file (a .caffemodel?)"
+    if content.startswith(HDF5_SIGNATURE) or b"\0" in content:
+        kind = "an HDF5 file" if content.startswith(HDF5_SIGNATURE) else "a binary file (a .caffemodel?)"
         raise PrototxtError(f"{_name(filename)}: expected a prototxt, which is text, got {kind}")
     try:
         return content.decode("utf-8")
@@ -172,7 +172,7 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
     PrototxtError for an HDF5 file, and for bytes that are damaged or another message.
     """
     kind = message.DESCRIPTOR.name
-    if content.startswith(_HDF5_SIGNATURE):
+    if content.startswith(HDF5_SIGNATURE):
         raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, got an HDF5 file")
     try:
         message.ParseFromString(content)

@@ -20,6 +20,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs FIFOs and locks of 
         ("no", "No such file or directory"),
         ("a\0b", "its name has a null character"),
         (b"a\0b", "its name has a null character"),
+        ("\ud800", "its name has characters that no file name has"),
         pytest.param("fifo", "it is a FIFO, expected a regular file", marks=posix),
         pytest.param("/dev/zero", "it is a device, expected a regular file", marks=posix),
     ],
@@ -97,7 +98,7 @@ def test_a_failed_write_leaves_the_old_file_alone(error, tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["w.h5"]
 
 
-@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a\0b", "no/file"])
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a\0b", "a\0b/c", "\ud800", "no/file"])
 def test_odd_names(name, tmp_path):
     if len(name) > 10:
         files.write_atomically(tmp_path / name, "text")
@@ -113,6 +114,11 @@ def test_check_writable_changes_nothing(tmp_path):
     assert (tmp_path / "w").read_text() == "old" and os.listdir(tmp_path) == ["w"]
     with pytest.raises(OSError, match="No such file"):
         files.check_writable(tmp_path / "no" / "w")
+    for name in ("a\0b", "a\0b/c", "\ud800"):
+        with pytest.raises(OSError, match="its name has"):
+            files.check_writable(f"{tmp_path}/{name}")
+        with pytest.raises(OSError, match="its name has"):
+            files.NewFolder(f"{tmp_path}/{name}")
 
 
 _WRITE_AND_WAIT = """
