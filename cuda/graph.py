@@ -99,6 +99,12 @@ class Recording:
         if self.recording:
             raise NotCapturable("a layer, or a callback, uses a blob on the host")
 
+    def ran(self, call: Callable[[], None]) -> None:
+        """Do nothing: a layer that computes on the host has used a blob there."""
+
+    def kept(self) -> None:
+        """Do nothing, as in `ran`."""
+
     def upload(self) -> None:
         """Copy the recorded memory whose host copy is newer to the device."""
         for memory in self.read.values():

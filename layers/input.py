@@ -17,6 +17,7 @@ class Input(Layer):
     family = "data"
     exact_num_bottom = 0
     tops_are_inputs = True
+    replayable = True
     min_top = 1
     in_place = False
     backward_reads = ()

@@ -12,6 +12,7 @@ class Silence(Layer):
     exact_num_top = 0
     in_place = False
     backward_reads = ()
+    replayable = True
 
     def top_shapes(self, bottom_shapes):
         return []

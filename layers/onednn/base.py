@@ -58,6 +58,10 @@ class OneDNNLayer(Layer):
         ) <= _MOST_SOURCES >= len(top)
         self.native = fits and self.expressible(bottom, top)
 
+    @property
+    def replayable(self):
+        return self.native
+
     def forward_cpu(self, bottom, top):
         if self.native:
             try:

@@ -27,6 +27,7 @@ class SharesMemory(Layer):
     exact_num_bottom = exact_num_top = 1
     in_place = False
     backward_reads = ()
+    replayable = True
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

@@ -203,6 +203,11 @@ class Memory:
         """Whether a script keeps a view that `live` returned."""
         return self._view is not None and self._view() is not None
 
+    def replayed(self, fresh: int) -> None:
+        """New values were written to the places `fresh`, to the same copies as in an earlier pass."""
+        self.fresh, self._version = fresh, object()
+        self.settle()
+
     def settle(self) -> None:
         """Copy what was written elsewhere to the host if a script holds a view; called after the layer that wrote."""
         if self.fresh & ~HOST.bit and self.held:

@@ -85,6 +85,12 @@ class Observer(Protocol):
     def before_replay(self, action: Callable[[], None]) -> None:
         """Call `action` before each replay of the step, if it is recorded."""
 
+    def ran(self, call: Callable[[], None]) -> None:
+        """An engine has run a call on the host, which can be repeated."""
+
+    def kept(self) -> None:
+        """Values are kept beyond the step, and the next one will write to other memory."""
+
 
 class _Observed(threading.local):
     observer: Any = None  # an Observer, of this thread's uses of memory

@@ -16,6 +16,7 @@ import numpy as np
 
 from minicaffe.core.engine import Engine
 from minicaffe.core.memory import Memory
+from minicaffe.core.replay import Replay
 from minicaffe.core.settings import settings
 from minicaffe.core.sharing import DataPlan, DiffPlan, Plan, Sharing, known
 from minicaffe.errors import BlobError
@@ -57,6 +58,8 @@ class RecomputingPlan(DataPlan):
         self._ran = False  # whether lost values can be computed again
         self._resized = False
         self._recomputed = 0
+        self._steady = False  # whether a pass has run in the buffers that the blobs have now
+        self._replay: Replay | None = None
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
@@ -82,6 +85,24 @@ class RecomputingPlan(DataPlan):
         for memory in (*self._sources, *self._parameters):
             memory.plan = self
 
+    def _run(self, run):
+        """Run a pass: as the calls that the last one consisted of, if the next one would consist of the same."""
+        replay, self._replay = self._replay, None
+        if replay is not None and replay.current:
+            replay.run()
+        elif self._steady and all(layer.replayable for layer in self._layers):
+            replay = Replay(self.net.all_blobs, self._sources)
+            with replay.recording():
+                run()
+        else:
+            run()
+        self._steady = True
+        self._replay = replay if replay is not None and replay.complete else None
+
+    def _buffers_change(self) -> None:
+        """Forget the calls of the last pass: they are for other buffers or parameters."""
+        self._steady, self._replay = False, None
+
     def _end_pass(self, done):
         super()._end_pass(done)
         ran_before, self._ran = self._ran, done
@@ -98,12 +119,18 @@ class RecomputingPlan(DataPlan):
             super().end(overwritten=True)
 
     def _unplan(self):
+        self._buffers_change()
         for memory in (*self._sources, *self._parameters):
             memory.plan = None
         return super()._unplan()
 
+    def _take_out(self, memory):
+        self._buffers_change()
+        super()._take_out(memory)
+
     def reshape(self, run):
         self._resized = False
+        self._buffers_change()
         super().reshape(run)
         if self._resized:
             self._ran = False  # as in any net, the values are undefined
@@ -138,6 +165,7 @@ class RecomputingPlan(DataPlan):
 
     def resized(self, memory):
         self._resized = True
+        self._buffers_change()
         self.used(memory)
         self.written(memory)
 

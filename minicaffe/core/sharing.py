@@ -100,11 +100,15 @@ class Plan:
             return run()
         self.running, done = True, False
         try:
-            run()
+            self._run(run)
             done = True
         finally:
             self.running = False
             self._end_pass(done)
+
+    def _run(self, run: Callable[[], None]) -> None:
+        """Run a pass in shared buffers."""
+        run()
 
     def _planned(self, groups: Groups) -> bool:
         """Whether the blobs' memories have a plan; one is made if they are others than before."""

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from ctypes import byref, c_float, c_void_p
 
+from minicaffe.core.places import observed
 from minicaffe.onednn import library
 from minicaffe.onednn.library import Arg, ExecArg, call, dims
 from minicaffe.onednn.tensors import MemoryDesc, Tensor, intern_desc, scratch
@@ -81,6 +82,8 @@ class Execution:
         status = self._execute(self._handle, local.stream, self._count, self._pointer)
         if status:
             library.check(status, self._primitive.name)
+        if observed.observer is not None:
+            observed.observer.ran(self)
 
 
 class Attr:

@@ -25,7 +25,7 @@ import numpy as np
 from minicaffe import forks
 from minicaffe.core.blob import Blob
 from minicaffe.core.memory import Memory
-from minicaffe.core.places import HOST, Place
+from minicaffe.core.places import HOST, Place, observed
 from minicaffe.onednn.conversion import reorder, to_numpy
 from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain
 
@@ -123,6 +123,8 @@ class Kept:
     def __init__(self, memory: Tensor, version: object, lasts: bool = True) -> None:
         self.memory, self.version, self.lasts = memory, version, lasts
         memory.keepers += lasts
+        if lasts and observed.observer is not None:
+            observed.observer.kept()
 
     def __del__(self) -> None:
         self.memory.keepers -= self.lasts
