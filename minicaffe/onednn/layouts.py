@@ -27,7 +27,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.memory import Memory
 from minicaffe.core.places import HOST, Place
 from minicaffe.onednn.conversion import reorder, to_numpy
-from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, in_vectors, plain
 
 Shape = tuple[int, ...]
 
@@ -280,6 +280,12 @@ def _make_head(buffer: Memory, layouts: Layouts, memory: Tensor) -> None:
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
     """A blob's values for reading: in their current layout, or converted to `desc`."""
     return read(blob.data_memory, blob.shape, desc)
+
+
+def data_in_vectors(blob: Blob) -> Tensor:
+    """A blob's values for reading: in their current layout unless that is slow for normalization (`in_vectors`)."""
+    x = data(blob)
+    return data(blob, in_vectors(x.desc))
 
 
 def diff(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
