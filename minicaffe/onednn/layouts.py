@@ -211,23 +211,20 @@ _making = forks.renewed(threading.Lock())
 
 def read(buffer: Memory, shape: Shape, desc: MemoryDesc | None = None) -> Tensor:
     """The newest values of a buffer: in their current layout, or converted to `desc`."""
-    layouts = _layouts(buffer)
+    layouts = buffer.copies.get(LAYOUTS)
+    if type(layouts) is not Layouts:
+        layouts = _layouts(buffer)
     shape = shape or (1,)
-    if _readable(buffer, layouts, shape):
+    if buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape:
         head = layouts.head
         if desc is None or desc is head.desc:
             return head
         if desc in layouts.fresh:
             return layouts.copies[desc]
     with layouts.lock:
-        if _readable(buffer, layouts, shape):
+        if buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape:
             return _convert(buffer, layouts, desc)
         return _read_host(buffer, layouts, plain(shape), desc)
-
-
-def _readable(buffer: Memory, layouts: Layouts, shape: Shape) -> bool:
-    """Whether the engine's copies hold the newest values, in this shape."""
-    return buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape
 
 
 def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tensor:
@@ -264,8 +261,12 @@ def write(buffer: Memory, desc: MemoryDesc) -> Tensor:
     """A tensor in the layout `desc` for new values: it is the head from here on."""
     if buffer.plan is not None:
         buffer.plan.used(buffer)
-    layouts = _layouts(buffer, discard=True)
-    memory = layouts.copy(buffer, desc)
+    layouts = buffer.copies.get(LAYOUTS)
+    if type(layouts) is not Layouts:
+        layouts = _layouts(buffer, discard=True)
+    memory = layouts.copies.get(desc)
+    if memory is None or memory.keepers:
+        memory = layouts.copy(buffer, desc)
     _make_head(buffer, layouts, memory)
     return memory
 
