@@ -5,8 +5,10 @@ import pytest
 
 from helpers.engines import needs_onednn
 from helpers.nets import net_from_text
-from minicaffe.onednn import layouts
-from minicaffe.onednn.tensors import channels_last
+from minicaffe.onednn import layouts, primitives
+from minicaffe.onednn.execution import create, implementation
+from minicaffe.onednn.library import Alg, Prop
+from minicaffe.onednn.tensors import any_layout, channels_last
 from minicaffe.proto import TEST, TRAIN
 from minicaffe.testing import NUMPY, ONEDNN
 
@@ -89,3 +91,16 @@ def test_padded_blocks_are_normalized_across_channels_in_channels_last():
     net.run_forward()
     assert layouts.data(net.blobs["y"]).desc.padded
     assert is_channels_last(net.blobs["n"])
+
+
+def test_the_implementation_that_is_preferred():
+    """oneDNN's second choice where the processor has it, its first choice where there is no such implementation."""
+    x, w, y = channels_last((2, 20, 12, 12)), any_layout((50, 20, 5, 5)), channels_last((2, 50, 8, 8))
+    geometry = (1, 1), (0, 0), (0, 0), (0, 0)
+    forward = primitives.convolution(x, w, None, y, *geometry)
+    backward = primitives.convolution_backward_data(x, w, y, *geometry, forward)
+    args = Prop.TRAINING, Alg.CONVOLUTION_DIRECT, x, w, None, y, *geometry
+    first = create("convolution_forward", *args)
+    for conv in (forward, backward):
+        assert "avx512" not in implementation(first.pd) or implementation(conv.pd) == "jit:avx512_core"
+    assert implementation(create("convolution_forward", *args, prefer="none").pd) == implementation(first.pd)
