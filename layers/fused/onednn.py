@@ -250,7 +250,7 @@ class OneDNNNormalization(OneDNNFused, groups.Normalization):
 
     def compute(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.norm
-        x = layouts.data(bottom)
+        x = layouts.data_in_vectors(bottom)
         forward, _ = norm.plan(self.make, x.desc)
         signs = norm.own(forward.desc(Arg.WORKSPACE), "signs")
         if norm.use_global_stats:

@@ -38,7 +38,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
         return Arg.MEAN, mean, Arg.VARIANCE, variance
 
     def forward_onednn(self, bottom, top):
-        x = layouts.data(bottom[0])
+        x = layouts.data_in_vectors(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
         if self.use_global_stats:
             self.load_statistics(self.statistics)
@@ -63,7 +63,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        x = self.input.memory if self.input else layouts.data(bottom[0])
+        x = self.input.memory if self.input else layouts.data_in_vectors(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from minicaffe.core.registry import register
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.deconvolution import Deconvolution
@@ -10,11 +12,15 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.tensors import Tensor, any_layout, plain
+from minicaffe.onednn.tensors import Tensor, any_layout, channels_last, plain
 from minicaffe.proto import TEST
 
 #: arguments of a primitive: what is multiplied with the weights, and the result
 _FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)
+#: how many times the multiplications of channels last the library's blocks must cost; below, conversions outweigh it
+_PADDING_COSTS = 1.2
+#: the least number of channels on either side; with fewer oneDNN's backward pass to the data is slow in channels last
+_LEAST_CHANNELS = 16
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -35,21 +41,45 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 
     # -- primitives ----------------------------------------------------------------------------------------------------
 
-    def arguments(self, wide, narrow, bias: bool = False) -> tuple:
+    def arguments(self, wide, narrow, bias: bool = False, training: bool = True) -> tuple:
         """The arguments of the primitives: layouts of wide blob, weights, bias and narrow blob, and the geometry.
 
         The geometry is strides, dilations minus 1, and the paddings before the first and behind the last element.
         """
+        geometry = self.geometry(wide, narrow)
+        layout = channels_last if training and self.blocks_are_padding(wide, narrow, geometry) else any_layout
+        bias_desc = plain((narrow[1],)) if bias else None
+        return (layout(wide), any_layout(self.grouped), bias_desc, layout(narrow), *geometry)
+
+    def geometry(self, wide, narrow) -> tuple:
+        """Strides, dilations minus 1, and the paddings before the first and behind the last element."""
         window = self.window
         behind = tuple(
             (o - 1) * s + e - i - p
             for o, s, e, i, p in zip(narrow[2:], window.stride, window.extent, wide[2:], window.pad, strict=True)
         )
-        descs = any_layout(wide), any_layout(self.grouped), plain((narrow[1],)) if bias else None, any_layout(narrow)
-        return (*descs, window.stride, tuple(d - 1 for d in window.dilation), window.pad, behind)
+        return (window.stride, tuple(d - 1 for d in window.dilation), window.pad, behind)
+
+    def blocks_are_padding(self, wide, narrow, geometry) -> bool:
+        """Whether so much of the library's blocks of channels is padding that training is faster in channels last.
+
+        In blocks, all three passes multiply the padding of both blobs. In channels last, each pass multiplies the
+        padding of only one: forward and the gradient of the weights that of the narrow blob, backward to the data that
+        of the wide one. The latter does so for all columns of the wide blob, in blocks it leaves out those without a
+        partner in the narrow one.
+        """
+        (_, c, *_, columns_in), (_, o, *_, columns_out) = wide, narrow
+        few = c <= _LEAST_CHANNELS or o < _LEAST_CHANNELS or math.prod(self.window.kernel) == 1
+        if few or self.group > 1 or self.num_spatial != 2:
+            return False
+        conv = primitives.convolution(any_layout(wide), any_layout(self.grouped), None, any_layout(narrow), *geometry)
+        c_padded, o_padded = (conv.desc(arg).padded_shape[1] for arg in _FORWARD)
+        in_blocks = 3 * c_padded * o_padded * columns_out
+        in_channels_last = 2 * c * o_padded * columns_out + o * c_padded * columns_in
+        return in_blocks >= _PADDING_COSTS * in_channels_last
 
     def make_forward(self, wide, narrow, bias: bool = False, post: tuple = (), training: bool = True):
-        return primitives.convolution(*self.arguments(wide, narrow, bias), training, post)
+        return primitives.convolution(*self.arguments(wide, narrow, bias, training), training, post)
 
     def make_backward_data(self, wide, narrow):
         source, weights, _, *others = self.arguments(wide, narrow)

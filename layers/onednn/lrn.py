@@ -22,7 +22,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.conversion import reorder, to_numpy
 from minicaffe.onednn.library import Alg, Arg
-from minicaffe.onednn.tensors import Tensor, any_layout, of_array, plain
+from minicaffe.onednn.tensors import Tensor, any_layout, channels_last, of_array, plain
 
 _FAST_SIZE = 5
 
@@ -66,6 +66,8 @@ class OneDNNLRN(OneDNNLayer, LRN):
 
     def forward_onednn(self, bottom, top):
         x = layouts.data(bottom[0])
+        if x.desc.padded and self.across and not self.banded:  # oneDNN has no fast code for blocks with padding
+            x = layouts.data(bottom[0], channels_last(bottom[0].shape))
         plan = self.plan(self.make_band if self.banded else self.make, x.desc)
         self.input = layouts.keep(bottom[0], x)
         y = layouts.mutable_data(top[0], x.desc)

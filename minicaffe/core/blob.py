@@ -24,17 +24,20 @@ class Blob:
     shape: axis lengths; `()` is a scalar, one number.
     dtype: float32; float64 where a gradient is checked.
 
+    signature: shape and memory identity, (shape, data_memory, diff_memory); layers compare it to decide whether to
+        reshape.
+    data_memory, diff_memory: the buffers behind `data` and `diff`, for engines.
+
     `data` and `diff` are live numpy arrays: reading brings the newest values to the host, writing into them changes
     the blob.  A larger shape gets larger memory; a smaller one keeps the memory it has.
     """
 
-    __slots__ = ("_shape", "_count", "_data", "_diff", "dtype", "__weakref__")
+    __slots__ = ("_shape", "_count", "data_memory", "diff_memory", "signature", "dtype", "__weakref__")
 
     def __init__(self, shape: Sequence[int] = (), dtype: np.typing.DTypeLike = np.float32) -> None:
         self.dtype = np.dtype(dtype)
-        self._shape: tuple[int, ...] = ()
-        self._count = 0
-        self._data = self._diff = Memory(0, self.dtype)
+        memory = Memory(0, self.dtype)
+        self._set((), memory, memory)
         self.reshape(shape)
 
     # -- shape -----------------------------------------------------------------------------------------------------
@@ -68,22 +71,21 @@ class Blob:
         count = math.prod(dims)
         try:
             place = settings.engine.place
-            data, diff = self._data.fitted(count, place), self._diff.fitted(count, place)
+            data, diff = self.data_memory.fitted(count, place), self.diff_memory.fitted(count, place)
         except MemoryError as error:
             raise MemoryError(f"there is no room for a blob of shape {dims}: {error}") from error
         if diff is data:
             diff = Memory(count, self.dtype)
-        self._shape, self._count, self._data, self._diff = dims, count, data, diff
+        self._set(dims, data, diff)
 
-    @property
-    def signature(self) -> tuple:
-        """Shape and memory identity; layers compare it to decide whether to reshape."""
-        return self._shape, self._data, self._diff
+    def _set(self, shape: tuple[int, ...], data: Memory, diff: Memory) -> None:
+        self._shape, self._count = shape, math.prod(shape)
+        self.data_memory, self.diff_memory = data, diff
+        self.signature = shape, data, diff
 
     def restore(self, signature: tuple) -> None:
         """Take up the shape and the memory of an earlier `signature`."""
-        self._shape, self._data, self._diff = signature
-        self._count = math.prod(self._shape)
+        self._set(*signature)
 
     def canonical_axis(self, axis: int) -> int:
         """`axis` counted from the front: -1 is the last one."""
@@ -123,7 +125,7 @@ class Blob:
     @property
     def data(self) -> np.ndarray:
         """The values, a live array of the blob's shape."""
-        return self._data.live()[: self._count].reshape(self._shape)
+        return self.data_memory.live()[: self._count].reshape(self._shape)
 
     @data.setter
     def data(self, values: np.typing.ArrayLike) -> None:
@@ -132,7 +134,7 @@ class Blob:
     @property
     def diff(self) -> np.ndarray:
         """The gradient of the loss with respect to the values, a live array of the blob's shape."""
-        return self._diff.live()[: self._count].reshape(self._shape)
+        return self.diff_memory.live()[: self._count].reshape(self._shape)
 
     @diff.setter
     def diff(self, values: np.typing.ArrayLike) -> None:
@@ -140,65 +142,55 @@ class Blob:
 
     def read_data(self) -> np.ndarray:
         """The values for reading only: copies elsewhere stay valid."""
-        return self._data.host()[: self._count].reshape(self._shape)
+        return self.data_memory.host()[: self._count].reshape(self._shape)
 
     def read_diff(self) -> np.ndarray:
         """The diff for reading only: copies elsewhere stay valid."""
-        return self._diff.host()[: self._count].reshape(self._shape)
+        return self.diff_memory.host()[: self._count].reshape(self._shape)
 
     # -- values on the CUDA device ---------------------------------------------------------------------------------
 
     def gpu_data(self) -> int:
         """Device pointer of the values, for reading."""
-        return self._data.read(Place.named("gpu")).ptr
+        return self.data_memory.read(Place.named("gpu")).ptr
 
     def gpu_diff(self) -> int:
         """Device pointer of the diff, for reading."""
-        return self._diff.read(Place.named("gpu")).ptr
+        return self.diff_memory.read(Place.named("gpu")).ptr
 
     def mutable_gpu_data(self) -> int:
         """Device pointer of the values, for writing: the device holds the newest ones from here on."""
-        return self._data.write(Place.named("gpu")).ptr
+        return self.data_memory.write(Place.named("gpu")).ptr
 
     def mutable_gpu_diff(self) -> int:
         """Device pointer of the diff, for writing: the device holds the newest values from here on."""
-        return self._diff.write(Place.named("gpu")).ptr
+        return self.diff_memory.write(Place.named("gpu")).ptr
 
     def clear_diff(self) -> None:
         """Set the diff to zero, wherever it lives."""
-        self._diff.clear()
+        self.diff_memory.clear()
 
     def settle(self) -> None:
         """Bring the views of data and diff that a script holds up to date; called after each layer."""
-        self._data.settle()
-        self._diff.settle()
+        self.data_memory.settle()
+        self.diff_memory.settle()
 
     # -- sharing ---------------------------------------------------------------------------------------------------
-
-    @property
-    def data_memory(self) -> Memory:
-        """The buffer behind `data`, for engines."""
-        return self._data
-
-    @property
-    def diff_memory(self) -> Memory:
-        """The buffer behind `diff`, for engines."""
-        return self._diff
 
     def share_data(self, other: Blob) -> None:
         """Use the other blob's values as one's own: same memory, own shape of the same count."""
         self._check_count(other)
-        for memory in (self._data, other._data) if self._data is not other._data else ():
+        for memory in (self.data_memory, other.data_memory) if self.data_memory is not other.data_memory else ():
             plan = memory.plan
             if plan is not None:
                 plan.used(memory)
                 plan.written(memory)
-        self._data = other._data
+        self._set(self._shape, other.data_memory, self.diff_memory)
 
     def share_diff(self, other: Blob) -> None:
         """Use the other blob's diff as one's own: same memory, own shape of the same count."""
         self._check_count(other)
-        self._diff = other._diff
+        self._set(self._shape, self.data_memory, other.diff_memory)
 
     def _check_count(self, other: Blob) -> None:
         if self._count != other._count:

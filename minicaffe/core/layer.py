@@ -227,7 +227,8 @@ class Layer:
     def settle(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """After a pass through the layer: bring views that scripts hold of its blobs up to date."""
         for blob in (*bottom, *top, *self.blobs):
-            blob.settle()
+            if blob.data_memory.view is not None or blob.diff_memory.view is not None:
+                blob.settle()
 
     def reshape_if_needed(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Reshape, unless shapes and memory of bottoms and tops are those of the last time.

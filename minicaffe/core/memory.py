@@ -53,11 +53,12 @@ class Memory:
     which it may write to at any time, no copy elsewhere stays valid beside the host's.
     refused: whether there was no room for it at a place; memory at a place is allocated when it is first used.
     plan: what lets it share buffers with other memory, or is to be notified of writes; None for most.
+    view: a weak reference to the array that `live` returned last; None before.
 
     Raises MemoryError for more than the host could hold.
     """
 
-    __slots__ = ("count", "dtype", "copies", "fresh", "refused", "plan", "_version", "_host", "_view", "__weakref__")
+    __slots__ = ("count", "dtype", "copies", "fresh", "refused", "plan", "view", "_version", "_host", "__weakref__")
 
     def __init__(self, count: int, dtype: np.dtype) -> None:
         check_room(count * dtype.itemsize)
@@ -68,7 +69,7 @@ class Memory:
         self.plan: BufferPlan | None = None
         self._version: object = object()  # None: of values that a held view may have changed since it was asked for
         self._host: np.ndarray | None = None
-        self._view: weakref.ref | None = None
+        self.view: weakref.ref | None = None
 
     def fitted(self, count: int, place: Place) -> Memory:
         """Memory for `count` numbers: this, or other memory where this is too small, or too large to be had.
@@ -99,7 +100,7 @@ class Memory:
 
     def forget(self) -> None:
         """Let go of all buffers: all values are zero from here on."""
-        self._host, self._view, self.fresh, self._version = None, None, 0, object()
+        self._host, self.view, self.fresh, self._version = None, None, 0, object()
         self.copies.clear()
 
     def forget_host(self) -> None:
@@ -184,12 +185,12 @@ class Memory:
         """
         host = self.host()
         self.wrote_host()
-        view = self._view() if self._view is not None else None
+        view = self.view() if self.view is not None else None
         if view is None:
             # a memoryview between the two arrays makes slices of the view keep the view alive, not only its buffer
             held = memoryview(host)  # type: ignore[arg-type]  # numpy's stubs have the buffer from Python 3.12 on
             view = np.frombuffer(held, self.dtype) if self.count else host[:0]
-            self._view = weakref.ref(view)
+            self.view = weakref.ref(view)
         return view
 
     def wrote_host(self) -> None:
@@ -201,7 +202,7 @@ class Memory:
     @property
     def held(self) -> bool:
         """Whether a script keeps a view that `live` returned."""
-        return self._view is not None and self._view() is not None
+        return self.view is not None and self.view() is not None
 
     def replayed(self, fresh: int) -> None:
         """New values were written to the places `fresh`, to the same copies as in an earlier pass."""
@@ -224,7 +225,7 @@ class Memory:
 
     def valid_at(self, place: Place) -> bool:
         """Whether the copy there may be read as it stands."""
-        return bool(self.fresh & place.bit) and not self.held
+        return self.fresh & place.bit != 0 and (self.view is None or self.view() is None)  # not held
 
     def read(self, place: Place) -> Any:
         """The copy at a place other than the host, with the newest values, for reading."""

@@ -89,6 +89,7 @@ class Running(Naming):
     def forward_layers(self, start: int, end: int, groups: Mapping[int, Fused]) -> None:
         """Run layers start to end (inclusive), those of a group as one."""
         self._ran_with[start : end + 1] = [settings.engine] * (end + 1 - start)
+        layers, bottoms, tops, callbacks = self.layers, self.bottoms, self.tops, self.callbacks
         ran = []
         i = start - 1
         while i < end:
@@ -98,14 +99,14 @@ class Running(Naming):
                 try:
                     group.forward()
                 except MemoryError as error:
-                    raise self.layers[i].no_room(error) from error
+                    raise layers[i].no_room(error) from error
                 ran.append(group)
                 i = group.end
                 continue
-            for callback in self.callbacks.before_forward:
+            for callback in callbacks.before_forward:
                 callback(i)
-            self.layers[i].forward(self.bottoms[i], self.tops[i])
-            for callback in self.callbacks.after_forward:
+            layers[i].forward(bottoms[i], tops[i])
+            for callback in callbacks.after_forward:
                 callback(i)
             if self.debug_info:
                 debug_info.forward(self, i)
@@ -142,25 +143,27 @@ class Running(Naming):
     def backward_layers(self, start: int, end: int, groups: Mapping[int, Fused]) -> None:
         """Run layers start down to end (inclusive), those that need it, those of a group as one."""
         by_end = {group.end: group for group in groups.values() if group.runs_backward}
+        layers, bottoms, tops, callbacks = self.layers, self.bottoms, self.tops, self.callbacks
+        needed, propagate_down = self.layer_need_backward, self.bottom_need_backward
         i = start + 1
         while i > end:
             i -= 1
             group = by_end.get(i)
             if group is not None and group.start >= end:
                 try:
-                    if any(self.layer_need_backward[group.start : group.end + 1]):
+                    if any(needed[group.start : group.end + 1]):
                         group.backward()
                 except MemoryError as error:
-                    raise self.layers[i].no_room(error) from error
+                    raise layers[i].no_room(error) from error
                 i = group.start
                 continue
-            for callback in self.callbacks.before_backward:
+            for callback in callbacks.before_backward:
                 callback(i)
-            if self.layer_need_backward[i]:
-                self.layers[i].backward(self.tops[i], self.bottom_need_backward[i], self.bottoms[i])
+            if needed[i]:
+                layers[i].backward(tops[i], propagate_down[i], bottoms[i])
                 if self.debug_info:
                     debug_info.backward(self, i)
-            for callback in self.callbacks.after_backward:
+            for callback in callbacks.after_backward:
                 callback(i)
 
     def _end_forward_only(self) -> None:

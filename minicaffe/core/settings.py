@@ -24,9 +24,10 @@ class PerThread:
     def __init__(self, default: Any) -> None:
         self._main = default
         self._own = threading.local()
+        self._differs = False  # whether any other thread has set it: `_own` is searched only then
 
     def __get__(self, instance: object, owner: type) -> Any:
-        return getattr(self._own, "value", self._main)
+        return getattr(self._own, "value", self._main) if self._differs else self._main
 
     def __set__(self, instance: object, value: Any) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -34,6 +35,7 @@ class PerThread:
             vars(self._own).pop("value", None)  # in a forked child, the thread that forked is the main thread
         else:
             self._own.value = value
+            self._differs = True
 
 
 class Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from ctypes import byref, c_float, c_void_p
+from ctypes import byref, c_char_p, c_float, c_void_p
 
 from minicaffe.core.places import observed
 from minicaffe.onednn import library
@@ -13,6 +13,7 @@ from minicaffe.onednn.library import Arg, ExecArg, call, dims
 from minicaffe.onednn.tensors import MemoryDesc, Tensor, intern_desc, scratch
 
 _EXEC_ARG_DESC = 255
+_IMPLEMENTATION = 8  # dnnl_query_impl_info_str
 _SCRATCHPAD_BY_USER = 1
 _SAME_TYPE = 0
 _ONE_FOR_ALL = 0  # mask: one slope for all channels
@@ -42,10 +43,12 @@ class Primitive:
 
     def desc(self, arg: int) -> MemoryDesc | None:
         """The layout of one argument; None if the primitive does not use it."""
-        if arg not in self._descs:
+        try:
+            return self._descs[arg]
+        except KeyError:
             found = library.load().dnnl_primitive_desc_query_md(self.pd, _EXEC_ARG_DESC, int(arg))
-            self._descs[arg] = intern_desc(c_void_p(found))
-        return self._descs[arg]
+            desc = self._descs[arg] = intern_desc(c_void_p(found))
+            return desc
 
     def bind(self, memories: dict[int, Tensor]) -> Execution:
         """Return the execution on this memory, by argument; calling it computes."""
@@ -134,11 +137,37 @@ def native(value):
     return int(value) if isinstance(value, int) else value
 
 
-def create(name: str, *args, post: tuple = (), constants: dict[int, Tensor] | None = None) -> Primitive:
+def create(
+    name: str, *args, post: tuple = (), constants: dict[int, Tensor] | None = None, prefer: str = ""
+) -> Primitive:
+    """Make a primitive by `dnnl_<name>_primitive_desc_create`.
+
+    prefer: the implementation to use, by the name that oneDNN gives it, if there is one for these arguments; by default
+        the one that oneDNN offers first.
+    """
     desc = c_void_p()
     with Attr(post) as attr:
         call(name + "_primitive_desc_create", byref(desc), library.engine(), *map(native, args), attr)
-    return Primitive(desc, name, constants)
+    return Primitive(_implementation(desc, prefer) if prefer else desc, name, constants)
+
+
+def _implementation(first: c_void_p, name: str) -> c_void_p:
+    """The implementation of that name among those from `first` on, else `first`; the other one is freed."""
+    lib, copy = library.load(), c_void_p()
+    call("primitive_desc_clone", byref(copy), first)  # a clone cannot be moved to the next implementation
+    while implementation(first) != name:
+        if lib.dnnl_primitive_desc_next_impl(first):  # there are no more
+            lib.dnnl_primitive_desc_destroy(first)
+            return copy
+    lib.dnnl_primitive_desc_destroy(copy)
+    return first
+
+
+def implementation(desc: c_void_p) -> str:
+    """oneDNN's name for the implementation of a dnnl_primitive_desc_t, "jit:avx512_core" for example."""
+    name = c_char_p()
+    call("primitive_desc_query", desc, _IMPLEMENTATION, 0, byref(name))
+    return (name.value or b"").decode()
 
 
 KEPT = 256  # primitives that are kept after their last use; one takes 20 to 100 KB

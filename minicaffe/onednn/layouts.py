@@ -27,7 +27,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.memory import Memory
 from minicaffe.core.places import HOST, Place, observed
 from minicaffe.onednn.conversion import reorder, to_numpy
-from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, in_vectors, plain
 
 Shape = tuple[int, ...]
 
@@ -213,23 +213,20 @@ _making = forks.renewed(threading.Lock())
 
 def read(buffer: Memory, shape: Shape, desc: MemoryDesc | None = None) -> Tensor:
     """The newest values of a buffer: in their current layout, or converted to `desc`."""
-    layouts = _layouts(buffer)
+    layouts = buffer.copies.get(LAYOUTS)
+    if type(layouts) is not Layouts:
+        layouts = _layouts(buffer)
     shape = shape or (1,)
-    if _readable(buffer, layouts, shape):
+    if buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape:
         head = layouts.head
         if desc is None or desc is head.desc:
             return head
         if desc in layouts.fresh:
             return layouts.copies[desc]
     with layouts.lock:
-        if _readable(buffer, layouts, shape):
+        if buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape:
             return _convert(buffer, layouts, desc)
         return _read_host(buffer, layouts, plain(shape), desc)
-
-
-def _readable(buffer: Memory, layouts: Layouts, shape: Shape) -> bool:
-    """Whether the engine's copies hold the newest values, in this shape."""
-    return buffer.valid_at(LAYOUTS) and layouts.head.desc.shape == shape
 
 
 def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tensor:
@@ -266,8 +263,12 @@ def write(buffer: Memory, desc: MemoryDesc) -> Tensor:
     """A tensor in the layout `desc` for new values: it is the head from here on."""
     if buffer.plan is not None:
         buffer.plan.used(buffer)
-    layouts = _layouts(buffer, discard=True)
-    memory = layouts.copy(buffer, desc)
+    layouts = buffer.copies.get(LAYOUTS)
+    if type(layouts) is not Layouts:
+        layouts = _layouts(buffer, discard=True)
+    memory = layouts.copies.get(desc)
+    if memory is None or memory.keepers:
+        memory = layouts.copy(buffer, desc)
     _make_head(buffer, layouts, memory)
     return memory
 
@@ -282,6 +283,12 @@ def _make_head(buffer: Memory, layouts: Layouts, memory: Tensor) -> None:
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
     """A blob's values for reading: in their current layout, or converted to `desc`."""
     return read(blob.data_memory, blob.shape, desc)
+
+
+def data_in_vectors(blob: Blob) -> Tensor:
+    """A blob's values for reading: in their current layout unless that is slow for normalization (`in_vectors`)."""
+    x = data(blob)
+    return data(blob, in_vectors(x.desc))
 
 
 def diff(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:

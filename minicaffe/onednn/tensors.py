@@ -18,6 +18,7 @@ from minicaffe.onednn import library
 from minicaffe.onednn.library import F32, call
 
 _BLOCKED = 2
+_BLOCKS_OF_16 = 78  # dnnl_aBcd16b
 # dnnl_query_t
 _STRIDES, _NDIMS, _DIMS, _TYPE, _OFFSET, _PADDED_DIMS, _KIND, _NBLOCKS, _BLOCKS, _BLOCK_AXES = (
     14,
@@ -41,17 +42,20 @@ class MemoryDesc:
     Made by `plain`, `any_layout`, `strided` and by primitives.
 
     shape: the dimensions; size: bytes it occupies, padding included; plain: whether it is a C-contiguous numpy array;
-    padded: whether channels are padded to the layout's block (the padding must be, and by oneDNN is, kept at zero).
+    padded_shape: the dimensions, channels padded to the layout's block.
+    padded: whether they are more than `shape` (the padding must be, and by oneDNN is, kept at zero).
     """
 
-    __slots__ = ("handle", "shape", "dtype", "size", "blocked", "plain", "padded", "key", "_free", "__weakref__")
+    __slots__ = (
+        "handle", "shape", "dtype", "size", "blocked", "plain", "padded_shape", "padded", "key", "_free", "__weakref__",
+    )  # fmt: skip
 
     def __init__(self, handle: c_void_p, key: tuple):
         self.handle = handle
         self.key = key
-        kind, self.dtype, self.shape, padded_shape, strides, blocks, _, offset = key
+        kind, self.dtype, self.shape, self.padded_shape, strides, blocks, _, offset = key
         self.size = int(library.load().dnnl_memory_desc_get_size(handle))
-        self.padded = padded_shape != self.shape
+        self.padded = self.padded_shape != self.shape
         self.blocked = kind == _BLOCKED
         self.plain = (
             self.blocked
@@ -157,6 +161,19 @@ def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
     """Axis 1 innermost, the others in order: (N, H, W, C) for images."""
     inner = _row_major((shape[0], *shape[2:], shape[1]))
     return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def in_vectors(desc: MemoryDesc) -> MemoryDesc:
+    """The layout for a primitive that is slow unless channels fill whole vectors, such as batch normalization.
+
+    Blocks of 16 channels for (N, C, H, W) in channels last where 16 does not divide C, else `desc`.
+    """
+    if len(desc.shape) != 4 or desc.shape[1] % 16 == 0 or desc is not channels_last(desc.shape):
+        return desc
+    handle = c_void_p()
+    call("memory_desc_create_with_tag", byref(handle), 4, library.dims(desc.shape), F32, _BLOCKS_OF_16)
+    return _adopt(handle)
 
 
 @functools.lru_cache(maxsize=_KEPT)
