@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+from minicaffe.core import settings
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.onednn import layouts
-from minicaffe.onednn.library import MOST_AXES, Unsupported
+from minicaffe.onednn.library import BF16, F32, MOST_AXES, Unsupported
 from minicaffe.onednn.tensors import MemoryDesc, Tensor
 
 _MOST_EXECUTIONS = 64
@@ -40,6 +41,13 @@ class OneDNNLayer(Layer):
         """Compute the diffs of bottoms and parameters by primitives."""
         raise NotImplementedError
 
+    def gains_from_bf16(self) -> bool:
+        """Whether primitives with bfloat16 operands are faster for these parameters and shapes."""
+        return True
+
+    #: the type of what the layer's primitives multiply: F32, or BF16 with float32 sums; chosen in each reshape
+    operand_type = F32
+
     #: whether the numpy code's backward pass reads only blobs, nothing that its forward pass has kept, so that it may
     #: follow `forward_onednn`
     reads_blobs_only = False
@@ -51,6 +59,7 @@ class OneDNNLayer(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self._plans = self._plans_for(tuple(b.shape for b in (*bottom, *top)))
+        self.operand_type = BF16 if self.precision == settings.BF16 and self.gains_from_bf16() else F32
         self._bound: dict[tuple, Any] = {}
         self._own: dict[tuple, Tensor] = {}
         fits = all(b.count and b.num_axes <= MOST_AXES for b in (*bottom, *top)) and len(

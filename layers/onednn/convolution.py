@@ -9,12 +9,13 @@ from minicaffe.layers.extensions.convolution_depthwise import ConvolutionDepthwi
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import Alg, Arg
+from minicaffe.onednn.library import F32, Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, plain
 from minicaffe.proto import TEST
 
 #: arguments of a primitive: what is multiplied with the weights, and the result
 _FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)
+_WIDE, _WEIGHTS, _NARROW = range(3)
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -28,6 +29,9 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
     def expressible(self, bottom, top):
         return self.axis == 1 and 1 <= self.num_spatial <= 3
 
+    def gains_from_bf16(self):
+        return self.blobs[0].shape[1] > 1  # for one channel per group, oneDNN 3.2 has no fast code for the gradients
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         out, within = self.blobs[0].shape[:1], self.blobs[0].shape[1:]
@@ -35,9 +39,10 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 
     # -- primitives ----------------------------------------------------------------------------------------------------
 
-    def arguments(self, wide, narrow, bias: bool = False) -> tuple:
+    def arguments(self, result: int, wide, narrow, bias: bool = False) -> tuple:
         """The arguments of the primitives: layouts of wide blob, weights, bias and narrow blob, and the geometry.
 
+        result: which of the layouts is of the result, which is float32 in any precision: _WIDE, _WEIGHTS or _NARROW.
         The geometry is strides, dilations minus 1, and the paddings before the first and behind the last element.
         """
         window = self.window
@@ -45,19 +50,23 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
             (o - 1) * s + e - i - p
             for o, s, e, i, p in zip(narrow[2:], window.stride, window.extent, wide[2:], window.pad, strict=True)
         )
-        descs = any_layout(wide), any_layout(self.grouped), plain((narrow[1],)) if bias else None, any_layout(narrow)
+        wide_desc, weights, narrow_desc = (
+            any_layout(shape, F32 if i == result else self.operand_type)
+            for i, shape in enumerate((wide, self.grouped, narrow))
+        )
+        descs = wide_desc, weights, plain((narrow[1],)) if bias else None, narrow_desc
         return (*descs, window.stride, tuple(d - 1 for d in window.dilation), window.pad, behind)
 
     def make_forward(self, wide, narrow, bias: bool = False, post: tuple = (), training: bool = True):
-        return primitives.convolution(*self.arguments(wide, narrow, bias), training, post)
+        return primitives.convolution(*self.arguments(_NARROW, wide, narrow, bias), training, post)
 
     def make_backward_data(self, wide, narrow):
-        source, weights, _, *others = self.arguments(wide, narrow)
+        source, weights, _, *others = self.arguments(_WIDE, wide, narrow)
         return primitives.convolution_backward_data(source, weights, *others, self.make_forward(wide, narrow))
 
     def make_backward_weights(self, wide, narrow, bias: bool):
         hint = self.make_forward(wide, narrow, bias)
-        return primitives.convolution_backward_weights(*self.arguments(wide, narrow, bias), hint)
+        return primitives.convolution_backward_weights(*self.arguments(_WEIGHTS, wide, narrow, bias), hint)
 
     # -- passes --------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Layer:
 
     type = ""  #: the prototxt type, set by `register`
     engine = "CAFFE"  #: whose code this is, set by `register`
+    precision = "float32"  #: in which it multiplies: "float32" (that is, its dtype) or "bf16"; set by `create_layer`
 
     # How many bottoms and tops: None where any number will do.
     exact_num_bottom: int | None = None

@@ -5,7 +5,8 @@ A blob's buffer (`minicaffe.core.memory.Memory`) knows where its newest values a
 The rules:
 
 - Reading without naming a layout gives the newest values in their current one: nothing is converted.
-- Reading in a named layout gives a copy in it, converted at most once after each write.
+- Reading in a named layout gives a copy in it, converted at most once after each write.  Where that is of bfloat16 and
+  the values are of float32, they stay the newest ones: what is read next is converted from them.
 - Row-major memory *is* the host's array: between numpy and a primitive that computes in Caffe's order nothing moves.
 - While a script holds a view of `blob.data`, the host's copy is the valid one.
 - Values that a layer needs later are kept with `keep`: memory that is kept is not written to, the blob's next values go
@@ -246,15 +247,16 @@ def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tenso
 def _read_host(buffer: Memory, layouts: Layouts, row_major: MemoryDesc, desc: MemoryDesc | None) -> Tensor:
     """The values of the host's copy, used when it is newer or when the engine's copies have another shape."""
     buffer.host()
-    memory = layouts.copy(buffer, row_major)
+    memory = layouts.head = layouts.copy(buffer, row_major)
     if desc is not None and desc is not row_major:
-        source, memory = memory, layouts.copy(buffer, desc)
-        reorder(source, memory)
+        memory = layouts.copy(buffer, desc)
+        reorder(layouts.head, memory)
     layouts.fresh = {row_major, memory.desc}
-    layouts.head = memory
+    if memory.desc.float32:
+        layouts.head = memory
     if not buffer.held:
         buffer.fresh |= LAYOUTS.bit
-        if not memory.desc.plain and buffer.plan is not None and buffer.plan.keeps_one_copy(buffer):
+        if not layouts.head.desc.plain and buffer.plan is not None and buffer.plan.keeps_one_copy(buffer):
             layouts.drop_plain()
             buffer.forget_host()
     return memory

@@ -36,15 +36,30 @@ _KEPT = 1024  # descriptors of each kind that outlive their users
 
 
 class MemoryDesc:
-    """A shape and a layout (dnnl_memory_desc_t); float32 but for a primitive's own notes (workspace, scratchpad).
+    """A shape, a type and a layout (dnnl_memory_desc_t).
+
+    The type is float32, bfloat16, or what a primitive's own notes have (workspace, scratchpad).
 
     Made by `plain`, `any_layout`, `strided` and by primitives.
 
-    shape: the dimensions; size: bytes it occupies, padding included; plain: whether it is a C-contiguous numpy array;
-    padded: whether channels are padded to the layout's block (the padding must be, and by oneDNN is, kept at zero).
+    shape: the dimensions; size: bytes it occupies, padding included; float32: whether that is the type; plain:
+    whether it is a C-contiguous numpy array of float32; padded: whether channels are padded to the layout's block (the
+    padding must be, and by oneDNN is, kept at zero).
     """
 
-    __slots__ = ("handle", "shape", "dtype", "size", "blocked", "plain", "padded", "key", "_free", "__weakref__")
+    __slots__ = (
+        "handle",
+        "shape",
+        "dtype",
+        "size",
+        "blocked",
+        "float32",
+        "plain",
+        "padded",
+        "key",
+        "_free",
+        "__weakref__",
+    )
 
     def __init__(self, handle: c_void_p, key: tuple):
         self.handle = handle
@@ -53,9 +68,10 @@ class MemoryDesc:
         self.size = int(library.load().dnnl_memory_desc_get_size(handle))
         self.padded = padded_shape != self.shape
         self.blocked = kind == _BLOCKED
+        self.float32 = self.dtype == F32
         self.plain = (
             self.blocked
-            and self.dtype == F32
+            and self.float32
             and not blocks
             and not self.padded
             and not offset
@@ -72,7 +88,8 @@ class MemoryDesc:
             return f"MemoryDesc({self.shape}, any layout)"
         strides, sizes, axes = self.key[4:7]
         blocks = "".join(f" {n}{'abcdefghijkl'[axis]}" for n, axis in zip(sizes, axes, strict=True))
-        return f"MemoryDesc({self.shape}, strides {strides}{', blocks' + blocks if blocks else ''})"
+        kind = "" if self.float32 else f", type {self.dtype}"
+        return f"MemoryDesc({self.shape}, strides {strides}{', blocks' + blocks if blocks else ''}{kind})"
 
 
 def _row_major(shape: tuple[int, ...]) -> list[int]:
@@ -160,10 +177,10 @@ def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
-    """No layout yet: the primitive that is created with it chooses."""
+def any_layout(shape: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
+    """No layout yet, of numbers in float32 or BF16: the primitive that is created with it chooses."""
     handle = c_void_p()
-    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), F32, 1)
+    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), dtype, 1)
     return _adopt(handle)
 
 
