@@ -42,7 +42,9 @@ def test_a_command_puts_back_what_was_set(other_settings):
     assert all_settings() == other_settings
 
 
-@pytest.mark.parametrize("wrong", [{"math": "fp8"}, {"engine": "none"}, {"precision": "fp8"}, {"threads": 0}, {"gpu": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"math": "fp8"}, {"engine": "none"}, {"precision": "fp8"}, {"threads": 0}, {"gpu": "x"}]
+)
 def test_a_command_that_fails_as_well(other_settings, wrong):
     with pytest.raises(UsageError), devices.computing_on(flags(**{"threads": 1, "math": "float32", **wrong})):
         pass
