@@ -48,6 +48,31 @@ class OneDNNLayer(Layer):
     #: the type of what the layer's primitives multiply: F32, or BF16 with float32 sums; chosen in each reshape
     operand_type = F32
 
+    #: what the layer does with blobs in bfloat16 where it gains from it, see `Layer.bf16_blobs`
+    bf16_use = ""
+
+    @property
+    def bf16_blobs(self) -> str:
+        return self.bf16_use if self.operand_type == BF16 and self.native else ""
+
+    @property
+    def top_type(self) -> int:
+        """The type in which the layer writes its tops' data."""
+        return BF16 if self.bf16_top else F32
+
+    @property
+    def diff_type(self) -> int:
+        """The type in which the layer writes its bottoms' diffs."""
+        return BF16 if self.bf16_bottom else F32
+
+    def data(self, blob: Blob) -> Tensor:
+        """A blob's values in their current layout; in bfloat16 if they are and the layer passes it on, else float32."""
+        return layouts.read(blob.data_memory, blob.shape) if self.bf16_bottom else layouts.data(blob)
+
+    def diff(self, blob: Blob) -> Tensor:
+        """A blob's diff in its current layout; in bfloat16 if it is and the layer passes it on, else float32."""
+        return layouts.read(blob.diff_memory, blob.shape) if self.bf16_top else layouts.diff(blob)
+
     #: whether the numpy code's backward pass reads only blobs, nothing that its forward pass has kept, so that it may
     #: follow `forward_onednn`
     reads_blobs_only = False

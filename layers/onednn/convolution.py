@@ -37,12 +37,17 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         out, within = self.blobs[0].shape[:1], self.blobs[0].shape[1:]
         self.grouped = (self.group, out[0] // self.group, *within) if self.group > 1 else (*out, *within)
 
+    def result_type(self, which: int) -> int:
+        """The type of a result: _WIDE, _WEIGHTS or _NARROW."""
+        wide, narrow = self.oriented(self.diff_type, self.top_type)
+        return (wide, F32, narrow)[which]
+
     # -- primitives ----------------------------------------------------------------------------------------------------
 
     def arguments(self, result: int, wide, narrow, bias: bool = False) -> tuple:
         """The arguments of the primitives: layouts of wide blob, weights, bias and narrow blob, and the geometry.
 
-        result: which of the layouts is of the result, which is float32 in any precision: _WIDE, _WEIGHTS or _NARROW.
+        result: which of the layouts is of the result, _WIDE, _WEIGHTS or _NARROW.
         The geometry is strides, dilations minus 1, and the paddings before the first and behind the last element.
         """
         window = self.window
@@ -51,7 +56,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
             for o, s, e, i, p in zip(narrow[2:], window.stride, window.extent, wide[2:], window.pad, strict=True)
         )
         wide_desc, weights, narrow_desc = (
-            any_layout(shape, F32 if i == result else self.operand_type)
+            any_layout(shape, self.result_type(i) if i == result else self.operand_type)
             for i, shape in enumerate((wide, self.grouped, narrow))
         )
         descs = wide_desc, weights, plain((narrow[1],)) if bias else None, narrow_desc
@@ -110,6 +115,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 @register("Convolution", engine="ONEDNN")
 class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
     __doc__ = Convolution.__doc__
+    bf16_use = "writes"
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
@@ -135,6 +141,7 @@ class OneDNNDepthwiseConvolution(OneDNNConvolution, DepthwiseConvolution):
 @register("Deconvolution", engine="ONEDNN")
 class OneDNNDeconvolution(OneDNNConvolutionBase, Deconvolution):
     __doc__ = Deconvolution.__doc__
+    bf16_use = "reads"
 
     def make_bias(self, desc):
         """y += b, and the sum of dy over all but the channels: no convolution primitive has a bias on its wide side."""

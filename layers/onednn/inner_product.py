@@ -13,19 +13,16 @@ from minicaffe.onednn.tensors import Tensor, any_layout, plain
 from minicaffe.proto import TEST
 
 _MOST_AXES = 5
-_FEWEST_OUTPUTS = 16  #: for fewer, the conversion to bfloat16 takes longer than it saves
 
 
 @register("InnerProduct", engine="ONEDNN")
 class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
     __doc__ = InnerProduct.__doc__
     reads_blobs_only = True
+    bf16_use = "reads"
 
     def expressible(self, bottom, top):
         return not self.layer_param.inner_product_param.transpose
-
-    def gains_from_bf16(self):
-        return self.blobs[0].shape[0] >= _FEWEST_OUTPUTS
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
@@ -37,8 +34,9 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         self.shapes = self.in_shape, self.weight_shape, self.out_shape
 
     def arguments(self, result: int) -> tuple:
-        """The layouts of input, weights and output; that of the result, by index, is of float32 in any precision."""
-        descs = [any_layout(s, F32 if i == result else self.operand_type) for i, s in enumerate(self.shapes)]
+        """The layouts of input, weights and output; result: which of them is the result, by index."""
+        result_type = (self.diff_type, F32, F32)[result]
+        descs = [any_layout(s, result_type if i == result else self.operand_type) for i, s in enumerate(self.shapes)]
         # weights that change in every step are not converted: that takes longer than it saves
         if self.phase != TEST and descs[1].float32:
             descs[1] = plain(self.weight_shape)

@@ -52,6 +52,7 @@ class NetBuilder:
         for layer_param in self.param.layer:
             self._add_layer(layer_param)
         precision.log_refusal(self.param, self.layers)
+        precision.assign_types(self.layers, self.bottoms, self.tops)
         self._limit_backward()
         if self.param.force_backward:
             self._force_backward()

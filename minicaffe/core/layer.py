@@ -65,6 +65,11 @@ class Layer:
     passes_through = False  #: whether the top's data equal the bottom's
     exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
 
+    #: what it does with blobs in bfloat16 if that is its precision: "" (nothing: it reads and writes float32), "reads"
+    #: (and writes float32), "writes" (and reads, too), or "passes" (its tops have the type of its bottoms)
+    bf16_blobs = ""
+    bf16_bottom = bf16_top = False  #: whether its bottoms and tops are in bfloat16; set by `precision.assign_types`
+
     fuses_as = ""  #: the type by which it is matched in patterns of fused layers (fusion.py), if not its own
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph

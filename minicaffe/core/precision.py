@@ -15,6 +15,7 @@ from minicaffe.core.settings import BF16, FLOAT32, settings
 from minicaffe.proto.caffe_pb2 import FLOAT, FLOAT16, LayerParameter, NetParameter
 
 if TYPE_CHECKING:
+    from minicaffe.core.blob import Blob
     from minicaffe.core.layer import Layer
 
 log = logging.getLogger("minicaffe")
@@ -50,3 +51,28 @@ def _reason() -> str:
         return "it has no effect on the GPU"
     reasons = (e.reason() or e.lacks(BF16) for e in engines() if e.base is settings.engine and e.default)
     return next(filter(None, reasons), "no layer is computed by an engine that has it")
+
+
+# -- blobs -------------------------------------------------------------------------------------------------------------
+
+
+def assign_types(layers: Sequence[Layer], bottoms: Sequence[Sequence[Blob]], tops: Sequence[Sequence[Blob]]) -> None:
+    """Set `bf16_bottom` and `bf16_top` of a net's layers: which blobs are in bfloat16, data and diffs.
+
+    It is a blob that a layer writes in bfloat16 and that all layers behind it read or pass on so.  Outputs of the net
+    are float32, and what a loss reads.
+    """
+    accepts = [False] * len(layers)
+    reader: dict[Blob, bool] = {}  # by blob, whether the next layer that reads it accepts bfloat16
+    wanted = [False] * len(layers)
+    for i in reversed(range(len(layers))):
+        use = layers[i].bf16_blobs
+        wanted[i] = all(reader.get(blob, False) for blob in tops[i])
+        accepts[i] = bool(use) and (use != "passes" or wanted[i])
+        reader.update((blob, accepts[i]) for blob in bottoms[i])
+    written: dict[Blob, bool] = {}  # by blob, whether the last layer that wrote it did so in bfloat16
+    for i, layer in enumerate(layers):
+        layer.bf16_bottom = accepts[i] and all(written.get(blob, False) for blob in bottoms[i])
+        passes = layer.bf16_blobs == "passes" and layer.bf16_bottom
+        layer.bf16_top = wanted[i] and (passes or layer.bf16_blobs == "writes")
+        written.update((blob, layer.bf16_top) for blob in tops[i])

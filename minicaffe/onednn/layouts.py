@@ -4,7 +4,8 @@ A blob's buffer (`minicaffe.core.memory.Memory`) knows where its newest values a
 `LAYOUTS` is the `Layouts` of this module: one tensor per layout that was asked for, and which of them are fresh.
 The rules:
 
-- Reading without naming a layout gives the newest values in their current one: nothing is converted.
+- Reading without naming a layout gives the newest values in their current one: nothing is converted.  `data` and `diff`
+  convert bfloat16 to float32; only `read` returns it, to layers that compute in it.
 - Reading in a named layout gives a copy in it, converted at most once after each write.  Where that is of bfloat16 and
   the values are of float32, they stay the newest ones: what is read next is converted from them.
 - Row-major memory *is* the host's array: between numpy and a primitive that computes in Caffe's order nothing moves.
@@ -155,7 +156,7 @@ def lend(blob: Blob, target: Blob) -> Kept | None:
 
     Nothing is copied, unless they are the host's own array; the result is None then.
     """
-    x = data(blob)
+    x = read(blob.data_memory, blob.shape)
     if x.desc.plain:
         reorder(x, mutable_data(target, x.desc))
         return None
@@ -280,13 +281,19 @@ def _make_head(buffer: Memory, layouts: Layouts, memory: Tensor) -> None:
 
 
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
-    """A blob's values for reading: in their current layout, or converted to `desc`."""
-    return read(blob.data_memory, blob.shape, desc)
+    """A blob's values for reading: in float32 in their current layout, or converted to `desc`."""
+    return _float32(blob.data_memory, blob.shape) if desc is None else read(blob.data_memory, blob.shape, desc)
 
 
 def diff(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
-    """A blob's diff for reading: in its current layout, or converted to `desc`."""
-    return read(blob.diff_memory, blob.shape, desc)
+    """A blob's diff for reading: in float32 in its current layout, or converted to `desc`."""
+    return _float32(blob.diff_memory, blob.shape) if desc is None else read(blob.diff_memory, blob.shape, desc)
+
+
+def _float32(buffer: Memory, shape: Shape) -> Tensor:
+    """The newest values in their current layout; those in bfloat16 in row-major order."""
+    newest = read(buffer, shape)
+    return newest if newest.desc.float32 else read(buffer, shape, plain(newest.desc.shape))
 
 
 def mutable_data(blob: Blob, desc: MemoryDesc) -> Tensor:

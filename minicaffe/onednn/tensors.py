@@ -156,10 +156,11 @@ def _adopt(handle: c_void_p) -> MemoryDesc:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def strided(shape: tuple[int, ...], strides: tuple[int, ...]) -> MemoryDesc:
-    """The layout of a numpy array with these strides, counted in elements."""
+def strided(shape: tuple[int, ...], strides: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
+    """The layout of an array with these strides, counted in elements."""
     handle = c_void_p()
-    call("memory_desc_create_with_strides", byref(handle), len(shape), library.dims(shape), F32, library.dims(strides))
+    dims, steps = library.dims(shape), library.dims(strides)
+    call("memory_desc_create_with_strides", byref(handle), len(shape), dims, dtype, steps)
     return _adopt(handle)
 
 
@@ -170,10 +171,10 @@ def plain(shape: tuple[int, ...]) -> MemoryDesc:
     return strided(shape, tuple(_row_major(shape)))
 
 
-def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
+def channels_last(shape: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
     """Axis 1 innermost, the others in order: (N, H, W, C) for images."""
     inner = _row_major((shape[0], *shape[2:], shape[1]))
-    return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]))
+    return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]), dtype)
 
 
 @functools.lru_cache(maxsize=_KEPT)
