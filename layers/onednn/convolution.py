@@ -30,7 +30,8 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         return self.axis == 1 and 1 <= self.num_spatial <= 3
 
     def gains_from_bf16(self):
-        return self.blobs[0].shape[1] > 1  # for one channel per group, oneDNN 3.2 has no fast code for the gradients
+        # for one channel in each group, oneDNN 3.2 has no fast code for the gradients of weights
+        return self.blobs[0].shape[1] > 1 or self.phase == TEST
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
