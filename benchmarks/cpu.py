@@ -2,7 +2,7 @@
 
     python benchmarks/cpu.py                      the nets of the README, training and inference
     python benchmarks/cpu.py cifar10_full resnet50 --rounds 20
-    python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes
+    python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes; with --precision bf16, in bf16
     python benchmarks/cpu.py cifar10_full --batches 1 8 64 512
 
 Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them. The table
@@ -20,8 +20,9 @@ import time
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-#: gradients of deep nets differ by rounding where it decides the sign of a ReLU's input
-_GRADIENTS_AGREE = 3e-2
+#: by precision, how much losses and scores may differ, and gradients: those of deep nets differ more, where rounding
+#: decides the sign of a ReLU's input
+_AGREE = {"float32": (1e-3, 3e-2), "bf16": (5e-2, 5e-1)}
 
 #: for the question how cost grows with depth; raced only when named
 _DEEP = ("cifar10_resnet32", "cifar10_resnet56", "cifar10_resnet110")
@@ -46,10 +47,11 @@ def build(net: str, batch: int | None):
     return nets.INFERENCE[net](batch or 1), False, batch or 1
 
 
-def compare(reference: dict, other: dict) -> str:
+def compare(reference: dict, other: dict, precision: str = "float32") -> str:
     """Return an empty string if loss, gradients or scores agree, otherwise a description of the difference."""
+    results, gradients = _AGREE[precision]
     for key, worst in differences(reference, other).items():
-        if not worst < (1e-3 if key in ("loss", "score") else _GRADIENTS_AGREE):
+        if not worst < (results if key in ("loss", "score") else gradients):
             return f"{key} differs by {worst:.1e} of its largest value"
     return ""
 
@@ -71,7 +73,7 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
         except RuntimeError as error:
             print(f"  {name}: does not take part: {str(error)[:100]}")
             continue
-        if field and (difference := compare(reference, result)):
+        if field and (difference := compare(reference, result, "bf16" if name.endswith("bf16") else "float32")):
             print(f"  {name}: {difference}")
         reference = reference or result
         process.ask("run", 3)
@@ -101,12 +103,12 @@ def report(field: dict[Process, list[float]], start_ups: dict[Process, float]) -
 # -- where the time goes -----------------------------------------------------------------------------------------------
 
 
-def layer_times(net_name: str, batch: int | None, engine: str, threads: int, passes: int = 20) -> None:
+def layer_times(net_name: str, batch: int | None, variant: str, threads: int, passes: int = 20) -> None:
     """Print milliseconds of each layer, forward and backward, and the GFLOP/s of matrix products."""
     import minicaffe
 
     param, training, batch = build(net_name, batch)
-    runner = CpuMinicaffe(engine, threads)
+    runner = CpuMinicaffe(variant, threads)
     runner.build(param, training)
     net = runner.net
     forward, backward = ([[] for _ in net.layers] for _ in range(2))
@@ -120,7 +122,7 @@ def layer_times(net_name: str, batch: int | None, engine: str, threads: int, pas
                 start = time.perf_counter()
                 net.layers[i].backward(net.tops[i], net.bottom_need_backward[i], net.bottoms[i])
                 backward[i].append(time.perf_counter() - start)
-    print(f"\n{net_name}, batch {batch}, minicaffe {minicaffe.__version__} {engine}: milliseconds a layer, median")
+    print(f"\n{net_name}, batch {batch}, minicaffe {minicaffe.__version__} {variant}: milliseconds a layer, median")
     total = 0.0
     for i, layer in enumerate(net.layers):
         down, up = (statistics.median(t[i]) * 1e3 if t[i] else 0.0 for t in (forward, backward))
@@ -144,13 +146,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(contestants.CPU), help="contestants, by name")
     parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers, no race")
     parser.add_argument("--engine", default="ONEDNN", help="for --layers: ONEDNN or CAFFE")
+    parser.add_argument("--precision", default="float32", help="for --layers: float32 or bf16")
     args = parser.parse_args()
     if unknown := set(args.nets) - set(known):
         parser.error(f"unknown nets {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     for net in args.nets or [net for net in known if net not in _DEEP]:
         for batch in args.batches or ([None] if net in nets.TRAINING else [1, 8]):
             if args.layers:
-                layer_times(net, batch, args.engine, args.threads)
+                layer_times(net, batch, f"{args.engine} {args.precision}", args.threads)
             else:
                 race(net, args.only, batch, args.rounds, args.steps, args.threads)
 

@@ -34,7 +34,7 @@ from minicaffe.core.net import Net  # noqa: E402
 from minicaffe.core.python_layers import allow_python_layers  # noqa: E402
 from minicaffe.core.random import set_random_seed  # noqa: E402
 from minicaffe.core.registry import add_package, layer_type_list, register  # noqa: E402
-from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu  # noqa: E402
+from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu, set_precision  # noqa: E402
 from minicaffe.core.sharing import Sharing  # noqa: E402
 from minicaffe.cuda import engine as _cuda  # noqa: E402, F401  (the engines register themselves)
 from minicaffe.detector import Detector  # noqa: E402
@@ -113,6 +113,7 @@ __all__ = [
     "set_mode_cpu",
     "set_mode_gpu",
     "set_multiprocess",
+    "set_precision",
     "set_random_seed",
     "set_solver_count",
     "set_solver_rank",

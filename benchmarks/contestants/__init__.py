@@ -16,10 +16,12 @@ from contestants.pytorch import CpuPyTorch, GpuPyTorch
 #: name -> (class, variant, module it needs, whether it trains)
 CPU = {
     "minicaffe": (CpuMinicaffe, "ONEDNN", "minicaffe", True),
+    "minicaffe bf16": (CpuMinicaffe, "ONEDNN bf16", "minicaffe", True),
     "minicaffe CAFFE": (CpuMinicaffe, "CAFFE", "minicaffe", True),
     "PyTorch": (CpuPyTorch, "", "torch", True),
     "PyTorch channels_last": (CpuPyTorch, "channels_last", "torch", True),
     "PyTorch compile": (CpuPyTorch, "compile", "torch", True),
+    "PyTorch bf16": (CpuPyTorch, "channels_last bf16", "torch", True),
     "ONNX Runtime": (OnnxRuntime, "", "onnxruntime", False),
     "OpenCV dnn": (OpenCV, "", "cv2", False),
     "Caffe": (OriginalCaffe, "", "caffe", True),

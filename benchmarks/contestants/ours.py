@@ -75,14 +75,18 @@ class Minicaffe(Contestant):
 
 
 class CpuMinicaffe(Minicaffe, CpuContestant):
-    """variant: ONEDNN or CAFFE, the engine."""
+    """variant: the engine, ONEDNN or CAFFE; behind a space the precision, float32 unless given."""
 
     def make(self, param) -> None:
         import minicaffe
         from minicaffe import onednn
 
-        minicaffe.set_engine(self.variant)
-        if self.variant == "ONEDNN":
+        engine, _, precision = self.variant.partition(" ")
+        minicaffe.set_engine(engine)
+        minicaffe.set_precision(precision or "float32")
+        if precision == "bf16" and not (onednn.available() and onednn.has_bf16()):
+            raise RuntimeError("this processor has no bf16")
+        if engine == "ONEDNN":
             onednn.set_threads(self.threads)
         super().make(param)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -48,15 +49,20 @@ class PyTorch(Contestant):
         """The optimizer."""
         return self.torch.optim.SGD(*args, **kwargs)
 
+    def casting(self) -> contextlib.AbstractContextManager:
+        """A context in which operations may compute in another type than float32."""
+        return contextlib.nullcontext()
+
     def _loss(self):
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.torch.nn.functional.cross_entropy(self.forward(self.data), self.label)
+        with self.casting():
+            loss = self.torch.nn.functional.cross_entropy(self.forward(self.data), self.label)
         loss.backward()
         return loss
 
     def first_pass(self) -> dict[str, list]:
         if not self.training:
-            with self.torch.inference_mode():
+            with self.torch.inference_mode(), self.casting():
                 return {"score": [self.forward(self.data).float().cpu().numpy()]}
         loss = self._loss()
         diffs = {name: [t.grad.cpu().numpy() for t in found] for name, found in self.net.learned().items()}
@@ -67,19 +73,23 @@ class PyTorch(Contestant):
             self._loss()
             self.optimizer.step()
         else:
-            with self.torch.inference_mode():
+            with self.torch.inference_mode(), self.casting():
                 self.torch.softmax(self.forward(self.data), 1)
 
 
 class CpuPyTorch(PyTorch, CpuContestant):
-    """variant: the kind."""
+    """variant: the kind; behind a space "bf16" for autocast."""
 
     def make(self, param) -> None:
         import torch
 
         torch.set_num_threads(self.threads)
-        self.kind = self.variant
+        self.kind, _, self.precision = self.variant.partition(" ")
         super().make(param)
+
+    def casting(self):
+        bf16 = self.precision == "bf16"
+        return self.torch.autocast("cpu", self.torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
 class GpuPyTorch(PyTorch, GpuContestant):

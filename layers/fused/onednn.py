@@ -216,7 +216,8 @@ class OneDNNSumReLU(OneDNNFused, groups.SumReLU):
         return primitives.binary(Alg.ADD, desc, desc, desc, post=self.post())
 
     def compute(self):
-        eltwise, x = self.layers[0], layouts.data(self.bottom[0])
+        eltwise = self.layers[0]
+        x = eltwise.data(self.bottom[0])
         add = eltwise.plan(self.make, x.desc)
         other = layouts.data(self.bottom[1], x.desc)
         eltwise.execute(add, Arg.SRC, x, Arg.SRC_1, other, Arg.DST, layouts.mutable_data(self.top[0], x.desc))
@@ -250,7 +251,7 @@ class OneDNNNormalization(OneDNNFused, groups.Normalization):
 
     def compute(self):
         (bottom,), (top,), norm = self.bottom, self.top, self.norm
-        x = layouts.data_in_vectors(bottom)
+        x = norm.data_in_vectors(bottom)
         forward, _ = norm.plan(self.make, x.desc)
         signs = norm.own(forward.desc(Arg.WORKSPACE), "signs")
         if norm.use_global_stats:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+from minicaffe.core import settings
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.onednn import layouts
-from minicaffe.onednn.library import MOST_AXES, Unsupported
-from minicaffe.onednn.tensors import MemoryDesc, Tensor
+from minicaffe.onednn.library import BF16, F32, MOST_AXES, Unsupported
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, in_vectors
 
 _MOST_EXECUTIONS = 64
 _MOST_SHAPES = 8
@@ -40,6 +41,43 @@ class OneDNNLayer(Layer):
         """Compute the diffs of bottoms and parameters by primitives."""
         raise NotImplementedError
 
+    def gains_from_bf16(self) -> bool:
+        """Whether primitives with bfloat16 operands are faster for these parameters and shapes."""
+        return True
+
+    #: the type of what the layer's primitives multiply: F32, or BF16 with float32 sums; chosen in each reshape
+    operand_type = F32
+
+    #: what the layer does with blobs in bfloat16 where it gains from it, see `Layer.bf16_blobs`
+    bf16_use = ""
+
+    @property
+    def bf16_blobs(self) -> str:
+        return self.bf16_use if self.operand_type == BF16 and self.native else ""
+
+    @property
+    def top_type(self) -> int:
+        """The type in which the layer writes its tops' data."""
+        return BF16 if self.bf16_top else F32
+
+    @property
+    def diff_type(self) -> int:
+        """The type in which the layer writes its bottoms' diffs."""
+        return BF16 if self.bf16_bottom else F32
+
+    def data(self, blob: Blob) -> Tensor:
+        """A blob's values in their current layout; in bfloat16 if they are and the layer passes it on, else float32."""
+        return layouts.read(blob.data_memory, blob.shape) if self.bf16_bottom else layouts.data(blob)
+
+    def data_in_vectors(self, blob: Blob) -> Tensor:
+        """As `data`, but in another layout where the current one is slow for normalization (`in_vectors`)."""
+        x = self.data(blob)
+        return layouts.data(blob, in_vectors(x.desc))
+
+    def diff(self, blob: Blob) -> Tensor:
+        """A blob's diff in its current layout; in bfloat16 if it is and the layer passes it on, else float32."""
+        return layouts.read(blob.diff_memory, blob.shape) if self.bf16_top else layouts.diff(blob)
+
     #: whether the numpy code's backward pass reads only blobs, nothing that its forward pass has kept, so that it may
     #: follow `forward_onednn`
     reads_blobs_only = False
@@ -51,6 +89,7 @@ class OneDNNLayer(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self._plans = self._plans_for(tuple(b.shape for b in (*bottom, *top)))
+        self.operand_type = BF16 if self.precision == settings.BF16 and self.gains_from_bf16() else F32
         self._bound: dict[tuple, Any] = {}
         self._own: dict[tuple, Tensor] = {}
         fits = all(b.count and b.num_axes <= MOST_AXES for b in (*bottom, *top)) and len(

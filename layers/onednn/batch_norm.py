@@ -13,6 +13,7 @@ from minicaffe.onednn.tensors import Tensor, plain
 @register("BatchNorm", engine="ONEDNN")
 class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     __doc__ = BatchNorm.__doc__
+    bf16_use = "passes"
 
     def expressible(self, bottom, top):
         return 2 <= bottom[0].num_axes <= 5 and self.eps > 0  # else channels that pad a layout would become 0 / 0
@@ -38,7 +39,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
         return Arg.MEAN, mean, Arg.VARIANCE, variance
 
     def forward_onednn(self, bottom, top):
-        x = layouts.data_in_vectors(bottom[0])
+        x = self.data_in_vectors(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
         if self.use_global_stats:
             self.load_statistics(self.statistics)
@@ -63,7 +64,7 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     def backward_onednn(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
-        x = self.input.memory if self.input else layouts.data_in_vectors(bottom[0])
+        x = self.input.memory if self.input else self.data_in_vectors(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc)

@@ -11,7 +11,7 @@ from minicaffe.layers.extensions.convolution_depthwise import ConvolutionDepthwi
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import Alg, Arg
+from minicaffe.onednn.library import F32, Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, channels_last, plain
 from minicaffe.proto import TEST
 
@@ -21,6 +21,7 @@ _FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)
 _PADDING_COSTS = 1.2
 #: the least number of channels on either side; with fewer oneDNN's backward pass to the data is slow in channels last
 _LEAST_CHANNELS = 16
+_WIDE, _WEIGHTS, _NARROW = range(3)
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -34,22 +35,36 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
     def expressible(self, bottom, top):
         return self.axis == 1 and 1 <= self.num_spatial <= 3
 
+    def gains_from_bf16(self):
+        # for one channel in each group, oneDNN 3.2 has no fast code for the gradients of weights
+        return self.blobs[0].shape[1] > 1 or self.phase == TEST
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         out, within = self.blobs[0].shape[:1], self.blobs[0].shape[1:]
         self.grouped = (self.group, out[0] // self.group, *within) if self.group > 1 else (*out, *within)
 
+    def result_type(self, which: int) -> int:
+        """The type of a result: _WIDE, _WEIGHTS or _NARROW."""
+        wide, narrow = self.oriented(self.diff_type, self.top_type)
+        return (wide, F32, narrow)[which]
+
     # -- primitives ----------------------------------------------------------------------------------------------------
 
-    def arguments(self, wide, narrow, bias: bool = False, training: bool = True) -> tuple:
+    def arguments(self, result: int, wide, narrow, bias: bool = False, training: bool = True) -> tuple:
         """The arguments of the primitives: layouts of wide blob, weights, bias and narrow blob, and the geometry.
 
+        result: which of the layouts is of the result, _WIDE, _WEIGHTS or _NARROW.
         The geometry is strides, dilations minus 1, and the paddings before the first and behind the last element.
         """
         geometry = self.geometry(wide, narrow)
         layout = channels_last if training and self.blocks_are_padding(wide, narrow, geometry) else any_layout
+        types = [self.result_type(i) if i == result else self.operand_type for i in (_WIDE, _WEIGHTS, _NARROW)]
         bias_desc = plain((narrow[1],)) if bias else None
-        return (layout(wide), any_layout(self.grouped), bias_desc, layout(narrow), *geometry)
+        return (
+            layout(wide, types[_WIDE]), any_layout(self.grouped, types[_WEIGHTS]), bias_desc,
+            layout(narrow, types[_NARROW]), *geometry,
+        )  # fmt: skip
 
     def geometry(self, wide, narrow) -> tuple:
         """Strides, dilations minus 1, and the paddings before the first and behind the last element."""
@@ -70,7 +85,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         """
         (_, c, *_, columns_in), (_, o, *_, columns_out) = wide, narrow
         few = c <= _LEAST_CHANNELS or o < _LEAST_CHANNELS or math.prod(self.window.kernel) == 1
-        if few or self.group > 1 or self.num_spatial != 2:
+        if few or self.group > 1 or self.num_spatial != 2 or self.operand_type != F32:
             return False
         conv = primitives.convolution(any_layout(wide), any_layout(self.grouped), None, any_layout(narrow), *geometry)
         c_padded, o_padded = (conv.desc(arg).padded_shape[1] for arg in _FORWARD)
@@ -79,15 +94,15 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         return in_blocks >= _PADDING_COSTS * in_channels_last
 
     def make_forward(self, wide, narrow, bias: bool = False, post: tuple = (), training: bool = True):
-        return primitives.convolution(*self.arguments(wide, narrow, bias, training), training, post)
+        return primitives.convolution(*self.arguments(_NARROW, wide, narrow, bias, training), training, post)
 
     def make_backward_data(self, wide, narrow):
-        source, weights, _, *others = self.arguments(wide, narrow)
+        source, weights, _, *others = self.arguments(_WIDE, wide, narrow)
         return primitives.convolution_backward_data(source, weights, *others, self.make_forward(wide, narrow))
 
     def make_backward_weights(self, wide, narrow, bias: bool):
         hint = self.make_forward(wide, narrow, bias)
-        return primitives.convolution_backward_weights(*self.arguments(wide, narrow, bias), hint)
+        return primitives.convolution_backward_weights(*self.arguments(_WEIGHTS, wide, narrow, bias), hint)
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
@@ -131,6 +146,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 @register("Convolution", engine="ONEDNN")
 class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
     __doc__ = Convolution.__doc__
+    bf16_use = "writes"
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
@@ -156,6 +172,7 @@ class OneDNNDepthwiseConvolution(OneDNNConvolution, DepthwiseConvolution):
 @register("Deconvolution", engine="ONEDNN")
 class OneDNNDeconvolution(OneDNNConvolutionBase, Deconvolution):
     __doc__ = Deconvolution.__doc__
+    bf16_use = "reads"
 
     def make_bias(self, desc):
         """y += b, and the sum of dy over all but the channels: no convolution primitive has a bias on its wide side."""

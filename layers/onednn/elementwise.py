@@ -26,6 +26,7 @@ class OneDNNElementwise(OneDNNLayer):
         the forward pass, the numpy code runs instead.
     """
 
+    bf16_use = "passes"
     alg: int
     alg_from_dst: int | None = None
     gradient_from_x = gradient_from_both = False
@@ -48,7 +49,7 @@ class OneDNNElementwise(OneDNNLayer):
         return forward, primitives.eltwise_backward(self.alg_from_dst, desc, desc, desc, alpha, beta, hint)
 
     def forward_onednn(self, bottom, top):
-        x = layouts.data(bottom[0])
+        x = self.data(bottom[0])
         forward, _ = self.plan(self.make, x.desc, self.from_y(bottom, top))
         self.execute(forward, Arg.SRC, x, Arg.DST, layouts.mutable_data(top[0], x.desc))
         if self.gradient_from_both:
@@ -60,7 +61,7 @@ class OneDNNElementwise(OneDNNLayer):
         if self.gradient_from_both and bottom[0] is not top[0] and self.versions != _versions(bottom, top):
             return super(OneDNNLayer, self).backward_cpu(top, propagate_down, bottom)
         from_y = self.from_y(bottom, top)
-        known = layouts.data(top[0] if from_y else bottom[0])
+        known = self.data(top[0] if from_y else bottom[0])
         _, backward = self.plan(self.make, known.desc, from_y)
         dy = layouts.diff(top[0], known.desc)
         dx = layouts.mutable_diff(bottom[0], known.desc)

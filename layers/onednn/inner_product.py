@@ -8,7 +8,7 @@ from minicaffe.core.registry import register
 from minicaffe.layers.inner_product import InnerProduct
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import Arg
+from minicaffe.onednn.library import F32, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, plain
 from minicaffe.proto import TEST
 
@@ -19,6 +19,7 @@ _MOST_AXES = 5
 class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
     __doc__ = InnerProduct.__doc__
     reads_blobs_only = True
+    bf16_use = "reads"
 
     def expressible(self, bottom, top):
         return not self.layer_param.inner_product_param.transpose
@@ -30,20 +31,27 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
         rows = math.prod(shape[:axis])
         self.in_shape = shape if axis == 1 and len(shape) <= _MOST_AXES else (rows, math.prod(shape[axis:]))
         self.weight_shape, self.out_shape = (self.blobs[0].shape[0], *self.in_shape[1:]), (rows, self.blobs[0].shape[0])
+        self.shapes = self.in_shape, self.weight_shape, self.out_shape
+
+    def arguments(self, result: int) -> tuple:
+        """The layouts of input, weights and output; result: which of them is the result, by index."""
+        result_type = (self.diff_type, F32, F32)[result]
+        descs = [any_layout(s, result_type if i == result else self.operand_type) for i, s in enumerate(self.shapes)]
         # weights that change in every step are not converted: that takes longer than it saves
-        layout = any_layout if self.phase == TEST else plain
-        self.descs = any_layout(self.in_shape), layout(self.weight_shape), any_layout(self.out_shape)
+        if self.phase != TEST and descs[1].float32:
+            descs[1] = plain(self.weight_shape)
+        return tuple(descs)
 
     def make_forward(self, bias: bool, post: tuple = (), training: bool = True):
         bias_desc = plain(self.out_shape[1:]) if bias else None
-        inputs, weights, outputs = self.descs
+        inputs, weights, outputs = self.arguments(2)
         return primitives.inner_product(inputs, weights, bias_desc, outputs, training, post)
 
     def make_backward_data(self):
-        return primitives.inner_product_backward_data(*self.descs, self.make_forward(False))
+        return primitives.inner_product_backward_data(*self.arguments(0), self.make_forward(False))
 
     def make_backward_weights(self, bias: bool):
-        inputs, weights, outputs = self.descs
+        inputs, weights, outputs = self.arguments(1)
         bias_desc = plain(self.out_shape[1:]) if bias else None
         return primitives.inner_product_backward_weights(inputs, weights, bias_desc, outputs, self.make_forward(bias))
 

@@ -30,11 +30,15 @@ _FAST_SIZE = 5
 @register("LRN", engine="ONEDNN")
 class OneDNNLRN(OneDNNLayer, LRN):
     __doc__ = LRN.__doc__
+    bf16_use = "passes"
     _matrix: Tensor | None = None
     _offset: Tensor | None = None
 
     def expressible(self, bottom, top):
         return bottom[0] is not top[0] and self.k > 0 and self.rate >= 0
+
+    def gains_from_bf16(self):
+        return not self.across or self.size == _FAST_SIZE
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
@@ -65,9 +69,9 @@ class OneDNNLRN(OneDNNLayer, LRN):
         return self._offset
 
     def forward_onednn(self, bottom, top):
-        x = layouts.data(bottom[0])
+        x = self.data(bottom[0])
         if x.desc.padded and self.across and not self.banded:  # oneDNN has no fast code for blocks with padding
-            x = layouts.data(bottom[0], channels_last(bottom[0].shape))
+            x = layouts.data(bottom[0], channels_last(bottom[0].shape, x.desc.dtype))
         plan = self.plan(self.make_band if self.banded else self.make, x.desc)
         self.input = layouts.keep(bottom[0], x)
         y = layouts.mutable_data(top[0], x.desc)

@@ -22,6 +22,7 @@ def _numbered(memories) -> list:
 class OneDNNConcat(OneDNNLayer, Concat):
     __doc__ = Concat.__doc__
     reads_blobs_only = True
+    bf16_use = "passes"
 
     def expressible(self, bottom, top):
         return len(bottom) > 1
@@ -41,7 +42,7 @@ class OneDNNConcat(OneDNNLayer, Concat):
 
     def parts_of(self, top, bottom):
         """The top's diff and `make_backward` for it; in row-major order if two bottoms share a block of channels."""
-        dy, descs = layouts.diff(top), [layouts.data(b).desc for b in bottom]
+        dy, descs = self.diff(top), [self.data(b).desc for b in bottom]
         try:
             return dy, self.plan(self.make_backward, dy.desc, *descs)
         except OneDNNError:
@@ -49,9 +50,9 @@ class OneDNNConcat(OneDNNLayer, Concat):
             return dy, self.plan(self.make_backward, dy.desc, *descs)
 
     def forward_onednn(self, bottom, top):
-        xs = [layouts.data(b) for b in bottom]
+        xs = [self.data(b) for b in bottom]
         if any(x.desc.padded for x in xs):  # channels that do not fill their blocks cannot be joined block by block
-            xs = [layouts.data(b, channels_last(b.shape)) for b in bottom]
+            xs = [layouts.data(b, channels_last(b.shape, self.diff_type)) for b in bottom]
         forward = self.plan(self.make_forward, *(x.desc for x in xs))
         self.execute(forward, *_numbered(xs), Arg.DST, layouts.mutable_data(top[0], forward.desc(Arg.DST)))
 
@@ -66,6 +67,7 @@ class OneDNNConcat(OneDNNLayer, Concat):
 class OneDNNEltwise(OneDNNLayer, Eltwise):
     __doc__ = Eltwise.__doc__
     reads_blobs_only = True
+    bf16_use = "passes"
 
     def expressible(self, bottom, top):
         return self.operation == EltwiseParameter.SUM
@@ -77,13 +79,13 @@ class OneDNNEltwise(OneDNNLayer, Eltwise):
         return primitives.eltwise(Alg.LINEAR, desc, desc, coeff, 0.0)
 
     def forward_onednn(self, bottom, top):
-        first = layouts.data(bottom[0])
+        first = self.data(bottom[0])
         total = self.plan(self.make_forward, first.desc)
         xs = [first] + [layouts.data(b, first.desc) for b in bottom[1:]]
         self.execute(total, *_numbered(xs), Arg.DST, layouts.mutable_data(top[0], first.desc))
 
     def backward_onednn(self, top, propagate_down, bottom):
-        dy = layouts.diff(top[0])
+        dy = self.diff(top[0])
         for b, coeff, wanted in zip(bottom, self.coeffs, propagate_down, strict=True):
             if wanted:
                 scale = self.plan(self.make_backward, dy.desc, coeff)
@@ -94,6 +96,7 @@ class OneDNNEltwise(OneDNNLayer, Eltwise):
 class OneDNNSplit(OneDNNLayer, Split):
     __doc__ = Split.__doc__
     reads_blobs_only = True
+    bf16_use = "passes"
 
     def make_backward(self, desc, count):
         return primitives.weighted_sum((desc,) * count, (1.0,) * count, desc)
@@ -103,7 +106,7 @@ class OneDNNSplit(OneDNNLayer, Split):
 
     def backward_onednn(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            first = layouts.diff(top[0])
+            first = self.diff(top[0])
             total = self.plan(self.make_backward, first.desc, len(top))
             dys = [first] + [layouts.diff(t, first.desc) for t in top[1:]]
             self.execute(total, *_numbered(dys), Arg.DST, layouts.mutable_diff(bottom[0], first.desc))

@@ -13,6 +13,7 @@ from minicaffe.onednn.tensors import Tensor, any_layout
 @register("Pooling", engine="ONEDNN")
 class OneDNNPooling(OneDNNLayer, Pooling):
     __doc__ = Pooling.__doc__
+    bf16_use = "passes"
 
     def expressible(self, bottom, top):
         """Whether it is MAX or AVE without mask, no window is wholly outside, and oneDNN has the divisor of means."""
@@ -44,14 +45,14 @@ class OneDNNPooling(OneDNNLayer, Pooling):
         self.layout = self.workspace = None  # of the last forward pass
 
     def make_forward(self, desc):
-        return primitives.pooling(self.alg, desc, any_layout(self.top_shape), *self.geometry)
+        return primitives.pooling(self.alg, desc, any_layout(self.top_shape, desc.dtype), *self.geometry)
 
     def make_backward(self, desc):
         hint = self.make_forward(desc)
         return primitives.pooling_backward(self.alg, desc, hint.desc(Arg.DST), *self.geometry, hint)
 
     def forward_onednn(self, bottom, top):
-        x = layouts.data(bottom[0])
+        x = self.data(bottom[0])
         pool = self.plan(self.make_forward, x.desc)
         notes = pool.desc(Arg.WORKSPACE)
         if notes is not None and (self.workspace is None or self.workspace.desc is not notes):

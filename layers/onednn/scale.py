@@ -22,6 +22,7 @@ _HALF = 0.5
 @register("Scale", engine="ONEDNN")
 class OneDNNScale(OneDNNLayer, Scale):
     __doc__ = Scale.__doc__
+    bf16_use = "passes"
 
     def expressible(self, bottom, top):
         shape = bottom[0].shape
@@ -49,14 +50,14 @@ class OneDNNScale(OneDNNLayer, Scale):
         return Arg.MEAN, self.zeros, Arg.VARIANCE, self.halves, Arg.SCALE, scale
 
     def forward_onednn(self, bottom, top):
-        x = layouts.data_in_vectors(bottom[0])
+        x = self.data_in_vectors(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
         y = layouts.mutable_data(top[0], x.desc)
         shift = layouts.data(self.blobs[1]) if self.shift else None
         self.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.SHIFT, shift, *self.operands())
 
     def backward_onednn(self, top, propagate_down, bottom):
-        x = layouts.data_in_vectors(bottom[0])
+        x = self.data_in_vectors(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)
         dx = layouts.mutable_diff(bottom[0], x.desc) if propagate_down[0] else self.borrow(x.desc, "dx")

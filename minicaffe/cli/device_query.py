@@ -41,10 +41,13 @@ def device_query(args: argparse.Namespace) -> None:
 
 def _query_cpu() -> None:
     from minicaffe import onednn
+    from minicaffe.core.settings import BF16
+    from minicaffe.onednn.engine import ONEDNN
 
     log.info("CPU: %s, %s, %d cores", platform.machine(), platform.system(), os.cpu_count() or 1)
     if onednn.available():
         log.info("CPU engine ONEDNN: oneDNN %s, %d threads", onednn.version(), onednn.threads())
+        log.info("CPU precision bf16: %s", "yes" if onednn.has_bf16() else f"no: {ONEDNN.lacks(BF16)}")
     else:
         log.info("CPU engine ONEDNN: not here: %s", onednn.reason())
     import numpy

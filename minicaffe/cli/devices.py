@@ -1,4 +1,4 @@
-"""The flags for device, engine, threads and math mode, and a context manager that applies them."""
+"""The flags for device, engine, precision, threads and math mode, and a context manager that applies them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ import os
 from collections.abc import Iterator
 
 from minicaffe.cli.command import FlagParser
-from minicaffe.core.settings import engine_names, restored, set_device, set_engine, set_mode_cpu, set_mode_gpu
+from minicaffe.core.settings import (
+    PRECISIONS,
+    engine_names,
+    restored,
+    set_device,
+    set_engine,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_precision,
+)
 from minicaffe.errors import DeviceError, UsageError
 
 log = logging.getLogger("minicaffe")
 
 
 def device_flags(flags: FlagParser) -> None:
-    """Add -gpu, --engine, --threads and --math."""
+    """Add -gpu, --engine, --precision, --threads and --math."""
     flags.section("where to compute")
     flags.flag("gpu", metavar="IDS", default="",
                help='device ids separated by commas, or "all"; "none": the CPU, regardless of solver_mode')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="",
                help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
+    flags.flag("precision", metavar="NAME", default="",
+               help="on the CPU: float32 (the default) or bf16 (products in bfloat16, sums in float32)")  # fmt: skip
     flags.flag("threads", type=int, metavar="N", help="number of CPU threads (default: OMP_NUM_THREADS, or all)")
     flags.flag("math", metavar="MODE", default="",
                help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
@@ -30,7 +41,7 @@ def device_flags(flags: FlagParser) -> None:
 
 @contextlib.contextmanager
 def computing_on(args: argparse.Namespace, default_ids: str | None = None, single: bool = True) -> Iterator[None]:
-    """Set device, engine, threads and math mode from the flags; restore the previous settings at the end.
+    """Set device, engine, precision, threads and math mode from the flags; restore the previous settings at the end.
 
     default_ids: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.
     single: True (default): of several GPUs only the first is used, with a log line; False: several are an error.
@@ -39,6 +50,8 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
     with _restored():
         if args.engine:
             set_engine(_engine_name(args.engine))
+        if args.precision:
+            _set_precision(args.precision)
         if args.math:
             _set_math(args.math.lower())
         if args.threads is not None:
@@ -54,7 +67,7 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    """Restore mode, device, engine, math mode and thread counts at the end of the `with` block."""
+    """Restore mode, device, engine, precision, math mode and thread counts at the end of the `with` block."""
     from minicaffe.cuda import context
 
     math, threads = context.math(), _thread_counts()
@@ -109,6 +122,13 @@ def _choose_device(ids: list[int], single: bool) -> None:
     else:
         log.info("Using GPUs %d", ids[0])
         log.info("GPU %d: %s", ids[0], name)
+
+
+def _set_precision(text: str) -> None:
+    name = next((known for known in PRECISIONS if known.lower() == text.lower()), "")
+    if not name:
+        raise UsageError(f"--precision: expected float32 or bf16, got '{text}'")
+    set_precision(name)
 
 
 def _set_math(mode: str) -> None:

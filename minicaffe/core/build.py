@@ -9,6 +9,7 @@ import logging
 
 import numpy as np
 
+from minicaffe.core import precision
 from minicaffe.core.blob import Blob
 from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
@@ -50,6 +51,8 @@ class NetBuilder:
         """Build all layers; return self.  Raises NetError or LayerError for a wrong net."""
         for layer_param in self.param.layer:
             self._add_layer(layer_param)
+        precision.log_refusal(self.param, self.layers)
+        precision.assign_types(self.layers, self.bottoms, self.tops)
         self._limit_backward()
         if self.param.force_backward:
             self._force_backward()
@@ -72,7 +75,7 @@ class NetBuilder:
                 f"{len(layer_param.bottom)} bottom(s), got {given}"
             )
         log.info("Creating Layer %s", layer_param.name)
-        layer = create_layer(layer_param, dtype=self.dtype)
+        layer = create_layer(layer_param, dtype=self.dtype, default_type=self.param.default_forward_type)
         layer.scratch = self.scratch
         bottom, need_bottom = self._connect_bottoms(layer_param)
         top, top_names = self._make_tops(layer_param, layer)

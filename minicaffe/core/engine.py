@@ -126,6 +126,10 @@ class Engine:
         """Whether the engine can run layers of this dtype on this machine."""
         return True
 
+    def lacks(self, precision: str) -> str:
+        """Return why the engine's layers cannot compute in a precision, "float32" or "bf16"; '' if they can."""
+        return "" if precision == "float32" else f"engine {self.name} computes in float32"
+
     # -- passes ----------------------------------------------------------------------------------------------------
 
     def forward(self, layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -43,6 +43,7 @@ class Layer:
 
     type = ""  #: the prototxt type, set by `register`
     engine = "CAFFE"  #: whose code this is, set by `register`
+    precision = "float32"  #: in which it multiplies: "float32" (that is, its dtype) or "bf16"; set by `create_layer`
 
     # How many bottoms and tops: None where any number will do.
     exact_num_bottom: int | None = None
@@ -63,6 +64,11 @@ class Layer:
     keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
     passes_through = False  #: whether the top's data equal the bottom's
     exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
+
+    #: what it does with blobs in bfloat16 if that is its precision: "" (nothing: it reads and writes float32), "reads"
+    #: (and writes float32), "writes" (and reads, too), or "passes" (its tops have the type of its bottoms)
+    bf16_blobs = ""
+    bf16_bottom = bf16_top = False  #: whether its bottoms and tops are in bfloat16; set by `precision.assign_types`
 
     fuses_as = ""  #: the type by which it is matched in patterns of fused layers (fusion.py), if not its own
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)

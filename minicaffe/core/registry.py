@@ -10,11 +10,12 @@ from typing import TypeVar
 import numpy as np
 
 from minicaffe import forks
+from minicaffe.core import precision
 from minicaffe.core.engine import engines, variant_engines
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings
 from minicaffe.errors import LayerError, nearest
-from minicaffe.proto.caffe_pb2 import LayerParameter
+from minicaffe.proto.caffe_pb2 import FLOAT, LayerParameter
 from minicaffe.proto.elsewhere import TYPE_OWNERS
 
 OWN = "CAFFE"  #: the engine name of the code in a type's own file in layers/
@@ -98,17 +99,25 @@ def facts_of(type_name: str) -> type[Layer]:
 
 
 def create_layer(
-    layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
+    layer_param: LayerParameter,
+    phase: int | None = None,
+    dtype: np.typing.DTypeLike = np.float32,
+    default_type: int = FLOAT,
 ) -> Layer:
     """Create the layer of a LayerParameter, of the class for its type and for the engine from `choose_engine`.
 
+    Its precision is from `precision.choose`.
+
     phase: TRAIN or TEST; None (default): that of the LayerParameter.  dtype: dtype of its blobs (default float32).
+    default_type: the net's default_forward_type (default FLOAT).
     Raises LayerError for an unknown type or engine.
     """
     own = LayerParameter()
     own.CopyFrom(layer_param)  # layers may complete their parameters: the net keeps the original
     engine = choose_engine(own, np.dtype(dtype))
-    return layer_class(own.type, engine, own.name)(own, phase, dtype)
+    layer = layer_class(own.type, engine, own.name)(own, phase, dtype)
+    layer.precision = precision.choose(own, layer.engine, default_type)
+    return layer
 
 
 def choose_engine(layer_param: LayerParameter, dtype: np.dtype) -> str:

@@ -1,7 +1,7 @@
-"""Settings of each thread: mode (CPU or GPU), device, and the engine whose variants of layers are used.
+"""Settings of each thread: mode (CPU or GPU), device, the engine whose variants of layers are used, and the precision.
 
 They correspond to Caffe's thread-local `Caffe::Get()`.  Scripts change them with `set_mode_cpu`, `set_mode_gpu`,
-`set_device`, and `set_engine`, which Caffe does not have.
+`set_device`, and `set_engine` and `set_precision`, which Caffe does not have.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 
 from minicaffe.core.engine import NUMPY, runner, variant_engines
 from minicaffe.errors import UsageError
+
+FLOAT32, BF16 = "float32", "bf16"
+PRECISIONS = ("DEFAULT", FLOAT32, BF16)  #: the values that `set_precision` accepts
 
 
 class PerThread:
@@ -43,6 +46,7 @@ class Settings:
 
     engine = PerThread(NUMPY)  #: the Engine that runs passes
     variants = PerThread("DEFAULT")  #: the argument of `set_engine`, for nets that are built from now on
+    precision = PerThread("DEFAULT")  #: the argument of `set_precision`, for nets that are built from now on
     device = PerThread(0)  #: number of the CUDA device
     solver_rank = PerThread(0)  #: index of this thread's solver in distributed training; data layers read its share
     solver_count = PerThread(1)  #: number of solvers in distributed training
@@ -53,12 +57,13 @@ settings = Settings()
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Restore mode, device and engine of this thread at the end of the `with` block."""
+    """Restore mode, device, engine and precision of this thread at the end of the `with` block."""
     engine, variants, device = settings.engine, settings.variants, settings.device
+    precision = settings.precision
     try:
         yield
     finally:
-        settings.engine, settings.variants = engine, variants
+        settings.engine, settings.variants, settings.precision = engine, variants, precision
         set_device(device)
 
 
@@ -101,3 +106,16 @@ def set_engine(engine: str) -> None:
     if engine not in engine_names():
         raise UsageError(f"set_engine: expected one of {', '.join(engine_names())}, got {engine!r}")
     settings.variants = engine
+
+
+def set_precision(precision: str) -> None:
+    """Choose the precision of the nets that this thread builds from now on; it overrides the prototxts' forward types.
+
+    precision: "DEFAULT" (bf16 where `forward_type` or `default_forward_type` is FLOAT16, else float32), "float32", or
+        "bf16": on the CPU, layers of oneDNN multiply in bfloat16 and sum in float32, if the processor has instructions
+        for it; parameters, their updates and losses are float32.
+    Raises UsageError for any other value.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"set_precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    settings.precision = precision

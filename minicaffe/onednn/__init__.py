@@ -7,6 +7,7 @@ from minicaffe.onednn.library import (
     OneDNNError,
     Unsupported,
     available,
+    has_bf16,
     reason,
     set_threads,
     threads,
@@ -14,4 +15,14 @@ from minicaffe.onednn.library import (
     wanted_threads,
 )
 
-__all__ = ["OneDNNError", "Unsupported", "available", "reason", "set_threads", "threads", "version", "wanted_threads"]
+__all__ = [
+    "OneDNNError",
+    "Unsupported",
+    "available",
+    "has_bf16",
+    "reason",
+    "set_threads",
+    "threads",
+    "version",
+    "wanted_threads",
+]

@@ -23,6 +23,11 @@ class OneDNN(Engine):
     def reason(self) -> str:
         return self.runtime.reason() or ""
 
+    def lacks(self, precision: str) -> str:
+        if precision == "float32" or self.runtime.has_bf16():
+            return ""
+        return "this processor has neither AVX512_BF16 nor AMX"
+
     def takes(self, dtype: np.dtype) -> bool:
         return dtype == np.float32 and self.available()
 

@@ -4,8 +4,10 @@ A blob's buffer (`minicaffe.core.memory.Memory`) knows where its newest values a
 `LAYOUTS` is the `Layouts` of this module: one tensor per layout that was asked for, and which of them are fresh.
 The rules:
 
-- Reading without naming a layout gives the newest values in their current one: nothing is converted.
-- Reading in a named layout gives a copy in it, converted at most once after each write.
+- Reading without naming a layout gives the newest values in their current one: nothing is converted.  `data` and `diff`
+  convert bfloat16 to float32; only `read` returns it, to layers that compute in it.
+- Reading in a named layout gives a copy in it, converted at most once after each write.  Where that is of bfloat16 and
+  the values are of float32, they stay the newest ones: what is read next is converted from them.
 - Row-major memory *is* the host's array: between numpy and a primitive that computes in Caffe's order nothing moves.
 - While a script holds a view of `blob.data`, the host's copy is the valid one.
 - Values that a layer needs later are kept with `keep`: memory that is kept is not written to, the blob's next values go
@@ -27,7 +29,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.memory import Memory
 from minicaffe.core.places import HOST, Place, observed
 from minicaffe.onednn.conversion import reorder, to_numpy
-from minicaffe.onednn.tensors import MemoryDesc, Tensor, in_vectors, plain
+from minicaffe.onednn.tensors import MemoryDesc, Tensor, plain
 
 Shape = tuple[int, ...]
 
@@ -156,7 +158,7 @@ def lend(blob: Blob, target: Blob) -> Kept | None:
 
     Nothing is copied, unless they are the host's own array; the result is None then.
     """
-    x = data(blob)
+    x = read(blob.data_memory, blob.shape)
     if x.desc.plain:
         reorder(x, mutable_data(target, x.desc))
         return None
@@ -245,15 +247,16 @@ def _convert(buffer: Memory, layouts: Layouts, desc: MemoryDesc | None) -> Tenso
 def _read_host(buffer: Memory, layouts: Layouts, row_major: MemoryDesc, desc: MemoryDesc | None) -> Tensor:
     """The values of the host's copy, used when it is newer or when the engine's copies have another shape."""
     buffer.host()
-    memory = layouts.copy(buffer, row_major)
+    memory = layouts.head = layouts.copy(buffer, row_major)
     if desc is not None and desc is not row_major:
-        source, memory = memory, layouts.copy(buffer, desc)
-        reorder(source, memory)
+        memory = layouts.copy(buffer, desc)
+        reorder(layouts.head, memory)
     layouts.fresh = {row_major, memory.desc}
-    layouts.head = memory
+    if memory.desc.float32:
+        layouts.head = memory
     if not buffer.held:
         buffer.fresh |= LAYOUTS.bit
-        if not memory.desc.plain and buffer.plan is not None and buffer.plan.keeps_one_copy(buffer):
+        if not layouts.head.desc.plain and buffer.plan is not None and buffer.plan.keeps_one_copy(buffer):
             layouts.drop_plain()
             buffer.forget_host()
     return memory
@@ -281,19 +284,19 @@ def _make_head(buffer: Memory, layouts: Layouts, memory: Tensor) -> None:
 
 
 def data(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
-    """A blob's values for reading: in their current layout, or converted to `desc`."""
-    return read(blob.data_memory, blob.shape, desc)
-
-
-def data_in_vectors(blob: Blob) -> Tensor:
-    """A blob's values for reading: in their current layout unless that is slow for normalization (`in_vectors`)."""
-    x = data(blob)
-    return data(blob, in_vectors(x.desc))
+    """A blob's values for reading: in float32 in their current layout, or converted to `desc`."""
+    return _float32(blob.data_memory, blob.shape) if desc is None else read(blob.data_memory, blob.shape, desc)
 
 
 def diff(blob: Blob, desc: MemoryDesc | None = None) -> Tensor:
-    """A blob's diff for reading: in its current layout, or converted to `desc`."""
-    return read(blob.diff_memory, blob.shape, desc)
+    """A blob's diff for reading: in float32 in its current layout, or converted to `desc`."""
+    return _float32(blob.diff_memory, blob.shape) if desc is None else read(blob.diff_memory, blob.shape, desc)
+
+
+def _float32(buffer: Memory, shape: Shape) -> Tensor:
+    """The newest values in their current layout; those in bfloat16 in row-major order."""
+    newest = read(buffer, shape)
+    return newest if newest.desc.float32 else read(buffer, shape, plain(newest.desc.shape))
 
 
 def mutable_data(blob: Blob, desc: MemoryDesc) -> Tensor:

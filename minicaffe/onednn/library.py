@@ -50,7 +50,8 @@ class _Version(ctypes.Structure):
     ]
 
 
-F32 = 3
+F32, BF16 = 3, 2  # dnnl_data_type_t
+_HAS_BF16 = 0xE7  # dnnl_cpu_isa_avx512_core_bf16; those with AMX include it
 MOST_AXES = 12  #: DNNL_MAX_NDIMS
 _OUT_OF_MEMORY = 1
 _UNIMPLEMENTED = (3, 4)
@@ -210,6 +211,10 @@ class Runtime:
         found = self.load().dnnl_version().contents
         return f"{found.major}.{found.minor}.{found.patch}"
 
+    def has_bf16(self) -> bool:
+        """Whether the processor multiplies in bfloat16 (AVX512_BF16 or AMX); elsewhere oneDNN would emulate it."""
+        return self.load().dnnl_get_effective_cpu_isa() & _HAS_BF16 == _HAS_BF16
+
     def engine(self) -> c_void_p:
         """The CPU engine (dnnl_engine_t), one per process."""
         library = self.load()
@@ -273,6 +278,7 @@ load = RUNTIME.load
 available = RUNTIME.available
 reason = RUNTIME.reason
 version = RUNTIME.version
+has_bf16 = RUNTIME.has_bf16
 engine = RUNTIME.engine
 local = RUNTIME.local
 set_threads = RUNTIME.set_threads

@@ -37,17 +37,21 @@ _KEPT = 1024  # descriptors of each kind that outlive their users
 
 
 class MemoryDesc:
-    """A shape and a layout (dnnl_memory_desc_t); float32 but for a primitive's own notes (workspace, scratchpad).
+    """A shape, a type and a layout (dnnl_memory_desc_t).
+
+    The type is float32, bfloat16, or what a primitive's own notes have (workspace, scratchpad).
 
     Made by `plain`, `any_layout`, `strided` and by primitives.
 
-    shape: the dimensions; size: bytes it occupies, padding included; plain: whether it is a C-contiguous numpy array;
+    shape: the dimensions; size: bytes it occupies, padding included; float32: whether that is the type.
+    plain: whether it is a C-contiguous numpy array of float32.
     padded_shape: the dimensions, channels padded to the layout's block.
     padded: whether they are more than `shape` (the padding must be, and by oneDNN is, kept at zero).
     """
 
     __slots__ = (
-        "handle", "shape", "dtype", "size", "blocked", "plain", "padded_shape", "padded", "key", "_free", "__weakref__",
+        "handle", "shape", "dtype", "size", "blocked", "float32", "plain", "padded_shape", "padded", "key", "_free",
+        "__weakref__",
     )  # fmt: skip
 
     def __init__(self, handle: c_void_p, key: tuple):
@@ -57,9 +61,10 @@ class MemoryDesc:
         self.size = int(library.load().dnnl_memory_desc_get_size(handle))
         self.padded = self.padded_shape != self.shape
         self.blocked = kind == _BLOCKED
+        self.float32 = self.dtype == F32
         self.plain = (
             self.blocked
-            and self.dtype == F32
+            and self.float32
             and not blocks
             and not self.padded
             and not offset
@@ -76,7 +81,8 @@ class MemoryDesc:
             return f"MemoryDesc({self.shape}, any layout)"
         strides, sizes, axes = self.key[4:7]
         blocks = "".join(f" {n}{'abcdefghijkl'[axis]}" for n, axis in zip(sizes, axes, strict=True))
-        return f"MemoryDesc({self.shape}, strides {strides}{', blocks' + blocks if blocks else ''})"
+        kind = "" if self.float32 else f", type {self.dtype}"
+        return f"MemoryDesc({self.shape}, strides {strides}{', blocks' + blocks if blocks else ''}{kind})"
 
 
 def _row_major(shape: tuple[int, ...]) -> list[int]:
@@ -143,10 +149,11 @@ def _adopt(handle: c_void_p) -> MemoryDesc:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def strided(shape: tuple[int, ...], strides: tuple[int, ...]) -> MemoryDesc:
-    """The layout of a numpy array with these strides, counted in elements."""
+def strided(shape: tuple[int, ...], strides: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
+    """The layout of an array with these strides, counted in elements."""
     handle = c_void_p()
-    call("memory_desc_create_with_strides", byref(handle), len(shape), library.dims(shape), F32, library.dims(strides))
+    dims, steps = library.dims(shape), library.dims(strides)
+    call("memory_desc_create_with_strides", byref(handle), len(shape), dims, dtype, steps)
     return _adopt(handle)
 
 
@@ -157,17 +164,17 @@ def plain(shape: tuple[int, ...]) -> MemoryDesc:
     return strided(shape, tuple(_row_major(shape)))
 
 
-def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
+def channels_last(shape: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
     """Axis 1 innermost, the others in order: (N, H, W, C) for images."""
     inner = _row_major((shape[0], *shape[2:], shape[1]))
-    return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]))
+    return strided(tuple(shape), (inner[0], inner[-1], *inner[1:-1]), dtype)
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def in_vectors(desc: MemoryDesc) -> MemoryDesc:
     """The layout for a primitive that is slow unless channels fill whole vectors, such as batch normalization.
 
-    Blocks of 16 channels for (N, C, H, W) in channels last where 16 does not divide C, else `desc`.
+    Blocks of 16 channels for (N, C, H, W) of float32 in channels last where 16 does not divide C, else `desc`.
     """
     if len(desc.shape) != 4 or desc.shape[1] % 16 == 0 or desc is not channels_last(desc.shape):
         return desc
@@ -177,10 +184,10 @@ def in_vectors(desc: MemoryDesc) -> MemoryDesc:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
-    """No layout yet: the primitive that is created with it chooses."""
+def any_layout(shape: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
+    """No layout yet, of numbers in float32 or BF16: the primitive that is created with it chooses."""
     handle = c_void_p()
-    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), F32, 1)
+    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), dtype, 1)
     return _adopt(handle)
 
 

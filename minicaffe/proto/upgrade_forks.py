@@ -28,7 +28,6 @@ from minicaffe.proto.caffe_pb2 import (
 CUDNN_MIN_EPSILON = 1e-5  # cuDNN replaces a smaller eps by this
 BATCH_NORM_FIELDS = ("scale_filler", "bias_filler", "scale_bias")
 NET_HINTS = (
-    "default_forward_type",
     "default_backward_type",
     "default_forward_math",
     "default_backward_math",
@@ -39,7 +38,7 @@ NET_HINTS = (
     "default_cudnn_math_override",
     "eltwise_mem_sharing",
 )
-LAYER_HINTS = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
+LAYER_HINTS = ("backward_type", "forward_math", "backward_math", "cudnn_math_override")
 # Fields of layers that would change results but are not implemented.
 UNUSED_FIELDS = (
     ("transform_param", "img_rand_resize_lower"),
@@ -234,7 +233,10 @@ def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, 
 
 
 def precision_hints(net: NetParameter) -> list[str]:
-    """Return the names of NVIDIA's precision hints in the net; they are accepted and have no effect."""
+    """Return the names of NVIDIA's precision hints in the net that are accepted and have no effect.
+
+    Those of forward types have one (`minicaffe.core.precision`).
+    """
     hints = [field for field in NET_HINTS if net.HasField(field)]
     hints += [field for field in LAYER_HINTS if any(layer.HasField(field) for layer in net.layer)]
     return hints

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from minicaffe import cuda, onednn, set_device, set_engine
+from minicaffe import cuda, onednn, set_device, set_engine, set_precision
 from minicaffe.cli import devices
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
@@ -13,13 +13,13 @@ from minicaffe.errors import UsageError
 
 
 def flags(**given):
-    return argparse.Namespace(**{"gpu": "", "engine": "", "threads": None, "math": "", **given})
+    return argparse.Namespace(**{"gpu": "", "engine": "", "precision": "", "threads": None, "math": "", **given})
 
 
 def all_settings():
     math = context.allows_tf32()
     blas = [devices._openblas_call(path, "get") for path in devices._openblas()]
-    return settings.engine, settings.device, settings.variants, math, onednn.wanted_threads(), blas
+    return settings.engine, settings.device, settings.variants, settings.precision, math, onednn.wanted_threads(), blas
 
 
 @pytest.fixture
@@ -28,20 +28,23 @@ def other_settings():
     with devices._restored():
         cuda.set_math("tf32")
         set_engine("CAFFE")
+        set_precision("float32")
         set_device(1)
         devices.set_threads(2)
         yield all_settings()
 
 
 def test_a_command_puts_back_what_was_set(other_settings):
-    with devices.computing_on(flags(engine="onednn", threads=1, math="float32")):
-        assert settings.variants == "ONEDNN" and not context.allows_tf32()
+    with devices.computing_on(flags(engine="onednn", precision="BF16", threads=1, math="float32")):
+        assert settings.variants == "ONEDNN" and settings.precision == "bf16" and not context.allows_tf32()
         assert onednn.wanted_threads() == (1 if onednn.available() else None)
         assert all(devices._openblas_call(path, "get") == 1 for path in devices._openblas())
     assert all_settings() == other_settings
 
 
-@pytest.mark.parametrize("wrong", [{"math": "fp8"}, {"engine": "none"}, {"threads": 0}, {"gpu": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"math": "fp8"}, {"engine": "none"}, {"precision": "fp8"}, {"threads": 0}, {"gpu": "x"}]
+)
 def test_a_command_that_fails_as_well(other_settings, wrong):
     with pytest.raises(UsageError), devices.computing_on(flags(**{"threads": 1, "math": "float32", **wrong})):
         pass

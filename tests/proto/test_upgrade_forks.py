@@ -179,11 +179,11 @@ def test_raw_bytes_that_are_no_whole_number():
 
 
 def test_hints_are_accepted_with_one_line(caplog):
-    text = 'default_forward_type: FLOAT16 layer { name: "c" backward_math: FLOAT }'
+    text = 'default_backward_type: FLOAT16 layer { name: "c" backward_math: FLOAT }'
     with caplog.at_level(logging.INFO, "minicaffe"):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: default_forward_type, backward_math only tune the original fork and have no effect here"
+        "net: default_backward_type, backward_math only tune the original fork and have no effect here"
     ]
 
 

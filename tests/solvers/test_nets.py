@@ -12,7 +12,7 @@ from minicaffe.proto import caffe_pb2, parse_text, reading
 NET = """
 layer { name: "in" type: "DummyData" top: "x" top: "t"
         dummy_data_param { shape { dim: 2 dim: 3 } shape { dim: 2 dim: 1 } } }
-layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" forward_type: FLOAT16
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" backward_type: FLOAT16
         inner_product_param { num_output: 1 } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
 """
@@ -25,7 +25,7 @@ SOLVER = (
     'base_lr: 0.1 lr_policy: "fixed" max_iter: 1 test_iter: 1 test_iter: 1 test_interval: 1 '
     'snapshot_after_train: false eval_type: "detection" '
 )
-HINT = "forward_type only tune the original fork"
+HINT = "backward_type only tune the original fork"
 
 
 @pytest.fixture
