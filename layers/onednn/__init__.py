@@ -9,6 +9,7 @@ from minicaffe.layers.onednn import (  # noqa: F401
     plumbing,
     pooling,
     prelu,
+    recurrent,
     scale,
     softmax,
 )

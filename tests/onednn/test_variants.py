@@ -6,7 +6,7 @@ import pytest
 from helpers.engines import needs_onednn
 from helpers.nets import net_from_text
 from minicaffe.gradient_check import layer_from_text
-from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, distinct
+from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, continuation, distinct, normal
 
 pytestmark = needs_onednn
 
@@ -28,6 +28,12 @@ def pool(more, shape):
 
 def inner(more, shape):
     return Case(f'type: "InnerProduct" inner_product_param {{ {more} weight_filler {{ type: "xavier" }} }}', [shape])
+
+
+def recurrent(kind, sequences, size, static=(), **kwargs):
+    text = f'type: "{kind}" recurrent_param {{ num_output: {size} weight_filler {{ type: "xavier" }} }}'
+    shapes = [(3, sequences, 5), (3, sequences), *static]
+    return Case(text, shapes, [normal, continuation, normal][: len(shapes)], gradient=[0], **kwargs)
 
 
 NATIVE = [
@@ -76,6 +82,9 @@ NATIVE = [
     Case('type: "Concat" concat_param { axis: 0 }', [(2, 16, 3, 3), (1, 16, 3, 3)]),
     Case('type: "Eltwise" eltwise_param { coeff: 1 coeff: -2 coeff: 0.5 }', [(2, 5, 3, 3)] * 3),
     Case('type: "Split"', [(2, 5, 3, 3)], num_top=3),
+    recurrent("LSTM", 9, 182),
+    recurrent("LSTM", 8, 190, [(8, 3)]),
+    recurrent("RNN", 8, 370),
 ]  # fmt: skip
 
 IN_NUMPY = [
@@ -87,6 +96,8 @@ IN_NUMPY = [
     Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5)] * 2),
     Case('type: "Power" power_param { power: 2 }', [(2, 5)]),
     Case('type: "Softmax"', [(0, 5)], gradient=[]),
+    recurrent("LSTM", 7, 182),
+    recurrent("LSTM", 8, 20),
 ]
 
 
