@@ -6,6 +6,7 @@ from minicaffe.layers.onednn import (  # noqa: F401
     elementwise,
     inner_product,
     lrn,
+    moves,
     plumbing,
     pooling,
     prelu,

@@ -15,6 +15,7 @@ import numpy as np
 
 from minicaffe.core.memory import aligned_zeros
 from minicaffe.onednn import library
+from minicaffe.onednn.constants import Tag
 from minicaffe.onednn.library import F32, call
 
 _BLOCKED = 2
@@ -162,9 +163,25 @@ def channels_last(shape: tuple[int, ...]) -> MemoryDesc:
 @functools.lru_cache(maxsize=_KEPT)
 def any_layout(shape: tuple[int, ...]) -> MemoryDesc:
     """No layout yet: the primitive that is created with it chooses."""
+    return _tagged(shape, Tag.ANY)
+
+
+def _tagged(shape: tuple[int, ...], tag: int) -> MemoryDesc:
     handle = c_void_p()
-    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), F32, 1)
+    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), F32, tag)
     return _adopt(handle)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def like(desc: MemoryDesc, shape: tuple[int, ...]) -> MemoryDesc:
+    """The layout for another shape with channels in blocks as in `desc`, or last as in `desc`; else row-major."""
+    sizes, axes = desc.key[5:7]
+    tag = Tag.BLOCKED.get((len(shape), sizes[0])) if axes == (1,) and len(shape) == len(desc.shape) else None
+    if tag is not None and desc is _tagged(desc.shape, tag):
+        return _tagged(shape, tag)
+    if 1 < len(shape) == len(desc.shape) and desc is channels_last(desc.shape):
+        return channels_last(shape)
+    return plain(shape)
 
 
 @functools.lru_cache(maxsize=_KEPT)
