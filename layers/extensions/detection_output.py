@@ -12,6 +12,8 @@ from minicaffe.proto import caffe_pb2
 
 _log = logging.getLogger(__name__)
 
+_BLOCK = 64  # candidates that are compared at once
+
 
 @register("DetectionOutput")
 class DetectionOutput(Layer):
@@ -72,25 +74,42 @@ class DetectionOutput(Layer):
         sets = 1 if self.param.share_location else self.classes
         locations = bottom[0].read_data().reshape(samples, len(priors), sets, 4)
         confidences = bottom[1].read_data().reshape(samples, len(priors), self.classes)
-        rows = [row for n in range(samples) for row in self._detect(n, locations[n], confidences[n], priors, variances)]
-        if not rows:
-            rows = [[n, -1, -1, -1, -1, -1, -1] for n in range(samples)]
+        found = [self._detect(n, locations[n], confidences[n], priors, variances) for n in range(samples)]
+        rows = np.concatenate(found) if found else np.zeros((0, 7))
+        if not len(rows):
+            rows = np.array([[n, -1, -1, -1, -1, -1, -1] for n in range(samples)]).reshape(samples, 7)
         top[0].reshape(1, 1, len(rows), 7)
-        top[0].data = np.reshape(rows, top[0].shape)
+        top[0].data = rows.reshape(top[0].shape)
 
-    def _detect(self, n: int, locations, confidences, priors, variances) -> list[list[float]]:
-        """Return the rows of one sample."""
+    def _detect(self, n: int, locations, confidences, priors, variances) -> np.ndarray:
+        """Return the rows (D, 7) of one sample."""
         decoded = [self._decode(locations[:, s], priors, variances) for s in range(locations.shape[1])]
-        found = []
-        for label in range(self.classes):
-            if label != self.param.background_label_id:
-                boxes = decoded[0 if self.param.share_location else label]
-                scores = confidences[:, label]
-                found += [(scores[i], label, boxes[i]) for i in self._suppress(boxes, scores)]
-        if -1 < self.param.keep_top_k < len(found):
-            found = sorted(found, key=lambda f: -f[0])[: self.param.keep_top_k]
-            found.sort(key=lambda f: f[1])
-        return [[n, label, score, *box] for score, label, box in found]
+        found = [np.zeros((0, 7), self.dtype)]
+        for label, scores in enumerate(np.ascontiguousarray(confidences.T)):
+            if label == self.param.background_label_id:
+                continue
+            order = self._candidates(scores)
+            boxes = decoded[0 if self.param.share_location else label][order]
+            kept = suppress(boxes, self.threshold, self.eta)
+            rows = np.empty((len(kept), 7), self.dtype)
+            rows[:, :3], rows[:, 3:] = [n, label, 0], boxes[kept]
+            rows[:, 2] = scores[order[kept]]
+            found.append(rows)
+        rows = np.concatenate(found)
+        if -1 < self.param.keep_top_k < len(rows):
+            rows = rows[np.argsort(-rows[:, 2], kind="stable")[: self.param.keep_top_k]]
+            rows = rows[np.argsort(rows[:, 1], kind="stable")]
+        return rows
+
+    def _candidates(self, scores: np.ndarray) -> np.ndarray:
+        """Return the indices of the `top_k` largest scores above `confidence_threshold`, the largest first."""
+        order = np.flatnonzero(scores > self.least)
+        if -1 < self.top_k < len(order):
+            values = scores[order]
+            cut = len(order) - self.top_k
+            least = np.partition(values, cut)[cut] if self.top_k else np.inf
+            order = order[values >= least]  # and all that are equal to the last one
+        return order[np.argsort(-scores[order], kind="stable")][: self.top_k if self.top_k > -1 else None]
 
     def _decode(self, codes: np.ndarray, priors: np.ndarray, variances: np.ndarray) -> np.ndarray:
         """Return corners (P, 4) from codes (P, 4)."""
@@ -106,28 +125,45 @@ class DetectionOutput(Layer):
         half = np.exp(codes[:, 2:]) * size / 2
         return np.concatenate([centre - half, centre + half], 1)
 
-    def _suppress(self, boxes: np.ndarray, scores: np.ndarray) -> list[int]:
-        """Return the boxes that are kept, best first: none overlaps a better one by more than the threshold."""
-        order = np.flatnonzero(scores > self.least)
-        order = order[np.argsort(-scores[order], kind="stable")][: self.top_k if self.top_k > -1 else None]
-        boxes, kept, threshold = boxes[order], [], self.threshold
-        worst = np.zeros(len(order))  # of each box: its largest overlap with a kept one
-        for i in range(len(order)):
+
+def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0) -> list[int]:
+    """Return the indices of the boxes that overlap no better one that is kept by more than the threshold.
+
+    boxes: corners (n, 4), the best first; eta: factor of the threshold after each kept box, while it is above 0.5.
+    The boxes are taken in blocks, so that numpy computes the overlaps of many at once.
+    """
+    corners = np.ascontiguousarray(boxes.T)
+    left, worst, kept = np.arange(len(boxes)), np.zeros(len(boxes)), []  # worst: largest overlap with a kept box
+    while len(left):
+        block = corners.take(left[:_BLOCK], 1)
+        shared, chosen = overlaps(block, block), []
+        for i in range(block.shape[1]):
             if worst[i] <= threshold:
-                kept.append(int(order[i]))
-                worst[i + 1 :] = np.maximum(worst[i + 1 :], overlaps(boxes[i], boxes[i + 1 :]))
-                if self.eta < 1 and threshold > 0.5:
-                    threshold *= self.eta
-        return kept
+                chosen.append(i)
+                np.maximum(worst[: len(shared)], shared[i], out=worst[: len(shared)])
+                if eta < 1 and threshold > 0.5:
+                    threshold *= eta
+        kept += left[chosen].tolist()
+        left, worst = left[_BLOCK:], worst[_BLOCK:]
+        if chosen and len(left):
+            worst = np.maximum(worst, overlaps(block.take(chosen, 1), corners.take(left, 1)).max(0))
+        left, worst = left[worst <= threshold], worst[worst <= threshold]
+    return kept
 
 
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of one box (4) with others (n, 4)."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.prod(np.maximum(sides, 0), 1)
-    union = _area(box) + _area(boxes) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+def overlaps(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """Return the intersection over union (n, m) of boxes whose corners are (4, n) with others (4, m)."""
+    these = these[:, :, None]
+    shared, height = np.minimum(these[2:], those[2:, None]) - np.maximum(these[:2], those[:2, None])
+    np.maximum(shared, 0, out=shared)
+    shared *= np.maximum(height, 0, out=height)
+    union = np.add(_area(these), _area(those), out=height)
+    union -= shared
+    np.fmax(union, np.finfo(union.dtype).smallest_subnormal, out=union)  # of empty boxes, for 0 / 0
+    shared /= union
+    return np.fmax(shared, 0, out=shared)  # nan where a corner is
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), -1)
+def _area(corners: np.ndarray) -> np.ndarray:
+    width, height = np.maximum(corners[2:] - corners[:2], 0)
+    return width * height

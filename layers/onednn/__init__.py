@@ -6,9 +6,11 @@ from minicaffe.layers.onednn import (  # noqa: F401
     elementwise,
     inner_product,
     lrn,
+    moves,
     plumbing,
     pooling,
     prelu,
+    recurrent,
     scale,
     softmax,
 )

@@ -138,17 +138,34 @@ class Recurrent(RecurrentOnDevice):
 
     # -- numpy -----------------------------------------------------------------------------------------------------
 
+    def times(self, x: np.ndarray, index: int, y: np.ndarray, add: bool = False) -> None:
+        """y = x W^T, or y += x W^T with `add`, for the blob W of this index; x (M, I), y (M, O)."""
+        w = self.blobs[index].read_data().T
+        if add:
+            y += x @ w
+        else:
+            np.matmul(x, w, out=y)
+
+    def times_transposed(self, dy: np.ndarray, index: int, dx: np.ndarray) -> None:
+        """dx = dy W, the gradient of `times`."""
+        np.matmul(dy, self.blobs[index].read_data(), out=dx)
+
     def forward_cpu(self, bottom, top):
         steps, sequences = bottom[0].shape[:2]
-        w_x, b, w_h = (self.blobs[i].read_data() for i in (0, 1, 2 + self.static))
         cont, z, states = bottom[1].read_data()[..., None], self.z.data, [blob.data for blob in self.carried]
         for i, state in enumerate(states):
             state[0] = bottom[2 + self.static + i].read_data()[0] if self.expose else state[-1]
-        z[...] = (bottom[0].read_data().reshape(steps * sequences, self.inputs) @ w_x.T + b).reshape(z.shape)
+        rows = z.reshape(steps * sequences, z.shape[-1])
+        self.times(bottom[0].read_data().reshape(len(rows), self.inputs), 0, rows)
+        rows += self.blobs[1].read_data()
         if self.static:
-            z += bottom[2].read_data().reshape(sequences, -1) @ self.blobs[2].read_data().T
+            fixed = np.empty_like(z[0])
+            self.times(bottom[2].read_data().reshape(sequences, self.static_inputs), 2, fixed)
+            z += fixed
+        h = np.empty_like(states[0][0])
         for t in range(steps):
-            z[t] += (cont[t] * states[0][t]) @ w_h.T
+            np.multiply(cont[t], states[0][t], out=h)
+            self.times(h, 2 + self.static, z[t], add=True)
             self.step(t, z, cont, states)
         self.output(states[0][1:], top[0].data)
         for blob, state in zip(top[1:], states):
@@ -156,7 +173,7 @@ class Recurrent(RecurrentOnDevice):
 
     def backward_cpu(self, top, propagate_down, bottom):
         steps, sequences = bottom[0].shape[:2]
-        x, w_x, w_h = bottom[0].read_data(), self.blobs[0].read_data(), self.blobs[2 + self.static].read_data()
+        x = bottom[0].read_data()
         cont, states = bottom[1].read_data()[..., None], [blob.read_data() for blob in self.carried]
         z = self.z.read_data().copy()
         dh = self.output_gradient(states[0][1:], top[0].read_data(), top[0].read_diff())
@@ -164,13 +181,15 @@ class Recurrent(RecurrentOnDevice):
         for t in reversed(range(steps)):
             diffs[0] += dh[t]
             self.step_gradient(t, z, cont, states, diffs)
-            diffs[0] = cont[t] * (z[t] @ w_h)
+            diffs[0] = np.empty_like(states[0][t])
+            self.times_transposed(z[t], 2 + self.static, diffs[0])
+            diffs[0] *= cont[t]
         dz = z.reshape(steps * sequences, z.shape[-1])
         self._add(0, dz.T @ x.reshape(steps * sequences, self.inputs))
         self._add(1, dz.sum(0))
         self._add(2 + self.static, dz.T @ (cont * states[0][:-1]).reshape(-1, self.size))
         if propagate_down[0]:
-            bottom[0].diff = (dz @ w_x).reshape(x.shape)
+            self.times_transposed(dz, 0, bottom[0].diff.reshape(len(dz), self.inputs))
         if self.static:
             ds = z.sum(0)
             self._add(2, ds.T @ bottom[2].read_data().reshape(sequences, -1))

@@ -74,8 +74,7 @@ class Layer:
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
     keeps_views = False  #: whether it may keep views of blobs, or leave values in them as they are
-    #: whether forward in TEST consists of calls that an engine reports, so that these may be run in its place (replay.py)
-    replayable = False
+    replayable = False  #: whether forward in TEST is no more than calls that an engine reports, see replay.py
     #: whether forward in TEST gives the same again and changes nothing else; None: if the type is one of this package
     repeatable: bool | None = None
 

@@ -1,9 +1,9 @@
 """A pass over a net, run again as the list of calls of an engine that it consisted of.
 
 Between two primitives a layer's code finds the shapes, layouts and memory for the next one.  They are the same in each
-pass, as long as nobody writes to parameters or reshapes blobs; but the code and its data are not in the processor's
-cache after a convolution, and take several times as long as in a loop of their own.  So a pass is recorded once, and its
-calls are repeated: they compute the same from what the inputs hold then.
+pass until a parameter is written to or a blob is reshaped; but after a convolution neither the code nor its data are in
+the processor's cache, so that it takes several times as long as in a loop of its own.  Therefore a pass is recorded
+once, and its calls are repeated: they compute the same from what the inputs hold then.
 """
 
 from __future__ import annotations

@@ -81,3 +81,11 @@ class Flags:
     SCALE = 2
     SHIFT = 4
     RELU = 8
+
+
+class Tag:
+    """dnnl_format_tag_t (the values used here)."""
+
+    ANY = 1
+    #: channels in blocks, by the number of axes and the block: aBc16b, aBc8b, aBcd16b, ...
+    BLOCKED = {(3, 16): 56, (3, 8): 69, (4, 16): 78, (4, 8): 102, (5, 16): 121, (5, 8): 142}

@@ -15,6 +15,7 @@ import numpy as np
 
 from minicaffe.core.memory import aligned_zeros
 from minicaffe.onednn import library
+from minicaffe.onednn.constants import Tag
 from minicaffe.onednn.library import F32, call
 
 _BLOCKED = 2
@@ -178,17 +179,31 @@ def in_vectors(desc: MemoryDesc) -> MemoryDesc:
     """
     if len(desc.shape) != 4 or desc.shape[1] % 16 == 0 or desc is not channels_last(desc.shape):
         return desc
-    handle = c_void_p()
-    call("memory_desc_create_with_tag", byref(handle), 4, library.dims(desc.shape), F32, _BLOCKS_OF_16)
-    return _adopt(handle)
+    return _tagged(desc.shape, _BLOCKS_OF_16)
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def any_layout(shape: tuple[int, ...], dtype: int = F32) -> MemoryDesc:
     """No layout yet, of numbers in float32 or BF16: the primitive that is created with it chooses."""
+    return _tagged(shape, Tag.ANY, dtype)
+
+
+def _tagged(shape: tuple[int, ...], tag: int, dtype: int = F32) -> MemoryDesc:
     handle = c_void_p()
-    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), dtype, 1)
+    call("memory_desc_create_with_tag", byref(handle), len(shape), library.dims(shape), dtype, tag)
     return _adopt(handle)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def like(desc: MemoryDesc, shape: tuple[int, ...]) -> MemoryDesc:
+    """The layout for another shape with channels in blocks as in `desc`, or last as in `desc`; else row-major."""
+    sizes, axes = desc.key[5:7]
+    tag = Tag.BLOCKED.get((len(shape), sizes[0])) if axes == (1,) and len(shape) == len(desc.shape) else None
+    if tag is not None and desc is _tagged(desc.shape, tag):
+        return _tagged(shape, tag)
+    if 1 < len(shape) == len(desc.shape) and desc is channels_last(desc.shape):
+        return channels_last(shape)
+    return plain(shape)
 
 
 @functools.lru_cache(maxsize=_KEPT)

@@ -6,7 +6,7 @@ import pytest
 from helpers.engines import needs_onednn
 from helpers.nets import net_from_text
 from minicaffe.gradient_check import layer_from_text
-from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, distinct
+from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, continuation, distinct, normal
 
 pytestmark = needs_onednn
 
@@ -28,6 +28,12 @@ def pool(more, shape):
 
 def inner(more, shape):
     return Case(f'type: "InnerProduct" inner_product_param {{ {more} weight_filler {{ type: "xavier" }} }}', [shape])
+
+
+def recurrent(kind, sequences, size, static=(), **kwargs):
+    text = f'type: "{kind}" recurrent_param {{ num_output: {size} weight_filler {{ type: "xavier" }} }}'
+    shapes = [(3, sequences, 5), (3, sequences), *static]
+    return Case(text, shapes, [normal, continuation, normal][: len(shapes)], gradient=[0], **kwargs)
 
 
 NATIVE = [
@@ -76,6 +82,16 @@ NATIVE = [
     Case('type: "Concat" concat_param { axis: 0 }', [(2, 16, 3, 3), (1, 16, 3, 3)]),
     Case('type: "Eltwise" eltwise_param { coeff: 1 coeff: -2 coeff: 0.5 }', [(2, 5, 3, 3)] * 3),
     Case('type: "Split"', [(2, 5, 3, 3)], num_top=3),
+    Case('type: "Slice"', [(2, 6, 3, 3)], num_top=3),
+    Case('type: "Slice" slice_param { axis: 0 slice_point: 1 slice_point: 3 }', [(5, 2, 3)], num_top=3),
+    Case('type: "Slice" slice_param { slice_point: 5 }', [(2, 9)], num_top=2),
+    Case('type: "Crop" crop_param { offset: 1 offset: 2 }', [(2, 5, 6, 7), (1, 1, 3, 4)], gradient=[0]),
+    Case('type: "Crop" crop_param { axis: 0 offset: 1 }', [(3, 4), (2, 2)], gradient=[0]),
+    Case('type: "Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }', [(2, 5, 3, 4)]),
+    Case('type: "Permute" permute_param { order: 2 order: 1 }', [(2, 5, 3)]),
+    recurrent("LSTM", 9, 182),
+    recurrent("LSTM", 8, 190, [(8, 3)]),
+    recurrent("RNN", 8, 370),
 ]  # fmt: skip
 
 IN_NUMPY = [
@@ -87,6 +103,8 @@ IN_NUMPY = [
     Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5)] * 2),
     Case('type: "Power" power_param { power: 2 }', [(2, 5)]),
     Case('type: "Softmax"', [(0, 5)], gradient=[]),
+    recurrent("LSTM", 7, 182),
+    recurrent("LSTM", 8, 20),
 ]
 
 
@@ -176,3 +194,48 @@ def test_channels_that_pad_a_layout_stay_zero(middle, monkeypatch):
         results.append([net.blobs["b"].data.copy(), net.params["a"][0].diff.copy(), net.params["b"][0].diff.copy()])
     for expected, got in zip(*results):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+MIDDLE = {
+    "type: 'Slice' slice_param { slice_point: 16 }": 2,
+    "type: 'Slice' slice_param { slice_point: 5 }": 2,
+    "type: 'Slice' slice_param { axis: 2 slice_point: 3 }": 2,
+    "type: 'Crop' bottom: 'small' crop_param { offset: 1 }": 1,
+    "type: 'Crop' bottom: 'small' crop_param { axis: 1 offset: 1 }": 1,
+    "type: 'Permute' permute_param { order: 0 order: 2 order: 1 order: 3 }": 1,
+}
+
+
+@pytest.mark.parametrize("channels", [32, 20])
+@pytest.mark.parametrize(("middle", "tops"), MIDDLE.items())
+def test_between_convolutions(middle, tops, channels):
+    """In the layouts that the convolutions choose, with blocks that are full and that are not."""
+    conv = "convolution_param { num_output: %d kernel_size: %d }"
+    text = f"""force_backward: true
+    layer {{ name: 'in' type: 'Input' top: 'x' input_param {{ shape {{ dim: 2 dim: 16 dim: 8 dim: 9 }} }} }}
+    layer {{ name: 'a' type: 'Convolution' bottom: 'x' top: 'a' {conv % (channels, 3)} }}
+    layer {{ name: 'c' type: 'Convolution' bottom: 'x' top: 'same' {conv % (channels, 3)} }}
+    layer {{ name: 's' type: 'Convolution' bottom: 'x' top: 'small' {conv % (channels // 2, 5)} }}
+    layer {{ name: 'm' bottom: 'a' {middle} {" ".join(f"top: 'm{i}'" for i in range(tops))} }}"""
+    text += "".join(
+        f"""layer {{ name: 'b{i}' type: 'Convolution' bottom: 'm{i}' top: 'b{i}' {conv % (16, 1)} }}"""
+        for i in range(tops)
+    )
+    results = []
+    for engine in (NUMPY, ONEDNN):
+        with engine.chosen():
+            net = net_from_text(text, 0)
+        rng = np.random.default_rng(0)
+        for blobs in net.params.values():
+            for blob in blobs:
+                blob.data[...] = 0.2 * rng.standard_normal(blob.shape)
+        net.blobs["x"].data[...] = rng.standard_normal((2, 16, 8, 9))
+        net.forward()
+        for i in range(tops):
+            net.blobs[f"b{i}"].diff[...] = rng.standard_normal(net.blobs[f"b{i}"].shape)
+        net.backward()
+        names = [*(f"m{i}" for i in range(tops)), *(f"b{i}" for i in range(tops))]
+        results.append([net.blobs[name].data.copy() for name in names])
+        results[-1] += [net.params["a"][0].diff.copy(), net.blobs["x"].diff.copy()]
+    for expected, got in zip(*results, strict=True):
+        assert_close(got, expected, middle, rtol=1e-3, atol=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.layers.extensions.detection_output import overlaps
+from minicaffe.layers.extensions.detection_output import overlaps, suppress
 from minicaffe.testing import Case, LayerProperties, assert_close, normal, positive, top_of
 
 PRIORS = np.array([[0.1, 0.1, 0.3, 0.3], [0.12, 0.1, 0.32, 0.3], [0.5, 0.5, 0.9, 0.7], [0.6, 0.1, 0.8, 0.5]])
@@ -43,7 +43,38 @@ ONE = scores([0.1, 0.9, 0], [0.2, 0.8, 0], [0.3, 0.4, 0.6], [1, 0, 0])
 
 def test_overlaps():
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6], [2, 0, 4, 2.0]])
-    assert_close(overlaps(boxes[0], boxes), [1, 1 / 7, 0, 0], rtol=1e-9)
+    assert_close(overlaps(boxes[:2].T, boxes.T), [[1, 1 / 7, 0, 0], [1 / 7, 1, 0, 1 / 7]], rtol=1e-9)
+
+
+def one_by_one(boxes, threshold, eta):
+    """Compare each box with those that are kept; return those that are kept."""
+    kept, shared = [], overlaps(boxes.T, boxes.T)
+    for i in range(len(boxes)):
+        if all(shared[i, j] <= threshold for j in kept):
+            kept.append(i)
+            threshold *= eta if threshold > 0.5 else 1
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0, 0.3, 0.7, 1])
+@pytest.mark.parametrize("eta", [1, 0.95])
+def test_suppression_of_more_boxes_than_a_block(threshold, eta):
+    rng = np.random.default_rng(0)
+    corners = rng.random((200, 2)).repeat(2, 0).reshape(200, 4)[:, [0, 2, 1, 3]] * 0.5
+    boxes = (corners + [0, 0, 0.3, 0.3] * rng.random((200, 4))).astype(np.float32)
+    assert suppress(boxes, threshold, eta) == one_by_one(boxes, threshold, eta)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_suppression_of_boxes_that_are_no_numbers(odd):
+    boxes = np.array([[0, 0, 1, 1], [0, 0, odd, 1], [0, 0, 1, 1], [0, 0, odd, 1]], np.float32)
+    with np.errstate(all="ignore"):
+        assert suppress(boxes, 0.5) == ([0, 1, 3] if np.isnan(odd) else [0, 1])
+
+
+def test_the_largest_scores_are_candidates_the_earlier_of_equal_ones():
+    y = run(output("nms_param { nms_threshold: 1 top_k: 2 }"), np.zeros((1, 16)), scores(*[[0, 0.5, 0.5]] * 4))
+    assert_close(y[0, 0, :, 3:], PRIORS[[0, 1, 0, 1]], rtol=1e-6)
 
 
 def test_the_better_of_two_boxes_stays():
