@@ -59,14 +59,12 @@ def main() -> None:
 def measure(name: str, batch: int | None, steps: int, threads: int, engine: str, sharing: str):
     """(peak, bytes by kind) of a number of steps with one net."""
     import minicaffe
-    from minicaffe import onednn
 
     before = _status("VmRSS")
     import nets
 
     minicaffe.set_engine(engine)
-    if engine == "ONEDNN":
-        onednn.set_threads(threads)
+    minicaffe.set_threads(threads)
     training = name in nets.TRAINING
     make, default = nets.TRAINING[name] if training else (nets.INFERENCE[name], 1)
     solver = _solver(make(batch or default)) if training else None

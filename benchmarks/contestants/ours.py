@@ -79,11 +79,9 @@ class CpuMinicaffe(Minicaffe, CpuContestant):
 
     def make(self, param) -> None:
         import minicaffe
-        from minicaffe import onednn
 
         minicaffe.set_engine(self.variant)
-        if self.variant == "ONEDNN":
-            onednn.set_threads(self.threads)
+        minicaffe.set_threads(self.threads)
         super().make(param)
 
     def step(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import platform
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import gpu_ids
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cores import cores
 
 log = logging.getLogger("minicaffe")
 
@@ -42,7 +42,7 @@ def device_query(args: argparse.Namespace) -> None:
 def _query_cpu() -> None:
     from minicaffe import onednn
 
-    log.info("CPU: %s, %s, %d cores", platform.machine(), platform.system(), os.cpu_count() or 1)
+    log.info("CPU: %s, %s, %d cores", platform.machine(), platform.system(), cores())
     if onednn.available():
         log.info("CPU engine ONEDNN: oneDNN %s, %d threads", onednn.version(), onednn.threads())
     else:

@@ -1,7 +1,7 @@
 """Settings of each thread: mode (CPU or GPU), device, and the engine whose variants of layers are used.
 
 They correspond to Caffe's thread-local `Caffe::Get()`.  Scripts change them with `set_mode_cpu`, `set_mode_gpu`,
-`set_device`, and `set_engine`, which Caffe does not have.
+`set_device`, and `set_engine`, which Caffe does not have.  The number of threads (`set_threads`) is for all threads.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from minicaffe.core.engine import NUMPY, runner, variant_engines
+from minicaffe.core.engine import NUMPY, engines, runner, variant_engines
 from minicaffe.errors import UsageError
+from minicaffe.threads import THREADS, blas_restored
 
 
 class PerThread:
@@ -51,13 +52,16 @@ settings = Settings()
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Restore mode, device and engine of this thread at the end of the `with` block."""
-    engine, variants, device = settings.engine, settings.variants, settings.device
-    try:
-        yield
-    finally:
-        settings.engine, settings.variants = engine, variants
-        set_device(device)
+    """Restore mode, device and engine of this thread, and the number of threads, at the end of the `with` block."""
+    engine, variants, device, threads = settings.engine, settings.variants, settings.device, THREADS.wanted
+    with blas_restored():
+        try:
+            yield
+        finally:
+            if THREADS.wanted != threads:
+                set_threads(threads)
+            settings.engine, settings.variants = engine, variants
+            set_device(device)
 
 
 def set_mode_cpu() -> None:
@@ -99,3 +103,18 @@ def set_engine(engine: str) -> None:
     if engine not in engine_names():
         raise UsageError(f"set_engine: expected one of {', '.join(engine_names())}, got {engine!r}")
     settings.variants = engine
+
+
+def set_threads(count: int | None) -> None:
+    """Compute with `count` threads of the CPU from now on, in every Python thread: oneDNN, and numpy's BLAS.
+
+    count: at least 1; None: the default, which is the environment variable OMP_NUM_THREADS, or else the number of cores
+        that this process may use: those of its affinity, and no more than its cgroup's CPU quota.
+    Call it before nets are built: oneDNN's primitives split their work for the number of threads at their creation.
+    Raises UsageError for a number below 1.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"set_threads: expected a number above 0, got {count}")
+    THREADS.wanted = count
+    for engine in engines():
+        engine.set_threads(THREADS.count())

@@ -23,6 +23,9 @@ class OneDNN(Engine):
     def reason(self) -> str:
         return self.runtime.reason() or ""
 
+    def set_threads(self, count: int) -> None:
+        self.runtime.renew_locals()
+
     def takes(self, dtype: np.dtype) -> bool:
         return dtype == np.float32 and self.available()
 
