@@ -38,6 +38,8 @@ from contestants.gpu_profile import products  # noqa: E402
 from contestants.ours import CpuMinicaffe  # noqa: E402
 from contestants.process import Process  # noqa: E402
 
+from minicaffe.cores import cores  # noqa: E402
+
 
 def build(net: str, batch: int | None):
     """Return (NetParameter, whether it trains, batch size) of a net by name."""
@@ -141,7 +143,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=10, help="turns each contestant takes (10)")
     parser.add_argument("--steps", type=int, default=5, help="steps a turn (5)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="all cores unless given")
+    parser.add_argument("--threads", type=int, default=cores(), help="all cores unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the usual ones")
     parser.add_argument("--only", nargs="*", default=list(contestants.CPU), help="contestants, by name")
     parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers, no race")

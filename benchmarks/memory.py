@@ -1,86 +1,61 @@
-"""Measures the peak memory of minicaffe on the CPU, and what it is used for:
+"""Measures the peak memory of minicaffe on the CPU, beside PyTorch and whatever else is installed:
 
-    python benchmarks/memory.py                           inference with ResNet-50, training of two CIFAR-10 nets
-    python benchmarks/memory.py resnet50 --steps 5
-    python benchmarks/memory.py cifar10_full --engine CAFFE
+    python benchmarks/memory.py                           training of two CIFAR-10 nets, inference with three nets
+    python benchmarks/memory.py resnet50:8 cifar10_full --only minicaffe PyTorch
+    python benchmarks/memory.py --census                  what minicaffe's memory is used for
 
-Each case runs in a process of its own.  The peak is the largest resident set of that process, less its resident set
-after `import minicaffe`.  The other columns count the resident pages of arrays at the end of the run.  All in MB of
-1e6 bytes.
+A case is a net of nets.py, and perhaps a batch size.  Each contestant runs a case in a process of its own, which makes
+or loads the net and runs some steps; ONNX Runtime and OpenCV load files that another process has written.  The number
+is the largest resident set of that process, less its resident set after the imports.  All in MB of 1e6 bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import multiprocessing
 import os
 import re
 import sys
-from collections import defaultdict
+import tempfile
+from typing import Any
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
+import census  # noqa: E402
+import contestants  # noqa: E402
 import numpy as np  # noqa: E402
 
-_MB, _PAGE = 1e6, os.sysconf("SC_PAGESIZE")
-
-#: what arrays are for, in the order in which they are counted: an array that fits two kinds is of the first
-KINDS = (
-    "parameters",
-    "converted",
-    "their diffs",
-    "history",
-    "tops",
-    "tops' diffs",
-    "layers' own",
-    "scratchpads",
-    "rest",
-)
+_MB = 1e6
+_CASES = ("cifar10_full", "cifar10_resnet20", "resnet50:1", "resnet50:8", "mobilenet:1", "googlenet:1")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("nets", nargs="*", default=["resnet50", "cifar10_resnet20", "cifar10_full"])
-    parser.add_argument("--steps", type=int, default=3, help="passes or solver steps (default 3)")
-    parser.add_argument("--batch", type=int, help="default: as in benchmarks/nets.py")
-    parser.add_argument("--threads", type=int, default=2, help="threads that compute (default 2)")
-    parser.add_argument("--sharing", default="", help="NEVER, RECOMPUTE or FORGET, see Net.share_memory")
-    parser.add_argument("--engine", default="ONEDNN", help="ONEDNN (default) or CAFFE")
-    args = parser.parse_args()
-    print(f"{'MB':18s}{'peak':>12s}" + "".join(f"{kind:>13s}" for kind in KINDS))
-    for name in args.nets:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peak, found = pool.apply(measure, (name, args.batch, args.steps, args.threads, args.engine, args.sharing))
-        print(f"{name:18s}{peak / _MB:12.1f}" + "".join(f"{found[kind] / _MB:13.1f}" for kind in KINDS), flush=True)
+class Minicaffe:
+    """kind: the engine, and perhaps a value of `minicaffe.Sharing`: FORGET as in `minicaffe train`."""
 
+    trains = True
 
-def measure(name: str, batch: int | None, steps: int, threads: int, engine: str, sharing: str):
-    """(peak, bytes by kind) of a number of steps with one net."""
-    import minicaffe
-    from minicaffe import onednn
+    def __init__(self, kind: tuple[str, str], threads: int) -> None:
+        import minicaffe
 
-    before = _status("VmRSS")
-    import nets
+        (self.engine, self.sharing), self.threads = kind, threads
+        self.minicaffe = minicaffe
 
-    minicaffe.set_engine(engine)
-    if engine == "ONEDNN":
-        onednn.set_threads(threads)
-    training = name in nets.TRAINING
-    make, default = nets.TRAINING[name] if training else (nets.INFERENCE[name], 1)
-    solver = _solver(make(batch or default)) if training else None
-    net = solver.net if solver else minicaffe.Net(make(batch or default), phase=minicaffe.TEST)
-    if sharing:
-        net.share_memory(minicaffe.Sharing[sharing])
-    for _ in range(steps):
-        if solver:
-            solver.step(1)
+    def load(self, folder: str) -> None:
+        self.minicaffe.set_engine(self.engine)
+        self.minicaffe.set_threads(self.threads)
+        param, training = read_case(folder)
+        self.solver = _solver(param) if training else None
+        self.net = self.solver.net if training else self.minicaffe.Net(param, phase=self.minicaffe.TEST)
+        if self.sharing:
+            self.net.share_memory(self.minicaffe.Sharing[self.sharing])
+        self.net.blobs["data"].data[...] = 1
+
+    def step(self) -> None:
+        if self.solver:
+            self.solver.step(1)
         else:
-            net.run_forward()
-            net.blobs["prob"].read_data()
-    peak = _status("VmHWM") - before
-    return peak, Census().count(net, solver)
+            self.net.run_forward()
+            self.net.blobs["prob"].read_data()
 
 
 def _solver(param):
@@ -93,86 +68,217 @@ def _solver(param):
     return SGDSolver(solver)
 
 
+class PyTorch:
+    """kind: a variant of `contestants.pytorch.CpuPyTorch`."""
+
+    trains = True
+
+    def __init__(self, kind: str, threads: int) -> None:
+        import torch
+        from contestants import pytorch, torch_nets
+
+        import minicaffe.proto  # noqa: F401  (reads the net)
+
+        self.torch, self.nets = torch, torch_nets
+        self.runner = pytorch.CpuPyTorch(kind, threads)
+        self.step = self.runner.step
+
+    def load(self, folder: str) -> None:
+        param, self.runner.training = read_case(folder)
+        self.runner.load(param, *case_inputs(param))
+
+
+class OnnxRuntime:
+    """kind: not used."""
+
+    trains = False
+
+    def __init__(self, kind: str, threads: int) -> None:
+        import onnxruntime
+
+        import minicaffe.proto  # noqa: F401
+
+        self.onnxruntime, self.threads = onnxruntime, threads
+
+    def load(self, folder: str) -> None:
+        options = self.onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = os.path.join(folder, "net.onnx")
+        self.session = self.onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.data = case_inputs(read_case(folder)[0])[0]
+
+    def step(self) -> None:
+        self.session.run(None, {"data": self.data})
+
+
+class OpenCV:
+    """kind: not used."""
+
+    trains = False
+
+    def __init__(self, kind: str, threads: int) -> None:
+        import cv2
+
+        import minicaffe.proto  # noqa: F401
+
+        self.cv2 = cv2
+        cv2.setNumThreads(threads)
+
+    def load(self, folder: str) -> None:
+        files = (os.path.join(folder, name) for name in ("net.prototxt", "net.caffemodel"))
+        self.net = self.cv2.dnn.readNetFromCaffe(*files)
+        self.data = case_inputs(read_case(folder)[0])[0]
+
+    def step(self) -> None:
+        self.net.setInput(self.data)
+        self.net.forward("score")
+
+
+#: name -> (class, kind, module it needs)
+FIELD: dict[str, tuple] = {
+    "minicaffe": (Minicaffe, ("ONEDNN", ""), "minicaffe"),
+    "minicaffe FORGET": (Minicaffe, ("ONEDNN", "FORGET"), "minicaffe"),
+    "minicaffe CAFFE": (Minicaffe, ("CAFFE", ""), "minicaffe"),
+    "PyTorch": (PyTorch, "", "torch"),
+    "channels_last": (PyTorch, "channels_last", "torch"),
+    "ONNX Runtime": (OnnxRuntime, "", "onnxruntime"),
+    "OpenCV dnn": (OpenCV, "", "cv2"),
+}
+
+
+# -- cases -------------------------------------------------------------------------------------------------------------
+
+
+def write_case(folder: str, case: str) -> None:
+    """Write the net of a case, for inference also as ONNX and with weights."""
+    import nets
+
+    name, _, batch = case.partition(":")
+    training = name in nets.TRAINING
+    make, default = nets.TRAINING[name] if training else (nets.INFERENCE[name], 1)
+    param = make(int(batch or default))
+    with open(os.path.join(folder, "net.prototxt"), "w") as file:
+        file.write(str(param))
+    if training:
+        open(os.path.join(folder, "training"), "w").close()
+        return
+    import minicaffe
+
+    minicaffe.Net(param, phase=minicaffe.TEST).save(os.path.join(folder, "net.caffemodel"))
+    if contestants.installed(FIELD["PyTorch"]) and contestants.installed(FIELD["ONNX Runtime"]):
+        from contestants.onnx_runtime import export
+
+        export(param, os.path.join(folder, "net.onnx"))
+
+
+def read_case(folder: str):
+    """(NetParameter, whether it trains)"""
+    from minicaffe.proto import read_net
+
+    return read_net(os.path.join(folder, "net.prototxt")), os.path.exists(os.path.join(folder, "training"))
+
+
+def case_inputs(param) -> tuple[np.ndarray, np.ndarray]:
+    """Data and labels, all of them ones."""
+    shape = tuple(param.layer[0].input_param.shape[0].dim)
+    return np.ones(shape, np.float32), np.ones(shape[0], np.int64)
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def in_process(function, *args) -> Any:
+    """Return function(*args), called in a new process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+def peak_of(name: str, folder: str, steps: int, threads: int) -> int | str:
+    """Bytes that a contestant needs for a case; the text of the error if it cannot run it."""
+    kind, variant, _ = FIELD[name]
+    contestant = kind(variant, threads)
+    before = _start_peak()
+    try:
+        run(contestant, folder, steps)
+    except Exception as error:  # the table lists the errors of contestants that cannot run
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    return _status("VmHWM") - before
+
+
+def run(contestant, folder: str, steps: int) -> None:
+    """Load a case and run so many steps."""
+    contestant.load(folder)
+    for _ in range(steps):
+        contestant.step()
+
+
+def census_of(name: str, folder: str, steps: int, threads: int) -> dict[str, int]:
+    """Bytes of minicaffe's arrays by what they are used for, after some steps, and the peak."""
+    kind, variant, _ = FIELD[name]
+    contestant = kind(variant, threads)
+    before = _start_peak()
+    run(contestant, folder, steps)
+    peak = _status("VmHWM") - before
+    return {"peak": peak, **census.Census().count(contestant.net, contestant.solver)}
+
+
+def _start_peak() -> int:
+    """Let VmHWM, the largest resident set, start from now on; return the resident set, in bytes."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return _status("VmRSS")
+
+
 def _status(field: str) -> int:
     """A number of bytes in /proc/self/status."""
     with open("/proc/self/status") as file:
         return int(re.search(rf"{field}:\s*(\d+) kB", file.read()).group(1)) * 1024
 
 
-class Census:
-    """Counts the resident bytes of arrays by what they are used for; a page that two arrays share counts once."""
-
-    def __init__(self) -> None:
-        self.bytes: dict[str, int] = defaultdict(int)
-        self._seen: set[int] = set()
-
-    def count(self, net, solver) -> dict[str, int]:
-        """Bytes by kind, for a net and perhaps its solver."""
-        gc.collect()
-        params = [blob for layer in net.layers for blob in layer.blobs]
-        tops = [blob for blobs in net.tops for blob in blobs]
-        for kind, found in (
-            ("parameters", [blob.data_memory._host for blob in params]),
-            ("converted", [blob.data_memory for blob in params]),
-            ("their diffs", [blob.diff_memory for blob in params]),
-            ("history", [blob.data_memory for blob in getattr(solver, "history", [])]),
-            ("tops", [blob.data_memory for blob in tops]),
-            ("tops' diffs", [blob.diff_memory for blob in tops]),
-            ("converted", [vars(group) for group in net.fused.values() if hasattr(group, "fold")]),
-            ("layers' own", [*map(vars, net.layers), *map(vars, net.fused.values())]),
-            ("scratchpads", [each._scratch for each in _objects("Execution")]),
-            ("rest", [*_objects("Tensor"), *_objects("Memory")]),
-        ):
-            self._add_all(kind, found, 0)
-        return {kind: self.bytes[kind] for kind in KINDS}
-
-    def _add_all(self, kind: str, value, depth: int) -> None:
-        """The arrays in an object, in its attributes and in containers."""
-        if isinstance(value, np.ndarray):
-            self._add(kind, value)
-        elif depth < 6:
-            for each in _parts(value):
-                self._add_all(kind, each, depth + 1)
-
-    def _add(self, kind: str, array: np.ndarray) -> None:
-        """Count the resident pages of an array that were not counted before."""
-        first = array.ctypes.data // _PAGE
-        pages = -(-(array.ctypes.data + array.nbytes) // _PAGE) - first
-        resident = (ctypes.c_ubyte * pages)()
-        ctypes.CDLL(None).mincore(ctypes.c_void_p(first * _PAGE), ctypes.c_size_t(pages * _PAGE), resident)
-        for i in range(first, first + pages):
-            if resident[i - first] & 1 and i not in self._seen:
-                self._seen.add(i)
-                self.bytes[kind] += _PAGE
+# -- the tables --------------------------------------------------------------------------------------------------------
 
 
-def _objects(name: str) -> list:
-    """All objects of a class of minicaffe's."""
-    found = (each for each in gc.get_objects() if type(each).__name__ == name)
-    return [each for each in found if type(each).__module__.startswith("minicaffe")]
+def peaks(case: str, names: list[str], folder: str, args: argparse.Namespace) -> None:
+    """Print a row: the peak of each contestant, and below it the errors of those that cannot run the case."""
+    training, errors, row = os.path.exists(os.path.join(folder, "training")), [], ""
+    for name in names:
+        if training and not FIELD[name][0].trains:
+            row += f"{'-':>18s}"
+            continue
+        peak = in_process(peak_of, name, folder, args.steps, args.threads)
+        if isinstance(peak, str):
+            errors.append(f"  {name}: {peak}")
+        row += f"{'error':>18s}" if isinstance(peak, str) else f"{peak / _MB:18.0f}"
+    print(f"{case:20s}{row}", *errors, sep="\n" if errors else "", flush=True)
 
 
-#: by class, the attributes that hold arrays or lead to some
-_ATTRIBUTES = {
-    "Blob": ("data_memory", "diff_memory"),
-    "Memory": ("_host", "copies"),
-    "Layouts": ("copies", "spares"),
-    "Deferred": ("layouts",),
-    "Tensor": ("buffer",),
-    "Kept": ("memory",),
-    "KeptBlobs": ("bottoms", "tops"),
-    "Correlation": ("_buffers",),
-    "DepthwiseCorrelation": ("_buffers",),
-}
+def uses(case: str, names: list[str], folder: str, args: argparse.Namespace) -> None:
+    """Print a row for each of minicaffe's entries: the peak, and the bytes by use."""
+    for name in names:
+        if FIELD[name][0] is Minicaffe:
+            found = in_process(census_of, name, folder, args.steps, args.threads)
+            print(f"{case:20s}{name:18s}" + "".join(f"{found[kind] / _MB:13.1f}" for kind in ("peak", *census.KINDS)))
 
 
-def _parts(value) -> list:
-    """What an object holds."""
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return [getattr(value, name, None) for name in _ATTRIBUTES.get(type(value).__name__, ())]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=_CASES, metavar="NET[:BATCH]")
+    parser.add_argument("--only", nargs="*", default=list(FIELD), metavar="NAME", help=f"of {', '.join(FIELD)}")
+    parser.add_argument("--steps", type=int, default=3, help="passes or solver steps (default 3)")
+    parser.add_argument("--threads", type=int, default=2, help="threads that compute (default 2)")
+    parser.add_argument("--census", action="store_true", help="what minicaffe's memory is used for")
+    args = parser.parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "100")  # waiting takes no memory, but time where others use the cores
+    names = [name for name in args.only if contestants.installed(FIELD[name])]
+    if args.census:
+        print(f"{'MB':38s}" + "".join(f"{kind:>13s}" for kind in ("peak", *census.KINDS)))
+    else:
+        print(f"{'MB above imports':20s}" + "".join(f"{name:>18s}" for name in names))
+    for case in args.cases:
+        with tempfile.TemporaryDirectory() as folder:
+            in_process(write_case, folder, case)
+            (uses if args.census else peaks)(case, names, folder, args)
 
 
 if __name__ == "__main__":

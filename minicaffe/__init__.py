@@ -34,7 +34,14 @@ from minicaffe.core.net import Net  # noqa: E402
 from minicaffe.core.python_layers import allow_python_layers  # noqa: E402
 from minicaffe.core.random import set_random_seed  # noqa: E402
 from minicaffe.core.registry import add_package, layer_type_list, register  # noqa: E402
-from minicaffe.core.settings import set_device, set_engine, set_mode_cpu, set_mode_gpu, set_precision  # noqa: E402
+from minicaffe.core.settings import (  # noqa: E402
+    set_device,
+    set_engine,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_precision,
+    set_threads,
+)
 from minicaffe.core.sharing import Sharing  # noqa: E402
 from minicaffe.cuda import engine as _cuda  # noqa: E402, F401  (the engines register themselves)
 from minicaffe.detector import Detector  # noqa: E402
@@ -62,6 +69,7 @@ from minicaffe.solvers import (  # noqa: E402
     SGDSolver,
     get_solver,
 )
+from minicaffe.threads import limit_blas_to_quota as _limit_blas_to_quota  # noqa: E402
 
 # Where layers and what engines compute as one are: modules that are imported when they are first looked up.
 add_package("minicaffe.layers")
@@ -69,6 +77,8 @@ add_package("minicaffe.layers.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
+
+_limit_blas_to_quota()
 
 
 def __getattr__(name: str):
@@ -117,6 +127,7 @@ __all__ = [
     "set_random_seed",
     "set_solver_count",
     "set_solver_rank",
+    "set_threads",
     "solver_count",
     "solver_rank",
     "to_proto",

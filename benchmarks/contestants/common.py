@@ -93,6 +93,17 @@ class CpuContestant(Contestant):
             times.append(time.perf_counter() - start)
         return times
 
+    def run_for(self, seconds: float) -> list[float]:
+        """Seconds of each of the steps that begin within so many seconds; of two at least."""
+        times: list[float] = []
+        start = now = time.perf_counter()
+        end = start + seconds
+        while now < end or len(times) < 2:
+            self.step()
+            start, now = now, time.perf_counter()
+            times.append(now - start)
+        return times
+
     def peak(self) -> float:
         """Megabytes that the process held at most."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from contestants.common import CpuContestant
 from contestants.pytorch import CpuPyTorch
+
+
+def export(param, file) -> Any:
+    """Write the net of a NetParameter as PyTorch exports it, to a path or a file; return the PyTorch contestant."""
+    pytorch = CpuPyTorch("", 1)
+    pytorch.training = False
+    pytorch.make(param)
+    pytorch.torch.onnx.export(pytorch.net, (pytorch.data,), file, input_names=["data"], dynamo=False)
+    return pytorch
 
 
 class OnnxRuntime(CpuContestant):
@@ -14,11 +25,8 @@ class OnnxRuntime(CpuContestant):
 
         import onnxruntime
 
-        pytorch = CpuPyTorch("", self.threads)
-        pytorch.training = False
-        pytorch.make(param)
         file = io.BytesIO()
-        pytorch.torch.onnx.export(pytorch.net, (pytorch.data,), file, input_names=["data"], dynamo=False)
+        pytorch = export(param, file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         self.session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])

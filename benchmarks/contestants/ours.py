@@ -79,15 +79,13 @@ class CpuMinicaffe(Minicaffe, CpuContestant):
 
     def make(self, param) -> None:
         import minicaffe
-        from minicaffe import onednn
 
         engine, _, precision = self.variant.partition(" ")
         minicaffe.set_engine(engine)
         minicaffe.set_precision(precision or "float32")
         if precision == "bf16" and not (onednn.available() and onednn.has_bf16()):
             raise RuntimeError("this processor has no bf16")
-        if engine == "ONEDNN":
-            onednn.set_threads(self.threads)
+        minicaffe.set_threads(self.threads)
         super().make(param)
 
     def step(self) -> None:

@@ -7,27 +7,36 @@ and the others go on.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 #: commands that are about the net of the last "build"
-_ABOUT_A_NET = ("run", "profile", "peak")
+_ABOUT_A_NET = ("run", "run_for", "profile", "peak")
 
 
 class Process:
     """A contestant in a process of its own, which is restarted if it has ended.
 
     name: one of contestants.CPU or contestants.GPU; args: what its class takes beside the variant;
-    patience: by command, the seconds to wait for an answer
+    patience: by command, the seconds to wait for an answer; environment: variables that the process starts with
     """
 
-    def __init__(self, name: str, table: dict, *args: Any, patience: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: dict,
+        *args: Any,
+        patience: dict[str, float] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         kind, variant = table[name][:2]
-        self.name, self.kind, self.patience = name, kind, patience or {}
+        self.name, self.kind, self.patience, self.environment = name, kind, patience or {}, environment or {}
         self._args = (kind, variant, *args)
         self.process: Any = None
 
@@ -38,7 +47,8 @@ class Process:
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
             self.process = context.Process(target=serve, args=(theirs, *self._args), daemon=True)
-            self.process.start()
+            with environment(self.environment):
+                self.process.start()
             theirs.close()
         self.asked = command[0]
         try:
@@ -79,6 +89,18 @@ class Process:
             self.process.terminate()
             self.process.join(10)
             self.process = None
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started in the `with` block."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def serve(pipe: Any, kind: Any, *args: Any) -> None:

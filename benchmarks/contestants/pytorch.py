@@ -27,15 +27,18 @@ class PyTorch(Contestant):
     kind: str
 
     def make(self, param) -> None:
+        self.load(param, *inputs_of(tuple(param.layer[0].input_param.shape[0].dim)))
+        shapes = {name: [tuple(t.shape) for t in found] for name, found in self.net.learned().items()}
+        self.net.load({name: weights_of(name, found) for name, found in shapes.items()})
+
+    def load(self, param, data: np.ndarray, label: np.ndarray) -> None:
+        """Make the net of a NetParameter with PyTorch's own initial weights, its inputs and the optimizer."""
         import torch
 
         from contestants.torch_nets import TorchNet
 
         self.torch = torch
-        shape = tuple(param.layer[0].input_param.shape[0].dim)
-        self.net = net = TorchNet(param, shape)
-        net.load({name: weights_of(name, [tuple(t.shape) for t in found]) for name, found in net.learned().items()})
-        data, label = inputs_of(shape)
+        self.net = net = TorchNet(param, data.shape)
         self.data, self.label = (torch.from_numpy(array).to(self.device) for array in (data, label))
         net.to(self.device)
         if self.kind == "channels_last":
@@ -80,12 +83,12 @@ class PyTorch(Contestant):
 class CpuPyTorch(PyTorch, CpuContestant):
     """variant: the kind; behind a space "bf16" for autocast."""
 
-    def make(self, param) -> None:
+    def load(self, param, data: np.ndarray, label: np.ndarray) -> None:
         import torch
 
         torch.set_num_threads(self.threads)
         self.kind, _, self.precision = self.variant.partition(" ")
-        super().make(param)
+        super().load(param, data, label)
 
     def casting(self):
         bf16 = self.precision == "bf16"

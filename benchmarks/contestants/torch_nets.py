@@ -31,11 +31,16 @@ class TorchNet(nn.Module):
                     self.steps.append((function, tuple(layer.bottom), layer.top[0]))
                     self.blobs[layer.top[0]] = function(*bottoms)
         del self.blobs
+        last = {name: i for i, (_, bottoms, _) in enumerate(self.steps) for name in bottoms}
+        self.freed = [[name for name in set(step[1]) if last[name] == i] for i, step in enumerate(self.steps)]
 
     def forward(self, data):
         values = {"data": data}
-        for function, bottoms, top in self.steps:
-            values[top] = result = function(*(values[name] for name in bottoms))
+        for (function, bottoms, top), freed in zip(self.steps, self.freed, strict=True):
+            result = function(*(values[name] for name in bottoms))
+            for name in freed:
+                del values[name]
+            values[top] = result
         return result
 
     def load(self, params: dict) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import platform
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import gpu_ids
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cores import cores
 
 log = logging.getLogger("minicaffe")
 
@@ -44,7 +44,7 @@ def _query_cpu() -> None:
     from minicaffe.core.settings import BF16
     from minicaffe.onednn.engine import ONEDNN
 
-    log.info("CPU: %s, %s, %d cores", platform.machine(), platform.system(), os.cpu_count() or 1)
+    log.info("CPU: %s, %s, %d cores", platform.machine(), platform.system(), cores())
     if onednn.available():
         log.info("CPU engine ONEDNN: oneDNN %s, %d threads", onednn.version(), onednn.threads())
         log.info("CPU precision bf16: %s", "yes" if onednn.has_bf16() else f"no: {ONEDNN.lacks(BF16)}")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import logging
-import os
 from collections.abc import Iterator
 
 from minicaffe.cli.command import FlagParser
@@ -19,6 +17,7 @@ from minicaffe.core.settings import (
     set_mode_cpu,
     set_mode_gpu,
     set_precision,
+    set_threads,
 )
 from minicaffe.errors import DeviceError, UsageError
 
@@ -34,7 +33,8 @@ def device_flags(flags: FlagParser) -> None:
                help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
     flags.flag("precision", metavar="NAME", default="",
                help="on the CPU: float32 (the default) or bf16 (products in bfloat16, sums in float32)")  # fmt: skip
-    flags.flag("threads", type=int, metavar="N", help="number of CPU threads (default: OMP_NUM_THREADS, or all)")
+    flags.flag("threads", type=int, metavar="N",
+               help="number of CPU threads (default: OMP_NUM_THREADS, or one for each core)")  # fmt: skip
     flags.flag("math", metavar="MODE", default="",
                help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
 
@@ -55,7 +55,7 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
         if args.math:
             _set_math(args.math.lower())
         if args.threads is not None:
-            set_threads(args.threads)
+            _set_threads(args.threads)
         try:
             _choose_device(gpu_ids(args.gpu or default_ids or ""), single)
         except DeviceError as error:
@@ -67,17 +67,15 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    """Restore mode, device, engine, precision, math mode and thread counts at the end of the `with` block."""
+    """Restore mode, device, engine, precision, number of threads and math mode at the end of the `with` block."""
     from minicaffe.cuda import context
 
-    math, threads = context.math(), _thread_counts()
+    math = context.math()
     try:
         with restored():
             yield
     finally:
         context.set_math(math)
-        if _thread_counts() != threads:
-            _set_thread_counts(*threads)
 
 
 def _engine_name(text: str) -> str:
@@ -131,54 +129,15 @@ def _set_precision(text: str) -> None:
     set_precision(name)
 
 
+def _set_threads(count: int) -> None:
+    if count < 1:
+        raise UsageError(f"--threads: expected a number above 0, got {count}")
+    set_threads(count)
+
+
 def _set_math(mode: str) -> None:
     if mode not in ("float32", "tf32"):
         raise UsageError(f"--math: expected float32 or tf32, got '{mode}'")
     from minicaffe.cuda import set_math
 
     set_math(mode)
-
-
-def set_threads(count: int | None) -> None:
-    """Set the number of threads of oneDNN and of numpy's OpenBLAS, if it uses one; None: the default.
-
-    UsageError for a number below 1.
-    """
-    if count is not None and count < 1:
-        raise UsageError(f"--threads: expected a number above 0, got {count}")
-    _set_thread_counts(count, {library: count or os.cpu_count() or 1 for library in _openblas()})
-
-
-def _set_thread_counts(onednns: int | None, openblas: dict[str, int]) -> None:
-    """Set the threads of oneDNN (None: its default) and of each OpenBLAS library, by path."""
-    from minicaffe import onednn
-
-    if onednn.available():
-        onednn.set_threads(onednns)
-    for path, count in openblas.items():
-        _openblas_call(path, "set", count)
-
-
-def _thread_counts() -> tuple[int | None, dict[str, int]]:
-    """Return the current thread counts, as arguments of `_set_thread_counts`."""
-    from minicaffe import onednn
-
-    return onednn.wanted_threads(), {path: _openblas_call(path, "get") for path in _openblas()}
-
-
-def _openblas_call(path: str, verb: str, *arguments: int) -> int:
-    """Call openblas_get_num_threads or openblas_set_num_threads of a library; return 1 if it has no such function."""
-    library = ctypes.CDLL(path)
-    for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads"):
-        if hasattr(library, name.format(verb)):
-            return getattr(library, name.format(verb))(*arguments)
-    return 1
-
-
-def _openblas() -> list[str]:
-    """Return the paths of the OpenBLAS libraries loaded in this process, from Linux's /proc; [] on other systems."""
-    try:
-        with open("/proc/self/maps") as maps:
-            return sorted({line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line})
-    except OSError:
-        return []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minicaffe import threads
 from minicaffe.core.places import HOST, Place
 from minicaffe.errors import DeviceError
 
@@ -122,6 +123,9 @@ class Engine:
     def start(self, device: int) -> None:
         """Prepare to run passes on device number `device`; DeviceError if the engine cannot be used."""
 
+    def set_threads(self, count: int) -> None:
+        """Compute with `count` threads of the CPU from now on, in the whole process."""
+
     def takes(self, dtype: np.dtype) -> bool:
         """Whether the engine can run layers of this dtype on this machine."""
         return True
@@ -202,6 +206,9 @@ class _Numpy(Engine):
     """The layers' own numpy code on the host: the reference for all other engines."""
 
     name = "NUMPY"
+
+    def set_threads(self, count: int) -> None:
+        threads.limit_blas(count)
 
 
 NUMPY = add_engine(_Numpy())

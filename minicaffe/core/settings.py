@@ -1,7 +1,8 @@
 """Settings of each thread: mode (CPU or GPU), device, the engine whose variants of layers are used, and the precision.
 
 They correspond to Caffe's thread-local `Caffe::Get()`.  Scripts change them with `set_mode_cpu`, `set_mode_gpu`,
-`set_device`, and `set_engine` and `set_precision`, which Caffe does not have.
+`set_device`, and `set_engine` and `set_precision`, which Caffe does not have.  The number of threads (`set_threads`) is
+for all threads.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from minicaffe.core.engine import NUMPY, runner, variant_engines
+from minicaffe.core.engine import NUMPY, engines, runner, variant_engines
 from minicaffe.errors import UsageError
+from minicaffe.threads import THREADS, blas_restored
 
 FLOAT32, BF16 = "float32", "bf16"
 PRECISIONS = ("DEFAULT", FLOAT32, BF16)  #: the values that `set_precision` accepts
@@ -57,14 +59,17 @@ settings = Settings()
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Restore mode, device, engine and precision of this thread at the end of the `with` block."""
-    engine, variants, device = settings.engine, settings.variants, settings.device
-    precision = settings.precision
-    try:
-        yield
-    finally:
-        settings.engine, settings.variants, settings.precision = engine, variants, precision
-        set_device(device)
+    """Restore mode, device, engine and precision of this thread, and the number of threads, at the block's end."""
+    engine, variants, device, precision = settings.engine, settings.variants, settings.device, settings.precision
+    threads = THREADS.wanted
+    with blas_restored():
+        try:
+            yield
+        finally:
+            if THREADS.wanted != threads:
+                set_threads(threads)
+            settings.engine, settings.variants, settings.precision = engine, variants, precision
+            set_device(device)
 
 
 def set_mode_cpu() -> None:
@@ -119,3 +124,18 @@ def set_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise UsageError(f"set_precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     settings.precision = precision
+
+
+def set_threads(count: int | None) -> None:
+    """Compute with `count` threads of the CPU from now on, in every Python thread: oneDNN, and numpy's BLAS.
+
+    count: at least 1; None: the default, which is the environment variable OMP_NUM_THREADS, or else the number of cores
+        that this process may use: those of its affinity, and no more than its cgroup's CPU quota.
+    Call it before nets are built: oneDNN's primitives split their work for the number of threads at their creation.
+    Raises UsageError for a number below 1.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"set_threads: expected a number above 0, got {count}")
+    THREADS.wanted = count
+    for engine in engines():
+        engine.set_threads(THREADS.count())

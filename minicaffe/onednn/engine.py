@@ -28,6 +28,9 @@ class OneDNN(Engine):
             return ""
         return "this processor has neither AVX512_BF16 nor AMX"
 
+    def set_threads(self, count: int) -> None:
+        self.runtime.renew_locals()
+
     def takes(self, dtype: np.dtype) -> bool:
         return dtype == np.float32 and self.available()
 

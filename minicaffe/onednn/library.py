@@ -23,6 +23,7 @@ import numpy as np
 from minicaffe import forks
 from minicaffe.errors import MinicaffeError
 from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (imported from here elsewhere)
+from minicaffe.threads import THREADS
 
 
 class OneDNNError(MinicaffeError):
@@ -145,7 +146,7 @@ class _Local(threading.local):
         self.stream = c_void_p()
         check(library.dnnl_stream_create(byref(self.stream), runtime.engine(), 1), "stream_create")
         self.scratch: np.ndarray | None = None
-        library.omp_set_num_threads(int(runtime.wanted_threads() or runtime.default_threads()))
+        library.omp_set_num_threads(THREADS.count())
         self._free = library.dnnl_stream_destroy  # kept here: modules may be gone at exit
 
     def __del__(self) -> None:
@@ -170,8 +171,6 @@ class Runtime:
         self.stranded = False
         self._failure: str | None = None
         self._engine = c_void_p()
-        self._threads: int | None = None
-        self._default_threads = 0
         self._local: _Local | None = None
 
     # -- the library -----------------------------------------------------------------------------------------------
@@ -249,28 +248,14 @@ class Runtime:
             local = self._local = _Local(self)
         return local
 
-    def set_threads(self, count: int | None) -> None:
-        """Compute with `count` threads from now on, in every Python thread; None: OMP_NUM_THREADS, or all cores.
-
-        Call it before nets are built: primitives split their work for the number of threads at their creation.
-        """
-        self._threads = count
+    def renew_locals(self) -> None:
+        """Give every Python thread a new stream and scratch memory, and the number of threads that is set now."""
         self._local = None
-
-    def wanted_threads(self) -> int | None:
-        """The last argument of `set_threads`; None, the default, before."""
-        return self._threads
 
     def threads(self) -> int:
         """How many threads a primitive uses in this Python thread."""
         self.local()
         return self.load().omp_get_max_threads()
-
-    def default_threads(self) -> int:
-        """The number of threads without `set_threads`: OpenMP's, read once, in the first thread that computes."""
-        if not self._default_threads:
-            self._default_threads = self.load().omp_get_max_threads()
-        return self._default_threads
 
 
 RUNTIME = Runtime()
@@ -281,8 +266,6 @@ version = RUNTIME.version
 has_bf16 = RUNTIME.has_bf16
 engine = RUNTIME.engine
 local = RUNTIME.local
-set_threads = RUNTIME.set_threads
-wanted_threads = RUNTIME.wanted_threads
 threads = RUNTIME.threads
 
 

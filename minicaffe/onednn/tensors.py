@@ -19,7 +19,6 @@ from minicaffe.onednn.constants import Tag
 from minicaffe.onednn.library import F32, call
 
 _BLOCKED = 2
-_BLOCKS_OF_16 = 78  # dnnl_aBcd16b
 # dnnl_query_t
 _STRIDES, _NDIMS, _DIMS, _TYPE, _OFFSET, _PADDED_DIMS, _KIND, _NBLOCKS, _BLOCKS, _BLOCK_AXES = (
     14,
@@ -179,7 +178,7 @@ def in_vectors(desc: MemoryDesc) -> MemoryDesc:
     """
     if len(desc.shape) != 4 or desc.shape[1] % 16 == 0 or desc is not channels_last(desc.shape):
         return desc
-    return _tagged(desc.shape, _BLOCKS_OF_16)
+    return _tagged(desc.shape, Tag.BLOCKED[4, 16])
 
 
 @functools.lru_cache(maxsize=_KEPT)

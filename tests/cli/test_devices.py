@@ -4,12 +4,13 @@ import argparse
 
 import pytest
 
-from minicaffe import cuda, onednn, set_device, set_engine, set_precision
+from minicaffe import cuda, onednn, set_device, set_engine, set_precision, set_threads
 from minicaffe.cli import devices
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
 from minicaffe.cuda import context
 from minicaffe.errors import UsageError
+from minicaffe.threads import THREADS, blas_threads
 
 
 def flags(**given):
@@ -18,8 +19,7 @@ def flags(**given):
 
 def all_settings():
     math = context.allows_tf32()
-    blas = [devices._openblas_call(path, "get") for path in devices._openblas()]
-    return settings.engine, settings.device, settings.variants, settings.precision, math, onednn.wanted_threads(), blas
+    return settings.engine, settings.device, settings.variants, settings.precision, math, THREADS.wanted, blas_threads()
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def other_settings():
         set_engine("CAFFE")
         set_precision("float32")
         set_device(1)
-        devices.set_threads(2)
+        set_threads(2)
         yield all_settings()
 
 
 def test_a_command_puts_back_what_was_set(other_settings):
     with devices.computing_on(flags(engine="onednn", precision="BF16", threads=1, math="float32")):
         assert settings.variants == "ONEDNN" and settings.precision == "bf16" and not context.allows_tf32()
-        assert onednn.wanted_threads() == (1 if onednn.available() else None)
-        assert all(devices._openblas_call(path, "get") == 1 for path in devices._openblas())
+        assert THREADS.count() == 1 and set(blas_threads()) <= {1}
+        assert not onednn.available() or onednn.threads() == 1
     assert all_settings() == other_settings
 
 
