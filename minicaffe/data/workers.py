@@ -91,7 +91,11 @@ class _Job:
         with self._changed:
             self._changed.wait_for(lambda: not self._running)
         if self._error is not None:
-            raise self._error[1]
+            (_, error), self._error = self._error, None  # else the job and the error's traceback would form a cycle
+            try:
+                raise error
+            finally:
+                del error
 
     def cancel(self) -> None:
         """Begin no further calls."""
