@@ -85,7 +85,7 @@ class _Shared(Generic[T]):
             raise RuntimeError("this Prefetcher is closed")
 
     def stop(self) -> None:
-        """Stop the thread, wait for its end and drop the queued results."""
+        """Stop the thread, wait for its end, and drop the queued results and the error."""
         if self.process != os.getpid():
             return  # forked: there is no thread, and it may have held the lock at the fork
         with self._changed:
@@ -94,6 +94,7 @@ class _Shared(Generic[T]):
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        self._error = None  # its traceback refers to what `produce` used
 
 
 def _copied(error: BaseException) -> BaseException:
