@@ -295,12 +295,18 @@ def test_ctrl_c_while_a_batch_is_loaded(sources, number, monkeypatch):
     layer.close()
 
 
-def test_data_param_threads(sources):
-    text = 'name: "d" type: "Data" data_param {{ source: "encoded" batch_size: 16 backend: LMDB threads: {} }}'
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "Data" data_param { source: "encoded" batch_size: 16 backend: LMDB threads: %d }',
+        'type: "ImageData" image_data_param { source: "list.txt" batch_size: 16 threads: %d }',
+    ],
+)
+def test_the_number_of_threads_can_be_given(sources, text):
     before, counts = threads(), []
     for number in (1, 4):
-        layer, blobs = data_layer(text.format(number))
+        layer, blobs = data_layer(f'name: "d" {text % number}')
         batches(layer, blobs, 1)
         counts.append(len(threads() - before))
         layer.close()
-    assert counts == [2, 5]
+    assert counts == [2, 5]  # the two of the Feed, and one less than given beside them
