@@ -5,9 +5,9 @@
     python benchmarks/data.py --train             the training alone
 
 Pictures are drawn by the script.  Contestants take turns; in each turn a pipeline starts, is run until what it reads
-ahead is used up, and then timed.  The table has the best turn of each: images per second, and, where one thread or
-process does all the work, its CPU time per image.  The DataLoader decodes with Pillow and crops, flips and normalizes in
-numpy.  Resizing is not the same work: Pillow's resize averages, ours samples like OpenCV's.
+ahead is used up, and then timed.  The table has the best turn of each: images per second, and, where one process does
+all the work on one image after the other, its CPU time per image.  The DataLoader decodes with Pillow, and crops, flips
+and normalizes in numpy.  Resizing is not the same work: Pillow's resize averages, ours samples like OpenCV's.
 """
 
 from __future__ import annotations
@@ -242,8 +242,6 @@ def training(rounds: int, steps: int) -> None:
             wall, cpu = time.perf_counter(), time.process_time()
             solver.step(steps)
             times[name].append(((time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps))
-        for layer in solvers["JPEGs"].net.layers[:1]:  # its threads must not run in the other's turn
-            layer.close()
     print(f"\nResNet-20, batch 128, milliseconds a step, {rounds} turns of {steps} steps: minimum, median; CPU minimum")
     for name, pairs in times.items():
         walls, cpus = zip(*pairs, strict=True)
