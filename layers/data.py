@@ -22,8 +22,8 @@ class Data(BaseData):
     the batch's first record, cropped.
     data_param: source, a folder; batch_size; backend (LEVELDB); prefetch (4), batches read ahead; force_encoded_color
     (false; true: decode to three channels); shuffle (false; true: a new order in each pass over the records, as in
-    NVIDIA's and Intel's Caffe).  Its rand_skip, scale, mean_file, crop_size and mirror have no effect (see
-    transform_param).
+    NVIDIA's and Intel's Caffe); threads (0: one for each core), which decode and transform, as in NVIDIA's.  Its
+    rand_skip, scale, mean_file, crop_size and mirror have no effect (see transform_param).
     """
 
     param_field = "data_param"
@@ -53,3 +53,6 @@ class Data(BaseData):
 
     def prefetch_depth(self):
         return self.positive("data_param.prefetch", self.layer_param.data_param.prefetch)
+
+    def threads(self):
+        return self.layer_param.data_param.threads

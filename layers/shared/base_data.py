@@ -7,7 +7,7 @@ import logging
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings
-from minicaffe.data.prefetch import Prefetcher
+from minicaffe.data.feed import Feed, Transformed
 from minicaffe.data.reader import ALL, BatchReader, Share, usable_position
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
@@ -28,9 +28,10 @@ def solver_share(phase: int) -> Share:
 class BaseData(Layer):
     """Base of Data, ImageData and WindowData: images in top 0, labels in the optional top 1.
 
-    A thread reads and decodes ahead; `forward` crops, mirrors and scales into the top.  The state for a snapshot is the
-    reader's position after the last batch that was *used*, and the position of the random stream, so a resumed run
-    gets the same images as an uninterrupted one.  A forked process continues from that position, too.
+    Threads read, decode and transform ahead (see `Feed`); `forward` copies a batch into the top.  The state for a
+    snapshot is the reader's position after the last batch that was *used*, and the position of the random stream at
+    that batch, so a resumed run gets the same images as an uninterrupted one.  A forked process continues from that
+    position, too.
     """
 
     family = "data"
@@ -70,7 +71,7 @@ class BaseData(Layer):
         raise NotImplementedError
 
     def setup(self, bottom, top):
-        self._prefetcher = None
+        self._feed: Feed | None = None
         self._source = None  # of batches on the device, see device_data.py
         self._source_known = False
         with self.named():
@@ -88,13 +89,10 @@ class BaseData(Layer):
     def forward_cpu(self, bottom, top):
         if self._source is not None:
             self.go_back(self.position)
-        batch = self.next_batch()
-        images = batch.images
-        with self.named():
-            shape = (len(images), *self.transformer.output_shape(images[0].shape))
-            self._shapes[0] = shape  # a batch has the size of its first image
-            top[0].reshape(shape)
-            self.transformer.transform(images, top[0].data)
+        batch = self.next_transformed()
+        self._shapes[0] = batch.images.shape  # a batch has the size of its first image
+        top[0].reshape(batch.images.shape)
+        top[0].data[...] = batch.images
         if len(top) > 1:
             top[1].data[...] = batch.labels
 
@@ -131,14 +129,35 @@ class BaseData(Layer):
 
     def next_batch(self):
         """Return the next batch, before the transformation."""
-        if self._prefetcher is not None and self._prefetcher.left_behind:
-            self.close()
-        if self._prefetcher is None:
-            self._prefetcher = Prefetcher(self.reader.read, self.prefetch_depth())
         with self.named():
-            batch = self._prefetcher.get()
+            batch = self._open_feed(transforms=False).next_batch()
         self._position = batch.position
         return batch
+
+    def next_transformed(self) -> Transformed:
+        """Return the next batch, transformed with numbers that follow the present state of the layer's stream."""
+        with self.named():
+            batch = self._open_feed(transforms=True).next_transformed(self.transformer, self.dtype)
+            if batch.before != self.rng.get_state():  # the stream was set after this batch was drawn for
+                self.close()
+                batch = self._open_feed(transforms=True).next_transformed(self.transformer, self.dtype)
+            self._position = batch.position
+            self.rng.set_state(batch.after)
+            if batch.error is not None:
+                raise batch.error
+        return batch
+
+    def _open_feed(self, transforms: bool) -> Feed:
+        """Return the layer's Feed, a new one if there is none, or one of another kind or of a parent process."""
+        if self._feed is not None and (self._feed.left_behind or self._feed.transforms and not transforms):
+            self.close()
+        if self._feed is None:
+            self._feed = Feed(self.reader, self.prefetch_depth(), self.threads())
+        return self._feed
+
+    def threads(self) -> int:
+        """Return the number of threads that decode and transform; 0: one for each core."""
+        return 0
 
     def prefetch_depth(self) -> int:
         return PREFETCH
@@ -153,10 +172,10 @@ class BaseData(Layer):
             self.go_back(position)
 
     def close(self) -> None:
-        """End the thread; the next forward pass starts a new one after the last batch that was used."""
-        if self._prefetcher is not None:
-            self._prefetcher.close()
-            self._prefetcher = None
+        """End the threads; the next forward pass starts new ones after the last batch that was used."""
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
             self.reader.seek(self._position)
 
     @contextlib.contextmanager

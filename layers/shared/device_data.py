@@ -20,7 +20,7 @@ def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource
     """
     from minicaffe.cuda import transform
 
-    if layer.transformer.resize_param is not None:
+    if layer.transformer.resizer is not None:
         return None
     if hasattr(layer.reader, "load_all"):
         loaded = layer.reader.load_all(limit=transform.room())

@@ -6,10 +6,12 @@ with `encoded: true`), and one int32 label.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from minicaffe.data.image import decode_image
+from minicaffe.data.image import decode_image, decode_pixels
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
 
@@ -56,6 +58,18 @@ def datum_to_array(datum: caffe_pb2.Datum, color: bool | None = None, name: str 
     return array.reshape(shape)
 
 
+class EncodedImage(NamedTuple):
+    """The image file in a record, before it is decoded; `color` and `name` as for `decode_image`."""
+
+    data: bytes
+    color: bool | None
+    name: str
+
+    def pixels(self) -> np.ndarray:
+        """Return the image (C, H, W) uint8, read-only; DataError when it cannot be decoded."""
+        return decode_pixels(*self)
+
+
 class DatumDecoder:
     """Decoder of the serialized Datums of one database.
 
@@ -74,6 +88,11 @@ class DatumDecoder:
 
         DataError for a record that is not a Datum or holds no image.
         """
+        image, label = self.parse(key, value)
+        return image.pixels() if isinstance(image, EncodedImage) else image, label
+
+    def parse(self, key: bytes, value: bytes | memoryview) -> tuple[np.ndarray | EncodedImage, int]:
+        """Return the image and its label like `decode`, but an encoded image as it is in the record."""
         head, shape, size = self._first
         start = len(head)
         if start and len(value) >= start + size and value[:start] == head:
@@ -86,10 +105,12 @@ class DatumDecoder:
             datum.ParseFromString(bytes(value))
         except DecodeError as error:
             raise DataError(f"{name} is no Datum: {error}") from error
+        if datum.encoded:
+            return EncodedImage(datum.data, self.color, name), datum.label
         array = datum_to_array(datum, self.color, name)
         if not array.size:
             raise DataError(f"{name} holds no image")
-        if datum.data and not datum.encoded:
+        if datum.data:
             self._remember(datum, array.shape)
         return array, datum.label
 

@@ -18,7 +18,7 @@ from minicaffe import limits
 from minicaffe.data.depth import is_deep, unit_range, upper_bytes
 from minicaffe.data.image_file import opened, read_bytes
 from minicaffe.data.pnm import pnm_pixels
-from minicaffe.data.resize import resample
+from minicaffe.data.resize import resampled_planes
 from minicaffe.errors import DataError
 
 # Conversion of RGB to gray in OpenCV, or in the library that decodes for it: weights, bits to shift, rounding.
@@ -36,7 +36,12 @@ def read_image(path: str | os.PathLike, color: bool | None = True) -> np.ndarray
     color: True (default) for three channels, False for one; None keeps those of the file.
     DataError when the file is missing or cannot be decoded.
     """
-    return decode_image(read_bytes(path), color, os.fspath(path))
+    return _writable(read_pixels(path, color))
+
+
+def read_pixels(path: str | os.PathLike, color: bool | None = True) -> np.ndarray:
+    """Read an image file like `read_image`, but return an array as `decode_pixels` does."""
+    return decode_pixels(read_bytes(path), color, os.fspath(path))
 
 
 def decode_image(data: bytes, color: bool | None = None, name: str = "encoded image") -> np.ndarray:
@@ -46,8 +51,17 @@ def decode_image(data: bytes, color: bool | None = None, name: str = "encoded im
     its luminance.
     name: the image, for error messages.  DataError for data that are damaged, not an image, or of 32 bits per pixel.
     """
+    return _writable(decode_pixels(data, color, name))
+
+
+def decode_pixels(data: bytes, color: bool | None = None, name: str = "encoded image") -> np.ndarray:
+    """Decode an image like `decode_image`, but return a read-only view of (H, W, 3), RGB, for who copies it anyway."""
     pixels = np.asarray(decode_picture(data, color, name))
-    return pixels[None].copy() if pixels.ndim == 2 else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
+    return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
+
+
+def _writable(pixels: np.ndarray) -> np.ndarray:
+    return np.array(pixels, order="C")
 
 
 def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded image") -> Image.Image:
@@ -62,8 +76,16 @@ def decode_picture(data: bytes, color: bool | None = None, name: str = "encoded 
             pixels = upper_bytes(image, name)
         picture = image if pixels is None else Image.fromarray(pixels)
         if color or _is_gray(picture) or image.format not in _GRAY:
-            return picture.convert("RGB" if color else "L")
+            return _converted(picture, "RGB" if color else "L")
         return Image.fromarray(_gray(np.asarray(picture.convert("RGB")), *_GRAY[image.format]))
+
+
+def _converted(picture: Image.Image, mode: str) -> Image.Image:
+    """Return the decoded picture in a mode; itself, not a copy, if it has that mode."""
+    if picture.mode != mode:
+        return picture.convert(mode)
+    picture.load()
+    return picture
 
 
 def decode_floats(data: bytes, color: bool = True, name: str = "encoded image") -> np.ndarray:
@@ -124,7 +146,10 @@ def resize(image: np.ndarray, height: int, width: int, order: int = 1) -> np.nda
     """Resize (C, H, W) to (C, height, width) in the same dtype; order: 0 nearest, 1 bilinear (default), 3 cubic."""
     if image.shape[1:] == (height, width):
         return image
-    result = resample(image.transpose(1, 2, 0), (height, width), order).transpose(2, 0, 1)
-    if image.dtype == np.uint8:
-        result = np.rint(result).clip(0, 255)
-    return np.ascontiguousarray(result, image.dtype)
+    planes = resampled_planes(image, (height, width), order)
+    result = np.empty((len(image), height, width), image.dtype)
+    for plane, values in zip(result, planes, strict=True):
+        if image.dtype == np.uint8:
+            np.rint(values, out=values).clip(0, 255, out=values)
+        plane[...] = values
+    return result

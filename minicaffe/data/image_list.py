@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.data.image import read_image, resize
+from minicaffe.data.image import read_pixels, resize
 from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
@@ -48,6 +49,19 @@ def int32(text: str, name: str) -> int:
     return number
 
 
+class ListedImage(NamedTuple):
+    """An image file before it is read; fields as for `ImageListReader`."""
+
+    path: str
+    color: bool
+    size: tuple[int, int] | None
+
+    def pixels(self) -> np.ndarray:
+        """Read, decode and resize the image, (C, H, W), read-only; DataError when it cannot be read."""
+        image = read_pixels(self.path, self.color)
+        return resize(image, *self.size) if self.size else image
+
+
 class ImageListReader(EntryReader):
     """Endless reader of batches of the images in a list.
 
@@ -77,8 +91,7 @@ class ImageListReader(EntryReader):
             raise DataError(f"image list {source} has {len(self.entries)} entries, so {skip} cannot be skipped")
         super().__init__(batch_size, Rounds(len(self.entries), seed, skip), share)
 
-    def load(self, entry: int) -> tuple[np.ndarray, int]:
-        """Read the image (C, H, W) and the label of an entry; DataError when the image cannot be read."""
+    def load(self, entry: int) -> tuple[ListedImage, int]:
+        """Return the image of an entry, not read yet, and its label."""
         path, label = self.entries[entry]
-        image = read_image(self.root_folder + path, self.color)
-        return (resize(image, *self.size) if self.size else image), label
+        return ListedImage(self.root_folder + path, self.color, self.size), label

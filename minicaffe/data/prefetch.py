@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import weakref
@@ -80,11 +81,11 @@ class _Shared(Generic[T]):
                 self._changed.notify_all()
                 return result
             if self._error is not None:
-                raise self._error
+                raise _copied(self._error)
             raise RuntimeError("this Prefetcher is closed")
 
     def stop(self) -> None:
-        """Stop the thread, wait for its end and drop the queued results."""
+        """Stop the thread, wait for its end, and drop the queued results and the error."""
         if self.process != os.getpid():
             return  # forked: there is no thread, and it may have held the lock at the fork
         with self._changed:
@@ -93,3 +94,14 @@ class _Shared(Generic[T]):
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
             self._thread.join()
+        self._error = None  # its traceback refers to what `produce` used
+
+
+def _copied(error: BaseException) -> BaseException:
+    """Return a copy to raise: the traceback of a raised exception refers to the frames of its consumer.
+
+    The finalizer of a Prefetcher refers to the original, so these would never be freed.
+    """
+    copied = copy.copy(error).with_traceback(error.__traceback__)
+    copied.__cause__ = error.__cause__
+    return copied

@@ -8,10 +8,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from minicaffe.data.collector import Collector
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Cursor, Database, open_db
 from minicaffe.data.shuffle import Rounds
 from minicaffe.data.transformer import Images
+from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError, SnapshotError
 from minicaffe.saved import field, shown
 
@@ -52,8 +54,8 @@ class BatchReader(Protocol):
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
 
-    def read(self) -> Batch:
-        """Return the next batch."""
+    def read(self, each: Each = in_turn) -> Batch:
+        """Return the next batch; each: how the work on its images is distributed (default: it is not)."""
 
     def seek(self, position: dict) -> None:
         """Continue after `position`, as recorded in a Batch."""
@@ -78,63 +80,97 @@ def usable_position(saved: dict | None, own: dict, name: str) -> dict:
     return saved
 
 
-class Collector:
-    """The images and labels of one batch: one array if all images have one shape and type, otherwise a list.
+class Undecoded(Protocol):
+    """An image that any thread may decode."""
 
-    count: the batch size.
+    def pixels(self) -> np.ndarray:
+        """Return the image (C, H, W); DataError when it cannot be decoded."""
+
+
+class RecordReader:
+    """Base class of readers of single records: takes them in order, and has those of a batch decoded in parallel.
+
+    batch_size: records per batch.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count, self._size = count, 0
-        self._stacked = np.empty(0)  # until the first image is added
-        self._list: list[np.ndarray] | None = None
-        self.labels = np.empty(count, np.float32)
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._kind: tuple[tuple[int, ...], np.dtype] | None = None  # shape and type of the first image of a batch
 
-    def add(self, image: np.ndarray, label: float) -> None:
-        """Append a copy of the image."""
-        if self._size == 0:
-            self._stacked = np.empty((self._count, *image.shape), image.dtype)
-        if self._list is None and (image.shape != self._stacked.shape[1:] or image.dtype != self._stacked.dtype):
-            self._list = [*self._stacked[: self._size]]
-        if self._list is None:
-            self._stacked[self._size] = image
-        else:
-            self._list.append(image.copy())
-        self.labels[self._size] = label
-        self._size += 1
+    def next_record(self) -> tuple[np.ndarray | Undecoded, int]:
+        """Return the next image and its label, and advance; an array may be a view of a buffer that is reused."""
+        raise NotImplementedError
 
-    @property
-    def images(self) -> Images:
-        """The images added so far."""
-        return self._stacked if self._list is None else self._list
+    def first_image(self) -> np.ndarray:
+        """Return the next image (C, H, W), without advancing."""
+        raise NotImplementedError
+
+    def first_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the next image, without advancing."""
+        image = self.first_image()
+        self._kind = image.shape, image.dtype
+        channels, height, width = image.shape
+        return channels, height, width
+
+    def position(self) -> dict:
+        """Return the current position, an argument for `seek`."""
+        raise NotImplementedError
+
+    def read(self, each: Each = in_turn) -> Batch:
+        """Return the next batch; each: how images are decoded (default: one after the other).
+
+        DataError for the first record in order that cannot be read or decoded.
+        """
+        if self._kind is None:
+            self.first_shape()
+        assert self._kind is not None
+        batch = Collector(self.batch_size, *self._kind)
+        waiting: list[tuple[int, Undecoded, int]] = []
+        failure = None
+        try:
+            for index in range(self.batch_size):
+                image, label = self.next_record()
+                if isinstance(image, np.ndarray):
+                    batch.put(index, image, label)
+                else:
+                    waiting.append((index, image, label))
+        except DataError as error:  # those before this record are decoded first: their errors come first
+            failure = error
+
+        def decode(number: int) -> None:
+            index, image, label = waiting[number]
+            batch.put(index, image.pixels(), label)
+
+        each(decode, len(waiting))
+        if failure is not None:
+            raise failure
+        images = batch.images
+        self._kind = images[0].shape, images[0].dtype
+        return Batch(images, batch.labels, self.position())
 
 
-class EntryReader:
+class EntryReader(RecordReader):
     """Base class of readers with random access: batches of numbered entries in the order of `rounds`.
 
     share: which of them; solvers that share shuffled entries need one random seed.
     """
 
     def __init__(self, batch_size: int, rounds: Rounds, share: Share = ALL) -> None:
-        self.batch_size, self.rounds, self.share = batch_size, rounds, share
+        super().__init__(batch_size)
+        self.rounds, self.share = rounds, share
 
-    def load(self, entry: int) -> tuple[np.ndarray, int]:
-        """Return the image (C, H, W) and the label of an entry; the image may be a view of a buffer that is reused."""
+    def load(self, entry: int) -> tuple[np.ndarray | Undecoded, int]:
+        """Return the image and the label of an entry, as `next_record` does."""
         raise NotImplementedError
 
-    def first_shape(self) -> tuple[int, int, int]:
-        """Return (C, H, W) of the next image, without advancing."""
-        channels, height, width = self.load(self.rounds.entry)[0].shape
-        return channels, height, width
+    def first_image(self) -> np.ndarray:
+        return decoded(self.load(self.rounds.entry)[0])
 
-    def read(self) -> Batch:
-        """Return the next batch."""
-        collector = Collector(self.batch_size)
-        for _ in range(self.batch_size):
-            self.rounds.advance(self.share.rank)
-            collector.add(*self.load(self.rounds.entry))
-            self.rounds.advance(1 + self.share.after)
-        return Batch(collector.images, collector.labels, self.position())
+    def next_record(self) -> tuple[np.ndarray | Undecoded, int]:
+        self.rounds.advance(self.share.rank)
+        record = self.load(self.rounds.entry)
+        self.rounds.advance(1 + self.share.after)
+        return record
 
     def position(self) -> dict:
         """Return the position of `rounds`: seed, epoch and index."""
@@ -143,6 +179,11 @@ class EntryReader:
     def seek(self, position: dict) -> None:
         """Restore a position returned by `position`; errors as for `Rounds.seek`."""
         self.rounds.seek(position)
+
+
+def decoded(image: np.ndarray | Undecoded) -> np.ndarray:
+    """Return the image, decoded if it is not."""
+    return image if isinstance(image, np.ndarray) else image.pixels()
 
 
 class ShuffledReader(EntryReader):
@@ -165,13 +206,13 @@ class ShuffledReader(EntryReader):
             raise DataError(f"database {source} holds no records")
         super().__init__(batch_size, Rounds(len(self._keys), seed), share)
 
-    def load(self, entry: int) -> tuple[np.ndarray, int]:
-        """Read and decode record number `entry`; DataError when it cannot be decoded."""
+    def load(self, entry: int) -> tuple[np.ndarray | Undecoded, int]:
+        """Read record number `entry`; DataError when it is no Datum."""
         key = self._keys[entry]
-        return self._decoder.decode(key, self._database.get(key))
+        return self._decoder.parse(key, self._database.get(key))
 
 
-class DatabaseReader:
+class DatabaseReader(RecordReader):
     """Reader of a database in the order of its keys, repeated endlessly.
 
     source, backend: as for `open_db`.  color: as for `datum_to_array`.  share: which records (default: all).
@@ -180,26 +221,22 @@ class DatabaseReader:
     def __init__(
         self, source: str, backend: str | int, batch_size: int, color: bool | None = None, share: Share = ALL
     ) -> None:
-        self.source, self.backend, self.batch_size, self.share = source, backend, batch_size, share
+        super().__init__(batch_size)
+        self.source, self.backend, self.share = source, backend, share
         self._database: Database = open_db(source, backend)
         self._decoder = DatumDecoder(source, color)
         self._cursor = Cursor(self._database)
 
-    def first_shape(self) -> tuple[int, int, int]:
-        """Return (C, H, W) of the next image, without advancing."""
+    def first_image(self) -> np.ndarray:
         peek = Cursor(self._database)
         peek.seek(self._cursor.position)
-        channels, height, width = self._decoder.decode(*peek.next())[0].shape
-        return channels, height, width
+        return self._decoder.decode(*peek.next())[0]
 
-    def read(self) -> Batch:
-        """Return the next batch; DataError for a record that cannot be decoded."""
-        collector = Collector(self.batch_size)
-        for _ in range(self.batch_size):
-            self._cursor.skip(self.share.rank)
-            collector.add(*self._decoder.decode(*self._cursor.next()))
-            self._cursor.skip(self.share.after)
-        return Batch(collector.images, collector.labels, self.position())
+    def next_record(self) -> tuple[np.ndarray | Undecoded, int]:
+        self._cursor.skip(self.share.rank)
+        record = self._decoder.parse(*self._cursor.next())
+        self._cursor.skip(self.share.after)
+        return record
 
     def position(self) -> dict:
         """Return the key of the last record read, decoded as Latin-1; None before the first."""

@@ -6,8 +6,7 @@ first, then columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -30,19 +29,26 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     UsageError for another order, and for sizes that are not positive or have more pixels than `limits.max_pixels`.
     """
     im, new_dims = as_image(im, "resize_image"), height_and_width(new_dims, "resize_image: new_dims")
-    if im.shape[-1] not in (1, 3):
-        return resample(im, new_dims, interp_order, corners=True).astype(np.float32)
+    corners = im.shape[-1] not in (1, 3)
     _check_pixels(*new_dims)
-    low, high = im.min(), im.max()
-    if high <= low:
+    low, high = (0.0, 0.0) if corners else (im.min(), im.max())
+    if high <= low and not corners:
         return np.full((*new_dims, im.shape[-1]), low, np.float32)
-    return resample(im, new_dims, interp_order, border=low).clip(low, high).astype(np.float32)
+    planes = resampled_planes(im.transpose(2, 0, 1), new_dims, interp_order, corners, None if corners else low)
+    result = np.empty((*new_dims, im.shape[-1]), np.float32)
+    for channel, values in enumerate(planes):
+        result[:, :, channel] = values if corners else values.clip(low, high)
+    return result
 
 
-def resample(
-    im: np.ndarray, new_dims: tuple[int, int], order: int, corners: bool = False, border: float | None = None
-) -> np.ndarray:
-    """Resample an image (H, W, ...) to `new_dims` = (height, width); return float64.
+def resampled_planes(
+    planes: np.ndarray,
+    new_dims: tuple[int, int],
+    order: int,
+    corners: bool = False,
+    border: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Resample planes (C, H, W) to `new_dims` = (height, width); return an iterator over them, float64.
 
     order: 0 nearest, 1 linear, 3 cubic (Catmull-Rom: a = -1/2).
     corners: True maps the first and last samples to the first and last pixels; False (default) maps pixel centres.
@@ -51,12 +57,20 @@ def resample(
     """
     if order not in (0, 1, 3):
         raise UsageError(f"resize: interpolation order must be 0 (nearest), 1 (linear) or 3 (cubic), got {order}")
-    if min(new_dims) < 1 or min(im.shape[:2]) < 1:
-        raise UsageError(f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {im.shape}")
+    if min(new_dims) < 1 or min(planes.shape[1:]) < 1:
+        shape = (*planes.shape[1:], len(planes))
+        raise UsageError(f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {shape}")
     _check_pixels(*new_dims)
     shift = border or 0.0  # subtracted in between, so that the value outside is 0
-    rows = _resample_axis(im, shift, 0, new_dims[0], order, corners, border is not None)
-    return _resample_axis(rows, 0.0, 1, new_dims[1], order, corners, border is not None) + shift
+    rows, columns = (
+        _taps(old, new, order, corners, border is not None) for old, new in zip(planes.shape[1:], new_dims, strict=True)
+    )
+
+    def resampled(plane: np.ndarray) -> np.ndarray:
+        values = np.subtract(plane, shift, dtype=np.float64)
+        return _resample_axis(_resample_axis(values, 0, rows), 1, columns) + shift
+
+    return map(resampled, planes)  # one by one: a plane in float64 fits into the cache
 
 
 def _check_pixels(height: int, width: int) -> None:
@@ -67,27 +81,32 @@ def _check_pixels(height: int, width: int) -> None:
         )
 
 
-def _resample_axis(
-    im: np.ndarray, shift: float, axis: int, new: int, order: int, corners: bool, zero_beyond: bool
-) -> np.ndarray:
-    """Resample `im - shift` along one axis; return float64.  Only the samples that are used are converted."""
-    old = im.shape[axis]
-    if old == new:
-        return np.subtract(im, shift, dtype=np.float64)
-    at = np.arange(new, dtype=np.float64)
-    at = at * ((old - 1) / max(new - 1, 1)) if corners else (at + 0.5) * (old / new) - 0.5
-    shape = [1] * im.ndim
-    shape[axis] = new
-    out: Any = 0.0
-    for index, weight in _taps(at, order):
-        if zero_beyond:
-            weight = np.where((index >= 0) & (index < old), weight, 0.0)
-        taken = im.take(index.clip(0, old - 1), axis)
-        out = out + np.subtract(taken, shift, dtype=np.float64) * weight.reshape(shape)
+def _resample_axis(values: np.ndarray, axis: int, taps: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Resample float64 values (H, W) along one axis; without taps, return them as they are."""
+    out = values
+    for number, (index, weight) in enumerate(taps):
+        taken = values.take(index, axis)
+        taken *= weight if axis else weight[:, None]
+        out = np.add(out, taken, out=out) if number else taken
     return out
 
 
-def _taps(at: np.ndarray, order: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _taps(old: int, new: int, order: int, corners: bool, zero_beyond: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (old indices, weights) of each tap of an axis, (new,) each; none if its length does not change.
+
+    zero_beyond: indices outside of the image have weight 0; otherwise they stand for the edge.
+    """
+    if old == new:
+        return []
+    at = np.arange(new, dtype=np.float64)
+    at = at * ((old - 1) / max(new - 1, 1)) if corners else (at + 0.5) * (old / new) - 0.5
+    return [
+        (index.clip(0, old - 1), np.where((index >= 0) & (index < old), weight, 0.0) if zero_beyond else weight)
+        for index, weight in _kernel(at, order)
+    ]
+
+
+def _kernel(at: np.ndarray, order: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (old indices, weights) of each tap, for new samples at the positions `at` of the old axis."""
     if order == 0:
         return [(np.floor(at + 0.5).astype(int), np.ones_like(at))]

@@ -8,23 +8,23 @@ x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.data.image import resize
 from minicaffe.data.mean import read_mean
+from minicaffe.data.resize_param import Resizer
+from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
-from minicaffe.limits import max_pixels
 from minicaffe.philox import Stream
-from minicaffe.proto.caffe_pb2 import ResizeParameter
 
 log = logging.getLogger("minicaffe.data")
 
 Images = np.ndarray | Sequence[np.ndarray]  # (N, C, H, W), or N arrays (C, H, W) of different sizes
-_CHUNK = 1 << 18  # values transformed at a time, so that they are still in the cache when they are flipped
+_CHUNK = 1 << 18  # values that one thread transforms at a time, so that they are still in the cache for the next step
 
 
 @dataclass
@@ -39,6 +39,10 @@ class Draws:
     def same_region(self) -> bool:
         """Whether all images are cropped at the same position."""
         return bool((self.top == self.top[0]).all() and (self.left == self.left[0]).all())
+
+    def __getitem__(self, rows: slice) -> Draws:
+        """Return the draws of some of the images."""
+        return Draws(self.top[rows], self.left[rows], self.flip[rows])
 
 
 class BatchTransformer:
@@ -63,38 +67,63 @@ class BatchTransformer:
             self.mean = read_mean(param.mean_file)
         elif len(param.mean_value):
             self.mean = np.array(param.mean_value, np.float32)[:, None, None]
-        self.resize_param: ResizeParameter | None = param.resize_param if param.HasField("resize_param") else None
+        self.resizer = Resizer(param.resize_param) if param.HasField("resize_param") else None
         for name in ("noise_param", "distort_param", "expand_param", "emit_constraint"):
             if param.HasField(name):
                 log.warning("transform_param: %s is not applied", name)
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
-        if self.resize_param is not None:
-            shape = (shape[0], *_resized(self.resize_param, *shape[1:]))
+        if self.resizer is not None:
+            shape = (shape[0], *self.resizer.size(*shape[1:]))
         return self._cropped(shape)
 
-    def transform(self, images: Images, out: np.ndarray) -> None:
+    def drawing_from(self, rng: Stream) -> BatchTransformer:
+        """Return the same transformation with another stream of random numbers."""
+        other = copy.copy(self)
+        other.rng = rng
+        return other
+
+    def transform(self, images: Images, out: np.ndarray, each: Each = in_turn) -> None:
         """Write the transformed batch into `out`, (N, C, H', W').
 
         images: uint8 or float, one array (N, C, H, W), or a list of arrays (C, H, W), whose sizes may differ if there
             is a crop.
+        each: how the work is distributed (default: it is not); everything random is drawn before.
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
-        if self.resize_param is not None:
-            images = _stacked([self._resize(self.resize_param, image) for image in images])
+        if self.resizer is not None:
+            images = self._resized(self.resizer, images, each)
         if isinstance(images, np.ndarray):
-            self._transform(images, out)
-            return
-        for index, image in enumerate(images):
-            shape = self._cropped(image.shape)
-            if shape != out.shape[1:]:
-                need = "sizes need crop_size" if shape[0] == out.shape[1] else "channels need force_color or force_gray"
-                raise DataError(
-                    f"image {index} of the batch has shape {image.shape}, which gives {shape}, but the first "
-                    f"image gave {out.shape[1:]}: images of different {need}"
-                )
-            self._transform(image[None], out[index : index + 1])
+            count, *shape = images.shape
+            self.check_mean(shape)
+            draws, step = self.plan(count, *shape[1:]), max(1, _CHUNK // max(1, out[0].size))
+            parts = [(images[i : i + step], out[i : i + step], draws[i : i + step]) for i in range(0, count, step)]
+        else:
+            parts = [(image[None], out[i : i + 1], self._plan_one(i, image, out)) for i, image in enumerate(images)]
+        each(lambda i: self._write(*parts[i]), len(parts))
+
+    def _resized(self, resizer: Resizer, images: Images, each: Each) -> Images:
+        orders = [resizer.draw(self.rng) for _ in images]
+        resized = list(images)
+
+        def resize(i: int) -> None:
+            resized[i] = resizer(images[i], orders[i])
+
+        each(resize, len(resized))
+        return _stacked(resized)
+
+    def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray) -> Draws:
+        """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""
+        shape = self._cropped(image.shape)
+        if shape != out.shape[1:]:
+            need = "sizes need crop_size" if shape[0] == out.shape[1] else "channels need force_color or force_gray"
+            raise DataError(
+                f"image {index} of the batch has shape {image.shape}, which gives {shape}, but the first "
+                f"image gave {out.shape[1:]}: images of different {need}"
+            )
+        self.check_mean(image.shape)
+        return self.plan(1, *image.shape[1:])
 
     def plan(self, count: int, height: int, width: int) -> Draws:
         """Draw the crop position and the flip of each of `count` images of height x width.
@@ -136,68 +165,31 @@ class BatchTransformer:
             raise DataError(f"transform_param: crop {crop_h}x{crop_w} is larger than the image, {height}x{width}")
         return channels, crop_h or height, crop_w or width
 
-    def _transform(self, images: np.ndarray, out: np.ndarray) -> None:
-        count, channels, height, width = images.shape
-        self.check_mean((channels, height, width))
-        plan = self.plan(count, height, width)
-        step = max(1, _CHUNK // max(1, out[0].size)) if plan.same_region else 1
-        crop_h, crop_w = out.shape[2:]
-        for start in range(0, count, step):
-            top, left = plan.top[start], plan.left[start]
-            region = np.s_[..., top : top + crop_h, left : left + crop_w]
-            source, target = images[start : start + step][region], out[start : start + step]
-            if self.mean is None:
-                np.copyto(target, source, casting="unsafe")
-            else:
-                mean = self.mean[region] if self.mean_file else self.mean
-                np.subtract(source, mean, out=target, casting="unsafe")
-            if self.scale != 1:
-                target *= self.scale
-            flip = plan.flip[start : start + step]
-            if flip.any():
-                target[flip] = target[flip][..., ::-1]
+    def _write(self, images: np.ndarray, out: np.ndarray, draws: Draws) -> None:
+        """Transform a few images (N, C, H, W): all at once if they are cropped alike, otherwise one by one."""
+        top, left, flip = draws.top.tolist(), draws.left.tolist(), draws.flip.tolist()
+        if draws.same_region and (len(images) > 1 or not flip[0]):
+            self._crop(images, out, top[0], left[0], False)
+            if any(flip):
+                out[draws.flip] = out[draws.flip, ..., ::-1]
+        else:
+            for i, image in enumerate(images):
+                self._crop(image, out[i], top[i], left[i], flip[i])
+        if self.scale != 1:
+            out *= self.scale
 
-    # -- resize_param, from the SSD fork ---------------------------------------------------------------------------
-
-    def _resize(self, param: ResizeParameter, image: np.ndarray) -> np.ndarray:
-        channels, height, width = image.shape
-        if param.prob < 1 and self.rng.generator().random() >= param.prob:
-            return image
-        new_h, new_w = _resized(param, height, width)
-        order = 1
-        if len(param.interp_mode):
-            modes = [{param.NEAREST: 0, param.CUBIC: 3, param.LANCZOS4: 3}.get(mode, 1) for mode in param.interp_mode]
-            order = modes[int(self.rng.generator().integers(len(modes)))] if len(modes) > 1 else modes[0]
-        if param.resize_mode != param.FIT_LARGE_SIZE_AND_PAD:
-            return resize(image, new_h, new_w, order)
-        scale = min(new_h / height, new_w / width)
-        inner = resize(image, max(1, round(height * scale)), max(1, round(width * scale)), order)
-        pads = [(0, 0)] + [
-            ((new - old) // 2, (new - old + 1) // 2) for new, old in zip((new_h, new_w), inner.shape[1:], strict=True)
-        ]
-        if param.pad_mode != param.CONSTANT:
-            return np.pad(inner, pads, "symmetric" if param.pad_mode == param.MIRRORED else "edge")
-        values = list(param.pad_value) or [0]
-        if len(values) not in (1, channels):
-            raise DataError(f"resize_param: pad_value must be given once or once per channel, got {len(values)}")
-        planes = zip(inner, values * (channels // len(values)), strict=True)
-        return np.stack([np.pad(plane, pads[1:], constant_values=value) for plane, value in planes])
-
-
-def _resized(param: ResizeParameter, height: int, width: int) -> tuple[int, int]:
-    """Return height and width after resize_param.  DataError for a size that is not positive or too large."""
-    new_h, new_w = param.height, param.width
-    if not new_h or not new_w:
-        raise DataError(f"resize_param: height and width must be positive, got {new_h} and {new_w}")
-    if param.resize_mode == param.FIT_SMALL_SIZE:
-        scale = max(new_h / height, new_w / width)
-        new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
-    if new_h * new_w > max_pixels():
-        raise DataError(
-            f"resize_param: an image of {new_h}x{new_w} has more than {max_pixels()} pixels: "
-            "the environment variable MINICAFFE_MAX_PIXELS raises this limit"
-        )
-    return new_h, new_w
+    def _crop(self, images: np.ndarray, out: np.ndarray, top: int, left: int, flip: bool) -> None:
+        """Write the crop at (top, left), minus the mean, into `out`: (C, H, W), or as many as there are images."""
+        bottom, right = top + out.shape[-2], left + out.shape[-1]
+        source = images[..., top:bottom, left:right]
+        if self.mean is None:
+            np.copyto(out[..., ::-1] if flip else out, source, casting="unsafe")
+            return
+        mean = self.mean[:, top:bottom, left:right] if self.mean_file else self.mean
+        if flip:  # in two steps: a copy is fast in reverse order, arithmetic is not
+            out[..., ::-1] = np.subtract(source, mean)
+        else:
+            np.subtract(source, mean, out=out, casting="unsafe")
 
 
 def _stacked(images: list[np.ndarray]) -> Images:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicaffe.data.image import read_image, resize
+from minicaffe.data.image import read_image, read_pixels, resize
 from minicaffe.data.image_list import int32
 from minicaffe.data.reader import Batch
+from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 from minicaffe.text import quoted, read_text
@@ -266,26 +267,31 @@ class WindowReader:
         self._stream = Stream(0)  # a new one: in a forked process, the lock of the old one may never be released
         self._stream.set_state(position)
 
-    def read(self) -> Batch:
+    def read(self, each: Each = in_turn) -> Batch:
         """Return the next batch: images (N, C, crop_size, crop_size) float32, transformed, and labels (N,).
 
+        each: how images are decoded and warped (default: one after the other).
         DataError when an image cannot be read or a window is outside its image.
         """
-        draws = self._stream.uniform_u32(2 * self.batch_size).reshape(-1, 2)
-        images, labels = (
-            np.empty((self.batch_size, *self.first_shape()), np.float32),
-            np.empty(self.batch_size, np.float32),
-        )
-        for i, (which, flip) in enumerate(draws.tolist()):
-            windows = self.foreground if i >= self.batch_size - self.number_foreground else self.background
-            window = windows[which % len(windows)]
-            images[i] = self.warper(self._image(window.path), window, self.mirror and flip % 2 == 1)
-            labels[i] = window.label
-        return Batch(images, labels, self.position())
+        draws = self._stream.uniform_u32(2 * self.batch_size).reshape(-1, 2).tolist()
+        images = np.empty((self.batch_size, *self.first_shape()), np.float32)
+        windows = [self._window(i, which) for i, (which, _) in enumerate(draws)]
+
+        def warp(i: int) -> None:
+            images[i] = self.warper(self._image(windows[i].path), windows[i], self.mirror and draws[i][1] % 2 == 1)
+
+        each(warp, self.batch_size)
+        return Batch(images, np.array([window.label for window in windows], np.float32), self.position())
+
+    def _window(self, number: int, which: int) -> ImageWindow:
+        """Return the window of image `number` of a batch for the random number `which`."""
+        is_background = number < self.batch_size - self.number_foreground
+        windows = self.background if is_background else self.foreground
+        return windows[which % len(windows)]
 
     def _image(self, path: str) -> np.ndarray:
         if self._cache is None:
-            return read_image(path, self.channels == 3)
-        if path not in self._cache:
+            return read_pixels(path, self.channels == 3)
+        if path not in self._cache:  # two threads may decode one image: either copy will do
             self._cache[path] = read_image(path, self.channels == 3)
         return self._cache[path]

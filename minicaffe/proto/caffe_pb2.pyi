@@ -547,6 +547,7 @@ class ImageDataParameter(Message):
     crop_size: int
     mirror: bool
     root_folder: str
+    threads: int
     def __init__(self, **fields: Any) -> None: ...
 
 

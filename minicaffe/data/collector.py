@@ -1,0 +1,40 @@
+"""The images and labels of one batch, while it is read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.data.transformer import Images
+
+
+class Collector:
+    """One batch: an array if all its images have one shape and type, otherwise a list.
+
+    Different images may be put by different threads.
+
+    count: the batch size.
+    shape, dtype: of the images, (C, H, W), as they are expected.  Such images are copied into the array as they are
+        put; others are copied once more if all of them turn out to have one shape and type.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._stacked = np.empty((count, *shape), dtype)
+        self._others: dict[int, np.ndarray] = {}
+        self.labels = np.empty(count, np.float32)
+
+    def put(self, index: int, image: np.ndarray, label: float) -> None:
+        """Store a copy of the image, (C, H, W), and its label as number `index` of the batch."""
+        if image.shape == self._stacked.shape[1:] and image.dtype == self._stacked.dtype:
+            self._stacked[index] = image
+        else:
+            self._others[index] = np.array(image, order="C")
+        self.labels[index] = label
+
+    @property
+    def images(self) -> Images:
+        """The images, when all are put."""
+        if not self._others:
+            return self._stacked
+        images = [self._others.get(index, image) for index, image in enumerate(self._stacked)]
+        kinds = {(image.shape, image.dtype) for image in images}
+        return np.stack(images) if len(kinds) == 1 else images
