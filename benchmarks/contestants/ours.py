@@ -79,6 +79,7 @@ class CpuMinicaffe(Minicaffe, CpuContestant):
 
     def make(self, param) -> None:
         import minicaffe
+        from minicaffe import onednn
 
         engine, _, precision = self.variant.partition(" ")
         minicaffe.set_engine(engine)
