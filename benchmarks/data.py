@@ -229,7 +229,9 @@ def training(rounds: int, steps: int) -> None:
     for name in ("constant", "JPEGs"):
         param = nets.TRAINING["cifar10_resnet20"][0](128)
         if name == "JPEGs":
-            param.layer[0].CopyFrom(parse_text(layer, caffe_pb2.LayerParameter()))
+            others = [other for other in param.layer if other.type != "Input"]
+            del param.layer[:]
+            param.layer.extend([parse_text(layer, caffe_pb2.LayerParameter()), *others])
         solver = caffe_pb2.SolverParameter(
             base_lr=0.01, lr_policy="fixed", momentum=0.9, max_iter=1 << 30, snapshot_after_train=False
         )

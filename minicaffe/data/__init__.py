@@ -5,7 +5,9 @@ datum.py        conversion of a record to an array and back
 image.py        conversion of an image file to an array and back, for all readers
 reader.py       batches of records, and their positions for resuming
 transformer.py  crop, mirror, subtract the mean, scale: whole batches
-prefetch.py     a thread that reads batches ahead of the net
+prefetch.py     a thread that produces results ahead of their use
+workers.py      threads that share the images of a batch
+feed.py         the batches of a data layer, made ahead of the net by all these
 datasets/       CIFAR-10, MNIST and a synthetic data set
 """
 

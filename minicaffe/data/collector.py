@@ -18,13 +18,14 @@ class Collector:
     """
 
     def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._shape, self._dtype = shape, dtype
         self._stacked = np.empty((count, *shape), dtype)
         self._others: dict[int, np.ndarray] = {}
         self.labels = np.empty(count, np.float32)
 
     def put(self, index: int, image: np.ndarray, label: float) -> None:
         """Store a copy of the image, (C, H, W), and its label as number `index` of the batch."""
-        if image.shape == self._stacked.shape[1:] and image.dtype == self._stacked.dtype:
+        if image.shape == self._shape and image.dtype == self._dtype:
             self._stacked[index] = image
         else:
             self._others[index] = np.array(image, order="C")

@@ -55,7 +55,7 @@ def decode_image(data: bytes, color: bool | None = None, name: str = "encoded im
 
 
 def decode_pixels(data: bytes, color: bool | None = None, name: str = "encoded image") -> np.ndarray:
-    """Decode an image like `decode_image`, but return a read-only view of (H, W, 3), RGB, for who copies it anyway."""
+    """Decode an image like `decode_image`, but return a read-only array, a view of (H, W, 3) RGB."""
     pixels = np.asarray(decode_picture(data, color, name))
     return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
 

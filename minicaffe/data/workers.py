@@ -148,7 +148,7 @@ class _Shared:
             self._changed.notify_all()
 
     def remove(self, job: _Job) -> None:
-        """Forget a job that has no calls left."""
+        """Remove a job that has no calls left."""
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
@@ -162,7 +162,7 @@ class _Shared:
                 job = self._jobs[0]
             job.help()
             self.remove(job)
-            del job  # while this thread waits, it keeps nothing of the batch
+            del job  # it refers to the batch, which is to be freed while this thread waits
 
     def stop(self) -> None:
         """End the threads and wait for them."""
