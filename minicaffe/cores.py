@@ -75,6 +75,6 @@ def _folders(process: str) -> Iterator[tuple[str, Path]]:
 def _text(path: Path) -> str:
     """Return what a small file contains, stripped; "" if it cannot be read."""
     try:
-        return path.read_text().strip()
+        return path.read_text("utf-8", "surrogateescape").strip()
     except OSError:
         return ""
