@@ -1,7 +1,7 @@
 """oneDNN's library through ctypes: loading, errors, threads and forks.
 
-oneDNN keeps its C interface stable through version 3, so any libdnnl.so.3, or dnnl.dll of that version, will do: that of
-a PyPI wheel (a dependency on x86-64 Linux and Windows), one installed by the system, or the file named by the
+oneDNN keeps its C interface stable through version 3, so any libdnnl.so.3, or dnnl.dll of that version, will do: the
+one of a PyPI wheel (a dependency on x86-64 Linux and Windows), one installed by the system, or the file named by the
 environment variable MINICAFFE_ONEDNN; `platforms.py` has the names.  The library is loaded on first use; where none is
 found `available()` is False and `reason()` returns the cause.
 
