@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from minicaffe.layers.shared.correlation import Correlation
-from minicaffe.layers.shared.views import at
+from minicaffe.layers.shared.views import at, parts
 
 
 class PointwiseCorrelation(Correlation):
@@ -20,16 +20,19 @@ class PointwiseCorrelation(Correlation):
 
     def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
         """y = w * x."""
-        np.matmul(self._matrix(w), self._samples(self._read(x)), out=self._samples(y))
+        for part in parts(x):
+            np.matmul(self._matrix(w), self._samples(self._read(x[part])), out=self._samples(y[part]))
 
     def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """dx = the gradient with respect to x."""
-        matrix, strided = self._matrix(w).swapaxes(1, 2), set(self.window.stride) != {1}
-        if not strided:
+        matrix = self._matrix(w).swapaxes(1, 2)
+        if set(self.window.stride) == {1}:
             np.matmul(matrix, self._samples(dy), out=self._samples(dx))
             return
         dx[...] = 0
-        self._read(dx)[...] = np.matmul(matrix, self._samples(dy)).reshape(self._read(dx).shape)
+        for part in parts(dx):
+            inner = self._read(dx[part])
+            inner[...] = np.matmul(matrix, self._samples(dy[part])).reshape(inner.shape)
 
     def gradients(self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
         """Both gradients."""

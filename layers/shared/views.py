@@ -1,4 +1,7 @@
-"""The same numbers under another shape, and in parts; sizes are computed, as -1 is ambiguous when an axis has length 0."""
+"""The same numbers under another shape, and in parts.
+
+Sizes are computed, as -1 is ambiguous when an axis has length 0.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def channel_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def parts(x: np.ndarray) -> Iterator[slice]:
-    """Slices of the samples of x, about `_PART` elements each: what is done to one part after the other stays cached."""
+    """Slices of the samples of x, about `_PART` elements each, so that what is done to a part finds it in the cache."""
     step = max(1, _PART // max(1, x[:1].size))
     return (slice(i, i + step) for i in range(0, len(x), step))
 
