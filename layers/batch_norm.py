@@ -8,7 +8,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.followers import ALONE
-from minicaffe.layers.shared.views import by_channel
+from minicaffe.layers.shared.views import by_channel, channel_products, parts
 from minicaffe.proto import TEST, caffe_pb2
 
 _PARTS = 32  #: most blocks of threads that share the sums of a channel
@@ -92,7 +92,7 @@ class BatchNorm(Layer):
             count = x.size // self.channels
             mean = x.sum(2).sum(0) / count
             np.subtract(x, mean[:, None], out=y)
-            variance = np.einsum("ncs,ncs->nc", y, y).sum(0) / count
+            variance = channel_products(y, y) / count
             self._remember(mean, variance, count)
         self.deviation.data = np.sqrt(variance + self.eps)
         y *= 1 / self.deviation.read_data()[:, None]
@@ -115,9 +115,12 @@ class BatchNorm(Layer):
         y = by_channel(self.normalized.read_data())
         count = y.size // self.channels
         mean_dy = dy.sum(2).sum(0)[:, None] / count
-        mean_dy_y = np.einsum("ncs,ncs->nc", dy, y).sum(0)[:, None] / count
-        np.subtract(dy, mean_dy + mean_dy_y * y, out=dx)
-        dx *= factor
+        mean_dy_y = channel_products(dy, y)[:, None] / count
+        for part in parts(y):
+            change = np.multiply(y[part], mean_dy_y, out=self.scratch.array("term", y[part].shape, self.dtype))
+            change += mean_dy
+            np.subtract(dy[part], change, out=dx[part])
+            dx[part] *= factor
 
     def forward_gpu(self, bottom, top):
         normalized = 0 if self.use_global_stats else self.normalized.mutable_gpu_data()

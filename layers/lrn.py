@@ -62,7 +62,7 @@ class LRN(Layer):
     def forward_cpu(self, bottom, top):
         x = bottom[0].read_data()
         self.find_scale(x)
-        top[0].data = x * power(self.scale.read_data(), -self.beta)
+        np.multiply(x, power(self.scale.read_data(), -self.beta), out=top[0].data)
 
     def find_scale(self, x: np.ndarray) -> None:
         """Compute `scale`, which backward reads as well."""
@@ -75,12 +75,15 @@ class LRN(Layer):
         if not propagate_down[0]:
             return
         x, dy, scale = bottom[0].read_data(), top[0].read_diff(), self.scale.read_data()
-        dx = dy * power(scale, -self.beta)
+        dx = power(scale, -self.beta)
+        dx *= dy
+        ratios = dx * x
+        ratios /= scale
         sums = np.empty_like(dx)
-        self._neighbours(dx * x / scale, sums)  # windows are symmetric, so the sum is its own transpose
+        self._neighbours(ratios, sums)  # windows are symmetric, so the sum is its own transpose
         sums *= x
         sums *= 2 * self.rate * self.beta
-        bottom[0].diff = dx - sums
+        np.subtract(dx, sums, out=bottom[0].diff)
 
     def forward_gpu(self, bottom, top):
         x, scale, y = bottom[0].gpu_data(), self.scale.mutable_gpu_data(), top[0].mutable_gpu_data()
@@ -123,5 +126,7 @@ def power(x: np.ndarray, exponent: float) -> np.ndarray:
     """Return x ** exponent for positive x; for multiples of 1/4 by square roots, which are many times faster."""
     if exponent == -0.75:
         root = np.sqrt(x)
-        return 1 / (root * np.sqrt(root))
+        product = np.sqrt(root)
+        product *= root
+        return np.divide(1, product, out=product)
     return x**exponent

@@ -4,6 +4,7 @@ import numpy as np
 
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.broadcast import Broadcast
+from minicaffe.layers.shared.views import channel_products
 
 
 @register("Scale")
@@ -42,9 +43,9 @@ class Scale(Broadcast):
         if self.bias_index is not None and self.param_propagate_down[self.bias_index]:
             self.blobs[self.bias_index].diff.reshape(-1)[:] += self.sum_to_operand(dy)
         if self.learned and self.param_propagate_down[0]:
-            self.blobs[0].diff.reshape(-1)[:] += self.sum_to_operand(dy * x)
+            self.blobs[0].diff.reshape(-1)[:] += channel_products(dy, x)
         elif not self.learned and propagate_down[1]:
-            bottom[1].diff.reshape(-1)[:] = self.sum_to_operand(dy * x)
+            bottom[1].diff.reshape(-1)[:] = channel_products(dy, x)
         if propagate_down[0]:
             s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
             np.multiply(dy, s, out=self.over_axes(bottom[0].diff))

@@ -9,6 +9,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.cuda import convolution
 from minicaffe.layers.shared.correlation import Correlation
 from minicaffe.layers.shared.depthwise import DepthwiseCorrelation
+from minicaffe.layers.shared.pointwise import PointwiseCorrelation
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.layers.shared.window import conv_window
 from minicaffe.layers.shared.words import convolution_words
@@ -49,12 +50,17 @@ class ConvolutionBase(Layer):
                 f"group must divide the channels of the bottom and num_output, got group {self.group}, "
                 f"{self.channels} channels and num_output {self.num_output}"
             )
-        depthwise = self.group > 1 and self.group == self.channels == self.num_output
         product = self.window.with_axes(max(1, self.num_spatial)), self.group, self.dtype
-        self.correlation = (DepthwiseCorrelation if depthwise else Correlation)(*product, self.scratch)
+        self.correlation = self._kind()(*product, self.scratch)
         fits = self.num_spatial <= convolution.MOST_AXES
         self.on_device = convolution.CudaCorrelation(*product) if fits else None
         self._prepared = None
+
+    def _kind(self) -> type[Correlation]:
+        """The class of the products in numpy."""
+        if self.group > 1 and self.group == self.channels == self.num_output:
+            return DepthwiseCorrelation
+        return PointwiseCorrelation if self.window.is_pointwise else Correlation
 
     def groups(self, param) -> int:
         """The number of groups of channels (overridden by the depthwise types)."""
@@ -140,11 +146,14 @@ class ConvolutionBase(Layer):
             dy = self.samples(t.read_diff())
             if self.bias_term and self.param_propagate_down[1]:
                 self.blobs[1].diff += by_channel(dy).sum(2).sum(0)
+            x, w = self.samples(b.read_data()), self.weights(self.blobs[0].read_data())
+            if wanted and self.param_propagate_down[0] and not self.transposed:
+                self.correlation.gradients(x, dy, w, self.samples(b.diff), self.weights(self.blobs[0].diff))
+                continue
             if self.param_propagate_down[0]:
-                x = self.samples(b.read_data())
                 self.correlation.weight_gradient(*self.oriented(x, dy), self.weights(self.blobs[0].diff))
             if wanted:
-                multiply(dy, self.weights(self.blobs[0].read_data()), self.samples(b.diff))
+                multiply(dy, w, self.samples(b.diff))
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not self.on_device:

@@ -39,16 +39,9 @@ class Correlation:
 
     def forward(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> None:
         """y = w * x."""
-        whole, matrices = self._at_once(w, y), self._matrices(w, y)
-        for part in self._parts(x, y):
-            columns = self._columns(x[part], y.shape[2:])
-            total = self._buffer("y", (*matrices[0].shape[:2], _length(y[part])))
-            term = self._buffer("term", total.shape)
-            for i, (matrix, rows) in enumerate(zip(matrices, self._blocks(columns, y[part], whole))):
-                np.matmul(matrix, rows, out=term if i else total)
-                if i:
-                    total += term
-            y[part] = np.moveaxis(total.reshape(_inside_out(y[part].shape)), -2, 0)
+        matrices = self._matrices(w, y)
+        for part, blocks in self._all_blocks(x, w, y):
+            self._multiply(matrices, blocks, y[part])
 
     def data_gradient(self, dy: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """dx = the gradient with respect to x."""
@@ -69,19 +62,51 @@ class Correlation:
 
     def weight_gradient(self, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> None:
         """dw += the gradient with respect to w."""
-        whole = self._at_once(dw, dy)
-        totals = [np.zeros_like(matrix) for matrix in self._matrices(dw, dy)]
-        for part in self._parts(x, dy):
-            d = self._turned(dy[part])
-            columns = self._columns(x[part], dy.shape[2:])
-            for total, rows in zip(totals, self._blocks(columns, dy[part], whole)):
-                total += np.matmul(d, rows.swapaxes(1, 2))
-        if whole:
-            dw += totals[0].reshape(dw.shape)
-        else:
-            offsets = np.moveaxis(dw.reshape(*dw.shape[:2], -1, dw.shape[-1]), 2, 0)
-            for offset, total in zip(offsets, totals):
-                offset += total.reshape(offset.shape)
+        totals = [np.zeros_like(matrix.swapaxes(1, 2)) for matrix in self._matrices(dw, dy)]
+        for part, blocks in self._all_blocks(x, dw, dy):
+            self._add_products(blocks, dy[part], totals)
+        for matrix, total in zip(self._offsets(dw, dy), totals):
+            matrix += total.swapaxes(1, 2).reshape(matrix.shape)
+
+    def gradients(self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
+        """Both gradients.  With stride 1 both are products of the columns of dy, which are made once."""
+        if not self._flips():
+            self.weight_gradient(x, dy, dw)
+            self.data_gradient(dy, w, dx)
+            return
+        flipped, weights = self._flipped_correlation(), self._flipped(w)
+        gradient, matrices = np.zeros(weights.shape, self.dtype), flipped._matrices(weights, dx)
+        totals = [np.zeros_like(matrix.swapaxes(1, 2)) for matrix in matrices]
+        for part, blocks in flipped._all_blocks(dy, weights, dx):
+            flipped._add_products(blocks, x[part], totals)
+            flipped._multiply(matrices, blocks, dx[part])
+        for matrix, total in zip(flipped._offsets(gradient, dx), totals):
+            matrix += total.swapaxes(1, 2).reshape(matrix.shape)
+        dw += self._flipped(gradient)
+
+    # -- products of blocks of columns -------------------------------------------------------------------------------
+
+    def _all_blocks(self, x: np.ndarray, w: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Samples that are processed together, and the right factors of their products, one for each of `_matrices`."""
+        whole = self._at_once(w, y)
+        for part in self._parts(x, y):
+            yield part, list(self._blocks(self._columns(x[part], y.shape[2:]), y[part], whole))
+
+    def _multiply(self, matrices: list[np.ndarray], blocks: list[np.ndarray], y: np.ndarray) -> None:
+        """y = the sum of matrix block."""
+        total = self._buffer("y", (*matrices[0].shape[:2], _length(y)))
+        term = self._buffer("term", total.shape)
+        for i, (matrix, block) in enumerate(zip(matrices, blocks)):
+            np.matmul(matrix, block, out=term if i else total)
+            if i:
+                total += term
+        y[...] = np.moveaxis(total.reshape(_inside_out(y.shape)), -2, 0)
+
+    def _add_products(self, blocks: list[np.ndarray], y: np.ndarray, totals: list[np.ndarray]) -> None:
+        """Add block y^T to each total.  (BLAS takes longer for the transpose, y block^T.)"""
+        d = self._turned(y).swapaxes(1, 2)
+        for total, block in zip(totals, blocks):
+            total += np.matmul(block, d)
 
     # -- the data gradient as a product of its own -------------------------------------------------------------------
 
@@ -173,10 +198,13 @@ class Correlation:
 
     def _matrices(self, w: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
         """w as (group, O / group, rows): one matrix, a view, or one for each offset along all axes but the last."""
+        return [m.reshape(self.group, len(w) // self.group, math.prod(m.shape[1:])) for m in self._offsets(w, y)]
+
+    def _offsets(self, w: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        """Views of w: the parts that are `_matrices`."""
         if self._at_once(w, y):
-            return [w.reshape(self.group, w.shape[0] // self.group, math.prod(w.shape[1:]))]
-        by_offset = np.moveaxis(w.reshape(*w.shape[:2], -1, w.shape[-1]), 2, 0)
-        return [m.reshape(self.group, m.shape[0] // self.group, m.shape[1] * m.shape[2]) for m in by_offset]
+            return [w]
+        return list(np.moveaxis(w.reshape(*w.shape[:2], -1, w.shape[-1]), 2, 0))
 
     def _turned(self, y: np.ndarray) -> np.ndarray:
         """y as (group, O / group, places), with the places in the order of the columns."""

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minicaffe.layers.shared.views import parts
 from minicaffe.layers.shared.window import Window, overlaps
-
-#: elements of the input that are processed at a time, 512 KB of float32
-_ELEMENTS = 1 << 17
 
 
 def maximum(x: np.ndarray, window: Window, y: np.ndarray) -> None:
     """y = the largest value of each window; 0 for a window outside the picture."""
-    for part in _parts(x):
+    for part in parts(x):
         rows = _along(0, np.maximum, -np.inf, x[part], window, y.shape[2])
         y[part] = _along(1, np.maximum, -np.inf, rows, window, y.shape[3])
     _clear_outside(x.shape, window, y, 0)
@@ -49,7 +47,7 @@ def maximum_gradient(x: np.ndarray, window: Window, y: np.ndarray, dy: np.ndarra
 
     So it goes to the first row that contains one, and there to the first column.
     """
-    for part in _parts(x):
+    for part in parts(x):
         best = _along(1, np.maximum, -np.inf, x[part], window, y.shape[3])
         dbest = np.zeros_like(best)
         _to_first(0, best, window, y[part], dy[part].copy(), dbest)
@@ -68,7 +66,7 @@ def _to_first(axis: int, x: np.ndarray, window: Window, y: np.ndarray, dy: np.nd
 def average(x: np.ndarray, window: Window, y: np.ndarray) -> None:
     """y = the sum of each window divided by its size within the padded picture; 0 where it is outside."""
     divisor = _sizes(x.shape, window, y.shape)
-    for part in _parts(x):
+    for part in parts(x):
         rows = _along(0, np.add, 0, x[part], window, y.shape[2])
         y[part] = _along(1, np.add, 0, rows, window, y.shape[3]) / divisor
 
@@ -76,7 +74,7 @@ def average(x: np.ndarray, window: Window, y: np.ndarray) -> None:
 def average_gradient(window: Window, dy: np.ndarray, dx: np.ndarray) -> None:
     """dx += the gradient of `average`."""
     divisor = _sizes(dx.shape, window, dy.shape)
-    for part in _parts(dx):
+    for part in parts(dx):
         share = dy[part] / divisor
         rows = np.zeros((*share.shape[:3], dx.shape[3]), dx.dtype)
         for inside, source in _steps(1, dx.shape[3], dy.shape[3], window):
@@ -98,11 +96,6 @@ def _steps(axis: int, size: int, output: int, window: Window) -> Iterator[tuple[
     after = (slice(None),) * (1 - axis)
     for _, inside, source in overlaps(size, output, *(field[axis] for field in window)):
         yield (..., inside, *after), (..., source, *after)
-
-
-def _parts(x: np.ndarray) -> Iterator[slice]:
-    step = max(1, _ELEMENTS // max(1, x[:1].size))
-    return (slice(i, i + step) for i in range(0, len(x), step))
 
 
 def _sizes(x_shape, window: Window, y_shape) -> np.ndarray:

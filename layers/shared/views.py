@@ -1,18 +1,35 @@
-"""The same numbers under another shape; sizes are computed, as -1 is ambiguous when an axis has length 0."""
+"""The same numbers under another shape, and in parts.
+
+Sizes are computed, as -1 is ambiguous when an axis has length 0.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from minicaffe.core.layer import Layer
 
+_PART = 1 << 17  #: elements, 512 KB of float32
+
 
 def by_channel(values: np.ndarray) -> np.ndarray:
     """Reshape (N, C, ...) to (N, C, places)."""
     return values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
+
+
+def channel_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The sum of x * y for each channel of arrays (N, C, places), without an array of the products."""
+    return np.einsum("ncs,ncs->nc", x, y).sum(0)
+
+
+def parts(x: np.ndarray) -> Iterator[slice]:
+    """Slices of the samples of x, about `_PART` elements each, so that what is done to a part finds it in the cache."""
+    step = max(1, _PART // max(1, x[:1].size))
+    return (slice(i, i + step) for i in range(0, len(x), step))
 
 
 def at(values: np.ndarray, *index: Any) -> np.ndarray:

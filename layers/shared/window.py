@@ -27,6 +27,11 @@ class Window(NamedTuple):
         """The number of places that a window spans: dilation * (kernel - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each window is one place of the input."""
+        return set(self.kernel) <= {1} and not any(self.pad)
+
     def with_axes(self, count: int) -> Window:
         """The same window over `count` spatial axes; the added ones come first and have one place."""
         added = count - len(self.kernel)

@@ -49,10 +49,17 @@ def _query_cpu() -> None:
         log.info("CPU engine ONEDNN: oneDNN %s, %d threads", onednn.version(), onednn.threads())
         log.info("CPU precision bf16: %s", "yes" if onednn.has_bf16() else f"no: {ONEDNN.lacks(BF16)}")
     else:
-        log.info("CPU engine ONEDNN: not here: %s", onednn.reason())
+        log.info("CPU engine ONEDNN: not here, so nets run on engine CAFFE: %s", onednn.reason())
+    log.info("CPU engine CAFFE: %s", _numpy())
+
+
+def _numpy() -> str:
+    """The version of numpy and the BLAS that computes its matrix products, as far as numpy reports it."""
     import numpy
 
-    log.info("CPU engine CAFFE: numpy %s", numpy.__version__)
+    report = getattr(numpy, "__config__", None)
+    blas = getattr(report, "CONFIG", {}).get("Build Dependencies", {}).get("blas", {})
+    return f"numpy {numpy.__version__}, matrix products by {blas.get('name') or 'an unknown BLAS'}"
 
 
 def query_gpu(index: int) -> None:

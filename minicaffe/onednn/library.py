@@ -1,9 +1,9 @@
-"""libdnnl.so.3 through ctypes: loading, errors, threads and forks.
+"""oneDNN's library through ctypes: loading, errors, threads and forks.
 
-oneDNN keeps its C interface stable through version 3, so any libdnnl.so.3 will do: the one of the PyPI wheel
-`onednn-cpu-gomp` (a dependency on x86-64 Linux), one installed by the system, or the file named by the environment
-variable MINICAFFE_ONEDNN.  The library is loaded on first use; where none is found `available()` is False and
-`reason()` returns the cause.
+oneDNN keeps its C interface stable through version 3, so any libdnnl.so.3, or dnnl.dll of that version, will do: the
+one of a PyPI wheel (a dependency on x86-64 Linux and Windows), one installed by the system, or the file named by the
+environment variable MINICAFFE_ONEDNN; `platforms.py` has the names.  The library is loaded on first use; where none is
+found `available()` is False and `reason()` returns the cause.
 
 Source: the oneDNN developer guide, https://uxlfoundation.github.io/oneDNN/.
 """
@@ -11,7 +11,6 @@ Source: the oneDNN developer guide, https://uxlfoundation.github.io/oneDNN/.
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
 import threading
 import weakref
@@ -23,6 +22,7 @@ import numpy as np
 from minicaffe import forks
 from minicaffe.errors import MinicaffeError
 from minicaffe.onednn.constants import Alg, Arg, Flags, Prop  # noqa: F401  (imported from here elsewhere)
+from minicaffe.onednn.platforms import CURRENT
 from minicaffe.threads import THREADS
 
 
@@ -65,7 +65,6 @@ _STATUS = {
 }
 _OPENMP = 2
 _PAUSE_SOFT = 1  # omp_pause_resource_t
-_PACKAGES = ("onednn-cpu-gomp", "onednn", "onednn-cpu-iomp")
 # OpenMP workers spin while they wait for work, between two layers for some microseconds. By libgomp's default they spin
 # for milliseconds before they sleep, which takes the cores from other processes. This bound covers the time between two
 # layers.
@@ -77,20 +76,6 @@ _SIZED_RESULTS = {
 }
 
 
-def _candidates() -> list[str]:
-    """Paths and names to try in order; MINICAFFE_ONEDNN alone if it is set."""
-    if os.environ.get("MINICAFFE_ONEDNN"):
-        return [os.environ["MINICAFFE_ONEDNN"]]
-    found = []
-    for package in _PACKAGES:
-        try:
-            files = importlib.metadata.files(package) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found += [os.path.realpath(file.locate()) for file in files if file.name == "libdnnl.so.3"]
-    return found + ["libdnnl.so.3"]
-
-
 def _limit_spinning() -> None:
     """Limit how long OpenMP's workers spin (see _SPIN_COUNT), unless the user has set how they wait."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
@@ -100,9 +85,9 @@ def _limit_spinning() -> None:
 def _open() -> ctypes.CDLL:
     _limit_spinning()
     tried = []
-    for path in _candidates():
+    for path in CURRENT.candidates():
         try:
-            library = ctypes.CDLL(path)
+            library = CURRENT.open(path)
         except OSError as error:
             tried.append(str(error))
             continue
@@ -115,7 +100,7 @@ def _open() -> ctypes.CDLL:
             continue
         library.dnnl_set_primitive_cache_capacity(0)  # primitives belong to their users, see primitives.py
         return library
-    raise OneDNNError(f"no usable libdnnl.so.3 (pip install onednn-cpu-gomp): {'; '.join(tried)}")
+    raise OneDNNError(f"no usable {CURRENT.file} ({CURRENT.advice}): {'; '.join(tried)}")
 
 
 def check(status: int, action: str) -> None:

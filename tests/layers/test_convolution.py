@@ -8,6 +8,7 @@ from minicaffe.errors import LayerError
 from minicaffe.layers.shared import correlation as correlation_module
 from minicaffe.layers.shared.correlation import Correlation
 from minicaffe.layers.shared.depthwise import DepthwiseCorrelation
+from minicaffe.layers.shared.pointwise import PointwiseCorrelation
 from minicaffe.layers.shared.window import Window
 from minicaffe.testing import Case, LayerProperties, assert_close, build_layer
 
@@ -58,6 +59,10 @@ def test_products_are_the_definition(window, size, group, shallow, monkeypatch):
     assert_close(y, convolution(x, w, window, group), rtol=1e-9)
     correlation.data_gradient(dy, w, dx)
     correlation.weight_gradient(x, dy, dw)
+    both = np.empty_like(x), np.ones_like(w)
+    correlation.gradients(x, dy, w, *both)
+    assert_close(both[0], dx, rtol=1e-9)
+    assert_close(both[1], dw, rtol=1e-9)
     # y is linear in x and in w, so <dy, y> = <dx, x> = <dw, w>, whatever x and w are
     for other in (x, rng.standard_normal(x.shape)):
         assert_close((dx * other).sum(), (dy * convolution(other, w, window, group)).sum(), rtol=1e-9)
@@ -77,6 +82,24 @@ def test_depthwise_is_the_grouped_product(window, size):
         correlation.forward(x, w, y)
         correlation.data_gradient(dy, w, dx)
         correlation.weight_gradient(x, dy, dw)
+        results.append((y, dx, dw))
+    for plain, quick in zip(*results, strict=True):
+        assert_close(quick, plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("group", [1, 2])
+def test_pointwise_is_the_general_product(stride, group):
+    rng, window = np.random.default_rng(0), Window((1, 1), (stride, 1), (0, 0), (1, 1))
+    x, w = rng.standard_normal((3, 4, 5, 6)), rng.standard_normal((6, 4 // group, 1, 1))
+    dy = rng.standard_normal((3, 6, *window.output((5, 6))))
+    assert window.is_pointwise
+    results = []
+    for kind in (Correlation, PointwiseCorrelation):
+        y, dx, dw = np.empty_like(dy), np.empty_like(x), np.zeros_like(w)
+        correlation = kind(window, group, np.dtype(float))
+        correlation.forward(x, w, y)
+        correlation.gradients(x, dy, w, dx, dw)
         results.append((y, dx, dw))
     for plain, quick in zip(*results, strict=True):
         assert_close(quick, plain, rtol=1e-9)
