@@ -80,12 +80,13 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
 
         In blocks, all three passes multiply the padding of both blobs. In channels last, each pass multiplies the
         padding of only one: forward and the gradient of the weights that of the narrow blob, backward to the data that
-        of the wide one. The latter does so for all columns of the wide blob, in blocks it leaves out those without a
-        partner in the narrow one.
+        of the wide one. The latter does so for all columns of the wide blob; in blocks, for those of the narrow one.
         """
         (_, c, *_, columns_in), (_, o, *_, columns_out) = wide, narrow
-        few = c <= _LEAST_CHANNELS or o < _LEAST_CHANNELS or math.prod(self.window.kernel) == 1
-        if few or self.group > 1 or self.num_spatial != 2 or self.operand_type != F32:
+        kernel, pad = self.window.kernel, self.window.pad
+        few = c <= _LEAST_CHANNELS or o < _LEAST_CHANNELS or math.prod(kernel) == 1
+        beyond = any(2 * p > k for p, k in zip(pad, kernel, strict=True))
+        if few or beyond or self.group > 1 or self.num_spatial != 2 or self.operand_type != F32:
             return False
         conv = primitives.convolution(any_layout(wide), any_layout(self.grouped), None, any_layout(narrow), *geometry)
         c_padded, o_padded = (conv.desc(arg).padded_shape[1] for arg in _FORWARD)

@@ -237,6 +237,13 @@ def _set_packed(proto, name: str, values: np.ndarray) -> None:
         proto.MergeFromString(varint(tag) + varint(len(content)) + content)
 
 
+def settle(blobs: Sequence[Blob]) -> None:
+    """`Blob.settle` for each; blobs of which scripts hold no view are passed over quickly."""
+    for blob in blobs:
+        if blob.data_memory.view is not None or blob.diff_memory.view is not None:
+            blob.settle()
+
+
 def check_shape(dims: tuple[int, ...]) -> None:
     """Raise BlobError for a shape that no blob can have: negative lengths, too many axes or numbers.
 

@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from minicaffe.core.blob import settle
 from minicaffe.core.engine import Engine, engines
 from minicaffe.core.in_place import complete_in_themselves
 from minicaffe.core.places import observed
@@ -61,6 +62,8 @@ class Fused:
         self.bottom, self.top = self.bottoms[0], self.tops[-1]
         self.propagate_down: list[bool] = net.bottom_need_backward[start]
         self._parts = tuple(zip(self.layers, self.bottoms, self.tops))
+        blobs = [blob for layer, bottom, top in self._parts for blob in (*bottom, *top, *layer.blobs)]
+        self._blobs: tuple[Blob, ...] = tuple({id(blob): blob for blob in blobs}.values())
         self._runner = runner
         self._refused: list | None = None  # shapes of the bottoms for which the engine has no code
 
@@ -152,8 +155,7 @@ class Fused:
     def _settle(self) -> None:
         """Bring views that scripts hold of the layers' blobs up to date."""
         if self._runner.settles_each_layer:
-            for layer, bottom, top in self._parts:
-                layer.settle(bottom, top)
+            settle(self._blobs)
 
 
 F = TypeVar("F", bound=type[Fused])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicaffe.core import random
-from minicaffe.core.blob import Blob
+from minicaffe.core.blob import Blob, settle
 from minicaffe.core.containers import BlobVec
 from minicaffe.core.engine import runner
 from minicaffe.core.fillers import fill
@@ -231,9 +231,7 @@ class Layer:
 
     def settle(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """After a pass through the layer: bring views that scripts hold of its blobs up to date."""
-        for blob in (*bottom, *top, *self.blobs):
-            if blob.data_memory.view is not None or blob.diff_memory.view is not None:
-                blob.settle()
+        settle((*bottom, *top, *self.blobs))
 
     def reshape_if_needed(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Reshape, unless shapes and memory of bottoms and tops are those of the last time.

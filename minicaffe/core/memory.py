@@ -6,6 +6,7 @@ only valid copy; copies are made lazily, on read.
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable
@@ -53,7 +54,7 @@ class Memory:
     which it may write to at any time, no copy elsewhere stays valid beside the host's.
     refused: whether there was no room for it at a place; memory at a place is allocated when it is first used.
     plan: what lets it share buffers with other memory, or is to be notified of writes; None for most.
-    view: a weak reference to the array that `live` returned last; None before.
+    view: a weak reference to the array that `live` returned last; None before, and once that array is gone.
 
     Raises MemoryError for more than the host could hold.
     """
@@ -190,7 +191,7 @@ class Memory:
             # a memoryview between the two arrays makes slices of the view keep the view alive, not only its buffer
             held = memoryview(host)  # type: ignore[arg-type]  # numpy's stubs have the buffer from Python 3.12 on
             view = np.frombuffer(held, self.dtype) if self.count else host[:0]
-            self.view = weakref.ref(view)
+            self.view = weakref.ref(view, functools.partial(_forget_view, weakref.ref(self)))
         return view
 
     def wrote_host(self) -> None:
@@ -262,3 +263,10 @@ class Memory:
         if copy is not None:
             self.copies[place] = copy
         self.fresh, self._version = place.bit, object()
+
+
+def _forget_view(memory: weakref.ref[Memory], view: weakref.ref) -> None:
+    """Called when the array that `view` refers to is gone."""
+    owner = memory()
+    if owner is not None and owner.view is view:
+        owner.view = None

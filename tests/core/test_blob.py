@@ -127,6 +127,21 @@ def test_a_view_that_is_kept_stays_true():
     assert blob.data_memory.fresh, "and the values are still there"
 
 
+def test_a_view_is_forgotten_with_its_last_slice():
+    blob = Blob((2, 3))
+    memory = blob.data_memory
+    first = blob.data
+    row = first[1]
+    del first
+    assert memory.held and memory.view is not None
+    del row
+    assert memory.view is None and not memory.held
+    second = blob.data
+    assert memory.held and blob.data.base is not None
+    del memory, blob
+    assert second.sum() == 0  # the array may outlive its blob
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_proto_round_trip(dtype):
     blob = Blob((2, 3), dtype)

@@ -1,4 +1,4 @@
-"""A pass that is repeated as the calls that it consisted of: the numbers and blobs are those of a pass layer by layer."""
+"""A pass that is repeated as the calls that it consisted of: it gives what a pass layer by layer gives."""
 
 import numpy as np
 import pytest
@@ -128,7 +128,7 @@ def test_blobs_that_are_read_between_passes(nets):
 
 
 def test_a_parameter_that_is_written_to(nets):
-    for i in range(3):
+    for _ in range(3):
         for net in nets:
             net.params["conv"][0].data[...] *= 1.5
         run(nets, 3)

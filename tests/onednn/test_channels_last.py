@@ -56,6 +56,13 @@ def test_when_channels_are_last(channels, outputs, kernel, expected):
     assert is_channels_last(net.blobs["y"]) is expected
 
 
+def test_much_padding_keeps_blocks():
+    with ONEDNN.chosen():
+        net = net_of(CONV % ("conv", "x", "y", 24, 3, 2))
+    net.run_forward()
+    assert not is_channels_last(net.blobs["y"])
+
+
 def test_inference_and_groups_use_the_librarys_layouts():
     with ONEDNN.chosen():
         net = net_of((CONV % ("conv", "x", "y", 40, 5, 0)).replace("pad: 0", "pad: 0 group: 2"))
