@@ -5,6 +5,7 @@ import pytest
 
 from helpers.engines import needs_onednn
 from helpers.nets import net_from_text
+from minicaffe import set_random_seed
 from minicaffe.gradient_check import layer_from_text
 from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, continuation, distinct, normal
 
@@ -91,6 +92,7 @@ NATIVE = [
     Case('type: "Crop" crop_param { axis: 0 offset: 1 }', [(3, 4), (2, 2)], gradient=[0]),
     Case('type: "Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }', [(2, 5, 3, 4)]),
     Case('type: "Permute" permute_param { order: 2 order: 1 }', [(2, 5, 3)]),
+    Case('type: "Dropout" dropout_param { dropout_ratio: 0.3 }', [(2, 5, 3, 3)]),
     recurrent("LSTM", 9, 182),
     recurrent("LSTM", 8, 190, [(8, 3)]),
     recurrent("RNN", 8, 370),
@@ -206,6 +208,7 @@ MIDDLE = {
     "type: 'Slice' slice_param { axis: 2 slice_point: 3 }": 2,
     "type: 'Eltwise' bottom: 'same' eltwise_param { operation: PROD }": 1,
     "type: 'Eltwise' bottom: 'same' eltwise_param { operation: MAX }": 1,
+    "type: 'Dropout'": 1,
     "type: 'Crop' bottom: 'small' crop_param { offset: 1 }": 1,
     "type: 'Crop' bottom: 'small' crop_param { axis: 1 offset: 1 }": 1,
     "type: 'Permute' permute_param { order: 0 order: 2 order: 1 order: 3 }": 1,
@@ -229,6 +232,7 @@ def test_between_convolutions(middle, tops, channels):
     )
     results = []
     for engine in (NUMPY, ONEDNN):
+        set_random_seed(1)
         with engine.chosen():
             net = net_from_text(text, 0)
         rng = np.random.default_rng(0)
