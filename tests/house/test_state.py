@@ -33,6 +33,7 @@ CACHES = {
     "minicaffe.layers.shared.elementwise._define()": "kernels made from the formulas of a class",
     "minicaffe.onednn.execution.find()": "the 256 primitives found last; those in use are the Runtime's",
     "minicaffe.onednn.tensors.any_layout()": "the 1024 descriptors found last; those in use are the Runtime's",
+    "minicaffe.onednn.tensors.like()": "as any_layout",
     "minicaffe.onednn.tensors.plain()": "as any_layout",
     "minicaffe.onednn.tensors.strided()": "as any_layout",
     "minicaffe.onednn.tensors.submemory()": "as any_layout",
