@@ -57,12 +57,16 @@ class Dropout(Layer):
             return
         x, y = bottom[0].read_data(), top[0].data
         if self.drops:
-            mask = self.mask.data
-            keep = self.rng.uniform_u32(bottom[0].count) > self.threshold
-            np.multiply(keep.reshape(mask.shape), mask.dtype.type(self.scale), out=mask)
-            np.multiply(x, mask, out=y)
+            self.draw_mask()
+            np.multiply(x, self.mask.read_data(), out=y)
         else:
             np.multiply(x, self.scale_kept, out=y)
+
+    def draw_mask(self) -> None:
+        """Draw the mask of a forward pass, in row-major order."""
+        mask = self.mask.data
+        keep = self.rng.uniform_u32(mask.size) > self.threshold
+        np.multiply(keep.reshape(mask.shape), mask.dtype.type(self.scale), out=mask)
 
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:

@@ -3,6 +3,7 @@
 from minicaffe.layers.onednn import (  # noqa: F401
     batch_norm,
     convolution,
+    dropout,
     elementwise,
     inner_product,
     lrn,

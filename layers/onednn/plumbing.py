@@ -1,4 +1,4 @@
-"""Concat, Eltwise and Split by oneDNN: blobs are joined and summed in their current layouts."""
+"""Concat, Eltwise and Split by oneDNN: blobs are joined and combined in their current layouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.split import Split
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg, OneDNNError
-from minicaffe.onednn.tensors import channels_last, plain, submemory
+from minicaffe.onednn.tensors import Tensor, channels_last, plain, submemory
 from minicaffe.proto.caffe_pb2 import EltwiseParameter
 
 
@@ -70,7 +70,13 @@ class OneDNNEltwise(OneDNNLayer, Eltwise):
     bf16_use = "passes"
 
     def expressible(self, bottom, top):
-        return self.operation == EltwiseParameter.SUM
+        if self.operation == EltwiseParameter.SUM:
+            return True
+        return len(bottom) == 2 and (self.operation == EltwiseParameter.MAX or self.stable_prod_grad)
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.first: Tensor | None = None  # of MAX, in the last forward pass: 1 where bottom 0 is the larger, else 0
 
     def make_forward(self, desc):
         return primitives.weighted_sum((desc,) * len(self.coeffs), tuple(self.coeffs), desc)
@@ -78,13 +84,51 @@ class OneDNNEltwise(OneDNNLayer, Eltwise):
     def make_backward(self, desc, coeff):
         return primitives.eltwise(Alg.LINEAR, desc, desc, coeff, 0.0)
 
+    def make_second(self, desc):
+        """Complement of a mask of 0 and 1."""
+        return primitives.eltwise(Alg.LINEAR, desc, desc, -1.0, 1.0)
+
+    def make_binary(self, alg, desc):
+        return primitives.binary(alg, desc, desc, desc)
+
+    def combine(self, alg, a, b, result):
+        """result = a op b, all in one layout."""
+        self.execute(self.plan(self.make_binary, alg, a.desc), Arg.SRC, a, Arg.SRC_1, b, Arg.DST, result)
+
+    def forward_of_two(self, bottom, top):
+        """Compute the product or the maximum of two bottoms."""
+        a = layouts.data(bottom[0])
+        b = layouts.data(bottom[1], a.desc)
+        largest = self.operation == EltwiseParameter.MAX
+        if largest:
+            self.first = self.own(a.desc, "first")
+            self.combine(Alg.GREATER, a, b, self.first)
+        self.combine(Alg.MAX if largest else Alg.MUL, a, b, layouts.mutable_data(top[0], a.desc))
+
+    def backward_of_two(self, top, propagate_down, bottom):
+        """dx of a product or a maximum: dy times the other bottom, or times the mask of where this one was taken."""
+        largest = self.operation == EltwiseParameter.MAX
+        if largest and self.first is None:
+            self.forward_of_two(bottom, top)
+        dy = layouts.diff(top[0], self.first.desc if largest else None)
+        for i in (i for i, wanted in enumerate(propagate_down) if wanted):
+            factor = self.first if largest else layouts.data(bottom[1 - i], dy.desc)
+            if largest and i:
+                factor = self.borrow(dy.desc, "second")
+                self.execute(self.plan(self.make_second, dy.desc), Arg.SRC, self.first, Arg.DST, factor)
+            self.combine(Alg.MUL, dy, factor, layouts.mutable_diff(bottom[i], dy.desc))
+
     def forward_onednn(self, bottom, top):
+        if self.operation != EltwiseParameter.SUM:
+            return self.forward_of_two(bottom, top)
         first = self.data(bottom[0])
         total = self.plan(self.make_forward, first.desc)
         xs = [first] + [layouts.data(b, first.desc) for b in bottom[1:]]
         self.execute(total, *_numbered(xs), Arg.DST, layouts.mutable_data(top[0], first.desc))
 
     def backward_onednn(self, top, propagate_down, bottom):
+        if self.operation != EltwiseParameter.SUM:
+            return self.backward_of_two(top, propagate_down, bottom)
         dy = self.diff(top[0])
         for b, coeff, wanted in zip(bottom, self.coeffs, propagate_down, strict=True):
             if wanted:

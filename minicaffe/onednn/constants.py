@@ -45,6 +45,7 @@ class Alg:
     MAX = 0x1FFF2
     SUB = 0x1FFF5
     GREATER_EQUAL = 0x1FFF6
+    GREATER = 0x1FFF7
     LESS = 0x1FFF9
     REDUCE_SUM = 0x2FFF4
     SOFTMAX = 0x30000

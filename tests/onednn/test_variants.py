@@ -5,6 +5,7 @@ import pytest
 
 from helpers.engines import needs_onednn
 from helpers.nets import net_from_text
+from minicaffe import set_random_seed
 from minicaffe.gradient_check import layer_from_text
 from minicaffe.testing import NUMPY, ONEDNN, Case, Run, assert_close, continuation, distinct, normal
 
@@ -81,6 +82,8 @@ NATIVE = [
     Case('type: "Concat"', [(2, 16, 3, 3), (2, 32, 3, 3), (2, 5, 3, 3)]),
     Case('type: "Concat" concat_param { axis: 0 }', [(2, 16, 3, 3), (1, 16, 3, 3)]),
     Case('type: "Eltwise" eltwise_param { coeff: 1 coeff: -2 coeff: 0.5 }', [(2, 5, 3, 3)] * 3),
+    Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5, 3)] * 2),
+    Case('type: "Eltwise" eltwise_param { operation: MAX }', [(2, 5, 3)] * 2, lambda rng, s: rng.integers(0, 3, s)),
     Case('type: "Split"', [(2, 5, 3, 3)], num_top=3),
     Case('type: "Slice"', [(2, 6, 3, 3)], num_top=3),
     Case('type: "Slice" slice_param { axis: 0 slice_point: 1 slice_point: 3 }', [(5, 2, 3)], num_top=3),
@@ -89,6 +92,7 @@ NATIVE = [
     Case('type: "Crop" crop_param { axis: 0 offset: 1 }', [(3, 4), (2, 2)], gradient=[0]),
     Case('type: "Permute" permute_param { order: 0 order: 2 order: 3 order: 1 }', [(2, 5, 3, 4)]),
     Case('type: "Permute" permute_param { order: 2 order: 1 }', [(2, 5, 3)]),
+    Case('type: "Dropout" dropout_param { dropout_ratio: 0.3 }', [(2, 5, 3, 3)]),
     recurrent("LSTM", 9, 182),
     recurrent("LSTM", 8, 190, [(8, 3)]),
     recurrent("RNN", 8, 370),
@@ -100,7 +104,9 @@ IN_NUMPY = [
     pool("kernel_size: 3 stride: 2 pad: 1 pool: AVE", (2, 3, 8, 8)),
     Case('type: "Pooling" pooling_param { kernel_size: 2 }', [(2, 3, 4, 4)], distinct, num_top=2, gradient=[]),
     Case('type: "Scale" scale_param { axis: 0 }', [(3, 5)]),
-    Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5)] * 2),
+    Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5)] * 3),
+    Case('type: "Eltwise" eltwise_param { operation: PROD stable_prod_grad: false }', [(2, 5)] * 2),
+    Case('type: "Eltwise" eltwise_param { operation: MAX }', [(2, 5)] * 3, distinct),
     Case('type: "Power" power_param { power: 2 }', [(2, 5)]),
     Case('type: "Softmax"', [(0, 5)], gradient=[]),
     recurrent("LSTM", 7, 182),
@@ -200,6 +206,9 @@ MIDDLE = {
     "type: 'Slice' slice_param { slice_point: 16 }": 2,
     "type: 'Slice' slice_param { slice_point: 5 }": 2,
     "type: 'Slice' slice_param { axis: 2 slice_point: 3 }": 2,
+    "type: 'Eltwise' bottom: 'same' eltwise_param { operation: PROD }": 1,
+    "type: 'Eltwise' bottom: 'same' eltwise_param { operation: MAX }": 1,
+    "type: 'Dropout'": 1,
     "type: 'Crop' bottom: 'small' crop_param { offset: 1 }": 1,
     "type: 'Crop' bottom: 'small' crop_param { axis: 1 offset: 1 }": 1,
     "type: 'Permute' permute_param { order: 0 order: 2 order: 1 order: 3 }": 1,
@@ -223,6 +232,7 @@ def test_between_convolutions(middle, tops, channels):
     )
     results = []
     for engine in (NUMPY, ONEDNN):
+        set_random_seed(1)
         with engine.chosen():
             net = net_from_text(text, 0)
         rng = np.random.default_rng(0)
