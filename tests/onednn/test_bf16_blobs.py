@@ -186,3 +186,25 @@ def test_a_resumed_training_continues_bit_for_bit(tmp_path):
     assert whole.net.layers[1].precision == "bf16"
     for blobs, others in zip(whole.net.params.values(), resumed.net.params.values(), strict=True):
         assert all(np.array_equal(a.data, b.data) for a, b in zip(blobs, others, strict=True))
+
+
+@pytest.mark.parametrize("name", ["Pooling", "BatchNorm group", "Eltwise group", "Concat"])
+def test_blobs_that_share_buffers_have_the_same_values(name):
+    alone, shared = (built(name, BETWEEN[name], "bf16") for _ in range(2))
+    alone.share_memory(minicaffe.Sharing.NEVER)
+    shared.share_memory(minicaffe.Sharing.FORGET)
+    for _ in range(2):
+        losses = [net.forward_backward() for net in (alone, shared)]
+        assert losses[0] == losses[1]
+    for name in ("first", "last", "ip"):
+        for a, b in zip(alone.params[name], shared.params[name], strict=True):
+            assert np.array_equal(a.diff, b.diff)
+
+
+def test_values_that_are_computed_again_are_the_same():
+    alone, shared = (built("ReLU", BETWEEN["ReLU"], "bf16", minicaffe.TEST) for _ in range(2))
+    alone.share_memory(minicaffe.Sharing.NEVER)
+    for net in (alone, shared):
+        net.run_forward()
+    for blob in ("a", "y", "z", "s"):
+        assert np.array_equal(shared.blobs[blob].data, alone.blobs[blob].data)
