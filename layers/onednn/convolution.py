@@ -9,13 +9,14 @@ from minicaffe.layers.extensions.convolution_depthwise import ConvolutionDepthwi
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import F32, Alg, Arg
-from minicaffe.onednn.tensors import Tensor, any_layout, plain
+from minicaffe.onednn.library import BF16, F32, Alg, Arg
+from minicaffe.onednn.tensors import Tensor, any_layout, channels_last, plain
 from minicaffe.proto import TEST
 
 #: arguments of a primitive: what is multiplied with the weights, and the result
 _FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)
 _WIDE, _WEIGHTS, _NARROW = range(3)
+_BLOCK = 16  #: channels
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -43,6 +44,14 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         wide, narrow = self.oriented(self.diff_type, self.top_type)
         return (wide, F32, narrow)[which]
 
+    def layout(self, which: int, shape: tuple[int, ...], dtype: int):
+        """The layout of wide blob, weights or narrow blob; in most cases the primitive chooses it.
+
+        oneDNN's code for bf16 is 1.5 times as fast with channels last where the channels do not fill their blocks.
+        """
+        unfilled = which != _WEIGHTS and shape[1] > _BLOCK and shape[1] % _BLOCK
+        return (channels_last if self.operand_type == BF16 and unfilled else any_layout)(shape, dtype)
+
     # -- primitives ----------------------------------------------------------------------------------------------------
 
     def arguments(self, result: int, wide, narrow, bias: bool = False) -> tuple:
@@ -57,7 +66,7 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
             for o, s, e, i, p in zip(narrow[2:], window.stride, window.extent, wide[2:], window.pad, strict=True)
         )
         wide_desc, weights, narrow_desc = (
-            any_layout(shape, self.result_type(i) if i == result else self.operand_type)
+            self.layout(i, shape, self.result_type(i) if i == result else self.operand_type)
             for i, shape in enumerate((wide, self.grouped, narrow))
         )
         descs = wide_desc, weights, plain((narrow[1],)) if bias else None, narrow_desc

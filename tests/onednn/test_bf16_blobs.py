@@ -108,6 +108,14 @@ def test_before_a_layer_in_float32_blobs_are_float32(name):
     assert_similar(results(net), results(exact))
 
 
+@pytest.mark.parametrize("name", ["ReLU", "Pooling AVE", "BatchNorm group", "Concat"])
+def test_channels_that_do_not_fill_their_blocks(name, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.NET", NET.replace("num_output: 32", "num_output: 20"))
+    net, exact = (built(name, BETWEEN[name], precision) for precision in ("bf16", "float32"))
+    assert_similar(results(net), results(exact))
+    assert newest(net.blobs["y"]) == BF16
+
+
 def test_outputs_and_what_a_loss_reads_are_float32():
     net = built("ReLU", BETWEEN["ReLU"], "bf16")
     types = {name: (layer.bf16_bottom, layer.bf16_top) for name, layer in zip(net.layer_names, net.layers, strict=True)}
