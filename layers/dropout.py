@@ -43,17 +43,21 @@ class Dropout(Layer):
         self.mask = Blob((), self.dtype)  # 0 or scale
         self.device_rng = None
 
+    @property
+    def replayable(self):
+        return self.in_its_place
+
     def top_shapes(self, bottom_shapes):
         return bottom_shapes
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.replayable = self.passes_through and top[0] is bottom[0]  # nothing is left to compute
+        self.in_its_place = self.passes_through and top[0] is bottom[0]  # nothing is left to compute
         if self.drops:
             self.mask.reshape(bottom[0].shape)
 
     def forward_cpu(self, bottom, top):
-        if self.replayable:
+        if self.in_its_place:
             return
         x, y = bottom[0].read_data(), top[0].data
         if self.drops:

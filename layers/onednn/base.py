@@ -99,7 +99,7 @@ class OneDNNLayer(Layer):
 
     @property
     def replayable(self):
-        return self.native
+        return self.native or super().replayable
 
     def forward_cpu(self, bottom, top):
         if self.native:

@@ -11,7 +11,7 @@ from minicaffe.layers.extensions.convolution_depthwise import ConvolutionDepthwi
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import F32, Alg, Arg
+from minicaffe.onednn.library import BF16, F32, Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout, channels_last, plain
 from minicaffe.proto import TEST
 
@@ -22,6 +22,7 @@ _PADDING_COSTS = 1.2
 #: the least number of channels on either side; with fewer oneDNN's backward pass to the data is slow in channels last
 _LEAST_CHANNELS = 16
 _WIDE, _WEIGHTS, _NARROW = range(3)
+_BLOCK = 16  #: channels
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -49,6 +50,15 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         wide, narrow = self.oriented(self.diff_type, self.top_type)
         return (wide, F32, narrow)[which]
 
+    def layout(self, which: int, shape: tuple[int, ...], dtype: int, last: bool):
+        """The layout of wide blob, weights or narrow blob: the primitive chooses it unless `last`, channels last.
+
+        oneDNN's code for bf16 is 1.5 times as fast with channels last where the channels do not fill their blocks.
+        """
+        if self.operand_type == BF16:
+            last = shape[1] > _BLOCK and shape[1] % _BLOCK != 0
+        return (channels_last if last and which != _WEIGHTS else any_layout)(shape, dtype)
+
     # -- primitives ----------------------------------------------------------------------------------------------------
 
     def arguments(self, result: int, wide, narrow, bias: bool = False, training: bool = True) -> tuple:
@@ -58,13 +68,12 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         The geometry is strides, dilations minus 1, and the paddings before the first and behind the last element.
         """
         geometry = self.geometry(wide, narrow)
-        layout = channels_last if training and self.blocks_are_padding(wide, narrow, geometry) else any_layout
-        types = [self.result_type(i) if i == result else self.operand_type for i in (_WIDE, _WEIGHTS, _NARROW)]
-        bias_desc = plain((narrow[1],)) if bias else None
-        return (
-            layout(wide, types[_WIDE]), any_layout(self.grouped, types[_WEIGHTS]), bias_desc,
-            layout(narrow, types[_NARROW]), *geometry,
-        )  # fmt: skip
+        last = training and self.blocks_are_padding(wide, narrow, geometry)
+        wide_desc, weights, narrow_desc = (
+            self.layout(i, shape, self.result_type(i) if i == result else self.operand_type, last)
+            for i, shape in enumerate((wide, self.grouped, narrow))
+        )
+        return (wide_desc, weights, plain((narrow[1],)) if bias else None, narrow_desc, *geometry)
 
     def geometry(self, wide, narrow) -> tuple:
         """Strides, dilations minus 1, and the paddings before the first and behind the last element."""

@@ -13,6 +13,7 @@ from minicaffe.onednn.library import Alg, Arg
 class OneDNNDropout(OneDNNLayer, Dropout):
     __doc__ = Dropout.__doc__
     reads_blobs_only = True
+    replayable = Dropout.replayable  # masks are drawn on the host
 
     def expressible(self, bottom, top):
         return self.drops

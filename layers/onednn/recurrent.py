@@ -24,6 +24,8 @@ _FEWEST_SEQUENCES, _FEWEST_WEIGHTS = 8, 1 << 17
 class OneDNNRecurrent(OneDNNLayer, Recurrent):
     """Overrides the products of `Recurrent` by weights that it reads more often than it converts them."""
 
+    replayable = False  # between the products numpy computes
+
     def expressible(self, bottom, top):
         return bottom[0].shape[1] >= _FEWEST_SEQUENCES and self.gates * self.size**2 >= _FEWEST_WEIGHTS
 

@@ -65,16 +65,13 @@ class Layer:
     passes_through = False  #: whether the top's data equal the bottom's
     exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
 
-    #: what it does with blobs in bfloat16 if that is its precision: "" (nothing: it reads and writes float32), "reads"
-    #: (and writes float32), "writes" (and reads, too), or "passes" (its tops have the type of its bottoms)
-    bf16_blobs = ""
     bf16_bottom = bf16_top = False  #: whether its bottoms and tops are in bfloat16; set by `precision.assign_types`
 
     fuses_as = ""  #: the type by which it is matched in patterns of fused layers (fusion.py), if not its own
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
     keeps_views = False  #: whether it may keep views of blobs, or leave values in them as they are
-    replayable = False  #: whether forward in TEST is no more than calls that an engine reports, see replay.py
+    replayable: bool = False  #: whether forward in TEST is no more than calls that an engine reports, see replay.py
     #: whether forward in TEST gives the same again and changes nothing else; None: if the type is one of this package
     repeatable: bool | None = None
 
@@ -148,6 +145,15 @@ class Layer:
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""
         return 0.0
+
+    @property
+    def bf16_blobs(self) -> str:
+        """What the layer, once it is set up, does with blobs in bfloat16.
+
+        "" (default): nothing, it reads and writes float32.  "reads": it reads them, and writes float32.  "writes": it
+        reads and writes them.  "passes": its tops have the type of its bottoms.
+        """
+        return ""
 
     def state(self) -> dict:
         """Return what a resumed run needs beyond the parameters: the random stream, a reader's position."""

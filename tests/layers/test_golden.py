@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
+import minicaffe
 from helpers import golden
+from helpers.engines import needs_bf16
 from minicaffe.core.layer import Layer
+from minicaffe.testing import computing_with
+
+#: cases of the layers that multiply in bfloat16 with precision bf16
+PRODUCTS = [path for path in golden.LAYERS if path.stem.startswith(("Convolution", "Deconvolution", "InnerProduct"))]
 
 
 def case(path):
@@ -19,6 +25,14 @@ def test_the_cases_are_there():
 @pytest.mark.parametrize("path", [case(path) for path in golden.LAYERS])
 def test_layer(path, engine):
     golden.run_layer_case(path)
+
+
+@needs_bf16
+@pytest.mark.parametrize("path", PRODUCTS, ids=lambda path: path.stem)
+def test_products_in_bf16(path):
+    with computing_with("ONEDNN", gpu=False):
+        minicaffe.set_precision("bf16")
+        golden.run_layer_case(path, rtol=0, atol=2e-2)
 
 
 @pytest.mark.parametrize("path", [case(path) for path in golden.LAYERS])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minicaffe
-from helpers.engines import needs_onednn
+from helpers.engines import needs_bf16, needs_onednn
 from helpers.nets import net_from_text
 from minicaffe import onednn
 from minicaffe.core.engine import runner
@@ -17,9 +17,6 @@ from minicaffe.onednn import library
 from minicaffe.testing import computing_with
 
 pytestmark = needs_onednn
-needs_bf16 = pytest.mark.skipif(
-    not (onednn.available() and onednn.has_bf16()), reason="this processor has neither AVX512_BF16 nor AMX"
-)
 
 NET = """
 layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 8 dim: 9 dim: 9 }} }} }}

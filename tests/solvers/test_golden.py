@@ -8,8 +8,9 @@ import pytest
 
 import minicaffe
 from helpers import golden
+from helpers.engines import needs_bf16
 from minicaffe.proto import caffe_pb2
-from minicaffe.testing import assert_close
+from minicaffe.testing import assert_close, computing_with
 
 FILES = {
     "model_h5": "snap_iter_25.caffemodel.h5",
@@ -66,6 +67,17 @@ def test_losses_and_weights(case, engine):
             continue
         got = solver.net.params[layer][index].data
         assert_close(got, values, f"{layer} {index}", rtol=2e-3, atol=1e-3)
+
+
+@needs_bf16
+@pytest.mark.parametrize("case", golden.SOLVERS[::7], ids=lambda path: path.stem, indirect=True)
+def test_losses_in_bf16(case):
+    with computing_with("ONEDNN", gpu=False):
+        minicaffe.set_precision("bf16")
+        solver = solver_at_start(case)
+        losses = [float(solver.step(1) or solver.net.blobs["loss"].data) for _ in range(25)]
+    assert any(layer.precision == "bf16" for layer in solver.net.layers)
+    assert_close(losses, case["loss"], "losses", rtol=5e-2, atol=1e-2)
 
 
 @every_case

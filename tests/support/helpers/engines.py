@@ -26,6 +26,7 @@ from collections.abc import Sequence
 import pytest
 
 import counting
+from minicaffe import onednn
 from minicaffe.core.registry import layer_class, layer_type_list
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import CUDA, NUMPY, ONEDNN, Case, EngineChoice
@@ -40,6 +41,11 @@ _LAYER_TESTS = pathlib.Path(__file__).parents[2] / "layers"
 
 #: mark of tests that need oneDNN, whatever engine is chosen
 needs_onednn = pytest.mark.skipif(bool(ONEDNN.missing()), reason=ONEDNN.missing())
+
+#: mark of tests that compute in bf16
+needs_bf16 = pytest.mark.skipif(
+    bool(ONEDNN.missing()) or not onednn.has_bf16(), reason="oneDNN or a processor with AVX512_BF16 or AMX is missing"
+)
 
 
 def on(*engines: EngineChoice) -> pytest.MarkDecorator:

@@ -46,8 +46,11 @@ def params(case: Arrays, kind: str) -> Iterator[tuple[str, int, np.ndarray]]:
         yield layer, int(index), array
 
 
-def run_layer_case(path: pathlib.Path) -> None:
-    """Replay a case of a layer: outputs, parameters afterwards, then all diffs of a backward pass."""
+def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
+    """Replay a case of a layer: outputs, parameters afterwards, then all diffs of a backward pass.
+
+    tolerance: `rtol` and `atol` of `assert_close`.
+    """
     case = read(path)
     net = net_from_text(str(case["prototxt"]), {"TRAIN": 0, "TEST": 1}[str(case["phase"])])
     for layer, index, array in params(case, "param"):
@@ -56,19 +59,19 @@ def run_layer_case(path: pathlib.Path) -> None:
         net.blobs[blob].data[...] = array
     net.forward()
     for blob, array in values(case, "out"):
-        assert_close(net.blobs[blob].data, array, f"top {blob}")
+        assert_close(net.blobs[blob].data, array, f"top {blob}", **tolerance)
     for layer, index, array in params(case, "param_after"):
-        assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward")
+        assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward", **tolerance)
     if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
-        _backward(net, case)
+        _backward(net, case, **tolerance)
 
 
-def _backward(net: Net, case: Arrays) -> None:
+def _backward(net: Net, case: Arrays, **tolerance: float) -> None:
     for blob, array in values(case, "topdiff"):
         net.blobs[blob].diff[...] = array
     net.clear_param_diffs()
     net.backward()
     for blob, array in values(case, "indiff"):
-        assert_close(net.blobs[blob].diff, array, f"diff of {blob}")
+        assert_close(net.blobs[blob].diff, array, f"diff of {blob}", **tolerance)
     for layer, index, array in params(case, "paramdiff"):
-        assert_close(net.params[layer][index].diff, array, f"diff of parameter {index} of {layer}")
+        assert_close(net.params[layer][index].diff, array, f"diff of parameter {index} of {layer}", **tolerance)
