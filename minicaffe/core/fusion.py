@@ -61,6 +61,7 @@ class Fused:
         self.bottom, self.top = self.bottoms[0], self.tops[-1]
         self.propagate_down: list[bool] = net.bottom_need_backward[start]
         self._parts = tuple(zip(self.layers, self.bottoms, self.tops))
+        self._written = tuple(dict.fromkeys(blob for tops in self.tops for blob in tops))  # by the forward pass
         self._runner = runner
         self._refused: list | None = None  # shapes of the bottoms for which the engine has no code
 
@@ -107,7 +108,9 @@ class Fused:
             self.take_over()
             if observed.observer is not None:
                 observed.observer.before_replay(self.take_over)
-            self._settle()
+            if self._runner.settles_each_layer:
+                for blob in self._written:
+                    blob.settle()
         else:
             for layer, bottom, top in self._parts:
                 layer.forward(bottom, top)
@@ -136,7 +139,9 @@ class Fused:
     def backward(self) -> None:
         """Run the layers backward, as one."""
         self.gradients()
-        self._settle()
+        if self._runner.settles_each_layer:
+            for layer, bottom, top in self._parts:
+                layer.settle(bottom, top)
 
     def release(self) -> None:
         """Leave each layer whose last forward pass was this group's as if it had run by itself.
@@ -148,12 +153,6 @@ class Fused:
             self.restore(layer)
         for layer in layers:
             layer.fused = None
-
-    def _settle(self) -> None:
-        """Bring views that scripts hold of the layers' blobs up to date."""
-        if self._runner.settles_each_layer:
-            for layer, bottom, top in self._parts:
-                layer.settle(bottom, top)
 
 
 F = TypeVar("F", bound=type[Fused])
