@@ -2,7 +2,8 @@
 
     python benchmarks/cpu.py                      the nets of the README, training and inference
     python benchmarks/cpu.py cifar10_full resnet50 --rounds 20
-    python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes; with --precision bf16, in bf16
+    python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes (beside ONNX Runtime)
+    python benchmarks/cpu.py cifar10_full --layers --precision bf16
     python benchmarks/cpu.py cifar10_full --batches 1 8 64 512
 
 Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them. The table
@@ -13,10 +14,12 @@ compared.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
@@ -106,18 +109,19 @@ def report(field: dict[Process, list[float]], start_ups: dict[Process, float]) -
 
 
 def layer_times(net_name: str, batch: int | None, variant: str, threads: int, passes: int = 20) -> None:
-    """Print milliseconds of each layer, forward and backward, and the GFLOP/s of matrix products."""
+    """Print milliseconds of each layer or fused layers, forward and backward, and the GFLOP/s of matrix products."""
     import minicaffe
 
     param, training, batch = build(net_name, batch)
     runner = CpuMinicaffe(variant, threads)
     runner.build(param, training)
     net = runner.net
+    parts = _forward_passes(net, training)
     forward, backward = ([[] for _ in net.layers] for _ in range(2))
     for _ in range(passes):
-        for i, layer in enumerate(net.layers):
+        for i, run in parts.items():
             start = time.perf_counter()
-            layer.forward(net.bottoms[i], net.tops[i])
+            run()
             forward[i].append(time.perf_counter() - start)
         for i in reversed(range(len(net.layers) if training else 0)):
             if net.layer_need_backward[i]:
@@ -126,13 +130,39 @@ def layer_times(net_name: str, batch: int | None, variant: str, threads: int, pa
                 backward[i].append(time.perf_counter() - start)
     print(f"\n{net_name}, batch {batch}, minicaffe {minicaffe.__version__} {variant}: milliseconds a layer, median")
     total = 0.0
-    for i, layer in enumerate(net.layers):
+    for i in parts:
+        layer = net.layers[i]
         down, up = (statistics.median(t[i]) * 1e3 if t[i] else 0.0 for t in (forward, backward))
         work = products(layer, net.tops[i])
         rate = f"{work / down / 1e6:8.0f} GFLOP/s" if work else ""
         total += down + up
         print(f"  {net.layer_names[i]:28s}{layer.type:18s}{down:9.3f}{up:9.3f}{rate}")
     print(f"  {'all':46s}{total:18.3f}")
+
+
+def _forward_passes(net, training: bool) -> dict[int, Callable[[], None]]:
+    """The forward passes of the layers by index; in TEST fused layers are one, listed as the first of them."""
+    groups, result, end = {} if training else net.fused, {}, -1
+    for i, layer in enumerate(net.layers):
+        if i > end:
+            alone = functools.partial(layer.forward, net.bottoms[i], net.tops[i])
+            result[i], end = (groups[i].forward, groups[i].end) if i in groups else (alone, i)
+    return result
+
+
+def node_times(net_name: str, batch: int | None, threads: int, passes: int = 20) -> None:
+    """Print milliseconds of each node of ONNX Runtime's graph, for comparison with `layer_times`."""
+    param, training, batch = build(net_name, batch)
+    if training or not contestants.installed(contestants.CPU["ONNX Runtime"]):
+        return
+    runner = contestants.OnnxRuntime("profile", threads)
+    runner.build(param, training)
+    runner.run(passes)
+    nodes = runner.node_times()
+    print(f"\n{net_name}, batch {batch}, ONNX Runtime: milliseconds a node, median")
+    for operator, shape, time_ in nodes:
+        print(f"  {operator:28s}{shape:18s}{time_:9.3f}")
+    print(f"  {'all':46s}{sum(time_ for _, _, time_ in nodes):9.3f}")
 
 
 def main() -> None:
@@ -146,7 +176,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores(), help="all cores unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the usual ones")
     parser.add_argument("--only", nargs="*", default=list(contestants.CPU), help="contestants, by name")
-    parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers, no race")
+    parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers and ONNX Runtime's nodes")
     parser.add_argument("--engine", default="ONEDNN", help="for --layers: ONEDNN or CAFFE")
     parser.add_argument("--precision", default="float32", help="for --layers: float32 or bf16")
     args = parser.parse_args()
@@ -156,6 +186,7 @@ def main() -> None:
         for batch in args.batches or ([None] if net in nets.TRAINING else [1, 8]):
             if args.layers:
                 layer_times(net, batch, f"{args.engine} {args.precision}", args.threads)
+                node_times(net, batch, args.threads)
             else:
                 race(net, args.only, batch, args.rounds, args.steps, args.threads)
 

@@ -59,6 +59,29 @@ def _inference(make):
     return lambda batch=1: score_named(make(batch=batch, training=False, size=224))
 
 
+def ssd300(batch: int = 1):
+    """SSD-300: `prob` is the list of boxes that are kept; `score` is the boxes before that."""
+    net = score_named(zoo.ssd300(batch))
+    net.layer[-1].name = net.layer[-1].top[0] = "prob"
+    return net
+
+
+def ssd300_maps(batch: int = 1):
+    """SSD-300 without its prior boxes and DetectionOutput: all that is computed from the picture."""
+    net = zoo.ssd300(batch)
+    layers = [layer for layer in net.layer if "data" not in layer.bottom[1:]]  # without those that give prior boxes
+    del net.layer[:]
+    net.layer.extend(layers[: [layer.name for layer in layers].index("mbox_conf") + 1])
+    net.layer.add(name="score", type="Concat", bottom=["mbox_loc", "mbox_conf"], top=["score"])
+    net.layer.add(name="prob", type="Softmax", bottom=["score"], top=["prob"])
+    return net
+
+
+def unet(batch: int = 1):
+    """U-Net on pictures of 572 by 572, without padding, 2 classes."""
+    return score_named(zoo.unet(batch, training=False))
+
+
 def _resnet(depth: int):
     return lambda batch=128: score_named(zoo.cifar_resnet(depth, batch))
 
@@ -70,4 +93,9 @@ TRAINING = {
     **{f"cifar10_resnet{depth}": (_resnet(depth), 128) for depth in (20, 32, 56, 110)},
 }
 #: name: function of the batch size
-INFERENCE = {name: _inference(getattr(zoo, name)) for name in ("resnet50", "googlenet", "mobilenet")}
+INFERENCE = {
+    **{name: _inference(getattr(zoo, name)) for name in ("resnet50", "googlenet", "mobilenet")},
+    "ssd300": ssd300,
+    "ssd300_maps": ssd300_maps,
+    "unet": unet,
+}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import statistics
+import tempfile
 from typing import Any
 
 from contestants.common import CpuContestant
@@ -18,7 +22,10 @@ def export(param, file) -> Any:
 
 
 class OnnxRuntime(CpuContestant):
-    """ONNX Runtime on the model that PyTorch exports; inference only."""
+    """ONNX Runtime on the model that PyTorch exports; inference only.
+
+    variant: "", or "profile" for `node_times`.
+    """
 
     def make(self, param) -> None:
         import io
@@ -29,6 +36,8 @@ class OnnxRuntime(CpuContestant):
         pytorch = export(param, file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
+        options.enable_profiling = self.variant == "profile"
+        options.profile_file_prefix = os.path.join(tempfile.gettempdir(), "onnxruntime")
         self.session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
         self.data = pytorch.data.numpy()
 
@@ -37,3 +46,18 @@ class OnnxRuntime(CpuContestant):
 
     def step(self) -> None:
         self.session.run(None, {"data": self.data})
+
+    def node_times(self) -> list[tuple[str, str, float]]:
+        """(operator, shape of its output, median of milliseconds) of each node in the passes so far; ends profiling."""
+        path = self.session.end_profiling()
+        with open(path) as file:
+            events = json.load(file)
+        os.remove(path)
+        times: dict[str, list[float]] = {}
+        about = {}
+        for event in events:
+            if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+                times.setdefault(event["name"], []).append(event["dur"] / 1e3)
+                ((shape,),) = ([*output.values()] for output in event["args"]["output_type_shape"][:1])
+                about[event["name"]] = event["args"]["op_name"], "x".join(map(str, shape))
+        return [(*about[name], statistics.median(found)) for name, found in times.items()]

@@ -13,6 +13,17 @@ from torch import nn
 _SKIPPED = ("Input", "SoftmaxWithLoss", "Softmax", "Split", "Scale")
 
 
+class NormalizeChannels(nn.Module):
+    """SSD's Normalize at each position: channels divided by their Euclidean norm, times a learned factor for each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), None
+
+    def forward(self, x):
+        return F.normalize(x, eps=1e-10) * self.weight[:, None, None]
+
+
 class TorchNet(nn.Module):
     """The layers of a NetParameter in order; called with (N, C, H, W), it returns the last score (before softmax)."""
 
@@ -66,11 +77,14 @@ class TorchNet(nn.Module):
 
     def _convolution(self, layer, x):
         p = layer.convolution_param
-        stride, pad = (list(field) or [default] for field, default in ((p.stride, 1), (p.pad, 0)))
-        return self._add(
-            layer,
-            nn.Conv2d(x.shape[1], p.num_output, p.kernel_size[0], stride[0], pad[0], groups=p.group, bias=p.bias_term),
-        )
+        defaults = (p.stride, 1), (p.pad, 0), (p.dilation, 1)
+        stride, pad, dilation = ((list(field) or [default])[0] for field, default in defaults)
+        geometry = p.kernel_size[0], stride, pad, dilation, p.group, p.bias_term
+        return self._add(layer, nn.Conv2d(x.shape[1], p.num_output, *geometry))
+
+    def _deconvolution(self, layer, x):
+        p = layer.convolution_param
+        return self._add(layer, nn.ConvTranspose2d(x.shape[1], p.num_output, p.kernel_size[0], p.stride[0]))
 
     def _innerproduct(self, layer, x):
         linear = self._add(layer, nn.Linear(x[0].numel(), layer.inner_product_param.num_output))
@@ -103,6 +117,19 @@ class TorchNet(nn.Module):
 
     def _concat(self, layer, *xs):
         return lambda *xs: torch.cat(xs, 1)
+
+    def _crop(self, layer, x, like):
+        (first,), (height, width) = layer.crop_param.offset, like.shape[2:]
+        return lambda x, like: x[:, :, first : first + height, first : first + width]
+
+    def _normalize(self, layer, x):
+        return self._add(layer, NormalizeChannels(x.shape[1]))
+
+    def _permute(self, layer, x):
+        return lambda x: x.permute(*layer.permute_param.order)
+
+    def _flatten(self, layer, x):
+        return lambda x: torch.flatten(x, 1)
 
     def _lrn(self, layer, x):
         p = layer.lrn_param

@@ -17,12 +17,13 @@ from minicaffe.proto import TEST
 
 #: arguments of a primitive: what is multiplied with the weights, and the result
 _FORWARD, _BACKWARD_DATA = (Arg.SRC, Arg.DST), (Arg.DIFF_DST, Arg.DIFF_SRC)
-#: how many times the multiplications of channels last the library's blocks must cost; below, conversions outweigh it
+#: multiplications with padding, relative to those without, that outweigh conversions
 _PADDING_COSTS = 1.2
 #: the least number of channels on either side; with fewer oneDNN's backward pass to the data is slow in channels last
 _LEAST_CHANNELS = 16
+_NARROW_MAP, _MANY_WEIGHTS = 14, 1 << 19  #: columns, and number of weights, at which the weights' bandwidth counts
 _WIDE, _WEIGHTS, _NARROW = range(3)
-_BLOCK = 16  #: channels
+_BLOCK = 16  #: channels in a block of the library's layouts, with AVX-512
 
 
 class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
@@ -104,7 +105,24 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         return in_blocks >= _PADDING_COSTS * in_channels_last
 
     def make_forward(self, wide, narrow, bias: bool = False, post: tuple = (), training: bool = True):
-        return primitives.convolution(*self.arguments(_NARROW, wide, narrow, bias, training), training, post)
+        kernels_of_training = training or not self.gains_from_inference(narrow)
+        return primitives.convolution(*self.arguments(_NARROW, wide, narrow, bias, training), kernels_of_training, post)
+
+    def gains_from_inference(self, narrow) -> bool:
+        """Whether the library's kernels for inference are faster here than those for training, conversions included.
+
+        Both compute the same forward pass. Those for training read and write channels in blocks, which is faster for
+        1x1 and depthwise kernels, most of all with a sum as a post-operation. Those for inference have channels last:
+        they multiply no padding of blocks, and read many weights faster where the map is narrow.
+        """
+        if self.num_spatial != 2 or self.operand_type == BF16:
+            return True
+        out, within = self.grouped[-4:-2]  # of one group
+        if out == within == 1 or (self.group == 1 and math.prod(self.window.kernel) == 1):
+            return False
+        padded = math.prod(-(-channels // _BLOCK) * _BLOCK for channels in (out, within))
+        many = math.prod(self.grouped) >= _MANY_WEIGHTS
+        return padded >= _PADDING_COSTS * out * within or (many and narrow[-1] < _NARROW_MAP)
 
     def make_backward_data(self, wide, narrow):
         source, weights, _, *others = self.arguments(_WIDE, wide, narrow)
@@ -160,7 +178,6 @@ class OneDNNConvolution(OneDNNConvolutionBase, Convolution):
 
     def forward_onednn(self, bottom, top, post=()):
         for b, t in zip(bottom, top, strict=True):
-            # in TEST oneDNN has faster kernels, which write other layouts than those that are best for backward
             conv = self.plan(self.make_forward, b.shape, t.shape, self.bias_term, post, self.phase != TEST)
             bias = layouts.data(self.blobs[1]) if self.bias_term else None
             self.convolve(conv, b, t, self.weights_as(conv), bias)

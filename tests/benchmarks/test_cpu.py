@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,21 @@ def test_numbers_that_differ_are_named(cpu):
     assert cpu.compare(one, {"loss": [np.float32(2.02)]}) == "loss differs by 1.0e-02 of its largest value"
     assert cpu.compare(one, {"ip": [np.array([1.0, -4.0]), np.array([0.401])]}).startswith("ip differs by 1.0e-01")
     assert cpu.compare(one, {"ip": [np.array([1.0, np.nan]), np.array([0.001])]}).startswith("ip differs by nan")
+
+
+def test_fused_layers_are_timed_as_one(cpu):
+    layers = [types.SimpleNamespace(forward=lambda *blobs: None) for _ in range(4)]
+    fused = {1: types.SimpleNamespace(forward=lambda: None, end=2)}
+    net = types.SimpleNamespace(layers=layers, bottoms=[[]] * 4, tops=[[]] * 4, fused=fused)
+    parts = cpu._forward_passes(net, training=False)
+    assert list(parts) == [0, 1, 3] and parts[1] is fused[1].forward
+    assert list(cpu._forward_passes(net, training=True)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name, last", [("ssd300", "DetectionOutput"), ("ssd300_maps", "Softmax"), ("unet", "Softmax")])
+def test_nets_end_in_score_and_prob(cpu, name, last):
+    net, training, batch = cpu.build(name, 2)
+    assert (training, batch, list(net.layer[0].input_param.shape[0].dim)[0]) == (False, 2, 2)
+    assert net.layer[-1].type == last and list(net.layer[-1].top) == ["prob"]
+    made = {top for layer in net.layer for top in layer.top}
+    assert "score" in made and made >= {bottom for layer in net.layer for bottom in layer.bottom}
