@@ -5,9 +5,11 @@
     python benchmarks/cpu.py cifar10_full --layers       where the time of a step goes (beside ONNX Runtime)
     python benchmarks/cpu.py cifar10_full --layers --precision bf16
     python benchmarks/cpu.py cifar10_full --batches 1 8 64 512
+    python benchmarks/cpu.py cifar10_full --against PATH beside another checkout of minicaffe
 
 Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them. The table
-has medians, and the ratio to the first contestant. Before anything is timed, loss and gradients (or scores) of all are
+has medians, and the ratio to the first contestant. With `--processor-time` it is the time that the processor worked, on
+all threads, which other processes change less: with `--threads 1`, what a step takes on a machine of its own. Before anything is timed, loss and gradients (or scores) of all are
 compared.
 """
 
@@ -21,7 +23,9 @@ import sys
 import time
 from collections.abc import Callable
 
-sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+#: a contestant's process may be for another checkout of minicaffe
+sys.path[:0] = [_FOLDER, os.environ.get("MINICAFFE_CHECKOUT") or os.path.dirname(_FOLDER)]
 
 #: by precision, how much losses and scores may differ, and gradients: those of deep nets differ more, where rounding
 #: decides the sign of a ReLU's input
@@ -38,10 +42,8 @@ import nets  # noqa: E402
 import numpy as np  # noqa: E402
 from contestants.common import differences  # noqa: E402
 from contestants.gpu_profile import products  # noqa: E402
-from contestants.ours import CpuMinicaffe  # noqa: E402
-from contestants.process import Process  # noqa: E402
-
-from minicaffe.cores import cores  # noqa: E402
+from contestants.ours import CpuMinicaffe, OtherMinicaffe  # noqa: E402
+from contestants.process import Process, environment  # noqa: E402
 
 
 def build(net: str, batch: int | None):
@@ -61,18 +63,22 @@ def compare(reference: dict, other: dict, precision: str = "float32") -> str:
     return ""
 
 
-def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int, threads: int) -> None:
-    """Compare and time the contestants on one net, in turns; print the table."""
+def race(net: str, table: dict, batch: int | None, rounds: int, steps: int, threads: int, clock: str) -> None:
+    """Compare and time the contestants of a table on one net, in turns; print the results.
+
+    clock: the function of the module `time`.
+    """
     param, training, batch = build(net, batch)
     task = "training" if training else "inference"
     print(f"\n{net}, {task}, batch {batch}, {threads} threads: milliseconds a step, median of {rounds * steps}")
     field: dict[Process, list[float]] = {}
     start_ups, reference = {}, None
-    for name in names:
-        if not contestants.installed(contestants.CPU[name]) or (training and not contestants.CPU[name][3]):
+    for name, entry in table.items():
+        if not contestants.installed(entry) or (training and not entry[3]):
             continue
-        process = Process(name, contestants.CPU, threads)
-        process.send("build", param.SerializeToString(), training)
+        process = Process(name, table, threads)
+        with environment({"MINICAFFE_CHECKOUT": entry[1][0]} if entry[0] is OtherMinicaffe else {}):
+            process.send("build", param.SerializeToString(), training)
         try:
             result, start_ups[process] = process.receive()
         except RuntimeError as error:
@@ -86,7 +92,7 @@ def race(net: str, names: list[str], batch: int | None, rounds: int, steps: int,
     for _ in range(rounds):
         for process, times in field.items():
             time.sleep(_PAUSE)
-            times += process.ask("run", steps)
+            times += process.ask("run", steps, clock)
     report(field, start_ups)
 
 
@@ -166,6 +172,8 @@ def node_times(net_name: str, batch: int | None, threads: int, passes: int = 20)
 
 
 def main() -> None:
+    from minicaffe.cores import cores
+
     known = [*nets.TRAINING, *nets.INFERENCE]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -176,19 +184,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores(), help="all cores unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the usual ones")
     parser.add_argument("--only", nargs="*", default=list(contestants.CPU), help="contestants, by name")
+    parser.add_argument("--against", help="another checkout of minicaffe, which takes part with both engines")
+    parser.add_argument("--processor-time", action="store_true", help="instead of the time by the clock")
     parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers and ONNX Runtime's nodes")
     parser.add_argument("--engine", default="ONEDNN", help="for --layers: ONEDNN or CAFFE")
     parser.add_argument("--precision", default="float32", help="for --layers: float32 or bf16")
     args = parser.parse_args()
     if unknown := set(args.nets) - set(known):
         parser.error(f"unknown nets {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    table = {name: contestants.CPU[name] for name in args.only}
+    if args.against:
+        table |= contestants.of_checkout(os.path.abspath(args.against))
     for net in args.nets or [net for net in known if net not in _DEEP]:
         for batch in args.batches or ([None] if net in nets.TRAINING else [1, 8]):
             if args.layers:
                 layer_times(net, batch, f"{args.engine} {args.precision}", args.threads)
                 node_times(net, batch, args.threads)
             else:
-                race(net, args.only, batch, args.rounds, args.steps, args.threads)
+                clock = "process_time" if args.processor_time else "perf_counter"
+                race(net, table, batch, args.rounds, args.steps, args.threads, clock)
 
 
 if __name__ == "__main__":

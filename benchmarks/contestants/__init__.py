@@ -10,7 +10,7 @@ import importlib.util
 from contestants.onnx_runtime import OnnxRuntime
 from contestants.opencv import OpenCV
 from contestants.original_caffe import OriginalCaffe
-from contestants.ours import CpuMinicaffe, GpuMinicaffe
+from contestants.ours import CpuMinicaffe, GpuMinicaffe, OtherMinicaffe
 from contestants.pytorch import CpuPyTorch, GpuPyTorch
 
 #: name -> (class, variant, module it needs, whether it trains)
@@ -26,6 +26,13 @@ CPU = {
     "OpenCV dnn": (OpenCV, "", "cv2", False),
     "Caffe": (OriginalCaffe, "", "caffe", True),
 }
+
+
+def of_checkout(path: str) -> dict[str, tuple]:
+    """Entries as in CPU for the minicaffe of another checkout."""
+    engines = {"before": "ONEDNN", "before CAFFE": "CAFFE"}
+    return {name: (OtherMinicaffe, (path, engine), "minicaffe", True) for name, engine in engines.items()}
+
 
 #: name -> (class, variant, module it needs)
 GPU = {

@@ -95,6 +95,21 @@ class CpuMinicaffe(Minicaffe, CpuContestant):
             self.net.blobs["prob"].read_data()
 
 
+class OtherMinicaffe(CpuMinicaffe):
+    """The minicaffe of another checkout, in whose process MINICAFFE_CHECKOUT is set.
+
+    variant: (the checkout, the engine).
+    """
+
+    def make(self, param) -> None:
+        import minicaffe
+        from minicaffe import onednn
+
+        minicaffe.set_engine(self.variant[1])
+        (minicaffe if hasattr(minicaffe, "set_threads") else onednn).set_threads(self.threads)
+        Minicaffe.make(self, param)
+
+
 class GpuMinicaffe(Minicaffe, GpuContestant):
     """variant: (math, engine)."""
 
