@@ -3,7 +3,9 @@
 import gc
 import os
 import signal
+import sys
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -125,6 +127,7 @@ def checksum(arrays):
 
 
 def threads():
+    gc.collect()  # those of layers of other tests end
     return {thread for thread in threading.enumerate() if thread.name.startswith("minicaffe-")}
 
 
@@ -249,7 +252,6 @@ def test_no_thread_is_left(sources, number, kind):
     assert threads() == before
     batches(layer, blobs, 1)
     del layer
-    gc.collect()
     assert threads() == before
 
 
@@ -260,8 +262,16 @@ def test_no_thread_is_left_after_an_error(sources, number):
     with pytest.raises(DataError):
         layer.forward([], blobs)
     del layer
-    gc.collect()
     assert threads() == before
+
+
+def waits_for_a_batch(thread):
+    """Whether the thread waits inside `Prefetcher.get`."""
+    frame = sys._current_frames()[thread.ident]
+    names = [frame.f_code.co_name]
+    while frame := frame.f_back:
+        names.append(frame.f_code.co_name)
+    return names[0] == "wait" and "take" in names
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a signal cannot be sent to one thread here")
@@ -283,6 +293,8 @@ def test_ctrl_c_while_a_batch_is_loaded(sources, number, monkeypatch):
 
     def interrupt():
         assert slow.wait(60)
+        while not waits_for_a_batch(threading.main_thread()):
+            time.sleep(0.001)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         go_on.set()
 
