@@ -99,7 +99,9 @@ class OneDNNConvolutionBase(OneDNNLayer, ConvolutionBase):
         if few or beyond or self.group > 1 or self.num_spatial != 2 or self.operand_type != F32:
             return False
         conv = primitives.convolution(any_layout(wide), any_layout(self.grouped), None, any_layout(narrow), *geometry)
-        c_padded, o_padded = (conv.desc(arg).padded_shape[1] for arg in _FORWARD)
+        wide_desc, narrow_desc = (conv.desc(arg) for arg in _FORWARD)
+        assert wide_desc is not None and narrow_desc is not None  # a convolution has both
+        c_padded, o_padded = wide_desc.padded_shape[1], narrow_desc.padded_shape[1]
         in_blocks = 3 * c_padded * o_padded * columns_out
         in_channels_last = 2 * c * o_padded * columns_out + o * c_padded * columns_in
         return in_blocks >= _PADDING_COSTS * in_channels_last
