@@ -55,6 +55,7 @@ def test_numbers_that_differ_are_named(cpu):
     one = {"loss": [np.float32(2)], "ip": [np.array([1.0, -4.0]), np.array([0.001])]}
     assert cpu.compare(one, one) == ""
     assert cpu.compare(one, {"loss": [np.float32(2.02)]}) == "loss differs by 1.0e-02 of its largest value"
+    assert cpu.compare(one, {"loss": [np.float32(2.02)]}, "bf16") == ""
     assert cpu.compare(one, {"ip": [np.array([1.0, -4.0]), np.array([0.401])]}).startswith("ip differs by 1.0e-01")
     assert cpu.compare(one, {"ip": [np.array([1.0, np.nan]), np.array([0.001])]}).startswith("ip differs by nan")
 
