@@ -9,8 +9,9 @@
 
 Contestants take turns, a few steps each, so that a machine that is busy now and then is so for all of them. The table
 has medians, and the ratio to the first contestant. With `--processor-time` it is the time that the processor worked, on
-all threads, which other processes change less: with `--threads 1`, what a step takes on a machine of its own. Before anything is timed, loss and gradients (or scores) of all are
-compared.
+all threads, which other processes change less: with `--threads 1`, what a step takes on a machine of its own.
+
+Before anything is timed, loss and gradients (or scores) of all are compared.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from minicaffe.cores import cores
+
 _MOST = 64  # threads: more than that wait for the interpreter lock
 
 
@@ -28,11 +30,6 @@ def in_turn(work: Callable[[int], None], count: int) -> None:
         work(index)
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Workers:
     """Threads that take part in `each`, an `Each`, beside the thread that calls it; several threads may call it.
 
@@ -44,7 +41,7 @@ class Workers:
     """
 
     def __init__(self, threads: int = 0) -> None:
-        self._shared = _Shared(min(threads or usable_cores(), _MOST) - 1)
+        self._shared = _Shared(min(threads or cores(), _MOST) - 1)
         self._finalizer = weakref.finalize(self, _Shared.stop, self._shared)
 
     def each(self, work: Callable[[int], None], count: int) -> None:

@@ -94,7 +94,7 @@ def sources(tmp_path, monkeypatch):
 @pytest.fixture(params=COUNTS)
 def number(request, monkeypatch):
     """The number of threads of the layers that are built."""
-    monkeypatch.setattr(workers, "usable_cores", lambda: request.param)
+    monkeypatch.setattr(workers, "cores", lambda: request.param)
     return request.param
 
 

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from minicaffe.data.workers import Workers, in_turn, usable_cores
+from minicaffe.data.workers import Workers, in_turn
 
 
 def threads():
@@ -110,4 +110,4 @@ def test_the_threads_keep_nothing_of_the_last_job():
 def test_in_turn_is_a_loop():
     called = []
     in_turn(called.append, 4)
-    assert called == [0, 1, 2, 3] and usable_cores() >= 1
+    assert called == [0, 1, 2, 3]
