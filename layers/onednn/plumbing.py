@@ -107,15 +107,15 @@ class OneDNNEltwise(OneDNNLayer, Eltwise):
 
     def backward_of_two(self, top, propagate_down, bottom):
         """dx of a product or a maximum: dy times the other bottom, or times the mask of where this one was taken."""
-        largest = self.operation == EltwiseParameter.MAX
-        if largest and self.first is None:
+        if self.operation == EltwiseParameter.MAX and self.first is None:
             self.forward_of_two(bottom, top)
-        dy = layouts.diff(top[0], self.first.desc if largest else None)
+        mask = self.first
+        dy = layouts.diff(top[0], mask.desc if mask else None)
         for i in (i for i, wanted in enumerate(propagate_down) if wanted):
-            factor = self.first if largest else layouts.data(bottom[1 - i], dy.desc)
-            if largest and i:
+            factor = mask or layouts.data(bottom[1 - i], dy.desc)
+            if mask and i:
                 factor = self.borrow(dy.desc, "second")
-                self.execute(self.plan(self.make_second, dy.desc), Arg.SRC, self.first, Arg.DST, factor)
+                self.execute(self.plan(self.make_second, dy.desc), Arg.SRC, mask, Arg.DST, factor)
             self.combine(Alg.MUL, dy, factor, layouts.mutable_diff(bottom[i], dy.desc))
 
     def forward_onednn(self, bottom, top):

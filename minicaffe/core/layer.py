@@ -71,7 +71,6 @@ class Layer:
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
     keeps_views = False  #: whether it may keep views of blobs, or leave values in them as they are
-    replayable: bool = False  #: whether forward in TEST is no more than calls that an engine reports, see replay.py
     #: whether forward in TEST gives the same again and changes nothing else; None: if the type is one of this package
     repeatable: bool | None = None
 
@@ -178,6 +177,11 @@ class Layer:
         `reshape` gives after `setup`.
         """
         return None
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a forward pass in TEST is no more than calls that an engine reports, see replay.py."""
+        return False
 
     # -- what the base class does ----------------------------------------------------------------------------------
 
