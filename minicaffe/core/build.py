@@ -51,7 +51,7 @@ class NetBuilder:
         """Build all layers; return self.  Raises NetError or LayerError for a wrong net."""
         for layer_param in self.param.layer:
             self._add_layer(layer_param)
-        precision.log_refusal(self.param, self.layers)
+        precision.log_choice(self.param, self.layers)
         precision.assign_types(self.layers, self.bottoms, self.tops)
         self._limit_backward()
         if self.param.force_backward:

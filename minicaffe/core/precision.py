@@ -39,10 +39,14 @@ def choose(layer_param: LayerParameter, engine: str, default_type: int = FLOAT) 
     return wanted if has_it else FLOAT32
 
 
-def log_refusal(net: NetParameter, layers: Sequence[Layer]) -> None:
-    """Log the reason, in one line, if bf16 is requested for layers of a net and none of them has it."""
-    wanted = any(requested(layer_param, net.default_forward_type) == BF16 for layer_param in net.layer)
-    if wanted and not any(layer.precision == BF16 for layer in layers):
+def log_choice(net: NetParameter, layers: Sequence[Layer]) -> None:
+    """Log, in one line, how many layers of a net compute in bf16 if it is requested; the reason if none does."""
+    if all(requested(layer_param, net.default_forward_type) == FLOAT32 for layer_param in net.layer):
+        return
+    count = sum(layer.precision == BF16 for layer in layers)
+    if count:
+        log.info("Precision bf16 in %d of %d layers", count, len(layers))
+    else:
         log.info("Precision bf16 is not used, but float32: %s", _reason())
 
 

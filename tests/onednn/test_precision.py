@@ -100,10 +100,17 @@ def test_it_is_a_setting_of_each_thread_and_restored():
     assert settings.precision == "DEFAULT"
 
 
-# ------------------------------------------------------------------------------------------------------------ refusals
+# -------------------------------------------------------------------------------------------------------- in the log
 
 
-def refusals(caplog):
+def test_the_log_has_the_number_of_layers(bf16_is_here, caplog):
+    caplog.set_level(logging.INFO, "minicaffe")
+    found = precisions(built("bf16"))
+    count = list(found.values()).count("bf16")
+    assert lines(caplog) == [f"Precision bf16 in {count} of {len(found)} layers"]
+
+
+def lines(caplog):
     return [message for message in caplog.messages if "bf16" in message]
 
 
@@ -111,7 +118,7 @@ def test_a_processor_without_it_computes_in_float32_after_one_line(monkeypatch, 
     monkeypatch.setattr(library.load(), "dnnl_get_effective_cpu_isa", lambda: 0x67)  # AVX-512 with VNNI
     caplog.set_level(logging.INFO, "minicaffe")
     net, reference = built("bf16"), built("float32")
-    assert refusals(caplog) == [
+    assert lines(caplog) == [
         "Precision bf16 is not used, but float32: this processor has neither AVX512_BF16 nor AMX"
     ]
     for each in (net, reference):
@@ -129,7 +136,7 @@ def test_on_the_gpu_it_has_no_effect(bf16_is_here, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     settings.engine = runner("GPU")
     assert set(precisions(built("bf16")).values()) == {"float32"}
-    assert refusals(caplog) == ["Precision bf16 is not used, but float32: it has no effect on the GPU"]
+    assert lines(caplog) == ["Precision bf16 is not used, but float32: it has no effect on the GPU"]
     settings.engine = runner("CPU")
 
 
@@ -137,7 +144,7 @@ def test_numpy_alone_has_not_got_it(bf16_is_here, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     minicaffe.set_engine("CAFFE")
     built("bf16")
-    assert refusals(caplog) == [
+    assert lines(caplog) == [
         "Precision bf16 is not used, but float32: no layer is computed by an engine that has it"
     ]
 
