@@ -118,9 +118,7 @@ def test_a_processor_without_it_computes_in_float32_after_one_line(monkeypatch, 
     monkeypatch.setattr(library.load(), "dnnl_get_effective_cpu_isa", lambda: 0x67)  # AVX-512 with VNNI
     caplog.set_level(logging.INFO, "minicaffe")
     net, reference = built("bf16"), built("float32")
-    assert lines(caplog) == [
-        "Precision bf16 is not used, but float32: this processor has neither AVX512_BF16 nor AMX"
-    ]
+    assert lines(caplog) == ["Precision bf16 is not used, but float32: this processor has neither AVX512_BF16 nor AMX"]
     for each in (net, reference):
         each.run_forward()
     assert np.array_equal(net.blobs["s"].data, reference.blobs["s"].data)
@@ -144,9 +142,7 @@ def test_numpy_alone_has_not_got_it(bf16_is_here, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     minicaffe.set_engine("CAFFE")
     built("bf16")
-    assert lines(caplog) == [
-        "Precision bf16 is not used, but float32: no layer is computed by an engine that has it"
-    ]
+    assert lines(caplog) == ["Precision bf16 is not used, but float32: no layer is computed by an engine that has it"]
 
 
 # -------------------------------------------------------------------------------------------------------------- values
