@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicaffe.core.layer import Layer
@@ -61,13 +63,13 @@ class Interp(Layer):
 
     def forward_cpu(self, bottom, top):
         rows, columns = self.weights
-        top[0].data = rows @ self._crop(bottom[0].read_data()) @ columns.T
+        np.matmul(rows, _row_by_row(self._crop(bottom[0].read_data()), columns.T), out=top[0].data)
 
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
             rows, columns = self.weights
             bottom[0].diff = 0
-            self._crop(bottom[0].diff)[...] = rows.T @ top[0].read_diff() @ columns
+            self._crop(bottom[0].diff)[...] = _row_by_row(rows.T @ top[0].read_diff(), columns)
 
     def forward_gpu(self, bottom, top):
         self.kernel("forward")(
@@ -85,6 +87,12 @@ class Interp(Layer):
     def _crop(self, x):
         height, width = self.cropped
         return x[:, :, self.begin : self.begin + height, self.begin : self.begin + width]
+
+
+def _row_by_row(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """x @ matrix for all rows of all pictures in one product, several times as fast as one for each picture."""
+    *outer, rows, length = x.shape
+    return (x.reshape(math.prod(outer) * rows, length) @ matrix).reshape(*outer, rows, matrix.shape[1])
 
 
 def _weights(size: int, new_size: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from minicaffe.layers.onednn import (  # noqa: F401
     batch_norm,
+    broadcast,
     convolution,
     dropout,
     elementwise,
     inner_product,
     lrn,
     moves,
+    normalize,
     plumbing,
     pooling,
     prelu,

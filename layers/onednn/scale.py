@@ -1,5 +1,7 @@
 """Scale over channels by oneDNN's batch normalisation: with mean 0 and variance + epsilon = 1 it is y = s x + b.
 
+With two bottoms it is a binary primitive.
+
 Its backward pass computes the gradients of x, s and b in one pass over memory.  Variance and epsilon are 1/2 each:
 channels that pad a layout have variance 0, and an epsilon of 0 would make their zeros NaN, which the next convolution
 reads.
@@ -10,27 +12,32 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.registry import register
-from minicaffe.layers.onednn.base import OneDNNLayer
+from minicaffe.layers.onednn.broadcast import OneDNNBroadcast
 from minicaffe.layers.scale import Scale
 from minicaffe.onednn import layouts, primitives
-from minicaffe.onednn.library import Arg, Flags
+from minicaffe.onednn.library import Alg, Arg, Flags
 from minicaffe.onednn.tensors import Tensor, of_array, plain
 
 _HALF = 0.5
 
 
 @register("Scale", engine="ONEDNN")
-class OneDNNScale(OneDNNLayer, Scale):
+class OneDNNScale(OneDNNBroadcast, Scale):
     __doc__ = Scale.__doc__
-    bf16_use = "passes"
+
+    @property
+    def bf16_use(self):
+        return "passes" if self.learned else ""
 
     def expressible(self, bottom, top):
         shape = bottom[0].shape
-        return self.learned and 2 <= len(shape) <= 5 and self.outer == shape[0] and self.covered == shape[1]
+        if not self.learned:
+            return self.can_spread(shape)
+        return 2 <= len(shape) <= 5 and self.outer == shape[0] and self.covered == shape[1]
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        if not self.native:
+        if not (self.native and self.learned):
             return
         channels = (self.covered,)
         self.zeros, self.halves = Tensor(plain(channels)), of_array(np.full(channels, _HALF, np.float32))
@@ -49,7 +56,28 @@ class OneDNNScale(OneDNNLayer, Scale):
         scale = layouts.read(self.blobs[0].data_memory, (self.covered,))
         return Arg.MEAN, self.zeros, Arg.VARIANCE, self.halves, Arg.SCALE, scale
 
+    def forward_of_two(self, bottom, top):
+        """Multiply the bottoms, and add the bias if there is one."""
+        x = self.read(bottom[0])
+        y = layouts.mutable_data(top[0], x.desc)
+        self.combine(Alg.MUL, x, self.operand(bottom[1], x.desc), y)
+        if self.bias_index is not None:
+            self.combine(Alg.ADD, y, self.operand(self.blobs[0], x.desc), y)
+
+    def backward_of_two(self, top, propagate_down, bottom):
+        """Compute the gradients of both bottoms and of the bias."""
+        x = self.read(bottom[0])
+        dy = layouts.diff(top[0], x.desc)
+        if self.bias_index is not None and self.param_propagate_down[0]:
+            self.blobs[0].diff.reshape(-1)[:] += self.sums(dy)
+        if propagate_down[1]:
+            bottom[1].diff.reshape(-1)[:] = self.sums_of_products(dy, x)
+        if propagate_down[0]:
+            self.combine(Alg.MUL, dy, self.operand(bottom[1], x.desc), layouts.mutable_diff(bottom[0], x.desc))
+
     def forward_onednn(self, bottom, top):
+        if not self.learned:
+            return self.forward_of_two(bottom, top)
         x = self.data_in_vectors(bottom[0])
         forward = self.plan(self.make_forward, x.desc)
         y = layouts.mutable_data(top[0], x.desc)
@@ -57,6 +85,8 @@ class OneDNNScale(OneDNNLayer, Scale):
         self.execute(forward, Arg.SRC, x, Arg.DST, y, Arg.SHIFT, shift, *self.operands())
 
     def backward_onednn(self, top, propagate_down, bottom):
+        if not self.learned:
+            return self.backward_of_two(top, propagate_down, bottom)
         x = self.data_in_vectors(bottom[0])
         backward = self.plan(self.make_backward, x.desc)
         dy = layouts.diff(top[0], x.desc)

@@ -63,6 +63,8 @@ class Broadcast(Layer):
         axis = canonical_axis(self.axis, len(shape)) if covered else 0
         self.outer, self.covered = math.prod(shape[:axis]), math.prod(covered)
         self.inner = math.prod(shape[axis + len(covered) :])
+        #: the operand's shape with an axis of 1 for each that it does not cover
+        self.spread = (*(1 for _ in shape[:axis]), *covered, *(1 for _ in shape[axis + len(covered) :]))
 
     def over_axes(self, array: np.ndarray) -> np.ndarray:
         """Return an array of the bottom's shape as (outer, covered, inner)."""

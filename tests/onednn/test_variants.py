@@ -31,6 +31,11 @@ def inner(more, shape):
     return Case(f'type: "InnerProduct" inner_product_param {{ {more} weight_filler {{ type: "xavier" }} }}', [shape])
 
 
+def normalize(more, shape):
+    filler = 'scale_filler { type: "uniform" min: 0.5 max: 2 }'
+    return Case(f'type: "Normalize" norm_param {{ {more} {filler} }}', [shape])
+
+
 def recurrent(kind, sequences, size, static=(), **kwargs):
     text = f'type: "{kind}" recurrent_param {{ num_output: {size} weight_filler {{ type: "xavier" }} }}'
     shapes = [(3, sequences, 5), (3, sequences), *static]
@@ -64,6 +69,17 @@ NATIVE = [
     Case('type: "BatchNorm" batch_norm_param { use_global_stats: true }', [(4, 5, 3, 3)], params=False),
     Case('type: "Scale" scale_param { bias_term: true }', [(3, 16, 4, 4)]),
     Case('type: "Scale"', [(3, 5, 4, 4)]),
+    Case('type: "Scale" scale_param { axis: 0 bias_term: true bias_filler { value: 2 } }', [(3, 5, 4, 4), (3, 5)]),
+    Case('type: "Scale"', [(3, 16, 4, 4), (16,)]),
+    Case('type: "Scale" scale_param { axis: 0 }', [(3, 5, 4), (3, 5, 4)]),
+    Case('type: "Scale" scale_param { axis: 0 }', [(3, 5), (3, 5)]),
+    Case('type: "Bias" bias_param { filler { type: "gaussian" } }', [(3, 5, 4, 3)]),
+    Case('type: "Bias" bias_param { filler { type: "gaussian" } }', [(3, 5)]),
+    Case('type: "Bias" bias_param { axis: 0 }', [(3, 16, 4, 3), (3, 16)]),
+    Case('type: "Axpy"', [(3, 5), (3, 5, 4, 3), (3, 5, 4, 3)]),
+    Case('type: "Axpy"', [(2, 16, 1, 1), (2, 16, 3, 3), (2, 16, 3, 3)]),
+    normalize("across_spatial: false channel_shared: false", (3, 5, 4, 3)),
+    normalize("across_spatial: false channel_shared: false", (2, 16, 3, 3)),
     Case('type: "ReLU"', [(3, 5, 4, 4)]),
     Case('type: "ReLU" relu_param { negative_slope: 0.2 }', [(3, 16, 4)]),
     Case('type: "Sigmoid"', [(3, 16)]),
@@ -104,10 +120,15 @@ IN_NUMPY = [
     pool("kernel_size: 3 stride: 2 pad: 1 pool: AVE", (2, 3, 8, 8)),
     Case('type: "Pooling" pooling_param { kernel_size: 2 }', [(2, 3, 4, 4)], distinct, num_top=2, gradient=[]),
     Case('type: "Scale" scale_param { axis: 0 }', [(3, 5)]),
+    Case('type: "Scale" scale_param { axis: 2 }', [(3, 5, 4, 3), (4, 3)]),
+    Case('type: "Bias" bias_param { axis: 0 }', [(3, 5, 4)]),
     Case('type: "Eltwise" eltwise_param { operation: PROD }', [(2, 5)] * 3),
     Case('type: "Eltwise" eltwise_param { operation: PROD stable_prod_grad: false }', [(2, 5)] * 2),
     Case('type: "Eltwise" eltwise_param { operation: MAX }', [(2, 5)] * 3, distinct),
     Case('type: "Power" power_param { power: 2 }', [(2, 5)]),
+    Case('type: "Normalize"', [(2, 5, 3, 3)]),
+    normalize("across_spatial: true channel_shared: false", (2, 5, 3, 3)),
+    normalize("across_spatial: false", (2, 5, 3, 3)),
     Case('type: "Softmax"', [(0, 5)], gradient=[]),
     recurrent("LSTM", 7, 182),
     recurrent("LSTM", 8, 20),
@@ -208,7 +229,11 @@ MIDDLE = {
     "type: 'Slice' slice_param { axis: 2 slice_point: 3 }": 2,
     "type: 'Eltwise' bottom: 'same' eltwise_param { operation: PROD }": 1,
     "type: 'Eltwise' bottom: 'same' eltwise_param { operation: MAX }": 1,
+    "type: 'Axpy' bottom: 'a' bottom: 'same'": 1,
     "type: 'Dropout'": 1,
+    "type: 'Normalize' norm_param { across_spatial: false channel_shared: false }": 1,
+    "type: 'Scale' bottom: 'factors' scale_param { axis: 0 }": 1,
+    "type: 'Bias' bias_param { filler { type: 'gaussian' } }": 1,
     "type: 'Crop' bottom: 'small' crop_param { offset: 1 }": 1,
     "type: 'Crop' bottom: 'small' crop_param { axis: 1 offset: 1 }": 1,
     "type: 'Permute' permute_param { order: 0 order: 2 order: 1 order: 3 }": 1,
@@ -219,13 +244,15 @@ MIDDLE = {
 @pytest.mark.parametrize(("middle", "tops"), MIDDLE.items())
 def test_between_convolutions(middle, tops, channels):
     """In the layouts that the convolutions choose, with blocks that are full and that are not."""
-    conv = "convolution_param { num_output: %d kernel_size: %d }"
+    conv, first = "convolution_param { num_output: %d kernel_size: %d }", "factors" if "Axpy" in middle else "a"
     text = f"""force_backward: true
     layer {{ name: 'in' type: 'Input' top: 'x' input_param {{ shape {{ dim: 2 dim: 16 dim: 8 dim: 9 }} }} }}
     layer {{ name: 'a' type: 'Convolution' bottom: 'x' top: 'a' {conv % (channels, 3)} }}
     layer {{ name: 'c' type: 'Convolution' bottom: 'x' top: 'same' {conv % (channels, 3)} }}
     layer {{ name: 's' type: 'Convolution' bottom: 'x' top: 'small' {conv % (channels // 2, 5)} }}
-    layer {{ name: 'm' bottom: 'a' {middle} {" ".join(f"top: 'm{i}'" for i in range(tops))} }}"""
+    layer {{ name: 'p' type: 'Pooling' bottom: 'a' top: 'p' pooling_param {{ pool: AVE global_pooling: true }} }}
+    layer {{ name: 'f' type: 'Reshape' bottom: 'p' top: 'factors' reshape_param {{ shape {{ dim: [0, 0] }} }} }}
+    layer {{ name: 'm' bottom: '{first}' {middle} {" ".join(f"top: 'm{i}'" for i in range(tops))} }}"""
     text += "".join(
         f"""layer {{ name: 'b{i}' type: 'Convolution' bottom: 'm{i}' top: 'b{i}' {conv % (16, 1)} }}"""
         for i in range(tops)
