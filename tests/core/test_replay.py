@@ -226,7 +226,9 @@ def test_operands_that_are_broadcast():
     layer {{ name: 'flat' type: 'Flatten' bottom: 'm' top: 'f' }}
     layer {{ name: 'scale' type: 'Scale' bottom: 'a' bottom: 'f' top: 's' scale_param {{ axis: 0 }} }}
     layer {{ name: 'axpy' type: 'Axpy' bottom: 'm' bottom: 's' bottom: 'a' top: 'z' }}
-    layer {{ name: 'last' type: 'Convolution' bottom: 'z' top: 'prob' {conv} }}"""
+    layer {{ name: 'tanh' type: 'TanH' bottom: 'z' top: 't' }}
+    layer {{ name: 'abs' type: 'AbsVal' bottom: 't' top: 'u' }}
+    layer {{ name: 'last' type: 'Convolution' bottom: 'u' top: 'prob' {conv} }}"""
     nets = pair(text)
     for seed in range(4):
         write(nets, seed)
