@@ -17,7 +17,7 @@ import numpy as np
 
 from minicaffe import io
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.devices import computing_on
+from minicaffe.cli.devices import computing_on, precision_flag
 from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.data.arrays import read_array
 from minicaffe.errors import DataError, UsageError
@@ -35,7 +35,7 @@ def _net_flags(flags: FlagParser) -> None:
 
 
 def net_options(flags: FlagParser) -> None:
-    """Add the flags for the preprocessing of images, the device, the engine and Python layers."""
+    """Add the flags for the preprocessing of images, the device, the engine, the precision and Python layers."""
     flags.flag(
         "mean_file", metavar="FILE", default="", help="mean image, .npy (K, H, W) or .binaryproto; none by default"
     )
@@ -55,16 +55,18 @@ def net_options(flags: FlagParser) -> None:
     )
     flags.switch("gpu", "compute on the GPU")
     flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN or CUDNN")
+    precision_flag(flags)
     python_layer_flags(flags)
 
 
 @contextlib.contextmanager
 def computing(args: argparse.Namespace) -> Iterator[None]:
-    """Apply the flags for device, engine and Python layers; restore the previous settings at the end.
+    """Apply the flags for device, engine, precision and Python layers; restore the previous settings at the end.
 
     `--gpu` is a switch here, as in the original's tools.
     """
-    where = argparse.Namespace(gpu="0" if args.gpu else "", engine=args.engine, threads=None, math="")
+    gpu = "0" if args.gpu else ""
+    where = argparse.Namespace(gpu=gpu, engine=args.engine, precision=args.precision, threads=None, math="")
     with python_layers_of(args), computing_on(where):
         yield
 

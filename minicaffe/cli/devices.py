@@ -31,12 +31,17 @@ def device_flags(flags: FlagParser) -> None:
                help='device ids separated by commas, or "all"; "none": the CPU, regardless of solver_mode')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="",
                help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
-    flags.flag("precision", metavar="NAME", default="",
-               help="on the CPU: float32 (the default) or bf16 (products in bfloat16, sums in float32)")  # fmt: skip
+    precision_flag(flags)
     flags.flag("threads", type=int, metavar="N",
                help="number of CPU threads (default: OMP_NUM_THREADS, or one for each core)")  # fmt: skip
     flags.flag("math", metavar="MODE", default="",
                help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
+
+
+def precision_flag(flags: FlagParser) -> None:
+    """Add --precision."""
+    flags.flag("precision", metavar="NAME", default="",
+               help="on the CPU: float32 (the default) or bf16 (products in bfloat16, sums in float32)")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -37,15 +37,28 @@ def test_a_race(tmp_path):
     assert all(float(number) >= 0 for line in lines[3:] for number in line[26:].split())
 
 
+def test_another_checkout_takes_part(tmp_path):
+    package = tmp_path / "other" / "minicaffe"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('this is the other one')")
+    options = ("--rounds", "1", "--steps", "1", "--threads", "1", "--processor-time")
+    lines = run(
+        "lenet", "--batches", "2", *options, "--only", "minicaffe CAFFE", "--against", package.parent, cwd=tmp_path
+    )
+    assert [line.split(":")[0].strip() for line in lines[2:4]] == ["before", "before CAFFE"]
+    assert lines[-1][2:26].strip() == "minicaffe CAFFE"
+
+
 def test_the_times_of_layers(tmp_path):
     lines = run("lenet", "--batches", "2", "--layers", "--engine", "CAFFE", cwd=tmp_path)
     assert [line.split()[0] for line in lines[2:]][:3] == ["input", "conv1", "pool1"]
     assert "GFLOP/s" in lines[3] and lines[-1].split()[0] == "all"
 
 
-def test_a_contestant_that_cannot_start_is_named(cpu, capsys, monkeypatch):
-    monkeypatch.setitem(cpu.contestants.CPU, "other", (cpu.CpuMinicaffe, "OTHER", "minicaffe", True))
-    cpu.race("lenet", ["minicaffe CAFFE", "other"], 2, 1, 1, 1)
+def test_a_contestant_that_cannot_start_is_named(cpu, capsys):
+    kinds = {"minicaffe CAFFE": "CAFFE", "other": "OTHER"}
+    table = {name: (cpu.CpuMinicaffe, variant, "minicaffe", True) for name, variant in kinds.items()}
+    cpu.race("lenet", table, 2, 1, 1, 1, "perf_counter")
     printed = capsys.readouterr().out
     assert "  other: does not take part: " in printed and "'OTHER'" in printed
     assert "  minicaffe CAFFE  " in printed

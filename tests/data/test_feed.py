@@ -274,8 +274,16 @@ def waits_for_a_batch(thread):
     return names[0] == "wait" and "take" in names
 
 
+@pytest.fixture
+def ctrl_c_raises():
+    """SIGINT raises KeyboardInterrupt, also in a process that was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a signal cannot be sent to one thread here")
-def test_ctrl_c_while_a_batch_is_loaded(sources, number, monkeypatch):
+def test_ctrl_c_while_a_batch_is_loaded(sources, number, monkeypatch, ctrl_c_raises):
     """The main thread waits for a batch; the signal ends the wait, and the net can go on."""
     read, slow, go_on = image_list.read_pixels, threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""bfloat16 between layers: which blobs are in it, and that no layer has to know."""
+"""bfloat16 between layers: which blobs are in it, and that layers outside it read float32."""
 
 import threading
 

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.engines import needs_onednn
 from helpers.nets import net_from_text
-from minicaffe.layers.onednn.convolution import _NARROW
+from minicaffe.layers.onednn.convolution_base import NARROW
 from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.execution import create, implementation
 from minicaffe.onednn.library import Alg, Prop
@@ -70,7 +70,7 @@ def test_inference_and_groups_use_the_librarys_layouts():
         assert not is_channels_last(net.blobs["y"])
         conv = net_of(CONV % ("conv", "x", "y", 50, 5, 0), phase=TEST).layers[1]
     wide, narrow = (2, 20, 12, 12), (2, 50, 8, 8)
-    training, inference = (conv.arguments(_NARROW, wide, narrow, training=t)[0] for t in (True, False))
+    training, inference = (conv.arguments(NARROW, wide, narrow, training=t)[0] for t in (True, False))
     assert training is channels_last(wide) and not inference.blocked
 
 
