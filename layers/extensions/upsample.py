@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer, fill_bytes
+from minicaffe.layers.shared.views import parts
 
 
 @register("Upsample")
@@ -49,15 +52,16 @@ class Upsample(Layer):
         return [(*x[:2], *size)]
 
     def forward_cpu(self, bottom, top):
-        x = self._pictures(bottom[0].read_data())
-        y = self._pictures(top[0].data)
-        y[...] = 0
-        np.put_along_axis(y, self._places(bottom[1], top[0]), x, 1)
+        x, y = self._pictures(bottom[0].read_data()), self._pictures(top[0].data)
+        for part, places in self._places(bottom[1], top[0]):
+            y[part] = 0
+            y[part].reshape(-1)[places] = x[part]
 
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            places = self._places(bottom[1], top[0])
-            self._pictures(bottom[0].diff)[...] = np.take_along_axis(self._pictures(top[0].read_diff()), places, 1)
+            dx, dy = self._pictures(bottom[0].diff), self._pictures(top[0].read_diff())
+            for part, places in self._places(bottom[1], top[0]):
+                dx[part] = dy[part].reshape(-1)[places]
 
     def forward_gpu(self, bottom, top):
         n, mask = top[0].count, bottom[1].gpu_data()
@@ -74,15 +78,19 @@ class Upsample(Layer):
             dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
             self.kernel("backward")(bottom[0].count, *geometry, dy, bottom[1].gpu_data(), dx)
 
-    def _places(self, mask, top):
-        places = self._pictures(mask.read_data()).astype(np.int64)
+    def _places(self, mask, top) -> Iterator[tuple[slice, np.ndarray]]:
+        """For slices of the pictures: the index of each of their values in that slice of the top."""
+        mask = self._pictures(mask.read_data())
         height, width = top.shape[2:]
-        if places.size and (places.min() < 0 or places.max() >= height * width):
-            raise self.error(
-                f"the mask points to place {places.max()} of pictures of {height} x {width} places: the pooling before "
-                f"it saw pictures of another size (see upsample_h and upsample_w)"
-            )
-        return places
+        for part in parts(mask):
+            places = mask[part].astype(np.intp)
+            if places.size and (places.min() < 0 or places.max() >= height * width):
+                raise self.error(
+                    f"the mask points to place {places.max()} of pictures of {height} x {width} places: the pooling "
+                    f"before it saw pictures of another size (see upsample_h and upsample_w)"
+                )
+            places += np.arange(len(places))[:, None] * (height * width)
+            yield part, places
 
     @staticmethod
     def _pictures(values):

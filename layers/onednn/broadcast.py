@@ -7,6 +7,7 @@ reference code, 100 times as slow.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -31,10 +32,10 @@ class OneDNNBroadcast(OneDNNLayer):
         over_places = self.spread[1:] == (*shape[1:2], *(1 for _ in shape[2:]))
         return 2 <= len(shape) <= 5 and (over_places or self.spread == shape)
 
-    def read(self, blob: Blob) -> Tensor:
-        """A blob's values in their current layout if an operand can have the same one, else in row-major order."""
-        x = layouts.data(blob)
-        return x if like(x.desc, x.desc.shape) is x.desc else layouts.data(blob, plain(blob.shape))
+    def read(self, blob: Blob, values: Callable[..., Tensor] = layouts.data) -> Tensor:
+        """A blob's data or diff in its current layout if an operand can have the same one, else in row-major order."""
+        x = values(blob)
+        return x if like(x.desc, x.desc.shape) is x.desc else values(blob, plain(blob.shape))
 
     def operand(self, blob: Blob, desc) -> Tensor:
         """An operand's values, in the layout that goes with `desc`."""
@@ -56,15 +57,14 @@ class OneDNNBroadcast(OneDNNLayer):
     def sums(self, x: Tensor) -> np.ndarray:
         """The sums of x over all axes that the operand does not cover, as a flat array."""
         shape = x.desc.shape
-        result = x
-        if self.spread != shape and len(shape) > 2:
+        places = 1 if self.spread == shape else math.prod(shape[2:])
+        if places > 1:
             pool = self.plan(self.make_means, x.desc)
-            result = self.own(pool.desc(Arg.DST), "means")
-            self.execute(pool, Arg.SRC, x, Arg.DST, result)
-        over_samples = self.spread[0] < shape[0]
-        sums = to_numpy(result)
-        places = math.prod(shape[2:]) if result is not x else 1
-        return (sums.sum(0) if over_samples else sums).reshape(-1) * np.float32(places)
+            means = self.own(pool.desc(Arg.DST), "means")
+            self.execute(pool, Arg.SRC, x, Arg.DST, means)
+            x = means
+        sums = to_numpy(x) * np.float32(places)
+        return (sums.sum(0) if self.spread[0] < shape[0] else sums).reshape(-1)
 
     def sums_of_products(self, a: Tensor, b: Tensor) -> np.ndarray:
         """`sums` of a * b."""
@@ -87,9 +87,7 @@ class OneDNNBias(OneDNNBroadcast, Bias):
         self.combine(Alg.ADD, x, b, layouts.mutable_data(top[0], x.desc))
 
     def backward_onednn(self, top, propagate_down, bottom):
-        dy = layouts.diff(top[0])
-        if like(dy.desc, dy.desc.shape) is not dy.desc:
-            dy = layouts.diff(top[0], plain(top[0].shape))
+        dy = self.read(top[0], layouts.diff)
         if self.learned and self.param_propagate_down[0]:
             self.blobs[0].diff.reshape(-1)[:] += self.sums(dy)
         elif not self.learned and propagate_down[1]:

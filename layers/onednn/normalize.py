@@ -50,7 +50,7 @@ class OneDNNNormalize(OneDNNLayer, Normalize):
         return primitives.convolution(plain(self.picture), any_layout(self.from_one), None, desc, *_GEOMETRY, post=post)
 
     def make_scale_gradient(self, desc):
-        args = plain(self.picture), plain(self.from_one), None, desc, *_GEOMETRY
+        args = plain(self.picture), any_layout(self.from_one), None, desc, *_GEOMETRY
         return primitives.convolution_backward_weights(*args, self.make_spread(desc, ()))
 
     def make_eltwise(self, alg, desc, alpha, beta):
@@ -71,9 +71,9 @@ class OneDNNNormalize(OneDNNLayer, Normalize):
         self.execute(to_rows, Arg.SRC, sums, Arg.DST, result)
 
     def spread(self, picture: Tensor, weights: Blob, result: Tensor, *post) -> None:
-        """result = picture (N, 1, H, W) times `weights`, a blob of C numbers, then combined with `Alg.X, tensor, ...`."""
+        """result = picture (N, 1, H, W) times `weights`, C numbers, then combined with `Alg.X, tensor, ...`."""
         spread = self.plan(self.make_spread, result.desc, post[::2])
-        operands = [x for i, b in enumerate(post[1::2]) for x in (Arg.POST_OP * (i + 1) | Arg.SRC_1, b)]
+        operands = [item for i, b in enumerate(post[1::2]) for item in (Arg.POST_OP * (i + 1) | Arg.SRC_1, b)]
         factors = layouts.read(weights.data_memory, self.from_one, spread.desc(Arg.WEIGHTS))
         self.execute(spread, Arg.SRC, picture, Arg.WEIGHTS, factors, Arg.DST, result, *operands)
 
@@ -111,9 +111,10 @@ class OneDNNNormalize(OneDNNLayer, Normalize):
         dy, products = layouts.diff(top[0], x.desc), self.borrow(x.desc, "squares")
         self.multiply(dy, x, products)
         if self.param_propagate_down[0]:
-            gradient, ds = self.plan(self.make_scale_gradient, x.desc), self.own(plain(self.from_one), "ds")
+            gradient = self.plan(self.make_scale_gradient, x.desc)
+            ds = self.own(gradient.desc(Arg.DIFF_WEIGHTS), "ds")
             self.execute(gradient, Arg.SRC, self.inverse, Arg.DIFF_DST, products, Arg.DIFF_WEIGHTS, ds)
-            self.blobs[0].diff += ds.array().reshape(-1)
+            self.add_to_diffs(ds)
         if not propagate_down[0]:
             return
         along = self.own(plain(self.picture), "along")

@@ -24,10 +24,10 @@ _HALF = 0.5
 @register("Scale", engine="ONEDNN")
 class OneDNNScale(OneDNNBroadcast, Scale):
     __doc__ = Scale.__doc__
+    bf16_use = "passes"
 
-    @property
-    def bf16_use(self):
-        return "passes" if self.learned else ""
+    def gains_from_bf16(self):
+        return self.learned
 
     def expressible(self, bottom, top):
         shape = bottom[0].shape

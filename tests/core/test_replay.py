@@ -212,3 +212,26 @@ def test_nets_of_the_zoo(make):
         agree(nets, *list(nets[0].outputs))
     assert repeats(nets[0])
     agree(nets, *nets[0].blobs)
+
+
+def test_operands_that_are_broadcast():
+    """Factors and terms for samples and channels, read in the layouts of the blobs that they go with."""
+    conv = "convolution_param { num_output: 20 kernel_size: 3 weight_filler { type: 'xavier' } }"
+    norm = "norm_param { across_spatial: false channel_shared: false scale_filler { type: 'constant' value: 3 } }"
+    text = f"""{INPUT}
+    layer {{ name: 'conv' type: 'Convolution' bottom: 'data' top: 'a' {conv} }}
+    layer {{ name: 'norm' type: 'Normalize' bottom: 'a' top: 'a' {norm} }}
+    layer {{ name: 'bias' type: 'Bias' bottom: 'a' top: 'a' bias_param {{ filler {{ value: 0.5 }} }} }}
+    layer {{ name: 'mean' type: 'Pooling' bottom: 'a' top: 'm' pooling_param {{ pool: AVE global_pooling: true }} }}
+    layer {{ name: 'flat' type: 'Flatten' bottom: 'm' top: 'f' }}
+    layer {{ name: 'scale' type: 'Scale' bottom: 'a' bottom: 'f' top: 's' scale_param {{ axis: 0 }} }}
+    layer {{ name: 'axpy' type: 'Axpy' bottom: 'm' bottom: 's' bottom: 'a' top: 'z' }}
+    layer {{ name: 'tanh' type: 'TanH' bottom: 'z' top: 't' }}
+    layer {{ name: 'abs' type: 'AbsVal' bottom: 't' top: 'u' }}
+    layer {{ name: 'last' type: 'Convolution' bottom: 'u' top: 'prob' {conv} }}"""
+    nets = pair(text)
+    for seed in range(4):
+        write(nets, seed)
+        run(nets)
+        agree(nets)
+    assert repeats(nets[0])

@@ -47,6 +47,14 @@ def test_the_later_of_two_values_counts(engine):
     np.testing.assert_array_equal(y.ravel()[[5, 21]], [3, 7])
 
 
+def test_blobs_that_are_larger_than_a_part():
+    shape = (1, 5, 200, 210)
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    places = mask_of(420)(np.random.default_rng(1), shape)
+    y = top_of(upsample(), values, places, dtype=np.float32)
+    np.testing.assert_array_equal(y, references.scatter(values, places, y.shape))
+
+
 def test_odd_pictures():
     assert top_of(upsample("pad_out_h: true"), np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3))).shape == (1, 1, 5, 6)
 
