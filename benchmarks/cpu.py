@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="steps a turn (5)")
     parser.add_argument("--threads", type=int, default=cores(), help="all cores unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="batch sizes instead of the usual ones")
-    parser.add_argument("--only", nargs="*", default=list(contestants.CPU), help="contestants, by name")
+    parser.add_argument("--only", nargs="*", metavar="name", help="contestants (all)")
     parser.add_argument("--against", help="another checkout of minicaffe, which takes part with both engines")
     parser.add_argument("--processor-time", action="store_true", help="instead of the time by the clock")
     parser.add_argument("--layers", action="store_true", help="times of minicaffe's layers and ONNX Runtime's nodes")
@@ -193,9 +193,10 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.nets) - set(known):
         parser.error(f"unknown nets {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    table = {name: contestants.CPU[name] for name in args.only}
-    if args.against:
-        table |= contestants.of_checkout(os.path.abspath(args.against))
+    table = contestants.CPU | (contestants.of_checkout(os.path.abspath(args.against)) if args.against else {})
+    if unknown := set(args.only or ()) - set(table):
+        parser.error(f"unknown contestants {', '.join(sorted(unknown))}; known are {', '.join(table)}")
+    table = {name: table[name] for name in args.only or table}
     for net in args.nets or [net for net in known if net not in _DEEP]:
         for batch in args.batches or ([None] if net in nets.TRAINING else [1, 8]):
             if args.layers:
