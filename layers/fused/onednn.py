@@ -55,24 +55,11 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
     def __init__(self, *args):
         super().__init__(*args)
         self.scales = self.conv.blobs[0].count > _MOST_FOLDED
-        self.parameters = [blob for layer in self.layers for blob in layer.blobs]
-        self._shapes: tuple = ()  # of bottom and top, for which `_made` is
         self.operands: tuple = ()  # `Arg.X, tensor, ...` beside source and target
         self.weights: layouts.Kept | None = None  # those of the layer, if they are used as they are
         self.versions: list[object] = []
         self.input: layouts.Kept | None = None  # the bottom's values, should the Scale need its own
         self.s = self.t = np.float32(0)  # of the last fold
-
-    def made(self):
-        """What `prepare` returns for the present shapes."""
-        shapes = self.bottom[0].shape, self.top[0].shape
-        if shapes != self._shapes:
-            self._made, self._shapes = self.prepare(), shapes
-        return self._made
-
-    def prepare(self):
-        """The primitives and layouts of the forward pass."""
-        raise NotImplementedError
 
     def make(self, *post):
         """The primitive of the convolution, with further post-operations."""
@@ -95,7 +82,7 @@ class OneDNNFolded(OneDNNFused, groups.FoldedConvolution):
 
     def versions_of_parameters(self) -> list[object]:
         """The versions of all parameters of the group; a write to one changes its version."""
-        return [blob.data_memory.version for blob in self.parameters]
+        return [blob.data_memory.version for layer in self.layers for blob in layer.blobs]
 
     def fold(self, desc, s, t) -> tuple[tuple, layouts.Kept | None]:
         """(operands, what keeps their values); in new memory, for a deferred top may still need the old ones."""
@@ -155,21 +142,16 @@ class OneDNNFoldedSum(OneDNNFolded):
         eltwise = self.layer_for("Eltwise")
         return super().fits() and groups.adds_two(eltwise) and list(eltwise.coeffs) == [1.0, 1.0]
 
-    def prepare(self):
-        """The primitives without and with the sum, and their layouts of source, weights and destination."""
+    def compute(self):
+        (bottom,), (inner,), (top,) = self.bottom, self.tops[0], self.top
+        beside = self.bottoms[-2 if self.relu else -1]
         alone = self.make()
         desc, weights = alone.desc(Arg.DST), alone.desc(Arg.WEIGHTS)
         both = self.make(("binary", Alg.ADD, desc), *self.post())
         if both.desc(Arg.DST) is not desc or both.desc(Arg.WEIGHTS) is not weights:
             raise Unsupported(f"oneDNN has another layout for a sum after the convolution '{self.conv.name}'")
-        return alone, both, both.desc(Arg.SRC), weights, desc
-
-    def compute(self):
-        (bottom,), (inner,), (top,) = self.bottom, self.tops[0], self.top
-        beside = self.bottoms[-2 if self.relu else -1]
-        alone, both, source, weights, desc = self.made()
         self.fold_if_changed(weights)
-        kept = self.input = layouts.keep(bottom, layouts.data(bottom, source))
+        kept = self.input = layouts.keep(bottom, layouts.data(bottom, both.desc(Arg.SRC)))
         other = layouts.data(next(blob for blob in beside if blob is not inner), desc)
         args = (Arg.SRC, kept.memory, *self.operands, _post(2 * self.scales), other)
         self.conv.execute(both, *args, Arg.DST, layouts.mutable_data(top, desc))
@@ -180,19 +162,14 @@ class OneDNNFoldedSum(OneDNNFolded):
 class OneDNNFoldedConvolution(OneDNNFolded):
     __doc__ = OneDNNFolded.__doc__
 
-    def prepare(self):
-        """The primitive, and its layouts of source, weights and destination."""
-        conv = self.make(*self.post())
-        return (conv, *map(conv.desc, (Arg.SRC, Arg.WEIGHTS, Arg.DST)))
-
     def compute(self):
         (bottom,), (top,) = self.bottom, self.top
-        conv, source, weights, target = self.made()
-        self.fold_if_changed(weights)
-        x = layouts.data(bottom, source)
+        conv = self.make(*self.post())
+        self.fold_if_changed(conv.desc(Arg.WEIGHTS))
+        x = layouts.data(bottom, conv.desc(Arg.SRC))
         if self.scale_needs_bottom:
             self.input = layouts.keep(bottom, x)
-        self.conv.execute(conv, Arg.SRC, x, *self.operands, Arg.DST, layouts.mutable_data(top, target))
+        self.conv.execute(conv, Arg.SRC, x, *self.operands, Arg.DST, layouts.mutable_data(top, conv.desc(Arg.DST)))
 
 
 def _convolve(conv, source: layouts.Kept, operands: tuple, weights: layouts.Kept | None, y: Tensor) -> None:
