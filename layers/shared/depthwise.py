@@ -43,10 +43,9 @@ class DepthwiseCorrelation(Correlation):
                 sums = by_channel(terms).sum(2).sum(0)
                 self._element(dw, offset)[...] += sums.reshape(self._element(dw, offset).shape)
 
-    def gradients(self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
-        """Both gradients."""
-        self.weight_gradient(x, dy, dw)
-        self.data_gradient(dy, w, dx)
+    def _flips(self) -> bool:
+        """No: the data gradient needs no columns of dy."""
+        return False
 
     def _times(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.multiply(a, b, out=self._buffer("term", a.shape))

@@ -34,10 +34,9 @@ class PointwiseCorrelation(Correlation):
             inner = self._read(dx[part])
             inner[...] = np.matmul(matrix, self._samples(dy[part])).reshape(inner.shape)
 
-    def gradients(self, x: np.ndarray, dy: np.ndarray, w: np.ndarray, dx: np.ndarray, dw: np.ndarray) -> None:
-        """Both gradients."""
-        self.weight_gradient(x, dy, dw)
-        self.data_gradient(dy, w, dx)
+    def _flips(self) -> bool:
+        """No: the data gradient needs no columns of dy."""
+        return False
 
     def _read(self, x: np.ndarray) -> np.ndarray:
         """The places of x that windows have: a view."""
