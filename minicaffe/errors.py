@@ -75,6 +75,10 @@ class SnapshotError(MinicaffeError):
     """Weights or a solver state that do not fit the net, cannot be read, or could not be written."""
 
 
+class ExportError(MinicaffeError):
+    """A net, or a layer of it, that another format cannot express."""
+
+
 class DeviceError(MinicaffeError):
     """A device or an engine that is not available, or that failed; a compiler's messages are further lines."""
 

@@ -6,8 +6,10 @@ from house.state import state_in, state_of_modules
 
 FILLED_BY_IMPORTS = {
     "minicaffe.cli.command._registry": "the actions of the command line",
+    "minicaffe.checks.finding._checks": "what `minicaffe check` finds",
     "minicaffe.core.engine._engines": "engines",
     "minicaffe.core.fillers.FILLERS": "fillers",
+    "minicaffe.export.onnx.conversion._converters": "the ONNX form of layer types",
     "minicaffe.core.fusion._classes": "what engines compute as one",
     "minicaffe.core.places._by_name": "places where memory is, one for each engine that has its own",
     "minicaffe.core.registry._registry": "layer types",

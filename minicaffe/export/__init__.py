@@ -1,0 +1,1 @@
+"""Nets for other programs: batch normalisation folded into weights, ONNX, safetensors."""

@@ -1,0 +1,122 @@
+"""An ONNX graph that grows node by node, each value with a unique name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicaffe.export.onnx import onnx_pb2
+
+#: ONNX element types of the numpy types that are written
+ELEMENT_TYPES = {
+    np.dtype(np.float32): onnx_pb2.TensorProto.FLOAT,
+    np.dtype(np.int64): onnx_pb2.TensorProto.INT64,
+    np.dtype(np.bool_): onnx_pb2.TensorProto.BOOL,
+}
+
+Dim = int | str  #: of a shape: a size, or the name of a free one
+
+
+class Graph:
+    """A GraphProto, `proto`, under construction.
+
+    name: of the graph.
+    parent: the graph that has this one as an attribute of a node, as Scan has its body; its names are not used again.
+    """
+
+    def __init__(self, name: str, parent: Graph | None = None) -> None:
+        self.proto = onnx_pb2.GraphProto(name=name)
+        self._names: set[str] = set() if parent is None else parent._names
+
+    def unique(self, name: str) -> str:
+        """Return `name`, or a name made from it that the graph does not have yet, and reserve it."""
+        candidate, n = name, 1
+        while candidate in self._names:
+            n += 1
+            candidate = f"{name}_{n}"
+        self._names.add(candidate)
+        return candidate
+
+    def constant(self, values: Any, name: str) -> str:
+        """Add an initializer and return its name.
+
+        values: array of float32, int64 or bool; float64 is converted to float32.
+        name: made unique.
+        """
+        array = np.asarray(values)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        name = self.unique(name)
+        self.proto.initializer.add(
+            name=name, dims=array.shape, data_type=ELEMENT_TYPES[array.dtype], raw_data=little_endian(array)
+        )
+        return name
+
+    def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
+        """Add a node.
+
+        inputs: names of values; "" for an optional one that is left out.  outputs: names, reserved before.
+        name: of the node, made unique.
+        attributes: int, float, str, a sequence of one of them, or a Graph; those that are None are left out.
+        """
+        node = self.proto.node.add(op_type=op_type, name=self.unique(name), input=inputs, output=outputs)
+        for key, value in attributes.items():
+            if value is not None:
+                node.attribute.append(_attribute(key, value))
+
+    def input(self, name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike = np.float32) -> str:
+        """Add an input and return its name, which is reserved as it is."""
+        self._names.add(name)
+        self.proto.input.append(_value_info(name, shape, dtype))
+        return name
+
+    def output(self, name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike = np.float32) -> None:
+        """Make a value an output."""
+        self.proto.output.append(_value_info(name, shape, dtype))
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename the output of a node; nothing has read it yet."""
+        for node in reversed(self.proto.node):
+            if old in node.output:
+                node.output[list(node.output).index(old)] = new
+                return
+        raise KeyError(old)
+
+
+def little_endian(array: np.ndarray) -> bytes:
+    """Return the numbers of an array, in C order, in the byte order of ONNX and safetensors."""
+    return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).tobytes()
+
+
+def _attribute(key: str, value: Any) -> Any:
+    proto = onnx_pb2.AttributeProto
+    if isinstance(value, Graph):
+        return proto(name=key, g=value.proto, type=proto.GRAPH)
+    if isinstance(value, str):
+        return proto(name=key, s=value.encode(), type=proto.STRING)
+    if isinstance(value, (bool, int, np.integer)):
+        return proto(name=key, i=int(value), type=proto.INT)
+    if isinstance(value, (float, np.floating)):
+        return proto(name=key, f=float(value), type=proto.FLOAT)
+    return _list_attribute(key, list(value))
+
+
+def _list_attribute(key: str, values: Iterable[Any]) -> Any:
+    proto, values = onnx_pb2.AttributeProto, list(values)
+    if all(isinstance(each, str) for each in values):
+        return proto(name=key, strings=[each.encode() for each in values], type=proto.STRINGS)
+    if all(isinstance(each, (int, np.integer)) for each in values):
+        return proto(name=key, ints=[int(each) for each in values], type=proto.INTS)
+    return proto(name=key, floats=[float(each) for each in values], type=proto.FLOATS)
+
+
+def _value_info(name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike) -> Any:
+    info = onnx_pb2.ValueInfoProto(name=name)
+    info.type.tensor_type.elem_type = ELEMENT_TYPES[np.dtype(dtype)]
+    dims = info.type.tensor_type.shape.dim
+    del dims[:]  # a shape without dimensions, of a scalar, is set too
+    for size in shape:
+        dims.add(**{"dim_param" if isinstance(size, str) else "dim_value": size})
+    return info

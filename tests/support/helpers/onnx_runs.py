@@ -1,0 +1,37 @@
+"""ONNX models beside the nets they were exported from."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from minicaffe import Net
+from minicaffe.export.onnx.model import to_model
+
+
+def run_model(model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a ModelProto with onnxruntime on the CPU; return the outputs by name."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outputs = [each.name for each in session.get_outputs()]
+    wanted = {each.name: feeds[each.name] for each in session.get_inputs()}
+    return dict(zip(outputs, session.run(outputs, wanted)))
+
+
+def difference(net: Net, feeds: dict[str, np.ndarray]) -> float:
+    """The largest difference between a net's outputs and those of its ONNX model, relative to 1 or to the largest value
+    of the output, whichever is larger.
+
+    feeds: values of the net's inputs.
+    """
+    model = to_model(net)
+    expected = net.forward(**feeds)
+    found = run_model(model, feeds)
+    worst = 0.0
+    for name in net.outputs:
+        assert found[name].shape == expected[name].shape, f"{name}: {found[name].shape}, not {expected[name].shape}"
+        scale = max(1.0, float(np.abs(expected[name]).max(initial=0)))
+        worst = max(worst, float(np.abs(found[name] - expected[name]).max(initial=0)) / scale)
+    return worst
