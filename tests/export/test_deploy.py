@@ -15,6 +15,7 @@ DATA = (
 PRODUCT = layer_text(
     "ip", "InnerProduct", "data", "ip", 'inner_product_param { num_output: 2 weight_filler { type: "xavier" } }'
 )
+PROB = layer_text("prob", "Softmax", "ip", "prob")
 
 
 def names(net):
