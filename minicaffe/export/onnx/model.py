@@ -12,7 +12,7 @@ from minicaffe.core.layer import Shape
 from minicaffe.core.net import Net
 from minicaffe.errors import ExportError, MinicaffeError, listed
 from minicaffe.export.deploy import deployed
-from minicaffe.export.onnx import onnx_pb2, standard  # noqa: F401  (registers the converters)
+from minicaffe.export.onnx import layers, onnx_pb2  # noqa: F401  (registers the converters)
 from minicaffe.export.onnx.conversion import Conversion, Nodes, converter
 from minicaffe.export.onnx.graph import Dim, Graph
 from minicaffe.export.onnx.preprocessing import Preprocessing
