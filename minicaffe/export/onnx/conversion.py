@@ -65,22 +65,6 @@ class Conversion(Nodes):
         """The name of the first bottom."""
         return self.bottoms[0]
 
-<<<<<<< HEAD
-    def param(self, index: int) -> str:
-        """Add a parameter blob of the layer as an initializer and return its name, such as "conv1.0"."""
-        return self.floats(self.layer.blobs[index].read_data(), str(index))
-=======
-    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output and return the output's name; attributes as of `Graph.node`."""
-        return self.ops(op_type, 1, *inputs, **attributes)[0]
-
-    def ops(self, op_type: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """Add a node with `count` outputs and return their names."""
-        name = f"{self.layer.name}/{op_type}"
-        outputs = [self.graph.unique(f"{name}:{i}") for i in range(count)]
-        self.graph.node(op_type, inputs, outputs, name, **attributes)
-        return outputs
-
     def param(self, index: int, shape: Shape | None = None) -> str:
         """Add a parameter blob of the layer as an initializer and return its name, such as "conv1.0".
 
@@ -91,7 +75,6 @@ class Conversion(Nodes):
         if key not in self.graph.params:
             self.graph.params[key] = self.floats(blob.read_data().reshape(key[1]), str(index))
         return self.graph.params[key]
->>>>>>> w-onnx1
 
     def impossible(self, reason: str) -> ExportError:
         """The exception for a layer that ONNX cannot express; reason: a clause that follows the layer's name."""
