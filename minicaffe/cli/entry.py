@@ -27,6 +27,7 @@ MODULES = {
         "data": ("data", "convert_cifar_data", "convert_mnist_data"),
         "databases": ("convert_imageset", "compute_image_mean", "extract_features"),
         "classify": ("classify", "detect"),
+        "export": ("export",),
         "draw": ("draw",),
         "plot": ("plot",),
         "show": ("show",),

@@ -28,7 +28,7 @@ def test_in_place_layers_are_renamed_and_the_last_value_has_the_name():
         layer_text("drop", "Dropout", "a", "a"),
         layer_text("c", "ReLU", "a", "c"),
     )
-    model = to_model(net)
+    model = to_model(net).model
     onnx.checker.check_model(onnx.load_from_string(model.SerializeToString()))
     assert [list(node.output) for node in model.graph.node] == [["a/a"], ["a/b"], ["c"]]
     assert [each.name for each in model.graph.output] == ["c"]
@@ -43,7 +43,7 @@ def test_an_output_that_is_another_value():
 
 def test_in_place_on_an_input():
     net = net_of(layer_text("a", "ReLU", "data", "data"))
-    model = to_model(net)
+    model = to_model(net).model
     assert [each.name for each in model.graph.input] == ["data"]
     assert len(model.graph.output) == 1
 

@@ -12,7 +12,33 @@ from minicaffe.errors import ExportError
 from minicaffe.export.onnx.graph import Graph
 
 
-class Conversion:
+class Nodes:
+    """Adds nodes and constants to a graph, with names that begin with `name`."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph, self.name = graph, name
+
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name; attributes as of `Graph.node`."""
+        return self.ops(op_type, 1, *inputs, **attributes)[0]
+
+    def ops(self, op_type: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with `count` outputs and return their names."""
+        name = f"{self.name}/{op_type}"
+        outputs = [self.graph.unique(f"{name}:{i}") for i in range(count)]
+        self.graph.node(op_type, inputs, outputs, name, **attributes)
+        return outputs
+
+    def floats(self, values: Any, name: str = "constant") -> str:
+        """Add an initializer of float32 numbers and return its name: that of the layer, a dot, and `name`."""
+        return self.graph.constant(np.asarray(values, np.float32), f"{self.name}.{name}")
+
+    def ints(self, values: Any, name: str = "sizes") -> str:
+        """Add an initializer of int64 numbers, for shapes, axes and indices, and return its name."""
+        return self.graph.constant(np.asarray(values, np.int64), f"{self.name}.{name}")
+
+
+class Conversion(Nodes):
     """A layer of a net in TEST that is being written to a graph.
 
     layer: the layer, set up, with its parameters.
@@ -29,7 +55,8 @@ class Conversion:
         bottom_shapes: Sequence[Shape],
         top_shapes: Sequence[Shape],
     ) -> None:
-        self.graph, self.layer = graph, layer
+        super().__init__(graph, layer.name)
+        self.layer = layer
         self.bottoms = list(bottoms)
         self.bottom_shapes, self.top_shapes = list(bottom_shapes), list(top_shapes)
 
@@ -37,17 +64,6 @@ class Conversion:
     def x(self) -> str:
         """The name of the first bottom."""
         return self.bottoms[0]
-
-    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output and return the output's name; attributes as of `Graph.node`."""
-        return self.ops(op_type, 1, *inputs, **attributes)[0]
-
-    def ops(self, op_type: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """Add a node with `count` outputs and return their names."""
-        name = f"{self.layer.name}/{op_type}"
-        outputs = [self.graph.unique(f"{name}:{i}") for i in range(count)]
-        self.graph.node(op_type, inputs, outputs, name, **attributes)
-        return outputs
 
     def param(self, index: int, shape: Shape | None = None) -> str:
         """Add a parameter blob of the layer as an initializer and return its name, such as "conv1.0".
@@ -59,14 +75,6 @@ class Conversion:
         if key not in self.graph.params:
             self.graph.params[key] = self.floats(blob.read_data().reshape(key[1]), str(index))
         return self.graph.params[key]
-
-    def floats(self, values: Any, name: str = "constant") -> str:
-        """Add an initializer of float32 numbers and return its name: that of the layer, a dot, and `name`."""
-        return self.graph.constant(np.asarray(values, np.float32), f"{self.layer.name}.{name}")
-
-    def ints(self, values: Any, name: str = "sizes") -> str:
-        """Add an initializer of int64 numbers, for shapes, axes and indices, and return its name."""
-        return self.graph.constant(np.asarray(values, np.int64), f"{self.layer.name}.{name}")
 
     def impossible(self, reason: str) -> ExportError:
         """The exception for a layer that ONNX cannot express; reason: a clause that follows the layer's name."""

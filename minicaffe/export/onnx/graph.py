@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class Graph:
         self._names.add(candidate)
         return candidate
 
+    def reserve(self, name: str) -> str:
+        """Return `name`, which no other value gets from here on."""
+        self._names.add(name)
+        return name
+
     def constant(self, values: Any, name: str) -> str:
         """Add an initializer and return its name.
 
@@ -70,14 +75,41 @@ class Graph:
                 node.attribute.append(_attribute(key, value))
 
     def input(self, name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike = np.float32) -> str:
-        """Add an input and return its name, which is reserved as it is."""
-        self._names.add(name)
+        """Add an input and return its name, which was reserved before."""
         self.proto.input.append(_value_info(name, shape, dtype))
         return name
 
     def output(self, name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike = np.float32) -> None:
         """Make a value an output."""
         self.proto.output.append(_value_info(name, shape, dtype))
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is an initializer."""
+        return any(tensor.name == name for tensor in self.proto.initializer)
+
+    def same(self, other: Graph, begin: tuple[int, int], end: tuple[int, int]) -> bool:
+        """Whether another graph has the same nodes and initializers, in order, in a range of their indices."""
+        return all(
+            one == two
+            for kind, first, last in zip(("node", "initializer"), begin, end)
+            for one, two in zip(getattr(self.proto, kind)[first:last], getattr(other.proto, kind)[first:last])
+        )
+
+    def prune(self) -> set[str]:
+        """Remove nodes and initializers that no output depends on; return the names of the values that are left."""
+        read = {output.name for output in self.proto.output}
+        nodes = []
+        for node in reversed(self.proto.node):
+            if not read.isdisjoint(node.output):
+                nodes.append(node)
+                read.update(_inputs(node))
+        kept = [tensor for tensor in self.proto.initializer if tensor.name in read]
+        for kind, left in (("node", nodes[::-1]), ("initializer", kept)):
+            if len(left) < len(getattr(self.proto, kind)):
+                copies = [type(each).FromString(each.SerializeToString()) for each in left]
+                self.proto.ClearField(kind)
+                getattr(self.proto, kind).extend(copies)
+        return read
 
     def rename(self, old: str, new: str) -> None:
         """Rename the output of a node; nothing has read it yet."""
@@ -86,6 +118,15 @@ class Graph:
                 node.output[list(node.output).index(old)] = new
                 return
         raise KeyError(old)
+
+
+def _inputs(node: onnx_pb2.NodeProto) -> Iterator[str]:
+    """Yield the values that a node reads, those that its subgraphs read from around them included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _inputs(inner)
+        yield from (output.name for output in attribute.g.output)
 
 
 def little_endian(array: np.ndarray) -> bytes:

@@ -26,9 +26,10 @@ def difference(net: Net, feeds: dict[str, np.ndarray]) -> float:
 
     feeds: values of the net's inputs.
     """
-    model = to_model(net)
+    exported = to_model(net)
+    net = exported.net
     expected = net.forward(**feeds)
-    found = run_model(model, feeds)
+    found = run_model(exported.model, feeds)
     worst = 0.0
     for name in net.outputs:
         assert found[name].shape == expected[name].shape, f"{name}: {found[name].shape}, not {expected[name].shape}"

@@ -1,0 +1,112 @@
+"""A net beside its ONNX model: both are run on the same inputs, the model by onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from minicaffe.core.net import Net
+from minicaffe.data.arrays import fitted
+from minicaffe.errors import DeviceError
+from minicaffe.export.onnx.model import Exported
+from minicaffe.export.onnx.preprocessing import Preprocessing
+
+Arrays = dict[str, np.ndarray]
+
+
+class Difference(NamedTuple):
+    """How far an output of the model is from the net's.
+
+    output: its name.  shape: in this run.
+    largest: the largest absolute difference.  relative: that divided by the largest absolute value, or by 1 if that is
+        smaller.
+    """
+
+    output: str
+    shape: tuple[int, ...]
+    largest: float
+    relative: float
+
+
+class Check:
+    """Runs an exported net and its model.
+
+    preprocessing: as it was exported with.
+    Raises ModuleNotFoundError without the package onnxruntime, DeviceError for a model that it does not accept.
+    """
+
+    def __init__(self, exported: Exported, preprocessing: Mapping[str, Preprocessing] | None = None) -> None:
+        import onnxruntime
+
+        self.exported, self.preprocessing = exported, dict(preprocessing or {})
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # its errors are exceptions as well
+        with _errors("does not accept the model"):
+            self._session = onnxruntime.InferenceSession(
+                exported.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+
+    def run(self, inputs: Arrays) -> list[Difference]:
+        """Return the differences for inputs by name; with preprocessing, as they are before it."""
+        net = self.exported.net
+        prepared = {name: self._prepared(name, values) for name, values in inputs.items()}
+        for name, values in prepared.items():
+            net.blobs[name].reshape(*values.shape)
+        net.reshape()
+        expected = {name: values.copy() for name, values in net.forward(**prepared).items()}
+        wanted = [each.name for each in self._session.get_outputs()]
+        given = {each.name: np.asarray(inputs[each.name], np.float32) for each in self._session.get_inputs()}
+        with _errors("cannot run the model"):
+            found = self._session.run(wanted, given)
+        return [_difference(name, expected[name], values) for name, values in zip(net.outputs, found)]
+
+    def _prepared(self, name: str, values: np.ndarray) -> np.ndarray:
+        shape = self.exported.net.blobs[name].shape
+        if name in self.preprocessing:
+            return self.preprocessing[name].apply(values, shape)
+        return fitted(values, (*values.shape[:1], *shape[1:]), f"input '{name}'")
+
+    def random_inputs(self, seed: int = 0) -> Iterator[Arrays]:
+        """Yield random inputs: of the net's batch size, and, where it is free, of one larger by 2.
+
+        Images, (N, C, H, W) with C at most 4, are from 0 to 255; everything else is from 0 to 1.
+        """
+        rng = np.random.default_rng(seed)
+        net, free = self.exported.net, self._free_inputs()
+        for more in (0, 2) if free else (0,):
+            yield {name: self._random(rng, net, name, more if name in free else 0) for name in net.inputs}
+
+    def _free_inputs(self) -> list[str]:
+        """The inputs that have the same name for axis 0 as the first one that has a name."""
+        symbols = {each.name: each.type.tensor_type.shape.dim for each in self.exported.model.graph.input}
+        named = {name: dims[0].dim_param for name, dims in symbols.items() if dims and dims[0].dim_param}
+        return [name for name, symbol in named.items() if symbol == next(iter(named.values()))]
+
+    def _random(self, rng: np.random.Generator, net: Net, name: str, more: int) -> np.ndarray:
+        shape = list(net.blobs[name].shape)
+        is_image = len(shape) == 4 and shape[1] <= 4
+        if name in self.preprocessing:
+            free = self.preprocessing[name].input_shape(shape)
+            shape = [size if isinstance(size, int) else known + 7 for size, known in zip(free, shape)]
+        if shape:
+            shape[0] += more
+        return (rng.random(shape) * (255 if is_image else 1)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Turn onnxruntime's exceptions, which have a type for each reason, none of them public, into DeviceError."""
+    try:
+        yield
+    except Exception as error:
+        raise DeviceError(f"onnxruntime {what}: {error}") from error
+
+
+def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> Difference:
+    if expected.shape != found.shape:
+        return Difference(name, found.shape, np.inf, np.inf)
+    largest = float(np.abs(found - expected).max(initial=0))
+    return Difference(name, found.shape, largest, largest / max(1.0, float(np.abs(expected).max(initial=0))))

@@ -1,0 +1,115 @@
+"""What a data layer does with images in TEST, as a part of an exported net: crop, mean, scale, order of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicaffe.data.transformer import BatchTransformer
+from minicaffe.errors import DataError, ExportError, listed
+from minicaffe.export.onnx.conversion import Nodes
+from minicaffe.export.onnx.graph import Dim
+from minicaffe.philox import Stream
+from minicaffe.proto import caffe_pb2
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """y = (x - mean) * scale, of the centre of x, its channels reversed before.
+
+    transformer: the transformation of a transform_param in TEST.
+    reverses_channels: whether x has the order of channels RGB, and y BGR.
+    """
+
+    transformer: BatchTransformer
+    reverses_channels: bool = False
+
+    @classmethod
+    def of(cls, transform_param: caffe_pb2.TransformationParameter, reverses_channels: bool = False) -> Preprocessing:
+        """Return that of a transform_param; its `mirror` is ignored.
+
+        ExportError for a resize_param; DataError if the mean file cannot be read.
+        """
+        if transform_param.HasField("resize_param"):
+            raise ExportError("transform_param: resize_param cannot be part of an ONNX graph: resize images before")
+        param = caffe_pb2.TransformationParameter()
+        param.CopyFrom(transform_param)
+        param.mirror = False
+        return cls(BatchTransformer(param, train=False, rng=Stream(0, 0)), reverses_channels)
+
+    def apply(self, images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Return images (N, C, H, W) as the net reads them, (N, C, H', W') of the given shape."""
+        out = np.empty((len(images), *shape[1:]), np.float32)
+        images = images[:, ::-1] if self.reverses_channels else images
+        self.transformer.transform(np.ascontiguousarray(images), out)
+        return out
+
+    def input_shape(self, shape: Sequence[Dim]) -> list[Dim]:
+        """Return the shape of the input, given the shape that the net reads: before the crop."""
+        if self.transformer.mean_file and self.transformer.mean is not None:
+            return [shape[0], *self.transformer.mean.shape]
+        free: tuple[Dim, Dim] = ("height", "width")
+        return [
+            shape[0],
+            shape[1],
+            *(f if crop else size for f, crop, size in zip(free, self.transformer.crop, shape[2:])),
+        ]
+
+    def add_to(self, nodes: Nodes, x: str) -> str:
+        """Add the nodes and return the name of their result; x: the input, (N, C, H, W)."""
+        mean, scale, crop = self.transformer.mean, self.transformer.scale, self.transformer.crop
+        if self.reverses_channels:
+            x = nodes.op("Slice", x, *(nodes.ints([value]) for value in (-1, -(2**31), 1, -1)))
+        if any(crop):
+            x = _centre(nodes, x, crop)
+        if mean is not None:
+            x = nodes.op("Sub", x, nodes.floats(self._mean_of_crop(mean), "mean"))
+        return nodes.op("Mul", x, nodes.floats(scale, "scale")) if scale != 1 else x
+
+    def _mean_of_crop(self, mean: np.ndarray) -> np.ndarray:
+        if not self.transformer.mean_file:
+            return mean
+        draws = self.transformer.plan(1, *mean.shape[1:])
+        _, height, width = self.transformer.output_shape(mean.shape)
+        top, left = int(draws.top[0]), int(draws.left[0])
+        return mean[:, top : top + height, left : left + width]
+
+
+def _centre(nodes: Nodes, x: str, crop: tuple[int, int]) -> str:
+    """Crop: it begins at (size - crop) / 2, rounded down, of a size that is known when the graph runs."""
+    axes = [axis for axis, length in zip((2, 3), crop) if length]
+    lengths = nodes.ints([length for length in crop if length])
+    size = nodes.op("Gather", nodes.op("Shape", x), nodes.ints(axes))
+    begin = nodes.op("Div", nodes.op("Sub", size, lengths), nodes.ints([2]))
+    return nodes.op("Slice", x, begin, nodes.op("Add", begin, lengths), nodes.ints(axes))
+
+
+def of_data_layers(
+    param: caffe_pb2.NetParameter, inputs: Sequence[str], reverses_channels: bool = False
+) -> dict[str, Preprocessing]:
+    """Return what the data layers of a net in TEST do with its images, by the name of the input.
+
+    param: a NetParameter as `filter_net` returns it.
+    inputs: the inputs of the net that is exported; where `param` is another file, its only data layer with a
+        transform_param may have a top of another name, and belongs to the first input.
+    Raises ExportError if there is no such layer, and for what cannot be part of a graph.
+    """
+    layers = [layer for layer in param.layer if layer.top and layer.HasField("transform_param")]
+    found = {layer.top[0]: layer for layer in layers if layer.top[0] in inputs}
+    if not found and len(layers) == 1:
+        found = {inputs[0]: layers[0]}
+    if not found:
+        raise ExportError(
+            f"there is no data layer with a transform_param for the inputs {listed(inputs)} in TEST: give the "
+            "prototxt that has it"
+        )
+    return {name: _of_layer(layer, reverses_channels) for name, layer in found.items()}
+
+
+def _of_layer(layer: caffe_pb2.LayerParameter, reverses_channels: bool) -> Preprocessing:
+    try:
+        return Preprocessing.of(layer.transform_param, reverses_channels)
+    except (DataError, ExportError) as error:
+        raise ExportError(f"{layer.type} layer '{layer.name}': {error}") from error
