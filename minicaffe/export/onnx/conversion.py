@@ -49,9 +49,16 @@ class Conversion:
         self.graph.node(op_type, inputs, outputs, name, **attributes)
         return outputs
 
-    def param(self, index: int) -> str:
-        """Add a parameter blob of the layer as an initializer and return its name, such as "conv1.0"."""
-        return self.floats(self.layer.blobs[index].read_data(), str(index))
+    def param(self, index: int, shape: Shape | None = None) -> str:
+        """Add a parameter blob of the layer as an initializer and return its name, such as "conv1.0".
+
+        shape: for the same numbers, by default the blob's.  A blob that layers share is written once for each shape.
+        """
+        blob = self.layer.blobs[index]
+        key = blob.data_memory, blob.shape if shape is None else shape
+        if key not in self.graph.params:
+            self.graph.params[key] = self.floats(blob.read_data().reshape(key[1]), str(index))
+        return self.graph.params[key]
 
     def floats(self, values: Any, name: str = "constant") -> str:
         """Add an initializer of float32 numbers and return its name: that of the layer, a dot, and `name`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.memory import Memory
 from minicaffe.export.onnx import onnx_pb2
 
 #: ONNX element types of the numpy types that are written
@@ -24,10 +25,12 @@ class Graph:
 
     name: of the graph.
     parent: the graph that has this one as an attribute of a node, as Scan has its body; its names are not used again.
+    params: the initializers of parameter blobs, by memory and shape.
     """
 
     def __init__(self, name: str, parent: Graph | None = None) -> None:
         self.proto = onnx_pb2.GraphProto(name=name)
+        self.params: dict[tuple[Memory, tuple[int, ...]], str] = {}
         self._names: set[str] = set() if parent is None else parent._names
 
     def unique(self, name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from minicaffe.core.net import Net
 from minicaffe.errors import ExportError, listed
-from minicaffe.export.onnx import onnx_pb2, standard  # noqa: F401  (registers the converters)
+from minicaffe.export.onnx import layers, onnx_pb2  # noqa: F401  (registers the converters)
 from minicaffe.export.onnx.conversion import Conversion, converter
 from minicaffe.export.onnx.graph import Graph
 

@@ -1,0 +1,69 @@
+"""Arithmetic with several operands, and reductions."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from minicaffe.core.blob import canonical_axis
+from minicaffe.export.onnx.common import append_axes, axis_of, multiply
+from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.proto.caffe_pb2 import EltwiseParameter, ReductionParameter
+
+
+@exports("Eltwise")
+def eltwise(layer: Conversion) -> str:
+    """Sum of Mul by the coeffs; Mul; Max."""
+    own = layer.layer
+    if own.operation == EltwiseParameter.PROD:
+        return reduce(lambda product, x: layer.op("Mul", product, x), layer.bottoms)
+    if own.operation == EltwiseParameter.MAX:
+        return layer.op("Max", *layer.bottoms)
+    return layer.op("Sum", *(multiply(layer, x, coeff) for x, coeff in zip(layer.bottoms, own.coeffs)))
+
+
+@exports("Scale")
+def scale(layer: Conversion) -> str:
+    """Mul, Add; the operands with an axis of length 1 for each axis behind those that they cover."""
+    own = layer.layer
+    product = layer.op("Mul", layer.x, _operand(layer))
+    return product if own.bias_index is None else layer.op("Add", product, _param(layer, own.bias_index))
+
+
+@exports("Bias")
+def bias(layer: Conversion) -> str:
+    """Add, the operand with an axis of length 1 for each axis behind those that it covers."""
+    return layer.op("Add", layer.x, _operand(layer))
+
+
+def _operand(layer: Conversion) -> str:
+    """Return blob 0, or the second bottom."""
+    if layer.layer.learned:
+        return _param(layer, 0)
+    return append_axes(layer, layer.bottoms[1], len(layer.bottom_shapes[1]), _axes_behind(layer))
+
+
+def _param(layer: Conversion, index: int) -> str:
+    return layer.param(index, (*layer.layer.blobs[index].shape, *[1] * _axes_behind(layer)))
+
+
+def _axes_behind(layer: Conversion) -> int:
+    """Return the number of axes of x behind those that an operand covers; 0 for one number."""
+    own, axes = layer.layer, len(layer.bottom_shapes[0])
+    covered = len(own.operand_shape(layer.bottom_shapes))
+    return axes - canonical_axis(own.axis, axes) - covered if covered else 0
+
+
+@exports("Reduction")
+def reduction(layer: Conversion) -> str:
+    """ReduceSum, ReduceL1, ReduceSumSquare or ReduceMean over the last axes, Mul by coeff."""
+    own, axes = layer.layer, range(axis_of(layer, layer.layer.given_axis), len(layer.bottom_shapes[0]))
+    operators = {
+        ReductionParameter.ASUM: "ReduceL1",
+        ReductionParameter.SUMSQ: "ReduceSumSquare",
+        ReductionParameter.MEAN: "ReduceMean",
+    }
+    if own.operation in operators:
+        reduced = layer.op(operators[own.operation], layer.x, axes=axes, keepdims=0)
+    else:  # the one whose axes are an input in opset 17
+        reduced = layer.op("ReduceSum", layer.x, layer.ints(axes, "axes"), keepdims=0)
+    return multiply(layer, reduced, own.coeff)

@@ -1,0 +1,119 @@
+"""Pooling and SPP.
+
+The last windows may extend beyond the padded picture.  ONNX's `ceil_mode` is not used: runtimes disagree in it.  The
+padding at the end is what the last window needs; windows that are wholly outside are added by Pad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from minicaffe.export.onnx.common import cast, pads
+from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.layers.shared.window import Window
+
+
+class _Windows(NamedTuple):
+    """All windows over pictures of a size.
+
+    counts: the number of windows on each axis.  inside: how many of them begin before the end of the picture.
+    """
+
+    size: tuple[int, ...]
+    window: Window
+    counts: tuple[int, ...]
+
+    @property
+    def inside(self) -> list[int]:
+        _, stride, pad, _ = self.window
+        return [min(c, -(-(n + p) // s)) for c, n, p, s in zip(self.counts, self.size, pad, stride)]
+
+    @property
+    def attributes(self) -> dict[str, Sequence[int]]:
+        """The attributes of a pooling node for the windows that are inside."""
+        kernel, stride, pad, _ = self.window
+        ends = [max(0, (c - 1) * s + k - n - p) for c, k, s, n, p in zip(self.inside, kernel, stride, self.size, pad)]
+        return {"kernel_shape": kernel, "strides": stride, "pads": pads(pad, ends)}
+
+    @property
+    def corrections(self) -> np.ndarray:
+        """(h, w): the size of the kernel divided by the number of places of each window within the padded picture."""
+        kernel, stride, pad, _ = self.window
+        rows, columns = (
+            k / np.clip(n + 2 * p - np.arange(c) * s, 1, k)
+            for c, k, s, n, p in zip(self.inside, kernel, stride, self.size, pad)
+        )
+        return np.outer(rows, columns)
+
+
+@exports("Pooling")
+def pooling(layer: Conversion) -> list[str]:
+    """MaxPool, AveragePool; end pads for the last window, Pad for windows outside; see below.
+
+    MAX: its mask is the second output, Mod H W.  AVE: with count_include_pad, Mul by a map where windows are smaller
+    than the kernel.  STOCHASTIC: Div of the AveragePool of squares by that of x.  Global: GlobalMaxPool,
+    GlobalAveragePool.
+    """
+    own, shape = layer.layer, layer.bottom_shapes[0]
+    if own.layer_param.pooling_param.global_pooling and own.pool != "STOCHASTIC" and len(layer.top_shapes) == 1:
+        return [layer.op({"MAX": "GlobalMaxPool", "AVE": "GlobalAveragePool"}[own.pool], layer.x)]
+    windows = _Windows(shape[2:], own.window(shape), layer.top_shapes[0][2:])
+    if len(layer.top_shapes) == 2:
+        return _with_mask(layer, windows)
+    return [_pooled(layer, own.pool, windows)]
+
+
+@exports("SPP")
+def spp(layer: Conversion) -> str:
+    """The Pooling of each level, Flatten, Concat."""
+    own, shape = layer.layer, layer.bottom_shapes[0]
+    pooled = []
+    for level in own.levels:
+        window = level.window(shape)
+        pooled.append(_pooled(layer, own.pool, _Windows(shape[2:], window, window.pooled(shape[2:]))))
+    if len(pooled) == 1:
+        return pooled[0]
+    return layer.op("Concat", *(layer.op("Flatten", each, axis=1) for each in pooled), axis=1)
+
+
+def _pooled(layer: Conversion, pool: str, windows: _Windows) -> str:
+    return _padded(layer, {"MAX": _max, "AVE": _average, "STOCHASTIC": _expected}[pool](layer, windows), windows, 0)
+
+
+def _max(layer: Conversion, windows: _Windows) -> str:
+    return layer.op("MaxPool", layer.x, **windows.attributes)
+
+
+def _with_mask(layer: Conversion, windows: _Windows) -> list[str]:
+    """Return the maxima and their places row * W + column; ONNX counts the places of all pictures before as well."""
+    maxima, places = layer.ops("MaxPool", 2, layer.x, **windows.attributes)
+    mask = cast(layer, layer.op("Mod", places, layer.ints(np.prod(windows.size), "places")), np.float32)
+    return [_padded(layer, maxima, windows, 0), _padded(layer, mask, windows, -1)]
+
+
+def _mean(layer: Conversion, value: str, windows: _Windows) -> str:
+    """Return sums divided by the size of the kernel, 0 in the padding."""
+    return layer.op("AveragePool", value, count_include_pad=1, **windows.attributes)
+
+
+def _average(layer: Conversion, windows: _Windows) -> str:
+    mean, corrections = _mean(layer, layer.x, windows), windows.corrections
+    return mean if (corrections == 1).all() else layer.op("Mul", mean, layer.floats(corrections, "corrections"))
+
+
+def _expected(layer: Conversion, windows: _Windows) -> str:
+    """Return sum(x^2) / sum(x), 0 where both are 0."""
+    squares = _mean(layer, layer.op("Mul", layer.x, layer.x), windows)
+    least = layer.floats(np.finfo(np.float32).tiny, "tiny")
+    return layer.op("Div", squares, layer.op("Max", _mean(layer, layer.x, windows), least))
+
+
+def _padded(layer: Conversion, value: str, windows: _Windows, fill: float) -> str:
+    """Add the windows that are outside."""
+    outside = [count - inside for count, inside in zip(windows.counts, windows.inside)]
+    if not any(outside):
+        return value
+    return layer.op("Pad", value, layer.ints([0] * 6 + outside, "outside"), layer.floats(fill, "fill"))

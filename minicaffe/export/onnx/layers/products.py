@@ -1,0 +1,74 @@
+"""Products with learned or constant matrices."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minicaffe.export.onnx.common import pads, reshape
+from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.layers.shared.window import Window
+
+
+@exports("Convolution")
+def convolution(layer: Conversion) -> list[str]:
+    """Conv; Reshape around it where axis is not 1."""
+    return [_correlate(layer, i, "Conv") for i in range(len(layer.bottoms))]
+
+
+@exports("Deconvolution")
+def deconvolution(layer: Conversion) -> list[str]:
+    """ConvTranspose: the same order of weights; Reshape around it where axis is not 1."""
+    return [_correlate(layer, i, "ConvTranspose") for i in range(len(layer.bottoms))]
+
+
+def _correlate(layer: Conversion, i: int, operator: str) -> str:
+    """Convert bottom i; a blob without spatial axes gets one of length 1, which ONNX requires."""
+    own, window = layer.layer, layer.layer.window.with_axes(max(1, layer.layer.num_spatial))
+    weights = layer.param(0, (*own.blobs[0].shape[:2], *window.kernel))
+    bias = [layer.param(1)] if own.bias_term else []
+    x = _samples(layer, layer.bottoms[i], own.axis, layer.bottom_shapes[i])
+    y = layer.op(operator, x, weights, *bias, group=own.group, **_attributes(window))
+    return _unsampled(layer, y, own.axis, layer.top_shapes[i])
+
+
+@exports("Im2col")
+def im2col(layer: Conversion) -> str:
+    """Conv with a one-hot kernel for each place, in groups of one channel."""
+    own, shape = layer.layer, layer.bottom_shapes[0]
+    channels, places = shape[own.axis], math.prod(own.window.kernel)
+    one_hot = np.tile(np.eye(places), (channels, 1)).reshape(channels * places, 1, *own.window.kernel)
+    x = _samples(layer, layer.x, own.axis, shape)
+    y = layer.op("Conv", x, layer.floats(one_hot, "places"), group=channels, **_attributes(own.window))
+    return _unsampled(layer, y, own.axis, layer.top_shapes[0])
+
+
+def _attributes(window: Window) -> dict[str, list[int] | tuple[int, ...]]:
+    kernel, stride, pad, dilation = window
+    return {"kernel_shape": kernel, "strides": stride, "pads": pads(pad), "dilations": dilation}
+
+
+def _samples(layer: Conversion, value: str, axis: int, shape: tuple[int, ...]) -> str:
+    """Reshape a value to (N, C, *spatial), N the product of the axes before `axis`; the value if it is that already."""
+    spatial = shape[axis + 1 :] or (1,)
+    return value if axis == 1 and len(shape) > 2 else reshape(layer, value, [-1, shape[axis], *spatial])
+
+
+def _unsampled(layer: Conversion, value: str, axis: int, shape: tuple[int, ...]) -> str:
+    """Reshape (N, C, *spatial) to the shape of a top."""
+    if axis == 1 and len(shape) > 2:
+        return value
+    return reshape(layer, value, [-1, *shape[1:]] if axis else shape)
+
+
+@exports("InnerProduct")
+def inner_product(layer: Conversion) -> str:
+    """Flatten, Gemm (transB unless transpose); Reshape where axis is not 1."""
+    own = layer.layer
+    x = layer.x if own.axis == 1 and len(layer.bottom_shapes[0]) == 2 else layer.op("Flatten", layer.x, axis=own.axis)
+    bias = [layer.param(1)] if own.bias_term else []
+    y = layer.op("Gemm", x, layer.param(0), *bias, transB=int(not own.transpose))
+    if own.axis == 1:
+        return y
+    return reshape(layer, y, [-1, *layer.top_shapes[0][1:]] if own.axis else layer.top_shapes[0])
