@@ -57,3 +57,9 @@ def centred(layer: Conversion, value: str, axes: Sequence[int]) -> str:
 def mean_square(layer: Conversion, value: str, axes: Sequence[int]) -> str:
     """Mul, ReduceMean: the mean of the squares over some axes, which have length 1 then."""
     return layer.op("ReduceMean", layer.op("Mul", value, value), axes=axes)
+
+
+def statistics(layer: Conversion, value: str, axes: Sequence[int]) -> tuple[str, str]:
+    """The value minus its mean over some axes, and its variance, whose axes have length 1 there."""
+    deviations = centred(layer, value, axes)
+    return deviations, mean_square(layer, deviations, axes)
