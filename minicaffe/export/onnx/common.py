@@ -49,7 +49,17 @@ def pads(begin: Sequence[int], end: Sequence[int] | None = None) -> list[int]:
     return [*begin, *(begin if end is None else end)]
 
 
+def centred(layer: Conversion, value: str, axes: Sequence[int]) -> str:
+    """ReduceMean, Sub: the value minus its mean over some axes."""
+    return layer.op("Sub", value, layer.op("ReduceMean", value, axes=axes))
+
+
+def mean_square(layer: Conversion, value: str, axes: Sequence[int]) -> str:
+    """Mul, ReduceMean: the mean of the squares over some axes, which have length 1 then."""
+    return layer.op("ReduceMean", layer.op("Mul", value, value), axes=axes)
+
+
 def statistics(layer: Conversion, value: str, axes: Sequence[int]) -> tuple[str, str]:
-    """Sub, ReduceMean: the value minus its mean over some axes, and its variance, whose axes have length 1 there."""
-    centred = layer.op("Sub", value, layer.op("ReduceMean", value, axes=axes))
-    return centred, layer.op("ReduceMean", layer.op("Mul", centred, centred), axes=axes)
+    """The value minus its mean over some axes, and its variance, whose axes have length 1 there."""
+    deviations = centred(layer, value, axes)
+    return deviations, mean_square(layer, deviations, axes)

@@ -112,10 +112,11 @@ class Graph:
         return read
 
     def rename(self, old: str, new: str) -> None:
-        """Rename the output of a node; nothing has read it yet."""
+        """Rename the output of a node, also where later nodes of this graph read it."""
         for node in reversed(self.proto.node):
-            if old in node.output:
-                node.output[list(node.output).index(old)] = new
+            for names in (node.input, node.output):
+                names[:] = [new if name == old else name for name in names]
+            if new in node.output:
                 return
         raise KeyError(old)
 

@@ -7,8 +7,12 @@ from minicaffe.export.onnx.layers import (  # noqa: F401
     activation,
     arithmetic,
     arrangement,
+    detection,
+    extensions,
     normalization,
     pooling,
     products,
+    recurrent,
+    regions,
     selection,
 )

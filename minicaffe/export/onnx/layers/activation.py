@@ -74,7 +74,7 @@ def threshold(layer: Conversion) -> str:
 
 @exports("Power")
 def power(layer: Conversion) -> str:
-    """Mul, Add, Pow, without those that change nothing; Expand of a constant to the Shape of x if power * scale is 0."""
+    """Mul, Add, Pow, those that change nothing left out; Expand of a constant if power * scale is 0."""
     own = layer.layer
     if own.slope == 0:
         value = np.power(np.float32(own.shift), own.power)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.export.onnx.common import add, axis_of, multiply, pads, statistics
+from minicaffe.export.onnx.common import add, axis_of, centred, multiply, pads, statistics
 from minicaffe.export.onnx.conversion import Conversion, exports
 
 
@@ -14,8 +14,8 @@ def batch_norm(layer: Conversion) -> str:
     own = layer.layer
     if not own.use_global_stats:
         axes = [i for i in range(len(layer.bottom_shapes[0])) if i != 1]
-        centred, variance = statistics(layer, layer.x, axes)
-        return layer.op("Div", centred, layer.op("Sqrt", add(layer, variance, own.eps)))
+        deviations, variance = statistics(layer, layer.x, axes)
+        return layer.op("Div", deviations, layer.op("Sqrt", add(layer, variance, own.eps)))
     mean, variance, weight = (blob.read_data() for blob in own.blobs)
     weight = 1 / weight[0] if weight[0] else 0
     ones, zeros = np.ones(own.channels), np.zeros(own.channels)
@@ -30,8 +30,10 @@ def mvn(layer: Conversion) -> str:
     own, axes = layer.layer, list(range(1 if layer.layer.across else 2, len(layer.bottom_shapes[0])))
     if not axes:  # the mean of one number
         return layer.op("Sub", layer.x, layer.x)
-    centred, variance = statistics(layer, layer.x, axes)
-    return layer.op("Div", centred, add(layer, layer.op("Sqrt", variance), own.eps)) if own.with_variance else centred
+    if not own.with_variance:
+        return centred(layer, layer.x, axes)
+    deviations, variance = statistics(layer, layer.x, axes)
+    return layer.op("Div", deviations, add(layer, layer.op("Sqrt", variance), own.eps))
 
 
 @exports("Softmax")

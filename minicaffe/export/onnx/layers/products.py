@@ -11,7 +11,7 @@ from minicaffe.export.onnx.conversion import Conversion, exports
 from minicaffe.layers.shared.window import Window
 
 
-@exports("Convolution")
+@exports("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 def convolution(layer: Conversion) -> list[str]:
     """Conv; Reshape around it where axis is not 1."""
     return [_correlate(layer, i, "Conv") for i in range(len(layer.bottoms))]

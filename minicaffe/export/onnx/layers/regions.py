@@ -1,0 +1,95 @@
+"""ROIPooling and PSROIPooling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicaffe.export.onnx import onnx_pb2
+from minicaffe.export.onnx.common import cast, reshape
+from minicaffe.export.onnx.conversion import Conversion, exports
+
+_DOUBLE = onnx_pb2.TensorProto.DOUBLE
+
+
+@exports("ROIPooling")
+def roi_pooling(layer: Conversion) -> str:
+    """MaxRoiPool, which rounds corners and bins as the layer does."""
+    own = layer.layer
+    return layer.op("MaxRoiPool", layer.x, _regions(layer), pooled_shape=own.bins, spatial_scale=float(own.scale))
+
+
+@exports("PSROIPooling")
+def psroi_pooling(layer: Conversion) -> str:
+    """CumSum over rows and columns in float64, Gather at the corners of each bin, Sub, Div by its size.
+
+    The bins are computed by nodes that round as the layer does.  A bin's sum is a difference of sums over all places
+    above it and to its left, so an infinite value there spoils it.
+    """
+    own = layer.layer
+    sample, x1, y1, x2, y2 = layer.ops("Split", 5, _regions(layer), axis=1)
+    rows, columns = _bins(layer, y1, y2, 0), _bins(layer, x1, x2, 1)
+    places = own.outputs, own.group, own.group
+    sample = reshape(layer, cast(layer, sample, np.int64), [-1, 1, 1, 1])
+    channel = layer.ints(np.arange(np.prod(places)).reshape(1, *places), "channels")
+    picture = _combined(layer, sample, layer.bottom_shapes[0][1], channel)  # (R, output_dim, g, g)
+    return _means(layer, picture, rows, columns)
+
+
+def _regions(layer: Conversion) -> str:
+    """Return the regions as (R, 5)."""
+    return layer.bottoms[1] if len(layer.bottom_shapes[1]) == 2 else reshape(layer, layer.bottoms[1], [-1, 5])
+
+
+def _bins(layer: Conversion, low: str, high: str, axis: int) -> tuple[str, str]:
+    """Return where the bins begin and end on an axis, whole numbers that broadcast to (R, 1, g, g).
+
+    low, high: coordinates of the regions, (R, 1).  axis: 0 for rows, 1 for columns.
+    """
+    own, size = layer.layer, layer.bottom_shapes[0][2 + axis]
+    scale = layer.floats(own.scale, "scale")
+    start = layer.op("Mul", _rounded(layer, low), scale)
+    end = layer.op("Mul", layer.op("Add", _rounded(layer, high), layer.floats(1, "one")), scale)
+    length = layer.op("Max", layer.op("Sub", end, start), layer.floats(0.1, "least"))
+    step = layer.op("Div", length, layer.floats(own.group, "group"))
+
+    def edges(numbers: np.ndarray, rounding: str) -> str:
+        edge = layer.op("Add", layer.op("Mul", step, layer.floats(numbers, "numbers")), start)  # (R, g)
+        edge = layer.op("Clip", layer.op(rounding, edge), layer.floats(0, "min"), layer.floats(size, "max"))
+        return reshape(layer, cast(layer, edge, np.int64), [-1, 1, 1, own.group] if axis else [-1, 1, own.group, 1])
+
+    numbers = np.arange(own.group)
+    return edges(numbers, "Floor"), edges(numbers + 1, "Ceil")
+
+
+def _rounded(layer: Conversion, x: str) -> str:
+    """Return x rounded to whole numbers, halves away from zero."""
+    size = layer.op("Floor", layer.op("Add", layer.op("Abs", x), layer.floats(0.5, "half")))
+    return layer.op("Mul", layer.op("Sign", x), size)
+
+
+def _means(layer: Conversion, picture: str, rows: tuple[str, str], columns: tuple[str, str]) -> str:
+    """Return the means between rows and columns of the pictures (R, C, g, g), counted through x; 0 of no places."""
+    sums = layer.op("Cast", layer.x, to=_DOUBLE)
+    sums = layer.op("Pad", sums, layer.ints([0, 0, 1, 1, 0, 0, 0, 0], "pads"))  # the sums before row and column 0
+    for axis in (2, 3):
+        sums = layer.op("CumSum", sums, layer.ints(axis, "axis"))
+    sums = reshape(layer, sums, [-1])
+    height, width = layer.bottom_shapes[0][2:]
+
+    def sum_of_rows(before: str) -> str:
+        row = _combined(layer, picture, height + 1, before)
+        left, right = (layer.op("Gather", sums, _combined(layer, row, width + 1, column)) for column in columns)
+        return layer.op("Sub", right, left)
+
+    above, below = map(sum_of_rows, rows)
+    none = layer.ints(0, "none")
+    size = layer.op("Mul", *(layer.op("Max", layer.op("Sub", end, begin), none) for begin, end in (rows, columns)))
+    divisor = layer.op("Cast", layer.op("Max", size, layer.ints(1, "one")), to=_DOUBLE)
+    mean = layer.op("Div", layer.op("Sub", below, above), divisor)
+    filled = layer.op("Greater", size, none)
+    return layer.op("Where", filled, cast(layer, mean, np.float32), layer.floats(0, "empty"))
+
+
+def _combined(layer: Conversion, outer: str, length: int, inner: str) -> str:
+    """Return the flat index outer * length + inner."""
+    return layer.op("Add", layer.op("Mul", outer, layer.ints(length, "length")), inner)
