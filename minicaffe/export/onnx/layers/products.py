@@ -35,7 +35,10 @@ def _correlate(layer: Conversion, i: int, operator: str) -> str:
 
 @exports("Im2col")
 def im2col(layer: Conversion) -> str:
-    """Conv with a one-hot kernel for each place, in groups of one channel."""
+    """Conv with a one-hot kernel for each place, in groups of one channel.
+
+    An infinite value makes the others in its window nan, as each is multiplied by 0 or 1.
+    """
     own, shape = layer.layer, layer.bottom_shapes[0]
     channels, places = shape[own.axis], math.prod(own.window.kernel)
     one_hot = np.tile(np.eye(places), (channels, 1)).reshape(channels * places, 1, *own.window.kernel)
@@ -67,8 +70,8 @@ def inner_product(layer: Conversion) -> str:
     """Flatten, Gemm (transB unless transpose); Reshape where axis is not 1."""
     own = layer.layer
     x = layer.x if own.axis == 1 and len(layer.bottom_shapes[0]) == 2 else layer.op("Flatten", layer.x, axis=own.axis)
-    bias = [layer.param(1)] if own.bias_term else []
-    y = layer.op("Gemm", x, layer.param(0), *bias, transB=int(not own.transpose))
+    params = [layer.param(i) for i in range(len(own.blobs))]
+    y = layer.op("Gemm", x, *params, transB=int(not own.transpose))
     if own.axis == 1:
         return y
     return reshape(layer, y, [-1, *layer.top_shapes[0][1:]] if own.axis else layer.top_shapes[0])
