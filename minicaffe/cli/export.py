@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import (
-    log_flag,
     need_file,
     need_writable,
     python_layer_flags,
@@ -25,8 +22,6 @@ from minicaffe.proto import TEST
 if TYPE_CHECKING:
     from minicaffe.core.net import Net
     from minicaffe.export.onnx.checking import Arrays, Check
-
-log = logging.getLogger("minicaffe")
 
 _LIMIT = 1e-4  # of the relative difference, for the exit status of --check
 
@@ -54,7 +49,6 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("check", nargs="?", const="", metavar="FILE",
                help="run onnxruntime before the file is written, on random inputs or on an image or .npy FILE, and "
                     "print the largest difference of each output")  # fmt: skip
-    log_flag(flags)
 
 
 @command("export", "Use trained nets", "write a net as ONNX, or its weights as safetensors", _flags, _EXAMPLES)
@@ -71,7 +65,7 @@ def export(args: argparse.Namespace) -> None:
     if args.check:
         need_file(args.check, "check", "an image or an array")
     need_writable(args.output)
-    with logging_to(StatusLine(), args.log), python_layers_of(args):
+    with python_layers_of(args):
         from minicaffe.core.net import Net
         from minicaffe.files import write_atomically
 

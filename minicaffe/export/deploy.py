@@ -13,13 +13,13 @@ from minicaffe.errors import ExportError
 from minicaffe.proto import TEST, caffe_pb2
 
 
-def deployed(net: Net, keeps: Callable[[str], bool]) -> Net:
+def deployed(net: Net, keeps: Callable[[caffe_pb2.LayerParameter], bool]) -> Net:
     """Return a net in TEST that computes the outputs of `net` from Input layers, with the same parameters.
 
     Data layers become Input layers with the shapes of their tops, and tops that no layer reads are left out.  Losses,
     Accuracy and HDF5Output are left out with all that reads their tops, so that the blobs they read become outputs.
 
-    keeps: whether a layer type stays, though it is of one of these families, as Softmax does.
+    keeps: whether a layer stays, though its type is of one of these families, as Softmax does.
     Returns `net` itself if it has this form.  Raises ExportError for a net in TRAIN, and if no layer is left.
     """
     if net.phase != TEST:
@@ -40,12 +40,12 @@ def deployed(net: Net, keeps: Callable[[str], bool]) -> Net:
 class _Deploy:
     """Which layers of a NetParameter stay, and what their Input layers are."""
 
-    def __init__(self, param: caffe_pb2.NetParameter, keeps: Callable[[str], bool]) -> None:
+    def __init__(self, param: caffe_pb2.NetParameter, keeps: Callable[[caffe_pb2.LayerParameter], bool]) -> None:
         self.param, self.flow = param, Flow(param)
         self.inputs: set[int] = set()
         self.cut: set[int] = set()
         for i, layer in enumerate(param.layer):
-            family = "" if keeps(layer.type) else facts_of(layer.type).family
+            family = "" if keeps(layer) else facts_of(layer.type).family
             if family == "data" and not layer.bottom:
                 self.inputs.add(i)
             elif family in ("data", "loss") or any(

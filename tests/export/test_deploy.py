@@ -23,7 +23,7 @@ def names(net):
 
 
 def deploy(*layers: str, phase: int = TEST):
-    return deployed(net_from_text("".join(layers), phase), lambda layer_type: layer_type == "Softmax")
+    return deployed(net_from_text("".join(layers), phase), lambda layer: layer.type == "Softmax")
 
 
 def test_data_and_losses_are_left_out_and_their_bottoms_are_outputs():
@@ -42,7 +42,7 @@ def test_data_and_losses_are_left_out_and_their_bottoms_are_outputs():
 def test_the_parameters_are_the_same():
     text = DATA + PRODUCT + layer_text("loss", "SoftmaxWithLoss", "ip label", "loss")
     net = net_from_text(text, TEST)
-    made = deployed(net, lambda layer_type: False)
+    made = deployed(net, lambda layer: False)
     for mine, theirs in zip(made.params["ip"], net.params["ip"]):
         np.testing.assert_array_equal(mine.data, theirs.data)
 
@@ -50,7 +50,7 @@ def test_the_parameters_are_the_same():
 def test_a_net_that_is_deployed_is_returned_as_it_is():
     input_layer = layer_text("data", "Input", "", "data", "input_param { shape { dim: 4 dim: 3 } }")
     net = net_from_text(input_layer + PRODUCT + PROB, TEST)
-    assert deployed(net, lambda layer_type: layer_type == "Softmax") is net
+    assert deployed(net, lambda layer: layer.type == "Softmax") is net
 
 
 def test_silenced_blobs_are_no_outputs():

@@ -56,7 +56,7 @@ class Conversion(Nodes):
         top_shapes: Sequence[Shape],
     ) -> None:
         super().__init__(graph, layer.name)
-        self.layer = layer
+        self.layer: Any = layer  # of one of the converter's types, with their attributes
         self.bottoms = list(bottoms)
         self.bottom_shapes, self.top_shapes = list(bottom_shapes), list(top_shapes)
 

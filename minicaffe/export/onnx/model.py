@@ -16,6 +16,7 @@ from minicaffe.export.onnx import layers, onnx_pb2  # noqa: F401  (registers the
 from minicaffe.export.onnx.conversion import Conversion, Nodes, converter
 from minicaffe.export.onnx.graph import Dim, Graph
 from minicaffe.export.onnx.preprocessing import Preprocessing
+from minicaffe.proto import caffe_pb2
 
 OPSET, IR_VERSION = 17, 8
 
@@ -43,7 +44,7 @@ def to_model(net: Net, preprocessing: Mapping[str, Preprocessing] | None = None)
     preprocessing: what is done with inputs, by name, before the net reads them (default: nothing).
     Raises ExportError, with the names of all layers that ONNX cannot express.
     """
-    net = deployed(net, lambda layer_type: converter(layer_type) is not None)
+    net = deployed(net, _has_form)
     given = dict(preprocessing or {})
     walk = _Walk(net, given)
     sizes = _free_sizes(net, walk, given)
@@ -51,6 +52,12 @@ def to_model(net: Net, preprocessing: Mapping[str, Preprocessing] | None = None)
     model = onnx_pb2.ModelProto(ir_version=IR_VERSION, producer_name="minicaffe", graph=walk.graph.proto)
     model.opset_import.add(domain="", version=OPSET)
     return Exported(net, model, sizes.fixed)
+
+
+def _has_form(layer: caffe_pb2.LayerParameter) -> bool:
+    """Whether a layer can be a part of the graph; a DummyData with random values is an input."""
+    is_random = any(filler.type != "constant" for filler in layer.dummy_data_param.data_filler)
+    return converter(layer.type) is not None and not is_random
 
 
 # -- the walk ----------------------------------------------------------------------------------------------------------

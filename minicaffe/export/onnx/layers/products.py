@@ -67,8 +67,8 @@ def inner_product(layer: Conversion) -> str:
     """Flatten, Gemm (transB unless transpose); Reshape where axis is not 1."""
     own = layer.layer
     x = layer.x if own.axis == 1 and len(layer.bottom_shapes[0]) == 2 else layer.op("Flatten", layer.x, axis=own.axis)
-    bias = [layer.param(1)] if own.bias_term else []
-    y = layer.op("Gemm", x, layer.param(0), *bias, transB=int(not own.transpose))
+    params = [layer.param(i) for i in range(len(own.blobs))]
+    y = layer.op("Gemm", x, *params, transB=int(not own.transpose))
     if own.axis == 1:
         return y
     return reshape(layer, y, [-1, *layer.top_shapes[0][1:]] if own.axis else layer.top_shapes[0])
