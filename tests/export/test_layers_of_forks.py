@@ -1,19 +1,16 @@
-"""The layer types of Caffe's forks as ONNX, beside numpy."""
+"""The layer types of Caffe's forks as ONNX, beside numpy: beyond the cases of test_layers.py."""
 
 import numpy as np
 import pytest
 
-from helpers.layer_cases import all_cases, net_text
-from minicaffe.testing import Case
+from helpers.layer_cases import feeds, net_text
+from minicaffe.testing import NUMPY, Case
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
-from helpers.exported import check_case, compare, export, free_inputs, longer  # noqa: E402
+from helpers.onnx_runs import difference_of, export, free_inputs, longer  # noqa: E402
 
-TYPES = {
-    "test_axpy", "test_bn", "test_convolution_depthwise", "test_interp", "test_normalize", "test_permute",
-    "test_prior_box", "test_psroi_pooling", "test_relu6", "test_roi_pooling", "test_shuffle_channel", "test_upsample",
-}  # fmt: skip
+TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
 
 PSPNET = "type: 'BN' bn_param { momentum: 0.9 eps: 0.01 }"
 MORE = {
@@ -29,21 +26,24 @@ MORE = {
     "small": Case("type: 'Interp' interp_param { height: 1 width: 1 }", [(2, 3, 9, 7)]),
 }
 
-OF_FORKS = [(name, case) for name, case in all_cases() if name.rsplit("-", 1)[0] in TYPES]
+
+@pytest.fixture(autouse=True)
+def on_numpy():
+    with NUMPY.chosen():
+        yield
 
 
-@pytest.mark.parametrize("of_forks", [case for _, case in OF_FORKS], ids=[name for name, _ in OF_FORKS])
-def test_cases_of_the_layers_tests(of_forks):
-    check_case(of_forks)
+def compare(exported, inputs):
+    """Compare at the shapes of the inputs, and twice as many where axis 0 is free."""
+    assert difference_of(exported, inputs) < TOLERANCE
+    assert difference_of(exported, longer(exported, inputs)) < TOLERANCE
 
 
-@pytest.mark.parametrize("of_forks", MORE.values(), ids=MORE)
-def test_more_cases(of_forks):
-    check_case(of_forks)
-
-
-def test_the_batch_is_free():
-    assert [name for name, case in OF_FORKS if export(net_text(case)).fixed] == []
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE)
+def test_more_cases(more):
+    exported = export(net_text(more))
+    assert not exported.fixed
+    compare(exported, feeds(*more.arrays()))
 
 
 def random_regions(count, samples, size, seed):
@@ -66,9 +66,7 @@ def test_random_regions(text, shape):
     assert free_inputs(exported) == ["x0", "x1"]
     for seed in range(3):
         x = 10 + np.random.default_rng(seed).standard_normal((3, 18, 11, 13))
-        inputs = [x, random_regions(40, 3, 50, seed).reshape(shape)]
-        compare(exported, *inputs)
-        compare(exported, *longer(exported, inputs))
+        compare(exported, feeds(x, random_regions(40, 3, 50, seed).reshape(shape)))
 
 
 POOLED = """layer {{ name: "pool" type: "Pooling" bottom: "x" top: "pooled" top: "mask"
@@ -85,6 +83,4 @@ def test_values_go_back_to_where_pooling_found_them(kernel, shape, upsample):
     dims = " ".join(f"dim: {n}" for n in shape)
     data = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }}\n'
     exported = export(data + POOLED.format(kernel=kernel, upsample=upsample))
-    x = np.random.default_rng(0).standard_normal(shape)
-    compare(exported, x)
-    compare(exported, *longer(exported, [x]))
+    compare(exported, {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)})

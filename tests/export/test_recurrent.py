@@ -1,28 +1,35 @@
-"""LSTM, RNN and LSTMUnit as ONNX, beside numpy."""
+"""LSTM and RNN as ONNX, beside numpy: beyond the cases of test_layers.py."""
 
 import numpy as np
 import pytest
 
-from helpers.layer_cases import all_cases, net_text
+from helpers.layer_cases import feeds, net_text
 from minicaffe.testing import NUMPY, Case, continuation, normal
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
-from helpers.exported import check_case, compare, export, free_inputs, inputs_of  # noqa: E402
+from helpers.onnx_runs import difference_of, export, free_inputs, longer  # noqa: E402
 
-RECURRENT = [(name, case) for name, case in all_cases() if name.rsplit("-", 1)[0] in
-             ("test_lstm", "test_lstm_unit", "test_rnn")]  # fmt: skip
+TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
+
 KINDS = pytest.mark.parametrize("kind", ["LSTM", "RNN"])
 STATES = {"LSTM": 2, "RNN": 1}
 
 
-@pytest.mark.parametrize("recurrent", [case for _, case in RECURRENT], ids=[name for name, _ in RECURRENT])
-def test_cases_of_the_layers_tests(recurrent):
-    check_case(recurrent)
+@pytest.fixture(autouse=True)
+def on_numpy():
+    with NUMPY.chosen():
+        yield
 
 
 def layer(kind, more=""):
     return f"type: '{kind}' recurrent_param {{ num_output: 4 {more} }}"
+
+
+def check(case):
+    exported, inputs = export(net_text(case)), feeds(*case.arrays())
+    assert difference_of(exported, inputs) < TOLERANCE
+    assert difference_of(exported, longer(exported, inputs)) < TOLERANCE
 
 
 def beginnings(how):
@@ -43,13 +50,13 @@ def test_every_cont(kind, how, exposed, static):
     states = STATES[kind] * exposed
     shapes = [(5, 3, 6), (5, 3), *[(3, 2)] * static, *[(1, 3, 4)] * states]
     text = layer(kind, "expose_hidden: true" * exposed)
-    check_case(Case(text, shapes, [normal, beginnings(how), *[normal] * (static + states)], num_top=1 + states))
+    check(Case(text, shapes, [normal, beginnings(how), *[normal] * (static + states)], num_top=1 + states))
 
 
 @KINDS
 @pytest.mark.parametrize("shape", [(5, 3), (1, 3, 6), (5, 1, 2, 3)])
 def test_shapes(kind, shape):
-    check_case(Case(layer(kind), [shape, shape[:2]], [normal, continuation]))
+    check(Case(layer(kind), [shape, shape[:2]], [normal, continuation]))
 
 
 @KINDS
@@ -67,10 +74,9 @@ def test_the_number_of_steps_and_that_of_sequences_are_free(kind):
 def test_a_pass_does_not_depend_on_the_one_before(kind):
     """As long as cont is 0 at the first step."""
     case = Case(layer(kind), [(5, 3, 6), (5, 3)], [normal, continuation])
-    exported, inputs = export(net_text(case)), inputs_of(case)
-    with NUMPY.chosen():
-        exported.net.forward(x0=inputs[0] + 1, x1=inputs[1])
-    compare(exported, *inputs)
+    exported, inputs = export(net_text(case)), feeds(*case.arrays())
+    exported.net.forward(x0=inputs["x0"] + 1, x1=inputs["x1"])
+    assert difference_of(exported, inputs) < TOLERANCE
 
 
 def test_two_layers():
@@ -82,4 +88,5 @@ def test_two_layers():
     """
     )
     rng = np.random.default_rng(0)
-    compare(export(text), rng.standard_normal((5, 3, 6)), continuation(rng, (5, 3)))
+    inputs = feeds(rng.standard_normal((5, 3, 6)), continuation(rng, (5, 3)))
+    assert difference_of(export(text), inputs) < TOLERANCE
