@@ -14,7 +14,7 @@ from minicaffe.proto import caffe_pb2
 @exports("PriorBox")
 def prior_box(layer: Conversion) -> str:
     """A constant, the boxes for these sizes of feature map and image."""
-    return layer.op("Identity", layer.floats(layer.layer.boxes.read_data(), "boxes"))
+    return layer.floats(layer.layer.boxes.read_data(), "boxes")
 
 
 @exports("DetectionOutput")
