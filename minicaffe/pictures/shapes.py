@@ -46,8 +46,10 @@ class LayerPlan:
 
 
 def plan_net(net_param, given: Mapping[str, Shape] | None = None) -> list[LayerPlan]:
-    """Return the plan of each layer, in order.  Arguments are those of `infer_shapes`."""
+    """Return the plan of each layer, in order.  Arguments and errors are those of `infer_shapes`."""
     given = dict(given or {})
+    for given_shape in given.values():
+        check_shape(given_shape)
     known: dict[str, Shape] = {}
     plans = []
     for layer_param in net_param.layer:
@@ -67,6 +69,7 @@ def infer_shapes(net_param, given: Mapping[str, Shape] | None = None) -> dict[tu
 
     net_param: an upgraded NetParameter, with the layers of one phase, as `filter_net` returns it.
     given: shapes by blob name, which replace inferred ones, for blobs such as the tops of a Data layer.
+    BlobError for a given shape that no blob can have.
     """
     return {
         (i, j): shape
