@@ -18,7 +18,8 @@ from minicaffe.pictures.summary import net_table, total_text, type_table
 from minicaffe.proto import caffe_pb2, read_net
 from minicaffe.text import printable_line
 
-_NET_OF_SOLVER = re.compile(rb"^[^#\"'\n]*\b(train_)?net(_param)?\s*[:{]", re.MULTILINE)
+_COMMENT_OR_STRING = re.compile(rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
+_NET_OF_SOLVER = re.compile(rb"\b(train_)?net(_param)?\s*[:{]")
 
 _EXAMPLES = """
   minicaffe summarize models/lenet/deploy.prototxt
@@ -98,9 +99,10 @@ def _of_phase(net, phase: str):
 def _is_solver(path: str) -> bool:
     """Whether a file names a net as only a solver does."""
     try:
-        return _NET_OF_SOLVER.search(read_bytes(path)) is not None
+        content = read_bytes(path)
     except OSError:
         return False
+    return _NET_OF_SOLVER.search(_COMMENT_OR_STRING.sub(b"", content)) is not None
 
 
 def _solver_sections(path: str, phase: str) -> Iterator[_Section]:

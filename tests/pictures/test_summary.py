@@ -285,6 +285,7 @@ def test_the_nets_of_a_solver(run):
     "text, error",
     [
         ('net: "net.prototxt"\nbase_rl: 1', 'SolverParameter has no field "base_rl"'),
+        ("type: 'SGD' base_rl: 1 net_param { name: 'x' }", 'SolverParameter has no field "base_rl"'),
         ('net: "missing.prototxt"', "cannot read 'missing.prototxt'"),
         ('# a net: 1\nlayr { name: "net: 1" }', 'NetParameter has no field "layr"'),
         ("", "there is no layer in this net"),
