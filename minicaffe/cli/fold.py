@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import (
-    need_file,
     need_writable,
     python_layer_flags,
     python_layers_of,
     stages,
     state_flags,
-    weight_files,
 )
 from minicaffe.core import file_kinds
 from minicaffe.errors import UsageError
@@ -37,8 +35,8 @@ def _flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="its .caffemodel or .caffemodel.h5 files, comma-separated")
     flags.argument("out", metavar="OUT", help="the files to write are OUT.prototxt and OUT.caffemodel, or, if WEIGHTS "
                    "is HDF5, OUT.caffemodel.h5")  # fmt: skip
-    flags.flag("limit", type=float, default=1e-6, metavar="X",
-               help="largest difference allowed, relative to the largest value of an output (default 1e-6)")  # fmt: skip
+    flags.flag("limit", type=float, metavar="X",
+               help="how much an output may differ, relative to its largest value (default 1e-6)")  # fmt: skip
     flags.switch("verbose", "print a line for each layer that was folded")
     state_flags(flags)
     python_layer_flags(flags)
@@ -51,16 +49,17 @@ def fold(args: argparse.Namespace) -> None:
     Dropout, Silence and layers of TRAIN are left out. Before anything is written, both nets are run on a random batch
     and compared. A line gives the reason for each layer that stays.
     """
-    model, sources = need_file(args.model, "model", "a model definition"), weight_files(args.weights)
+    sources = [path.strip() for path in args.weights.split(",")]
     hdf5 = file_kinds.is_hdf5(sources[-1])
-    prototxt, weights = _targets(args.out, hdf5, [model, *sources])
+    prototxt, weights = _targets(args.out, hdf5, [args.model, *sources])
     with python_layers_of(args):
         from minicaffe.core.net import Net
+        from minicaffe.export.fold import LIMIT
         from minicaffe.export.fold import fold as fold_net
 
-        net = Net(model, phase=TEST, level=args.level, stages=stages(args))
+        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
         net.copy_from(*sources)
-        folded = fold_net(net, args.limit)
+        folded = fold_net(net, LIMIT if args.limit is None else args.limit)
     folded.save(prototxt, weights, hdf5)
     _report(folded, args.verbose)
     for path in (prototxt, weights):
@@ -76,7 +75,7 @@ def _targets(out: str, hdf5: bool, sources: list[str]) -> tuple[str, str]:
     targets = (f"{stem}.prototxt", f"{stem}.caffemodel.h5" if hdf5 else f"{stem}.caffemodel")
     for target in targets:
         need_writable(target)
-        if os.path.exists(target) and any(os.path.samefile(target, source) for source in sources):
+        if any(os.path.exists(each) and os.path.samefile(target, each) for each in sources if os.path.exists(target)):
             raise UsageError(f"fold: it would overwrite '{target}', which it reads: give another OUT")
     return targets
 

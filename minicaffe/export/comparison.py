@@ -47,15 +47,21 @@ def _results(original: LayerGraph, changed: LayerGraph) -> tuple[list[str], list
     """The names of what is compared, in each of the graphs."""
     ends, others = _ends(original), _ends(changed)
     outputs = sorted(value.name for value in original.outputs)
-    bottoms = ((ends[layer], others[layer]) for layer in ends if layer in others)
-    pairs = [(one.name, other.name) for pair in bottoms for one, other in zip(*pair) if _place(one) == _place(other)]
-    return outputs + [one for one, _ in pairs], outputs + [other for _, other in pairs]
+    bottoms = (pair for layer in ends if layer in others for pair in zip(ends[layer], others[layer]))
+    shown = _shown(original) | _shown(changed)
+    pairs = [pair for pair in bottoms if shown.issuperset(pair) and _place(pair[0]) == _place(pair[1])]
+    return outputs + [one.name for one, _ in pairs], outputs + [other.name for _, other in pairs]
 
 
 def _ends(graph: LayerGraph) -> dict[Layer, list[Value]]:
     """The bottoms of layers that have no tops or compute an output."""
     nodes = [node for node in graph.nodes if not node.tops or any(top in graph.outputs for top in node.tops)]
     return {node.layer: node.bottoms for node in nodes if node.message.type != "Silence"}
+
+
+def _shown(graph: LayerGraph) -> set[Value]:
+    """The values that blobs have after a pass: those that no layer in place overwrites."""
+    return set({value.name: value for node in graph.nodes for value in node.tops}.values())
 
 
 def _place(value: Value) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class Folded:
     """A net in TEST with fewer layers that computes the same outputs.
 
     net: with its weights.  param: its NetParameter, without weights and Splits.
-    before, after: the numbers of layers, without Splits.
+    before, after: the numbers of layers; `before` without the Splits that were removed.
     folded: in the order of the layers.  dropped: titles of layers that compute nothing in TEST, such as "Dropout 'd'".
     kept: by title of a layer of a foldable type, why it stays.
     difference: the largest difference of an output on a random batch, relative to its largest value.
@@ -93,6 +93,7 @@ def fold(net: Net, limit: float = LIMIT) -> Folded:
         raise ExportError(f"net '{net.name}' is in TRAIN: only what a net computes in TEST can be folded")
     original, graph = LayerGraph(net), LayerGraph(net)
     removed, kept = prune(graph)
+    dropped = [node.title for node in removed if node.message.type != "Split"]
     folding = _Folding(graph)
     folded = folding.run()
     kept |= folding.kept
@@ -104,17 +105,13 @@ def fold(net: Net, limit: float = LIMIT) -> Folded:
     return Folded(
         net=folded_net,
         param=param,
-        before=_count(original),
-        after=_count(graph),
+        before=len(original.nodes) - (len(removed) - len(dropped)),
+        after=len(graph.nodes),
         folded=folded,
-        dropped=[node.title for node in removed if node.message.type != "Split"],
+        dropped=dropped,
         kept={node.title: kept[node] for node in graph.nodes if node in kept},
         difference=difference,
     )
-
-
-def _count(graph: LayerGraph) -> int:
-    return sum(node.message.type != "Split" for node in graph.nodes)
 
 
 class _Folding:
