@@ -6,6 +6,8 @@ import importlib.util
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from minicaffe.testing import Case, LayerProperties
 
 LAYER_TESTS = pathlib.Path(__file__).parents[2] / "layers"
@@ -33,6 +35,11 @@ def net_text(case: Case) -> str:
     bottoms = "".join(f'bottom: "x{i}" ' for i in range(len(case.shapes)))
     tops = "".join(f'top: "y{i}" ' for i in range(case.num_top))
     return f'{inputs}layer {{ name: "layer" {bottoms}{tops}{case.text} }}'
+
+
+def feeds(*arrays) -> dict[str, np.ndarray]:
+    """Values for the inputs x0, x1, ... of a net."""
+    return {f"x{i}": np.asarray(array, np.float32) for i, array in enumerate(arrays)}
 
 
 def _input(name: str, shape) -> str:

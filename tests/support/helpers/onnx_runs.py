@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime
 
-from minicaffe import Net
+from helpers.nets import net_from_text
+from helpers.trained import randomize
+from minicaffe import TEST, Net
 from minicaffe.export.onnx.model import Exported, to_model
+
+
+def export(text: str) -> Exported:
+    """Export the net of a prototxt in TEST, with random weights, and run onnx's checker."""
+    net = net_from_text(text, TEST)
+    randomize(net)
+    exported = to_model(net)
+    onnx.checker.check_model(onnx.load_from_string(exported.model.SerializeToString()), full_check=True)
+    return exported
 
 
 def run_model(model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -47,9 +59,11 @@ def difference_of(exported: Exported, feeds: dict[str, np.ndarray]) -> float:
 
 def longer(exported: Exported, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The values, twice as many along axis 0 of the inputs whose axis 0 is free."""
-    free = {each.name for each in exported.model.graph.input if _is_free(each)}
+    free = free_inputs(exported)
     return {name: np.concatenate([x, x[::-1]]) if name in free else x for name, x in feeds.items()}
 
 
-def _is_free(value) -> bool:
-    return any(dim.dim_param for dim in value.type.tensor_type.shape.dim[:1])
+def free_inputs(exported: Exported) -> list[str]:
+    """The inputs whose axis 0 is free."""
+    dims = {each.name: each.type.tensor_type.shape.dim for each in exported.model.graph.input}
+    return [name for name, shape in dims.items() if any(dim.dim_param for dim in shape[:1])]

@@ -23,6 +23,8 @@ def randomize(net: Net, seed: int = 0) -> None:
             blob.data[...] = rng.standard_normal(blob.shape) * np.sqrt((2 if len(blob.shape) > 1 else 1) / fan_in)
         if layer.type == "Scale" and layer.blobs:
             layer.blobs[0].data[...] = rng.uniform(0.5, 1.5, layer.blobs[0].shape)
+        if layer.type == "BN" and len(layer.blobs) > 2:
+            layer.blobs[3].data[...] = rng.uniform(0.5, 1.5, layer.blobs[3].shape)
 
 
 def _fill_statistics(blobs, rng: np.random.Generator) -> None:

@@ -1,0 +1,86 @@
+"""The layer types of Caffe's forks as ONNX, beside numpy: beyond the cases of test_layers.py."""
+
+import numpy as np
+import pytest
+
+from helpers.layer_cases import feeds, net_text
+from minicaffe.testing import NUMPY, Case
+
+pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
+pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
+from helpers.onnx_runs import difference_of, export, free_inputs, longer  # noqa: E402
+
+TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
+
+PSPNET = "type: 'BN' bn_param { momentum: 0.9 eps: 0.01 }"
+MORE = {
+    "axes": Case("type: 'Axpy'", [(2, 3, 1, 1), (2, 3, 5), (2, 3, 5)]),
+    "statistics": Case(PSPNET, [(2, 3, 4, 5)], num_top=3),
+    "rows": Case(PSPNET, [(4, 3)], num_top=2),
+    "frozen": Case("type: 'BN' bn_param { frozen: true }", [(2, 3, 4)]),
+    "of the batch": Case("type: 'BN'", [(3, 4, 5)], num_top=3),
+    "no statistics": Case("type: 'BN' bn_param { bn_mode: INFERENCE }", [(3, 4, 5, 6)], num_top=3),
+    "shuffled rows": Case("type: 'ShuffleChannel' shuffle_channel_param { group: 3 }", [(2, 12, 3, 2, 2)]),
+    "one channel": Case("type: 'Normalize' norm_param { channel_shared: false }", [(2, 1, 3, 3)]),
+    "large": Case("type: 'Interp' interp_param { zoom_factor: 8 }", [(2, 3, 9, 7)]),
+    "small": Case("type: 'Interp' interp_param { height: 1 width: 1 }", [(2, 3, 9, 7)]),
+}
+
+
+@pytest.fixture(autouse=True)
+def on_numpy():
+    with NUMPY.chosen():
+        yield
+
+
+def compare(exported, inputs):
+    """Compare at the shapes of the inputs, and twice as many where axis 0 is free."""
+    assert difference_of(exported, inputs) < TOLERANCE
+    assert difference_of(exported, longer(exported, inputs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE)
+def test_more_cases(more):
+    exported = export(net_text(more))
+    assert not exported.fixed
+    compare(exported, feeds(*more.arrays()))
+
+
+def random_regions(count, samples, size, seed):
+    """Regions (count, 5) of pictures of a size, some beyond their edges, some turned around, with halves."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-0.3 * size, 1.3 * size, (count, 4))
+    return np.column_stack([rng.integers(0, samples, count), np.round(2 * corners) / 2])
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (40, 5, 1, 1)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type: 'ROIPooling' roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.25 }",
+        "type: 'PSROIPooling' psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 0.25 }",
+    ],
+)
+def test_random_regions(text, shape):
+    exported = export(net_text(Case(text, [(3, 18, 11, 13), shape])))
+    assert free_inputs(exported) == ["x0", "x1"]
+    for seed in range(3):
+        x = 10 + np.random.default_rng(seed).standard_normal((3, 18, 11, 13))
+        compare(exported, feeds(x, random_regions(40, 3, 50, seed).reshape(shape)))
+
+
+POOLED = """layer {{ name: "pool" type: "Pooling" bottom: "x" top: "pooled" top: "mask"
+                     pooling_param {{ pool: MAX kernel_size: {kernel} stride: 2 }} }}
+layer {{ name: "up" type: "Upsample" bottom: "pooled" bottom: "mask" top: "y" upsample_param {{ {upsample} }} }}"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape", "upsample"),
+    [(2, (2, 3, 8, 6), "scale: 2"), (2, (2, 3, 7, 6), "scale: 2 pad_out_h: 1"),
+     (3, (2, 3, 9, 9), "upsample_h: 9 upsample_w: 9")],
+)  # fmt: skip
+def test_values_go_back_to_where_pooling_found_them(kernel, shape, upsample):
+    dims = " ".join(f"dim: {n}" for n in shape)
+    data = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }}\n'
+    exported = export(data + POOLED.format(kernel=kernel, upsample=upsample))
+    compare(exported, {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)})
