@@ -98,18 +98,20 @@ def test_keep_top_k_0():
     np.testing.assert_array_equal(found[:, :2], [[0, -1], [1, -1]])
 
 
-def test_a_threshold_that_does_not_shrink():
-    check(export(output("nms_param { nms_threshold: 0.5 eta: 0.9 }")), *scene(0))
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.95, 1.5])
+@pytest.mark.parametrize("eta", [0.5, 0.95])
+@pytest.mark.parametrize("more", ["", "confidence_threshold: 0.4 keep_top_k: 12"])
+def test_a_threshold_that_shrinks(threshold, eta, more):
+    exported = export(output(f"nms_param {{ nms_threshold: {threshold} eta: {eta} top_k: 30 }} {more}"))
+    assert ("Scan" in {node.op_type for node in exported.model.graph.node}) == (threshold > 0.5)
+    for seed, spread in enumerate((0.2, 0.5, 3)):
+        check(exported, *scene(seed, samples=3, spread=spread))
+        check(exported, *scene(seed, ties=True))
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [("nms_param { nms_threshold: 0.6 eta: 0.9 }", "NonMaxSuppression has a fixed threshold, but eta below 1"),
-     ("nms_param { top_k: 0 }", "it has no candidates")],
-)  # fmt: skip
-def test_what_has_no_form(more, words):
-    with pytest.raises(ExportError, match=f"DetectionOutput layer 'layer': {words}"):
-        export(output(more))
+def test_what_has_no_form():
+    with pytest.raises(ExportError, match="DetectionOutput layer 'layer': it has no candidates"):
+        export(output("nms_param { top_k: 0 }"))
 
 
 def head(bottom, size):

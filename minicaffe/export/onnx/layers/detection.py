@@ -8,6 +8,7 @@ import numpy as np
 
 from minicaffe.export.onnx.common import append_axes, cast, reshape
 from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.export.onnx.layers.suppression import nothing, suppressed
 from minicaffe.proto import caffe_pb2
 
 
@@ -19,7 +20,10 @@ def prior_box(layer: Conversion) -> str:
 
 @exports("DetectionOutput")
 def detection_output(layer: Conversion) -> str:
-    """TopK, GatherND, NonMaxSuppression for each sample and class; TopK for each sample; NonZero, GatherND."""
+    """TopK, GatherND, NonMaxSuppression for each sample and class; TopK for each sample; NonZero, GatherND.
+
+    With eta below 1, Scan over the candidates in place of NonMaxSuppression.
+    """
     return _Detections(layer).rows()
 
 
@@ -33,8 +37,6 @@ class _Detections:
 
     def __init__(self, layer: Conversion) -> None:
         self.layer, self.own, self.param = layer, layer.layer, layer.layer.param
-        if self.own.eta < 1 and self.own.threshold > 0.5:
-            raise layer.impossible("NonMaxSuppression has a fixed threshold, but eta below 1 shrinks it")
         self.classes = [label for label in range(self.own.classes) if label != self.param.background_label_id]
         self.priors = layer.bottom_shapes[2][2] // 4
         self.best = self.priors if self.own.top_k < 0 else min(self.own.top_k, self.priors)
@@ -45,7 +47,8 @@ class _Detections:
         """Add all nodes; return the name of the rows (1, 1, D, 7)."""
         layer = self.layer
         scores, boxes = self._candidates()
-        found = self._found(self._suppressed(scores, boxes))
+        low, high = layer.ops("Split", 2, reshape(layer, boxes, [-1, self.best, 4]), axis=2)
+        found = self._found(suppressed(layer, reshape(layer, scores, [-1, self.best]), low, high, self.best))
         sample, label, _ = layer.ops("Split", 3, found, axis=1)
         label = layer.op("Gather", layer.floats(self.classes, "classes"), label)
         score = append_axes(layer, layer.op("GatherND", scores, found), 1, 1)
@@ -85,29 +88,17 @@ class _Detections:
         half = layer.op("Div", layer.op("Mul", layer.op("Exp", growth), size), two)
         return layer.op("Concat", layer.op("Sub", centre, half), layer.op("Add", centre, half), axis=-1)
 
-    def _suppressed(self, scores: str, boxes: str) -> str:
-        """Add the scores, as (N C, 1, k), with -inf for candidates that are too small or overlap a better one.
-
-        NonMaxSuppression exchanges corners that are turned around; for the layer such boxes are empty.
-        """
-        layer = self.layer
-        low, high = layer.ops("Split", 2, boxes, axis=-1)
-        boxes = layer.op("Concat", low, layer.op("Max", low, high), axis=-1)
-        boxes = reshape(layer, boxes, [-1, self.best, 4])
-        scores = reshape(layer, scores, [-1, 1, self.best])
-        threshold, least = min(self.own.threshold, 1), self.own.least  # an overlap is 1 at most
-        limits = layer.floats(threshold, "nms_threshold"), layer.floats(least, "confidence_threshold")
-        chosen = layer.op("NonMaxSuppression", boxes, scores, layer.ints(self.best, "top_k"), *limits)
-        return layer.op("ScatterND", self._nothing(scores), chosen, layer.op("GatherND", scores, chosen))
-
     def _found(self, scores: str) -> str:
-        """Add the indices (D, 3) of the candidates that become rows: keep_top_k of each sample, if it is given."""
+        """Add the indices (D, 3) of the candidates that become rows: keep_top_k of each sample, if it is given.
+
+        scores: of all candidates, -inf for those that do not stay.
+        """
         layer, keep = self.layer, self.param.keep_top_k
         count = len(self.classes) * self.best
         if -1 < keep < count:
             scores = reshape(layer, scores, [-1, count])
             values, places = layer.ops("TopK", 2, scores, layer.ints([keep], "keep_top_k"), axis=1)
-            scores = layer.op("ScatterElements", self._nothing(scores), places, values, axis=1)
+            scores = layer.op("ScatterElements", nothing(layer, scores), places, values, axis=1)
         scores = reshape(layer, scores, [-1, len(self.classes), self.best])
         return layer.op("Transpose", layer.op("NonZero", layer.op("Greater", scores, layer.floats(-math.inf, "none"))))
 
@@ -117,10 +108,6 @@ class _Detections:
         found, samples = layer.op("Shape", rows, end=1), layer.op("Shape", layer.bottoms[0], end=1)
         numbers = layer.op("Range", layer.ints(0), layer.op("Squeeze", samples, zero), layer.ints(1))
         numbers = append_axes(layer, cast(layer, numbers, np.float32), 1, 1)
-        nothing = layer.op("Pad", numbers, layer.ints([0, 0, 0, 6], "pads"), layer.floats(-1))
+        none = layer.op("Pad", numbers, layer.ints([0, 0, 0, 6], "pads"), layer.floats(-1))
         end = layer.op("Where", layer.op("Equal", found, zero), samples, found)
-        return layer.op("Slice", layer.op("Concat", rows, nothing, axis=0), zero, end, zero)
-
-    def _nothing(self, scores: str) -> str:
-        """Add -inf in the shape of the scores."""
-        return self.layer.op("Expand", self.layer.floats(-math.inf, "none"), self.layer.op("Shape", scores))
+        return layer.op("Slice", layer.op("Concat", rows, none, axis=0), zero, end, zero)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from minicaffe.export.onnx.common import append_axes, reshape
-from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.export.onnx.conversion import Conversion, Nodes, exports
 from minicaffe.export.onnx.graph import Graph
 
-#: Adds the nodes of a step to the body of a Scan and returns the new states, h first.  Arguments: the Conversion to the
+#: Adds the nodes of a step to the body of a Scan and returns the new states, h first.  Arguments: the nodes of the
 #: body, the gates z (N, G), cont (N, 1) and the states, each (N, H).
-Step = Callable[[Conversion, str, str, Sequence[str]], "list[str]"]
+Step = Callable[[Nodes, str, str, Sequence[str]], "list[str]"]
 
 
 @exports("LSTM")
@@ -21,7 +21,7 @@ def lstm(layer: Conversion) -> list[str]:
     those at which the pass before ended, which has an effect where cont is not 0 at the first step.
     """
 
-    def step(body: Conversion, z: str, cont: str, states: Sequence[str]) -> list[str]:
+    def step(body: Nodes, z: str, cont: str, states: Sequence[str]) -> list[str]:
         c, h = lstm_step(body, z, cont, states[1])
         return [h, c]
 
@@ -47,13 +47,13 @@ def lstm_unit(layer: Conversion) -> list[str]:
     return list(lstm_step(layer, x, append_axes(layer, cont, 2, 1), c))
 
 
-def lstm_step(layer: Conversion, z: str, cont: str, c: str) -> tuple[str, str]:
+def lstm_step(nodes: Nodes, z: str, cont: str, c: str) -> tuple[str, str]:
     """Add the nodes that compute c and h from the gates z (..., 4 D), cont (..., 1) and the previous c (..., D)."""
-    i, f, o, g = layer.ops("Split", 4, z, axis=-1)
-    i, f, o = (layer.op("Sigmoid", gate) for gate in (i, f, o))
-    kept = layer.op("Mul", layer.op("Mul", cont, f), c)
-    c = layer.op("Add", kept, layer.op("Mul", i, layer.op("Tanh", g)))
-    return c, layer.op("Mul", o, layer.op("Tanh", c))
+    i, f, o, g = nodes.ops("Split", 4, z, axis=-1)
+    i, f, o = (nodes.op("Sigmoid", gate) for gate in (i, f, o))
+    kept = nodes.op("Mul", nodes.op("Mul", cont, f), c)
+    c = nodes.op("Add", kept, nodes.op("Mul", i, nodes.op("Tanh", g)))
+    return c, nodes.op("Mul", o, nodes.op("Tanh", c))
 
 
 def _scan(layer: Conversion, step: Step) -> list[str]:
@@ -92,12 +92,13 @@ def _body(layer: Conversion, weights: str, step: Step) -> Graph:
 
     weights: name of the transposed W_h, in the graph around it.
     """
-    name, recurrent = layer.layer.name, layer.layer
-    graph = Graph(f"{name}/step", layer.graph)
-    body = Conversion(graph, recurrent, [], [], [])
+    recurrent, graph = layer.layer, Graph(f"{layer.name}/step", layer.graph)
+    body = Nodes(graph, layer.name)
     widths = {f"state{i}": recurrent.size for i in range(recurrent.states)}
     widths |= {"z": recurrent.gates * recurrent.size, "cont": 1}
-    *states, z, cont = (graph.input(graph.unique(f"{name}/{each}"), ("N", width)) for each, width in widths.items())
+    *states, z, cont = (
+        graph.input(graph.unique(f"{layer.name}/{each}"), ("N", width)) for each, width in widths.items()
+    )
     product = body.op("MatMul", body.op("Mul", cont, states[0]), weights)
     states = step(body, body.op("Add", z, product), cont, states)
     for value in (*states, body.op("Identity", states[0])):
