@@ -66,8 +66,8 @@ def measure(name: str, net: Net, fold: bool) -> None:
         shapes.append(" ".join("x".join(map(str, each.shape)) for each in found))
     counts = f"{len(net.layers):>7}{len(exported.model.graph.node):>7}"
     print(f"{name:<28}{counts}{size:>8.1f}  {worst:<12.1e}{', '.join(shapes)}", flush=True)
-    for key, reason in exported.fixed.items():
-        print(f"    batch of {key} fixed: {reason}")
+    for (key, axis), reason in exported.fixed.items():
+        print(f"    axis {axis} of {key} is fixed: {reason}")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from minicaffe.core.fillers import fill
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.errors import LayerError
 from minicaffe.proto import caffe_pb2
 
 
@@ -21,14 +22,24 @@ class DummyData(Layer):
     in_place = False
     backward_reads = ()
 
+    @classmethod
+    def source_shapes(cls, layer_param):
+        try:
+            return cls(layer_param)._top_shapes(len(layer_param.top))
+        except LayerError:  # building the net reports it
+            return [None] * len(layer_param.top)
+
     def setup(self, bottom, top):
         param = self.layer_param.dummy_data_param
-        self.shapes = self._for_each_top("shape", self._read_shapes(param), len(top))
+        self.shapes = self._top_shapes(len(top))
         none = [caffe_pb2.FillerParameter(type="constant")]
         self.fillers = self._for_each_top("data_filler", list(param.data_filler) or none, len(top))
         for blob, shape, filler in zip(top, self.shapes, self.fillers, strict=True):
             blob.reshape(shape)
             fill(blob, filler, self.rng.generator())
+
+    def _top_shapes(self, count):
+        return self._for_each_top("shape", self._read_shapes(self.layer_param.dummy_data_param), count)
 
     def _read_shapes(self, param):
         legacy = {name: list(getattr(param, name)) for name in ("num", "channels", "height", "width")}

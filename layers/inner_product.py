@@ -55,6 +55,9 @@ class InnerProduct(Layer):
             )
         return [(*shape[: self.axis], self.num_output)]
 
+    def macs(self, bottom_shapes, top_shapes):
+        return math.prod(top_shapes[0]) * self.inputs
+
     def forward_cpu(self, bottom, top):
         x, w = bottom[0].read_data().reshape(-1, self.inputs), self.blobs[0].read_data()
         y = top[0].data.reshape(-1, self.num_output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicaffe.core.registry import register
@@ -23,6 +25,9 @@ class RNN(Recurrent):
         param = self.layer_param.recurrent_param
         own = [((self.size, self.size), param.weight_filler), ((self.size,), param.bias_filler)]
         return [*super().param_shapes(bottom_shapes), *own]
+
+    def macs(self, bottom_shapes, top_shapes):
+        return super().macs(bottom_shapes, top_shapes) + math.prod(top_shapes[0]) * self.size
 
     def step(self, t, z, cont, states):
         np.tanh(z[t], out=states[0][t + 1])

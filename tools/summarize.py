@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Print a net as a table.
 
-    python tools/summarize.py NET [--max_width N]
+    python tools/summarize.py NET|SOLVER [--per_type] [--max_width N]
 
 The same as `minicaffe summarize`; see --help.
 """

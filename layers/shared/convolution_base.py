@@ -108,6 +108,11 @@ class ConvolutionBase(Layer):
                 raise self.error(f"all bottoms must have one shape: bottom 0 has {first}, bottom {i} has {shape}")
         return first
 
+    def macs(self, bottom_shapes, top_shapes):
+        """A filter's weights for each number of the narrow blobs: the tops' of a convolution, else the bottoms'."""
+        filter_size = math.prod(self.weight_shape()[1:])
+        return sum(math.prod(narrow) * filter_size for narrow in self.oriented(bottom_shapes, top_shapes)[1])
+
     def samples_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """A blob's shape as (N, channels, *spatial), with one spatial place where there is no spatial axis."""
         return (math.prod(shape[: self.axis]), shape[self.axis], *(shape[self.axis + 1 :] or (1,)))

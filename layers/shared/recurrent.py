@@ -96,6 +96,12 @@ class Recurrent(RecurrentOnDevice):
                 raise self.error(f"bottom {i} must be a state of shape {state}, got {shape}")
         return [(*x[:2], self.size), *[state] * self._exposed]
 
+    def macs(self, bottom_shapes, top_shapes):
+        """W_x and W_h multiply in each step, W_s once for each sequence; the gates are elementwise work."""
+        steps, sequences, _ = top_shapes[0]
+        per_step = steps * (self.inputs + self.size)
+        return sequences * self.gates * self.size * (per_step + self.static_inputs)
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         steps, sequences = bottom[0].shape[:2]

@@ -34,6 +34,7 @@ MODULES = {
         "summarize": ("summarize",),
         "logs": ("parse_log", "extract_seconds", "plot_training_log"),
         "images": ("resize_and_crop_images",),
+        "fold": ("fold",),
         "upgrade": ("upgrade_net_proto_text", "upgrade_net_proto_binary", "upgrade_solver_proto_text"),
     }.items()
     for name in names

@@ -112,8 +112,8 @@ def _onnx(net: Net, args: argparse.Namespace) -> bytes:
         print_line(f"input   {each.name} {_shape(each)}")
     for each in exported.model.graph.output:
         print_line(f"output  {each.name} {_shape(each)}")
-    for name, reason in exported.fixed.items():
-        print_line(f"the batch size of '{name}' is fixed at {exported.net.blobs[name].shape[0]}: {reason}")
+    for (name, axis), reason in exported.fixed.items():
+        print_line(f"axis {axis} of {name} is fixed at {exported.net.blobs[name].shape[axis]}: {reason}")
     if args.check is not None:
         from minicaffe.export.onnx.checking import Check
 

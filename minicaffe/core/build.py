@@ -132,12 +132,10 @@ class NetBuilder:
             blobs.append(self.blobs[name])
         if layer.tops_are_inputs:
             self.inputs += names
-        if layer.auto_top_blobs:
-            wanted = max(layer.min_top or 0, layer.exact_num_top or 0)
-            for _ in range(len(names), wanted):  # a loss layer without a top in the prototxt
-                log.info("%s -> (automatic)", layer_param.name)
-                blobs.append(Blob(dtype=self.dtype))
-                names.append("(automatic)")
+        for _ in range(layer.missing_tops(len(names))):  # of a loss layer without a top in the prototxt
+            log.info("%s -> (automatic)", layer_param.name)
+            blobs.append(Blob(dtype=self.dtype))
+            names.append("(automatic)")
         return blobs, names
 
     def _new_blob(self, name: str) -> None:

@@ -120,6 +120,18 @@ class Layer:
         for blob, shape in zip(top, self.top_shapes([b.shape for b in bottom])):
             blob.reshape(shape)
 
+    def macs(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        """The multiply-accumulates (MACs) of one forward pass over bottoms and tops of these shapes; 0 by default.
+
+        One MAC is a number of a bottom times a learned weight, added to a sum: what convolutions, matrix products and
+        the steps of recurrent layers consist of.  Positions in the padding of a convolution count, and so do all
+        samples of the batch.  Not counted are the bias, elementwise work (activations, normalisation, Scale, Eltwise),
+        pooling, look-ups, fixed interpolation, losses, and the backward pass.  In FLOPs a MAC is two.
+
+        Called after `setup`; a pure function of the shapes.
+        """
+        return 0
+
     def forward_cpu(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Write the tops' data."""
         raise NotImplementedError
@@ -171,7 +183,7 @@ class Layer:
 
     @classmethod
     def source_shapes(cls, layer_param: LayerParameter) -> Sequence[Shape | None] | None:
-        """Of a layer whose `setup` opens files or imports modules: the shapes of its tops, None for unknown ones.
+        """Of a layer whose `setup` opens files, imports modules or fills its tops: their shapes, None for unknown ones.
 
         They come from the parameters and the first record of the source.  None for all others: a shape is what
         `reshape` gives after `setup`.
@@ -193,13 +205,19 @@ class Layer:
         """The exception of this layer for an allocation that failed; the message of `error` gives its size."""
         return self.error(f"there is not enough memory ({error})")
 
+    def missing_tops(self, given: int) -> int:
+        """How many tops a net adds to the `given` ones of the prototxt: those that a loss may leave out."""
+        return max(0, (self.min_top or 0) - given, (self.exact_num_top or 0) - given) if self.auto_top_blobs else 0
+
+    def set_shapes(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """As much of `initialize` as the shapes of tops and learned blobs need: neither is filled, nor allocated."""
+        with self._named():
+            self._set_up(bottom, top, filled=False)
+
     def initialize(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check counts, read parameters, make and fill the learned blobs, shape the tops, set the loss weights."""
         with self._named():
-            self._check_counts(bottom, top)
-            self.setup(bottom, top)
-            self._make_blobs(bottom)
-            self._reshape(bottom, top)
+            self._set_up(bottom, top, filled=True)
             if isinstance(self.blobs, BlobVec):
                 self.blobs.complete()
             self._set_loss_weights(top)
@@ -293,6 +311,12 @@ class Layer:
         except MemoryError as error:
             raise self.no_room(error) from error
 
+    def _set_up(self, bottom: Sequence[Blob], top: Sequence[Blob], filled: bool) -> None:
+        self._check_counts(bottom, top)
+        self.setup(bottom, top)
+        self._make_blobs(bottom, filled)
+        self._reshape(bottom, top)
+
     def _check_counts(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for kind, blobs in (("bottom", bottom), ("top", top)):
             got = len(blobs)
@@ -309,13 +333,14 @@ class Layer:
                     name = f" on blob '{self.layer_param.top[i]}'" if i < len(self.layer_param.top) else ""
                     raise self.error(f"cannot work in place{name}: give its top another name than its bottom")
 
-    def _make_blobs(self, bottom: Sequence[Blob]) -> None:
-        """Make the learned parameters, unless a net copied or shared them in before."""
+    def _make_blobs(self, bottom: Sequence[Blob], filled: bool) -> None:
+        """Make the learned parameters, unless a net copied or shared them in before; `filled`: by their fillers."""
         shapes = self.param_shapes([b.shape for b in bottom])
         if not self.blobs:
             for shape, filler_param in shapes:
                 blob = Blob(shape, self.dtype)
-                fill(blob, filler_param, self.rng.generator())
+                if filled:
+                    fill(blob, filler_param, self.rng.generator())
                 self.blobs.append(blob)
         self.param_propagate_down = [True] * len(self.blobs)
 

@@ -5,6 +5,7 @@ Modules:
     graph, layout, canvas   draw a net as SVG or PNG, for minicaffe.draw
     pydot_graph             pycaffe's graph of a net, for pydot
     shapes                  the shapes of a net's blobs, without building the net
+    costs                   parameters, multiply-accumulates and memory of a net
     summary                 a net as a table
     parse_log               the values in training logs
     plot                    plots of training logs and of confusion matrices

@@ -74,8 +74,10 @@ def test_logs(folder, capsys):
 def test_summarize(folder, capsys):
     assert main(["summarize", "net.prototxt"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[1] == ["conv", "Convolution", "(w", "x2,", "Dx0)", "data", "->", "conv", "4", "3×3", "2×4×6×6"]
-    assert lines[4][:5] == ["prob", "Softmax", "ip", "->", "prob"]
+    assert lines[0][:7] == ["layer", "type", "lr_mult", "bottom", "top", "settings", "shape"]
+    conv = ["conv", "Convolution", "(w", "x2,", "Dx0)", "data", "->", "conv", "4", "3×3", "2×4×6×6"]
+    assert lines[2] == [*conv, "112", "7.78k", "1.15k", "448"]
+    assert lines[5][:5] == ["prob", "Softmax", "ip", "->", "prob"]
 
 
 def test_summary_in_colours():

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.core.net import Net
 from minicaffe.data.arrays import fitted
 from minicaffe.errors import DeviceError
-from minicaffe.export.onnx.model import Exported
+from minicaffe.export.onnx.model import Axis, Exported
 from minicaffe.export.onnx.preprocessing import Preprocessing
 
 Arrays = dict[str, np.ndarray]
@@ -67,7 +66,10 @@ class Check:
         shape = self.exported.net.blobs[name].shape
         if name in self.preprocessing:
             return self.preprocessing[name].apply(values, shape)
-        return fitted(values, (*values.shape[:1], *shape[1:]), f"input '{name}'")
+        named = self._named_axes()
+        free = {axis for key, axis in named if key == name and axis < values.ndim}
+        expected = [values.shape[axis] if axis in free else size for axis, size in enumerate(shape)]
+        return fitted(values, expected, f"input '{name}'")
 
     def random_inputs(self, seed: int = 0) -> Iterator[Arrays]:
         """Yield random inputs: of the net's batch size, and, where it is free, of one larger by 2.
@@ -75,24 +77,29 @@ class Check:
         Images, (N, C, H, W) with C at most 4, are from 0 to 255; everything else is from 0 to 1.
         """
         rng = np.random.default_rng(seed)
-        net, free = self.exported.net, self._free_inputs()
+        named = self._named_axes()
+        free = [axis for axis, name in named.items() if name == next(iter(named.values()))]
         for more in (0, 2) if free else (0,):
-            yield {name: self._random(rng, net, name, more if name in free else 0) for name in net.inputs}
+            longer = {name: {axis: more for key, axis in free if key == name} for name in self.exported.net.inputs}
+            yield {name: self._random(rng, name, axes) for name, axes in longer.items()}
 
-    def _free_inputs(self) -> list[str]:
-        """The inputs that have the same name for axis 0 as the first one that has a name."""
-        symbols = {each.name: each.type.tensor_type.shape.dim for each in self.exported.model.graph.input}
-        named = {name: dims[0].dim_param for name, dims in symbols.items() if dims and dims[0].dim_param}
-        return [name for name, symbol in named.items() if symbol == next(iter(named.values()))]
+    def _named_axes(self) -> dict[Axis, str]:
+        """The names of the free axes 0 and 1 of inputs."""
+        return {
+            (each.name, axis): dim.dim_param
+            for each in self.exported.model.graph.input
+            for axis, dim in enumerate(each.type.tensor_type.shape.dim[:2])
+            if dim.dim_param
+        }
 
-    def _random(self, rng: np.random.Generator, net: Net, name: str, more: int) -> np.ndarray:
-        shape = list(net.blobs[name].shape)
+    def _random(self, rng: np.random.Generator, name: str, more: Mapping[int, int]) -> np.ndarray:
+        """Return random values for an input; more: by how much its axes are longer than the net's."""
+        shape = list(self.exported.net.blobs[name].shape)
         is_image = len(shape) == 4 and shape[1] <= 4
         if name in self.preprocessing:
             free = self.preprocessing[name].input_shape(shape)
             shape = [size if isinstance(size, int) else known + 7 for size, known in zip(free, shape)]
-        if shape:
-            shape[0] += more
+        shape = [size + more.get(axis, 0) for axis, size in enumerate(shape)]
         return (rng.random(shape) * (255 if is_image else 1)).astype(np.float32)
 
 

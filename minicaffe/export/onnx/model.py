@@ -8,17 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minicaffe.core.layer import Shape
 from minicaffe.core.net import Net
 from minicaffe.errors import ExportError, MinicaffeError, listed
 from minicaffe.export.deploy import deployed
 from minicaffe.export.onnx import layers, onnx_pb2  # noqa: F401  (registers the converters)
 from minicaffe.export.onnx.conversion import Conversion, Nodes, converter
-from minicaffe.export.onnx.graph import Dim, Graph
+from minicaffe.export.onnx.graph import Graph
 from minicaffe.export.onnx.preprocessing import Preprocessing
+from minicaffe.layers.shared.recurrent import Recurrent
 from minicaffe.proto import caffe_pb2
 
 OPSET, IR_VERSION = 17, 8
+
+Axis = tuple[str, int]  #: an axis of an input or an output: its name and the number of the axis
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,20 @@ class Exported:
 
     net: the net from inputs to outputs, see `deployed`.
     model: the ModelProto.
-    fixed: for each input whose batch size is fixed, the reason.
+    fixed: for each axis of an input that was tried but is fixed, the reason.
     """
 
     net: Net
     model: onnx_pb2.ModelProto
-    fixed: Mapping[str, str]
+    fixed: Mapping[Axis, str]
 
 
 def to_model(net: Net, preprocessing: Mapping[str, Preprocessing] | None = None) -> Exported:
     """Return a net in TEST as an ONNX model (opset 17), from its inputs to its outputs, see `deployed`.
 
     Inputs, outputs and values have the names of the blobs; where layers work in place, the last value has the name,
-    unless the blob is an input.  Axis 0 of an input is free where the graph is the same for another batch size.
+    unless the blob is an input.  The batch size, axis 0 of inputs, is free where the graph is the same for another one;
+    so are the batch size and the number of steps of recurrent nets.
 
     preprocessing: what is done with inputs, by name, before the net reads them (default: nothing).
     Raises ExportError, with the names of all layers that ONNX cannot express.
@@ -48,7 +51,7 @@ def to_model(net: Net, preprocessing: Mapping[str, Preprocessing] | None = None)
     given = dict(preprocessing or {})
     walk = _Walk(net, given)
     sizes = _free_sizes(net, walk, given)
-    walk.declare(sizes.symbols, sizes.output_dims)
+    walk.declare(sizes.inputs, sizes.outputs)
     model = onnx_pb2.ModelProto(ir_version=IR_VERSION, producer_name="minicaffe", graph=walk.graph.proto)
     model.opset_import.add(domain="", version=OPSET)
     return Exported(net, model, sizes.fixed)
@@ -127,19 +130,17 @@ class _Walk:
 
     # -- what is known at the end ----------------------------------------------------------------------------------
 
-    def declare(self, symbols: Mapping[str, str], output_dims: Mapping[tuple[str, int], str]) -> None:
+    def declare(self, inputs: Mapping[Axis, str], outputs: Mapping[Axis, str]) -> None:
         """Add the outputs, remove what they do not depend on, and add the inputs that are left.
 
-        symbols: names for axis 0 of inputs.  output_dims: names for axes of outputs, {(output, axis): name}.
+        inputs, outputs: the names of their free axes.
         """
         shapes = {name: blob.shape for name, blob in self.net.blobs.items()}
         for name, value in self.outputs.items():
-            self.graph.output(value, [output_dims.get((name, axis), size) for axis, size in enumerate(shapes[name])])
+            self.graph.output(value, [outputs.get((name, axis), size) for axis, size in enumerate(shapes[name])])
         read = self.graph.prune()
         for name in filter(read.__contains__, self.net.inputs):
-            shape: list[Dim] = list(shapes[name])
-            if name in symbols:
-                shape[0] = symbols[name]
+            shape = [inputs.get((name, axis), size) for axis, size in enumerate(shapes[name])]
             self.graph.input(name, self.preprocessing[name].input_shape(shape) if name in self.preprocessing else shape)
 
     def first_difference(self, other: _Walk) -> str | None:
@@ -157,59 +158,69 @@ class _Walk:
 
 @dataclass
 class _Sizes:
-    """Which axes are free.
+    """Which axes are free: names of axes of inputs and of outputs, and reasons for axes of inputs that are fixed."""
 
-    symbols: the name of axis 0 of inputs.  output_dims: names of axes of outputs, {(output, axis): name}.
-    fixed: the reason for inputs without a symbol.
-    """
-
-    symbols: dict[str, str]
-    output_dims: dict[tuple[str, int], str]
-    fixed: dict[str, str]
+    inputs: dict[Axis, str]
+    outputs: dict[Axis, str]
+    fixed: dict[Axis, str]
 
 
 def _free_sizes(net: Net, walk: _Walk, preprocessing: Mapping[str, Preprocessing]) -> _Sizes:
     """Convert the net at other batch sizes, and compare the nodes and constants.
 
-    Axis 0 of each input is tried by itself, then together with all inputs of its length.
+    Axis 0 of each input is tried by itself, then together with all inputs of its length.  In nets with recurrent layers
+    the batch, which may be axis 1, is tried before that, and what is left is the number of steps.
     """
     found = _Sizes({}, {}, {})
-    for name in net.inputs:
-        if name in found.symbols or not net.blobs[name].shape:
-            continue
-        size = net.blobs[name].shape[0]
-        alike = [other for other in net.inputs if net.blobs[other].shape[:1] == (size,)]
-        for group in ([name], alike):
-            reason = _try(net, walk, preprocessing, group, "N" if len(group) == len(net.inputs) else f"N_{name}", found)
-            if not reason:
+    shapes = {name: net.blobs[name].shape for name in net.inputs}
+    for size in sorted(_recurrent_batches(net)):
+        group = [(name, axis) for name, shape in shapes.items() for axis in (0, 1) if shape[axis : axis + 1] == (size,)]
+        if group:
+            _try(net, walk, preprocessing, group, "N", found)
+    rest = [name for name, shape in shapes.items() if shape and (name, 0) not in found.inputs]
+    for name in rest:
+        alike = [(other, 0) for other in rest if shapes[other][0] == shapes[name][0]]
+        for group in ([(name, 0)], alike) if (name, 0) not in found.inputs else ():
+            symbol = "N" if len(group) == len(shapes) else "T" if "N" in found.inputs.values() else f"N_{name}"
+            if _try(net, walk, preprocessing, group, symbol, found):
                 break
-        else:
-            found.fixed[name] = reason
     return found
 
 
-def _try(net: Net, walk: _Walk, preprocessing: Any, group: Sequence[str], symbol: str, found: _Sizes) -> str:
-    """Convert the net with axis 0 of some inputs longer by 1; add to `found` and return "", or return a reason."""
-    shapes = {name: net.blobs[name].shape for name in net.outputs}
-    size = net.blobs[group[0]].shape[0]
+def _recurrent_batches(net: Net) -> set[int]:
+    """The batch sizes of recurrent layers, whose bottom 1 is (T, N)."""
+    return {bottom[1].shape[1] for layer, bottom in zip(net.layers, net.bottoms) if isinstance(layer, Recurrent)}
+
+
+def _try(net: Net, walk: _Walk, preprocessing: Any, group: Sequence[Axis], symbol: str, found: _Sizes) -> bool:
+    """Convert the net with some axes of inputs longer by 1; add to `found` whether they are free, and return it."""
+    shapes = {name: net.blobs[name].shape for name in (*net.inputs, *net.outputs)}
+    longer = {name: list(shapes[name]) for name, _ in group}
+    for name, axis in group:
+        longer[name][axis] += 1
     try:
-        with _resized(net, {name: (size + 1, *net.blobs[name].shape[1:]) for name in group}):
+        with _resized(net, longer):
             difference = walk.first_difference(_Walk(net, preprocessing))
-            longer = {name: net.blobs[name].shape for name in net.outputs}
+            reason = f"{difference} depends on it" if difference else ""
+            outputs = {name: net.blobs[name].shape for name in net.outputs}
     except MinicaffeError as error:
-        return str(error)
-    if difference:
-        return f"{difference} depends on it"
-    found.symbols.update(dict.fromkeys(group, symbol))
-    for name, shape in shapes.items():
-        for axis, (one, other) in enumerate(zip(shape, longer[name])):
+        reason = str(error)
+    if reason:
+        found.fixed.update(dict.fromkeys(group, reason))
+        return False
+    size = shapes[group[0][0]][group[0][1]]
+    for name, shape in outputs.items():
+        for axis, (one, other) in enumerate(zip(shapes[name], shape)):
             if one != other:
-                found.output_dims[name, axis] = symbol if (one, other) == (size, size + 1) else f"{name}_{axis}"
-    return ""
+                found.outputs[name, axis] = symbol if (one, other) == (size, size + 1) else f"{name}_{axis}"
+    for each in group:
+        found.inputs[each] = symbol
+        found.fixed.pop(each, None)
+    return True
 
 
 @contextlib.contextmanager
-def _resized(net: Net, shapes: Mapping[str, Shape]) -> Iterator[None]:
+def _resized(net: Net, shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
     """Give inputs other shapes inside the block; values in the net's blobs are not kept."""
     before = {name: net.blobs[name].shape for name in shapes}
     try:

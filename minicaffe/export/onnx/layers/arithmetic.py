@@ -12,18 +12,17 @@ from minicaffe.proto.caffe_pb2 import EltwiseParameter, ReductionParameter
 
 @exports("Eltwise")
 def eltwise(layer: Conversion) -> str:
-    """Sum of Mul by the coeffs; Mul; Max."""
-    own = layer.layer
-    if own.operation == EltwiseParameter.PROD:
-        return reduce(lambda product, x: layer.op("Mul", product, x), layer.bottoms)
-    if own.operation == EltwiseParameter.MAX:
-        return layer.op("Max", *layer.bottoms)
-    return layer.op("Sum", *(multiply(layer, x, coeff) for x, coeff in zip(layer.bottoms, own.coeffs)))
+    """SUM: Mul by coeffs other than 1, Add.  PROD: Mul.  MAX: Max."""
+    own, terms = layer.layer, layer.bottoms
+    if own.operation == EltwiseParameter.SUM:
+        terms = [multiply(layer, x, coeff) for x, coeff in zip(terms, own.coeffs)]
+    operator = {EltwiseParameter.SUM: "Add", EltwiseParameter.PROD: "Mul", EltwiseParameter.MAX: "Max"}[own.operation]
+    return reduce(lambda y, x: layer.op(operator, y, x), terms)
 
 
 @exports("Scale")
 def scale(layer: Conversion) -> str:
-    """Mul, Add; the operands with an axis of length 1 for each axis behind those that they cover."""
+    """Mul, Add, the operands with an axis of length 1 for each axis behind those that they cover."""
     own = layer.layer
     product = layer.op("Mul", layer.x, _operand(layer))
     return product if own.bias_index is None else layer.op("Add", product, _param(layer, own.bias_index))

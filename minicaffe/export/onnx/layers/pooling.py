@@ -51,10 +51,10 @@ class _Windows(NamedTuple):
 
 @exports("Pooling")
 def pooling(layer: Conversion) -> list[str]:
-    """MaxPool, AveragePool; end pads for the last window, Pad for windows outside; see below.
+    """MAX: MaxPool.  AVE: AveragePool.  STOCHASTIC: Div of two AveragePools.  The pads are those of the last window.
 
-    MAX: its mask is the second output, Mod H W.  AVE: with count_include_pad, Mul by a map where windows are smaller
-    than the kernel.  STOCHASTIC: Div of the AveragePool of squares by that of x.  Global: GlobalMaxPool,
+    The mask of MAX is the second output, Mod H W.  AVE has count_include_pad, and Mul by a map where windows reach
+    beyond the padded picture.  Windows that are wholly outside are added by Pad.  With global_pooling GlobalMaxPool and
     GlobalAveragePool.
     """
     own, shape = layer.layer, layer.bottom_shapes[0]

@@ -35,7 +35,10 @@ def _correlate(layer: Conversion, i: int, operator: str) -> str:
 
 @exports("Im2col")
 def im2col(layer: Conversion) -> str:
-    """Conv with a one-hot kernel for each place, in groups of one channel."""
+    """Conv with a one-hot kernel for each place, in groups of one channel.
+
+    An infinite value makes the others in its window nan, as each is multiplied by 0 or 1.
+    """
     own, shape = layer.layer, layer.bottom_shapes[0]
     channels, places = shape[own.axis], math.prod(own.window.kernel)
     one_hot = np.tile(np.eye(places), (channels, 1)).reshape(channels * places, 1, *own.window.kernel)

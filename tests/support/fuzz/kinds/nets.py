@@ -256,7 +256,9 @@ def _solver_case(content):
             if counts < SMALL and solver.iter_size < 100 and max(solver.param.test_iter, default=0) < 100:
                 solver.step(2)
 
-    return Case({"net.prototxt": TRAINED.encode(), "solver.prototxt": content}, [train])
+    return Case(
+        {"net.prototxt": TRAINED.encode(), "solver.prototxt": content}, [train, ["summarize", "solver.prototxt"]]
+    )
 
 
 solver_prototxt = Kind("solver_prototxt", _solvers, _solver_case, _change_solver, memory=None)

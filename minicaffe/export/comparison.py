@@ -1,0 +1,122 @@
+"""Comparison of two graphs of layers that were made from one net, by their outputs on a random batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicaffe.core.layer import Layer
+from minicaffe.core.net import Net
+from minicaffe.core.settings import restored, set_engine, set_mode_cpu
+from minicaffe.errors import ExportError
+from minicaffe.export.layer_graph import LayerGraph, Node, Value
+from minicaffe.proto import TEST
+from minicaffe.proto.caffe_pb2 import LayerParameter
+
+LIMIT = 1e-6  #: the largest difference, relative to the largest value of an output
+
+
+def compare(net: Net, original: LayerGraph, changed: LayerGraph, limit: float = LIMIT) -> float:
+    """Return the largest difference of an output between two graphs, relative to the output's largest value.
+
+    net: the net from which both were made; its data layers read a batch, Input layers get random numbers.
+    Both graphs are run by the numpy engine, in float64, with the weights in float32, so that the rounding of
+    activations is no part of the difference.  Compared are the outputs and the bottoms of the layers that compute them,
+    for a Softmax can hide a difference of the scores, and what layers without tops read.
+    Raises ExportError if a value is not finite, or a difference above the limit.
+    """
+    batch = _batch(net, changed)
+    names = _results(original, changed)
+    expected, found = (_run(graph, batch, each) for graph, each in zip((original, changed), names))
+    worst = 0.0
+    for (name, value), (_, other) in zip(expected, found, strict=True):
+        if not np.isfinite(value).all():
+            raise ExportError(f"'{name}' is not finite on a random batch: a folded net cannot be compared with the net")
+        difference = float(np.abs(value - other).max(initial=0)) / (float(np.abs(value).max(initial=0)) or 1.0)
+        if not difference <= limit:
+            raise ExportError(
+                f"'{name}' of the folded net differs by {difference:.2g} of its largest value on a random batch, "
+                f"the limit is {limit:.2g}"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def _results(original: LayerGraph, changed: LayerGraph) -> tuple[list[str], list[str]]:
+    """The names of what is compared, in each of the graphs."""
+    ends, others = _ends(original), _ends(changed)
+    outputs = sorted(value.name for value in original.outputs)
+    bottoms = (pair for layer in ends if layer in others for pair in zip(ends[layer], others[layer]))
+    shown = _shown(original) | _shown(changed)
+    pairs = [pair for pair in bottoms if shown.issuperset(pair) and _place(pair[0]) == _place(pair[1])]
+    return outputs + [one.name for one, _ in pairs], outputs + [other.name for _, other in pairs]
+
+
+def _ends(graph: LayerGraph) -> dict[Layer, list[Value]]:
+    """The bottoms of layers that have no tops or compute an output."""
+    nodes = [node for node in graph.nodes if not node.tops or any(top in graph.outputs for top in node.tops)]
+    return {node.layer: node.bottoms for node in nodes if node.message.type != "Silence"}
+
+
+def _shown(graph: LayerGraph) -> set[Value]:
+    """The values that blobs have after a pass: those that no layer in place overwrites."""
+    return set({value.name: value for node in graph.nodes for value in node.tops}.values())
+
+
+def _place(value: Value) -> tuple[int, int]:
+    """Where a value is first written, by a layer that computes something."""
+    while value.producer.passes_through:
+        (value,) = value.producer.bottoms
+    return value.place
+
+
+# -- the batch ---------------------------------------------------------------------------------------------------------
+
+
+def _batch(net: Net, graph: LayerGraph) -> dict[str, np.ndarray]:
+    """Values for the tops of all inputs and data layers, by name."""
+    rng = np.random.default_rng(0)
+    batch: dict[str, np.ndarray] = {}
+    for node, tops in ((node, net.tops[net.layers.index(node.layer)]) for node in graph.nodes if node.is_source):
+        given = node.layer.tops_are_inputs or node.message.type == "MemoryData"  # by a script
+        if not given:
+            node.layer.forward([], tops)
+        for value, blob in zip(node.tops, tops):
+            batch[value.name] = _random(graph, value, rng) if given else blob.read_data().astype(np.float64)
+    return batch
+
+
+def _random(graph: LayerGraph, value: Value, rng: np.random.Generator) -> np.ndarray:
+    """Random numbers; zeros where a layer reads labels, indices or regions, which have no gradient."""
+    numbers = all(node.layer.allow_force_backward(i) and node.message.type != "Embed" for node, i in graph.uses(value))
+    return rng.standard_normal(value.shape) if numbers else np.zeros(value.shape)
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def _run(graph: LayerGraph, batch: dict[str, np.ndarray], names: list[str]) -> list[tuple[str, np.ndarray]]:
+    """Run a graph, without its data layers and its layers without tops, on a batch; return copies of blobs."""
+    nodes = graph.nodes
+    closed = LayerGraph.__new__(LayerGraph)
+    closed.head, closed.nodes, closed.outputs = graph.head, [_closed(node) for node in nodes if node.tops], []
+    with restored():
+        set_mode_cpu()
+        set_engine("CAFFE")
+        net: Any = Net(closed.param(), phase=TEST, dtype=np.float64)
+        closed.fill(net)
+        for name, values in batch.items():
+            net.blobs[name].data = values
+        net.run_forward()
+        return [(name, net.blobs[name].read_data().copy()) for name in names]
+
+
+def _closed(node: Node) -> Node:
+    """A node, or, for a data layer, an Input of the shapes of its tops."""
+    if not node.is_source:
+        return node
+    message = LayerParameter(name=node.message.name, type="Input")
+    for value in node.tops:
+        message.input_param.shape.add().dim.extend(value.shape)
+    return Node(message, node.layer, [], [], node.tops)
