@@ -10,7 +10,7 @@ from minicaffe.testing import NUMPY, Case
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
-from helpers.onnx_runs import difference_of, export, free_inputs  # noqa: E402
+from helpers.onnx_runs import difference_of, export, free_inputs, run_reference  # noqa: E402
 
 TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
 
@@ -107,6 +107,17 @@ def test_a_threshold_that_shrinks(threshold, eta, more):
     for seed, spread in enumerate((0.2, 0.5, 3)):
         check(exported, *scene(seed, samples=3, spread=spread))
         check(exported, *scene(seed, ties=True))
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["code_type: CENTER_SIZE nms_param { nms_threshold: 0.6 top_k: 7 } keep_top_k: 5", "confidence_threshold: 0.3",
+     "confidence_threshold: 3", "nms_param { nms_threshold: 0.6 eta: 0.9 }"],
+)  # fmt: skip
+def test_it_does_not_depend_on_the_runtime(more):
+    exported = export(output(more))
+    for ties in (False, True):
+        assert difference_of(exported, feeds(*scene(0, ties=ties)), run_reference) < TOLERANCE
 
 
 def test_what_has_no_form():

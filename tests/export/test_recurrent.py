@@ -8,7 +8,7 @@ from minicaffe.testing import NUMPY, Case, continuation, normal
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
-from helpers.onnx_runs import difference_of, export, free_inputs, longer  # noqa: E402
+from helpers.onnx_runs import difference_of, export, free_inputs, longer, run_reference  # noqa: E402
 
 TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
 
@@ -30,6 +30,7 @@ def check(case):
     exported, inputs = export(net_text(case)), feeds(*case.arrays())
     assert difference_of(exported, inputs) < TOLERANCE
     assert difference_of(exported, longer(exported, inputs)) < TOLERANCE
+    assert difference_of(exported, inputs, run_reference) < TOLERANCE
 
 
 def beginnings(how):

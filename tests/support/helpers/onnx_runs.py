@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 
 from helpers.nets import net_from_text
 from helpers.trained import randomize
 from minicaffe import TEST, Net
 from minicaffe.export.onnx.model import Exported, to_model
+
+Run = Callable[[Any, "dict[str, np.ndarray]"], "dict[str, np.ndarray]"]
 
 
 def export(text: str) -> Exported:
@@ -32,6 +38,13 @@ def run_model(model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip(outputs, session.run(outputs, wanted)))
 
 
+def run_reference(model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a ModelProto with onnx's reference implementation of the operators, in numpy; return the outputs by name."""
+    evaluator = onnx.reference.ReferenceEvaluator(onnx.load_from_string(model.SerializeToString()))
+    outputs = evaluator.run(None, {name: feeds[name] for name in evaluator.input_names})
+    return dict(zip(evaluator.output_names, outputs))
+
+
 def difference(net: Net, feeds: dict[str, np.ndarray]) -> float:
     """The largest difference between a net's outputs and those of its ONNX model, relative to 1 or to the largest value
     of the output, whichever is larger.
@@ -41,14 +54,17 @@ def difference(net: Net, feeds: dict[str, np.ndarray]) -> float:
     return difference_of(to_model(net), feeds)
 
 
-def difference_of(exported: Exported, feeds: dict[str, np.ndarray]) -> float:
-    """`difference` of a model that is there already; the inputs get the shapes of the values."""
+def difference_of(exported: Exported, feeds: dict[str, np.ndarray], run: Run = run_model) -> float:
+    """`difference` of a model that is there already; the inputs get the shapes of the values.
+
+    run: what runs the model.
+    """
     net = exported.net
     for name in net.inputs:
         net.blobs[name].reshape(feeds[name].shape)
     net.reshape()
     expected = {name: values.copy() for name, values in net.forward(**feeds).items()}
-    found = run_model(exported.model, feeds)
+    found = run(exported.model, feeds)
     worst = 0.0
     for name in net.outputs:
         assert found[name].shape == expected[name].shape, f"{name}: {found[name].shape}, not {expected[name].shape}"

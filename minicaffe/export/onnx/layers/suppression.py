@@ -21,8 +21,8 @@ def suppressed(layer: Conversion, scores: str, low: str, high: str, best: int) -
         return _with_shrinking_threshold(layer, scores, low, high, best)
     axis = layer.ints([1], "axis")
     scores = layer.op("Unsqueeze", scores, axis)
-    threshold = layer.floats(min(layer.layer.threshold, 1), "nms_threshold")  # an overlap is 1 at most
-    limits = layer.ints(best, "top_k"), threshold, layer.floats(layer.layer.least, "confidence_threshold")
+    threshold = layer.floats([min(layer.layer.threshold, 1)], "nms_threshold")  # an overlap is 1 at most
+    limits = layer.ints([best], "top_k"), threshold, layer.floats([layer.layer.least], "confidence_threshold")
     chosen = layer.op("NonMaxSuppression", layer.op("Concat", low, high, axis=2), scores, *limits)
     values = layer.op("GatherND", scores, chosen)
     return layer.op("Squeeze", layer.op("ScatterND", nothing(layer, scores), chosen, values), axis)
@@ -44,7 +44,7 @@ def _with_shrinking_threshold(layer: Conversion, scores: str, low: str, high: st
     threshold = layer.op("Add", first, layer.floats(layer.layer.threshold, "nms_threshold"))
     numbers = layer.ints(np.arange(best).reshape(best, 1), "numbers")
     body = _candidate(layer, best, scores, low, high, area)
-    return layer.ops("Scan", 3, worst, threshold, numbers, body=body, num_scan_inputs=1, scan_output_axes=[1])[2]
+    return layer.op("Transpose", layer.ops("Scan", 3, worst, threshold, numbers, body=body, num_scan_inputs=1)[2])
 
 
 def _candidate(layer: Conversion, best: int, scores: str, low: str, high: str, area: str) -> Graph:
@@ -56,21 +56,26 @@ def _candidate(layer: Conversion, best: int, scores: str, low: str, high: str, a
         for name, width in (("overlaps", best), ("threshold", 1))
     )
     number = graph.input(graph.unique(f"{layer.name}/number"), (1,), np.int64)
-    score, own_worst, own_low, own_high, own_area = (
-        body.op("Gather", values, number, axis=1) for values in (scores, worst, low, high, area)
-    )
-    zero, least = body.floats(0, "zero"), body.floats(layer.layer.least, "confidence_threshold")
+    score, own_worst = (body.op("Gather", values, number, axis=1) for values in (scores, worst))
+    least, zero = body.floats(layer.layer.least, "confidence_threshold"), body.floats(0, "zero")
     stays = body.op("And", body.op("LessOrEqual", own_worst, threshold), body.op("Greater", score, least))
-    sides = body.op("Sub", body.op("Min", high, own_high), body.op("Max", low, own_low))
-    shared = body.op("ReduceProd", body.op("Max", sides, zero), axes=[2], keepdims=0)
-    union = body.op("Sub", body.op("Add", own_area, area), shared)
-    tiny = body.floats(np.finfo(np.float32).smallest_subnormal, "tiny")  # for empty boxes
-    overlap = body.op("Div", shared, body.op("Max", union, tiny))
-    worst = body.op("Max", worst, body.op("Where", stays, overlap, zero))
+    worst = body.op("Max", worst, body.op("Where", stays, _overlaps(body, number, low, high, area), zero))
     shrinks = body.op("And", stays, body.op("Greater", threshold, body.floats(0.5, "half")))
     shrunk = body.op("Mul", threshold, body.floats(layer.layer.eta, "eta"))
     threshold = body.op("Where", shrinks, shrunk, threshold)
     kept = body.op("Where", stays, score, body.floats(-math.inf, "nothing"))
-    for value, width in ((worst, best), (threshold, 1), (kept, 1)):
-        graph.output(value, ("M", width))
+    graph.output(worst, ("M", best))
+    graph.output(threshold, ("M", 1))
+    graph.output(body.op("Squeeze", kept, body.ints([1], "axis")), ("M",))
     return graph
+
+
+def _overlaps(nodes: Nodes, number: str, low: str, high: str, area: str) -> str:
+    """Add the intersection over union of the box with a number and each box, (M, k)."""
+    own_low, own_high, own_area = (nodes.op("Gather", values, number, axis=1) for values in (low, high, area))
+    sides = nodes.op("Sub", nodes.op("Min", high, own_high), nodes.op("Max", low, own_low))
+    sides = nodes.op("Max", sides, nodes.floats(0, "zero"))
+    shared = nodes.op("ReduceProd", sides, axes=[2], keepdims=0)
+    union = nodes.op("Sub", nodes.op("Add", own_area, area), shared)
+    least = nodes.floats(np.finfo(np.float32).smallest_subnormal, "least_union")  # two empty boxes have none
+    return nodes.op("Div", shared, nodes.op("Max", union, least))
