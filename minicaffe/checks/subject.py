@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from minicaffe.core.flow import Flow
 from minicaffe.core.passes import filter_net
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TEST, caffe_pb2, read_net, upgrade_net
 from minicaffe.solvers import nets
 
 
@@ -28,18 +28,26 @@ class PhaseNet:
         """Which layer reads which value."""
         return Flow(self.param)
 
+    def of_type(self, *types: str) -> Iterator[tuple[int, Any]]:
+        """Yield (index, LayerParameter) of the layers of some types, in order."""
+        for i, layer in enumerate(self.param.layer):
+            if layer.type in types:
+                yield i, layer
+
 
 class Subject:
     """A solver and its nets.
 
-    solver: path of a solver prototxt, or a SolverParameter.
-    weights: paths of weights to start from; those of the solver's own `weights` are in `param`.
+    solver: path of a solver prototxt, or a SolverParameter, or a `nets.Source`.
+    weights: paths of weights to start from (default: those of the solver's own `weights`).
+    deploy: the net that will be used after training: path of a prototxt, or a NetParameter; None (default): not given.
 
     param: the SolverParameter.  train: the PhaseNet of the train net.  tests: those of the test nets.
-    Raises what `SolverNets` raises.
+    deploy: the PhaseNet of `deploy` in TEST, or None.  deploy_name: its path, or "deploy".
+    Raises SolverError, PrototxtError or NetError as `SolverNets`, `read_net` and `filter_net` do.
     """
 
-    def __init__(self, solver: str | os.PathLike | Any, weights: Sequence[str] = ()) -> None:
+    def __init__(self, solver: Any, weights: Sequence[str] = (), deploy: Any = None) -> None:
         source = nets.load(solver)
         self.source = source
         self.param = source.param
@@ -47,3 +55,22 @@ class Subject:
         found = nets.SolverNets(source)
         self.train = PhaseNet(found.train)
         self.tests = [PhaseNet(net) for net in found.tests]
+        self.deploy = None if deploy is None else PhaseNet(_in_test(deploy))
+        self.deploy_name = os.fspath(deploy) if isinstance(deploy, (str, os.PathLike)) else "deploy"
+
+    def nets(self) -> Iterator[PhaseNet]:
+        """Yield the train net and the test nets."""
+        yield self.train
+        yield from self.tests
+
+
+def _in_test(deploy: Any) -> caffe_pb2.NetParameter:
+    """Return the upgraded NetParameter of a path or a NetParameter, with its state in TEST."""
+    if isinstance(deploy, caffe_pb2.NetParameter):
+        net = caffe_pb2.NetParameter()
+        net.CopyFrom(deploy)
+        net = upgrade_net(net, "deploy")
+    else:
+        net = read_net(deploy)
+    net.state.phase = TEST
+    return net
