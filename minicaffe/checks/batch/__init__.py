@@ -1,6 +1,5 @@
 """Checks of one batch: what the nets compute, forward and backward, before the first update."""
 
+from minicaffe.checks.batch.first import FirstBatch
 
-class FirstBatch:
-    def __init__(self, subject):
-        pass
+__all__ = ["FirstBatch"]
