@@ -24,7 +24,7 @@ from minicaffe.cli.shared_flags import (
     state_flags,
     weight_files,
 )
-from minicaffe.errors import listed
+from minicaffe.errors import MinicaffeError, listed
 
 _COLOURS = {"error": 31, "warning": 33, "info": 36}  #: ANSI colours of the levels
 
@@ -58,7 +58,6 @@ def check_solver(args: argparse.Namespace) -> int:
     docs/check.md has a paragraph for each code.
     """
     from minicaffe.cli.train import solver_gpu
-    from minicaffe.errors import MinicaffeError
     from minicaffe.solvers import nets
 
     need_file(args.solver, "solver", "a solver definition to check")
