@@ -97,8 +97,8 @@ def _untrained_statistics(net: Any, layers: list[int]) -> str:
         layer = net.layers[i]
         if layer.type == "BatchNorm" and layer.use_global_stats and not layer.blobs[2].read_data().any():
             return (
-                f"; BatchNorm '{net.layer_names[i]}' has use_global_stats: true, but statistics of no batch (its factor, "
-                f"blob 2, is 0), so it multiplies its input by {layer.eps**-0.5:.4g}"
+                f"; BatchNorm '{net.layer_names[i]}' has use_global_stats: true, but statistics of no batch (its "
+                f"factor, blob 2, is 0), so it multiplies its input by {layer.eps**-0.5:.4g}"
             )
     return ""
 
