@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from minicaffe.checks.batch.causes import Zeros
 from minicaffe.checks.batch.observed import LayerPass, Observed
 from minicaffe.checks.subject import PhaseNet, Subject
 from minicaffe.core import weights
@@ -50,6 +51,21 @@ class FirstBatch:
     def layers(self) -> list[LayerPass]:
         """What the layers of the train net have computed; none if some values are not finite."""
         return self.train.layers if self.train is not None and self.is_finite else []
+
+    @functools.cached_property
+    def zeros(self) -> Zeros:
+        """Where the zeros of the train net begin."""
+        return Zeros(self.train, self.layers)
+
+    @property
+    def losses(self) -> list[LayerPass]:
+        """The layers of the train net whose tops count in the loss."""
+        return [each for each in self.layers if each.layer.has_loss]
+
+    @functools.cached_property
+    def is_loss_zero(self) -> bool:
+        """Whether all losses of the train net are exactly 0."""
+        return bool(self.losses) and all(top.zero for each in self.losses for top in each.tops[:1])
 
     def is_filled(self, layer: Any) -> bool:
         """Whether the parameters of a layer were in the files of weights."""

@@ -188,7 +188,9 @@ def _class_loss(layer: Any, bottoms: Sequence[Blob]) -> ClassLoss:
     spread = float(scores.std(0).mean()) if scores.size else 0.0
     with np.errstate(all="ignore"):
         scores -= scores.max(1, keepdims=True)
-        losses = np.log(np.exp(scores).sum(1)) - np.take_along_axis(scores, np.where(valid, labels, 0)[:, None], 1)[:, 0]
+        losses = (
+            np.log(np.exp(scores).sum(1)) - np.take_along_axis(scores, np.where(valid, labels, 0)[:, None], 1)[:, 0]
+        )
     losses = np.minimum(losses[valid], LARGEST)
     if not losses.size:
         return ClassLoss(classes, 0, math.nan, 0.0, spread)

@@ -37,10 +37,8 @@ def sorted_by_class(sets: DataSets) -> Iterator[Found]:
             if few:
                 yield (
                     layer.where,
-                    (
-                        f"{same:.1%} of the records have the label of the record before, {expected:.1%} would in random "
-                        "order: a batch has one class or few, and the loss goes up and down; " + _shuffle_advice(layer)
-                    ),
+                    f"{same:.1%} of the records have the label of the record before, {expected:.1%} would in random "
+                    "order: a batch has one class or few, and the loss goes up and down; " + _shuffle_advice(layer),
                 )
 
 
@@ -69,11 +67,9 @@ def test_iter_too_small(sets: DataSets) -> Iterator[Found]:
         if count - read >= layer.batch_size:
             yield (
                 layer.where,
-                (
-                    f"test_iter {iterations} x batch_size {layer.batch_size} = {read} of {count} records: a test leaves "
-                    f"out {count - read} of them, and the next one goes on where it ended, so that tests cannot be "
-                    f"compared; write test_iter: {-(-count // layer.batch_size)}"
-                ),
+                f"test_iter {iterations} x batch_size {layer.batch_size} = {read} of {count} records: a test leaves "
+                f"out {count - read} of them, and the next one goes on where it ended, so that tests cannot be "
+                f"compared; write test_iter: {-(-count // layer.batch_size)}",
             )
 
 
@@ -85,10 +81,8 @@ def test_iter_not_exact(sets: DataSets) -> Iterator[Found]:
             what = f"{read - count} records count twice" if read > count else f"{count - read} records are left out"
             yield (
                 layer.where,
-                (
-                    f"test_iter {iterations} x batch_size {layer.batch_size} = {read}, but there are {count} records: "
-                    f"{what}; take a batch_size that divides {count} for an exact test"
-                ),
+                f"test_iter {iterations} x batch_size {layer.batch_size} = {read}, but there are {count} records: "
+                f"{what}; take a batch_size that divides {count} for an exact test",
             )
 
 
@@ -108,10 +102,8 @@ def batch_larger_than_data(sets: DataSets) -> Iterator[Found]:
         if count and layer.batch_size > count:
             yield (
                 layer.where,
-                (
-                    f"batch_size is {layer.batch_size}, but there are {count} records: each batch has records more than "
-                    f"once; write batch_size: {count} or less"
-                ),
+                f"batch_size is {layer.batch_size}, but there are {count} records: each batch has records more than "
+                f"once; write batch_size: {count} or less",
             )
 
 
@@ -122,8 +114,6 @@ def same_source(sets: DataSets) -> Iterator[Found]:
         if train.param.type == test.param.type and train.source == test.source:
             yield (
                 test.where,
-                (
-                    f"it reads {test.source}, as {train.where}: this is the accuracy on the training set, which does not "
-                    "show overfitting"
-                ),
+                f"it reads {test.source}, as {train.where}: this is the accuracy on the training set, which does not "
+                "show overfitting",
             )

@@ -37,10 +37,8 @@ def unequal_sizes(sets: DataSets) -> Iterator[Found]:
             first, second = list(found.values())[:2]
             yield (
                 layer.where,
-                (
-                    f"it has images of shape {first} and of shape {second}, which cannot be in one batch: "
-                    + _advice(layer)
-                ),
+                f"it has images of shape {first} and of shape {second}, which cannot be in one batch: "
+                + _advice(layer),
             )
 
 
@@ -72,11 +70,9 @@ def mean_of_other_data(sets: DataSets) -> Iterator[Found]:
             given = layer.transformer.mean_file or "mean_value"
             yield (
                 layer.where,
-                (
-                    f"the mean to subtract, {_numbers(mean)} ({given}), is far from that of the data, {_numbers(own)} with "
-                    f"standard deviation {_numbers(deviation)}: it belongs to other data, or to another range of values; "
-                    "compute the mean from this source with compute_image_mean"
-                ),
+                f"the mean to subtract, {_numbers(mean)} ({given}), is far from that of the data, {_numbers(own)} with "
+                f"standard deviation {_numbers(deviation)}: it belongs to other data, or to another range of values; "
+                "compute the mean from this source with compute_image_mean",
             )
 
 

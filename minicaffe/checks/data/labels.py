@@ -25,10 +25,8 @@ def labels_not_whole(sets: DataSets) -> Iterator[Found]:
         if wrong.size:
             yield (
                 layer.where,
-                (
-                    f"the label {wrong[0]:g} is not a whole number, but layer '{use.layer.name}' ({use.layer.type}) reads "
-                    f"classes and cuts it off to {_cut(wrong[0])}: store classes from 0, or use EuclideanLoss for values"
-                ),
+                f"the label {wrong[0]:g} is not a whole number, but layer '{use.layer.name}' ({use.layer.type}) reads "
+                f"classes and cuts it off to {_cut(wrong[0])}: store classes from 0, or use EuclideanLoss for values",
             )
 
 
@@ -39,10 +37,8 @@ def labels_from_one(sets: DataSets) -> Iterator[Found]:
         if _from_one(use, low, high):
             yield (
                 layer.where,
-                (
-                    f"the labels are {low} to {high}, but {use.classes} outputs are the classes 0 to {high - 1}: "
-                    f"subtract 1 from the labels, or write num_output: {high + 1} (class 0 stays unused)"
-                ),
+                f"the labels are {low} to {high}, but {use.classes} outputs are the classes 0 to {high - 1}: "
+                f"subtract 1 from the labels, or write num_output: {high + 1} (class 0 stays unused)",
             )
 
 
@@ -55,18 +51,14 @@ def labels_out_of_range(sets: DataSets) -> Iterator[Found]:
         if low < 0:
             yield (
                 layer.where,
-                (
-                    f"the labels are {low} to {high}, but classes start at 0: set loss_param {{ ignore_label: {low} }} if "
-                    f"records with this label shall not count, or correct the labels"
-                ),
+                f"the labels are {low} to {high}, but classes start at 0: set loss_param {{ ignore_label: {low} }} if "
+                f"records with this label shall not count, or correct the labels",
             )
         elif high >= use.classes:
             yield (
                 layer.where,
-                (
-                    f"the labels are {low} to {high}, but the {use.classes} outputs that layer '{use.layer.name}' reads "
-                    f"are the classes 0 to {use.classes - 1}: write num_output: {high + 1}"
-                ),
+                f"the labels are {low} to {high}, but the {use.classes} outputs that layer '{use.layer.name}' reads "
+                f"are the classes 0 to {use.classes - 1}: write num_output: {high + 1}",
             )
 
 
@@ -95,10 +87,8 @@ def class_missing(sets: DataSets) -> Iterator[Found]:
         if missing and layer.records.whole and use.classes is not None and known.max() < use.classes:
             yield (
                 layer.where,
-                (
-                    f"no record has the label {listed(map(str, missing))}: the net can never learn to predict it; this is "
-                    "right only if the number is unused on purpose"
-                ),
+                f"no record has the label {listed(map(str, missing))}: the net can never learn to predict it; this is "
+                "right only if the number is unused on purpose",
             )
 
 
@@ -113,10 +103,8 @@ def test_labels_unknown(sets: DataSets) -> Iterator[Found]:
         if unknown and pair.train.records.whole:
             yield (
                 pair.test.where,
-                (
-                    f"it has the label {listed(map(str, unknown))}, which no record of {pair.train.where} has: these are "
-                    "never predicted; make both sets from one list of classes"
-                ),
+                f"it has the label {listed(map(str, unknown))}, which no record of {pair.train.where} has: these are "
+                "never predicted; make both sets from one list of classes",
             )
 
 
@@ -128,10 +116,8 @@ def test_lacks_labels(sets: DataSets) -> Iterator[Found]:
         if missing and pair.test.records.whole:
             yield (
                 pair.test.where,
-                (
-                    f"no record has the label {listed(map(str, missing))}, which records of {pair.train.where} have: the "
-                    "accuracy does not include these classes"
-                ),
+                f"no record has the label {listed(map(str, missing))}, which records of {pair.train.where} have: the "
+                "accuracy does not include these classes",
             )
 
 
@@ -143,11 +129,9 @@ def labels_permuted(sets: DataSets) -> Iterator[Found]:
             first = int(np.argmax(np.abs(pair.in_train - pair.in_test)))
             yield (
                 pair.test.where,
-                (
-                    f"its classes are as frequent as those of {pair.train.where}, but under other numbers (label {first}: "
-                    f"{pair.in_train[first]:.1%} in TRAIN, {pair.in_test[first]:.1%} in TEST): the accuracy stays at "
-                    "chance if the two lists number the classes differently; make both from one list of classes"
-                ),
+                f"its classes are as frequent as those of {pair.train.where}, but under other numbers (label {first}: "
+                f"{pair.in_train[first]:.1%} in TRAIN, {pair.in_test[first]:.1%} in TEST): the accuracy stays at "
+                "chance if the two lists number the classes differently; make both from one list of classes",
             )
 
 
@@ -159,10 +143,8 @@ def frequencies_differ(sets: DataSets) -> Iterator[Found]:
             first = int(np.argmax(np.abs(pair.in_train - pair.in_test)))
             yield (
                 pair.test.where,
-                (
-                    f"label {first} is {pair.in_train[first]:.1%} of {pair.train.where} and {pair.in_test[first]:.1%} of "
-                    "this set: the accuracy is that of other proportions of classes"
-                ),
+                f"label {first} is {pair.in_train[first]:.1%} of {pair.train.where} and {pair.in_test[first]:.1%} of "
+                "this set: the accuracy is that of other proportions of classes",
             )
 
 
@@ -270,10 +252,8 @@ def _unused(sets: DataSets, advice: str) -> Iterator[Found]:
             low, high = int(labels.min()), int(labels.max())
             yield (
                 layer.where,
-                (
-                    f"the labels are {low} to {high}, but layer '{use.layer.name}' reads {use.classes} outputs: the last "
-                    f"{use.classes - high - 1} never occur and take part in the loss; {advice}"
-                ),
+                f"the labels are {low} to {high}, but layer '{use.layer.name}' reads {use.classes} outputs: the last "
+                f"{use.classes - high - 1} never occur and take part in the loss; {advice}",
             )
 
 

@@ -67,7 +67,7 @@ class DataLayer:
     def where(self) -> str:
         """The layer and the phase, for findings."""
         number = f" net {self.index - 1}" if self.index > 1 else ""
-        return f"layer '{self.param.name}' ({self.net.phase}{number})"
+        return f"layer '{self.param.name}' in {self.net.phase}{number}"
 
     @property
     def is_train(self) -> bool:
