@@ -352,6 +352,22 @@ def test_data_that_a_batch_norm_centres():
     assert_sound(found(data("train", transform="") + norm + classifier()))
 
 
+# -- engines -----------------------------------------------------------------------------------------------------------
+
+
+def test_engines(engine):
+    """The passes are those of the engine in use; what is found does not depend on it."""
+    sound = data("train", "TRAIN") + data("train", "TEST") + NORM
+    assert_sound(found(sound, SOLVER + TESTS), "same-source")
+    assert_only(found(sound, SOLVER + TESTS, weights(sound, bn=[5, 0.5, 1])), "batch-norm-far", where="layer 'bn'")
+    large = data("train") + ip("ip1", "data", 8) + relu("ip1") + ip("ip2", "ip1", 4, gaussian(1000)) + loss("ip2")
+    assert_only(found(large, SLOW), "loss-saturated", "layer 'ip2'")
+    below = ip("ip1", "data", 8, f"{filler('xavier')} bias_filler {{ value: -90 }}")
+    dead = data("train") + below + relu("ip1") + ip("ip2", "ip1", 4) + loss("ip2")
+    assert_only(found(dead), "dead-layer", where="layer 'relu'")
+    assert_only(found(regression(targets=1000, factor=100)), "first-update-diverges")
+
+
 # -- what it leaves as it was ------------------------------------------------------------------------------------------
 
 

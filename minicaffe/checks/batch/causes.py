@@ -90,7 +90,7 @@ def _inherited(each: LayerPass, roots: list[int | None]) -> int | None:
 
 def _is_constant(each: LayerPass) -> bool:
     """Whether all channels of a BatchNorm's input have one value each, but for rounding, so that its output is 0."""
-    if each.statistics is None:
+    if each.statistics is None or each.layer.layer_param.batch_norm_param.use_global_stats:
         return False
     mean, variance, _ = each.statistics
     return bool((variance <= _ROUNDING * np.square(mean)).all())
