@@ -18,6 +18,7 @@ from minicaffe.errors import (
     SolverError,
     UsageError,
 )
+from minicaffe.glog import muted
 
 #: the codes of what cannot be read or built, by the exception; the first that fits counts
 FAILURES: Sequence[tuple[type[MinicaffeError], str]] = (
@@ -48,17 +49,35 @@ def check(
     for stage in stages:
         if stage not in STAGES:
             raise UsageError(f"check: expected stages of {', '.join(STAGES)}, got '{stage}'")
+    found: list[Finding] = []
     try:
-        subject = Subject(solver, weights, deploy)
+        with muted():
+            subject = Subject(solver, weights, deploy)
     except MinicaffeError as error:
         return [_failure(error, str(solver) if isinstance(solver, str) else "solver")]
-    found: list[Finding] = []
     with restored(), random.seeded(max(subject.param.random_seed, 0)):
         for stage in STAGES:
             is_error = any(finding.level == "error" for finding in found)
             if stage in stages and not (stage == "batch" and is_error):
                 found += _found_in(stage, subject)
-    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+    return _sorted(found)
+
+
+def before_training(source: Any, is_resumed: bool) -> list[Finding]:
+    """Return the findings of the static stage, without those that have to read files of weights.
+
+    source: as `solver` of `check`.  is_resumed: whether all parameters come from a snapshot.
+    """
+    try:
+        with muted():
+            subject = Subject(source, ["a snapshot"] if is_resumed else (), reads_weights=False)
+    except MinicaffeError as error:
+        return [_failure(error, "solver")]
+    return _sorted(list(_found_in("static", subject)))
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def codes() -> dict[str, Level]:

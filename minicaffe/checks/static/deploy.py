@@ -91,6 +91,8 @@ def _fields(a: Any, b: Any) -> Iterator[tuple[str, str, str]]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        value = " ".join(_text(each) for each in value)
     return str(value).strip().replace("\n", " ") or "absent"
 
 
