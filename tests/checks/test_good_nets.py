@@ -50,7 +50,8 @@ def test_well_known_nets(make, tmp_path):
     if make in STARTS:
         weights = [str(tmp_path / "start.caffemodel.h5")]
         write_weights(tmp_path / "start.caffemodel.h5", vgg_convolutions() | STARTS[make])
-    assert grave(minicaffe.check(str(tmp_path / "solver.prototxt"), weights, stages=("static",))) == []
+    deploy = known_nets.DEPLOYS[make]() if make in known_nets.DEPLOYS else None
+    assert grave(minicaffe.check(str(tmp_path / "solver.prototxt"), weights, deploy, stages=("static",))) == []
 
 
 @pytest.mark.parametrize("make", STARTS, ids=lambda make: make.__name__)

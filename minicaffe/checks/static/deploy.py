@@ -15,7 +15,8 @@ _FREE = ("weight_filler", "bias_filler", "filler", "engine", "cudnn_flavor", "mo
 #: fields of LayerParameter that are compared on their own, or that a deploy net does not have
 _COMMON = ("name", "type", "bottom", "top", "phase", "loss_weight", "param", "blobs", "propagate_down", "include",
            "exclude", "transform_param", "loss_param")  # fmt: skip
-_IGNORED = ("Dropout", "Silence", "Split")
+#: layers between others that are for training, or that take a part of a batch of several inputs
+_IGNORED = ("Dropout", "Silence", "Split", "Slice")
 
 
 @finds("static", "deploy-differs", "warning")
@@ -67,12 +68,12 @@ def _differences(subject: Subject, train: int, deploy: int) -> Iterator[Found]:
     for field, was, now in _fields(a, b):
         yield place, f"{field} is {now}, but {was} in the train net: write the train net's value"
     if a.type in WEIGHT_FIELDS:
-        was, now = _types_before(subject.train, train), _types_before(subject.deploy, deploy)
-        if was != now:
+        before, here = _types_before(subject.train, train), _types_before(subject.deploy, deploy)
+        if before != here:
             yield (
                 place,
-                f"the layers between this one and the last with weights before it are {_chain(now)}, but "
-                f"{_chain(was)} in the train net: write the train net's layers",
+                f"the layers between this one and the last with weights before it are {_chain(here)}, but "
+                f"{_chain(before)} in the train net: write the train net's layers",
             )
 
 

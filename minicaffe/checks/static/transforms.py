@@ -59,7 +59,7 @@ def formula(subject: Subject) -> Iterator[Found]:
             text = _formula(layer, net.phase)
             if text not in seen:
                 seen.add(text)
-                yield f"{layer_place(layer)} ({net.phase})", text
+                yield f"{layer_place(layer)} in {net.phase}", text
 
 
 def _formula(layer: Any, phase: str) -> str:

@@ -6,6 +6,7 @@ BVLC's models and examples and of the authors' repositories.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from minicaffe.models import zoo
@@ -212,6 +213,24 @@ def captioner():
     """Two LSTMs behind an embedding (LRCN)."""
     return zoo.captioner()
 
+
+def siamese_branch():
+    """The net that is used after `siamese`: one branch, on one digit."""
+    n = caffe_pb2.NetParameter(name="siamese")
+    n.layer.add(name="data", type="Input", top=["data"]).input_param.shape.add(dim=[1, 1, 28, 28])
+    n.layer.extend(x for x in siamese().layer if not x.name.endswith("_p") and x.type not in ("Data", "Slice"))
+    del n.layer[-1]  # the loss
+    return n
+
+
+#: the nets that are used after training
+DEPLOYS: dict[Callable, Callable] = {
+    **{
+        globals()[name]: functools.partial(getattr(zoo, name), training=False)
+        for name in ("googlenet", "vgg16", "resnet50", "mobilenet", "squeezenet", "fcn8s", "captioner")
+    },
+    siamese: siamese_branch,
+}
 
 _STEP = 'lr_policy: "step" gamma: 0.1 stepsize: 100000 max_iter: 450000 momentum: 0.9 weight_decay: 0.0005 '
 _TESTS = "test_iter: 1000 test_interval: 1000 "

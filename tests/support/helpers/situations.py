@@ -19,10 +19,12 @@ WITH_TEST = SOLVER + "test_iter: 1 test_interval: 10 "
 
 
 def data(shape: str = "4 3", top: str = "data label", phase: str = "") -> str:
-    """A DummyData layer: blobs of a shape, and labels."""
+    """A DummyData layer: normally distributed blobs of a shape, and labels, which are 1."""
     n, *rest = shape.split()
     dims = "".join(f"dim: {each} " for each in (n, *rest))
-    shapes = f"shape {{ {dims}}} " + (f"shape {{ dim: {n} }} " if len(top.split()) > 1 else "")
+    shapes = f'shape {{ {dims}}} data_filler {{ type: "gaussian" std: 1 }} '
+    if len(top.split()) > 1:
+        shapes += f"shape {{ dim: {n} }} data_filler {{ value: 1 }}"
     rule = f"include {{ phase: {phase} }} " if phase else ""
     return layer_text("data", "DummyData", "", top, f"{rule}dummy_data_param {{ {shapes}}}")
 
