@@ -22,6 +22,7 @@ MODULES = {
         "quickstart": ("quickstart",),
         "train": ("train",),
         "test": ("test",),
+        "calibrate": ("calibrate",),
         "time": ("time",),
         "device_query": ("device_query",),
         "data": ("data", "convert_cifar_data", "convert_mnist_data"),
