@@ -53,12 +53,14 @@ class Change(NamedTuple):
     @property
     def mean_error(self) -> float:
         """The largest distance between the two means of a channel, in units of sqrt(new variance + eps)."""
-        return float((np.abs(self.mean - self.new_mean) / np.sqrt(self.new_variance + self.eps)).max(initial=0))
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a channel that is constant, if eps is 0
+            return float((np.abs(self.mean - self.new_mean) / np.sqrt(self.new_variance + self.eps)).max(initial=0))
 
     @property
     def variance_ratios(self) -> tuple[float, float]:
         """The smallest and the largest quotient (variance + eps) / (new variance + eps) of a channel."""
-        ratios = (self.variance + self.eps) / (self.new_variance + self.eps)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = (self.variance + self.eps) / (self.new_variance + self.eps)
         return float(ratios.min(initial=math.inf)), float(ratios.max(initial=0))
 
 
@@ -88,8 +90,8 @@ class _Member:
 class Calibration:
     """The training net of a solver with trained weights, whose statistics can be computed anew.
 
-    solver: path of a solver prototxt, or a SolverParameter.  weights, more: paths of .caffemodel or .caffemodel.h5
-        files, which are read in order.
+    solver: path of a solver prototxt, or a SolverParameter (or a `nets.Source` of either).
+    weights, more: paths of .caffemodel or .caffemodel.h5 files, which are read in order.
     net: the training net.  tests: the NetParameters of the test nets; test_iter: their numbers of batches.
     frozen: names of layers that keep their statistics, which the net uses in training, too (use_global_stats: true).
 
@@ -97,7 +99,7 @@ class Calibration:
     errors of `Net` and `Net.copy_from` for nets and weights.
     """
 
-    def __init__(self, solver: Path | caffe_pb2.SolverParameter, weights: Path, *more: Path) -> None:
+    def __init__(self, solver: Path | caffe_pb2.SolverParameter | nets.Source, weights: Path, *more: Path) -> None:
         if settings.solver_count > 1:
             raise UsageError("the statistics are those of the whole training set: call set_solver_count(1) before")
         source = nets.load(solver)
@@ -168,7 +170,7 @@ class Calibration:
             the set again counts only with its first rows, those of records that were not read before.
         sequential: False (default): one pass, in which each layer normalises with the statistics of its batch, as in
             training.  True: layer after layer, each behind layers that use their new statistics, as in a test; it
-            takes a pass for each of the layers on the longest path through the net.
+            takes as many passes as there are such layers on the longest path through the net.
         progress: called after each batch.
 
         The data are transformed as in training (random crops and mirrors included), and Dropout drops.

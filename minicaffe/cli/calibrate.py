@@ -13,9 +13,12 @@ from minicaffe.cli.shared_flags import (
     need_writable,
     python_layer_flags,
     python_layers_of,
+    stages,
+    state_flags,
     weight_files,
 )
 from minicaffe.cli.test import score
+from minicaffe.cli.train import solver_gpu
 from minicaffe.errors import UsageError
 
 _EXAMPLES = """
@@ -33,6 +36,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("iterations", type=int, metavar="N", help="how many batches (default: each record once)")
     flags.switch("sequential", "layer after layer, each behind layers that use their new statistics")
     flags.switch("test", "run the solver's test nets before and after")
+    state_flags(flags)
     python_layer_flags(flags)
     device_flags(flags)
     log_flag(flags)
@@ -50,17 +54,22 @@ def calibrate(args: argparse.Namespace) -> None:
     files = weight_files(args.weights)
     need_writable(args.out)
     status = StatusLine()
-    with logging_to(status, args.log), python_layers_of(args), computing_on(args):
+    with logging_to(status, args.log), python_layers_of(args):
         from minicaffe.calibration import Calibration
+        from minicaffe.solvers import nets
 
-        calibration = Calibration(args.solver, *files)
-        calibration.check_target(args.out)
-        plan = calibration.plan(args.iterations)
-        before = _scores(calibration, status) if args.test else []
-        changes = calibration.run(args.iterations, args.sequential, _progress(status))
-        status.clear()
-        after = _scores(calibration, status) if args.test else []
-        calibration.save(args.out)
+        source = nets.load(args.solver)
+        source.param.train_state.level = args.level
+        source.param.train_state.stage.extend(stages(args))
+        with computing_on(args, solver_gpu(source.param)):
+            calibration = Calibration(source, *files)
+            calibration.check_target(args.out)
+            plan = calibration.plan(args.iterations)
+            before = _scores(calibration, status) if args.test else []
+            changes = calibration.run(args.iterations, args.sequential, _progress(status))
+            status.clear()
+            after = _scores(calibration, status) if args.test else []
+            calibration.save(args.out)
     _print_changes(changes, calibration.frozen)
     for name, old, new in _compared(before, after):
         print_line(f"{name}: {old:.6g} before, {new:.6g} after")

@@ -42,6 +42,21 @@ def test_layer_after_layer(project, run, weights):
         assert file.read(4) == b"\x89HDF"
 
 
+def test_stages_of_the_training_net(project, run, weights):
+    text = (project / "net.prototxt").read_text()
+    (project / "net.prototxt").write_text(text.replace('name: "bn"', 'name: "bn" include { stage: "norm" }'))
+    words = ("calibrate", "--solver", "solver.prototxt", "--weights", weights, "out.caffemodel", "--iterations", "2")
+    assert "has no layer whose statistics training updates" in run(*words)[2]
+    assert run(*words, "--stage", "norm")[0] == 0
+
+
+def test_the_device_of_the_solver(project, run, weights):
+    with open("solver.prototxt", "a") as file:
+        file.write(" solver_mode: GPU")
+    words = ("calibrate", "--solver", "solver.prototxt", "--weights", weights, "out.caffemodel", "--iterations", "2")
+    assert run(*words, "--gpu", "none")[0] == 0
+
+
 def test_layers_that_had_none_and_frozen_ones(project, run, weights):
     text = (project / "net.prototxt").read_text()
     (project / "net.prototxt").write_text(text.replace(BATCH_NORM, ""))
