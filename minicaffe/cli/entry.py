@@ -23,6 +23,7 @@ MODULES = {
         "check": ("check",),
         "train": ("train",),
         "test": ("test",),
+        "calibrate": ("calibrate",),
         "time": ("time",),
         "device_query": ("device_query",),
         "data": ("data", "convert_cifar_data", "convert_mnist_data"),
