@@ -65,7 +65,7 @@ def insert_whitening(net: caffe_pb2.NetParameter, whitening: Whitening, blob: st
             names[:] = [f"{blob}_{NAME}" if name == blob else name for name in names]
     del result.layer[:]
     result.layer.extend([*before, *(layer.message for layer in layers), *after])
-    return Inserted(result, _net_of(layers, blob, shape), notes)
+    return Inserted(result, _net_of(layers, blob, shape), list(dict.fromkeys(notes)))
 
 
 def save_weights(net: Net, path: str | os.PathLike) -> None:
@@ -118,6 +118,8 @@ def _remove_mean(layer: caffe_pb2.LayerParameter) -> list[str]:
     found = [name for name in ("mean_file", "mean_value", "scale") if name in {f.name for f, _ in param.ListFields()}]
     for name in found:
         param.ClearField(name)
+    if not param.ByteSize():
+        layer.ClearField("transform_param")
     return [f"Removed {' and '.join(found)} from layer '{layer.name}'"] if found else []
 
 

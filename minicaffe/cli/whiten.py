@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import need_writable
-from minicaffe.data.db import BACKENDS, Database, open_db
+from minicaffe.data.db import BACKENDS, Database, DatabaseWriter, open_db
 from minicaffe.data.mean import images_of_one_size
 from minicaffe.data.progress import Progress
 from minicaffe.data.whitening import KINDS, Method, Whitening
@@ -72,12 +73,13 @@ def whiten(args: argparse.Namespace) -> None:
     net = read_net(args.into_net[0]) if args.into_net else None
     for path in ([] if args.apply else [args.file]) + (args.into_net or [])[1:] + [args.picture] * bool(args.picture):
         need_writable(path)
-    with open_db(args.db, args.backend) as database:
+    with open_db(args.db, args.backend) as database, _target(args) as target:
         whitening = read_whitening(args.file) if args.apply else _computed(args, database, method)
-        if args.write_db:
-            with open_db(args.write_db, args.backend, "w") as target, _progress(args.write_db, database) as progress:
+        if target is not None:
+            with _progress(args.write_db, database) as progress:
                 write_database(whitening, database, target, progress)
-            print_line(f"Wrote {len(database)} images of shape {_by(whitening.output_shape())} to {args.write_db}")
+            target.close()
+            print_line(f"Wrote {target.count} images of shape {_by(whitening.output_shape())} to {args.write_db}")
         if net is not None:
             _write_net(args, net, whitening)
         if args.picture:
@@ -97,9 +99,12 @@ def _method(args: argparse.Namespace) -> Method:
                          "--picture")  # fmt: skip
     if args.blob and not args.into_net:
         raise UsageError("whiten: --blob is the blob of --into_net: give both")
-    if args.write_db and os.path.exists(args.write_db):
-        raise UsageError(f"whiten: {args.write_db} exists already: remove it first, or choose another name")
     return Method(**given)
+
+
+def _target(args: argparse.Namespace) -> contextlib.AbstractContextManager[DatabaseWriter | None]:
+    """Return the writer of --write_db, or None."""
+    return open_db(args.write_db, args.backend, "w") if args.write_db else contextlib.nullcontext()
 
 
 def _computed(args: argparse.Namespace, database: Database, method: Method) -> Whitening:

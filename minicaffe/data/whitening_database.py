@@ -40,7 +40,7 @@ def compute(database: Database, method: Method, progress: Callable[[int], None] 
         raise DataError(f"database {database.source} holds no records, so it has no mean")
     if moments.count < 2:
         raise DataError(f"database {database.source} has one vector only, so it has no variance")
-    eigenvalues, matrix = _solve(moments, method, database.source)
+    eigenvalues, matrix = map(np.ascontiguousarray, _solve(moments, method, database.source))
     return Whitening(method, shape, moments.count, moments.mean, eigenvalues, matrix)
 
 

@@ -8,7 +8,7 @@ import os
 import h5py
 import numpy as np
 
-from minicaffe import hdf5_file
+from minicaffe import hdf5_file, limits
 from minicaffe.data.whitening import Method, Whitening
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import write_atomically
@@ -40,19 +40,19 @@ def read_whitening(path: str | os.PathLike) -> Whitening:
     """Read a whitening; DataError when the file is missing, damaged or none, or its datasets do not fit together."""
     with hdf5_file.opened(path) as file:
         found = _Datasets(file)
-        shape = tuple(int(length) for length in found.numbers("image_shape"))
-        if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > 2**31:
+        shape = found.whole("image_shape", 3)
+        if min(shape) < 1 or math.prod(shape) > limits.MAX_COUNT:
             raise DataError(f"HDF5 file {path} holds no whitening: its image_shape is {shape}")
         try:
             method = Method(
-                found.text("kind"), found.whole("patch") or None, found.whole("stride"),
-                bool(found.whole("per_channel")), found.whole("components") or None, found.number("eps"),
+                found.text("kind"), found.one("patch") or None, found.one("stride"), bool(found.one("per_channel")),
+                found.one("components") or None, found.number("eps"),
             )  # fmt: skip
         except UsageError as error:
             raise DataError(f"HDF5 file {path} holds no whitening: {error}") from None
         expected = _shapes(method, shape)
         arrays = {name: found.array(name, expected[name]) for name in _ARRAYS}
-        return Whitening(method, (shape[0], shape[1], shape[2]), found.whole("count"), **arrays)
+        return Whitening(method, (shape[0], shape[1], shape[2]), found.one("count"), **arrays)
 
 
 def _shapes(method: Method, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -82,20 +82,19 @@ class _Datasets:
     def text(self, name: str) -> str:
         return self._file.text(self._find(name))
 
-    def numbers(self, name: str) -> np.ndarray:
+    def whole(self, name: str, count: int) -> tuple[int, ...]:
         dataset = self._find(name)
-        if dataset.count > 3:
-            raise self._file.error(dataset, f"must have at most 3 values, got {dataset.count}")
-        return self._file.numbers(dataset).ravel()
+        if dataset.count != count or dataset.dtype.kind not in "iu":
+            raise self._file.error(
+                dataset, f"must hold {count} whole number(s), got {dataset.count} of {dataset.dtype}"
+            )
+        return tuple(self._file.numbers(dataset).ravel().tolist())
+
+    def one(self, name: str) -> int:
+        return self.whole(name, 1)[0]
 
     def number(self, name: str) -> float:
-        values = self.numbers(name)
-        if values.size != 1 or not math.isfinite(values[0]):
-            raise self._file.error(self._find(name), f"must be one finite number, got {values.tolist()}")
-        return float(values[0])
-
-    def whole(self, name: str) -> int:
-        return int(self.number(name))
+        return float(self.array(name, ()))
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         dataset = self._find(name)

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TILES = 64
+_WINDOW = 11  # pixels of a side of a filter, of those of whole images
+_SMALLEST = 1e-12  # eigenvalue that is drawn, relative to the largest
 _DEVIATIONS = 3.0  # from the mean, that are drawn from black to white
 
 
 def plot_whitening(whitening: Whitening, images: np.ndarray, bgr: bool = True) -> Figure:
     """Return a figure with 64 filters (rows of the matrix), the eigenvalues, and images before and after.
+
+    Of a ZCA of whole images the part of each filter around its pixel is drawn.
 
     images: (N, C, H, W) of the database, of which 64 are drawn.  bgr: order of three channels (default True).
     Of a PCA of whole images the components are rotated back, and of patches the first component of each image is drawn.
@@ -40,26 +44,39 @@ def plot_whitening(whitening: Whitening, images: np.ndarray, bgr: bool = True) -
 
 def _draw_filters(ax, whitening: Whitening, bgr: bool) -> None:
     kernels = whitening.filters().kernels
-    chosen = np.arange(len(kernels))[:_TILES]
-    title = "first filters"
-    if whitening.method.kind == "zca":
-        chosen = np.linspace(0, len(kernels) - 1, min(_TILES, len(kernels))).astype(int)
-        title = "filters" if len(chosen) == len(kernels) else f"{len(chosen)} of {len(kernels)} filters"
-    scaled = kernels[chosen] / np.abs(kernels[chosen]).max((1, 2, 3), keepdims=True)
-    _show(ax, filter_tiles(scaled, bgr)[:_TILES], title)
+    total, chosen, title = len(kernels), np.arange(min(_TILES, len(kernels))), "filters"
+    if whitening.method.kind == "zca" and whitening.method.patch is None:  # one for each value, around its pixel
+        chosen = np.linspace(0, total - 1, len(chosen)).astype(int)
+        kernels = np.stack([_around(kernels[i], i % kernels[i, 0].size) for i in chosen])
+        title = f"{kernels.shape[2]}x{kernels.shape[3]} pixels of filters"
+    else:
+        kernels = kernels[chosen]
+    scaled = kernels / np.abs(kernels).max((1, 2, 3), keepdims=True)
+    _show(ax, filter_tiles(scaled, bgr)[:_TILES], f"{title}, {len(chosen)} of {total}")
+
+
+def _around(kernel: np.ndarray, pixel: int) -> np.ndarray:
+    """Return the part (C, h, w) of a kernel that contains a pixel, in its middle unless the border is near."""
+    shape = kernel.shape[1:]
+    sides = [min(length, _WINDOW) for length in shape]
+    starts = [
+        min(max(at - side // 2, 0), length - side) for at, side, length in zip(divmod(pixel, shape[1]), sides, shape)
+    ]
+    return kernel[:, starts[0] : starts[0] + sides[0], starts[1] : starts[1] + sides[1]]
 
 
 def _draw_eigenvalues(ax, whitening: Whitening) -> None:
     diagonal, eps = whitening.method.is_diagonal, whitening.method.eps
     for color, values in zip(np.resize(COLORS, len(whitening.eigenvalues)), whitening.eigenvalues):
         values = np.sort(values)[::-1]
+        values = np.where(values > values[0] * _SMALLEST, values, np.nan)  # without those that are 0 but for rounding
         ax.plot(np.arange(1, len(values) + 1), values, ".-" if len(values) < 100 else "-", color=color)
     if eps:
         ax.axhline(eps, color=COLORS[-1], linestyle=":", label=f"eps {eps:g}")
         ax.legend(fontsize=8, frameon=False)
     ax.set_yscale("log")
     ax.set_title("variances, sorted" if diagonal else "eigenvalues", fontsize=10)
-    ax.tick_params(labelsize=7)
+    ax.tick_params(which="both", labelsize=7)
 
 
 def _mean_image(whitening: Whitening) -> np.ndarray:
