@@ -28,7 +28,7 @@ def max_expanded() -> int:
 def max_covariance() -> int:
     """Largest size of a covariance matrix in bytes: MINICAFFE_MAX_COVARIANCE, by default 2^31 (16384 x 16384 values).
 
-    Its computation needs about four times this memory.
+    The computation of a whitening needs about six times this memory.
     """
     return _from_environment("MINICAFFE_MAX_COVARIANCE", 1 << 31)
 

@@ -72,10 +72,7 @@ class Method:
         yield self.stride > 1 and self.patch is None, "stride is the step between patches: give patch, too"
         yield self.components is not None and kind != "pca", f"components are kept of kind pca, not of kind {kind}"
         yield self.eps > 0 and kind == "mean", "kind mean divides by nothing, so it takes no eps"
-        yield (
-            self.is_diagonal and patch > 1,
-            f"kind {kind} takes patch 1 (one mean per channel), got {patch}",
-        )
+        yield self.is_diagonal and patch > 1, f"kind {kind} takes patch 1, that is per channel, got {patch}"
         alone = f"kind {kind} treats each value by itself: per_channel has no effect; patch 1 is per channel"
         yield self.is_diagonal and self.per_channel, alone
         yield kind == "zca" and patch % 2 == 0, f"a patch of a ZCA has a centre, so its side is odd, got {patch}"

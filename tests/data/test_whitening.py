@@ -280,7 +280,7 @@ def test_a_covariance_that_is_too_large_is_refused_before_it_is_allocated(databa
         ({"stride": 2}, "stride is the step between patches: give patch, too"),
         ({"components": 3}, "components are kept of kind pca, not of kind zca"),
         ({"kind": "mean", "eps": 1.0}, "kind mean divides by nothing, so it takes no eps"),
-        ({"kind": "std", "patch": 3}, r"kind std takes patch 1 \(one mean per channel\), got 3"),
+        ({"kind": "std", "patch": 3}, "kind std takes patch 1, that is per channel, got 3"),
         ({"kind": "mean", "per_channel": True}, "per_channel has no effect; patch 1 is per channel"),
         ({"patch": 4}, "a patch of a ZCA has a centre, so its side is odd, got 4"),
     ],
