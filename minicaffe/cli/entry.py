@@ -28,6 +28,7 @@ MODULES = {
         "device_query": ("device_query",),
         "data": ("data", "convert_cifar_data", "convert_mnist_data"),
         "databases": ("convert_imageset", "compute_image_mean", "extract_features"),
+        "whiten": ("whiten",),
         "classify": ("classify", "detect"),
         "export": ("export",),
         "draw": ("draw",),

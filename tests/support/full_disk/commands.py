@@ -82,6 +82,11 @@ COMMANDS = {
     "mnist_lmdb": Command("convert_mnist_data {inputs}/images.idx {inputs}/labels.idx db"),
     "mnist_leveldb": Command("convert_mnist_data --backend leveldb {inputs}/images.idx {inputs}/labels.idx db"),
     "mean": Command("compute_image_mean {inputs}/data/standin/cifar10_train_lmdb mean.binaryproto"),
+    "whiten": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std"),
+    "whiten_db": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --write_db db"),
+    "whiten_net": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --patch 1 "
+                          "--into_net {inputs}/net.prototxt new.prototxt new.caffemodel"),
+    "whiten_png": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --picture std.png"),
     "features_lmdb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 lmdb",
                              repeatable=False),
     "features_leveldb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 "
