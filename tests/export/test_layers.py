@@ -107,6 +107,7 @@ def test_windows_over_the_border_and_outside(method, tops, window, size):
         ("Reshape", "reshape_param { shape { dim: 2 dim: 1 } axis: 1 num_axes: 1 }", (2, 2, 4)),
         ("Reshape", "reshape_param { shape { dim: 1 } axis: -1 }", (2, 3)),
         ("Reshape", "reshape_param { shape { dim: -1 dim: 10 } }", (3, 20)),
+        ("Reshape", "reshape_param { shape { dim: 2 dim: -1 } }", (4, 6)),
         ("Flatten", "flatten_param { axis: 0 end_axis: 1 }", (2, 3, 4)),
         ("Slice", "slice_param { axis: 0 }", (4, 3)),
         ("Reduction", "reduction_param { operation: MEAN axis: 0 coeff: 3 }", (4, 3)),
@@ -129,15 +130,14 @@ def test_the_batch_stays_free(kind, parameters, shape):
 @pytest.mark.parametrize(
     ("kind", "parameters", "shape"),
     [
-        ("Reshape", "reshape_param { shape { dim: 2 dim: -1 } }", (4, 6)),
         ("ArgMax", "argmax_param { axis: 0 top_k: 2 }", (4, 6)),
         ("Im2col", "convolution_param { kernel_size: 2 axis: 0 }", (2, 3, 4)),
     ],
 )
-def test_the_batch_is_fixed_where_it_is_what_the_layer_is_about(kind, parameters, shape):
+def test_the_batch_is_fixed_where_the_layer_works_along_it(kind, parameters, shape):
     net, feeds = one_layer(kind, parameters, shape)
     assert difference(net, feeds) < TOLERANCE
-    assert list(to_model(net).fixed) == (["x0"] if kind != "Reshape" else [])
+    assert list(to_model(net).fixed) == [("x0", 0)]
 
 
 def test_batch_norm_without_training():

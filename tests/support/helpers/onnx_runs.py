@@ -74,12 +74,19 @@ def difference_of(exported: Exported, feeds: dict[str, np.ndarray], run: Run = r
 
 
 def longer(exported: Exported, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The values, twice as many along axis 0 of the inputs whose axis 0 is free."""
-    free = free_inputs(exported)
-    return {name: np.concatenate([x, x[::-1]]) if name in free else x for name, x in feeds.items()}
+    """The values, twice as many along the free axes of the inputs."""
+    result = dict(feeds)
+    for name, axis in free_axes(exported):
+        result[name] = np.concatenate([result[name], np.flip(result[name], axis)], axis)
+    return result
+
+
+def free_axes(exported: Exported) -> list[tuple[str, int]]:
+    """(input, axis) for each axis of an input whose length is free."""
+    dims = {each.name: each.type.tensor_type.shape.dim for each in exported.model.graph.input}
+    return [(name, axis) for name, shape in dims.items() for axis, dim in enumerate(shape) if dim.dim_param]
 
 
 def free_inputs(exported: Exported) -> list[str]:
     """The inputs whose axis 0 is free."""
-    dims = {each.name: each.type.tensor_type.shape.dim for each in exported.model.graph.input}
-    return [name for name, shape in dims.items() if any(dim.dim_param for dim in shape[:1])]
+    return [name for name, axis in free_axes(exported) if axis == 0]
