@@ -137,7 +137,7 @@ def test_the_batch_stays_free(kind, parameters, shape):
 def test_the_batch_is_fixed_where_it_is_what_the_layer_is_about(kind, parameters, shape):
     net, feeds = one_layer(kind, parameters, shape)
     assert difference(net, feeds) < TOLERANCE
-    assert list(to_model(net).fixed) == (["x0"] if kind != "Reshape" else [])
+    assert list(to_model(net).fixed) == ([("x0", 0)] if kind != "Reshape" else [])
 
 
 def test_batch_norm_without_training():
