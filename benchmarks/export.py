@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 
 from helpers.trained import randomize  # noqa: E402
 from minicaffe import TEST, Net, models  # noqa: E402
+from minicaffe.export.fold import fold as fold_net  # noqa: E402
 from minicaffe.export.onnx.checking import Check  # noqa: E402
 from minicaffe.export.onnx.model import to_model  # noqa: E402
 from minicaffe.models import zoo  # noqa: E402
@@ -50,12 +51,10 @@ def net_of(name: str) -> Net:
     return net
 
 
-def measure(name: str, net: Net, fold: bool) -> None:
+def measure(name: str, net: Net, folds: bool) -> None:
     """Export a net and print a line of the table."""
-    if fold:
-        from minicaffe.export.fold import fold_net
-
-        net = fold_net(net)
+    if folds:
+        net = fold_net(net).net
     exported = to_model(net)
     size, check, worst, shapes = exported.model.ByteSize() / 1e6, Check(exported), 0.0, []
     rng = np.random.default_rng(1)

@@ -51,7 +51,7 @@ def _flags(flags: FlagParser) -> None:
                     "print the largest difference of each output")  # fmt: skip
 
 
-@command("export", "Use trained nets", "write a net as ONNX, or its weights as safetensors", _flags, _EXAMPLES)
+@command("export", "Take nets elsewhere", "write a net as ONNX, or its weights as safetensors", _flags, _EXAMPLES)
 def export(args: argparse.Namespace) -> None:
     """Data layers become inputs; losses and Accuracy are left out.  All layers that ONNX cannot express are listed in
     one sentence, and nothing is written.
@@ -72,7 +72,9 @@ def export(args: argparse.Namespace) -> None:
         net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
         net.copy_from(*files)
         if args.fold:
-            net = _folded(net)
+            from minicaffe.export.fold import fold
+
+            net = fold(net).net
         data = _onnx(net, args) if is_onnx else _safetensors(net)
         write_atomically(args.output, data, ExportError)
     print_line(f"wrote {args.output}: {len(data):,} bytes")
@@ -90,10 +92,6 @@ def _is_onnx(args: argparse.Namespace) -> bool:
     if args.rgb and args.with_preprocessing is None:
         raise UsageError("--rgb is a part of the preprocessing: give --with-preprocessing as well")
     return True
-
-
-def _folded(net: Net) -> Net:
-    raise NotImplementedError
 
 
 def _safetensors(net: Net) -> bytes:

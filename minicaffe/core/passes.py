@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
 
 from minicaffe.errors import NetError, nearest
 from minicaffe.proto import caffe_pb2
@@ -146,35 +145,3 @@ def _add_split(param, layer_name: str, blob: str, index: int, copies: int, weigh
     layer.top.extend(split_blob_name(layer_name, blob, index, k) for k in range(copies))
     if weight:
         layer.loss_weight.extend([weight] + [0.0] * (copies - 1))
-
-
-def without_splits(param):
-    """Return a copy without the Splits that `insert_splits` has added: its inverse.
-
-    Splits of the prototxt stay.
-    """
-    joined = type(param)()
-    joined.CopyFrom(param)
-    del joined.layer[:]
-    blob_of: dict[str, str] = {}  # {top of a Split: the blob that it copies}
-    latest: dict[str, tuple[Any, int]] = {}  # {blob: its last producer, the index of the top}
-    for layer in param.layer:
-        if _is_added(layer, latest):
-            producer, index = latest[layer.bottom[0]]
-            blob_of.update(dict.fromkeys(layer.top, layer.bottom[0]))
-            if any(layer.loss_weight):
-                producer.loss_weight[index] = layer.loss_weight[0]
-            continue
-        added = joined.layer.add()
-        added.CopyFrom(layer)
-        added.bottom[:] = [blob_of.get(name, name) for name in layer.bottom]
-        latest.update({name: (added, j) for j, name in enumerate(layer.top)})
-    return joined
-
-
-def _is_added(layer, latest) -> bool:
-    """Whether `insert_splits` has added a layer; latest: {blob: its last producer, the index of the top}."""
-    if layer.type != "Split" or len(layer.bottom) != 1 or layer.bottom[0] not in latest:
-        return False
-    producer, index = latest[layer.bottom[0]]
-    return layer.name == split_layer_name(producer.name, layer.bottom[0], index)

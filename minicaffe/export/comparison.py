@@ -10,9 +10,8 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.core.settings import restored, set_engine, set_mode_cpu
 from minicaffe.errors import ExportError
-from minicaffe.export.layer_graph import LayerGraph, Node, Value
+from minicaffe.export.layer_graph import LayerGraph, Value
 from minicaffe.proto import TEST
-from minicaffe.proto.caffe_pb2 import LayerParameter
 
 LIMIT = 1e-6  #: the largest difference, relative to the largest value of an output
 
@@ -98,9 +97,7 @@ def _random(graph: LayerGraph, value: Value, rng: np.random.Generator) -> np.nda
 
 def _run(graph: LayerGraph, batch: dict[str, np.ndarray], names: list[str]) -> list[tuple[str, np.ndarray]]:
     """Run a graph, without its data layers and its layers without tops, on a batch; return copies of blobs."""
-    nodes = graph.nodes
-    closed = LayerGraph.__new__(LayerGraph)
-    closed.head, closed.nodes, closed.outputs = graph.head, [_closed(node) for node in nodes if node.tops], []
+    closed = graph.with_nodes([node.as_input() if node.is_source else node for node in graph.nodes if node.tops])
     with restored():
         set_mode_cpu()
         set_engine("CAFFE")
@@ -110,13 +107,3 @@ def _run(graph: LayerGraph, batch: dict[str, np.ndarray], names: list[str]) -> l
             net.blobs[name].data = values
         net.run_forward()
         return [(name, net.blobs[name].read_data().copy()) for name in names]
-
-
-def _closed(node: Node) -> Node:
-    """A node, or, for a data layer, an Input of the shapes of its tops."""
-    if not node.is_source:
-        return node
-    message = LayerParameter(name=node.message.name, type="Input")
-    for value in node.tops:
-        message.input_param.shape.add().dim.extend(value.shape)
-    return Node(message, node.layer, [], [], node.tops)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from minicaffe.core.flow import Flow, Value
-from minicaffe.core.layer import Shape
 from minicaffe.core.net import Net
-from minicaffe.core.passes import without_splits
 from minicaffe.core.registry import facts_of
 from minicaffe.errors import ExportError
+from minicaffe.export.layer_graph import LayerGraph, Node
+from minicaffe.export.pruning import prune
 from minicaffe.proto import TEST, caffe_pb2
 
 
@@ -24,58 +23,39 @@ def deployed(net: Net, keeps: Callable[[caffe_pb2.LayerParameter], bool]) -> Net
     """
     if net.phase != TEST:
         raise ExportError(f"net '{net.name}' is in TRAIN: build it with phase TEST")
-    param = without_splits(net.param)
-    deploy = _Deploy(param, keeps).result(lambda name: net.blobs[name].shape)
-    if deploy == param:
+    graph = LayerGraph(net)
+    prune(graph)
+    families = {node: "" if keeps(node.message) else facts_of(node.message.type).family for node in graph.nodes}
+    sources = [node for node in graph.nodes if node.is_source and families[node] == "data"]
+    if not _cut(graph, families) and all(_is_input(graph, node) for node in sources):
         return net
-    if all(layer.type == "Input" for layer in deploy.layer):
+    for node in sources:
+        _make_input(graph, node)
+    if all(node.message.type == "Input" for node in graph.nodes):
         raise ExportError(f"net '{net.name}': there are no layers between its data and its losses")
-    made = Net.of_upgraded(deploy)
-    for name, blobs in made.params.items():
-        for mine, theirs in zip(blobs, net.params[name]):
-            mine.data[...] = theirs.read_data()
+    made = Net.of_upgraded(graph.param())
+    graph.fill(made)
     return made
 
 
-class _Deploy:
-    """Which layers of a NetParameter stay, and what their Input layers are."""
+def _cut(graph: LayerGraph, families: dict[Node, str]) -> bool:
+    """Remove losses and layers that write data, with all that reads their tops; return whether there are any."""
+    cut: set[Node] = set()
+    for node in graph.nodes:
+        ends = not node.is_source and families[node] in ("data", "loss")
+        if ends or any(value.producer in cut for value in node.bottoms):
+            cut.add(node)
+    graph.nodes = [node for node in graph.nodes if node not in cut]
+    return bool(cut)
 
-    def __init__(self, param: caffe_pb2.NetParameter, keeps: Callable[[caffe_pb2.LayerParameter], bool]) -> None:
-        self.param, self.flow = param, Flow(param)
-        self.inputs: set[int] = set()
-        self.cut: set[int] = set()
-        for i, layer in enumerate(param.layer):
-            family = "" if keeps(layer) else facts_of(layer.type).family
-            if family == "data" and not layer.bottom:
-                self.inputs.add(i)
-            elif family in ("data", "loss") or any(
-                source and source.layer in self.cut for source in self.flow.sources[i]
-            ):
-                self.cut.add(i)
 
-    def result(self, shape_of: Callable[[str], Shape]) -> caffe_pb2.NetParameter:
-        """Return the NetParameter; shape_of: the shape of a blob by name."""
-        found = caffe_pb2.NetParameter()
-        found.CopyFrom(self.param)
-        del found.layer[:]
-        for i, layer in enumerate(self.param.layer):
-            if i in self.inputs:
-                self._add_input(found, i, shape_of)
-            elif i not in self.cut:
-                found.layer.add().CopyFrom(layer)
-        return found
+def _is_input(graph: LayerGraph, node: Node) -> bool:
+    """Whether a data layer is an Input all of whose tops are read."""
+    return node.message.type == "Input" and all(graph.readers(top) for top in node.tops)
 
-    def _add_input(self, found: caffe_pb2.NetParameter, i: int, shape_of: Callable[[str], Shape]) -> None:
-        layer = self.param.layer[i]
-        tops = list(self._tops_that_are_read(i))
-        if layer.type == "Input" and tops == list(layer.top):
-            found.layer.add().CopyFrom(layer)
-        elif tops:
-            added = found.layer.add(name=layer.name, type="Input", top=tops)
-            for name in tops:
-                added.input_param.shape.add(dim=shape_of(name))
 
-    def _tops_that_are_read(self, i: int) -> Iterator[str]:
-        for j, name in enumerate(self.param.layer[i].top):
-            if any(reader.layer not in self.cut for reader in self.flow.readers(Value(i, j))):
-                yield name
+def _make_input(graph: LayerGraph, node: Node) -> None:
+    """Put an Input layer with the tops that are read in the place of a data layer."""
+    node.tops = [top for top in node.tops if graph.readers(top)]
+    at = graph.nodes.index(node)
+    graph.nodes[at : at + 1] = [node.as_input()] if node.tops else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,13 @@ class Node:
         """Whether it is an input or a data layer: it reads no blob and has no parameters."""
         return not self.bottoms and not self.blobs
 
+    def as_input(self) -> Node:
+        """Return an Input layer of the same name with the same tops."""
+        message = LayerParameter(name=self.message.name, type="Input")
+        for value in self.tops:
+            message.input_param.shape.add(dim=value.shape)
+        return Node(message, self.layer, [], [], self.tops)
+
 
 class LayerGraph:
     """The layers of a net in TEST.
@@ -84,6 +92,12 @@ class LayerGraph:
             ]
             self.nodes.append(node)
         self.outputs = [self.nodes[value.layer].tops[value.top] for value in flow.outputs()]
+
+    def with_nodes(self, nodes: list[Node]) -> LayerGraph:
+        """Return a graph of other nodes, under the same head, with the same values as outputs."""
+        graph = copy.copy(self)
+        graph.nodes = nodes
+        return graph
 
     def uses(self, value: Value) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that read a value, with the index of the bottom."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minicaffe.core.passes import filter_net, insert_splits, without_splits
+from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.errors import NetError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -103,18 +103,3 @@ def test_inserting_twice_changes_nothing_more():
 def test_unknown_bottoms_name_layer_and_the_nearest_blob():
     with pytest.raises(NetError, match="layer 'b': bottom 0 is the unknown blob 'dta' .did you mean \"data\""):
         insert_splits(net("layer { name: 'a' top: 'data' } layer { name: 'b' bottom: 'dta' }"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "layer { name: 'a' top: 'x' } layer { name: 'b' bottom: 'x' top: 'y' }",
-        "layer { name: 'a' top: 'x' } layer { name: 'b' bottom: 'x' bottom: 'x' top: 'y' }",
-        "layer { name: 'a' top: 'x' loss_weight: 2 } layer { name: 'b' bottom: 'x' top: 'y' }",
-        "layer { name: 'a' top: 'x' } layer { name: 'b' bottom: 'x' top: 'y' } "
-        "layer { name: 'c' bottom: 'x' top: 'x' } layer { name: 'd' bottom: 'x' bottom: 'y' top: 'z' }",
-        "layer { name: 'a' top: 'x' } layer { name: 's' type: 'Split' bottom: 'x' top: 'y' top: 'z' }",
-    ],
-)
-def test_without_splits_is_the_inverse(text):
-    assert without_splits(insert_splits(net(text))) == net(text)
