@@ -27,6 +27,7 @@ if _os.path.exists(_os.path.join(_root, "setup.cfg")):
 
 
 from minicaffe import io, proto  # noqa: E402
+from minicaffe.checks.running import check  # noqa: E402
 from minicaffe.classifier import Classifier  # noqa: E402
 from minicaffe.core.blob import Blob  # noqa: E402
 from minicaffe.core.layer import Layer  # noqa: E402
@@ -109,6 +110,7 @@ __all__ = [
     "Sharing",
     "Timer",
     "allow_python_layers",
+    "check",
     "get_solver",
     "has_nccl",
     "init_log",

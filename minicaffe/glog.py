@@ -8,9 +8,11 @@ Control characters in names from files are escaped, and newlines, so that a name
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 
 from minicaffe.text import printable
 
@@ -34,3 +36,19 @@ class GlogFormatter(PrintableFormatter):
         microseconds = int(record.created % 1 * 1e6)
         place = f"{threading.get_native_id():5d} {record.filename}:{record.lineno}"
         return f"{severity}{when}.{microseconds:06d} {place}] {super().format(record)}"
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Drop what this thread logs to the logger "minicaffe" inside the block."""
+    thread = threading.get_ident()
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    log = logging.getLogger("minicaffe")
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)

@@ -16,15 +16,17 @@ _AT_LEAST = {
 
 
 def check_numbers(param) -> None:
-    """Raise `SolverError` for an invalid number: not finite, negative, or 0 where it is a divisor.
+    """Check the ranges as `check_ranges` does; log a warning if `base_lr` is not given."""
+    check_ranges(param)
+    if not param.HasField("base_lr"):
+        log.warning("The solver gives no base_lr: at rate 0 nothing is learned")
 
-    Logs a warning if `base_lr` is not given.
-    """
+
+def check_ranges(param) -> None:
+    """Raise `SolverError` for an invalid number: not finite, negative, or 0 where it is a divisor."""
     for field, value in param.ListFields():
         if isinstance(value, float) and not math.isfinite(value):
             raise SolverError(f"{field.name} must be a finite number, got {value}")
-    if not param.HasField("base_lr"):
-        log.warning("The solver gives no base_lr: at rate 0 nothing is learned")
     if param.base_lr < 0:
         raise SolverError(f"base_lr must not be negative, got {param.base_lr:g}")
     for name, least in _AT_LEAST.items():

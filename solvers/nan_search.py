@@ -65,13 +65,42 @@ def find(net: Any, has_updated: bool, since: str) -> str:
     """
     layers = _before_loss(net)
     for i in layers:
-        if not has_updated and (fault := _fault_of_parameters(net, i)):
-            return f"the parameters of layer '{net.layer_names[i]}' have {fault}{since}"
-        for name, blob in zip(net.names_of_tops[i], net.tops[i]):
-            if fault := _fault(blob):
-                writers = [j for j in layers if any(top.data_memory is blob.data_memory for top in net.tops[j])]
-                return _among(net, writers, has_updated, since) or _output(net, writers, name, fault)
+        if place := _place_in(net, i, layers, has_updated, since):
+            last = max([i, *_writers(net, layers, net.tops[i])])
+            return place + _untrained_statistics(net, [j for j in layers if j <= last])
     return "all outputs and parameters of the net are finite"
+
+
+def _place_in(net: Any, i: int, layers: list[int], has_updated: bool, since: str) -> str:
+    """Return the sentence for a layer with parameters or outputs that are not finite; "" if all are finite.
+
+    layers: those before the loss, by index.
+    """
+    if not has_updated and (fault := _fault_of_parameters(net, i)):
+        return f"the parameters of layer '{net.layer_names[i]}' have {fault}{since}"
+    for name, blob in zip(net.names_of_tops[i], net.tops[i]):
+        if fault := _fault(blob):
+            writers = _writers(net, layers, [blob])
+            return _among(net, writers, has_updated, since) or _output(net, writers, name, fault)
+    return ""
+
+
+def _writers(net: Any, layers: list[int], blobs: list[Blob]) -> list[int]:
+    """Return those of some layers that write to the memory of blobs."""
+    memory = {blob.data_memory for blob in blobs}
+    return [j for j in layers if any(top.data_memory in memory for top in net.tops[j])]
+
+
+def _untrained_statistics(net: Any, layers: list[int]) -> str:
+    """Return a clause about the first of some layers that normalises by statistics of no batch; "" if none does."""
+    for i in layers:
+        layer = net.layers[i]
+        if layer.type == "BatchNorm" and layer.use_global_stats and not layer.blobs[2].read_data().any():
+            return (
+                f"; BatchNorm '{net.layer_names[i]}' has use_global_stats: true, but statistics of no batch (its "
+                f"factor, blob 2, is 0), so it multiplies its input by {layer.eps**-0.5:.4g}"
+            )
+    return ""
 
 
 def _before_loss(net: Any) -> list[int]:

@@ -32,8 +32,12 @@ def get_solver(param: str | os.PathLike | Any) -> Solver:
     param: as for `Solver`.  Raises SolverError for an unknown type, and what `Solver` raises.
     """
     source = nets.load(param)
-    kind = source.param.type
+    return solver_class(source.param.type)(source)
+
+
+def solver_class(kind: str) -> type[Solver]:
+    """Return the class registered for a `type`; SolverError for an unknown one."""
     if kind not in _registry:
         known = ", ".join(sorted(_registry))
         raise SolverError(f'unknown solver type "{kind}"{nearest(kind, _registry)}: known are {known}')
-    return _registry[kind](source)
+    return _registry[kind]

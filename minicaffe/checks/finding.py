@@ -33,6 +33,14 @@ class Finding:
         return asdict(self)
 
 
+def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, list[str]]]:
+    """Return each sentence once, as (the first finding with it, the places of all of them), in order."""
+    groups: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
+    for each in findings:
+        groups.setdefault((each.code, each.text), (each, []))[1].append(each.where)
+    return list(groups.values())
+
+
 Found = tuple[str, str]  #: where, text
 Function = Callable[[Any], Iterator[Found]]
 F = TypeVar("F", bound=Function)

@@ -20,6 +20,7 @@ MODULES = {
     name: f"minicaffe.cli.{module}"
     for module, names in {
         "quickstart": ("quickstart",),
+        "check": ("check",),
         "train": ("train",),
         "test": ("test",),
         "time": ("time",),

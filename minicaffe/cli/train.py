@@ -22,7 +22,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.cli.signals import effects_of, requests, signal_flags
-from minicaffe.errors import SolverError, UsageError
+from minicaffe.errors import SolverError, UsageError, listed
 
 log = logging.getLogger("minicaffe")
 
@@ -135,11 +135,22 @@ def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str =
         if status.is_terminal:
             observers.append(TrainingProgress(status, solver))
         solver.observers += observers
+        log_findings(source, bool(resume_from))
         log.info("Starting Optimization")
         with printing_how_to_resume(solver, args):
             solver.solve()
         log.info("Optimization Done.")
     return solver
+
+
+def log_findings(source: Any, is_resumed: bool) -> None:
+    """Log the errors and warnings of the static checks (`minicaffe check`) as warnings, one line for each sentence."""
+    from minicaffe.checks.finding import grouped
+    from minicaffe.checks.running import before_training
+
+    for finding, places in grouped(before_training(source, is_resumed)):
+        if finding.level != "info":
+            log.warning("%s: %s (%s in docs/check.md)", listed(places), finding.text, finding.code)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,10 @@ class Flow:
                 self._readers[value] = []
         self.last = current  #: the last Value of each blob name
 
+    def values_of(self, layer: int) -> list[Value]:
+        """Return the values that a layer writes, one for each top."""
+        return [Value(layer, top) for top in range(len(self.param.layer[layer].top))]
+
     def readers(self, value: Value) -> list[Reader]:
         """Return the layers that read a value, in order."""
         return self._readers[value]

@@ -7,8 +7,10 @@ uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
+from collections.abc import Iterator
 
 from minicaffe import forks
 from minicaffe.core.settings import PerThread
@@ -44,6 +46,17 @@ def set_random_seed(seed: int) -> None:
     seed: an int.  Without a seed, each process uses a random one.  Threads without a seed use the main thread's source.
     """
     _sources.source = _Source(int(seed))
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the streams that this thread creates inside the block; those after it are as without the block."""
+    before = _sources.source
+    set_random_seed(seed)
+    try:
+        yield
+    finally:
+        _sources.source = before
 
 
 def new_stream() -> Stream:

@@ -26,8 +26,8 @@ log = logging.getLogger("minicaffe")
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None:
-    """Copy weights from files, in order, into a net, or into a train net and its test nets.
+def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> set[Memory]:
+    """Copy weights from files, in order, into a net, or into a train net and its test nets; return what was written.
 
     nets: the nets.  paths: paths of the files.
     hdf5: whether the files are HDF5; None (default): determined from the content of each.
@@ -50,6 +50,7 @@ def load(nets: Sequence, paths: Sequence[str], hdf5: bool | None = None) -> None
             _check_without_parameters(nets, list(full.values()), path)
         unused += [name for i, name in full.items() if i not in used]
     _warn_of_missing(nets, filled, unused, paths)
+    return filled
 
 
 def _check_without_parameters(nets: Sequence, names: list[str], path: str) -> None:

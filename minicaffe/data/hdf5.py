@@ -32,21 +32,32 @@ def load_file(path: str, names: Sequence[str]) -> list[np.ndarray]:
     numbers, or has another number of rows.
     """
     with opened(path) as file:
-        datasets = [_dataset(file, name) for name in names]
-        rows = datasets[0].shape[0]
-        for each in datasets:
-            if each.shape[0] != rows or not rows:
-                raise DataError(
-                    f"datasets of HDF5 file {path} must have equally many rows, at least one: "
-                    f'"{names[0]}" has {rows}, "{each.name}" {each.shape[0]}'
-                )
-        return [file.numbers(each) for each in datasets]
+        return [file.numbers(each) for each in _datasets(file, names)]
+
+
+def count_rows(path: str, names: Sequence[str]) -> int:
+    """Return the number of rows of the datasets `names`, without reading them; DataError as for `load_file`."""
+    with opened(path) as file:
+        return _datasets(file, names)[0].shape[0]
 
 
 def first_row_shapes(source: str, names: Sequence[str]) -> list[tuple[int, ...]]:
     """Return the shape of one row of each dataset in the first listed file; DataError as for `load_file`."""
     with opened(read_file_list(source)[0]) as file:
         return [_dataset(file, name).shape[1:] for name in names]
+
+
+def _datasets(file: Hdf5File, names: Sequence[str]) -> list[Dataset]:
+    """Return the datasets of some names; DataError unless they have equally many rows, at least one."""
+    datasets = [_dataset(file, name) for name in names]
+    rows = datasets[0].shape[0]
+    for each in datasets:
+        if each.shape[0] != rows or not rows:
+            raise DataError(
+                f"datasets of HDF5 file {file.path} must have equally many rows, at least one: "
+                f'"{names[0]}" has {rows}, "{each.name}" {each.shape[0]}'
+            )
+    return datasets
 
 
 def _dataset(file: Hdf5File, name: str) -> Dataset:

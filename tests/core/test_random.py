@@ -55,3 +55,15 @@ def test_seeding_repeats_the_streams_of_a_process():
     random.set_random_seed(5)
     assert [random.new_stream().uniform_u32(4).tolist() for _ in range(3)] == first
     assert len({tuple(f) for f in first}) == 3
+
+
+def test_a_seeded_block_leaves_no_trace():
+    random.set_random_seed(5)
+    expected = [random.new_stream().uniform_u32(3) for _ in range(2)]
+    random.set_random_seed(5)
+    first = random.new_stream()
+    with random.seeded(1):
+        inside = random.new_stream()
+    np.testing.assert_array_equal([each.uniform_u32(3) for each in (first, random.new_stream())], expected)
+    random.set_random_seed(1)
+    np.testing.assert_array_equal(inside.uniform_u32(3), random.new_stream().uniform_u32(3))

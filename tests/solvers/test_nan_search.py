@@ -88,6 +88,24 @@ def test_in_one_of_the_layers_that_work_in_place(caplog):
     assert warnings(solver(net), caplog) == [expected]
 
 
+def test_behind_a_batch_norm_without_statistics(caplog):
+    """Each of these BatchNorms, which have seen no batch, multiplies by 1 / sqrt(eps)."""
+    norm = "batch_norm_param { use_global_stats: true eps: 1e-8 }"
+    norms = "".join(in_place(f"bn{i}", "BatchNorm", norm) for i in range(10))
+    expected = (
+        "the loss of iteration 0 is inf: the output 'ip' of layer 'bn9' has infinite values; BatchNorm 'bn0' has "
+        "use_global_stats: true, but statistics of no batch (its factor, blob 2, is 0), so it multiplies its input by "
+        "1e+04"
+    )
+    assert warnings(solver(X + Y + IP + norms + LOSS), caplog) == [expected]
+    trained = solver(X + Y + IP + norms + LOSS)
+    for i in range(10):
+        trained.net.params[f"bn{i}"][1].data[...] = trained.net.params[f"bn{i}"][2].data[...] = 1
+    assert warnings(trained, caplog) == []
+    data = solver(X + Y + IP + norms + LOSS, filled={"x": np.nan, "y": 2})
+    assert warnings(data, caplog) == ["the loss of iteration 0 is nan: the data 'x' of layer 'x' have nan"]
+
+
 def test_in_the_parameters_of_a_layer_that_works_in_place(caplog):
     made = solver(X + Y + IP + in_place("relu", "ReLU") + in_place("scale", "Scale") + LOSS)
     made.net.params["scale"][0].data[:] = np.nan

@@ -67,11 +67,12 @@ def _unsampled(layer: Conversion, value: str, axis: int, shape: tuple[int, ...])
 
 @exports("InnerProduct")
 def inner_product(layer: Conversion) -> str:
-    """Flatten, Gemm (transB unless transpose); Reshape where axis is not 1."""
+    """Flatten, Gemm (transB unless transpose); Reshape to the axes of x before axis where it is not 1."""
     own = layer.layer
     x = layer.x if own.axis == 1 and len(layer.bottom_shapes[0]) == 2 else layer.op("Flatten", layer.x, axis=own.axis)
     params = [layer.param(i) for i in range(len(own.blobs))]
     y = layer.op("Gemm", x, *params, transB=int(not own.transpose))
     if own.axis == 1:
         return y
-    return reshape(layer, y, [-1, *layer.top_shapes[0][1:]] if own.axis else layer.top_shapes[0])
+    before = layer.op("Shape", layer.x, end=own.axis)
+    return layer.op("Reshape", y, layer.op("Concat", before, layer.ints([own.num_output]), axis=0))

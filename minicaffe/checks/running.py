@@ -1,0 +1,121 @@
+"""`minicaffe.check`: the checks of the stages, one stage after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from minicaffe.checks.finding import LEVELS, STAGES, Finding, Level, Stage, checks_of
+from minicaffe.checks.subject import Subject
+from minicaffe.core import random
+from minicaffe.core.settings import restored
+from minicaffe.errors import (
+    DataError,
+    DeviceError,
+    MinicaffeError,
+    PrototxtError,
+    SnapshotError,
+    SolverError,
+    UsageError,
+)
+from minicaffe.glog import muted
+
+#: the codes of what cannot be read or built, by the exception; the first that fits counts
+FAILURES: Sequence[tuple[type[MinicaffeError], str]] = (
+    (PrototxtError, "prototxt-invalid"),
+    (SolverError, "solver-invalid"),
+    (DataError, "data-unreadable"),
+    (SnapshotError, "weights-invalid"),
+    (MinicaffeError, "net-invalid"),
+)
+
+
+def check(
+    solver: Any, weights: Sequence[str] = (), deploy: Any = None, stages: Sequence[Stage] = STAGES
+) -> list[Finding]:
+    """Return what is wrong with a solver and its nets, before training: the gravest findings first.
+
+    solver: path of a solver prototxt, or a SolverParameter.
+    weights: paths of .caffemodel or .caffemodel.h5 files to start from (default: the solver's own `weights`).
+    deploy: the net that will be used after training, which is compared with the train net: path of a prototxt, or a
+        NetParameter; None (default): none.
+    stages: "static" reads prototxts and weights, "data" reads the data sets of data layers, and "batch" builds the nets
+        and runs one batch, if no stage before has found an error.  Default: all.
+
+    What cannot be read or built is a finding as well, with the sentence of its exception.  Nothing is written, and
+    settings and random seeds of this thread stay as they are.
+    Raises UsageError for an unknown stage, DeviceError for a device that is not available.
+    """
+    for stage in stages:
+        if stage not in STAGES:
+            raise UsageError(f"check: expected stages of {', '.join(STAGES)}, got '{stage}'")
+    found: list[Finding] = []
+    try:
+        with muted():
+            subject = Subject(solver, weights, deploy)
+    except MinicaffeError as error:
+        return [_failure(error, str(solver) if isinstance(solver, str) else "solver")]
+    with restored(), random.seeded(max(subject.param.random_seed, 0)):
+        for stage in STAGES:
+            is_error = any(finding.level == "error" for finding in found)
+            if stage in stages and not (stage == "batch" and is_error):
+                found += _found_in(stage, subject)
+    return _sorted(found)
+
+
+def before_training(source: Any, is_resumed: bool) -> list[Finding]:
+    """Return the findings of the static stage, without those that have to read files of weights.
+
+    source: as `solver` of `check`.  is_resumed: whether all parameters come from a snapshot.
+    """
+    try:
+        with muted():
+            subject = Subject(source, ["a snapshot"] if is_resumed else (), reads_weights=False)
+    except MinicaffeError as error:
+        return [_failure(error, "solver")]
+    return _sorted(list(_found_in("static", subject)))
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def codes() -> dict[str, Level]:
+    """Return the codes of all findings that `check` can return, with their levels."""
+    for stage in STAGES:
+        _import(stage)
+    failures: dict[str, Level] = {code: "error" for _, code in FAILURES}
+    return failures | {each.code: each.level for stage in STAGES for each in checks_of(stage)}
+
+
+def _found_in(stage: Stage, subject: Subject) -> Iterator[Finding]:
+    """Yield the findings of a stage; it ends at what cannot be read or built."""
+    make = _import(stage)
+    try:
+        own = make(subject)
+        for each in checks_of(stage):
+            yield from each.run(own)
+    except (DeviceError, UsageError):
+        raise
+    except MinicaffeError as error:
+        yield _failure(error, f"the {stage} stage")
+
+
+def _import(stage: Stage) -> Any:
+    """Import the checks of a stage; return the function that makes their subject from a Subject."""
+    if stage == "static":
+        from minicaffe.checks import static
+
+        return static.prepared
+    if stage == "data":
+        from minicaffe.checks import data
+
+        return data.DataSets
+    from minicaffe.checks import batch
+
+    return batch.FirstBatch
+
+
+def _failure(error: MinicaffeError, where: str) -> Finding:
+    code = next(code for kind, code in FAILURES if isinstance(error, kind))
+    return Finding("error", code, where, str(error))

@@ -1,0 +1,87 @@
+"""Facts about LayerParameters that several checks need: parameters, fillers, losses, data layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from minicaffe.checks.subject import PhaseNet
+from minicaffe.core.registry import facts_of
+from minicaffe.layers.shared.loss import LossLayer
+from minicaffe.proto.caffe_pb2 import ParamSpec
+
+#: the field with weight_filler, by type
+WEIGHT_FIELDS = {
+    "Convolution": "convolution_param",
+    "ConvolutionDepthwise": "convolution_param",
+    "DepthwiseConvolution": "convolution_param",
+    "Deconvolution": "convolution_param",
+    "InnerProduct": "inner_product_param",
+    "Embed": "embed_param",
+    "LSTM": "recurrent_param",
+    "RNN": "recurrent_param",
+}
+#: the layers whose output is their input, rearranged or with some values set to 0
+PASSING = ("Dropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
+#: the layers that read transform_param
+TRANSFORMING = ("Data", "ImageData", "WindowData")
+
+
+def layer_place(layer: Any) -> str:
+    """Return the place of a finding in a layer."""
+    return f"layer '{layer.name}'"
+
+
+def number_of_params(layer: Any) -> int:
+    """Return the number of parameter blobs that the solver updates; of an unknown type, of its `param` messages."""
+    if layer.type in ("LSTM", "RNN"):
+        return 3 if layer.type == "LSTM" else 5
+    if layer.type in WEIGHT_FIELDS:
+        return 1 + getattr(layer, WEIGHT_FIELDS[layer.type]).bias_term
+    if layer.type == "Scale":
+        return (len(layer.bottom) == 1) + layer.scale_param.bias_term
+    if layer.type == "BatchNorm":
+        return 0
+    if layer.type == "Bias":
+        return int(len(layer.bottom) == 1)
+    if layer.type in ("PReLU", "Parameter", "CenterLoss", "Normalize"):
+        return 1
+    return 2 if layer.type == "BN" else len(layer.param)
+
+
+def params_of(layer: Any) -> list[Any]:
+    """Return the ParamSpec of each parameter that the solver updates, the default one where none is given."""
+    return [layer.param[i] if i < len(layer.param) else ParamSpec() for i in range(number_of_params(layer))]
+
+
+def is_loss(layer: Any) -> bool:
+    """Whether an output of the layer is part of the loss."""
+    if layer.loss_weight:
+        return any(layer.loss_weight)
+    return issubclass(facts_of(layer.type), LossLayer)
+
+
+def last_before(net: PhaseNet, layer: int, bottom: int = 0) -> Any | None:
+    """Return the LayerParameter that computes a bottom, behind layers that only pass values; None for an input."""
+    for i in net.flow.before(layer, bottom):
+        if net.param.layer[i].type not in PASSING:
+            return net.param.layer[i]
+    return None
+
+
+def data_layers(net: PhaseNet) -> Iterator[tuple[int, Any]]:
+    """Yield (index, LayerParameter) of the layers that read transform_param."""
+    return net.of_type(*TRANSFORMING)
+
+
+def batch_size(net: PhaseNet) -> int:
+    """Return the batch size of the first data layer of a net; 0 if it has none of a known size."""
+    for layer in net.param.layer:
+        for field in ("data_param", "image_data_param", "hdf5_data_param", "window_data_param", "memory_data_param"):
+            if layer.HasField(field) and getattr(layer, field).batch_size:
+                return getattr(layer, field).batch_size
+        for field in ("input_param", "dummy_data_param"):
+            shapes = getattr(layer, field).shape
+            if shapes and shapes[0].dim:
+                return shapes[0].dim[0]
+    return 0

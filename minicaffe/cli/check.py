@@ -1,0 +1,94 @@
+"""`minicaffe check`: what is wrong with a solver and its nets, before training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from minicaffe.checks.finding import LEVELS, STAGES, Finding, grouped
+from minicaffe.checks.running import check
+from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.shared_flags import (
+    need_file,
+    python_layer_flags,
+    python_layers_of,
+    stages,
+    state_flags,
+    weight_files,
+)
+from minicaffe.errors import MinicaffeError, listed
+
+_COLOURS = {"error": 31, "warning": 33, "info": 36}  #: ANSI colours of the levels
+
+_EXAMPLES = """
+  minicaffe check --solver models/cifar10_quick/solver.prototxt
+  minicaffe check --solver finetune/solver.prototxt --weights pretrained.caffemodel --deploy deploy.prototxt
+  minicaffe check --solver solver.prototxt --stages static --json
+""".strip("\n")
+
+
+def _flags(flags: FlagParser) -> None:
+    flags.section("what to check")
+    flags.flag("solver", metavar="FILE", default="", help="the solver's prototxt")
+    flags.flag("weights", metavar="FILES", default="", help="the .caffemodel files to start from (comma-separated)")
+    flags.flag("deploy", metavar="FILE", default="", help="compare the train net with this deploy prototxt")
+    flags.flag("stages", metavar="A,B", default=",".join(STAGES),
+               help="static: prototxts and weights; data: the data sets; batch: the nets are built and run on one "
+                    "batch (default: all)")  # fmt: skip
+    state_flags(flags)
+    python_layer_flags(flags)
+    device_flags(flags)
+    flags.section("what to print")
+    flags.switch("json", "print a list of {level, code, where, text} and nothing else")
+
+
+@command("check", "Train and measure", "find what is wrong with a net, a solver and its data", _flags, _EXAMPLES)
+def check_solver(args: argparse.Namespace) -> int:
+    """Print what is wrong: errors, which make training fail or useless, warnings, and facts.
+
+    Nothing is trained and nothing is written.  The exit status is 1 if there is an error, 0 otherwise.
+    docs/check.md has a paragraph for each code.
+    """
+    from minicaffe.cli.train import solver_gpu
+    from minicaffe.solvers import nets
+
+    need_file(args.solver, "solver", "a solver definition to check")
+    weights = weight_files(args.weights) if args.weights else []
+    deploy = need_file(args.deploy, "deploy", "a deploy net") if args.deploy else None
+    wanted: Any = [stage.strip() for stage in args.stages.split(",")]
+    gpu, solver = None, args.solver
+    try:
+        solver = nets.load(args.solver)
+        solver.param.train_state.level = args.level
+        solver.param.train_state.stage.extend(stages(args))
+        gpu = solver_gpu(solver.param)
+    except MinicaffeError:
+        pass  # the check reports it
+    with python_layers_of(args), computing_on(args, gpu if "batch" in wanted else None):
+        findings = check(solver, weights, deploy, wanted)
+    if args.json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        _print(findings, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    return int(any(finding.level == "error" for finding in findings))
+
+
+def _print(findings: Sequence[Finding], colours: bool) -> None:
+    """Print each sentence once, with its places, and a line of counts."""
+    width = max(min(shutil.get_terminal_size().columns, 100), 40)
+    for finding, places in grouped(findings):
+        level = f"\033[{_COLOURS[finding.level]}m{finding.level}\033[0m" if colours else finding.level
+        print(level, end=" ")
+        print_line(f"{finding.code}: {listed(places)}")
+        print_line(textwrap.fill(finding.text, width, initial_indent="    ", subsequent_indent="    "))
+    counts = Counter(finding.level for finding in findings)
+    words = [f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS if counts[level]]
+    print(f"{', '.join(words)}; docs/check.md has a paragraph for each code" if words else "nothing was found")
