@@ -22,6 +22,11 @@ def export(text: str) -> Exported:
     """Export the net of a prototxt in TEST, with random weights, and run onnx's checker."""
     net = net_from_text(text, TEST)
     randomize(net)
+    return export_net(net)
+
+
+def export_net(net: Net) -> Exported:
+    """Export a net as it is, and run onnx's checker."""
     exported = to_model(net)
     onnx.checker.check_model(onnx.load_from_string(exported.model.SerializeToString()), full_check=True)
     return exported
