@@ -22,6 +22,11 @@ def export(text: str) -> Exported:
     """Export the net of a prototxt in TEST, with random weights, and run onnx's checker."""
     net = net_from_text(text, TEST)
     randomize(net)
+    return export_net(net)
+
+
+def export_net(net: Net) -> Exported:
+    """Export a net as it is, and run onnx's checker."""
     exported = to_model(net)
     onnx.checker.check_model(onnx.load_from_string(exported.model.SerializeToString()), full_check=True)
     return exported
@@ -74,12 +79,16 @@ def difference_of(exported: Exported, feeds: dict[str, np.ndarray], run: Run = r
 
 
 def longer(exported: Exported, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The values, twice as many along axis 0 of the inputs whose axis 0 is free."""
-    free = free_inputs(exported)
-    return {name: np.concatenate([x, x[::-1]]) if name in free else x for name, x in feeds.items()}
+    """The values, twice as many along the free axes."""
+    values = dict(feeds)
+    for name, axis in free_axes(exported):
+        values[name] = np.concatenate([values[name], np.flip(values[name], axis)], axis)
+    return values
 
 
-def free_inputs(exported: Exported) -> list[str]:
-    """The inputs whose axis 0 is free."""
+def free_axes(exported: Exported) -> dict[tuple[str, int], str]:
+    """The names of the free axes of inputs, {(input, axis): name}."""
     dims = {each.name: each.type.tensor_type.shape.dim for each in exported.model.graph.input}
-    return [name for name, shape in dims.items() if any(dim.dim_param for dim in shape[:1])]
+    return {
+        (name, axis): dim.dim_param for name, shape in dims.items() for axis, dim in enumerate(shape) if dim.dim_param
+    }
