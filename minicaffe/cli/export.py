@@ -135,6 +135,8 @@ def _preprocessing(net: Net, args: argparse.Namespace) -> dict[str, Any]:
 
 def _shape(value: Any) -> str:
     """Format the shape of an input or output: (N, 3, 32, 32)."""
+    if not value.type.tensor_type.HasField("shape"):
+        return "of a shape that depends on values"
     dims = value.type.tensor_type.shape.dim
     return f"({', '.join(dim.dim_param or str(dim.dim_value) for dim in dims)})"
 

@@ -66,3 +66,15 @@ def test_all_layers_that_cannot_be_expressed_are_listed(monkeypatch):
     net = net_of(layer_text("a", "Python", "data", "a", python), layer_text("b", "Python", "a", "b", python))
     with pytest.raises(ExportError, match="Python layer 'a'.*Python layer 'b'"):
         to_model(net)
+
+
+def test_an_axis_whose_length_depends_on_values_is_named():
+    net = net_of(
+        'layer { name: "chosen" type: "Input" top: "chosen" input_param { shape { dim: 2 } } }\n',
+        layer_text("a", "Filter", "data chosen", "a"),
+        layer_text("b", "ReLU", "a", "b"),
+        layer_text("c", "Filter", "data chosen", "c"),
+    )
+    shapes = {each.name: each.type.tensor_type for each in to_model(net).model.graph.output}
+    assert [dim.dim_param or dim.dim_value for dim in shapes["c"].shape.dim] == ["c_0", 3]
+    assert not shapes["b"].HasField("shape")

@@ -59,6 +59,7 @@ class Conversion(Nodes):
         self.layer: Any = layer  # of one of the converter's types, with their attributes
         self.bottoms = list(bottoms)
         self.bottom_shapes, self.top_shapes = list(bottom_shapes), list(top_shapes)
+        self.axis_of_values: int | None = None  #: an axis of the tops whose length depends on values; set by converters
 
     @property
     def x(self) -> str:

@@ -79,8 +79,8 @@ class Graph:
         self.proto.input.append(_value_info(name, shape, dtype))
         return name
 
-    def output(self, name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike = np.float32) -> None:
-        """Make a value an output."""
+    def output(self, name: str, shape: Sequence[Dim] | None, dtype: np.typing.DTypeLike = np.float32) -> None:
+        """Make a value an output; shape: None if it is not known."""
         self.proto.output.append(_value_info(name, shape, dtype))
 
     def is_constant(self, name: str) -> bool:
@@ -157,9 +157,11 @@ def _list_attribute(key: str, values: Iterable[Any]) -> Any:
     return proto(name=key, floats=[float(each) for each in values], type=proto.FLOATS)
 
 
-def _value_info(name: str, shape: Sequence[Dim], dtype: np.typing.DTypeLike) -> Any:
+def _value_info(name: str, shape: Sequence[Dim] | None, dtype: np.typing.DTypeLike) -> Any:
     info = onnx_pb2.ValueInfoProto(name=name)
     info.type.tensor_type.elem_type = ELEMENT_TYPES[np.dtype(dtype)]
+    if shape is None:
+        return info
     dims = info.type.tensor_type.shape.dim
     del dims[:]  # a shape without dimensions, of a scalar, is set too
     for size in shape:

@@ -13,7 +13,7 @@ from minicaffe.errors import ExportError, MinicaffeError, listed
 from minicaffe.export.deploy import deployed
 from minicaffe.export.onnx import layers, onnx_pb2  # noqa: F401  (registers the converters)
 from minicaffe.export.onnx.conversion import Conversion, Nodes, converter
-from minicaffe.export.onnx.graph import Graph
+from minicaffe.export.onnx.graph import Dim, Graph
 from minicaffe.export.onnx.preprocessing import Preprocessing
 from minicaffe.layers.shared.recurrent import Recurrent
 from minicaffe.proto import caffe_pb2
@@ -71,6 +71,7 @@ class _Walk:
 
     values: the name of the value that each blob name stands for.
     ends: for each layer, the numbers of nodes and initializers behind it.
+    axes_of_values: the blobs with an axis whose length depends on values, and that axis; None if it is not known.
     """
 
     def __init__(self, net: Net, preprocessing: Mapping[str, Preprocessing]) -> None:
@@ -78,6 +79,7 @@ class _Walk:
         self.preprocessing = preprocessing
         self.values: dict[str, str] = {}
         self.ends: list[tuple[int, int]] = []
+        self.axes_of_values: dict[str, int | None] = {}
         self._writes_left = Counter(name for tops in net.names_of_tops for name in tops)
         for name in net.inputs:
             self._read_input(name)
@@ -107,6 +109,11 @@ class _Walk:
         if convert is None:
             raise conversion.impossible("there is no ONNX form of this type")
         found = convert(conversion)
+        tops = net.names_of_tops[i]
+        if any(name in self.axes_of_values for name in net.names_of_bottoms[i]):
+            self.axes_of_values.update(dict.fromkeys(tops))
+        elif conversion.axis_of_values is not None:
+            self.axes_of_values.update(dict.fromkeys(tops, conversion.axis_of_values))
         self._name_tops(i, bottoms, [found] if isinstance(found, str) else found)
 
     def _name_tops(self, i: int, bottoms: Sequence[str], found: Sequence[str]) -> None:
@@ -137,11 +144,19 @@ class _Walk:
         """
         shapes = {name: blob.shape for name, blob in self.net.blobs.items()}
         for name, value in self.outputs.items():
-            self.graph.output(value, [outputs.get((name, axis), size) for axis, size in enumerate(shapes[name])])
+            self.graph.output(value, self._output_shape(name, shapes[name], outputs))
         read = self.graph.prune()
         for name in filter(read.__contains__, self.net.inputs):
             shape = [inputs.get((name, axis), size) for axis, size in enumerate(shapes[name])]
             self.graph.input(name, self.preprocessing[name].input_shape(shape) if name in self.preprocessing else shape)
+
+    def _output_shape(self, name: str, shape: Sequence[int], free: Mapping[Axis, str]) -> list[Dim] | None:
+        """Return the shape of an output with names for its free axes; None if it depends on values."""
+        axis = self.axes_of_values.get(name)
+        if axis is None and name in self.axes_of_values:
+            return None
+        named = {**free, (name, axis): f"{name}_{axis}"}
+        return [named.get((name, axis), size) for axis, size in enumerate(shape)]
 
     def first_difference(self, other: _Walk) -> str | None:
         """Return the first layer that was converted otherwise; None if the nodes and constants are the same."""
@@ -193,11 +208,11 @@ def _recurrent_batches(net: Net) -> set[int]:
 
 
 def _try(net: Net, walk: _Walk, preprocessing: Any, group: Sequence[Axis], symbol: str, found: _Sizes) -> bool:
-    """Convert the net with some axes of inputs longer by 1; add to `found` whether they are free, and return it."""
+    """Convert the net with some axes of inputs twice as long; add to `found` whether they are free, and return it."""
     shapes = {name: net.blobs[name].shape for name in (*net.inputs, *net.outputs)}
     longer = {name: list(shapes[name]) for name, _ in group}
     for name, axis in group:
-        longer[name][axis] += 1
+        longer[name][axis] *= 2
     try:
         with _resized(net, longer):
             difference = walk.first_difference(_Walk(net, preprocessing))
@@ -212,7 +227,7 @@ def _try(net: Net, walk: _Walk, preprocessing: Any, group: Sequence[Axis], symbo
     for name, shape in outputs.items():
         for axis, (one, other) in enumerate(zip(shapes[name], shape)):
             if one != other:
-                found.outputs[name, axis] = symbol if (one, other) == (size, size + 1) else f"{name}_{axis}"
+                found.outputs[name, axis] = symbol if (one, other) == (size, 2 * size) else f"{name}_{axis}"
     for each in group:
         found.inputs[each] = symbol
         found.fixed.pop(each, None)

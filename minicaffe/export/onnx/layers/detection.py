@@ -24,6 +24,7 @@ def detection_output(layer: Conversion) -> str:
 
     With eta below 1, Scan over the candidates in place of NonMaxSuppression.
     """
+    layer.axis_of_values = 2
     return _Detections(layer).rows()
 
 

@@ -26,6 +26,7 @@ def batch_reindex(layer: Conversion) -> str:
 @exports("Filter")
 def filter_(layer: Conversion) -> list[str]:
     """Compress with the selector as bool; axis 0 of the tops depends on values."""
+    layer.axis_of_values = 0
     chosen = cast(layer, reshape(layer, layer.bottoms[-1], [-1]), np.bool_)
     return [layer.op("Compress", x, chosen, axis=0) for x in layer.bottoms[:-1]]
 
