@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel, channel_products, parts
 from minicaffe.proto import TEST, caffe_pb2
 
@@ -15,7 +15,7 @@ _PARTS = 32  #: most blocks of threads that share the sums of a channel
 
 
 @register("BatchNorm")
-class BatchNorm(Layer):
+class BatchNorm(KeepsStatistics):
     """y = (x - mean) / sqrt(variance + eps), with the statistics of each channel over samples and places.
 
     bottom, top: (N, C, ...); in place if wanted.
@@ -84,9 +84,7 @@ class BatchNorm(Layer):
     def forward_cpu(self, bottom, top):
         x, y = by_channel(bottom[0].read_data()), by_channel(top[0].data)
         if self.use_global_stats:
-            weight = self.blobs[2].read_data()[0]
-            weight = 1 / weight if weight else 0
-            mean, variance = self.blobs[0].read_data() * weight, self.blobs[1].read_data() * weight
+            mean, variance = self.stored_statistics()
             np.subtract(x, mean[:, None], out=y)
         else:
             count = x.size // self.channels
@@ -98,6 +96,27 @@ class BatchNorm(Layer):
         y *= 1 / self.deviation.read_data()[:, None]
         if not self.use_global_stats:
             self.normalized.data = top[0].read_data()  # layers that work in place may overwrite the top
+
+    @property
+    def updates_statistics(self):
+        return not self.use_global_stats
+
+    @property
+    def statistics_blobs(self):
+        return self.blobs
+
+    def stored_statistics(self):
+        weight = self.blobs[2].read_data()[0]
+        weight = 1 / weight if weight else 0
+        return self.blobs[0].read_data() * weight, self.blobs[1].read_data() * weight
+
+    def store_statistics(self, mean, variance):
+        for blob, value in zip(self.blobs, (mean, variance, 1)):
+            blob.data = value
+
+    @staticmethod
+    def freeze(layer_param):
+        layer_param.batch_norm_param.use_global_stats = True
 
     def _remember(self, mean: np.ndarray, variance: np.ndarray, count: int) -> None:
         unbiased = count / (count - 1) if count > 1 else 1

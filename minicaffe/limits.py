@@ -25,6 +25,14 @@ def max_expanded() -> int:
     return _from_environment("MINICAFFE_MAX_EXPANDED", 1 << 29)
 
 
+def max_covariance() -> int:
+    """Largest size of a covariance matrix in bytes: MINICAFFE_MAX_COVARIANCE, by default 2^31 (16384 x 16384 values).
+
+    The computation of a whitening needs about six times this memory.
+    """
+    return _from_environment("MINICAFFE_MAX_COVARIANCE", 1 << 31)
+
+
 def expands_too_far(size: int, stored: int) -> bool:
     """Whether `size` bytes of data, stored in a file of `stored` bytes, exceed `max_expanded`."""
     return size > max_expanded() and size > 100 * stored

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
 from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import TEST, caffe_pb2
 
@@ -16,7 +16,7 @@ _PARTS = 32  #: most blocks of threads that share the sums of a channel
 
 
 @register("BN")
-class BN(Layer):
+class BN(KeepsStatistics):
     """y = scale * (x - mean) / sqrt(variance + eps) + shift, for each channel
 
     bottom: x (N, C, ...).  top 0: y, of that shape, in place if wanted; optional tops 1 and 2: mean and variance
@@ -98,12 +98,32 @@ class BN(Layer):
         if self.plain:
             return np.zeros(self.channels, self.dtype), np.ones(self.channels, self.dtype)
         if not self.of_batch:
-            return tuple(blob.read_data().ravel() for blob in self.blobs[2:])
+            return self.stored_statistics()
         mean = x.sum(2).sum(0) / self.count
         variance = ((x - mean[:, None]) ** 2).sum(2).sum(0) / self.count
         for blob, value in zip(self.blobs[2:], (mean, variance)):
             blob.data += (1 - self.param.momentum) * (value.reshape(blob.shape) - blob.data)
         return mean, variance
+
+    @property
+    def updates_statistics(self):
+        return self.running and self.of_batch
+
+    @property
+    def statistics_blobs(self):
+        return self.blobs[2:]
+
+    def stored_statistics(self):
+        mean, variance = (blob.read_data().flatten() for blob in self.statistics_blobs)
+        return mean, variance
+
+    def store_statistics(self, mean, variance):
+        for blob, values in zip(self.statistics_blobs, (mean, variance)):
+            blob.data = values.reshape(blob.shape)
+
+    @staticmethod
+    def freeze(layer_param):
+        layer_param.bn_param.frozen = True
 
     def backward_cpu(self, top, propagate_down, bottom):
         dy, y = by_channel(top[0].read_diff()), by_channel(self.normalized.read_data())

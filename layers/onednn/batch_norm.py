@@ -52,9 +52,8 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
 
     def load_statistics(self, statistics):
         """Write mean and variance, computed from the running sums, to two tensors."""
-        weight = self.blobs[2].read_data()[0]
-        for blob, memory in zip(self.blobs, statistics, strict=False):
-            memory.array()[:] = blob.read_data() * (1 / weight if weight else 0)
+        for values, memory in zip(self.stored_statistics(), statistics):
+            memory.array()[:] = values
 
     def remember(self, statistics, count):
         """Add a batch's mean and variance, over `count` numbers in all channels, to the running sums."""

@@ -66,6 +66,11 @@ class BaseData(Layer):
         """Return the transformation of the images that the reader returns."""
         return BatchTransformer(self.layer_param.transform_param, self.phase == TRAIN, self.rng)
 
+    @property
+    def records(self) -> int | None:
+        """The number of records that a pass over the source reads, each once; None if there are no such passes."""
+        return self.reader.records
+
     def open_reader(self) -> BatchReader:
         """Return the layer's reader; called once, after `self.transformer` is set."""
         raise NotImplementedError

@@ -66,8 +66,10 @@ def test(args: argparse.Namespace) -> None:
         score(net, args.iterations, status, args.confusion, args.labels)
 
 
-def score(net, iterations: int, status: StatusLine, confusion: str | None = None, labels: str | None = None) -> None:
-    """Run `iterations` batches and log the lines of `caffe test`.
+def score(
+    net, iterations: int, status: StatusLine, confusion: str | None = None, labels: str | None = None
+) -> dict[tuple[str, int], float]:
+    """Run `iterations` batches, log the lines of `caffe test`, and return the mean of each value of each output.
 
     confusion: where to show the confusion matrix, as of `Confusion.show`; None (default): not computed.
     labels: file of class names for it.
@@ -88,9 +90,11 @@ def score(net, iterations: int, status: StatusLine, confusion: str | None = None
         status.set(f"testing  {bar((i + 1) / iterations, fancy=status.fancy)}  {i + 1}/{iterations}")
     status.clear()
     log.info("Loss: %.6g", loss / iterations)
-    for (name, _), total in sums.items():
-        mean, weight = total / iterations, net.blob_loss_weights.get(name, 0.0)
+    means = {key: total / iterations for key, total in sums.items()}
+    for (name, _), mean in means.items():
+        weight = net.blob_loss_weights.get(name, 0.0)
         note = f" (* {weight:.6g} = {weight * mean:.6g} loss)" if weight else ""
         log.info("%s = %.6g%s", name, mean, note)
     if matrix and confusion:
         matrix.show(confusion)
+    return means

@@ -8,6 +8,7 @@ transformer.py  crop, mirror, subtract the mean, scale: whole batches
 prefetch.py     a thread that produces results ahead of their use
 workers.py      threads that share the images of a batch
 feed.py         the batches of a data layer, made ahead of the net by all these
+whitening.py    mean, standard deviation, PCA and ZCA of images; whitening_database.py computes them
 datasets/       CIFAR-10, MNIST and a synthetic data set
 """
 

@@ -6,6 +6,7 @@ with `encoded: true`), and one int32 label.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from google.protobuf.message import DecodeError
 from minicaffe.data.image import decode_image, decode_pixels
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
+
+_FLOAT_TAG = 0x35  # of one value of float_data: field 6, four bytes
+_FLOAT_FIELD = np.dtype([("tag", np.uint8), ("value", "<f4")])
 
 
 def array_to_datum(array: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
@@ -73,15 +77,15 @@ class EncodedImage(NamedTuple):
 class DatumDecoder:
     """Decoder of the serialized Datums of one database.
 
-    Most databases hold uint8 images of one size, whose records differ in pixels and label only.  After the first such
-    record, records that start with the same bytes are parsed without protobuf and without a copy.
+    Most databases hold images of one size, uint8 or floats, whose records differ in values and label only.  After the
+    first such record, records that start with the same bytes are parsed without protobuf; uint8 without a copy.
 
     source: the database, for error messages.  color: as for `datum_to_array`.
     """
 
     def __init__(self, source: str, color: bool | None = None) -> None:
         self.source, self.color = source, color
-        self._first: tuple[bytes, tuple[int, ...], int] = b"", (0, 0, 0), 0  # head, shape, bytes of pixels
+        self._likely: _Pixels | _Floats | None = None  # the form of the last record that was parsed with protobuf
 
     def decode(self, key: bytes, value: bytes | memoryview) -> tuple[np.ndarray, int]:
         """Return the image (C, H, W), uint8 or float32, and its label; the image may be a view of `value`.
@@ -93,12 +97,9 @@ class DatumDecoder:
 
     def parse(self, key: bytes, value: bytes | memoryview) -> tuple[np.ndarray | EncodedImage, int]:
         """Return the image and its label like `decode`, but an encoded image as it is in the record."""
-        head, shape, size = self._first
-        start = len(head)
-        if start and len(value) >= start + size and value[:start] == head:
-            label = _trailing_label(value[start + size :])
-            if label is not None:
-                return np.frombuffer(value, np.uint8, size, start).reshape(shape), label
+        found = self._likely.parse(value) if self._likely is not None else None
+        if found is not None:
+            return found
         name = f"record {key.decode(errors='replace')!r} of {self.source}"
         datum = caffe_pb2.Datum()
         try:
@@ -110,19 +111,54 @@ class DatumDecoder:
         array = datum_to_array(datum, self.color, name)
         if not array.size:
             raise DataError(f"{name} holds no image")
-        if datum.data:
-            self._remember(datum, array.shape)
+        self._likely = _form(datum, array.shape)
         return array, datum.label
 
-    def _remember(self, datum: caffe_pb2.Datum, shape: tuple[int, ...]) -> None:
-        """Store the bytes before the pixels, as protobuf writes them: fields in the order of their numbers."""
-        size = len(datum.data)
-        pixels = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2], data=datum.data)
-        self._first = pixels.SerializeToString()[:-size], shape, size
+
+def _form(datum: caffe_pb2.Datum, shape: tuple[int, ...]) -> _Pixels | _Floats:
+    """Return the form of a record: protobuf writes its fields in the order of their numbers."""
+    size = caffe_pb2.Datum(channels=shape[0], height=shape[1], width=shape[2])
+    if not datum.data:
+        return _Floats(size.SerializeToString(), shape)
+    size.data = datum.data
+    return _Pixels(size.SerializeToString()[: -len(datum.data)], shape)
 
 
-def _trailing_label(tail: bytes | memoryview) -> int | None:
-    """Parse the bytes after the pixels: the label if they are field 5 of a Datum alone, 0 if empty, otherwise None.
+class _Pixels(NamedTuple):
+    """Records of uint8 images: the same bytes first, then the pixels, then the label."""
+
+    head: bytes
+    shape: tuple[int, ...]
+
+    def parse(self, value: bytes | memoryview) -> tuple[np.ndarray, int] | None:
+        """Return the image, a view of `value`, and the label; None for a record of another form."""
+        start, size = len(self.head), math.prod(self.shape)
+        if len(value) < start + size or value[:start] != self.head:
+            return None
+        label = _label_field(value[start + size :])
+        return None if label is None else (np.frombuffer(value, np.uint8, size, start).reshape(self.shape), label)
+
+
+class _Floats(NamedTuple):
+    """Records of floats: the same bytes first, then the label, then one field of five bytes for each value."""
+
+    head: bytes
+    shape: tuple[int, ...]
+
+    def parse(self, value: bytes | memoryview) -> tuple[np.ndarray, int] | None:
+        """Return the image, float32, and the label; None for a record of another form."""
+        count = math.prod(self.shape)
+        start, end = len(self.head), len(value) - count * _FLOAT_FIELD.itemsize
+        if end < start or value[:start] != self.head:
+            return None
+        label, fields = _label_field(value[start:end]), np.frombuffer(value, _FLOAT_FIELD, count, end)
+        if label is None or (fields["tag"] != _FLOAT_TAG).any():
+            return None
+        return fields["value"].astype(np.float32).reshape(self.shape), label
+
+
+def _label_field(tail: bytes | memoryview) -> int | None:
+    """Parse the bytes beside the values: the label if they are field 5 of a Datum alone, 0 if empty, otherwise None.
 
     A label is an int32, written as a number of up to five bytes, or, when it is negative, of ten.
     """

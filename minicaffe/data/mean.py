@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -22,22 +22,32 @@ def compute_mean(database: Database, progress: Callable[[int], None] = lambda co
     progress: callback, called after every image with the number of images read; by default a no-op.
     DataError when the images differ in size, or when the database is empty.
     """
-    decoder, total, count = DatumDecoder(database.source), None, 0
-    for key, value in database.items():
-        image, _ = decoder.decode(key, value)
-        if total is None:
-            total = np.zeros(image.shape, np.float64)
-        if image.shape != total.shape:
-            raise DataError(
-                f"record {key.decode(errors='replace')!r} of {database.source} has shape {image.shape}, "
-                f"but the records before it {total.shape}: a mean needs images of one size"
-            )
+    total, count = None, 0
+    for _, image, _ in images_of_one_size(database, "a mean"):
+        total = np.zeros(image.shape, np.float64) if total is None else total
         total += image
         count += 1
         progress(count)
     if total is None:
         raise DataError(f"database {database.source} holds no records, so it has no mean")
     return total / count
+
+
+def images_of_one_size(database: Database, purpose: str) -> Iterator[tuple[bytes, np.ndarray, int]]:
+    """Yield key, image (C, H, W), uint8 or float32, and label of all records; an image may be a view of a buffer.
+
+    purpose: what needs them, for the DataError that is raised when an image differs in shape from those before it.
+    """
+    decoder, shape = DatumDecoder(database.source), None
+    for key, value in database.items():
+        image, label = decoder.decode(key, value)
+        shape = image.shape if shape is None else shape
+        if image.shape != shape:
+            raise DataError(
+                f"record {key.decode(errors='replace')!r} of {database.source} has shape {image.shape}, "
+                f"but the records before it {shape}: {purpose} needs images of one size"
+            )
+        yield key, image, label
 
 
 def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:

@@ -51,6 +51,10 @@ class BatchReader(Protocol):
 
     batch_size: int
 
+    @property
+    def records(self) -> int | None:
+        """The number of records of the source, which come once in each pass; None if records are drawn at random."""
+
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
 
@@ -163,6 +167,11 @@ class EntryReader(RecordReader):
         """Return the image and the label of an entry, as `next_record` does."""
         raise NotImplementedError
 
+    @property
+    def records(self) -> int:
+        """The number of entries, of the whole source."""
+        return self.rounds.count
+
     def first_image(self) -> np.ndarray:
         return decoded(self.load(self.rounds.entry)[0])
 
@@ -250,7 +259,9 @@ class DatabaseReader(RecordReader):
             raise SnapshotError(f"key must be that of a record, or null, got {shown(key)}")
         self._cursor.seek(None if key is None else key.encode("latin-1"))
 
-    def __len__(self) -> int:
+    @property
+    def records(self) -> int:
+        """The number of records, of the whole database."""
         return len(self._database)
 
     def load_all(self, limit: int = 4 << 30) -> tuple[np.ndarray, np.ndarray, list[bytes]] | None:

@@ -235,6 +235,8 @@ class WindowReader:
     DataError as for `read_windows`, and when there are no windows of a kind that is needed.
     """
 
+    records: int | None = None  #: there are no passes over the windows: they are drawn at random
+
     def __init__(
         self, param, source: str, batch_size: int, warper: Warper, mirror: bool, seed: int, cache_images: bool
     ) -> None:

@@ -29,6 +29,7 @@ layer { name: "in" type: "DummyData" top: "x" top: "label" dummy_data_param {
   shape { dim: 2 dim: 3 dim: 6 dim: 6 } shape { dim: 2 } data_filler { type: "gaussian" } data_filler { value: 1 } } }
 layer { name: @ type: "Convolution" bottom: "x" top: @ convolution_param { num_output: 4 kernel_size: 3
   weight_filler { type: "xavier" } } }
+layer { name: "bn @" type: "BatchNorm" bottom: @ top: @ }
 layer { name: "ip" type: "InnerProduct" bottom: @ top: "ip" inner_product_param { num_output: 2
   weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss @" }
@@ -47,8 +48,9 @@ def folder(tmp_path, monkeypatch):
     """Working folder with nets whose names have control characters, weights, and an image of such a name."""
     monkeypatch.chdir(tmp_path)
     for name, text in (("net.prototxt", NET), ("deploy.prototxt", DEPLOY)):
-        text = text.replace('"loss @"', QUOTED.replace('"a', '"loss a')).replace("@", QUOTED)
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        for word in ("loss", "bn"):
+            text = text.replace(f'"{word} @"', QUOTED.replace('"a', f'"{word} a'))
+        (tmp_path / name).write_text(text.replace("@", QUOTED), encoding="utf-8")
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     minicaffe.Net("deploy.prototxt", minicaffe.TEST).save("w.caffemodel")
     Image.fromarray(np.full((6, 6, 3), 99, np.uint8)).save("image\x1b[2J.png")
@@ -73,6 +75,7 @@ IMAGE = "image\x1b[2J.png"
         ("time", "--model", "net.prototxt", "--iterations", "1", "--log", f"{NAME}.log"),
         ("test", "--model", "net.prototxt", "--weights", "w.caffemodel", "--iterations", "1"),
         ("train", "--solver", "solver.prototxt", "--log", "train.log", "--tensorboard", "events"),
+        ("calibrate", "--solver", "solver.prototxt", "--weights", "w.caffemodel", NAME, "--iterations", "1", "--test"),
         ("classify", IMAGE, "out.npy", *NET_FLAGS, "--images_dim", "6,6", "--labels", "labels.txt"),
         ("detect", "windows.csv", f"{NAME}.csv", *NET_FLAGS, "--context_pad", "0"),
         ("extract_features", "w.caffemodel", "net.prototxt", NAME, f"db{NAME}", "1", "leveldb"),
@@ -129,7 +132,7 @@ def test_drawings_are_xml(name):
     from minicaffe.proto import caffe_pb2, parse_text
 
     quoted = '"' + "".join(f"\\{byte:03o}" for byte in name.encode("utf-8", "replace")) + '"'
-    text = NET.replace('"loss @"', '"loss"').replace("@", quoted)
+    text = NET.replace('"loss @"', '"loss"').replace('"bn @"', '"bn"').replace("@", quoted)
     net = parse_text(text, caffe_pb2.NetParameter())
     for rankdir in ("TB", "LR"):
         drawing = draw_net(net, rankdir, "svg", minicaffe.TRAIN, True).decode()

@@ -34,11 +34,13 @@ NET = """name: "net"
 layer { name: "in" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }
 layer { name: "one" type: "Python" bottom: "x" top: "y" python_param { module: "foreign_layers" layer: "Same" } }
 layer { name: "two" type: "Python" bottom: "y" top: "z" python_param { module: "foreign_layers" layer: "Same" } }
+layer { name: "bn" type: "BatchNorm" bottom: "y" top: "bn" }
 layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "z" top: "loss" }
 """
 DEPLOY = """input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }
 layer { name: "one" type: "Python" bottom: "x" top: "y" python_param { module: "foreign_layers" layer: "Same" } }
-layer { name: "ip" type: "InnerProduct" bottom: "y" top: "ip" inner_product_param { num_output: 2 } }
+layer { name: "bn" type: "BatchNorm" bottom: "y" top: "bn" }
+layer { name: "ip" type: "InnerProduct" bottom: "bn" top: "ip" inner_product_param { num_output: 2 } }
 """
 SOLVER = 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 snapshot_prefix: "s"'
 REFUSED = ("the module 'foreign_layers' that it names may not be imported here: allow it with --python-layers "
@@ -74,7 +76,7 @@ def build():
 
 
 def test_all_are_allowed_by_default(folder):
-    assert len(build().layers) == 5  # with the Split layer
+    assert len(build().layers) == 6  # with the Split layer
 
 
 @pytest.mark.parametrize("what", [False, [], ["other"], ["foreign"], ["foreign_layers.x"], "other"])
@@ -141,11 +143,13 @@ COMMANDS = {
     "train": (("train", "--solver", "solver.prototxt"), False),
     "time": (("time", "--model", "net.prototxt", "--iterations", "1"), True),
     "test": (("test", "--model", "net.prototxt", "--weights", "w.caffemodel", "--iterations", "1"), True),
+    "calibrate": (("calibrate", "--solver", "solver.prototxt", "--weights", "w.caffemodel", "out.caffemodel",
+                   "--iterations", "1"), True),
     "extract_features": (("extract_features", "w.caffemodel", "net.prototxt", "z", "db", "1", "leveldb"), True),
     "classify": (("classify", "image.npy", "out.npy", *IMAGE_FLAGS, "--images_dim", "4,4"), True),
     "detect": (("detect", "w.csv", "out.csv", *IMAGE_FLAGS, "--context_pad", "0"), True),
     "show": (("show", "w.caffemodel", "o.png", "--model", "deploy.prototxt", "--image", "image.png"), True),
-}
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -60,6 +60,17 @@ def test_decoder_takes_the_short_way_with_the_same_result(image, label):
     assert np.shares_memory(array, np.frombuffer(value, np.uint8))  # parsed without a copy
 
 
+@pytest.mark.parametrize("label", [0, 1, 127, 128, 2**31 - 1, -1, None])
+def test_decoder_takes_the_short_way_for_floats(image, label, monkeypatch):
+    decoder, floats = DatumDecoder("db"), image.astype(np.float32) / 7 - 3
+    floats[0, 0, :3] = np.nan, np.inf, -0.0
+    decoder.decode(b"0", array_to_datum(image / 3, 3).SerializeToString())
+    value = array_to_datum(floats, label).SerializeToString()
+    monkeypatch.setattr(caffe_pb2, "Datum", None)  # parsed without protobuf
+    array, got = decoder.decode(b"1", memoryview(value))
+    assert array.dtype == np.float32 and array.tobytes() == floats.tobytes() and got == (label or 0)
+
+
 def test_decoder_meets_another_kind_of_record(image):
     decoder = DatumDecoder("db")
     for array in (image, image[:, :4], image.astype(np.float32), image):
@@ -113,6 +124,20 @@ def test_the_short_way_ends_like_the_long_one_on_damaged_records(image):
     known.decode(b"0", whole)
     for _ in range(3000):
         value, at = bytearray(whole), int(rng.choice([rng.integers(12), len(whole) - rng.integers(1, 14)]))
+        for _ in range(int(rng.integers(1, 4))):
+            value[at : at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
+        assert outcome(known, memoryview(bytes(value))) == outcome(DatumDecoder("db"), memoryview(bytes(value)))
+
+
+@pytest.mark.parametrize("label", [None, -5, 300])
+def test_the_short_way_of_floats_ends_like_the_long_one_on_damaged_records(image, label):
+    rng, known = np.random.default_rng(0), DatumDecoder("db")
+    known.decode(b"0", array_to_datum(image / 2).SerializeToString())
+    whole = array_to_datum(image / 2, label).SerializeToString()
+    packed = whole[:-525] + b"\x32\xa4\x03" + (image / 2).astype("<f4").tobytes()
+    assert outcome(known, packed) == outcome(known, whole)
+    for _ in range(2000):
+        value, at = bytearray(whole), int(rng.choice([rng.integers(20), rng.integers(len(whole))]))
         for _ in range(int(rng.integers(1, 4))):
             value[at : at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
         assert outcome(known, memoryview(bytes(value))) == outcome(DatumDecoder("db"), memoryview(bytes(value)))

@@ -19,6 +19,7 @@ layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param
   data_filler { type: "gaussian" std: 1 } data_filler { type: "uniform" min: 0 max: 2.99 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
   convolution_param { num_output: 40 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
 layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
   inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
@@ -71,6 +72,8 @@ COMMANDS = {
                         "--confusion m.csv", repeatable=False),
     "test_png": Command("test --model {inputs}/net.prototxt --weights {inputs}/small.caffemodel --iterations 1 "
                         "--confusion m.png", repeatable=False),
+    "calibrate": Command("calibrate --solver {inputs}/binary.prototxt --weights {inputs}/small.caffemodel "
+                         "out.caffemodel --iterations 2"),
     "imageset_lmdb": Command("convert_imageset {inputs}/ {inputs}/list.txt db"),
     "imageset_leveldb": Command("convert_imageset --backend leveldb {inputs}/ {inputs}/list.txt db"),
     "cifar_lmdb": Command("convert_cifar_data {inputs}/cifar . lmdb"),
@@ -79,6 +82,11 @@ COMMANDS = {
     "mnist_lmdb": Command("convert_mnist_data {inputs}/images.idx {inputs}/labels.idx db"),
     "mnist_leveldb": Command("convert_mnist_data --backend leveldb {inputs}/images.idx {inputs}/labels.idx db"),
     "mean": Command("compute_image_mean {inputs}/data/standin/cifar10_train_lmdb mean.binaryproto"),
+    "whiten": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std"),
+    "whiten_db": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --write_db db"),
+    "whiten_net": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --patch 1 "
+                          "--into_net {inputs}/net.prototxt new.prototxt new.caffemodel"),
+    "whiten_png": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --picture std.png"),
     "features_lmdb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 lmdb",
                              repeatable=False),
     "features_leveldb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 "
