@@ -20,10 +20,7 @@ def prior_box(layer: Conversion) -> str:
 
 @exports("DetectionOutput")
 def detection_output(layer: Conversion) -> str:
-    """TopK, GatherND, NonMaxSuppression for each sample and class; TopK for each sample; NonZero, GatherND.
-
-    With eta below 1, Scan over the candidates in place of NonMaxSuppression.
-    """
+    """TopK, GatherND, NonMaxSuppression for each sample and class (eta below 1: Scan); TopK; NonZero, GatherND."""
     layer.axis_of_values = 2
     return _Detections(layer).rows()
 

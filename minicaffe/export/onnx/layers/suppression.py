@@ -48,7 +48,7 @@ def _with_shrinking_threshold(layer: Conversion, scores: str, low: str, high: st
 
 
 def _candidate(layer: Conversion, best: int, scores: str, low: str, high: str, area: str) -> Graph:
-    """Return the graph of a step: does the candidate with a number stay, and what are its overlaps with all others?"""
+    """Return the graph of a step, which decides whether the candidate with a number stays."""
     graph = Graph(f"{layer.name}/candidate", layer.graph)
     body = Nodes(graph, layer.name)
     worst, threshold = (
