@@ -1,0 +1,30 @@
+"""benchmarks/fold.py runs from end to end, at a tiny size."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fold.py"
+
+
+def run(*words, cwd):
+    done = subprocess.run([sys.executable, SCRIPT, *words], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_race(tmp_path):
+    lines = run("mobilenet", "--size", "32", "--rounds", "1", "--steps", "1", "--threads", "1", cwd=tmp_path)
+    assert re.match(r"mobilenet, batch 1, 1 threads: 112 layers before, 58 after; 17\.0 MB .* difference \d.*e-\d+$",
+                    lines[1])  # fmt: skip
+    rows = [line for line in lines[2:] if "does not take part" not in line]
+    assert rows[0].split() == ["before", "after", "ratio"]
+    assert rows[1].split()[0] == "numpy" and float(rows[1].split()[1]) > 0
+    assert not [line for line in lines if "differ by" in line]
+
+
+def test_random_nets(tmp_path):
+    lines = run("--random", "3", cwd=tmp_path)
+    assert re.fullmatch(r"3 random nets: \d+ layers before, \d+ after", lines[0])
+    assert all(float(number) < 1e-5 for line in lines[1:] for number in re.findall(r"\d\.\de-\d+", line))
