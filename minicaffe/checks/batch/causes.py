@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from minicaffe.checks.batch.observed import LayerPass, Observed
 from minicaffe.core.layer import Layer
 
+_ROUNDING = 1e-11  #: variance of equal values after rounding to float32, divided by the square of their mean
 RECTIFIERS = {"ReLU", "ReLU6"}
 #: the fields that have the filler of the first parameter, by type
 _FILLERS = {
@@ -59,7 +62,11 @@ class Zeros:
         root = _inherited(each, roots)
         for blob, top in zip(tops, each.tops):
             own = root
-            if own is None and top.zero and (observed.net.layer_need_backward[each.index] or not bottoms):
+            if (
+                own is None
+                and (top.zero or _is_constant(each))
+                and (observed.net.layer_need_backward[each.index] or not bottoms)
+            ):
                 own = each.index
             if own is None:
                 self._root_of.pop(id(blob), None)
@@ -79,6 +86,14 @@ def _inherited(each: LayerPass, roots: list[int | None]) -> int | None:
     if known and (len(known) == len(roots) or (each.tops and each.tops[0].zero)):
         return known[0]
     return None
+
+
+def _is_constant(each: LayerPass) -> bool:
+    """Whether all channels of a BatchNorm's input have one value each, but for rounding, so that its output is 0."""
+    if each.statistics is None or each.layer.layer_param.batch_norm_param.use_global_stats:
+        return False
+    mean, variance, _ = each.statistics
+    return bool((variance <= _ROUNDING * np.square(mean)).all())
 
 
 def _is_empty(layer: Layer) -> bool:
