@@ -115,9 +115,10 @@ def test_small_weights_in_the_first_layer_are_sound():
     assert not [each for each in findings if each.level != "info"]
 
 
-def test_loss_87():
+@pytest.mark.parametrize("solver", [SLOW, SOLVER])
+def test_loss_87(solver):
     net = data("train") + ip("ip1", "data", 8) + relu("ip1") + ip("ip2", "ip1", 4, gaussian(1000)) + loss("ip2")
-    findings = found(net, SLOW)
+    findings = found(net, solver)
     assert_only(findings, "loss-saturated", "values grow most in InnerProduct layer 'ip2'", "layer 'loss'")
     assert any("87.3365" in each.text for each in findings)
 
@@ -329,9 +330,10 @@ def test_use_global_stats_is_found_once(phase, value, code):
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("solver", [SLOW, SOLVER])
 @pytest.mark.parametrize("transform", ["", "scale: 0.5"])
-def test_data_without_mean(transform):
-    findings = found(data("train", transform=transform) + classifier(), SLOW)
+def test_data_without_mean(transform, solver):
+    findings = found(data("train", transform=transform) + classifier(), solver)
     assert_only(findings, "data-not-centred", "write mean_file or mean_value", "layer 'data'")
 
 
