@@ -17,6 +17,7 @@ class Source(NamedTuple):
 
     param: Any
     upgraded: bool  #: True for the SolverParameter of a file, which is upgraded when it is read
+    known: dict[str, Any]  #: its nets that have been read and upgraded, by path or field
 
 
 def load(param: str | os.PathLike | Any) -> Source:
@@ -29,7 +30,7 @@ def load(param: str | os.PathLike | Any) -> Source:
     if isinstance(param, Source):
         return param
     if isinstance(param, caffe_pb2.SolverParameter):
-        return Source(param, upgraded=False)
+        return Source(param, upgraded=False, known={})
     path = os.fspath(param)
     param, folder = read_solver(path), os.path.dirname(path)
     for field in ("net", "train_net"):
@@ -37,7 +38,7 @@ def load(param: str | os.PathLike | Any) -> Source:
             setattr(param, field, _beside(getattr(param, field), folder))
     param.test_net[:] = [_beside(net, folder) for net in param.test_net]
     param.weights[:] = [_beside(weights, folder) for weights in initial_weights(param)]
-    return Source(param, upgraded=True)
+    return Source(param, upgraded=True, known={})
 
 
 def initial_weights(param) -> list[str]:
@@ -54,7 +55,9 @@ def _beside(path: str, folder: str) -> str:
 
 
 class SolverNets:
-    """The NetParameters of a Source, upgraded and with their NetState set.  Each net is read and upgraded once.
+    """The NetParameters of a Source, upgraded and with their NetState set.
+
+    Each net is read and upgraded once, also for several SolverNets of a Source.
 
     train: the train net, given by exactly one of `net`, `net_param`, `train_net` and `train_net_param`.
     tests: the test nets, one per `test_iter`: first those of `test_net_param`, then those of `test_net`; the remaining
@@ -63,8 +66,7 @@ class SolverNets:
     """
 
     def __init__(self, source: Source) -> None:
-        self._param, self._upgraded = source
-        self._known: dict[str, Any] = {}
+        self._param, self._upgraded, self._known = source
         self.train = self._with_state(self._train_field(), TRAIN, self._param.train_state)
         self.tests = list(self._test_nets())
 

@@ -98,7 +98,7 @@ def _found_in(stage: Stage, subject: Subject) -> Iterator[Finding]:
     except (DeviceError, UsageError):
         raise
     except MinicaffeError as error:
-        yield _failure(error, f"the {stage} stage")
+        yield _failure(error, f"net '{subject.train.param.name}'")
 
 
 def _import(stage: Stage) -> Any:

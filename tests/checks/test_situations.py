@@ -170,7 +170,7 @@ STATIC = [
     Situation("old-blobs-lr", "prototxt-invalid", data() + ip("ip", "data", more="blobs_lr: 1") + softmax_loss("ip")),
     Situation("unknown-bottom", "net-invalid", SOUND.replace('bottom: "ip"', 'bottom: "ipp"')),
     Situation("unknown-type", "net-invalid", SOUND.replace('"SoftmaxWithLoss"', '"SoftmaxLosss"')),
-    Situation("a-solver-state", "weights-invalid", SOUND, options={"weights": ["absent.caffemodel"]}),
+    Situation("absent-file", "weights-invalid", SOUND, options={"weights": ["absent.caffemodel"]}),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from minicaffe.checks.finding import Found, finds
 from minicaffe.checks.static.facts import PASSING, data_layers, is_loss, layer_place
 from minicaffe.checks.subject import PhaseNet, Subject
 
-#: how the two phases may not differ
+#: what is the same in both phases
 _FIELDS = ("scale", "mean_file", "mean_value", "crop_size", "crop_h", "crop_w", "force_color", "force_gray")
 
 
