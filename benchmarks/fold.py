@@ -55,7 +55,8 @@ def race(name: str, args: argparse.Namespace, folder: str) -> None:
         path = os.path.join(folder, f"{name}_{when}.caffemodel")
         each.save(path)
         sizes.append(os.path.getsize(path) / 1e6)
-        for engine, (kind, variant, module) in ENGINES.items():
+        for engine in args.engines:
+            kind, variant, module = ENGINES[engine]
             if importlib.util.find_spec(module):
                 table = {f"{engine} {when}": (kind, (variant, path))}
                 field[engine, when] = Process(f"{engine} {when}", table, args.threads), param.SerializeToString()
@@ -133,6 +134,7 @@ def outputs(net: Net, data: np.ndarray) -> dict[str, list]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", default=list(NETS), metavar="net", help=f"of {', '.join(NETS)} (all)")
+    parser.add_argument("--engines", nargs="*", choices=ENGINES, default=list(ENGINES), help="all unless given")
     parser.add_argument("--random", type=int, metavar="N", help="fold so many random nets instead")
     parser.add_argument("--batch", type=int, default=1, help="batch size (1)")
     parser.add_argument("--size", type=int, default=224, help="height and width of the input (224)")

@@ -98,9 +98,7 @@ def _random(graph: LayerGraph, value: Value, rng: np.random.Generator) -> np.nda
 
 def _run(graph: LayerGraph, batch: dict[str, np.ndarray], names: list[str]) -> list[tuple[str, np.ndarray]]:
     """Run a graph, without its data layers and its layers without tops, on a batch; return copies of blobs."""
-    nodes = graph.nodes
-    closed = LayerGraph.__new__(LayerGraph)
-    closed.head, closed.nodes, closed.outputs = graph.head, [_closed(node) for node in nodes if node.tops], []
+    closed = LayerGraph(graph.head, [_closed(node) for node in graph.nodes if node.tops], graph.outputs)
     with restored():
         set_mode_cpu()
         set_engine("CAFFE")

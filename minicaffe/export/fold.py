@@ -70,8 +70,12 @@ class Folded:
         Raises SnapshotError.
         """
         content = weights.to_hdf5(self.net) if hdf5 else weights.to_binary(self.net)
-        replacing = (files.replacing(path, SnapshotError) for path in (prototxt, weights_path))
-        with next(replacing) as text, next(replacing) as binary:
+        for path in (prototxt, weights_path):
+            try:
+                files.check_writable(path)
+            except OSError as error:
+                raise SnapshotError(f"cannot write '{os.fspath(path)}': {error.strerror}") from None
+        with files.replacing(prototxt, SnapshotError) as text, files.replacing(weights_path, SnapshotError) as binary:
             for path, data in ((text, format_text(self.param).encode()), (binary, content)):
                 with open(path, "wb") as file:
                     file.write(data)
@@ -91,7 +95,7 @@ def fold(net: Net, limit: float = LIMIT) -> Folded:
     """
     if net.phase != TEST:
         raise ExportError(f"net '{net.name}' is in TRAIN: only what a net computes in TEST can be folded")
-    original, graph = LayerGraph(net), LayerGraph(net)
+    original, graph = LayerGraph.of(net), LayerGraph.of(net)
     removed, kept = prune(graph)
     dropped = [node.title for node in removed if node.message.type != "Split"]
     folding = _Folding(graph)

@@ -62,28 +62,30 @@ class Node:
 class LayerGraph:
     """The layers of a net in TEST.
 
-    net: a Net with its weights, which is not changed.
-    nodes: in order.  outputs: the values that no layer reads.
+    head: a NetParameter with what is not in layers.  nodes: the layers in order.  outputs: the values that none reads.
     """
 
-    def __init__(self, net: Any) -> None:
-        self.head = NetParameter()
-        self.head.CopyFrom(net.param)
-        del self.head.layer[:]
-        flow, self.nodes = Flow(net.param), []
+    def __init__(self, head: NetParameter, nodes: list[Node], outputs: list[Value]) -> None:
+        self.head, self.nodes, self.outputs = head, nodes, outputs
+
+    @classmethod
+    def of(cls, net: Any) -> LayerGraph:
+        """The graph of a net with its weights, which is not changed."""
+        head = NetParameter()
+        head.CopyFrom(net.param)
+        del head.layer[:]
+        flow, nodes = Flow(net.param), list[Node]()
         for source, layer, bottoms, tops in zip(net.param.layer, net.layers, flow.sources, net.tops, strict=True):
             message = LayerParameter()
             message.CopyFrom(source)
             for name in ("phase", "include", "exclude", "blobs"):  # all layers are those of this phase
                 message.ClearField(name)
             node = Node(message, layer, [blob.read_data() for blob in layer.blobs])
-            node.bottoms = [self.nodes[value.layer].tops[value.top] for value in bottoms if value is not None]
-            node.tops = [
-                Value(name, blob.shape, (len(self.nodes), j), node)
-                for j, (name, blob) in enumerate(zip(source.top, tops))
-            ]
-            self.nodes.append(node)
-        self.outputs = [self.nodes[value.layer].tops[value.top] for value in flow.outputs()]
+            node.bottoms = [nodes[value.layer].tops[value.top] for value in bottoms if value is not None]
+            named = enumerate(zip(source.top, tops))
+            node.tops = [Value(name, blob.shape, (len(nodes), j), node) for j, (name, blob) in named]
+            nodes.append(node)
+        return cls(head, nodes, [nodes[value.layer].tops[value.top] for value in flow.outputs()])
 
     def uses(self, value: Value) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that read a value, with the index of the bottom."""

@@ -412,9 +412,10 @@ def test_command_refuses(run, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
-def test_no_file_is_written_if_one_cannot_be(tmp_path):
+@pytest.mark.parametrize("taken", ["out.prototxt", "out.caffemodel"])
+def test_no_file_is_written_if_one_cannot_be(tmp_path, taken):
     folded = fold(net_of(CONV, BN))
-    (tmp_path / "out.caffemodel").mkdir()
-    with pytest.raises(SnapshotError):
+    (tmp_path / taken).mkdir()
+    with pytest.raises(SnapshotError, match=f"cannot write '.*{taken}'"):
         folded.save(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.caffemodel"]
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
