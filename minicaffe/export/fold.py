@@ -15,7 +15,7 @@ from minicaffe import files
 from minicaffe.core import weights
 from minicaffe.core.net import Net
 from minicaffe.errors import ExportError, SnapshotError, listed
-from minicaffe.export.comparison import LIMIT, compare
+from minicaffe.export.comparison import LIMIT, Difference, compare
 from minicaffe.export.folding import (
     Affine,
     Stays,
@@ -51,7 +51,7 @@ class Folded:
     before, after: the numbers of layers; `before` without the Splits that were removed.
     folded: in the order of the layers.  dropped: titles of layers that compute nothing in TEST, such as "Dropout 'd'".
     kept: by title of a layer of a foldable type, why it stays.
-    difference: the largest difference of an output on a random batch, relative to its largest value.
+    difference: how much an output differs on a random batch.
     """
 
     net: Net
@@ -61,7 +61,7 @@ class Folded:
     folded: list[Fold]
     dropped: list[str]
     kept: dict[str, str]
-    difference: float
+    difference: Difference
 
     def save(self, prototxt: str | os.PathLike, weights_path: str | os.PathLike, hdf5: bool = False) -> None:
         """Write both files; if one cannot be written, neither is.
@@ -85,7 +85,8 @@ def fold(net: Net, limit: float = LIMIT) -> Folded:
     """Return a net in TEST with its BatchNorm, Scale and Bias layers folded into weights, verified on a random batch.
 
     net: a Net in TEST with its weights; it is not changed, but its data layers read a batch.
-    limit: the largest difference allowed, relative to the largest value of an output (default 1e-6).
+    limit: the largest difference allowed, relative to the largest value of an output (default 1e-6); ten times as much
+        is allowed for the rounding of the weights to float32.
 
     BatchNorms with global statistics, Scales, Biases and Powers of power 1 are folded into the Convolution,
     Deconvolution or InnerProduct before or behind them, others that follow one another into one Scale.  Dropout,

@@ -125,10 +125,10 @@ class LayerGraph:
         clear_marks(param)
         return param
 
-    def fill(self, net: Any) -> None:
-        """Copy the parameters, rounded to float32, to a net that was built from `param()`, of any dtype."""
+    def fill(self, net: Any, dtype: Any = np.float32) -> None:
+        """Copy the parameters, rounded to a dtype, to a net that was built from `param()`, itself of any dtype."""
         layers = (layer for layer in net.layers if layer.type != "Split")
         nodes = (node for node in self.nodes if node.message.type != "Split")
         for node, layer in zip(nodes, layers, strict=True):
             for values, blob in zip(node.blobs, layer.blobs, strict=True):
-                blob.data = values.astype(np.float32)
+                blob.data = values.astype(dtype)
