@@ -11,6 +11,7 @@ from minicaffe.core.net import Net
 from minicaffe.core.settings import restored, set_engine, set_mode_cpu
 from minicaffe.errors import ExportError
 from minicaffe.export.layer_graph import LayerGraph, Node, Value
+from minicaffe.philox import Stream
 from minicaffe.proto import TEST
 from minicaffe.proto.caffe_pb2 import LayerParameter
 
@@ -130,6 +131,8 @@ def _run(
         set_engine("CAFFE")
         net: Any = Net(closed.param(), phase=TEST, dtype=np.float64)
         closed.fill(net, dtype)
+        for node, layer in closed.pairs(net):
+            layer.rng = Stream(0, node.index)  # a Dropout that drops in TEST, too, drops the same in both graphs
         for name, values in batch.items():
             net.blobs[name].data = values
         net.run_forward()
@@ -143,4 +146,4 @@ def _closed(node: Node) -> Node:
     message = LayerParameter(name=node.message.name, type="Input")
     for value in node.tops:
         message.input_param.shape.add().dim.extend(value.shape)
-    return Node(message, node.layer, [], [], node.tops)
+    return Node(message, node.layer, node.index, [], [], node.tops)

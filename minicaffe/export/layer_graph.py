@@ -33,12 +33,13 @@ class Node:
     """A layer.
 
     message: its LayerParameter; bottoms, tops and blobs in it are not used.
-    layer: the layer of the net from which the graph was made.
+    layer: the layer of the net from which the graph was made; index: its index there.
     blobs: its parameters: views of the net's, in float32, until they are replaced.
     """
 
     message: LayerParameter
     layer: Layer
+    index: int
     blobs: list[np.ndarray]
     bottoms: list[Value] = field(default_factory=list)
     tops: list[Value] = field(default_factory=list)
@@ -80,7 +81,7 @@ class LayerGraph:
             message.CopyFrom(source)
             for name in ("phase", "include", "exclude", "blobs"):  # all layers are those of this phase
                 message.ClearField(name)
-            node = Node(message, layer, [blob.read_data() for blob in layer.blobs])
+            node = Node(message, layer, len(nodes), [blob.read_data() for blob in layer.blobs])
             node.bottoms = [nodes[value.layer].tops[value.top] for value in bottoms if value is not None]
             named = enumerate(zip(source.top, tops))
             node.tops = [Value(name, blob.shape, (len(nodes), j), node) for j, (name, blob) in named]
@@ -125,10 +126,13 @@ class LayerGraph:
         clear_marks(param)
         return param
 
+    def pairs(self, net: Any) -> Iterator[tuple[Node, Layer]]:
+        """Yield the nodes with their layers in a net that was built from `param()`, without Splits."""
+        nodes = (node for node in self.nodes if node.message.type != "Split")
+        yield from zip(nodes, (layer for layer in net.layers if layer.type != "Split"), strict=True)
+
     def fill(self, net: Any, dtype: Any = np.float32) -> None:
         """Copy the parameters, rounded to a dtype, to a net that was built from `param()`, itself of any dtype."""
-        layers = (layer for layer in net.layers if layer.type != "Split")
-        nodes = (node for node in self.nodes if node.message.type != "Split")
-        for node, layer in zip(nodes, layers, strict=True):
+        for node, layer in self.pairs(net):
             for values, blob in zip(node.blobs, layer.blobs, strict=True):
                 blob.data = values.astype(dtype)
