@@ -91,4 +91,6 @@ def _report(folded: Folded, verbose: bool) -> None:
         print_line(f"dropped: {title}")
     for title, why in folded.kept.items():
         print_line(f"stays: {title}: {why}")
-    print_line(f"largest difference on a random batch: {folded.difference:.1e} of the largest value")
+    exact, stored = folded.difference
+    print_line(f"largest difference on a random batch: {exact:.1e} of an output's largest value, {stored:.1e} with the "
+               "weights in float32")  # fmt: skip

@@ -23,7 +23,7 @@ def deployed(net: Net, keeps: Callable[[caffe_pb2.LayerParameter], bool]) -> Net
     """
     if net.phase != TEST:
         raise ExportError(f"net '{net.name}' is in TRAIN: build it with phase TEST")
-    graph = LayerGraph(net)
+    graph = LayerGraph.of(net)
     prune(graph)
     families = {node: "" if keeps(node.message) else facts_of(node.message.type).family for node in graph.nodes}
     sources = [node for node in graph.nodes if node.is_source and families[node] == "data"]

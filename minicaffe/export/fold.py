@@ -15,7 +15,7 @@ from minicaffe import files
 from minicaffe.core import weights
 from minicaffe.core.net import Net
 from minicaffe.errors import ExportError, SnapshotError, listed
-from minicaffe.export.comparison import LIMIT, compare
+from minicaffe.export.comparison import LIMIT, Difference, compare
 from minicaffe.export.folding import (
     Affine,
     Stays,
@@ -51,7 +51,7 @@ class Folded:
     before, after: the numbers of layers; `before` without the Splits that were removed.
     folded: in the order of the layers.  dropped: titles of layers that compute nothing in TEST, such as "Dropout 'd'".
     kept: by title of a layer of a foldable type, why it stays.
-    difference: the largest difference of an output on a random batch, relative to its largest value.
+    difference: how much an output differs on a random batch.
     """
 
     net: Net
@@ -61,7 +61,7 @@ class Folded:
     folded: list[Fold]
     dropped: list[str]
     kept: dict[str, str]
-    difference: float
+    difference: Difference
 
     def save(self, prototxt: str | os.PathLike, weights_path: str | os.PathLike, hdf5: bool = False) -> None:
         """Write both files; if one cannot be written, neither is.
@@ -70,8 +70,12 @@ class Folded:
         Raises SnapshotError.
         """
         content = weights.to_hdf5(self.net) if hdf5 else weights.to_binary(self.net)
-        replacing = (files.replacing(path, SnapshotError) for path in (prototxt, weights_path))
-        with next(replacing) as text, next(replacing) as binary:
+        for path in (prototxt, weights_path):
+            try:
+                files.check_writable(path)
+            except OSError as error:
+                raise SnapshotError(f"cannot write '{os.fspath(path)}': {error.strerror}") from None
+        with files.replacing(prototxt, SnapshotError) as text, files.replacing(weights_path, SnapshotError) as binary:
             for path, data in ((text, format_text(self.param).encode()), (binary, content)):
                 with open(path, "wb") as file:
                     file.write(data)
@@ -81,7 +85,8 @@ def fold(net: Net, limit: float = LIMIT) -> Folded:
     """Return a net in TEST with its BatchNorm, Scale and Bias layers folded into weights, verified on a random batch.
 
     net: a Net in TEST with its weights; it is not changed, but its data layers read a batch.
-    limit: the largest difference allowed, relative to the largest value of an output (default 1e-6).
+    limit: the largest difference allowed, relative to the largest value of an output (default 1e-6); ten times as much
+        is allowed for the rounding of the weights to float32.
 
     BatchNorms with global statistics, Scales, Biases and Powers of power 1 are folded into the Convolution,
     Deconvolution or InnerProduct before or behind them, others that follow one another into one Scale.  Dropout,
@@ -91,7 +96,7 @@ def fold(net: Net, limit: float = LIMIT) -> Folded:
     """
     if net.phase != TEST:
         raise ExportError(f"net '{net.name}' is in TRAIN: only what a net computes in TEST can be folded")
-    original, graph = LayerGraph(net), LayerGraph(net)
+    original, graph = LayerGraph.of(net), LayerGraph.of(net)
     removed, kept = prune(graph)
     dropped = [node.title for node in removed if node.message.type != "Split"]
     folding = _Folding(graph)

@@ -90,8 +90,11 @@ def _bn(layer: Any, blobs: Blobs):
         raise Stays("it normalizes by the statistics of the batch")
     if len(layer.layer_param.top) > 1:
         raise Stays("it has tops for mean and variance")
-    scale, shift, *statistics = (blob.reshape(-1) for blob in blobs)
-    return (scale, shift) if layer.plain else scaling(0.0, *statistics, layer.eps, scale, shift)
+    scale, shift = (blob.reshape(-1) for blob in blobs[:2])
+    if layer.plain:
+        return scale, shift
+    mean, variance = (blob.reshape(-1) for blob in blobs[2:])
+    return scaling(0.0, mean, variance, layer.eps, scale, shift)
 
 
 def _scale(layer: Any, blobs: Blobs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,12 +33,13 @@ class Node:
     """A layer.
 
     message: its LayerParameter; bottoms, tops and blobs in it are not used.
-    layer: the layer of the net from which the graph was made.
+    layer: the layer of the net from which the graph was made; index: its index there.
     blobs: its parameters: views of the net's, in float32, until they are replaced.
     """
 
     message: LayerParameter
     layer: Layer
+    index: int
     blobs: list[np.ndarray]
     bottoms: list[Value] = field(default_factory=list)
     tops: list[Value] = field(default_factory=list)
@@ -64,40 +64,36 @@ class Node:
         message = LayerParameter(name=self.message.name, type="Input")
         for value in self.tops:
             message.input_param.shape.add(dim=value.shape)
-        return Node(message, self.layer, [], [], self.tops)
+        return Node(message, self.layer, self.index, [], [], self.tops)
 
 
 class LayerGraph:
     """The layers of a net in TEST.
 
-    net: a Net with its weights, which is not changed.
-    nodes: in order.  outputs: the values that no layer reads.
+    head: a NetParameter with what is not in layers.  nodes: the layers in order.  outputs: the values that none reads.
     """
 
-    def __init__(self, net: Any) -> None:
-        self.head = NetParameter()
-        self.head.CopyFrom(net.param)
-        del self.head.layer[:]
-        flow, self.nodes = Flow(net.param), []
+    def __init__(self, head: NetParameter, nodes: list[Node], outputs: list[Value]) -> None:
+        self.head, self.nodes, self.outputs = head, nodes, outputs
+
+    @classmethod
+    def of(cls, net: Any) -> LayerGraph:
+        """The graph of a net with its weights, which is not changed."""
+        head = NetParameter()
+        head.CopyFrom(net.param)
+        del head.layer[:]
+        flow, nodes = Flow(net.param), list[Node]()
         for source, layer, bottoms, tops in zip(net.param.layer, net.layers, flow.sources, net.tops, strict=True):
             message = LayerParameter()
             message.CopyFrom(source)
             for name in ("phase", "include", "exclude", "blobs"):  # all layers are those of this phase
                 message.ClearField(name)
-            node = Node(message, layer, [blob.read_data() for blob in layer.blobs])
-            node.bottoms = [self.nodes[value.layer].tops[value.top] for value in bottoms if value is not None]
-            node.tops = [
-                Value(name, blob.shape, (len(self.nodes), j), node)
-                for j, (name, blob) in enumerate(zip(source.top, tops))
-            ]
-            self.nodes.append(node)
-        self.outputs = [self.nodes[value.layer].tops[value.top] for value in flow.outputs()]
-
-    def with_nodes(self, nodes: list[Node]) -> LayerGraph:
-        """Return a graph of other nodes, under the same head, with the same values as outputs."""
-        graph = copy.copy(self)
-        graph.nodes = nodes
-        return graph
+            node = Node(message, layer, len(nodes), [blob.read_data() for blob in layer.blobs])
+            node.bottoms = [nodes[value.layer].tops[value.top] for value in bottoms if value is not None]
+            named = enumerate(zip(source.top, tops))
+            node.tops = [Value(name, blob.shape, (len(nodes), j), node) for j, (name, blob) in named]
+            nodes.append(node)
+        return cls(head, nodes, [nodes[value.layer].tops[value.top] for value in flow.outputs()])
 
     def uses(self, value: Value) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that read a value, with the index of the bottom."""
@@ -137,10 +133,13 @@ class LayerGraph:
         clear_marks(param)
         return param
 
-    def fill(self, net: Any) -> None:
-        """Copy the parameters, rounded to float32, to a net that was built from `param()`, of any dtype."""
-        layers = (layer for layer in net.layers if layer.type != "Split")
+    def pairs(self, net: Any) -> Iterator[tuple[Node, Layer]]:
+        """Yield the nodes with their layers in a net that was built from `param()`, without Splits."""
         nodes = (node for node in self.nodes if node.message.type != "Split")
-        for node, layer in zip(nodes, layers, strict=True):
+        yield from zip(nodes, (layer for layer in net.layers if layer.type != "Split"), strict=True)
+
+    def fill(self, net: Any, dtype: Any = np.float32) -> None:
+        """Copy the parameters, rounded to a dtype, to a net that was built from `param()`, itself of any dtype."""
+        for node, layer in self.pairs(net):
             for values, blob in zip(node.blobs, layer.blobs, strict=True):
-                blob.data = values.astype(np.float32)
+                blob.data = values.astype(dtype)

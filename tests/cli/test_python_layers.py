@@ -149,6 +149,7 @@ COMMANDS = {
     "classify": (("classify", "image.npy", "out.npy", *IMAGE_FLAGS, "--images_dim", "4,4"), True),
     "detect": (("detect", "w.csv", "out.csv", *IMAGE_FLAGS, "--context_pad", "0"), True),
     "show": (("show", "w.caffemodel", "o.png", "--model", "deploy.prototxt", "--image", "image.png"), True),
+    "fold": (("fold", "deploy.prototxt", "w.caffemodel", "folded"), True),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from helpers.nets import layer_text, net_from_text
 from helpers.trained import randomize
 from minicaffe import TEST, TRAIN, Net
 from minicaffe.errors import ExportError, SnapshotError
+from minicaffe.export import fold as fold_module
 from minicaffe.export.fold import fold
 from minicaffe.models import zoo
 
@@ -49,7 +50,7 @@ def check(net, expected):
     before = {layer.name: [blob.data.copy() for blob in layer.blobs] for layer in net.layers}
     folded = fold(net)
     assert types(folded) == expected.split()
-    assert folded.difference <= 1e-6
+    assert folded.difference.exact <= 1e-12 and folded.difference.stored <= 1e-6
     assert folded.after == len(folded.param.layer) and folded.before >= folded.after
     for layer in net.layers:  # which is not changed
         for blob, values in zip(layer.blobs, before[layer.name]):
@@ -297,9 +298,10 @@ def test_dropout_is_dropped_and_outputs_keep_their_names():
 
 
 def test_dropout_that_samples_stays():
-    net = net_of(CONV, layer_text("drop", "Dropout", "conv", "conv", "dropout_param { sample_weights_test: true }"))
-    with pytest.raises(ExportError, match="differs by"):  # the masks of two nets are not the same
-        fold(net)
+    drop = layer_text("drop", "Dropout", "conv", "conv", "dropout_param { sample_weights_test: true }")
+    net = net_of(layer_text("relu", "ReLU", "data", "data"), layer_text("no", "Dropout", "data", "data"), CONV, drop)
+    folded = fold(net)  # compared with the same mask
+    assert types(folded) == ["ReLU", "Convolution", "Dropout"] and folded.kept == {} and folded.difference.stored == 0
 
 
 def test_splits_of_the_prototxt():
@@ -331,6 +333,7 @@ def test_silence():
 def test_random_nets(seed):
     net = random_net(seed)
     folded = fold(net)
+    assert folded.difference.exact <= 1e-12 and folded.difference.stored <= 1e-6
     old, new = outputs(net), outputs(folded.net)
     assert old.keys() == new.keys()
     for name in old:
@@ -362,8 +365,37 @@ def test_train_is_refused():
 
 
 def test_a_difference_is_an_error():
-    with pytest.raises(ExportError, match=r"'conv' of the folded net differs by .* the limit is 1e-12"):
-        fold(net_of(CONV, BN), limit=1e-12)
+    with pytest.raises(ExportError, match=r"'conv' of the folded net differs by .* the limit is 1e-18"):
+        fold(net_of(CONV, BN), limit=1e-18)
+    with pytest.raises(ExportError, match=r"net, its weights in float32, differs by .* the limit is 1e-09"):
+        fold(net_of(CONV, BN), limit=1e-10)
+
+
+def test_data_layers_give_their_batch_and_files_are_not_written(tmp_path):
+    noise = """layer { name: "noise" type: "DummyData" top: "x" top: "label" dummy_data_param {
+        shape { dim: 3 dim: 4 dim: 6 dim: 5 } shape { dim: 3 }
+        data_filler { type: "gaussian" std: 1 } data_filler { type: "uniform" min: 0 max: 3.99 } } }"""
+    ip = layer_text("ip", "InnerProduct", "conv", "ip", "inner_product_param { num_output: 4 }")
+    loss = layer_text("loss", "SoftmaxWithLoss", "ip label", "loss")
+    out = layer_text("out", "HDF5Output", "ip label", "", f'hdf5_output_param {{ file_name: "{tmp_path}/out.h5" }}')
+    accuracy = layer_text("accuracy", "Accuracy", "ip label", "accuracy")
+    layers = CONV.replace('"data"', '"x"'), BN, SCALE, RELU, ip, loss, out, accuracy
+    net = net_from_text(noise + "".join(layers), TEST)
+    randomize(net)
+    folded = fold(net)
+    assert types(folded) == "DummyData Convolution ReLU InnerProduct SoftmaxWithLoss HDF5Output Accuracy".split()
+    assert not (tmp_path / "out.h5").exists() or not (tmp_path / "out.h5").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["with_affine_behind", "with_affine_before"])
+def test_a_wrong_fold_is_found_behind_a_softmax(monkeypatch, name):
+    right = getattr(fold_module, name)
+    monkeypatch.setattr(fold_module, name, lambda *args: [1.001 * blob for blob in right(*args)])
+    ip = layer_text("ip", "InnerProduct", "conv", "ip", "inner_product_param { num_output: 4 }")
+    net = net_of(CONV, *([BN] if name.endswith("behind") else [RELU, BN]), ip, layer_text("prob", "Softmax", "ip", "p"))
+    net.layers[-2].blobs[0].data *= 1e6  # so that the Softmax is 0 or 1
+    with pytest.raises(ExportError, match="'ip' of the folded net differs by"):
+        fold(net)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -405,16 +437,17 @@ def test_command_refuses(run, tmp_path, monkeypatch):
                        ("a/", "expected a name for the files to write, got 'a/'")):  # fmt: skip
         status, printed, log = run("fold", "net.prototxt", "net.caffemodel", out)
         assert (status, printed) == (1, "") and words in log
-    status, printed, log = run("fold", "net.prototxt", "net.caffemodel", "out", "--limit", "1e-12")
-    assert (status, printed) == (1, "") and "the limit is 1e-12" in log
+    status, printed, log = run("fold", "net.prototxt", "net.caffemodel", "out", "--limit", "1e-10")
+    assert (status, printed) == (1, "") and "the limit is 1e-09" in log
     status, printed, log = run("fold", "absent.prototxt", "net.caffemodel", "out")
     assert status == 1 and "cannot read 'absent.prototxt'" in log
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
-def test_no_file_is_written_if_one_cannot_be(tmp_path):
+@pytest.mark.parametrize("taken", ["out.prototxt", "out.caffemodel"])
+def test_no_file_is_written_if_one_cannot_be(tmp_path, taken):
     folded = fold(net_of(CONV, BN))
-    (tmp_path / "out.caffemodel").mkdir()
-    with pytest.raises(SnapshotError):
+    (tmp_path / taken).mkdir()
+    with pytest.raises(SnapshotError, match=f"cannot write '.*{taken}'"):
         folded.save(tmp_path / "out.prototxt", tmp_path / "out.caffemodel")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.caffemodel"]
+    assert [path.name for path in tmp_path.iterdir()] == [taken]

@@ -55,7 +55,7 @@ class Check:
         for name, values in prepared.items():
             net.blobs[name].reshape(*values.shape)
         net.reshape()
-        expected = {name: values.copy() for name, values in net.forward(**prepared).items()}
+        expected = {name: values.copy() for name, values in net.forward(None, **prepared).items()}
         wanted = [each.name for each in self._session.get_outputs()]
         given = {each.name: np.asarray(inputs[each.name], np.float32) for each in self._session.get_inputs()}
         with _errors("cannot run the model"):

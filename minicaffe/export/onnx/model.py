@@ -155,8 +155,10 @@ class _Walk:
         axis = self.axes_of_values.get(name)
         if axis is None and name in self.axes_of_values:
             return None
-        named = {**free, (name, axis): f"{name}_{axis}"}
-        return [named.get((name, axis), size) for axis, size in enumerate(shape)]
+        named = dict(free)
+        if axis is not None:
+            named[name, axis] = f"{name}_{axis}"
+        return [named.get((name, i), size) for i, size in enumerate(shape)]
 
     def first_difference(self, other: _Walk) -> str | None:
         """Return the first layer that was converted otherwise; None if the nodes and constants are the same."""

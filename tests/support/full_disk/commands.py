@@ -106,6 +106,7 @@ COMMANDS = {
     "upgrade_net_text": Command("upgrade_net_proto_text {inputs}/old.prototxt new.prototxt"),
     "upgrade_net_binary": Command("upgrade_net_proto_binary {inputs}/small.caffemodel new.caffemodel"),
     "upgrade_solver": Command("upgrade_solver_proto_text {inputs}/binary.prototxt new.prototxt"),
+    "fold": Command("fold {inputs}/deploy.prototxt {inputs}/small.caffemodel folded"),
     "resize": Command("resize_and_crop_images --input {inputs}/list_of_names.txt --input_folder {inputs} "
                       "--output_folder small --output_side_length 24"),
     "quickstart": Command("quickstart --offline --iterations 5 --data {inputs}/data --out q", True, False,
