@@ -84,11 +84,18 @@ def regression(factor=1.0, targets=1.0):
     return layer + ip("ip1", "data", 8) + relu("ip1") + ip("ip2", "ip1", 2) + euclidean
 
 
-def weights(net, **layers):
-    """A file with the weights of a net, in which some blobs are replaced: bn=[mean, variance, factor]."""
-    own = net_from_text(net)
+def weights(net, factor=1, **layers):
+    """A file with the weights of a net and the statistics of a batch, times a factor.
+
+    layers: values of the first blobs of some layers, such as bn=[mean, variance, factor].
+    """
+    with random.seeded(3):
+        own = net_from_text(net)
+    own.forward()
+    for blob in own.params.get("bn", ()):
+        blob.data[...] *= factor
     for name, blobs in layers.items():
-        for blob, values in zip(own.params[name], blobs, strict=False):
+        for blob, values in zip(own.params[name], blobs):
             blob.data[...] = values
     own.save("start.caffemodel")
     return ["start.caffemodel"]
@@ -115,9 +122,10 @@ def test_small_weights_in_the_first_layer_are_sound():
     assert not [each for each in findings if each.level != "info"]
 
 
-def test_loss_87():
+@pytest.mark.parametrize("solver", [SLOW, SOLVER])
+def test_loss_87(solver):
     net = data("train") + ip("ip1", "data", 8) + relu("ip1") + ip("ip2", "ip1", 4, gaussian(1000)) + loss("ip2")
-    findings = found(net, SLOW)
+    findings = found(net, solver)
     assert_only(findings, "loss-saturated", "values grow most in InnerProduct layer 'ip2'", "layer 'loss'")
     assert any("87.3365" in each.text for each in findings)
 
@@ -251,26 +259,20 @@ def test_gradient_that_ends():
 # -- BatchNorm ---------------------------------------------------------------------------------------------------------
 
 NORM = conv("conv", "data") + bn("conv") + scale("conv") + relu("conv") + ip("ip", "conv", 4) + loss("ip")
-LIKE_DATA = [0, 0.35, 1]
-
-
-def test_batch_norm():
-    assert_sound(
-        found(data("train", "TRAIN") + data(database("test", shuffled(EVEN, 1)), "TEST") + NORM, SOLVER + TESTS)
-    )
 
 
 def both():
     return data("train", "TRAIN") + data(database("test", shuffled(EVEN, 1)), "TEST") + NORM
 
 
-def test_weights_with_statistics_of_these_data():
+def test_batch_norm():
+    assert_sound(found(both(), SOLVER + TESTS))
+
+
+@pytest.mark.parametrize("factor", [1, 0.5, 900])
+def test_statistics_are_divided_by_their_factor(factor):
     net = both()
-    own = net_from_text(net)
-    for _ in range(5):
-        own.forward()
-    own.save("start.caffemodel")
-    assert_sound(found(net, SOLVER + TESTS, ["start.caffemodel"]))
+    assert_sound(found(net, SOLVER + TESTS, weights(net, factor)))
 
 
 @pytest.mark.parametrize("blobs", [[0, 0, 0], [0, 0, 1]])
@@ -293,20 +295,9 @@ def test_statistics_of_other_data(blobs, text):
     assert_only(findings, "batch-norm-far", text, "layer 'bn'")
 
 
-@pytest.mark.parametrize("factor", [1, 0.5, 900])
-def test_statistics_are_divided_by_their_factor(factor):
-    net = both()
-    own = net_from_text(net)
-    own.forward()
-    for blob in own.params["bn"]:
-        blob.data[...] *= factor
-    own.save("start.caffemodel")
-    assert_sound(found(net, SOLVER + TESTS, ["start.caffemodel"]))
-
-
 def test_five_blobs_with_a_scale_of_0():
     net = both()
-    findings = found(net, SOLVER + TESTS, weights(net, scale=[0, 0], bn=LIKE_DATA))
+    findings = found(net, SOLVER + TESTS, weights(net, scale=[0, 0]))
     assert_only(findings, "weights-zero", "the scales in the weights are all 0", "layer 'scale'")
 
 
@@ -329,9 +320,10 @@ def test_use_global_stats_is_found_once(phase, value, code):
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("solver", [SLOW, SOLVER])
 @pytest.mark.parametrize("transform", ["", "scale: 0.5"])
-def test_data_without_mean(transform):
-    findings = found(data("train", transform=transform) + classifier(), SLOW)
+def test_data_without_mean(transform, solver):
+    findings = found(data("train", transform=transform) + classifier(), solver)
     assert_only(findings, "data-not-centred", "write mean_file or mean_value", "layer 'data'")
 
 

@@ -11,19 +11,11 @@ from typing import Any
 import numpy as np
 
 from minicaffe.checks.batch.observed import LayerPass, Observed
+from minicaffe.checks.static.facts import WEIGHT_FIELDS
 from minicaffe.core.layer import Layer
 
 _ROUNDING = 1e-11  #: variance of equal values after rounding to float32, divided by the square of their mean
 RECTIFIERS = {"ReLU", "ReLU6"}
-#: the fields that have the filler of the first parameter, by type
-_FILLERS = {
-    "Convolution": ("convolution_param", "weight_filler"),
-    "ConvolutionDepthwise": ("convolution_param", "weight_filler"),
-    "DepthwiseConvolution": ("convolution_param", "weight_filler"),
-    "Deconvolution": ("convolution_param", "weight_filler"),
-    "InnerProduct": ("inner_product_param", "weight_filler"),
-    "Scale": ("scale_param", "filler"),
-}  # fmt: skip
 
 
 class Zeros:
@@ -35,7 +27,8 @@ class Zeros:
     reached: those of them from which nothing but zeros, or what follows from them, gets to a loss.
     dead: layers whose output is 0, or follows from zeros alone.
     empty: layers whose weights, or scale, are all 0.
-    ends: layers at which gradients end, without those of `dead` and `empty`: all that they pass on is 0.
+    ends: layers at which gradients end, because all that they pass on is 0; without those of `dead` and `empty`, and
+        losses that ignore all labels.
     """
 
     def __init__(self, observed: Observed | None, layers: Sequence[LayerPass]) -> None:
@@ -49,6 +42,7 @@ class Zeros:
                 self._follow(observed, each)
         self.reached = [each for each in self.roots if each.index in self._reached]
         explained = self.dead | {each.index for each in self.empty}
+        explained |= {each.index for each in layers if each.class_loss is not None and not each.class_loss.counted}
         self.ends = [each for each in layers if each.arrives and each.passes is False and each.index not in explained]
 
     def _follow(self, observed: Observed, each: LayerPass) -> None:
@@ -98,11 +92,15 @@ def _is_constant(each: LayerPass) -> bool:
 
 def _is_empty(layer: Layer) -> bool:
     """Whether the weights, or the scale, of a layer are all 0."""
-    return bool(layer.blobs) and layer.layer_param.type in _FILLERS and not layer.blobs[0].read_data().any()
+    return (
+        bool(layer.blobs)
+        and layer.layer_param.type in (*WEIGHT_FIELDS, "Scale")
+        and not layer.blobs[0].read_data().any()
+    )
 
 
 def starts_at_zero(layer: Any) -> bool:
     """Whether the prototxt has the weights of a layer start at constant 0, which static checks report."""
-    field, name = _FILLERS[layer.type]
-    filler = getattr(getattr(layer, field), name)
+    is_scale = layer.type == "Scale"
+    filler = layer.scale_param.filler if is_scale else getattr(layer, WEIGHT_FIELDS[layer.type]).weight_filler
     return filler.type == "constant" and not filler.value

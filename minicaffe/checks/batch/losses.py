@@ -43,22 +43,21 @@ def loss_zero(batch: FirstBatch) -> Iterator[Found]:
 @finds("batch", "loss-saturated", "error")
 def loss_saturated(batch: FirstBatch) -> Iterator[Found]:
     """SoftmaxWithLoss with probabilities of 0, whose loss is 87.3365."""
-    for each, loss in _explainable(batch):
+    for each, loss in large(batch):
         if loss.saturated > _SATURATED:
             yield (
                 each.where,
                 f"the first loss is {loss.loss:.6g}, but {loss.chance:.4g} is that of equal probabilities: "
                 f"{loss.saturated:.0%} of the labels have a probability of 0, and a loss of {LARGEST:.6g}, the largest "
-                f"in float32, where no gradient leads back; {_growth(batch, each)}",
+                f"in float32; {_growth(batch, each)}",
             )
 
 
 @finds("batch", "loss-far-above-chance", "warning")
 def loss_far_above_chance(batch: FirstBatch) -> Iterator[Found]:
     """A first loss far above that of equal probabilities."""
-    for each, loss in _explainable(batch):
-        limit = max(_HIGH * loss.chance, loss.chance + _LEAST)
-        if loss.loss > limit and loss.saturated <= _SATURATED:
+    for each, loss in large(batch):
+        if loss.saturated <= _SATURATED:
             yield (
                 each.where,
                 f"the first loss is {loss.loss:.4g}, but {loss.chance:.4g} (ln {loss.classes}) is that of equal "
@@ -89,10 +88,13 @@ def _class_losses(batch: FirstBatch) -> Iterator[tuple[LayerPass, ClassLoss]]:
             yield each, each.class_loss
 
 
-def _explainable(batch: FirstBatch) -> Iterator[tuple[LayerPass, ClassLoss]]:
-    """Yield the losses, unless data that are not centred are the cause."""
-    if not any(True for _ in data_not_centred(batch)):
-        yield from ((each, loss) for each, loss in _class_losses(batch) if loss.counted)
+def large(batch: FirstBatch) -> Iterator[tuple[LayerPass, ClassLoss]]:
+    """Yield the losses that are far above that of equal probabilities; none if data that are not centred explain it."""
+    if any(True for _ in data_not_centred(batch)):
+        return
+    for each, loss in _class_losses(batch):
+        if loss.counted and loss.loss > max(_HIGH * loss.chance, loss.chance + _LEAST):
+            yield each, loss
 
 
 def _relative(batch: FirstBatch, each: LayerPass) -> float:

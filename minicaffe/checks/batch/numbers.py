@@ -9,11 +9,12 @@ import numpy as np
 from minicaffe.checks.batch.first import FirstBatch
 from minicaffe.checks.batch.observed import LayerPass, Observed
 from minicaffe.checks.finding import Found, finds
+from minicaffe.checks.static.facts import WEIGHT_FIELDS
 from minicaffe.core.layer import Layer
 from minicaffe.errors import listed
 
 _LARGE_MEAN = 30.0  #: mean of the input of the first layer with weights that is reported
-_WEIGHTED = {"Convolution", "InnerProduct", "ConvolutionDepthwise", "DepthwiseConvolution"}
+_WEIGHTED = WEIGHT_FIELDS.keys() - {"Embed"}  #: types that multiply their input by weights
 
 
 @finds("batch", "not-finite", "error")
@@ -77,13 +78,15 @@ def data_not_centred(batch: FirstBatch) -> Iterator[Found]:
     if batch.train is None:
         return
     net = batch.train.net
+    found: list[Layer] = []
     data: dict[int, Layer | None] = {}  # by id of a blob: the data layer that it comes from, without learned layers
     for each in batch.layers:
         bottoms, tops = net.bottoms[each.index], net.tops[each.index]
         source = each.layer if not bottoms else data.get(id(bottoms[0]))
         if each.layer.layer_param.type in _WEIGHTED and source is not None:
             mean = each.bottoms[0].mean
-            if abs(mean) > _LARGE_MEAN and not _has_mean(source):
+            if abs(mean) > _LARGE_MEAN and not _has_mean(source) and source not in found:
+                found.append(source)
                 yield (
                     f"layer '{source.name}'",
                     f"the mean of what layer '{each.layer.name}' reads is {mean:.4g} (root mean square "

@@ -12,6 +12,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
+from minicaffe.core.running import Callbacks
 from minicaffe.layers.shared.softmax import three_axes
 
 LARGEST = -math.log(np.finfo(np.float32).tiny)  #: the loss of a probability of 0 in SoftmaxWithLoss, 87.3365
@@ -99,7 +100,7 @@ class LayerPass:
 class Observed:
     """A net whose layers are observed in its passes.
 
-    net: the net.  layers: what each layer has computed, by index.
+    net: the net.  layers: what each layer has computed, by index.  loss: the weighted loss of the forward pass.
     stored: for each BatchNorm, by index, its blobs before the passes.
     """
 
@@ -112,24 +113,21 @@ class Observed:
             if layer.layer_param.type == "BatchNorm"
         }
         self._now: dict[int, Stats] = {}  # by id of the blob: statistics of the data that it has now
-        callbacks = net.callbacks
-        callbacks.before_forward.append(self._before_forward)
-        callbacks.after_forward.append(self._after_forward)
-        callbacks.before_backward.append(self._before_backward)
-        callbacks.after_backward.append(self._after_backward)
+        self.loss = math.nan
 
     def forward(self) -> None:
-        """Run one forward pass."""
+        """Run one forward pass, and read the loss, which is the moment when a device reports labels out of range."""
+        self.net.callbacks = Callbacks([self._before_forward], [self._after_forward])
         self.net.run_forward()
+        self.net.callbacks = Callbacks()
+        with np.errstate(all="ignore"):
+            self.loss = self.net.loss()
 
     def backward(self) -> None:
         """Run one backward pass."""
+        self.net.callbacks = Callbacks([], [], [self._before_backward], [self._after_backward])
         self.net.run_backward()
-
-    @property
-    def loss(self) -> float:
-        """The weighted loss of the net."""
-        return self.net.loss()
+        self.net.callbacks = Callbacks()
 
     # -- callbacks -------------------------------------------------------------------------------------------------
 
@@ -184,7 +182,9 @@ def _class_loss(layer: Any, bottoms: Sequence[Blob]) -> ClassLoss:
     outer, classes, inner = three_axes(bottoms[0].shape, layer.given_axis)
     scores = bottoms[0].read_data().reshape(outer, classes, inner).astype(np.float64)
     labels = bottoms[1].read_data().reshape(outer, inner).astype(np.int64)
-    valid = np.ones(labels.shape, bool) if layer.ignored is None else labels != layer.ignored
+    valid = (labels >= 0) & (labels < classes)  # on a device, others are reported after the pass
+    if layer.ignored is not None:
+        valid &= labels != layer.ignored
     spread = float(scores.std(0).mean()) if scores.size else 0.0
     with np.errstate(all="ignore"):
         scores -= scores.max(1, keepdims=True)

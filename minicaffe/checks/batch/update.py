@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicaffe.checks.batch.first import FirstBatch
+from minicaffe.checks.batch.losses import large
+from minicaffe.checks.batch.numbers import data_not_centred
 from minicaffe.checks.batch.observed import learned
 from minicaffe.checks.finding import Found, finds
 from minicaffe.core.net import Net
@@ -19,8 +21,10 @@ _PLAIN = {"SGD", "Nesterov"}  #: solvers whose first update is the gradient time
 
 @finds("batch", "first-update-diverges", "warning")
 def first_update_diverges(batch: FirstBatch) -> Iterator[Found]:
-    """A loss of the first batch that is much larger after the first update."""
+    """A loss of the first batch that is much larger after the first update, if nothing else explains it."""
     if not _is_plain(batch) or any(each.faults for each in batch.layers) or batch.train is None:
+        return
+    if any(True for found in (large(batch), data_not_centred(batch)) for _ in found):
         return
     before, after = batch.train.loss, _loss_after_update(batch, batch.train.net)
     if before > 0 and not after <= _GROWTH * before:
@@ -68,10 +72,10 @@ def _loss_after_update(batch: FirstBatch, net: Net) -> float:
     """Return the loss of the first batch after the first update, without weight decay; the parameters are restored."""
     rate, blobs = _rate(batch) * _clipping(batch, net), net.learnable_params
     before = [blob.read_data().copy() for blob in blobs]
-    for blob, mult, values in zip(blobs, net.lr_mults, before):
-        if mult:
-            blob.data[...] = values - np.float32(rate * mult) * blob.read_diff()
-    with net.unobserved():
+    with np.errstate(all="ignore"):
+        for blob, mult, values in zip(blobs, net.lr_mults, before):
+            if mult:
+                blob.data[...] = values - np.float32(rate * mult) * blob.read_diff()
         net.run_forward(_behind_data(net))
         loss = net.loss()
     for blob, values in zip(blobs, before):

@@ -90,7 +90,7 @@ def _tests(sets: DataSets) -> Iterator[tuple[DataLayer, int, int, int]]:
     """Yield, of test nets: the data layer, test_iter, the number of records that a test reads, and that of all."""
     for layer in sets.tests:
         iterations, count = sets.subject.param.test_iter[layer.index - 1], layer.records.count
-        if count:
+        if count and iterations and layer.batch_size > 0:
             yield layer, iterations, iterations * layer.batch_size, count
 
 

@@ -20,6 +20,7 @@ from minicaffe.data.windows import read_windows
 
 MAX_RECORDS = 200_000  #: records of a database whose labels are all read, if it has at most MAX_BYTES
 MAX_BYTES = 1 << 30  #: of the files of such a database
+MAX_LABELS = 1 << 28  #: bytes of labels in HDF5 files, after which the labels of further files are not read
 RUNS, RUN = 100, 200  #: of a larger database: runs of consecutive records, evenly spread, and the records of each
 MAX_IMAGES = 500  #: images of a database that are decoded for each doubling of the number of its records
 MAX_FILES = 64  #: images of a list that are read, evenly spread
@@ -56,7 +57,8 @@ class Pixels:
         if mean is None:
             return None
         (sums,) = self._sums.values()
-        return np.sqrt(np.maximum(sums[2] / sums[0] - np.square(mean), 0))
+        with np.errstate(all="ignore"):  # of data with infinity
+            return np.sqrt(np.maximum(sums[2] / sums[0] - np.square(mean), 0))
 
 
 @dataclass
@@ -176,12 +178,16 @@ def _of_list(param: Any) -> Records:
 
 
 def _of_hdf5(layer: Any, label_tops: Sequence[int]) -> Records:
-    records = Records(count=0, labels={top: [] for top in label_tops})
+    records = Records(labels={top: [] for top in label_tops})
+    count = size = 0
     for path in hdf5.read_file_list(layer.hdf5_data_param.source):
-        records.count = (records.count or 0) + hdf5.count_rows(path, layer.top)
-        if label_tops:
+        count += hdf5.count_rows(path, layer.top)
+        records.whole &= size <= MAX_LABELS
+        if label_tops and records.whole:
             for top, labels in zip(label_tops, hdf5.load_file(path, [layer.top[j] for j in label_tops])):
                 records.labels[top].append(labels)
+                size += labels.nbytes
+    records.count = count
     return records
 
 
