@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.checks.data.sets import ClassUse, DataLayer, DataSets
+from minicaffe.checks.data.sets import ClassUse, DataLayer, DataSets, Labels
 from minicaffe.checks.finding import Found, finds
 from minicaffe.errors import listed
 
@@ -21,7 +21,7 @@ _FAR = 0.1  #: total variation distance of frequencies that is reported; 1 is th
 def labels_not_whole(sets: DataSets) -> Iterator[Found]:
     """Find class labels that are not whole numbers."""
     for layer, use, labels in _label_sets(sets):
-        wrong = labels[~_whole(labels)]
+        wrong = labels.values[~_whole(labels)]
         if wrong.size:
             yield (
                 layer.where,
@@ -82,9 +82,9 @@ def unused_outputs_of_weights(sets: DataSets) -> Iterator[Found]:
 def class_missing(sets: DataSets) -> Iterator[Found]:
     """Find classes below the largest label without any record."""
     for layer, use, labels in _train_labels(sets):
-        known = _classes_of(labels)
-        missing = sorted(set(range(int(known.max()))) - set(known.tolist()))
-        if missing and layer.records.whole and use.classes is not None and known.max() < use.classes:
+        high = int(labels.values[-1])
+        missing = sorted(set(range(high)) - set(labels.values.tolist()))
+        if missing and layer.records.whole and use.classes is not None and high < use.classes:
             yield (
                 layer.where,
                 f"no record has the label {listed(map(str, missing))}: the net can never learn to predict it; this is "
@@ -202,31 +202,31 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
 def _compared(sets: DataSets) -> Iterator[_Pair]:
     """Yield the labels of training sets and test sets that have tops of the same names and another source."""
     for train, test in sets.pairs():
-        others = {(test.param.top[use.top], use.columns): labels for use, labels in test.label_sets()}
-        for use, labels in train.label_sets():
+        others = {(test.param.top[use.top], use.columns): labels for use, labels in test.label_sets}
+        for use, labels in train.label_sets:
             theirs = others.get((train.param.top[use.top], use.columns))
             if theirs is None or train.source == test.source or not _counts(labels, theirs):
                 continue
-            both = [known.astype(np.int64) for known in (labels, theirs)]
-            length = 1 + max(int(known.max()) for known in both)
-            yield _Pair(train, test, *(np.bincount(known, minlength=length) for known in both))
+            length = 1 + int(max(labels.values[-1], theirs.values[-1]))
+            in_both = [np.bincount(each.values.astype(np.int64), each.counts, length) for each in (labels, theirs)]
+            yield _Pair(train, test, *in_both)
 
 
-def _counts(*labels: np.ndarray) -> bool:
+def _counts(*labels: Labels) -> bool:
     """Whether labels are classes that can be counted: whole numbers from 0 on, not too large."""
-    return all(_whole(each).all() and each.min() >= 0 and each.max() < 1 << 20 for each in labels)
+    return all(_whole(each).all() and each.values[0] >= 0 and each.values[-1] < 1 << 20 for each in labels)
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
 
 
-def _label_sets(sets: DataSets) -> Iterator[tuple[DataLayer, ClassUse, np.ndarray]]:
+def _label_sets(sets: DataSets) -> Iterator[tuple[DataLayer, ClassUse, Labels]]:
     for layer in sets.layers:
-        for use, labels in layer.label_sets():
+        for use, labels in layer.label_sets:
             yield layer, use, labels
 
 
-def _train_labels(sets: DataSets) -> Iterator[tuple[DataLayer, ClassUse, np.ndarray]]:
+def _train_labels(sets: DataSets) -> Iterator[tuple[DataLayer, ClassUse, Labels]]:
     """Yield the labels of the train net that can be counted."""
     for layer, use, labels in _label_sets(sets):
         if layer.is_train and _counts(labels):
@@ -237,7 +237,7 @@ def _ranges(sets: DataSets) -> Iterator[tuple[DataLayer, ClassUse, int, int]]:
     """Yield the least and the largest of the labels, where they are whole numbers."""
     for layer, use, labels in _label_sets(sets):
         if _whole(labels).all():
-            yield layer, use, int(labels.min()), int(labels.max())
+            yield layer, use, int(labels.values[0]), int(labels.values[-1])
 
 
 def _from_one(use: ClassUse, low: int, high: int) -> bool:
@@ -246,10 +246,10 @@ def _from_one(use: ClassUse, low: int, high: int) -> bool:
 
 def _unused(sets: DataSets, advice: str) -> Iterator[Found]:
     """Yield the data layers of the train net whose labels leave the last outputs unused, in TEST as well."""
-    largest = max((int(labels.max()) for _, _, labels in _label_sets(sets) if _counts(labels)), default=0)
+    largest = max((int(labels.values[-1]) for _, _, labels in _label_sets(sets) if _counts(labels)), default=0)
     for layer, use, labels in _train_labels(sets):
         if layer.records.whole and use.classes is not None and use.classes > largest + 1:
-            low, high = int(labels.min()), int(labels.max())
+            low, high = int(labels.values[0]), int(labels.values[-1])
             yield (
                 layer.where,
                 f"the labels are {low} to {high}, but layer '{use.layer.name}' reads {use.classes} outputs: the last "
@@ -257,14 +257,10 @@ def _unused(sets: DataSets, advice: str) -> Iterator[Found]:
             )
 
 
-def _classes_of(labels: np.ndarray) -> np.ndarray:
-    return np.unique(labels.astype(np.int64))
-
-
-def _whole(labels: np.ndarray) -> np.ndarray:
-    """Whether each label is a whole number; nan and infinity are not."""
+def _whole(labels: Labels) -> np.ndarray:
+    """Whether each value is a whole number; nan and infinity are not."""
     with np.errstate(invalid="ignore"):
-        return np.isfinite(labels) & (labels == np.floor(labels))
+        return np.isfinite(labels.values) & (labels.values == np.floor(labels.values))
 
 
 def _cut(value: float) -> str:

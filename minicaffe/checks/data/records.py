@@ -19,7 +19,8 @@ from minicaffe.data.reader import decoded
 from minicaffe.data.windows import read_windows
 
 MAX_RECORDS = 200_000  #: records of a database whose labels are all read, if it has at most MAX_BYTES
-MAX_BYTES = 1 << 30  #: of the files of such a database, and of labels in HDF5 files, beyond which no more are read
+MAX_BYTES = 1 << 30  #: of the files of such a database
+MAX_LABELS = 1 << 28  #: bytes of labels in HDF5 files, after which the labels of further files are not read
 RUNS, RUN = 100, 200  #: of a larger database: runs of consecutive records, evenly spread, and the records of each
 MAX_IMAGES = 500  #: images of a database that are decoded for each doubling of the number of its records
 MAX_FILES = 64  #: images of a list that are read, evenly spread
@@ -181,7 +182,7 @@ def _of_hdf5(layer: Any, label_tops: Sequence[int]) -> Records:
     count = size = 0
     for path in hdf5.read_file_list(layer.hdf5_data_param.source):
         count += hdf5.count_rows(path, layer.top)
-        records.whole &= size <= MAX_BYTES
+        records.whole &= size <= MAX_LABELS
         if label_tops and records.whole:
             for top, labels in zip(label_tops, hdf5.load_file(path, [layer.top[j] for j in label_tops])):
                 records.labels[top].append(labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,13 @@ class ClassUse:
     columns: tuple[int, int] | None
     classes: int | None
     ignored: int | None
+
+
+class Labels(NamedTuple):
+    """The labels of a data set: each value once, in order, and how many records or positions have it."""
+
+    values: np.ndarray
+    counts: np.ndarray
 
 
 @dataclass
@@ -126,20 +133,24 @@ class DataLayer:
             runs = [run[:, start:stop] for run in runs if run.ndim > 1]
         return runs
 
-    def labels(self, use: ClassUse) -> np.ndarray:
-        """Return the labels that a layer reads and does not ignore, (n,)."""
-        labels = np.concatenate([np.empty(0), *(run.ravel() for run in self.runs(use))])
-        return labels if use.ignored is None else labels[labels != use.ignored]
+    def labels(self, use: ClassUse) -> Labels:
+        """Return the labels that a layer reads and does not ignore."""
+        found = [np.unique(run, return_counts=True) for run in self.runs(use)]
+        every = np.concatenate([np.empty(0), *(values for values, _ in found)])
+        counts = np.concatenate([np.empty(0, np.int64), *(counts for _, counts in found)])
+        values, index = np.unique(every, return_inverse=True)
+        counts = np.bincount(index.ravel(), counts, len(values))
+        kept = np.ones(len(values), bool) if use.ignored is None else values != use.ignored
+        return Labels(values[kept], counts[kept])
 
-    def label_sets(self) -> Iterator[tuple[ClassUse, np.ndarray]]:
-        """Yield each set of labels that is read, with the use that has the fewest classes; none without labels."""
+    @functools.cached_property
+    def label_sets(self) -> list[tuple[ClassUse, Labels]]:
+        """Each set of labels that is read, with the use that has the fewest classes; those without labels left out."""
         uses: dict[tuple, ClassUse] = {}
         for use in sorted(self.uses, key=lambda use: (use.classes is None, use.classes)):
             uses.setdefault((use.top, use.columns, use.ignored), use)
-        for use in uses.values():
-            labels = self.labels(use)
-            if labels.size:
-                yield use, labels
+        found = [(use, self.labels(use)) for use in uses.values()]
+        return [(use, labels) for use, labels in found if labels.values.size]
 
 
 class DataSets:

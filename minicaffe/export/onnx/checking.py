@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,11 +51,11 @@ class Check:
     def run(self, inputs: Arrays) -> list[Difference]:
         """Return the differences for inputs by name; with preprocessing, as they are before it."""
         net = self.exported.net
-        prepared = {name: self._prepared(name, values) for name, values in inputs.items()}
+        prepared: dict[str, Any] = {name: self._prepared(name, values) for name, values in inputs.items()}
         for name, values in prepared.items():
             net.blobs[name].reshape(*values.shape)
         net.reshape()
-        expected = {name: values.copy() for name, values in net.forward(None, **prepared).items()}
+        expected = {name: values.copy() for name, values in net.forward(**prepared).items()}
         wanted = [each.name for each in self._session.get_outputs()]
         given = {each.name: np.asarray(inputs[each.name], np.float32) for each in self._session.get_inputs()}
         with _errors("cannot run the model"):
