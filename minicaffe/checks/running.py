@@ -63,14 +63,15 @@ def check(
     return _sorted(found)
 
 
-def before_training(source: Any, is_resumed: bool) -> list[Finding]:
+def before_training(source: Any, snapshot: str = "") -> list[Finding]:
     """Return the findings of the static stage, without those that have to read files of weights.
 
-    source: as `solver` of `check`.  is_resumed: whether all parameters come from a snapshot.
+    source: as `solver` of `check`.
+    snapshot: path of the solver state from which training is resumed, with all parameters; "" (default): none.
     """
     try:
         with muted():
-            subject = Subject(source, ["a snapshot"] if is_resumed else (), reads_weights=False)
+            subject = Subject(source, [snapshot] if snapshot else (), reads_weights=False)
     except MinicaffeError as error:
         return [_failure(error, "solver")]
     return _sorted(list(_found_in("static", subject)))

@@ -25,6 +25,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.errors import MinicaffeError, listed
+from minicaffe.text import printable_line
 
 _COLOURS = {"error": 31, "warning": 33, "info": 36}  #: ANSI colours of the levels
 
@@ -54,25 +55,23 @@ def _flags(flags: FlagParser) -> None:
 def check_solver(args: argparse.Namespace) -> int:
     """Print what is wrong: errors, which make training fail or useless, warnings, and facts.
 
-    Nothing is trained and nothing is written.  The exit status is 1 if there is an error, 0 otherwise.
-    docs/check.md has a paragraph for each code.
+    Nothing is trained and nothing is written.  It computes on the CPU, unless -gpu is given.  The exit status is 1 if
+    there is an error, 0 otherwise.  docs/check.md has a paragraph for each code.
     """
-    from minicaffe.cli.train import solver_gpu
     from minicaffe.solvers import nets
 
     need_file(args.solver, "solver", "a solver definition to check")
     weights = weight_files(args.weights) if args.weights else []
     deploy = need_file(args.deploy, "deploy", "a deploy net") if args.deploy else None
     wanted: Any = [stage.strip() for stage in args.stages.split(",")]
-    gpu, solver = None, args.solver
+    solver: Any = args.solver
     try:
         solver = nets.load(args.solver)
         solver.param.train_state.level = args.level
         solver.param.train_state.stage.extend(stages(args))
-        gpu = solver_gpu(solver.param)
     except MinicaffeError:
         pass  # the check reports it
-    with python_layers_of(args), computing_on(args, gpu if "batch" in wanted else None):
+    with python_layers_of(args), computing_on(args):
         findings = check(solver, weights, deploy, wanted)
     if args.json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=2))
@@ -86,8 +85,7 @@ def _print(findings: Sequence[Finding], colours: bool) -> None:
     width = max(min(shutil.get_terminal_size().columns, 100), 40)
     for finding, places in grouped(findings):
         level = f"\033[{_COLOURS[finding.level]}m{finding.level}\033[0m" if colours else finding.level
-        print(level, end=" ")
-        print_line(f"{finding.code}: {listed(places)}")
+        print(level, printable_line(f"{finding.code}: {listed(places)}"))
         print_line(textwrap.fill(finding.text, width, initial_indent="    ", subsequent_indent="    "))
     counts = Counter(finding.level for finding in findings)
     words = [f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS if counts[level]]

@@ -135,7 +135,7 @@ def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str =
         if status.is_terminal:
             observers.append(TrainingProgress(status, solver))
         solver.observers += observers
-        log_findings(source, bool(resume_from))
+        log_findings(source, resume_from)
         log.info("Starting Optimization")
         with printing_how_to_resume(solver, args):
             solver.solve()
@@ -143,12 +143,12 @@ def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str =
     return solver
 
 
-def log_findings(source: Any, is_resumed: bool) -> None:
+def log_findings(source: Any, snapshot: str) -> None:
     """Log the errors and warnings of the static checks (`minicaffe check`) as warnings, one line for each sentence."""
     from minicaffe.checks.finding import grouped
     from minicaffe.checks.running import before_training
 
-    for finding, places in grouped(before_training(source, is_resumed)):
+    for finding, places in grouped(before_training(source, snapshot)):
         if finding.level != "info":
             log.warning("%s: %s (%s in docs/check.md)", listed(places), finding.text, finding.code)
 

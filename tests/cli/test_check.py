@@ -22,6 +22,7 @@ def test_a_sound_project(project, run):
     before = sorted(os.listdir())
     status, out, err = run("check", "--solver", "solver.prototxt", *STATIC)
     assert (status, out, err) == (0, "nothing was found\n", "")
+    change(project / "solver.prototxt", "random_seed: 3", "random_seed: 3 solver_mode: GPU")  # computes on the CPU
     assert run("check", "--solver", "solver.prototxt")[0] == 0
     assert sorted(os.listdir()) == before
 
@@ -107,10 +108,10 @@ def test_levels_and_stages_choose_layers(project, run):
 
 
 def test_names_cannot_control_the_terminal(project, run):
-    change(project / "net.prototxt", 'name: "conv"', 'name: "co\\033[2Jnv"')
+    change(project / "net.prototxt", 'name: "conv"', 'name: "co\\n\\033[2Jnv"')
     change(project / "net.prototxt", 'kernel_size: 3 weight_filler { type: "xavier" }', "kernel_size: 3")
     out = run("check", "--solver", "solver.prototxt", *STATIC)[1]
-    assert "\x1b" not in out and r"co\x1b[2Jnv" in out
+    assert "\x1b" not in out and r"layer 'co\n\x1b[2Jnv'" in out
 
 
 # -- the function ------------------------------------------------------------------------------------------------------
