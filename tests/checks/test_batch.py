@@ -393,9 +393,8 @@ def test_net_that_cannot_be_built():
     assert_only(found(net), "net-invalid", "pool")
 
 
-@pytest.mark.parametrize("mode", ["TRAIN", "TEST"])
-def test_bad_label_that_is_not_read_by_name(mode):
-    """A label that the data stage does not follow, because a layer computes it, is an error of the pass."""
+def test_bad_label_that_a_layer_computes(engine):
+    """The data stage does not know such a label: it is an error of the pass."""
     power = layer_text("shift", "Power", "label", "shifted", "power_param { shift: 3 }")
     net = data("train") + power + ip("ip", "data", 4) + loss("ip", label="shifted")
     assert_only(found(net), "net-invalid", "out of range")

@@ -317,6 +317,17 @@ def test_mean_of_other_data(transform):
     assert_only(findings, "mean-of-other-data", "that of the data, 127.8, 127.5")
 
 
+def test_mean_of_pixels_for_data_from_0_to_1():
+    floats = np.random.default_rng(0).random((200, *SHAPE))
+    source = database("train", shuffled(EVEN), floats)
+    assert_only(found(data(source) + classifier()), "mean-of-other-data", "that of the data, 0.5")
+
+
+def test_too_many_mean_values():
+    findings = one(shuffled(EVEN), transform="mean_value: 128 mean_value: 128 scale: 0.0156")
+    assert_only(findings, "mean-shape", "got 2 for 3 channels")
+
+
 # -- what cannot be read -----------------------------------------------------------------------------------------------
 
 

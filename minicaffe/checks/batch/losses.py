@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicaffe.checks.batch.first import FirstBatch
-from minicaffe.checks.batch.numbers import data_not_centred
+from minicaffe.checks.batch.numbers import is_explained_by_data
 from minicaffe.checks.batch.observed import LARGEST, ClassLoss, LayerPass, learned
 from minicaffe.checks.finding import Found, finds
 
@@ -89,8 +89,8 @@ def _class_losses(batch: FirstBatch) -> Iterator[tuple[LayerPass, ClassLoss]]:
 
 
 def large(batch: FirstBatch) -> Iterator[tuple[LayerPass, ClassLoss]]:
-    """Yield the losses that are far above that of equal probabilities; none if data that are not centred explain it."""
-    if any(True for _ in data_not_centred(batch)):
+    """Yield the losses that are far above that of equal probabilities; none if the data explain it."""
+    if is_explained_by_data(batch):
         return
     for each, loss in _class_losses(batch):
         if loss.counted and loss.loss > max(_HIGH * loss.chance, loss.chance + _LEAST):

@@ -74,26 +74,39 @@ def _sentence(each: LayerPass, batch: FirstBatch) -> str:
 
 @finds("batch", "data-not-centred", "warning")
 def data_not_centred(batch: FirstBatch) -> Iterator[Found]:
-    """Layers with weights that read data with a large mean."""
+    """Data with a large mean, which a layer with weights reads."""
+    found: list[Layer] = []
+    for source, each in _first_readers(batch):
+        mean = each.bottoms[0].mean
+        if abs(mean) > _LARGE_MEAN and not _has_mean(source) and source not in found:
+            found.append(source)
+            yield (
+                f"layer '{source.name}'",
+                f"the mean of what layer '{each.layer.name}' reads is {mean:.4g} (root mean square "
+                f"{each.bottoms[0].rms:.4g}), so learning is slow or the loss grows: {_advice(source)}",
+            )
+
+
+def is_explained_by_data(batch: FirstBatch) -> bool:
+    """Whether data that are not centred, or with the mean of other data subtracted, explain large values."""
+    if any(True for _ in data_not_centred(batch)):
+        return True
+    return any(_has_mean(source) and each.bottoms[0].is_shifted for source, each in _first_readers(batch))
+
+
+def _first_readers(batch: FirstBatch) -> Iterator[tuple[Layer, LayerPass]]:
+    """Yield the layers with weights that read data, with the data layers, which no learned layer is between."""
     if batch.train is None:
         return
     net = batch.train.net
-    found: list[Layer] = []
-    data: dict[int, Layer | None] = {}  # by id of a blob: the data layer that it comes from, without learned layers
+    sources: dict[int, Layer | None] = {}  # by id of a blob: the data layer from which it comes
     for each in batch.layers:
-        bottoms, tops = net.bottoms[each.index], net.tops[each.index]
-        source = each.layer if not bottoms else data.get(id(bottoms[0]))
+        bottoms = net.bottoms[each.index]
+        source = sources.get(id(bottoms[0])) if bottoms else each.layer
         if each.layer.layer_param.type in _WEIGHTED and source is not None:
-            mean = each.bottoms[0].mean
-            if abs(mean) > _LARGE_MEAN and not _has_mean(source) and source not in found:
-                found.append(source)
-                yield (
-                    f"layer '{source.name}'",
-                    f"the mean of what layer '{each.layer.name}' reads is {mean:.4g} (root mean square "
-                    f"{each.bottoms[0].rms:.4g}), so learning is slow or the loss grows: {_advice(source)}",
-                )
-        for blob in tops:
-            data[id(blob)] = None if each.layer.blobs else source
+            yield source, each
+        for blob in net.tops[each.index]:
+            sources[id(blob)] = None if each.layer.blobs else source
 
 
 def _has_mean(source: Layer) -> bool:

@@ -31,6 +31,11 @@ class Stats:
     mean: float
     rms: float
 
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the mean is more than three standard deviations from 0."""
+        return abs(self.mean) > 3 * math.sqrt(max(self.rms**2 - self.mean**2, 0))
+
     @classmethod
     def of(cls, values: np.ndarray) -> Stats:
         """Return the statistics of an array."""

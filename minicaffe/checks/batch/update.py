@@ -9,7 +9,7 @@ import numpy as np
 
 from minicaffe.checks.batch.first import FirstBatch
 from minicaffe.checks.batch.losses import large
-from minicaffe.checks.batch.numbers import data_not_centred
+from minicaffe.checks.batch.numbers import is_explained_by_data
 from minicaffe.checks.batch.observed import learned
 from minicaffe.checks.finding import Found, finds
 from minicaffe.core.net import Net
@@ -24,14 +24,14 @@ def first_update_diverges(batch: FirstBatch) -> Iterator[Found]:
     """A loss of the first batch that is much larger after the first update, if nothing else explains it."""
     if not _is_plain(batch) or any(each.faults for each in batch.layers) or batch.train is None:
         return
-    if any(True for found in (large(batch), data_not_centred(batch)) for _ in found):
+    if is_explained_by_data(batch) or any(True for _ in large(batch)):
         return
     before, after = batch.train.loss, _loss_after_update(batch, batch.train.net)
     if before > 0 and not after <= _GROWTH * before:
         yield (
             "base_lr",
             f"the loss of the first batch is {before:.4g}, and {after:.4g} after the first update with a rate of "
-            f"{_rate(batch):g}: training diverges to nan; lower base_lr, or scale targets and data to about 1",
+            f"{_rate(batch):g}, so training diverges: lower base_lr, or scale targets and data to about 1",
         )
 
 

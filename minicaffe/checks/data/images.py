@@ -52,7 +52,8 @@ def mean_shape(sets: DataSets) -> Iterator[Found]:
             try:
                 layer.transformer.check_mean(shape)
             except DataError as error:
-                yield layer.where, f"{error}: compute the mean from this source with compute_image_mean"
+                advice = ": compute the mean from this source with compute_image_mean"
+                yield layer.where, f"{error}" + (advice if layer.transformer.mean_file else "")
                 break
 
 

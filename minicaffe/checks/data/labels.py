@@ -83,7 +83,7 @@ def class_missing(sets: DataSets) -> Iterator[Found]:
     """Find classes below the largest label without any record."""
     for layer, use, labels in _train_labels(sets):
         high = int(labels.values[-1])
-        missing = sorted(set(range(high)) - set(labels.values.tolist()))
+        missing = sorted(set(range(high)) - {*labels.values.tolist(), use.ignored})
         if missing and layer.records.whole and use.classes is not None and high < use.classes:
             yield (
                 layer.where,
