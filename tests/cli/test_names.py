@@ -80,6 +80,8 @@ IMAGE = "image\x1b[2J.png"
         ("detect", "windows.csv", f"{NAME}.csv", *NET_FLAGS, "--context_pad", "0"),
         ("extract_features", "w.caffemodel", "net.prototxt", NAME, f"db{NAME}", "1", "leveldb"),
         ("upgrade_net_proto_text", "net.prototxt", f"{NAME}.prototxt"),
+        ("export", "deploy.prototxt", "w.caffemodel", f"{NAME}.onnx"),
+        ("check", "--solver", "solver.prototxt", "--deploy", "deploy.prototxt"),
         ("fold", "deploy.prototxt", "w.caffemodel", f"{NAME}.prototxt", "--verbose"),
     ],
     ids=lambda words: " ".join(words[:1]),

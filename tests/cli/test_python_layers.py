@@ -149,6 +149,7 @@ COMMANDS = {
     "classify": (("classify", "image.npy", "out.npy", *IMAGE_FLAGS, "--images_dim", "4,4"), True),
     "detect": (("detect", "w.csv", "out.csv", *IMAGE_FLAGS, "--context_pad", "0"), True),
     "show": (("show", "w.caffemodel", "o.png", "--model", "deploy.prototxt", "--image", "image.png"), True),
+    "export": (("export", "deploy.prototxt", "w.caffemodel", "w.safetensors"), True),
     "fold": (("fold", "deploy.prototxt", "w.caffemodel", "folded"), True),
 }  # fmt: skip
 
@@ -191,6 +192,12 @@ def test_one_line_before_the_first_import(inputs, run, name, monkeypatch):
     assert f"Python layer 'one' runs the code of module 'foreign_layers' ({inputs / 'foreign_layers.py'})" in lines[0]
     assert "--no-python-layers" in lines[0]
     assert lines[0].startswith("I" if not warns else ("W", "Python layer"))
+
+
+def test_a_check_that_refuses_them_reports_it(inputs, run):
+    status, out, _ = run("check", "--solver", "solver.prototxt", "--no-python-layers")
+    assert status == 1 and "error net-invalid" in out and "Python layer 'one'" in out
+    assert "foreign_layers" not in sys.modules
 
 
 def test_both_flags(inputs, run):

@@ -107,6 +107,9 @@ COMMANDS = {
     "upgrade_net_binary": Command("upgrade_net_proto_binary {inputs}/small.caffemodel new.caffemodel"),
     "upgrade_solver": Command("upgrade_solver_proto_text {inputs}/binary.prototxt new.prototxt"),
     "fold": Command("fold {inputs}/deploy.prototxt {inputs}/small.caffemodel folded"),
+    "export": Command("export {inputs}/deploy.prototxt {inputs}/small.caffemodel small.onnx"),
+    "export_safetensors": Command("export {inputs}/deploy.prototxt {inputs}/small.caffemodel small.safetensors"),
+    "check": Command("check --solver {inputs}/binary.prototxt --stages static", to_file="found.txt"),
     "resize": Command("resize_and_crop_images --input {inputs}/list_of_names.txt --input_folder {inputs} "
                       "--output_folder small --output_side_length 24"),
     "quickstart": Command("quickstart --offline --iterations 5 --data {inputs}/data --out q", True, False,
