@@ -73,7 +73,7 @@ def affine_of(layer: Layer, blobs: Blobs) -> Affine | None:
 
 
 def statistics_are_empty(layer: Layer, blobs: Blobs) -> bool:
-    """Whether a layer is a BatchNorm of factor 0, which has never had a training pass: it computes x / sqrt(eps)."""
+    """Whether a layer is a BatchNorm of factor 0, with the statistics of no pass: it computes x / sqrt(eps)."""
     return isinstance(layer, BatchNorm) and not blobs[2].any()
 
 
@@ -114,7 +114,7 @@ def _of_channels(layer: Broadcast, operand: np.ndarray) -> np.ndarray:
     """Return the operand of a Scale or Bias as (C,) or ()."""
     if operand.size == 1:
         return operand.reshape(())
-    if math.prod(layer.spread) != layer.spread[1]:
+    if layer.spread[1:2] != (operand.size,):
         raise Stays(f"its parameters of shape {operand.shape} are not one number for each channel")
     return operand.reshape(-1)
 

@@ -241,6 +241,14 @@ def test_stays(layers, left, reason):
     assert [f"{title}: {why}" for title, why in folded.kept.items()] == [reason]
 
 
+def test_a_scale_of_a_blob_with_one_axis():
+    flat = layer_text("flat", "Reshape", "conv", "flat", "reshape_param { shape { dim: -1 } }")
+    net = net_of(CONV, flat, layer_text("s", "Scale", "flat", "s", "scale_param { axis: 0 }"))
+    assert check(net, "Convolution Reshape Scale").kept == {
+        "Scale 's'": "its parameters of shape (240,) are not one number for each channel"
+    }
+
+
 def test_a_power_of_another_power_is_no_subject():
     net = net_of(CONV, layer_text("p", "Power", "conv", "p", "power_param { power: 2 }"))
     assert check(net, "Convolution Power").kept == {}
