@@ -394,7 +394,7 @@ def test_net_that_cannot_be_built():
 
 
 def test_bad_label_that_a_layer_computes(engine):
-    """The data stage does not know such a label: it is an error of the pass."""
+    """The data stage does not follow such labels: one out of range is an error of the pass."""
     power = layer_text("shift", "Power", "label", "shifted", "power_param { shift: 3 }")
     net = data("train") + power + ip("ip", "data", 4) + loss("ip", label="shifted")
     assert_only(found(net), "net-invalid", "out of range")
