@@ -43,7 +43,7 @@ class OnnxOfFiles(CpuContestant):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-        model = to_model(net).SerializeToString()
+        model = to_model(net).model.SerializeToString()
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.data, _ = inputs_of(net.blobs[INPUT].shape)
 
