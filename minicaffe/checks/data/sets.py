@@ -55,6 +55,17 @@ class Labels(NamedTuple):
     values: np.ndarray
     counts: np.ndarray
 
+    @property
+    def are_whole(self) -> np.ndarray:
+        """Whether each value is a whole number; nan and infinity are not."""
+        with np.errstate(invalid="ignore"):
+            return np.isfinite(self.values) & (self.values == np.floor(self.values))
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether all values are whole numbers from 0 on, not too large to count."""
+        return bool(self.are_whole.all() and self.values[0] >= 0 and self.values[-1] < 1 << 20)
+
 
 @dataclass
 class DataLayer:
