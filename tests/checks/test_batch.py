@@ -16,11 +16,11 @@ from helpers.checked import (
     database,
     found,
     images,
-    ip,
     loss,
     shuffled,
 )
 from helpers.nets import layer_text, net_from_text
+from helpers.situations import ip
 from minicaffe.core import random
 from minicaffe.core.settings import settings
 from minicaffe.data.mean import write_mean

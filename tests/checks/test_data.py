@@ -17,11 +17,11 @@ from helpers.checked import (
     database,
     found,
     images,
-    ip,
     loss,
     shuffled,
 )
 from helpers.nets import layer_text, net_from_text
+from helpers.situations import ip
 from minicaffe.data.db import open_db
 from minicaffe.data.mean import write_mean
 

@@ -10,6 +10,7 @@ import numpy as np
 
 import minicaffe
 from helpers.nets import layer_text
+from helpers.situations import XAVIER, ip
 from minicaffe.checks.finding import Finding
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
@@ -18,7 +19,6 @@ SHAPE = (3, 8, 8)
 SOLVER = 'base_lr: 0.01 momentum: 0.9 lr_policy: "fixed" max_iter: 100 random_seed: 1 '
 TESTS = "test_iter: 20 test_interval: 50 "
 MEAN = "mean_value: 128 scale: 0.0156"
-XAVIER = 'weight_filler { type: "xavier" }'
 
 
 def images(count: int, shape: Sequence[int] = SHAPE, seed: int = 0) -> np.ndarray:
@@ -45,13 +45,6 @@ def data(source: str, phase: str = "", batch: int = 10, transform: str = MEAN, m
     rule = f"include {{ phase: {phase} }} " if phase else ""
     param = f'data_param {{ source: "{source}" batch_size: {batch} {more} }}'
     return layer_text("data", "Data", "", "data label", f"{rule} transform_param {{ {transform} }} {param}")
-
-
-def ip(name: str, bottom: str, outputs: int, filler: str = XAVIER, more: str = "") -> str:
-    """An InnerProduct."""
-    return layer_text(
-        name, "InnerProduct", bottom, name, f"{more} inner_product_param {{ num_output: {outputs} {filler} }}"
-    )
 
 
 def conv(name: str, bottom: str, outputs: int = 4, filler: str = XAVIER, more: str = "") -> str:
