@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from minicaffe.core.flow import Flow
@@ -29,11 +29,13 @@ class PhaseNet:
         """Which layer reads which value."""
         return Flow(self.param)
 
+    def layers_with(self, has: Callable[[Any], bool]) -> Iterator[tuple[int, Any]]:
+        """Yield (index, LayerParameter) of the layers for which `has` is true, in order."""
+        return ((i, layer) for i, layer in enumerate(self.param.layer) if has(layer))
+
     def of_type(self, *types: str) -> Iterator[tuple[int, Any]]:
         """Yield (index, LayerParameter) of the layers of some types, in order."""
-        for i, layer in enumerate(self.param.layer):
-            if layer.type in types:
-                yield i, layer
+        return self.layers_with(lambda layer: layer.type in types)
 
 
 class Stored:

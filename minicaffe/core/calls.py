@@ -181,7 +181,7 @@ class Function:
         return layer
 
     def _assign(self, layer: caffe_pb2.LayerParameter, key: str, value: Any) -> None:
-        own = _own_message(self.type_name)
+        own = own_message(self.type_name)
         general = layer.DESCRIPTOR.fields_by_name
         specific = getattr(layer, own).DESCRIPTOR.fields_by_name if own else {}
         inside = key in specific and not (key.endswith("param") and key in general)
@@ -199,7 +199,7 @@ class Function:
             ) from error
 
 
-def _own_message(type_name: str) -> str | None:
+def own_message(type_name: str) -> str | None:
     """The LayerParameter field that configures layers of this type, or None."""
     if field := facts_of(type_name).param_field:
         return field

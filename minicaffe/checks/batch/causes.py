@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.checks.batch.observed import LayerPass, Observed
-from minicaffe.checks.static.facts import WEIGHT_FIELDS
+from minicaffe.checks.static.facts import has_weights, weight_field
 from minicaffe.core.layer import Layer
 
 _ROUNDING = 1e-11  #: variance of equal values after rounding to float32, divided by the square of their mean
@@ -94,7 +94,7 @@ def _is_empty(layer: Layer) -> bool:
     """Whether the weights, or the scale, of a layer are all 0."""
     return (
         bool(layer.blobs)
-        and layer.layer_param.type in (*WEIGHT_FIELDS, "Scale")
+        and (has_weights(layer.layer_param) or layer.type == "Scale")
         and not layer.blobs[0].read_data().any()
     )
 
@@ -102,5 +102,5 @@ def _is_empty(layer: Layer) -> bool:
 def starts_at_zero(layer: Any) -> bool:
     """Whether the prototxt has the weights of a layer start at constant 0, which static checks report."""
     is_scale = layer.type == "Scale"
-    filler = layer.scale_param.filler if is_scale else getattr(layer, WEIGHT_FIELDS[layer.type]).weight_filler
+    filler = layer.scale_param.filler if is_scale else getattr(layer, weight_field(layer)).weight_filler
     return filler.type == "constant" and not filler.value

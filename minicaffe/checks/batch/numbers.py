@@ -9,12 +9,11 @@ import numpy as np
 from minicaffe.checks.batch.first import FirstBatch
 from minicaffe.checks.batch.observed import LayerPass, Observed
 from minicaffe.checks.finding import Found, finds
-from minicaffe.checks.static.facts import WEIGHT_FIELDS
+from minicaffe.checks.static.facts import has_weights, reads_images
 from minicaffe.core.layer import Layer
 from minicaffe.errors import listed
 
 _LARGE_MEAN = 30.0  #: mean of the input of the first layer with weights that is reported
-_WEIGHTED = WEIGHT_FIELDS.keys() - {"Embed"}  #: types that multiply their input by weights
 
 
 @finds("batch", "not-finite", "error")
@@ -103,7 +102,7 @@ def _first_readers(batch: FirstBatch) -> Iterator[tuple[Layer, LayerPass]]:
     for each in batch.layers:
         bottoms = net.bottoms[each.index]
         source = sources.get(id(bottoms[0])) if bottoms else each.layer
-        if each.layer.layer_param.type in _WEIGHTED and source is not None:
+        if has_weights(each.layer.layer_param) and each.layer.type != "Embed" and source is not None:
             yield source, each
         for blob in net.tops[each.index]:
             sources[id(blob)] = None if each.layer.blobs else source
@@ -115,6 +114,6 @@ def _has_mean(source: Layer) -> bool:
 
 
 def _advice(source: Layer) -> str:
-    if source.layer_param.type in ("Data", "ImageData", "WindowData"):
+    if reads_images(source.layer_param):
         return "write mean_file or mean_value in transform_param, and scale if other layers expect about 1"
     return "subtract the mean where the data are made"

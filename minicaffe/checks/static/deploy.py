@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe.checks.finding import Found, finds
-from minicaffe.checks.static.facts import WEIGHT_FIELDS, data_layers, layer_place, params_of
+from minicaffe.checks.static.facts import data_layers, has_weights, layer_place, params_of
 from minicaffe.checks.subject import PhaseNet, Subject
 
 #: fields of a layer's parameters without effect on the values of a trained net
@@ -67,7 +67,7 @@ def _differences(subject: Subject, train: int, deploy: int) -> Iterator[Found]:
         return
     for field, was, now in _fields(a, b):
         yield place, f"{field} is {now}, but {was} in the train net: write the train net's value"
-    if a.type in WEIGHT_FIELDS:
+    if has_weights(a):
         before, here = _types_before(subject.train, train), _types_before(subject.deploy, deploy)
         if before != here:
             yield (
@@ -102,7 +102,7 @@ def _types_before(net: PhaseNet, layer: int) -> list[str]:
     types: list[str] = []
     for i in net.flow.before(layer):
         each = net.param.layer[i]
-        if each.type in WEIGHT_FIELDS or not net.flow.sources[i]:
+        if has_weights(each) or not net.flow.sources[i]:
             break
         if each.type not in _IGNORED:
             types.append(each.type)

@@ -6,25 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe.checks.subject import PhaseNet
+from minicaffe.core.calls import own_message
+from minicaffe.core.layer import Layer
 from minicaffe.core.registry import facts_of
+from minicaffe.layers.shared.base_data import BaseData
 from minicaffe.layers.shared.loss import LossLayer
 from minicaffe.proto.caffe_pb2 import ParamSpec
 
-#: the field with weight_filler, by type
-WEIGHT_FIELDS = {
-    "Convolution": "convolution_param",
-    "ConvolutionDepthwise": "convolution_param",
-    "DepthwiseConvolution": "convolution_param",
-    "Deconvolution": "convolution_param",
-    "InnerProduct": "inner_product_param",
-    "Embed": "embed_param",
-    "LSTM": "recurrent_param",
-    "RNN": "recurrent_param",
-}
 #: the layers whose output is their input, rearranged or with some values set to 0
 PASSING = ("Dropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
-#: the layers that read transform_param
-TRANSFORMING = ("Data", "ImageData", "WindowData")
 
 
 def layer_place(layer: Any) -> str:
@@ -32,12 +22,29 @@ def layer_place(layer: Any) -> str:
     return f"layer '{layer.name}'"
 
 
+def weight_field(layer: Any) -> str:
+    """Return the name of the field with the weight_filler of a layer that multiplies by weights; "" for others."""
+    facts = facts_of(layer.type)
+    learns = facts.family == "weights" and facts.param_shapes is not Layer.param_shapes
+    return own_message(layer.type) or "" if learns else ""
+
+
+def has_weights(layer: Any) -> bool:
+    """Whether a layer multiplies by weights that it learns."""
+    return bool(weight_field(layer))
+
+
+def reads_images(layer: Any) -> bool:
+    """Whether a layer reads labelled images, and a transform_param."""
+    return issubclass(facts_of(layer.type), BaseData)
+
+
 def number_of_params(layer: Any) -> int:
     """Return the number of parameter blobs that the solver updates; of an unknown type, of its `param` messages."""
     if layer.type in ("LSTM", "RNN"):
         return 3 if layer.type == "LSTM" else 5
-    if layer.type in WEIGHT_FIELDS:
-        return 1 + getattr(layer, WEIGHT_FIELDS[layer.type]).bias_term
+    if field := weight_field(layer):
+        return 1 + getattr(layer, field).bias_term
     if layer.type == "Scale":
         return (len(layer.bottom) == 1) + layer.scale_param.bias_term
     if layer.type == "BatchNorm":
@@ -71,7 +78,7 @@ def last_before(net: PhaseNet, layer: int, bottom: int = 0) -> Any | None:
 
 def data_layers(net: PhaseNet) -> Iterator[tuple[int, Any]]:
     """Yield (index, LayerParameter) of the layers that read transform_param."""
-    return net.of_type(*TRANSFORMING)
+    return net.layers_with(reads_images)
 
 
 def batch_size(net: PhaseNet) -> int:

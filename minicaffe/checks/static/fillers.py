@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe.checks.finding import Found, finds
-from minicaffe.checks.static.facts import WEIGHT_FIELDS, is_loss, layer_place, params_of
+from minicaffe.checks.static.facts import has_weights, is_loss, layer_place, params_of, weight_field
 from minicaffe.checks.subject import PhaseNet, Subject
-
-_ACTIVATIONS = ("ReLU", "ReLU6", "PReLU", "ELU", "Sigmoid", "TanH", "BNLL", "Clip", "Swish")
+from minicaffe.core.registry import facts_of
 
 
 @finds("static", "no-weight-filler", "warning")
@@ -17,8 +16,8 @@ def without_filler(subject: Subject) -> Iterator[Found]:
     """Hidden layers that learn, whose weights are 0 because there is neither a weight_filler nor a file."""
     net = subject.train
     owners = _shared_with_filler(net)
-    for i, layer in net.of_type(*WEIGHT_FIELDS):
-        field = WEIGHT_FIELDS[layer.type]
+    for i, layer in net.layers_with(has_weights):
+        field = weight_field(layer)
         weights = params_of(layer)[0]
         learns = weights.lr_mult and weights.name not in owners
         if learns and not _has_filler(layer) and not subject.is_filled(layer.name) and _is_hidden(net, i):
@@ -52,20 +51,20 @@ def _origin(layer: Any) -> str:
 
 
 def _has_filler(layer: Any) -> bool:
-    return getattr(layer, WEIGHT_FIELDS[layer.type]).HasField("weight_filler")
+    return getattr(layer, weight_field(layer)).HasField("weight_filler")
 
 
 def _shared_with_filler(net: PhaseNet) -> set[str]:
     """Return the names of shared weights that a layer with a weight_filler owns."""
     first: dict[str, bool] = {}
-    for _, layer in net.of_type(*WEIGHT_FIELDS):
+    for _, layer in net.layers_with(has_weights):
         first.setdefault(params_of(layer)[0].name, _has_filler(layer))
     return {name for name, has_filler in first.items() if name and has_filler}
 
 
 def _is_hidden(net: PhaseNet, layer: int) -> bool:
     """Whether an activation or a layer with weights follows before a loss."""
-    return any(each.type in (*_ACTIVATIONS, *WEIGHT_FIELDS) for each in _following(net, layer))
+    return any(has_weights(each) or facts_of(each.type).family == "activation" for each in _following(net, layer))
 
 
 def _following(net: PhaseNet, start: int) -> Iterator[Any]:
@@ -84,7 +83,7 @@ def _following(net: PhaseNet, start: int) -> Iterator[Any]:
 
 def _is_fixed(layer: Any) -> bool:
     """Whether a layer has weights that are not learned, such as those of bilinear upsampling."""
-    return layer.type in WEIGHT_FIELDS and not any(param.lr_mult for param in params_of(layer))
+    return has_weights(layer) and not any(param.lr_mult for param in params_of(layer))
 
 
 def _behind(net: PhaseNet, layer: int) -> Iterator[Any]:

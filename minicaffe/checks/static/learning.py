@@ -9,11 +9,12 @@ from minicaffe.checks.finding import Found, finds
 from minicaffe.checks.static.facts import is_loss, layer_place, params_of
 from minicaffe.checks.subject import PhaseNet, Subject
 from minicaffe.core.flow import Value
+from minicaffe.core.layer import Layer
 from minicaffe.core.registry import facts_of
 from minicaffe.errors import listed
 
-#: types through which no gradient goes back
-_OPAQUE = ("Accuracy", "ArgMax", "Silence", "Threshold", "HDF5Output", "PriorBox", "DetectionOutput", "Embed")
+#: types with a backward pass that gives no gradient to their bottoms
+_OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox", "Embed")
 #: losses whose second bottom gets a gradient as well
 _BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss")
 #: layers whose further bottoms get no gradient
@@ -39,7 +40,9 @@ def _goes_back(layer: Any, bottom: int) -> bool:
     """Whether a layer with a gradient passes it on to a bottom."""
     if layer.propagate_down and not layer.propagate_down[bottom]:
         return False
-    if layer.type in _OPAQUE or (layer.type in _FIRST_ONLY and bottom):
+    if facts_of(layer.type).backward_cpu is Layer.backward_cpu or layer.type in _OPAQUE:
+        return False
+    if layer.type in _FIRST_ONLY and bottom:
         return False
     return not bottom or facts_of(layer.type).family != "loss" or layer.type in _BOTH
 

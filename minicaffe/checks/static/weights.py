@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minicaffe.checks.finding import Found, finds
-from minicaffe.checks.static.facts import WEIGHT_FIELDS, layer_place
+from minicaffe.checks.static.facts import has_weights, layer_place, weight_field
 from minicaffe.checks.subject import Subject
 from minicaffe.errors import listed
 
@@ -14,7 +14,7 @@ from minicaffe.errors import listed
 def _layers(subject: Subject) -> tuple[list[str], list[str]]:
     """Return the names of the layers with weights that have a counterpart in the files, and of the others."""
     assert subject.stored is not None
-    names = list(dict.fromkeys(layer.name for _, layer in subject.train.of_type(*WEIGHT_FIELDS)))
+    names = list(dict.fromkeys(layer.name for _, layer in subject.train.layers_with(has_weights)))
     found = [name for name in names if name in subject.stored.shapes]
     return found, [name for name in names if name not in found]
 
@@ -68,7 +68,7 @@ def other_shape(subject: Subject) -> Iterator[Found]:
     """Layers whose name is in a file with weights of another shape."""
     if subject.stored is None:
         return
-    for _, layer in subject.train.of_type(*WEIGHT_FIELDS):
+    for _, layer in subject.train.layers_with(has_weights):
         shape = subject.stored.shapes.get(layer.name, {}).get(0, ())
         for what, expected, got in _lengths(layer, shape):
             if expected != got:
@@ -81,16 +81,15 @@ def other_shape(subject: Subject) -> Iterator[Found]:
 
 def _lengths(layer: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, int, int]]:
     """Yield (field, value in the prototxt, value in the file) of what is known without the shape of the input."""
-    param = getattr(layer, WEIGHT_FIELDS[layer.type])
+    param = getattr(layer, weight_field(layer))
     shape = shape[2:] if layer.type == "InnerProduct" and len(shape) == 4 else shape  # before 2014: 1 x 1 x N x K
     if layer.type == "InnerProduct" and len(shape) == 2:
         yield "num_output", param.num_output, shape[1 if param.transpose else 0]
     if layer.type == "Embed" and len(shape) == 2:
         yield from (("input_dim", param.input_dim, shape[0]), ("num_output", param.num_output, shape[1]))
-    if layer.type in ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution") and len(shape) == 4:
-        yield "num_output", param.num_output, shape[0]
-    if layer.type == "Deconvolution" and len(shape) == 4:
-        yield "num_output", param.num_output, shape[1] * param.group
-    if hasattr(param, "kernel_size") and len(param.kernel_size) == 1 and len(shape) == 4:
+    if not hasattr(param, "kernel_size") or len(shape) != 4:
+        return
+    yield "num_output", param.num_output, shape[1] * param.group if layer.type == "Deconvolution" else shape[0]
+    if len(param.kernel_size) == 1:
         if shape[2] == shape[3]:
             yield "kernel_size", param.kernel_size[0], shape[2]
