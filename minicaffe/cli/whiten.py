@@ -17,7 +17,7 @@ from minicaffe.data.progress import Progress
 from minicaffe.data.whitening import KINDS, Method, Whitening
 from minicaffe.data.whitening_database import compute, write_database
 from minicaffe.data.whitening_file import read_whitening, write_whitening
-from minicaffe.errors import UsageError
+from minicaffe.errors import DataError, UsageError
 from minicaffe.proto import caffe_pb2, read_net, write_text
 
 _PICTURED = 64  # images in the picture
@@ -79,7 +79,7 @@ def whiten(args: argparse.Namespace) -> None:
             with _progress(args.write_db, database) as progress:
                 write_database(whitening, database, target, progress)
             target.close()
-            print_line(f"Wrote {target.count} images of shape {_by(whitening.output_shape())} to {args.write_db}")
+            print_line(f"Wrote {target.count} images to {args.write_db}")
         if net is not None:
             _write_net(args, net, whitening)
         if args.picture:
@@ -141,9 +141,8 @@ def _draw(args: argparse.Namespace, whitening: Whitening, database: Database) ->
     from minicaffe.pictures.whitening import plot_whitening
 
     records = itertools.islice(images_of_one_size(database, "a picture"), _PICTURED)
-    save(plot_whitening(whitening, np.stack([image.copy() for _, image, _ in records]), not args.rgb), args.picture)
+    images = [image.copy() for _, image, _ in records]
+    if not images:
+        raise DataError(f"database {args.db} holds no records, so there is no image to draw")
+    save(plot_whitening(whitening, np.stack(images), not args.rgb), args.picture)
     print_line(f"Drew filters and images to {args.picture}")
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -51,13 +51,13 @@ def left(folder):
 def test_databases_of_training_and_test(folder, run):
     status, out, err = run("whiten", "train", "zca.h5", "--write_db", "train_white")
     assert status == 0
-    assert out.splitlines()[1:] == ["Wrote zca.h5", "Wrote 120 images of shape 3x6x5 to train_white"]
+    assert out.splitlines()[1:] == ["Wrote zca.h5", "Wrote 120 images to train_white"]
     assert out.startswith("Eigenvalues of 120 vectors of 90 values: ")
     assert err == "train: 120 of 120 images\ntrain_white: 120 of 120 images\n"
     flat = values_of("train_white").reshape(120, -1).astype(np.float64)
     assert np.abs(np.cov(flat, rowvar=False) - np.eye(90)).max() < 1e-5
     status, out, _ = run("whiten", "test", "zca.h5", "--apply", "--write_db=test_white")
-    assert (status, out) == (0, "Wrote 30 images of shape 3x6x5 to test_white\n")
+    assert (status, out) == (0, "Wrote 30 images to test_white\n")
     assert np.array_equal(
         values_of("test_white"), read_whitening("zca.h5").transform(values_of("test")).astype(np.float32)
     )
@@ -82,6 +82,13 @@ def test_pictures(folder, run, kind, rgb):
     assert status == 0 and out.endswith("Drew filters and images to w.png\n"), err
     with Image.open("w.png") as picture:
         assert picture.size == (1350, 1350) and len(np.unique(np.asarray(picture))) > 100
+
+
+def test_a_picture_of_no_images(folder, run):
+    write_images("empty", [])
+    assert run("whiten", "train", "a.h5", "--kind", "std")[0] == 0
+    status, _, err = run("whiten", "empty", "a.h5", "--apply", "--picture", "a.png")
+    assert (status, err) == (1, "minicaffe: database empty holds no records, so there is no image to draw\n")
 
 
 def test_the_script_is_the_command(folder):
