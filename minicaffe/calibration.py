@@ -25,9 +25,11 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
 from minicaffe.core.weights import check_hdf5
+from minicaffe.data.moments import Moments
 from minicaffe.errors import NetError, UsageError, listed
 from minicaffe.layers.shared.base_data import BaseData
-from minicaffe.layers.shared.statistics import KeepsStatistics, Moments
+from minicaffe.layers.shared.statistics import KeepsStatistics
+from minicaffe.layers.shared.views import by_channel, parts
 from minicaffe.proto import caffe_pb2
 from minicaffe.solvers import nets
 
@@ -195,7 +197,9 @@ class Calibration:
         levels = sorted({member.level for member in self._members}) if sequential else [None]
         start = [layer.state() for layer in runner.layers]
         for number, level in enumerate(levels):
-            moments = {key: Moments(members[0].layer.channels) for key, members in self._groups.items()}
+            moments = {
+                key: Moments(1, members[0].layer.channels, diagonal=True) for key, members in self._groups.items()
+            }
             chosen = {m.index: moments[_key(m.layer)] for m in self._members if level in (None, m.level)}
             for batch in range(plan.batches):
                 _add_batch(runner, chosen, batch, plan.counted(batch))
@@ -203,7 +207,8 @@ class Calibration:
                     progress(number * plan.batches + batch + 1, len(levels) * plan.batches)
             for key, members in self._groups.items():
                 if members[0].index in chosen:
-                    members[0].layer.store_statistics(moments[key].mean, moments[key].variance)
+                    variance = np.nan_to_num(moments[key].covariance())  # of a single value: 0
+                    members[0].layer.store_statistics(moments[key].mean[0], variance[0])
             for layer, state in zip(runner.layers, start):
                 layer.load_state(state)
 
@@ -304,8 +309,8 @@ def _add_batch(net: Net, chosen: dict[int, Moments], batch: int, rows: int | Non
 
     def add(index: int) -> None:
         if index in chosen:
-            chosen[index].add(net.bottoms[index][0].read_data()[:rows])
-            if not np.isfinite(chosen[index].squares).all():
+            _add_values(chosen[index], net.bottoms[index][0].read_data()[:rows])
+            if not np.isfinite(chosen[index].mean).all():
                 raise NetError(
                     f"layer '{net.layer_names[index]}' reads values that are not finite, in batch {batch}: the "
                     "weights have diverged, or the data are not numbers"
@@ -316,3 +321,10 @@ def _add_batch(net: Net, chosen: dict[int, Moments], batch: int, rows: int | Non
         net.run_forward(0, max(chosen))
     finally:
         net.callbacks.before_forward.remove(add)
+
+
+def _add_values(moments: Moments, values: np.ndarray) -> None:
+    """Add the values (N, C, ...) of a blob: a vector of C numbers for each sample and place."""
+    values = by_channel(values)
+    for part in parts(values):
+        moments.add(values[part].transpose(0, 2, 1).reshape(-1, 1, values.shape[1]))

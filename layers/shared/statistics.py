@@ -1,4 +1,4 @@
-"""Mean and variance of each channel: layers that keep them in their blobs, and their computation in parts."""
+"""Layers that keep the mean and the variance of each channel in their blobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.layers.shared.views import by_channel, parts
 
 
 class KeepsStatistics(Layer):
@@ -42,33 +41,3 @@ class KeepsStatistics(Layer):
     def freeze(layer_param) -> None:
         """Change a LayerParameter so that the layer normalises with the stored statistics in each phase."""
         raise NotImplementedError
-
-
-class Moments:
-    """The mean of each channel and its sum of squared deviations, of values that come in parts (Chan et al., 1983).
-
-    count: the number of values so far.  mean, squares: (C,) float64.
-    """
-
-    def __init__(self, channels: int) -> None:
-        self.count, self.mean, self.squares = 0, np.zeros(channels), np.zeros(channels)
-
-    def add(self, values: np.ndarray) -> None:
-        """Add values (N, C, ...)."""
-        values = by_channel(values)
-        for part in parts(values):
-            self._add(values[part].astype(np.float64))
-
-    def _add(self, values: np.ndarray) -> None:
-        count = values.shape[0] * values.shape[2]
-        if count:
-            mean = values.mean((0, 2))
-            difference, total = mean - self.mean, self.count + count
-            self.squares += ((values - mean[:, None]) ** 2).sum((0, 2)) + difference**2 * (self.count * count / total)
-            self.mean += difference * (count / total)
-            self.count = total
-
-    @property
-    def variance(self) -> np.ndarray:
-        """The unbiased variance of each channel, (C,); 0 for a single value."""
-        return self.squares / max(1, self.count - 1)

@@ -8,7 +8,6 @@ from helpers.nets import layer_text, solver_from_text
 from helpers.readers import write_images
 from minicaffe.calibration import Calibration, calibrate
 from minicaffe.errors import NetError, SnapshotError, UsageError
-from minicaffe.layers.shared.statistics import Moments
 from minicaffe.proto import caffe_pb2, parse_text
 
 SOLVER = 'base_lr: 0.1 lr_policy: "fixed" max_iter: 3 random_seed: 1 snapshot_prefix: "small"'
@@ -145,23 +144,6 @@ def test_layers_without_statistics_before(images):
     changes = calibrate(param(NET), trained(steps=0), "out.caffemodel")
     assert not any(change.had_statistics for change in changes)
     assert_statistics(changes[0], population(images))
-
-
-def test_large_means_lose_no_digits():
-    x = np.random.default_rng(0).normal(1e6, 1e-2, (40, 2, 30, 30)).astype(np.float64)
-    moments = Moments(2)
-    for i in range(0, 40, 7):
-        moments.add(x[i : i + 7])
-    np.testing.assert_allclose(moments.mean, x.mean((0, 2, 3)), rtol=1e-14)
-    np.testing.assert_allclose(moments.variance, x.var((0, 2, 3), ddof=1), rtol=1e-6)
-    assert moments.count == 40 * 900
-
-
-def test_one_value_has_variance_zero():
-    moments = Moments(3)
-    moments.add(np.ones((1, 3)))
-    moments.add(np.ones((0, 3)))
-    assert (moments.mean == 1).all() and (moments.variance == 0).all()
 
 
 # -- kinds of layers ---------------------------------------------------------------------------------------------------
