@@ -7,7 +7,7 @@
 
 Weights are random, with statistics of BatchNorms as if trained; inputs are standard normal.  Each file is run at the
 batch size of its net and, where the batch size is free, at one larger by 2.  Differences are the largest of all
-outputs, relative to the largest value of an output, or to 1 if that is larger.
+outputs, relative to the largest value of an output, or to 1 if that is larger; a Softmax at the end is left out.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from minicaffe.export.fold import fold as fold_net  # noqa: E402
 from minicaffe.export.onnx.checking import Check  # noqa: E402
 from minicaffe.export.onnx.model import to_model  # noqa: E402
 from minicaffe.models import zoo  # noqa: E402
+from minicaffe.proto import read_net  # noqa: E402
 
 #: nets of the zoo in TEST, by name
 ZOO = {
@@ -43,11 +44,18 @@ ZOO = {
 }
 
 
-def net_of(name: str) -> Net:
-    """The net of models/ or of the zoo, with random weights."""
-    source = ZOO[name]() if name in ZOO else os.path.join(models.folder(name), "deploy.prototxt")
-    net = Net(source, phase=TEST)
-    randomize(net)
+def net_of(param, weights: str = "") -> Net:
+    """Build a net in TEST without a Softmax at its end, which would hide differences of the scores.
+
+    weights: path of a file; "": random ones.
+    """
+    if param.layer[-1].type == "Softmax":
+        del param.layer[-1]
+    net = Net(param, phase=TEST)
+    if weights:
+        net.copy_from(weights)
+    else:
+        randomize(net)
     return net
 
 
@@ -64,7 +72,7 @@ def measure(name: str, net: Net, folds: bool) -> None:
         worst = max(worst, *(each.relative for each in found))
         shapes.append(" ".join("x".join(map(str, each.shape)) for each in found))
     counts = f"{len(net.layers):>7}{len(exported.model.graph.node):>7}"
-    print(f"{name:<28}{counts}{size:>8.1f}  {worst:<12.1e}{', '.join(shapes)}", flush=True)
+    print(f"{name:<44}{counts}{size:>8.1f}  {worst:<12.1e}{', '.join(shapes)}", flush=True)
     for (key, axis), reason in exported.fixed.items():
         print(f"    axis {axis} of {key} is fixed: {reason}")
 
@@ -75,13 +83,14 @@ def main() -> None:
     parser.add_argument("--files", nargs="+", metavar="FILE", help="prototxt and weights, one after the other")
     parser.add_argument("--fold", action="store_true", help="fold first")
     args = parser.parse_args()
-    print(f"{'net':<28}{'layers':>7}{'nodes':>7}{'MB':>8}  {'difference':<12}shapes of outputs")
+    print(f"{'net':<44}{'layers':>7}{'nodes':>7}{'MB':>8}  {'difference':<12}shapes of outputs")
     if args.files:
         for model, weights in zip(args.files[::2], args.files[1::2], strict=True):
-            measure(os.path.basename(model), Net(model, phase=TEST, weights=weights), args.fold)
+            measure(os.path.basename(weights), net_of(read_net(model), weights), args.fold)
         return
     for name in args.nets:
-        measure(name, net_of(name), args.fold)
+        made = ZOO[name]() if name in ZOO else read_net(os.path.join(models.folder(name), "deploy.prototxt"))
+        measure(name, net_of(made), args.fold)
 
 
 if __name__ == "__main__":
