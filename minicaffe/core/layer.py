@@ -1,8 +1,8 @@
 """The contract that all layers keep.
 
-A layer reads its parameters once (`setup`), states its shapes (`param_shapes`, `top_shapes`: pure functions), and
-computes (`forward_*`, `backward_*`).  The base class does the rest: it counts bottoms and tops, allocates, reshapes,
-chooses the device, and sums weighted losses.
+A layer states facts about its type (facts.py), reads its parameters once (`setup`), states its shapes (`param_shapes`,
+`top_shapes`: pure functions), and computes (`forward_*`, `backward_*`).  The base class does the rest: it counts
+bottoms and tops, allocates, reshapes, chooses the device, and sums weighted losses.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from minicaffe.core import random
 from minicaffe.core.blob import Blob, settle
 from minicaffe.core.containers import BlobVec
 from minicaffe.core.engine import runner
+from minicaffe.core.facts import Facts, Shape
 from minicaffe.core.fillers import fill
 from minicaffe.core.in_place import KeptBlobs, Overwrites
 from minicaffe.core.scratch import Scratch
@@ -29,10 +30,8 @@ from minicaffe.text import printable_line
 if TYPE_CHECKING:
     from minicaffe.core.fusion import Fused
 
-Shape = tuple[int, ...]
 
-
-class Layer:
+class Layer(Facts):
     """Base of all layers.
 
     layer_param: its LayerParameter; phase: TRAIN or TEST; dtype: of its parameters.
@@ -40,47 +39,6 @@ class Layer:
     Attributes a layer may use: `name`, `phase`, `layer_param`, `dtype`, `rng` (its own stream of random numbers),
     `blobs` (its learned parameters), `scratch` (memory for one call), `param_propagate_down` (one bool per parameter).
     """
-
-    type = ""  #: the prototxt type, set by `register`
-    engine = "CAFFE"  #: whose code this is, set by `register`
-    precision = "float32"  #: in which it multiplies: "float32" (that is, its dtype) or "bf16"; set by `create_layer`
-
-    # How many bottoms and tops: None where any number will do.
-    exact_num_bottom: int | None = None
-    min_bottom: int | None = None
-    max_bottom: int | None = None
-    exact_num_top: int | None = None
-    min_top: int | None = None
-    max_top: int | None = None
-    equal_num_bottom_top = False
-    auto_top_blobs = False  #: whether the net adds tops that the prototxt leaves out (losses)
-    tops_are_inputs = False  #: whether the tops are the net's inputs (`net.inputs`)
-
-    # In place: where a top is the bottom of its index, see in_place.py.  The defaults are safe for any layer.
-    in_place = False  #: whether the layer may work in place
-    backward_reads: tuple[str, ...] = ("bottom", "top")  #: the blobs whose data backward reads; () for none
-    top_serves_as_bottom = False  #: whether in place backward takes the top's data where it reads the bottom's
-    reads_signs = False  #: whether backward reads no more of these data than which are above 0
-    keeps_signs = False  #: whether the tops are above 0 where the bottoms are, except where the gradient is 0
-    passes_through = False  #: whether the top's data equal the bottom's
-    exact_gradient_in_place = True  #: False where the gradient in place is the original's, not the formula's
-
-    bf16_bottom = bf16_top = False  #: whether its bottoms and tops are in bfloat16; set by `precision.assign_types`
-
-    fuses_as = ""  #: the type by which it is matched in patterns of fused layers (fusion.py), if not its own
-    always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
-    capturable = True  #: whether a step through this layer may be captured into a CUDA graph
-    keeps_views = False  #: whether it may keep views of blobs, or leave values in them as they are
-    #: whether forward in TEST gives the same again and changes nothing else; None: if the type is one of this package
-    repeatable: bool | None = None
-
-    # Facts about the type, for code that handles a NetParameter without building the net: pictures, summaries, NetSpec,
-    # coordinate maps.  They are read from the class (`registry.facts_of`); the defaults are safe for any layer.
-    #: its colour in pictures: weights, pooling, activation, normalization, loss, arrangement or data; "": any other
-    family = ""
-    keeps_coordinates = False  #: whether spatial position x of a top is position x of the bottoms
-    resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
-    param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
 
     def __init__(
         self, layer_param: LayerParameter, phase: int | None = None, dtype: np.typing.DTypeLike = np.float32
@@ -173,22 +131,6 @@ class Layer:
     def load_state(self, state: dict) -> None:
         """Restore a state returned by `state()`; SnapshotError for a value that is missing or out of range."""
         self.rng.set_state(field(state, "rng"))
-
-    # -- facts about the type, from its LayerParameter alone -------------------------------------------------------
-
-    @staticmethod
-    def describe(layer_param: LayerParameter) -> str:
-        """A short description beside the type, such as "64 3×3 /2 pad 1", for pictures and summaries."""
-        return ""
-
-    @classmethod
-    def source_shapes(cls, layer_param: LayerParameter) -> Sequence[Shape | None] | None:
-        """Of a layer whose `setup` opens files, imports modules or fills its tops: their shapes, None for unknown ones.
-
-        They come from the parameters and the first record of the source.  None for all others: a shape is what
-        `reshape` gives after `setup`.
-        """
-        return None
 
     @property
     def replayable(self) -> bool:
