@@ -10,8 +10,9 @@ import numpy as np
 
 from minicaffe.data.arrays import fitted
 from minicaffe.errors import DeviceError
-from minicaffe.export.onnx.model import Axis, Exported
+from minicaffe.export.onnx.model import Exported
 from minicaffe.export.onnx.preprocessing import Preprocessing
+from minicaffe.export.onnx.walk import Axis
 
 Arrays = dict[str, np.ndarray]
 
