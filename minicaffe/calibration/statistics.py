@@ -1,33 +1,23 @@
-"""BatchNorm's statistics anew, over the whole training set: the last step of Ioffe and Szegedy, 2015, algorithm 2.
-
-While a net trains, BatchNorm keeps running averages of its batches' statistics; they lag behind the weights and weight
-the last batches most.  Here the weights are fixed, each record of the training set is read once, and the statistics are
-those of all values that a layer reads: with M values x of a channel,
-
-    mean = sum(x) / M        variance = sum((x - mean)^2) / (M - 1)
-
-in float64.  The paper averages the batches' variances instead, E[variance of a batch] m / (m - 1); that leaves out how
-far the batches' means are from each other, and equals the above where batches are drawn independently.
-"""
+"""The training net of a solver, and the computation of its statistics."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minicaffe.calibration import records
+from minicaffe.calibration.layers import groups_of, key_of, members_of
+from minicaffe.calibration.records import Pass
 from minicaffe.core import file_kinds, random
-from minicaffe.core.blob import Blob
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
 from minicaffe.core.weights import check_hdf5
 from minicaffe.data.moments import Moments
 from minicaffe.errors import NetError, UsageError, listed
-from minicaffe.layers.shared.base_data import BaseData
 from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel, parts
 from minicaffe.proto import caffe_pb2
@@ -66,29 +56,6 @@ class Change(NamedTuple):
         return float(ratios.min(initial=math.inf)), float(ratios.max(initial=0))
 
 
-class Pass(NamedTuple):
-    """How much of the training set is read."""
-
-    batches: int
-    records: int | None  #: the number of records; None: whatever the batches contain
-    size: int  #: records of a batch
-
-    def counted(self, batch: int) -> int | None:
-        """Return how many records of batch 0, 1, ... had not been read before; None for all."""
-        left = self.size if self.records is None else self.records - batch * self.size
-        return left if left < self.size else None
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A layer whose statistics are computed."""
-
-    index: int  # in the net
-    name: str
-    layer: KeepsStatistics
-    level: int  # the number of such layers on the longest path from the data to this one
-
-
 class Calibration:
     """The training net of a solver with trained weights, whose statistics can be computed anew.
 
@@ -112,7 +79,7 @@ class Calibration:
         self.net = Net.of_upgraded(_from_the_first_record(solver_nets.train))
         if self.net.inputs:
             raise UsageError(f"the training net has inputs ({listed(self.net.inputs)}) instead of data layers")
-        self._members = list(_members(self.net))
+        self._members = list(members_of(self.net))
         self.frozen = [
             name
             for name, layer in zip(self.net.layer_names, self.net.layers)
@@ -121,47 +88,13 @@ class Calibration:
         if not self._members:
             frozen = f"; {listed(self.frozen)} keep theirs (use_global_stats: true)" if self.frozen else ""
             raise UsageError(f"net '{self.net.name}' has no layer whose statistics training updates{frozen}")
-        self._groups = _groups(self._members)
+        self._groups = groups_of(self._members)
         self.net.copy_from(weights, *more)
         self._was_hdf5 = file_kinds.is_hdf5(os.fspath(weights))
 
     def plan(self, iterations: int | None = None) -> Pass:
-        """Return what `run` reads: each record once, or `iterations` batches.
-
-        UsageError if the number of records is not known, or if the last batch has records that were read before and the
-        values of a layer are not in the order of the records.
-        """
-        if iterations is not None:
-            if iterations < 1:
-                raise UsageError(f"expected a number of batches above 0, got {iterations}")
-            return Pass(iterations, None, 0)
-        sources = [layer for layer in self.net.layers if isinstance(layer, BaseData)]
-        sizes = {(layer.records, layer.reader.batch_size) for layer in sources if layer.records is not None}
-        if not sizes:
-            raise UsageError(
-                "the number of training records is not known: no layer of the training net reads a database or a list "
-                "of images; give the number of batches (--iterations)"
-            )
-        if len(sizes) > 1:
-            raise UsageError(
-                f"data layers {listed([layer.name for layer in sources])} differ in their numbers of records or batch "
-                "sizes; give the number of batches (--iterations)"
-            )
-        ((records, size),) = sizes
-        if records % size:
-            self._check_rows(records, size)
-        return Pass(math.ceil(records / size), records, size)
-
-    def _check_rows(self, records: int, size: int) -> None:
-        """Raise UsageError unless the rows that each layer reads are one for each record of a batch."""
-        for member in self._members:
-            rows = self.net.bottoms[member.index][0].shape[0]
-            if rows != size:
-                raise UsageError(
-                    f"the last batch repeats records, and the rows of layer '{member.name}' are not one for each "
-                    f"record ({rows} rows, {size} records in a batch): give a batch size that divides {records}, or "
-                    f"--iterations {math.lcm(records, size) // size}, which reads all records equally often"
-                )
+        """Return what `run` reads, see `records.plan`."""
+        return records.plan(self.net, self._members, iterations)
 
     def run(
         self, iterations: int | None = None, sequential: bool = False, progress: Progress | None = None
@@ -200,7 +133,7 @@ class Calibration:
             moments = {
                 key: Moments(1, members[0].layer.channels, diagonal=True) for key, members in self._groups.items()
             }
-            chosen = {m.index: moments[_key(m.layer)] for m in self._members if level in (None, m.level)}
+            chosen = {m.index: moments[key_of(m.layer)] for m in self._members if level in (None, m.level)}
             for batch in range(plan.batches):
                 _add_batch(runner, chosen, batch, plan.counted(batch))
                 if progress is not None:
@@ -263,7 +196,7 @@ def calibrate(
     return changes
 
 
-# -- the layers of a net -----------------------------------------------------------------------------------------------
+# -- passes ----------------------------------------------------------------------------------------------------------
 
 
 def _from_the_first_record(param: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
@@ -272,36 +205,6 @@ def _from_the_first_record(param: caffe_pb2.NetParameter) -> caffe_pb2.NetParame
         if layer.HasField("image_data_param"):
             layer.image_data_param.ClearField("rand_skip")
     return param
-
-
-def _members(net: Net) -> Iterator[_Member]:
-    """Yield the layers whose statistics are computed, in the order of the net."""
-    levels: dict[Blob, int] = {}
-    for index, (name, layer) in enumerate(zip(net.layer_names, net.layers)):
-        level = max((levels.get(blob, 0) for blob in net.bottoms[index]), default=0)
-        if isinstance(layer, KeepsStatistics) and layer.updates_statistics:
-            yield _Member(index, name, layer, level)
-            level += 1
-        levels.update((blob, level) for blob in net.tops[index])
-
-
-def _key(layer: KeepsStatistics) -> tuple[int, ...]:
-    """Identify the memory of a layer's statistics, which layers may share by the names of their parameters."""
-    return tuple(id(blob.data_memory) for blob in layer.statistics_blobs)
-
-
-def _groups(members: Sequence[_Member]) -> dict[tuple[int, ...], list[_Member]]:
-    """Return the layers by the memory of their statistics; UsageError for layers that share a part of them."""
-    groups: dict[tuple[int, ...], list[_Member]] = {}
-    owner: dict[int, tuple[tuple[int, ...], str]] = {}
-    for member in members:
-        key = _key(member.layer)
-        for memory in key:
-            other, name = owner.setdefault(memory, (key, member.name))
-            if other != key:
-                raise UsageError(f"layers '{name}' and '{member.name}' share some of their statistics, but not all")
-        groups.setdefault(key, []).append(member)
-    return groups
 
 
 def _add_batch(net: Net, chosen: dict[int, Moments], batch: int, rows: int | None) -> None:
