@@ -153,7 +153,7 @@ def overlaps(
 
     Window t has its j-th place at t * stride + j * dilation - pad of an axis of `size` places.
     """
-    for j in range(kernel):
+    for j in range(max(0, (pad - output * stride) // dilation), min(kernel, (size - 1 + pad) // dilation + 1)):
         shift = j * dilation - pad
         first = max(0, -(shift // stride))
         last = min(output - 1, (size - 1 - shift) // stride)

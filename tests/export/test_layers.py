@@ -161,3 +161,13 @@ def test_dummy_data_are_constants_or_inputs():
     for filler, inputs in (("constant", []), ("gaussian", ["x"])):
         model = to_model(net_from_text(data % filler + layer_text("relu", "ReLU", "x", "y"), TEST)).model
         assert [each.name for each in model.graph.input] == inputs
+
+
+def test_an_im2col_whose_kernels_would_be_too_large():
+    net = net_from_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 100 dim: 100 } } }'
+        + layer_text("im2col", "Im2col", "x", "y", "convolution_param { kernel_size: 100 }"),
+        TEST,
+    )
+    with pytest.raises(ExportError, match="Im2col layer 'im2col': one-hot kernels of 10000 places for 1 channels"):
+        to_model(net)

@@ -10,6 +10,8 @@ from minicaffe.export.onnx.common import pads, reshape
 from minicaffe.export.onnx.conversion import Conversion, exports
 from minicaffe.layers.shared.window import Window
 
+_MOST_ONE_HOT = 1 << 26  #: numbers in the kernels of an Im2col, 256 MB
+
 
 @exports("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 def convolution(layer: Conversion) -> list[str]:
@@ -41,7 +43,9 @@ def im2col(layer: Conversion) -> str:
     """
     own, shape = layer.layer, layer.bottom_shapes[0]
     channels, places = shape[own.axis], math.prod(own.window.kernel)
-    one_hot = np.tile(np.eye(places), (channels, 1)).reshape(channels * places, 1, *own.window.kernel)
+    if channels * places**2 > _MOST_ONE_HOT:
+        raise layer.impossible(f"one-hot kernels of {places} places for {channels} channels would be too large")
+    one_hot = np.tile(np.eye(places, dtype=np.float32), (channels, 1)).reshape(channels * places, 1, *own.window.kernel)
     x = _samples(layer, layer.x, own.axis, shape)
     y = layer.op("Conv", x, layer.floats(one_hot, "places"), group=channels, **_attributes(own.window))
     return _unsampled(layer, y, own.axis, layer.top_shapes[0])
