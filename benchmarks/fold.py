@@ -140,8 +140,8 @@ def main() -> None:
     parser.add_argument("--random", type=int, metavar="N", help="fold so many random nets instead")
     parser.add_argument("--batch", type=int, default=1, help="batch size (1)")
     parser.add_argument("--size", type=int, default=224, help="height and width of the input (224)")
-    parser.add_argument("--rounds", type=int, default=10, help="turns each engine takes (10)")
-    parser.add_argument("--steps", type=int, default=5, help="passes a turn (5)")
+    parser.add_argument("--rounds", type=int, default=6, help="turns each engine takes (6)")
+    parser.add_argument("--steps", type=int, default=30, help="passes a turn (30)")
     parser.add_argument("--threads", type=int, default=cores(), help="all cores unless given")
     args = parser.parse_args()
     if args.random:
