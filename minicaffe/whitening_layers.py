@@ -49,9 +49,7 @@ def insert_whitening(net: caffe_pb2.NetParameter, whitening: Whitening, blob: st
     "whiten", and for a crop that changes the size of images which are whitened as a whole; DataError for a crop smaller
     than a patch.
     """
-    if any(layer.name == NAME for layer in net.layer):
-        raise NetError(f"net '{net.name}' has a layer '{NAME}' already")
-    blob = _known_blob(net, blob)
+    blob = blob_to_whiten(net, blob)
     count = _end_of_data(net, blob)
     result, shape, notes = caffe_pb2.NetParameter(), whitening.image_shape, []
     result.CopyFrom(net)
@@ -77,7 +75,10 @@ def save_weights(net: Net, path: str | os.PathLike) -> None:
 # -- the net -----------------------------------------------------------------------------------------------------------
 
 
-def _known_blob(net: caffe_pb2.NetParameter, blob: str) -> str:
+def blob_to_whiten(net: caffe_pb2.NetParameter, blob: str = "") -> str:
+    """Return the name of the blob behind which layers would be inserted; the errors are those of `insert_whitening`."""
+    if any(layer.name == NAME for layer in net.layer):
+        raise NetError(f"net '{net.name}' has a layer '{NAME}' already")
     tops = dict.fromkeys(top for layer in net.layer if not layer.bottom for top in layer.top)
     if not tops:
         raise NetError(f"net '{net.name}' has no data layer, and no input, whose images could be whitened")

@@ -70,7 +70,11 @@ def whiten(args: argparse.Namespace) -> None:
     --into_net also removes mean and scale from the transform_param of the data layers, because the transform contains
     the mean of the database's own values."""
     method = _method(args)
-    net = read_net(args.into_net[0]) if args.into_net else None
+    net = _net(args) if args.into_net else None
+    if args.picture:
+        from minicaffe.pictures.plot import picture_format
+
+        picture_format(args.picture)
     for path in ([] if args.apply else [args.file]) + (args.into_net or [])[1:] + [args.picture] * bool(args.picture):
         need_writable(path)
     with open_db(args.db, args.backend) as database, _target(args) as target:
@@ -100,6 +104,15 @@ def _method(args: argparse.Namespace) -> Method:
     if args.blob and not args.into_net:
         raise UsageError("whiten: --blob is the blob of --into_net: give both")
     return Method(**given)
+
+
+def _net(args: argparse.Namespace) -> caffe_pb2.NetParameter:
+    """Return the net of --into_net; NetError if it has no blob that can be whitened."""
+    from minicaffe.whitening_layers import blob_to_whiten
+
+    net = read_net(args.into_net[0])
+    blob_to_whiten(net, args.blob)
+    return net
 
 
 def _target(args: argparse.Namespace) -> contextlib.AbstractContextManager[DatabaseWriter | None]:

@@ -141,12 +141,18 @@ def run_labels(paths: Sequence[PathLike]) -> list[str]:
 
 def save(figure: Figure, path: PathLike) -> None:
     """Write a figure atomically, in the format of the file's extension (png, svg, pdf); UsageError for another one."""
-    ext = os.path.splitext(path)[1].removeprefix(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    if ext not in known:
-        raise UsageError(f"plot: '{path}' must end in a format that can be written, such as .png or .svg")
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=ext, dpi=150)
+        figure.savefig(temporary, format=picture_format(path), dpi=150)
+
+
+def picture_format(path: PathLike) -> str:
+    """Return the format of a picture, by the file's extension; UsageError if it cannot be written."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    ext = os.path.splitext(path)[1].removeprefix(".").lower()
+    if ext not in FigureCanvasBase.get_supported_filetypes():
+        raise UsageError(f"plot: '{path}' must end in a format that can be written, such as .png or .svg")
+    return ext
 
 
 # -- the chart types of plot_training_log ------------------------------------------------------------------------------
