@@ -121,7 +121,7 @@ def _form(datum: caffe_pb2.Datum, shape: tuple[int, ...]) -> _Pixels | _Floats:
     if not datum.data:
         return _Floats(size.SerializeToString(), shape)
     size.data = datum.data
-    return _Pixels(size.SerializeToString()[: -len(datum.data)], shape)
+    return _Pixels(size.SerializeToString()[: -len(datum.data)], shape, len(datum.data))
 
 
 class _Pixels(NamedTuple):
@@ -129,14 +129,16 @@ class _Pixels(NamedTuple):
 
     head: bytes
     shape: tuple[int, ...]
+    size: int  #: number of pixels
 
     def parse(self, value: bytes | memoryview) -> tuple[np.ndarray, int] | None:
         """Return the image, a view of `value`, and the label; None for a record of another form."""
-        start, size = len(self.head), math.prod(self.shape)
-        if len(value) < start + size or value[:start] != self.head:
+        head, shape, size = self
+        start = len(head)
+        if len(value) < start + size or value[:start] != head:
             return None
         label = _label_field(value[start + size :])
-        return None if label is None else (np.frombuffer(value, np.uint8, size, start).reshape(self.shape), label)
+        return None if label is None else (np.frombuffer(value, np.uint8, size, start).reshape(shape), label)
 
 
 class _Floats(NamedTuple):
