@@ -35,23 +35,25 @@ class Policy:
 
     rate: function (SolverParameter, iteration, current step) -> (learning rate, new step).
     checks: functions that raise SolverError for missing or wrong fields of a SolverParameter.
+    reads: the fields that it reads besides base_lr and max_iter.
     """
 
     rate: Callable[[SolverParameter, int, int], tuple[Rate, int]]
     checks: tuple[Callable[[SolverParameter], None], ...]
+    reads: tuple[str, ...]
 
 
 POLICIES: dict[str, Policy] = {}
 
 
-def policy(name: str, *checks: Callable[[SolverParameter], None]) -> Callable:
+def policy(name: str, *checks: Callable[[SolverParameter], None], reads: tuple[str, ...] = ()) -> Callable:
     """Decorator that registers a function as the policy `lr_policy: "name"`; see `Policy` for its signature.
 
-    checks: see `Policy`.
+    checks, reads: see `Policy`.
     """
 
     def add(function: Callable) -> Callable:
-        POLICIES[name] = Policy(function, checks)
+        POLICIES[name] = Policy(function, checks, reads)
         return function
 
     return add
@@ -119,27 +121,27 @@ def fixed(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     return param.base_lr, step
 
 
-@policy("step", _stepsize, _gamma)
+@policy("step", _stepsize, _gamma, reads=("gamma", "stepsize"))
 def step_(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * gamma ^ floor(it / stepsize)."""
     step = it // param.stepsize
     return _decayed(param, step), step
 
 
-@policy("exp", _gamma)
+@policy("exp", _gamma, reads=("gamma",))
 def exp(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * gamma ^ it."""
     return _decayed(param, it), step
 
 
-@policy("inv", _gamma)
+@policy("inv", _gamma, reads=("gamma", "power"))
 def inv(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * (1 + gamma * it) ^ -power."""
     base = _single(1) + _single(param.gamma) * _single(it)
     return _single(param.base_lr) * np.power(base, -_single(param.power)), step
 
 
-@policy("multistep", _gamma)
+@policy("multistep", _gamma, reads=("gamma", "stepvalue"))
 def multistep(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * gamma ^ step; the step advances by at most one per update, as in Caffe, even after a jump of `it`."""
     if step < len(param.stepvalue) and it >= param.stepvalue[step]:
@@ -147,14 +149,14 @@ def multistep(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     return _decayed(param, step), step
 
 
-@policy("poly", _max_iter)
+@policy("poly", _max_iter, reads=("power",))
 def poly(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr * max(0, 1 - it / max_iter) ^ power; Caffe's base is negative after max_iter, which mostly gives nan."""
     left = max(_single(0), _single(1) - _single(it) / _single(param.max_iter))
     return _single(param.base_lr) * np.power(left, _single(param.power)), step
 
 
-@policy("sigmoid", _gamma, _stepsize)
+@policy("sigmoid", _gamma, _stepsize, reads=("gamma", "stepsize"))
 def sigmoid(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr / (1 + exp(-gamma * (it - stepsize)))."""
     late = _single(it) - _single(param.stepsize)

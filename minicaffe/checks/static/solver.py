@@ -9,19 +9,9 @@ from minicaffe.checks.finding import Found, finds
 from minicaffe.checks.subject import Subject
 from minicaffe.errors import SolverError
 from minicaffe.solvers.checks import check_ranges
-from minicaffe.solvers.lr_policy import check_policy
+from minicaffe.solvers.lr_policy import POLICIES, check_policy
 from minicaffe.solvers.registry import solver_class
 
-#: the fields that each policy reads besides base_lr
-_OF_POLICY = {
-    "fixed": (),
-    "step": ("gamma", "stepsize"),
-    "exp": ("gamma",),
-    "inv": ("gamma", "power"),
-    "multistep": ("gamma", "stepvalue"),
-    "poly": ("power",),
-    "sigmoid": ("gamma", "stepsize"),
-}
 _POLICY_FIELDS = ("gamma", "power", "stepsize", "stepvalue")
 #: the types that read a field
 _OF_TYPE = {
@@ -73,10 +63,10 @@ def no_rate(subject: Subject) -> Iterator[Found]:
 def unused(subject: Subject) -> Iterator[Found]:
     """Fields that the policy or the type does not read."""
     param = subject.param
-    reads = _OF_POLICY.get(param.lr_policy, _POLICY_FIELDS)
+    reads = POLICIES[param.lr_policy].reads if param.lr_policy in POLICIES else _POLICY_FIELDS
     for field in _POLICY_FIELDS:
         if _is_given(param, field) and field not in reads:
-            others = " or ".join(f'"{name}"' for name, fields in _OF_POLICY.items() if field in fields)
+            others = " or ".join(f'"{name}"' for name, other in POLICIES.items() if field in other.reads)
             yield (
                 _place(field),
                 f'{field} has no effect with lr_policy "{param.lr_policy}": remove it, or write lr_policy: {others}',
