@@ -13,6 +13,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.net import Net
 from minicaffe.core.running import Callbacks
+from minicaffe.layers.batch_norm import BatchNorm
 from minicaffe.layers.shared.softmax import three_axes
 
 LARGEST = -math.log(np.finfo(np.float32).tiny)  #: the loss of a probability of 0 in SoftmaxWithLoss, 87.3365
@@ -106,16 +107,14 @@ class Observed:
     """A net whose layers are observed in its passes.
 
     net: the net.  layers: what each layer has computed, by index.  loss: the weighted loss of the forward pass.
-    stored: for each BatchNorm, by index, its blobs before the passes.
+    stored: for each BatchNorm, by index, the mean and variance in its blobs before the passes; 0 if never trained.
     """
 
     def __init__(self, net: Net) -> None:
         self.net = net
         self.layers = [LayerPass(i, layer) for i, layer in enumerate(net.layers)]
         self.stored = {
-            i: [blob.read_data().astype(np.float64) for blob in layer.blobs]
-            for i, layer in enumerate(net.layers)
-            if layer.layer_param.type == "BatchNorm"
+            i: layer.stored_statistics() for i, layer in enumerate(net.layers) if isinstance(layer, BatchNorm)
         }
         self._now: dict[int, Stats] = {}  # by id of the blob: statistics of the data that it has now
         self.loss = math.nan

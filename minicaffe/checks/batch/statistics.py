@@ -22,9 +22,9 @@ def without_statistics(batch: FirstBatch) -> Iterator[Found]:
     """BatchNorms whose statistics in the weights have never been trained, and which a test net uses."""
     found = {}
     for observed in batch.tests:
-        for i, stored in observed.stored.items():
+        for i, (_, variance) in observed.stored.items():
             layer: Any = observed.net.layers[i]
-            if batch.is_filled(layer) and layer.use_global_stats and not (stored[1].any() and stored[2].any()):
+            if batch.is_filled(layer) and layer.use_global_stats and not variance.any():
                 found[layer.name] = layer.eps
     for name, eps in found.items():
         yield (
@@ -54,14 +54,13 @@ def far_statistics(batch: FirstBatch) -> Iterator[Found]:
 def _distance(batch: FirstBatch, each: LayerPass) -> tuple[float, float] | None:
     """Return the median distance of means and ratio of variances, if one of them is large; None otherwise."""
     stored = batch.train.stored.get(each.index) if batch.train is not None else None
-    if stored is None or each.statistics is None or not batch.is_filled(each.layer) or not stored[2].any():
+    if stored is None or each.statistics is None or not batch.is_filled(each.layer):
         return None
     mean, variance, values = each.statistics
+    own_mean, own_variance = stored[0], np.maximum(stored[1], 0)
     if values < _VALUES or not stored[1].any():
         return None
     eps = float(each.layer.layer_param.batch_norm_param.eps)
-    factor = stored[2][0]
-    own_mean, own_variance = stored[0] / factor, np.maximum(stored[1] / factor, 0)
     shift = float(np.median(np.abs(own_mean - mean) / np.sqrt((variance + own_variance) / 2 + eps)))
     ratio = float(np.exp(np.median(np.abs(np.log((own_variance + eps) / (variance + eps))))))
     return (shift, ratio) if shift > _SHIFT or ratio > _RATIO else None
