@@ -32,6 +32,7 @@ class Graph:
         self.proto = onnx_pb2.GraphProto(name=name)
         self.params: dict[tuple[Memory, tuple[int, ...]], str] = {}
         self._names: set[str] = set() if parent is None else parent._names
+        self._constants: set[str] = set()
 
     def unique(self, name: str) -> str:
         """Return `name`, or a name made from it that the graph does not have yet, and reserve it."""
@@ -57,6 +58,7 @@ class Graph:
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         name = self.unique(name)
+        self._constants.add(name)
         self.proto.initializer.add(
             name=name, dims=array.shape, data_type=ELEMENT_TYPES[array.dtype], raw_data=little_endian(array)
         )
@@ -85,7 +87,7 @@ class Graph:
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is an initializer."""
-        return any(tensor.name == name for tensor in self.proto.initializer)
+        return name in self._constants
 
     def same(self, other: Graph, begin: tuple[int, int], end: tuple[int, int]) -> bool:
         """Whether another graph has the same nodes and initializers, in order, in a range of their indices."""

@@ -69,7 +69,7 @@ class _Detections:
         return scores, layer.op("GatherND", boxes, places, batch_dims=1 if self.param.share_location else 2)
 
     def _decoded(self, codes: str) -> str:
-        """Add the corners (..., P, 4) that the codes (..., P, 4) stand for."""
+        """Add the corners (..., P, 4) of the boxes with the codes (..., P, 4)."""
         layer, kinds = self.layer, caffe_pb2.PriorBoxParameter
         priors, variances = (reshape(layer, x, [-1, 4]) for x in layer.ops("Split", 2, layer.bottoms[2], axis=1))
         if not self.param.variance_encoded_in_target:

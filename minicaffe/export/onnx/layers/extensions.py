@@ -6,6 +6,7 @@ import numpy as np
 
 from minicaffe.export.onnx.common import cast, reshape, statistics
 from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.export.onnx.layers.arrangement import cut
 
 
 @exports("ReLU6")
@@ -92,8 +93,7 @@ def interp(layer: Conversion) -> str:
     """Resize, linear, with align_corners; before it Slice where a border is cropped."""
     own, x = layer.layer, layer.x
     if own.begin or own.end:
-        limits = [own.begin] * 2, [own.begin + length for length in own.cropped], [2, 3]
-        x = layer.op("Slice", x, *(layer.ints(each, name) for each, name in zip(limits, ("starts", "ends", "axes"))))
+        x = cut(layer, (2, 3), [own.begin] * 2, [own.begin + length for length in own.cropped])
     size = layer.ints(layer.top_shapes[0][2:], "size")
     sizes = layer.op("Concat", layer.op("Shape", x, end=2), size, axis=0)
     return layer.op("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="align_corners")
