@@ -22,7 +22,6 @@ ROOT = Path(minicaffe.__file__).resolve().parent.parent
 TABLES = {
     "minicaffe/proto/upgrade_v1.py": "the numbers that types had in the older format",
     "minicaffe/pictures/pydot_graph.py": "the colours and words of pycaffe's drawings",
-    "minicaffe/checks/data/amounts.py": "the fields with `shuffle`",
     "minicaffe/checks/data/classes.py": "behind which layers labels are class labels, and scores those of classes",
     "minicaffe/checks/static/deploy.py": "what may be missing in a deploy net",
     "minicaffe/checks/static/facts.py": "the numbers of parameters, without building the layers",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minicaffe.checks.data.classes import SOURCES
 from minicaffe.checks.data.sets import DataLayer, DataSets
 from minicaffe.checks.finding import Found, finds
 
@@ -43,7 +44,7 @@ def sorted_by_class(sets: DataSets) -> Iterator[Found]:
 
 
 def _shuffle_advice(layer: DataLayer) -> str:
-    field = {"Data": "data_param", "ImageData": "image_data_param", "HDF5Data": "hdf5_data_param"}[layer.param.type]
+    field = SOURCES[layer.param.type]
     tool = ", or make the database with convert_imageset --shuffle" if layer.param.type == "Data" else ""
     return f"write {field} {{ shuffle: true }}{tool}"
 

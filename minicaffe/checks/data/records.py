@@ -36,7 +36,7 @@ class Pixels:
         self._sums: dict[int, np.ndarray] = {}  # by number of channels: (count, sum, sum of squares) of each channel
 
     def add(self, image: np.ndarray, weight: int = 1) -> None:
-        """Add an image; weight: the number of images that it stands for."""
+        """Add an image; weight: how many images it is counted as."""
         values = image.reshape(len(image), -1).astype(np.float64)
         own = np.array([np.full(len(values), values.shape[1]), values.sum(1), np.square(values).sum(1)])
         self._sums[len(values)] = self._sums.get(len(values), 0) + weight * own
@@ -104,7 +104,7 @@ def read_records(layer: Any, label_tops: Iterable[int]) -> Records | None:
 class _Sample:
     """Some items of a sequence of unknown length: every n-th, where n doubles with the length.
 
-    use: called with each item of the sample, and with n, the number of items that it stands for.
+    use: called with each item of the sample, and with n, as how many items it counts.
     """
 
     def __init__(self, use: Callable[[Any, int], None]) -> None:

@@ -133,7 +133,7 @@ class DataLayer:
 
 
 class DataSets:
-    """The data sets of a solver: what the checks of the data stage look at.
+    """The data sets of a solver: the subject of the checks of the data stage.
 
     layers: the data layers of all nets that read files; those of the train net come first.
     """

@@ -72,7 +72,7 @@ def global_from_scratch(subject: Subject) -> Iterator[Found]:
 
 @finds("static", "batch-norm-iter-size", "warning")
 def over_iterations(subject: Subject) -> Iterator[Found]:
-    """Statistics of a small batch, where iter_size stands for a large one."""
+    """Statistics of a small batch, where iter_size makes a large one for the gradients."""
     size, passes = batch_size(subject.train), subject.param.iter_size
     first = next(_norms(subject.train, uses_global=False), None)
     if first is not None and passes > 1 and 0 < size < _FEW:

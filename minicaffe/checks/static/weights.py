@@ -12,8 +12,12 @@ from minicaffe.errors import listed
 
 
 def _layers(subject: Subject) -> tuple[list[str], list[str]]:
-    """Return the names of the layers with weights that have a counterpart in the files, and of the others."""
-    assert subject.stored is not None
+    """Return the names of the layers with weights that have a counterpart in the files, and of the others.
+
+    Without files to read, there are none of both.
+    """
+    if subject.stored is None:
+        return [], []
     names = list(dict.fromkeys(layer.name for _, layer in subject.train.layers_with(has_weights)))
     found = [name for name in names if name in subject.stored.shapes]
     return found, [name for name in names if name not in found]
@@ -22,10 +26,8 @@ def _layers(subject: Subject) -> tuple[list[str], list[str]]:
 @finds("static", "weights-fit-nothing", "error")
 def nothing_fits(subject: Subject) -> Iterator[Found]:
     """Weights of which no layer has the name of a layer of the net."""
-    if subject.stored is None:
-        return
     found, missing = _layers(subject)
-    if missing and not found:
+    if subject.stored is not None and missing and not found:
         yield (
             ", ".join(subject.weights),
             f"none of the {len(missing)} layers with weights has its name in the file, so all of them keep the values "
@@ -37,8 +39,6 @@ def nothing_fits(subject: Subject) -> Iterator[Found]:
 @finds("static", "weights-fit-few", "warning")
 def few_fit(subject: Subject) -> Iterator[Found]:
     """Weights for less than half of the layers."""
-    if subject.stored is None:
-        return
     found, missing = _layers(subject)
     if 0 < len(found) < len(missing):
         yield (
@@ -52,8 +52,6 @@ def few_fit(subject: Subject) -> Iterator[Found]:
 @finds("static", "weights-leave-out", "info")
 def some_left_out(subject: Subject) -> Iterator[Found]:
     """Layers that start from their fillers, where most start from a file."""
-    if subject.stored is None:
-        return
     found, missing = _layers(subject)
     if missing and len(found) >= len(missing):
         yield (
@@ -90,6 +88,5 @@ def _lengths(layer: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, int, int
     if not hasattr(param, "kernel_size") or len(shape) != 4:
         return
     yield "num_output", param.num_output, shape[1] * param.group if layer.type == "Deconvolution" else shape[0]
-    if len(param.kernel_size) == 1:
-        if shape[2] == shape[3]:
-            yield "kernel_size", param.kernel_size[0], shape[2]
+    if len(param.kernel_size) == 1 and shape[2] == shape[3]:
+        yield "kernel_size", param.kernel_size[0], shape[2]
