@@ -1,11 +1,11 @@
-"""Folding: each layer by itself, what stays and why, random nets, nets of the zoo, and the files."""
+"""Folding: each layer by itself, what stays and why, random nets, and nets of the zoo."""
 
 import logging
 
 import numpy as np
 import pytest
 
-from helpers.foldable import random_net
+from helpers.foldable import BN, CONV, PLAIN, RELU, SCALE, data, net_of, outputs, random_net
 from helpers.nets import layer_text, net_from_text
 from helpers.trained import randomize
 from minicaffe import TEST, TRAIN, Net
@@ -14,31 +14,7 @@ from minicaffe.export import fold as fold_module
 from minicaffe.export.fold import fold
 from minicaffe.models import zoo
 
-CONV = layer_text("conv", "Convolution", "data", "conv", "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }")
-PLAIN = CONV.replace("pad: 1", "pad: 1 bias_term: false")
-BN = layer_text("bn", "BatchNorm", "conv", "conv")
-SCALE = layer_text("scale", "Scale", "conv", "conv", "scale_param { bias_term: true }")
 NUMBER = "scale_param { axis: 0 num_axes: 0 }"
-
-
-def data(*shape):
-    dims = " ".join(f"dim: {n}" for n in shape or (2, 4, 6, 5))
-    return layer_text("data", "Input", "", "data", f"input_param {{ shape {{ {dims} }} }}")
-
-
-def net_of(*layers, shape=()):
-    net = net_from_text(data(*shape) + "".join(layers), TEST)
-    randomize(net, 1)
-    for layer in net.layers:
-        if layer.type == "BN" and len(layer.blobs) > 2:
-            layer.blobs[3].data[...] = np.random.default_rng(0).uniform(0.5, 1.5, layer.blobs[3].shape)
-    return net
-
-
-def outputs(net, seed=5):
-    rng = np.random.default_rng(seed)
-    inputs = {name: rng.standard_normal(net.blobs[name].shape) for name in net.inputs}
-    return {name: values.copy() for name, values in net.forward(**inputs).items()}
 
 
 def types(folded):
@@ -189,7 +165,6 @@ def test_in_front_of_an_inner_product(transpose):
 # -- what stays --------------------------------------------------------------------------------------------------------
 
 
-RELU = layer_text("relu", "ReLU", "conv", "conv")
 SHARED = CONV.replace("} }", '} param { name: "w" } }')
 
 
@@ -407,49 +382,6 @@ def test_a_wrong_fold_is_found_behind_a_softmax(monkeypatch, name):
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ending", ["caffemodel", "caffemodel.h5"])
-@pytest.mark.parametrize("out", ["out", "out.prototxt", "out.caffemodel"])
-def test_command(run, tmp_path, monkeypatch, ending, out):
-    monkeypatch.chdir(tmp_path)
-    train = layer_text("noise", "ReLU", "data", "data", "include { phase: TRAIN }")
-    net = net_of(train, PLAIN, BN, SCALE, layer_text("drop", "Dropout", "conv", "conv"), RELU,
-                 layer_text("bn2", "BatchNorm", "conv", "out", "include { phase: TEST }"))  # fmt: skip
-    (tmp_path / "net.prototxt").write_text(data() + train + PLAIN + BN + SCALE + "".join(
-        (layer_text("drop", "Dropout", "conv", "conv"), RELU,
-         layer_text("bn2", "BatchNorm", "conv", "out", "include { phase: TEST }"))
-    ))  # fmt: skip
-    (net.save_hdf5 if ending.endswith("h5") else net.save)(f"net.{ending}")
-    status, printed, log = run("fold", "net.prototxt", f"net.{ending}", out, "--verbose")
-    assert (status, log) == (0, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["net.prototxt", f"net.{ending}", "out.prototxt", f"out.{ending}"]
-    )
-    lines = printed.splitlines()
-    assert lines[0] == "net: 7 layers before, 4 after"
-    assert "folded: 1 BatchNorm into Convolution" in lines and "  Scale 'scale' into Convolution 'conv'" in lines
-    assert "dropped: Dropout 'drop'" in lines
-    assert "stays: BatchNorm 'bn2': it follows ReLU 'relu', which has no weights to take it up" in lines
-    assert lines[-2:] == ["wrote out.prototxt", f"wrote out.{ending}"]
-    folded = Net("out.prototxt", f"out.{ending}", TEST)
-    old, new = outputs(net), outputs(folded)
-    np.testing.assert_allclose(new["out"], old["out"], rtol=0, atol=2e-6 * np.abs(old["out"]).max())
-
-
-def test_command_refuses(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.prototxt").write_text(data() + CONV + BN)
-    net_of(CONV, BN).save("net.caffemodel")
-    for out, words in (("net", "it would overwrite 'net.prototxt'"), ("a/b", "cannot write 'a/b.prototxt'"),
-                       ("a/", "expected a name for the files to write, got 'a/'")):  # fmt: skip
-        status, printed, log = run("fold", "net.prototxt", "net.caffemodel", out)
-        assert (status, printed) == (1, "") and words in log
-    status, printed, log = run("fold", "net.prototxt", "net.caffemodel", "out", "--limit", "1e-10")
-    assert (status, printed) == (1, "") and "the limit is 1e-09" in log
-    status, printed, log = run("fold", "absent.prototxt", "net.caffemodel", "out")
-    assert status == 1 and "cannot read 'absent.prototxt'" in log
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
 @pytest.mark.parametrize("taken", ["out.prototxt", "out.caffemodel"])

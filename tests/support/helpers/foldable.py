@@ -1,4 +1,4 @@
-"""Random nets of layers that can be folded, and others: chains and residual branches."""
+"""Nets of layers that can be folded: small ones of given layers, and random chains and residual branches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,35 @@ import numpy as np
 from helpers.nets import layer_text, net_from_text
 from helpers.trained import randomize
 from minicaffe import TEST, Net
+
+CONV = layer_text("conv", "Convolution", "data", "conv", "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }")
+PLAIN = CONV.replace("pad: 1", "pad: 1 bias_term: false")
+BN = layer_text("bn", "BatchNorm", "conv", "conv")
+SCALE = layer_text("scale", "Scale", "conv", "conv", "scale_param { bias_term: true }")
+RELU = layer_text("relu", "ReLU", "conv", "conv")
+
+
+def data(*shape: int) -> str:
+    """The Input layer "data", by default of the shape (2, 4, 6, 5)."""
+    dims = " ".join(f"dim: {n}" for n in shape or (2, 4, 6, 5))
+    return layer_text("data", "Input", "", "data", f"input_param {{ shape {{ {dims} }} }}")
+
+
+def net_of(*layers: str, shape=()) -> Net:
+    """A net in TEST of the Input "data" and further layers, with random parameters as if trained."""
+    net = net_from_text(data(*shape) + "".join(layers), TEST)
+    randomize(net, 1)
+    for layer in net.layers:
+        if layer.type == "BN" and len(layer.blobs) > 2:
+            layer.blobs[3].data[...] = np.random.default_rng(0).uniform(0.5, 1.5, layer.blobs[3].shape)
+    return net
+
+
+def outputs(net: Net, seed: int = 5) -> dict[str, np.ndarray]:
+    """Copies of the outputs for random inputs, by name."""
+    rng = np.random.default_rng(seed)
+    inputs = {name: rng.standard_normal(net.blobs[name].shape) for name in net.inputs}
+    return {name: values.copy() for name, values in net.forward(**inputs).items()}
 
 
 def random_net(seed: int) -> Net:
