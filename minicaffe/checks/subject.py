@@ -33,6 +33,10 @@ class PhaseNet:
         """Yield (index, LayerParameter) of the layers for which `has` is true, in order."""
         return ((i, layer) for i, layer in enumerate(self.param.layer) if has(layer))
 
+    def readers(self, layer: int) -> Iterator[int]:
+        """Yield the indices of the layers that read what a layer computes, once for each bottom."""
+        return (reader.layer for value in self.flow.values_of(layer) for reader in self.flow.readers(value))
+
     def of_type(self, *types: str) -> Iterator[tuple[int, Any]]:
         """Yield (index, LayerParameter) of the layers of some types, in order."""
         return self.layers_with(lambda layer: layer.type in types)

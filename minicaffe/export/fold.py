@@ -7,12 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from minicaffe import files
 from minicaffe.core import weights
+from minicaffe.core.calls import own_message
 from minicaffe.core.net import Net
 from minicaffe.errors import ExportError, SnapshotError, listed
 from minicaffe.export.comparison import LIMIT, Difference, compare
@@ -178,7 +179,7 @@ class _Folding:
             return
         self._check_weights(before)
         before.blobs = with_affine_behind(before.layer, before.blobs, self.affines.pop(node))
-        _complete_bias(before, _product_param(before))
+        _complete_bias(before)
         self._absorbed[node] = before
         self.graph.give_tops(node, before)
 
@@ -204,7 +205,7 @@ class _Folding:
         except Stays as why:
             raise Stays(f"{self.kept[node]}; {why}") from None
         del self.affines[node], self.kept[node]
-        _complete_bias(behind, _product_param(behind))
+        _complete_bias(behind)
         self._absorbed[node] = behind
         self.graph.replace(top, bottom)
         self.graph.nodes.remove(node)
@@ -222,13 +223,11 @@ class _Folding:
         return node.message
 
 
-def _product_param(node: Node) -> Any:
-    """The message with the bias_term of a product."""
-    return getattr(node.message, node.layer.param_field or "inner_product_param")
-
-
-def _complete_bias(node: Node, param: Any) -> None:
-    """Set bias_term in a layer's message `param`; a bias that is new gets the multipliers of the weights."""
+def _complete_bias(node: Node) -> None:
+    """Set the bias_term of a product or a Scale; a bias that is new gets the multipliers of the weights."""
+    field = own_message(node.message.type)
+    assert field is not None
+    param = getattr(node.message, field)
     param.bias_term = len(node.blobs) > 1
     specs = node.message.param
     if param.bias_term and len(specs) == 1:
@@ -247,4 +246,4 @@ def _make_scale(node: Node, affine: Affine) -> None:
     param.axis, param.num_axes = (0, 0) if number else (1, 1)
     factor, term = np.broadcast_arrays(*affine)
     node.blobs = [factor, term] if term.any() else [factor]
-    _complete_bias(node, param)
+    _complete_bias(node)

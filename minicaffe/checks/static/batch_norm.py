@@ -104,8 +104,7 @@ def without_scale(subject: Subject) -> Iterator[Found]:
     """BatchNorms without a Scale behind."""
     net = subject.train
     for i, layer in net.of_type("BatchNorm"):
-        readers = [net.param.layer[r.layer] for v in net.flow.values_of(i) for r in net.flow.readers(v)]
-        if not any(each.type in ("Scale", "Bias") for each in readers):
+        if not any(net.param.layer[reader].type in ("Scale", "Bias") for reader in net.readers(i)):
             yield (
                 layer_place(layer),
                 "no Scale reads it, so scale and shift of batch normalisation are not learned: to learn them, write "

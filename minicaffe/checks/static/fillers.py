@@ -72,7 +72,7 @@ def _following(net: PhaseNet, start: int) -> Iterator[Any]:
     seen, waiting = {start}, [start]
     while waiting:
         i = waiting.pop()
-        for each in _readers(net, i):
+        for each in net.readers(i):
             layer = net.param.layer[each]
             if each not in seen and not is_loss(layer):
                 seen.add(each)
@@ -88,11 +88,5 @@ def _is_fixed(layer: Any) -> bool:
 
 def _behind(net: PhaseNet, layer: int) -> Iterator[Any]:
     """Yield the layers that read the output of a layer."""
-    for i in _readers(net, layer):
+    for i in net.readers(layer):
         yield net.param.layer[i]
-
-
-def _readers(net: PhaseNet, layer: int) -> Iterator[int]:
-    for value in net.flow.values_of(layer):
-        for reader in net.flow.readers(value):
-            yield reader.layer
