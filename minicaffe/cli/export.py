@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import (
+    built_net,
     need_file,
     need_writable,
     python_layer_flags,
@@ -66,11 +67,9 @@ def export(args: argparse.Namespace) -> None:
         need_file(args.check, "check", "an image or an array")
     need_writable(args.output)
     with python_layers_of(args):
-        from minicaffe.core.net import Net
         from minicaffe.files import write_atomically
 
-        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
-        net.copy_from(*files)
+        net = built_net(args, TEST, files)
         if args.fold:
             from minicaffe.export.fold import fold
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import (
+    built_net,
     need_writable,
     python_layer_flags,
     python_layers_of,
-    stages,
     state_flags,
 )
 from minicaffe.core import file_kinds
@@ -53,13 +53,10 @@ def fold(args: argparse.Namespace) -> None:
     hdf5 = file_kinds.is_hdf5(sources[-1])
     prototxt, weights = _targets(args.out, hdf5, [args.model, *sources])
     with python_layers_of(args):
-        from minicaffe.core.net import Net
         from minicaffe.export.fold import LIMIT
         from minicaffe.export.fold import fold as fold_net
 
-        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
-        net.copy_from(*sources)
-        folded = fold_net(net, LIMIT if args.limit is None else args.limit)
+        folded = fold_net(built_net(args, TEST, sources), LIMIT if args.limit is None else args.limit)
     folded.save(prototxt, weights, hdf5)
     _report(folded, args.verbose)
     for path in (prototxt, weights):

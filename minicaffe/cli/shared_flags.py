@@ -8,11 +8,16 @@ import argparse
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from minicaffe.cli.command import FlagParser
 from minicaffe.core import python_layers
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import check_writable
+
+if TYPE_CHECKING:
+    from minicaffe.core.net import Net
 
 
 def state_flags(flags: FlagParser) -> None:
@@ -25,6 +30,16 @@ def state_flags(flags: FlagParser) -> None:
 def stages(args: argparse.Namespace) -> list[str]:
     """Return the stages of -stage; [""] if it is not given, which the original puts into the nets' states, too."""
     return args.stage.split(",")
+
+
+def built_net(args: argparse.Namespace, phase: int, files: Sequence[str]) -> Net:
+    """Return the net of `args.model` in a phase, at the -level and -stage given, with the weights in files, if any."""
+    from minicaffe.core.net import Net
+
+    net = Net(args.model, phase=phase, level=args.level, stages=stages(args))
+    if files:
+        net.copy_from(*files)
+    return net
 
 
 def log_flag(flags: FlagParser) -> None:

@@ -10,12 +10,12 @@ from minicaffe.cli.confusion import Confusion, check_target
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar, logging_to
 from minicaffe.cli.shared_flags import (
+    built_net,
     log_flag,
     need_file,
     need_writable,
     python_layer_flags,
     python_layers_of,
-    stages,
     state_flags,
     weight_files,
 )
@@ -59,11 +59,7 @@ def test(args: argparse.Namespace) -> None:
         check_target(need_writable(args.confusion))
     status = StatusLine()
     with logging_to(status, args.log), python_layers_of(args), computing_on(args):
-        from minicaffe.core.net import Net
-
-        net = Net(args.model, phase=TEST, level=args.level, stages=stages(args))
-        net.copy_from(*files)
-        score(net, args.iterations, status, args.confusion, args.labels)
+        score(built_net(args, TEST, files), args.iterations, status, args.confusion, args.labels)
 
 
 def score(

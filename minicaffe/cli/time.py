@@ -10,11 +10,11 @@ from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import (
+    built_net,
     log_flag,
     need_file,
     python_layer_flags,
     python_layers_of,
-    stages,
     state_flags,
     weight_files,
 )
@@ -57,12 +57,7 @@ def time(args: argparse.Namespace) -> None:
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
     with logging_to(StatusLine(), args.log), python_layers_of(args), computing_on(args):
-        from minicaffe.core.net import Net
-
-        net = Net(args.model, phase=phases[args.phase], level=args.level, stages=stages(args))
-        if files:
-            net.copy_from(*files)
-        benchmark(net, args.iterations)
+        benchmark(built_net(args, phases[args.phase], files), args.iterations)
 
 
 def benchmark(net, iterations: int) -> None:
