@@ -10,7 +10,7 @@ from minicaffe.testing import NUMPY, Case
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
-from helpers.onnx_runs import difference_of, export, free_axes, run_reference  # noqa: E402
+from helpers.onnx_runs import difference_of, export, run_reference  # noqa: E402
 
 TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
 
@@ -61,7 +61,7 @@ def test_decoding(code, encoded, shared):
     sets = 1 if shared == "true" else CLASSES
     text = f"code_type: {code} variance_encoded_in_target: {encoded} share_location: {shared} keep_top_k: 30"
     exported = export(output(text, sets=sets))
-    assert free_axes(exported) == {("x0", 0): "N_x0", ("x1", 0): "N_x0"}
+    assert exported.free == {("x0", 0): "N_x0", ("x1", 0): "N_x0"}
     for seed, spread in enumerate((0.5, 3)):  # with 3, many of the boxes are turned around
         locations, confidences, priors = scene(seed, samples=4, sets=sets, spread=spread)
         for samples in (1, 2, 4):
@@ -159,7 +159,7 @@ DETECTOR = [
 
 def test_a_detector_at_several_batch_sizes():
     exported = export("".join(DETECTOR))
-    assert free_axes(exported) == {("data", 0): "N"}
+    assert exported.free == {("data", 0): "N"}
     for samples in (1, 2, 5):
         found = check(exported, np.random.default_rng(samples).standard_normal((samples, 3, 32, 40)))
         assert len(found) == 20 * samples

@@ -8,7 +8,7 @@ from minicaffe.testing import NUMPY, Case, continuation, normal
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
-from helpers.onnx_runs import difference_of, export, free_axes, longer, run_reference  # noqa: E402
+from helpers.onnx_runs import difference_of, export, longer, run_reference  # noqa: E402
 
 TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
 
@@ -64,7 +64,7 @@ def test_shapes(kind, shape):
 def test_the_number_of_steps_and_that_of_sequences_are_free(kind):
     exported = export(net_text(Case(layer(kind), [(5, 3, 6), (5, 3), (3, 2)], normal)))
     steps, sequences = {("x0", 0), ("x1", 0)}, {("x0", 1), ("x1", 1), ("x2", 0)}
-    assert free_axes(exported) == {**dict.fromkeys(steps, "T"), **dict.fromkeys(sequences, "N")}
+    assert exported.free == {**dict.fromkeys(steps, "T"), **dict.fromkeys(sequences, "N")}
 
 
 @KINDS

@@ -12,7 +12,6 @@ from minicaffe.data.arrays import fitted
 from minicaffe.errors import DeviceError
 from minicaffe.export.onnx.model import Exported
 from minicaffe.export.onnx.preprocessing import Preprocessing
-from minicaffe.export.onnx.walk import Axis
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,8 +66,7 @@ class Check:
         shape = self.exported.net.blobs[name].shape
         if name in self.preprocessing:
             return self.preprocessing[name].apply(values, shape)
-        named = self._named_axes()
-        free = {axis for key, axis in named if key == name and axis < values.ndim}
+        free = {axis for key, axis in self.exported.free if key == name and axis < values.ndim}
         expected = [values.shape[axis] if axis in free else size for axis, size in enumerate(shape)]
         return fitted(values, expected, f"input '{name}'")
 
@@ -78,20 +76,11 @@ class Check:
         Images, (N, C, H, W) with C at most 4, are from 0 to 255; everything else is from 0 to 1.
         """
         rng = np.random.default_rng(seed)
-        named = self._named_axes()
+        named = {(key, axis): name for (key, axis), name in self.exported.free.items() if axis < 2}
         free = [axis for axis, name in named.items() if name == next(iter(named.values()))]
         for more in (0, 2) if free else (0,):
             longer = {name: {axis: more for key, axis in free if key == name} for name in self.exported.net.inputs}
             yield {name: self._random(rng, name, axes) for name, axes in longer.items()}
-
-    def _named_axes(self) -> dict[Axis, str]:
-        """The names of the free axes 0 and 1 of inputs."""
-        return {
-            (each.name, axis): dim.dim_param
-            for each in self.exported.model.graph.input
-            for axis, dim in enumerate(each.type.tensor_type.shape.dim[:2])
-            if dim.dim_param
-        }
 
     def _random(self, rng: np.random.Generator, name: str, more: Mapping[int, int]) -> np.ndarray:
         """Return random values for an input; more: by how much its axes are longer than the net's."""

@@ -30,6 +30,14 @@ class Exported:
     model: onnx_pb2.ModelProto
     fixed: Mapping[Axis, str]
 
+    @property
+    def free(self) -> dict[Axis, str]:
+        """The names of the free axes of inputs."""
+        dims = {each.name: each.type.tensor_type.shape.dim for each in self.model.graph.input}
+        return {
+            (name, i): dim.dim_param for name, shape in dims.items() for i, dim in enumerate(shape) if dim.dim_param
+        }
+
 
 def to_model(net: Net, preprocessing: Mapping[str, Preprocessing] | None = None) -> Exported:
     """Return a net in TEST as an ONNX model (opset 17), from its inputs to its outputs, see `deployed`.

@@ -81,14 +81,6 @@ def difference_of(exported: Exported, feeds: dict[str, np.ndarray], run: Run = r
 def longer(exported: Exported, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The values, twice as many along the free axes."""
     values = dict(feeds)
-    for name, axis in free_axes(exported):
+    for name, axis in exported.free:
         values[name] = np.concatenate([values[name], np.flip(values[name], axis)], axis)
     return values
-
-
-def free_axes(exported: Exported) -> dict[tuple[str, int], str]:
-    """The names of the free axes of inputs, {(input, axis): name}."""
-    dims = {each.name: each.type.tensor_type.shape.dim for each in exported.model.graph.input}
-    return {
-        (name, axis): dim.dim_param for name, shape in dims.items() for axis, dim in enumerate(shape) if dim.dim_param
-    }
