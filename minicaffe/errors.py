@@ -86,6 +86,10 @@ class DeviceError(MinicaffeError):
         return printable(Exception.__str__(self))
 
 
+class ParallelError(MinicaffeError):
+    """The processes of one training cannot reach each other, or one of them has failed."""
+
+
 class UsageError(MinicaffeError):
     """Arguments of a call or a command line that are invalid or contradict each other."""
 

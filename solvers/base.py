@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
@@ -17,10 +17,12 @@ from minicaffe.core.engine import Engine, Step
 from minicaffe.core.net import Net
 from minicaffe.core.settings import settings
 from minicaffe.errors import SnapshotError, UsageError
+from minicaffe.parallel.group import ALONE
 from minicaffe.solvers import nets, snapshot, snapshot_files
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
 from minicaffe.solvers.nan_search import LossCheck
+from minicaffe.solvers.ranks import Ranks
 from minicaffe.solvers.tests import Scores, Tests, log_outputs
 
 log = logging.getLogger("minicaffe")
@@ -45,6 +47,7 @@ class Solver:
     iter: number of updates made so far.  param: the SolverParameter.  lr: learning rate of the next update.
     losses: the last `average_loss` losses.  smoothed_loss: their mean.
     last_state: path of the solver state that was written or restored last; None if none was.
+    ranks: the solver's `Ranks`: the other processes that train with it, if `minicaffe.parallel.start` has been called.
     stop_on_nan: whether a loss that is nan or infinite raises SolverError before the update (default: False, the first
         one is logged as a warning).  Either names the layer where it began.  On a GPU only losses that are read are
         checked, see `observers`.
@@ -71,8 +74,9 @@ class Solver:
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
         self.stop_on_nan = False
+        self.ranks = Ranks(settings.group or ALONE)
         self.start_hooks: list[Hook] = []
-        self.gradient_hooks: list[Hook] = []
+        self.gradient_hooks = [Hook(self.ranks.average)] if self.ranks.several else []
         self.losses: list[float] = []
         self.last_state: str | None = None
         self.tests = Tests(self)
@@ -88,11 +92,11 @@ class Solver:
         if param.HasField("snapshot_prefix"):
             snapshot_files.remove_temporaries(param.snapshot_prefix)
         if param.random_seed >= 0:
-            random.set_random_seed(param.random_seed)
+            random.set_random_seed(param.random_seed, settings.solver_rank)
         net_params = nets.SolverNets(source)
         self.net = Net.of_upgraded(net_params.train)
         snapshot.check_format(self)
-        self.test_nets = [Net.of_upgraded(net) for net in net_params.tests]
+        self.test_nets = [Net.of_upgraded(net) for net in net_params.tests if settings.solver_rank == 0]
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
@@ -138,6 +142,7 @@ class Solver:
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
+        self.ranks.begin(self)
         self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
@@ -164,6 +169,7 @@ class Solver:
         `stop_on_nan` is set.
         """
         self._unsaved = {}
+        self.ranks.begin(self)
         self._run(iterations)
         self._check_saved()
 
@@ -178,18 +184,22 @@ class Solver:
         while self.iter < last:
             if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization):
                 self.test_all()
-                if self._stopped:
+                if self._carry_out(self.ranks.after_test(self)):
                     break
             self.net.debug_info = self._due(self.param.display) and self.param.debug_info
             self._iterate()
-            request = self.action()
-            if self._due(self.param.snapshot) or request == "snapshot":
-                self.try_snapshot()
-            if request == "stop":
-                self.stop()
-            if self._stopped:
+            if self._carry_out(self.ranks.after_iteration(self), snapshot=self._due(self.param.snapshot)):
                 break
+        self._stopped = self.ranks.stops(self)
         self.net.settle()
+
+    def _carry_out(self, requests: Sequence[str], snapshot: bool = False) -> bool:
+        """Write a snapshot, if requested or due; return whether to stop."""
+        if snapshot or "snapshot" in requests:
+            self.try_snapshot()
+        if "stop" in requests:
+            self.stop()
+        return self.ranks.stops(self)
 
     def stop(self) -> None:
         """End the running `step` after the current iteration or test; `solve` then writes its last snapshot.
@@ -329,6 +339,7 @@ class Solver:
         snapshot.restore(self, os.fspath(path))
         self.smoothed_loss = sum(self.losses) / len(self.losses) if self.losses else 0.0
         self._restored, self.tests.before = True, None
+        self.ranks.begin_again()
 
     def restore_newest(self) -> str | None:
         """Restore the newest whole snapshot of `snapshot_prefix`; return the path of its solver state.

@@ -88,9 +88,11 @@ class Tests:
         """
         solver = self._solver
         while (request := solver.action()) is not None:
-            if request == "snapshot" and solver.last_state != snapshot.state_path(solver):
+            if solver.ranks.several:
+                solver.ranks.wish(request)
+            elif request == "snapshot" and solver.last_state != snapshot.state_path(solver):
                 solver.try_snapshot()
-            elif request == "stop":
+            if request == "stop":
                 solver.stop()
                 break
         return solver.stopped

@@ -20,8 +20,8 @@ from minicaffe.philox import Stream
 class _Source:
     """A factory of streams: the same seed gives the same streams in the same order."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed, self._next = seed, 0
+    def __init__(self, seed: int, rank: int = 0) -> None:
+        self._seed, self._next = seed + rank, 0
         self._lock = forks.renewed(threading.Lock())
 
     def stream(self) -> Stream:
@@ -40,12 +40,13 @@ class _Sources:
 _sources = _Sources()
 
 
-def set_random_seed(seed: int) -> None:
+def set_random_seed(seed: int, rank: int = 0) -> None:
     """Seed all streams that this thread creates from now on (`random_seed` of a solver, or a script).
 
-    seed: an int.  Without a seed, each process uses a random one.  Threads without a seed use the main thread's source.
+    seed: an int.  rank: index of the solver in distributed training, which is added to the seed (default 0).
+    Without a seed, each process uses a random one.  Threads without a seed use the main thread's source.
     """
-    _sources.source = _Source(int(seed))
+    _sources.source = _Source(int(seed), int(rank))
 
 
 @contextlib.contextmanager

@@ -52,6 +52,9 @@ class Settings:
     device = PerThread(0)  #: number of the CUDA device
     solver_rank = PerThread(0)  #: index of this thread's solver in distributed training; data layers read its share
     solver_count = PerThread(1)  #: number of solvers in distributed training
+    group = PerThread(
+        None
+    )  #: the `minicaffe.parallel.Group` that this thread's solvers train in; None: they train alone
 
 
 settings = Settings()

@@ -1,0 +1,33 @@
+"""Solvers that train together: the same parameters at all ranks, and what one solver with the whole batch gets."""
+
+import numpy as np
+import pytest
+
+import minicaffe
+from helpers.ranks import run_ranks
+from minicaffe.proto import caffe_pb2, parse_text
+
+SOLVER = """
+base_lr: 0.1 momentum: 0.9 lr_policy: "fixed" max_iter: 5 random_seed: 3 snapshot_after_train: false
+net_param {
+  layer { name: "data" type: "DummyData" top: "x" top: "t"
+          dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 1 } data_filler { type: "gaussian" } } }
+  layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+          inner_product_param { num_output: 1 weight_filler { type: "xavier" } } }
+  layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+}
+"""
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_have_the_same_parameters_to_the_bit(size):
+    def work(group):
+        solver = minicaffe.get_solver(parse_text(SOLVER, caffe_pb2.SolverParameter()))
+        solver.solve()
+        return solver.iter, solver.net.params["ip"][0].data.copy()
+
+    (iterations, weights), *others = run_ranks(size, work)
+    assert iterations == 5
+    for other_iterations, other in others:
+        assert other_iterations == 5
+        np.testing.assert_array_equal(other, weights)
