@@ -41,11 +41,11 @@ class Part(NamedTuple):
     """Parameters whose gradients are summed together.
 
     layer: the index of the layer after whose backward pass the gradients of these parameters are complete.
-    count: how many of the parameters, in the reversed order of `learnable_params`.
+    params: how many parameters, in the reversed order of `learnable_params`.
     """
 
     layer: int
-    count: int
+    params: int
 
 
 class Overlap:
@@ -125,7 +125,7 @@ class Overlap:
         """Begin the sum of the next part."""
         assert self._sums is not None  # it begins with the parts
         first = self._end
-        self._copy(net, flat, self._parts[self._added].count)
+        self._copy(net, flat, self._parts[self._added].params)
         self._sums.add(flat[first : self._end])
         self._added += 1
 

@@ -108,7 +108,7 @@ def test_a_parameter_that_a_script_has_shared_is_complete_after_all_its_layers()
     late[1].reshape(4)
     late[1].share_diff(scale[0])
     first = plan(net, 1)[0]
-    assert net.layer_names[first.layer] == "scale1" and first.count > 2
+    assert net.layer_names[first.layer] == "scale1" and first.params > 2
 
 
 def test_bytes_of_a_part():
