@@ -68,7 +68,7 @@ class Ranks:
     def run_backward(self, solver: Any) -> None:
         """Run the last backward pass of an iteration; the sum of its gradients may begin meanwhile (`Overlap`)."""
         if self.several:
-            self.overlap.run_backward(solver.net, self._buffer(solver.net))
+            self.overlap.run_backward(solver.net, solver.net.learnable_params, self._buffer(solver.net))
         else:
             solver.net.run_backward()
 
@@ -76,7 +76,7 @@ class Ranks:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
         flat = self._buffer(solver.net)
         flat[-len(REQUESTS) :] = self._own_requests(solver)
-        self.overlap.sum(solver.net, flat)
+        self.overlap.sum(solver.net, solver.net.learnable_params, flat)
         start = 0
         for blob in reversed(solver.net.learnable_params):
             np.multiply(flat[start : start + blob.count], 1 / self.group.size, out=blob.diff.reshape(-1))

@@ -92,14 +92,14 @@ def names(net, parts):
 
 def test_a_shared_parameter_is_complete_after_the_first_layer_that_uses_it():
     net = net_from_text(NET)
-    found = names(net, plan(net, 1))
+    found = names(net, plan(net, net.learnable_params, 1))
     assert found[:3] == [("ip3", ["ip3"]), ("ip2", ["ip2"]), ("ip1", ["ip1"])]
 
 
 def test_parts_have_the_least_bytes_and_the_last_one_the_rest():
     net = net_from_text(NET)
-    assert names(net, plan(net, 300)) == [("ip1", ["ip1", "ip2", "ip3"]), ("conv2", ["conv2"])]
-    assert plan(net, 10**6) == []
+    assert names(net, plan(net, net.learnable_params, 300)) == [("ip1", ["ip1", "ip2", "ip3"]), ("conv2", ["conv2"])]
+    assert plan(net, net.learnable_params, 10**6) == []
 
 
 def test_a_parameter_that_a_script_has_shared_is_complete_after_all_its_layers():
@@ -107,7 +107,7 @@ def test_a_parameter_that_a_script_has_shared_is_complete_after_all_its_layers()
     scale, late = net.params["scale1"], net.params["ip3"]
     late[1].reshape(4)
     late[1].share_diff(scale[0])
-    first = plan(net, 1)[0]
+    first = plan(net, net.learnable_params, 1)[0]
     assert net.layer_names[first.layer] == "scale1" and first.params > 2
 
 
@@ -193,8 +193,8 @@ def choose(monkeypatch, mode="auto", iterations=12, **times):
     net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, part_bytes=1)
     flat, parts = np.zeros(300_002, np.float32), []
     for _ in range(iterations):
-        sums.run_backward(net, flat)
-        sums.sum(net, flat)
+        sums.run_backward(net, net.learnable_params, flat)
+        sums.sum(net, net.learnable_params, flat)
         parts.append(sums.parts)
     sums.close()
     return parts
@@ -307,9 +307,9 @@ def test_an_iteration_that_was_given_up_is_reported(monkeypatch):
     """Its parts have been summed by the other ranks."""
     clock = Clock(backward=0.0, after=0.0, during=0.0)
     net, sums, flat = FakeNet(clock), Overlap(FakeGroup(clock), "always", 1), np.zeros(300_002, np.float32)
-    sums.run_backward(net, flat)
-    sums.sum(net, flat)
-    sums.run_backward(net, flat)
+    sums.run_backward(net, net.learnable_params, flat)
+    sums.sum(net, net.learnable_params, flat)
+    sums.run_backward(net, net.learnable_params, flat)
     with pytest.raises(ParallelError, match="given up"):
-        sums.run_backward(net, flat)
+        sums.run_backward(net, net.learnable_params, flat)
     sums.close()
