@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 
 from minicaffe.core import random
 from minicaffe.core.settings import settings
@@ -35,3 +37,12 @@ def stop() -> None:
     if settings.group is not None:
         settings.group.close()
     settings.group, settings.solver_count, settings.solver_rank = None, 1, 0
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Call `stop` at the end of the block."""
+    try:
+        yield
+    finally:
+        stop()
