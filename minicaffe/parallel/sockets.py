@@ -137,6 +137,7 @@ class SocketGroup(Group):
         return SocketGroup(address, self.rank, self.size, self._token)
 
     def close(self) -> None:
+        super().close()
         for peer in self._peers:
             peer.close()
 
