@@ -40,7 +40,7 @@ class SlowGroup(parallel.Group):
     def __init__(self, group: parallel.Group, cost: Cost) -> None:
         super().__init__(group.rank, group.size)
         self.group, self.cost, self.name = group, cost, f"slow {group.name}"
-        self.broadcast, self.close = group.broadcast, group.close
+        self.broadcast, self.waiting = group.broadcast, group.waiting
         self.gather_bytes, self.share_bytes = group.gather_bytes, group.share_bytes
 
     def sum(self, array: np.ndarray) -> None:

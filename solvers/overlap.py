@@ -117,7 +117,8 @@ class Overlap:
             self.group.sum(flat)
         else:
             self._sums.add(flat[first:])
-            self._sums.wait()
+            with self.group.waiting():
+                self._sums.wait()
         self._added = self._blobs = self._end = 0
         if not self._decided:
             self._decide(net, blobs, flat.nbytes, time.perf_counter() - began)
@@ -179,7 +180,7 @@ class Overlap:
             least = self._part_bytes or part_bytes(measure(self.group), nbytes)
             self._parts = [Part(*part) for part in self.group.share(plan(net, blobs, least))]
         if self._parts:
-            self._sums = BackgroundSums(self.group.duplicate())
+            self._sums = BackgroundSums(self.group.channel("gradients"))
         else:
             self._decided = True
         if self._decided:

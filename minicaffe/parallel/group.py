@@ -85,6 +85,10 @@ class Group:
     def reached(self, iteration: int) -> None:
         """Record that this rank has computed the gradients of an iteration; called before they are exchanged."""
 
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager for waiting for calls that another thread has begun on a channel."""
+        return contextlib.nullcontext()
+
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         """Return a context manager for calls in which the others wait for the root's tests."""
         return contextlib.nullcontext()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import types
 
 import numpy as np
@@ -247,16 +246,13 @@ class Failing(FakeGroup):
 
     def __init__(self):
         super().__init__(None)
-        self.sums, self.closed = 0, threading.Event()
+        self.sums = 0
 
     def sum(self, array):
         self.sums += 1
         if self.sums == 2:
             raise ParallelError("the connection to rank 1 has ended")
         array *= 2
-
-    def close(self):
-        self.closed.set()
 
 
 def test_an_error_of_a_sum_reaches_the_main_thread():
@@ -270,18 +266,57 @@ def test_an_error_of_a_sum_reaches_the_main_thread():
     assert group.sums == 2
     np.testing.assert_array_equal(arrays, [[2, 2], [1, 1], [1, 1]])
     sums.close()
-    assert group.closed.wait(30)
+    assert not sums.thread.is_alive()
     with pytest.raises(ParallelError, match="closed"):
         sums.add(arrays[0])
 
 
 def test_the_thread_ends_with_its_owner():
-    group = Failing()
-    sums = BackgroundSums(group)
+    sums = BackgroundSums(Failing())
     sums.add(np.ones(1))
     sums.wait()
+    thread = sums.thread
     del sums
-    assert group.closed.wait(30)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_closing_the_group_ends_a_sum_that_waits_for_another_rank():
+    def work(group):
+        sums = BackgroundSums(group.channel("gradients"))
+        if group.root:
+            sums.add(np.ones(3))
+            group.share()
+        else:
+            group.share()
+        group.close()
+        if group.root:
+            with pytest.raises(ParallelError):
+                sums.wait()
+        sums.close()
+        return sums.thread.is_alive()
+
+    assert run_ranks(2, work) == [False, False]
+
+
+def test_ranks_end_when_one_of_them_gives_up_after_its_first_parts():
+    """The others are in sums, some of them in the thread, and get an error from either."""
+
+    def give_up(group):
+        def stop_at_third(i):
+            if solvers[0].iter == 2:
+                raise RuntimeError("rank 1 gives up")
+
+        solvers = []
+        try:
+            train(group, "always", 1, lambda solver: (solvers.append(solver), solver.net.before_backward(stop_at_third))
+                  if not group.root else None)  # fmt: skip
+        except (ParallelError, RuntimeError) as error:
+            group.close()
+            return str(error)
+
+    root, other = run_ranks(2, give_up)
+    assert other == "rank 1 gives up" and "rank 1" in root
 
 
 def test_a_forked_process_has_no_thread(monkeypatch):
