@@ -215,10 +215,21 @@ def test_overlap_is_ended_if_it_is_not_faster(monkeypatch, caplog):
     ]
 
 
+def test_passes_on_a_gpu_are_not_timed(monkeypatch, caplog):
+    """They only queue work."""
+    monkeypatch.setattr(overlap, "HOST", None)
+    with caplog.at_level("INFO", logger="minicaffe"):
+        assert set(choose(monkeypatch, backward=0.06, after=0.06, during=0)) == {1}
+    assert caplog.messages == ["Gradients are summed after the passes"]
+
+
 @pytest.mark.parametrize(("mode", "parts"), [("never", [1, 1]), ("always", [3, 3])])
-def test_the_choice_can_be_forced(monkeypatch, mode, parts):
+def test_the_choice_can_be_forced(monkeypatch, caplog, mode, parts):
     monkeypatch.setenv(overlap.VARIABLE, mode)
-    assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
+    with caplog.at_level("INFO", logger="minicaffe"):
+        assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
+    (line,) = caplog.messages
+    assert line.endswith(f" (MINICAFFE_OVERLAP={mode})")
 
 
 def test_an_unknown_mode_is_refused():
