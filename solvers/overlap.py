@@ -198,7 +198,11 @@ class Overlap:
 
     def _divide(self, net: Any, blobs: Sequence[Blob], nbytes: int) -> None:
         """Sum the gradients in parts from the next iteration on, if there is more than one part."""
-        least = self._part_bytes or part_bytes(measure(self.group), nbytes)
+        least: float | None = self._part_bytes
+        if least is None:
+            least = part_bytes(measure(self.group), nbytes)
+            if self._mode == "always":
+                least = min(least, nbytes / 2)
         self._parts = [Part(*part) for part in self.group.share(plan(net, blobs, least))]
         if self._parts:
             self._sums = BackgroundSums(self.group.channel("gradients"))

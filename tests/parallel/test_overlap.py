@@ -177,11 +177,11 @@ class FakeNet:
             done()
 
 
-def choose(monkeypatch, mode="auto", iterations=12, **times):
+def choose(monkeypatch, mode="auto", iterations=12, least=1, **times):
     """Run iterations on a clock; return the number of parts after each."""
     clock = Clock(**times)
     monkeypatch.setattr(overlap, "time", clock)
-    net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, part_bytes=1)
+    net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, least)
     flat, parts = np.zeros(300_002, np.float32), []
     for _ in range(iterations):
         sums.run_backward(net, net.learnable_params, flat)
@@ -230,6 +230,12 @@ def test_the_choice_can_be_forced(monkeypatch, caplog, mode, parts):
         assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
     (line,) = caplog.messages
     assert line.endswith(f" (MINICAFFE_OVERLAP={mode})")
+
+
+def test_parts_are_made_whatever_they_cost_if_that_is_the_mode(monkeypatch):
+    monkeypatch.setattr(overlap, "measure", lambda group: Cost(1.0, 1e-12))
+    assert choose(monkeypatch, "always", 2, None, backward=1.0, after=1.0, during=1.0) == [2, 2]
+    assert set(choose(monkeypatch, "auto", 12, None, backward=1.0, after=1.0, during=0.0)) == {1}
 
 
 def test_an_unknown_mode_is_refused():
