@@ -11,7 +11,7 @@ from typing import Any
 from minicaffe import parallel
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.joining import command_line, joined, log_ranks, scale_rate
+from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
@@ -93,6 +93,7 @@ def train(args: argparse.Namespace) -> int:
                 param.weights[:] = [] if resume_from else files  # replace the solver's own
             scale_rate(param, args, group.size)
             with computing_on(args, solver_gpu(param), environment.local_rank(group)):
+                divide_threads(args, group)
                 run(source, args, status, action, resume_from)
     return 0
 
@@ -185,7 +186,7 @@ def run(
         log_findings(source, resume_from)
         log_ranks(solver)
         log.info("Starting Optimization")
-        with printing_how_to_resume(solver, args):
+        with printing_how_to_resume(solver, args, status):
             solver.solve()
         log.info("Optimization Done.")
 
@@ -214,7 +215,7 @@ def log_findings(source: Any, snapshot: str) -> None:
 
 
 @contextlib.contextmanager
-def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[None]:
+def printing_how_to_resume(solver: Any, args: argparse.Namespace, status: StatusLine) -> Iterator[None]:
     """Print the command that resumes the run if the block fails, or ends before the training is finished.
 
     It has the flags of this run, and -snapshot with the last solver state, unless that was auto.
@@ -227,6 +228,7 @@ def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[No
         if not finished and solver.last_state:
             again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}
             words = _words(argparse.Namespace(**{**vars(args), **again}))
+            status.clear()
             log.info("The training is not finished; this command resumes it:")
             print_line(command_line(words, solver.ranks.group.size), flush=True)
 
