@@ -73,12 +73,12 @@ def train(args: argparse.Namespace) -> int:
     snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
     The last line of an unfinished run, on standard output, is the command that resumes it.
     """
-    check_worker_flags(args)
     count = count_to_start(args)
     if count > 1:
         _check_before_start(args)
         return run_workers(args, ["train", *_words(args)], count)
     with requests(effects_of(args)) as action, joined(args) as group:
+        check_worker_flags(args)
         files = _check_files(args, group.root)
         status = StatusLine()
         with logging_to(status, args.log if group.root else None), python_layers_of(args, logging.INFO):
