@@ -73,6 +73,7 @@ class Ranks:
         if diffs:
             np.concatenate(diffs, out=self._flat[:count])
         self._flat[count:] = self._own_requests(solver)
+        self.group.reached(solver.iter)
         self.group.sum(self._flat)
         start = 0
         for diff in diffs:
@@ -97,7 +98,8 @@ class Ranks:
         """Return the requests to carry out after tests, which only the root runs."""
         if self.several:
             counts = np.array(self._own_requests(solver), np.float32)
-            self.group.sum(counts)
+            with self.group.pausing():
+                self.group.sum(counts)
             self._agree_on(counts)
         return self._agreed
 

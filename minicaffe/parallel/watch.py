@@ -154,7 +154,7 @@ def reason(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return " was interrupted", 128 + getattr(error, "number", signal.SIGINT)
     if isinstance(error, SystemExit):
-        return f" has ended with the exit status {error.code}", 1
+        return f" has ended with the exit status {error.code}", error.code if isinstance(error.code, int) else 1
     if isinstance(error, MinicaffeError):
         return f": {error}", 1
     return f": {type(error).__name__}: {error}", 1
