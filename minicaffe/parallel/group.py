@@ -74,7 +74,7 @@ class Group:
         """Record that this rank has computed the gradients of an iteration; called before they are exchanged."""
 
     def pausing(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context manager for calls in which the others wait for the root's tests."""
+        """Return a context manager for calls in which the others wait for tests or snapshots of the root."""
         return contextlib.nullcontext()
 
 

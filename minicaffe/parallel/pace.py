@@ -29,7 +29,7 @@ class Beat:
 
     iteration: the last one whose exchange it has begun.  iterations: how many it has begun.
     calls: how many collective calls it has begun.  waits: seconds since the last began; -1.0 if it has ended.
-    pausing: whether that call waits for the root's tests.  work: seconds between calls, in total.
+    pausing: whether that call waits for tests or snapshots of the root.  work: seconds between calls, in total.
     """
 
     iteration: int = 0
@@ -77,7 +77,7 @@ class Pace:
 
     @contextlib.contextmanager
     def pausing(self) -> Iterator[None]:
-        """Mark the calls of the block: the others wait for the root's tests, which are not counted as its work."""
+        """Mark the calls of the block: the others wait for tests or snapshots of the root, which count as no work."""
         self._beat.pausing = True
         try:
             yield
