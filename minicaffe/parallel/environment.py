@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from minicaffe.errors import ParallelError
 from minicaffe.parallel.group import ALONE, Group
@@ -10,8 +11,34 @@ from minicaffe.parallel.mpi import MpiGroup
 from minicaffe.parallel.sockets import SocketGroup
 
 TOKEN = "MINICAFFE_TOKEN"  #: the secret of `minicaffe train --workers`
-#: variables with the number of processes, of launchers that MPI is initialized from
-_MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+class Launcher(NamedTuple):
+    """A program that starts processes, and its variables with their number and their index on a machine."""
+
+    name: str
+    size: str
+    local_rank: str
+
+
+TORCHRUN = Launcher("torchrun", "WORLD_SIZE", "LOCAL_RANK")
+_LAUNCHERS = (
+    TORCHRUN,
+    Launcher("mpiexec of Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    Launcher("mpiexec of MPICH or Intel MPI", "PMI_SIZE", "MPI_LOCALRANKID"),
+    Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+)
+
+
+def launcher() -> Launcher | None:
+    """Return the launcher that has started this process among others; None if there is none."""
+    return next((each for each in _LAUNCHERS if os.environ.get(each.size, "1") != "1"), None)
+
+
+def local_rank(group: Group) -> int:
+    """Return the index of this rank among the ranks of its machine."""
+    found = launcher()
+    return _whole(found.local_rank) if found else group.rank
 
 
 def launched() -> Group:
@@ -20,7 +47,7 @@ def launched() -> Group:
         rank, size, port = (_whole(name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
         address = os.environ.get("MASTER_ADDR", "127.0.0.1"), port
         return SocketGroup(address, rank, size, os.environ.get(TOKEN, ""))
-    if any(os.environ.get(name, "1") != "1" for name in _MPI_SIZES):
+    if launcher():
         return MpiGroup()
     return ALONE
 
