@@ -120,6 +120,7 @@ def init_log(level: int = 0, filename: str | None = None) -> None:
     """Write minicaffe's log to standard error, or append it to a file, in glog's format.
 
     level: the lowest severity to write: 0 info (default), 1 warning, 2 error, 3 fatal.  filename: the file, if any.
+    Of several ranks, those other than rank 0 write only warnings and errors.
     UsageError for another level.
     """
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
