@@ -19,10 +19,10 @@ from collections.abc import Callable
 
 from minicaffe.errors import MinicaffeError, printable_line
 from minicaffe.parallel.ending import end_process, print_sentence
+from minicaffe.parallel.launcher import is_worker
 from minicaffe.parallel.pace import Pace, Silence
 from minicaffe.parallel.wires import Loop
 
-LAUNCHED = "MINICAFFE_LAUNCHED"  #: set to 1 where standard input is a pipe that ends with the launcher
 TICK = 1.0  #: seconds between two messages of a rank that it is there
 LOST_SECONDS = 60.0  #: without a message, after which a rank's computer or network counts as failed
 JOIN_SECONDS = 30.0  #: for connecting the watch, once the group is connected
@@ -53,7 +53,7 @@ class Watch:
         self._printed = False  # whether a sentence about the failure is printed
         self._silence = Silence(LOST_SECONDS, TICK, time.monotonic())
         self._loop = Loop("minicaffe watch", self._tick, TICK)
-        if os.environ.get(LAUNCHED) == "1" and stat.S_ISFIFO(os.fstat(0).st_mode):
+        if is_worker() and stat.S_ISFIFO(os.fstat(0).st_mode):
             self._loop.add(0, self._read_standard_input)
 
     # -- for the main thread -----------------------------------------------------------------------------------------
