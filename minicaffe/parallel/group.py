@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,9 @@ class Group:
 
     def reached(self, iteration: int) -> None:
         """Record that this rank has computed the gradients of an iteration; called before they are exchanged."""
+
+    def on_loss(self, work: Callable[[], None]) -> None:
+        """Let the watch call `work`, in its thread, before it ends this process because another rank has failed."""
 
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         """Return a context manager for calls in which the others wait for tests or snapshots of the root."""

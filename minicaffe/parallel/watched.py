@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,9 @@ class Watched(Group):
 
     def reached(self, iteration: int) -> None:
         self.watch.pace.reached(iteration)
+
+    def on_loss(self, work: Callable[[], None]) -> None:
+        self.watch.on_loss = work
 
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         return self.watch.pace.pausing()

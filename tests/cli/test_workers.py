@@ -103,12 +103,16 @@ def test_a_second_signal_stops_at_once(slow):
 
 
 @linux
-def test_when_a_worker_is_killed_all_end(slow):
+def test_when_a_worker_is_killed_all_end_and_the_run_can_be_resumed(slow):
     with training("--workers", "3") as workers:
-        os.kill(workers.until(BEGUN).children()[1], signal.SIGKILL)
+        workers.until(BEGUN).send(signal.SIGHUP)
+        workers.until(r"Snapshotting solver state[^~]*Iteration \d+0 ")
+        os.kill(workers.children()[1], signal.SIGKILL)
         assert workers.end() == 128 + signal.SIGKILL
         assert not workers.children()
-    assert workers.text.count("minicaffe: ") >= 1
+    (number,) = iterations(slow)
+    assert workers.text.count("minicaffe: rank 1 ") == workers.text.count("minicaffe: ") == 1
+    assert f"tiny_iter_{number}.solverstate" in words_to_resume(workers.text)
 
 
 @linux
