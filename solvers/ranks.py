@@ -114,6 +114,7 @@ class Ranks:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
         flat = self._buffer(solver.net)
         flat[-len(REQUESTS) :] = self._own_requests(solver, polled=True)
+        self.group.reached(solver.iter)
         self.overlap.sum(solver.net, self.exchanged(solver.net), flat)
         start = 0
         for blob in reversed(self.exchanged(solver.net)):
@@ -151,7 +152,8 @@ class Ranks:
         polled: whether to call the solver's `action` (default: no).
         """
         counts = np.array(self._own_requests(solver, polled), np.float32)
-        self.group.sum(counts)
+        with self.group.pausing():
+            self.group.sum(counts)
         return _requests_in(counts)
 
     def _own_requests(self, solver: Any, polled: bool) -> list[float]:
@@ -179,7 +181,8 @@ class Ranks:
                 work()
             except SnapshotError as error:
                 failure = error
-        sentence = self.group.share(str(failure) if failure else None)
+        with self.group.pausing():
+            sentence = self.group.share(str(failure) if failure else None)
         if sentence is not None:
             raise failure or SnapshotError(sentence)
 

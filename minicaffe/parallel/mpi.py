@@ -127,8 +127,9 @@ def _add_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def library(mpi: Any) -> str:
-    """Return the name and version of the MPI library that mpi4py uses, in one line."""
-    return " ".join(mpi.Get_library_version().splitlines()[0].split()).strip("\0 ")
+    """Return the name and version of the MPI library that mpi4py uses, such as "Open MPI v5.0.11"."""
+    first = mpi.Get_library_version().splitlines()[0].partition(",")[0]
+    return " ".join(first.strip("\0").split())
 
 
 def mpi4py() -> Any:
