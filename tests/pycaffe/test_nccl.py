@@ -38,7 +38,7 @@ def train(method, engine, timing):
     caffe.init_log()
     caffe.log("Using 2 processes")
     context = multiprocessing.get_context(method)
-    workers = [context.Process(target=solve, args=(uid, rank, engine, timing), daemon=True) for rank in range(2)]
+    workers = [context.Process(target=solve, args=(uid, rank, method, engine, timing)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -62,7 +62,9 @@ def show(solver, backward, total, allreduce):
             all(timer.ms > 0 for timer in backward[1:]), total.ms > 0, allreduce.ms > 0))
 
 
-def solve(uid, rank, engine, timing):
+def solve(uid, rank, method, engine, timing):
+    if method == "spawn":
+        caffe.init_log()
     if engine == "GPU":
         caffe.set_mode_gpu()
         caffe.set_device(0)
