@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from minicaffe.core.settings import settings
 from minicaffe.errors import DeviceError, UsageError
-from minicaffe.glog import GlogFormatter
+from minicaffe.parallel import rank_log
 
 _log = logging.getLogger("minicaffe")
 
@@ -79,13 +79,14 @@ def init_log(level: int = 0, filename: str | None = None) -> None:
     """Write minicaffe's log to standard error, or append it to a file, in glog's format.
 
     level: the lowest severity to write: 0 info (default), 1 warning, 2 error, 3 fatal.  filename: the file, if any.
+    Of several ranks, those other than rank 0 write only warnings and errors.
     UsageError for another level.
     """
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):
         raise UsageError(f"init_log: the level must be 0 (info) to 3 (fatal), got {level}")
     handler = logging.FileHandler(filename) if filename else logging.StreamHandler()
-    handler.setFormatter(GlogFormatter())
+    rank_log.prepare(handler)
     _log.addHandler(handler)
     _log.setLevel(levels[level])
 

@@ -224,6 +224,10 @@ class Solver:
             self._display()
         step.update()
 
+    def run_last_backward(self) -> None:
+        """Run the last backward pass of an iteration, which completes the gradients; for a Step."""
+        self.ranks.run_backward(self)
+
     @property
     def engine_step(self) -> Step:
         """The Step that runs iterations on this thread's engine; created on first use."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.parallel.group import ALONE, Group
+from minicaffe.solvers.overlap import Overlap
 
 log = logging.getLogger("minicaffe")
 
@@ -34,6 +35,7 @@ class Ranks:
         self._agreed: tuple[str, ...] = ()  # requests of any rank, which all carry out at this point
         self._begun = group.size == 1
         self._flat: np.ndarray | None = None  # all diffs, then one number for each of REQUESTS
+        self.overlap = Overlap(group)
 
     @property
     def several(self) -> bool:
@@ -63,22 +65,31 @@ class Ranks:
 
     # -- in each iteration -------------------------------------------------------------------------------------------
 
+    def run_backward(self, solver: Any) -> None:
+        """Run the last backward pass of an iteration; the sum of its gradients may begin meanwhile (`Overlap`)."""
+        if self.several:
+            self.overlap.run_backward(solver.net, self._buffer(solver.net))
+        else:
+            solver.net.run_backward()
+
     def average(self, solver: Any) -> None:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
-        diffs = [blob.diff.reshape(-1) for blob in solver.net.learnable_params]
-        count = sum(diff.size for diff in diffs)
-        if self._flat is None or self._flat.size != count + len(REQUESTS):
-            dtype = diffs[0].dtype if diffs else np.float32
-            self._flat = np.empty(count + len(REQUESTS), dtype)
-        if diffs:
-            np.concatenate(diffs, out=self._flat[:count])
-        self._flat[count:] = self._own_requests(solver)
-        self.group.sum(self._flat)
+        flat = self._buffer(solver.net)
+        flat[-len(REQUESTS) :] = self._own_requests(solver)
+        self.overlap.sum(solver.net, flat)
         start = 0
-        for diff in diffs:
-            np.multiply(self._flat[start : start + diff.size], 1 / self.group.size, out=diff)
-            start += diff.size
-        self._agree_on(self._flat[count:])
+        for blob in reversed(solver.net.learnable_params):
+            np.multiply(flat[start : start + blob.count], 1 / self.group.size, out=blob.diff.reshape(-1))
+            start += blob.count
+        self._agree_on(flat[start:])
+
+    def _buffer(self, net: Any) -> np.ndarray:
+        """Return room for the diffs of all parameters, and one number for each of REQUESTS."""
+        blobs = net.learnable_params
+        count = sum(blob.count for blob in blobs) + len(REQUESTS)
+        if self._flat is None or self._flat.size != count:
+            self._flat = np.empty(count, blobs[0].dtype if blobs else np.float32)
+        return self._flat
 
     # -- requests ----------------------------------------------------------------------------------------------------
 

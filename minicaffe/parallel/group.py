@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -66,6 +67,15 @@ class Group:
 
     def close(self) -> None:
         """End the connections; the group cannot be used any more.  Not collective."""
+
+    # -- for the watch over the ranks (watch.py), if there is one ----------------------------------------------------
+
+    def reached(self, iteration: int) -> None:
+        """Record that this rank has computed the gradients of an iteration; called before they are exchanged."""
+
+    def pausing(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager for calls in which the others wait for the root's tests."""
+        return contextlib.nullcontext()
 
 
 class Alone(Group):

@@ -1,0 +1,88 @@
+"""`minicaffe train --workers N`, and -gpu with several ids: the processes that train together on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+
+from minicaffe.cli.command import FlagParser
+from minicaffe.cli.devices import gpu_ids
+from minicaffe.cli.signals import Interrupted, effects_of, requests
+from minicaffe.errors import UsageError
+from minicaffe.parallel import environment, launcher
+
+log = logging.getLogger("minicaffe")
+
+
+def worker_flags(flags: FlagParser) -> None:
+    """Add --workers, --scale-lr, --warmup and --sync-bn."""
+    flags.section("several processes")
+    flags.flag("workers", type=int, metavar="N",
+               help="train in N processes on the CPUs of this machine, which average their gradients; each takes "
+                    "batches of batch_size (for GPUs: -gpu 0,1)")  # fmt: skip
+    flags.flag("scale_lr", metavar="RULE", default="",
+               help="linear: multiply base_lr by the number of processes (default: do not)")  # fmt: skip
+    flags.flag("warmup", type=int, metavar="N",
+               help="with --scale-lr: rise from the solver's base_lr to the scaled one in N iterations")  # fmt: skip
+    flags.switch("sync_bn", "BatchNorm: mean and variance of the batches of all processes (default: of its own)")
+
+
+def check_worker_flags(args: argparse.Namespace) -> None:
+    """Raise UsageError for wrong values of `worker_flags`."""
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"--workers: expected a number above 0, got {args.workers}")
+    if args.workers is not None and args.gpu not in ("", "none"):
+        raise UsageError(
+            "--workers is for CPUs; -gpu with several ids starts a process for each of them: give one of the two"
+        )
+    started_by = environment.launcher()
+    if args.workers is not None and started_by and not launcher.is_worker():
+        raise UsageError(f"--workers: {started_by.name} has started this process among others; leave out --workers")
+    if args.scale_lr not in ("", "linear"):
+        raise UsageError(f"--scale-lr: expected linear, got '{args.scale_lr}'")
+    if args.warmup is not None and not args.scale_lr:
+        raise UsageError("--warmup is for --scale-lr linear, which is not given")
+    if args.warmup is not None and args.warmup < 1:
+        raise UsageError(f"--warmup: expected a number above 0, got {args.warmup}")
+
+
+def count_to_start(args: argparse.Namespace) -> int:
+    """Return how many processes the flags request, if this process is to start them; 1 if it trains itself."""
+    if environment.launcher():
+        return 1
+    return args.workers if args.workers is not None else max(len(gpu_ids(args.gpu)), 1)
+
+
+def run_workers(args: argparse.Namespace, words: list[str], count: int) -> int:
+    """Start `count` processes of this command, forward signals to them, and return their exit status.
+
+    words: the command and its flags, from which each worker takes its part by its rank.
+    A signal is sent to rank 0 alone, so that it has its effect once; all ranks agree on what it requests.
+    """
+    threads = args.threads if args.threads is not None else launcher.threads_each(count)
+    parts = launcher.slices(count, threads)
+    workers: list[launcher.Workers] = []
+
+    def forward(number: int) -> None:
+        for each in workers:
+            each.send_root(number)
+
+    with requests(effects_of(args), forward), contextlib.ExitStack() as stack:
+        workers.append(stack.enter_context(launcher.Workers(_program() + words, count, threads, parts)))
+        try:
+            return workers[0].wait()
+        except Interrupted as second:
+            workers[0].end_soon()
+            workers[0].wait()
+            return 128 + second.number
+
+
+def _program() -> list[str]:
+    """Return the words that start minicaffe, as this process was started."""
+    script = sys.argv[0]
+    if os.path.basename(script) == "minicaffe" and os.path.isfile(script):
+        return [sys.executable, script]
+    return [sys.executable, "-m", "minicaffe"]

@@ -1,0 +1,56 @@
+"""A group whose collective calls are measured for the watch: how long this rank waits in them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from minicaffe.parallel.group import Group
+from minicaffe.parallel.watch import Watch
+
+
+class Watched(Group):
+    """A group, and the watch over its ranks.
+
+    group: the group that makes the calls.  watch: its `Watch`.
+    """
+
+    def __init__(self, group: Group, watch: Watch) -> None:
+        super().__init__(group.rank, group.size)
+        self.group, self.watch = group, watch
+        self.name = group.name
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only the group has, such as its communicator."""
+        return getattr(self.group, name)
+
+    def sum(self, array: np.ndarray) -> None:
+        with self.watch.pace.waiting():
+            self.group.sum(array)
+
+    def broadcast(self, array: np.ndarray) -> None:
+        with self.watch.pace.waiting():
+            self.group.broadcast(array)
+
+    def gather_bytes(self, content: bytes) -> list[bytes]:
+        with self.watch.pace.waiting():
+            return self.group.gather_bytes(content)
+
+    def share_bytes(self, content: bytes) -> bytes:
+        with self.watch.pace.waiting():
+            return self.group.share_bytes(content)
+
+    def duplicate(self) -> Group:
+        with self.watch.pace.waiting():
+            return self.group.duplicate()
+
+    def reached(self, iteration: int) -> None:
+        self.watch.pace.reached(iteration)
+
+    def pausing(self) -> contextlib.AbstractContextManager[None]:
+        return self.watch.pace.pausing()
+
+    def close(self) -> None:
+        self.group.close()

@@ -1,0 +1,250 @@
+"""The sum of the gradients over the ranks: after the passes, or in parts while the backward pass goes on.
+
+All gradients are in one flat buffer, in the order in which the backward pass completes them.  On shared memory one sum
+of the whole buffer is fastest.  On a network a sum may take as long as the backward pass, and needs few instructions:
+the last backward pass of an iteration then runs in segments of layers, and after each the gradients that are complete
+are summed in a thread (`BackgroundSums`).  Which numbers are added, and in which order, is the same in both ways, so
+that results are equal to the bit; only time decides (`Overlap`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicaffe.core.places import HOST
+from minicaffe.core.settings import settings
+from minicaffe.errors import ParallelError, UsageError
+from minicaffe.parallel.background import BackgroundSums
+from minicaffe.parallel.cost import Cost, measure
+from minicaffe.parallel.group import Group
+
+log = logging.getLogger("minicaffe")
+
+MODES = ("auto", "never", "always")
+VARIABLE = "MINICAFFE_OVERLAP"  #: the environment variable with the mode
+RUNS = 3  #: iterations in which each way is timed, after one that is not counted
+SHARE = 0.1  #: of the backward pass's time; a sum that takes less is not worth hiding
+GAIN = 0.95  #: overlapping is chosen if it takes less than this part of the time
+MOST_PARTS = 8
+LEAST_BYTES = 1 << 16  #: of a part
+LATENCY = 0.25  #: of the time that the bytes of a part take: alpha may add at most this
+
+
+class Part(NamedTuple):
+    """Parameters whose gradients are summed together.
+
+    layer: the index of the layer after whose backward pass the gradients of these parameters are complete.
+    count: how many of the parameters, in the reversed order of `learnable_params`.
+    """
+
+    layer: int
+    count: int
+
+
+class Overlap:
+    """Sums the gradients of a solver's net over the ranks.
+
+    group: the ranks.
+    mode: "never": in one sum after the passes.  "always": in parts during the last backward pass of an iteration.
+        "auto": the faster of the two, as the first iterations show.  None (default): the environment variable
+        MINICAFFE_OVERLAP, or else "auto".  The root's value is that of all ranks.
+    part_bytes: the least bytes of a part; None (default): computed from the group's cost (`minicaffe.parallel.cost`).
+
+    In "auto" the passes and the sum are timed.  If the sum takes at least a tenth of the backward pass, the next
+    iterations are run with overlap, and it stays if that is faster.  All ranks change at the same iteration.
+    A rank whose net has callbacks or `debug_info`, shares the memory of diffs, or runs on a GPU does the same sums, but
+    after its pass.
+    Raises UsageError for an unknown mode.
+    """
+
+    def __init__(self, group: Group, mode: str | None = None, part_bytes: int | None = None) -> None:
+        mode = os.environ.get(VARIABLE, "auto") if mode is None else mode
+        if mode not in MODES:
+            raise UsageError(f"{VARIABLE}: expected one of {', '.join(MODES)}, got '{mode}'")
+        self.group, self._mode, self._part_bytes = group, mode, part_bytes
+        self._sums: BackgroundSums | None = None  # None: one sum after the passes
+        self._parts: Sequence[Part] = ()  # all but the last one, which has the rest of the buffer
+        self._added = self._blobs = self._end = 0  # in this iteration: parts, their parameters and numbers
+        self._decided = group.size == 1
+        self._backward: float | None = None  # seconds of the last backward pass on the host
+        self._times: list[tuple[float, float]] = []  # seconds of backward passes and of sums
+        self._after: tuple[float, float] = 0.0, 0.0  # the same without overlap
+
+    @property
+    def parts(self) -> int:
+        """In how many parts the gradients are summed now."""
+        return len(self._parts) + 1
+
+    # -- in each iteration -------------------------------------------------------------------------------------------
+
+    def run_backward(self, net: Any, flat: np.ndarray) -> None:
+        """Run the last backward pass of an iteration; begin the sums of the gradients that it completes.
+
+        flat: the buffer that `sum` gets.
+        """
+        if self._added:
+            raise ParallelError("an iteration was given up while its gradients were summed: the ranks differ now")
+        if settings.engine.place is not HOST:
+            net.run_backward()
+            return
+        began = time.perf_counter()
+        if self._parts:
+            net.run_backward_in_parts([part.layer for part in self._parts], lambda: self._add_part(net, flat))
+        else:
+            net.run_backward()
+        self._backward = time.perf_counter() - began
+
+    def sum(self, net: Any, flat: np.ndarray) -> None:
+        """Set the buffer to the sums over the ranks of the diffs, in the reversed order of `learnable_params`.
+
+        flat: as many numbers as there are diffs, and others, which are summed as they are.
+        """
+        began = time.perf_counter()
+        while self._added < len(self._parts):
+            self._add_part(net, flat)
+        first = self._end
+        self._copy(net, flat, len(net.learnable_params) - self._blobs)
+        if self._sums is None:
+            self.group.sum(flat)
+        else:
+            self._sums.add(flat[first:])
+            self._sums.wait()
+        self._added = self._blobs = self._end = 0
+        if not self._decided:
+            self._decide(net, flat, time.perf_counter() - began)
+        self._backward = None
+
+    def _add_part(self, net: Any, flat: np.ndarray) -> None:
+        """Begin the sum of the next part."""
+        assert self._sums is not None  # it begins with the parts
+        first = self._end
+        self._copy(net, flat, self._parts[self._added].count)
+        self._sums.add(flat[first : self._end])
+        self._added += 1
+
+    def _copy(self, net: Any, flat: np.ndarray, count: int) -> None:
+        """Copy the diffs of the next `count` parameters to the buffer."""
+        blobs = net.learnable_params[::-1][self._blobs : self._blobs + count]
+        end = self._end + sum(blob.count for blob in blobs)
+        if blobs:
+            np.concatenate([blob.read_diff().reshape(-1) for blob in blobs], out=flat[self._end : end])
+        self._blobs, self._end = self._blobs + count, end
+
+    # -- the choice --------------------------------------------------------------------------------------------------
+
+    def _decide(self, net: Any, flat: np.ndarray, seconds: float) -> None:
+        """Take the time of a sum; choose a way when all times are there.  Collective."""
+        if not self._times and not self._sums:
+            self._mode = self.group.share(self._mode)
+        self._times.append((math.inf if self._backward is None else self._backward, seconds))
+        if self._mode == "auto" and len(self._times) <= RUNS:
+            return
+        times = self._fastest()
+        self._times = []
+        if self._sums is None:
+            self._after = times
+            self._begin(net, flat, *times)
+        else:
+            self._end_trial(*times)
+
+    def _fastest(self) -> tuple[float, float]:
+        """Return the seconds of backward pass and sum of the fastest iteration: of the slowest rank, at the root.
+
+        A rank that is fast waits in its sum for the others, so the shortest sum of all ranks counts.
+        """
+        if self._mode != "auto":
+            return 0.0, 0.0
+        every = self.group.gather(min(self._times[1:], key=sum))
+        if not every:
+            return 0.0, 0.0
+        total, seconds = max(map(sum, every)), min(seconds for _, seconds in every)
+        return total - seconds, seconds
+
+    def _begin(self, net: Any, flat: np.ndarray, backward: float, seconds: float) -> None:
+        """Begin to overlap, if that is the mode, or may be faster."""
+        worth = self._mode == "always"
+        if self._mode == "auto":
+            worth = flat.nbytes >= 2 * LEAST_BYTES and SHARE * backward < seconds and math.isfinite(backward)
+        self._decided = self._mode != "auto"
+        if self.group.share(worth):
+            least = self._part_bytes or part_bytes(measure(self.group), flat.nbytes)
+            self._parts = [Part(*part) for part in self.group.share(plan(net, least))]
+        if self._parts:
+            self._sums = BackgroundSums(self.group.duplicate())
+        else:
+            self._decided = True
+        if self._decided:
+            self._report(backward, seconds)
+
+    def _end_trial(self, backward: float, seconds: float) -> None:
+        """Keep the way that is faster."""
+        together = backward + seconds
+        self._decided = True
+        tried = ""
+        if not self.group.share(together < GAIN * sum(self._after)):
+            tried = f"; in {self.parts} parts during the backward pass both take {1000 * together:.3g} ms"
+            self.close()
+        self._report(backward, seconds, tried)
+
+    def _report(self, backward: float, seconds: float, tried: str = "") -> None:
+        """Log the decision and its figures, at the root."""
+        if not self.group.root:
+            return
+        after, together = sum(self._after), backward + seconds
+        if self._mode != "auto":
+            figures = f" ({VARIABLE}={self._mode})"
+        elif self._parts:
+            figures = f": both take {1000 * together:.3g} ms instead of {1000 * after:.3g} ms"
+        else:
+            figures = f": {1000 * self._after[1]:.3g} ms of {1000 * after:.3g} ms{tried}"
+        way = f"in {self.parts} parts during the backward pass" if self._parts else "after the passes"
+        log.info("Gradients are summed %s%s", way, figures)
+
+    def close(self) -> None:
+        """End the thread; gradients are summed after the passes from now on.  All ranks do so at the same time."""
+        if self._sums is not None:
+            self._sums.close()
+        self._sums, self._parts = None, ()
+
+
+def part_bytes(cost: Cost, nbytes: int) -> float:
+    """Return the least bytes of a part: alpha is a small part of its time, and there are not too many parts."""
+    worth = cost.alpha / (LATENCY * cost.beta) if cost.beta else math.inf
+    return max(worth, nbytes / MOST_PARTS, LEAST_BYTES)
+
+
+def plan(net: Any, least: float) -> list[Part]:
+    """Return the parts but the last one, which has all other parameters; [] if there is only one part.
+
+    least: bytes of a part, at least.
+    """
+    ready = _completed_by(net)
+    blobs = net.learnable_params[::-1]
+    parts: list[Part] = []
+    layer, count, nbytes = len(net.layers), 0, 0
+    for blob, following in zip(blobs, [*blobs[1:], None]):
+        layer = min(layer, ready[blob.diff_memory])
+        count, nbytes = count + 1, nbytes + blob.count * blob.dtype.itemsize
+        if following is not None and ready[following.diff_memory] < layer and nbytes >= least:
+            parts.append(Part(layer, count))
+            count = nbytes = 0
+    return parts
+
+
+def _completed_by(net: Any) -> dict[Any, int]:
+    """Return, for the memory of each parameter's diff, the layer whose backward pass completes it.
+
+    This is the first of the layers that share the parameter: it runs backward last.
+    """
+    found: dict[Any, int] = {}
+    for i, layer in enumerate(net.layers):
+        for blob in layer.blobs:
+            found.setdefault(blob.diff_memory, i)
+    return found
