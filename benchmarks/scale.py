@@ -1,9 +1,10 @@
 """Prints the tables of docs/scale.md: what data-parallel training costs on many devices, by `cost_model`:
 
-    python benchmarks/scale.py                     all tables, as Markdown
-    python benchmarks/scale.py published           the model beside published results
-    python benchmarks/scale.py --cpu cifar10_full=0.0427:100 --cpu resnet50=0.9:8     steps measured on a CPU node
-    python benchmarks/scale.py readers LMDB        microseconds of a record that a reader of LMDB takes, or leaves out
+    python benchmarks/scale.py                         all tables, as Markdown
+    python benchmarks/scale.py published               the model beside published results
+    python benchmarks/scale.py --cpu resnet50=0.9:8    with the seconds and the batch of a step measured on a CPU node
+    python benchmarks/scale.py --update docs/scale.md  write the tables into the page
+    python benchmarks/scale.py readers LMDB            microseconds of a record that a reader takes, or leaves out
 
 Gradients are those of our own nets (models, models/zoo).  No GPU has run minicaffe: the steps of GPUs are published
 figures of other frameworks, and what they would be for minicaffe is not known.
@@ -14,11 +15,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -232,10 +235,20 @@ TABLES = {
     "sizes": sizes,
     "gpus": lambda: efficiency(GPU_CLUSTERS, gpu_work),
     "cpus": lambda: efficiency(CPU_CLUSTERS, cpu_work),
-    "limits": lambda: limits(GPU_CLUSTERS, gpu_work) + "\n\n" + limits(CPU_CLUSTERS, cpu_work),
+    "limits-of-gpus": lambda: limits(GPU_CLUSTERS, gpu_work),
+    "limits-of-cpus": lambda: limits(CPU_CLUSTERS, cpu_work),
     "inputs": inputs,
     "published": comparison,
 }
+
+
+def updated(text: str) -> str:
+    """Return a Markdown text in which each table under a line `<!-- table: NAME -->` is the one of that name."""
+
+    def table(match: re.Match) -> str:
+        return f"{match[1]}\n{TABLES[match[2]]()}\n"
+
+    return re.sub(r"(<!-- table: ([\w-]+) -->)\n(?:\|.*\n)*", table, text)
 
 
 def _step(text: str) -> tuple[str, tuple[float, int]]:
@@ -251,8 +264,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(TABLES)}; or readers LMDB; all")
     parser.add_argument("--cpu", type=_step, action="append", default=[], metavar="net=seconds:batch")
+    parser.add_argument("--update", metavar="PAGE", help="replace the tables of a page, such as docs/scale.md")
     args = parser.parse_args()
     CPU_STEPS.update(args.cpu)
+    if args.update:
+        page = Path(args.update)
+        page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+        return
     if args.tables[:1] == ["readers"]:
         print("\n\n".join(readers(source) for source in args.tables[1:]))
         return

@@ -119,6 +119,12 @@ def test_all_tables_are_printed(tmp_path):
     assert all(count > 5 for count in rows)
 
 
+def test_the_page_has_these_tables(scale):
+    page = (FOLDER.parent / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert all(f"<!-- table: {name} -->\n| " in page for name in scale.TABLES)
+    assert scale.updated(page) == page  # otherwise: python benchmarks/scale.py --update docs/scale.md
+
+
 def test_readers_of_shares_are_timed(scale, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     synthetic.prepare("data", train=50, test=10)
