@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.places import HOST
 from minicaffe.core.settings import settings
 from minicaffe.errors import ParallelError, UsageError
@@ -41,11 +42,11 @@ class Part(NamedTuple):
     """Parameters whose gradients are summed together.
 
     layer: the index of the layer after whose backward pass the gradients of these parameters are complete.
-    count: how many of the parameters, in the reversed order of `learnable_params`.
+    params: how many parameters, in the reversed order of the net's.
     """
 
     layer: int
-    count: int
+    params: int
 
 
 class Overlap:
@@ -84,10 +85,10 @@ class Overlap:
 
     # -- in each iteration -------------------------------------------------------------------------------------------
 
-    def run_backward(self, net: Any, flat: np.ndarray) -> None:
+    def run_backward(self, net: Any, blobs: Sequence[Blob], flat: np.ndarray) -> None:
         """Run the last backward pass of an iteration; begin the sums of the gradients that it completes.
 
-        flat: the buffer that `sum` gets.
+        blobs, flat: as for `sum`.
         """
         if self._added:
             raise ParallelError("an iteration was given up while its gradients were summed: the ranks differ now")
@@ -96,42 +97,44 @@ class Overlap:
             return
         began = time.perf_counter()
         if self._parts:
-            net.run_backward_in_parts([part.layer for part in self._parts], lambda: self._add_part(net, flat))
+            net.run_backward_in_parts([part.layer for part in self._parts], lambda: self._add_part(blobs, flat))
         else:
             net.run_backward()
         self._backward = time.perf_counter() - began
 
-    def sum(self, net: Any, flat: np.ndarray) -> None:
-        """Set the buffer to the sums over the ranks of the diffs, in the reversed order of `learnable_params`.
+    def sum(self, net: Any, blobs: Sequence[Blob], flat: np.ndarray) -> None:
+        """Set the buffer to the sums over the ranks of the diffs of `blobs`, the last one's first.
 
-        flat: as many numbers as there are diffs, and others, which are summed as they are.
+        blobs: parameters of the net, in its order.
+        flat: as many numbers as the blobs have, and others, which are summed as they are.
         """
         began = time.perf_counter()
         while self._added < len(self._parts):
-            self._add_part(net, flat)
+            self._add_part(blobs, flat)
         first = self._end
-        self._copy(net, flat, len(net.learnable_params) - self._blobs)
+        self._copy(blobs, flat, len(blobs) - self._blobs)
         if self._sums is None:
             self.group.sum(flat)
         else:
             self._sums.add(flat[first:])
-            self._sums.wait()
+            with self.group.waiting():
+                self._sums.wait()
         self._added = self._blobs = self._end = 0
         if not self._decided:
-            self._decide(net, flat, time.perf_counter() - began)
+            self._decide(net, blobs, flat.nbytes, time.perf_counter() - began)
         self._backward = None
 
-    def _add_part(self, net: Any, flat: np.ndarray) -> None:
+    def _add_part(self, blobs: Sequence[Blob], flat: np.ndarray) -> None:
         """Begin the sum of the next part."""
         assert self._sums is not None  # it begins with the parts
         first = self._end
-        self._copy(net, flat, self._parts[self._added].count)
+        self._copy(blobs, flat, self._parts[self._added].params)
         self._sums.add(flat[first : self._end])
         self._added += 1
 
-    def _copy(self, net: Any, flat: np.ndarray, count: int) -> None:
+    def _copy(self, blobs: Sequence[Blob], flat: np.ndarray, count: int) -> None:
         """Copy the diffs of the next `count` parameters to the buffer."""
-        blobs = net.learnable_params[::-1][self._blobs : self._blobs + count]
+        blobs = blobs[::-1][self._blobs : self._blobs + count]
         end = self._end + sum(blob.count for blob in blobs)
         if blobs:
             np.concatenate([blob.read_diff().reshape(-1) for blob in blobs], out=flat[self._end : end])
@@ -139,7 +142,7 @@ class Overlap:
 
     # -- the choice --------------------------------------------------------------------------------------------------
 
-    def _decide(self, net: Any, flat: np.ndarray, seconds: float) -> None:
+    def _decide(self, net: Any, blobs: Sequence[Blob], nbytes: int, seconds: float) -> None:
         """Take the time of a sum; choose a way when all times are there.  Collective."""
         if not self._times and not self._sums:
             self._mode = self.group.share(self._mode)
@@ -150,7 +153,7 @@ class Overlap:
         self._times = []
         if self._sums is None:
             self._after = times
-            self._begin(net, flat, *times)
+            self._begin(net, blobs, nbytes, *times)
         else:
             self._end_trial(*times)
 
@@ -167,17 +170,17 @@ class Overlap:
         total, seconds = max(map(sum, every)), min(seconds for _, seconds in every)
         return total - seconds, seconds
 
-    def _begin(self, net: Any, flat: np.ndarray, backward: float, seconds: float) -> None:
+    def _begin(self, net: Any, blobs: Sequence[Blob], nbytes: int, backward: float, seconds: float) -> None:
         """Begin to overlap, if that is the mode, or may be faster."""
         worth = self._mode == "always"
         if self._mode == "auto":
-            worth = flat.nbytes >= 2 * LEAST_BYTES and SHARE * backward < seconds and math.isfinite(backward)
+            worth = nbytes >= 2 * LEAST_BYTES and SHARE * backward < seconds and math.isfinite(backward)
         self._decided = self._mode != "auto"
         if self.group.share(worth):
-            least = self._part_bytes or part_bytes(measure(self.group), flat.nbytes)
-            self._parts = [Part(*part) for part in self.group.share(plan(net, least))]
+            least = self._part_bytes or part_bytes(measure(self.group), nbytes)
+            self._parts = [Part(*part) for part in self.group.share(plan(net, blobs, least))]
         if self._parts:
-            self._sums = BackgroundSums(self.group.duplicate())
+            self._sums = BackgroundSums(self.group.channel("gradients"))
         else:
             self._decided = True
         if self._decided:
@@ -220,13 +223,13 @@ def part_bytes(cost: Cost, nbytes: int) -> float:
     return max(worth, nbytes / MOST_PARTS, LEAST_BYTES)
 
 
-def plan(net: Any, least: float) -> list[Part]:
+def plan(net: Any, blobs: Sequence[Blob], least: float) -> list[Part]:
     """Return the parts but the last one, which has all other parameters; [] if there is only one part.
 
-    least: bytes of a part, at least.
+    blobs: parameters of the net, in its order.  least: bytes of a part, at least.
     """
     ready = _completed_by(net)
-    blobs = net.learnable_params[::-1]
+    blobs = blobs[::-1]
     parts: list[Part] = []
     layer, count, nbytes = len(net.layers), 0, 0
     for blob, following in zip(blobs, [*blobs[1:], None]):

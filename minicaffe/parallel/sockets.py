@@ -133,6 +133,7 @@ class SocketGroup(Group):
         return SocketGroup(("", port), 0, self.size, token, listener=listener)
 
     def close(self) -> None:
+        super().close()
         for peer in self._peers:
             peer.close()
 

@@ -52,5 +52,9 @@ class Watched(Group):
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         return self.watch.pace.pausing()
 
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        return self.watch.pace.waiting()
+
     def close(self) -> None:
+        super().close()
         self.group.close()
