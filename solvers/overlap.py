@@ -49,6 +49,13 @@ class Part(NamedTuple):
     params: int
 
 
+class Times(NamedTuple):
+    """Seconds of the last backward pass of an iteration, infinite on a GPU, and of what the sum takes after it."""
+
+    backward: float
+    sum: float
+
+
 class Overlap:
     """Sums the gradients of a solver's net over the ranks.
 
@@ -74,9 +81,9 @@ class Overlap:
         self._parts: Sequence[Part] = ()  # all but the last one, which has the rest of the buffer
         self._added = self._blobs = self._end = 0  # in this iteration: parts, their parameters and numbers
         self._decided = group.size == 1
-        self._backward: float | None = None  # seconds of the last backward pass on the host
-        self._times: list[tuple[float, float]] = []  # seconds of backward passes and of sums
-        self._after: tuple[float, float] = 0.0, 0.0  # the same without overlap
+        self._backward = math.inf  # seconds of the last backward pass on the host
+        self._times: list[Times] = []  # of the iterations that are compared
+        self._after = Times(0.0, 0.0)  # without overlap
 
     @property
     def parts(self) -> int:
@@ -121,8 +128,8 @@ class Overlap:
                 self._sums.wait()
         self._added = self._blobs = self._end = 0
         if not self._decided:
-            self._decide(net, blobs, flat.nbytes, time.perf_counter() - began)
-        self._backward = None
+            self._decide(net, blobs, flat.nbytes, Times(self._backward, time.perf_counter() - began))
+        self._backward = math.inf
 
     def _add_part(self, blobs: Sequence[Blob], flat: np.ndarray) -> None:
         """Begin the sum of the next part."""
@@ -142,79 +149,81 @@ class Overlap:
 
     # -- the choice --------------------------------------------------------------------------------------------------
 
-    def _decide(self, net: Any, blobs: Sequence[Blob], nbytes: int, seconds: float) -> None:
-        """Take the time of a sum; choose a way when all times are there.  Collective."""
-        if not self._times and not self._sums:
-            self._mode = self.group.share(self._mode)
-        self._times.append((math.inf if self._backward is None else self._backward, seconds))
-        if self._mode == "auto" and len(self._times) <= RUNS:
-            return
-        times = self._fastest()
-        self._times = []
-        if self._sums is None:
-            self._after = times
-            self._begin(net, blobs, nbytes, *times)
-        else:
-            self._end_trial(*times)
+    def _decide(self, net: Any, blobs: Sequence[Blob], nbytes: int, times: Times) -> None:
+        """Choose a way, after the first iteration or when enough have been timed.  Collective.
 
-    def _fastest(self) -> tuple[float, float]:
-        """Return the seconds of backward pass and sum of the fastest iteration: of the slowest rank, at the root.
-
-        A rank that is fast waits in its sum for the others, so the shortest sum of all ranks counts.
+        nbytes: of the buffer.  times: of this iteration.
         """
-        if self._mode != "auto":
-            return 0.0, 0.0
-        every = self.group.gather(min(self._times[1:], key=sum))
-        if not every:
-            return 0.0, 0.0
-        total, seconds = max(map(sum, every)), min(seconds for _, seconds in every)
-        return total - seconds, seconds
-
-    def _begin(self, net: Any, blobs: Sequence[Blob], nbytes: int, backward: float, seconds: float) -> None:
-        """Begin to overlap, if that is the mode, or may be faster."""
-        worth = self._mode == "always"
+        if not self._times and not self._parts:
+            self._mode = self.group.share(self._mode)
         if self._mode == "auto":
-            worth = nbytes >= 2 * LEAST_BYTES and SHARE * backward < seconds and math.isfinite(backward)
-        self._decided = self._mode != "auto"
-        if self.group.share(worth):
-            least = self._part_bytes or part_bytes(measure(self.group), nbytes)
-            self._parts = [Part(*part) for part in self.group.share(plan(net, blobs, least))]
+            self._times.append(times)
+            if len(self._times) <= RUNS:
+                return
+            best, self._times = self._best(), []
+            if self._parts:
+                self._end_trial(best)
+            else:
+                self._begin_trial(net, blobs, nbytes, best)
+            return
+        if self._mode == "always":
+            self._divide(net, blobs, nbytes)
+        self._conclude(f" ({VARIABLE}={self._mode})")
+
+    def _best(self) -> Times:
+        """Return, at the root, the times of the fastest iteration, on the slowest rank.
+
+        A rank that is fast waits in its sum for the others, so the shortest sum counts.
+        """
+        every = self.group.gather(min(self._times[1:], key=sum))
+        total, seconds = max(map(sum, every), default=0.0), min((times[1] for times in every), default=0.0)
+        return Times(total - seconds, seconds)
+
+    def _begin_trial(self, net: Any, blobs: Sequence[Blob], nbytes: int, after: Times) -> None:
+        """Overlap in the next iterations, if that can save time.  after: the times without."""
+        self._after = after
+        if self.group.share(nbytes >= 2 * LEAST_BYTES and SHARE * after.backward < after.sum < math.inf):
+            self._divide(net, blobs, nbytes)
+        if not self._parts:
+            self._conclude(_figures(after))
+
+    def _end_trial(self, during: Times) -> None:
+        """Keep the way that is faster.  during: the times with overlap."""
+        tried = f"in {self.parts} parts during the backward pass both take {1000 * sum(during):.3g} ms"
+        if self.group.share(sum(during) < GAIN * sum(self._after)):
+            self._conclude(f": both take {1000 * sum(during):.3g} ms instead of {1000 * sum(self._after):.3g} ms")
+        else:
+            self.close()
+            self._conclude(f"{_figures(self._after)}; {tried}")
+
+    def _divide(self, net: Any, blobs: Sequence[Blob], nbytes: int) -> None:
+        """Sum the gradients in parts from the next iteration on, if there is more than one part."""
+        least: float | None = self._part_bytes
+        if least is None:
+            least = part_bytes(measure(self.group), nbytes)
+            if self._mode == "always":
+                least = min(least, nbytes / 2)
+        self._parts = [Part(*part) for part in self.group.share(plan(net, blobs, least))]
         if self._parts:
             self._sums = BackgroundSums(self.group.channel("gradients"))
-        else:
-            self._decided = True
-        if self._decided:
-            self._report(backward, seconds)
 
-    def _end_trial(self, backward: float, seconds: float) -> None:
-        """Keep the way that is faster."""
-        together = backward + seconds
+    def _conclude(self, figures: str) -> None:
+        """Keep the present way; log it, with the figures that it was chosen by, at the root."""
         self._decided = True
-        tried = ""
-        if not self.group.share(together < GAIN * sum(self._after)):
-            tried = f"; in {self.parts} parts during the backward pass both take {1000 * together:.3g} ms"
-            self.close()
-        self._report(backward, seconds, tried)
-
-    def _report(self, backward: float, seconds: float, tried: str = "") -> None:
-        """Log the decision and its figures, at the root."""
-        if not self.group.root:
-            return
-        after, together = sum(self._after), backward + seconds
-        if self._mode != "auto":
-            figures = f" ({VARIABLE}={self._mode})"
-        elif self._parts:
-            figures = f": both take {1000 * together:.3g} ms instead of {1000 * after:.3g} ms"
-        else:
-            figures = f": {1000 * self._after[1]:.3g} ms of {1000 * after:.3g} ms{tried}"
-        way = f"in {self.parts} parts during the backward pass" if self._parts else "after the passes"
-        log.info("Gradients are summed %s%s", way, figures)
+        if self.group.root:
+            way = f"in {self.parts} parts during the backward pass" if self._parts else "after the passes"
+            log.info("Gradients are summed %s%s", way, figures)
 
     def close(self) -> None:
         """End the thread; gradients are summed after the passes from now on.  All ranks do so at the same time."""
         if self._sums is not None:
             self._sums.close()
         self._sums, self._parts = None, ()
+
+
+def _figures(after: Times) -> str:
+    """Return the end of a log line: which part of the time the sum takes."""
+    return f": {1000 * after.sum:.3g} ms of {1000 * sum(after):.3g} ms" if sum(after) < math.inf else ""
 
 
 def part_bytes(cost: Cost, nbytes: int) -> float:

@@ -177,11 +177,11 @@ class FakeNet:
             done()
 
 
-def choose(monkeypatch, mode="auto", iterations=12, **times):
+def choose(monkeypatch, mode="auto", iterations=12, least=1, **times):
     """Run iterations on a clock; return the number of parts after each."""
     clock = Clock(**times)
     monkeypatch.setattr(overlap, "time", clock)
-    net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, part_bytes=1)
+    net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, least)
     flat, parts = np.zeros(300_002, np.float32), []
     for _ in range(iterations):
         sums.run_backward(net, net.learnable_params, flat)
@@ -215,10 +215,27 @@ def test_overlap_is_ended_if_it_is_not_faster(monkeypatch, caplog):
     ]
 
 
+def test_passes_on_a_gpu_are_not_timed(monkeypatch, caplog):
+    """They only queue work."""
+    monkeypatch.setattr(overlap, "HOST", None)
+    with caplog.at_level("INFO", logger="minicaffe"):
+        assert set(choose(monkeypatch, backward=0.06, after=0.06, during=0)) == {1}
+    assert caplog.messages == ["Gradients are summed after the passes"]
+
+
 @pytest.mark.parametrize(("mode", "parts"), [("never", [1, 1]), ("always", [3, 3])])
-def test_the_choice_can_be_forced(monkeypatch, mode, parts):
+def test_the_choice_can_be_forced(monkeypatch, caplog, mode, parts):
     monkeypatch.setenv(overlap.VARIABLE, mode)
-    assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
+    with caplog.at_level("INFO", logger="minicaffe"):
+        assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
+    (line,) = caplog.messages
+    assert line.endswith(f" (MINICAFFE_OVERLAP={mode})")
+
+
+def test_parts_are_made_whatever_they_cost_if_that_is_the_mode(monkeypatch):
+    monkeypatch.setattr(overlap, "measure", lambda group: Cost(1.0, 1e-12))
+    assert choose(monkeypatch, "always", 2, None, backward=1.0, after=1.0, during=1.0) == [2, 2]
+    assert set(choose(monkeypatch, "auto", 12, None, backward=1.0, after=1.0, during=0.0)) == {1}
 
 
 def test_an_unknown_mode_is_refused():
