@@ -23,11 +23,13 @@ def worker_flags(flags: FlagParser) -> None:
     flags.flag("workers", type=int, metavar="N",
                help="train in N processes on the CPU, which divide the cores (--threads: of each) and average their "
                     "gradients; each reads batches of batch_size; for GPUs: -gpu 0,1 or -gpu all")  # fmt: skip
-    flags.flag("scale_lr", metavar="RULE", default="",
+    flags.flag("scale-lr", metavar="RULE", default="",
                help="linear: multiply base_lr by the number of processes (default: do not)")  # fmt: skip
     flags.flag("warmup", type=int, metavar="N",
                help="with --scale-lr: rise from the solver's base_lr to the scaled one in N iterations")  # fmt: skip
-    flags.switch("sync_bn", "BatchNorm: mean and variance of the batches of all processes (default: of its own)")
+    flags.flag("sync-bn", action="store_true",
+               help="BatchNorm: mean and variance over the batches of all processes (default: each over "
+                    "its own)")  # fmt: skip
 
 
 def check_worker_flags(args: argparse.Namespace) -> None:
