@@ -71,8 +71,10 @@ def run_workers(args: argparse.Namespace, words: list[str], count: int) -> int:
     threads = args.threads if args.threads is not None else launcher.threads_each(count)
     parts = launcher.slices(count, threads)
     running: list[launcher.Workers] = []
+    received: list[int] = []
 
     def forward(number: int) -> None:
+        received.append(number)
         for workers in running:
             workers.send_root(number)
 
@@ -81,6 +83,8 @@ def run_workers(args: argparse.Namespace, words: list[str], count: int) -> int:
         log.info("Starting %d workers with %d thread%s each, %s", count, threads, "s" if threads > 1 else "", where)
         with launcher.Workers(_program() + words, count, threads, parts) as workers:
             running.append(workers)
+            if received:  # before rank 0 was there
+                return 128 + received[0]
             try:
                 status = workers.wait()
             except Interrupted as second:

@@ -74,9 +74,12 @@ class Workers:
                 variables = {**os.environ, **_variables(rank, count, port, token), "OMP_NUM_THREADS": str(threads)}
                 with _on_cores(parts[rank] if parts else None):
                     self._processes.append(_start(command, variables))
-        except OSError as error:
+        except BaseException as error:
             self.__exit__()
-            raise ParallelError(f"worker {rank} of {count} cannot be started: {error.strerror or error}") from None
+            if isinstance(error, OSError):
+                sentence = f"worker {rank} of {count} cannot be started: {error.strerror or error}"
+                raise ParallelError(sentence) from None
+            raise
 
     def __enter__(self) -> Workers:
         return self
