@@ -17,7 +17,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.errors import ParallelError, SnapshotError
 from minicaffe.parallel.group import ALONE, Group
-from minicaffe.solvers import snapshot
+from minicaffe.solvers import run_state
 
 log = logging.getLogger("minicaffe")
 
@@ -82,11 +82,13 @@ class Ranks:
     def give_state(self, solver: Any) -> None:
         """Give all solvers parameters, history and progress of the root, and each its part of a run state restored.
 
-        ParallelError if nets or solvers differ in what must be equal.
+        Raises ParallelError, at all ranks, if nets or solvers differ in what must be equal.
         """
+        difference = _difference(self.group.gather(_plan(solver)))
         progress = {name: getattr(solver, name) for name in ("iter", "current_step", "last_state")}
-        plan, progress, run = self.group.share([_plan(solver), progress, self._run])
-        self._check(plan, _plan(solver))
+        difference, progress, run = self.group.share([difference, progress, self._run])
+        if difference:
+            raise ParallelError(difference)
         for blob in (*solver.net.learnable_params, *solver.history):
             self.group.broadcast(blob.data.reshape(-1))
         self._run = None
@@ -94,16 +96,8 @@ class Ranks:
             for name, value in progress.items():
                 setattr(solver, name, value)
             if run is not None:
-                snapshot.load_share(solver, run)
+                run_state.load_share(solver, run, solver.last_state)
                 solver.goes_on()
-
-    def _check(self, roots: dict[str, str], own: dict[str, str]) -> None:
-        for name in sorted(roots.keys() | own.keys()):
-            expected, found = roots.get(name, "nothing"), own.get(name, "nothing")
-            if expected != found:
-                raise ParallelError(
-                    f"rank {self.group.rank} has another {name} than rank 0: expected {expected}, got {found}"
-                )
 
     # -- in each iteration -------------------------------------------------------------------------------------------
 
@@ -189,3 +183,13 @@ def _plan(solver: Any) -> dict[str, str]:
     """Return what must be equal at all ranks: the shapes of parameters, and the fields that the updates depend on."""
     fields = {field.name: str(value) for field, value in solver.param.ListFields() if field.name not in _OWN_FIELDS}
     return {**fields, "shapes of parameters": str([blob.shape for blob in solver.net.learnable_params])}
+
+
+def _difference(plans: list[dict[str, str]]) -> str:
+    """Return a sentence that names the first difference between the plans of the root and another; "" if none."""
+    for rank, plan in enumerate(plans):
+        for name in sorted(plan.keys() | plans[0].keys()):
+            expected, found = (each.get(name, "nothing") for each in (plans[0], plan))
+            if expected != found:
+                return f"the solvers of rank 0 and {rank} differ in {name}: expected {expected}, got {found}"
+    return ""
