@@ -74,9 +74,9 @@ class Solver:
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
         self.stop_on_nan = False
-        self.ranks = Ranks(settings.group or ALONE)
         self.start_hooks: list[Hook] = []
-        self.gradient_hooks = [Hook(self.ranks.average)] if self.ranks.several else []
+        self.gradient_hooks: list[Hook] = []
+        self.train_with(Ranks(settings.group or ALONE))
         self.losses: list[float] = []
         self.last_state: str | None = None
         self.tests = Tests(self)
@@ -234,6 +234,10 @@ class Solver:
             self._display()
         step.update()
 
+    def run_last_backward(self) -> None:
+        """Run the last backward pass of an iteration, which completes the gradients; for a Step."""
+        self.ranks.run_backward(self)
+
     @property
     def engine_step(self) -> Step:
         """The Step that runs iterations on this thread's engine; created on first use."""
@@ -370,10 +374,26 @@ class Solver:
             self.restore(path)
         return path
 
-    def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
-        """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them."""
-        self.start_hooks.append(Hook(lambda solver: on_start()))
-        self.gradient_hooks.append(Hook(lambda solver: on_gradients_ready()))
+    def train_with(self, ranks: Ranks) -> None:
+        """Average the gradients over `ranks` from now on, after the gradient hooks that there are already."""
+        self.ranks = ranks
+        if ranks.several:
+            self.gradient_hooks.append(Hook(ranks.average))
+
+    def add_callback(self, on_start: Any, on_gradients_ready: Callable[[], Any] | None = None) -> None:
+        """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them.
+
+        on_start: a function, or, without `on_gradients_ready`, an object whose method `add_to_solver(solver)` is called
+            now: pycaffe's `NCCL`.
+        Raises UsageError for one argument that is not such an object.
+        """
+        if on_gradients_ready is not None:
+            self.start_hooks.append(Hook(lambda solver: on_start()))
+            self.gradient_hooks.append(Hook(lambda solver: on_gradients_ready()))
+        elif hasattr(on_start, "add_to_solver"):
+            on_start.add_to_solver(self)
+        else:
+            raise UsageError(f"add_callback expects two functions, or an NCCL, got {type(on_start).__name__}")
 
     def add_gradient_hook(self, hook: Callable[[Solver], Any], capturable: bool = False) -> None:
         """Register `hook(solver)`, called in each iteration between the gradients and the update.

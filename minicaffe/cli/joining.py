@@ -44,7 +44,7 @@ def scale_rate(param: Any, args: argparse.Namespace, count: int) -> None:
         return
     base = param.base_lr
     param.base_lr = base * count
-    log.info("base_lr: %g x %d ranks = %g", base, count, param.base_lr)
+    log.info("base_lr: %g x %d rank%s = %g", base, count, "s" if count > 1 else "", param.base_lr)
     if args.warmup is not None:
         param.rampup_interval, param.rampup_lr = args.warmup, base
 

@@ -50,9 +50,13 @@ def check_worker_flags(args: argparse.Namespace) -> None:
 
 
 def count_to_start(args: argparse.Namespace) -> int:
-    """Return how many processes the flags request, if this process is to start them; 1 if it trains itself."""
+    """Return how many processes the flags request, if this process is to start them; 1 if it trains itself.
+
+    UsageError for wrong flags, unless this process is one of several: then `check_worker_flags` raises it.
+    """
     if environment.launcher():
         return 1
+    check_worker_flags(args)
     return args.workers if args.workers is not None else max(len(gpu_ids(args.gpu)), 1)
 
 

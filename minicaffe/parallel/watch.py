@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 from minicaffe.errors import MinicaffeError, printable_line
-from minicaffe.parallel.ending import end_process, print_sentence
+from minicaffe.parallel.ending import attempt, end_process, print_sentence
 from minicaffe.parallel.launcher import is_worker
 from minicaffe.parallel.pace import Pace, Silence
 from minicaffe.parallel.wires import Loop
@@ -36,11 +36,13 @@ class Watch:
     names: of all ranks, such as "2 (host, process 123)".
     end: ends this process with a status; another function in tests.
     pace: what this rank does, for its messages.
+    on_loss: called before this process is ended because of another rank; it may write to the standard streams.
     """
 
     def __init__(self, rank: int, names: list[str], end: Callable[[int], None] = end_process) -> None:
         self.rank, self.size, self.names = rank, len(names), names
         self.pace = Pace()
+        self.on_loss: Callable[[], None] = lambda: None
         self._end_process = end
         self._process = os.getpid()
         self._status = 1  # of this process's end after `fail`
@@ -124,6 +126,7 @@ class Watch:
         self._done.set()
         self._replied.set()
         if self._leave_at is None:
+            attempt(self.on_loss)
             self._end_process(1)
         self._ended.set()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,15 @@ class Watched(Group):
     def reached(self, iteration: int) -> None:
         self.watch.pace.reached(iteration)
 
+    def on_loss(self, work: Callable[[], None]) -> None:
+        self.watch.on_loss = work
+
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         return self.watch.pace.pausing()
 
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        return self.watch.pace.waiting()
+
     def close(self) -> None:
+        super().close()
         self.group.close()
