@@ -134,14 +134,16 @@ class RandomRankKills:
 
     launched: the part of the trainings that the launcher starts (default: one of four).
     expected: the result of the uninterrupted training.
-    longest: the longest time in seconds from a kill until all processes have ended; slow_by: that kill.
+    longest: the longest time in seconds from a kill until all processes have ended, by ways; a first SIGTERM or SIGINT
+        lets the training write a snapshot.
     """
 
     def __init__(self, folder: Path, seed: int, size: int, launched: float = 0.25) -> None:
         self.folder, self.size = folder, size
         self.killed: Counter[str] = Counter()
         self._wanted = 0
-        self.trainings, self.longest, self.slow_by = 0, 0.0, ""
+        self.trainings = 0
+        self.longest: dict[str, float] = {}
         self._launched = launched
         self._random = random.Random(seed)
         whole = RankTraining(folder / "whole", "HDF5", size)
@@ -206,8 +208,8 @@ class RandomRankKills:
             time.sleep(self._random.choice([0, 0.001, 0.01]))
         began = time.monotonic()
         whom = "launcher" if launched and victim == training.pids[0] else "worker" if launched else "rank"
-        self.killed[f"{way} of a {whom}"] += 1
+        killed = f"{way} of a {whom}"
+        self.killed[killed] += 1
         fault = training.wait_for_all()
-        if not fault and time.monotonic() - began > self.longest:
-            self.longest, self.slow_by = time.monotonic() - began, f"{way} of a {whom}"
+        self.longest[killed] = max(self.longest.get(killed, 0.0), time.monotonic() - began)
         return False, fault
