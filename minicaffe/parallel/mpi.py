@@ -113,6 +113,7 @@ class MpiGroup(Group):
         return MpiGroup(self._communicator)
 
     def close(self) -> None:
+        super().close()
         if self._communicator and not self._mpi.Is_finalized():
             with self._errors():
                 self._communicator.Free()
