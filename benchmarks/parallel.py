@@ -12,8 +12,8 @@ The teams take turns, a few steps each, so that a machine that is busy now and t
 pinned to cores of their own.  Before anything is timed the losses of all teams with the same batch are compared, and
 afterwards the parameters of the ranks of a team, to the bit.  The table is Markdown, with medians.  "Speed-up" is
 images a second relative to one process with one thread of the same framework, "efficiency" that divided by the cores.
-"In the sum" is the part of an iteration that ranks spend in sums over the ranks, "transfer" that of the rank that waits
-least for the others; PyTorch's sums run beside the backward pass, and are not timed.
+"In the sum" is the part of an iteration in which ranks exchange gradients after the backward pass, "transfer" that of
+the rank that waits least for the others; PyTorch's sums run beside the backward pass, and are not timed.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def race(net: str, scaling: str, teams: list[Team], batch: int, args: argparse.N
     for team in field:
         if len(set(team.ask("digest"))) != 1:
             print(f"  {team.name}: the ranks' parameters differ", flush=True)
+        if (parts := team.ask("parts")[0]) > 1:
+            print(f"  {team.name}: gradients are summed in {parts} parts during the backward pass", flush=True)
     return list(field.values())
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.places import HOST
 from minicaffe.core.settings import settings
 from minicaffe.errors import ParallelError, UsageError
@@ -41,11 +42,18 @@ class Part(NamedTuple):
     """Parameters whose gradients are summed together.
 
     layer: the index of the layer after whose backward pass the gradients of these parameters are complete.
-    count: how many of the parameters, in the reversed order of `learnable_params`.
+    params: how many parameters, in the reversed order of the net's.
     """
 
     layer: int
-    count: int
+    params: int
+
+
+class Times(NamedTuple):
+    """Seconds of the last backward pass of an iteration, infinite on a GPU, and of what the sum takes after it."""
+
+    backward: float
+    sum: float
 
 
 class Overlap:
@@ -73,9 +81,9 @@ class Overlap:
         self._parts: Sequence[Part] = ()  # all but the last one, which has the rest of the buffer
         self._added = self._blobs = self._end = 0  # in this iteration: parts, their parameters and numbers
         self._decided = group.size == 1
-        self._backward: float | None = None  # seconds of the last backward pass on the host
-        self._times: list[tuple[float, float]] = []  # seconds of backward passes and of sums
-        self._after: tuple[float, float] = 0.0, 0.0  # the same without overlap
+        self._backward = math.inf  # seconds of the last backward pass on the host
+        self._times: list[Times] = []  # of the iterations that are compared
+        self._after = Times(0.0, 0.0)  # without overlap
 
     @property
     def parts(self) -> int:
@@ -84,10 +92,10 @@ class Overlap:
 
     # -- in each iteration -------------------------------------------------------------------------------------------
 
-    def run_backward(self, net: Any, flat: np.ndarray) -> None:
+    def run_backward(self, net: Any, blobs: Sequence[Blob], flat: np.ndarray) -> None:
         """Run the last backward pass of an iteration; begin the sums of the gradients that it completes.
 
-        flat: the buffer that `sum` gets.
+        blobs, flat: as for `sum`.
         """
         if self._added:
             raise ParallelError("an iteration was given up while its gradients were summed: the ranks differ now")
@@ -96,42 +104,44 @@ class Overlap:
             return
         began = time.perf_counter()
         if self._parts:
-            net.run_backward_in_parts([part.layer for part in self._parts], lambda: self._add_part(net, flat))
+            net.run_backward_in_parts([part.layer for part in self._parts], lambda: self._add_part(blobs, flat))
         else:
             net.run_backward()
         self._backward = time.perf_counter() - began
 
-    def sum(self, net: Any, flat: np.ndarray) -> None:
-        """Set the buffer to the sums over the ranks of the diffs, in the reversed order of `learnable_params`.
+    def sum(self, net: Any, blobs: Sequence[Blob], flat: np.ndarray) -> None:
+        """Set the buffer to the sums over the ranks of the diffs of `blobs`, the last one's first.
 
-        flat: as many numbers as there are diffs, and others, which are summed as they are.
+        blobs: parameters of the net, in its order.
+        flat: as many numbers as the blobs have, and others, which are summed as they are.
         """
         began = time.perf_counter()
         while self._added < len(self._parts):
-            self._add_part(net, flat)
+            self._add_part(blobs, flat)
         first = self._end
-        self._copy(net, flat, len(net.learnable_params) - self._blobs)
+        self._copy(blobs, flat, len(blobs) - self._blobs)
         if self._sums is None:
             self.group.sum(flat)
         else:
             self._sums.add(flat[first:])
-            self._sums.wait()
+            with self.group.waiting():
+                self._sums.wait()
         self._added = self._blobs = self._end = 0
         if not self._decided:
-            self._decide(net, flat, time.perf_counter() - began)
-        self._backward = None
+            self._decide(net, blobs, flat.nbytes, Times(self._backward, time.perf_counter() - began))
+        self._backward = math.inf
 
-    def _add_part(self, net: Any, flat: np.ndarray) -> None:
+    def _add_part(self, blobs: Sequence[Blob], flat: np.ndarray) -> None:
         """Begin the sum of the next part."""
         assert self._sums is not None  # it begins with the parts
         first = self._end
-        self._copy(net, flat, self._parts[self._added].count)
+        self._copy(blobs, flat, self._parts[self._added].params)
         self._sums.add(flat[first : self._end])
         self._added += 1
 
-    def _copy(self, net: Any, flat: np.ndarray, count: int) -> None:
+    def _copy(self, blobs: Sequence[Blob], flat: np.ndarray, count: int) -> None:
         """Copy the diffs of the next `count` parameters to the buffer."""
-        blobs = net.learnable_params[::-1][self._blobs : self._blobs + count]
+        blobs = blobs[::-1][self._blobs : self._blobs + count]
         end = self._end + sum(blob.count for blob in blobs)
         if blobs:
             np.concatenate([blob.read_diff().reshape(-1) for blob in blobs], out=flat[self._end : end])
@@ -139,73 +149,70 @@ class Overlap:
 
     # -- the choice --------------------------------------------------------------------------------------------------
 
-    def _decide(self, net: Any, flat: np.ndarray, seconds: float) -> None:
-        """Take the time of a sum; choose a way when all times are there.  Collective."""
-        if not self._times and not self._sums:
-            self._mode = self.group.share(self._mode)
-        self._times.append((math.inf if self._backward is None else self._backward, seconds))
-        if self._mode == "auto" and len(self._times) <= RUNS:
-            return
-        times = self._fastest()
-        self._times = []
-        if self._sums is None:
-            self._after = times
-            self._begin(net, flat, *times)
-        else:
-            self._end_trial(*times)
+    def _decide(self, net: Any, blobs: Sequence[Blob], nbytes: int, times: Times) -> None:
+        """Choose a way, after the first iteration or when enough have been timed.  Collective.
 
-    def _fastest(self) -> tuple[float, float]:
-        """Return the seconds of backward pass and sum of the fastest iteration: of the slowest rank, at the root.
-
-        A rank that is fast waits in its sum for the others, so the shortest sum of all ranks counts.
+        nbytes: of the buffer.  times: of this iteration.
         """
-        if self._mode != "auto":
-            return 0.0, 0.0
-        every = self.group.gather(min(self._times[1:], key=sum))
-        if not every:
-            return 0.0, 0.0
-        total, seconds = max(map(sum, every)), min(seconds for _, seconds in every)
-        return total - seconds, seconds
-
-    def _begin(self, net: Any, flat: np.ndarray, backward: float, seconds: float) -> None:
-        """Begin to overlap, if that is the mode, or may be faster."""
-        worth = self._mode == "always"
+        if not self._times and not self._parts:
+            self._mode = self.group.share(self._mode)
         if self._mode == "auto":
-            worth = flat.nbytes >= 2 * LEAST_BYTES and SHARE * backward < seconds and math.isfinite(backward)
-        self._decided = self._mode != "auto"
-        if self.group.share(worth):
-            least = self._part_bytes or part_bytes(measure(self.group), flat.nbytes)
-            self._parts = [Part(*part) for part in self.group.share(plan(net, least))]
-        if self._parts:
-            self._sums = BackgroundSums(self.group.duplicate())
-        else:
-            self._decided = True
-        if self._decided:
-            self._report(backward, seconds)
-
-    def _end_trial(self, backward: float, seconds: float) -> None:
-        """Keep the way that is faster."""
-        together = backward + seconds
-        self._decided = True
-        tried = ""
-        if not self.group.share(together < GAIN * sum(self._after)):
-            tried = f"; in {self.parts} parts during the backward pass both take {1000 * together:.3g} ms"
-            self.close()
-        self._report(backward, seconds, tried)
-
-    def _report(self, backward: float, seconds: float, tried: str = "") -> None:
-        """Log the decision and its figures, at the root."""
-        if not self.group.root:
+            self._times.append(times)
+            if len(self._times) <= RUNS:
+                return
+            best, self._times = self._best(), []
+            if self._parts:
+                self._end_trial(best)
+            else:
+                self._begin_trial(net, blobs, nbytes, best)
             return
-        after, together = sum(self._after), backward + seconds
-        if self._mode != "auto":
-            figures = f" ({VARIABLE}={self._mode})"
-        elif self._parts:
-            figures = f": both take {1000 * together:.3g} ms instead of {1000 * after:.3g} ms"
+        if self._mode == "always":
+            self._divide(net, blobs, nbytes)
+        self._conclude(f" ({VARIABLE}={self._mode})")
+
+    def _best(self) -> Times:
+        """Return, at the root, the times of the fastest iteration, on the slowest rank.
+
+        A rank that is fast waits in its sum for the others, so the shortest sum counts.
+        """
+        every = self.group.gather(min(self._times[1:], key=sum))
+        total, seconds = max(map(sum, every), default=0.0), min((times[1] for times in every), default=0.0)
+        return Times(total - seconds, seconds)
+
+    def _begin_trial(self, net: Any, blobs: Sequence[Blob], nbytes: int, after: Times) -> None:
+        """Overlap in the next iterations, if that can save time.  after: the times without."""
+        self._after = after
+        if self.group.share(nbytes >= 2 * LEAST_BYTES and SHARE * after.backward < after.sum < math.inf):
+            self._divide(net, blobs, nbytes)
+        if not self._parts:
+            self._conclude(_figures(after))
+
+    def _end_trial(self, during: Times) -> None:
+        """Keep the way that is faster.  during: the times with overlap."""
+        tried = f"in {self.parts} parts during the backward pass both take {1000 * sum(during):.3g} ms"
+        if self.group.share(sum(during) < GAIN * sum(self._after)):
+            self._conclude(f": both take {1000 * sum(during):.3g} ms instead of {1000 * sum(self._after):.3g} ms")
         else:
-            figures = f": {1000 * self._after[1]:.3g} ms of {1000 * after:.3g} ms{tried}"
-        way = f"in {self.parts} parts during the backward pass" if self._parts else "after the passes"
-        log.info("Gradients are summed %s%s", way, figures)
+            self.close()
+            self._conclude(f"{_figures(self._after)}; {tried}")
+
+    def _divide(self, net: Any, blobs: Sequence[Blob], nbytes: int) -> None:
+        """Sum the gradients in parts from the next iteration on, if there is more than one part."""
+        least: float | None = self._part_bytes
+        if least is None:
+            least = part_bytes(measure(self.group), nbytes)
+            if self._mode == "always":
+                least = min(least, nbytes / 2)
+        self._parts = [Part(*part) for part in self.group.share(plan(net, blobs, least))]
+        if self._parts:
+            self._sums = BackgroundSums(self.group.channel("gradients"))
+
+    def _conclude(self, figures: str) -> None:
+        """Keep the present way; log it, with the figures that it was chosen by, at the root."""
+        self._decided = True
+        if self.group.root:
+            way = f"in {self.parts} parts during the backward pass" if self._parts else "after the passes"
+            log.info("Gradients are summed %s%s", way, figures)
 
     def close(self) -> None:
         """End the thread; gradients are summed after the passes from now on.  All ranks do so at the same time."""
@@ -214,19 +221,24 @@ class Overlap:
         self._sums, self._parts = None, ()
 
 
+def _figures(after: Times) -> str:
+    """Return the end of a log line: which part of the time the sum takes."""
+    return f": {1000 * after.sum:.3g} ms of {1000 * sum(after):.3g} ms" if sum(after) < math.inf else ""
+
+
 def part_bytes(cost: Cost, nbytes: int) -> float:
     """Return the least bytes of a part: alpha is a small part of its time, and there are not too many parts."""
     worth = cost.alpha / (LATENCY * cost.beta) if cost.beta else math.inf
     return max(worth, nbytes / MOST_PARTS, LEAST_BYTES)
 
 
-def plan(net: Any, least: float) -> list[Part]:
+def plan(net: Any, blobs: Sequence[Blob], least: float) -> list[Part]:
     """Return the parts but the last one, which has all other parameters; [] if there is only one part.
 
-    least: bytes of a part, at least.
+    blobs: parameters of the net, in its order.  least: bytes of a part, at least.
     """
     ready = _completed_by(net)
-    blobs = net.learnable_params[::-1]
+    blobs = blobs[::-1]
     parts: list[Part] = []
     layer, count, nbytes = len(net.layers), 0, 0
     for blob, following in zip(blobs, [*blobs[1:], None]):

@@ -1,4 +1,7 @@
-"""The content of run states: what is expected in the JSON, checked before any of it is used."""
+"""The content of run states: what is expected in the JSON, checked before any of it is used.
+
+A run state is that of one process, or of the root of several ranks; the latter has those of the others in "ranks".
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,35 @@ from minicaffe.errors import SnapshotError
 from minicaffe.saved import shown
 
 
+def joined(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the run state that contains those of all ranks, given in their order; that of one rank is unchanged."""
+    root, *others = runs
+    return {**root, "ranks": others} if others else root
+
+
+def size(run: dict[str, Any]) -> int:
+    """The number of ranks in a run state."""
+    return 1 + len(run.get("ranks", []))
+
+
 def parse(content: bytes, path: str) -> dict[str, Any]:
-    """Return the dict in a run state: "nets", "losses" and "observers".
+    """Return the dict in a run state: "nets", "losses", "observers" and "ranks".
 
     nets: for each net a list of (name of a layer, its state, a dict); the layers check their states themselves.
-    losses: a list of numbers.  observers: a dict.
+    losses: a list of numbers.  observers: a dict.  ranks: the first three of each rank from 1 on.
     path: the file, for the SnapshotError that is raised for anything else.
     """
     try:
         run = json.loads(content)
     except (ValueError, RecursionError):  # RecursionError: brackets nested too deep
         run = None
+    ranks = run.get("ranks", []) if isinstance(run, dict) else []
+    if not isinstance(ranks, list):
+        raise SnapshotError(f"'{path}': ranks must be a list of run states, got {shown(ranks)}")
+    return {**_of_rank(run, path), "ranks": [_of_rank(each, path) for each in ranks]}
+
+
+def _of_rank(run: Any, path: str) -> dict[str, Any]:
     if not isinstance(run, dict) or not isinstance(run.get("nets"), list):
         raise SnapshotError(f"'{path}' is truncated, or no run state: remove it to start anew")
     losses, observers = run.get("losses", []), run.get("observers", {})

@@ -2,7 +2,7 @@
 
 A third file, `<prefix>_iter_<n>.runstate`, is not in Caffe: JSON with the positions of all random streams and data
 readers, the losses that `average_loss` averages, and the states of observers, so that a resumed run gives the same
-numbers as an uninterrupted one.
+numbers as an uninterrupted one.  It is of all ranks of a training (run_state.py).
 
 The solver state is written last, when the other two files are on the disk, and contains their SHA-256 digests: a set of
 files is whole if it has a solver state and the digests match.  The solver states of the original have no digests.
@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -39,7 +40,15 @@ def file_name(solver, extension: str) -> str:
 
 def state_path(solver) -> str:
     """Return the path of the solver state that `save` would write now."""
-    return file_name(solver, ".solverstate" + (".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""))
+    return file_name(solver, ".solverstate" + _suffix(solver))
+
+
+def _weights_path(solver) -> str:
+    return file_name(solver, ".caffemodel" + _suffix(solver))
+
+
+def _suffix(solver) -> str:
+    return ".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""
 
 
 def check_writable(param) -> None:
@@ -71,23 +80,28 @@ def check_format(solver) -> None:
 def save(solver) -> str:
     """Write run state, weights and, last, the solver state; return the path of the weights.
 
-    Raises SnapshotError if a file cannot be written, and as `weights.check_hdf5` does.
+    All ranks call it; the root writes.
+    Raises SnapshotError, at all ranks, if a file cannot be written, and as `weights.check_hdf5` does.
     """
+    runs = solver.ranks.gather(solver.tests.before or run_state(solver))
+    solver.ranks.at_root(lambda: _save(solver, run_states.joined(runs)))
+    solver.last_state = state_path(solver)
+    return _weights_path(solver)
+
+
+def _save(solver, run: dict[str, Any]) -> None:
     hdf5 = solver.param.snapshot_format == solver.param.HDF5
     if hdf5:
         weights.check_hdf5(solver.net)
-    kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-    model, state = file_name(solver, ".caffemodel" + suffix), state_path(solver)
-    run = json.dumps(solver.tests.before or run_state(solver)).encode()
-    run_state_sha256 = _write(file_name(solver, ".runstate"), run)
+    kind = "HDF5" if hdf5 else "binary proto"
+    model, state = _weights_path(solver), state_path(solver)
+    run_state_sha256 = _write(file_name(solver, ".runstate"), json.dumps(run).encode())
     log.info("Snapshotting to %s file %s", kind, model)
     to_bytes = weights.to_hdf5 if hdf5 else weights.to_binary
     weights_sha256 = _write(model, to_bytes(solver.net, solver.param.snapshot_diff))
     log.info("Snapshotting solver state to %s file %s", kind, state)
     content = (_hdf5_state if hdf5 else _binary_state)(solver, model, weights_sha256, run_state_sha256)
     write_atomically(state, content, SnapshotError)
-    solver.last_state = state
-    return model
 
 
 def _write(path: str, content: bytes | memoryview) -> str:
@@ -139,9 +153,10 @@ def _observers_with_state(solver) -> list[Any]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def restore(solver, path: str) -> None:
+def restore(solver, path: str) -> dict[str, Any]:
     """Restore the state in a .solverstate or .solverstate.h5, the weights whose path it contains, and the run state.
 
+    Returns the run state, in which the other ranks find theirs; {} if there is none.
     Raises SnapshotError for files that cannot be read, for weights or a run state that were not written with the
     solver state, and if the history does not fit the net and the solver type; the solver is then unchanged.
     """
@@ -150,9 +165,10 @@ def restore(solver, path: str) -> None:
     if run is None:
         level = logging.WARNING if stored.run_state_sha256 else logging.INFO
         log.log(level, "There is no %s: data and random numbers start anew", _run_state_path(path))
+        run = {}
     before = run_state(solver)
     try:
-        _load_run_state(solver, run or {}, path)
+        _load_run_state(solver, run, path)
         if model:
             solver.net.copy_from(model)
     except MinicaffeError:
@@ -161,6 +177,19 @@ def restore(solver, path: str) -> None:
     for blob, values in zip(solver.history, stored.history):
         blob.data[...] = values.reshape(blob.shape)
     solver.iter, solver.current_step, solver.last_state = stored.iter, stored.current_step, path
+    _compare_sizes(run, solver.ranks.group.size, path)
+    return run
+
+
+def _compare_sizes(run: dict[str, Any], size: int, path: str) -> None:
+    """Log a line if a run state is not one of so many ranks."""
+    saved = run_states.size(run)
+    if run and saved != size:
+        log.info(
+            "%s has the states of %d rank%s, this training has %d: the data continue where all ranks had read to%s",
+            _run_state_path(path), saved, "s" if saved > 1 else "", size,
+            f"; the random numbers of rank {saved} and above start anew" if size > saved else "",
+        )  # fmt: skip
 
 
 def _find_weights(stored: StoredState, path: str) -> str:
@@ -216,24 +245,42 @@ def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
     return run_states.parse(content, name)
 
 
+def load_share(solver, run: dict[str, Any]) -> None:
+    """Restore this rank's part of a run state that the root has restored; {} restores nothing.
+
+    A rank that the run state lacks gets what all ranks have in common: the positions of data readers.
+    Raises SnapshotError for a state that does not fit a layer.
+    """
+    rank, path = solver.ranks.group.rank, solver.last_state
+    if run and rank >= run_states.size(run):
+        _load_layers(solver.net, run["nets"][0] if run["nets"] else [], path, in_common=True)
+        run = {}
+    _load_run_state(solver, run["ranks"][rank - 1] if run else {}, path)
+
+
 def _load_run_state(solver, run: dict[str, Any], path: str) -> None:
     """Restore what `run_state` returned; {} restores nothing, and ends the average of the losses.
 
     path: the run state or the solver state beside it, for messages.
     """
     for net, layers in zip([solver.net, *solver.test_nets], run.get("nets", [])):
-        states = dict(zip(numbered(name for name, _ in layers), (state for _, state in layers)))
-        for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
-            if key in states:
-                try:
-                    layer.load_state(states[key])
-                except SnapshotError as error:
-                    raise SnapshotError(f"'{_run_state_path(path)}': layer '{layer.name}': {error}") from None
+        _load_layers(net, layers, path)
     solver.losses = list(run.get("losses", []))
     for observer in _observers_with_state(solver):
         state = run.get("observers", {}).get(type(observer).__name__)
         if state is not None:
             observer.load_run_state(state)
+
+
+def _load_layers(net, saved: Sequence[tuple[str, dict]], path: str, in_common: bool = False) -> None:
+    """Restore the states of layers, given with their names; in_common: only what all ranks have in common."""
+    states = dict(zip(numbered(name for name, _ in saved), (state for _, state in saved)))
+    for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
+        if key in states:
+            try:
+                (layer.load_common_state if in_common else layer.load_state)(states[key])
+            except SnapshotError as error:
+                raise SnapshotError(f"'{_run_state_path(path)}': layer '{layer.name}': {error}") from None
 
 
 def check_whole(path: str) -> None:

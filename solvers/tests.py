@@ -88,13 +88,14 @@ class Tests:
         """
         solver = self._solver
         while (request := solver.action()) is not None:
-            if solver.ranks.several:
-                solver.ranks.wish(request)
-            elif request == "snapshot" and solver.last_state != snapshot.state_path(solver):
-                solver.try_snapshot()
             if request == "stop":
                 solver.stop()
                 break
+            if request == "snapshot" and solver.last_state != snapshot.state_path(solver):
+                if solver.ranks.several:  # the others take part in it after the test
+                    solver.ranks.request(request)
+                else:
+                    solver.try_snapshot()
         return solver.stopped
 
 

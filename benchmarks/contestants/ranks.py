@@ -15,7 +15,8 @@ from contestants.pytorch import CpuPyTorch
 class Rank:
     """A contestant's commands.
 
-    rank, size, sum, share: as those of a `minicaffe.parallel.Group`.  summing: seconds in sums in this iteration.
+    rank, size, sum, share: as those of a `minicaffe.parallel.Group`.  summing: seconds of this iteration in which its
+    gradients were exchanged after the backward pass.
     """
 
     rank, size = 0, 1
@@ -31,7 +32,7 @@ class Rank:
         return float(self.build(param, True)["loss"][0])
 
     def run_steps(self, steps: int) -> list[tuple[float, float]]:
-        """Return, for each of so many steps, (seconds, seconds of it in sums over the ranks)."""
+        """Return, for each of so many steps, (seconds, seconds of it in `summing`)."""
         times = []
         for _ in range(steps):
             self.summing, start = 0.0, time.perf_counter()
@@ -47,6 +48,10 @@ class Rank:
             self.sum(array)
             times.append(time.perf_counter() - start)
         return times
+
+    def parts(self) -> int:
+        """Return in how many parts the gradients are summed."""
+        return 1
 
     def cost(self) -> list[float]:
         """Return [alpha, beta] of a sum over the ranks, see `minicaffe.parallel.cost`."""
@@ -64,13 +69,23 @@ class MinicaffeRank(Rank, CpuMinicaffe):
         super().__init__(variant, threads)
         group = parallel.start()
         self.rank, self.size, self.sum, self.share = group.rank, group.size, group.sum, group.share
-        if group.size > 1:
-            group.sum = self._timed_sum
 
-    def _timed_sum(self, array: np.ndarray) -> None:
-        start = time.perf_counter()
-        self.sum(array)
-        self.summing += time.perf_counter() - start
+    def make(self, param) -> None:
+        super().make(param)
+        overlap = self.solver.ranks.overlap
+        exchange = overlap.sum
+
+        def timed(*args) -> None:
+            start = time.perf_counter()
+            exchange(*args)
+            self.summing += time.perf_counter() - start
+
+        if self.size > 1:
+            overlap.sum = timed
+
+    def parts(self) -> int:
+        """Return in how many parts the gradients are summed; 1: after the backward pass."""
+        return self.solver.ranks.overlap.parts
 
     def digest(self) -> str:
         """Return a hash of all parameters, by which bit-equal ranks are recognised."""

@@ -18,7 +18,7 @@ _JOIN_SECONDS = 1.0  #: how long `close` waits for a thread that may be in a sum
 class BackgroundSums:
     """A thread that sums arrays over a group, one after another, in the order in which they are added.
 
-    group: a group that only this thread uses (`Group.duplicate`); it is closed with the thread.
+    group: a group that only this thread uses (`Group.channel`).
     The thread ends at `close`, or when this object is garbage-collected.  A forked process does not have it.
     """
 
@@ -29,9 +29,9 @@ class BackgroundSums:
         self._pending = 0  # arrays whose result has not been taken
         self._error: BaseException | None = None
         args = group, self._added, self._results
-        thread = threading.Thread(target=_sum_all, args=args, name="minicaffe-sums", daemon=True)
-        thread.start()
-        self._finalizer = weakref.finalize(self, _stop, self._process, thread, self._added)
+        self.thread = threading.Thread(target=_sum_all, args=args, name="minicaffe-sums", daemon=True)
+        self.thread.start()
+        self._finalizer = weakref.finalize(self, _stop, self._process, self.thread, self._added)
 
     def add(self, array: np.ndarray) -> None:
         """Sum a flat, contiguous array, in place; it is not to be used before `wait` has returned."""
@@ -50,7 +50,7 @@ class BackgroundSums:
             raise self._error
 
     def close(self) -> None:
-        """End the thread, and close its group."""
+        """End the thread."""
         self._finalizer()
 
     def _check(self) -> None:
@@ -70,7 +70,6 @@ def _sum_all(group: Group, added: SimpleQueue, results: SimpleQueue) -> None:
             except BaseException as error:  # raised by `wait`, in the main thread
                 failure = error
         results.put(failure)
-    group.close()
 
 
 def _stop(process: int, thread: threading.Thread, added: SimpleQueue) -> None:

@@ -104,5 +104,7 @@ class Peer:
         return ParallelError(f"rank {self._own} has lost the connection to rank {self.rank}{reason}")
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; a call that another thread has begun on it fails."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

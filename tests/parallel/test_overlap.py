@@ -1,10 +1,7 @@
 """Sums of gradients in parts, during the backward pass: the same bits as one sum after it."""
 
+import json
 import os
-import shutil
-import subprocess
-import sys
-import threading
 import types
 
 import numpy as np
@@ -62,17 +59,11 @@ def test_a_rank_whose_pass_is_not_cut_does_the_same_sums(prepare):
     check_equal(2, parts=7, prepare=prepare)
 
 
-@pytest.mark.skipif(shutil.which("mpiexec", path=os.path.dirname(sys.executable)) is None, reason="mpiexec is missing")
-def test_results_are_equal_over_mpi():
-    pytest.importorskip("mpi4py")
-    path = os.pathsep.join(p for p in sys.path if p)
-    mpiexec = os.path.join(os.path.dirname(sys.executable), "mpiexec")
-    done = subprocess.run(
-        [mpiexec, "-n", "2", sys.executable, "-m", "helpers.overlapping"],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+@pytest.mark.parametrize("size", [2, 3])
+def test_results_are_equal_over_mpi(mpiexec, size):
+    done = mpiexec(size, "-m", "helpers.overlapping")
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n"))[1:] == [f"rank {i} of 2 over MPI: 7 parts, equal" for i in range(2)]
+    assert json.loads(done.stdout) == [["MPI", 7]] * size
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -92,14 +83,14 @@ def names(net, parts):
 
 def test_a_shared_parameter_is_complete_after_the_first_layer_that_uses_it():
     net = net_from_text(NET)
-    found = names(net, plan(net, 1))
+    found = names(net, plan(net, net.learnable_params, 1))
     assert found[:3] == [("ip3", ["ip3"]), ("ip2", ["ip2"]), ("ip1", ["ip1"])]
 
 
 def test_parts_have_the_least_bytes_and_the_last_one_the_rest():
     net = net_from_text(NET)
-    assert names(net, plan(net, 300)) == [("ip1", ["ip1", "ip2", "ip3"]), ("conv2", ["conv2"])]
-    assert plan(net, 10**6) == []
+    assert names(net, plan(net, net.learnable_params, 300)) == [("ip1", ["ip1", "ip2", "ip3"]), ("conv2", ["conv2"])]
+    assert plan(net, net.learnable_params, 10**6) == []
 
 
 def test_a_parameter_that_a_script_has_shared_is_complete_after_all_its_layers():
@@ -107,8 +98,8 @@ def test_a_parameter_that_a_script_has_shared_is_complete_after_all_its_layers()
     scale, late = net.params["scale1"], net.params["ip3"]
     late[1].reshape(4)
     late[1].share_diff(scale[0])
-    first = plan(net, 1)[0]
-    assert net.layer_names[first.layer] == "scale1" and first.count > 2
+    first = plan(net, net.learnable_params, 1)[0]
+    assert net.layer_names[first.layer] == "scale1" and first.params > 2
 
 
 def test_bytes_of_a_part():
@@ -186,15 +177,15 @@ class FakeNet:
             done()
 
 
-def choose(monkeypatch, mode="auto", iterations=12, **times):
+def choose(monkeypatch, mode="auto", iterations=12, least=1, **times):
     """Run iterations on a clock; return the number of parts after each."""
     clock = Clock(**times)
     monkeypatch.setattr(overlap, "time", clock)
-    net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, part_bytes=1)
+    net, sums = FakeNet(clock), Overlap(FakeGroup(clock), mode, least)
     flat, parts = np.zeros(300_002, np.float32), []
     for _ in range(iterations):
-        sums.run_backward(net, flat)
-        sums.sum(net, flat)
+        sums.run_backward(net, net.learnable_params, flat)
+        sums.sum(net, net.learnable_params, flat)
         parts.append(sums.parts)
     sums.close()
     return parts
@@ -224,10 +215,27 @@ def test_overlap_is_ended_if_it_is_not_faster(monkeypatch, caplog):
     ]
 
 
+def test_passes_on_a_gpu_are_not_timed(monkeypatch, caplog):
+    """They only queue work."""
+    monkeypatch.setattr(overlap, "HOST", None)
+    with caplog.at_level("INFO", logger="minicaffe"):
+        assert set(choose(monkeypatch, backward=0.06, after=0.06, during=0)) == {1}
+    assert caplog.messages == ["Gradients are summed after the passes"]
+
+
 @pytest.mark.parametrize(("mode", "parts"), [("never", [1, 1]), ("always", [3, 3])])
-def test_the_choice_can_be_forced(monkeypatch, mode, parts):
+def test_the_choice_can_be_forced(monkeypatch, caplog, mode, parts):
     monkeypatch.setenv(overlap.VARIABLE, mode)
-    assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
+    with caplog.at_level("INFO", logger="minicaffe"):
+        assert choose(monkeypatch, None, 2, backward=1.0, after=1.0, during=1.0) == parts
+    (line,) = caplog.messages
+    assert line.endswith(f" (MINICAFFE_OVERLAP={mode})")
+
+
+def test_parts_are_made_whatever_they_cost_if_that_is_the_mode(monkeypatch):
+    monkeypatch.setattr(overlap, "measure", lambda group: Cost(1.0, 1e-12))
+    assert choose(monkeypatch, "always", 2, None, backward=1.0, after=1.0, during=1.0) == [2, 2]
+    assert set(choose(monkeypatch, "auto", 12, None, backward=1.0, after=1.0, during=0.0)) == {1}
 
 
 def test_an_unknown_mode_is_refused():
@@ -255,16 +263,13 @@ class Failing(FakeGroup):
 
     def __init__(self):
         super().__init__(None)
-        self.sums, self.closed = 0, threading.Event()
+        self.sums = 0
 
     def sum(self, array):
         self.sums += 1
         if self.sums == 2:
             raise ParallelError("the connection to rank 1 has ended")
         array *= 2
-
-    def close(self):
-        self.closed.set()
 
 
 def test_an_error_of_a_sum_reaches_the_main_thread():
@@ -278,18 +283,57 @@ def test_an_error_of_a_sum_reaches_the_main_thread():
     assert group.sums == 2
     np.testing.assert_array_equal(arrays, [[2, 2], [1, 1], [1, 1]])
     sums.close()
-    assert group.closed.wait(30)
+    assert not sums.thread.is_alive()
     with pytest.raises(ParallelError, match="closed"):
         sums.add(arrays[0])
 
 
 def test_the_thread_ends_with_its_owner():
-    group = Failing()
-    sums = BackgroundSums(group)
+    sums = BackgroundSums(Failing())
     sums.add(np.ones(1))
     sums.wait()
+    thread = sums.thread
     del sums
-    assert group.closed.wait(30)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_closing_the_group_ends_a_sum_that_waits_for_another_rank():
+    def work(group):
+        sums = BackgroundSums(group.channel("gradients"))
+        if group.root:
+            sums.add(np.ones(3))
+            group.share()
+        else:
+            group.share()
+        group.close()
+        if group.root:
+            with pytest.raises(ParallelError):
+                sums.wait()
+        sums.close()
+        return sums.thread.is_alive()
+
+    assert run_ranks(2, work) == [False, False]
+
+
+def test_ranks_end_when_one_of_them_gives_up_after_its_first_parts():
+    """The others are in sums, some of them in the thread, and get an error from either."""
+
+    def give_up(group):
+        def stop_at_third(i):
+            if solvers[0].iter == 2:
+                raise RuntimeError("rank 1 gives up")
+
+        solvers = []
+        try:
+            train(group, "always", 1, lambda solver: (solvers.append(solver), solver.net.before_backward(stop_at_third))
+                  if not group.root else None)  # fmt: skip
+        except (ParallelError, RuntimeError) as error:
+            group.close()
+            return str(error)
+
+    root, other = run_ranks(2, give_up)
+    assert other == "rank 1 gives up" and "rank 1" in root
 
 
 def test_a_forked_process_has_no_thread(monkeypatch):
@@ -307,9 +351,9 @@ def test_an_iteration_that_was_given_up_is_reported(monkeypatch):
     """Its parts have been summed by the other ranks."""
     clock = Clock(backward=0.0, after=0.0, during=0.0)
     net, sums, flat = FakeNet(clock), Overlap(FakeGroup(clock), "always", 1), np.zeros(300_002, np.float32)
-    sums.run_backward(net, flat)
-    sums.sum(net, flat)
-    sums.run_backward(net, flat)
+    sums.run_backward(net, net.learnable_params, flat)
+    sums.sum(net, net.learnable_params, flat)
+    sums.run_backward(net, net.learnable_params, flat)
     with pytest.raises(ParallelError, match="given up"):
-        sums.run_backward(net, flat)
+        sums.run_backward(net, net.learnable_params, flat)
     sums.close()
