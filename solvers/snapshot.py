@@ -23,6 +23,7 @@ import numpy as np
 from minicaffe import files, hdf5_file
 from minicaffe.core import weights
 from minicaffe.core.matching import numbered
+from minicaffe.core.settings import settings
 from minicaffe.errors import MinicaffeError, SnapshotError, SolverError
 from minicaffe.files import open_regular, read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
@@ -177,7 +178,7 @@ def restore(solver, path: str) -> dict[str, Any]:
     for blob, values in zip(solver.history, stored.history):
         blob.data[...] = values.reshape(blob.shape)
     solver.iter, solver.current_step, solver.last_state = stored.iter, stored.current_step, path
-    _compare_sizes(run, solver.ranks.group.size, path)
+    _compare_sizes(run, max(solver.ranks.group.size, settings.solver_count), path)
     return run
 
 
