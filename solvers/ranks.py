@@ -77,9 +77,13 @@ class Ranks:
 
         run: the run state of all ranks.
         """
+        self._run = run
         if self.several:
-            self._run = run
             self.request("restored")
+
+    def continue_from(self, before: Ranks) -> None:
+        """Take over the run state that was restored when the solver had the ranks `before`."""
+        self._run = before._run
 
     def give_state(self, solver: Any) -> None:
         """Give all solvers parameters, history and progress of the root, and each its part of a run state restored.

@@ -70,14 +70,13 @@ def _collect(receivers: list[Connection]) -> list[Any]:
     results: dict[int, Any] = {}
     lost: tuple[int, BaseException] | None = None  # a rank that has lost another one
     while len(results) < len(receivers):
-        waiting = [receiver for rank, receiver in enumerate(receivers) if rank not in results]
-        ready = wait(waiting, _GRACE_SECONDS if lost else None)
+        waiting = {receiver: rank for rank, receiver in enumerate(receivers) if rank not in results}
+        ready = wait(list(waiting), _GRACE_SECONDS if lost else None)
         if lost and not ready:
             break
-        for receiver in ready:
-            rank = receivers.index(receiver)
+        for rank in (rank for receiver, rank in waiting.items() if receiver in ready):
             try:
-                succeeded, results[rank] = receiver.recv()
+                succeeded, results[rank] = receivers[rank].recv()
             except EOFError:
                 raise ParallelError(f"the process of rank {rank} has ended without a result") from None
             if not succeeded and isinstance(results[rank], ParallelError):
