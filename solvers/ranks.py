@@ -84,11 +84,13 @@ class Ranks:
     def give_state(self, solver: Any) -> None:
         """Give all solvers parameters, history and progress of the root, and each its part of a run state restored.
 
-        ParallelError if nets or solvers differ in what must be equal.
+        Raises ParallelError, at all ranks, if nets or solvers differ in what must be equal.
         """
+        difference = _difference(self.group.gather(_plan(solver)))
         progress = {name: getattr(solver, name) for name in ("iter", "current_step", "last_state")}
-        plan, progress, run = self.group.share([_plan(solver), progress, self._run])
-        self._check(plan, _plan(solver))
+        difference, progress, run = self.group.share([difference, progress, self._run])
+        if difference:
+            raise ParallelError(difference)
         for blob in (*solver.net.learnable_params, *solver.history):
             self.group.broadcast(blob.data.reshape(-1))
         self._run = None
@@ -98,14 +100,6 @@ class Ranks:
             if run is not None:
                 snapshot.load_share(solver, run)
                 solver.goes_on()
-
-    def _check(self, roots: dict[str, str], own: dict[str, str]) -> None:
-        for name in sorted(roots.keys() | own.keys()):
-            expected, found = roots.get(name, "nothing"), own.get(name, "nothing")
-            if expected != found:
-                raise ParallelError(
-                    f"rank {self.group.rank} has another {name} than rank 0: expected {expected}, got {found}"
-                )
 
     # -- in each iteration -------------------------------------------------------------------------------------------
 
@@ -120,6 +114,7 @@ class Ranks:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
         flat = self._buffer(solver.net)
         flat[-len(REQUESTS) :] = self._own_requests(solver, polled=True)
+        self.group.reached(solver.iter)
         self.overlap.sum(solver.net, self.exchanged(solver.net), flat)
         start = 0
         for blob in reversed(self.exchanged(solver.net)):
@@ -157,7 +152,8 @@ class Ranks:
         polled: whether to call the solver's `action` (default: no).
         """
         counts = np.array(self._own_requests(solver, polled), np.float32)
-        self.group.sum(counts)
+        with self.group.pausing():
+            self.group.sum(counts)
         return _requests_in(counts)
 
     def _own_requests(self, solver: Any, polled: bool) -> list[float]:
@@ -185,7 +181,8 @@ class Ranks:
                 work()
             except SnapshotError as error:
                 failure = error
-        sentence = self.group.share(str(failure) if failure else None)
+        with self.group.pausing():
+            sentence = self.group.share(str(failure) if failure else None)
         if sentence is not None:
             raise failure or SnapshotError(sentence)
 
@@ -198,3 +195,13 @@ def _plan(solver: Any) -> dict[str, str]:
     """Return what must be equal at all ranks: the shapes of parameters, and the fields that the updates depend on."""
     fields = {field.name: str(value) for field, value in solver.param.ListFields() if field.name not in _OWN_FIELDS}
     return {**fields, "shapes of parameters": str([blob.shape for blob in solver.net.learnable_params])}
+
+
+def _difference(plans: list[dict[str, str]]) -> str:
+    """Return a sentence that names the first difference between the plans of the root and another; "" if none."""
+    for rank, plan in enumerate(plans):
+        for name in sorted(plan.keys() | plans[0].keys()):
+            expected, found = (each.get(name, "nothing") for each in (plans[0], plan))
+            if expected != found:
+                return f"the solvers of rank 0 and {rank} differ in {name}: expected {expected}, got {found}"
+    return ""

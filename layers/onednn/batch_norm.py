@@ -16,6 +16,8 @@ class OneDNNBatchNorm(OneDNNLayer, BatchNorm):
     bf16_use = "passes"
 
     def expressible(self, bottom, top):
+        if self.collective:  # a primitive takes the statistics of one batch
+            return False
         return 2 <= bottom[0].num_axes <= 5 and self.eps > 0  # else channels that pad a layout would become 0 / 0
 
     def setup(self, bottom, top):

@@ -8,16 +8,27 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
+from minicaffe.layers.shared.exchange import Exchange
 
 
 class KeepsStatistics(Layer):
     """Base of layers that normalise channels, in TEST with the mean and variance that their blobs hold.
 
     eps: what is added to the variance.  channels: the number C of channels, axis 1 of the bottom.
+    exchange: with the other ranks, for the statistics of all batches; None for those of this rank's own.
     """
 
     eps: float
     channels: int
+    exchange: Exchange | None = None
+
+    @property
+    def collective(self):  # type: ignore[override]  # nothing sets it
+        return self.exchange is not None
+
+    @property
+    def capturable(self):  # type: ignore[override]  # nothing sets it
+        return self.exchange is None or self.exchange.capturable
 
     @property
     def updates_statistics(self) -> bool:

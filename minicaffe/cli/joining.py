@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import shlex
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 from minicaffe import parallel
 from minicaffe.cli.command import own_name
 from minicaffe.cli.progress import images_per_iteration
-from minicaffe.core.settings import settings
+from minicaffe.core.settings import set_threads, settings
+from minicaffe.cores import cores
 from minicaffe.parallel import environment
-from minicaffe.threads import THREADS
+from minicaffe.threads import THREADS, from_environment
 
 log = logging.getLogger("minicaffe")
 
@@ -41,9 +44,17 @@ def scale_rate(param: Any, args: argparse.Namespace, count: int) -> None:
         return
     base = param.base_lr
     param.base_lr = base * count
-    log.info("base_lr: %g x %d ranks = %g", base, count, param.base_lr)
+    log.info("base_lr: %g x %d rank%s = %g", base, count, "s" if count > 1 else "", param.base_lr)
     if args.warmup is not None:
         param.rampup_interval, param.rampup_lr = args.warmup, base
+
+
+def divide_threads(args: argparse.Namespace, group: parallel.Group) -> None:
+    """Let the ranks that may use the same cores divide them, unless --threads or OMP_NUM_THREADS sets their threads."""
+    if group.size > 1 and args.threads is None and not from_environment():
+        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        own = [socket.gethostname(), allowed]
+        set_threads(max(1, cores() // group.share(group.gather(own)).count(own)))
 
 
 def log_ranks(solver: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from minicaffe import parallel
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.joining import command_line, joined, log_ranks, scale_rate
+from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
@@ -73,12 +74,12 @@ def train(args: argparse.Namespace) -> int:
     snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
     The last line of an unfinished run, on standard output, is the command that resumes it.
     """
-    check_worker_flags(args)
     count = count_to_start(args)
     if count > 1:
         _check_before_start(args)
         return run_workers(args, ["train", *_words(args)], count)
     with requests(effects_of(args)) as action, joined(args) as group:
+        check_worker_flags(args)
         files = _check_files(args, group.root)
         status = StatusLine()
         with logging_to(status, args.log if group.root else None), python_layers_of(args, logging.INFO):
@@ -93,6 +94,7 @@ def train(args: argparse.Namespace) -> int:
                 param.weights[:] = [] if resume_from else files  # replace the solver's own
             scale_rate(param, args, group.size)
             with computing_on(args, solver_gpu(param), environment.local_rank(group)):
+                divide_threads(args, group)
                 run(source, args, status, action, resume_from)
     return 0
 
@@ -185,7 +187,7 @@ def run(
         log_findings(source, resume_from)
         log_ranks(solver)
         log.info("Starting Optimization")
-        with printing_how_to_resume(solver, args):
+        with printing_how_to_resume(solver, args, status):
             solver.solve()
         log.info("Optimization Done.")
 
@@ -214,21 +216,28 @@ def log_findings(source: Any, snapshot: str) -> None:
 
 
 @contextlib.contextmanager
-def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[None]:
-    """Print the command that resumes the run if the block fails, or ends before the training is finished.
+def printing_how_to_resume(solver: Any, args: argparse.Namespace, status: StatusLine) -> Iterator[None]:
+    """Print the command that resumes the run, if the block fails or ends before the training is finished.
 
     It has the flags of this run, and -snapshot with the last solver state, unless that was auto.
     """
-    finished = False
-    try:
-        yield
-        finished = not solver.stopped and solver.iter >= solver.param.max_iter
-    finally:
-        if not finished and solver.last_state:
+    once = threading.Lock()
+
+    def print_it() -> None:
+        if solver.last_state and once.acquire(blocking=False):
             again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}
             words = _words(argparse.Namespace(**{**vars(args), **again}))
+            status.clear()
             log.info("The training is not finished; this command resumes it:")
             print_line(command_line(words, solver.ranks.group.size), flush=True)
+
+    solver.ranks.group.on_loss(print_it)
+    try:
+        yield
+        if not solver.stopped and solver.iter >= solver.param.max_iter:
+            once.acquire()
+    finally:
+        print_it()
 
 
 def check_snapshots(param, by_signals: bool) -> None:

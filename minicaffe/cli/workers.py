@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
 
 from minicaffe.cli.command import FlagParser
 from minicaffe.cli.devices import gpu_ids
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.signals import Interrupted, effects_of, requests
 from minicaffe.errors import UsageError
 from minicaffe.parallel import environment, launcher
@@ -21,8 +21,8 @@ def worker_flags(flags: FlagParser) -> None:
     """Add --workers, --scale-lr, --warmup and --sync-bn."""
     flags.section("several processes")
     flags.flag("workers", type=int, metavar="N",
-               help="train in N processes on the CPUs of this machine, which average their gradients; each takes "
-                    "batches of batch_size (for GPUs: -gpu 0,1)")  # fmt: skip
+               help="train in N processes on the CPU, which divide the cores (--threads: of each) and average their "
+                    "gradients; each reads batches of batch_size; for GPUs: -gpu 0,1 or -gpu all")  # fmt: skip
     flags.flag("scale_lr", metavar="RULE", default="",
                help="linear: multiply base_lr by the number of processes (default: do not)")  # fmt: skip
     flags.flag("warmup", type=int, metavar="N",
@@ -50,9 +50,13 @@ def check_worker_flags(args: argparse.Namespace) -> None:
 
 
 def count_to_start(args: argparse.Namespace) -> int:
-    """Return how many processes the flags request, if this process is to start them; 1 if it trains itself."""
+    """Return how many processes the flags request, if this process is to start them; 1 if it trains itself.
+
+    UsageError for wrong flags, unless this process is one of several: then `check_worker_flags` raises it.
+    """
     if environment.launcher():
         return 1
+    check_worker_flags(args)
     return args.workers if args.workers is not None else max(len(gpu_ids(args.gpu)), 1)
 
 
@@ -64,20 +68,26 @@ def run_workers(args: argparse.Namespace, words: list[str], count: int) -> int:
     """
     threads = args.threads if args.threads is not None else launcher.threads_each(count)
     parts = launcher.slices(count, threads)
-    workers: list[launcher.Workers] = []
+    running: list[launcher.Workers] = []
 
     def forward(number: int) -> None:
-        for each in workers:
-            each.send_root(number)
+        for workers in running:
+            workers.send_root(number)
 
-    with requests(effects_of(args), forward), contextlib.ExitStack() as stack:
-        workers.append(stack.enter_context(launcher.Workers(_program() + words, count, threads, parts)))
-        try:
-            return workers[0].wait()
-        except Interrupted as second:
-            workers[0].end_soon()
-            workers[0].wait()
-            return 128 + second.number
+    with logging_to(StatusLine(), args.log), requests(effects_of(args), forward):
+        where = "each on cores of its own" if parts else "all on the same cores"
+        log.info("Starting %d workers with %d thread%s each, %s", count, threads, "s" if threads > 1 else "", where)
+        with launcher.Workers(_program() + words, count, threads, parts) as workers:
+            running.append(workers)
+            try:
+                status = workers.wait()
+            except Interrupted as second:
+                workers.end_soon()
+                workers.wait()
+                return 128 + second.number
+        if workers.killed():
+            log.error("%s", workers.killed())
+    return status
 
 
 def _program() -> list[str]:

@@ -21,7 +21,7 @@ def print_sentence(sentence: str) -> None:
         sys.stderr.write(f"{erase}minicaffe: {printable_line(sentence)}\n")
         sys.stderr.flush()
 
-    _attempt(write)
+    attempt(write)
 
 
 def end_process(status: int) -> None:
@@ -31,21 +31,21 @@ def end_process(status: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
 
-    _attempt(flush)
+    attempt(flush)
     os._exit(status)
 
 
-def _attempt(write: Callable[[], None]) -> None:
+def attempt(write: Callable[[], None]) -> None:
     """Call a function that writes to the standard streams, but do not wait for it any longer than `_SECONDS`."""
 
-    def attempt() -> None:
+    def write_if_open() -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
             write()
 
-    thread = threading.Thread(target=attempt, daemon=True)
+    thread = threading.Thread(target=write_if_open, daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the interpreter is shutting down
-        attempt()
+        write_if_open()
     else:
         thread.join(_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,11 @@ class Group:
         """Return a context manager for waiting for calls that another thread has begun on a channel."""
         return contextlib.nullcontext()
 
+    def on_loss(self, work: Callable[[], None]) -> None:
+        """Let the watch call `work`, in its thread, before it ends this process because another rank has failed."""
+
     def pausing(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context manager for calls in which the others wait for the root's tests."""
+        """Return a context manager for calls in which the others wait for tests or snapshots of the root."""
         return contextlib.nullcontext()
 
 

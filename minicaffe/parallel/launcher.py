@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ HOST = "127.0.0.1"
 ENDING_SECONDS = (
     5.0  #: after one worker has failed, the others are ended by the launcher; they end by themselves before
 )
+_TERMINATING_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 
 
@@ -62,8 +64,7 @@ class Workers:
 
     def __init__(self, command: Sequence[str], count: int, threads: int, parts: Sequence[set[int]] | None) -> None:
         self._processes: list[subprocess.Popen] = []
-        self._statuses: list[int | None] = [None] * count
-        self._first = 0  # the status of the first that has failed
+        self._failed: dict[int, int] = {}  # statuses of the ranks that have failed, in the order of time
         self._end: float | None = None  # when those that are left are ended
         self._reserved, port = _reserve_port()
         token = secrets.token_hex(16)
@@ -91,7 +92,7 @@ class Workers:
     def send_root(self, number: int) -> None:
         """Send a signal to rank 0, unless it has ended."""
         if self._processes:
-            self._processes[0].send_signal(number)
+            self._processes[0].send_signal(number if os.name == "posix" else signal.CTRL_BREAK_EVENT)
 
     def end_soon(self) -> None:
         """Let `wait` end all workers that have not ended after `ENDING_SECONDS`."""
@@ -99,29 +100,41 @@ class Workers:
             self._end = time.monotonic() + ENDING_SECONDS
 
     def wait(self) -> int:
-        """Wait until all workers have ended; return 0, or the status of the first that failed.
+        """Wait until all workers have ended; return 0, or the status of the one that failed.
 
         When one has failed, the others have `ENDING_SECONDS` to end; then they are terminated, and killed.
-        A status is that of a shell: 128 and the number of the signal that has ended the process.
+        A status is that of a shell: 128 and the number of the signal that has ended the process.  A worker that ends
+        because another one has failed has the status 1.
         """
-        hard = False
         while self._some_run():
             if self._end is not None and time.monotonic() >= self._end:
-                for process in self._processes:
-                    process.kill() if hard else process.terminate()
-                hard, self._end = True, time.monotonic() + ENDING_SECONDS
+                self._end_rest()
             time.sleep(_POLL_SECONDS)
-        return self._first
+        statuses = list(self._failed.values())
+        return next((status for status in statuses if status > 128), statuses[0] if statuses else 0)
+
+    def killed(self) -> str:
+        """Return which worker was killed, if no other has reported it; "" otherwise."""
+        if not self._failed or min(self._failed.values()) <= 128:
+            return ""
+        rank, status = next(iter(self._failed.items()))
+        return f"rank {rank} (process {self._processes[rank].pid}) was ended by {signal.Signals(status - 128).name}"
 
     def _some_run(self) -> bool:
-        """Note which workers have ended, and how; return whether any has not."""
-        for rank, process in enumerate(self._processes):
-            if self._statuses[rank] is None and (status := process.poll()) is not None:
-                self._statuses[rank] = status = status if status >= 0 else 128 - status
-                self._first = self._first or status
-                if status:
-                    self.end_soon()
-        return None in self._statuses
+        """Note which workers have failed, and how; return whether any has not ended."""
+        statuses = [process.poll() for process in self._processes]
+        for rank, status in enumerate(statuses):
+            if status and rank not in self._failed:
+                self._failed[rank] = status if status > 0 else 128 - status
+                self.end_soon()
+        return None in statuses
+
+    def _end_rest(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        time.sleep(_TERMINATING_SECONDS)
+        for process in self._processes:
+            process.kill()
 
 
 def _start(command: Sequence[str], variables: dict[str, str]) -> subprocess.Popen:

@@ -29,7 +29,7 @@ class Beat:
 
     iteration: the last one whose exchange it has begun.  iterations: how many it has begun.
     calls: how many collective calls it has begun.  waits: seconds since the last began; -1.0 if it has ended.
-    pausing: whether that call waits for the root's tests.  work: seconds between calls, in total.
+    pausing: whether that call waits for tests or snapshots of the root.  work: seconds between calls, in total.
     """
 
     iteration: int = 0
@@ -55,6 +55,8 @@ class Pace:
     def reached(self, iteration: int) -> None:
         """Record that the gradients of an iteration are computed."""
         with self._lock:
+            if not self._beat.iterations:  # what was before is the building of nets
+                self._since = self._clock()
             self._beat.iteration = iteration
             self._beat.iterations += 1
 
@@ -75,7 +77,7 @@ class Pace:
 
     @contextlib.contextmanager
     def pausing(self) -> Iterator[None]:
-        """Mark the calls of the block: the others wait for the root's tests, which are not counted as its work."""
+        """Mark the calls of the block: the others wait for tests or snapshots of the root, which count as no work."""
         self._beat.pausing = True
         try:
             yield
@@ -103,7 +105,7 @@ class Silence:
     """
 
     def __init__(self, limit: float, tick: float, now: float) -> None:
-        self._limit, self._tick, self._now = limit, tick, now
+        self.limit, self._tick, self._now = limit, tick, now
         self._heard: dict[int, float] = {}
 
     def heard(self, rank: int, now: float) -> None:
@@ -125,7 +127,7 @@ class Silence:
 
     def lost(self, now: float) -> list[int]:
         """Return the ranks that were not heard for longer than the limit."""
-        return [rank for rank in self._heard if self.of(rank, now) > self._limit]
+        return [rank for rank in self._heard if self.of(rank, now) > self.limit]
 
 
 def left_early(beats: Mapping[int, Beat], finished: set[int], patience: float) -> int | None:

@@ -13,11 +13,10 @@ from minicaffe.errors import MinicaffeError, ParallelError
 from minicaffe.parallel.environment import launched
 from minicaffe.parallel.group import ALONE, Group
 from minicaffe.parallel.watch import Watch, reason
-from minicaffe.parallel.watched import Watched
+from minicaffe.parallel.watched import GRACE_SECONDS, Watched
 from minicaffe.parallel.watching import watch_over
 
 _EXPECTED = (MinicaffeError, OSError, ImportError, MemoryError)  #: what the command line prints in one sentence
-_GRACE_SECONDS = 2.0  #: how long a rank that has lost another one waits for that one's sentence
 
 
 def start(group: Group | None = None, watched: bool | None = None) -> Group:
@@ -88,7 +87,7 @@ def _watch() -> Watch | None:
 def _report(error: BaseException, watch: Watch) -> None:
     """Report the error that ends this rank; raise SystemExit if its sentence is printed, and no traceback is needed."""
     what, status = reason(error)
-    elsewhere = isinstance(error, ParallelError) and watch.fails_elsewhere(_GRACE_SECONDS)
+    elsewhere = isinstance(error, ParallelError) and watch.fails_elsewhere(GRACE_SECONDS)
     printed = elsewhere or watch.fail(what, status)
     if printed and isinstance(error, (KeyboardInterrupt, *_EXPECTED)):
         raise SystemExit(status) from None

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 
 from minicaffe.errors import MinicaffeError, printable_line
-from minicaffe.parallel.ending import end_process, print_sentence
+from minicaffe.parallel.ending import attempt, end_process, print_sentence
+from minicaffe.parallel.launcher import is_worker
 from minicaffe.parallel.pace import Pace, Silence
 from minicaffe.parallel.wires import Loop
 
-LAUNCHED = "MINICAFFE_LAUNCHED"  #: set to 1 where standard input is a pipe that ends with the launcher
 TICK = 1.0  #: seconds between two messages of a rank that it is there
 LOST_SECONDS = 60.0  #: without a message, after which a rank's computer or network counts as failed
 JOIN_SECONDS = 30.0  #: for connecting the watch, once the group is connected
@@ -36,11 +36,13 @@ class Watch:
     names: of all ranks, such as "2 (host, process 123)".
     end: ends this process with a status; another function in tests.
     pace: what this rank does, for its messages.
+    on_loss: called before this process is ended because of another rank; it may write to the standard streams.
     """
 
     def __init__(self, rank: int, names: list[str], end: Callable[[int], None] = end_process) -> None:
         self.rank, self.size, self.names = rank, len(names), names
         self.pace = Pace()
+        self.on_loss: Callable[[], None] = lambda: None
         self._end_process = end
         self._process = os.getpid()
         self._status = 1  # of this process's end after `fail`
@@ -53,7 +55,7 @@ class Watch:
         self._printed = False  # whether a sentence about the failure is printed
         self._silence = Silence(LOST_SECONDS, TICK, time.monotonic())
         self._loop = Loop("minicaffe watch", self._tick, TICK)
-        if os.environ.get(LAUNCHED) == "1" and stat.S_ISFIFO(os.fstat(0).st_mode):
+        if is_worker() and stat.S_ISFIFO(os.fstat(0).st_mode):
             self._loop.add(0, self._read_standard_input)
 
     # -- for the main thread -----------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ class Watch:
         self._done.set()
         self._replied.set()
         if self._leave_at is None:
+            attempt(self.on_loss)
             self._end_process(1)
         self._ended.set()
 
@@ -154,7 +157,7 @@ def reason(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return " was interrupted", 128 + getattr(error, "number", signal.SIGINT)
     if isinstance(error, SystemExit):
-        return f" has ended with the exit status {error.code}", 1
+        return f" has ended with the exit status {error.code}", error.code if isinstance(error.code, int) else 1
     if isinstance(error, MinicaffeError):
         return f": {error}", 1
     return f": {type(error).__name__}: {error}", 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from minicaffe.errors import ParallelError
 from minicaffe.parallel.ending import end_process
-from minicaffe.parallel.watch import LOST_SECONDS, Watch
+from minicaffe.parallel.watch import Watch
 from minicaffe.parallel.wires import Message, Wire
 
 _CONNECT_SECONDS = 10.0  #: for each address of the root
@@ -91,7 +91,7 @@ class RankWatch(Watch):
             return
         self._wire.send(kind="beat", **self.pace.beat())
         if self._silence.lost(now):
-            self._root_fails(f" has sent nothing for {LOST_SECONDS:g} s: its computer or network has failed")
+            self._root_fails(f" has sent nothing for {self._silence.limit:g} s: its computer or network has failed")
 
 
 def connect(addresses: Sequence[tuple[str, int]], token: str, rank: int) -> socket.socket:

@@ -13,7 +13,7 @@ from typing import Any
 from minicaffe.errors import ParallelError, listed
 from minicaffe.parallel.ending import end_process
 from minicaffe.parallel.pace import SILENT_SECONDS, Beat, SlowRanks, left_early
-from minicaffe.parallel.watch import JOIN_SECONDS, LOST_SECONDS, Watch
+from minicaffe.parallel.watch import JOIN_SECONDS, Watch
 from minicaffe.parallel.wires import Message, Wire
 
 log = logging.getLogger("minicaffe")
@@ -177,8 +177,10 @@ class RootWatch(Watch):
         self._send_all("beat")
         self._beats[0] = Beat(**self.pace.beat())
         for rank in self._silence.lost(now):
-            what = f" has sent nothing for {LOST_SECONDS:g} s: its computer or network has failed, or it is suspended"
-            self._fails(rank, what)
+            seconds = f"{self._silence.limit:g} s"
+            self._fails(
+                rank, f" has sent nothing for {seconds}: its computer or network has failed, or it is suspended"
+            )
             return
         early = left_early(self._beats, self._finished, _PATIENCE)
         if early is not None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from minicaffe.errors import ParallelError
 from minicaffe.parallel.group import Group
 from minicaffe.parallel.watch import Watch
+
+GRACE_SECONDS = 1.0  #: how long a rank that has lost the connection to another one waits for that one's sentence
 
 
 class Watched(Group):
@@ -27,27 +31,40 @@ class Watched(Group):
         return getattr(self.group, name)
 
     def sum(self, array: np.ndarray) -> None:
-        with self.watch.pace.waiting():
+        with self._call():
             self.group.sum(array)
 
     def broadcast(self, array: np.ndarray) -> None:
-        with self.watch.pace.waiting():
+        with self._call():
             self.group.broadcast(array)
 
     def gather_bytes(self, content: bytes) -> list[bytes]:
-        with self.watch.pace.waiting():
+        with self._call():
             return self.group.gather_bytes(content)
 
     def share_bytes(self, content: bytes) -> bytes:
-        with self.watch.pace.waiting():
+        with self._call():
             return self.group.share_bytes(content)
 
     def duplicate(self) -> Group:
-        with self.watch.pace.waiting():
+        with self._call():
             return self.group.duplicate()
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        """Measure a collective call; if it fails since another rank has failed, the watch ends this process first."""
+        with self.watch.pace.waiting():
+            try:
+                yield
+            except ParallelError:
+                self.watch.fails_elsewhere(GRACE_SECONDS)
+                raise
 
     def reached(self, iteration: int) -> None:
         self.watch.pace.reached(iteration)
+
+    def on_loss(self, work: Callable[[], None]) -> None:
+        self.watch.on_loss = work
 
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         return self.watch.pace.pausing()
