@@ -143,7 +143,7 @@ def published() -> list[Published]:
     """The results, with the steps of one device that their source, or another one for the same device, gives.
 
     P100: TensorFlow, "Benchmarks", May 2017, synthetic data, whose batches of 32 and 64 give overhead and seconds of an
-    image; ResNet-50: 29 hours for 90 epochs on 8 (NVIDIA, 2017, of Goyal et al.); GoogLeNet: Dell EMC, 2017.  Titan X:
+    image; ResNet-50: 29 hours for 90 epochs on 8 (NVIDIA, 2017, of Goyal et al.); GoogLeNet: Dell EMC.  Titan X:
     mxnet-finetuner, benchmark.md.
     """
     sizes = {name: float(gradient_bytes(name)) for name in ("resnet50", "vgg16", "googlenet")}
@@ -187,7 +187,7 @@ def published() -> list[Published]:
         Published(deep, "ResNet-50, 8 A100, TF32", a100, 8, 1, 7248 / (8 * 938)),
         Published(deep, "ResNet-50, 8 V100, float32", v100, 8, 1, 2855 / (8 * 367)),
         Published(
-            "NVIDIA/caffe 0.16, by Dell EMC (2017)", "GoogLeNet, 4 P100, batch 128",
+            "NVIDIA/caffe, by Dell EMC", "GoogLeNet, 4 P100, batch 128",
             Training(p100["googlenet"], roce, GROUPS, JITTER), 4, 1, 1755 / (4 * 468),
         ),
         Published(bvlc, "mean of four nets, 2 GPUs", vgg, 2, 1, 1.8 / 2, note="VGG-16, batch 32, Titan X"),
