@@ -95,13 +95,13 @@ def prepare(net: str, scaling: str, teams: list[Team], batch: int) -> dict[Team,
     field: dict[Team, Result] = {}
     losses: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "net.prototxt")
-        with open(path, "w") as file:
-            file.write(text_format.MessageToString(nets.TRAINING[net][0](batch)))
         for team in teams:
             own, workers = batch_of(scaling, team.plan, batch), team.plan.workers
+            path = os.path.join(folder, f"{own}.prototxt")
+            with open(path, "w") as file:
+                file.write(text_format.MessageToString(nets.TRAINING[net][0](own)))
             try:
-                loss = team.ask("start", path, own)[0]
+                loss = team.ask("start", path)[0]
             except RuntimeError as error:
                 print(f"  {team.name}: does not take part: {str(error)[:100]}", flush=True)
                 continue
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of a team, and threads of one process (2)")
     parser.add_argument("--batch", type=int, help="of one process; as in benchmarks/nets.py unless given")
     parser.add_argument("--rounds", type=int, default=10, help="turns each team takes (10)")
-    parser.add_argument("--seconds", type=float, default=0.7, help="length of a turn; 2 iterations at least (0.7)")
+    parser.add_argument("--seconds", type=float, default=0.6, help="length of a turn; 2 iterations at least (0.6)")
     parser.add_argument("--torch-python", default=here, help="the interpreter with PyTorch (this one, if it has it)")
     parser.add_argument("--only", nargs="*", metavar="name", help="teams (all)")
     parser.add_argument("--link", action="store_true", help="time sums over the ranks instead of training")

@@ -4,6 +4,7 @@
     python benchmarks/scale.py published               the model beside published results
     python benchmarks/scale.py --cpu resnet50=0.9:8    with the seconds and the batch of a step measured on a CPU node
     python benchmarks/scale.py --update docs/scale.md  write the tables into the page
+    python benchmarks/scale.py steps                   measure such steps on this machine (some minutes)
     python benchmarks/scale.py readers LMDB            microseconds of a record that a reader takes, or leaves out
 
 Gradients are those of our own nets (models, models/zoo).  No GPU has run minicaffe: the steps of GPUs are published
@@ -34,6 +35,7 @@ from machines import (  # noqa: E402
     GPU_CLUSTERS,
     GROUPS,
     JITTER,
+    NETS,
     NVLINK_P100,
     PCIE,
     cpu_work,
@@ -41,6 +43,8 @@ from machines import (  # noqa: E402
     gradient_bytes,
     network,
 )
+
+from minicaffe import onednn  # noqa: E402
 
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 IMAGES = {"cifar10_full": 50_000, "resnet50": 1_281_167, "vgg16": 1_281_167}  #: in an epoch
@@ -139,7 +143,7 @@ def published() -> list[Published]:
     """The results, with the steps of one device that their source, or another one for the same device, gives.
 
     P100: TensorFlow, "Benchmarks", May 2017, synthetic data, whose batches of 32 and 64 give overhead and seconds of an
-    image; ResNet-50: 29 hours for 90 epochs on 8 (NVIDIA, 2017, of Goyal et al.); GoogLeNet: Dell EMC, 2017.  Titan X:
+    image; ResNet-50: 29 hours for 90 epochs on 8 (NVIDIA, 2017, of Goyal et al.); GoogLeNet: Dell EMC.  Titan X:
     mxnet-finetuner, benchmark.md.
     """
     sizes = {name: float(gradient_bytes(name)) for name in ("resnet50", "vgg16", "googlenet")}
@@ -183,7 +187,7 @@ def published() -> list[Published]:
         Published(deep, "ResNet-50, 8 A100, TF32", a100, 8, 1, 7248 / (8 * 938)),
         Published(deep, "ResNet-50, 8 V100, float32", v100, 8, 1, 2855 / (8 * 367)),
         Published(
-            "NVIDIA/caffe 0.16, by Dell EMC (2017)", "GoogLeNet, 4 P100, batch 128",
+            "NVIDIA/caffe, by Dell EMC", "GoogLeNet, 4 P100, batch 128",
             Training(p100["googlenet"], roce, GROUPS, JITTER), 4, 1, 1755 / (4 * 468),
         ),
         Published(bvlc, "mean of four nets, 2 GPUs", vgg, 2, 1, 1.8 / 2, note="VGG-16, batch 32, Titan X"),
@@ -231,6 +235,21 @@ def readers(source: str, batches: int = 20) -> str:
     return markdown(["ranks", "microseconds a record", "records a second"], rows)
 
 
+def steps(batch: int, rounds: int = 5) -> str:
+    """Time a training step of each net on this machine's cores; return the flags --cpu with these times."""
+    from contestants.ours import CpuMinicaffe
+
+    from minicaffe.cores import cores
+
+    flags = []
+    for name in IMAGES:
+        images = batch if name != "cifar10_full" else 100
+        contestant = CpuMinicaffe("ONEDNN" if onednn.available() else "CAFFE", cores())
+        contestant.build(NETS[name](images), True)
+        flags.append(f"--cpu {name}={statistics.median(contestant.run(rounds)):.4g}:{images}")
+    return " ".join(flags)
+
+
 TABLES = {
     "sizes": sizes,
     "gpus": lambda: efficiency(GPU_CLUSTERS, gpu_work),
@@ -262,7 +281,9 @@ def _step(text: str) -> tuple[str, tuple[float, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(TABLES)}; or readers LMDB; all")
+    parser.add_argument(
+        "tables", nargs="*", metavar="table", help=f"of {', '.join(TABLES)}; or steps, or readers LMDB; all"
+    )
     parser.add_argument("--cpu", type=_step, action="append", default=[], metavar="net=seconds:batch")
     parser.add_argument("--update", metavar="PAGE", help="replace the tables of a page, such as docs/scale.md")
     args = parser.parse_args()
@@ -270,6 +291,9 @@ def main() -> None:
     if args.update:
         page = Path(args.update)
         page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+        return
+    if args.tables == ["steps"]:
+        print(steps(batch=8))
         return
     if args.tables[:1] == ["readers"]:
         print("\n\n".join(readers(source) for source in args.tables[1:]))

@@ -63,7 +63,7 @@ class Overlap:
     mode: "never": in one sum after the passes.  "always": in parts during the last backward pass of an iteration.
         "auto": the faster of the two, as the first iterations show.  None (default): the environment variable
         MINICAFFE_OVERLAP, or else "auto".  The root's value is that of all ranks.
-    part_bytes: the least bytes of a part; None (default): computed from the group's cost (`minicaffe.parallel.cost`).
+    part_bytes: the least bytes of a part; None (default): computed from the group's cost (`parallel/cost.py`).
 
     In "auto" the passes and the sum are timed.  If the sum takes at least a tenth of the backward pass, the next
     iterations are run with overlap, and it stays if that is faster.  All ranks change at the same iteration.
@@ -98,7 +98,10 @@ class Overlap:
         blobs, flat: as for `sum`.
         """
         if self._added:
-            raise ParallelError("an iteration was given up while its gradients were summed: the ranks differ now")
+            raise ParallelError(
+                "an error has ended the last iteration after some of its gradients were summed, so the ranks differ: "
+                "start all of them again, from a snapshot"
+            )
         if settings.engine.place is not HOST:
             net.run_backward()
             return

@@ -17,7 +17,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.errors import ParallelError, SnapshotError
 from minicaffe.parallel.group import ALONE, Group
-from minicaffe.solvers import snapshot
+from minicaffe.solvers import run_state
 from minicaffe.solvers.overlap import Overlap
 
 log = logging.getLogger("minicaffe")
@@ -102,7 +102,7 @@ class Ranks:
             for name, value in progress.items():
                 setattr(solver, name, value)
             if run is not None:
-                snapshot.load_share(solver, run)
+                run_state.load_share(solver, run, solver.last_state)
                 solver.goes_on()
 
     # -- in each iteration -------------------------------------------------------------------------------------------

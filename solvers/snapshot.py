@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -22,8 +21,6 @@ import numpy as np
 
 from minicaffe import files, hdf5_file
 from minicaffe.core import weights
-from minicaffe.core.matching import numbered
-from minicaffe.core.settings import settings
 from minicaffe.errors import MinicaffeError, SnapshotError, SolverError
 from minicaffe.files import open_regular, read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
@@ -84,7 +81,7 @@ def save(solver) -> str:
     All ranks call it; the root writes.
     Raises SnapshotError, at all ranks, if a file cannot be written, and as `weights.check_hdf5` does.
     """
-    runs = solver.ranks.gather(solver.tests.before or run_state(solver))
+    runs = solver.ranks.gather(solver.tests.before or run_states.of(solver))
     solver.ranks.at_root(lambda: _save(solver, run_states.joined(runs)))
     solver.last_state = state_path(solver)
     return _weights_path(solver)
@@ -137,20 +134,6 @@ def _hdf5_state(solver, model: str, weights_sha256: str, run_state_sha256: str) 
     return hdf5_file.content(fill)
 
 
-def run_state(solver) -> dict[str, Any]:
-    """Return what a run state holds, in types of JSON: states of layers, of observers, and the averaged losses."""
-    nets = [solver.net, *solver.test_nets]
-    return {
-        "nets": [[(layer.name, layer.state()) for layer in net.layers] for net in nets],
-        "losses": list(solver.losses),
-        "observers": {type(each).__name__: each.run_state() for each in _observers_with_state(solver)},
-    }
-
-
-def _observers_with_state(solver) -> list[Any]:
-    return [each for each in solver.observers if hasattr(each, "run_state") and hasattr(each, "load_run_state")]
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -165,32 +148,21 @@ def restore(solver, path: str) -> dict[str, Any]:
     model, run = _find_weights(stored, path), _read_run_state(stored, path)
     if run is None:
         level = logging.WARNING if stored.run_state_sha256 else logging.INFO
-        log.log(level, "There is no %s: data and random numbers start anew", _run_state_path(path))
+        log.log(level, "There is no %s: data and random numbers start anew", run_states.path_beside(path))
         run = {}
-    before = run_state(solver)
+    before = run_states.of(solver)
     try:
-        _load_run_state(solver, run, path)
+        run_states.load_share(solver, run, path)
         if model:
             solver.net.copy_from(model)
     except MinicaffeError:
-        _load_run_state(solver, before, path)
+        run_states.load(solver, before, path)
         raise
     for blob, values in zip(solver.history, stored.history):
         blob.data[...] = values.reshape(blob.shape)
     solver.iter, solver.current_step, solver.last_state = stored.iter, stored.current_step, path
-    _compare_sizes(run, max(solver.ranks.group.size, settings.solver_count), path)
+    run_states.report_size(run, path)
     return run
-
-
-def _compare_sizes(run: dict[str, Any], size: int, path: str) -> None:
-    """Log a line if a run state is not one of so many ranks."""
-    saved = run_states.size(run)
-    if run and saved != size:
-        log.info(
-            "%s has the states of %d rank%s, this training has %d: the data continue where all ranks had read to%s",
-            _run_state_path(path), saved, "s" if saved > 1 else "", size,
-            f"; the random numbers of rank {saved} and above start anew" if size > saved else "",
-        )  # fmt: skip
 
 
 def _find_weights(stored: StoredState, path: str) -> str:
@@ -223,16 +195,12 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def _run_state_path(path: str) -> str:
-    return path.removesuffix(".h5").removesuffix(".solverstate") + ".runstate"
-
-
 def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
     """Return the run state beside the solver state at `path`; None if there is none.
 
     SnapshotError if it does not have the digest in the solver state, or cannot be read.
     """
-    name = _run_state_path(path)
+    name = run_states.path_beside(path)
     try:
         content = read_bytes(name)
     except FileNotFoundError:
@@ -246,44 +214,6 @@ def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
     return run_states.parse(content, name)
 
 
-def load_share(solver, run: dict[str, Any]) -> None:
-    """Restore this rank's part of a run state that the root has restored; {} restores nothing.
-
-    A rank that the run state lacks gets what all ranks have in common: the positions of data readers.
-    Raises SnapshotError for a state that does not fit a layer.
-    """
-    rank, path = solver.ranks.group.rank, solver.last_state
-    if run and rank >= run_states.size(run):
-        _load_layers(solver.net, run["nets"][0] if run["nets"] else [], path, in_common=True)
-        run = {}
-    _load_run_state(solver, run["ranks"][rank - 1] if run else {}, path)
-
-
-def _load_run_state(solver, run: dict[str, Any], path: str) -> None:
-    """Restore what `run_state` returned; {} restores nothing, and ends the average of the losses.
-
-    path: the run state or the solver state beside it, for messages.
-    """
-    for net, layers in zip([solver.net, *solver.test_nets], run.get("nets", [])):
-        _load_layers(net, layers, path)
-    solver.losses = list(run.get("losses", []))
-    for observer in _observers_with_state(solver):
-        state = run.get("observers", {}).get(type(observer).__name__)
-        if state is not None:
-            observer.load_run_state(state)
-
-
-def _load_layers(net, saved: Sequence[tuple[str, dict]], path: str, in_common: bool = False) -> None:
-    """Restore the states of layers, given with their names; in_common: only what all ranks have in common."""
-    states = dict(zip(numbered(name for name, _ in saved), (state for _, state in saved)))
-    for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
-        if key in states:
-            try:
-                (layer.load_common_state if in_common else layer.load_state)(states[key])
-            except SnapshotError as error:
-                raise SnapshotError(f"'{_run_state_path(path)}': layer '{layer.name}': {error}") from None
-
-
 def check_whole(path: str) -> None:
     """Raise SnapshotError unless a solver state can be read, and its weights and run state were written with it.
 
@@ -294,4 +224,4 @@ def check_whole(path: str) -> None:
     if model and not os.path.isfile(model):
         raise SnapshotError(f"there are no weights '{model}'")
     if run is None and stored.run_state_sha256:
-        raise SnapshotError(f"there is no run state '{_run_state_path(path)}'")
+        raise SnapshotError(f"there is no run state '{run_states.path_beside(path)}'")

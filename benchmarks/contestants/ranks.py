@@ -22,14 +22,11 @@ class Rank:
     rank, size = 0, 1
     summing = 0.0
 
-    def start(self, path: str, batch: int) -> float:
-        """Make the net of a prototxt with another batch size; return the loss of its first pass."""
+    def start(self, path: str) -> float:
+        """Make the net of a prototxt; return the loss of its first pass."""
         from minicaffe.proto import read_net
 
-        param = read_net(path)
-        for shape in param.layer[0].input_param.shape:
-            shape.dim[0] = batch
-        return float(self.build(param, True)["loss"][0])
+        return float(self.build(read_net(path), True)["loss"][0])
 
     def run_steps(self, steps: int) -> list[tuple[float, float]]:
         """Return, for each of so many steps, (seconds, seconds of it in `summing`)."""

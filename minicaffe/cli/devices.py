@@ -28,7 +28,8 @@ def device_flags(flags: FlagParser) -> None:
     """Add -gpu, --engine, --precision, --threads and --math."""
     flags.section("where to compute")
     flags.flag("gpu", metavar="IDS", default="",
-               help='device ids separated by commas, or "all"; "none": the CPU, regardless of solver_mode')  # fmt: skip
+               help='device ids separated by commas, or "all": train starts a process for each, other commands use the '
+                    'first; "none": the CPU, regardless of solver_mode')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="",
                help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
     precision_flag(flags)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from minicaffe import parallel
 from minicaffe.cli.outputs import AppendedFile, Output
 from minicaffe.errors import MinicaffeError, UsageError
 from minicaffe.parallel import rank_log
@@ -177,7 +178,7 @@ class TrainingProgress:
     def __init__(self, status: StatusLine, solver: Any) -> None:
         self.status = status
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), solver.iter)], maxlen=64)
-        self._images = images_per_iteration(solver) * solver.ranks.group.size
+        self._images = images_per_iteration(solver) * parallel.current().size  # of all ranks
         self._smooth_loss: float | None = None
         self._accuracy = ""
         self._test_began: float | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from minicaffe import parallel
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.devices import computing_on, device_flags, gpu_ids
 from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import (
@@ -35,6 +35,8 @@ _EXAMPLES = """
   minicaffe train --solver models/cifar10_quick/solver_lr1.prototxt \\
       --snapshot models/cifar10_quick/cifar10_quick_iter_4000.solverstate.h5
   minicaffe train --solver finetune/solver.prototxt --weights pretrained.caffemodel -gpu 0
+  minicaffe train --solver models/cifar10_full/solver.prototxt --workers 4
+  mpiexec -n 4 minicaffe train --solver models/cifar10_full/solver.prototxt --scale-lr linear --warmup 500
 """.strip("\n")
 
 
@@ -73,6 +75,9 @@ def train(args: argparse.Namespace) -> int:
     Snapshots are written to the solver's snapshot_prefix, in a folder that exists.  Ctrl-C or SIGTERM stops after a
     snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
     The last line of an unfinished run, on standard output, is the command that resumes it.
+
+    Several processes train together with --workers, with several ids of -gpu, or when mpiexec, srun or torchrun start
+    the command: each reads its share of the data in batches of batch_size, and gradients are averaged before an update.
     """
     count = count_to_start(args)
     if count > 1:
@@ -114,9 +119,12 @@ def _check_files(args: argparse.Namespace, root: bool) -> list[str]:
 
 
 def _check_before_start(args: argparse.Namespace) -> None:
-    """Raise the error of flags and files that all workers would raise."""
+    """Raise the error of flags, files and devices that workers would raise."""
+    from minicaffe.cuda import context
     from minicaffe.solvers import nets
 
+    for index in gpu_ids(args.gpu):
+        context.check(index)
     _check_files(args, root=True)
     source = nets.load(args.solver)
     nets.SolverNets(source)

@@ -23,11 +23,13 @@ def worker_flags(flags: FlagParser) -> None:
     flags.flag("workers", type=int, metavar="N",
                help="train in N processes on the CPU, which divide the cores (--threads: of each) and average their "
                     "gradients; each reads batches of batch_size; for GPUs: -gpu 0,1 or -gpu all")  # fmt: skip
-    flags.flag("scale_lr", metavar="RULE", default="",
+    flags.flag("scale-lr", metavar="RULE", default="",
                help="linear: multiply base_lr by the number of processes (default: do not)")  # fmt: skip
     flags.flag("warmup", type=int, metavar="N",
                help="with --scale-lr: rise from the solver's base_lr to the scaled one in N iterations")  # fmt: skip
-    flags.switch("sync_bn", "BatchNorm: mean and variance of the batches of all processes (default: of its own)")
+    flags.flag("sync-bn", action="store_true",
+               help="BatchNorm: mean and variance over the batches of all processes (default: each over "
+                    "its own)")  # fmt: skip
 
 
 def check_worker_flags(args: argparse.Namespace) -> None:
@@ -69,8 +71,10 @@ def run_workers(args: argparse.Namespace, words: list[str], count: int) -> int:
     threads = args.threads if args.threads is not None else launcher.threads_each(count)
     parts = launcher.slices(count, threads)
     running: list[launcher.Workers] = []
+    received: list[int] = []
 
     def forward(number: int) -> None:
+        received.append(number)
         for workers in running:
             workers.send_root(number)
 
@@ -79,6 +83,8 @@ def run_workers(args: argparse.Namespace, words: list[str], count: int) -> int:
         log.info("Starting %d workers with %d thread%s each, %s", count, threads, "s" if threads > 1 else "", where)
         with launcher.Workers(_program() + words, count, threads, parts) as workers:
             running.append(workers)
+            if received:  # before rank 0 was there
+                return 128 + received[0]
             try:
                 status = workers.wait()
             except Interrupted as second:

@@ -64,8 +64,9 @@ class Workers:
 
     def __init__(self, command: Sequence[str], count: int, threads: int, parts: Sequence[set[int]] | None) -> None:
         self._processes: list[subprocess.Popen] = []
-        self._failed: dict[int, int] = {}  # statuses of the ranks that have failed, in the order of time
-        self._end: float | None = None  # when those that are left are ended
+        self._failed: dict[int, int] = {}  # statuses of the ranks that have failed by themselves, in the order of time
+        self._end_at: float | None = None  # when those that are left are ended
+        self._ends = False  # whether that has begun
         self._reserved, port = _reserve_port()
         token = secrets.token_hex(16)
         try:
@@ -73,9 +74,12 @@ class Workers:
                 variables = {**os.environ, **_variables(rank, count, port, token), "OMP_NUM_THREADS": str(threads)}
                 with _on_cores(parts[rank] if parts else None):
                     self._processes.append(_start(command, variables))
-        except OSError as error:
+        except BaseException as error:
             self.__exit__()
-            raise ParallelError(f"worker {rank} of {count} cannot be started: {error.strerror or error}") from None
+            if isinstance(error, OSError):
+                sentence = f"worker {rank} of {count} cannot be started: {error.strerror or error}"
+                raise ParallelError(sentence) from None
+            raise
 
     def __enter__(self) -> Workers:
         return self
@@ -96,8 +100,8 @@ class Workers:
 
     def end_soon(self) -> None:
         """Let `wait` end all workers that have not ended after `ENDING_SECONDS`."""
-        if self._end is None:
-            self._end = time.monotonic() + ENDING_SECONDS
+        if self._end_at is None:
+            self._end_at = time.monotonic() + ENDING_SECONDS
 
     def wait(self) -> int:
         """Wait until all workers have ended; return 0, or the status of the one that failed.
@@ -107,7 +111,7 @@ class Workers:
         because another one has failed has the status 1.
         """
         while self._some_run():
-            if self._end is not None and time.monotonic() >= self._end:
+            if self._end_at is not None and time.monotonic() >= self._end_at:
                 self._end_rest()
             time.sleep(_POLL_SECONDS)
         statuses = list(self._failed.values())
@@ -124,12 +128,13 @@ class Workers:
         """Note which workers have failed, and how; return whether any has not ended."""
         statuses = [process.poll() for process in self._processes]
         for rank, status in enumerate(statuses):
-            if status and rank not in self._failed:
+            if status and rank not in self._failed and not self._ends:
                 self._failed[rank] = status if status > 0 else 128 - status
                 self.end_soon()
         return None in statuses
 
     def _end_rest(self) -> None:
+        self._ends = True
         for process in self._processes:
             process.terminate()
         time.sleep(_TERMINATING_SECONDS)

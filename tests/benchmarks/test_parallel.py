@@ -47,7 +47,7 @@ def test_strong_and_weak_scaling():
 
 @pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None, reason="mpi4py is not installed")
 def test_workers_of_mpi():
-    _, _, *rows = run("lenet", *TINY, "--scaling", "weak", "--only", "2 workers, MPI")
+    _, _, *rows = run("cifar10_resnet20", *TINY, "--scaling", "strong", "--only", "2 workers, MPI")
     if not rows:
         pytest.skip("there is no MPI library, or no mpiexec")
     assert [row[2] for row in rows] == ["2 workers, MPI"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.scripts import script
+from minicaffe.core.settings import restored
 from minicaffe.data.datasets import synthetic
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -123,6 +124,15 @@ def test_the_page_has_these_tables(scale):
     page = (FOLDER.parent / "docs" / "scale.md").read_text(encoding="utf-8")
     assert all(f"<!-- table: {name} -->\n| " in page for name in scale.TABLES)
     assert scale.updated(page) == page  # otherwise: python benchmarks/scale.py --update docs/scale.md
+
+
+def test_steps_are_measured(scale, monkeypatch):
+    monkeypatch.setattr(scale, "IMAGES", {"resnet50": 1})
+    monkeypatch.setitem(scale.NETS, "resnet50", lambda batch: scale.NETS["cifar10_full"](batch))
+    with restored():
+        flag, value = scale.steps(batch=2, rounds=1).split()
+    name, (seconds, batch) = scale._step(value)
+    assert flag == "--cpu" and (name, batch) == ("resnet50", 2) and seconds > 0
 
 
 def test_readers_of_shares_are_timed(scale, tmp_path, monkeypatch):

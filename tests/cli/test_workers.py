@@ -1,5 +1,6 @@
 """`minicaffe train` in several processes: the local launcher, launchers of MPI, torchrun's variables."""
 
+import argparse
 import os
 import re
 import signal
@@ -9,7 +10,10 @@ import pytest
 
 from helpers import commands
 from helpers.commands import training, words_to_resume
+from minicaffe.cli import joining
 from minicaffe.parallel.sockets import free_address
+from minicaffe.proto import caffe_pb2
+from minicaffe.solvers.lr_policy import learning_rate
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 BEGUN = r"Iteration 10 "
@@ -212,6 +216,13 @@ def test_workers_in_a_process_of_a_launcher(project, run, monkeypatch):
     monkeypatch.setattr("minicaffe.parallel.start", lambda: None)
     status, _, err = run("train", "--solver", "solver.prototxt", "--workers", 2)
     assert status == 1 and "--workers: torchrun has started this process among others; leave out --workers" in err
+
+
+@pytest.mark.parametrize(("warmup", "rates"), [(None, [2.0, 2.0, 2.0]), (4, [0.5, 1.25, 2.0])])
+def test_the_rate_is_scaled_and_rises(warmup, rates):
+    param = caffe_pb2.SolverParameter(base_lr=0.5, lr_policy="fixed")
+    joining.scale_rate(param, argparse.Namespace(scale_lr="linear", warmup=warmup), 4)
+    assert [learning_rate(param, iteration, 0)[0] for iteration in (0, 2, 4)] == rates
 
 
 def test_one_worker_is_this_process_and_the_rate_stays(project, run):

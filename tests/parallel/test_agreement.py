@@ -137,9 +137,8 @@ def test_a_stop_ends_one_step(folder):
 def test_patience_of_the_root_stops_all(folder):
     def work(group):
         solver = build(test_interval=1)
-        if group.root:
-            solver.observers.append(Keeper(solver, best="loss:larger", patience=2))
-            solver.observers[0].value, solver.observers[0].iter = 1e9, 0
+        solver.observers.append(Keeper(solver, keep=1, best="loss:larger", patience=2))
+        solver.observers[0].value, solver.observers[0].iter = 1e9, 0
         solver.solve()
         return condition(solver)
 

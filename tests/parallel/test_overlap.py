@@ -248,10 +248,15 @@ def test_the_mode_is_the_roots():
     assert [parts for parts, _ in results] == [7, 7]
 
 
-def test_choosing_changes_no_number():
+@pytest.mark.parametrize(("gain", "parts"), [(1e9, 7), (0.0, 1)])
+def test_a_trial_changes_no_number(monkeypatch, gain, parts):
+    """Two iterations without overlap, two with it, and a decision."""
+    for name, value in {"RUNS": 1, "LEAST_BYTES": 1, "SHARE": 0.0, "GAIN": gain}.items():
+        monkeypatch.setattr(overlap, name, value)
     chosen = run_ranks(2, lambda group: train(group, "auto"))
     plain = run_ranks(2, lambda group: train(group, "never"))
-    for (_, state), (_, expected) in zip(chosen, plain):
+    for (found, state), (_, expected) in zip(chosen, plain):
+        assert found == parts
         np.testing.assert_array_equal(state, expected)
 
 
@@ -316,13 +321,13 @@ def test_closing_the_group_ends_a_sum_that_waits_for_another_rank():
     assert run_ranks(2, work) == [False, False]
 
 
-def test_ranks_end_when_one_of_them_gives_up_after_its_first_parts():
+def test_ranks_end_when_one_of_them_fails_after_its_first_parts():
     """The others are in sums, some of them in the thread, and get an error from either."""
 
-    def give_up(group):
+    def fail(group):
         def stop_at_third(i):
             if solvers[0].iter == 2:
-                raise RuntimeError("rank 1 gives up")
+                raise RuntimeError("rank 1 has failed")
 
         solvers = []
         try:
@@ -332,8 +337,8 @@ def test_ranks_end_when_one_of_them_gives_up_after_its_first_parts():
             group.close()
             return str(error)
 
-    root, other = run_ranks(2, give_up)
-    assert other == "rank 1 gives up" and "rank 1" in root
+    root, other = run_ranks(2, fail)
+    assert other == "rank 1 has failed" and "rank 1" in root
 
 
 def test_a_forked_process_has_no_thread(monkeypatch):
@@ -347,13 +352,13 @@ def test_a_forked_process_has_no_thread(monkeypatch):
     sums.close()
 
 
-def test_an_iteration_that_was_given_up_is_reported(monkeypatch):
+def test_an_iteration_that_an_error_has_ended_is_not_repeated(monkeypatch):
     """Its parts have been summed by the other ranks."""
     clock = Clock(backward=0.0, after=0.0, during=0.0)
     net, sums, flat = FakeNet(clock), Overlap(FakeGroup(clock), "always", 1), np.zeros(300_002, np.float32)
     sums.run_backward(net, net.learnable_params, flat)
     sums.sum(net, net.learnable_params, flat)
     sums.run_backward(net, net.learnable_params, flat)
-    with pytest.raises(ParallelError, match="given up"):
+    with pytest.raises(ParallelError, match="start all of them again"):
         sums.run_backward(net, net.learnable_params, flat)
     sums.close()

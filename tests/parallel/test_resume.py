@@ -10,6 +10,7 @@ import pytest
 import minicaffe
 from helpers.ranks import run_ranks
 from helpers.readers import write_images
+from minicaffe.core.settings import settings
 from minicaffe.errors import SnapshotError
 
 NET = """
@@ -62,10 +63,9 @@ class Counting:
 def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    for name, rows in (("a", 5), ("b", 6)):
-        with h5py.File(f"{name}.h5", "w") as file:
-            file["x"], file["t"] = rng.standard_normal((rows, 4)), rng.standard_normal((rows, 2))
-    (tmp_path / "rows.txt").write_text("a.h5\nb.h5\n")
+    with h5py.File("a.h5", "w") as file:
+        file["x"], file["t"] = rng.standard_normal((11, 4)), rng.standard_normal((11, 2))
+    (tmp_path / "rows.txt").write_text("a.h5\n")
     write_images("db", rng.integers(0, 256, (7, 1, 4, 4), dtype=np.uint8))
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "solver.prototxt").write_text(SOLVER)
@@ -215,6 +215,21 @@ def test_a_rank_that_joins_has_random_numbers_of_its_own():
     states = run_ranks(3, work)
     assert [fresh for fresh, _ in states] == [False, False, True]
     assert len({json.dumps(state) for _, state in states}) == 3
+
+
+def test_a_rank_without_a_group_reads_its_own_part(tmp_path):
+    """As in the original's train.py, where each solver restores before it is connected with the others."""
+    run_ranks(2, straight)
+    run = json.loads((tmp_path / "s_iter_3.runstate").read_text())
+    try:
+        for rank, saved in enumerate([run, *run["ranks"]]):
+            settings.solver_rank, settings.solver_count = rank, 2
+            solver = build(rank)
+            solver.restore("s_iter_3.solverstate")
+            states = [(layer.name, layer.state()) for layer in solver.net.layers]
+            assert json.loads(json.dumps(states)) == saved["nets"][0]
+    finally:
+        settings.solver_rank, settings.solver_count = 0, 1
 
 
 @pytest.mark.parametrize("ranks", [3, [{}], ["x"], [{"nets": 1}], [{"nets": [], "losses": 3}], None])
