@@ -17,7 +17,8 @@ class MemoryData(Layer):
     """Batches from arrays in memory, endlessly; `net.set_input_arrays(data, labels)` sets them.
 
     Tops: images (N, C, H, W), labels (N,).  memory_data_param: batch_size N, channels, height, width.
-    transform_param applies to `add_datums`, not to `set_input_arrays`.
+    transform_param applies to `add_datums`, not to `set_input_arrays`.  Of solvers that train together, each reads the
+    arrays that it has been given, whole: a script divides them.
     """
 
     family = "data"

@@ -48,6 +48,8 @@ class Solver:
     losses: the last `average_loss` losses.  smoothed_loss: their mean.
     last_state: path of the solver state that was written or restored last; None if none was.
     ranks: the solver's `Ranks`: the other processes that train with it, if `minicaffe.parallel.start` has been called.
+        Ranks other than the root have no test nets, and get its parameters at the beginning of `step` and `solve`;
+        observers see the losses of their own rank.
     stop_on_nan: whether a loss that is nan or infinite raises SolverError before the update (default: False, the first
         one is logged as a warning).  Either names the layer where it began.  On a GPU only losses that are read are
         checked, see `observers`.

@@ -44,8 +44,9 @@ class Keeper:
         if patience is not None and best is None:
             raise SolverError("patience counts tests that do not improve the best one: give the output for best, too")
         self.keep, self.patience = keep, patience
-        tests = best is not None and solver.ranks.root
-        self.output, self.net_id, self.smaller = _test_output(solver, best) if tests else ("", -1, False)
+        self.output, self.net_id, self.smaller = "", -1, False
+        if best is not None and solver.ranks.root:
+            self.output, self.net_id, self.smaller = _test_output(solver, best)
         self.value: float | None = None
         self.iter: int | None = None
         self.since = 0

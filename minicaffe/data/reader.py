@@ -31,7 +31,8 @@ class Batch(NamedTuple):
 class Share(NamedTuple):
     """Which records of an endless stream one of several solvers reads: record i belongs to rank i % size.
 
-    Positions are those of the whole stream between groups of `size` records, the same for all ranks.
+    Positions are those of the whole stream between groups of `size` records, the same for all ranks.  Another number of
+    ranks may continue from one: records are counted from there.
     """
 
     rank: int = 0
