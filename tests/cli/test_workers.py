@@ -120,16 +120,6 @@ def test_when_a_worker_is_killed_all_end_and_the_run_can_be_resumed(slow):
 
 
 @linux
-def test_a_worker_that_does_not_end_is_ended(slow):
-    with training("--workers", "3") as workers:
-        ranks = workers.until(BEGUN).children()
-        os.kill(ranks[2], signal.SIGSTOP)
-        os.kill(ranks[1], signal.SIGKILL)
-        assert workers.end() == 128 + signal.SIGKILL
-        assert not workers.children()
-
-
-@linux
 def test_ctrl_c_of_a_terminal(slow):
     pid, terminal = os.forkpty()
     if pid == 0:
