@@ -6,7 +6,6 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.exchange import exchange_of
 from minicaffe.layers.shared.followers import ALONE
 from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel, channel_products, parts
@@ -64,7 +63,7 @@ class BatchNorm(KeepsStatistics):
                 )
         self.normalized, self.mean = Blob((), self.dtype), Blob((self.channels,), self.dtype)
         self.deviation = Blob((self.channels,), self.dtype)
-        self.exchange = exchange_of(self.phase, not self.use_global_stats, self.channels, self.dtype)
+        self.join_ranks(not self.use_global_stats)
         self.partial, self.means = Blob((2, self.channels, _PARTS), self.dtype), Blob((2, self.channels), self.dtype)
 
     def param_shapes(self, bottom_shapes):

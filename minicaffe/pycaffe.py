@@ -87,8 +87,8 @@ class NCCL:
         if solver.ranks.several:
             raise UsageError("NCCL: the solver trains with others already, by minicaffe.parallel or another NCCL")
         host, port, token = match.groups()
-        self._solver = solver
-        self._ranks = Ranks(SocketGroup((host, int(port)), settings.solver_rank, settings.solver_count, token))
+        self._solver, self._added = solver, False
+        solver.join(Ranks(SocketGroup((host, int(port)), settings.solver_rank, settings.solver_count, token)))
 
     @staticmethod
     def new_uid() -> str:
@@ -97,8 +97,8 @@ class NCCL:
         return f"{host}:{port}:{secrets.token_hex(16)}"
 
     def bcast(self) -> None:
-        """Give the solvers of all processes the parameters, history and iteration of rank 0's."""
-        self._ranks.begin(self._solver)
+        """Give the solvers of all processes the state of rank 0's: parameters, history, iteration."""
+        self._solver.ranks.begin(self._solver, 0)
 
     def add_to_solver(self, solver: Any) -> None:
         """Average the gradients of the solver from now on; called by `Solver.add_callback`.
@@ -106,9 +106,10 @@ class NCCL:
         Functions that were added before are called before the gradients are averaged, later ones after that.
         Raises UsageError for another solver than that of this object.
         """
-        if solver is not self._solver or solver.ranks is self._ranks:
+        if solver is not self._solver or self._added:
             raise UsageError("add_callback: an NCCL is added once, to the solver that it was made for")
-        solver.train_with(self._ranks)
+        self._added = True
+        solver.average_gradients()
 
 
 def has_nccl() -> bool:

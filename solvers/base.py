@@ -76,7 +76,9 @@ class Solver:
         self.stop_on_nan = False
         self.start_hooks: list[Hook] = []
         self.gradient_hooks: list[Hook] = []
-        self.train_with(Ranks(settings.group or ALONE))
+        self.ranks = Ranks(settings.group or ALONE)
+        if self.ranks.several:
+            self.average_gradients()
         self.losses: list[float] = []
         self.last_state: str | None = None
         self.tests = Tests(self)
@@ -234,6 +236,10 @@ class Solver:
             self._display()
         step.update()
 
+    def run_last_backward(self) -> None:
+        """Run the last backward pass of an iteration, which completes the gradients; for a Step."""
+        self.ranks.run_backward(self)
+
     @property
     def engine_step(self) -> Step:
         """The Step that runs iterations on this thread's engine; created on first use."""
@@ -370,11 +376,17 @@ class Solver:
             self.restore(path)
         return path
 
-    def train_with(self, ranks: Ranks) -> None:
-        """Average the gradients over `ranks` from now on, after the gradient hooks that there are already."""
+    def join(self, ranks: Ranks) -> None:
+        """Train with others from now on, and let all continue from the state that has been restored; see `NCCL`.
+
+        `average_gradients` has to be called, too.
+        """
+        ranks.continue_from(self.ranks)
         self.ranks = ranks
-        if ranks.several:
-            self.gradient_hooks.append(Hook(ranks.average))
+
+    def average_gradients(self) -> None:
+        """Average the gradients over the ranks from now on, after the gradient hooks that there are already."""
+        self.gradient_hooks.append(Hook(self.ranks.average))
 
     def add_callback(self, on_start: Any, on_gradients_ready: Callable[[], Any] | None = None) -> None:
         """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them.

@@ -18,6 +18,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.errors import ParallelError, SnapshotError
 from minicaffe.parallel.group import ALONE, Group
 from minicaffe.solvers import run_state
+from minicaffe.solvers.overlap import Overlap
 
 log = logging.getLogger("minicaffe")
 
@@ -44,6 +45,7 @@ class Ranks:
         self._run: dict[str, Any] | None = None  # the run state that the root has restored
         self._exchanged: list[Blob] | None = None  # parameters with gradients
         self._flat: np.ndarray | None = None  # their diffs, then one number for each of REQUESTS
+        self.overlap = Overlap(group)
 
     @property
     def several(self) -> bool:
@@ -75,9 +77,13 @@ class Ranks:
 
         run: the run state of all ranks.
         """
+        self._run = run
         if self.several:
-            self._run = run
             self.request("restored")
+
+    def continue_from(self, before: Ranks) -> None:
+        """Take over the run state that was restored when the solver had the ranks `before`."""
+        self._run = before._run
 
     def give_state(self, solver: Any) -> None:
         """Give all solvers parameters, history and progress of the root, and each its part of a run state restored.
@@ -101,28 +107,38 @@ class Ranks:
 
     # -- in each iteration -------------------------------------------------------------------------------------------
 
+    def run_backward(self, solver: Any) -> None:
+        """Run the last backward pass of an iteration; the sum of its gradients may begin meanwhile (`Overlap`)."""
+        if self.several:
+            self.overlap.run_backward(solver.net, self.exchanged(solver.net), self._buffer(solver.net))
+        else:
+            solver.net.run_backward()
+
     def average(self, solver: Any) -> None:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
-        diffs = [blob.diff.reshape(-1) for blob in self.exchanged(solver.net)]
-        count = sum(diff.size for diff in diffs)
-        if self._flat is None:
-            self._flat = np.empty(count + len(REQUESTS), np.result_type(np.float32, *diffs))
-        if diffs:
-            np.concatenate(diffs, out=self._flat[:count])
-        self._flat[count:] = self._own_requests(solver, polled=True)
+        flat = self._buffer(solver.net)
+        flat[-len(REQUESTS) :] = self._own_requests(solver, polled=True)
         self.group.reached(solver.iter)
-        self.group.sum(self._flat)
+        self.overlap.sum(solver.net, self.exchanged(solver.net), flat)
         start = 0
-        for diff in diffs:
-            np.multiply(self._flat[start : start + diff.size], 1 / self.group.size, out=diff)
-            start += diff.size
-        self._agreed = _requests_in(self._flat[count:])
+        for blob in reversed(self.exchanged(solver.net)):
+            np.multiply(flat[start : start + blob.count], 1 / self.group.size, out=blob.diff.reshape(-1))
+            start += blob.count
+        self._agreed = _requests_in(flat[start:])
 
     def exchanged(self, net: Any) -> list[Blob]:
         """Return the learnable parameters that some layer computes gradients of; the diffs of the others stay 0."""
         if self._exchanged is None:
             self._exchanged = net.shared_params.with_gradients(net.layers, net.layer_need_backward)
         return self._exchanged
+
+    def _buffer(self, net: Any) -> np.ndarray:
+        """Return room for the diffs of the parameters with gradients, and one number for each of REQUESTS."""
+        if self._flat is None:
+            blobs = self.exchanged(net)
+            dtype = np.result_type(np.float32, *(blob.dtype for blob in blobs))
+            self._flat = np.empty(sum(blob.count for blob in blobs) + len(REQUESTS), dtype)
+        return self._flat
 
     # -- requests ----------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ def main() -> None:
     counts = ", ".join(f"{way} {count}" for way, count in sorted(kills.killed.items()))
     print(f"{sum(kills.killed.values())} kills ({counts}) in {kills.trainings} trainings, {1 if fault else 0} faults")
     if args.ranks > 1:
-        print(f"all processes ended within {kills.longest:.1f} s of a kill (longest: {kills.slow_by})")
+        longest = ", ".join(f"{way} {seconds:.1f} s" for way, seconds in sorted(kills.longest.items()))
+        print(f"longest times from a kill until all processes have ended: {longest}")
     if fault:
         raise SystemExit(fault)
 

@@ -7,7 +7,6 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layers.shared.exchange import exchange_of
 from minicaffe.layers.shared.followers import ALONE
 from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel
@@ -61,7 +60,7 @@ class BN(KeepsStatistics):
         self.normalized, self.means = Blob((), self.dtype), Blob((2, self.channels), self.dtype)
         self.mean, self.variance, self.deviation = (Blob(shape, self.dtype) for _ in range(3))
         self.partial = Blob((2, self.channels, _PARTS), self.dtype)
-        self.exchange = exchange_of(self.phase, self.of_batch, self.channels, self.dtype)
+        self.join_ranks(self.of_batch)
 
     def param_shapes(self, bottom_shapes):
         shape, param = (1, self.channels, 1, 1), self.param

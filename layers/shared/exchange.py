@@ -43,8 +43,6 @@ class Exchange:
     gets the same bits, as all add the same numbers in the order of the ranks.
     """
 
-    capturable = False  #: whether a step with it may be captured into a CUDA graph: it copies to the host
-
     def __init__(self, group: Group, channels: int, dtype: np.dtype) -> None:
         self._group, self._dtype = group, dtype
         self.size = group.size

@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.layers.shared.exchange import Exchange
+from minicaffe.layers.shared.exchange import Exchange, exchange_of
 
 
 class KeepsStatistics(Layer):
@@ -22,13 +22,14 @@ class KeepsStatistics(Layer):
     channels: int
     exchange: Exchange | None = None
 
-    @property
-    def collective(self):  # type: ignore[override]  # nothing sets it
-        return self.exchange is not None
+    def join_ranks(self, of_batch: bool) -> None:
+        """Set `exchange` as the settings require; called in `setup`.
 
-    @property
-    def capturable(self):  # type: ignore[override]  # nothing sets it
-        return self.exchange is None or self.exchange.capturable
+        of_batch: whether the layer uses the statistics of batches.
+        """
+        self.exchange = exchange_of(self.phase, of_batch, self.channels, self.dtype)
+        self.collective = self.exchange is not None
+        self.capturable = not self.collective  # what is exchanged goes through the host
 
     @property
     def updates_statistics(self) -> bool:

@@ -10,18 +10,18 @@ import numpy as np
 
 from minicaffe.errors import ParallelError
 
-_RECORD = struct.Struct("!10s8sQ")  # kind, dtype, count
+_RECORD = struct.Struct("!10s8sQ")  # kind, dtype, length
 
 
 class Call(NamedTuple):
     """A collective call.
 
-    kind: "sum", "broadcast", "gather" or "share".  dtype, count: of the array, such as "<f4"; "", 0 without one.
+    kind: "sum", "broadcast", "gather" or "share".  dtype, length: of the array, such as "<f4"; "", 0 without one.
     """
 
     kind: str
     dtype: str = ""
-    count: int = 0
+    length: int = 0
 
     @classmethod
     def on(cls, kind: str, array: np.ndarray) -> Call:
@@ -29,19 +29,23 @@ class Call(NamedTuple):
         return cls(kind, array.dtype.str, array.size)
 
     def packed(self) -> bytes:
-        """Return the call as `Call.SIZE` bytes."""
-        return _RECORD.pack(self.kind.encode(), self.dtype.encode(), self.count)
+        """Return the call as `SIZE` bytes."""
+        return _RECORD.pack(self.kind.encode(), self.dtype.encode(), self.length)
 
     @classmethod
-    def unpacked(cls, record: bytes) -> Call:
+    def unpacked(cls, record: bytes | bytearray) -> Call:
         """Return the call of `packed` bytes."""
-        kind, dtype, count = _RECORD.unpack(record)
-        return cls(*(text.rstrip(b"\0").decode("ascii", "replace") for text in (kind, dtype)), count)
+        kind, dtype, length = _RECORD.unpack(record)
+        return cls(_text(kind), _text(dtype), length)
 
     def __str__(self) -> str:
         if not self.dtype:
             return f"a {self.kind} of values"
-        return f"a {self.kind} of {self.count} {np.dtype(self.dtype).name} numbers"
+        return f"a {self.kind} of {self.length} {np.dtype(self.dtype).name} numbers"
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode("ascii", "replace")
 
 
 SIZE = _RECORD.size  #: bytes of `Call.packed`
@@ -62,6 +66,6 @@ def parts(array: np.ndarray, limit: int) -> Iterator[np.ndarray]:
         yield array[start : start + count]
 
 
-def bytes_of(array: np.ndarray) -> np.ndarray:
-    """Return the bytes of a flat, contiguous array, as a view of type uint8."""
-    return array.view(np.uint8)
+def bytes_of(array: np.ndarray) -> memoryview:
+    """Return the bytes of a flat, contiguous array, as a view."""
+    return array.view(np.uint8).data

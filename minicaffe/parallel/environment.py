@@ -82,11 +82,14 @@ def _by_address(size: int) -> Group:
 
 def _by_mpi(found: Launcher, size: int) -> Group:
     """Return the group of COMM_WORLD, if it has the number of processes that the launcher has started."""
-    module = mpi.mpi4py()
-    world = module.COMM_WORLD.Get_size()
+    module = mpi.module()
+    library = mpi.library(module)
+    if found is _OPEN_MPI and library.startswith(("MPICH", "Intel")):  # which would end the process
+        raise ParallelError(f"{found.name} cannot start processes of {library}: {found.hint}")
+    world = mpi.initialized(module).COMM_WORLD.Get_size()
     if world != size:
         raise ParallelError(
-            f"{found.name} has started {size} processes, but MPI ({mpi.library(module)}) finds {world}: {found.hint}"
+            f"{found.name} has started {size} processes, but MPI ({library}) finds {world}: {found.hint}"
         )
     return MpiGroup()
 

@@ -86,6 +86,10 @@ class Group:
     def reached(self, iteration: int) -> None:
         """Record that this rank has computed the gradients of an iteration; called before they are exchanged."""
 
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager for waiting for calls that another thread has begun on a channel."""
+        return contextlib.nullcontext()
+
     def on_loss(self, work: Callable[[], None]) -> None:
         """Let the watch call `work`, in its thread, before it ends this process because another rank has failed."""
 

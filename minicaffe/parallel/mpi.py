@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ class MpiGroup(Group):
     """
 
     def __init__(self, communicator: Any = None) -> None:
-        self._mpi = mpi4py()
+        self._mpi = initialized(module())
         with self._errors():
             self._communicator = (communicator or self._mpi.COMM_WORLD).Dup()
             super().__init__(self._communicator.Get_rank(), self._communicator.Get_size())
@@ -113,6 +114,7 @@ class MpiGroup(Group):
         return MpiGroup(self._communicator)
 
     def close(self) -> None:
+        super().close()
         if self._communicator and not self._mpi.Is_finalized():
             with self._errors():
                 self._communicator.Free()
@@ -131,12 +133,18 @@ def library(mpi: Any) -> str:
     return " ".join(first.strip("\0").split())
 
 
-def mpi4py() -> Any:
-    """Return the module mpi4py.MPI, which initializes MPI when it is imported.
+def module() -> Any:
+    """Return the module mpi4py.MPI; `initialized` initializes MPI.
 
     Raises ParallelError, with what to install, if mpi4py or an MPI library is missing.
     """
     try:
+        import mpi4py
+
+        if (
+            "mpi4py.MPI" not in sys.modules
+        ):  # importing it initializes MPI, which may end the process with a wrong library
+            mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
     except ImportError as error:
         if error.name == "mpi4py":
@@ -147,6 +155,13 @@ def mpi4py() -> Any:
             f"mpi4py finds no MPI library ({str(error).splitlines()[0]}); {_what_to_install()}"
         ) from None
     return MPI
+
+
+def initialized(mpi: Any) -> Any:
+    """Initialize MPI, unless it is; return the module."""
+    if not mpi.Is_initialized():
+        mpi.Init_thread()
+    return mpi
 
 
 def _what_to_install() -> str:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from minicaffe.errors import listed
@@ -89,13 +89,11 @@ class Pace:
         with self._lock:
             self._since += seconds
 
-    def beat(self) -> dict[str, float]:
-        """Return the fields of a `Beat`."""
+    def beat(self) -> Beat:
+        """Return what this rank does now."""
         with self._lock:
-            beat = vars(self._beat).copy()
-            if beat["waits"] >= 0:
-                beat["waits"] = max(self._clock() - self._since, 0.0)
-            return beat
+            waits = self._beat.waits
+            return replace(self._beat, waits=max(self._clock() - self._since, 0.0) if waits >= 0 else waits)
 
 
 class Silence:

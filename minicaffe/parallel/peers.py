@@ -42,8 +42,8 @@ class Peer:
         """The addresses of this side and of the other one."""
         return self._socket.getsockname()[0], self._socket.getpeername()[0]
 
-    def send(self, call: Call, content: bytes | np.ndarray = b"") -> None:
-        """Send a message: a call, and bytes or an array of type uint8."""
+    def send(self, call: Call, content: bytes | memoryview = b"") -> None:
+        """Send a message: a call, and its content."""
         view = memoryview(content)
         header = call.packed() + _LENGTH.pack(len(view))
         try:
@@ -81,7 +81,7 @@ class Peer:
     def receive_into(self, call: Call, array: np.ndarray) -> None:
         """Fill a flat array from the next message."""
         self.expect(call)
-        self.fill(memoryview(bytes_of(array)))
+        self.fill(bytes_of(array))
 
     def fill(self, room: memoryview) -> None:
         """Fill `room` with the next bytes of the connection."""
@@ -104,5 +104,7 @@ class Peer:
         return ParallelError(f"rank {self._own} has lost the connection to rank {self.rank}{reason}")
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; a call that another thread has begun on it fails."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

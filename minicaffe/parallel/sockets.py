@@ -68,7 +68,7 @@ class SocketGroup(Group):
             for part in parts(array, _PART):
                 term = self._terms[: part.nbytes].view(part.dtype)
                 for peer in self._peers:  # in the order of the ranks
-                    peer.fill(memoryview(bytes_of(term)))
+                    peer.fill(bytes_of(term))
                     part += term
             self._send_to_all(call, bytes_of(array))
 
@@ -116,7 +116,7 @@ class SocketGroup(Group):
                 peer.send_failure(str(error))
             raise
 
-    def _send_to_all(self, call: Call, content: bytes | np.ndarray) -> None:
+    def _send_to_all(self, call: Call, content: bytes | memoryview) -> None:
         for peer in self._peers:
             peer.send(call, content)
 

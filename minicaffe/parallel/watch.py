@@ -98,7 +98,7 @@ class Watch:
         if self._leave_at is None and error is None:
             self.finish()
             return
-        if self._leave_at is None:
+        if self._leave_at is None and error is not None:
             self.fail(*reason(error))
         self._end_process(self._status)
 

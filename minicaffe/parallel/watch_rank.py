@@ -61,7 +61,7 @@ class RankWatch(Watch):
     # -- ends --------------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        self._wire.send(kind="finished", **self.pace.beat())
+        self._wire.send(kind="finished", **vars(self.pace.beat()))
 
     def _fail(self, what: str) -> None:
         self._leave()
@@ -89,7 +89,7 @@ class RankWatch(Watch):
             self._end()
         if self._over:
             return
-        self._wire.send(kind="beat", **self.pace.beat())
+        self._wire.send(kind="beat", **vars(self.pace.beat()))
         if self._silence.lost(now):
             self._root_fails(f" has sent nothing for {self._silence.limit:g} s: its computer or network has failed")
 

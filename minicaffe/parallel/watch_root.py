@@ -81,11 +81,10 @@ class RootWatch(Watch):
             return
         self._strangers.remove(wire)
         self._loop.remove(wire.socket)
-        token, rank = (messages[0].get("token"), messages[0].get("rank")) if messages else ("", 0)
-        known = hmac.compare_digest(str(token).encode(), self._token.encode())
-        if not known or rank not in range(1, self.size) or rank in self._wires:
+        if messages is None or not self._admits(messages[0]):
             wire.close()
             return
+        rank = messages[0]["rank"]
         self._wires[rank] = wire
         self._loop.add(wire.socket, lambda: self._read(rank, wire))
         self._silence.heard(rank, time.monotonic())
@@ -95,6 +94,11 @@ class RootWatch(Watch):
         if len(self._wires) == self.size - 1:
             self._close_listener()
             self._all_here.set()
+
+    def _admits(self, hello: Message) -> bool:
+        """Whether a first message has the token, and is that of a rank that is not connected."""
+        known = hmac.compare_digest(str(hello.get("token")).encode(), self._token.encode())
+        return known and hello.get("rank") in range(1, self.size) and hello["rank"] not in self._wires
 
     def _read(self, rank: int, wire: Wire) -> None:
         messages = wire.receive()
@@ -126,7 +130,7 @@ class RootWatch(Watch):
     # -- ends --------------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        self._beats[0] = Beat(**self.pace.beat())
+        self._beats[0] = self.pace.beat()
         self._has_finished(0)
 
     def _has_finished(self, rank: int) -> None:
@@ -175,7 +179,7 @@ class RootWatch(Watch):
         if self._over:
             return
         self._send_all("beat")
-        self._beats[0] = Beat(**self.pace.beat())
+        self._beats[0] = self.pace.beat()
         for rank in self._silence.lost(now):
             seconds = f"{self._silence.limit:g} s"
             self._fails(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ GRACE_SECONDS = 1.0  #: how long a rank that has lost the connection to another 
 class Watched(Group):
     """A group, and the watch over its ranks.
 
+    Calls of other threads, as on a channel that sums while this thread computes, are not measured.
+
     group: the group that makes the calls.  watch: its `Watch`.
     """
 
@@ -25,6 +28,7 @@ class Watched(Group):
         super().__init__(group.rank, group.size)
         self.group, self.watch = group, watch
         self.name = group.name
+        self._thread = threading.get_ident()
 
     def __getattr__(self, name: str) -> Any:
         """Return what only the group has, such as its communicator."""
@@ -48,12 +52,14 @@ class Watched(Group):
 
     def duplicate(self) -> Group:
         with self._call():
-            return self.group.duplicate()
+            group = self.group.duplicate()
+        return Watched(group, self.watch)
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
         """Measure a collective call; if it fails since another rank has failed, the watch ends this process first."""
-        with self.watch.pace.waiting():
+        measured = threading.get_ident() == self._thread
+        with self.watch.pace.waiting() if measured else contextlib.nullcontext():
             try:
                 yield
             except ParallelError:
@@ -69,5 +75,9 @@ class Watched(Group):
     def pausing(self) -> contextlib.AbstractContextManager[None]:
         return self.watch.pace.pausing()
 
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        return self.watch.pace.waiting()
+
     def close(self) -> None:
+        super().close()
         self.group.close()

@@ -129,6 +129,17 @@ def test_a_step_of_srun_without_mpi(mpiexec):
     assert "srun has started 4 processes, but MPI (" in done.stderr
 
 
+def test_open_mpis_launcher_of_another_library(monkeypatch):
+    """MPICH would end the process when it is initialized."""
+    pytest.importorskip("mpi4py")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setattr(mpi, "module", lambda: None)
+    monkeypatch.setattr(mpi, "library", lambda module: "MPICH Version: 5.0.2")
+    sentence = "mpiexec of Open MPI cannot start processes of MPICH Version: 5.0.2: use the mpiexec of that library, or"
+    with pytest.raises(ParallelError, match=sentence):
+        environment.launched()
+
+
 def test_without_mpi4py(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     monkeypatch.setenv("PMI_SIZE", "2")

@@ -26,12 +26,12 @@ def test_a_call_is_no_work():
     for iteration in (1, 2):
         with pace.waiting():
             clock.now += 3
-            assert pace.beat()["waits"] == 3
+            assert pace.beat().waits == 3
         clock.now += 0.5
         pace.reached(iteration)
     with pace.waiting():
         pass
-    assert Beat(**pace.beat()) == Beat(iteration=2, iterations=3, calls=3, work=1.0)
+    assert pace.beat() == Beat(iteration=2, iterations=3, calls=3, work=1.0)
 
 
 def test_tests_of_the_root_are_no_work():
@@ -41,8 +41,8 @@ def test_tests_of_the_root_are_no_work():
         pace.reached(0)
     clock.now += 60
     with pace.pausing(), pace.waiting():
-        assert pace.beat()["pausing"]
-    assert pace.beat()["work"] == 0
+        assert pace.beat().pausing
+    assert pace.beat().work == 0
 
 
 def test_a_wait_in_which_the_process_was_stopped_is_not_counted():
@@ -51,7 +51,7 @@ def test_a_wait_in_which_the_process_was_stopped_is_not_counted():
     with pace.waiting():
         clock.now += 300
         pace.skip(299)
-        assert pace.beat()["waits"] == 1
+        assert pace.beat().waits == 1
 
 
 # -- lost and suspended ------------------------------------------------------------------------------------------------

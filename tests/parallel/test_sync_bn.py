@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from helpers.engines import on
 from helpers.nets import layer_text, net_from_text, solver_from_text
 from helpers.ranks import run_ranks
 from helpers.readers import write_images
@@ -15,7 +16,7 @@ from minicaffe.errors import ParallelError, SolverError
 from minicaffe.parallel.group import ALONE
 from minicaffe.parallel.sockets import SocketGroup
 from minicaffe.proto import TEST, caffe_pb2, parse_text, read_net
-from minicaffe.testing import build_layer
+from minicaffe.testing import ONEDNN, build_layer
 
 BATCH_NORM = layer_text("bn", "BatchNorm", "x", "y", "batch_norm_param { eps: 0.01 moving_average_fraction: 0.9 }")
 SEGNET = layer_text("bn", "BN", "x", "y", "bn_param { scale_filler { value: 2 } shift_filler { value: 1 } }")
@@ -134,6 +135,19 @@ def test_a_mean_far_from_zero(engine):
         variance = rank[1][1]
         expected = 1.9 * x.var((0, 2, 3), ddof=1)
         np.testing.assert_allclose(variance, expected, rtol=1e-4)
+
+
+@on(ONEDNN)
+@pytest.mark.layers("BatchNorm")
+def test_onednn_computes_it_by_itself(engine):
+    def work(group):
+        settings.sync_bn = True
+        data = layer_text("x", "Input", "", "x", "input_param { shape { dim: 2 dim: 4 dim: 3 dim: 3 } }")
+        net = net_from_text(data + NETS["with Scale and ReLU"])
+        net.run_forward()
+        return net.layers[1].collective and net.layers[1].native and not net.fused
+
+    assert run_ranks(2, work) == [True, True]
 
 
 def test_diffs_that_share_buffers():

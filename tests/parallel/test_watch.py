@@ -142,6 +142,21 @@ def test_one_that_returns_early_ends_all(tmp_path, who):
 
 
 @needs_fork
+def test_one_that_returns_early_while_the_others_use_a_channel(tmp_path):
+    def work(rank):
+        with parallel.guarded():
+            group = parallel.start()
+            channel = group.channel("statistics")
+            channel.share()
+            if rank != 1:
+                channel.share()
+
+    ranks = Ranks(tmp_path, SIZE, work)
+    assert ranks.wait() == [1, 1, 1], ranks.output()
+    assert ranks.sentences() == [expected(ranks, 1, "return")]
+
+
+@needs_fork
 def test_two_that_fail_give_one_sentence(tmp_path):
     ranks = Ranks(tmp_path, SIZE, lambda rank: train(Fault(max(rank, 1), "error", "pass")))
     assert ranks.wait() == [1, 1, 1], ranks.output()
@@ -273,7 +288,7 @@ def test_a_script_that_ends_by_an_exception(tmp_path):
     """Python prints the traceback; the root prints the sentence."""
     port, processes = free_address()[1], []
     for rank in range(2):
-        names = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+        names = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = {**os.environ, **{name: str(value) for name, value in names.items()}}
         command = [sys.executable, "-c", SCRIPT, "1", "raise DataError('no file x')"]
         processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))

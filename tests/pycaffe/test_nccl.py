@@ -20,12 +20,13 @@ layer { name: "data" type: "HDF5Data" top: "x" top: "t" hdf5_data_param { source
 layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
         convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
 layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "drop" type: "Dropout" bottom: "c" top: "c" }
 layer { name: "ip" type: "InnerProduct" bottom: "c" top: "y"
         inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "y" bottom: "t" top: "loss" }
 """
 SOLVER = """net: "net.prototxt" base_lr: 0.1 momentum: 0.9 weight_decay: 0.01 clip_gradients: 1 lr_policy: "fixed"
-            max_iter: 4 display: 2 random_seed: 5 snapshot_prefix: "model" snapshot_after_train: false """
+            max_iter: 4 snapshot: 2 display: 2 random_seed: 5 snapshot_prefix: "model" snapshot_after_train: false """
 
 SCRIPT = """
 import multiprocessing, sys
@@ -33,12 +34,12 @@ import numpy
 import caffe
 
 
-def train(method, engine, timing):
+def train(method, engine, timing, snapshot):
     uid = caffe.NCCL.new_uid()
     caffe.init_log()
     caffe.log("Using 2 processes")
     context = multiprocessing.get_context(method)
-    workers = [context.Process(target=solve, args=(uid, rank, engine, timing), daemon=True) for rank in range(2)]
+    workers = [context.Process(target=solve, args=(uid, rank, method, engine, timing, snapshot)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -62,7 +63,9 @@ def show(solver, backward, total, allreduce):
             all(timer.ms > 0 for timer in backward[1:]), total.ms > 0, allreduce.ms > 0))
 
 
-def solve(uid, rank, engine, timing):
+def solve(uid, rank, method, engine, timing, snapshot):
+    if method == "spawn":
+        caffe.init_log()
     if engine == "GPU":
         caffe.set_mode_gpu()
         caffe.set_device(0)
@@ -75,6 +78,8 @@ def solve(uid, rank, engine, timing):
 
     solver = caffe.SGDSolver("solver.prototxt")
     solver.net.params["ip"][1].data[...] = 0.25 if rank == 0 else 7  # rank 0's counts
+    if snapshot:
+        solver.restore(snapshot)
     nccl = caffe.NCCL(solver, uid)
     nccl.bcast()
     if timing and rank == 0:
@@ -83,12 +88,12 @@ def solve(uid, rank, engine, timing):
         solver.add_callback(nccl)
     if solver.param.layer_wise_reduce:
         solver.net.after_backward(nccl)
-    solver.step(solver.param.max_iter)
+    solver.step(solver.param.max_iter - solver.iter)
     numpy.savez("rank%d.npz" % rank, *(blob.data for blobs in solver.net.params.values() for blob in blobs))
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], sys.argv[2], sys.argv[3] == "timing")
+    train(sys.argv[1], sys.argv[2], sys.argv[3] == "timing", sys.argv[4] if len(sys.argv) > 4 else "")
 """
 
 
@@ -161,6 +166,19 @@ def test_a_script_that_measures_times(folder):
         np.testing.assert_array_equal(value, other)
     for value, other in zip(*ranks):
         np.testing.assert_array_equal(value, other)
+
+
+def test_a_script_that_continues(folder):
+    """With the random numbers and the data of each rank."""
+    ranks, log = run_script("spawn", "CAFFE", "plain")
+    assert log.count("Snapshotting to binary proto file") == 2, log
+    for name in ("rank0.npz", "rank1.npz", "model_iter_4.caffemodel"):
+        Path(name).unlink()
+    again, log = run_script("spawn", "CAFFE", "plain", "model_iter_2.solverstate")
+    for rank in (0, 1):
+        for value, other in zip(again[rank], ranks[rank]):
+            np.testing.assert_array_equal(value, other)
+    assert "this training has" not in log
 
 
 def test_one_process(folder):

@@ -3,16 +3,18 @@
 import threading
 
 from minicaffe import parallel
-from minicaffe.parallel.sockets import SocketGroup, free_address
+from minicaffe.parallel.joining import listen
+from minicaffe.parallel.sockets import SocketGroup
 
 
 def run_ranks(size, work):
     """Return [work(group) of rank 0, of rank 1, ...]; the first exception of a rank is raised here."""
-    address, results, errors = free_address(), [None] * size, []
+    listener, results, errors = listen(("127.0.0.1", 0)), [None] * size, []
+    address = listener.getsockname()
 
     def rank_thread(rank):
         try:
-            parallel.start(SocketGroup(address, rank, size, timeout=30))
+            parallel.start(SocketGroup(address, rank, size, listener=None if rank else listener))
             results[rank] = work(parallel.current())
         except BaseException as error:
             errors.append(error)

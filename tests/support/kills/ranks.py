@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from minicaffe.cli import main, signals
 from minicaffe.parallel.sockets import free_address
 
 SECONDS = 60  #: in which all processes have to end after a kill: more than the watch needs, as the machine may be busy
-_KNOWN = (*ENDS, 1)  #: 1: ended with another rank
+_KNOWN = (*ENDS, 1, 137)  #: 1: of a rank, ended with another one; 137: of a launcher, one of its ranks was killed
 _WORDS = ["train", "--solver", "solver.prototxt", "--snapshot", "auto", "--keep", "2", "--best", "loss"]
 
 
@@ -72,8 +73,10 @@ class RankTraining(Training):
         return f"statuses {unknown}: {self.output()[-1500:]}" if unknown else ""
 
     def result(self) -> dict[str, Any]:
+        """Return what `Training.result` does; without what was displayed if the launcher has started the ranks."""
+        (self.folder / "displayed").touch()
         found = super().result()
-        if not self.pids or len(self.pids) != self.size:  # a launcher's ranks have no recorder
+        if not found["displayed"]:
             del found["displayed"]
         return found
 
@@ -107,6 +110,8 @@ class RankTraining(Training):
         return main(_WORDS)
 
     def _launcher(self) -> int:
+        for descriptor in (1, 2):
+            os.dup2(sys.stdout.fileno(), descriptor)
         signals.GRACE = 0
         return main([*_WORDS, "--workers", str(self.size)])
 
@@ -128,13 +133,17 @@ class RandomRankKills:
     """Trainings of several ranks in `folder`, one of which is killed at random moments; `killed` counts by ways.
 
     launched: the part of the trainings that the launcher starts (default: one of four).
-    longest: the longest time in seconds from a kill until all processes have ended.
+    expected: the result of the uninterrupted training.
+    longest: the longest time in seconds from a kill until all processes have ended, by ways; a first SIGTERM or SIGINT
+        lets the training write a snapshot.
     """
 
     def __init__(self, folder: Path, seed: int, size: int, launched: float = 0.25) -> None:
         self.folder, self.size = folder, size
         self.killed: Counter[str] = Counter()
-        self.trainings, self.longest, self.slow_by = 0, 0.0, ""
+        self._wanted = 0
+        self.trainings = 0
+        self.longest: dict[str, float] = {}
         self._launched = launched
         self._random = random.Random(seed)
         whole = RankTraining(folder / "whole", "HDF5", size)
@@ -142,12 +151,16 @@ class RandomRankKills:
         began = time.monotonic()
         fault = whole.wait_for_all()
         assert not fault and not any(whole.statuses.values()), fault or whole.output()
-        self._expected = whole.result()
+        self.expected = whole.result()
         self._seconds = {False: time.monotonic() - began, True: 8.0}
 
     def run(self, kills: int) -> str:
-        """Kill so many times; return the first fault, whose training is left in the folder, or ''."""
-        while sum(self.killed.values()) < kills:
+        """Kill so many times; return the first fault, whose training is left in the folder, or ''.
+
+        The last training is resumed to its end.
+        """
+        self._wanted = sum(self.killed.values()) + kills
+        while sum(self.killed.values()) < self._wanted:
             training = RankTraining(self.folder / f"killed_{self.trainings}", "HDF5", self.size)
             if fault := self._to_the_end(training, self._random.random() < self._launched):
                 return f"{training.folder}: {fault}"
@@ -170,13 +183,15 @@ class RandomRankKills:
             if fault := fault or training.check():
                 return fault
         found = training.result()
-        differ = differences(found, {name: self._expected[name] for name in found})
+        differ = differences(found, {name: self.expected[name] for name in found})
         return f"not what the uninterrupted run gives: {differ}" if differ else ""
 
     def _start_and_kill(self, training: RankTraining, launched: bool) -> tuple[bool, str]:
         """Start or resume a training and kill a process at a random moment; return whether it ended before, a fault."""
         way = self._random.choice(list(WAYS))
         training.start_launcher() if launched else training.start_ranks()
+        if sum(self.killed.values()) >= self._wanted:
+            return True, training.wait_for_all()
         time.sleep(self._random.uniform(0, self._seconds[launched]))
         workers = training.find_workers() if launched else []
         ended = training._collected()
@@ -193,8 +208,8 @@ class RandomRankKills:
             time.sleep(self._random.choice([0, 0.001, 0.01]))
         began = time.monotonic()
         whom = "launcher" if launched and victim == training.pids[0] else "worker" if launched else "rank"
-        self.killed[f"{way} of a {whom}"] += 1
+        killed = f"{way} of a {whom}"
+        self.killed[killed] += 1
         fault = training.wait_for_all()
-        if not fault and time.monotonic() - began > self.longest:
-            self.longest, self.slow_by = time.monotonic() - began, f"{way} of a {whom}"
+        self.longest[killed] = max(self.longest.get(killed, 0.0), time.monotonic() - began)
         return False, fault
