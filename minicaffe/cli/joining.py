@@ -51,10 +51,13 @@ def scale_rate(param: Any, args: argparse.Namespace, count: int) -> None:
 
 def divide_threads(args: argparse.Namespace, group: parallel.Group) -> None:
     """Let the ranks that may use the same cores divide them, unless --threads or OMP_NUM_THREADS sets their threads."""
-    if group.size > 1 and args.threads is None and not from_environment():
-        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        own = [socket.gethostname(), allowed]
-        set_threads(max(1, cores() // group.share(group.gather(own)).count(own)))
+    if group.size == 1:
+        return
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    own = [socket.gethostname(), allowed]
+    sharing = group.share(group.gather(own)).count(own)
+    if args.threads is None and not from_environment():
+        set_threads(max(1, cores() // sharing))
 
 
 def log_ranks(solver: Any) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from minicaffe.cli.command import FlagParser
 from minicaffe.errors import UsageError
@@ -47,8 +48,8 @@ def effects_of(args: argparse.Namespace) -> dict[str, str]:
     return effects
 
 
-class _Received:
-    """The signals received so far.
+class Received:
+    """The signals received so far; a call returns the oldest effect, see `requests`.  An observer of a solver, too.
 
     effects: "stop", "snapshot" or "none" for each signal's number.  forward: called with each number first.
     """
@@ -70,36 +71,45 @@ class _Received:
             self._interrupted = number
             raise Interrupted(number)
 
-    def next(self) -> str | None:
+    def __call__(self) -> str | None:
         """Return the oldest effect that has not been returned; raise `Interrupted` if a signal stops at once."""
         if self._interrupted:
             raise Interrupted(self._interrupted)
         return self._pending.pop(0) if self._pending else None
 
+    def on_snapshot(self, solver: Any, path: str) -> None:
+        """Called after a snapshot: drop requests for one, which came before.
+
+        The signals of several ranks, which are sent together, have one effect then, although ranks receive them before
+        and after the exchange of an iteration.
+        """
+        while "snapshot" in self._pending:
+            self._pending.remove("snapshot")
+
 
 @contextlib.contextmanager
 def requests(
     effects: Mapping[str, str] = DEFAULTS, forward: Callable[[int], None] = lambda number: None
-) -> Iterator[Callable[[], str | None]]:
-    """Handle the signals inside the block; yield a function for a solver's `action`.
+) -> Iterator[Received]:
+    """Handle the signals inside the block; yield the `Received`, for a solver's `action`.
 
     effects: "stop", "snapshot" or "none" for "sigint", "sigterm" and "sighup".
     forward: called with the number of each signal when it comes (default: does nothing).
-    The function returns "stop" or "snapshot" once for each signal received, None otherwise.  A signal to stop that
+    A call of it returns "stop" or "snapshot" once for each signal received, None otherwise.  A signal to stop that
     comes `GRACE` seconds after the first raises `Interrupted`, whatever the solver does at that moment; where Python
-    discards exceptions, as in a callback of a weak reference, the function raises it when it is called next.  Signals
-    that the system does not have are skipped.
+    discards exceptions, as in a callback of a weak reference, the next call raises it.  Signals that the system does
+    not have are skipped.
     """
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
-        yield lambda: None
+        yield Received({}, forward)
         return
     named = {**effects, **{name: effects[like] for name, like in _SAME_AS.items()}}
     numbers = {getattr(signal, name.upper()): effect for name, effect in named.items() if hasattr(signal, name.upper())}
-    received = _Received(numbers, forward)
+    received = Received(numbers, forward)
     before = {number: signal.signal(number, received.handle) for number in numbers}
     try:
         with _not_reporting_lost_ones():
-            yield received.next
+            yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

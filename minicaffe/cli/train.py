@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from minicaffe import parallel
@@ -23,7 +23,7 @@ from minicaffe.cli.shared_flags import (
     state_flags,
     weight_files,
 )
-from minicaffe.cli.signals import effects_of, requests, signal_flags
+from minicaffe.cli.signals import Received, effects_of, requests, signal_flags
 from minicaffe.cli.workers import check_worker_flags, count_to_start, run_workers, worker_flags
 from minicaffe.errors import SolverError, UsageError, listed
 from minicaffe.parallel import environment
@@ -163,9 +163,7 @@ def solver_gpu(param) -> str | None:
     return None
 
 
-def run(
-    source: Any, args: argparse.Namespace, status: StatusLine, action: Callable[[], str | None], resume_from: str = ""
-) -> None:
+def run(source: Any, args: argparse.Namespace, status: StatusLine, action: Received, resume_from: str = "") -> None:
     """Build the solver, with its weights, restore the snapshot if given, and train to the end.
 
     source: the argument of `get_solver`: a SolverParameter, a path, or a Source.
@@ -188,6 +186,8 @@ def run(
         solver.action, solver.stop_on_nan = action, args.stop_on_nan
         for net in (solver.net, *solver.test_nets):
             net.share_memory(Sharing.FORGET)  # nothing reads the blobs that lose their values
+        if solver.ranks.several:
+            solver.observers.append(action)
         if not root:
             solver.solve()
             return

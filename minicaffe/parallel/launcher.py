@@ -88,15 +88,18 @@ class Workers:
         for process in self._processes:
             if process.poll() is None:
                 process.kill()
-            process.stdin.close()
+            if process.stdin is not None:
+                process.stdin.close()
             process.wait()
         if self._reserved is not None:
             self._reserved.close()
 
     def send_root(self, number: int) -> None:
         """Send a signal to rank 0, unless it has ended."""
+        if sys.platform == "win32":  # whose processes get no other signal that they can handle
+            number = signal.CTRL_BREAK_EVENT
         if self._processes:
-            self._processes[0].send_signal(number if os.name == "posix" else signal.CTRL_BREAK_EVENT)
+            self._processes[0].send_signal(number)
 
     def end_soon(self) -> None:
         """Let `wait` end all workers that have not ended after `ENDING_SECONDS`."""
@@ -143,11 +146,11 @@ class Workers:
 
 
 def _start(command: Sequence[str], variables: dict[str, str]) -> subprocess.Popen:
-    own_group = (
-        {"start_new_session": True} if os.name == "posix"
-        else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    )  # fmt: skip
-    return subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, **own_group)
+    """Start a process that gets no signal of this one's terminal."""
+    if sys.platform == "win32":
+        group = subprocess.CREATE_NEW_PROCESS_GROUP
+        return subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, creationflags=group)
+    return subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _variables(rank: int, count: int, port: int, token: str) -> dict[str, str]:

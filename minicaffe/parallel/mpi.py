@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -138,6 +139,7 @@ def module() -> Any:
 
     Raises ParallelError, with what to install, if mpi4py or an MPI library is missing.
     """
+    os.environ.setdefault("UCX_DEBUG_SIGNO", "0")  # UCX, below MPICH and Open MPI, would take SIGHUP for itself
     try:
         import mpi4py
 

@@ -59,3 +59,10 @@ def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device, gpu_mode):
     with devices.computing_on(flags()):
         assert settings.engine is runner("CPU")
     assert settings.engine is runner("GPU") and context.current() is cuda_device
+
+
+def test_each_rank_of_a_machine_uses_its_gpu():
+    assert [devices._index([3, 5], local_rank) for local_rank in (0, 1, None)] == [0, 1, 0]
+    assert devices._index([3], 7) == 0
+    with pytest.raises(UsageError, match="-gpu: this machine has more than 2 processes of the training, got 2 ids"):
+        devices._index([3, 5], 2)

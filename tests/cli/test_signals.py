@@ -154,6 +154,16 @@ def test_snapshots_between_signals_to_stop_do_not_count():
         assert [action() for _ in range(5)] == ["snapshot", "snapshot", "stop", "snapshot", None]
 
 
+def test_a_snapshot_is_what_signals_before_it_request():
+    with signals.requests() as action:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        action.on_snapshot(None, "")
+        assert [action(), action()] == ["stop", None]
+        signal.raise_signal(signal.SIGHUP)
+        assert action() == "snapshot"
+
+
 def test_signals_that_a_system_lacks_are_skipped_and_sigbreak_is_as_sigint(monkeypatch):
     monkeypatch.delattr(signal, "SIGHUP")
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)

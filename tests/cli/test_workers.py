@@ -120,16 +120,6 @@ def test_when_a_worker_is_killed_all_end_and_the_run_can_be_resumed(slow):
 
 
 @linux
-def test_a_worker_that_does_not_end_is_ended(slow):
-    with training("--workers", "3") as workers:
-        ranks = workers.until(BEGUN).children()
-        os.kill(ranks[2], signal.SIGSTOP)
-        os.kill(ranks[1], signal.SIGKILL)
-        assert workers.end() == 128 + signal.SIGKILL
-        assert not workers.children()
-
-
-@linux
 def test_ctrl_c_of_a_terminal(slow):
     pid, terminal = os.forkpty()
     if pid == 0:
@@ -159,14 +149,23 @@ def test_ctrl_c_of_a_terminal(slow):
 
 
 @linux
-@pytest.mark.parametrize("to", ["mpiexec", "rank 1"])
-def test_ranks_of_mpiexec_stop_together(slow, to):
+def test_ranks_of_mpiexec_stop_together(slow):
     with training(launcher=commands.mpiexec()) as ranks:
-        ranks.until(BEGUN)
-        os.kill(ranks.process.pid if to == "mpiexec" else ranks.children()[1], signal.SIGTERM)
+        ranks.until(BEGUN).send(signal.SIGTERM)
         assert ranks.end() == 0, ranks.text
     assert " ranks over MPI" in ranks.text
     assert_stopped_once(slow, ranks, "mpiexec -n 2 python -m minicaffe train --solver")
+
+
+@linux
+def test_signals_to_one_rank_of_mpiexec(slow):
+    with training(launcher=commands.mpiexec()) as ranks:
+        rank = ranks.until(BEGUN).children()[1]
+        os.kill(rank, signal.SIGHUP)  # which UCX, below MPICH, takes for itself unless it is switched off
+        ranks.until(r"Snapshotting solver state[^~]*Iteration \d+0 ")
+        os.kill(rank, signal.SIGTERM)
+        assert ranks.end() == 0, ranks.text
+    assert len(iterations(slow)) == 2 and ranks.text.count("Optimization stopped early.") == 1
 
 
 def test_ranks_of_torchruns_variables(slow):

@@ -111,6 +111,7 @@ def test_the_status_is_0_if_that_of_all_is():
         ("sys.exit(3 if rank == 1 else 0)", 3),
         ("time.sleep(rank and 99); sys.exit(7)", 7),  # the others are terminated
         ("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(rank and 99); sys.exit(7)", 7),  # and killed
+        ("rank == 1 and os.kill(os.getpid(), signal.SIGSTOP); sys.exit(7 if rank == 0 else 0)", 7),  # one is stopped
         ("sys.exit(130 if rank == 2 else 1)", 130),  # the others ended because of rank 2
     ],
 )
