@@ -18,7 +18,6 @@ from minicaffe import parallel, solvers
 from minicaffe.cli import main, signals
 from minicaffe.parallel.sockets import free_address
 
-HOST = "127.0.0.1"
 SECONDS = 60  #: in which all processes have to end after a kill: more than the watch needs, as the machine may be busy
 _KNOWN = (*ENDS, 1, 137)  #: 1: of a rank, ended with another one; 137: of a launcher, one of its ranks was killed
 _WORDS = ["train", "--solver", "solver.prototxt", "--snapshot", "auto", "--keep", "2", "--best", "loss"]
@@ -91,8 +90,8 @@ class RankTraining(Training):
     # -- in the forked processes -----------------------------------------------------------------------------------
 
     def _rank(self, rank: int, port: int) -> int:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.size, "MASTER_ADDR": HOST, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in names.items()})
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        os.environ.update(WORLD_SIZE=str(self.size), LOCAL_WORLD_SIZE=str(self.size))
         get_solver, start = solvers.get_solver, parallel.start
 
         def observed(source: Any) -> Any:
