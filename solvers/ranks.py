@@ -8,6 +8,7 @@ those of its own batches.  Source: Caffe's parallel.cpp.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 from typing import Any
@@ -156,7 +157,9 @@ class Ranks:
         polled: whether to call the solver's `action` (default: no).
         """
         counts = np.array(self._own_requests(solver, polled), np.float32)
-        with self.group.pausing():
+        if polled:  # once per iteration, where the gradients are exchanged elsewhere
+            self.group.reached(solver.iter)
+        with contextlib.nullcontext() if polled else self.group.pausing():
             self.group.sum(counts)
         return _requests_in(counts)
 

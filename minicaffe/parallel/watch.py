@@ -135,9 +135,15 @@ class Watch:
         self._done.set()
 
     def _tick(self, now: float) -> None:
-        self.pace.skip(self._silence.gap(now))
+        gap = self._silence.gap(now)
+        if gap:
+            self.pace.skip(gap)
+            self._was_suspended(now)
         if self._leave_at is not None and now >= self._leave_at:
             self._end_process(self._status)
+
+    def _was_suspended(self, now: float) -> None:
+        """Called when this process has been stopped, and goes on now."""
 
     def _read_standard_input(self) -> None:
         if not os.read(0, 1 << 16):

@@ -13,7 +13,7 @@ from typing import Any
 from minicaffe.errors import ParallelError, listed
 from minicaffe.parallel.ending import end_process
 from minicaffe.parallel.pace import SILENT_SECONDS, Beat, SlowRanks, left_early
-from minicaffe.parallel.watch import JOIN_SECONDS, Watch
+from minicaffe.parallel.watch import JOIN_SECONDS, TICK, Watch
 from minicaffe.parallel.wires import Message, Wire
 
 log = logging.getLogger("minicaffe")
@@ -38,6 +38,7 @@ class RootWatch(Watch):
         self._beats = {rank: Beat() for rank in range(self.size)}
         self._finished: set[int] = set()
         self._slow = SlowRanks(names)
+        self._compare_from = 0.0  # when the ranks' work is compared, after a time in which they were suspended
         self._all_here = threading.Event()
         self._end_at: float | None = None
         listener.setblocking(False)
@@ -189,8 +190,13 @@ class RootWatch(Watch):
         early = left_early(self._beats, self._finished, _PATIENCE)
         if early is not None:
             self._fails(early, " has ended its training before the others")
-        elif self._all_here.is_set() and not self._finished:
+        elif self._all_here.is_set() and not self._finished and now >= self._compare_from:
             self._log_slow_ranks(now)
+
+    def _was_suspended(self, now: float) -> None:
+        """Begin to compare the ranks again once they have stated what they do now: their work has that time in it."""
+        self._slow = SlowRanks(self.names)
+        self._compare_from = now + 3 * TICK
 
     def _log_slow_ranks(self, now: float) -> None:
         silent = {rank for rank in self._beats if self._silence.of(rank, now) > SILENT_SECONDS}

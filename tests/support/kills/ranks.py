@@ -90,8 +90,8 @@ class RankTraining(Training):
     # -- in the forked processes -----------------------------------------------------------------------------------
 
     def _rank(self, rank: int, port: int) -> int:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.size, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in names.items()})
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        os.environ.update(WORLD_SIZE=str(self.size), LOCAL_WORLD_SIZE=str(self.size))
         get_solver, start = solvers.get_solver, parallel.start
 
         def observed(source: Any) -> Any:
