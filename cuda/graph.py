@@ -18,6 +18,7 @@ import gc
 import os
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -50,6 +51,14 @@ def before_replay(action: Callable[[], None]) -> None:
         observed.observer.before_replay(action)
 
 
+def calls_before(owner: object) -> int:
+    """Return how often this has been called for `owner` in the run of a step; 0 outside of one.
+
+    What the replays of a step prepare on the host is prepared for all of its calls before the first of them runs.
+    """
+    return observed.observer.calls_before(owner) if isinstance(observed.observer, Recording) else 0
+
+
 class Recording:
     """The memory read and written, device buffers, and `before_replay` actions of one run of a step.
 
@@ -64,6 +73,7 @@ class Recording:
         self.read: dict[int, Memory] = {}
         self.written: dict[int, Memory] = {}
         self.buffers: dict[int, DeviceBuffer] = {}
+        self._calls: Counter[int] = Counter()
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -93,6 +103,11 @@ class Recording:
         """During a capture, register a callback to run before each replay."""
         if self.recording:
             self.actions.append(action)
+
+    def calls_before(self, owner: object) -> int:
+        """Return how often this has been called for `owner`."""
+        self._calls[id(owner)] += 1
+        return self._calls[id(owner)] - 1
 
     def used_on_host(self, memory: Memory) -> None:
         """Raise NotCapturable during a capture."""
