@@ -49,6 +49,7 @@ class Device:
         self.recorded = driver.Stream()  # for captures, which do not include what other threads queue on `compute`
         self.lock = threading.RLock()
         self.cache: dict = {}  # objects that are valid as long as this context: kernels, pools
+        self.connections: list = []  # to other processes' GPUs (nccl.py); each is closed before the context is left
         self.context.pop()
 
 
@@ -171,6 +172,7 @@ class Runtime:
 
     def _leave(self) -> None:
         """Free the objects of the context and leave it: at exit, and when another device is chosen."""
+        forked = self._device is None
         device, self._device = self._device or self._parents, None
         if device is None:
             return
@@ -178,6 +180,8 @@ class Runtime:
             device.context.synchronize()
         except device.driver.Error:
             pass  # a context that has failed is left as well
+        for connection in () if forked else tuple(device.connections):
+            connection.close()
         if "pool" in device.cache:
             pool = device.cache["pool"]
             pool.free_held()
