@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from minicaffe.core.blob import Blob
-from minicaffe.cuda import nccl
+from minicaffe.cuda import context, nccl
 from minicaffe.cuda.memory import GPU, DeviceBuffer
 from minicaffe.errors import SolverError
 from minicaffe.parallel.group import Group
@@ -92,11 +92,21 @@ def _difference(own: list, others: list, rank: int, other: int) -> str:
 def join(group: Group) -> Averaging | None:
     """Return the Averaging of a group; all ranks call this together.
 
-    Returns None if a rank has no NCCL; the reason is logged.
+    Returns None if a rank has no NCCL, or two have one GPU; the reason is logged.
     """
-    reasons = group.exchange(nccl.reason_unavailable())
-    for rank, reason in enumerate(reasons):
-        if reason:
-            log.info("Gradients are averaged through the host, without a CUDA graph: rank %d: %s", rank, reason)
-            return None
+    reason = _obstacle(group.exchange([nccl.reason_unavailable(), context.current().address]))
+    if reason:
+        log.info("Gradients are averaged through the host, without a CUDA graph: %s", reason)
+        return None
     return Averaging(nccl.connection(group))
+
+
+def _obstacle(ranks: Sequence[Sequence[str]]) -> str:
+    """Return why these ranks cannot use NCCL, from (own reason, address of the GPU) of each; '' if they can."""
+    first_with: dict[str, int] = {}
+    for rank, (reason, address) in enumerate(ranks):
+        if reason:
+            return f"rank {rank}: {reason}"
+        if first_with.setdefault(address, rank) != rank:
+            return f"rank {rank}: NCCL cannot use the GPU of rank {first_with[address]} ({address}) twice"
+    return ""

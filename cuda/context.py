@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import platform
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -42,6 +43,7 @@ class Device:
         self.name = handle.name()
         self.arch = "sm_" + "".join(map(str, handle.compute_capability()))
         self.multiprocessors = handle.multiprocessor_count
+        self.address = f"{platform.node()} {handle.pci_bus_id()}"  # the same for all processes that use it
         self.context = handle.retain_primary_context()
         self.context.push()
         self.compute = driver.Stream()

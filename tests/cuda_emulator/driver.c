@@ -45,7 +45,7 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
   OK;
 }
 CUresult cuDeviceGetPCIBusId(char *id, int size, CUdevice device) {
-  snprintf(id, size, "0000:00:00.0");
+  snprintf(id, size, "0000:%02x:00.0", device);
   OK;
 }
 

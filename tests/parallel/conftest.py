@@ -14,4 +14,4 @@ def ranks(cuda_device):
         pytest.skip("two ranks need two GPUs")
     processes = Processes(2)
     yield processes
-    processes.close()
+    assert processes.close() == [0, 0]

@@ -10,8 +10,11 @@ import os
 import numpy as np
 import pytest
 
+import minicaffe
 from helpers.nets import solver_from_text
+from helpers.ranks import run_ranks
 from helpers.readers import write_images
+from minicaffe.cuda import context
 from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_graphs")]
@@ -69,11 +72,9 @@ def on_gpu(group, environment=None):
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     os.environ.update(environment)
-    from minicaffe.cuda import context
-
-    context.require(group.rank if context.device_count() > 1 else 0)
     try:
         with computing_with(gpu=True):
+            minicaffe.set_device(group.rank if context.device_count() > 1 else 0)
             yield lines
     finally:
         logger.removeHandler(handler)
@@ -135,16 +136,25 @@ def test_other_ways_give_the_same_bits(ranks, source, environment):
             np.testing.assert_array_equal(a, b)
 
 
+def test_ranks_with_one_gpu_use_the_host(source, gpu_mode, monkeypatch):
+    """Threads of this process, which have one GPU."""
+    for first, captured, lines in (results := run_ranks(2, lambda group: train(group, source, "momentum: 0.9"))):
+        assert not captured and "rank 1: NCCL cannot use the GPU of rank 0 (" in lines[0]
+        for a, b in zip(first, results[0][0]):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_snapshots_resume_to_the_bit(ranks, source, tmp_path):
-    results = ranks.run(resume, source, f"momentum: 0.9 snapshot_prefix: '{tmp_path}/s' snapshot: 4 max_iter: 9")
+    results = ranks.run(resume, source, str(tmp_path))
     for whole, resumed, captured in results:
         assert captured
         for a, b in zip(whole, resumed):
             np.testing.assert_array_equal(a, b)
-    assert (tmp_path / "s_iter_4.solverstate").exists() and (tmp_path / "s_iter_9.caffemodel").exists()
+    assert (tmp_path / "0_iter_9.caffemodel").exists()
 
 
-def resume(group, source, text):
+def resume(group, source, folder):
+    text = f"momentum: 0.9 snapshot_prefix: '{folder}/{group.rank}' snapshot: 4 max_iter: 9"
     with on_gpu(group):
         whole, resumed = make(source, text), make(source, text)
         whole.solve()
@@ -178,13 +188,13 @@ def stop(group, source, rank):
 
 
 def test_a_snapshot_that_a_rank_requests(ranks, source, tmp_path):
-    ranks.run(request, source, f"snapshot_prefix: '{tmp_path}/s'")
-    assert sorted(path.name for path in tmp_path.glob("*.caffemodel")) == ["s_iter_3.caffemodel"]
+    ranks.run(request, source, str(tmp_path))
+    assert sorted(path.name for path in tmp_path.glob("0*.caffemodel")) == ["0_iter_3.caffemodel"]
 
 
-def request(group, source, text):
+def request(group, source, folder):
     with on_gpu(group):
-        solver = make(source, text)
+        solver = make(source, f"snapshot_prefix: '{folder}/{group.rank}'")
         requests = {1: [None, None, "snapshot"]}.get(group.rank, [])
         solver.action = lambda: requests.pop(0) if requests else None
         solver.step(5)

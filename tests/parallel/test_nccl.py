@@ -26,7 +26,7 @@ def emulated(cuda_device):
 def connected(group):
     from minicaffe.cuda import context, nccl
 
-    context.require(group.rank if context.device_count() > 1 else 0)
+    context.require(group.rank)
     return nccl.connection(group)
 
 
@@ -93,7 +93,7 @@ def test_three_ranks(cuda_device, emulated):
     for found in processes.run(compute, 10, "float32"):
         np.testing.assert_array_equal(found["sum"], terms[0] + terms[1] + terms[2])
         np.testing.assert_array_equal(found["average"], (terms[0] + terms[1] + terms[2]) * np.float32(1 / 3))
-    processes.close()
+    assert processes.close() == [0, 0, 0]
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_a_killed_rank_and_nothing_left_of_it(cuda_device, emulated):
     assert processes.result(0).endswith("(the process of a rank has ended)")
     assert processes.result(1) is None
     assert not [path for rank in processes.ranks for path in glob.glob(f"/dev/shm/emulated-nccl-{rank.pid}-*")]
-    processes.close()
+    assert processes.close() == [0, -signal.SIGKILL]
 
 
 def be_killed(group):

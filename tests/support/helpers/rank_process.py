@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import faulthandler
 import importlib.util
 import os
 import pickle
@@ -21,11 +22,12 @@ class Failed(AssertionError):
 
 
 class Processes:
-    """`size` processes, each with PyCUDA's memory unpooled, so that the emulated device finds wrong accesses."""
+    """`size` processes, each with a GPU and with PyCUDA's memory unpooled, so that the emulated device finds errors."""
 
     def __init__(self, size: int) -> None:
         paths = [os.getcwd(), os.path.dirname(os.path.dirname(__file__)), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MINICAFFE_DEVICE_POOL": "0"}
+        environment["EMU_DEVICES"] = str(size)
         command = [sys.executable, "-m", "helpers.rank_process"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.ranks = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(size)]
@@ -52,11 +54,11 @@ class Processes:
         return pickle.loads(base64.b64decode(line)) if line else None
 
     def close(self):
-        """End the processes."""
+        """End the processes; return their statuses."""
         for process in self.ranks:
             process.stdin.close()
             process.stdout.close()
-            process.wait()
+        return [process.wait() for process in self.ranks]
 
 
 def _call(path, name, arguments, options, address, rank, size):
@@ -66,12 +68,14 @@ def _call(path, name, arguments, options, address, rank, size):
     spec = importlib.util.spec_from_file_location("work", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    faulthandler.dump_traceback_later(600, exit=True)  # so that a hang is an error
     try:
         parallel.start(SocketGroup(address, rank, size, timeout=60))
         return getattr(module, name)(parallel.current(), *arguments, **options)
     except BaseException:
         return traceback.format_exc()
     finally:
+        faulthandler.cancel_dump_traceback_later()
         parallel.stop()
 
 
