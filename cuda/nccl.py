@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -137,6 +138,7 @@ class Communicator:
             self._library.call("ncclGetUniqueId", ctypes.byref(unique))
         unique = _UniqueId.from_buffer_copy(bytes.fromhex(group.share(bytes(unique).hex())))
         self._library.call("ncclCommInitRank", ctypes.byref(self._handle), group.size, unique, group.rank)
+        self._ending = threading.Lock()
         self._steps: weakref.WeakSet[Any] = weakref.WeakSet()
         self._device.connections.append(self)
 
@@ -174,7 +176,8 @@ class Communicator:
         Afterwards no operation can be queued, and graphs with operations must not be replayed.  Another thread may call
         this, to end a wait.  ncclCommDestroy is not used: it waits for the other ranks, which may have ended.
         """
-        handle, self._handle = self._handle, _POINTER()
+        with self._ending:
+            handle, self._handle = self._handle, _POINTER()
         if handle:
             self._library.call("ncclCommAbort", handle)
             self._device.connections.remove(self)

@@ -10,10 +10,9 @@ from typing import Any
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import Step
 from minicaffe.core.layer import Layer
-from minicaffe.cuda import averaging, context
-from minicaffe.cuda.accord import Accord
+from minicaffe.cuda import accord, averaging, context
 from minicaffe.cuda.averaging import Averaging
-from minicaffe.cuda.graph import CapturedStep, capturing
+from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.solver import FusedUpdate
 
 log = logging.getLogger("minicaffe")
@@ -82,7 +81,6 @@ class CudaStep(Step):
         self._fused_key: tuple = ()
         self._joined = False  # whether the ranks have connected their GPUs, or found that they cannot
         self._averaging: Averaging | None = None  # None: one rank, or the gradients are averaged through the host
-        self._accord = Accord(solver.ranks.group)
 
     def gradients(self) -> float | None:
         solver = self.solver
@@ -132,7 +130,7 @@ class CudaStep(Step):
     # -- iterations as one graph -----------------------------------------------------------------------------------
 
     def _runs_as_graph(self) -> bool:
-        """Whether the next iteration can run as one graph; if it has changed at a rank, it is captured anew."""
+        """Whether the next iteration runs as one graph: a new one if it has changed, at this rank or another."""
         fused, reason = self.fused_update(), self._hindrance()
         anew = self._captured is None or not self._unchanged(fused)
         if self._averaging is not None:
@@ -179,7 +177,7 @@ class CudaStep(Step):
     def _begin(self, fused: FusedUpdate) -> None:
         if self._captured is not None:
             self._captured.invalidate()
-        agree = str if self._averaging is None else self._accord.finish
+        agree = str if self._averaging is None else self._averaging.accord.finish
         self._captured = CapturedStep(lambda: self._work(fused), self._obstacle(), log.info, agree)
         if self._averaging is not None:
             self._averaging.communicator.uses(self._captured)
@@ -227,8 +225,7 @@ class CudaStep(Step):
         reasons, changes, places = zip(*votes)
         if not all(places):
             own.place(params)
-        reason = next((f"rank {rank}: {each}" for rank, each in enumerate(reasons) if each), "")
-        return reason, any(changes) or not all(places)
+        return accord.first(reasons), any(changes) or not all(places)
 
     @property
     def averages(self) -> bool:
@@ -236,6 +233,4 @@ class CudaStep(Step):
 
     def average(self) -> None:
         assert self._averaging is not None
-        if capturing():
-            self._accord.reach()
         self._averaging.average(self.solver.net.learnable_params)

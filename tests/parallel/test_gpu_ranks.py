@@ -12,6 +12,7 @@ import pytest
 
 import minicaffe
 from helpers.nets import solver_from_text
+from helpers.rank_process import Processes
 from helpers.ranks import run_ranks
 from helpers.readers import write_images
 from minicaffe.cuda import context
@@ -122,6 +123,21 @@ def test_two_ranks_get_what_one_gets_with_twice_the_batch(ranks, source, gpu_mod
     for a, b, c in zip(first, second, weights(alone)):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, c, rtol=1e-6, atol=1e-7)
+
+
+def test_three_ranks(source, gpu_mode):
+    if context.current().name != "emulated GPU" and context.device_count() < 3:
+        pytest.skip("three ranks need three GPUs")
+    processes = Processes(3)
+    results = processes.run(train, source, "momentum: 0.9 clip_gradients: 0.1")
+    alone = make(source, "momentum: 0.9 clip_gradients: 0.1", batch=12)
+    alone.step(4)
+    for found, captured, lines in results:
+        assert captured and not lines
+        for a, b, c in zip(found, results[0][0], weights(alone)):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a, c, rtol=1e-6, atol=1e-7)
+    assert processes.close() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("environment", [{"MINICAFFE_GRAPH": "0"}, {"MINICAFFE_NCCL": "/no/such/library"}], ids=str)
