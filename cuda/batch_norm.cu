@@ -1,6 +1,7 @@
 // BatchNorm. Statistics are computed in one pass over the values: sums and sums of squares of x - shift, where shift is
 // the channel's first value, so that a mean far from zero causes no cancellation.
 // gridDim.y blocks share a channel; partial[0] contains their sums, partial[1] their sums of squares.
+#include "ranks.cuh"
 
 __global__ void partial_statistics(const int count, const int channels, const int places, const Dtype *x,
                                    Dtype *partial) {
@@ -35,6 +36,39 @@ __global__ void statistics(const int n, const int parts, const int count, const 
     deviation[c] = sqrt(variance + eps);
     means[c] = fraction * means[c] + mean[c];
     variances[c] = fraction * variances[c] + variance * (count > 1 ? Dtype(count) / (count - 1) : Dtype(1));
+    if (c == 0) weight[0] = fraction * weight[0] + 1;
+  }
+}
+
+// This rank's row of `Merged`, and zeros in those of the others, which are then summed over the ranks.
+__global__ void own_statistics(const int n, const int parts, const int count, const int places, const int rank,
+                               const int ranks, const Dtype *x, const Dtype *partial, double *rows) {
+  GRID_STRIDE(c, n) {
+    double sum = 0, squares = 0;
+    for (int p = 0; p < parts; p++) {
+      sum += partial[c * parts + p];
+      squares += partial[(n + c) * parts + p];
+    }
+    for (int r = 0; r < ranks; r++) {
+      double *row = rows + r * (1 + 2 * (long long)n);
+      const bool own = r == rank;
+      if (c == 0) row[0] = own ? count : 0;
+      row[1 + c] = own ? x[(long long)c * places] + sum / count : 0;
+      row[1 + n + c] = own ? max(squares - sum * sum / count, 0.0) : 0;
+    }
+  }
+}
+
+// As `statistics`, of all ranks' batches.
+__global__ void statistics_of_ranks(const int n, const int ranks, const Dtype eps, const Dtype fraction,
+                                    const double *rows, Dtype *mean, Dtype *deviation, Dtype *means, Dtype *variances,
+                                    Dtype *weight) {
+  GRID_STRIDE(c, n) {
+    const Merged all(c, n, ranks, rows);
+    mean[c] = all.mean;
+    deviation[c] = sqrt(Dtype(all.variance) + eps);
+    means[c] = fraction * means[c] + mean[c];
+    variances[c] = fraction * variances[c] + Dtype(all.variance * (all.count > 1 ? all.count / (all.count - 1) : 1));
     if (c == 0) weight[0] = fraction * weight[0] + 1;
   }
 }
@@ -107,6 +141,24 @@ __global__ void mean_gradients(const int n, const int parts, const int count, co
     if (i < channels && db) db[i] += sum;
     if (i >= channels && ds) ds[i - channels] += sum;
   }
+}
+
+// As `mean_gradients`, in two steps: between them `sums`, the count and then n sums, is summed over the ranks.
+__global__ void own_gradients(const int n, const int parts, const int count, const Dtype *partial, Dtype *db, Dtype *ds,
+                              double *sums) {
+  const int channels = n / 2;
+  GRID_STRIDE(i, n) {
+    Dtype sum = 0;
+    for (int p = 0; p < parts; p++) sum += partial[i * parts + p];
+    if (i == 0) sums[0] = count;
+    sums[1 + i] = sum;
+    if (i < channels && db) db[i] += sum;
+    if (i >= channels && ds) ds[i - channels] += sum;
+  }
+}
+
+__global__ void means_of_ranks(const int n, const double *sums, Dtype *means) {
+  GRID_STRIDE(i, n) means[i] = sums[1 + i] / sums[0];
 }
 
 __global__ void backward(const int n, const int channels, const int places, const Dtype *dy, const Dtype *normalized,

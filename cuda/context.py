@@ -150,6 +150,11 @@ class Runtime:
             self._chosen = index
         self.current()
 
+    def check(self, index: int) -> None:
+        """Raise DeviceError, naming the reason, if there is no GPU ``index``; no device is chosen or started."""
+        with self._lock:
+            _check_index(self._initialise(), index)
+
     def available(self) -> bool:
         """Whether a GPU can be used here."""
         return not self.reason_unavailable()
@@ -267,6 +272,7 @@ def _check_index(driver: Any, index: int) -> None:
 RUNTIME = Runtime()
 current = RUNTIME.current
 require = RUNTIME.require
+check = RUNTIME.check
 available = RUNTIME.available
 reason_unavailable = RUNTIME.reason_unavailable
 device_count = RUNTIME.device_count

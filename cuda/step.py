@@ -104,7 +104,7 @@ class CudaStep(Step):
                 self.solver.iter += 1
                 self._rate = None
             if self.averages:
-                self.solver.ranks.agree(self.solver)
+                self.solver.ranks.agree_after_iteration(self.solver)
 
     def apply(self, rate: float) -> None:
         fused = self.fused_update()

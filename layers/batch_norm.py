@@ -26,6 +26,7 @@ class BatchNorm(KeepsStatistics):
             blobs[0] = f blobs[0] + mean,  blobs[1] = f blobs[1] + variance m / (m - 1),  blobs[2] = f blobs[2] + 1
 
         With global statistics mean and variance are blobs[0] and blobs[1] divided by blobs[2] (0 before any training).
+    With `settings.sync_bn` the batch is that of all ranks together, see shared/exchange.py.
 
     batch_norm_param: use_global_stats (absent: true in TEST), moving_average_fraction f 0.999, eps 1e-5.
 
@@ -62,6 +63,7 @@ class BatchNorm(KeepsStatistics):
                 )
         self.normalized, self.mean = Blob((), self.dtype), Blob((self.channels,), self.dtype)
         self.deviation = Blob((self.channels,), self.dtype)
+        self.join_ranks(not self.use_global_stats)
         self.partial, self.means = Blob((2, self.channels, _PARTS), self.dtype), Blob((2, self.channels), self.dtype)
 
     def param_shapes(self, bottom_shapes):
@@ -88,9 +90,13 @@ class BatchNorm(KeepsStatistics):
             np.subtract(x, mean[:, None], out=y)
         else:
             count = x.size // self.channels
-            mean = x.sum(2).sum(0) / count
-            np.subtract(x, mean[:, None], out=y)
-            variance = channel_products(y, y) / count
+            mean = own = x.sum(2).sum(0) / count
+            np.subtract(x, own[:, None], out=y)
+            squares = channel_products(y, y)
+            if self.exchange is not None:
+                count, mean, squares = self.exchange.statistics(count, own, squares)
+                y += (own - mean)[:, None]
+            variance = squares / count
             self._remember(mean, variance, count)
         self.deviation.data = np.sqrt(variance + self.eps)
         y *= 1 / self.deviation.read_data()[:, None]
@@ -132,9 +138,10 @@ class BatchNorm(KeepsStatistics):
             np.multiply(dy, factor, out=dx)
             return
         y = by_channel(self.normalized.read_data())
-        count = y.size // self.channels
-        mean_dy = dy.sum(2).sum(0)[:, None] / count
-        mean_dy_y = channel_products(dy, y)[:, None] / count
+        count, sums = y.size // self.channels, [dy.sum(2).sum(0), channel_products(dy, y)]
+        if self.exchange is not None:
+            count, sums = self.exchange.sums(count, *sums)
+        mean_dy, mean_dy_y = (each[:, None] / count for each in sums)
         for part in parts(y):
             change = np.multiply(y[part], mean_dy_y, out=self.scratch.array("term", y[part].shape, self.dtype))
             change += mean_dy
@@ -165,6 +172,11 @@ class BatchNorm(KeepsStatistics):
         count, parts, partial = n // c, self._parts(n), self.partial.mutable_gpu_data()
         stored = [blob.mutable_gpu_data() for blob in self.blobs]
         self.kernel("partial_statistics").launch((c, parts), 256, count, c, places, x, partial)
+        if self.exchange is not None:
+            rows = self.exchange.statistics_gpu(c, parts, count, places, x, partial)
+            arguments = (self.exchange.size, self.eps, self.fraction, rows, mean, deviation, *stored)
+            self.kernel("statistics_of_ranks")(c, *arguments)
+            return mean, deviation
         arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
         self.kernel("statistics")(c, *arguments)
         return mean, deviation
@@ -184,7 +196,10 @@ class BatchNorm(KeepsStatistics):
         means = self.means.mutable_gpu_data()
         part = self.kernel("partial_gradients")
         part.launch((c, parts), 256, n // c, c, places, dy, y, *followers, partial)
-        self.kernel("mean_gradients")(2 * c, parts, n // c, partial, db, ds, means)
+        if self.exchange is not None:
+            self.exchange.gradients_gpu(2 * c, parts, n // c, partial, db, ds, means if wanted else 0)
+        else:
+            self.kernel("mean_gradients")(2 * c, parts, n // c, partial, db, ds, means)
         if wanted:
             arguments = (c, places, dy, y, *followers, means, self.deviation.gpu_data())
             self.kernel("backward")(n, *arguments, bottom[0].mutable_gpu_diff())

@@ -7,7 +7,7 @@ from minicaffe.core.registry import register
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import open_db
 from minicaffe.data.reader import DatabaseReader, ShuffledReader
-from minicaffe.data.shuffle import draw_seed
+from minicaffe.data.shuffle import draw_order
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.base_data import BaseData, solver_share
 
@@ -48,7 +48,7 @@ class Data(BaseData):
         color = True if param.force_encoded_color else self.transformer.color
         share = solver_share(self.phase)
         if param.shuffle:
-            return ShuffledReader(param.source, param.backend, batch_size, color, draw_seed(self.rng), share)
+            return ShuffledReader(param.source, param.backend, batch_size, color, draw_order(self.rng), share)
         return DatabaseReader(param.source, param.backend, batch_size, color, share)
 
     def prefetch_depth(self):

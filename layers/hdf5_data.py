@@ -4,7 +4,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.data.hdf5 import Hdf5Reader, first_row_shapes
 from minicaffe.data.reader import usable_position
-from minicaffe.data.shuffle import draw_seed
+from minicaffe.data.shuffle import draw_order
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.base_data import solver_share
 from minicaffe.layers.shared.words import batch_words
@@ -47,7 +47,7 @@ class HDF5Data(Layer):
             raise self.error(f"hdf5_data_param.batch_size must be positive, got {param.batch_size}")
         self.batch_size = param.batch_size
         try:
-            seed = draw_seed(self.rng) if param.shuffle else None
+            seed = draw_order(self.rng) if param.shuffle else None
             self.reader = Hdf5Reader(param.source, list(self.layer_param.top), seed, solver_share(self.phase))
         except DataError as error:
             raise DataError(f"HDF5Data layer '{self.name}': {error}") from error
@@ -67,6 +67,9 @@ class HDF5Data(Layer):
 
     def load_state(self, state):
         super().load_state(state)
+        self.load_common_state(state)
+
+    def load_common_state(self, state):
         position = usable_position(state.get("position"), self.reader.position(), f"HDF5Data layer '{self.name}'")
         try:
             self.reader.seek(position)

@@ -2,7 +2,7 @@
 
 from minicaffe.core.registry import register
 from minicaffe.data.image_list import ImageListReader
-from minicaffe.data.shuffle import draw_seed
+from minicaffe.data.shuffle import draw_order
 from minicaffe.layers.shared.base_data import BaseData, solver_share
 
 
@@ -31,10 +31,11 @@ class ImageData(BaseData):
         size = (param.new_height, param.new_width)
         if bool(size[0]) != bool(size[1]):
             raise self.error(f"new_height and new_width must be given together, got {size[0]} and {size[1]}")
-        skip = int(self.rng.generator().integers(param.rand_skip)) if param.rand_skip else 0
+        with self.rng.as_root():  # the same at all ranks, which share one list
+            skip = int(self.rng.generator().integers(param.rand_skip)) if param.rand_skip else 0
         return ImageListReader(
             param.source, param.root_folder, self.positive("image_data_param.batch_size", param.batch_size),
-            param.is_color, size if size[0] else None, draw_seed(self.rng) if param.shuffle else None, skip,
+            param.is_color, size if size[0] else None, draw_order(self.rng) if param.shuffle else None, skip,
             solver_share(self.phase),
         )  # fmt: skip
 

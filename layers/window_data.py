@@ -28,6 +28,9 @@ class WindowData(BaseData):
         size = layer_param.window_data_param.crop_size
         return 3, size, size
 
+    def load_common_state(self, state):
+        """Restore nothing: each rank draws windows of its own."""
+
     def make_transformer(self):
         param, common = self.layer_param.window_data_param, self.layer_param.transform_param
         for name in ("crop_size", "mirror", "scale", "mean_file"):

@@ -35,7 +35,11 @@ class GlogFormatter(PrintableFormatter):
         when = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
         microseconds = int(record.created % 1 * 1e6)
         place = f"{threading.get_native_id():5d} {record.filename}:{record.lineno}"
-        return f"{severity}{when}.{microseconds:06d} {place}] {super().format(record)}"
+        return f"{severity}{when}.{microseconds:06d} {place}] {self.message(record)}"
+
+    def message(self, record: logging.LogRecord) -> str:
+        """Return the text after the prefix."""
+        return super().format(record)
 
 
 @contextlib.contextmanager

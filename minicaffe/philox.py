@@ -5,6 +5,9 @@ CUDA kernels with the same key and counter draw the same numbers (cuda/common.cu
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from minicaffe.saved import whole, words
@@ -16,10 +19,12 @@ class Stream:
     """A sequence of random numbers whose position can be saved and restored.
 
     seed, number: the two 64-bit words of the Philox key (number: 0 by default).
+    rank: added to the seed, so that each process of a training draws other numbers (default 0).
     """
 
-    def __init__(self, seed: int, number: int = 0) -> None:
-        self._bits = np.random.Philox(key=[seed & _MASK, number & _MASK])
+    def __init__(self, seed: int, number: int = 0, rank: int = 0) -> None:
+        self._rank = rank
+        self._bits = np.random.Philox(key=[(seed + rank) & _MASK, number & _MASK])
         self._generator = np.random.Generator(self._bits)
 
     def generator(self) -> np.random.Generator:
@@ -49,6 +54,23 @@ class Stream:
             state["buffer_pos"], state["has_uint32"] = 4, 0
             self._bits.state = state
         return -(-n // 8)
+
+    @contextlib.contextmanager
+    def as_root(self) -> Iterator[None]:
+        """Draw the numbers of rank 0 inside the block, for what all ranks must have in common."""
+        self._add_to_seed(-self._rank)
+        try:
+            yield
+        finally:
+            self._add_to_seed(self._rank)
+
+    def _add_to_seed(self, number: int) -> None:
+        """Change the seed; the rest of a partly used block, which was drawn with the old one, is discarded."""
+        if number:
+            self._align(0)
+            state = self._bits.state
+            state["state"]["key"][0] = (int(state["state"]["key"][0]) + number) & _MASK
+            self._bits.state = state
 
     def get_state(self) -> dict:
         """Return the position as a dict of ints and lists, which is JSON-serializable."""

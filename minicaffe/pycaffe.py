@@ -1,18 +1,18 @@
-"""Other functions of pycaffe's interface: timer, log, and the functions for training on several devices.
-
-minicaffe trains in one process, on one device.  The functions for several devices exist so that scripts run unchanged;
-they accept the values for one device and raise DeviceError for any other.
-"""
+"""Other functions of pycaffe's interface: timer, log, and what the scripts of training in several processes use."""
 
 from __future__ import annotations
 
 import logging
+import re
+import secrets
 import time
-from typing import NoReturn
+from typing import Any
 
 from minicaffe.core.settings import settings
-from minicaffe.errors import DeviceError, UsageError
-from minicaffe.glog import GlogFormatter
+from minicaffe.errors import UsageError
+from minicaffe.parallel import rank_log
+from minicaffe.parallel.sockets import SocketGroup, free_address
+from minicaffe.solvers.ranks import Ranks
 
 _log = logging.getLogger("minicaffe")
 
@@ -59,33 +59,76 @@ def _wait_for_device() -> None:
 
 
 class NCCL:
-    """Gradient sums over several GPUs, which minicaffe does not support: every use raises DeviceError."""
+    """Gradients averaged over the solvers of several processes of one machine, as in the original's python/train.py.
 
-    def __init__(self, *args: object) -> None:
-        self.new_uid()
+    A script calls `new_uid` and starts the processes.  Each of them calls `set_solver_count` and `set_solver_rank`,
+    builds its solver, and restores a snapshot if there is one; then
+
+        nccl = NCCL(solver, uid)
+        nccl.bcast()
+        solver.add_callback(nccl)
+        solver.net.after_backward(nccl)  # as in the original; it has no effect
+        solver.step(iterations)
+
+    It works on GPUs, one for each process (`set_device`), and on the CPU.  `minicaffe.parallel` and the command
+    `minicaffe train --workers` need fewer steps.
+
+    solver: the solver of this process.  uid: what `new_uid` has returned, the same in all processes.
+    Raises ParallelError if the other processes do not join within a minute; UsageError for another `uid`, and for a
+    solver that trains with others already.
+    """
+
+    after_layer = None  #: what `Net.after_backward` calls: gradients are averaged after the last layer
+
+    def __init__(self, solver: Any, uid: str) -> None:
+        match = re.fullmatch(r"([^:]+):(\d{1,5}):(\w+)", uid) if isinstance(uid, str) else None
+        if match is None:
+            raise UsageError(f"NCCL expects the result of NCCL.new_uid(), got {uid!r}")
+        if solver.ranks.several:
+            raise UsageError("NCCL: the solver trains with others already, by minicaffe.parallel or another NCCL")
+        host, port, token = match.groups()
+        self._solver, self._added = solver, False
+        solver.join(Ranks(SocketGroup((host, int(port)), settings.solver_rank, settings.solver_count, token)))
 
     @staticmethod
-    def new_uid() -> NoReturn:
-        """Raise DeviceError; `has_nccl()` is False."""
-        raise DeviceError("NCCL is not there: minicaffe trains on one device")
+    def new_uid() -> str:
+        """Return a name under which the processes of one training find each other; called once, by their parent."""
+        host, port = free_address()
+        return f"{host}:{port}:{secrets.token_hex(16)}"
+
+    def bcast(self) -> None:
+        """Give the solvers of all processes the state of rank 0's: parameters, history, iteration."""
+        self._solver.ranks.begin(self._solver, 0)
+
+    def add_to_solver(self, solver: Any) -> None:
+        """Average the gradients of the solver from now on; called by `Solver.add_callback`.
+
+        Functions that were added before are called before the gradients are averaged, later ones after that.
+        Raises UsageError for another solver than that of this object.
+        """
+        if solver is not self._solver or self._added:
+            raise UsageError("add_callback: an NCCL is added once, to the solver that it was made for")
+        self._added = True
+        solver.average_gradients()
 
 
 def has_nccl() -> bool:
-    """Whether training on several GPUs is supported: False."""
-    return False
+    """Whether several solvers can train together by `NCCL`: True, also without a GPU and without NVIDIA's library."""
+    return True
 
 
 def init_log(level: int = 0, filename: str | None = None) -> None:
     """Write minicaffe's log to standard error, or append it to a file, in glog's format.
 
     level: the lowest severity to write: 0 info (default), 1 warning, 2 error, 3 fatal.  filename: the file, if any.
+    Of several ranks, those other than rank 0 write only warnings and errors.
     UsageError for another level.
     """
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):
         raise UsageError(f"init_log: the level must be 0 (info) to 3 (fatal), got {level}")
     handler = logging.FileHandler(filename) if filename else logging.StreamHandler()
-    handler.setFormatter(GlogFormatter())
+    rank_log.prepare(handler)
     _log.addHandler(handler)
     _log.setLevel(levels[level])
 
@@ -103,8 +146,8 @@ def solver_count() -> int:
 def set_solver_count(count: int) -> None:
     """Set the number of solvers that train together; TRAIN data layers built by this thread read a share of the data.
 
-    Record i of the endless stream of records belongs to rank i % count.  The solvers' gradients are not exchanged, see
-    `Solver.add_gradient_hook`.  UsageError for a count below 1.
+    Record i of the endless stream of records belongs to rank i % count.  This alone exchanges no gradients: see `NCCL`
+    and `minicaffe.parallel`.  UsageError for a count below 1.
     """
     if count < 1:
         raise UsageError(f"set_solver_count: expected 1 or more, got {count}")
@@ -124,6 +167,4 @@ def set_solver_rank(rank: int) -> None:
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Accept False; raise DeviceError for True."""
-    if multiprocess:
-        raise DeviceError("set_multiprocess: minicaffe trains in one process")
+    """Do nothing: processes are always allowed.  In the original, data layers read a share only after True."""

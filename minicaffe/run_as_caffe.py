@@ -26,9 +26,13 @@ __all__ = ["install", "install_for_children", "main"]
 
 
 def install_for_children() -> None:
-    """Resolve `import caffe` to minicaffe in child processes too: extend their PYTHONPATH."""
+    """Resolve `import caffe` to minicaffe in child processes too: extend their PYTHONPATH.
+
+    `multiprocessing` gives its children the path of this process instead, which is extended, too.
+    """
     package = Path(__file__).resolve().parent
     folders = [str(package / "import_alias")]
+    sys.path[1:1] = folders
     if (package.parent / "setup.cfg").exists():  # a checkout, which children find only from its own folder
         folders.append(str(package.parent))
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)

@@ -34,7 +34,7 @@ class Threads:
     def default(self) -> int:
         """Return the number without `set_threads`, which is determined once: OMP_NUM_THREADS, or all cores."""
         if not self._default:
-            self._default = _from_environment() or cores()
+            self._default = from_environment() or cores()
         return self._default
 
     def spare(self) -> int:
@@ -45,7 +45,7 @@ class Threads:
 THREADS = Threads()
 
 
-def _from_environment() -> int:
+def from_environment() -> int:
     """Return OMP_NUM_THREADS, of a list "4,2" the first number; 0 if it is not set, or no such number."""
     first = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
     return int(first[1]) if first else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
@@ -74,9 +74,11 @@ class Solver:
         self.observers: list[Any] = []
         self.smoothed_loss = 0.0
         self.stop_on_nan = False
-        self.ranks = Ranks(settings.group or ALONE)
         self.start_hooks: list[Hook] = []
-        self.gradient_hooks = [Hook(self.ranks.average, capturable=True)] if self.ranks.several else []
+        self.gradient_hooks: list[Hook] = []
+        self.ranks = Ranks(settings.group or ALONE)
+        if self.ranks.several:
+            self.average_gradients()
         self.losses: list[float] = []
         self.last_state: str | None = None
         self.tests = Tests(self)
@@ -87,9 +89,9 @@ class Solver:
         log.info("Initializing solver from parameters:\n%s", param)
         check_numbers(param)
         check_policy(param)
-        if param.snapshot:
+        if param.snapshot and self.ranks.root:
             snapshot.check_writable(param)
-        if param.HasField("snapshot_prefix"):
+        if param.HasField("snapshot_prefix") and self.ranks.root:
             snapshot_files.remove_temporaries(param.snapshot_prefix)
         if param.random_seed >= 0:
             random.set_random_seed(param.random_seed, settings.solver_rank)
@@ -100,7 +102,7 @@ class Solver:
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
-        files = nets.initial_weights(param)
+        files = nets.initial_weights(param) if self.ranks.root else []  # the others get the root's weights
         for path in files:
             log.info("Finetuning from %s", path)
         if files:
@@ -137,12 +139,11 @@ class Solver:
         log.info("Solving %s", self.net.name)
         log.info("Learning Rate Policy: %s", self.param.lr_policy)
         self._unsaved = {}
-        if self.param.snapshot_after_train:
+        if self.param.snapshot_after_train and self.ranks.root:
             snapshot.check_writable(self.param)
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
-        self.ranks.begin(self)
         self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
@@ -156,55 +157,66 @@ class Solver:
                 self._smooth(self.net.forward_from_to(0, len(self.net.layers) - 1))
                 log.info("Iteration %d, loss = %.6g", self.iter, self.smoothed_loss)
             if self._due(self.param.test_interval):
-                self.test_all()
+                self._test()
         log.info("Optimization Done.")
         self._check_saved()
 
     def step(self, iterations: int) -> None:
         """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it.
 
+        Of several ranks, all must call it; the root's number of iterations counts.
         The average of the losses begins anew, except in the first call after `restore`.  A snapshot that cannot be
         written is logged as a warning, and training goes on.
         Raises SnapshotError at the end if this was so for the last one; SolverError if the loss is nan or infinite and
         `stop_on_nan` is set.
         """
         self._unsaved = {}
-        self.ranks.begin(self)
         self._run(iterations)
         self._check_saved()
 
     def _run(self, iterations: int) -> None:
         """Run iterations as `step`, which reports a last snapshot that could not be written."""
-        last = self.iter + iterations
+        last = self.ranks.begin(self, iterations) + self.iter
         if not self._restored:
             self.losses, self.smoothed_loss = [], 0.0
         self._stopped = self._restored = False
         self.tests.before = None
         self._since, self._iter_then = time.perf_counter(), self.iter
         while self.iter < last:
-            if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization):
-                self.test_all()
-                if self._carry_out(self.ranks.after_test(self)):
-                    break
+            if self._due(self.param.test_interval) and (self.iter or self.param.test_initialization) and self._test():
+                break
             self.net.debug_info = self._due(self.param.display) and self.param.debug_info
             self._iterate()
-            if self._carry_out(self.ranks.after_iteration(self), snapshot=self._due(self.param.snapshot)):
+            if self._carry_out(self.ranks.after_iteration(self), iterated=True):
                 break
-        self._stopped = self.ranks.stops(self)
+        else:
+            self._stopped = False  # a call of `stop` after the last point where the ranks agree has no effect
         self.net.settle()
 
-    def _carry_out(self, requests: Sequence[str], snapshot: bool = False) -> bool:
-        """Write a snapshot, if requested or due; return whether to stop."""
-        if snapshot or "snapshot" in requests:
+    def _test(self) -> bool:
+        """Run all tests and carry out what was requested in the meantime; return whether to stop."""
+        with self.tests.running():
+            self.test_all()
+            return self._carry_out(self.ranks.agree(self))
+
+    def _carry_out(self, requests: Collection[str], iterated: bool = False) -> bool:
+        """Carry out requests, the same ones at all ranks; return whether to stop.
+
+        iterated: whether an iteration has ended, after which a snapshot may be due.
+        """
+        if "restored" in requests:
+            self.ranks.give_state(self)
+        stops = "stop" in requests
+        if "snapshot" in requests or iterated and self._due(self.param.snapshot):
             self.try_snapshot()
-        if "stop" in requests:
-            self.stop()
-        return self.ranks.stops(self)
+            stops |= self._carry_out(self.ranks.agree(self))  # the requests of observers of the snapshot
+        self._stopped |= stops
+        return stops
 
     def stop(self) -> None:
         """End the running `step` after the current iteration or test; `solve` then writes its last snapshot.
 
-        For observers; it has the effect of "stop" returned by `action`.
+        For observers; it has the effect of "stop" returned by `action`: all ranks stop at the same iteration.
         """
         self._stopped = True
 
@@ -223,6 +235,10 @@ class Solver:
         if displays:
             self._display()
         step.update()
+
+    def run_last_backward(self) -> None:
+        """Run the last backward pass of an iteration, which completes the gradients; for a Step."""
+        self.ranks.run_backward(self)
 
     @property
     def engine_step(self) -> Step:
@@ -303,7 +319,8 @@ class Solver:
     def snapshot(self) -> str:
         """Write run state, weights and solver state in `snapshot_format`; return the path of the weights.
 
-        Raises SnapshotError if a file cannot be written.
+        Of several ranks, all must call it: the root writes the files, which contain the run state of all.
+        Raises SnapshotError, at all ranks, if a file cannot be written.
         """
         path = snapshot.save(self)
         self.notify("on_snapshot", path)
@@ -333,29 +350,58 @@ class Solver:
     def restore(self, path: str | os.PathLike) -> None:
         """Restore the state in a .solverstate or .solverstate.h5, with the weights and the run state that belong to it.
 
+        Of several ranks, only the root needs to call it, and reads the files; the others get its state at the beginning
+        of the next `step` or `solve`, or, when it is called by an observer, after the current iteration or test.
         Raises SnapshotError for a file that cannot be read or does not fit the net and the solver type, and for weights
         or a run state that were not written with the solver state.
         """
-        snapshot.restore(self, os.fspath(path))
+        if self.ranks.root:
+            self.ranks.restored(snapshot.restore(self, os.fspath(path)))
+            self.goes_on()
+
+    def goes_on(self) -> None:
+        """Let the next `step` continue the average of the losses, which has been restored."""
         self.smoothed_loss = sum(self.losses) / len(self.losses) if self.losses else 0.0
         self._restored, self.tests.before = True, None
-        self.ranks.begin_again()
 
     def restore_newest(self) -> str | None:
         """Restore the newest whole snapshot of `snapshot_prefix`; return the path of its solver state.
 
-        Returns None if there is none.  Snapshots that are not whole are passed over, with one log line for each.
+        Returns None if there is none, and at ranks other than the root, as `restore`.  Snapshots that are not whole are
+        passed over, with one log line for each.
         Raises SnapshotError if the snapshot does not fit the net and the solver type.
         """
-        path = snapshot_files.newest(self.param.snapshot_prefix)
+        path = snapshot_files.newest(self.param.snapshot_prefix) if self.ranks.root else None
         if path:
             self.restore(path)
         return path
 
-    def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
-        """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them."""
-        self.start_hooks.append(Hook(lambda solver: on_start()))
-        self.gradient_hooks.append(Hook(lambda solver: on_gradients_ready()))
+    def join(self, ranks: Ranks) -> None:
+        """Train with others from now on, and let all continue from the state that has been restored; see `NCCL`.
+
+        `average_gradients` has to be called, too.
+        """
+        ranks.continue_from(self.ranks)
+        self.ranks = ranks
+
+    def average_gradients(self) -> None:
+        """Average the gradients over the ranks from now on, after the gradient hooks that there are already."""
+        self.gradient_hooks.append(Hook(self.ranks.average, capturable=True))
+
+    def add_callback(self, on_start: Any, on_gradients_ready: Callable[[], Any] | None = None) -> None:
+        """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them.
+
+        on_start: a function, or, without `on_gradients_ready`, an object whose method `add_to_solver(solver)` is called
+            now: pycaffe's `NCCL`.
+        Raises UsageError for one argument that is not such an object.
+        """
+        if on_gradients_ready is not None:
+            self.start_hooks.append(Hook(lambda solver: on_start()))
+            self.gradient_hooks.append(Hook(lambda solver: on_gradients_ready()))
+        elif hasattr(on_start, "add_to_solver"):
+            on_start.add_to_solver(self)
+        else:
+            raise UsageError(f"add_callback expects two functions, or an NCCL, got {type(on_start).__name__}")
 
     def add_gradient_hook(self, hook: Callable[[Solver], Any], capturable: bool = False) -> None:
         """Register `hook(solver)`, called in each iteration between the gradients and the update.

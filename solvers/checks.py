@@ -12,6 +12,7 @@ log = logging.getLogger("minicaffe")
 #: the minimum of each integer field
 _AT_LEAST = {
     "iter_size": 1, "average_loss": 1, "max_iter": 0, "display": 0, "snapshot": 0, "test_interval": 0,
+    "rampup_interval": 0,
 }  # fmt: skip
 
 
@@ -27,8 +28,9 @@ def check_ranges(param) -> None:
     for field, value in param.ListFields():
         if isinstance(value, float) and not math.isfinite(value):
             raise SolverError(f"{field.name} must be a finite number, got {value}")
-    if param.base_lr < 0:
-        raise SolverError(f"base_lr must not be negative, got {param.base_lr:g}")
+    for name in ("base_lr", "rampup_lr"):
+        if getattr(param, name) < 0:
+            raise SolverError(f"{name} must not be negative, got {getattr(param, name):g}")
     for name, least in _AT_LEAST.items():
         if getattr(param, name) < least:
             raise SolverError(f"{name} must be at least {least}, got {getattr(param, name)}")

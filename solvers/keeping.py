@@ -30,6 +30,7 @@ class Keeper:
     value, iter: the best value so far, whose weights are written, and its iteration; None before the first test.
     since: number of tests without an improvement.
     These are part of the run state, so that a resumed run goes on with them.
+    At ranks other than the root, which do not test or write, it does nothing.
 
     Raises SolverError for an unknown output, one of several values, a number below 1, and `patience` without `best`.
     """
@@ -43,7 +44,8 @@ class Keeper:
         if patience is not None and best is None:
             raise SolverError("patience counts tests that do not improve the best one: give the output for best, too")
         self.keep, self.patience = keep, patience
-        self.output, self.net_id, self.smaller = _test_output(solver, best) if best is not None else ("", -1, False)
+        tests = best is not None and solver.ranks.root
+        self.output, self.net_id, self.smaller = _test_output(solver, best) if tests else ("", -1, False)
         self.value: float | None = None
         self.iter: int | None = None
         self.since = 0
@@ -103,7 +105,7 @@ class Keeper:
 
     def on_snapshot(self, solver: Any, path: str) -> None:
         """Called after a snapshot: remove the files of older ones."""
-        if self.keep is None:
+        if self.keep is None or not solver.ranks.root:
             return
         self._whole.add(solver.iter)
         sets, kept = snapshot_files.of_prefix(solver.param.snapshot_prefix), 0

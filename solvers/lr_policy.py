@@ -10,6 +10,10 @@
     poly        base_lr * (1 - it / max_iter) ^ power; constant from max_iter on
     sigmoid     base_lr / (1 + exp(-gamma * (it - stepsize)))
 
+With any policy, the rate of iterations below `rampup_interval` is that of a linear warm-up, as in NVIDIA's Caffe:
+
+    rampup_lr + (base_lr - rampup_lr) * it / rampup_interval
+
 The arithmetic is C's, in Caffe's types: powers of gamma in double precision, everything else in single precision;
 overflow and division by zero give inf, 0 or nan.
 """
@@ -63,15 +67,21 @@ def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, in
     """Return the learning rate of an iteration, and the step that belongs to it.
 
     param: the SolverParameter.  it: the iteration, from 0.  step: the current step (`SolverState.current_step`).
-    The new step differs from `step` only for the policies step and multistep.
+    The new step differs from `step` only for the policies step and multistep, and not during a warm-up.
     Raises `SolverError` as `check_policy` does, and for a negative step.
     """
     chosen = _checked(param)
     if step < 0:
         raise SolverError(f"current_step must not be negative, got {step}")
     with np.errstate(all="ignore"):
-        rate, step = chosen.rate(param, it, step)
+        rate, step = (_warm_up if it < param.rampup_interval else chosen.rate)(param, it, step)
         return float(_single(rate)), step
+
+
+def _warm_up(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """rampup_lr + (base_lr - rampup_lr) * it / rampup_interval."""
+    start = _single(param.rampup_lr)
+    return start + (_single(param.base_lr) - start) * (_single(it) / _single(param.rampup_interval)), step
 
 
 def check_policy(param: SolverParameter) -> None:

@@ -164,9 +164,9 @@ def _among(net: Any, writers: list[int], has_updated: bool, since: str) -> str:
 
 
 def _may_repeat(net: Any, i: int) -> bool:
-    """Whether a forward pass of a layer changes nothing but its blobs and its random stream."""
+    """Whether a forward pass of a layer, at this rank alone, changes nothing but its blobs and its random stream."""
     layer = net.layers[i]
-    return bool(net.bottoms[i]) and known(layer) and type(layer).state is Layer.state
+    return bool(net.bottoms[i]) and known(layer) and not layer.collective and type(layer).state is Layer.state
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 A third file, `<prefix>_iter_<n>.runstate`, is not in Caffe: JSON with the positions of all random streams and data
 readers, the losses that `average_loss` averages, and the states of observers, so that a resumed run gives the same
-numbers as an uninterrupted one.
+numbers as an uninterrupted one.  It is of all ranks of a training (run_state.py).
 
 The solver state is written last, when the other two files are on the disk, and contains their SHA-256 digests: a set of
 files is whole if it has a solver state and the digests match.  The solver states of the original have no digests.
@@ -21,7 +21,6 @@ import numpy as np
 
 from minicaffe import files, hdf5_file
 from minicaffe.core import weights
-from minicaffe.core.matching import numbered
 from minicaffe.errors import MinicaffeError, SnapshotError, SolverError
 from minicaffe.files import open_regular, read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
@@ -39,7 +38,15 @@ def file_name(solver, extension: str) -> str:
 
 def state_path(solver) -> str:
     """Return the path of the solver state that `save` would write now."""
-    return file_name(solver, ".solverstate" + (".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""))
+    return file_name(solver, ".solverstate" + _suffix(solver))
+
+
+def _weights_path(solver) -> str:
+    return file_name(solver, ".caffemodel" + _suffix(solver))
+
+
+def _suffix(solver) -> str:
+    return ".h5" if solver.param.snapshot_format == solver.param.HDF5 else ""
 
 
 def check_writable(param) -> None:
@@ -71,23 +78,28 @@ def check_format(solver) -> None:
 def save(solver) -> str:
     """Write run state, weights and, last, the solver state; return the path of the weights.
 
-    Raises SnapshotError if a file cannot be written, and as `weights.check_hdf5` does.
+    All ranks call it; the root writes.
+    Raises SnapshotError, at all ranks, if a file cannot be written, and as `weights.check_hdf5` does.
     """
+    runs = solver.ranks.gather(solver.tests.before or run_states.of(solver))
+    solver.ranks.at_root(lambda: _save(solver, run_states.joined(runs)))
+    solver.last_state = state_path(solver)
+    return _weights_path(solver)
+
+
+def _save(solver, run: dict[str, Any]) -> None:
     hdf5 = solver.param.snapshot_format == solver.param.HDF5
     if hdf5:
         weights.check_hdf5(solver.net)
-    kind, suffix = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-    model, state = file_name(solver, ".caffemodel" + suffix), state_path(solver)
-    run = json.dumps(solver.tests.before or run_state(solver)).encode()
-    run_state_sha256 = _write(file_name(solver, ".runstate"), run)
+    kind = "HDF5" if hdf5 else "binary proto"
+    model, state = _weights_path(solver), state_path(solver)
+    run_state_sha256 = _write(file_name(solver, ".runstate"), json.dumps(run).encode())
     log.info("Snapshotting to %s file %s", kind, model)
     to_bytes = weights.to_hdf5 if hdf5 else weights.to_binary
     weights_sha256 = _write(model, to_bytes(solver.net, solver.param.snapshot_diff))
     log.info("Snapshotting solver state to %s file %s", kind, state)
     content = (_hdf5_state if hdf5 else _binary_state)(solver, model, weights_sha256, run_state_sha256)
     write_atomically(state, content, SnapshotError)
-    solver.last_state = state
-    return model
 
 
 def _write(path: str, content: bytes | memoryview) -> str:
@@ -122,26 +134,13 @@ def _hdf5_state(solver, model: str, weights_sha256: str, run_state_sha256: str) 
     return hdf5_file.content(fill)
 
 
-def run_state(solver) -> dict[str, Any]:
-    """Return what a run state holds, in types of JSON: states of layers, of observers, and the averaged losses."""
-    nets = [solver.net, *solver.test_nets]
-    return {
-        "nets": [[(layer.name, layer.state()) for layer in net.layers] for net in nets],
-        "losses": list(solver.losses),
-        "observers": {type(each).__name__: each.run_state() for each in _observers_with_state(solver)},
-    }
-
-
-def _observers_with_state(solver) -> list[Any]:
-    return [each for each in solver.observers if hasattr(each, "run_state") and hasattr(each, "load_run_state")]
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def restore(solver, path: str) -> None:
+def restore(solver, path: str) -> dict[str, Any]:
     """Restore the state in a .solverstate or .solverstate.h5, the weights whose path it contains, and the run state.
 
+    Returns the run state, in which the other ranks find theirs; {} if there is none.
     Raises SnapshotError for files that cannot be read, for weights or a run state that were not written with the
     solver state, and if the history does not fit the net and the solver type; the solver is then unchanged.
     """
@@ -149,18 +148,21 @@ def restore(solver, path: str) -> None:
     model, run = _find_weights(stored, path), _read_run_state(stored, path)
     if run is None:
         level = logging.WARNING if stored.run_state_sha256 else logging.INFO
-        log.log(level, "There is no %s: data and random numbers start anew", _run_state_path(path))
-    before = run_state(solver)
+        log.log(level, "There is no %s: data and random numbers start anew", run_states.path_beside(path))
+        run = {}
+    before = run_states.of(solver)
     try:
-        _load_run_state(solver, run or {}, path)
+        run_states.load_share(solver, run, path)
         if model:
             solver.net.copy_from(model)
     except MinicaffeError:
-        _load_run_state(solver, before, path)
+        run_states.load(solver, before, path)
         raise
     for blob, values in zip(solver.history, stored.history):
         blob.data[...] = values.reshape(blob.shape)
     solver.iter, solver.current_step, solver.last_state = stored.iter, stored.current_step, path
+    run_states.report_size(run, path)
+    return run
 
 
 def _find_weights(stored: StoredState, path: str) -> str:
@@ -193,16 +195,12 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def _run_state_path(path: str) -> str:
-    return path.removesuffix(".h5").removesuffix(".solverstate") + ".runstate"
-
-
 def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
     """Return the run state beside the solver state at `path`; None if there is none.
 
     SnapshotError if it does not have the digest in the solver state, or cannot be read.
     """
-    name = _run_state_path(path)
+    name = run_states.path_beside(path)
     try:
         content = read_bytes(name)
     except FileNotFoundError:
@@ -216,26 +214,6 @@ def _read_run_state(stored: StoredState, path: str) -> dict[str, Any] | None:
     return run_states.parse(content, name)
 
 
-def _load_run_state(solver, run: dict[str, Any], path: str) -> None:
-    """Restore what `run_state` returned; {} restores nothing, and ends the average of the losses.
-
-    path: the run state or the solver state beside it, for messages.
-    """
-    for net, layers in zip([solver.net, *solver.test_nets], run.get("nets", [])):
-        states = dict(zip(numbered(name for name, _ in layers), (state for _, state in layers)))
-        for layer, key in zip(net.layers, numbered(layer.name for layer in net.layers)):
-            if key in states:
-                try:
-                    layer.load_state(states[key])
-                except SnapshotError as error:
-                    raise SnapshotError(f"'{_run_state_path(path)}': layer '{layer.name}': {error}") from None
-    solver.losses = list(run.get("losses", []))
-    for observer in _observers_with_state(solver):
-        state = run.get("observers", {}).get(type(observer).__name__)
-        if state is not None:
-            observer.load_run_state(state)
-
-
 def check_whole(path: str) -> None:
     """Raise SnapshotError unless a solver state can be read, and its weights and run state were written with it.
 
@@ -246,4 +224,4 @@ def check_whole(path: str) -> None:
     if model and not os.path.isfile(model):
         raise SnapshotError(f"there are no weights '{model}'")
     if run is None and stored.run_state_sha256:
-        raise SnapshotError(f"there is no run state '{_run_state_path(path)}'")
+        raise SnapshotError(f"there is no run state '{run_states.path_beside(path)}'")

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from minicaffe.solvers import snapshot
+from minicaffe.solvers import run_state, snapshot
 
 log = logging.getLogger("minicaffe")
 
@@ -17,7 +17,7 @@ Scores = dict[str, list[float]]  #: {output blob name: its values}
 class Tests:
     """The tests of a solver.
 
-    before: run state (`snapshot.run_state`) of before the test that is running; None between tests.  A snapshot that is
+    before: run state (`run_state.of`) of before the test that is running; None between tests.  A snapshot that is
         made in the meantime, or after a stop, contains it, so that a resumed run repeats the whole test.
     """
 
@@ -48,7 +48,7 @@ class Tests:
         if self.before is not None:  # within another such block
             yield
             return
-        self.before = snapshot.run_state(self._solver)
+        self.before = run_state.of(self._solver)
         yield
         if not self._solver.stopped:
             self.before = None
@@ -88,13 +88,14 @@ class Tests:
         """
         solver = self._solver
         while (request := solver.action()) is not None:
-            if solver.ranks.several:
-                solver.ranks.wish(request)
-            elif request == "snapshot" and solver.last_state != snapshot.state_path(solver):
-                solver.try_snapshot()
             if request == "stop":
                 solver.stop()
                 break
+            if request == "snapshot" and solver.last_state != snapshot.state_path(solver):
+                if solver.ranks.several:  # the others take part in it after the test
+                    solver.ranks.request(request)
+                else:
+                    solver.try_snapshot()
         return solver.stopped
 
 

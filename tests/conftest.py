@@ -1,10 +1,12 @@
 """Fixtures for all tests, and the choice of those that can fail: see tests/support/helpers/engines.py."""
 
 import ctypes
+import functools
 import os
 
 import pytest
 
+from helpers import mpi_ranks
 from helpers.engines import ENGINES, can_fail, params
 from minicaffe.cli import main
 from minicaffe.testing import computing_with
@@ -50,6 +52,17 @@ def run(capsys):
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def mpiexec():
+    """A function that runs Python in processes of MPI: skips without MPI, fails when MINICAFFE_REQUIRE_MPI is 1."""
+    program, reason = mpi_ranks.find()
+    if reason and os.environ.get("MINICAFFE_REQUIRE_MPI") == "1":
+        pytest.fail(f"MINICAFFE_REQUIRE_MPI is 1, but {reason}")
+    if reason:
+        pytest.skip(reason)
+    return functools.partial(mpi_ranks.run, program)
 
 
 class HidingPool:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Train a net by its solver.
 
-    python tools/train.py --solver SOLVER [--snapshot STATE] [--gpus ID] [--timing]
+    python tools/train.py --solver SOLVER [--snapshot STATE] [--gpus ID ...] [--workers N] [--timing]
 
-pycaffe's train.py; `minicaffe train` has more options.  Without --gpus, the solver's `solver_mode` selects the device.
+pycaffe's train.py; `minicaffe train` has more options.  Without --gpus and --workers, the solver's `solver_mode`
+selects the device.
 """
 
 import argparse
@@ -20,7 +21,8 @@ def parse(argv=None):
     parser = argparse.ArgumentParser(description="Train a net by its solver.")
     parser.add_argument("--solver", required=True, help="solver prototxt")
     parser.add_argument("--snapshot", help="solver state to resume from")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[], help="the GPU to train on; one")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[], help="the GPUs to train on")
+    parser.add_argument("--workers", type=int, help="train in so many processes on the CPU, which pycaffe's cannot")
     parser.add_argument("--timing", action="store_true", help="time the net's layers before training")
     args = parser.parse_args(argv)
     train = ["train", "--solver", args.solver]
@@ -28,6 +30,8 @@ def parse(argv=None):
         train += ["--snapshot", args.snapshot]
     if args.gpus:
         train += ["--gpu", ",".join(map(str, args.gpus))]
+    if args.workers:
+        train += ["--workers", str(args.workers)]
     return args, train
 
 
@@ -37,6 +41,6 @@ if __name__ == "__main__":
         from minicaffe.proto import caffe_pb2, read_text
 
         solver = read_text(args.solver, caffe_pb2.SolverParameter())  # `train` reads and upgrades it
-        device = train[-2:] if args.gpus else []
+        device = ["--gpu", str(args.gpus[0])] if args.gpus else []
         main(["time", "--model", solver.net or solver.train_net, "--phase", "TRAIN", *device])
     sys.exit(main(train))

@@ -1,4 +1,5 @@
 // BN: sums over channels are batch_norm.cu's.
+#include "ranks.cuh"
 
 // One thread for each channel: the batch's statistics, added to the running ones if there are any.
 __global__ void statistics(const int n, const int parts, const int count, const int places, const Dtype eps,
@@ -13,6 +14,22 @@ __global__ void statistics(const int n, const int parts, const int count, const 
     const Dtype shifted = sum / count;
     mean[c] = x[(long long)c * places] + shifted;
     variance[c] = max(squares / count - shifted * shifted, Dtype(0));
+    deviation[c] = sqrt(variance[c] + eps);
+    if (running_mean) {
+      running_mean[c] += (1 - momentum) * (mean[c] - running_mean[c]);
+      running_variance[c] += (1 - momentum) * (variance[c] - running_variance[c]);
+    }
+  }
+}
+
+// As `statistics`, of all ranks' batches.
+__global__ void statistics_of_ranks(const int n, const int ranks, const Dtype eps, const Dtype momentum,
+                                    const double *rows, Dtype *mean, Dtype *variance, Dtype *deviation,
+                                    Dtype *running_mean, Dtype *running_variance) {
+  GRID_STRIDE(c, n) {
+    const Merged all(c, n, ranks, rows);
+    mean[c] = all.mean;
+    variance[c] = all.variance;
     deviation[c] = sqrt(variance[c] + eps);
     if (running_mean) {
       running_mean[c] += (1 - momentum) * (mean[c] - running_mean[c]);

@@ -29,6 +29,7 @@ class BN(KeepsStatistics):
       momentum, eps or frozen in bn_param: it has running mean and variance (1, C, 1, 1) as further blobs,
       running = momentum running + (1 - momentum) batch, and uses them in TEST or when `frozen`.  The running blobs, and
       with `frozen` all blobs, get lr_mult and decay_mult 0.
+    With `settings.sync_bn` the batch is that of all ranks together, see shared/exchange.py.
     Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015; Zhao et al., PSPNet, 2017.
     """
 
@@ -59,6 +60,7 @@ class BN(KeepsStatistics):
         self.normalized, self.means = Blob((), self.dtype), Blob((2, self.channels), self.dtype)
         self.mean, self.variance, self.deviation = (Blob(shape, self.dtype) for _ in range(3))
         self.partial = Blob((2, self.channels, _PARTS), self.dtype)
+        self.join_ranks(self.of_batch)
 
     def param_shapes(self, bottom_shapes):
         shape, param = (1, self.channels, 1, 1), self.param
@@ -99,8 +101,11 @@ class BN(KeepsStatistics):
             return np.zeros(self.channels, self.dtype), np.ones(self.channels, self.dtype)
         if not self.of_batch:
             return self.stored_statistics()
-        mean = x.sum(2).sum(0) / self.count
-        variance = ((x - mean[:, None]) ** 2).sum(2).sum(0) / self.count
+        count, mean = self.count, x.sum(2).sum(0) / self.count
+        squares = ((x - mean[:, None]) ** 2).sum(2).sum(0)
+        if self.exchange is not None:
+            count, mean, squares = self.exchange.statistics(count, mean, squares)
+        variance = squares / count
         for blob, value in zip(self.blobs[2:], (mean, variance)):
             blob.data += (1 - self.param.momentum) * (value.reshape(blob.shape) - blob.data)
         return mean, variance
@@ -127,13 +132,15 @@ class BN(KeepsStatistics):
 
     def backward_cpu(self, top, propagate_down, bottom):
         dy, y = by_channel(top[0].read_diff()), by_channel(self.normalized.read_data())
-        sums = dy.sum(2).sum(0), (dy * y).sum(2).sum(0)
+        count, sums = self.count, [dy.sum(2).sum(0), (dy * y).sum(2).sum(0)]
         for i, gradient in ((1, sums[0]), (0, sums[1])):
             if self.param_propagate_down[i]:
                 self.blobs[i].diff += gradient.reshape(self.blobs[i].shape)
         if propagate_down[0]:
+            if self.exchange is not None:
+                count, sums = self.exchange.sums(count, *sums)
             factor = (self.blobs[0].read_data().ravel() / self.deviation.read_data())[:, None]
-            mean_dy, mean_dy_y = ((s / self.count * self.of_batch)[:, None] for s in sums)
+            mean_dy, mean_dy_y = ((s / count * self.of_batch)[:, None] for s in sums)
             by_channel(bottom[0].diff)[...] = factor * (dy - mean_dy - mean_dy_y * y)
 
     def forward_gpu(self, bottom, top):
@@ -144,8 +151,14 @@ class BN(KeepsStatistics):
             stored = [blob.mutable_gpu_data() for blob in self.blobs[2:]] or [0, 0]
             part = kernel("batch_norm", "partial_statistics", self.dtype)
             part.launch((c, parts), 256, self.count, c, self.places, x, partial)
-            arguments = (parts, self.count, self.places, self.eps, self.param.momentum, x, partial)
-            self.kernel("statistics")(c, *arguments, mean, variance, deviation, *stored)
+            results = (mean, variance, deviation, *stored)
+            if self.exchange is not None:
+                rows = self.exchange.statistics_gpu(c, parts, self.count, self.places, x, partial)
+                arguments = (self.exchange.size, self.eps, self.param.momentum, rows, *results)
+                self.kernel("statistics_of_ranks")(c, *arguments)
+            else:
+                arguments = (parts, self.count, self.places, self.eps, self.param.momentum, x, partial, *results)
+                self.kernel("statistics")(c, *arguments)
         else:
             stored = [0, 0] if self.plain else [blob.gpu_data() for blob in self.blobs[2:]]
             self.kernel("take")(c, self.eps, *stored, mean, variance, deviation)
@@ -161,9 +174,12 @@ class BN(KeepsStatistics):
         partial, means = self.partial.mutable_gpu_data(), self.means.mutable_gpu_data()
         part = kernel("batch_norm", "partial_gradients", self.dtype)
         part.launch((c, parts), 256, self.count, c, self.places, dy, y, *ALONE, partial)
-        kernel("batch_norm", "mean_gradients", self.dtype)(2 * c, parts, self.count, partial, 0, 0, means)
-        diffs = (b.mutable_gpu_diff() if wanted else 0 for b, wanted in zip(self.blobs[:2], self.param_propagate_down))
-        self.kernel("parameter_gradients")(c, self.count, means, *diffs)
+        ds, db = (b.mutable_gpu_diff() if wanted else 0 for b, wanted in zip(self.blobs[:2], self.param_propagate_down))
+        if self.exchange is not None:
+            self.exchange.gradients_gpu(2 * c, parts, self.count, partial, db, ds, means if propagate_down[0] else 0)
+        else:
+            kernel("batch_norm", "mean_gradients", self.dtype)(2 * c, parts, self.count, partial, 0, 0, means)
+            self.kernel("parameter_gradients")(c, self.count, means, ds, db)
         if propagate_down[0]:
             arguments = (dy, y, means, self.deviation.gpu_data(), self.blobs[0].gpu_data())
             dx = bottom[0].mutable_gpu_diff()

@@ -241,7 +241,8 @@ class OneDNNNormalization(OneDNNFused, groups.Normalization):
             self.flags |= Flags.SCALE | (Flags.SHIFT if len(self.scale.blobs) > 1 else 0)
 
     def fits(self):
-        return super().fits() and (self.relu is None or self.relu.negative_slope == 0)
+        one_batch = not self.norm.collective  # the primitives for both take the statistics of one batch
+        return super().fits() and one_batch and (self.relu is None or self.relu.negative_slope == 0)
 
     def make(self, desc):
         """Forward and backward primitive for one layout."""

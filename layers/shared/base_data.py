@@ -172,6 +172,12 @@ class BaseData(Layer):
 
     def load_state(self, state):
         super().load_state(state)
+        self._restore_position(state)
+
+    def load_common_state(self, state):
+        self._restore_position(state)
+
+    def _restore_position(self, state: dict) -> None:
         position = usable_position(state.get("position"), self.position, f"{self.layer_param.type} layer '{self.name}'")
         with self.named():
             self.go_back(position)

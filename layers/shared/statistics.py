@@ -8,16 +8,28 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
+from minicaffe.layers.shared.exchange import Exchange, exchange_of
 
 
 class KeepsStatistics(Layer):
     """Base of layers that normalise channels, in TEST with the mean and variance that their blobs hold.
 
     eps: what is added to the variance.  channels: the number C of channels, axis 1 of the bottom.
+    exchange: with the other ranks, for the statistics of all batches; None for those of this rank's own.
     """
 
     eps: float
     channels: int
+    exchange: Exchange | None = None
+
+    def join_ranks(self, of_batch: bool) -> None:
+        """Set `exchange` as the settings require; called in `setup`.
+
+        of_batch: whether the layer uses the statistics of batches.
+        """
+        self.exchange = exchange_of(self.phase, of_batch, self.channels, self.dtype)
+        self.collective = self.exchange is not None
+        self.capturable = not self.collective  # what is exchanged goes through the host
 
     @property
     def updates_statistics(self) -> bool:

@@ -28,7 +28,8 @@ def device_flags(flags: FlagParser) -> None:
     """Add -gpu, --engine, --precision, --threads and --math."""
     flags.section("where to compute")
     flags.flag("gpu", metavar="IDS", default="",
-               help='device ids separated by commas, or "all"; "none": the CPU, regardless of solver_mode')  # fmt: skip
+               help='device ids separated by commas, or "all": train starts a process for each, other commands use the '
+                    'first; "none": the CPU, regardless of solver_mode')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="",
                help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
     precision_flag(flags)
@@ -45,11 +46,14 @@ def precision_flag(flags: FlagParser) -> None:
 
 
 @contextlib.contextmanager
-def computing_on(args: argparse.Namespace, default_ids: str | None = None, single: bool = True) -> Iterator[None]:
+def computing_on(
+    args: argparse.Namespace, default_ids: str | None = None, local_rank: int | None = None
+) -> Iterator[None]:
     """Set device, engine, precision, threads and math mode from the flags; restore the previous settings at the end.
 
     default_ids: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.
-    single: True (default): of several GPUs only the first is used, with a log line; False: several are an error.
+    local_rank: index of this process among those of its machine that train together: of several GPUs it uses that of
+        its index.  None (default), for commands of one process: the first, with a log line for each of the others.
     UsageError for an invalid flag, DeviceError for a device that is not available.
     """
     with _restored():
@@ -62,7 +66,7 @@ def computing_on(args: argparse.Namespace, default_ids: str | None = None, singl
         if args.threads is not None:
             _set_threads(args.threads)
         try:
-            _choose_device(gpu_ids(args.gpu or default_ids or ""), single)
+            _choose_device(gpu_ids(args.gpu or default_ids or ""), local_rank)
         except DeviceError as error:
             if args.gpu:
                 raise
@@ -105,26 +109,35 @@ def gpu_ids(text: str) -> list[int]:
         raise UsageError(f'-gpu: expected device ids separated by commas, "all" or "none", got \'{text}\'') from None
 
 
-def _choose_device(ids: list[int], single: bool) -> None:
+def _choose_device(ids: list[int], local_rank: int | None) -> None:
     if not ids:
         log.info("Use CPU.")
         set_mode_cpu()
         return
-    if len(ids) > 1 and not single:
-        raise UsageError(f"-gpu: minicaffe trains on one GPU, got {', '.join(map(str, ids))}; give one id")
-    for other in reversed(ids[1:]):
-        log.info("Not using GPU #%d for single-GPU function", other)
-    set_device(ids[0])
+    index = _index(ids, local_rank)
+    if local_rank is None:
+        for other in reversed(ids[1:]):
+            log.info("Not using GPU #%d for single-GPU function", other)
+    set_device(ids[index])
     set_mode_gpu()
     from minicaffe.cuda import context
 
     name = context.current().name
-    if single:
+    if local_rank is None:
         log.info("Use GPU with device ID %d", ids[0])
         log.info("GPU device name: %s", name)
     else:
-        log.info("Using GPUs %d", ids[0])
-        log.info("GPU %d: %s", ids[0], name)
+        log.info("Using GPUs %s", ", ".join(map(str, ids)))
+        log.info("GPU %d: %s", ids[index], name)
+
+
+def _index(ids: list[int], local_rank: int | None) -> int:
+    """Return which of the GPUs this process uses: a single one is that of every process."""
+    if local_rank is None or len(ids) == 1:
+        return 0
+    if local_rank >= len(ids):
+        raise UsageError(f"-gpu: this machine has more than {len(ids)} processes of the training, got {len(ids)} ids")
+    return local_rank
 
 
 def _set_precision(text: str) -> None:

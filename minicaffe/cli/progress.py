@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from minicaffe import parallel
 from minicaffe.cli.outputs import AppendedFile, Output
 from minicaffe.errors import MinicaffeError, UsageError
-from minicaffe.glog import GlogFormatter
+from minicaffe.parallel import rank_log
 from minicaffe.text import printable_line
 
 log = logging.getLogger("minicaffe")
@@ -100,7 +101,7 @@ class LineHandler(logging.Handler):
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
-        self.setFormatter(GlogFormatter())
+        rank_log.prepare(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
@@ -177,7 +178,7 @@ class TrainingProgress:
     def __init__(self, status: StatusLine, solver: Any) -> None:
         self.status = status
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), solver.iter)], maxlen=64)
-        self._images = images_per_iteration(solver)
+        self._images = images_per_iteration(solver) * parallel.current().size  # of all ranks
         self._smooth_loss: float | None = None
         self._accuracy = ""
         self._test_began: float | None = None

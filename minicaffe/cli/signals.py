@@ -50,17 +50,18 @@ def effects_of(args: argparse.Namespace) -> dict[str, str]:
 class _Received:
     """The signals received so far.
 
-    effects: "stop", "snapshot" or "none" for each signal's number.
+    effects: "stop", "snapshot" or "none" for each signal's number.  forward: called with each number first.
     """
 
-    def __init__(self, effects: Mapping[int, str]) -> None:
-        self._effects = effects
+    def __init__(self, effects: Mapping[int, str], forward: Callable[[int], None]) -> None:
+        self._effects, self._forward = effects, forward
         self._pending: list[str] = []
         self._stopping: float | None = None  # when the first signal to stop came
         self._interrupted = 0  # the number of a later one
 
     def handle(self, number: int, _frame: object) -> None:
         """Keep the effect of a signal; raise `Interrupted` for one that stops at once."""
+        self._forward(number)
         effect, now = self._effects[number], time.monotonic()
         if effect != "stop" or self._stopping is None:
             self._pending += [effect] if effect != "none" else []
@@ -77,10 +78,13 @@ class _Received:
 
 
 @contextlib.contextmanager
-def requests(effects: Mapping[str, str] = DEFAULTS) -> Iterator[Callable[[], str | None]]:
+def requests(
+    effects: Mapping[str, str] = DEFAULTS, forward: Callable[[int], None] = lambda number: None
+) -> Iterator[Callable[[], str | None]]:
     """Handle the signals inside the block; yield a function for a solver's `action`.
 
     effects: "stop", "snapshot" or "none" for "sigint", "sigterm" and "sighup".
+    forward: called with the number of each signal when it comes (default: does nothing).
     The function returns "stop" or "snapshot" once for each signal received, None otherwise.  A signal to stop that
     comes `GRACE` seconds after the first raises `Interrupted`, whatever the solver does at that moment; where Python
     discards exceptions, as in a callback of a weak reference, the function raises it when it is called next.  Signals
@@ -91,7 +95,7 @@ def requests(effects: Mapping[str, str] = DEFAULTS) -> Iterator[Callable[[], str
         return
     named = {**effects, **{name: effects[like] for name, like in _SAME_AS.items()}}
     numbers = {getattr(signal, name.upper()): effect for name, effect in named.items() if hasattr(signal, name.upper())}
-    received = _Received(numbers)
+    received = _Received(numbers, forward)
     before = {number: signal.signal(number, received.handle) for number in numbers}
     try:
         with _not_reporting_lost_ones():

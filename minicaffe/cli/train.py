@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import shlex
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from minicaffe.cli.command import FlagParser, command, own_name, print_line
-from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe import parallel
+from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.devices import computing_on, device_flags, gpu_ids
+from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
 from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
@@ -22,7 +24,9 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.cli.signals import effects_of, requests, signal_flags
+from minicaffe.cli.workers import check_worker_flags, count_to_start, run_workers, worker_flags
 from minicaffe.errors import SolverError, UsageError, listed
+from minicaffe.parallel import environment
 
 log = logging.getLogger("minicaffe")
 
@@ -31,6 +35,8 @@ _EXAMPLES = """
   minicaffe train --solver models/cifar10_quick/solver_lr1.prototxt \\
       --snapshot models/cifar10_quick/cifar10_quick_iter_4000.solverstate.h5
   minicaffe train --solver finetune/solver.prototxt --weights pretrained.caffemodel -gpu 0
+  minicaffe train --solver models/cifar10_full/solver.prototxt --workers 4
+  mpiexec -n 4 minicaffe train --solver models/cifar10_full/solver.prototxt --scale-lr linear --warmup 500
 """.strip("\n")
 
 
@@ -55,6 +61,7 @@ def _flags(flags: FlagParser) -> None:
     state_flags(flags)
     python_layer_flags(flags)
     device_flags(flags)
+    worker_flags(flags)
     signal_flags(flags)
     flags.section("what to see")
     log_flag(flags)
@@ -62,32 +69,81 @@ def _flags(flags: FlagParser) -> None:
 
 
 @command("train", "Train and measure", "train a net, resume its training or fine-tune it", _flags, _EXAMPLES)
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> int:
     """Write log lines in Caffe's format, so log parsers work; on a terminal, a progress bar is shown below them.
 
     Snapshots are written to the solver's snapshot_prefix, in a folder that exists.  Ctrl-C or SIGTERM stops after a
     snapshot, with exit status 0; --snapshot resumes from it.  A second one stops at once, with status 130 or 143.
     The last line of an unfinished run, on standard output, is the command that resumes it.
+
+    Several processes train together with --workers, with several ids of -gpu, or when mpiexec, srun or torchrun start
+    the command: each reads its share of the data in batches of batch_size, and gradients are averaged before an update.
+    """
+    count = count_to_start(args)
+    if count > 1:
+        _check_before_start(args)
+        return run_workers(args, ["train", *_words(args)], count)
+    with requests(effects_of(args)) as action, joined(args) as group:
+        check_worker_flags(args)
+        files = _check_files(args, group.root)
+        status = StatusLine()
+        with logging_to(status, args.log if group.root else None), python_layers_of(args, logging.INFO):
+            from minicaffe.solvers import nets
+
+            source = nets.load(args.solver)
+            param = source.param
+            param.train_state.level = args.level
+            param.train_state.stage.extend(stages(args))
+            resume_from = _snapshot_of(args, param) if group.root else ""
+            if resume_from or files:
+                param.weights[:] = [] if resume_from else files  # replace the solver's own
+            scale_rate(param, args, group.size)
+            with computing_on(args, solver_gpu(param), environment.local_rank(group)):
+                divide_threads(args, group)
+                run(source, args, status, action, resume_from)
+    return 0
+
+
+def _check_files(args: argparse.Namespace, root: bool) -> list[str]:
+    """Return the files of -weights; UsageError for flags that exclude each other and for files that do not exist.
+
+    root: whether this process reads the snapshot and the weights; otherwise they are not checked, and [] is returned.
     """
     need_file(args.solver, "solver", "a solver definition to train")
     if args.snapshot not in ("", "auto"):
         if args.weights:
             raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
-        need_file(args.snapshot, "snapshot", "a solver state")
-    files = weight_files(args.weights) if args.weights else []
-    status = StatusLine()
-    with logging_to(status, args.log), python_layers_of(args, logging.INFO):
-        from minicaffe.solvers import nets
+        if root:
+            need_file(args.snapshot, "snapshot", "a solver state")
+    return weight_files(args.weights) if args.weights and root else []
 
-        source = nets.load(args.solver)
-        param = source.param
-        param.train_state.level = args.level
-        param.train_state.stage.extend(stages(args))
-        resume_from = newest_snapshot(param.snapshot_prefix) if args.snapshot == "auto" else args.snapshot
-        if resume_from or files:
-            param.weights[:] = [] if resume_from else files  # replace the solver's own
-        with computing_on(args, solver_gpu(param), single=False):
-            run(source, args, status, resume_from)
+
+def _check_before_start(args: argparse.Namespace) -> None:
+    """Raise the error of flags, files and devices that workers would raise."""
+    from minicaffe.cuda import context
+    from minicaffe.solvers import nets
+
+    for index in gpu_ids(args.gpu):
+        context.check(index)
+    _check_files(args, root=True)
+    source = nets.load(args.solver)
+    nets.SolverNets(source)
+    if args.workers is not None and not args.gpu and solver_gpu(source.param) is not None:
+        raise UsageError(
+            "--workers is for CPUs, and the solver sets solver_mode: GPU; -gpu none trains on CPUs, -gpu 0,1 on GPUs"
+        )
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """Return the words of flags that parse to `args`."""
+    flags = FlagParser("train")
+    _flags(flags)
+    return flags.words(args)
+
+
+def _snapshot_of(args: argparse.Namespace, param: Any) -> str:
+    """Return the path of the solver state from which to resume; "" for none."""
+    return newest_snapshot(param.snapshot_prefix) if args.snapshot == "auto" else args.snapshot
 
 
 def newest_snapshot(prefix: str) -> str:
@@ -107,20 +163,24 @@ def solver_gpu(param) -> str | None:
     return None
 
 
-def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str = ""):
-    """Build the solver, with its weights, restore the snapshot if given, and train to the end; return the solver.
+def run(
+    source: Any, args: argparse.Namespace, status: StatusLine, action: Callable[[], str | None], resume_from: str = ""
+) -> None:
+    """Build the solver, with its weights, restore the snapshot if given, and train to the end.
 
     source: the argument of `get_solver`: a SolverParameter, a path, or a Source.
+    action: the solver's `action`.
     resume_from: path of a solver state; '' (default): none.
     """
     from minicaffe.core.sharing import Sharing
-    from minicaffe.solvers import Keeper, get_solver
+    from minicaffe.solvers import get_solver
 
-    effects = effects_of(args)
-    with requests(effects) as action, contextlib.ExitStack() as stack:
-        check_snapshots(source.param, "snapshot" in effects.values())
+    root = parallel.current().root
+    with contextlib.ExitStack() as stack:
         observers: list[Any] = []
-        if args.tensorboard:
+        if root:
+            check_snapshots(source.param, "snapshot" in effects_of(args).values())
+        if root and args.tensorboard:
             from minicaffe.cli.tensorboard import EventWriter
 
             observers.append(stack.enter_context(EventWriter(args.tensorboard)))
@@ -128,19 +188,29 @@ def run(source, args: argparse.Namespace, status: StatusLine, resume_from: str =
         solver.action, solver.stop_on_nan = action, args.stop_on_nan
         for net in (solver.net, *solver.test_nets):
             net.share_memory(Sharing.FORGET)  # nothing reads the blobs that lose their values
-        solver.observers.append(Keeper(solver, args.keep, args.best, args.patience))
-        if resume_from:
-            log.info("Resuming from %s", resume_from)
-            solver.restore(resume_from)
-        if status.is_terminal:
-            observers.append(TrainingProgress(status, solver))
-        solver.observers += observers
+        if not root:
+            solver.solve()
+            return
+        _prepare(solver, args, status, observers, resume_from)
         log_findings(source, resume_from)
+        log_ranks(solver)
         log.info("Starting Optimization")
-        with printing_how_to_resume(solver, args):
+        with printing_how_to_resume(solver, args, status):
             solver.solve()
         log.info("Optimization Done.")
-    return solver
+
+
+def _prepare(solver: Any, args: argparse.Namespace, status: StatusLine, observers: list[Any], resume_from: str) -> None:
+    """Restore the snapshot, if given, and add the root's observers: `observers`, and those of the flags."""
+    from minicaffe.solvers import Keeper
+
+    solver.observers.append(Keeper(solver, args.keep, args.best, args.patience))
+    if resume_from:
+        log.info("Resuming from %s", resume_from)
+        solver.restore(resume_from)
+    if status.is_terminal:
+        observers.append(TrainingProgress(status, solver))
+    solver.observers += observers
 
 
 def log_findings(source: Any, snapshot: str) -> None:
@@ -154,23 +224,28 @@ def log_findings(source: Any, snapshot: str) -> None:
 
 
 @contextlib.contextmanager
-def printing_how_to_resume(solver: Any, args: argparse.Namespace) -> Iterator[None]:
-    """Print the command that resumes the run if the block fails, or ends before the training is finished.
+def printing_how_to_resume(solver: Any, args: argparse.Namespace, status: StatusLine) -> Iterator[None]:
+    """Print the command that resumes the run, if the block fails or ends before the training is finished.
 
     It has the flags of this run, and -snapshot with the last solver state, unless that was auto.
     """
-    finished = False
+    once = threading.Lock()
+
+    def print_it() -> None:
+        if solver.last_state and once.acquire(blocking=False):
+            again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}
+            words = _words(argparse.Namespace(**{**vars(args), **again}))
+            status.clear()
+            log.info("The training is not finished; this command resumes it:")
+            print_line(command_line(words, solver.ranks.group.size), flush=True)
+
+    solver.ranks.group.on_loss(print_it)
     try:
         yield
-        finished = not solver.stopped and solver.iter >= solver.param.max_iter
+        if not solver.stopped and solver.iter >= solver.param.max_iter:
+            once.acquire()
     finally:
-        if not finished and solver.last_state:
-            flags = FlagParser("train")
-            _flags(flags)
-            again = {} if args.snapshot == "auto" else {"snapshot": solver.last_state, "weights": ""}
-            words = flags.words(argparse.Namespace(**{**vars(args), **again}))
-            log.info("The training is not finished; this command resumes it:")
-            print_line(f"{own_name()} train {shlex.join(words)}", flush=True)
+        print_it()
 
 
 def check_snapshots(param, by_signals: bool) -> None:

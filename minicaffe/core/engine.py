@@ -66,9 +66,12 @@ class Step:
         for on_start in solver.start_hooks:
             on_start(solver)
         loss, needed = 0.0, self.reads_loss or solver.needs_loss
-        for _ in range(solver.iter_size):
+        for k in range(solver.iter_size):
             net.run_forward()
-            net.run_backward()
+            if k + 1 < solver.iter_size:
+                net.run_backward()
+            else:
+                solver.run_last_backward()
             if needed:
                 loss += self.read_loss()
         return loss / solver.iter_size if needed else None

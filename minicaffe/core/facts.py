@@ -44,6 +44,7 @@ class Facts:
     fuses_as = ""  #: the type by which it is matched in patterns of fused layers (fusion.py), if not its own
     always_reshape = False  #: whether the tops' shapes depend on more than the bottoms' (on values, on a file)
     capturable = True  #: whether a step through this layer may be captured into a CUDA graph
+    collective = False  #: whether its passes wait for those of the same layer at all other ranks
     keeps_views = False  #: whether it may keep views of blobs, or leave values in them as they are
     #: whether forward in TEST gives the same again and changes nothing else; None: if the type is one of this package
     repeatable: bool | None = None

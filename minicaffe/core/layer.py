@@ -132,6 +132,9 @@ class Layer(Facts):
         """Restore a state returned by `state()`; SnapshotError for a value that is missing or out of range."""
         self.rng.set_state(field(state, "rng"))
 
+    def load_common_state(self, state: dict) -> None:
+        """Restore what all ranks of a training have in common in a `state()`: the position of a reader of shares."""
+
     @property
     def replayable(self) -> bool:
         """Whether a forward pass in TEST is no more than calls that an engine reports, see replay.py."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from minicaffe.core.blob import Blob
@@ -57,6 +58,18 @@ class SharedParams:
             own = layer.layer_param.param[j] if j < len(layer.layer_param.param) else spec
             self._append(own, layer_param.name, layer, len(layer_names), j)
         return learns
+
+    def with_gradients(self, layers: Sequence[Layer], need_backward: Sequence[bool]) -> list[Blob]:
+        """Return the learnable parameters that some layer computes gradients of; the diffs of the others stay 0.
+
+        layers: those of the net.  need_backward: which of them run a backward pass.
+        """
+        computed = {
+            self._learnable_id[index if owner is None else owner]
+            for index, ((i, j), owner) in enumerate(zip(self.layer_of, self.owner_of))
+            if need_backward[i] and layers[i].param_propagate_down[j]
+        }
+        return [self.learnable[i] for i in sorted(computed)]
 
     def is_shared(self, layer_id: int, j: int) -> bool:
         """Whether blob `j` of a layer has another owner."""

@@ -21,14 +21,14 @@ class _Source:
     """A factory of streams: the same seed gives the same streams in the same order."""
 
     def __init__(self, seed: int, rank: int = 0) -> None:
-        self._seed, self._next = seed + rank, 0
+        self._seed, self._rank, self._next = seed, rank, 0
         self._lock = forks.renewed(threading.Lock())
 
     def stream(self) -> Stream:
         """Return the next stream."""
         with self._lock:
             self._next += 1
-            return Stream(self._seed, self._next)
+            return Stream(self._seed, self._next, self._rank)
 
 
 class _Sources:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -191,6 +191,28 @@ class Running(Naming):
         self.backward_from_to(len(self.layers) - 1, 0)
         if self.debug_info:
             debug_info.totals(self)
+
+    @guarded
+    def run_backward_in_parts(self, ends: Sequence[int], done: Callable[[], None]) -> None:
+        """Run the whole net backwards, with the results of `run_backward`; call `done` in between.
+
+        ends: indices of layers, descending; for each, `done` is called once, when this layer and those after it have
+            run.  Fused layers run as one all the same: `done` is called after all of them.
+        If layers run one by one (callbacks, `debug_info`), if diffs share memory, and in the first backward pass, all
+        calls are made at the end.
+        """
+        if self.callbacks.around_backward or self.debug_info or self.plan is not None or not self.ran_backward:
+            self.run_backward()
+            for _ in ends:
+                done()
+            return
+        start = len(self.layers) - 1
+        for end in ends:
+            end = next((group.start for group in self.fused.values() if group.start < end <= group.end), end)
+            self.backward_from_to(start, end)
+            start = min(start, end - 1)
+            done()
+        self.backward_from_to(start, 0)
 
     @guarded
     def forward_backward(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -183,9 +184,15 @@ class Scripting(Running):
         """Call `callback(layer index)` before each layer's backward pass."""
         self.callbacks.before_backward.append(callback)
 
-    def after_backward(self, callback: Callback) -> None:
-        """Call `callback(layer index)` after each layer's backward pass."""
-        self.callbacks.after_backward.append(callback)
+    def after_backward(self, callback: Any) -> None:
+        """Call `callback(layer index)` after each layer's backward pass.
+
+        callback: a function, or an object with an attribute `after_layer`, which is that function, or None if there is
+            nothing to call: pycaffe's `NCCL`.
+        """
+        callback = getattr(callback, "after_layer", callback)
+        if callback is not None:
+            self.callbacks.after_backward.append(callback)
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Set the arrays of the net's MemoryData layer, which must be its first layer (UsageError otherwise).

@@ -55,6 +55,7 @@ class Settings:
     group = PerThread(
         None
     )  #: the `minicaffe.parallel.Group` that this thread's solvers train in; None: they train alone
+    sync_bn = PerThread(False)  #: whether BatchNorm's statistics are those of all ranks' batches
 
 
 settings = Settings()

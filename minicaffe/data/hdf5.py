@@ -130,15 +130,15 @@ class Hdf5Reader:
         filled, count = 0, len(targets[0])
         while filled < count:
             self._skip(self.share.rank)
-            most = count - filled if self.share.size == 1 else 1
-            take = min(most, len(self.arrays[0]) - self._row)
+            last = len(self.arrays[0]) - 1 - self._row
+            take = min(count - filled, 1 + last // self.share.size)
             self._copy(take, [target[filled : filled + take] for target in targets])
             filled += take
-            self._skip(take + self.share.after)
+            self._skip((take - 1) * self.share.size + 1 + self.share.after)
 
     def _copy(self, count: int, targets: Sequence[np.ndarray]) -> None:
-        """Copy the next rows, which are all in the open file."""
-        rows = slice(self._row, self._row + count)
+        """Copy the next rows of the share, which are all in the open file."""
+        rows = slice(self._row, self._row + count * self.share.size, self.share.size)
         for name, target, array in zip(self.names, targets, self.arrays, strict=True):
             if array.shape[1:] != target.shape[1:]:
                 raise DataError(

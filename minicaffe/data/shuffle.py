@@ -19,8 +19,14 @@ def shuffled(seed: int, number: int, count: int) -> np.ndarray:
 
 
 def draw_seed(stream: Stream) -> int:
-    """Draw a seed for `shuffled` from a layer's stream."""
+    """Draw a seed from a layer's stream."""
     return int(stream.uniform_u32(1)[0])
+
+
+def draw_order(stream: Stream) -> int:
+    """Draw a seed for `shuffled` from a layer's stream: the same one at all ranks, which share one order."""
+    with stream.as_root():
+        return draw_seed(stream)
 
 
 class Rounds:

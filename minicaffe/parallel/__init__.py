@@ -5,6 +5,7 @@ Each process (rank) has a solver and reads its share of the data; the gradients 
 """
 
 from minicaffe.parallel.group import ALONE, Group
-from minicaffe.parallel.starting import current, start, stop
+from minicaffe.parallel.local import run
+from minicaffe.parallel.starting import current, guarded, start, stop
 
-__all__ = ["ALONE", "Group", "current", "start", "stop"]
+__all__ = ["ALONE", "Group", "current", "guarded", "run", "start", "stop"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ class Group:
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
+        self._channels: dict[str, Group] = {}
 
     @property
     def root(self) -> bool:
@@ -68,8 +71,35 @@ class Group:
         """Return a group of the same ranks with connections of its own, which another thread may use."""
         raise NotImplementedError
 
+    def channel(self, use: str) -> Group:
+        """Return the duplicate of this group for one use, such as "statistics".
+
+        It is made at the first call for a use, which is collective; it belongs to this group, which closes it.
+        """
+        if use not in self._channels:
+            self._channels[use] = self.duplicate()
+        return self._channels[use]
+
     def close(self) -> None:
-        """End the connections; the group cannot be used any more.  Not collective."""
+        """End the connections, those of channels included; the group cannot be used any more.  Not collective."""
+        for channel in self._channels.values():
+            channel.close()
+
+    # -- for the watch over the ranks (watch.py), if there is one ----------------------------------------------------
+
+    def reached(self, iteration: int) -> None:
+        """Record that this rank has computed the gradients of an iteration; called before they are exchanged."""
+
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager for waiting for calls that another thread has begun on a channel."""
+        return contextlib.nullcontext()
+
+    def on_loss(self, work: Callable[[], None]) -> None:
+        """Let the watch call `work`, in its thread, before it ends this process because another rank has failed."""
+
+    def pausing(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager for calls in which the others wait for tests or snapshots of the root."""
+        return contextlib.nullcontext()
 
 
 class Alone(Group):
@@ -93,6 +123,9 @@ class Alone(Group):
         return content
 
     def duplicate(self) -> Group:
+        return self
+
+    def channel(self, use: str) -> Group:
         return self
 
 

@@ -45,6 +45,7 @@ UNUSED_FIELDS = (
     ("transform_param", "img_rand_resize_upper"),
 )
 FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions.proto in SolverParameter
+APPLIED_SOLVER_FIELDS = ("rampup_interval", "rampup_lr")  # those of them that are implemented
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
@@ -252,9 +253,9 @@ def unused_fields(net: NetParameter) -> list[str]:
 
 
 def unused_solver_fields(solver: SolverParameter) -> list[str]:
-    """Return the names of forks' fields that the solver sets to other values than the default; none is applied."""
-    given = [field for field, _ in solver.ListFields() if field.number >= FIRST_FORK_NUMBER]
-    return [field.name for field in given if _differs(solver, field.name)]
+    """Return the names of forks' fields that the solver sets to other values than the default, and are not applied."""
+    given = [field.name for field, _ in solver.ListFields() if field.number >= FIRST_FORK_NUMBER]
+    return [name for name in given if name not in APPLIED_SOLVER_FIELDS and _differs(solver, name)]
 
 
 def _differs(message, field: str) -> bool:

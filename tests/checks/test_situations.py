@@ -151,6 +151,7 @@ STATIC = [
     Situation("absent", "no-base-lr", SOUND, 'lr_policy: "fixed" max_iter: 100'),
     Situation("stepsize", "unused-solver-field", SOUND, SOLVER + "stepsize: 10",
               text='stepsize has no effect with lr_policy "fixed": remove it, or write lr_policy: "step" or "sigmoid"'),
+    Situation("rampup_lr", "unused-solver-field", SOUND, SOLVER + "rampup_lr: 0.001", text="without rampup_interval"),
     Situation("momentum2", "unused-solver-field", SOUND, SOLVER + "momentum2: 0.999", text='write type: "Adam"'),
     Situation("no-gamma", "missing-solver-field", SOUND, 'base_lr: 0.1 lr_policy: "step" stepsize: 10 max_iter: 99',
               text="the rate is 0 from iteration 10 on"),

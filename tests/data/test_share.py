@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import minicaffe
+from helpers.ranks import run_ranks
 from minicaffe.core.settings import restored, settings
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
@@ -18,6 +19,8 @@ LAYERS = {
     "lmdb": 'type: "Data" data_param {{ source: "db" backend: LMDB batch_size: {n} }}',
     "shuffled": 'type: "Data" data_param {{ source: "db" backend: LMDB batch_size: {n} shuffle: true }}',
     "images": 'type: "ImageData" image_data_param {{ source: "list" batch_size: {n} }}',
+    "shuffled images": 'type: "ImageData" image_data_param {{ source: "list" batch_size: {n} shuffle: true '
+    "rand_skip: 5 }}",
     "hdf5": 'type: "HDF5Data" hdf5_data_param {{ source: "files" batch_size: {n} }}',
     "shuffled hdf5": 'type: "HDF5Data" hdf5_data_param {{ source: "files" batch_size: {n} shuffle: true }}',
 }
@@ -80,6 +83,31 @@ def test_test_nets_read_everything(kind):
     one, other = (labels(net(kind, 4, rank, 2, minicaffe.TEST), 3) for rank in range(2))
     np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(one, labels(net(kind, 4, 0, 1, minicaffe.TEST), 3))
+
+
+SOLVER = """
+base_lr: 0.1 lr_policy: "fixed" random_seed: 3 net_param {{ {layer}
+  layer {{ name: "noise" type: "DummyData" top: "noise"
+          dummy_data_param {{ shape {{ dim: 4 }} data_filler {{ type: "gaussian" }} }} }}
+  layer {{ name: "silence" type: "Silence" bottom: "data" bottom: "noise" }} }}
+"""
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_solvers_with_one_seed_share_the_order_of_one_solver(kind, size=3):
+    """The seed of a rank is random_seed + rank; the orders of shuffled records are those of rank 0."""
+    layer = f'layer {{ name: "data" top: "data" top: "label" {LAYERS[kind].format(n=4)} }}'
+    param = parse_text(SOLVER.format(layer=layer), caffe_pb2.SolverParameter())
+
+    def work(group):
+        solver = minicaffe.get_solver(param)
+        seen = np.concatenate(labels(solver.net, 6 * (1 if group.size > 1 else size)))
+        return seen, solver.net.blobs["noise"].data.copy()
+
+    ((whole, noise),) = run_ranks(1, work)
+    shares = run_ranks(size, work)
+    np.testing.assert_array_equal(np.stack([seen for seen, _ in shares], axis=1).ravel(), whole)
+    assert len({values.tobytes() for _, values in shares}) == size
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ import minicaffe
 from helpers.nets import layer_text, net_from_text, solver_from_text
 from minicaffe.data.datasets import synthetic
 from minicaffe.errors import LayerError, NetError
+from minicaffe.models.zoo.resnet import cifar_resnet, resnet50
 from minicaffe.proto import caffe_pb2, parse_text, upgrade_net
 
 PAGE = Path(minicaffe.__file__).resolve().parent.parent / "docs" / "batch_norm.md"
@@ -162,3 +163,18 @@ def test_nvidias_scale():
     )
     assert zero.filler.type == "constant" and zero.filler.value == 0
     assert not one.HasField("filler")  # Scale begins with 1
+
+
+def test_what_ranks_exchange():
+    """The table of whole nets: each of their convolutions has a BatchNorm behind it."""
+    rows = re.findall(r"^\| (\S+) \| (\d+) \| ([\d,]+) \| (\d+) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.M)
+    nets = {"cifar10_resnet20": cifar_resnet(), "ResNet-50": resnet50()}
+    assert [row[0] for row in rows] == list(nets)
+    for name, layers, channels, exchanges, sizes in rows:
+        net = nets[name]
+        widths = [layer.convolution_param.num_output for layer in net.layer if layer.type == "Convolution"]
+        assert [int(layers)] * 2 == [len(widths), sum(layer.type == "BatchNorm" for layer in net.layer)]
+        assert int(channels.replace(",", "")) == sum(widths)
+        assert int(exchanges) == 2 * len(widths)
+        part = sum(8 * (1 + 2 * width) for width in widths)
+        assert sizes == " | ".join(f"{ranks * part / 1000:,.0f} KB" for ranks in (2, 8, 1))

@@ -44,9 +44,10 @@ def modules_with(pattern):
     ("pattern", "allowed"),
     [
         (r"(urllib|http|ssl|ftplib|socketserver|xmlrpc)(\..*)?|socket.socket\(\)|socket.create_connection\(\)",
-         {"minicaffe.data.datasets.download", "minicaffe.cli.quickdata"}),
+         {"minicaffe.data.datasets.download", "minicaffe.cli.quickdata", "minicaffe.parallel.joining",
+          "minicaffe.parallel.launcher", "minicaffe.parallel.watch_rank"}),
         (r"subprocess|multiprocessing|os\.(system|popen|exec\w*|spawn\w*|posix_spawn\w*)\(\)",
-         {"minicaffe.cuda.kernels"}),
+         {"minicaffe.cuda.kernels", "minicaffe.parallel.launcher", "minicaffe.parallel.local"}),
         (r"_?pickle|marshal|shelve|dill|joblib|yaml", {"minicaffe.data.datasets.pickled"}),
         (r"eval\(\)|exec\(\)|__import__\(\)|runpy\.\w+\(\)", {"minicaffe.run_as_caffe"}),
         (r"tarfile|zipfile|.*\.(extractall|unpack_archive)\(\)", set()),

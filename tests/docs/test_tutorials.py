@@ -107,6 +107,7 @@ def page_folder(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))  # of workers
     modules, types = set(sys.modules), _registry_copy()
     with restored():
         yield folder

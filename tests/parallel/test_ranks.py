@@ -5,6 +5,8 @@ import pytest
 
 import minicaffe
 from helpers.ranks import run_ranks
+from minicaffe.errors import ParallelError
+from minicaffe.parallel import ALONE
 from minicaffe.proto import caffe_pb2, parse_text
 
 SOLVER = """
@@ -35,3 +37,21 @@ def test_ranks_have_the_same_parameters_to_the_bit(size):
     for other_iterations, other in others:
         assert other_iterations == 5
         np.testing.assert_array_equal(other, weights)
+
+
+def test_a_channel_of_a_group_is_made_once_and_closed_with_it():
+    def work(group):
+        channel = group.channel("statistics")
+        assert group.channel("statistics") is channel is not group
+        assert group.channel("another") is not channel
+        for each in (channel, group):  # each has messages of its own
+            array = np.full(3, group.rank + 1.0)
+            each.sum(array)
+            np.testing.assert_array_equal(array, 3)
+        group.close()
+        with pytest.raises(ParallelError):
+            channel.sum(array)
+        return True
+
+    assert run_ranks(2, work) == [True, True]
+    assert ALONE.channel("statistics") is ALONE

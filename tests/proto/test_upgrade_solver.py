@@ -50,7 +50,9 @@ def test_nets_inside_are_upgraded():
 
 
 def test_fork_fields_are_a_warning(caplog):
-    upgrade_solver(solver('eval_type: "detection" ap_version: "11point" base_lr: 1 momentum_policy: "fixed"'))
+    upgrade_solver(
+        solver('eval_type: "detection" ap_version: "11point" base_lr: 1 momentum_policy: "fixed" rampup_interval: 5')
+    )
     assert [record.getMessage() for record in caplog.records] == [
         "solver: eval_type, ap_version are a fork's and not applied"
     ]

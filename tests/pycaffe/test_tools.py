@@ -310,3 +310,20 @@ def test_train_with_the_flags_of_pycaffe(folder):
     assert "Average Forward pass" in log and "Optimization Done." in log
     missing = subprocess.run([*words[:2], "--solver", "none.prototxt"], capture_output=True, text=True)
     assert missing.returncode == 1 and "none.prototxt" in missing.stderr
+
+
+def test_train_in_several_processes(folder):
+    Path(
+        "train.prototxt"
+    ).write_text("""layer { name: 'x' type: 'DummyData' top: 'x' dummy_data_param { shape { dim: 2 dim: 3 }
+        data_filler { type: 'gaussian' } } }
+        layer { name: 'loss' type: 'InnerProduct' bottom: 'x' top: 'loss' loss_weight: 1
+                inner_product_param { num_output: 1 } }""")
+    Path("solver.prototxt").write_text(
+        "net: 'train.prototxt' base_lr: 1 lr_policy: 'fixed' max_iter: 2 snapshot_prefix: 's' display: 1"
+    )
+    words = [sys.executable, str(TOOLS / "train.py"), "--solver", "solver.prototxt", "--workers", "2"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 ranks over TCP" in done.stderr and done.stderr.count("Optimization Done.") <= 2
+    assert Path("s_iter_2.caffemodel").exists()

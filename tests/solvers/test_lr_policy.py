@@ -37,6 +37,23 @@ def test_policy(text, formula):
     assert rates("base_lr: 2 " + text, range(40)) == pytest.approx([2 * formula(it) for it in range(40)], rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "text, after",
+    [
+        ("lr_policy: 'fixed'", lambda it: 2),
+        ("lr_policy: 'step' gamma: 0.5 stepsize: 10", lambda it: 2 * 0.5 ** (it // 10)),
+        ("lr_policy: 'multistep' gamma: 0.5 stepvalue: [5, 14]", lambda it: 2 * 0.5 ** (1 + (it >= 14))),
+        ("lr_policy: 'poly' power: 1 max_iter: 40", lambda it: 2 * (1 - it / 40)),
+    ],
+)
+def test_warm_up(text, after):
+    """Linear from rampup_lr to base_lr; then the policy, as if it had run from iteration 0."""
+    for start in (0, 0.5):
+        found = rates(f"base_lr: 2 rampup_interval: 12 rampup_lr: {start} {text}", range(20))
+        expected = [start + (2 - start) * it / 12 for it in range(12)] + [after(it) for it in range(12, 20)]
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_multistep_makes_up_for_a_jump_one_step_an_update():
     assert rates("base_lr: 1 lr_policy: 'multistep' gamma: 0.1 stepvalue: [5, 6]", [10, 11, 12]) == pytest.approx(
         [0.1, 0.01, 0.01]

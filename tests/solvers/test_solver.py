@@ -281,6 +281,8 @@ def test_param_can_be_changed_while_training():
         ("iter_size: 0", "iter_size must be at least 1, got 0"),
         ("average_loss: 0", "average_loss must be at least 1, got 0"),
         ("snapshot: -1", "snapshot must be at least 0, got -1"),
+        ("rampup_interval: -1", "rampup_interval must be at least 0, got -1"),
+        ("rampup_lr: -1", "rampup_lr must not be negative, got -1"),
         ("test_iter: -2 test_interval: 1", "test_iter must not be negative, got -2"),
         ("lr_policy: ''", "a solver must give its lr_policy: known are exp, "),
     ],

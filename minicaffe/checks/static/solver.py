@@ -78,6 +78,11 @@ def unused(subject: Subject) -> Iterator[Found]:
                 f'{field} has no effect with type "{param.type}": remove it, or write type: '
                 + " or ".join(f'"{name}"' for name in types),
             )
+    if param.HasField("rampup_lr") and not param.rampup_interval:
+        yield (
+            _place("rampup_lr"),
+            "rampup_lr has no effect without rampup_interval: remove it, or write rampup_interval",
+        )
 
 
 @finds("static", "missing-solver-field", "warning")

@@ -1,5 +1,6 @@
 """Solver states and run states, through a solver that is built once."""
 
+import json
 import tempfile
 import zlib
 
@@ -13,6 +14,7 @@ from minicaffe import files, hdf5_file
 from minicaffe.data import array_to_datum, open_db
 from minicaffe.proto import caffe_pb2
 from minicaffe.solvers import get_solver
+from minicaffe.solvers.run_state import joined
 
 NET = """
 layer { name: "rows" type: "HDF5Data" top: "data" top: "label"
@@ -134,7 +136,8 @@ def _hdf5_case(content):
 
 
 def _run_examples():
-    return [_snapshot("BINARYPROTO")[1]["s_iter_1.runstate"]]
+    alone = _snapshot("BINARYPROTO")[1]["s_iter_1.runstate"]
+    return [alone, json.dumps(joined([json.loads(alone)] * 2)).encode()]
 
 
 def _run_case(content):
