@@ -106,10 +106,12 @@ class Overlap:
             net.run_backward()
             return
         began = time.perf_counter()
-        if self._parts:
-            net.run_backward_in_parts([part.layer for part in self._parts], lambda: self._add_part(blobs, flat))
-        else:
-            net.run_backward()
+
+        def passed(layer: int) -> None:
+            while self._added < len(self._parts) and layer <= self._parts[self._added].layer:
+                self._add_part(blobs, flat)
+
+        net.run_backward(passed if self._parts else None)
         self._backward = time.perf_counter() - began
 
     def sum(self, net: Any, blobs: Sequence[Blob], flat: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,6 +64,7 @@ class Running(Naming):
         """Make what belongs to passes."""
         self.callbacks = Callbacks()
         self._fused: dict[Engine, dict[int, Fused]] = {}
+        self._passed: Callback | None = None  # of the backward pass that is running
         self.ran_backward = False  #: whether it has run backward: some groups are used only before that
         self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
 
@@ -144,27 +145,32 @@ class Running(Naming):
         """Run layers start down to end (inclusive), those that need it, those of a group as one."""
         by_end = {group.end: group for group in groups.values() if group.runs_backward}
         layers, bottoms, tops, callbacks = self.layers, self.bottoms, self.tops, self.callbacks
-        needed, propagate_down = self.layer_need_backward, self.bottom_need_backward
+        needed, propagate_down, passed = self.layer_need_backward, self.bottom_need_backward, self._passed
         i = start + 1
         while i > end:
             i -= 1
             group = by_end.get(i)
             if group is not None and group.start >= end:
-                try:
-                    if any(needed[group.start : group.end + 1]):
-                        group.backward()
-                except MemoryError as error:
-                    raise layers[i].no_room(error) from error
+                self._backward_of_group(group)
                 i = group.start
-                continue
-            for callback in callbacks.before_backward:
-                callback(i)
-            if needed[i]:
-                layers[i].backward(tops[i], propagate_down[i], bottoms[i])
-                if self.debug_info:
-                    debug_info.backward(self, i)
-            for callback in callbacks.after_backward:
-                callback(i)
+            else:
+                for callback in callbacks.before_backward:
+                    callback(i)
+                if needed[i]:
+                    layers[i].backward(tops[i], propagate_down[i], bottoms[i])
+                    if self.debug_info:
+                        debug_info.backward(self, i)
+                for callback in callbacks.after_backward:
+                    callback(i)
+            if passed is not None:
+                passed(i)
+
+    def _backward_of_group(self, group: Fused) -> None:
+        try:
+            if any(self.layer_need_backward[group.start : group.end + 1]):
+                group.backward()
+        except MemoryError as error:
+            raise self.layers[group.end].no_room(error) from error
 
     def _end_forward_only(self) -> None:
         """Before the first backward pass: find other groups where some are not for nets that run backward."""
@@ -186,33 +192,19 @@ class Running(Naming):
                 )
 
     @guarded
-    def run_backward(self) -> None:
-        """Run the whole net backwards; parameter diffs are added to, see `clear_param_diffs`."""
-        self.backward_from_to(len(self.layers) - 1, 0)
+    def run_backward(self, passed: Callback | None = None) -> None:
+        """Run the whole net backwards; parameter diffs are added to, see `clear_param_diffs`.
+
+        passed: called with the index of each layer when it and those after it have run; for layers that are fused,
+            with that of the first of them (default: nothing is called).
+        """
+        self._passed = passed
+        try:
+            self.backward_from_to(len(self.layers) - 1, 0)
+        finally:
+            self._passed = None
         if self.debug_info:
             debug_info.totals(self)
-
-    @guarded
-    def run_backward_in_parts(self, ends: Sequence[int], done: Callable[[], None]) -> None:
-        """Run the whole net backwards, with the results of `run_backward`; call `done` in between.
-
-        ends: indices of layers, descending; for each, `done` is called once, when this layer and those after it have
-            run.  Fused layers run as one all the same: `done` is called after all of them.
-        If layers run one by one (callbacks, `debug_info`), if diffs share memory, and in the first backward pass, all
-        calls are made at the end.
-        """
-        if self.callbacks.around_backward or self.debug_info or self.plan is not None or not self.ran_backward:
-            self.run_backward()
-            for _ in ends:
-                done()
-            return
-        start = len(self.layers) - 1
-        for end in ends:
-            end = next((group.start for group in self.fused.values() if group.start < end <= group.end), end)
-            self.backward_from_to(start, end)
-            start = min(start, end - 1)
-            done()
-        self.backward_from_to(start, 0)
 
     @guarded
     def forward_backward(self) -> float:
