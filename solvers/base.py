@@ -388,7 +388,7 @@ class Solver:
 
     def average_gradients(self) -> None:
         """Average the gradients over the ranks from now on, after the gradient hooks that there are already."""
-        self.gradient_hooks.append(Hook(self.ranks.average))
+        self.gradient_hooks.append(Hook(self.ranks.average, capturable=True))
 
     def add_callback(self, on_start: Any, on_gradients_ready: Callable[[], Any] | None = None) -> None:
         """Register callbacks: `on_start()` before the passes of each iteration, `on_gradients_ready()` after them.

@@ -110,13 +110,16 @@ class Ranks:
 
     def run_backward(self, solver: Any) -> None:
         """Run the last backward pass of an iteration; the sum of its gradients may begin meanwhile (`Overlap`)."""
-        if self.several:
+        if self.several and not solver.engine_step.averages:
             self.overlap.run_backward(solver.net, self.exchanged(solver.net), self._buffer(solver.net))
         else:
             solver.net.run_backward()
 
     def average(self, solver: Any) -> None:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
+        if solver.engine_step.averages:
+            solver.engine_step.average()
+            return
         flat = self._buffer(solver.net)
         flat[-len(REQUESTS) :] = self._own_requests(solver, polled=True)
         self.group.reached(solver.iter)
@@ -150,6 +153,13 @@ class Ranks:
     def after_iteration(self, solver: Any) -> Collection[str]:
         """Return the requests to carry out after an iteration: any rank's, exchanged with the gradients."""
         return self._agreed if self.several else self.agree(solver, polled=True)
+
+    def agree_after_iteration(self, solver: Any) -> None:
+        """Exchange the requests of an iteration by themselves: the engine averages its gradients."""
+        counts = np.array(self._own_requests(solver, polled=True), np.float32)
+        self.group.reached(solver.iter)
+        self.group.sum(counts)
+        self._agreed = _requests_in(counts)
 
     def agree(self, solver: Any, polled: bool = False) -> Collection[str]:
         """Return the requests of any rank, for all to carry out now: after tests and snapshots.
