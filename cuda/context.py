@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import platform
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -42,6 +43,7 @@ class Device:
         self.name = handle.name()
         self.arch = "sm_" + "".join(map(str, handle.compute_capability()))
         self.multiprocessors = handle.multiprocessor_count
+        self.address = f"{platform.node()} {handle.pci_bus_id()}"  # the same for all processes that use it
         self.context = handle.retain_primary_context()
         self.context.push()
         self.compute = driver.Stream()
@@ -49,6 +51,7 @@ class Device:
         self.recorded = driver.Stream()  # for captures, which do not include what other threads queue on `compute`
         self.lock = threading.RLock()
         self.cache: dict = {}  # objects that are valid as long as this context: kernels, pools
+        self.connections: list = []  # to other processes' GPUs (nccl.py); each is closed before the context is left
         self.context.pop()
 
 
@@ -171,6 +174,7 @@ class Runtime:
 
     def _leave(self) -> None:
         """Free the objects of the context and leave it: at exit, and when another device is chosen."""
+        forked = self._device is None
         device, self._device = self._device or self._parents, None
         if device is None:
             return
@@ -178,6 +182,8 @@ class Runtime:
             device.context.synchronize()
         except device.driver.Error:
             pass  # a context that has failed is left as well
+        for connection in () if forked else tuple(device.connections):
+            connection.close()
         if "pool" in device.cache:
             pool = device.cache["pool"]
             pool.free_held()

@@ -18,6 +18,7 @@ import gc
 import os
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -50,6 +51,14 @@ def before_replay(action: Callable[[], None]) -> None:
         observed.observer.before_replay(action)
 
 
+def calls_before(owner: object) -> int:
+    """Return how often this has been called for `owner` in the run of a step; 0 outside of one.
+
+    What the replays of a step prepare on the host is prepared for all of its calls before the first of them runs.
+    """
+    return observed.observer.calls_before(owner) if isinstance(observed.observer, Recording) else 0
+
+
 class Recording:
     """The memory read and written, device buffers, and `before_replay` actions of one run of a step.
 
@@ -64,6 +73,7 @@ class Recording:
         self.read: dict[int, Memory] = {}
         self.written: dict[int, Memory] = {}
         self.buffers: dict[int, DeviceBuffer] = {}
+        self._calls: Counter[int] = Counter()
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -93,6 +103,11 @@ class Recording:
         """During a capture, register a callback to run before each replay."""
         if self.recording:
             self.actions.append(action)
+
+    def calls_before(self, owner: object) -> int:
+        """Return how often this has been called for `owner`."""
+        self._calls[id(owner)] += 1
+        return self._calls[id(owner)] - 1
 
     def used_on_host(self, memory: Memory) -> None:
         """Raise NotCapturable during a capture."""
@@ -141,19 +156,25 @@ class CapturedStep:
     work: callable that runs one step on the compute stream, always the same kernels on the same memory.
     obstacle: a reason why `work` cannot be captured, such as a Python layer; '' (default) if none is known.
     report: callable that logs a line; by default it is printed to stderr.
+    agree: callable that is given a reason against a graph, '' for none, once the step is set up and after each capture,
+        and returns the one that counts (`minicaffe.cuda.accord`); by default it is the same.
     """
 
     def __init__(
-        self, work: Callable[[], Any], obstacle: str = "", report: Callable[[str], None] | None = None
+        self,
+        work: Callable[[], Any],
+        obstacle: str = "",
+        report: Callable[[str], None] | None = None,
+        agree: Callable[[str], str] = str,
     ) -> None:
-        self.work = work
+        self.work, self._agree = work, agree
         self._report = report or (lambda line: print(printable(line), file=sys.stderr))
         self._warm: Recording | None = None
         self._plain = False
         self._graph: _Graph | None = None
         if os.environ.get("MINICAFFE_GRAPH") == "0":
             obstacle = obstacle or "MINICAFFE_GRAPH is 0"
-        if obstacle:
+        if obstacle := agree(obstacle):
             self._give_up(obstacle)
 
     @property
@@ -180,19 +201,30 @@ class CapturedStep:
                 self.work()
             self._warm = warm
             return
-        try:
-            self._graph = graph = self._capture(self._warm)
-        except DeviceError as error:
-            self._give_up(str(error))
+        graph = self._captured_by_all(self._warm)
+        if graph is None:
             self.work()
-            return
-        finally:
-            self._warm = None
-        graph.replay()
+        else:
+            self._graph = graph
+            graph.replay()
 
     def invalidate(self) -> None:
         """Discard the graph, after memory or shapes have changed; the second call from now captures a new one."""
         self._graph = self._warm = None
+
+    def _captured_by_all(self, warm: Recording) -> _Graph | None:
+        """Capture `work`; if that fails, or is not agreed to, report the reason and return None."""
+        graph, reason = None, ""
+        try:
+            graph = self._capture(warm)
+        except DeviceError as error:
+            reason = str(error)
+        finally:
+            self._warm = None
+        if reason := self._agree(reason):
+            self._give_up(reason)
+            return None
+        return graph
 
     def _give_up(self, reason: str) -> None:
         self._plain = True

@@ -96,6 +96,13 @@ class DeviceBuffer:
         self._check(nbytes, 0)
         copy_on_device(self.ptr, other.ptr, nbytes)
 
+    def part(self, start: int, nbytes: int) -> DeviceBuffer:
+        """Return ``nbytes`` bytes from byte ``start`` on as a buffer; it keeps this one alive."""
+        self._check(nbytes, start)
+        part = object.__new__(DeviceBuffer)
+        part.nbytes, part._allocation, part._address = nbytes, self, self._address + start
+        return part
+
     def zero(self) -> None:
         """Set every byte to zero."""
         fill_bytes(self.ptr, 0, self.nbytes)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import Step
 from minicaffe.core.layer import Layer
-from minicaffe.cuda import context
+from minicaffe.cuda import accord, averaging, context
+from minicaffe.cuda.averaging import Averaging
 from minicaffe.cuda.graph import CapturedStep
 from minicaffe.cuda.solver import FusedUpdate
 
 log = logging.getLogger("minicaffe")
+
+_SCRIPT = "it calls functions of a script"
+_DISPLAY = "its display reads every layer, or the mean of several losses"
+_ON_HOST = "it averages gradients through the host"
 
 
 class Attributes:
@@ -57,6 +63,9 @@ class CudaStep(Step):
     depends on shapes, memory of blobs, the solver's parameters, the attributes of the net and its layers, the hooks,
     and the precision of products (`set_math`).  If any of them has changed since the last iteration, the graph is
     discarded and captured again.
+
+    Several ranks average their gradients with NCCL in the middle of the iteration.  As NCCL requires, they agree before
+    each iteration: if one of them cannot run it as a graph, none does, and if one captures anew, all do.
     """
 
     reads_loss = False
@@ -70,26 +79,32 @@ class CudaStep(Step):
         self._attributes = Attributes([])
         self._fused: FusedUpdate | None = None
         self._fused_key: tuple = ()
+        self._joined = False  # whether the ranks have connected their GPUs, or found that they cannot
+        self._averaging: Averaging | None = None  # None: one rank, or the gradients are averaged through the host
 
     def gradients(self) -> float | None:
-        if not self._runs_as_graph():
-            return super().gradients()
         solver = self.solver
-        self._rate = solver.take_rate()
-        self._run(solver.corrected(self._rate))
-        return self.read_loss() if solver.needs_loss else None
+        with self._together():
+            if not self._runs_as_graph():
+                return super().gradients()
+            self._rate = solver.take_rate()
+            self._run(solver.corrected(self._rate))
+            return self.read_loss() if solver.needs_loss else None
 
     @property
     def has_updated(self) -> bool:
         return self._rate is not None
 
     def update(self) -> None:
-        if self._rate is None:
-            super().update()
-            return
-        self.solver.log_rate(self._rate)
-        self.solver.iter += 1
-        self._rate = None
+        with self._together():
+            if self._rate is None:
+                super().update()
+            else:
+                self.solver.log_rate(self._rate)
+                self.solver.iter += 1
+                self._rate = None
+            if self.averages:
+                self.solver.ranks.agree(self.solver)
 
     def apply(self, rate: float) -> None:
         fused = self.fused_update()
@@ -115,21 +130,33 @@ class CudaStep(Step):
     # -- iterations as one graph -----------------------------------------------------------------------------------
 
     def _runs_as_graph(self) -> bool:
-        """Whether the next iteration can run as one graph: no callback, debug_info or mean loss in between."""
+        """Whether the next iteration runs as one graph: a new one if it has changed, at this rank or another."""
+        fused, reason = self.fused_update(), self._hindrance()
+        anew = self._captured is None or not self._unchanged(fused)
+        if self._averaging is not None:
+            reason, anew = self._agreed(self._averaging, reason, anew)
+        if reason:
+            if _SCRIPT in reason and not self._reported:
+                log.info("The step runs without a CUDA graph: %s", reason)
+                self._reported = True
+            return False
+        if anew:
+            self._begin(fused)
+        return True
+
+    def _hindrance(self) -> str:
+        """Return why the next iteration cannot run as one graph: a callback, debug_info, a mean loss; '' if it can."""
         solver, net = self.solver, self.solver.net
         if net.callbacks.any or solver.start_hooks or not all(hook.capturable for hook in solver.gradient_hooks):
-            if not self._reported:
-                log.info("The step runs without a CUDA graph: it calls functions of a script")
-            self._reported = True
-            return False
-        return not (solver.displays and (solver.param.debug_info or solver.iter_size > 1))
+            return _SCRIPT
+        if solver.ranks.several and self._averaging is None:
+            return _ON_HOST
+        return _DISPLAY if solver.displays and (solver.param.debug_info or solver.iter_size > 1) else ""
 
     def _run(self, rate: float) -> None:
         """Run one iteration, including the update, at the learning rate `rate`."""
-        fused = self.fused_update()
-        captured = self._captured
-        if captured is None or not self._unchanged(fused):
-            captured = self._begin(fused)
+        fused, captured = self.fused_update(), self._captured
+        assert captured is not None
         fused.set_rate(rate)
         captured()
         if not self._unchanged(fused):  # the first run allocates buffers; a data layer changes its attributes
@@ -147,11 +174,13 @@ class CudaStep(Step):
         layers = () if captured.plain else net.layers  # without a graph their attributes are read each time
         self._attributes = Attributes([net, fused, *layers])
 
-    def _begin(self, fused: FusedUpdate) -> CapturedStep:
+    def _begin(self, fused: FusedUpdate) -> None:
         if self._captured is not None:
             self._captured.invalidate()
-        self._captured = CapturedStep(lambda: self._work(fused), self._obstacle(), log.info)
-        return self._captured
+        agree = str if self._averaging is None else self._averaging.accord.finish
+        self._captured = CapturedStep(lambda: self._work(fused), self._obstacle(), log.info, agree)
+        if self._averaging is not None:
+            self._averaging.communicator.uses(self._captured)
 
     def _work(self, fused: FusedUpdate) -> None:
         solver = self.solver
@@ -169,3 +198,39 @@ class CudaStep(Step):
             if not layer.capturable or type(layer).forward_gpu is Layer.forward_gpu:
                 return f"{layer.type} layer '{layer.name}' works on the host"
         return ""
+
+    # -- several ranks ---------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Connect the ranks before the block, once; end their connection if it raises, so that no rank waits."""
+        if not self.solver.ranks.several:
+            yield
+            return
+        if not self._joined:
+            self._averaging, self._joined = averaging.join(self.solver.ranks.group), True
+        try:
+            yield
+        except BaseException:
+            if self._averaging is not None:
+                self._averaging.communicator.close()
+            self._averaging, self._joined = None, False
+            raise
+
+    def _agreed(self, own: Averaging, reason: str, anew: bool) -> tuple[str, bool]:
+        """Return the first rank's reason against a graph, and whether a rank captures anew; place diffs that moved."""
+        own.communicator.check()
+        params = self.solver.net.learnable_params
+        votes = self.solver.ranks.group.exchange([reason, anew, own.placed(params)])
+        reasons, changes, places = zip(*votes)
+        if not all(places):
+            own.place(params)
+        return accord.first(reasons), any(changes) or not all(places)
+
+    @property
+    def averages(self) -> bool:
+        return self._averaging is not None
+
+    def average(self) -> None:
+        assert self._averaging is not None
+        self._averaging.average(self.solver.net.learnable_params)

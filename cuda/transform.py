@@ -63,19 +63,24 @@ class _Batches:
         """
         if self._cuts is None or self._cuts.nbytes < 16 * count:
             self._cuts = DeviceBuffer(16 * count)
+        images, labels = self._buffers()
         if not graph.capturing():
-            self._advance(count)
-        graph.before_replay(lambda: self._advance(count))
+            self._advance(count, images, labels)
+        graph.before_replay(lambda: self._advance(count, images, labels))
         random = self._draws.draw(3 * count) if self._draws else 0
         self._kernel("plan").launch(
-            (1, 1), 256, count, self.total, self._cursor, random, *self._room, self._cuts, self._labels or 0, label_top
+            (1, 1), 256, count, self.total, self._cursor, random, *self._room, self._cuts, labels or 0, label_top
         )
         sizes = (self.channels, self.height, self.width, *self.shape[1:])
         n = count * int(np.prod(self.shape))
-        self._kernel("transform")(n, *sizes, self._cuts, self._images, self._mean_kind, self._mean, self._scale, top)
+        self._kernel("transform")(n, *sizes, self._cuts, images, self._mean_kind, self._mean, self._scale, top)
 
-    def _advance(self, count: int) -> None:
-        """Advance the position by a batch of `count` images; runs on the host, once per batch."""
+    def _buffers(self) -> tuple[DeviceBuffer, DeviceBuffer | None]:
+        """Return the images and labels that the next batch is made from."""
+        return self._images, self._labels
+
+    def _advance(self, count: int, images: DeviceBuffer, labels: DeviceBuffer | None) -> None:
+        """Advance the position by a batch of `count` images in these buffers; runs on the host, once per batch."""
         raise NotImplementedError
 
     def _kernel(self, name: str):
@@ -109,7 +114,7 @@ class DeviceBatches(_Batches):
         if self._labels is not None:
             self._labels.from_host(np.asarray(labels, np.float32))
 
-    def _advance(self, count: int) -> None:
+    def _advance(self, count: int, images: DeviceBuffer, labels: DeviceBuffer | None) -> None:
         if self._on_device != self.position:
             self._cursor.from_host(np.array([self.position], np.uint64))
         self.position = self._on_device = (self.position + count) % self.total
@@ -144,6 +149,7 @@ class StagedBatches(_Batches):
     def __init__(self, shape: tuple[int, ...], labelled: bool, transformer: Any, dtype: Any = np.float32) -> None:
         super().__init__(shape, labelled, transformer, dtype)
         self._slots = [_Slot(self._images, self._labels) for _ in range(2)]
+        self._calls = [(self._images, self._labels)]  # what the first, second ... batch of a step is made from
         self._put = self._taken = 0
 
     def put(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
@@ -167,17 +173,25 @@ class StagedBatches(_Batches):
         slot.copied.record(device.copy)
         self._put += 1
 
-    def _advance(self, count: int) -> None:
-        """Queue the copy of the oldest queued batch, after its upload, into the buffer that the kernels read."""
+    def _buffers(self) -> tuple[DeviceBuffer, DeviceBuffer | None]:
+        """Return buffers of their own for each batch of a step: before a replay all of its batches are copied."""
+        call = graph.calls_before(self)
+        while call >= len(self._calls):
+            labels = DeviceBuffer(self._labels.nbytes) if self._labels else None
+            self._calls.append((DeviceBuffer(self._images.nbytes), labels))
+        return self._calls[call]
+
+    def _advance(self, count: int, images: DeviceBuffer, labels: DeviceBuffer | None) -> None:
+        """Queue the copy of the oldest queued batch, after its upload, into the buffers that the kernels read."""
         if count != self.total or self._put == self._taken:
             raise DataError(
                 f"{count} images were asked for: a batch holds {self.total}, waiting: {self._put - self._taken}"
             )
         slot = self._slots[self._taken % len(self._slots)]
         context.stream().wait_for_event(slot.copied)
-        self._images.copy_from(slot.images)
-        if slot.labels is not None and self._labels is not None:
-            self._labels.copy_from(slot.labels)
+        images.copy_from(slot.images)
+        if slot.labels is not None and labels is not None:
+            labels.copy_from(slot.labels)
         slot.used.record(context.stream())
         self._taken += 1
 

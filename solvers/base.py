@@ -76,7 +76,7 @@ class Solver:
         self.stop_on_nan = False
         self.ranks = Ranks(settings.group or ALONE)
         self.start_hooks: list[Hook] = []
-        self.gradient_hooks = [Hook(self.ranks.average)] if self.ranks.several else []
+        self.gradient_hooks = [Hook(self.ranks.average, capturable=True)] if self.ranks.several else []
         self.losses: list[float] = []
         self.last_state: str | None = None
         self.tests = Tests(self)

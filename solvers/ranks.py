@@ -65,6 +65,9 @@ class Ranks:
 
     def average(self, solver: Any) -> None:
         """Replace the diffs of all parameters by their means over the ranks, and agree on requests; a gradient hook."""
+        if solver.engine_step.averages:
+            solver.engine_step.average()
+            return
         diffs = [blob.diff.reshape(-1) for blob in solver.net.learnable_params]
         count = sum(diff.size for diff in diffs)
         if self._flat is None or self._flat.size != count + len(REQUESTS):
@@ -96,10 +99,14 @@ class Ranks:
     def after_test(self, solver: Any) -> Sequence[str]:
         """Return the requests to carry out after tests, which only the root runs."""
         if self.several:
-            counts = np.array(self._own_requests(solver), np.float32)
-            self.group.sum(counts)
-            self._agree_on(counts)
+            self.agree(solver)
         return self._agreed
+
+    def agree(self, solver: Any) -> None:
+        """Exchange requests by themselves: after tests, and if the engine averages the gradients."""
+        counts = np.array(self._own_requests(solver), np.float32)
+        self.group.sum(counts)
+        self._agree_on(counts)
 
     def stops(self, solver: Any) -> bool:
         """Whether all ranks stop now.  A solver that is alone stops when `Solver.stop` has been called."""

@@ -90,6 +90,15 @@ class Step:
             hook(self.solver)
         self.solver.apply_update()
 
+    @property
+    def averages(self) -> bool:
+        """Whether the engine averages gradients by itself (`average`), not through the host."""
+        return False
+
+    def average(self) -> None:
+        """Replace the diffs of all parameters by their means over the ranks, or queue that; if `averages` is set."""
+        raise NotImplementedError
+
     def apply(self, rate: float) -> None:
         """Update the parameters from their diffs, at the learning rate `rate`."""
         self.solver.update_parameters(rate)

@@ -51,6 +51,10 @@ class Group:
         """Return the root's value at every rank; the values of the others are ignored."""
         return json.loads(self.share_bytes(json.dumps(value).encode() if self.root else b""))
 
+    def exchange(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in their order, at every rank."""
+        return self.share(self.gather(value))
+
     def gather_bytes(self, content: bytes) -> list[bytes]:
         """Return the bytes of all ranks, in their order, at the root; [] at the others."""
         raise NotImplementedError

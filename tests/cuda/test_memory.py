@@ -35,6 +35,20 @@ def test_there_and_back():
     assert (other.to_host(np.empty(10, np.float32)) == [0, 1] + [0] * 8).all()
 
 
+def test_a_part_keeps_the_buffer():
+    part = DeviceBuffer(64).part(16, 8)
+    others = [DeviceBuffer(64) for _ in range(3)]
+    part.from_host(np.arange(2, dtype=np.float32))
+    for other in others:
+        other.zero()
+    assert (part.to_host(np.empty(2, np.float32)) == [0, 1]).all()
+    assert memory.usage()["active"] >= 4 * 64
+    with pytest.raises(DeviceError, match="12 bytes from byte 0 on do not fit in a device buffer of 8 bytes"):
+        part.from_host(np.zeros(3, np.float32))
+    with pytest.raises(DeviceError, match="8 bytes from byte 60 on do not fit in a device buffer of 64 bytes"):
+        others[0].part(60, 8)
+
+
 def test_what_does_not_fit_is_refused():
     buffer = DeviceBuffer(16)
     with pytest.raises(DeviceError, match="20 bytes from byte 0 on do not fit in a device buffer of 16 bytes"):

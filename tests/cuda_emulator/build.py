@@ -4,6 +4,7 @@
 DEST then contains
 
     lib/libcuda.so.1   the emulated driver
+    lib/libnccl.so.2   a stand-in for NCCL, between processes that use it
     run                ``DEST/run python -m pytest tests/cuda`` runs a command with that driver, that Python and the
                        emulator's compiler
 
@@ -28,6 +29,7 @@ RUN = """#!/bin/sh
 # Runs a command with the emulated CUDA driver; EMU_REVERSE=1 runs each block's threads from the last to the first.
 export LD_LIBRARY_PATH="{dest}/lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 export MINICAFFE_NVCC="{here}/compiler.py"
+export MINICAFFE_NCCL="${{MINICAFFE_NCCL-{dest}/lib/libnccl.so.2}}"
 export MINICAFFE_CACHE="${{MINICAFFE_CACHE:-{dest}/cache}}"
 export PATH="{bin}:$PATH"
 exec "$@"
@@ -48,22 +50,31 @@ def find_headers(python: str) -> Path:
     return found[0].parent.parent
 
 
+DRIVER = ("driver.c", "memory.c", "work.c")
+
+
+def build_library(path: Path, headers: Path, sources: list[Path], *flags: str) -> None:
+    """Compile a shared library; processes that use the one before keep it."""
+    staged = path.with_name(path.name + ".new")
+    common = ["-O2", "-w", "-shared", "-fPIC", "-D_GNU_SOURCE", f"-I{headers}/include", f"-Wl,-soname,{path.name}"]
+    subprocess.run(["gcc", *common, *map(str, sources), *flags, "-o", str(staged)], check=True)
+    staged.replace(path)
+
+
 def build_driver(dest: Path, headers: Path) -> None:
     """Compile the driver, with a function that returns CUDA_ERROR_NOT_SUPPORTED for every name in unsupported.txt."""
     lib = dest / "lib"
     lib.mkdir(parents=True, exist_ok=True)
     names = (HERE / "unsupported.txt").read_text().split()
-    staged = lib / "libcuda.so.1.new"
-    flags = ["-O2", "-w", "-shared", "-fPIC", "-D_GNU_SOURCE", f"-I{headers}/include", "-Wl,-soname,libcuda.so.1"]
     with tempfile.TemporaryDirectory() as folder:
         refusals = Path(folder) / "unsupported.c"
         refusals.write_text("".join(f"int {name}(void) {{ return 801; }}\n" for name in names))
-        sources = [*HERE.glob("*.c"), refusals]
-        subprocess.run(["gcc", *flags, *map(str, sources), "-ldl", "-lpthread", "-o", str(staged)], check=True)
-    staged.replace(lib / "libcuda.so.1")
+        sources = [*(HERE / name for name in DRIVER), refusals]
+        build_library(lib / "libcuda.so.1", headers, sources, "-ldl", "-lpthread")
     link = lib / "libcuda.so"
     if not link.is_symlink():
         link.symlink_to("libcuda.so.1")
+    build_library(lib / "libnccl.so.2", headers, [HERE / "nccl.c"], f"-L{lib}", "-lcuda", "-lrt")
 
 
 def runs(python: str, code: str, folder: Path) -> bool:

@@ -21,12 +21,15 @@ CUresult cuDriverGetVersion(int *version) {
   OK;
 }
 CUresult cuDeviceGetCount(int *count) {
-  *count = 1;
+  const char *number = getenv("EMU_DEVICES"); /* more than one: alike, for processes that use one each */
+  *count = number ? atoi(number) : 1;
   OK;
 }
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+  int count;
+  cuDeviceGetCount(&count);
   *device = ordinal;
-  return ordinal ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+  return ordinal >= 0 && ordinal < count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }
 CUresult cuDeviceGetName(char *name, int size, CUdevice device) {
   snprintf(name, size, "emulated GPU");
@@ -42,7 +45,7 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
   OK;
 }
 CUresult cuDeviceGetPCIBusId(char *id, int size, CUdevice device) {
-  snprintf(id, size, "0000:00:00.0");
+  snprintf(id, size, "0000:%02x:00.0", device);
   OK;
 }
 

@@ -9,12 +9,13 @@
 
 typedef int (*Launcher)(const unsigned *grid, const unsigned *block, const void *arguments);
 typedef struct Work {
-  enum { COPY, SET8, SET32, LAUNCH } kind;
-  void *target;
+  enum { COPY, SET8, SET32, LAUNCH, HOST } kind;
+  void *target; /* for a function on the host: its argument */
   const void *source; /* for a launch: the packed arguments */
   size_t size;
   unsigned value, grid[3], block[3];
   Launcher launcher;
+  CUhostFn function;
   struct Work *next;
 } Work;
 struct CUgraph_st {
@@ -58,13 +59,18 @@ static CUresult carry_out(const Work *work) {
     case LAUNCH:
       if (work->launcher(work->grid, work->block, work->source)) return CUDA_ERROR_LAUNCH_FAILED;
       if (!guards_intact()) return CUDA_ERROR_ILLEGAL_ADDRESS;
+      break;
+    case HOST:
+      work->function(work->target);
   }
   return CUDA_SUCCESS;
 }
 
 static void name(const Work *work) {
   Dl_info info;
-  if (work->kind != LAUNCH)
+  if (work->kind == HOST)
+    fprintf(stderr, "emulated GPU: in a function on the host\n");
+  else if (work->kind != LAUNCH)
     fprintf(stderr, "emulated GPU: in a %s of %zu bytes\n", work->kind == COPY ? "copy" : "fill",
             work->kind == SET32 ? 4 * work->size : work->size);
   else if (dladdr((void *)work->launcher, &info))
@@ -145,6 +151,11 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
     if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE) work.size = *(size_t *)extra[1];
   }
   return submit(stream, work);
+}
+
+/* As on a device: it runs when all work before it is done, and is recorded in graphs. */
+CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *data) {
+  return submit(stream, (Work){.kind = HOST, .function = function, .target = data});
 }
 
 /* ---- streams and events ---- */

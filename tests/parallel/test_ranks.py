@@ -21,6 +21,10 @@ net_param {
 """
 
 
+def test_every_rank_gets_the_values_of_all():
+    assert run_ranks(3, lambda group: group.exchange([group.rank])) == [[[0], [1], [2]]] * 3
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_have_the_same_parameters_to_the_bit(size):
     def work(group):

@@ -65,6 +65,17 @@ def test_the_numbers_of_a_plain_step(solver, text):
     assert captured.net.layers[0].state() == looked_at.net.layers[0].state()
 
 
+@pytest.mark.parametrize("room", [1 << 30, 0], ids=["resident", "streamed"])
+def test_each_pass_of_a_captured_step_has_a_batch_of_its_own(solver, monkeypatch, room):
+    monkeypatch.setattr(transform, "room", lambda: room)
+    captured, looked_at = solver("iter_size: 3"), plain(solver("iter_size: 3"))
+    for made in (captured, looked_at):
+        made.step(6)
+    assert captured.engine_step.captured
+    for a, b in zip(weights(captured), weights(looked_at)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_snapshots_between_replays_resume(solver, tmp_path):
     more = f"snapshot_prefix: '{tmp_path}/s' snapshot: 5 max_iter: 9 snapshot_after_train: false"
     whole, resumed = solver(more), solver(more)
