@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from minicaffe.core.blob import Blob
 from minicaffe.cuda import context, nccl
-from minicaffe.cuda.accord import Accord
-from minicaffe.cuda.graph import capturing
 from minicaffe.cuda.memory import GPU, DeviceBuffer
 from minicaffe.errors import SolverError
 from minicaffe.parallel.group import Group
@@ -26,7 +24,7 @@ class Averaging:
 
     def __init__(self, communicator: nccl.Communicator) -> None:
         self.communicator = communicator
-        self.accord = Accord(communicator.group)  # about captures of the average
+        self.accord = communicator.accord
         self._parts: list[DeviceBuffer] = []
         self._buffer: DeviceBuffer | None = None
 
@@ -71,9 +69,7 @@ class Averaging:
                 )
 
     def average(self, params: Sequence[Blob]) -> None:
-        """Queue the replacement of all diffs by their means over the ranks, or capture it together with the others."""
-        if capturing():
-            self.accord.reach()
+        """Queue the replacement of all diffs by their means over the ranks."""
         if not self.placed(params):
             raise SolverError("the parameters of the net have got other memory during an iteration of several ranks")
         if self._buffer is None or not params:

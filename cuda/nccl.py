@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe.cuda import context
+from minicaffe.cuda.accord import Accord
+from minicaffe.cuda.graph import capturing
 from minicaffe.errors import DeviceError
 from minicaffe.parallel.group import Group
 
@@ -118,8 +120,12 @@ def _candidates() -> Iterator[str]:
 
 def connection(group: Group) -> Communicator:
     """Return the Communicator of a group; at the first call, which all ranks make together, it is made."""
-    made = (each for each in context.current().connections if each.group is group)
-    return next(made, None) or Communicator(group)
+    return made(group) or Communicator(group)
+
+
+def made(group: Group) -> Communicator | None:
+    """Return the Communicator that `connection` has made for a group; None if it has made none."""
+    return next((each for each in context.current().connections if each.group is group), None)
 
 
 class Communicator:
@@ -138,6 +144,7 @@ class Communicator:
             self._library.call("ncclGetUniqueId", ctypes.byref(unique))
         unique = _UniqueId.from_buffer_copy(bytes.fromhex(group.share(bytes(unique).hex())))
         self._library.call("ncclCommInitRank", ctypes.byref(self._handle), group.size, unique, group.rank)
+        self.accord = Accord(group)  # about captures of operations
         self._ending = threading.Lock()
         self._steps: weakref.WeakSet[Any] = weakref.WeakSet()
         self._device.connections.append(self)
@@ -186,7 +193,9 @@ class Communicator:
         self._call("ncclAllReduce", ptr, count, dtype, op)
 
     def _call(self, function: str, ptr: int, count: int, dtype: np.dtype, detail: int) -> None:
-        """Queue an operation in place; detail: its operator, or its root."""
+        """Queue an operation in place, or capture it together with the others; detail: its operator, or its root."""
+        if capturing():
+            self.accord.reach()
         handle, stream = self._open_handle(), int(context.stream().handle)
         self._library.call(function, int(ptr), int(ptr), count, _TYPES[np.dtype(dtype)], detail, handle, stream)
 

@@ -4,7 +4,8 @@ In Caffe each rank normalises with the statistics of its own batch.  With `setti
 those of all batches together, as one process with the whole batch does.  In a forward pass they exchange, for each
 channel of a layer, mean and sum of squared deviations, which are merged as in Chan, Golub and LeVeque, 1979; in a
 backward pass, the sums of dy and dy * y.  Both go over a channel of `settings.group`, which belongs to the group
-(`Group.channel`); meanwhile gradients may be summed over another connection.
+(`Group.channel`); meanwhile gradients may be summed over another connection.  Where the ranks' GPUs average gradients
+by NCCL, both go over that connection instead, and can be captured.
 
 All ranks must run the passes of such a layer together: where one runs `net.forward()` by itself, it waits for the
 others.
@@ -16,6 +17,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.settings import settings
+from minicaffe.cuda import nccl
 from minicaffe.cuda.kernels import kernel
 from minicaffe.parallel.group import Group
 from minicaffe.proto import TRAIN
@@ -97,6 +99,10 @@ class Exchange:
 
     def _sum(self, blob: Blob) -> None:
         """Replace the values of a blob by their sums over all ranks."""
+        connection = nccl.made(self._group) if settings.engine.mode == "GPU" else None
+        if connection is not None:
+            connection.sum(blob.mutable_gpu_data(), blob.count, blob.dtype)
+            return
         values = blob.read_data().flatten()
         self._group.channel(_USE).sum(values)
         blob.data = values.reshape(blob.shape)

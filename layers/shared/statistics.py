@@ -29,7 +29,6 @@ class KeepsStatistics(Layer):
         """
         self.exchange = exchange_of(self.phase, of_batch, self.channels, self.dtype)
         self.collective = self.exchange is not None
-        self.capturable = not self.collective  # what is exchanged goes through the host
 
     @property
     def updates_statistics(self) -> bool:

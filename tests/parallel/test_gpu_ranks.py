@@ -15,6 +15,7 @@ from helpers.nets import solver_from_text
 from helpers.rank_process import Processes
 from helpers.ranks import run_ranks
 from helpers.readers import write_images
+from minicaffe.core.settings import settings
 from minicaffe.cuda import context
 from minicaffe.testing import computing_with
 
@@ -90,6 +91,7 @@ def about_graphs(lines):
 def train(group, source, text="", steps=(4,), environment=None, **options):
     """Train; return weights, whether the last step was a graph, lines about graphs."""
     with on_gpu(group, environment) as lines:
+        settings.sync_bn = True
         solver = make(source, text, **options)
         for count in steps:
             solver.step(count)
@@ -110,12 +112,21 @@ SOLVERS = {
     "clip, iter_size, L1": "momentum: 0.9 clip_gradients: 0.1 iter_size: 2 regularization_type: 'L1'",
     "losses": "momentum: 0.9 average_loss: 3 display: 2",
     "shared": "momentum: 0.9",
+    "sync_bn": "momentum: 0.9",
+    "sync_bn, iter_size": "momentum: 0.9 iter_size: 2",
 }
+BATCH_NORM = """
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+layer { name: "relu2" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "bn2" type: "BN" bottom: "conv" top: "conv3" bn_param { momentum: 0.9 slope_filler { value: 1 } } }
+"""
+MORE = {"shared": SHARED, "sync_bn": BATCH_NORM, "sync_bn, iter_size": BATCH_NORM}
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_two_ranks_get_what_one_gets_with_twice_the_batch(ranks, source, gpu_mode, name):
-    more = SHARED if name == "shared" else ""
+    more = MORE.get(name, "")
     (first, captured, lines), (second, *_) = ranks.run(train, source, SOLVERS[name], more=more)
     assert captured and not lines
     alone = make(source, SOLVERS[name], batch=8, more=more)
