@@ -156,10 +156,7 @@ class Ranks:
 
     def agree_after_iteration(self, solver: Any) -> None:
         """Exchange the requests of an iteration by themselves: the engine averages its gradients."""
-        counts = np.array(self._own_requests(solver, polled=True), np.float32)
-        self.group.reached(solver.iter)
-        self.group.sum(counts)
-        self._agreed = _requests_in(counts)
+        self._agreed = self.agree(solver, polled=True)
 
     def agree(self, solver: Any, polled: bool = False) -> Collection[str]:
         """Return the requests of any rank, for all to carry out now: after tests and snapshots.
