@@ -42,7 +42,7 @@ class Ranks:
     def __init__(self, group: Group = ALONE) -> None:
         self.group = group
         self._wishes = {"restored"} if self.several else set()  # requests that the other ranks have not got yet
-        self._agreed: tuple[str, ...] = ()  # those of any rank, exchanged with the last gradients
+        self._agreed: Collection[str] = ()  # those of any rank, exchanged with the last gradients
         self._run: dict[str, Any] | None = None  # the run state that the root has restored
         self._exchanged: list[Blob] | None = None  # parameters with gradients
         self._flat: np.ndarray | None = None  # their diffs, then one number for each of REQUESTS
