@@ -24,9 +24,8 @@ from minicaffe.threads import from_environment
 
 LAUNCHED = "MINICAFFE_LAUNCHED"  #: "1" in the environment of a worker
 HOST = "127.0.0.1"
-ENDING_SECONDS = (
-    5.0  #: after one worker has failed, the others are ended by the launcher; they end by themselves before
-)
+#: how long the others have after one worker has failed: they end by themselves, if they have joined
+ENDING_SECONDS = 3.0
 _TERMINATING_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 
