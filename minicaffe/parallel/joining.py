@@ -167,15 +167,17 @@ def _is_loopback(host: str) -> bool:
 # -- the other ranks ---------------------------------------------------------------------------------------------------
 
 
-def connect(address: tuple[str, int], rank: int, size: int, token: str, timeout: float) -> Peer:
+def connect(address: tuple[str, int], rank: int, size: int, token: str, timeout: float, repeat: bool = True) -> Peer:
     """Return the connection to the root, which may start later than this rank.
+
+    repeat: whether to try again where nothing listens yet (default: yes).
 
     Raises ParallelError if the root is not there within `timeout` seconds, or refuses this rank.
     """
     end = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
         try:
-            connection = stack.enter_context(_reach(address, end))  # closed if anything fails
+            connection = stack.enter_context(_reach(address, end, repeat))  # closed if anything fails
             connection.settimeout(max(end - time.monotonic(), 1.0))
             magic, challenge = _CHALLENGE.unpack(_exactly(connection, _CHALLENGE.size))
             if magic != _MAGIC:
@@ -190,8 +192,8 @@ def connect(address: tuple[str, int], rank: int, size: int, token: str, timeout:
     return peer
 
 
-def _reach(address: tuple[str, int], end: float) -> socket.socket:
-    """Return a connection to an address; repeat attempts until the time `end`, except for an unknown host."""
+def _reach(address: tuple[str, int], end: float, repeat: bool) -> socket.socket:
+    """Return a connection to an address; if `repeat`, try until the time `end`, except for an unknown host."""
     while True:
         try:
             connection = socket.create_connection(address, max(end - time.monotonic(), 0.001))
@@ -200,7 +202,7 @@ def _reach(address: tuple[str, int], end: float) -> socket.socket:
             connection.close()  # TCP connects a port to itself if no process listens at it
         except OSError as error:
             unknown = isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
-            if unknown or time.monotonic() >= end:
+            if unknown or not repeat or time.monotonic() >= end:
                 raise
         time.sleep(0.05)
 

@@ -24,7 +24,7 @@ _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 class Peer:
     """A connection to another rank.
 
-    rank: the other rank.  own: the rank of this process.
+    connection: the socket.  rank: the other rank.  own: the rank of this process.
     All methods but `close` raise ParallelError if the connection has ended, or if the other rank is at another call.
     """
 
@@ -35,12 +35,12 @@ class Peer:
         for name, value in _KEEP_ALIVE.items():
             if hasattr(socket, name):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self._socket, self.rank, self._own = connection, rank, own
+        self.connection, self.rank, self._own = connection, rank, own
 
     @property
     def hosts(self) -> tuple[str, str]:
         """The addresses of this side and of the other one."""
-        return self._socket.getsockname()[0], self._socket.getpeername()[0]
+        return self.connection.getsockname()[0], self.connection.getpeername()[0]
 
     def send(self, call: Call, content: bytes | memoryview = b"") -> None:
         """Send a message: a call, and its content."""
@@ -48,11 +48,11 @@ class Peer:
         header = call.packed() + _LENGTH.pack(len(view))
         try:
             if len(view) <= _SMALL:
-                self._socket.sendall(header + view)
+                self.connection.sendall(header + view)
                 return
-            self._socket.sendall(header)
+            self.connection.sendall(header)
             for start in range(0, len(view), _AT_ONCE):
-                self._socket.sendall(view[start : start + _AT_ONCE])
+                self.connection.sendall(view[start : start + _AT_ONCE])
         except OSError as error:
             self.expect(call)  # raises the error that the root has sent before it ended, if any
             raise self._lost(error) from None
@@ -61,7 +61,7 @@ class Peer:
         """Send the error that ends the training, which the other rank raises; no error if the connection has ended."""
         content = sentence.encode()
         with contextlib.suppress(OSError):
-            self._socket.sendall(_FAILED.packed() + _LENGTH.pack(len(content)) + content)
+            self.connection.sendall(_FAILED.packed() + _LENGTH.pack(len(content)) + content)
 
     def expect(self, call: Call) -> int:
         """Return the length of the content of the next message, which must belong to `call`."""
@@ -87,7 +87,7 @@ class Peer:
         """Fill `room` with the next bytes of the connection."""
         while room:
             try:
-                count = self._socket.recv_into(room[:_AT_ONCE])
+                count = self.connection.recv_into(room[:_AT_ONCE])
             except OSError as error:
                 raise self._lost(error) from None
             if not count:
@@ -106,5 +106,5 @@ class Peer:
     def close(self) -> None:
         """End the connection; a call that another thread has begun on it fails."""
         with contextlib.suppress(OSError):  # it has ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()

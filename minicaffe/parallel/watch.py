@@ -25,7 +25,6 @@ from minicaffe.parallel.wires import Loop
 
 TICK = 1.0  #: seconds between two messages of a rank that it is there
 LOST_SECONDS = 60.0  #: without a message, after which a rank's computer or network counts as failed
-JOIN_SECONDS = 30.0  #: for connecting the watch, once the group is connected
 _REPLY_SECONDS = 2.0  #: how long a rank that fails waits for the root to print its sentence
 _LEAVE_SECONDS = 4.0  #: after which the process of a rank that has failed is ended: MPI's own end may hang
 

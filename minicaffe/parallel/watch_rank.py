@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from minicaffe.errors import ParallelError
 from minicaffe.parallel.ending import end_process
 from minicaffe.parallel.watch import Watch
 from minicaffe.parallel.wires import Message, Wire
 
-_CONNECT_SECONDS = 10.0  #: for each address of the root
 _LAUNCHER_SECONDS = 1.0  #: how long the root may take to end all when the launcher has ended
 
 
 class RankWatch(Watch):
     """The watch of a rank from 1 on.
 
-    connection: to the root's watch, from `connect`.
+    connection: to the root's watch.
     """
 
     def __init__(
@@ -92,26 +89,3 @@ class RankWatch(Watch):
         self._wire.send(kind="beat", **vars(self.pace.beat()))
         if self._silence.lost(now):
             self._root_fails(f" has sent nothing for {self._silence.limit:g} s: its computer or network has failed")
-
-
-def connect(addresses: Sequence[tuple[str, int]], token: str, rank: int) -> socket.socket:
-    """Return a connection to the root's watch, at the first address where it replies; ParallelError if at none."""
-    reasons = []
-    for host, port in addresses:
-        try:
-            return _connect(host, port, token, rank)
-        except (OSError, UnicodeError) as error:
-            reasons.append(f"{host}:{port}: {getattr(error, 'strerror', None) or error}")
-    raise ParallelError(f"rank {rank} cannot reach rank 0 a second time, for the watch ({'; '.join(reasons)})")
-
-
-def _connect(host: str, port: int, token: str, rank: int) -> socket.socket:
-    with contextlib.ExitStack() as stack:
-        connection = stack.enter_context(socket.create_connection((host, port), _CONNECT_SECONDS))
-        wire = Wire(connection)
-        wire.send(token=token, rank=rank)
-        connection.settimeout(_CONNECT_SECONDS)
-        if not connection.recv(1, socket.MSG_PEEK):  # the root sends only to the ranks that it accepts
-            raise OSError("another program listens there")
-        stack.pop_all()
-        return connection

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hmac
+import functools
 import logging
 import socket
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from minicaffe.errors import ParallelError, listed
 from minicaffe.parallel.ending import end_process
 from minicaffe.parallel.pace import SILENT_SECONDS, Beat, SlowRanks, left_early
-from minicaffe.parallel.watch import JOIN_SECONDS, TICK, Watch
+from minicaffe.parallel.watch import TICK, Watch
 from minicaffe.parallel.wires import Message, Wire
 
 log = logging.getLogger("minicaffe")
@@ -25,81 +23,30 @@ _PATIENCE = 1.5  #: how long a rank may wait for one that has finished
 class RootWatch(Watch):
     """The watch of rank 0.
 
-    listener: where the others connect; closed at the end.  token: which they send first.
+    connections: to the watches of ranks 1, 2, ...
     """
 
     def __init__(
-        self, listener: socket.socket, token: str, names: list[str], end: Callable[[int], None] = end_process
+        self, connections: Sequence[socket.socket], names: list[str], end: Callable[[int], None] = end_process
     ) -> None:
         super().__init__(0, names, end)
-        self._listener, self._token = listener, token
-        self._wires: dict[int, Wire] = {}  # of the ranks that are connected
-        self._strangers: set[Wire] = set()  # connections that have not sent the token
+        self._wires = {rank: Wire(each) for rank, each in enumerate(connections, 1)}  # of the ranks that are connected
         self._beats = {rank: Beat() for rank in range(self.size)}
         self._finished: set[int] = set()
         self._slow = SlowRanks(names)
         self._compare_from = 0.0  # when the ranks' work is compared, after a time in which they were suspended
-        self._all_here = threading.Event()
         self._end_at: float | None = None
-        listener.setblocking(False)
-        self._loop.add(listener, self._accept)
+        for rank, wire in self._wires.items():
+            self._silence.heard(rank, time.monotonic())
+            self._loop.add(wire.socket, functools.partial(self._read, rank, wire))
         self._loop.start()
-
-    def wait_for_all(self) -> None:
-        """Wait until all ranks are connected; ParallelError if one is not, after `JOIN_SECONDS`."""
-        if not self._all_here.wait(JOIN_SECONDS):
-            missing = listed(self.names[rank] for rank in range(1, self.size) if rank not in self._wires)
-            raise ParallelError(f"rank {missing} did not connect to rank 0 a second time, within {JOIN_SECONDS:g} s")
 
     def close(self) -> None:
         super().close()
-        for wire in (*self._wires.values(), *self._strangers):
+        for wire in self._wires.values():
             wire.close()
-        self._listener.close()
 
-    def _close_listener(self) -> None:
-        """Accept no more connections."""
-        for source in (self._listener, *(wire.socket for wire in self._strangers)):
-            self._loop.remove(source)
-            source.close()
-        self._strangers.clear()
-
-    # -- connections -------------------------------------------------------------------------------------------------
-
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:  # it has gone again
-            return
-        wire = Wire(connection)
-        self._strangers.add(wire)
-        self._loop.add(connection, lambda: self._hello(wire))
-
-    def _hello(self, wire: Wire) -> None:
-        """Accept a rank by its first message; close any other connection."""
-        messages = wire.receive()
-        if messages == []:
-            return
-        self._strangers.remove(wire)
-        self._loop.remove(wire.socket)
-        if messages is None or not self._admits(messages[0]):
-            wire.close()
-            return
-        rank = messages[0]["rank"]
-        self._wires[rank] = wire
-        self._loop.add(wire.socket, lambda: self._read(rank, wire))
-        self._silence.heard(rank, time.monotonic())
-        wire.send(kind="welcome")
-        for message in messages[1:]:
-            self._take(rank, message)
-        if len(self._wires) == self.size - 1:
-            self._close_listener()
-            self._all_here.set()
-
-    def _admits(self, hello: Message) -> bool:
-        """Whether a first message has the token, and is that of a rank that is not connected."""
-        known = hmac.compare_digest(str(hello.get("token")).encode(), self._token.encode())
-        return known and hello.get("rank") in range(1, self.size) and hello["rank"] not in self._wires
+    # -- messages ----------------------------------------------------------------------------------------------------
 
     def _read(self, rank: int, wire: Wire) -> None:
         messages = wire.receive()
@@ -190,7 +137,7 @@ class RootWatch(Watch):
         early = left_early(self._beats, self._finished, _PATIENCE)
         if early is not None:
             self._fails(early, " has ended its training before the others")
-        elif self._all_here.is_set() and not self._finished and now >= self._compare_from:
+        elif not self._finished and now >= self._compare_from:
             self._log_slow_ranks(now)
 
     def _was_suspended(self, now: float) -> None:

@@ -6,15 +6,19 @@ import atexit
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from minicaffe.errors import ParallelError
 from minicaffe.parallel.ending import end_process
 from minicaffe.parallel.group import Group
+from minicaffe.parallel.joining import Accepting, connect, listen
 from minicaffe.parallel.watch import Watch, rank_name
-from minicaffe.parallel.watch_rank import RankWatch, connect
+from minicaffe.parallel.watch_rank import RankWatch
 from minicaffe.parallel.watch_root import RootWatch
 
 _HERE = "127.0.0.1"
+JOIN_SECONDS = 30.0  #: for connecting the watch, once the group is connected
+_CONNECT_SECONDS = 10.0  #: for each address of the root
 
 
 def watch_over(group: Group, end: Callable[[int], None] = end_process) -> Watch:
@@ -28,27 +32,27 @@ def watch_over(group: Group, end: Callable[[int], None] = end_process) -> Watch:
     one_host = len({host for host, _ in hosts}) == 1
     watch: Watch
     if group.root:
-        listener = _listen(one_host)
         token = secrets.token_hex(16)
-        port = listener.getsockname()[1]
-        group.share([token, [[host, port] for host in _addresses(one_host)]])
-        watch = RootWatch(listener, token, names, end)
-        watch.wait_for_all()
+        with listen((_HERE if one_host else "", 0)) as listener:
+            group.share([token, listener.getsockname()[1], _addresses(one_host)])
+            peers = Accepting(listener, group.size, token).peers(JOIN_SECONDS)
+        watch = RootWatch([peer.connection for peer in peers], names, end)
     else:
-        token, addresses = group.share()
-        connection = connect([(host, port) for host, port in addresses], token, group.rank)
-        watch = RankWatch(connection, group.rank, names, end)
+        token, port, addresses = group.share()
+        watch = RankWatch(_reach_root(addresses, port, group, token), group.rank, names, end)
     atexit.register(watch.at_exit)
     return watch
 
 
-def _listen(one_host: bool) -> socket.socket:
-    """Return a socket at a free port, of the loopback interface if all ranks are on one host."""
-    if one_host:
-        return socket.create_server((_HERE, 0), backlog=1024)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", 0), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
-    return socket.create_server(("", 0), backlog=1024)
+def _reach_root(addresses: Sequence[str], port: int, group: Group, token: str) -> socket.socket:
+    """Return a connection to the root's watch, at the first address where it replies; ParallelError if at none."""
+    reasons = []
+    for host in addresses:
+        try:
+            return connect((host, port), group.rank, group.size, token, _CONNECT_SECONDS, repeat=False).connection
+        except ParallelError as error:
+            reasons.append(str(error))
+    raise ParallelError("; ".join(reasons) or f"rank {group.rank} has no address of rank 0, for the watch")
 
 
 def _addresses(one_host: bool) -> list[str]:
