@@ -68,7 +68,7 @@ def _call(path, name, arguments, options, address, rank, size):
     spec = importlib.util.spec_from_file_location("work", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    faulthandler.dump_traceback_later(600, exit=True)  # so that a hang is an error
+    faulthandler.dump_traceback_later(180, exit=True)  # so that a hang is an error
     try:
         parallel.start(SocketGroup(address, rank, size, timeout=60))
         return getattr(module, name)(parallel.current(), *arguments, **options)
