@@ -53,14 +53,7 @@ class BatchNorm(KeepsStatistics):
         if bottom[0].num_axes < 2:
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
         self.channels = bottom[0].shape[1]
-        for i in range(3):
-            if len(self.layer_param.param) == i:
-                self.layer_param.param.add(lr_mult=0)
-            elif self.layer_param.param[i].lr_mult != 0:
-                raise self.error(
-                    f"the statistics are not learned: lr_mult of param {i} must be 0, "
-                    f"got {self.layer_param.param[i].lr_mult:g}"
-                )
+        self.refuse_learning(3)
         self.normalized, self.mean = Blob((), self.dtype), Blob((self.channels,), self.dtype)
         self.deviation = Blob((self.channels,), self.dtype)
         self.join_ranks(not self.use_global_stats)
@@ -156,10 +149,8 @@ class BatchNorm(KeepsStatistics):
         """Compute the statistics and y; `followers`: kernel arguments for layers in place behind it."""
         x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
         mean, deviation = self.statistics_gpu(bottom)
-        places = bottom[0].count_range(2)
-        self.kernel("normalize")(
-            top[0].count, self.channels, places, x, mean, deviation, *followers, y, normalized
-        )  # fmt: skip
+        arguments = (self.channels, bottom[0].count_range(2), x, mean, deviation, *followers, y, normalized)
+        self.kernel("normalize")(top[0].count, *arguments)
 
     def statistics_gpu(self, bottom) -> tuple[int, int]:
         """Compute mean and deviation of the batch, or from the blobs; return the device pointers."""
@@ -172,13 +163,13 @@ class BatchNorm(KeepsStatistics):
         count, parts, partial = n // c, self._parts(n), self.partial.mutable_gpu_data()
         stored = [blob.mutable_gpu_data() for blob in self.blobs]
         self.kernel("partial_statistics").launch((c, parts), 256, count, c, places, x, partial)
-        if self.exchange is not None:
+        if self.exchange is None:
+            arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
+            self.kernel("statistics")(c, *arguments)
+        else:
             rows = self.exchange.statistics_gpu(c, parts, count, places, x, partial)
             arguments = (self.exchange.size, self.eps, self.fraction, rows, mean, deviation, *stored)
             self.kernel("statistics_of_ranks")(c, *arguments)
-            return mean, deviation
-        arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
-        self.kernel("statistics")(c, *arguments)
         return mean, deviation
 
     def backward_gpu(self, top, propagate_down, bottom):

@@ -30,6 +30,15 @@ class KeepsStatistics(Layer):
         self.exchange = exchange_of(self.phase, of_batch, self.channels, self.dtype)
         self.collective = self.exchange is not None
 
+    def refuse_learning(self, count: int) -> None:
+        """Give the first `count` blobs, statistics, lr_mult 0; LayerError if the prototxt gives them another."""
+        for i in range(count):
+            if len(self.layer_param.param) == i:
+                self.layer_param.param.add(lr_mult=0)
+            elif self.layer_param.param[i].lr_mult != 0:
+                given = self.layer_param.param[i].lr_mult
+                raise self.error(f"the statistics are not learned: lr_mult of param {i} must be 0, got {given:g}")
+
     @property
     def updates_statistics(self) -> bool:
         """Whether forward passes normalise with the batch's statistics and update the stored ones."""

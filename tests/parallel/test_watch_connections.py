@@ -33,7 +33,7 @@ def two():
 
 def test_the_root_is_found_at_its_second_address():
     def watched(group):
-        watching.watch_over(group).close()
+        watching.watch_over(group).finish()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watching, "_addresses", lambda one_host: ["no.such.host.invalid", "127.0.0.1"])
