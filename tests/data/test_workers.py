@@ -75,6 +75,7 @@ def test_several_threads_may_call():
 
 
 def test_the_threads_end_when_workers_are_closed_or_forgotten():
+    gc.collect()  # of other tests
     before = len(threads())
     closed, forgotten, unused = Workers(3), Workers(2), Workers(9)
     closed.each(lambda index: None, 5)

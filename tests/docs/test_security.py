@@ -45,7 +45,7 @@ def modules_with(pattern):
     [
         (r"(urllib|http|ssl|ftplib|socketserver|xmlrpc)(\..*)?|socket.socket\(\)|socket.create_connection\(\)",
          {"minicaffe.data.datasets.download", "minicaffe.cli.quickdata", "minicaffe.parallel.joining",
-          "minicaffe.parallel.launcher", "minicaffe.parallel.watch_rank"}),
+          "minicaffe.parallel.launcher"}),
         (r"subprocess|multiprocessing|os\.(system|popen|exec\w*|spawn\w*|posix_spawn\w*)\(\)",
          {"minicaffe.cuda.kernels", "minicaffe.parallel.launcher", "minicaffe.parallel.local"}),
         (r"_?pickle|marshal|shelve|dill|joblib|yaml", {"minicaffe.data.datasets.pickled"}),

@@ -4,7 +4,6 @@ On the emulated device, processes use a stand-in of NCCL (tests/cuda_emulator/nc
 """
 
 import contextlib
-import gc
 import logging
 import os
 
@@ -166,14 +165,7 @@ def test_other_ways_give_the_same_bits(ranks, source, environment):
 
 def test_ranks_with_one_gpu_use_the_host(source, gpu_mode, monkeypatch):
     """Threads of this process, which have one GPU."""
-
-    def work(group):
-        try:
-            return train(group, source, "momentum: 0.9")
-        finally:
-            gc.collect()  # pinned memory must be freed by a thread that uses the GPU
-
-    results = run_ranks(2, work)
+    results = run_ranks(2, lambda group: train(group, source, "momentum: 0.9"))
     for found, captured, lines in results:
         assert not captured and "rank 1: NCCL cannot use the GPU of rank 0 (" in lines[0]
         for a, b in zip(found, results[0][0]):

@@ -1,8 +1,10 @@
 """Ranks of one training as threads of the test's process: settings and seeds belong to a thread, as in Caffe."""
 
+import gc
 import threading
 
 from minicaffe import parallel
+from minicaffe.core.settings import settings
 from minicaffe.parallel.joining import listen
 from minicaffe.parallel.sockets import SocketGroup
 
@@ -20,6 +22,8 @@ def run_ranks(size, work):
             errors.append(error)
         finally:
             parallel.stop()
+            if settings.engine.mode == "GPU":
+                gc.collect()  # pinned memory must be freed by a thread that uses the GPU
 
     threads = [threading.Thread(target=rank_thread, args=(rank,)) for rank in range(size)]
     for thread in threads:
