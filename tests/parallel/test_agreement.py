@@ -6,22 +6,18 @@ import os
 import pytest
 
 import minicaffe
-from helpers.ranks import run_ranks
+from helpers.ranks import REGRESSION, run_ranks
 from minicaffe.errors import ParallelError, SnapshotError
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.solvers import Keeper, snapshot
 
-SOLVER = """
+SOLVER = (
+    """
 base_lr: 0.1 momentum: 0.9 lr_policy: "fixed" max_iter: 9 random_seed: 3 display: 1 test_iter: 2 test_interval: 4
 snapshot: 3 snapshot_prefix: "s"
-net_param {
-  layer { name: "data" type: "DummyData" top: "x" top: "t"
-          dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 1 } data_filler { type: "gaussian" } } }
-  layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
-          inner_product_param { num_output: 1 weight_filler { type: "xavier" } } }
-  layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
-}
 """
+    + REGRESSION
+)
 
 
 @pytest.fixture(autouse=True)

@@ -4,21 +4,17 @@ import numpy as np
 import pytest
 
 import minicaffe
-from helpers.ranks import run_ranks
+from helpers.ranks import REGRESSION, run_ranks
 from minicaffe.errors import ParallelError
 from minicaffe.parallel import ALONE
 from minicaffe.proto import caffe_pb2, parse_text
 
-SOLVER = """
+SOLVER = (
+    """
 base_lr: 0.1 momentum: 0.9 lr_policy: "fixed" max_iter: 5 random_seed: 3 snapshot_after_train: false
-net_param {
-  layer { name: "data" type: "DummyData" top: "x" top: "t"
-          dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 1 } data_filler { type: "gaussian" } } }
-  layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
-          inner_product_param { num_output: 1 weight_filler { type: "xavier" } } }
-  layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
-}
 """
+    + REGRESSION
+)
 
 
 def test_every_rank_gets_the_values_of_all():

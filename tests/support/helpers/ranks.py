@@ -8,6 +8,17 @@ from minicaffe.core.settings import settings
 from minicaffe.parallel.joining import listen
 from minicaffe.parallel.sockets import SocketGroup
 
+#: a linear regression on random numbers, for solvers whose data do not matter
+REGRESSION = """
+net_param {
+  layer { name: "data" type: "DummyData" top: "x" top: "t"
+          dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 1 } data_filler { type: "gaussian" } } }
+  layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+          inner_product_param { num_output: 1 weight_filler { type: "xavier" } } }
+  layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+}
+"""
+
 
 def run_ranks(size, work):
     """Return [work(group) of rank 0, of rank 1, ...]; the first exception of a rank is raised here."""
