@@ -96,10 +96,10 @@ class MpiGroup(Group):
         """Check that all ranks are at `call`; turn MPI's errors in the block into ParallelError."""
         with self._errors():
             self._communicator.Allgather(np.frombuffer(call.packed(), np.uint8), self._calls)
-            for rank, record in enumerate(self._calls):
-                first = Call.unpacked(self._calls[0].tobytes())
-                if (other := Call.unpacked(record.tobytes())) != first:
-                    raise calls.difference(0, first, rank, other)
+            others = np.flatnonzero((self._calls != self._calls[0]).any(axis=1))
+            if others.size:
+                first, other = (Call.unpacked(self._calls[rank].tobytes()) for rank in (0, others[0]))
+                raise calls.difference(0, first, int(others[0]), other)
             yield
 
     @contextlib.contextmanager
@@ -143,9 +143,8 @@ def module() -> Any:
     try:
         import mpi4py
 
-        if (
-            "mpi4py.MPI" not in sys.modules
-        ):  # importing it initializes MPI, which may end the process with a wrong library
+        # importing MPI initializes it, which may end the process with a wrong library
+        if "mpi4py.MPI" not in sys.modules:
             mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
     except ImportError as error:
