@@ -107,7 +107,7 @@ class Place(NamedTuple):
 def places(group: Group) -> list[Place]:
     """Return where the ranks of a group run, in their order.  Collective."""
     here = Place(socket.gethostname(), os.getpid())
-    return [Place(*each) for each in group.share(group.gather(here))]
+    return [Place(*each) for each in group.exchange(here)]
 
 
 def local_rank(group: Group) -> int:

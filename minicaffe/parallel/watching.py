@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from minicaffe.errors import ParallelError
 from minicaffe.parallel.ending import end_process
+from minicaffe.parallel.environment import places
 from minicaffe.parallel.group import Group
 from minicaffe.parallel.joining import Accepting, connect, listen
 from minicaffe.parallel.watch import Watch, rank_name
@@ -27,9 +28,9 @@ def watch_over(group: Group, end: Callable[[int], None] = end_process) -> Watch:
     end: ends this process with a status; another function in tests.
     Raises ParallelError if the root cannot be reached by a second connection.
     """
-    hosts = group.share(group.gather([socket.gethostname(), os.getpid()]))
-    names = [rank_name(rank, host, process) for rank, (host, process) in enumerate(hosts)]
-    one_host = len({host for host, _ in hosts}) == 1
+    where = places(group)
+    names = [rank_name(rank, *place) for rank, place in enumerate(where)]
+    one_host = len({place.host for place in where}) == 1
     watch: Watch
     if group.root:
         token = secrets.token_hex(16)
