@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import logging
 import os
 
 import pytest
@@ -39,6 +40,16 @@ def gpu_mode(cuda_device):
     """GPU mode while a test runs, with the engines that prototxts name."""
     with computing_with(gpu=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def kept_logger():
+    """Give the process's logger "minicaffe" its level, handlers and filters back after each test."""
+    logger = logging.getLogger("minicaffe")
+    was = logger.level, logger.propagate, list(logger.handlers), list(logger.filters)
+    yield
+    logger.setLevel(was[0])
+    logger.propagate, logger.handlers[:], logger.filters[:] = was[1:]
 
 
 @pytest.fixture

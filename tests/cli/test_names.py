@@ -198,7 +198,6 @@ def test_log_files_of_scripts(tmp_path, monkeypatch):
     minicaffe.log(NAME)
     for handler in logger.handlers:
         handler.close()
-    logger.setLevel(logging.NOTSET)
     assert (tmp_path / "log").read_text(encoding="utf-8").endswith(f"] {SHOWN}\n")
 
 

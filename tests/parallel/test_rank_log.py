@@ -20,6 +20,5 @@ def test_other_ranks_log_warnings_with_their_number(tmp_path, monkeypatch):
     run_ranks(3, work)
     for handler in logger.handlers:
         handler.close()
-    logger.setLevel(logging.NOTSET)
     lines = [line.partition("] ")[2] for line in (tmp_path / "log").read_text().splitlines() if "] " in line]
     assert sorted(lines) == ["a", "rank 1: a", "rank 2: a", "reads 0", "reads 0"]
