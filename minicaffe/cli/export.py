@@ -44,7 +44,8 @@ def _flags(flags: FlagParser) -> None:
     flags.section("what to put into the ONNX graph")
     flags.switch("fold", "fold BatchNorm, Scale and Bias into weights first, as `minicaffe fold` does")
     flags.flag("with-preprocessing", nargs="?", const="", metavar="FILE",
-               help="crop, mean and scale of the transform_param in MODEL, or in another prototxt")  # fmt: skip
+               help="crop, mean and scale of the data layer or preprocess block in MODEL, or in another "
+                    "prototxt")  # fmt: skip
     flags.switch("rgb", "with --with-preprocessing: the graph's input has its channels in the order RGB, not BGR")
     flags.section("what to compare")
     flags.flag("check", nargs="?", const="", metavar="FILE",
@@ -122,14 +123,14 @@ def _preprocessing(net: Net, args: argparse.Namespace) -> dict[str, Any]:
     if args.with_preprocessing is None:
         return {}
     from minicaffe.core.passes import filter_net
-    from minicaffe.export.onnx.preprocessing import of_data_layers
+    from minicaffe.export.onnx.preprocessing import of_net
     from minicaffe.proto import read_net
 
     param = read_net(need_file(args.with_preprocessing or args.model, "with-preprocessing", "a prototxt"))
     param.state.phase, param.state.level = TEST, args.level
     param.state.stage.extend(stages(args))
     images = [name for name in net.blobs if net.blobs[name].num_axes == 4]
-    return of_data_layers(filter_net(param), images, args.rgb)
+    return of_net(filter_net(param), images, args.rgb)
 
 
 def _shape(value: Any) -> str:

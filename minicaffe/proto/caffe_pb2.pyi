@@ -94,6 +94,7 @@ class NetParameter(Message):
     default_cudnn_math_override: int
     global_grad_scale_adaptive: bool
     eltwise_mem_sharing: bool
+    preprocess: PreprocessParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1322,4 +1323,15 @@ class CenterLossParameter(Message):
     num_output: int
     center_filler: FillerParameter
     axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PreprocessParameter(Message):
+    ChannelOrder: EnumTypeWrapper
+    BGR: int
+    RGB: int
+    transform_param: TransformationParameter
+    new_height: int
+    new_width: int
+    channel_order: int
     def __init__(self, **fields: Any) -> None: ...

@@ -10,7 +10,7 @@ from minicaffe.data.mean import write_mean
 from minicaffe.errors import ExportError
 from minicaffe.export.onnx.checking import Check
 from minicaffe.export.onnx.model import to_model
-from minicaffe.export.onnx.preprocessing import of_data_layers
+from minicaffe.export.onnx.preprocessing import of_net
 from minicaffe.proto import caffe_pb2, parse_text
 
 NET = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } } }\n'
@@ -20,7 +20,7 @@ def preprocessing(transform: str, reverses_channels: bool = False):
     param = parse_text(
         f'layer {{ name: "set" type: "Data" top: "data" transform_param {{ {transform} }} }}', caffe_pb2.NetParameter()
     )
-    return of_data_layers(param, ["data"], reverses_channels)
+    return of_net(param, ["data"], reverses_channels)
 
 
 @pytest.mark.parametrize("reverses_channels", [False, True])
@@ -72,4 +72,4 @@ def test_what_cannot_be_put_into_a_graph():
     with pytest.raises(ExportError, match="Data layer 'set'.*resize_param"):
         preprocessing("resize_param { prob: 1 height: 3 width: 3 }")
     with pytest.raises(ExportError, match="no data layer with a transform_param for the inputs data"):
-        of_data_layers(caffe_pb2.NetParameter(), ["data"])
+        of_net(caffe_pb2.NetParameter(), ["data"])

@@ -11,7 +11,7 @@ from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError, ExportError, listed
 from minicaffe.export.onnx.conversion import Nodes
 from minicaffe.export.onnx.graph import Dim
-from minicaffe.philox import Stream
+from minicaffe.inference.preprocessing import data_layers, transformer_of
 from minicaffe.proto import caffe_pb2
 
 
@@ -34,10 +34,7 @@ class Preprocessing:
         """
         if transform_param.HasField("resize_param"):
             raise ExportError("transform_param: resize_param cannot be part of an ONNX graph: resize images before")
-        param = caffe_pb2.TransformationParameter()
-        param.CopyFrom(transform_param)
-        param.mirror = False
-        return cls(BatchTransformer(param, train=False, rng=Stream(0, 0)), reverses_channels)
+        return cls(transformer_of(transform_param), reverses_channels)
 
     def apply(self, images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """Return images (N, C, H, W) as the net reads them, (N, C, H', W') of the given shape."""
@@ -86,30 +83,34 @@ def _centre(nodes: Nodes, x: str, crop: tuple[int, int]) -> str:
     return nodes.op("Slice", x, begin, nodes.op("Add", begin, lengths), nodes.ints(axes))
 
 
-def of_data_layers(
-    param: caffe_pb2.NetParameter, inputs: Sequence[str], reverses_channels: bool = False
-) -> dict[str, Preprocessing]:
-    """Return what the data layers of a net in TEST do with its images, by the name of the input.
+def of_net(param: caffe_pb2.NetParameter, inputs: Sequence[str], takes_rgb: bool = False) -> dict[str, Preprocessing]:
+    """Return the preprocessing of a net's images, by the name of the input: its preprocess block, else that of its data
+    layers.
 
-    param: a NetParameter as `filter_net` returns it.
-    inputs: the inputs of the net that is exported; where `param` is another file, its only data layer with a
-        transform_param may have a top of another name, and belongs to the first input.
-    Raises ExportError if there is no such layer, and for what cannot be part of a graph.
+    param: a NetParameter in TEST, as `filter_net` returns it.
+    inputs: the inputs of the net that is exported; where `param` is another file, its only data layer may have a top of
+        another name, and belongs to the first input.
+    takes_rgb: whether the graph's input is RGB; it is reversed for a net that reads BGR.
+    Raises ExportError if there is no such block or layer, and for what cannot be part of a graph.
     """
-    layers = [layer for layer in param.layer if layer.top and layer.HasField("transform_param")]
-    found = {layer.top[0]: layer for layer in layers if layer.top[0] in inputs}
-    if not found and len(layers) == 1:
-        found = {inputs[0]: layers[0]}
-    if not found:
+    if param.HasField("preprocess") and inputs:
+        block = param.preprocess
+        reverses = takes_rgb and block.channel_order != block.RGB
+        return {inputs[0]: _of(block.transform_param, "preprocess block", reverses)}
+    layers = {name: layer for name, layer in data_layers(param, inputs).items() if name in inputs}
+    if not layers:
         raise ExportError(
             f"there is no data layer with a transform_param for the inputs {listed(inputs)} in TEST: give the "
             "prototxt that has it"
         )
-    return {name: _of_layer(layer, reverses_channels) for name, layer in found.items()}
+    return {
+        name: _of(layer.transform_param, f"{layer.type} layer '{layer.name}'", takes_rgb)
+        for name, layer in layers.items()
+    }
 
 
-def _of_layer(layer: caffe_pb2.LayerParameter, reverses_channels: bool) -> Preprocessing:
+def _of(transform_param: caffe_pb2.TransformationParameter, origin: str, reverses_channels: bool) -> Preprocessing:
     try:
-        return Preprocessing.of(layer.transform_param, reverses_channels)
+        return Preprocessing.of(transform_param, reverses_channels)
     except (DataError, ExportError) as error:
-        raise ExportError(f"{layer.type} layer '{layer.name}': {error}") from error
+        raise ExportError(f"{origin}: {error}") from error

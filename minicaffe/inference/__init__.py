@@ -1,0 +1,1 @@
+"""Running trained nets on images: preprocessing from prototxts, streams of batches, predictions."""
