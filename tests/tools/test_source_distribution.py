@@ -42,8 +42,9 @@ def checkout(tmp_path_factory):
         shutil.copy(ROOT / name, folder / name)
     for name in (
         "models/lenet/lenet_iter_10.caffemodel", "models/lenet/lenet_iter_10.solverstate.h5", "runs/quickstart/log.txt",
-        "models/lenet/__pycache__/x.cpython-312.pyc", "data/mnist/mnist_train_lmdb/data.mdb", "build/lib/minicaffe/old.py",
-        "models/lenet/lenet_iter_10.runstate", "models/lenet/mean.binaryproto", ".venv/bin/python", "site/index.html",
+        "models/lenet/__pycache__/x.cpython-312.pyc", "data/mnist/mnist_train_lmdb/data.mdb",
+        "build/lib/minicaffe/old.py", "models/lenet/lenet_iter_10.runstate", "models/lenet/mean.binaryproto",
+        ".venv/bin/python", "site/index.html",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
