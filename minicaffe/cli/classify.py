@@ -77,7 +77,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
     DataError for a mean file that cannot be read or has another shape; UsageError for an invalid channel order.
     """
     return {
-        "mean": _mean(args.mean_file),
+        "mean": channel_means(args.mean_file) if args.mean_file else None,
         "input_scale": args.input_scale,
         "raw_scale": args.raw_scale,
         "channel_swap": _numbers("channel_swap", args.channel_swap),
@@ -91,10 +91,8 @@ def _numbers(flag: str, text: str) -> list[int] | None:
         raise UsageError(f"--{flag}: expected whole numbers such as 2,1,0, got '{text}'") from None
 
 
-def _mean(path: str) -> np.ndarray | None:
-    """Return the mean per channel (K) of a mean file, as used by the original's tool; None without a file."""
-    if not path:
-        return None
+def channel_means(path: str) -> np.ndarray:
+    """Return the mean per channel (K) of a mean file, .npy or .binaryproto, as used by the original's tool."""
     if path.endswith(".binaryproto"):
         from minicaffe.proto import caffe_pb2, read_binary
 

@@ -29,6 +29,7 @@ MODULES = {
         "data": ("data", "convert_cifar_data", "convert_mnist_data"),
         "databases": ("convert_imageset", "compute_image_mean", "extract_features"),
         "whiten": ("whiten",),
+        "infer": ("infer",),
         "classify": ("classify", "detect"),
         "export": ("export",),
         "draw": ("draw",),

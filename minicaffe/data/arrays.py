@@ -1,4 +1,4 @@
-"""Arrays that scripts pass to a net, viewed in the blob's shape or rejected; arrays in .npy files."""
+"""Arrays that scripts pass to a net, viewed in the blob's shape or rejected; arrays in .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from minicaffe import limits
 from minicaffe.errors import DataError, ShapeError, UsageError
 from minicaffe.files import read_bytes
 
@@ -39,27 +40,62 @@ def read_array(path: str) -> np.ndarray:
 
     DataError when the file cannot be read, is damaged or cut short, or holds objects or other values.
     """
+    return _array_of(_content(path), f"the array '{path}'")
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """Read the arrays of real numbers in an .npz file, by name; those of text or objects are left out.
+
+    DataError as for `read_array`, and when the arrays are too large for the file (`limits.max_expanded`).
+    """
+    data = _content(path)
+    if not data.startswith(b"PK"):
+        raise DataError(f"cannot read the arrays '{path}': it is no .npz file")
     try:
-        data = read_bytes(path)
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            members = {each.filename.removesuffix(".npy"): each for each in archive.zip.infolist()}
+            if limits.expands_too_far(sum(each.file_size for each in members.values()), len(data)):
+                raise DataError(
+                    f"'{path}', {len(data)} bytes, expands to more than the environment variable "
+                    "MINICAFFE_MAX_EXPANDED allows"
+                )
+            contents = {name: archive.zip.read(each) for name, each in members.items()}
+    except DataError:
+        raise
+    except Exception as error:  # for damaged archives zipfile and zlib raise exceptions of many types
+        raise DataError(f"cannot read the arrays '{path}': it is damaged ({error})") from error
+    named = {name: (content, f"the array '{name}' of '{path}'") for name, content in contents.items()}
+    return {name: _array_of(*each) for name, each in named.items() if _header(*each)[2].kind in "biuf"}
+
+
+def _content(path: str) -> bytes:
+    try:
+        return read_bytes(path)
     except OSError as error:
         raise DataError(f"cannot read the array '{path}': {error.strerror or error}") from error
+
+
+def _header(data: bytes, what: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return shape, whether it is in Fortran's order, type and length of the header of an .npy file."""
     file = io.BytesIO(data)
     try:
         shape, fortran, dtype = _HEADERS[npy.read_magic(file)](file)
     except Exception as error:  # for damaged headers, which numpy evaluates, it raises exceptions of many types
-        raise DataError(f"cannot read the array '{path}': it has no valid header of an .npy file") from error
+        raise DataError(f"cannot read {what}: it has no valid header of an .npy file") from error
+    return tuple(map(int, shape)), fortran, dtype, file.tell()  # a header may have True as a length
+
+
+def _array_of(data: bytes, what: str) -> np.ndarray:
+    shape, fortran, dtype, start = _header(data, what)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise DataError(f"cannot read the array '{path}': expected numbers, got {dtype}")
-    shape = tuple(map(int, shape))  # a header may have True as a length
-    count, stored = math.prod(shape), len(data) - file.tell()
+        raise DataError(f"cannot read {what}: expected numbers, got {dtype}")
+    count, stored = math.prod(shape), len(data) - start
     try:
         if min(shape, default=0) < 0 or count * dtype.itemsize > stored:
             raise ValueError
-        array = np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if fortran else "C")
+        array = np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if fortran else "C")
     except ValueError:  # numpy's own is for shapes that no array can have, such as (0, 2^62)
-        raise DataError(
-            f"cannot read the array '{path}': {stored} bytes are no {dtype} array of shape {shape}"
-        ) from None
+        raise DataError(f"cannot read {what}: {stored} bytes are no {dtype} array of shape {shape}") from None
     return array.astype(dtype.newbyteorder("="))
 
 

@@ -18,7 +18,7 @@ from minicaffe import limits
 from minicaffe.data.depth import is_deep, unit_range, upper_bytes
 from minicaffe.data.image_file import opened, read_bytes
 from minicaffe.data.pnm import pnm_pixels
-from minicaffe.data.resize import resampled_planes
+from minicaffe.data.resize import resampled_planes, resized_bytes
 from minicaffe.errors import DataError
 
 # Conversion of RGB to gray in OpenCV, or in the library that decodes for it: weights, bits to shift, rounding.
@@ -146,10 +146,9 @@ def resize(image: np.ndarray, height: int, width: int, order: int = 1) -> np.nda
     """Resize (C, H, W) to (C, height, width) in the same dtype; order: 0 nearest, 1 bilinear (default), 3 cubic."""
     if image.shape[1:] == (height, width):
         return image
-    planes = resampled_planes(image, (height, width), order)
+    if image.dtype == np.uint8:
+        return resized_bytes(image, (height, width), order)
     result = np.empty((len(image), height, width), image.dtype)
-    for plane, values in zip(result, planes, strict=True):
-        if image.dtype == np.uint8:
-            np.rint(values, out=values).clip(0, 255, out=values)
+    for plane, values in zip(result, resampled_planes(image, (height, width), order), strict=True):
         plane[...] = values
     return result

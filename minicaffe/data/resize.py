@@ -14,6 +14,8 @@ from minicaffe import limits
 from minicaffe.data.arrays import as_image, height_and_width
 from minicaffe.errors import UsageError
 
+_BLOCK = 1 << 15  # values in float64 between the two axes, so that they stay in the cache
+
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
     """Resize an image (H, W, K) to `new_dims` = (height, width), in pixels; return (height, width, K) float32.
@@ -55,12 +57,7 @@ def resampled_planes(
     border: the value outside the image; None (default) repeats the edge.
     UsageError for another order, for sizes below 1, and for more pixels than `limits.max_pixels`.
     """
-    if order not in (0, 1, 3):
-        raise UsageError(f"resize: interpolation order must be 0 (nearest), 1 (linear) or 3 (cubic), got {order}")
-    if min(new_dims) < 1 or min(planes.shape[1:]) < 1:
-        shape = (*planes.shape[1:], len(planes))
-        raise UsageError(f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {shape}")
-    _check_pixels(*new_dims)
+    _check(planes.shape, new_dims, order)
     shift = border or 0.0  # subtracted in between, so that the value outside is 0
     rows, columns = (
         _taps(old, new, order, corners, border is not None) for old, new in zip(planes.shape[1:], new_dims, strict=True)
@@ -71,6 +68,68 @@ def resampled_planes(
         return _resample_axis(_resample_axis(values, 0, rows), 1, columns) + shift
 
     return map(resampled, planes)  # one by one: a plane in float64 fits into the cache
+
+
+def resized_bytes(planes: np.ndarray, new_dims: tuple[int, int], order: int) -> np.ndarray:
+    """Resample planes (C, H, W) of uint8; return the values of `resampled_planes` rounded, uint8 (C, height, width).
+
+    The numbers are the same.  A view of pixels (H, W, C), as decoders return it, is resampled in that order, all
+    channels at once.  order and errors as there.
+    """
+    _check(planes.shape, new_dims, order)
+    pixels = planes.transpose(1, 2, 0)
+    is_reversed = pixels.strides[2] < 0
+    pixels = pixels[:, :, ::-1] if is_reversed else pixels
+    if pixels.flags.c_contiguous:
+        resized = _resized_pixels(pixels, new_dims, order)
+        resized = (resized[:, :, ::-1] if is_reversed else resized).transpose(2, 0, 1)
+        return np.ascontiguousarray(resized)
+    return np.stack([_resized_pixels(np.ascontiguousarray(plane[:, :, None]), new_dims, order)[:, :, 0]
+                     for plane in planes])  # fmt: skip
+
+
+def _resized_pixels(pixels: np.ndarray, new_dims: tuple[int, int], order: int) -> np.ndarray:
+    """Resample contiguous pixels (H, W, C), a block of rows after the other."""
+    (height, width, channels), result = pixels.shape, np.empty((*new_dims, pixels.shape[2]), np.uint8)
+    lines, out = pixels.reshape(height, width * channels), result.reshape(len(result), -1)
+    rows = _taps(height, new_dims[0], order, False, False)
+    columns = [
+        ((index[:, None] * channels + np.arange(channels)).ravel(), weight.repeat(channels))
+        for index, weight in _taps(width, new_dims[1], order, False, False)
+    ]
+    step = max(1, _BLOCK // lines.shape[1])
+    for y in range(0, len(out), step):
+        block = slice(y, y + step)
+        if rows:
+            values = _weighted_sum(
+                np.multiply(lines[index[block]], weight[block, None], dtype=np.float64) for index, weight in rows
+            )
+        else:
+            values = lines[block].astype(np.float64)
+        if columns:
+            old = values
+            values = _weighted_sum(old.take(index, 1, mode="clip") * weight for index, weight in columns)
+        np.rint(values, out=values).clip(0, 255, out=values)
+        out[block] = values
+    return result
+
+
+def _weighted_sum(terms: Iterator[np.ndarray]) -> np.ndarray:
+    total = next(terms)
+    for term in terms:
+        total += term
+    return total
+
+
+def _check(shape: Sequence[int], new_dims: tuple[int, int], order: int) -> None:
+    """Raise UsageError for planes (C, H, W) of a shape, a new size and an order that cannot be resampled."""
+    if order not in (0, 1, 3):
+        raise UsageError(f"resize: interpolation order must be 0 (nearest), 1 (linear) or 3 (cubic), got {order}")
+    if min(new_dims) < 1 or min(shape[1:]) < 1:
+        raise UsageError(
+            f"resize: cannot make {new_dims[0]}x{new_dims[1]} of an image of shape {(*shape[1:], shape[0])}"
+        )
+    _check_pixels(*new_dims)
 
 
 def _check_pixels(height: int, width: int) -> None:

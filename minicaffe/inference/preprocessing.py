@@ -150,11 +150,15 @@ class Preprocessing:
 
         name: the image, for messages.  DataError for an image that does not have that shape after the crop.
         """
-        after = self.transformer.output_shape(image.shape)
-        if after != out.shape:
-            raise DataError(f"{name} has shape {_by(image.shape)} and gives {_by(after)}, but the net's input "
-                            f"'{self._name}' reads {_by(out.shape)}")  # fmt: skip
-        self.transformer.transform([image], out[None])
+        with _named(name):
+            after = self.transformer.output_shape(image.shape)
+            if after == out.shape:
+                self.transformer.transform([image], out[None])
+                return
+        raise DataError(
+            f"{name}: its shape {_by(image.shape)} gives {_by(after)}, but the net's input '{self._name}' reads "
+            f"{_by(out.shape)}"
+        )
 
     # -- several images --------------------------------------------------------------------------------------------
 
@@ -223,21 +227,28 @@ def read_block(
     """Return the preprocessing in a prototxt: its `preprocess { }` block, else that of its data layer in TEST.
 
     inputs: names of the net's inputs, as for `data_layers`.  level, stages: the state for include and exclude rules.
-    DataError when the prototxt has neither.
+    DataError when the prototxt has neither, or several data layers that could be meant.
     """
-    param = read_text(path, caffe_pb2.NetParameter())
-    if not param.HasField("preprocess"):  # else there need not be any layers
-        param = read_net(os.fspath(path))
-        param.state.phase, param.state.level = TEST, level
-        param.state.stage.extend(stages)
-        param = filter_net(param)
-    block = block_of(param, os.fspath(path), inputs)
+    block = find_block(path, inputs, level, stages)
     if block is None:
         raise DataError(
             f"{os.fspath(path)} has no preprocess block and, in TEST, no data layer that reads images: give the "
             "train_val.prototxt of the net"
         )
     return block
+
+
+def find_block(
+    path: str | os.PathLike, inputs: Sequence[str] = (), level: int = 0, stages: Sequence[str] = ()
+) -> Block | None:
+    """Return the preprocessing in a prototxt as `read_block` does, but None when it has none."""
+    param = read_text(path, caffe_pb2.NetParameter())
+    if not param.HasField("preprocess"):  # else there need not be any layers
+        param = read_net(os.fspath(path))
+        param.state.phase, param.state.level = TEST, level
+        param.state.stage.extend(stages)
+        param = filter_net(param)
+    return block_of(param, os.fspath(path), inputs)
 
 
 def block_of(param: caffe_pb2.NetParameter, file: str, inputs: Sequence[str] = ()) -> Block | None:

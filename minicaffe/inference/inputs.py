@@ -1,0 +1,241 @@
+"""What a net is run on: image files, folders and lists of them, databases, arrays, and what is piped in.
+
+Inputs are found before anything is computed; images are read when they are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from minicaffe.data.arrays import read_array, read_arrays
+from minicaffe.data.datum import DatumDecoder, EncodedImage
+from minicaffe.data.db import open_db
+from minicaffe.data.image_file import FORMATS
+from minicaffe.data.image_list import int32
+from minicaffe.errors import DataError, listed
+from minicaffe.text import read_names
+
+_LABELLED = re.compile(r"(\S.*?)\s+([+-]?\d+)", re.ASCII)
+_IMAGES_OF_ARCHIVE, _LABELS_OF_ARCHIVE = ("images", "data", "x"), ("labels", "label", "y")
+
+
+class Preparation(Protocol):
+    """How an image becomes a row of the net's input: a `Preprocessing` or a `Plain`."""
+
+    shape: tuple[int, ...]  #: of a row
+
+    def decode(self, data: bytes, name: str = ...) -> np.ndarray:
+        """Return the image in the bytes of a file."""
+
+    def read(self, path: str) -> np.ndarray:
+        """Return the image in a file."""
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """Return an image of a database or an array, resized."""
+
+    def write(self, image: np.ndarray, out: np.ndarray, name: str = ...) -> None:
+        """Write the row of an image that one of the above has returned."""
+
+    def describe(self) -> str:
+        """Return what is done, in one line."""
+
+
+class Item(NamedTuple):
+    """One image, not read yet.
+
+    load: function that reads it, which any thread may call; DataError when it cannot be read.
+    label: None where there is none.
+    """
+
+    name: str
+    load: Callable[[Preparation], np.ndarray]
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Items from one place.  count: how many; None if that is not known.  labelled: whether they have labels."""
+
+    items: Callable[[], Iterator[Item]]
+    count: int | None
+    labelled: bool = False
+
+
+class Inputs:
+    """The items of several sources, in order."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(sources)
+
+    @property
+    def count(self) -> int | None:
+        """The number of items; None if it is not known."""
+        counts = [source.count for source in self._sources]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any of the sources has labels."""
+        return any(source.labelled for source in self._sources)
+
+    def __iter__(self) -> Iterator[Item]:
+        for source in self._sources:
+            yield from source.items()
+
+
+def find_inputs(words: Sequence[str], root: str = "", stream: BinaryIO | None = None) -> Inputs:
+    """Return the inputs that `words` name, in this order.
+
+    words: image files; folders, which are searched for images in all their folders, sorted; .txt lists of image files,
+        with labels if all lines end in a whole number; folders of an LMDB or a LevelDB; .npy and .npz arrays
+        (N, C, H, W); "-" for `stream`.
+    root: put before each path in a list, as it is.
+    stream: names of image files, one a line, or the bytes of one image.
+    DataError for a path that does not exist, a folder or a list without images, and a damaged array.
+    """
+    return Inputs([_source(word, root, stream) for word in words])
+
+
+def _source(word: str, root: str, stream: BinaryIO | None) -> Source:
+    if word == "-" and stream is not None:
+        return Source(functools.partial(_piped, stream), None)
+    if os.path.isdir(word):
+        if os.path.exists(os.path.join(word, "data.mdb")):
+            return _database(word, "lmdb")
+        if os.path.exists(os.path.join(word, "CURRENT")):
+            return _database(word, "leveldb")
+        return _files(images_in(word))
+    if not os.path.exists(word):
+        raise DataError(f"there is no file or folder '{word}'")
+    extension = os.path.splitext(word)[1].lower()
+    if extension == ".txt":
+        return _list(word, root)
+    return {".npy": _array, ".npz": _archive}.get(extension, lambda path: _files([path]))(word)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def images_in(folder: str) -> list[str]:
+    """Return the paths of all image files, by their extensions, in a folder and the folders in it, sorted.
+
+    Hidden files and folders are left out.  DataError if there is none.
+    """
+    Image.init()
+    extensions = {ext for ext, kind in Image.registered_extensions().items() if kind in FORMATS}
+    paths = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found = (name for name in names if os.path.splitext(name)[1].lower() in extensions and name[0] != ".")
+        paths += [os.path.join(where, name) for name in found]
+    if not paths:
+        raise DataError(f"folder '{folder}' holds no image and is no database")
+    return sorted(paths)
+
+
+def _files(paths: Sequence[str]) -> Source:
+    return Source(lambda: (_file(path) for path in paths), len(paths))
+
+
+def _file(path: str, label: int | None = None) -> Item:
+    return Item(path, lambda preparation: preparation.read(path), label)
+
+
+def _list(path: str, root: str) -> Source:
+    lines = read_names(path, "image list")
+    if not lines:
+        raise DataError(f"image list {path} is empty")
+    matches = [_LABELLED.fullmatch(line) for line in lines]
+    if not all(matches):
+        return _files([root + line for line in lines])
+    entries = [(root + match[1], int32(match[2], f"{path}: label")) for match in matches if match]
+    return Source(lambda: (_file(*entry) for entry in entries), len(entries), labelled=True)
+
+
+def _piped(stream: BinaryIO) -> Iterator[Item]:
+    """Yield the image in a stream, or those that its lines name."""
+    first = stream.readline()
+    if b"\0" in first or first.startswith((b"\x89PNG", b"GIF8")):
+        data = first + stream.read()
+        yield Item("-", lambda preparation: preparation.decode(data, "the image from standard input"))
+        return
+    for line in (first, *stream) if first else ():
+        if line.strip():
+            yield _file(os.fsdecode(line.strip()))
+
+
+# -- databases and arrays ----------------------------------------------------------------------------------------------
+
+
+def _database(path: str, backend: str) -> Source:
+    with contextlib.closing(open_db(path, backend)) as database:
+        count = len(database)
+    return Source(functools.partial(_records, path, backend), count, labelled=True)
+
+
+def _records(path: str, backend: str) -> Iterator[Item]:
+    decoder = DatumDecoder(path)
+    with contextlib.closing(open_db(path, backend)) as database:
+        for key, value in database.items():
+            name = f"{path}:{key.decode(errors='replace')}"
+            try:
+                image, label = decoder.parse(key, value)
+            except DataError as error:
+                yield Item(name, functools.partial(_fail, error))
+                continue
+            if isinstance(image, EncodedImage):
+                yield Item(name, functools.partial(_decode, image.data, image.name), label)
+            else:
+                yield Item(name, functools.partial(_resize, image.copy()), label)
+
+
+def _fail(error: DataError, preparation: Preparation) -> np.ndarray:
+    raise error
+
+
+def _decode(data: bytes, name: str, preparation: Preparation) -> np.ndarray:
+    return preparation.decode(data, name)
+
+
+def _resize(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
+    return preparation.resized(pixels)
+
+
+def _array(path: str) -> Source:
+    return _rows(path, read_array(path), None)
+
+
+def _archive(path: str) -> Source:
+    """Return the rows of the only array beside the labels in an .npz file, or of the one with a name of images."""
+    arrays = read_arrays(path)
+    labels = next((arrays.pop(name) for name in _LABELS_OF_ARCHIVE if name in arrays), None)
+    name = next((name for name in _IMAGES_OF_ARCHIVE if name in arrays), next(iter(arrays), ""))
+    if len(arrays) != 1 and name not in _IMAGES_OF_ARCHIVE:
+        raise DataError(
+            f"'{path}' must hold one array of images, or one of the name {' or '.join(_IMAGES_OF_ARCHIVE)}, "
+            f"got {listed(arrays) or 'none'}"
+        )
+    if labels is not None and labels.shape != arrays[name].shape[:1]:
+        raise DataError(f"'{path}': expected {len(arrays[name])} labels, got an array of shape {labels.shape}")
+    return _rows(path, arrays[name], labels)
+
+
+def _rows(path: str, array: np.ndarray, labels: np.ndarray | None) -> Source:
+    if array.ndim < 2:
+        raise DataError(f"'{path}': expected images (N, C, H, W), got shape {array.shape}")
+
+    def items() -> Iterator[Item]:
+        for i, row in enumerate(array):
+            label = None if labels is None else int(labels[i])
+            yield Item(f"{path}[{i}]", functools.partial(_resize, row), label)
+
+    return Source(items, len(array), labelled=labels is not None)

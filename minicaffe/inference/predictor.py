@@ -1,0 +1,72 @@
+"""A net that is run on batches of any number of rows, and the blobs that are wanted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minicaffe.core.net import Net
+from minicaffe.core.sharing import Sharing
+from minicaffe.errors import NetError, UsageError, listed, nearest
+from minicaffe.export.deploy import deployed
+from minicaffe.proto import caffe_pb2
+
+_KEPT = ("Softmax", "ArgMax")  # of the layers of losses, those that compute predictions
+
+
+class Predictor:
+    """A net in TEST with one input, for one thread at a time.
+
+    net: the net; one with data layers, losses or several inputs is replaced by `deployed`, with the same parameters.
+    blobs: names of the blobs to return (default: the net's outputs).
+    Attributes: `net`; `input`, the name of its input; `blobs`.
+    NetError for a blob that it does not have; UsageError for a net with several inputs, or none.
+    """
+
+    def __init__(self, net: Net, blobs: Sequence[str] = ()) -> None:
+        self.net = net if len(net.inputs) == 1 else deployed(net, _is_kept)
+        if len(self.net.inputs) != 1:
+            names = listed(self.net.inputs) or "none"
+            raise UsageError(f"net '{net.name}': expected one input, for images, got {names}: a script can set each")
+        self.input: str = self.net.inputs[0]
+        for name in blobs:
+            if name not in self.net.blobs:
+                known = self.net.blobs
+                raise NetError(f"the net has no blob '{name}'{nearest(name, known)}; it has {', '.join(known)}")
+        self.blobs = list(dict.fromkeys(blobs or self.net.outputs))
+        if not set(self.blobs) <= set(self.net.outputs):
+            self.net.share_memory(Sharing.NEVER)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the input, with the present batch size first."""
+        return self.net.blobs[self.input].shape
+
+    def row_shape(self, blob: str) -> tuple[int, ...]:
+        """Return the shape of a blob without the batch."""
+        return self.net.blobs[blob].shape[1:]
+
+    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the blobs, (N, ...), for a batch of the net's input, float32 (N, ...); copies.
+
+        The net is reshaped if its batch has another size.
+        NetError for a blob whose axis 0 is not the batch.
+        """
+        blob = self.net.blobs[self.input]
+        if images.shape != blob.shape:
+            blob.reshape(*images.shape)
+            self.net.reshape()
+        blob.data[...] = images
+        self.net.forward()
+        rows = {name: self.net.blobs[name].read_data().copy() for name in self.blobs}
+        for name, values in rows.items():
+            if values.shape[:1] != images.shape[:1]:
+                raise NetError(
+                    f"blob '{name}' has shape {values.shape}: its axis 0 is not the batch of {len(images)} images"
+                )
+        return rows
+
+
+def _is_kept(layer: caffe_pb2.LayerParameter) -> bool:
+    return layer.type in _KEPT

@@ -1,0 +1,117 @@
+"""Predictions as columns of a table: values of blobs, or the best classes of one of them; scores against labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from minicaffe.errors import DataError
+from minicaffe.text import printable, read_names
+
+_TAKEN = ("filename", "label", "file")  # names of columns, and of an argument of numpy.savez
+
+
+class Rows(NamedTuple):
+    """Predictions for some inputs: their names, their labels, and blobs (N, ...) by name."""
+
+    names: Sequence[str]
+    labels: Sequence[int | None]
+    blobs: Mapping[str, np.ndarray]
+
+
+class Best(NamedTuple):
+    """The K best classes of N rows, best first."""
+
+    classes: np.ndarray  #: (N, K) int64
+    scores: np.ndarray  #: (N, K)
+
+    @classmethod
+    def of(cls, values: np.ndarray, count: int) -> Best:
+        """Return the `count` largest values of each row of (N, ...), the first of equal ones first."""
+        flat = values.reshape(len(values), -1)
+        order = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+        return cls(order, np.take_along_axis(flat, order, axis=1))
+
+
+class Layout(NamedTuple):
+    """What is written of each input.
+
+    shapes: {blob: shape of a row}; the first blob is that of the scores.
+    labelled: whether there is a column with the labels of inputs.
+    classes: the names of the classes; () if they are not known.
+    top: the number of best classes to write instead of the scores; 0 for the scores.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    labelled: bool = False
+    classes: Sequence[str] = ()
+    top: int = 0
+
+    @property
+    def scores(self) -> str:
+        """The blob of the scores."""
+        return next(iter(self.shapes))
+
+    def with_classes(self, path: str) -> Layout:
+        """Return this layout with the lines of a file as names of the classes.
+
+        DataError unless there is one for each value of the scores.
+        """
+        classes, count = read_names(path, "labels file", errors="replace"), math.prod(self.shapes[self.scores])
+        if len(classes) != count:
+            raise DataError(f"labels '{path}': expected {count} lines, one per class, got {len(classes)}")
+        return self._replace(classes=classes)
+
+    def name_of(self, index: int) -> str:
+        """Return the name of a class, or its number if the names are not known."""
+        return self.classes[index] if len(self.classes) else str(index)
+
+    def arrays(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return the columns of some rows as arrays of N rows; label -1 stands for an input without a label."""
+        columns: dict[str, np.ndarray] = {"filename": np.array(rows.names, dtype=np.str_)}
+        if self.labelled:
+            columns["label"] = np.array([-1 if label is None else label for label in rows.labels], np.int64)
+        for name, values in rows.blobs.items():
+            if self.top and name == self.scores:
+                best = Best.of(values, self.top)
+                columns |= {"top_class": best.classes, "top_score": best.scores}
+            else:
+                columns[column_of(name)] = values
+        return columns
+
+
+def column_of(blob: str) -> str:
+    """Return the name of a blob's column: its own, unless another column has it."""
+    return printable(f"{blob}_blob" if blob in _TAKEN else blob)
+
+
+class Accuracy:
+    """The part of labelled inputs whose label is among the best K scores, counted as in Accuracy layers; NaN is wrong."""
+
+    def __init__(self, k: int = 5) -> None:
+        self.k, self.count = k, 0
+        self._correct = np.zeros(2, int)
+
+    def add(self, rows: Rows, blob: str) -> None:
+        """Count rows with labels by the scores in a blob; DataError for a label that is no class."""
+        labelled = [i for i, label in enumerate(rows.labels) if label is not None]
+        values = rows.blobs[blob].reshape(len(rows.names), -1)[labelled]
+        labels = np.array([rows.labels[i] for i in labelled], np.int64)
+        wrong = np.flatnonzero((labels < 0) | (labels >= values.shape[1]))
+        if len(wrong):
+            raise DataError(
+                f"{rows.names[labelled[wrong[0]]]} has the label {labels[wrong[0]]}, but '{blob}' has "
+                f"{values.shape[1]} scores"
+            )
+        own = np.take_along_axis(values, labels[:, None], axis=1)
+        better = np.where(np.isnan(own[:, 0]), self.k, (values >= own).sum(axis=1) - 1)
+        self._correct += [(better < 1).sum(), (better < self.k).sum()]
+        self.count += len(labels)
+
+    def text(self) -> str:
+        """Return the accuracies in words."""
+        first, best = (correct / self.count for correct in self._correct)
+        return f"accuracy {first:.4f}, top-{self.k} {best:.4f}, of {self.count} labelled images"
