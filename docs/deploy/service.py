@@ -20,20 +20,12 @@ from starlette.routing import Route
 import minicaffe as caffe
 from minicaffe.cores import cores
 from minicaffe.errors import DataError
+from minicaffe.inference.predictor import Predictor
 from minicaffe.inference.preprocessing import Preprocessing, read_block
 
 MAX_BYTES = 10 << 20  # of a request
 SECONDS = 10  # within which its body has to arrive
 TOP = 5  # classes in an answer
-
-
-def make_net(model: str, weights: str) -> caffe.Net:
-    """Return the net for one image at a time."""
-    net = caffe.Net(model, caffe.TEST, weights=weights)
-    images = net.blobs[net.inputs[0]]
-    images.reshape(1, *images.shape[1:])
-    net.reshape()
-    return net
 
 
 async def image_of(request: Request) -> bytes:
@@ -57,8 +49,8 @@ class Service:
         caffe.set_threads(1)  # for each net
         self.labels, self.free, self.nets = labels, workers + waiting, queue.SimpleQueue()
         for _ in range(workers):
-            self.nets.put(net := make_net(model, weights))
-        self.preprocessing = Preprocessing(read_block(like, net.inputs), net.blobs[net.inputs[0]].shape)
+            self.nets.put(net := Predictor(caffe.Net(model, caffe.TEST, weights=weights)))
+        self.preprocessing = Preprocessing(read_block(like, [net.input]), net.shape, net.input)
         self.pool = ThreadPoolExecutor(workers)
 
     def classify(self, data: bytes) -> list[dict]:
@@ -66,7 +58,7 @@ class Service:
         images = self.preprocessing.batch([self.preprocessing.decode(data, "the image")])
         net = self.nets.get()
         try:
-            scores = net.forward(**{net.inputs[0]: images})[net.outputs[0]].flatten()
+            scores = net.predict(images)[net.blobs[0]].flatten()
         finally:
             self.nets.put(net)
         best = scores.argsort()[::-1][:TOP].tolist()
