@@ -33,12 +33,6 @@ def reason_unavailable() -> str:
     return ""
 
 
-@functools.cache
-def log_once(sentence: str) -> None:
-    """Log a sentence the first time."""
-    log.info("%s", sentence)
-
-
 def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
@@ -149,5 +143,6 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         try:
             return _Plan(operation, self._window, inputs, result)
         except Exception as error:  # the frontend raises many types for what it does not support
-            log_once(f"engine CUDNN: minicaffe's own kernels do {operation} of {inputs}: {_line(error)}")
+            sentence = "engine CUDNN: minicaffe's own kernels do what cuDNN has no plan for, first %s of %s: %s"
+            log.info(sentence, operation, inputs, _line(error), extra={"once": sentence})
             return None

@@ -83,5 +83,8 @@ class Cudnn(Engine):
     def reason(self) -> str:
         return cudnn.reason_unavailable()
 
+    def takes(self, dtype: np.dtype) -> bool:
+        return self.available()
+
 
 CUDNN = add_engine(Cudnn())

@@ -60,7 +60,7 @@ class Nvcc:
         """The machine code of a text; raises DeviceError with the compiler's messages."""
         with tempfile.TemporaryDirectory(prefix="minicaffe") as folder:
             file, out = Path(folder, Path(name).name), Path(folder, "kernel.cubin")
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
             done = subprocess.run(
                 [self.path, "--cubin", f"-arch={arch}", *_OPTIONS, *definitions, "-o", str(out), str(file)],
                 capture_output=True,

@@ -135,7 +135,7 @@ def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -
         raise kind(f"cannot write '{path}': {error.strerror}") from error
     try:
         yield temporary
-        os.fsync(handle)
+        _flush(temporary, handle)
         os.replace(temporary, path)
         sync_folder(folder)
     except (OSError, RuntimeError) as error:
@@ -143,7 +143,7 @@ def replacing(path: str | os.PathLike, kind: type[MinicaffeError] = DataError) -
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        os.close(handle)
+        _close(handle)
 
 
 def write_atomically(
@@ -169,7 +169,7 @@ def check_writable(path: str | os.PathLike) -> None:
         if stat.S_ISDIR(os.lstat(path).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     handle, temporary = _new_temporary(*os.path.split(path))
-    os.close(handle)
+    _close(handle)
     os.unlink(temporary)
 
 
@@ -190,11 +190,7 @@ class NewFolder:
     def complete(self) -> None:
         """Flush all files and the folder to the disk, and rename it.  OSError when that fails."""
         for name in os.listdir(self.temporary):
-            descriptor = os.open(os.path.join(self.temporary, name), os.O_RDWR | getattr(os, "O_BINARY", 0))
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _flush(os.path.join(self.temporary, name))
         sync_folder(self.temporary)
         os.rename(self.temporary, self._path)
         sync_folder(os.path.dirname(self._path))
@@ -202,9 +198,24 @@ class NewFolder:
     def close(self) -> None:
         """Remove the folder, unless it is complete, and unlock it; calls after the first have no effect."""
         shutil.rmtree(self.temporary, ignore_errors=True)
-        if self._handle >= 0:
-            os.close(self._handle)
+        _close(self._handle)
         self._handle = -1
+
+
+def _flush(path: str, handle: int = -1) -> None:
+    """Flush a file to the disk, through its open descriptor `handle`, unless that is -1."""
+    descriptor = handle if handle >= 0 else os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        if handle < 0:
+            os.close(descriptor)
+
+
+def _close(handle: int) -> None:
+    """Close a descriptor of `_new_temporary`."""
+    if handle >= 0:
+        os.close(handle)
 
 
 def sync_folder(folder: str) -> None:
@@ -243,7 +254,7 @@ def remove_leftovers(prefix: str) -> list[str]:
 def _new_temporary(folder: str, name: str, is_folder: bool = False) -> tuple[int, str]:
     """Create a temporary file or folder for `name`, lock it, and return its descriptor and path.
 
-    The descriptor of a folder is -1 on systems that cannot open one.
+    The descriptor is -1 on systems without such locks: Windows, which neither opens a folder nor renames an open file.
     """
     _check_name(os.path.join(folder, name))
     suffix = "" if is_folder else os.path.splitext(name)[1]
@@ -254,6 +265,9 @@ def _new_temporary(folder: str, name: str, is_folder: bool = False) -> tuple[int
             if is_folder:
                 os.mkdir(temporary)
             handle = _open_temporary(temporary, is_folder)
+            if fcntl is None:
+                _close(handle)
+                return -1, temporary
             if lock(handle) and os.path.exists(temporary):  # else `remove_leftovers` of another process was faster
                 return handle, temporary
             os.close(handle)

@@ -42,6 +42,23 @@ class GlogFormatter(PrintableFormatter):
         return super().format(record)
 
 
+def write_once(handler: logging.Handler) -> None:
+    """Let a handler write, of the records with the same `extra={"once": KEY}`, only the first."""
+    written: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        key = getattr(record, "once", None)
+        if key is None:
+            return True
+        with lock:
+            new = key not in written
+            written.add(key)
+        return new
+
+    lock = threading.Lock()
+    handler.addFilter(is_new)
+
+
 @contextlib.contextmanager
 def muted() -> Iterator[None]:
     """Drop what this thread logs to the logger "minicaffe" inside the block."""

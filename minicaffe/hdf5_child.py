@@ -24,6 +24,7 @@ except ImportError:
 
 _SECONDS = 8  #: of processor time, and more for
 _BYTES_PER_SECOND = 1 << 23  #: bytes of the file and of values
+_MOST_FILES = 1 << 16  #: descriptors that are closed where the system sets no limit
 
 
 class Child:
@@ -136,6 +137,8 @@ def _bytes_of(values: np.ndarray) -> memoryview:
 
 def _close_all_but(kept: set[int]) -> None:
     last = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if last == resource.RLIM_INFINITY:  # possible on macOS
+        last = _MOST_FILES
     for before, after in itertools.pairwise([*sorted(kept), last]):
         os.closerange(before + 1, after)
 
@@ -165,7 +168,7 @@ def _limit(what: int, value: int) -> None:
 def _address_space() -> int:
     """Return the bytes of address space of this process, where the system shows them; else as good as no limit."""
     try:
-        with open("/proc/self/statm") as file:
+        with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         return 1 << 50

@@ -127,7 +127,7 @@ def init_log(level: int = 0, filename: str | None = None) -> None:
     levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
     if level not in range(len(levels)):
         raise UsageError(f"init_log: the level must be 0 (info) to 3 (fatal), got {level}")
-    handler = logging.FileHandler(filename) if filename else logging.StreamHandler()
+    handler = logging.FileHandler(filename, encoding="utf-8") if filename else logging.StreamHandler()
     rank_log.prepare(handler)
     _log.addHandler(handler)
     _log.setLevel(levels[level])

@@ -10,6 +10,7 @@ import pytest
 from helpers import mpi_ranks
 from helpers.engines import ENGINES, can_fail, params
 from minicaffe.cli import main
+from minicaffe.cli.progress import LineHandler
 from minicaffe.testing import computing_with
 
 
@@ -50,6 +51,15 @@ def kept_logger():
     yield
     logger.setLevel(was[0])
     logger.propagate, logger.handlers[:], logger.filters[:] = was[1:]
+
+
+@pytest.fixture
+def log_lines(kept_logger):
+    """The lines of a log that is written while a test runs, in glog's format."""
+    logger, lines = logging.getLogger("minicaffe"), []
+    logger.addHandler(LineHandler(lines.append))
+    logger.setLevel(logging.INFO)
+    return lines
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Convolution and Deconvolution by cuDNN; without cuDNN they run minicaffe's own kernels."""
+"""Convolution and Deconvolution by cuDNN."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ class CuDNNConvolutionBase(ConvolutionBase):
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
-        if cudnn.reason_unavailable():
-            cudnn.log_once(f"engine CUDNN: minicaffe's own kernels run: {cudnn.reason_unavailable()}")
-        elif self.on_device and self.num_spatial:
+        if self.on_device and self.num_spatial:
             self.on_device = cudnn.CudnnCorrelation(self.window, self.group, self.dtype)
 
 

@@ -15,7 +15,7 @@ from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
 from minicaffe.core.params import SharedParams
 from minicaffe.core.passes import unknown_bottom
-from minicaffe.core.registry import create_layer
+from minicaffe.core.registry import create_layer, log_replaced
 from minicaffe.core.scratch import Scratch
 from minicaffe.errors import NetError
 
@@ -49,6 +49,7 @@ class NetBuilder:
 
     def build(self) -> NetBuilder:
         """Build all layers; return self.  Raises NetError or LayerError for a wrong net."""
+        log_replaced(self.param.layer, self.dtype)
         for layer_param in self.param.layer:
             self._add_layer(layer_param)
         precision.log_choice(self.param, self.layers)

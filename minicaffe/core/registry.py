@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
 
 from minicaffe import forks
 from minicaffe.core import precision
-from minicaffe.core.engine import engines, variant_engines
+from minicaffe.core.engine import Engine, engines, variant_engines
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings
 from minicaffe.errors import LayerError, nearest
 from minicaffe.proto.caffe_pb2 import FLOAT, LayerParameter
 from minicaffe.proto.elsewhere import TYPE_OWNERS
+
+log = logging.getLogger("minicaffe")
 
 OWN = "CAFFE"  #: the engine name of the code in a type's own file in layers/
 
@@ -126,15 +129,45 @@ def choose_engine(layer_param: LayerParameter, dtype: np.dtype) -> str:
     `set_engine` takes precedence over the prototxt's `engine` field.  If neither names an engine, or the engine is of
     the other mode, the default engine of this mode is used.
     """
+    return _choice(layer_param, np.dtype(dtype))[0]
+
+
+def log_replaced(layers: Iterable[LayerParameter], dtype: np.dtype) -> None:
+    """Log, in one line, which engines cannot compute layers that they were chosen for, why, and which compute instead.
+
+    These are engines named by `set_engine` or by prototxts, and default ones, with variants of those layers.  A
+    handler that `glog.write_once` has prepared writes the line once, for all nets of a run.
+    """
+    sentences: dict[str, None] = {}  # in order, each once
+    for layer_param in layers:
+        used, skipped = _choice(layer_param, dtype)
+        name = f"{used} ({settings.engine.name})" if used == OWN else used
+        for engine, why in skipped:
+            load(engine.name)
+            if engine.name in _registry.get(layer_param.type, {}):
+                sentences[f"{name} computes in place of {engine.name}: {why}"] = None
+    if sentences:
+        text = "; ".join(sentences)
+        log.info("Engine %s", text, extra={"once": text})
+
+
+def _choice(layer_param: LayerParameter, dtype: np.dtype) -> tuple[str, list[tuple[Engine, str]]]:
+    """Return the name from `choose_engine`, and the preferred engines that cannot be used here, with the reasons."""
     wanted = settings.variants
     if wanted == "DEFAULT":
         wanted = next(_engine_fields(layer_param), "DEFAULT")
     if wanted == OWN:
-        return OWN
+        return OWN, []
+    named = [engine for engine in engines() if engine.name == wanted]
+    skipped = [(engine, f"it is for {engine.mode} mode") for engine in named if engine.base is not settings.engine]
     candidates = [engine for engine in engines() if engine.base is settings.engine]
-    named = [engine for engine in candidates if engine.name == wanted]
-    usable = (engine for engine in named or candidates if (named or engine.default) and engine.takes(np.dtype(dtype)))
-    return next((engine.name for engine in usable), OWN)
+    for engine in [engine for engine in candidates if engine in named] or candidates:
+        if engine in named or engine.default:
+            if engine.takes(dtype):
+                return engine.name, skipped
+            if reason := engine.reason():
+                skipped.append((engine, reason))
+    return OWN, skipped
 
 
 def _engine_fields(layer_param: LayerParameter) -> Iterator[str]:

@@ -120,5 +120,5 @@ class LevelDbStore:
             edit += bytes([_NEW_FILE, level]) + varint(number) + varint(size) + _slice(smallest) + _slice(largest)
         with open(os.path.join(self._folder, "MANIFEST-000002"), "wb") as file:
             file.write(log_bytes(edit))
-        with open(os.path.join(self._folder, "CURRENT"), "w") as file:
-            file.write("MANIFEST-000002\n")
+        with open(os.path.join(self._folder, "CURRENT"), "wb") as file:
+            file.write(b"MANIFEST-000002\n")

@@ -18,11 +18,13 @@ class Platform(NamedTuple):
     file: the library's file name, which the system's loader searches for, too.
     packages: PyPI packages that may contain the file, in the order in which they are tried.
     openmp: the library with OpenMP's functions; "" where they are found through oneDNN's library, which depends on it.
+    needs: what the packages need from the system, and how to get it.
     """
 
     file: str
     packages: tuple[str, ...] = ()
     openmp: str = ""
+    needs: str = ""
 
     def candidates(self) -> list[str]:
         """Paths and names to try in order; MINICAFFE_ONEDNN alone if it is set."""
@@ -53,12 +55,16 @@ class Platform(NamedTuple):
     def advice(self) -> str:
         """How to get the library: a pip command, or that there is no package for this platform."""
         if self.packages:
-            return f"pip install {self.packages[0]}"
+            return f"pip install {self.packages[0]}; it needs {self.needs}"
         return "no PyPI package has it for this platform; MINICAFFE_ONEDNN can give its path"
 
 
-LINUX = Platform("libdnnl.so.3", ("onednn-cpu-gomp", "onednn", "onednn-cpu-iomp"))
-WINDOWS = Platform("dnnl.dll", ("onednn-cpu-vcomp",), "vcomp140.dll")
+LINUX = Platform(
+    "libdnnl.so.3",
+    ("onednn-cpu-gomp", "onednn", "onednn-cpu-iomp"),
+    needs="libgomp.so.1 and libstdc++.so.6, in Debian's packages libgomp1 and libstdc++6",
+)
+WINDOWS = Platform("dnnl.dll", ("onednn-cpu-vcomp",), "vcomp140.dll", "Microsoft's Visual C++ Redistributable")
 MACOS = Platform("libdnnl.3.dylib")
 
 _BY_SYSTEM = {"win32": WINDOWS, "darwin": MACOS}

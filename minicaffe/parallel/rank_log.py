@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from minicaffe.core.settings import settings
-from minicaffe.glog import GlogFormatter
+from minicaffe.glog import GlogFormatter, write_once
 
 
 class RankFormatter(GlogFormatter):
@@ -23,6 +23,7 @@ def is_logged(record: logging.LogRecord) -> bool:
 
 
 def prepare(handler: logging.Handler) -> None:
-    """Let a handler write the lines of this rank."""
+    """Let a handler write the lines of this rank, and lines of all nets of a run once."""
     handler.setFormatter(RankFormatter())
     handler.addFilter(is_logged)
+    write_once(handler)

@@ -1,5 +1,6 @@
 """Reading of regular files, writing that is atomic and durable, and what killed processes leave behind."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import h5py
 import pytest
 
 from minicaffe import files, hdf5_file, limits
+from minicaffe.data import db
 from minicaffe.errors import DataError, SnapshotError, UsageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs FIFOs and locks of files")
@@ -185,3 +187,42 @@ def test_ctrl_c_while_a_file_is_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fdopen", interrupted)
     with pytest.raises(KeyboardInterrupt):
         files.open_regular(tmp_path / "w")
+
+
+@pytest.fixture
+def as_on_windows(monkeypatch):
+    """A system without locks and descriptors of folders, which neither renames nor removes a file that is open."""
+
+    def unless_open(change):
+        def changed(path, *more, **options):
+            for number in os.listdir("/proc/self/fd"):
+                with contextlib.suppress(OSError):
+                    opened = os.readlink(f"/proc/self/fd/{number}")
+                    assert os.path.realpath(path) not in (opened, os.path.dirname(opened)), f"{opened} is open"
+            return change(path, *more, **options)
+
+        return changed
+
+    monkeypatch.setattr(files, "fcntl", None)
+    for name in ("replace", "rename", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, unless_open(getattr(os, name)))
+    monkeypatch.delattr(os, "O_DIRECTORY")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's list of open files")
+def test_no_open_file_is_renamed_where_that_is_impossible(tmp_path, as_on_windows):
+    path = tmp_path / "file.txt"
+    for text in ("old", "new"):
+        files.write_atomically(path, text)
+        assert path.read_text() == text
+    with pytest.raises(SnapshotError, match="no room"), files.replacing(path, SnapshotError) as temporary:
+        raise OSError(28, "no room")
+    assert not os.path.exists(temporary) and path.read_text() == "new"
+    files.check_writable(path)
+    for backend in ("lmdb", "leveldb"):
+        with db.DatabaseWriter(str(tmp_path / backend), backend) as writer:
+            writer.put("a", b"b")
+        with db.DatabaseWriter(str(tmp_path / "discarded"), backend) as writer:
+            writer.put("a", b"b")
+            writer.discard()
+    assert sorted(os.listdir(tmp_path)) == ["file.txt", "leveldb", "lmdb"]

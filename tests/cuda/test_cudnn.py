@@ -5,7 +5,6 @@ called and computes with minicaffe's kernels.
 """
 
 import importlib.util
-import logging
 import sys
 import types
 
@@ -159,35 +158,34 @@ def test_the_numbers_of_our_own_kernels(frontend, gpu_mode, type_name, more):
         assert sorted(frontend) == ["data_gradient", "forward", "weight_gradient"]  # each planned once
 
 
-def test_what_cudnn_refuses_our_own_kernels_do(frontend, gpu_mode, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "minicaffe")
+def test_what_cudnn_refuses_our_own_kernels_do(frontend, gpu_mode, monkeypatch, log_lines):
     _, expected = passes("Convolution", "", 'engine: "CAFFE"')
 
     def refuse(*_):
         raise RuntimeError("no engine\nand more")
 
     monkeypatch.setattr(cudnn, "_Plan", refuse)
-    cudnn.log_once.cache_clear()
     _, got = passes("Convolution", "", 'engine: "CUDNN"')
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name])
-    lines = [line for line in caplog.messages if line.startswith("engine CUDNN: minicaffe's own kernels do conv_fprop")]
+    lines = [line for line in log_lines if "engine CUDNN" in line]
     assert len(lines) == 1 and lines[0].endswith(": no engine")
+    assert "minicaffe's own kernels do what cuDNN has no plan for, first conv_fprop of {" in lines[0]
 
 
-def test_without_cudnn_one_line_says_so(gpu_mode, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "minicaffe")
+def test_without_cudnn_one_line_says_so(gpu_mode, monkeypatch, log_lines):
     monkeypatch.setitem(sys.modules, "cudnn", None)
     cudnn.reason_unavailable.cache_clear()
-    cudnn.log_once.cache_clear()
     try:
         for _ in range(2):
             net, got = passes("Convolution", "pad: 1", 'engine: "CUDNN"')
     finally:
         cudnn.reason_unavailable.cache_clear()
     assert type(net.layers[1].on_device) is convolution.CudaCorrelation
-    lines = [line for line in caplog.messages if "engine CUDNN" in line]
-    assert len(lines) == 1 and "minicaffe's own kernels run: cuDNN cannot be used: its frontend" in lines[0]
+    assert net.layers[1].engine == "CAFFE"
+    lines = [line for line in log_lines if "] Engine" in line]
+    assert len(lines) == 1, lines
+    assert "] Engine CAFFE (CUDA) computes in place of CUDNN: cuDNN cannot be used: its frontend" in lines[0]
     _, expected = passes("Convolution", "pad: 1", 'engine: "CAFFE"')
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name])

@@ -52,6 +52,7 @@ def trained(tmp_path_factory):
     """A folder with the models, a small stand-in for CIFAR-10, and cifar10_quick trained for 20 iterations on it."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("*.h5", "__pycache__"))
+    shutil.copytree(ROOT / "docs" / "deploy", folder / "docs" / "deploy")
     for solver in (folder / "models").glob("*/solver*.prototxt"):
         solver.write_text(shorten(solver.read_text()))
     was = os.getcwd()
@@ -142,6 +143,15 @@ def test_page_runs(path, page_folder):
 def test_layer_page_runs_on_the_gpu(page_folder, cuda_device):
     path = ROOT / "docs" / "write_a_layer.md"
     run_page(path.read_text(), path, "gpu")
+
+
+def test_deploy_page_runs_the_service(page_folder):
+    """The container's files are in the folder that the page makes, apart from minicaffe's wheel."""
+    pytest.importorskip("starlette")
+    path = ROOT / "docs" / "deploy.md"
+    run_page(path.read_text(), path, "serve")
+    copied = re.findall(r"^COPY (.*) \S+$", Path("Dockerfile").read_text(), re.MULTILINE)
+    assert copied[0] == "minicaffe-*.whl" and [name for name in copied[1].split() if not Path(name).exists()] == []
 
 
 def test_links_between_pages():

@@ -26,7 +26,6 @@ GUARDED = {
 CACHES = {
     "minicaffe.core.fusion._steps()": "patterns, taken apart",
     "minicaffe.cuda.cudnn.reason_unavailable()": "whether cuDNN can be imported",
-    "minicaffe.cuda.cudnn.log_once()": "sentences that are logged once",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
     "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
     "minicaffe.data.crc32c._byte_list()": "a table of constants",
