@@ -22,7 +22,7 @@ _COMMENT_OR_STRING = re.compile(rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n
 _NET_OF_SOLVER = re.compile(rb"\b(train_)?net(_param)?\s*[:{]")
 
 _EXAMPLES = """
-  minicaffe summarize models/lenet/deploy.prototxt
+  minicaffe summarize my_net/deploy.prototxt
   minicaffe summarize train_val.prototxt --phase TRAIN --shape data=256,3,227,227
   minicaffe summarize solver.prototxt --per-type
 """.strip("\n")
