@@ -23,12 +23,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  #: how a cell starts that a spreads
 
 
 def read_text(
-    path: str | os.PathLike, what: str, kind: type[MinicaffeError] = DataError, errors: str = "surrogateescape"
-) -> str:
+    path: str | os.PathLike, what: str, kind: type[MinicaffeError] = DataError, errors: str = "surrogateescape",
+    hint: str = "",
+) -> str:  # fmt: skip
     """Read a UTF-8 text file; remove a byte-order mark and convert every line end to "\\n".
 
     path: a regular file.  what: the kind of file, for messages, such as "image list".
     kind: the exception raised when the file cannot be read or is not text in UTF-8.
+    hint: the end of the message about a binary file (default "").
     errors: how bytes that are not UTF-8 are decoded.  The default keeps them as `os.fsdecode` does, so that a path in
         another encoding still opens its file; "replace" is for text to be displayed.
     """
@@ -39,16 +41,17 @@ def read_text(
     if is_utf16(content):
         raise kind(f"{what} {os.fspath(path)} is UTF-16: save it as UTF-8")
     if b"\0" in content:
-        raise kind(f"{what} {os.fspath(path)} must be text, but it is a binary file")
+        raise kind(f"{what} {os.fspath(path)} must be text, but it is {_binary(content)}{hint}")
     text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_names(
-    path: str | os.PathLike, what: str, kind: type[MinicaffeError] = DataError, errors: str = "surrogateescape"
-) -> list[str]:
+    path: str | os.PathLike, what: str, kind: type[MinicaffeError] = DataError, errors: str = "surrogateescape",
+    hint: str = "",
+) -> list[str]:  # fmt: skip
     """Return the lines of a text file, stripped, without empty lines.  Arguments and errors as for `read_text`."""
-    lines = read_text(path, what, kind, errors).split("\n")
+    lines = read_text(path, what, kind, errors, hint).split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -56,6 +59,12 @@ def quoted(text: str) -> str:
     """Return a line or word of a file in quotes, for messages: stripped, escaped, at most 100 characters of it."""
     text = text.strip()
     return repr(text if len(text) <= 100 else f"{text[:100]}...")
+
+
+def _binary(content: bytes) -> str:
+    """Return the kind of a binary file, by its first bytes, for messages."""
+    kinds = {b"\x89HDF": "an HDF5 file", b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image"}
+    return next((kind for start, kind in kinds.items() if content.startswith(start)), "a binary file")
 
 
 def is_utf16(content: bytes) -> bool:

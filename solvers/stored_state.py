@@ -14,6 +14,7 @@ from minicaffe.errors import SnapshotError
 from minicaffe.files import read_bytes
 from minicaffe.hdf5_file import Dataset, Hdf5File, opened
 from minicaffe.proto import caffe_pb2
+from minicaffe.proto.reading import text_kind
 
 LARGEST_ITERATION = 2**31 - 1
 
@@ -84,13 +85,15 @@ def _check_history(solver, counts: Sequence[int], path: str) -> None:
 
 
 def _read_binary(path: str, solver) -> StoredState:
-    state = caffe_pb2.SolverState()
+    state, content = caffe_pb2.SolverState(), read_bytes(path)
     try:
-        state.ParseFromString(read_bytes(path))
+        state.ParseFromString(content)
     except DecodeError:
         state.ClearField("iter")
     if not state.HasField("iter"):
-        raise SnapshotError(f"'{path}' is truncated, or no .solverstate")
+        kind = text_kind(content)
+        found = f"the prototxt of a {kind}, expected a .solverstate" if kind else "truncated, or no .solverstate"
+        raise SnapshotError(f"'{path}' is {found}")
     values = [blob.double_data or blob.data for blob in state.history]
     _check_history(solver, [len(each) for each in values], path)
     texts = [os.fsdecode(each) for each in (state.learned_net, state.weights_sha256, state.run_state_sha256)]

@@ -83,7 +83,7 @@ class BaseData(Layer):
             self.transformer = self.make_transformer()
             self.reader = self.open_reader()
             shape = self.reader.first_shape()
-            self.transformer.check_mean(shape)
+            self.transformer.check_mean(shape, lambda _: self.reader.first_name())
             self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), (self.reader.batch_size,)]
         self._position = self.reader.position()
         log.info("output data size: %s", ",".join(map(str, self._shapes[0])))

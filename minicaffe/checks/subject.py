@@ -17,10 +17,12 @@ from minicaffe.solvers import nets
 class PhaseNet:
     """The layers of a net in one phase.
 
-    param: an upgraded NetParameter with its NetState; the attribute `param` has the layers of this state only.
+    param: an upgraded NetParameter with its NetState, which is the attribute `whole`; the attribute `param` has the
+        layers of this state only.
     """
 
     def __init__(self, param: caffe_pb2.NetParameter) -> None:
+        self.whole = param
         self.param = filter_net(param)
         self.phase = caffe_pb2.Phase.Name(param.state.phase)
 

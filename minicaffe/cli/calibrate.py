@@ -22,8 +22,7 @@ from minicaffe.cli.train import solver_gpu
 from minicaffe.errors import UsageError
 
 _EXAMPLES = """
-  minicaffe calibrate --solver models/cifar10_full_sigmoid_bn/solver.prototxt \\
-      --weights models/cifar10_full_sigmoid_bn/cifar10_full_sigmoid_bn_iter_60000.caffemodel.h5 \\
+  minicaffe calibrate --solver my_net/solver.prototxt --weights my_net_iter_60000.caffemodel.h5 \\
       calibrated.caffemodel.h5 --test
 """.strip("\n")
 

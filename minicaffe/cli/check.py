@@ -30,7 +30,7 @@ from minicaffe.text import printable_line
 _COLOURS = {"error": 31, "warning": 33, "info": 36}  #: ANSI colours of the levels
 
 _EXAMPLES = """
-  minicaffe check --solver models/cifar10_quick/solver.prototxt
+  minicaffe check --solver my_net/solver.prototxt
   minicaffe check --solver finetune/solver.prototxt --weights pretrained.caffemodel --deploy deploy.prototxt
   minicaffe check --solver solver.prototxt --stages static --json
 """.strip("\n")

@@ -38,7 +38,7 @@ def _data_flags(flags: FlagParser) -> None:
         metavar="N",
         default=None,
         help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
-        "of N pixels, for random crops (models/cifar10_resnet20)",
+        "of N pixels, for random crops (as the net cifar10_resnet20 reads them)",
     )
 
 

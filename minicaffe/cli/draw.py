@@ -41,7 +41,7 @@ def _flags(flags: FlagParser) -> None:
     "Inspect nets, weights and logs",
     "draw a net as SVG or PNG, with its shapes",
     _flags,
-    "  minicaffe draw models/lenet/deploy.prototxt\n"
+    "  minicaffe draw my_net/deploy.prototxt\n"
     "  minicaffe draw train_val.prototxt net.png --phase TEST --shape data=50,3,227,227",
 )
 def draw(args: argparse.Namespace) -> None:

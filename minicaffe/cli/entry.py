@@ -54,7 +54,8 @@ Flags take one dash or two, and their values after a space or `=`.  --version pr
 
 begin with:
   minicaffe quickstart
-  minicaffe train --solver models/cifar10_quick/solver.prototxt
+  minicaffe models cifar10_quick my_net
+  minicaffe train --solver my_net/solver.prototxt
 """
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from minicaffe import models
@@ -14,10 +16,13 @@ from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.shared_flags import need_writable
 from minicaffe.cli.signals import requests
+from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
 from minicaffe.proto import TRAIN
 
 TESTS = 5  #: number of tests, without the one before training
+SHORTEST = 10 * TESTS  #: the fewest iterations for which a number of seconds must suffice
+LONGEST = 3000  #: the most iterations that a number of seconds gives
 
 _EXAMPLES = """
   minicaffe quickstart
@@ -48,17 +53,14 @@ random_seed: 1
 _NEXT = """
 In {out}/:
   train_test.prototxt, deploy.prototxt, solver.prototxt
-  {weights:<40}the weights
-  {state:<40}the solver state, to resume training
-  cifar10_quick.log, curve.png            the log, and loss and accuracy over the iterations
+{files}
 
 What to try next:
   {me} test --model {out}/train_test.prototxt --iterations 100 \\
-      --weights {out}/{weights} --confusion --labels {labels}
+      --weights {weights} --confusion{labels}
   {me} draw {out}/train_test.prototxt net.svg
   {me} time --model {out}/train_test.prototxt --iterations 20
-  {me} --help
-{readme} documents the full training: 5000 iterations, 75% accuracy on CIFAR-10."""
+  {me} --help"""
 
 
 def _flags(flags: FlagParser) -> None:
@@ -75,7 +77,11 @@ def _flags(flags: FlagParser) -> None:
 def quickstart(args: argparse.Namespace) -> None:
     """Use CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else generated images; print which.  Write prototxts,
     snapshots (HDF5), a log and curve.png; print the test accuracy at the end.  A loss that is nan is an error.
+
+    A training step is measured first, and as many iterations are run as there is time for; if that is fewer than 50,
+    nothing is trained, and the error gives the time that the shortest training needs.
     """
+    _check(args)
     status = StatusLine()
     os.makedirs(args.out, exist_ok=True)
     curve = need_writable(os.path.join(args.out, "curve.png"))
@@ -89,17 +95,43 @@ def quickstart(args: argparse.Namespace) -> None:
         minutes = (iterations + _TESTS_COST) * step / 60
         print_line(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need "
                    f"about {minutes:.1f} minutes.", flush=True)  # fmt: skip
-        result = train(args.out, iterations, 1.2 * args.seconds if not args.iterations else None, status)
+        result = train(args.out, iterations, status)
     if not result.iterations:
         print_line("Stopped before the first iteration.")
         return
     draw_curve(log, curve)
     print_line(f"\nTest accuracy {result.accuracy:.4f} (loss {result.loss:.4f}) after {result.iterations} iterations "
                f"on {data.name}.")  # fmt: skip
-    names = {end: f"cifar10_quick_iter_{result.iterations}.{end}.h5" for end in ("caffemodel", "solverstate")}
-    print_line(_NEXT.format(out=args.out, weights=names["caffemodel"], state=names["solverstate"], me=own_name(),
-                            labels=f"{data.folder}/classes.txt",
-                            readme=os.path.join(models.folder("cifar10_quick"), "readme.md")))  # fmt: skip
+    print_line(next_steps(args.out, result, data))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise UsageError for numbers with which nothing can be trained."""
+    if args.iterations is not None and args.iterations < 1:
+        raise UsageError(f"--iterations: expected a number above 0, got {args.iterations}")
+    if not 0 < args.seconds < float("inf"):
+        raise UsageError(f"--seconds: expected a number above 0, got {args.seconds:g}")
+
+
+def next_steps(out: str, result: Result, data: QuickData) -> str:
+    """Return the last lines: the files that were written, and commands to try on them.  Each file named exists."""
+    files = {
+        f"cifar10_quick_iter_{result.iterations}.caffemodel.h5": "the weights",
+        f"cifar10_quick_iter_{result.iterations}.solverstate.h5": "the solver state, to resume training",
+        "cifar10_quick.log": "the log",
+        "curve.png": "loss and accuracy over the iterations",
+    }
+    weights, labels = os.path.join(out, next(iter(files))), f"{data.folder}/classes.txt"
+    text = _NEXT.format(
+        out=out,
+        me=own_name(),
+        weights=weights,
+        labels=f" --labels {labels}" if os.path.exists(labels) else "",
+        files="\n".join(f"  {name:<40}{what}" for name, what in files.items() if os.path.exists(f"{out}/{name}")),
+    )
+    readme = os.path.join(models.folder("cifar10_quick"), "readme.md")
+    about = f"\n{readme} documents the full training: 5000 iterations, 75% accuracy on CIFAR-10."
+    return text + about if os.path.exists(readme) else text
 
 
 # -- how long ----------------------------------------------------------------------------------------------------------
@@ -109,36 +141,51 @@ _TESTS_COST = 40 * (TESTS + 1)
 
 
 def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
-    """Write the prototxts of net and solver; return the number of iterations, and the seconds per training step."""
+    """Write the prototxts of net and solver; return the number of iterations, and the seconds per training step.
+
+    UsageError if --seconds is too short for the shortest training.
+    """
     source = models.folder("cifar10_quick")
     for name in ("train_test.prototxt", "deploy.prototxt"):
         with open(os.path.join(source, name), encoding="utf-8") as file:
             write_atomically(os.path.join(args.out, name), file.read().replace('"data/cifar10/', f'"{data.folder}/'))
     step = seconds_per_step(os.path.join(args.out, "train_test.prototxt"))
-    affordable = args.seconds / step
-    wanted = args.iterations or round_to(min(max(affordable - _TESTS_COST, affordable / 2), 3000))
+    wanted = args.iterations or affordable(args.seconds, step)
     solver = _SOLVER.format(out=args.out, iterations=wanted, interval=max(wanted // TESTS, 1),
                             drop=round(0.85 * wanted), display=max(wanted // 50, 1))  # fmt: skip
     write_atomically(os.path.join(args.out, "solver.prototxt"), solver)
     return wanted, step
 
 
-def seconds_per_step(model: str, steps: int = 8) -> float:
-    """Measure the median time of a forward and a backward pass, after two warm-up passes."""
+def affordable(seconds: float, step: float) -> int:
+    """Return how many iterations, and their tests, fit into `seconds`: a multiple of SHORTEST, at most LONGEST.
+
+    step: seconds per training step.  UsageError if fewer than SHORTEST fit.
+    """
+    count = seconds / step - _TESTS_COST
+    if count < SHORTEST:
+        needed = math.ceil((SHORTEST + _TESTS_COST) * step / 10) * 10
+        raise UsageError(
+            f"a training step takes {1000 * step:.0f} ms here, so the shortest training, {SHORTEST} iterations and "
+            f"{TESTS + 1} tests, needs about {needed} seconds, more than --seconds {seconds:g}: give --seconds {needed}"
+        )
+    return min(int(count) // SHORTEST * SHORTEST, LONGEST)
+
+
+def seconds_per_step(model: str, steps: int = 8, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Measure the median time of a forward and a backward pass, after two warm-up passes.
+
+    clock: returns the time in seconds.
+    """
     from minicaffe.core.net import Net
 
     net = Net(model, phase=TRAIN)
     times = []
     for _ in range(steps + 2):
-        began = time.perf_counter()
+        began = clock()
         net.forward_backward()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return sorted(times[2:])[steps // 2]
-
-
-def round_to(count: float, multiple: int = 10 * TESTS) -> int:
-    """Round `count` down to a multiple of `multiple`, which is also the minimum."""
-    return max(int(count) // multiple, 1) * multiple
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -160,24 +207,20 @@ class Result:
         print_line(f"  iteration {solver.iter:>5}: test accuracy {self.accuracy:.4f}, loss {self.loss:.4f}", flush=True)
 
 
-def train(out: str, iterations: int, seconds: float | None, status: StatusLine) -> Result:
-    """Train with the solver in `out`; stop after `seconds` even if iterations remain, and test once more.
-
-    seconds: None for no limit; otherwise at least one iteration is run.
-    """
+def train(out: str, iterations: int, status: StatusLine) -> Result:
+    """Train with the solver in `out`; if a signal stops it after the first iteration, test the weights once more."""
     from minicaffe.solvers import get_solver
 
     result = Result(status)
-    deadline = time.monotonic() + seconds if seconds else float("inf")
     with requests() as requested:
         solver = get_solver(os.path.join(out, "solver.prototxt"))
         solver.stop_on_nan = True
         solver.observers += [result]
         if status.is_terminal:
             solver.observers.append(TrainingProgress(status, solver))
-        solver.action = lambda: requested() or ("stop" if solver.iter and time.monotonic() > deadline else None)
+        solver.action = requested
         solver.solve()
-        if 0 < solver.iter < iterations:  # stopped early: test the current weights
+        if result.iterations < solver.iter:  # stopped early, or during the last test
             solver.param.max_iter = solver.param.test_interval = solver.iter
             solver.action = lambda: None
             solver.solve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,13 +15,11 @@ from minicaffe.pictures.costs import NetCosts, net_costs
 from minicaffe.pictures.shapes import Shape, parse_shapes
 from minicaffe.pictures.summary import net_table, total_text, type_table
 from minicaffe.proto import caffe_pb2, read_net
+from minicaffe.proto.reading import text_kind
 from minicaffe.text import printable_line
 
-_COMMENT_OR_STRING = re.compile(rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
-_NET_OF_SOLVER = re.compile(rb"\b(train_)?net(_param)?\s*[:{]")
-
 _EXAMPLES = """
-  minicaffe summarize models/lenet/deploy.prototxt
+  minicaffe summarize my_net/deploy.prototxt
   minicaffe summarize train_val.prototxt --phase TRAIN --shape data=256,3,227,227
   minicaffe summarize solver.prototxt --per-type
 """.strip("\n")
@@ -97,12 +94,11 @@ def _of_phase(net, phase: str):
 
 
 def _is_solver(path: str) -> bool:
-    """Whether a file names a net as only a solver does."""
+    """Whether a file has the fields of a solver."""
     try:
-        content = read_bytes(path)
+        return text_kind(read_bytes(path)) == "solver"
     except OSError:
         return False
-    return _NET_OF_SOLVER.search(_COMMENT_OR_STRING.sub(b"", content)) is not None
 
 
 def _solver_sections(path: str, phase: str) -> Iterator[_Section]:

@@ -25,8 +25,8 @@ from minicaffe.proto import TEST
 log = logging.getLogger("minicaffe")
 
 _EXAMPLES = """
-  minicaffe test --model models/cifar10_quick/train_test.prototxt \\
-      --weights models/cifar10_quick/cifar10_quick_iter_5000.caffemodel.h5 --iterations 100
+  minicaffe test --model my_net/train_test.prototxt \\
+      --weights my_net/cifar10_quick_iter_5000.caffemodel.h5 --iterations 100
   minicaffe test --model train_test.prototxt --weights net.caffemodel --confusion matrix.png --labels names.txt
 """.strip("\n")
 

@@ -25,8 +25,8 @@ from minicaffe.proto import TEST, TRAIN
 log = logging.getLogger("minicaffe")
 
 _EXAMPLES = """
-  minicaffe time --model models/cifar10_full/train_test.prototxt --iterations 20
-  minicaffe time --model models/cifar10_full/deploy.prototxt --phase TEST -gpu 0
+  minicaffe time --model my_net/train_test.prototxt --iterations 20
+  minicaffe time --model my_net/deploy.prototxt --phase TEST -gpu 0
 """.strip("\n")
 
 

@@ -31,12 +31,13 @@ from minicaffe.parallel import environment
 log = logging.getLogger("minicaffe")
 
 _EXAMPLES = """
-  minicaffe train --solver models/cifar10_quick/solver.prototxt
-  minicaffe train --solver models/cifar10_quick/solver_lr1.prototxt \\
-      --snapshot models/cifar10_quick/cifar10_quick_iter_4000.solverstate.h5
+  minicaffe models cifar10_quick my_net
+  minicaffe train --solver my_net/solver.prototxt
+  minicaffe train --solver my_net/solver_lr1.prototxt \\
+      --snapshot my_net/cifar10_quick_iter_4000.solverstate.h5
   minicaffe train --solver finetune/solver.prototxt --weights pretrained.caffemodel -gpu 0
-  minicaffe train --solver models/cifar10_full/solver.prototxt --workers 4
-  mpiexec -n 4 minicaffe train --solver models/cifar10_full/solver.prototxt --scale-lr linear --warmup 500
+  minicaffe train --solver my_net/solver.prototxt --workers 4
+  mpiexec -n 4 minicaffe train --solver my_net/solver.prototxt --scale-lr linear --warmup 500
 """.strip("\n")
 
 

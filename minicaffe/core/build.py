@@ -14,7 +14,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.in_place import Overwrites
 from minicaffe.core.layer import Layer
 from minicaffe.core.params import SharedParams
-from minicaffe.core.passes import unknown_bottom
+from minicaffe.core.passes import described, rules_of, unknown_bottom
 from minicaffe.core.registry import create_layer, log_replaced
 from minicaffe.core.scratch import Scratch
 from minicaffe.errors import NetError
@@ -122,11 +122,7 @@ class NetBuilder:
                 log.info("%s -> %s (in-place)", layer_param.name, name)
                 self._unread.add(name)
             elif name in self.blobs:
-                raise NetError(
-                    f"layer '{layer_param.name}': top blob '{name}' is produced by multiple sources: an earlier layer "
-                    "makes a blob of that name (in place works only where top i has the name of bottom i, "
-                    "and no other layer reads that bottom)"
-                )
+                raise self._several_sources(layer_param, name)
             else:
                 log.info("%s -> %s", layer_param.name, name)
                 self._new_blob(name)
@@ -138,6 +134,18 @@ class NetBuilder:
             blobs.append(Blob(dtype=self.dtype))
             names.append("(automatic)")
         return blobs, names
+
+    def _several_sources(self, layer_param, blob: str) -> NetError:
+        """Return the error for a top whose name is that of an earlier layer's top; it names rules that both meet."""
+        sentence = (
+            f"layer '{layer_param.name}': top blob '{blob}' is produced by multiple sources: an earlier layer "
+            "makes a blob of that name (in place works only where top i has the name of bottom i, "
+            "and no other layer reads that bottom)"
+        )
+        earlier = next(each for each in self.param.layer if blob in each.top)
+        if rules := [f"{rules_of(each)} of '{each.name}'" for each in (earlier, layer_param) if rules_of(each)]:
+            sentence += f"; the net's state is {described(self.param.state)}, which selects by {' and '.join(rules)}"
+        return NetError(sentence)
 
     def _new_blob(self, name: str) -> None:
         self.blobs[name] = Blob(dtype=self.dtype)

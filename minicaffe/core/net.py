@@ -86,7 +86,7 @@ class Net(Scripting):
         self.guard = Guard(f"net '{param.name}'")
         filtered = filter_net(param)
         log.info("Initializing net from parameters:\n%s", filtered)
-        built = NetBuilder(insert_splits(filtered), param.state.phase, dtype).build()
+        built = NetBuilder(insert_splits(filtered, param), param.state.phase, dtype).build()
         self.param = built.param  #: the NetParameter after all passes
         self.name: str = param.name
         self.phase: int = param.state.phase

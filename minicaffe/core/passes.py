@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
-from minicaffe.errors import NetError, nearest
-from minicaffe.proto import caffe_pb2
+from minicaffe.errors import NetError, listed, nearest
+from minicaffe.proto import caffe_pb2, format_text
 
 log = logging.getLogger("minicaffe")
 
@@ -19,29 +21,32 @@ log = logging.getLogger("minicaffe")
 # -- include and exclude -----------------------------------------------------------------------------------------------
 
 
-def state_meets_rule(state, rule, layer_name: str = "") -> bool:
-    """Whether a NetState meets a NetStateRule: phase, min_level, max_level, every stage, no not_stage.
+def unmet(state, rule) -> str:
+    """Return why a NetState does not meet a NetStateRule, in the original's words; "" if it meets it.
 
-    layer_name: for the log line that gives the reason if it does not.
+    It has to have the phase, a level from min_level to max_level, every stage, and no not_stage.
     """
-
-    def fails(why: str) -> bool:
-        log.info("The NetState %s a rule in layer %s", why, layer_name)
-        return False
-
     if rule.HasField("phase") and rule.phase != state.phase:
         have, specified = map(caffe_pb2.Phase.Name, (state.phase, rule.phase))
-        return fails(f"phase ({have}) differed from the phase ({specified}) specified by")
+        return f"phase ({have}) differed from the phase ({specified}) specified by"
     if rule.HasField("min_level") and state.level < rule.min_level:
-        return fails(f"level ({state.level}) is below the min_level ({rule.min_level}) specified by")
+        return f"level ({state.level}) is below the min_level ({rule.min_level}) specified by"
     if rule.HasField("max_level") and state.level > rule.max_level:
-        return fails(f"level ({state.level}) is above the max_level ({rule.max_level}) specified by")
+        return f"level ({state.level}) is above the max_level ({rule.max_level}) specified by"
     stages = set(state.stage)
     if missing := [s for s in rule.stage if s not in stages]:
-        return fails(f"did not contain stage '{missing[0]}' specified by")
+        return f"did not contain stage '{missing[0]}' specified by"
     if present := [s for s in rule.not_stage if s in stages]:
-        return fails(f"contained a not_stage '{present[0]}' specified by")
-    return True
+        return f"contained a not_stage '{present[0]}' specified by"
+    return ""
+
+
+def state_meets_rule(state, rule, layer_name: str = "") -> bool:
+    """Whether a NetState meets a NetStateRule; the reason if it does not is logged.  layer_name: for the log line."""
+    why = unmet(state, rule)
+    if why:
+        log.info("The NetState %s a rule in layer %s", why, layer_name)
+    return not why
 
 
 def filter_net(param):
@@ -55,13 +60,27 @@ def filter_net(param):
     for layer in param.layer:
         if layer.include and layer.exclude:
             raise NetError(f"layer '{layer.name}' has both include and exclude rules: give one kind or the other")
-        if layer.include:
-            kept = any(state_meets_rule(param.state, rule, layer.name) for rule in layer.include)
-        else:
-            kept = not any(state_meets_rule(param.state, rule, layer.name) for rule in layer.exclude)
-        if kept:
+        if _selects(layer, lambda rule, name=layer.name: state_meets_rule(param.state, rule, name)):
             filtered.layer.add().CopyFrom(layer)
     return filtered
+
+
+def _selects(layer, meets: Callable[[Any], bool]) -> bool:
+    """Whether a state, of which `meets` gives whether it meets a rule, selects a layer."""
+    return any(map(meets, layer.include)) if layer.include else not any(map(meets, layer.exclude))
+
+
+def rules_of(layer) -> str:
+    """Return the rules of a layer as in a prototxt: 'include { phase: TEST }'; "" if it has none."""
+    rules = [("include", rule) for rule in layer.include] + [("exclude", rule) for rule in layer.exclude]
+    return " ".join(f"{kind} {{ {' '.join(format_text(rule).split())} }}" for kind, rule in rules)
+
+
+def described(state) -> str:
+    """Return a NetState for messages: "phase TEST, level 0, stages one, two"."""
+    stages = [f"'{stage}'" for stage in state.stage if stage]
+    named = f"stage{'s' * (len(stages) > 1)} {listed(stages)}" if stages else "no stages"
+    return f"phase {caffe_pb2.Phase.Name(state.phase)}, level {state.level}, {named}"
 
 
 # -- splits ------------------------------------------------------------------------------------------------------------
@@ -77,12 +96,13 @@ def split_blob_name(layer_name: str, blob_name: str, index: int, copy: int) -> s
     return f"{split_layer_name(layer_name, blob_name, index)}_{copy}"
 
 
-def insert_splits(param):
+def insert_splits(param, whole=None):
     """Return a copy with a Split after every top that several bottoms read, or that is read and has a loss weight.
 
+    whole: the net before `filter_net`, to name layers that it has left out in an error; None (default): not known.
     Raises NetError for a bottom that no earlier layer produces.
     """
-    reads, loss_weight, producer_of = _count_reads(param)
+    reads, loss_weight, producer_of = _count_reads(param, whole)
     split = type(param)()
     split.CopyFrom(param)
     del split.layer[:]
@@ -105,7 +125,7 @@ def insert_splits(param):
     return split
 
 
-def _count_reads(param):
+def _count_reads(param, whole):
     """Count the readers of each top, the loss included.
 
     Returns, with (layer index, top or bottom index) as keys: readers of each top, nonzero loss weight of each top, and
@@ -118,7 +138,7 @@ def _count_reads(param):
     for i, layer in enumerate(param.layer):
         for j, blob in enumerate(layer.bottom):
             if blob not in latest:
-                raise unknown_bottom(layer, j, latest)
+                raise unknown_bottom(layer, j, latest, param, whole)
             producer_of[i, j] = latest[blob]
             reads[latest[blob]] += 1
         for j, blob in enumerate(layer.top):
@@ -130,13 +150,38 @@ def _count_reads(param):
     return reads, loss_weight, producer_of
 
 
-def unknown_bottom(layer, index: int, known) -> NetError:
-    """Return the error for a bottom that no earlier layer produces; `known` are the blobs that it could read."""
+def unknown_bottom(layer, index: int, known, param=None, whole=None) -> NetError:
+    """Return the error for a bottom that no earlier layer produces.
+
+    known: the blobs that it could read.  param: the net; None (default): not known.  whole: as of `insert_splits`.
+    """
     blob = layer.bottom[index]
-    hint = nearest(blob, known)
-    return NetError(
-        f"layer '{layer.name}': bottom {index} is the unknown blob '{blob}'{hint}: no layer before makes it"
-    )
+    after = [each for each in param.layer if blob in each.top and each is not layer] if param is not None else []
+    out = [] if whole is None else [each for each in _left_out(whole) if blob in each.top]
+    hint = ""
+    if after:
+        why = f"layer '{after[0].name}', which makes it, comes after this one: write it before"
+    elif out:
+        rules = listed((f"'{each.name}' by {rules_of(each)}" for each in out), 3)
+        why = f"the rules of layers that make it leave them out, {rules}; the net's state is {described(whole.state)}"
+        why += _where_stages_come_from(out, whole.state)
+    else:
+        why, hint = "no layer before makes it", nearest(blob, known)
+    return NetError(f"layer '{layer.name}': bottom {index} is the unknown blob '{blob}'{hint}: {why}")
+
+
+def _left_out(whole) -> list:
+    """Return the layers that the state of a net does not select."""
+    return [layer for layer in whole.layer if not _selects(layer, lambda rule: not unmet(whole.state, rule))]
+
+
+def _where_stages_come_from(layers, state) -> str:
+    """Return the hint where to set the stages of a net; "" if no rule of the layers has any."""
+    if not any(rule.stage or rule.not_stage for layer in layers for rule in (*layer.include, *layer.exclude)):
+        return ""
+    if state.phase == caffe_pb2.TRAIN:
+        return " (the stages of a solver's train net are those of train_state and -stage)"
+    return " (the stages of a solver's test nets are those of test_state, not of -stage)"
 
 
 def _add_split(param, layer_name: str, blob: str, index: int, copies: int, weight: float) -> None:

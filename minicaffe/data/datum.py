@@ -100,7 +100,7 @@ class DatumDecoder:
         found = self._likely.parse(value) if self._likely is not None else None
         if found is not None:
             return found
-        name = f"record {key.decode(errors='replace')!r} of {self.source}"
+        name = record_name(key, self.source)
         datum = caffe_pb2.Datum()
         try:
             datum.ParseFromString(bytes(value))
@@ -113,6 +113,11 @@ class DatumDecoder:
             raise DataError(f"{name} holds no image")
         self._likely = _form(datum, array.shape)
         return array, datum.label
+
+
+def record_name(key: bytes, source: str) -> str:
+    """Return the name of a record for messages."""
+    return f"record {key.decode(errors='replace')!r} of {source}"
 
 
 def _form(datum: caffe_pb2.Datum, shape: tuple[int, ...]) -> _Pixels | _Floats:

@@ -100,7 +100,9 @@ def _check_folder(source: str, backend: str) -> None:
     if not os.path.exists(source):
         raise DataError(f"{label} {source} does not exist (looked in {os.getcwd()})")
     if not os.path.isdir(source):
-        raise DataError(f"{label} {source} must be a folder, but it is a file")
+        raise DataError(
+            f"{label} {source} must be a folder, but it is a file (ImageData reads lists, HDF5Data HDF5 files)"
+        )
     found = {
         "lmdb": os.path.exists(os.path.join(source, "data.mdb")),
         "leveldb": os.path.exists(os.path.join(source, "CURRENT")),

@@ -94,7 +94,7 @@ class _Stage:
         try:
             images = batch.images
             out = np.empty((len(images), *self._transformer.output_shape(images[0].shape)), self._dtype)
-            self._transformer.transform(images, out, self._each)
+            self._transformer.transform(images, out, self._each, batch.name)
         except DataError as raised:  # the net may go on with the batch after this one
             error = raised
         return Transformed(out, batch.labels, batch.position, before, self._stream.get_state(), error)

@@ -19,7 +19,7 @@ log = logging.getLogger("minicaffe.data")
 
 def read_file_list(source: str) -> list[str]:
     """Return the paths in a text file, one per line; DataError when it is missing, not text, or empty."""
-    names = read_names(source, "HDF5 file list")
+    names = read_names(source, "HDF5 file list", hint="; a list has the path of an HDF5 file in each line")
     if not names:
         raise DataError(f"HDF5 file list {source} is empty")
     return names

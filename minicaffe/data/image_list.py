@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from minicaffe.data import list_hints
 from minicaffe.data.image import read_pixels, resize
 from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
 from minicaffe.text import quoted, read_text
 
+_WHAT_IT_IS = '; a list has lines "path label"'
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -24,12 +28,13 @@ def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
     integer of 32 bits.
     """
     entries = []
-    for number, line in enumerate(read_text(source, "image list").split("\n"), 1):
+    for number, line in enumerate(read_text(source, "image list", hint=_WHAT_IT_IS).split("\n"), 1):
         if line.strip():
             path, _, label = line.rstrip().rpartition(" ")
             if not _WHOLE_NUMBER.fullmatch(label):
                 raise DataError(
                     f'{source}, line {number}: expected "path label" with a whole number as label, got {quoted(line)}'
+                    + list_hints.of_line(line)
                 )
             if not path.strip():
                 raise DataError(f'{source}, line {number}: expected "path label", got {quoted(line)}')
@@ -49,16 +54,30 @@ def int32(text: str, name: str) -> int:
     return number
 
 
+@contextlib.contextmanager
+def hinting(root: str, name: str) -> Iterator[None]:
+    """Add to a DataError inside the block what may be meant, if the image `name` of a list does not exist."""
+    try:
+        yield
+    except DataError as error:
+        hint = "" if os.path.exists(root + name) else list_hints.of_missing(root, name)
+        if not hint:
+            raise
+        raise DataError(f"{error.args[0]}{hint}") from error
+
+
 class ListedImage(NamedTuple):
     """An image file before it is read; fields as for `ImageListReader`."""
 
     path: str
     color: bool
     size: tuple[int, int] | None
+    root_folder: str = ""  #: what `path` begins with
 
     def pixels(self) -> np.ndarray:
         """Read, decode and resize the image, (C, H, W), read-only; DataError when it cannot be read."""
-        image = read_pixels(self.path, self.color)
+        with hinting(self.root_folder, self.path.removeprefix(self.root_folder)):
+            image = read_pixels(self.path, self.color)
         return resize(image, *self.size) if self.size else image
 
 
@@ -94,4 +113,7 @@ class ImageListReader(EntryReader):
     def load(self, entry: int) -> tuple[ListedImage, int]:
         """Return the image of an entry, not read yet, and its label."""
         path, label = self.entries[entry]
-        return ListedImage(self.root_folder + path, self.color, self.size), label
+        return ListedImage(self.root_folder + path, self.color, self.size, self.root_folder), label
+
+    def name_of(self, record: int) -> str:
+        return self.root_folder + self.entries[record][0]

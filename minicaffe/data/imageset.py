@@ -9,7 +9,7 @@ from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import DatabaseWriter, open_db
 from minicaffe.data.image import decode_image, encode_image, read_image, resize
 from minicaffe.data.image_file import read_bytes
-from minicaffe.data.image_list import read_list
+from minicaffe.data.image_list import hinting, read_list
 from minicaffe.data.shuffle import draw_seed, shuffled
 from minicaffe.errors import DataError, UsageError
 from minicaffe.philox import Stream
@@ -52,7 +52,8 @@ def convert(
     with open_db(path, backend, "w") as database:
         for number, (name, label) in enumerate(entries):
             try:
-                datum = _read(root + name, gray, size, encoded, encode_type)
+                with hinting(root, name):
+                    datum = _read(root + name, gray, size, encoded, encode_type)
             except DataError as error:
                 log.warning("%s", error)
                 continue

@@ -68,7 +68,13 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
     """
     blob = caffe_pb2.BlobProto()
     try:
-        blob.ParseFromString(read_bytes(path))
+        content = read_bytes(path)
+        if content.startswith(b"\x93NUMPY"):
+            raise DataError(
+                f"mean file {path} is a NumPy file, expected a BlobProto: write it as "
+                "minicaffe.io.array_to_blobproto(mean).SerializeToString()"
+            )
+        blob.ParseFromString(content)
     except OSError as error:
         raise DataError(f"cannot read mean file {path}: {error.strerror or error}") from error
     except DecodeError as error:

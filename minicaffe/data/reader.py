@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from minicaffe.data.collector import Collector
-from minicaffe.data.datum import DatumDecoder
+from minicaffe.data.datum import DatumDecoder, record_name
 from minicaffe.data.db import Cursor, Database, open_db
 from minicaffe.data.shuffle import Rounds
-from minicaffe.data.transformer import Images
+from minicaffe.data.transformer import NUMBERED, Images, Name
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError, SnapshotError
 from minicaffe.saved import field, shown
@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     images: Images  #: (N, C, H, W), or a list of N arrays (C, H, W) when their sizes differ
     labels: np.ndarray  #: (N,) float32
     position: dict  #: JSON-serializable; an argument for `seek`
+    name: Name = NUMBERED  #: gives the name of an image, for messages
 
 
 class Share(NamedTuple):
@@ -58,6 +59,9 @@ class BatchReader(Protocol):
 
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
+
+    def first_name(self) -> str:
+        """Return the name of the image of `first_shape`, for messages."""
 
     def read(self, each: Each = in_turn) -> Batch:
         """Return the next batch; each: how the work on its images is distributed (default: it is not)."""
@@ -96,7 +100,10 @@ class RecordReader:
     """Base class of readers of single records: takes them in order, and has those of a batch decoded in parallel.
 
     batch_size: records per batch.
+    last: what identifies the record that was read last, an argument for `name_of`.
     """
+
+    last: Any = None
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -106,9 +113,17 @@ class RecordReader:
         """Return the next image and its label, and advance; an array may be a view of a buffer that is reused."""
         raise NotImplementedError
 
+    def name_of(self, record: Any) -> str:
+        """Return the name of a record for messages.  record: a value of `last`."""
+        raise NotImplementedError
+
     def first_image(self) -> np.ndarray:
         """Return the next image (C, H, W), without advancing."""
         raise NotImplementedError
+
+    def first_name(self) -> str:
+        """Return the name of the image of `first_shape`, for messages; called right after it."""
+        return self.name_of(self.last)
 
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, H, W) of the next image, without advancing."""
@@ -131,10 +146,11 @@ class RecordReader:
         assert self._kind is not None
         batch = Collector(self.batch_size, *self._kind)
         waiting: list[tuple[int, Undecoded, int]] = []
-        failure = None
+        records, failure = [], None
         try:
             for index in range(self.batch_size):
                 image, label = self.next_record()
+                records.append(self.last)
                 if isinstance(image, np.ndarray):
                     batch.put(index, image, label)
                 else:
@@ -151,7 +167,9 @@ class RecordReader:
             raise failure
         images = batch.images
         self._kind = images[0].shape, images[0].dtype
-        return Batch(images, batch.labels, self.position())
+        return Batch(
+            images, batch.labels, self.position(), lambda i: f"image {i} of the batch ({self.name_of(records[i])})"
+        )
 
 
 class EntryReader(RecordReader):
@@ -174,11 +192,13 @@ class EntryReader(RecordReader):
         return self.rounds.count
 
     def first_image(self) -> np.ndarray:
-        return decoded(self.load(self.rounds.entry)[0])
+        self.last = self.rounds.entry
+        return decoded(self.load(self.last)[0])
 
     def next_record(self) -> tuple[np.ndarray | Undecoded, int]:
         self.rounds.advance(self.share.rank)
-        record = self.load(self.rounds.entry)
+        self.last = self.rounds.entry
+        record = self.load(self.last)
         self.rounds.advance(1 + self.share.after)
         return record
 
@@ -221,6 +241,9 @@ class ShuffledReader(EntryReader):
         key = self._keys[entry]
         return self._decoder.parse(key, self._database.get(key))
 
+    def name_of(self, record: int) -> str:
+        return record_name(self._keys[record], self.source)
+
 
 class DatabaseReader(RecordReader):
     """Reader of a database in the order of its keys, repeated endlessly.
@@ -240,13 +263,18 @@ class DatabaseReader(RecordReader):
     def first_image(self) -> np.ndarray:
         peek = Cursor(self._database)
         peek.seek(self._cursor.position)
-        return self._decoder.decode(*peek.next())[0]
+        self.last, value = peek.next()
+        return self._decoder.decode(self.last, value)[0]
 
     def next_record(self) -> tuple[np.ndarray | Undecoded, int]:
         self._cursor.skip(self.share.rank)
-        record = self._decoder.parse(*self._cursor.next())
+        self.last, value = self._cursor.next()
+        record = self._decoder.parse(self.last, value)
         self._cursor.skip(self.share.after)
         return record
+
+    def name_of(self, record: bytes) -> str:
+        return record_name(record, self.source)
 
     def position(self) -> dict:
         """Return the key of the last record read, decoded as Latin-1; None before the first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ from minicaffe.philox import Stream
 log = logging.getLogger("minicaffe.data")
 
 Images = np.ndarray | Sequence[np.ndarray]  # (N, C, H, W), or N arrays (C, H, W) of different sizes
+Name = Callable[[int], str]  # the name of an image of a batch, by its number, for messages
+NUMBERED: Name = "image {} of the batch".format
+_SAME_CHANNELS = "channels need force_color: true or force_gray: true in transform_param, which decode encoded records"
 _CHUNK = 1 << 18  # values that one thread transforms at a time, so that they are still in the cache for the next step
 
 
@@ -84,23 +87,25 @@ class BatchTransformer:
         other.rng = rng
         return other
 
-    def transform(self, images: Images, out: np.ndarray, each: Each = in_turn) -> None:
+    def transform(self, images: Images, out: np.ndarray, each: Each = in_turn, name: Name = NUMBERED) -> None:
         """Write the transformed batch into `out`, (N, C, H', W').
 
         images: uint8 or float, one array (N, C, H, W), or a list of arrays (C, H, W), whose sizes may differ if there
             is a crop.
         each: how the work is distributed (default: it is not); everything random is drawn before.
+        name: gives the name of an image, for errors.
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
         if self.resizer is not None:
             images = self._resized(self.resizer, images, each)
         if isinstance(images, np.ndarray):
             count, *shape = images.shape
-            self.check_mean(shape)
+            self.check_mean(shape, name)
             draws, step = self.plan(count, *shape[1:]), max(1, _CHUNK // max(1, out[0].size))
             parts = [(images[i : i + step], out[i : i + step], draws[i : i + step]) for i in range(0, count, step)]
         else:
-            parts = [(image[None], out[i : i + 1], self._plan_one(i, image, out)) for i, image in enumerate(images)]
+            plans = [self._plan_one(i, image, out, name) for i, image in enumerate(images)]
+            parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
         each(lambda i: self._write(*parts[i]), len(parts))
 
     def _resized(self, resizer: Resizer, images: Images, each: Each) -> Images:
@@ -113,16 +118,16 @@ class BatchTransformer:
         each(resize, len(resized))
         return _stacked(resized)
 
-    def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray) -> Draws:
+    def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray, name: Name) -> Draws:
         """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""
         shape = self._cropped(image.shape)
         if shape != out.shape[1:]:
-            need = "sizes need crop_size" if shape[0] == out.shape[1] else "channels need force_color or force_gray"
+            need = "sizes need crop_size" if shape[0] == out.shape[1] else _SAME_CHANNELS
             raise DataError(
-                f"image {index} of the batch has shape {image.shape}, which gives {shape}, but the first "
-                f"image gave {out.shape[1:]}: images of different {need}"
+                f"{name(index)} has shape {image.shape}, which gives {shape}, but "
+                f"{name(0)} gave {out.shape[1:]}: images of different {need}"
             )
-        self.check_mean(image.shape)
+        self.check_mean(image.shape, lambda _: name(index))
         return self.plan(1, *image.shape[1:])
 
     def plan(self, count: int, height: int, width: int) -> Draws:
@@ -146,16 +151,27 @@ class BatchTransformer:
                 flip = (draws[:, 2] & np.uint64(1)).astype(bool)
         return Draws(top, left, flip)
 
-    def check_mean(self, shape: Sequence[int]) -> None:
-        """Raise DataError unless the mean fits images of shape (C, H, W)."""
+    def check_mean(self, shape: Sequence[int], name: Name = lambda _: "the image") -> None:
+        """Raise DataError unless the mean fits images of shape (C, H, W).
+
+        name: gives the name of image 0, one of them, for the error.
+        """
         if self.mean is None:
             return
+        of_gray = ""
+        if shape[0] == 1 and len(self.mean) == 3:
+            of_gray = (
+                f": {name(0)} is gray, and there are 3 channels with force_color: true in transform_param, if records "
+                "are encoded, and with is_color: true in ImageData"
+            )
         if self.mean_file and self.mean.shape != tuple(shape):
-            raise DataError(f"mean file {self.mean_file} has shape {self.mean.shape}, but the images {tuple(shape)}")
+            raise DataError(
+                f"mean file {self.mean_file} has shape {self.mean.shape}, but the images {tuple(shape)}{of_gray}"
+            )
         if len(self.mean) not in (1, shape[0]):
             raise DataError(
                 f"transform_param: mean_value must be given once or once per channel: "
-                f"got {len(self.mean)} for {shape[0]} channels"
+                f"got {len(self.mean)} for {shape[0]} channels{of_gray}"
             )
 
     def _cropped(self, shape: Sequence[int]) -> tuple[int, int, int]:

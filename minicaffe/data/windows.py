@@ -240,7 +240,7 @@ class WindowReader:
     def __init__(
         self, param, source: str, batch_size: int, warper: Warper, mirror: bool, seed: int, cache_images: bool
     ) -> None:
-        self.batch_size, self.warper, self.mirror = batch_size, warper, mirror
+        self.batch_size, self.warper, self.mirror, self.source = batch_size, warper, mirror, source
         self.foreground, self.background, self.channels = read_windows(
             source, param.root_folder, param.fg_threshold, param.bg_threshold
         )
@@ -259,6 +259,10 @@ class WindowReader:
     def first_shape(self) -> tuple[int, int, int]:
         """Return (C, crop_size, crop_size)."""
         return self.channels, self.warper.crop_size, self.warper.crop_size
+
+    def first_name(self) -> str:
+        """Return the name of a window, for messages."""
+        return f"a window of {self.source}"
 
     def position(self) -> dict:
         """Return the state of the random stream."""

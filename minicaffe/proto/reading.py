@@ -18,11 +18,13 @@ from minicaffe.errors import PrototxtError, nearest
 from minicaffe.files import read_bytes, write_atomically
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.elsewhere import field_owner
+from minicaffe.proto.kinds import kind_of, mistaken_for
 from minicaffe.text import is_utf16
 
 M = TypeVar("M", bound=Message)
 PathLike = str | os.PathLike
 
+_KINDS = {"NetParameter": "net", "SolverParameter": "solver"}
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
 _UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*?)\.?$')
@@ -38,7 +40,8 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
 
     text: a string, or bytes in UTF-8 or Windows-1252.  filename: for error messages; None (default): no file.
     PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the most similar
-    known name), a field that is given more than once but is not repeated, and a missing required field.
+    known name), a field that is given more than once but is not repeated, and a missing required field; of one sentence
+    without a place for a solver instead of a net, or a net instead of a solver.
     """
     if isinstance(text, bytes):
         text = _decode(text, filename)
@@ -46,6 +49,8 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
+        if mistaken := mistaken_for(_KINDS.get(message.DESCRIPTOR.name, ""), text):
+            raise PrototxtError(f"{_name(filename)}: {mistaken}") from None
         raise PrototxtError(_place(filename, error) + _brief(_sentence(error))) from None
     missing = message.FindInitializationErrors()  # type: ignore[attr-defined]  # not in the stubs of protobuf
     if missing:
@@ -76,7 +81,7 @@ def _decode(content: bytes, filename: PathLike | None) -> str:
     if is_utf16(content):
         raise PrototxtError(f"{_name(filename)} is UTF-16: save it as UTF-8")
     if content.startswith(HDF5_SIGNATURE) or b"\0" in content:
-        kind = "an HDF5 file" if content.startswith(HDF5_SIGNATURE) else "a binary file (a .caffemodel?)"
+        kind = "an HDF5 file (weights?)" if content.startswith(HDF5_SIGNATURE) else "a binary file (a .caffemodel?)"
         raise PrototxtError(f"{_name(filename)}: expected a prototxt, which is text, got {kind}")
     try:
         return content.decode("utf-8")
@@ -180,10 +185,19 @@ def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -
     except (DecodeError, UnicodeDecodeError):
         whole = False
     if not whole:
-        raise PrototxtError(
-            f"{_name(filename)}: expected a binary {kind}, got {len(content)} bytes that are damaged or something else"
-        )
+        got = f"{len(content)} bytes that are damaged or something else"
+        if text := text_kind(content):
+            got = f"text, the prototxt of a {text}" + (": give the file of weights" if kind == "NetParameter" else "")
+        raise PrototxtError(f"{_name(filename)}: expected a binary {kind}, got {got}")
     return message
+
+
+def text_kind(content: bytes) -> str:
+    """Return "net" or "solver" if the bytes are prototxt text of one, "" for anything else."""
+    try:
+        return kind_of(_decode(content, None))
+    except PrototxtError:
+        return ""
 
 
 def _strings_are_text(message: Message) -> bool:

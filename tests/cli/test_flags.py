@@ -88,6 +88,11 @@ def test_help_lists_every_action_and_each_explains_itself(run):
         assert "show this text" in text
 
 
+def test_help_names_no_file_of_a_checkout(run):
+    for words in ((), *((name,) for name in MODULES)):
+        assert "models/" not in run(*words, "--help")[1], words
+
+
 def test_version(run):
     from minicaffe import __version__
 

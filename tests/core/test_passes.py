@@ -2,9 +2,10 @@
 
 import pytest
 
+from minicaffe.core.net import Net
 from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.errors import NetError
-from minicaffe.proto import caffe_pb2, parse_text
+from minicaffe.proto import TEST, TRAIN, caffe_pb2, parse_text
 
 
 def net(text):
@@ -103,3 +104,60 @@ def test_inserting_twice_changes_nothing_more():
 def test_unknown_bottoms_name_layer_and_the_nearest_blob():
     with pytest.raises(NetError, match="layer 'b': bottom 0 is the unknown blob 'dta' .did you mean \"data\""):
         insert_splits(net("layer { name: 'a' top: 'data' } layer { name: 'b' bottom: 'dta' }"))
+
+
+# -- errors about layers that a state leaves out -----------------------------------------------------------------------
+
+STAGES = """
+    layer { name: 'one' top: 'x' include { stage: 'one' } } layer { name: 'two' top: 'x' include { stage: 'two' } }
+    layer { name: 'act' bottom: 'x' top: 'y' }
+"""
+
+
+def why(text, **state):
+    whole = net(text)
+    whole.state.phase = state.get("phase", TEST)
+    whole.state.level = state.get("level", 0)
+    whole.state.stage.extend(state.get("stage", []))
+    with pytest.raises(NetError) as caught:
+        insert_splits(filter_net(whole), whole)
+    return str(caught.value)
+
+
+def test_a_blob_of_a_layer_that_is_left_out_names_the_rule_and_the_state():
+    assert why("layer { name: 'a' top: 'x' include { phase: TRAIN } } layer { name: 'b' bottom: 'x' }") == (
+        "layer 'b': bottom 0 is the unknown blob 'x': the rules of layers that make it leave them out, 'a' by "
+        "include { phase: TRAIN }; the net's state is phase TEST, level 0, no stages"
+    )
+    said = why("layer { name: 'a' top: 'x' exclude { min_level: 2 } } layer { name: 'b' bottom: 'x' }", level=3)
+    assert "'a' by exclude { min_level: 2 }; the net's state is phase TEST, level 3" in said
+
+
+def test_a_blob_of_other_stages_names_where_stages_come_from():
+    said = why(STAGES, stage=["", "three"])
+    assert "out, 'one' by include { stage: \"one\" }, 'two' by include { stage: \"two\" }; the net's state" in said
+    assert said.endswith(
+        "phase TEST, level 0, stage 'three' (the stages of a solver's test nets are those of test_state, not of -stage)"
+    )
+    assert why(STAGES, phase=TRAIN).endswith("train net are those of train_state and -stage)")
+
+
+def test_a_blob_that_a_later_layer_makes():
+    said = why("layer { name: 'b' bottom: 'x' top: 'y' } layer { name: 'a' top: 'x' }")
+    assert said.endswith("unknown blob 'x': layer 'a', which makes it, comes after this one: write it before")
+
+
+def test_two_producers_whose_rules_are_both_met():
+    whole = net(
+        STAGES.replace("e' top", "e' type: 'Input' top")
+        .replace("o' top", "o' type: 'Input' top")
+        .replace("' bottom", "' type: 'ReLU' bottom")
+    )
+    for layer in whole.layer[:2]:
+        layer.input_param.shape.add().dim.append(1)
+    with pytest.raises(NetError) as caught:
+        Net(whole, TEST, stages=["one", "two"])
+    assert str(caught.value).endswith(
+        "the net's state is phase TEST, level 0, stages 'one', 'two', which selects by "
+        "include { stage: \"one\" } of 'one' and include { stage: \"two\" } of 'two'"
+    )

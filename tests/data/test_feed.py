@@ -233,7 +233,7 @@ def test_after_a_batch_that_cannot_be_transformed_comes_the_next(sources, number
     (sources / "sizes.txt").write_text("size0.png 0\nsize1.png 1\nsize0.png 2\nsize3.png 3\n")
     layer, blobs = data_layer('name: "d" type: "ImageData" image_data_param { source: "sizes.txt" batch_size: 2 }')
     for _ in range(2):
-        with pytest.raises(DataError, match="image 1 of the batch has shape .* need crop_size"):
+        with pytest.raises(DataError, match=r"image 1 of the batch \(size1.png\) has shape .* need crop_size"):
             layer.forward([], blobs)
         assert batches(layer, blobs, 1)[1].tolist() == [2, 3]
     layer.close()

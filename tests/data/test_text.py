@@ -43,8 +43,10 @@ def test_utf16(file, encoding):
 def test_binary_files(file):
     assert not is_utf16(b"\x08\0\x12\0")
     for read in (read_list, read_file_list, lambda path: read_windows(path, "", 0.5, 0.5)):
-        with pytest.raises(DataError, match="file must be text, but it is a binary file"):
+        with pytest.raises(DataError, match="file must be text, but it is an HDF5 file"):
             read(file(b"\x89HDF\r\n\x1a\n\0"))
+        with pytest.raises(DataError, match="file must be text, but it is a binary file"):
+            read(file(b"a\0b"))
         with pytest.raises(DataError, match="cannot read .*none: No such file"):
             read("none")
 

@@ -151,7 +151,7 @@ def test_a_shuffle_that_is_switched_on_or_off_before_resuming(source):
 def test_lists_that_are_no_plain_text(source):
     source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
     set_up(source)
-    with pytest.raises(DataError, match="HDF5Data layer 'h': HDF5 file list .*a.h5 must be text, but it is a binary"):
+    with pytest.raises(DataError, match="HDF5Data layer 'h': HDF5 file list .*a.h5 must be text, but it is an HDF5"):
         set_up(source.parent / "a.h5")
     source.write_text(source.read_text(), encoding="utf-16")
     with pytest.raises(DataError, match="HDF5Data layer 'h': HDF5 file list .*list.txt is UTF-16: save it as UTF-8"):

@@ -88,7 +88,7 @@ def test_rand_skip_starts_within_the_first_entries(folder):
     ("7\n", 'list.txt, line 1: expected "path label", got \'7\''),
     ("a.png 1\0\n", "image list .*list.txt must be text, but it is a binary file"),
     ("a.png " + "9" * 5000, "list.txt, line 1: label 9{100} is beyond 32 bits"),
-    ("x" * 5000, "list.txt, line 1: .* as label, got 'x{100}...'$"),
+    ("x" * 5000, "list.txt, line 1: .* as label, got 'x{100}...': there is no label behind the path$"),
     ("none.png 1\n", "cannot read image .*none.png: No such file"),
     ("list.txt 1\n", "cannot decode .*list.txt"),
 ])  # fmt: skip

@@ -259,9 +259,13 @@ def test_text_or_damage_where_binary_is_expected(tmp_path):
     path = tmp_path / "weights.caffemodel"
     message = caffe_pb2.NetParameter(name="n")
     message.layer.add(name="c").blobs.add(data=[1.0] * 100)
-    for content in (message.SerializeToString()[:-7], b'layer { name: "x" }'):
+    for content, got in (
+        (message.SerializeToString()[:-7], ".* damaged or something else"),
+        (b"some words", ".* damaged or something else"),
+        (b'layer { name: "x" }', "text, the prototxt of a net: give the file of weights"),
+    ):
         path.write_bytes(content)
-        with pytest.raises(PrototxtError, match="expected a binary NetParameter, got .* damaged or something else"):
+        with pytest.raises(PrototxtError, match=f"expected a binary NetParameter, got {got}"):
             read_binary_net(path)
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(PrototxtError, match="expected a binary NetParameter, got an HDF5 file"):

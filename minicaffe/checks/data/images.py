@@ -12,6 +12,7 @@ from minicaffe.checks.finding import Found, finds
 from minicaffe.errors import DataError
 
 _FAR = 0.5  #: distance of a mean from that of the data, in standard deviations, that is reported
+_CHANNELS = "write force_color: true or force_gray: true in transform_param, which decode encoded records"
 _ENOUGH = 10  #: images from which the mean of the data is taken, at least
 
 
@@ -38,7 +39,7 @@ def unequal_sizes(sets: DataSets) -> Iterator[Found]:
             yield (
                 layer.where,
                 f"it has images of shape {first} and of shape {second}, which cannot be in one batch: "
-                + _advice(layer),
+                + (_advice(layer) if first[0] == second[0] else _CHANNELS),
             )
 
 

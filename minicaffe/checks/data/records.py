@@ -171,7 +171,7 @@ def _of_list(param: Any) -> Records:
     records = Records(count=len(entries), labels={1: [np.array([label for _, label in entries], np.int64)]})
     size = (param.new_height, param.new_width) if param.new_height and param.new_width else None
     for i in sorted({i * (len(entries) - 1) // (MAX_FILES - 1) for i in range(MAX_FILES)}):
-        image = ListedImage(param.root_folder + entries[i][0], param.is_color, size).pixels()
+        image = ListedImage(param.root_folder + entries[i][0], param.is_color, size, param.root_folder).pixels()
         records.shapes.add(image.shape)
         records.pixels.add(image)
     return records

@@ -23,7 +23,7 @@ def prepared(subject: Subject) -> Subject:
     Raises NetError for a bottom that no layer makes, LayerError for an unknown type, and as `Subject.stored` does.
     """
     for net in subject.nets():
-        insert_splits(net.param)
+        insert_splits(net.param, net.whole)
         for layer in net.param.layer:
             layer_class(layer.type, name=layer.name)
     _ = subject.stored
