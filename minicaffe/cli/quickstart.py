@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from minicaffe import models
 from minicaffe.cli.command import FlagParser, command, own_name, print_line
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.shared_flags import need_writable
 from minicaffe.cli.signals import requests
@@ -166,6 +166,7 @@ def train(out: str, iterations: int, seconds: float | None, status: StatusLine) 
     seconds: None for no limit; otherwise at least one iteration is run.
     """
     from minicaffe.solvers import get_solver
+    from minicaffe.solvers.progress import TrainingProgress
 
     result = Result(status)
     deadline = time.monotonic() + seconds if seconds else float("inf")

@@ -13,7 +13,7 @@ from minicaffe import parallel
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags, gpu_ids
 from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
-from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
     need_file,
@@ -203,6 +203,7 @@ def run(source: Any, args: argparse.Namespace, status: StatusLine, action: Recei
 def _prepare(solver: Any, args: argparse.Namespace, status: StatusLine, observers: list[Any], resume_from: str) -> None:
     """Restore the snapshot, if given, and add the root's observers: `observers`, and those of the flags."""
     from minicaffe.solvers import Keeper
+    from minicaffe.solvers.progress import TrainingProgress
 
     solver.observers.append(Keeper(solver, args.keep, args.best, args.patience))
     if resume_from:
