@@ -162,9 +162,10 @@ class FlagParser(argparse.ArgumentParser):
         for action in self._actions:
             value = getattr(args, action.dest, action.default)
             if action.option_strings and action.help != argparse.SUPPRESS and value != action.default:
-                separate = action.nargs == 0 or not str(value).startswith("-")
                 name = action.option_strings[0]
-                words += [name, *([] if action.nargs == 0 else [str(value)])] if separate else [f"{name}={value}"]
+                for each in value if isinstance(value, list) else [value]:
+                    separate = action.nargs == 0 or not str(each).startswith("-")
+                    words += [name, *([] if action.nargs == 0 else [str(each)])] if separate else [f"{name}={each}"]
         return words
 
     def argument(self, name: str, **options: Any) -> None:

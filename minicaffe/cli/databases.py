@@ -10,6 +10,7 @@ import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
@@ -28,6 +29,7 @@ def _imageset_flags(flags: FlagParser) -> None:
     flags.argument("db", metavar="DB", help="the database to write")
     flags.switch("gray", "read the images as grey ones")
     flags.switch("shuffle", "shuffle the list first")
+    seed_flag(flags)
     flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
     flags.flag("resize_width", type=int, default=0, metavar="N", help="resize the images to this width")
     flags.flag("resize_height", type=int, default=0, metavar="N", help="resize the images to this height")
@@ -46,7 +48,7 @@ def _imageset_flags(flags: FlagParser) -> None:
 def convert_imageset(args: argparse.Namespace) -> None:
     """A key is the image's number, eight digits, and its path. Images that cannot be read are logged and skipped."""
     status = StatusLine()
-    with logging_to(status), Progress("converting", 0, display=status) as progress:
+    with logging_to(status), seeded(args), Progress("converting", 0, display=status) as progress:
         imageset.convert(
             args.root, args.list, args.db, backend_name(args.backend), gray=args.gray,
             rng=new_stream() if args.shuffle else None, size=(args.resize_height, args.resize_width),

@@ -9,6 +9,7 @@ from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.confusion import Confusion, check_target
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import (
     built_net,
     log_flag,
@@ -37,6 +38,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="its .caffemodel files, comma-separated")
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many batches (default 50)")
+    seed_flag(flags)
     state_flags(flags)
     python_layer_flags(flags)
     device_flags(flags)
@@ -59,7 +61,7 @@ def test(args: argparse.Namespace) -> None:
     if args.confusion not in (None, "-"):
         check_target(need_writable(args.confusion))
     status = StatusLine()
-    with logging_to(status, args.log), python_layers_of(args), computing_on(args):
+    with logging_to(status, args.log), python_layers_of(args), seeded(args), computing_on(args):
         score(built_net(args, TEST, files), args.iterations, status, args.confusion, args.labels)
 
 

@@ -9,6 +9,7 @@ import time as clock
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import (
     built_net,
     log_flag,
@@ -38,6 +39,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("weights", metavar="FILES", default="", help="start from these .caffemodel files (default: the fillers)")
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many passes (default 50)")
     flags.flag("phase", default="", metavar="PHASE", help="TRAIN (the default) or TEST")
+    seed_flag(flags)
     state_flags(flags)
     python_layer_flags(flags)
     device_flags(flags)
@@ -59,7 +61,7 @@ def time(args: argparse.Namespace) -> None:
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
     status = StatusLine()
-    with logging_to(status, args.log), python_layers_of(args), computing_on(args):
+    with logging_to(status, args.log), python_layers_of(args), seeded(args), computing_on(args):
         benchmark(built_net(args, phases[args.phase], files), args.iterations, status)
 
 
