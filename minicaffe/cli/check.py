@@ -44,7 +44,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("deploy", metavar="FILE", default="", help="compare the train net with this deploy prototxt")
     set_flag(flags)
     seed_flag(flags, "that of the solver")
-    flags.flag("stages", metavar="A,B", default=",".join(STAGES),
+    flags.flag("stages", metavar="A,B", default=",".join(STAGES), values=STAGES,
                help="static: prototxts and weights; data: the data sets; batch: the nets are built and run on one "
                     "batch (default: all)")  # fmt: skip
     state_flags(flags)

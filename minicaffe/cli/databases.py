@@ -14,7 +14,7 @@ from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
-from minicaffe.data.db import backend_name, open_db
+from minicaffe.data.db import BACKENDS, backend_name, open_db
 from minicaffe.errors import UsageError
 from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
@@ -30,7 +30,7 @@ def _imageset_flags(flags: FlagParser) -> None:
     flags.switch("gray", "read the images as grey ones")
     flags.switch("shuffle", "shuffle the list first")
     seed_flag(flags)
-    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+    flags.flag("backend", default="lmdb", values=BACKENDS, help="lmdb (default) or leveldb")
     flags.flag("resize_width", type=int, default=0, metavar="N", help="resize the images to this width")
     flags.flag("resize_height", type=int, default=0, metavar="N", help="resize the images to this height")
     flags.switch("check_size", "stop when an image differs in size from the first")
@@ -60,7 +60,7 @@ def convert_imageset(args: argparse.Namespace) -> None:
 def _mean_flags(flags: FlagParser) -> None:
     flags.argument("db", metavar="DB", help="database of images")
     flags.argument("output", metavar="OUT", nargs="?", help="mean file to write (.binaryproto)")
-    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+    flags.flag("backend", default="lmdb", values=BACKENDS, help="lmdb (default) or leveldb")
 
 
 @command(

@@ -21,9 +21,16 @@ _LARGEST_SEED = (1 << 63) - 1
 
 def set_flag(flags: FlagParser) -> None:
     """Add --set."""
-    flags.flag("set", action="append", default=[], metavar="FIELD=VALUE",
+    flags.flag("set", action="append", default=[], metavar="FIELD=VALUE", values=_fields(),
                help="set a field of the solver, such as base_lr=0.01, stepvalue=100,200 or train_state.level=1, or of "
                     "its net, such as net_param.layer[data].data_param.batch_size=32; may be repeated")  # fmt: skip
+
+
+def _fields() -> list[str]:
+    """The fields of a solver, as a setting begins with them."""
+    from minicaffe.proto import caffe_pb2
+
+    return [f"{name}=" for name in caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name]
 
 
 def seed_flag(flags: FlagParser, default: str = "a different one each time") -> None:

@@ -38,7 +38,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="start from these .caffemodel files (default: the fillers)")
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many passes (default 50)")
-    flags.flag("phase", default="", metavar="PHASE", help="TRAIN (the default) or TEST")
+    flags.flag("phase", default="", metavar="PHASE", values=("TRAIN", "TEST"), help="TRAIN (the default) or TEST")
     seed_flag(flags)
     state_flags(flags)
     python_layer_flags(flags)
