@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
 from minicaffe.core.net import Net
+from minicaffe.core.notebook import Shown
 from minicaffe.core.settings import settings
 from minicaffe.errors import SnapshotError, UsageError
 from minicaffe.parallel.group import ALONE
@@ -37,7 +38,7 @@ class Hook(NamedTuple):
         self.function(solver)
 
 
-class Solver(Loop):
+class Solver(Loop, Shown):
     """Base class of solvers: trains the net of a SolverParameter.
 
     param: path of a solver prototxt, or a SolverParameter (or a `nets.Source` of either).

@@ -47,14 +47,13 @@ class Curves:
     """Observer of a solver, part of it, that keeps the curves of the training in this process.
 
     loss: of each iteration, as far as it was read (see `Solver.observers`).  rate: the learning rates of the updates.
-    tests: the mean outputs of the test nets by name, "accuracy" or, for further test nets, "accuracy (test net #1)"; of
-        an output of several values, none.
+    tests: the mean outputs of the test nets, by the net's index and the output's name; not those of several values.
     It is no part of snapshots; `restore` drops the values of later iterations.
     """
 
     def __init__(self) -> None:
         self.loss, self.rate = Series(), Series()
-        self.tests: dict[str, Series] = {}
+        self.tests: dict[tuple[int, str], Series] = {}
 
     def on_iteration(self, solver: Any, loss: float | None) -> None:
         """Called after the passes of one iteration: keep its loss, unless it is None, and its learning rate."""
@@ -66,8 +65,7 @@ class Curves:
         """Called after a test: keep its scores."""
         for name, values in scores.items():
             if len(values) == 1:
-                name = f"{name} (test net #{net_id})" if net_id else name
-                self.tests.setdefault(name, Series()).add(solver.iter, values[0])
+                self.tests.setdefault((net_id, name), Series()).add(solver.iter, values[0])
 
     def go_back(self, iteration: int) -> None:
         """Drop the values of later iterations than `iteration`."""

@@ -103,15 +103,15 @@ def test_a_solver_keeps_its_curves(solver):
     assert [it for it, _ in kept.loss.points] == list(range(8))
     assert kept.loss.points[-1][1] == pytest.approx(solver.smoothed_loss, rel=1)
     assert [rate for _, rate in kept.rate.points] == pytest.approx([0.1] * 4 + [0.05] * 4)
-    assert set(kept.tests) == {"loss", "accuracy"}
-    assert [it for it, _ in kept.tests["accuracy"].points] == [0, 4, 8]
+    assert set(kept.tests) == {(0, "loss"), (0, "accuracy")}
+    assert [it for it, _ in kept.tests[0, "accuracy"].points] == [0, 4, 8]
 
 
 def test_restoring_drops_what_came_later(solver):
     solver.step(8)
     solver.curves.go_back(3)
     assert [it for it, _ in solver.curves.loss.points] == [0, 1, 2, 3]
-    assert [it for it, _ in solver.curves.tests["accuracy"].points] == [0]
+    assert [it for it, _ in solver.curves.tests[0, "accuracy"].points] == [0]
 
 
 def test_memory_is_bounded(monkeypatch):
