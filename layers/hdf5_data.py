@@ -53,6 +53,11 @@ class HDF5Data(Layer):
             raise DataError(f"HDF5Data layer '{self.name}': {error}") from error
         self._shapes = [(self.batch_size, *shape) for shape in self.reader.row_shapes()]
 
+    @property
+    def records(self) -> int | None:
+        """The number of rows that a pass over the source reads; None for several files, which are not all read yet."""
+        return self.reader.records
+
     def top_shapes(self, bottom_shapes):
         return self._shapes
 

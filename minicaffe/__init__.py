@@ -32,6 +32,7 @@ from minicaffe.classifier import Classifier  # noqa: E402
 from minicaffe.core.blob import Blob  # noqa: E402
 from minicaffe.core.layer import Layer  # noqa: E402
 from minicaffe.core.net import Net  # noqa: E402
+from minicaffe.core.notebook import show_by as _show_by  # noqa: E402
 from minicaffe.core.python_layers import allow_python_layers  # noqa: E402
 from minicaffe.core.random import set_random_seed  # noqa: E402
 from minicaffe.core.registry import add_package, layer_type_list, register  # noqa: E402
@@ -70,6 +71,7 @@ from minicaffe.solvers import (  # noqa: E402
     SGDSolver,
     get_solver,
 )
+from minicaffe.solvers import Solver as _Solver  # noqa: E402
 from minicaffe.threads import limit_blas_to_quota as _limit_blas_to_quota  # noqa: E402
 
 # Where layers and what engines compute as one are: modules that are imported when they are first looked up.
@@ -78,6 +80,10 @@ add_package("minicaffe.layers.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
+
+# What notebooks show of nets and solvers.
+_show_by(Net, "minicaffe.pictures.notebook", "net_html")
+_show_by(_Solver, "minicaffe.pictures.notebook", "solver_html")
 
 _limit_blas_to_quota()
 

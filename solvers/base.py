@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from minicaffe.core import random, weights
 from minicaffe.core.net import Net
+from minicaffe.core.notebook import Shown
 from minicaffe.core.settings import settings
 from minicaffe.errors import SnapshotError, UsageError
 from minicaffe.parallel.group import ALONE
@@ -37,7 +38,7 @@ class Hook(NamedTuple):
         self.function(solver)
 
 
-class Solver(Loop):
+class Solver(Loop, Shown):
     """Base class of solvers: trains the net of a SolverParameter.
 
     param: path of a solver prototxt, or a SolverParameter (or a `nets.Source` of either).
@@ -45,6 +46,7 @@ class Solver(Loop):
     net: the train `Net`.  test_nets: list of the test nets, which share the parameters of `net`.
     iter: number of updates made so far.  param: the SolverParameter.  lr: learning rate of the next update.
     losses: the last `average_loss` losses.  smoothed_loss: their mean.
+    curves: the `Curves` so far: losses, rates and scores of the tests.
     last_state: path of the solver state that was written or restored last; None if none was.
     ranks: the solver's `Ranks`: the other processes that train with it, if `minicaffe.parallel.start` has been called.
         Ranks other than the root have no test nets, and get its parameters at the beginning of `step` and `solve`;

@@ -11,7 +11,9 @@ from minicaffe.core.engine import Engine, Step
 from minicaffe.core.settings import settings
 from minicaffe.errors import SnapshotError
 from minicaffe.solvers import snapshot
+from minicaffe.solvers.curves import Curves
 from minicaffe.solvers.nan_search import LossCheck
+from minicaffe.solvers.progress import showing
 from minicaffe.solvers.ranks import Ranks
 from minicaffe.solvers.tests import Tests, log_outputs
 
@@ -42,12 +44,15 @@ class Loop:
         self._stopped = self._restored = False
         self._unsaved: dict[str, SnapshotError] = {}  # of what could not be written at the last attempt
         self._loss_check = LossCheck()
+        self.curves = Curves()
 
-    def solve(self, resume_file: str | None = None) -> None:
+    def solve(self, resume_file: str | None = None, progress: bool = False) -> None:
         """Train until iteration `max_iter`; then snapshot, display and test if the SolverParameter requests it.
 
         resume_file: path of a .solverstate or .solverstate.h5 to restore first; None (default) continues from the
             current state.
+        progress: whether to show a progress line, in a terminal or a notebook in one place, elsewhere as a line every
+            ten seconds (default False).  What is logged is written nowhere, unless `minicaffe.init_log` is called.
         Raises SnapshotError for a wrong `resume_file`, and at the end if the last snapshot could not be written;
         SolverError if no snapshots can be written, and as `step`.
         """
@@ -59,7 +64,8 @@ class Loop:
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
-        self._run(self.param.max_iter - self.iter)
+        with showing(self, progress, self.param.max_iter):
+            self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
             self.try_snapshot()
@@ -76,9 +82,10 @@ class Loop:
         log.info("Optimization Done.")
         self._check_saved()
 
-    def step(self, iterations: int) -> None:
+    def step(self, iterations: int, progress: bool = False) -> None:
         """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it.
 
+        progress: as of `solve`.
         Of several ranks, all must call it; the root's number of iterations counts.
         The average of the losses begins anew, except in the first call after `restore`.  A snapshot that cannot be
         written is logged as a warning, and training goes on.
@@ -86,7 +93,8 @@ class Loop:
         `stop_on_nan` is set.
         """
         self._unsaved = {}
-        self._run(iterations)
+        with showing(self, progress, self.iter + iterations):
+            self._run(iterations)
         self._check_saved()
 
     def _run(self, iterations: int) -> None:
@@ -205,8 +213,8 @@ class Loop:
         self.notify("on_display", self.smoothed_loss, outputs)
 
     def notify(self, what: str, *args: Any) -> None:
-        """Call the method `what` of all observers that have it, with the solver and `args`."""
-        for observer in self.observers:
+        """Call the method `what` of the curves and all observers that have it, with the solver and `args`."""
+        for observer in (self.curves, *self.observers):
             method = getattr(observer, what, None)
             if method:
                 method(self, *args)
@@ -215,6 +223,7 @@ class Loop:
         """Let the next `step` continue the average of the losses, which has been restored."""
         self.smoothed_loss = sum(self.losses) / len(self.losses) if self.losses else 0.0
         self._restored, self.tests.before = True, None
+        self.curves.go_back(self.iter)
 
     def _check_saved(self) -> None:
         for error in self._unsaved.values():

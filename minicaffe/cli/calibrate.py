@@ -6,7 +6,7 @@ import argparse
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, bar, logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
     need_file,
@@ -20,6 +20,7 @@ from minicaffe.cli.shared_flags import (
 from minicaffe.cli.test import score
 from minicaffe.cli.train import solver_gpu
 from minicaffe.errors import UsageError
+from minicaffe.progress.counting import Progress
 
 _EXAMPLES = """
   minicaffe calibrate --solver my_net/solver.prototxt --weights my_net_iter_60000.caffemodel.h5 \\
@@ -65,8 +66,8 @@ def calibrate(args: argparse.Namespace) -> None:
             calibration.check_target(args.out)
             plan = calibration.plan(args.iterations)
             before = _scores(calibration, status) if args.test else []
-            changes = calibration.run(args.iterations, args.sequential, _progress(status))
-            status.clear()
+            with Progress("calibrating", 0, "batches", status) as progress:
+                changes = calibration.run(args.iterations, args.sequential, progress)
             after = _scores(calibration, status) if args.test else []
             calibration.save(args.out)
     _print_changes(changes, calibration.frozen)
@@ -74,13 +75,6 @@ def calibrate(args: argparse.Namespace) -> None:
         print_line(f"{name}: {old:.6g} before, {new:.6g} after")
     records = f" of {plan.records} records" if plan.records else ""
     print_line(f"{args.out}: statistics of {len(changes)} layer(s), from {plan.batches} batches{records}")
-
-
-def _progress(status: StatusLine):
-    def show(done: int, count: int) -> None:
-        status.set(f"calibrating  {bar(done / count, fancy=status.fancy)}  {done}/{count}")
-
-    return show
 
 
 def _scores(calibration, status: StatusLine) -> list[dict[tuple[str, int], float]]:

@@ -16,6 +16,7 @@ from minicaffe.checks.finding import LEVELS, STAGES, Finding, grouped
 from minicaffe.checks.running import check
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.settings import apply, seed_flag, set_flag, settings_of
 from minicaffe.cli.shared_flags import (
     need_file,
     python_layer_flags,
@@ -41,7 +42,9 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("solver", metavar="FILE", default="", help="the solver's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="the .caffemodel files to start from (comma-separated)")
     flags.flag("deploy", metavar="FILE", default="", help="compare the train net with this deploy prototxt")
-    flags.flag("stages", metavar="A,B", default=",".join(STAGES),
+    set_flag(flags)
+    seed_flag(flags, "that of the solver")
+    flags.flag("stages", metavar="A,B", default=",".join(STAGES), values=STAGES,
                help="static: prototxts and weights; data: the data sets; batch: the nets are built and run on one "
                     "batch (default: all)")  # fmt: skip
     state_flags(flags)
@@ -65,12 +68,15 @@ def check_solver(args: argparse.Namespace) -> int:
     deploy = need_file(args.deploy, "deploy", "a deploy net") if args.deploy else None
     wanted: Any = [stage.strip() for stage in args.stages.split(",")]
     solver: Any = args.solver
+    settings_of(args)
     try:
         solver = nets.load(args.solver)
-        solver.param.train_state.level = args.level
-        solver.param.train_state.stage.extend(stages(args))
     except MinicaffeError:
         pass  # the check reports it
+    else:
+        apply(solver, args)
+        solver.param.train_state.level = args.level
+        solver.param.train_state.stage.extend(stages(args))
     with python_layers_of(args), computing_on(args):
         findings = check(solver, weights, deploy, wanted)
     if args.json:

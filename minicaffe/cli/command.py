@@ -91,6 +91,11 @@ def find(name: str, modules: dict[str, str]) -> Command:
     return _registry[name]
 
 
+def all_commands(modules: dict[str, str]) -> list[Command]:
+    """Return all commands, importing their modules."""
+    return [find(name, modules) for name in modules]
+
+
 def own_name() -> str:
     """Return the command that runs minicaffe, in the form in which this process was started."""
     word = sys.argv[0]
@@ -125,23 +130,33 @@ class FlagParser(argparse.ArgumentParser):
         self._name = name
         self._group: Any = self
         self._switches: set[str] = set()
+        self._values: dict[str, tuple[str, ...]] = {}
 
     def section(self, title: str) -> None:
         """Start a heading in `--help` for the flags that are added next."""
         self._group = self.add_argument_group(title)
 
-    def flag(self, name: str, also: Sequence[str] = (), **options: Any) -> None:
-        """Add `--name`, also accepted as `-name`; `also`: further spellings; options are those of `add_argument`."""
+    def flag(self, name: str, also: Sequence[str] = (), values: Sequence[str] = (), **options: Any) -> None:
+        """Add `--name`, also accepted as `-name`; options are those of `add_argument`.
+
+        also: further spellings.  values: what the flag takes, for shells that complete it; the parser does not check
+        it, as it does `choices`.
+        """
         spellings = dict.fromkeys([name, name.replace("_", "-"), name.replace("-", "_")])
         strings = [f"{dashes}{spelling}" for spelling in spellings for dashes in ("--", "-")]
         dest = {} if options.get("action") in ("help", "version") else {"dest": name.replace("-", "_")}
-        self._group.add_argument(*strings, *also, **dest, **options)
+        action = self._group.add_argument(*strings, *also, **dest, **options)
+        self._values[action.dest] = tuple(values)
 
     def switch(self, name: str, help: str) -> None:
         """Add a boolean that is off by default: `--name`, `--name=false`, `--noname`."""
         self._switches.add(name)
         self.flag(name, action="store_true", help=help)
         self._group.add_argument(f"--no{name}", f"-no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
+
+    def values_of(self, action: argparse.Action) -> tuple[str, ...]:
+        """Return the words that a flag or an argument takes, as far as they are known; () for any others."""
+        return tuple(map(str, action.choices)) if action.choices else self._values.get(action.dest, ())
 
     def plain_switches(self, argv: Sequence[str]) -> list[str]:
         """Replace `--name=false` by `--noname`, and `--name=true` by `--name`, for all switches.
@@ -162,9 +177,10 @@ class FlagParser(argparse.ArgumentParser):
         for action in self._actions:
             value = getattr(args, action.dest, action.default)
             if action.option_strings and action.help != argparse.SUPPRESS and value != action.default:
-                separate = action.nargs == 0 or not str(value).startswith("-")
                 name = action.option_strings[0]
-                words += [name, *([] if action.nargs == 0 else [str(value)])] if separate else [f"{name}={value}"]
+                for each in value if isinstance(value, list) else [value]:
+                    separate = action.nargs == 0 or not str(each).startswith("-")
+                    words += [name, *([] if action.nargs == 0 else [str(each)])] if separate else [f"{name}={each}"]
         return words
 
     def argument(self, name: str, **options: Any) -> None:

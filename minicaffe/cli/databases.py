@@ -10,11 +10,13 @@ import numpy as np
 
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
-from minicaffe.data.db import backend_name, open_db
+from minicaffe.data.db import BACKENDS, backend_name, open_db
 from minicaffe.errors import UsageError
+from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
 
 GROUP = "Prepare data"
@@ -27,7 +29,8 @@ def _imageset_flags(flags: FlagParser) -> None:
     flags.argument("db", metavar="DB", help="the database to write")
     flags.switch("gray", "read the images as grey ones")
     flags.switch("shuffle", "shuffle the list first")
-    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+    seed_flag(flags)
+    flags.flag("backend", default="lmdb", values=BACKENDS, help="lmdb (default) or leveldb")
     flags.flag("resize_width", type=int, default=0, metavar="N", help="resize the images to this width")
     flags.flag("resize_height", type=int, default=0, metavar="N", help="resize the images to this height")
     flags.switch("check_size", "stop when an image differs in size from the first")
@@ -44,18 +47,20 @@ def _imageset_flags(flags: FlagParser) -> None:
 )
 def convert_imageset(args: argparse.Namespace) -> None:
     """A key is the image's number, eight digits, and its path. Images that cannot be read are logged and skipped."""
-    with logging_to(StatusLine()):
+    status = StatusLine()
+    with logging_to(status), seeded(args), Progress("converting", 0, display=status) as progress:
         imageset.convert(
             args.root, args.list, args.db, backend_name(args.backend), gray=args.gray,
             rng=new_stream() if args.shuffle else None, size=(args.resize_height, args.resize_width),
             check_size=args.check_size, encoded=args.encoded or bool(args.encode_type), encode_type=args.encode_type,
+            progress=progress,
         )  # fmt: skip
 
 
 def _mean_flags(flags: FlagParser) -> None:
     flags.argument("db", metavar="DB", help="database of images")
     flags.argument("output", metavar="OUT", nargs="?", help="mean file to write (.binaryproto)")
-    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+    flags.flag("backend", default="lmdb", values=BACKENDS, help="lmdb (default) or leveldb")
 
 
 @command(
@@ -69,9 +74,11 @@ def compute_image_mean(args: argparse.Namespace) -> None:
     """Write the file for transform_param { mean_file }, and log the mean of each channel, for mean_value."""
     if args.output:
         need_writable(args.output)
-    with logging_to(StatusLine()), open_db(args.db, backend_name(args.backend)) as database:
+    status = StatusLine()
+    with logging_to(status), open_db(args.db, backend_name(args.backend)) as database:
         log.info("Starting iteration")
-        result = mean.compute_mean(database, _every(10000, "Processed %d files."))
+        with Progress("computing the mean", len(database), display=status) as progress:
+            result = mean.compute_mean(database, _logged(10000, "Processed %d files.", progress))
         if len(database) % 10000:
             log.info("Processed %d files.", len(database))
         if args.output:
@@ -86,9 +93,15 @@ def compute_image_mean(args: argparse.Namespace) -> None:
             )
 
 
-def _every(step: int, text: str):
-    """Return a progress callback that logs the count at every multiple of `step`."""
-    return lambda count: log.info(text, count) if count % step == 0 else None
+def _logged(step: int, text: str, progress: Progress):
+    """Return a progress callback that shows the count, and logs it at every multiple of `step`."""
+
+    def show(count: int) -> None:
+        progress(count)
+        if count % step == 0:
+            log.info(text, count)
+
+    return show
 
 
 def _features_flags(flags: FlagParser) -> None:
@@ -127,8 +140,11 @@ def extract_features(args: argparse.Namespace) -> None:
 
         set_device(args.device_id)
         set_mode_gpu()
-    with logging_to(StatusLine()), python_layers_of(args):
+    status = StatusLine()
+    with logging_to(status), python_layers_of(args):
         from minicaffe.core.net import Net
 
         net = Net(args.net, phase=TEST, weights=os.fspath(args.weights))
-        features.extract(net, dict(zip(names, paths, strict=True)), args.batches, backend_name(args.db_type))
+        targets = dict(zip(names, paths, strict=True))
+        with Progress("extracting", args.batches, "batches", status) as progress:
+            features.extract(net, targets, args.batches, backend_name(args.db_type), progress)

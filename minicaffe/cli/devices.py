@@ -27,21 +27,21 @@ log = logging.getLogger("minicaffe")
 def device_flags(flags: FlagParser) -> None:
     """Add -gpu, --engine, --precision, --threads and --math."""
     flags.section("where to compute")
-    flags.flag("gpu", metavar="IDS", default="",
+    flags.flag("gpu", metavar="IDS", default="", values=("0", "all", "none"),
                help='device ids separated by commas, or "all": train starts a process for each, other commands use the '
                     'first; "none": the CPU, regardless of solver_mode')  # fmt: skip
-    flags.flag("engine", metavar="NAME", default="",
+    flags.flag("engine", metavar="NAME", default="", values=("DEFAULT", "CAFFE", "ONEDNN", "CUDNN"),
                help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
     precision_flag(flags)
     flags.flag("threads", type=int, metavar="N",
                help="number of CPU threads (default: OMP_NUM_THREADS, or one for each core)")  # fmt: skip
-    flags.flag("math", metavar="MODE", default="",
+    flags.flag("math", metavar="MODE", default="", values=("float32", "tf32"),
                help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
 
 
 def precision_flag(flags: FlagParser) -> None:
     """Add --precision."""
-    flags.flag("precision", metavar="NAME", default="",
+    flags.flag("precision", metavar="NAME", default="", values=("float32", "bf16"),
                help="on the CPU: float32 (the default) or bf16 (products in bfloat16, sums in float32)")  # fmt: skip
 
 

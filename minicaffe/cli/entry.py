@@ -20,6 +20,7 @@ MODULES = {
     name: f"minicaffe.cli.{module}"
     for module, names in {
         "quickstart": ("quickstart",),
+        "completion": ("completion",),
         "check": ("check",),
         "train": ("train",),
         "test": ("test",),

@@ -13,7 +13,6 @@ from typing import Any
 
 from minicaffe import parallel
 from minicaffe.cli.command import own_name
-from minicaffe.cli.progress import images_per_iteration
 from minicaffe.core.settings import set_threads, settings
 from minicaffe.cores import cores
 from minicaffe.parallel import environment
@@ -62,6 +61,8 @@ def divide_threads(args: argparse.Namespace, group: parallel.Group) -> None:
 
 def log_ranks(solver: Any) -> None:
     """Log who trains: ranks, how they are connected, threads, and the number of images per update."""
+    from minicaffe.solvers.progress import images_per_iteration
+
     group = solver.ranks.group
     if group.size == 1:
         return

@@ -8,46 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import stat
 import sys
-from collections.abc import Callable
 from typing import TextIO
 
-from minicaffe.errors import DataError
-
-log = logging.getLogger("minicaffe")
+from minicaffe.output import Output
 
 #: errors of writing; without a file's name they are of standard output, for other files are written under their names
 WRITE_ERRORS = frozenset(
     getattr(errno, name) for name in ("EPIPE", "ENOSPC", "EDQUOT", "EFBIG", "EBADF") if hasattr(errno, name)
 )
-
-
-class Output:
-    """What a command writes to piece by piece.
-
-    name: for messages, such as "the log 'x.log'".
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._error: DataError | None = None
-
-    def attempt(self, write: Callable[[], None]) -> None:
-        """Call a function that writes; log its first OSError as a warning and keep it for `check`."""
-        try:
-            write()
-        except (OSError, ValueError) as error:  # ValueError: of a text stream that is closed
-            if self._error is None:
-                self._error = DataError(f"cannot write {self.name}: {getattr(error, 'strerror', None) or error}")
-                log.warning("%s; the run goes on", self._error)
-
-    def check(self) -> None:
-        """Raise DataError if anything could not be written."""
-        if self._error is not None:
-            raise self._error
 
 
 class AppendedFile(Output):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from minicaffe import models
 from minicaffe.cli.command import FlagParser, command, own_name, print_line
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.shared_flags import need_writable
 from minicaffe.cli.signals import requests
@@ -210,6 +210,7 @@ class Result:
 def train(out: str, iterations: int, status: StatusLine) -> Result:
     """Train with the solver in `out`; if a signal stops it after the first iteration, test the weights once more."""
     from minicaffe.solvers import get_solver
+    from minicaffe.solvers.progress import TrainingProgress
 
     result = Result(status)
     with requests() as requested:

@@ -35,7 +35,7 @@ def signal_flags(flags: FlagParser) -> None:
     for name, what in (("sigint", "Ctrl-C"), ("sigterm", "SIGTERM"), ("sighup", "SIGHUP")):
         others = [effect for effect in _EFFECTS if effect != DEFAULTS[name]]
         note = "(after a snapshot; the default)" if DEFAULTS[name] == "stop" else "(the default)"
-        flags.flag(f"{name}_effect", metavar="EFFECT", default=DEFAULTS[name],
+        flags.flag(f"{name}_effect", metavar="EFFECT", default=DEFAULTS[name], values=_EFFECTS,
                    help=f"what {what} does: {DEFAULTS[name]} {note}, {' or '.join(others)}")  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import logging
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.confusion import Confusion, check_target
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, bar, logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import (
     built_net,
     log_flag,
@@ -20,6 +21,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.errors import UsageError
+from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
 
 log = logging.getLogger("minicaffe")
@@ -36,6 +38,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="its .caffemodel files, comma-separated")
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many batches (default 50)")
+    seed_flag(flags)
     state_flags(flags)
     python_layer_flags(flags)
     device_flags(flags)
@@ -58,7 +61,7 @@ def test(args: argparse.Namespace) -> None:
     if args.confusion not in (None, "-"):
         check_target(need_writable(args.confusion))
     status = StatusLine()
-    with logging_to(status, args.log), python_layers_of(args), computing_on(args):
+    with logging_to(status, args.log), python_layers_of(args), seeded(args), computing_on(args):
         score(built_net(args, TEST, files), args.iterations, status, args.confusion, args.labels)
 
 
@@ -74,17 +77,17 @@ def score(
     log.info("Running for %d iterations.", iterations)
     sums: dict[tuple[str, int], float] = {}
     loss = 0.0
-    for i in range(iterations):
-        net.run_forward()
-        loss += net.loss()
-        for name in net.outputs:
-            for k, value in enumerate(net.blobs[name].read_data().ravel().tolist()):
-                sums[name, k] = sums.get((name, k), 0.0) + value
-                log.info("Batch %d, %s = %.6g", i, name, value)
-        if matrix:
-            matrix.add_batch()
-        status.set(f"testing  {bar((i + 1) / iterations, fancy=status.fancy)}  {i + 1}/{iterations}")
-    status.clear()
+    with Progress("testing", iterations, "batches", status) as progress:
+        for i in range(iterations):
+            net.run_forward()
+            loss += net.loss()
+            for name in net.outputs:
+                for k, value in enumerate(net.blobs[name].read_data().ravel().tolist()):
+                    sums[name, k] = sums.get((name, k), 0.0) + value
+                    log.info("Batch %d, %s = %.6g", i, name, value)
+            if matrix:
+                matrix.add_batch()
+            progress(i + 1)
     log.info("Loss: %.6g", loss / iterations)
     means = {key: total / iterations for key, total in sums.items()}
     for (name, _), mean in means.items():

@@ -9,6 +9,7 @@ import time as clock
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import seed_flag, seeded
 from minicaffe.cli.shared_flags import (
     built_net,
     log_flag,
@@ -20,6 +21,8 @@ from minicaffe.cli.shared_flags import (
 )
 from minicaffe.core.settings import settings
 from minicaffe.errors import UsageError
+from minicaffe.progress.counting import Progress
+from minicaffe.progress.display import Display
 from minicaffe.proto import TEST, TRAIN
 
 log = logging.getLogger("minicaffe")
@@ -35,7 +38,8 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("model", metavar="FILE", default="", help="the net's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="start from these .caffemodel files (default: the fillers)")
     flags.flag("iterations", type=int, default=50, metavar="N", help="how many passes (default 50)")
-    flags.flag("phase", default="", metavar="PHASE", help="TRAIN (the default) or TEST")
+    flags.flag("phase", default="", metavar="PHASE", values=("TRAIN", "TEST"), help="TRAIN (the default) or TEST")
+    seed_flag(flags)
     state_flags(flags)
     python_layer_flags(flags)
     device_flags(flags)
@@ -56,12 +60,13 @@ def time(args: argparse.Namespace) -> None:
         raise UsageError(f'-phase must be "TRAIN" or "TEST", got \'{args.phase}\'')
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
-    with logging_to(StatusLine(), args.log), python_layers_of(args), computing_on(args):
-        benchmark(built_net(args, phases[args.phase], files), args.iterations)
+    status = StatusLine()
+    with logging_to(status, args.log), python_layers_of(args), seeded(args), computing_on(args):
+        benchmark(built_net(args, phases[args.phase], files), args.iterations, status)
 
 
-def benchmark(net, iterations: int) -> None:
-    """Time the net and log the lines of `caffe time`."""
+def benchmark(net, iterations: int, display: Display) -> None:
+    """Time the net and log the lines of `caffe time`; display: for the number of iterations that are done."""
     log.info("Performing Forward")
     net.run_forward()
     log.info("Initial loss: %.6g", net.loss())
@@ -69,25 +74,32 @@ def benchmark(net, iterations: int) -> None:
     net.run_backward()
     log.info("*** Benchmark begins ***")
     log.info("Testing for %d iterations.", iterations)
-    count = len(net.layers)
-    forward, backward = [0.0] * count, [0.0] * count
+    forward, backward = [0.0] * len(net.layers), [0.0] * len(net.layers)
     stopwatch = settings.engine.stopwatch()
     began = clock.perf_counter()
-    for i in range(iterations):
-        began_iteration = clock.perf_counter()
-        for k in range(count):
-            stopwatch.start()
-            net.layers[k].forward(net.bottoms[k], net.tops[k])
-            stopwatch.stop(forward, k)
-        for k in reversed(range(count)):
-            stopwatch.start()
-            if net.layer_need_backward[k]:
-                net.layers[k].backward(net.tops[k], net.bottom_need_backward[k], net.bottoms[k])
-            stopwatch.stop(backward, k)
-        stopwatch.finish()
-        took = 1000 * (clock.perf_counter() - began_iteration)
-        log.info("Iteration: %d forward-backward time: %.6g ms.", i + 1, took)
+    with Progress("timing", iterations, "iterations", display) as progress:
+        for i in range(iterations):
+            began_iteration = clock.perf_counter()
+            _run_timed(net, stopwatch, forward, backward)
+            took = 1000 * (clock.perf_counter() - began_iteration)
+            log.info("Iteration: %d forward-backward time: %.6g ms.", i + 1, took)
+            progress(i + 1)
     report(net, forward, backward, 1000 * (clock.perf_counter() - began), iterations)
+
+
+def _run_timed(net, stopwatch, forward: list[float], backward: list[float]) -> None:
+    """Run all layers forward and backward; add the milliseconds of each to `forward` and `backward`."""
+    count = len(net.layers)
+    for k in range(count):
+        stopwatch.start()
+        net.layers[k].forward(net.bottoms[k], net.tops[k])
+        stopwatch.stop(forward, k)
+    for k in reversed(range(count)):
+        stopwatch.start()
+        if net.layer_need_backward[k]:
+            net.layers[k].backward(net.tops[k], net.bottom_need_backward[k], net.bottoms[k])
+        stopwatch.stop(backward, k)
+    stopwatch.finish()
 
 
 def report(net, forward: list[float], backward: list[float], total: float, iterations: int) -> None:

@@ -13,7 +13,8 @@ from minicaffe import parallel
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags, gpu_ids
 from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
-from minicaffe.cli.progress import StatusLine, TrainingProgress, logging_to
+from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.settings import apply, seed_flag, set_flag, settings_of
 from minicaffe.cli.shared_flags import (
     log_flag,
     need_file,
@@ -36,6 +37,7 @@ _EXAMPLES = """
   minicaffe train --solver my_net/solver_lr1.prototxt \\
       --snapshot my_net/cifar10_quick_iter_4000.solverstate.h5
   minicaffe train --solver finetune/solver.prototxt --weights pretrained.caffemodel -gpu 0
+  minicaffe train --solver my_net/solver.prototxt --set base_lr=0.0005 --set max_iter=2000 --seed 7
   minicaffe train --solver my_net/solver.prototxt --workers 4
   mpiexec -n 4 minicaffe train --solver my_net/solver.prototxt --scale-lr linear --warmup 500
 """.strip("\n")
@@ -50,6 +52,8 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("weights", metavar="FILES", default="",
                help="fine-tune: start from these .caffemodel files (comma-separated); "
                     "not with -snapshot FILE")  # fmt: skip
+    set_flag(flags)
+    seed_flag(flags, "that of the solver")
     flags.switch("stop_on_nan", "stop with an error when the loss is nan or infinite, before the update")
     flags.section("what to keep")
     flags.flag("keep", type=int, metavar="N", help="keep the newest N snapshots and remove older ones (default: all)")
@@ -91,7 +95,7 @@ def train(args: argparse.Namespace) -> int:
         with logging_to(status, args.log if group.root else None), python_layers_of(args, logging.INFO):
             from minicaffe.solvers import nets
 
-            source = nets.load(args.solver)
+            source = apply(nets.load(args.solver), args)
             param = source.param
             param.train_state.level = args.level
             param.train_state.stage.extend(stages(args))
@@ -111,6 +115,7 @@ def _check_files(args: argparse.Namespace, root: bool) -> list[str]:
     root: whether this process reads the snapshot and the weights; otherwise they are not checked, and [] is returned.
     """
     need_file(args.solver, "solver", "a solver definition to train")
+    settings_of(args)
     if args.snapshot not in ("", "auto"):
         if args.weights:
             raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
@@ -127,7 +132,7 @@ def _check_before_start(args: argparse.Namespace) -> None:
     for index in gpu_ids(args.gpu):
         context.check(index)
     _check_files(args, root=True)
-    source = nets.load(args.solver)
+    source = apply(nets.load(args.solver), args)
     nets.SolverNets(source)
     if args.workers is not None and not args.gpu and solver_gpu(source.param) is not None:
         raise UsageError(
@@ -204,6 +209,7 @@ def run(source: Any, args: argparse.Namespace, status: StatusLine, action: Recei
 def _prepare(solver: Any, args: argparse.Namespace, status: StatusLine, observers: list[Any], resume_from: str) -> None:
     """Restore the snapshot, if given, and add the root's observers: `observers`, and those of the flags."""
     from minicaffe.solvers import Keeper
+    from minicaffe.solvers.progress import TrainingProgress
 
     solver.observers.append(Keeper(solver, args.keep, args.best, args.patience))
     if resume_from:

@@ -13,11 +13,11 @@ from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import need_writable
 from minicaffe.data.db import BACKENDS, Database, DatabaseWriter, open_db
 from minicaffe.data.mean import images_of_one_size
-from minicaffe.data.progress import Progress
 from minicaffe.data.whitening import KINDS, Method, Whitening
 from minicaffe.data.whitening_database import compute, write_database
 from minicaffe.data.whitening_file import read_whitening, write_whitening
 from minicaffe.errors import DataError, UsageError
+from minicaffe.progress.counting import Progress
 from minicaffe.proto import caffe_pb2, read_net, write_text
 
 _PICTURED = 64  # images in the picture

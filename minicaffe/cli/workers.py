@@ -23,7 +23,7 @@ def worker_flags(flags: FlagParser) -> None:
     flags.flag("workers", type=int, metavar="N",
                help="train in N processes on the CPU, which divide the cores (--threads: of each) and average their "
                     "gradients; each reads batches of batch_size; for GPUs: -gpu 0,1 or -gpu all")  # fmt: skip
-    flags.flag("scale-lr", metavar="RULE", default="",
+    flags.flag("scale-lr", metavar="RULE", default="", values=("linear",),
                help="linear: multiply base_lr by the number of processes (default: do not)")  # fmt: skip
     flags.flag("warmup", type=int, metavar="N",
                help="with --scale-lr: rise from the solver's base_lr to the scaled one in N iterations")  # fmt: skip

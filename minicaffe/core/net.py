@@ -19,6 +19,7 @@ from minicaffe.core.build import NetBuilder
 from minicaffe.core.guard import Guard, guarded
 from minicaffe.core.layer import Layer
 from minicaffe.core.matching import match
+from minicaffe.core.notebook import Shown
 from minicaffe.core.passes import filter_net, insert_splits
 from minicaffe.core.recompute import RecomputingPlan, plan_for
 from minicaffe.core.scripting import Scripting, names_in
@@ -29,7 +30,7 @@ from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net, upgrade_net
 log = logging.getLogger("minicaffe")
 
 
-class Net(Scripting):
+class Net(Scripting, Shown):
     """A net in one phase.
 
     network (or network_file): path of a prototxt, or a NetParameter.

@@ -125,6 +125,36 @@ def insert_splits(param, whole=None):
     return split
 
 
+def remove_splits(param):
+    """Return a copy without the Splits that `insert_splits` has added, of which it is the inverse."""
+    joined = type(param)()
+    joined.CopyFrom(param)
+    del joined.layer[:]
+    source_of: dict[str, str] = {}
+    for layer in param.layer:
+        if layer.type == "Split" and layer.name.endswith("_split") and _are_copies(layer):
+            source_of.update((top, layer.bottom[0]) for top in layer.top)
+            if any(layer.loss_weight):
+                _return_loss_weight(joined, layer.bottom[0], layer.loss_weight[0])
+            continue
+        added = joined.layer.add()
+        added.CopyFrom(layer)
+        for j, blob in enumerate(layer.bottom):
+            added.bottom[j] = source_of.get(blob, blob)
+    return joined
+
+
+def _are_copies(split) -> bool:
+    """Whether the tops of a Split have the names that `insert_splits` gives."""
+    return list(split.top) == [f"{split.name}_{copy}" for copy in range(len(split.top))]
+
+
+def _return_loss_weight(net, blob: str, weight: float) -> None:
+    """Give a loss weight back to the last layer that makes the blob."""
+    producer = next(layer for layer in reversed(net.layer) if blob in layer.top)
+    producer.loss_weight[list(producer.top).index(blob)] = weight
+
+
 def _count_reads(param, whole):
     """Count the readers of each top, the loss included.
 

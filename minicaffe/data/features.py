@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
@@ -13,10 +13,17 @@ from minicaffe.errors import NetError, nearest
 log = logging.getLogger("minicaffe")
 
 
-def extract(net, targets: Mapping[str, str], batches: int, backend: str) -> int:
+def extract(
+    net,
+    targets: Mapping[str, str],
+    batches: int,
+    backend: str,
+    progress: Callable[[int, int], object] = lambda done, count: None,
+) -> int:
     """Run `batches` forward passes and write each item of each blob; return the number of items per blob.
 
     net: a Net with data layers.  targets: database to write by blob name.  backend: "lmdb" or "leveldb".
+    progress: called with the number of batches that are done, and with that of all.
     An item of n values becomes a Datum of floats: (C, H, W) for a blob (N, C, H, W), otherwise (n, 1, 1).  Keys are
     numbers from 0 on, with ten digits.
     NetError for an unknown blob, DataError when a database cannot be written.
@@ -27,7 +34,8 @@ def extract(net, targets: Mapping[str, str], batches: int, backend: str) -> int:
     log.info("Extracting features")
     with contextlib.ExitStack() as stack:
         databases = {name: stack.enter_context(open_db(path, backend, "w")) for name, path in targets.items()}
-        for _ in range(batches):
+        for batch in range(batches):
+            progress(batch, batches)
             net.forward()
             for name, database in databases.items():
                 blob = net.blobs[name]

@@ -106,6 +106,11 @@ class Hdf5Reader:
         """Return the position as JSON-serializable dict: seed, number of files read before, row in the current file."""
         return {"seed": self._seed, "visit": self._visit, "row": self._row}
 
+    @property
+    def records(self) -> int | None:
+        """The number of rows of the source; None for several files, of which only one is loaded."""
+        return len(self.arrays[0]) if len(self.files) == 1 else None
+
     def row_shapes(self) -> list[tuple[int, ...]]:
         """Return the shape of one row of each dataset in the current file."""
         return [array.shape[1:] for array in self.arrays]

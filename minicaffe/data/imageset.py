@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import DatabaseWriter, open_db
@@ -30,6 +31,7 @@ def convert(
     check_size: bool = False,
     encoded: bool = False,
     encode_type: str = "",
+    progress: Callable[[int, int], object] = lambda done, count: None,
 ) -> int:
     """Write the images of the list `source` into the database `path`; return the number of images written.
 
@@ -40,6 +42,7 @@ def convert(
     encoded: store image files instead of pixels (default False).  A file is stored unchanged, unless `encode_type`,
         `size` or `gray` requires a new one.
     encode_type: the type of new image files, such as "png"; "" (default): that of the original file.
+    progress: called with the number of images that are done, and with that of all.
     A key is the number of the image, eight digits, and its path, truncated to the length that the database allows.
     Images that cannot be read are logged and skipped; DataError when none can be read.  UsageError when only one of
     height and width is given.
@@ -51,6 +54,7 @@ def convert(
     expected, cut = None, 0
     with open_db(path, backend, "w") as database:
         for number, (name, label) in enumerate(entries):
+            progress(number, len(entries))
             try:
                 with hinting(root, name):
                     datum = _read(root + name, gray, size, encoded, encode_type)

@@ -40,14 +40,20 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
     """
     if x not in ("iterations", "seconds"):
         raise UsageError(f"plot: the x axis must be iterations or seconds, got {x!r}")
-    runs = [read_curves(path) for path in paths]
+    return plot_runs([read_curves(path) for path in paths], run_labels(paths), x, log_y, smooth)
+
+
+def plot_runs(
+    runs: list[list[Curve]], labels: Sequence[str], x: str = "iterations", log_y: bool = False, smooth: int = 1
+) -> Figure:
+    """Return the figure of `plot_logs` for curves; labels: the name of each run."""
     _check_number(runs)
     kinds = [(kind, title) for kind, title in _PANELS if any(c.kind == kind for run in runs for c in run)]
     figure = new_figure(9, 2.6 * len(kinds) + 0.8)
     heights = [2 if kind == "rate" else 4 for kind, _ in kinds]
     axes = figure.subplots(len(kinds), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (kind, title) in zip(axes, kinds):
-        for run, label, color in zip(runs, run_labels(paths), _cycle(COLORS, len(runs))):
+        for run, label, color in zip(runs, labels, _cycle(COLORS, len(runs))):
             _draw_run(ax, [c for c in run if c.kind == kind], label if len(runs) > 1 else "", color, x, smooth)
         scores = [c for run in runs for c in run if c.kind == kind == "score"]
         ax.set_ylabel("scores" if any("acc" not in c.name.lower() for c in scores) else title)
@@ -56,7 +62,7 @@ def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = Fa
             ax.legend(fontsize=8, frameon=False)
     axes[-1].set_xlabel(x)
     if len(runs) == 1:
-        axes[0].set_title(label_text(run_labels(paths)[0]), fontsize=11, loc="left")
+        axes[0].set_title(label_text(labels[0]), fontsize=11, loc="left")
     figure.align_ylabels()
     return figure
 

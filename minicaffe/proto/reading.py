@@ -109,7 +109,7 @@ def _sentence(error: text_format.ParseError) -> str:
     """Translate protobuf's error message into the terms of a prototxt."""
     text = _QUOTED_LINE.sub("", str(error)).strip()
     if match := _UNKNOWN_FIELD.search(text):
-        return _unknown_field(_find_message(match[1]), match[2])
+        return unknown_field(_find_message(match[1]), match[2])
     if match := _UNKNOWN_VALUE.search(text):
         return _unknown_value(_find_enum(match[1]), match[2])
     if match := _REPEATED.search(text):
@@ -117,7 +117,8 @@ def _sentence(error: text_format.ParseError) -> str:
     return text[:1].lower() + text[1:].rstrip(".")
 
 
-def _unknown_field(message: Descriptor, name: str) -> str:
+def unknown_field(message: Descriptor, name: str) -> str:
+    """Return the sentence about a field that a message does not have, with the most similar one that it has."""
     sentence = f'{message.name} has no field "{name}"'
     if owner := field_owner(message.name, name):
         return f"{sentence}, it belongs to {owner}"

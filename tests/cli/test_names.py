@@ -15,9 +15,10 @@ from minicaffe.cli import main
 from minicaffe.cli.confusion import Confusion
 from minicaffe.cli.progress import StatusLine
 from minicaffe.cli.tensorboard import EventWriter
-from minicaffe.data.progress import Progress
 from minicaffe.errors import NetError
 from minicaffe.glog import GlogFormatter, PrintableFormatter
+from minicaffe.progress.counting import Progress
+from minicaffe.progress.plain import PlainLines
 
 NAME = "a\x1b[31mb\x07\r\u202e$x_{1$"
 SHOWN = r"a\x1b[31mb\x07\x0d\u202e$x_{1$"
@@ -187,8 +188,9 @@ def test_status_and_progress_lines(monkeypatch):
     assert not CONTROL.search(status.stream.getvalue().removeprefix("\r\x1b[K"))
     assert "\n" not in status.stream.getvalue()
     stream = io.StringIO()
-    with Progress(NAME, 3, stream=stream) as progress:
+    with Progress(NAME, 3, display=PlainLines(stream)) as progress:
         progress(3)
+        progress._display.keep()
     assert SHOWN in stream.getvalue()
 
 

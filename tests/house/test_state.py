@@ -10,6 +10,7 @@ FILLED_BY_IMPORTS = {
     "minicaffe.core.engine._engines": "engines",
     "minicaffe.core.fillers.FILLERS": "fillers",
     "minicaffe.export.onnx.conversion._converters": "the ONNX form of layer types",
+    "minicaffe.core.notebook._makers": "what makes the HTML of nets and solvers",
     "minicaffe.core.fusion._classes": "what engines compute as one",
     "minicaffe.core.places._by_name": "places where memory is, one for each engine that has its own",
     "minicaffe.core.registry._registry": "layer types",

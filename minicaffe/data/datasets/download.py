@@ -9,9 +9,9 @@ import time
 import urllib.error
 import urllib.request
 
-from minicaffe.data.progress import Progress
 from minicaffe.errors import DataError
 from minicaffe.files import open_regular
+from minicaffe.progress.counting import Progress
 
 _CHUNK = 1 << 16
 _LARGEST = 1 << 30  # bytes; no data set here is as large
@@ -78,6 +78,7 @@ def _fetch(url: str, part: str) -> None:
             open(part, "ab" if have else "wb") as file,
             Progress(f"download {os.path.basename(url)}", total, "bytes") as progress,
         ):
+            progress.start(have)
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)

@@ -12,8 +12,8 @@ import numpy as np
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.mean import compute_mean, write_mean
-from minicaffe.data.progress import Progress
 from minicaffe.files import write_atomically
+from minicaffe.progress.counting import Progress
 from minicaffe.text import read_text
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]  # images (N, C, H, W) uint8, labels (N,)
