@@ -185,7 +185,8 @@ class NetPicture:
     def _paint_edge(self, canvas: Canvas, edge: Edge, end_x: float) -> None:
         source, path = self.drawn[edge.source], self.paths[edge.source, edge.target]
         x = self._port_at(source, edge.port)
-        start, steps = self._point(x, self._end_of_box(source)), []
+        start = self._point(x, self._end_of_box(source))
+        steps: list[tuple[Point, ...]] = []
         for before, after in pairwise(path):
             to = end_x if after is path[-1] else after.x
             steps.append((self._point(x, before.end),))
