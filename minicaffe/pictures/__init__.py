@@ -2,7 +2,8 @@
 
 Modules:
 
-    graph, layout, canvas   draw a net as SVG or PNG, for minicaffe.draw
+    graph, layout, rows     a net as a graph of blocks, placed in ranks, folded into rows
+    net_picture, canvas     draw it as SVG or PNG, for minicaffe.draw
     pydot_graph             pycaffe's graph of a net, for pydot
     shapes                  the shapes of a net's blobs, without building the net
     costs                   parameters, multiply-accumulates and memory of a net

@@ -6,6 +6,7 @@ Control characters in texts, which XML forbids, are escaped.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,7 +54,7 @@ class Spline:
 
 @dataclass
 class Text:
-    """A line of text with baseline y; `anchor` is "start" or "middle"; `halo` adds a white outline."""
+    """A line of text with baseline y; `anchor` is "start" or "middle"."""
 
     x: float
     y: float
@@ -62,7 +63,25 @@ class Text:
     fill: str = "#1f2933"
     bold: bool = False
     anchor: str = "start"
-    halo: bool = False
+
+
+def rounded(corners: list[Point], radius: float = 8.0) -> list[tuple[Point, ...]]:
+    """Return the steps of a path through `corners`, from the first of them on, with rounded corners.
+
+    radius: of the curve at each corner between the first and the last, less where two are close (default 8).
+    """
+    steps: list[tuple[Point, ...]] = []
+    for before, corner, after in zip(corners, corners[1:], corners[2:]):
+        near, far = _towards(corner, before, radius), _towards(corner, after, radius)
+        steps += [(near,), (corner, corner, far)]
+    return [*steps, (corners[-1],)]
+
+
+def _towards(corner: Point, other: Point, radius: float) -> Point:
+    """Return the point at a distance from a corner on the way to another point, at most in the middle between them."""
+    dx, dy = other[0] - corner[0], other[1] - corner[1]
+    share = min(radius / (math.hypot(dx, dy) or 1.0), 0.5)
+    return corner[0] + dx * share, corner[1] + dy * share
 
 
 class Canvas:
@@ -129,11 +148,10 @@ def _svg_curve(curve: Spline) -> str:
 
 
 def _svg_text(text: Text) -> str:
-    halo = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"' if text.halo else ""
     weight = ' font-weight="bold"' if text.bold else ""
     return (
         f'<text x="{text.x:.1f}" y="{text.y:.1f}" font-size="{text.size:g}" text-anchor="{text.anchor}" '
-        f'fill="{text.fill}"{weight}{halo}>{escape(printable_line(text.text))}</text>'
+        f'fill="{text.fill}"{weight}>{escape(printable_line(text.text))}</text>'
     )
 
 
@@ -176,9 +194,8 @@ def _bezier(p0: Point, p1: Point, p2: Point, p3: Point, t: float) -> Point:
 def _paint_text(pen, text: Text, scale: float) -> None:
     font = _font(round(text.size * scale), text.bold)
     anchor = {"start": "ls", "middle": "ms"}[text.anchor]
-    stroke = {"stroke_width": round(1.5 * scale), "stroke_fill": "#ffffff"} if text.halo else {}
     shown = printable_line(text.text)
-    pen.text((text.x * scale, text.y * scale), shown, fill=text.fill, font=font, anchor=anchor, **stroke)
+    pen.text((text.x * scale, text.y * scale), shown, fill=text.fill, font=font, anchor=anchor)
 
 
 @lru_cache(maxsize=32)

@@ -6,7 +6,8 @@ between; the order within ranks is found by barycentre sweeps.  Positions are fo
 towards its neighbours: a least-squares problem with minimum distances, solved exactly by pooling adjacent violators.
 
 Coordinates are flow coordinates, `along` the flow and `across` it, so the layout does not depend on the direction in
-which the flow is drawn.
+which the flow is drawn.  Edges go straight along the flow within a rank and bend only in the gaps between ranks, so
+that none crosses a box, or a label that is within the size of its node.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from itertools import pairwise
 
 GAP_ACROSS = 26.0  # between two boxes of a rank
 GAP_DUMMY = 14.0  # between two edges that cross a rank side by side
-GAP_ALONG = 44.0  # between ranks, with room for the shapes of blobs
+GAP_ALONG = 30.0  # between ranks, where edges bend; more where one goes far across the flow
+MOST_GAP_ALONG = 60.0
 SWEEPS = 24
 MOST_DUMMIES = 20_000
 
@@ -31,6 +33,7 @@ class Node:
     along: float = 0.0
     x: float = 0.0  # centre, across the flow
     y: float = 0.0  # start, along the flow
+    end: float = 0.0  # where its rank ends, along the flow
     rank: int = 0
     dummy: bool = False
     up: list[Node] = field(default_factory=list)  # neighbours one rank before
@@ -38,7 +41,7 @@ class Node:
 
 
 def layout(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> list[list[Node]]:
-    """Set rank, x and y of `nodes`; return the dummies of each edge, in order.
+    """Set rank, x, y and end of `nodes`; return the dummies of each edge, in order.
 
     edges: (index of the source, index of the target); in `nodes`, sources precede targets.
     """
@@ -235,6 +238,12 @@ def _place_along(ranks: list[list[Node]]) -> None:
     for rank in ranks:
         height = max(node.along for node in rank)
         for node in rank:
-            node.y = y
+            node.y, node.end = y, y + height
             node.along = height if node.dummy else node.along
-        y += height + GAP_ALONG
+        y += height + _gap_after(rank)
+
+
+def _gap_after(rank: list[Node]) -> float:
+    """Return the length of the gap behind a rank: edges that go far across the flow get room to bend."""
+    farthest = max((abs(below.x - node.x) for node in rank for below in node.down), default=0.0)
+    return min(max(GAP_ALONG, 0.12 * farthest), MOST_GAP_ALONG)

@@ -15,6 +15,8 @@ import numpy as np
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import replacing
 from minicaffe.pictures.parse_log import Curve, parse_log, read_curves
+from minicaffe.pictures.runs import COLORS, run_colors, run_labels
+from minicaffe.pictures.ticks import dress, dress_rate
 from minicaffe.text import printable_line
 
 if TYPE_CHECKING:
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike
 
-COLORS = ("#2563a8", "#d1602b", "#2f8f5b", "#8a4fa3", "#b3922a", "#3a9aa6", "#c2456b", "#6b7280")
 _MOST_CURVES = 100  #: in one panel
 _LONGEST_NAME = 60  #: characters of the name of an output
+_MOST_INSIDE = 6  #: lines of a legend inside its panel
+_MOST_BESIDE = 16  #: lines of a column of a legend beside its panel
 _PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
 
 
@@ -53,18 +56,37 @@ def plot_runs(
     heights = [2 if kind == "rate" else 4 for kind, _ in kinds]
     axes = figure.subplots(len(kinds), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (kind, title) in zip(axes, kinds):
-        for run, label, color in zip(runs, labels, _cycle(COLORS, len(runs))):
+        for run, label, color in zip(runs, labels, run_colors(len(runs))):
             _draw_run(ax, [c for c in run if c.kind == kind], label if len(runs) > 1 else "", color, x, smooth)
-        scores = [c for run in runs for c in run if c.kind == kind == "score"]
-        ax.set_ylabel("scores" if any("acc" not in c.name.lower() for c in scores) else title)
-        _dress(ax, log_y=(kind == "loss" and log_y) or (kind == "rate" and _spans_decades(runs)))
-        if kind != "rate" or len(runs) > 1:
-            ax.legend(fontsize=8, frameon=False)
+        shown = [c for run in runs for c in run if c.kind == kind]
+        ax.set_ylabel("scores" if kind == "score" and any("acc" not in c.name.lower() for c in shown) else title)
+        if kind == "rate":
+            dress_rate(ax, (float(v) for c in shown for v in _finite(c.values)))
+        else:
+            dress(ax, log_y=log_y and kind == "loss")
+    _add_legends(figure, axes, kinds, len(runs))
     axes[-1].set_xlabel(x)
     if len(runs) == 1:
         axes[0].set_title(label_text(labels[0]), fontsize=11, loc="left")
     figure.align_ylabels()
     return figure
+
+
+def _add_legends(figure: Figure, axes: Sequence, kinds: Sequence[tuple[str, str]], runs: int) -> None:
+    """Add a legend to each panel, but not to that of the rate, whose colours are those of the others.
+
+    Where one has more than _MOST_INSIDE lines, all are beside the panels, and the figure is wider.
+    """
+    named = [ax for ax, (kind, _) in zip(axes, kinds) if kind != "rate" or (runs > 1 and len(kinds) == 1)]
+    most = max((len(ax.lines) for ax in named), default=0)
+    if most <= _MOST_INSIDE:
+        for ax in named:
+            ax.legend(fontsize=8, frameon=False)
+        return
+    columns = math.ceil(most / _MOST_BESIDE)
+    figure.set_size_inches(9 + 3.4 * columns, figure.get_figheight())
+    for ax in named:
+        ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=columns)
 
 
 def _check_number(runs: list[list[Curve]]) -> None:
@@ -119,11 +141,6 @@ def _finite(values: Sequence[float]) -> np.ndarray:
     return np.where(np.abs(numbers) <= np.finfo(np.float32).max, numbers, np.nan)
 
 
-def _spans_decades(runs: list[list[Curve]]) -> bool:
-    rates = [v for run in runs for c in run if c.kind == "rate" for v in c.values if 0 < v < math.inf]
-    return bool(rates) and max(rates) >= 5 * min(rates)
-
-
 def moving_average(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
     """Average each value with up to `width` - 1 values before it; nan where one of them is nan or inf."""
     numbers = np.asarray(values, float)
@@ -135,14 +152,6 @@ def moving_average(values: Sequence[float] | np.ndarray, width: int) -> np.ndarr
     begins = np.maximum(ends - min(width, len(numbers)), 0)
     whole = counts[ends] - counts[begins] == ends - begins
     return np.where(whole, (sums[ends] - sums[begins]) / (ends - begins), np.nan)
-
-
-def run_labels(paths: Sequence[PathLike]) -> list[str]:
-    """Return the file names without extension, preceded by their folders if names repeat."""
-    names = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-    if len(set(names)) == len(names):
-        return names
-    return [os.path.join(os.path.basename(os.path.dirname(os.path.abspath(p))), n) for p, n in zip(paths, names)]
 
 
 def save(figure: Figure, path: PathLike) -> None:
@@ -196,7 +205,7 @@ def plot_chart(chart_type: int, path_to_png: PathLike, path_to_log_list: Sequenc
     ax.set_title(types[chart_type])
     ax.set_xlabel(x_title)
     ax.set_ylabel(f"{of} {what}")
-    _dress(ax)
+    dress(ax)
     ax.legend(loc="lower right" if what == "accuracy" else "upper right", fontsize=8, frameon=False)
     save(figure, path_to_png)
 
@@ -274,20 +283,6 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _dress(ax, log_y: bool = False) -> None:
-    if log_y:
-        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.grid(True, which="major", color="#e5e9ee", linewidth=0.8)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
 
 
 def _cycle(values: Sequence, count: int) -> list:

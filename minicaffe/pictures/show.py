@@ -15,7 +15,8 @@ import numpy as np
 from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import LayerBlobs, open_weights
 from minicaffe.errors import SnapshotError, UsageError, nearest
-from minicaffe.pictures.plot import COLORS, label_text, new_figure
+from minicaffe.pictures.plot import label_text, new_figure
+from minicaffe.pictures.runs import COLORS
 from minicaffe.text import printable_line
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minicaffe.data.whitening import Whitening
-from minicaffe.pictures.plot import COLORS, new_figure
+from minicaffe.pictures.plot import new_figure
+from minicaffe.pictures.runs import COLORS
 from minicaffe.pictures.show import filter_tiles, mosaic
 
 if TYPE_CHECKING:

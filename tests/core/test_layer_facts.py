@@ -11,6 +11,7 @@ import minicaffe
 from minicaffe import coord_map, draw, net_spec
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import facts_of, layer_type_list, register
+from minicaffe.pictures import net_picture
 from minicaffe.pictures.graph import describe
 from minicaffe.pictures.shapes import infer_shapes
 from minicaffe.pictures.summary import summarize_net
@@ -40,7 +41,7 @@ def test_no_module_is_imported_to_find_shapes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("type_name", layer_type_list())
 def test_every_type_states_facts_of_the_right_kind(type_name):
     facts, empty = facts_of(type_name), caffe_pb2.LayerParameter(type=type_name, top=["a", "b"])
-    assert facts.family in ("", *draw._FAMILY_COLORS)
+    assert facts.family in ("", *net_picture.FAMILY_COLORS)
     assert facts.resamples in ("", "up", "down") and not (facts.resamples and facts.keeps_coordinates)
     assert not facts.param_field or facts.param_field in empty.DESCRIPTOR.fields_by_name
     assert isinstance(facts.describe(empty), str)
@@ -86,7 +87,7 @@ def test_a_type_of_a_script_has_its_colour_its_words_and_its_fields():
     n.data = L.Input(shape=dict(dim=[1, 2]))
     n.own = L.OwnActivation(n.data, negative_slope=0.5)
     svg = draw.draw_net(n.to_proto(), ext="svg").decode()
-    fill, border = draw._FAMILY_COLORS["activation"]
+    fill, border = net_picture.FAMILY_COLORS["activation"]
     assert fill in svg and border in svg and "slope 0.5" in svg
     assert coord_map.coord_map(n.own.fn) == (None, 1, 0)
 

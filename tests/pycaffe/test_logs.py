@@ -12,6 +12,7 @@ from PIL import Image
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures import parse_log as logs
 from minicaffe.pictures import plot
+from minicaffe.pictures.runs import run_labels
 
 
 def stamped(*lines, start=0, month=8, day=4):
@@ -311,8 +312,12 @@ def test_moving_average():
 
 
 def test_run_labels_tell_runs_apart():
-    assert plot.run_labels(["x/a.log", "x/b.log"]) == ["a", "b"]
-    assert plot.run_labels(["x/a.log", "y/a.log"]) == ["x/a", "y/a"]
+    assert run_labels(["x/a.log", "x/b.log"]) == ["a", "b"]
+    assert run_labels(["x/a.log", "y/a.log"]) == ["x", "y"]
+    assert run_labels(["x/a.log", "y/a.log", "y/b.log"]) == ["x/a", "y/a", "y/b"]
+    assert run_labels(["r/a/logs/t.log", "r/b/logs/t.log"]) == ["a", "b"]
+    assert run_labels(["r/t.log", "r/b/t.log"]) == ["r", "r/b"]
+    assert run_labels(["x/a.log", "x/a.log"]) == ["a", "a"]
 
 
 def test_chart_types(log_file, tmp_path):
