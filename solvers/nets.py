@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from minicaffe.errors import SolverError
+from minicaffe.files import read_bytes
 from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net, read_solver, upgrade_net
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
+_COMMENT_OR_STRING = re.compile(rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
+_NET_OF_SOLVER = re.compile(rb"\b(train_)?net(_param)?\s*[:{]")
 
 
 class Source(NamedTuple):
@@ -18,6 +22,15 @@ class Source(NamedTuple):
     param: Any
     upgraded: bool  #: True for the SolverParameter of a file, which is upgraded when it is read
     known: dict[str, Any]  #: its nets that have been read and upgraded, by path or field
+
+
+def is_solver(path: str | os.PathLike) -> bool:
+    """Whether a file can be read and names a net as only a solver does."""
+    try:
+        content = read_bytes(path)
+    except OSError:
+        return False
+    return _NET_OF_SOLVER.search(_COMMENT_OR_STRING.sub(b"", content)) is not None
 
 
 def load(param: str | os.PathLike | Any) -> Source:

@@ -6,6 +6,7 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.shared_flags import need_picture
 from minicaffe.pictures import plot as plotting
 
 
@@ -27,5 +28,6 @@ def _flags(flags: FlagParser) -> None:
 def plot(args: argparse.Namespace) -> None:
     """Draw several logs in one picture, one colour each; thin lines are training, thick lines with dots are tests."""
     output = args.output or os.path.splitext(args.logs[0])[0] + ".png"
+    need_picture(output)
     plotting.save(plotting.plot_logs(args.logs, args.x, args.log, args.smooth), output)
     print_line(f"Drew {', '.join(args.logs)} to {output}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,15 +10,12 @@ from typing import Any, NamedTuple
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.core.passes import filter_net
 from minicaffe.errors import PrototxtError
-from minicaffe.files import read_bytes
 from minicaffe.pictures.costs import NetCosts, net_costs
 from minicaffe.pictures.shapes import Shape, parse_shapes
 from minicaffe.pictures.summary import net_table, total_text, type_table
 from minicaffe.proto import caffe_pb2, read_net
+from minicaffe.solvers.nets import SolverNets, is_solver, load
 from minicaffe.text import printable_line
-
-_COMMENT_OR_STRING = re.compile(rb"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
-_NET_OF_SOLVER = re.compile(rb"\b(train_)?net(_param)?\s*[:{]")
 
 _EXAMPLES = """
   minicaffe summarize models/lenet/deploy.prototxt
@@ -80,7 +76,7 @@ def _sections(path: str, phase: str) -> Iterator[_Section]:
     try:
         net = read_net(path)
     except PrototxtError:
-        if not _is_solver(path):
+        if not is_solver(path):
             raise
         yield from _solver_sections(path, phase)
         return
@@ -96,18 +92,7 @@ def _of_phase(net, phase: str):
     return filter_net(net)
 
 
-def _is_solver(path: str) -> bool:
-    """Whether a file names a net as only a solver does."""
-    try:
-        content = read_bytes(path)
-    except OSError:
-        return False
-    return _NET_OF_SOLVER.search(_COMMENT_OR_STRING.sub(b"", content)) is not None
-
-
 def _solver_sections(path: str, phase: str) -> Iterator[_Section]:
-    from minicaffe.solvers.nets import SolverNets, load
-
     nets = SolverNets(load(path))
     titles = ["Train net", *(f"Test net #{i}" for i in range(len(nets.tests)))]
     for title, net in zip(titles, (nets.train, *nets.tests)):
