@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from minicaffe.errors import SolverError
+from minicaffe.files import read_bytes
 from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net, read_solver, upgrade_net
+from minicaffe.proto.reading import text_kind
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -18,6 +20,15 @@ class Source(NamedTuple):
     param: Any
     upgraded: bool  #: True for the SolverParameter of a file, which is upgraded when it is read
     known: dict[str, Any]  #: its nets that have been read and upgraded, by path or field
+
+
+def is_solver(path: str | os.PathLike) -> bool:
+    """Whether a file can be read and has the fields of a solver."""
+    try:
+        content = read_bytes(path)
+    except OSError:
+        return False
+    return text_kind(content) == "solver"
 
 
 def load(param: str | os.PathLike | Any) -> Source:

@@ -6,6 +6,7 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.shared_flags import need_writable
 from minicaffe.draw import RANKDIRS, draw_net_to_file
 from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.proto import caffe_pb2, read_net
@@ -48,5 +49,6 @@ def draw(args: argparse.Namespace) -> None:
     """Draw each layer as a box, which also contains the layers that work in place on its top."""
     phase = None if args.phase == "ALL" else caffe_pb2.Phase.Value(args.phase)
     output = args.output or os.path.splitext(args.net)[0] + ".svg"
+    need_writable(output)
     draw_net_to_file(read_net(args.net), output, args.rankdir, phase, args.display_lrm, parse_shapes(args.shape))
     print_line(f"Drew {args.net} to {output}")

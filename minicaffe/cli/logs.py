@@ -6,6 +6,7 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.shared_flags import need_picture, need_writable
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures import parse_log as logs
 from minicaffe.pictures import plot
@@ -45,6 +46,7 @@ def _seconds_flags(flags: FlagParser) -> None:
 @command("extract_seconds", _GROUP, "write the seconds at which a log's iterations were logged", _seconds_flags)
 def extract_seconds(args: argparse.Namespace) -> None:
     """Write one line per logged iteration: the seconds since the line with "Solving"."""
+    need_writable(args.output_file)
     logs.extract_seconds(args.input_file, args.output_file)
 
 
@@ -64,4 +66,5 @@ def _chart_flags(flags: FlagParser) -> None:
 )
 def plot_training_log(args: argparse.Namespace) -> None:
     """Draw one chart type; `minicaffe plot` draws loss, accuracy and rate in one picture."""
+    need_picture(args.path_to_png)
     plot.plot_chart(args.chart_type, args.path_to_png, args.path_to_logs)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.shared_flags import need_picture
 from minicaffe.errors import DataError
 from minicaffe.pictures import plot as plotting
 from minicaffe.pictures.parse_log import read_curves
@@ -43,7 +44,7 @@ def plot(args: argparse.Namespace) -> None:
     yet, is left out until it does.
     """
     output = args.output or os.path.splitext(args.logs[0])[0] + ".png"
-    plotting.picture_format(output)
+    need_picture(output)
     if args.watch:
         print_line(f"Drawing {', '.join(args.logs)} to {output}; Ctrl-C stops", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

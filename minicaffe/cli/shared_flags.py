@@ -84,13 +84,28 @@ def need_file(path: str, flag: str, what: str) -> str:
     return path
 
 
-def need_writable(path: str) -> str:
-    """Return `path`, which a command writes at its end; DataError, before it computes anything, if that cannot be."""
+def need_writable(path: str, flag: str = "", endings: Sequence[str] = ()) -> str:
+    """Return `path`, which a command writes at its end; DataError, before it computes anything, if that cannot be.
+
+    endings: those of the formats that `flag` writes; UsageError for another one.  (): any (default).
+    """
+    if endings and not path.endswith(tuple(endings)):
+        *most, last = endings
+        expected = f"{', '.join(most)} or {last}" if most else last
+        raise UsageError(f"{flag}: expected a {expected} file, got '{path}'")
     try:
         check_writable(path)
     except OSError as error:
         raise DataError(f"cannot write '{path}': {error.strerror}") from None
     return path
+
+
+def need_picture(path: str) -> str:
+    """Return `path`, a picture that a command writes at its end; errors as for `need_writable` and `picture_format`."""
+    from minicaffe.pictures.plot import picture_format
+
+    picture_format(path)
+    return need_writable(path)
 
 
 def weight_files(text: str) -> list[str]:

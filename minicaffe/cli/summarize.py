@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.core.passes import filter_net
 from minicaffe.errors import PrototxtError
-from minicaffe.files import read_bytes
 from minicaffe.pictures.costs import NetCosts, net_costs
 from minicaffe.pictures.shapes import Shape, parse_shapes
 from minicaffe.pictures.summary import net_table, total_text, type_table
 from minicaffe.proto import caffe_pb2, read_net
-from minicaffe.proto.reading import text_kind
+from minicaffe.solvers.nets import SolverNets, is_solver, load
 from minicaffe.text import printable_line
 
 _EXAMPLES = """
@@ -77,7 +76,7 @@ def _sections(path: str, phase: str) -> Iterator[_Section]:
     try:
         net = read_net(path)
     except PrototxtError:
-        if not _is_solver(path):
+        if not is_solver(path):
             raise
         yield from _solver_sections(path, phase)
         return
@@ -93,17 +92,7 @@ def _of_phase(net, phase: str):
     return filter_net(net)
 
 
-def _is_solver(path: str) -> bool:
-    """Whether a file has the fields of a solver."""
-    try:
-        return text_kind(read_bytes(path)) == "solver"
-    except OSError:
-        return False
-
-
 def _solver_sections(path: str, phase: str) -> Iterator[_Section]:
-    from minicaffe.solvers.nets import SolverNets, load
-
     nets = SolverNets(load(path))
     titles = ["Train net", *(f"Test net #{i}" for i in range(len(nets.tests)))]
     for title, net in zip(titles, (nets.train, *nets.tests)):

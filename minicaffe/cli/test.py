@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
+from typing import Protocol
 
-from minicaffe.cli.command import FlagParser, command
-from minicaffe.cli.confusion import Confusion, check_target
+from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.confusion import ENDINGS, Confusion
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.settings import seed_flag, seeded
@@ -14,22 +16,28 @@ from minicaffe.cli.shared_flags import (
     built_net,
     log_flag,
     need_file,
+    need_picture,
     need_writable,
     python_layer_flags,
     python_layers_of,
     state_flags,
     weight_files,
 )
+from minicaffe.cli.worst import Worst
 from minicaffe.errors import UsageError
+from minicaffe.pictures.plot import save
 from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
 
 log = logging.getLogger("minicaffe")
 
+_WORST = 40  #: pictures of --worst
+
 _EXAMPLES = """
   minicaffe test --model my_net/train_test.prototxt \\
       --weights my_net/cifar10_quick_iter_5000.caffemodel.h5 --iterations 100
   minicaffe test --model train_test.prototxt --weights net.caffemodel --confusion matrix.png --labels names.txt
+  minicaffe test --model train_test.prototxt --weights net.caffemodel --per-class --worst worst.png --rgb
 """.strip("\n")
 
 
@@ -44,8 +52,19 @@ def _flags(flags: FlagParser) -> None:
     device_flags(flags)
     flags.section("what to see")
     flags.flag("confusion", nargs="?", const="-", metavar="FILE",
-               help="the confusion matrix, printed, or written to FILE: .png, .svg, .pdf or .csv")  # fmt: skip
-    flags.flag("labels", metavar="FILE", help="class names for --confusion, one a line")
+               help="the confusion matrix, written to FILE (.png, .svg, .pdf or .csv), or printed, with the scores of "
+                    "--per-class")  # fmt: skip
+    flags.flag("per-class", nargs="?", const="-", metavar="FILE",
+               help="precision, recall, F1 and top-5 of each class, and their averages, printed or written to FILE "
+                    "(.csv)")  # fmt: skip
+    flags.flag(
+        "worst",
+        metavar="FILE",
+        help="a sheet of the pictures with the least probability of their true class (.png, .svg or .pdf)",
+    )
+    flags.flag("worst-count", type=int, default=_WORST, metavar="N", help=f"how many of them (default {_WORST})")
+    flags.switch("rgb", "for --worst: the net takes RGB, as those of CIFAR-10 do, not BGR")
+    flags.flag("labels", metavar="FILE", help="class names for --confusion, --per-class and --worst, one a line")
     log_flag(flags)
 
 
@@ -58,22 +77,57 @@ def test(args: argparse.Namespace) -> None:
     files = weight_files(args.weights)
     if args.iterations < 1:
         raise UsageError(f"-iterations: expected a number above 0, got {args.iterations}")
-    if args.confusion not in (None, "-"):
-        check_target(need_writable(args.confusion))
+    _check_flags(args)
     status = StatusLine()
     with logging_to(status, args.log), python_layers_of(args), seeded(args), computing_on(args):
-        score(built_net(args, TEST, files), args.iterations, status, args.confusion, args.labels)
+        net = built_net(args, TEST, files)
+        flag = "--confusion" if args.confusion else "--per-class"
+        matrix = Confusion(net, args.labels, flag) if args.confusion or args.per_class else None
+        worst = Worst(net, args.worst_count, args.labels) if args.worst else None
+        score(net, args.iterations, status, [each for each in (matrix, worst) if each])
+        if matrix:
+            _show(matrix, args)
+        if worst:
+            save(worst.figure(bgr=not args.rgb), args.worst)
+            print_line(f"Drew the worst pictures to {args.worst}")
 
 
-def score(
-    net, iterations: int, status: StatusLine, confusion: str | None = None, labels: str | None = None
-) -> dict[tuple[str, int], float]:
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise UsageError or DataError for a flag whose value cannot be used, before the net is built."""
+    if args.worst_count < 1:
+        raise UsageError(f"--worst-count: expected a number above 0, got {args.worst_count}")
+    if args.confusion not in (None, "-"):
+        need_writable(args.confusion, "--confusion", ENDINGS)
+    if args.per_class not in (None, "-"):
+        need_writable(args.per_class, "--per-class", [".csv"])
+    if args.worst:
+        need_picture(args.worst)
+    if args.labels:
+        need_file(args.labels, "labels", "class names")
+        if not (args.confusion or args.per_class or args.worst):
+            raise UsageError("--labels names the classes of --confusion, --per-class and --worst: give one of them")
+
+
+def _show(matrix: Confusion, args: argparse.Namespace) -> None:
+    """Show the confusion matrix and the scores of each class, the latter once if both are printed."""
+    if args.confusion:
+        matrix.show(args.confusion)
+    if args.per_class and (args.per_class, args.confusion) != ("-", "-"):
+        matrix.scores.show(args.per_class)
+
+
+class View(Protocol):
+    """What is computed from every batch of a test beside the means of its outputs."""
+
+    def add_batch(self) -> None:
+        """Take what it needs from the net's current batch."""
+
+
+def score(net, iterations: int, status: StatusLine, views: Sequence[View] = ()) -> dict[tuple[str, int], float]:
     """Run `iterations` batches, log the lines of `caffe test`, and return the mean of each value of each output.
 
-    confusion: where to show the confusion matrix, as of `Confusion.show`; None (default): not computed.
-    labels: file of class names for it.
+    views: called after each batch.
     """
-    matrix = Confusion(net, labels) if confusion else None
     log.info("Running for %d iterations.", iterations)
     sums: dict[tuple[str, int], float] = {}
     loss = 0.0
@@ -85,8 +139,8 @@ def score(
                 for k, value in enumerate(net.blobs[name].read_data().ravel().tolist()):
                     sums[name, k] = sums.get((name, k), 0.0) + value
                     log.info("Batch %d, %s = %.6g", i, name, value)
-            if matrix:
-                matrix.add_batch()
+            for view in views:
+                view.add_batch()
             progress(i + 1)
     log.info("Loss: %.6g", loss / iterations)
     means = {key: total / iterations for key, total in sums.items()}
@@ -94,6 +148,4 @@ def score(
         weight = net.blob_loss_weights.get(name, 0.0)
         note = f" (* {weight:.6g} = {weight * mean:.6g} loss)" if weight else ""
         log.info("%s = %.6g%s", name, mean, note)
-    if matrix and confusion:
-        matrix.show(confusion)
     return means

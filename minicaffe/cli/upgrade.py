@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.progress import StatusLine, logging_to
+from minicaffe.cli.shared_flags import need_writable
 
 _GROUP = "Upgrade old files"
 
@@ -44,6 +45,7 @@ def upgrade_solver_proto_text(args: argparse.Namespace) -> None:
 
 
 def _upgrade(convert: Callable[[str, str], bool], args: argparse.Namespace) -> None:
+    need_writable(args.target)
     with logging_to(StatusLine()):
         old = convert(args.source, args.target)
     if not old:

@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.shared_flags import need_writable
+from minicaffe.cli.shared_flags import need_picture, need_writable
 from minicaffe.data.db import BACKENDS, Database, DatabaseWriter, open_db
 from minicaffe.data.mean import images_of_one_size
 from minicaffe.data.whitening import KINDS, Method, Whitening
@@ -72,10 +72,8 @@ def whiten(args: argparse.Namespace) -> None:
     method = _method(args)
     net = _net(args) if args.into_net else None
     if args.picture:
-        from minicaffe.pictures.plot import picture_format
-
-        picture_format(args.picture)
-    for path in ([] if args.apply else [args.file]) + (args.into_net or [])[1:] + [args.picture] * bool(args.picture):
+        need_picture(args.picture)
+    for path in ([] if args.apply else [args.file]) + (args.into_net or [])[1:]:
         need_writable(path)
     with open_db(args.db, args.backend) as database, _target(args) as target:
         whitening = read_whitening(args.file) if args.apply else _computed(args, database, method)

@@ -108,6 +108,19 @@ class BatchTransformer:
             parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
         each(lambda i: self._write(*parts[i]), len(parts))
 
+    def restore(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture (C, H, W) with scale and mean undone: the values of its record, cropped, float32.
+
+        A mean image is that of the crop in the centre, as in TEST; with `mirror`, whose flips are not known any more,
+        the average of it and its mirror image.
+        """
+        values = picture.astype(np.float32) / np.float32(self.scale or 1)
+        if self.mean is None or not self.mean_file:
+            return values if self.mean is None else values + self.mean
+        top, left = ((size - crop) // 2 for size, crop in zip(self.mean.shape[1:], values.shape[1:]))
+        mean = self.mean[:, top : top + values.shape[1], left : left + values.shape[2]]
+        return values + ((mean + mean[..., ::-1]) / 2 if self.mirror else mean)
+
     def _resized(self, resizer: Resizer, images: Images, each: Each) -> Images:
         orders = [resizer.draw(self.rng) for _ in images]
         resized = list(images)

@@ -219,10 +219,13 @@ def _find_output(rows: Sequence[dict], what: str) -> str:
 # -- confusion ---------------------------------------------------------------------------------------------------------
 
 
-def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathLike) -> None:
+def plot_confusion(
+    matrix: np.ndarray, labels: Sequence[str] | None, path: PathLike, unranked: np.ndarray | None = None
+) -> None:
     """Draw a confusion matrix, normalized per row, with the recall of each class.
 
     matrix: (C, C) counts [true class, predicted class].  labels: C class names; None: numbers.
+    unranked: (C,) counts of those of each true class without a prediction, which are wrong; None (default): none.
     path: file to write, as for `save`.
     UsageError when shapes do not match, or for an unknown file format.
     """
@@ -234,7 +237,7 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
             f"{len(labels) if labels is not None else 'no'} labels"
         )
     labels = [str(i) for i in range(classes)] if labels is None else [label_text(name) for name in labels]
-    totals = matrix.sum(1, keepdims=True)
+    totals = matrix.sum(1, keepdims=True) + (0 if unranked is None else np.reshape(unranked, (classes, 1)))
     share = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     side = min(max(3.5 + 0.42 * classes, 5), 16)
     figure = new_figure(side + 0.6, side)
@@ -248,7 +251,7 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str] | None, path: PathL
         ax.set_yticks(range(classes), recalls, fontsize=9)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class, recall")
-    total = matrix.sum()
+    total = totals.sum()
     ax.set_title(f"{np.trace(matrix) / total if total else math.nan:.2%} of {total:.0f} right", fontsize=11)
     save(figure, path)
 

@@ -1,0 +1,148 @@
+"""`minicaffe show --samples`: what a net reads from its data layers, as a sheet of pictures with labels."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicaffe.cli.classify import computing
+from minicaffe.cli.command import print_line
+from minicaffe.cli.shared_flags import need_file, need_picture, stages
+from minicaffe.core import random
+from minicaffe.core.net import Net
+from minicaffe.core.passes import filter_net
+from minicaffe.errors import DataError, UsageError
+from minicaffe.pictures.plot import save
+from minicaffe.pictures.sheet import Range, Tile, channel_table, draw_sheet
+from minicaffe.pictures.summary import format_table
+from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net
+from minicaffe.solvers.nets import SolverNets, is_solver, load
+from minicaffe.text import printable_line, read_names
+
+
+def show_samples(args: argparse.Namespace, output: str | None) -> None:
+    """Draw the first pictures of the data layer of a net, or of a solver's net, and print their statistics.
+
+    Only the layers without bottoms are built and run.  In TRAIN with the solver's random_seed, crops and flips are
+    those of the first iterations of a training, if the data layers are the first layers of the net.
+
+    args: `samples`, the prototxt; `phase`; `count`; `labels`; `rgb`; `level` and `stage`.
+    output: the picture to write; None: the prototxt's name with "_samples.png" in place of its ending.
+    UsageError when no layer without bottoms gives pictures (N, C, H, W), and for a solver without a test net in TEST.
+    """
+    if args.count < 1:
+        raise UsageError(f"--count: expected a number above 0, got {args.count}")
+    output = need_picture(output or f"{os.path.splitext(args.samples)[0]}_samples.png")
+    names = _class_names(args.labels)
+    with computing(args):
+        param, seed = _net_param(args)
+        with contextlib.nullcontext() if seed is None else random.seeded(seed):
+            net = Net.of_upgraded(_sources(param))
+        samples = _first(net, args.count, args.phase)
+    bgr = not args.rgb
+    rows = channel_table(samples.pictures, bgr)
+    shape = "×".join(map(str, samples.pictures.shape[1:]))
+    title = f"{args.samples}, {args.phase}: {len(samples.pictures)} pictures {shape}"
+    lines = [f"top '{samples.top}' of layer '{samples.layer}', as the net gets it: {samples.transform}"]
+    print_line(f"{title}\n{lines[0]}\n{format_table(rows, 40)}")
+    shown = Range.of(samples.pictures)
+    lines += [f"{row[0]}: {row[1]} to {row[2]}, mean {row[3]}, std {row[4]}  {row[5]}".rstrip() for row in rows[1:9]]
+    tiles = [Tile(picture, [_label(names, label)]) for picture, label in zip(samples.pictures, samples.labels)]
+    save(draw_sheet(tiles, title, [*lines, shown.note], shown, bgr), output)
+    print_line(f"Drew the samples to {output}")
+
+
+class _Samples(NamedTuple):
+    """Pictures (N, C, H, W), their labels (None: the layer has none), and the words for where they come from."""
+
+    pictures: np.ndarray
+    labels: list[float | None]
+    layer: str
+    top: str
+    transform: str
+
+
+def _net_param(args: argparse.Namespace) -> tuple[Any, int | None]:
+    """Return the NetParameter of a net or a solver, with its state set, and the seed of a training, if there is one."""
+    need_file(args.samples, "samples", "the prototxt of a solver or a net")
+    phase = caffe_pb2.Phase.Value(args.phase)
+    if not is_solver(args.samples):
+        param, seed = read_net(args.samples), None
+        param.state.phase = phase
+        param.state.level = args.level
+    else:
+        source = load(args.samples)
+        nets, seed = SolverNets(source), source.param.random_seed if phase == TRAIN else -1
+        if phase == TEST and not nets.tests:
+            raise UsageError(f"--phase TEST: the solver {args.samples} has no test net")
+        param = nets.train if phase == TRAIN else nets.tests[0]
+    param.state.stage.extend(stages(args) if args.stage else [])
+    return param, seed if seed is not None and seed >= 0 else None
+
+
+def _sources(param) -> Any:
+    """Return the net with only the layers that read no blob and are not filled by a script."""
+    net = filter_net(param)
+    layers = [layer for layer in net.layer if not layer.bottom and layer.type not in ("Input", "Parameter")]
+    del net.layer[:]
+    net.layer.extend(layers)
+    return net
+
+
+def _first(net: Net, count: int, phase: str) -> _Samples:
+    """Return the first `count` samples of the first layer whose first top is pictures."""
+    found = [i for i, tops in enumerate(net.tops) if tops and len(tops[0].shape) == 4]
+    if not found:
+        raise UsageError(f"--samples: in {phase} no data layer of the net gives pictures (N, C, H, W)")
+    index = found[0]
+    samples = list(itertools.islice(_samples_of(net, index), count))
+    same = [picture.shape == samples[0][0].shape for picture, _ in samples]
+    if not all(same):
+        raise DataError(f"--samples: picture {same.index(False)} has another shape than the first one: expected "
+                        f"{samples[0][0].shape}, got {samples[same.index(False)][0].shape}; --count "
+                        f"{same.index(False)} shows those before")  # fmt: skip
+    pictures, labels = zip(*samples)
+    return _Samples(np.stack(pictures), list(labels), printable_line(net.layer_names[index]),
+                    printable_line(net.names_of_tops[index][0]), _transform(net.layers[index]))  # fmt: skip
+
+
+def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | None]]:
+    """Yield the pictures and labels of a layer, batch after batch."""
+    while True:
+        net.run_forward()
+        pictures, *others = net.tops[index]
+        values = pictures.read_data().copy()
+        labels = others[0].read_data().ravel().tolist() if others and others[0].count == len(values) else None
+        yield from zip(values, labels or [None] * len(values))
+
+
+def _transform(layer) -> str:
+    """Describe the transformation of a layer in the words of its transform_param."""
+    transformer = getattr(layer, "transformer", None)
+    if transformer is None:
+        return "the layer has no transform_param"
+    (height, width), mean, scale = transformer.crop, transformer.mean, transformer.scale
+    steps = [f"crop {height}×{width}"] if height or width else []
+    steps += ["mirror"] if transformer.mirror else []
+    if mean is not None:
+        steps.append(f"minus the mean {transformer.mean_file or ', '.join(f'{value:g}' for value in mean.ravel())}")
+    steps += [f"times {scale:g}"] if scale != 1 else []
+    return printable_line(", ".join(steps) or "its values as they are stored")
+
+
+def _class_names(path: str | None) -> list[str]:
+    return [printable_line(name) for name in read_names(path, "labels file", UsageError, "replace")] if path else []
+
+
+def _label(names: list[str], label: float | None) -> str:
+    """Return the caption of a label: its class name, or the number where there is none."""
+    if label is None:
+        return ""
+    index = int(label) if label == int(label) else -1
+    return f"{index} {names[index]}" if 0 <= index < len(names) else f"{label:g}"
