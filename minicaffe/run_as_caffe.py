@@ -25,16 +25,21 @@ from minicaffe.errors import UsageError
 __all__ = ["install", "install_for_children", "main"]
 
 
+def checkout() -> str:
+    """Return the folder of the checkout that contains this package; "" if the package is installed."""
+    root = Path(__file__).resolve().parent.parent
+    return str(root) if (root / "setup.cfg").exists() else ""
+
+
 def install_for_children() -> None:
     """Resolve `import caffe` to minicaffe in child processes too: extend their PYTHONPATH.
 
     `multiprocessing` gives its children the path of this process instead, which is extended, too.
     """
-    package = Path(__file__).resolve().parent
-    folders = [str(package / "import_alias")]
+    folders = [str(Path(__file__).resolve().parent / "import_alias")]
     sys.path[1:1] = folders
-    if (package.parent / "setup.cfg").exists():  # a checkout, which children find only from its own folder
-        folders.append(str(package.parent))
+    if checkout():  # which children find only from its own folder
+        folders.append(checkout())
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders += [folder for folder in known if folder and folder not in folders]
     os.environ["PYTHONPATH"] = os.pathsep.join(folders)
