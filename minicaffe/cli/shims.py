@@ -163,11 +163,11 @@ _PACKAGE = '''"""`import caffe` gives minicaffe.  {mark}."""
 import sys
 
 {path}try:
-    from minicaffe.core import alias
+    from minicaffe import run_as_caffe
 except ModuleNotFoundError as error:
     message = f"this caffe is minicaffe, which {{sys.executable}} cannot import ({{error}}): use {python}"
     raise ImportError(message) from None
-alias.replace(__name__)
+run_as_caffe.replace(__name__)
 '''
 
 

@@ -51,13 +51,3 @@ def install() -> None:
     if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, AliasFinder())
     sys.modules.setdefault("caffe", importlib.import_module(_own_name("caffe")))
-
-
-def replace(name: str) -> None:
-    """Let minicaffe take the place of the module `name`, "caffe" or a part of it, while that module is imported.
-
-    It is called by the files that have the name: those of `minicaffe/import_alias/` and of `minicaffe install-shims`.
-    """
-    sys.modules.pop("caffe", None)  # of which this file is a part
-    install()
-    sys.modules[name] = sys.modules["caffe"]

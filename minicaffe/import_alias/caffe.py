@@ -1,5 +1,5 @@
 """Resolve `import caffe` in child processes of a script: `run_as_caffe` puts this folder on their PYTHONPATH."""
 
-from minicaffe.core import alias
+from minicaffe import run_as_caffe
 
-alias.replace("caffe")
+run_as_caffe.replace("caffe")
