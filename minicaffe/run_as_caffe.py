@@ -4,37 +4,91 @@
     python -m minicaffe.run_as_caffe -m pytest tests
     python -m minicaffe.run_as_caffe -c "import caffe; print(caffe.__version__)"
 
-`caffe` and its submodules become aliases of minicaffe's, in this process and in those that it starts (a notebook's
-kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object.
-A script can install the aliases itself:
+flags, before the script:
+    --old-names  bring back names that libraries have removed since Caffe's time: np.float, np.int, np.bool, np.object,
+                 np.fromstring of bytes, scipy.misc.imread, imresize and imsave, as_grey of skimage.io.imread; of
+                 Python 2: xrange, cPickle, StringIO, net.params.iteritems() and others
+    --cpu        compute on the CPU, with a warning, where the script calls caffe.set_mode_gpu()
 
-    from minicaffe import run_as_caffe; run_as_caffe.install()
+`caffe` and its submodules become aliases of minicaffe's, in this process and in those that it starts (a notebook's
+kernel, a data loader's workers): `caffe.io` is `minicaffe.io`, the same module object.  In processes that it starts,
+the flags have their effects from `import caffe` on.
+A script can install the aliases itself, and a notebook in its first cell:
+
+    from minicaffe import run_as_caffe; run_as_caffe.install(old_names=True)
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minicaffe.core.alias import install
-from minicaffe.errors import UsageError
+from minicaffe.core import alias
+from minicaffe.core.settings import set_mode_cpu
+from minicaffe.errors import UsageError, nearest
 
 __all__ = ["install", "install_for_children", "main"]
 
+_log = logging.getLogger("minicaffe")
 
-def install_for_children() -> None:
+_FLAGS = {"--old-names": "old_names", "--cpu": "cpu"}
+_FOR_CHILDREN = "MINICAFFE_RUN_AS_CAFFE"  #: environment variable: arguments of `install`, separated by commas
+
+
+def install(old_names: bool = False, cpu: bool = False) -> None:
+    """Resolve `import caffe` to minicaffe from now on, unless another `caffe` has been imported already.
+
+    old_names: also bring back names that other libraries have removed, see `minicaffe.old_names` (default False).
+    cpu: let `set_mode_gpu()` compute on the CPU, with a warning (default False).
+    """
+    alias.install()
+    if old_names:
+        from minicaffe import old_names as names
+
+        names.install()
+    if cpu:
+        sys.modules["caffe"].set_mode_gpu = _cpu_instead_of_gpu  # type: ignore[attr-defined]  # of any module
+
+
+def replace(name: str) -> None:
+    """Let minicaffe take the place of the module `name`, "caffe" or a part of it, while that module is imported.
+
+    Files of that name call it: that of `minicaffe/import_alias/`, and those of `minicaffe install-shims`.
+    The arguments of `install` are those of `install_for_children` in the process that has started this one, if any.
+    """
+    sys.modules.pop("caffe", None)  # of which the calling file is a part
+    inherited = os.environ.get(_FOR_CHILDREN, "").split(",")
+    install(**{name: True for name in _FLAGS.values() if name in inherited})
+    sys.modules[name] = sys.modules["caffe"]
+
+
+def _cpu_instead_of_gpu() -> None:
+    """Stand in for `set_mode_gpu`."""
+    _log.warning("set_mode_gpu() computes on the CPU, because of run_as_caffe --cpu")
+    set_mode_cpu()
+
+
+def checkout() -> str:
+    """Return the folder of the checkout that contains this package; "" if the package is installed."""
+    root = Path(__file__).resolve().parent.parent
+    return str(root) if (root / "setup.cfg").exists() else ""
+
+
+def install_for_children(*arguments: str) -> None:
     """Resolve `import caffe` to minicaffe in child processes too: extend their PYTHONPATH.
 
     `multiprocessing` gives its children the path of this process instead, which is extended, too.
+    arguments: those of `install` that are True in child processes, from `import caffe` on: "old_names", "cpu".
     """
-    package = Path(__file__).resolve().parent
-    folders = [str(package / "import_alias")]
+    os.environ[_FOR_CHILDREN] = ",".join(arguments)
+    folders = [str(Path(__file__).resolve().parent / "import_alias")]
     sys.path[1:1] = folders
-    if (package.parent / "setup.cfg").exists():  # a checkout, which children find only from its own folder
-        folders.append(str(package.parent))
+    if checkout():  # which children find only from its own folder
+        folders.append(checkout())
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders += [folder for folder in known if folder and folder not in folders]
     os.environ["PYTHONPATH"] = os.pathsep.join(folders)
@@ -44,14 +98,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a script, a module (-m) or a command (-c) with `caffe` as an alias of minicaffe, as `python` does.
 
     argv: the command line without the program's name; None (default): the process's own.
-    UsageError when the script does not exist, or when -m or -c has no argument.
+    UsageError for an unknown flag, when the script does not exist, and when -m or -c has no argument.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print((__doc__ or "").strip())
         return
-    install()
-    install_for_children()
+    arguments = []
+    while words and words[0] in _FLAGS:
+        arguments.append(_FLAGS[words.pop(0)])
+    if not words:
+        raise UsageError("run_as_caffe: expected a script, -m or -c after the flags")
+    if words[0].startswith("--"):
+        raise UsageError(f"run_as_caffe has no flag '{words[0]}'{nearest(words[0], _FLAGS)}")
+    install(**dict.fromkeys(arguments, True))
+    install_for_children(*arguments)
+    _run(words)
+
+
+def _run(words: list[str]) -> None:
+    """Run a script, -m MODULE or -c COMMAND with its arguments; errors as for `main`."""
     if words[0] in ("-m", "-c"):
         if len(words) < 2:
             raise UsageError(f"run_as_caffe: expected a {'module' if words[0] == '-m' else 'command'} after {words[0]}")

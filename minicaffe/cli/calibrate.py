@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.devices import computing_on, device_flags
+from minicaffe.cli.devices import computing_on, device_flags, solver_gpu
 from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.shared_flags import (
     log_flag,
@@ -18,7 +18,6 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.cli.test import score
-from minicaffe.cli.train import solver_gpu
 from minicaffe.errors import UsageError
 from minicaffe.progress.counting import Progress
 

@@ -117,3 +117,26 @@ def _mnist_flags(flags: FlagParser) -> None:
 def convert_mnist_data(args: argparse.Namespace) -> None:
     """Equivalent to the original's program of this name: keys of eight digits, in the order of the files."""
     mnist.convert(args.images, args.labels, args.db, backend_name(args.backend))
+
+
+def _siamese_flags(flags: FlagParser) -> None:
+    flags.argument("images", metavar="IMAGES", help="idx file of the images, such as train-images-idx3-ubyte")
+    flags.argument("labels", metavar="LABELS", help="idx file of the labels")
+    flags.argument("db", metavar="DB", help="the database to write")
+    flags.flag("backend", default="leveldb", help="leveldb (default) or lmdb")
+    flags.flag("seed", type=int, metavar="N", default=1, help="of the random pairs, 0 or more (default 1)")
+
+
+@command(
+    "convert_mnist_siamese_data",
+    GROUP,
+    "convert a pair of MNIST's files to pairs of images",
+    _siamese_flags,
+    "  minicaffe convert_mnist_siamese_data train-images-idx3-ubyte train-labels-idx1-ubyte siamese_train_leveldb",
+)
+def convert_mnist_siamese_data(args: argparse.Namespace) -> None:
+    """Equivalent to the original's program of this name: as many random pairs as there are images, two channels each,
+    with label 1 for two images of the same class, else 0; keys of eight digits."""
+    if args.seed < 0:
+        raise UsageError(f"--seed: expected a number of at least 0, got {args.seed}")
+    mnist.convert_pairs(args.images, args.labels, args.db, backend_name(args.backend), args.seed)

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from minicaffe.cli.command import FlagParser
 from minicaffe.core.settings import (
@@ -18,6 +19,7 @@ from minicaffe.core.settings import (
     set_mode_gpu,
     set_precision,
     set_threads,
+    settings,
 )
 from minicaffe.errors import DeviceError, UsageError
 
@@ -51,7 +53,8 @@ def computing_on(
 ) -> Iterator[None]:
     """Set device, engine, precision, threads and math mode from the flags; restore the previous settings at the end.
 
-    default_ids: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.
+    default_ids: device ids used without -gpu, from a solver's prototxt; None (default): the CPU.  On a machine without
+        a GPU these give way to the CPU, with a warning; ids of -gpu do not.
     local_rank: index of this process among those of its machine that train together: of several GPUs it uses that of
         its index.  None (default), for commands of one process: the first, with a log line for each of the others.
     UsageError for an invalid flag, DeviceError for a device that is not available.
@@ -66,12 +69,31 @@ def computing_on(
         if args.threads is not None:
             _set_threads(args.threads)
         try:
-            _choose_device(gpu_ids(args.gpu or default_ids or ""), local_rank)
+            _choose_device(gpu_ids(args.gpu or _present(default_ids)), local_rank)
         except DeviceError as error:
             if args.gpu:
                 raise
             raise DeviceError(f"{error}; the solver sets solver_mode: GPU, -gpu none trains on the CPU") from error
         yield
+
+
+def solver_gpu(param: Any) -> str | None:
+    """Return the solver's device_id, as text, if it sets `solver_mode: GPU`; None otherwise, or if it is unset."""
+    if param.HasField("solver_mode") and param.solver_mode == param.GPU:
+        return str(param.device_id)
+    return None
+
+
+def _present(default_ids: str | None) -> str:
+    """Return the device ids of a solver's prototxt; "" without any, and, with a warning, where there is no GPU."""
+    from minicaffe.cuda import context
+
+    if default_ids is None or context.device_count():
+        return default_ids or ""
+    if settings.solver_rank == 0:
+        log.warning("NO GPU: computing on the CPU, more slowly, although the solver sets solver_mode: GPU (-gpu none: "
+                    "the CPU without this line); %s", context.reason_unavailable())  # fmt: skip
+    return ""
 
 
 @contextlib.contextmanager

@@ -27,11 +27,12 @@ MODULES = {
         "calibrate": ("calibrate",),
         "time": ("time",),
         "device_query": ("device_query",),
-        "data": ("data", "convert_cifar_data", "convert_mnist_data"),
+        "data": ("data", "convert_cifar_data", "convert_mnist_data", "convert_mnist_siamese_data"),
         "databases": ("convert_imageset", "compute_image_mean", "extract_features"),
         "whiten": ("whiten",),
         "infer": ("infer",),
         "classify": ("classify", "detect"),
+        "cpp_classification": ("cpp_classification",),
         "export": ("export",),
         "draw": ("draw",),
         "plot": ("plot",),
@@ -41,6 +42,7 @@ MODULES = {
         "images": ("resize_and_crop_images",),
         "fold": ("fold",),
         "upgrade": ("upgrade_net_proto_text", "upgrade_net_proto_binary", "upgrade_solver_proto_text"),
+        "shims": ("install-shims",),
     }.items()
     for name in names
 }
@@ -172,6 +174,6 @@ def overview() -> str:
     lines = [_HEAD]
     for title, actions in groups.items():
         lines.append(f"{title}:")
-        lines += [f"  {action.name:<26}{action.summary}" for action in actions]
+        lines += [f"  {action.name:<28}{action.summary}" for action in actions]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n" + _TAIL.rstrip()

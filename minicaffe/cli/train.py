@@ -11,7 +11,7 @@ from typing import Any
 
 from minicaffe import parallel
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.devices import computing_on, device_flags, gpu_ids
+from minicaffe.cli.devices import computing_on, device_flags, gpu_ids, solver_gpu
 from minicaffe.cli.joining import command_line, divide_threads, joined, log_ranks, scale_rate
 from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.settings import apply, seed_flag, set_flag, settings_of
@@ -134,7 +134,7 @@ def _check_before_start(args: argparse.Namespace) -> None:
     _check_files(args, root=True)
     source = apply(nets.load(args.solver), args)
     nets.SolverNets(source)
-    if args.workers is not None and not args.gpu and solver_gpu(source.param) is not None:
+    if args.workers is not None and not args.gpu and solver_gpu(source.param) is not None and context.device_count():
         raise UsageError(
             "--workers is for CPUs, and the solver sets solver_mode: GPU; -gpu none trains on CPUs, -gpu 0,1 on GPUs"
         )
@@ -160,13 +160,6 @@ def newest_snapshot(prefix: str) -> str:
     if not path:
         log.info("There is no whole snapshot of '%s': training starts", prefix)
     return path or ""
-
-
-def solver_gpu(param) -> str | None:
-    """Return the solver's device_id, as text, if it sets `solver_mode: GPU`; None otherwise, or if it is unset."""
-    if param.HasField("solver_mode") and param.solver_mode == param.GPU:
-        return str(param.device_id)
-    return None
 
 
 def run(source: Any, args: argparse.Namespace, status: StatusLine, action: Received, resume_from: str = "") -> None:

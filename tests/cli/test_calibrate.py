@@ -50,11 +50,17 @@ def test_stages_of_the_training_net(project, run, weights):
     assert run(*words, "--stage", "norm")[0] == 0
 
 
-def test_the_device_of_the_solver(project, run, weights):
+def test_the_device_of_the_solver(project, run, weights, monkeypatch):
+    from minicaffe.cuda import context
+
+    monkeypatch.setattr(context, "device_count", lambda: 0)
     with open("solver.prototxt", "a") as file:
         file.write(" solver_mode: GPU")
     words = ("calibrate", "--solver", "solver.prototxt", "--weights", weights, "out.caffemodel", "--iterations", "2")
-    assert run(*words, "--gpu", "none")[0] == 0
+    status, _, err = run(*words, "--gpu", "none")
+    assert status == 0 and "NO GPU" not in err
+    status, _, err = run(*words)
+    assert status == 0 and err.count("NO GPU") == 1
 
 
 def test_layers_that_had_none_and_frozen_ones(project, run, weights):

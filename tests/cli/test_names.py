@@ -54,8 +54,11 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text.replace("@", QUOTED), encoding="utf-8")
     (tmp_path / "solver.prototxt").write_text(SOLVER)
     minicaffe.Net("deploy.prototxt", minicaffe.TEST).save("w.caffemodel")
+    (tmp_path / f"dir{NAME}").mkdir()
     Image.fromarray(np.full((6, 6, 3), 99, np.uint8)).save("image\x1b[2J.png")
     (tmp_path / "labels.txt").write_bytes(b"=cat\x1b[31m\n\xff\xfedog$\n")
+    mean = minicaffe.io.array_to_blobproto(np.zeros((1, 3, 2, 2), np.float32))
+    (tmp_path / "mean.binaryproto").write_bytes(mean.SerializeToString())
     (tmp_path / "windows.csv").write_text("filename,ymin,xmin,ymax,xmax\nimage\x1b[2J.png,0,0,5,5\n")
     return tmp_path
 
@@ -80,8 +83,10 @@ IMAGE = "image\x1b[2J.png"
         ("infer", "deploy.prototxt", "w.caffemodel", IMAGE, "--labels", "labels.txt", "--output", f"{NAME}.csv"),
         ("infer", "deploy.prototxt", "w.caffemodel", IMAGE, "--blob", "ip", "--blob", NAME, "--labels", "labels.txt"),
         ("classify", IMAGE, "out.npy", *NET_FLAGS, "--images_dim", "6,6", "--labels", "labels.txt"),
+        ("cpp_classification", "deploy.prototxt", "w.caffemodel", "mean.binaryproto", "labels.txt", IMAGE),
         ("detect", "windows.csv", f"{NAME}.csv", *NET_FLAGS, "--context_pad", "0"),
         ("extract_features", "w.caffemodel", "net.prototxt", NAME, f"db{NAME}", "1", "leveldb"),
+        ("install-shims", f"dir{NAME}"),
         ("upgrade_net_proto_text", "net.prototxt", f"{NAME}.prototxt"),
         ("export", "deploy.prototxt", "w.caffemodel", f"{NAME}.onnx"),
         ("check", "--solver", "solver.prototxt", "--deploy", "deploy.prototxt"),

@@ -148,6 +148,8 @@ COMMANDS = {
     "extract_features": (("extract_features", "w.caffemodel", "net.prototxt", "z", "db", "1", "leveldb"), True),
     "infer": (("infer", "deploy.prototxt", "w.caffemodel", "image.png"), True),
     "classify": (("classify", "image.npy", "out.npy", *IMAGE_FLAGS, "--images_dim", "4,4"), True),
+    "cpp_classification": (("cpp_classification", "deploy.prototxt", "w.caffemodel", "mean.binaryproto", "labels.txt",
+                            "image.png"), True),
     "detect": (("detect", "w.csv", "out.csv", *IMAGE_FLAGS, "--context_pad", "0"), True),
     "show": (("show", "w.caffemodel", "o.png", "--model", "deploy.prototxt", "--image", "image.png"), True),
     "export": (("export", "deploy.prototxt", "w.caffemodel", "w.safetensors"), True),
@@ -164,6 +166,9 @@ def inputs(folder):
     minicaffe.Net("deploy.prototxt", minicaffe.TEST).save("w.caffemodel")
     np.save("image.npy", np.zeros((1, 4, 4, 3), np.float32))
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save("image.png")
+    mean = minicaffe.io.array_to_blobproto(np.zeros((1, 3, 4, 4), np.float32))
+    (folder / "mean.binaryproto").write_bytes(mean.SerializeToString())
+    (folder / "labels.txt").write_text("cat\ndog\n")
     (folder / "w.csv").write_text("filename,ymin,xmin,ymax,xmax\nimage.png,0,0,4,4\n")
     del sys.modules["foreign_layers"]
     return folder

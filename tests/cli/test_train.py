@@ -314,18 +314,42 @@ def test_errors_are_written_to_the_log_file_too(project, run):
     assert last.startswith("F") and "stepp" in last
 
 
-def test_a_solver_that_wants_a_gpu_says_how_to_do_without(project, run, monkeypatch):
+@pytest.fixture
+def gpus(project, monkeypatch):
+    """Set solver_mode: GPU in the solver; return a function that sets how many GPUs the machine has, none usable."""
     from minicaffe.cuda import context
     from minicaffe.errors import DeviceError
 
-    def no_gpu(index):
-        raise DeviceError("no GPU can be used: there is none")
+    def unusable(index):
+        raise DeviceError("GPU 0 is busy")
 
-    monkeypatch.setattr(context, "require", no_gpu)
+    def set_count(count):
+        monkeypatch.setattr(context, "device_count", lambda: count)
+        monkeypatch.setattr(context, "require", unusable)
+        monkeypatch.setattr(context, "reason_unavailable", lambda: "there is none")
+
     (project / "solver.prototxt").write_text((project / "solver.prototxt").read_text() + "solver_mode: GPU")
+    return set_count
+
+
+def test_solver_mode_gpu_without_a_gpu_trains_on_the_cpu_with_a_warning(gpus, run):
+    gpus(0)
+    status, out, err = run("train", "--solver", "solver.prototxt")
+    assert status == 0 and "Optimization Done" in err
+    (line,) = [line for line in err.splitlines() if "NO GPU" in line]
+    assert line.startswith("W") and line.endswith("; there is none") and "-gpu none" in line
+    assert err.index("NO GPU") < err.index("Use CPU.")
+    status, _, err = run("train", "--solver", "solver.prototxt", "-gpu", "none")
+    assert status == 0 and "NO GPU" not in err
+
+
+def test_a_gpu_that_exists_or_is_requested_is_not_replaced(gpus, run):
+    gpus(1)
     status, _, err = run("train", "--solver", "solver.prototxt")
-    assert status == 1 and "-gpu none trains on the CPU" in err
-    assert run("train", "--solver", "solver.prototxt", "-gpu", "none")[0] == 0
+    assert status == 1 and "GPU 0 is busy" in err and "-gpu none trains on the CPU" in err
+    gpus(0)
+    status, _, err = run("train", "--solver", "solver.prototxt", "-gpu", "0")
+    assert status == 1 and "NO GPU" not in err
 
 
 def test_tensorboard_files_hold_the_scalars(project, run):

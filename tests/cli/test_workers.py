@@ -203,11 +203,23 @@ def test_wrong_flags_are_reported_once_before_workers_start(project, run, words,
     assert status == 1 and err.count(sentence) == 1 and err.count("\n") == 1
 
 
-def test_workers_do_not_use_the_gpu_of_the_solver(project, run):
+def test_workers_do_not_use_the_gpu_of_the_solver(project, run, monkeypatch):
+    from minicaffe.cuda import context
+
+    monkeypatch.setattr(context, "device_count", lambda: 1)
     with open("solver.prototxt", "a") as file:
         file.write("solver_mode: GPU")
     status, _, err = run("train", "--solver", "solver.prototxt", "--workers", 2)
     assert status == 1 and "the solver sets solver_mode: GPU; -gpu none trains on CPUs, -gpu 0,1 on GPUs" in err
+
+
+def test_workers_of_a_solver_for_gpus_on_a_machine_without(project, run, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("minicaffe.cuda.context.device_count", lambda: 0)
+    with open("solver.prototxt", "a") as file:
+        file.write("solver_mode: GPU")
+    status, _, err = run("train", "--solver", "solver.prototxt", "--workers", 2)
+    assert status == 0, err
 
 
 def test_workers_in_a_process_of_a_launcher(project, run, monkeypatch):

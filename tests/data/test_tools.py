@@ -1,5 +1,6 @@
 """The data commands: flags in the original's spelling, files written, log lines, errors."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -259,7 +260,15 @@ def test_data_names_what_is_missing(folder, run):
 
 
 @pytest.mark.parametrize(
-    "name", ["convert_cifar_data", "convert_mnist_data", "convert_imageset", "compute_image_mean", "extract_features"]
+    "name",
+    [
+        "convert_cifar_data",
+        "convert_mnist_data",
+        "convert_mnist_siamese_data",
+        "convert_imageset",
+        "compute_image_mean",
+        "extract_features",
+    ],
 )
 def test_the_scripts_are_the_commands(name, tmp_path):
     result = subprocess.run(
@@ -278,3 +287,24 @@ def test_the_converters_of_the_examples(folder, run):
     (folder / "labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]))
     assert run("convert_mnist_data", "images", "labels", "mnist_lmdb", "-backend=lmdb")[0] == 0
     assert [datum.label for datum in records_of("mnist_lmdb").values()] == [7, 9]
+
+
+def test_pairs_of_the_siamese_example(folder, run):
+    """Each record is a pair of images, one a channel; its label is whether their classes are equal."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 3, 2), np.uint8), rng.integers(0, 3, 40, np.uint8)
+    (folder / "images").write_bytes(struct.pack(">4I", 0x803, 40, 3, 2) + images.tobytes())
+    (folder / "labels").write_bytes(struct.pack(">2I", 0x801, 40) + labels.tobytes())
+    assert run("convert_mnist_siamese_data", "images", "labels", "pairs")[0] == 0
+    assert run("convert_mnist_siamese_data", "images", "labels", "again", "--backend=lmdb")[0] == 0
+    assert run("convert_mnist_siamese_data", "images", "labels", "other", "--seed", "2")[0] == 0
+    pairs = records_of("pairs", "leveldb")
+    assert list(pairs) == [f"{i:08d}" for i in range(40)]
+    assert pairs == records_of("again") and pairs != records_of("other", "leveldb")
+    place = {image.tobytes(): i for i, image in enumerate(images)}
+    drawn = [(place[datum.data[:6]], place[datum.data[6:]], datum.label) for datum in pairs.values()]
+    assert all(label == (labels[i] == labels[j]) for i, j, label in drawn) and {d[2] for d in drawn} == {0, 1}
+    assert {(d.channels, d.height, d.width) for d in pairs.values()} == {(2, 3, 2)}
+    assert len({i for i, _, _ in drawn}) > 20 and [d[0] for d in drawn] != [d[1] for d in drawn]
+    assert "--seed: expected a number of at least 0" in run("convert_mnist_siamese_data", "a", "b", "c", "--seed=-1")[1]
+    assert "exists already" in run("convert_mnist_siamese_data", "images", "labels", "pairs")[1]

@@ -10,6 +10,7 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -32,6 +33,7 @@ MD5 = {
     "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
+_PAIRS = 1000  # pairs that are in memory at a time
 _MAGIC = {3: 0x803, 1: 0x801}  # magic number of idx files of unsigned bytes, by number of axes
 
 
@@ -63,6 +65,24 @@ def convert(images_path: str, labels_path: str, path: str, backend: str) -> None
     """
     images, labels = read_pair(images_path, labels_path)
     write_database(path, backend, [(images, labels)], len(labels), digits=8)
+
+
+def convert_pairs(images_path: str, labels_path: str, path: str, backend: str, seed: int) -> None:
+    """Write pairs of images to the database `path`, for a siamese net: as many as there are images, drawn at random.
+
+    A record has two channels, one for each image, and label 1 if both have the same class, else 0; keys as for
+    `convert`.
+    backend: "lmdb" or "leveldb".  seed: of the random pairs.  DataError as for `read_pair`.
+    """
+    images, labels = read_pair(images_path, labels_path)
+    count, rng = len(labels), np.random.Generator(np.random.Philox(seed))
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, count, _PAIRS):
+            first, second = rng.integers(0, count, (2, min(_PAIRS, count - start)))
+            yield np.concatenate([images[first], images[second]], axis=1), labels[first] == labels[second]
+
+    write_database(path, backend, batches(), count, digits=8)
 
 
 def read_pair(images_path: str, labels_path: str) -> tuple[np.ndarray, np.ndarray]:

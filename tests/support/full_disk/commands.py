@@ -82,6 +82,7 @@ COMMANDS = {
     "data_cifar10": Command("data cifar10 --from {inputs}/cifar --dest d"),
     "mnist_lmdb": Command("convert_mnist_data {inputs}/images.idx {inputs}/labels.idx db"),
     "mnist_leveldb": Command("convert_mnist_data --backend leveldb {inputs}/images.idx {inputs}/labels.idx db"),
+    "siamese": Command("convert_mnist_siamese_data {inputs}/images.idx {inputs}/labels.idx db"),
     "mean": Command("compute_image_mean {inputs}/data/standin/cifar10_train_lmdb mean.binaryproto"),
     "whiten": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std"),
     "whiten_db": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --write_db db"),

@@ -1,0 +1,38 @@
+"""Names that scripts of Caffe's time use, and that numpy, SciPy, scikit-image and Python have removed since.
+
+`python -m minicaffe.run_as_caffe --old-names script.py` installs them; nothing else does.  A name that its library
+still has keeps its present meaning:
+
+- numpy: `np.float`, `np.int`, `np.bool`, `np.object`, `np.NaN` and others (`arrays`), `np.fromstring` of bytes;
+- `scipy.misc`: `imread`, `imresize`, `imsave`, `toimage`, `fromimage`, `bytescale` (`images`), also without SciPy;
+- scikit-image: the argument `as_grey` of `skimage.io.imread` and `imread_collection`;
+- Python 2: `xrange`, `unicode`, `basestring`, `long`, `raw_input`, `reduce`, `itertools.izip`, the modules `cPickle`,
+  `StringIO` and `cStringIO`, and `iteritems()`, `iterkeys()`, `itervalues()` and `has_key()` of `net.blobs` and
+  `net.params` (`python2`).  Statements such as `print "x"`, and `iteritems()` of other dicts, must be ported.
+"""
+
+from __future__ import annotations
+
+from minicaffe.old_names import arrays, images, python2
+from minicaffe.old_names.importing import install_changes
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Add the old names to this process, for the rest of its life; calls after the first have no effect.
+
+    Those of numpy and Python are added at once, those of other libraries when they are imported.
+    """
+    arrays.add_names()
+    python2.add_names()
+    install_changes(
+        changes={
+            "scipy.misc": images.add_to_scipy_misc,
+            "skimage.io._io": images.accept_as_grey,
+            "cPickle": python2.fill_pickle,
+            "StringIO": python2.fill_string_io,
+            "cStringIO": python2.fill_string_io,
+        },
+        stand_ins=("scipy", "scipy.misc", "cPickle", "StringIO", "cStringIO"),
+    )
