@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
-from minicaffe.cli.progress import StatusLine, bar
+from minicaffe.cli.progress import StatusLine
 from minicaffe.cli.shared_flags import (
     built_net,
     need_file,
@@ -23,6 +23,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.errors import DataError, UsageError
+from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
 from minicaffe.text import printable
 
@@ -189,7 +190,8 @@ class _Run:
         from minicaffe.inference.timing import Timing
 
         self.status, self.timing, self.accuracy = StatusLine(), Timing(), Accuracy()
-        self._count, self._layout, self._skipped = count, layout, 0
+        self._layout, self._skipped = layout, 0
+        self._progress = Progress("infer", count or 0, display=self.status)
 
     def rows(
         self, inputs: Inputs, preparation: Preparation, predictor: Predictor, args: argparse.Namespace
@@ -221,10 +223,7 @@ class _Run:
         self.timing.add(len(rows.names), net, whole)
         if self._layout.labelled and rows.blobs[self._layout.scores][0].size > 1:
             self.accuracy.add(rows, self._layout.scores)
-        done, text = self.timing.images + self._skipped, f"{self.timing.rate:,.0f} images/s"
-        if self._count:
-            text = f"{bar(done / self._count, fancy=self.status.fancy)}  {done}/{self._count}  {text}"
-        self.status.set(f"infer  {text}" if self._count else f"infer  {done}  {text}")
+        self._progress(self.timing.images + self._skipped)
 
     def print(self, text: str) -> None:
         """Print lines on standard error, control characters of names escaped."""
