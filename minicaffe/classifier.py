@@ -109,9 +109,9 @@ class Classifier(Net):
 
     def _same_channels(self, inputs: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Return the images as arrays (H, W, K) of one K."""
-        is_array = isinstance(inputs, np.ndarray)
-        if isinstance(inputs, (str, PathLike)) or not isinstance(inputs, Iterable) or is_array and inputs.ndim != 4:
-            got = f"one array of shape {inputs.shape}" if is_array else repr(inputs)
+        is_one = isinstance(inputs, np.ndarray) and inputs.ndim != 4
+        if is_one or isinstance(inputs, (str, PathLike)) or not isinstance(inputs, Iterable):
+            got = f"one array of shape {np.shape(inputs)}" if is_one else repr(inputs)
             raise UsageError(
                 f"Classifier.predict: expected a list of images (H, W, K), got {got}; one image is [image]"
             )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from minicaffe.core.registry import facts_of
@@ -97,7 +96,8 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
         setattr(proto, name, _plain(val))
 
 
-def _expected(message: Descriptor) -> str:
+def _expected(message: Any) -> str:
+    """Return the sentence about a value other than a dict for a message, given by its Descriptor."""
     return f"expected a dict with fields of {message.name}: {listed(field.name for field in message.fields)}"
 
 
