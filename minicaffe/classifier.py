@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from minicaffe import io
 from minicaffe.core.net import Net
 from minicaffe.data.arrays import as_image, height_and_width
-from minicaffe.errors import UsageError
+from minicaffe.errors import ShapeError, UsageError
 from minicaffe.proto import TEST
 
 T = TypeVar("T")
@@ -96,6 +96,12 @@ class Classifier(Net):
         crops = io.oversample(resized, self.crop_dims) if oversample else self._centres(resized)
         name = self.inputs[0]
         caffe_in = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
+        channels = self.blobs[name].shape[1]
+        if caffe_in.ndim == 4 and caffe_in.shape[1] not in (1, channels):
+            raise ShapeError(
+                f"Classifier.predict: the net takes images of {channels} channel(s), (H, W, {channels}), "
+                f"got shape {images[0].shape}"
+            )
         predictions = self.forward_all(**{name: caffe_in})[self.outputs[0]]
         if oversample:
             predictions = predictions.reshape(len(images), 10, -1).mean(1)
@@ -103,8 +109,9 @@ class Classifier(Net):
 
     def _same_channels(self, inputs: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Return the images as arrays (H, W, K) of one K."""
-        if isinstance(inputs, (str, PathLike)) or (isinstance(inputs, np.ndarray) and inputs.ndim != 4):
-            got = f"one array of shape {inputs.shape}" if isinstance(inputs, np.ndarray) else f"'{inputs}'"
+        is_one = isinstance(inputs, np.ndarray) and inputs.ndim != 4
+        if is_one or isinstance(inputs, (str, PathLike)) or not isinstance(inputs, Iterable):
+            got = f"one array of shape {np.shape(inputs)}" if is_one else repr(inputs)
             raise UsageError(
                 f"Classifier.predict: expected a list of images (H, W, K), got {got}; one image is [image]"
             )

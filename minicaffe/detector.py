@@ -53,13 +53,15 @@ class Detector(Net):
         DataError for an image that cannot be read and for a window outside its image; UsageError for an element that
         is not a pair.
         """
+        if isinstance(images_windows, (str, PathLike)) or not isinstance(images_windows, Iterable):
+            raise UsageError(f"detect_windows: expected pairs of an image file and its windows, got {images_windows!r}")
         name = self.inputs[0]
         batch = max(1, self.blobs[name].shape[0])
         detections: list[dict[str, Any]] = []
         crops: list[np.ndarray] = []
         for filename, windows in map(_pair, images_windows):
             image = io.load_image(filename)
-            for window in windows:
+            for window in _windows(windows):
                 crops.append(self.transformer.preprocess(name, self.crop(image, window)))
                 detections.append({"window": window, "filename": filename})
                 if len(crops) == batch:  # memory is needed for one batch of windows at a time
@@ -104,7 +106,7 @@ class Detector(Net):
         if not self.context_pad:
             crop = im[max(ymin, 0) : ymax, max(xmin, 0) : xmax]
             if crop.size == 0:
-                raise DataError(f"window {tuple(window)} holds no pixel of an image of {im.shape[0]}x{im.shape[1]}")
+                raise DataError(f"window {_shown(window)} holds no pixel of an image of {im.shape[0]}x{im.shape[1]}")
             return crop
         return self._crop_with_context(im, window)
 
@@ -121,7 +123,7 @@ class Detector(Net):
         inside = np.minimum(np.round((high - low + 1) * scale).astype(int), size.astype(int) - pad)
         (y0, x0), (y1, x1) = low.astype(int), high.astype(int)
         if y0 >= y1 or x0 >= x1 or inside.min() < 1:
-            raise DataError(f"window {tuple(window)} lies outside an image of {im.shape[0]}x{im.shape[1]}")
+            raise DataError(f"window {_shown(window)} lies outside an image of {im.shape[0]}x{im.shape[1]}")
         crop = np.ones(self.crop_dims, np.float32) * self.crop_mean
         crop[pad[0] : pad[0] + inside[0], pad[1] : pad[1] + inside[1]] = io.resize_image(im[y0:y1, x0:x1], inside)
         return crop
@@ -155,8 +157,29 @@ class Detector(Net):
 
 def _pair(pair: tuple[str, Iterable[Sequence[float]]]) -> tuple[str, Iterable[Sequence[float]]]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise UsageError(f"detect_windows: expected pairs of an image file and its windows, got {pair!r}")
+        raise UsageError(
+            f"detect_windows: expected pairs of an image file and its windows, got {pair!r}; one image is "
+            "[(file, windows)]"
+        )
+    if not isinstance(pair[0], (str, PathLike)) and not hasattr(pair[0], "read"):
+        raise UsageError(
+            f"detect_windows: expected the path of an image first in each pair, got {type(pair[0]).__name__}"
+        )
     return pair
+
+
+def _windows(windows: Iterable[Sequence[float]]) -> Iterable[Sequence[float]]:
+    """Return the windows of an image; UsageError for one window instead of a list."""
+    if isinstance(windows, (str, PathLike)) or not isinstance(windows, Iterable):
+        raise UsageError(f"detect_windows: expected a list of windows, got {windows!r}")
+    windows = list(windows)
+    if len(windows) == 4 and all(np.ndim(value) == 0 for value in windows):
+        raise UsageError(f"detect_windows: expected a list of windows, got {windows}; one window is [window]")
+    return windows
+
+
+def _shown(window: Sequence[float] | np.ndarray) -> str:
+    return f"({', '.join(f'{value:g}' for value in window)})"
 
 
 def _window(window: Sequence[float] | np.ndarray) -> np.ndarray:

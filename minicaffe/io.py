@@ -128,13 +128,15 @@ def load_image(filename: str | PathLike | BinaryIO, color: bool = True) -> np.nd
     filename: a path, or a file opened in binary mode.
     Grey images are repeated over three channels, an alpha channel is dropped.  Integer values are divided by the
     maximum of their type (255, 65535, ...), floats are not scaled.
-    DataError when the file is missing or Pillow cannot read it.
+    DataError when the file is missing or Pillow cannot read it, UsageError for anything else than a file.
     """
     from minicaffe.data.image import decode_floats
     from minicaffe.data.image_file import read_bytes
 
     if hasattr(filename, "read"):
         return decode_floats(filename.read(), color, str(getattr(filename, "name", "the open file")))
+    if not isinstance(filename, (str, PathLike)):
+        raise UsageError(f"load_image: expected the path of an image or an open file, got {type(filename).__name__}")
     return decode_floats(read_bytes(filename), color, fspath(filename))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from minicaffe.core.engine import Engine, Step
 from minicaffe.core.settings import settings
-from minicaffe.errors import SnapshotError
+from minicaffe.errors import SnapshotError, UsageError
 from minicaffe.solvers import snapshot
 from minicaffe.solvers.curves import Curves
 from minicaffe.solvers.nan_search import LossCheck
@@ -90,8 +91,10 @@ class Loop:
         The average of the losses begins anew, except in the first call after `restore`.  A snapshot that cannot be
         written is logged as a warning, and training goes on.
         Raises SnapshotError at the end if this was so for the last one; SolverError if the loss is nan or infinite and
-        `stop_on_nan` is set.
+        `stop_on_nan` is set; UsageError for anything else than a number.
         """
+        if not isinstance(iterations, numbers.Real):
+            raise UsageError(f"step: expected a number of iterations, got {iterations!r}")
         self._unsaved = {}
         with showing(self, progress, self.iter + iterations):
             self._run(iterations)

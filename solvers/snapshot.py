@@ -145,7 +145,7 @@ def restore(solver, path: str) -> dict[str, Any]:
     solver state, and if the history does not fit the net and the solver type; the solver is then unchanged.
     """
     stored = stored_state.read(path, solver)
-    model, run = _find_weights(stored, path), _read_run_state(stored, path)
+    model, run = weights_of(stored, path), _read_run_state(stored, path)
     if run is None:
         level = logging.WARNING if stored.run_state_sha256 else logging.INFO
         log.log(level, "There is no %s: data and random numbers start anew", run_states.path_beside(path))
@@ -165,7 +165,7 @@ def restore(solver, path: str) -> dict[str, Any]:
     return run
 
 
-def _find_weights(stored: StoredState, path: str) -> str:
+def weights_of(stored: StoredState, path: str) -> str:
     """Return the path of the weights of the solver state at `path`; '' if it names none.
 
     `learned_net` is looked for under its own path, then in the folder of the state.  A file that does not have the
@@ -220,7 +220,7 @@ def check_whole(path: str) -> None:
     Of a set without digests, the weights have to exist.
     """
     stored = stored_state.read(path)
-    model, run = _find_weights(stored, path), _read_run_state(stored, path)
+    model, run = weights_of(stored, path), _read_run_state(stored, path)
     if model and not os.path.isfile(model):
         raise SnapshotError(f"there are no weights '{model}'")
     if run is None and stored.run_state_sha256:

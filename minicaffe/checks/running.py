@@ -31,7 +31,7 @@ FAILURES: Sequence[tuple[type[MinicaffeError], str]] = (
 
 
 def check(
-    solver: Any, weights: Sequence[str] = (), deploy: Any = None, stages: Sequence[Stage] = STAGES
+    solver: Any, weights: Sequence[str] = (), deploy: Any = None, stages: Sequence[Stage] = STAGES, snapshot: str = ""
 ) -> list[Finding]:
     """Return what is wrong with a solver and its nets, before training: the gravest findings first.
 
@@ -41,6 +41,8 @@ def check(
         NetParameter; None (default): none.
     stages: "static" reads prototxts and weights, "data" reads the data sets of data layers, and "batch" builds the nets
         and runs one batch, if no stage before has found an error.  Default: all.
+    snapshot: path of a solver state from which training is resumed, with the weights that it names in place of
+        `weights`; "" (default): none.
 
     What cannot be read or built is a finding as well, with the sentence of its exception.  Nothing is written, and
     settings and random seeds of this thread stay as they are.
@@ -52,7 +54,8 @@ def check(
     found: list[Finding] = []
     try:
         with muted():
-            subject = Subject(solver, weights, deploy)
+            start, weights = _resumed(snapshot) if snapshot else (0, weights)
+            subject = Subject(solver, weights, deploy, start=start)
     except MinicaffeError as error:
         return [_failure(error, str(solver) if isinstance(solver, str) else "solver")]
     with restored(), random.seeded(max(subject.param.random_seed, 0)):
@@ -63,15 +66,26 @@ def check(
     return _sorted(found)
 
 
-def before_training(source: Any, snapshot: str = "") -> list[Finding]:
+def _resumed(snapshot: str) -> tuple[int, list[str]]:
+    """Return the iteration of a solver state, and the paths of its weights; SnapshotError if it cannot be read."""
+    from minicaffe.solvers.snapshot import weights_of
+    from minicaffe.solvers.stored_state import read
+
+    stored = read(snapshot)
+    path = weights_of(stored, snapshot)
+    return stored.iter, [path] if path else []
+
+
+def before_training(source: Any, snapshot: str = "", start: int = 0) -> list[Finding]:
     """Return the findings of the static stage, without those that have to read files of weights.
 
     source: as `solver` of `check`.
     snapshot: path of the solver state from which training is resumed, with all parameters; "" (default): none.
+    start: its iteration (default 0).
     """
     try:
         with muted():
-            subject = Subject(source, [snapshot] if snapshot else (), reads_weights=False)
+            subject = Subject(source, [snapshot] if snapshot else (), reads_weights=False, start=start)
     except MinicaffeError as error:
         return [_failure(error, "solver")]
     return _sorted(list(_found_in("static", subject)))

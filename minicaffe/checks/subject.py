@@ -77,6 +77,7 @@ class Subject:
     weights: paths of weights to start from (default: those of the solver's own `weights`).
     deploy: the net that will be used after training: path of a prototxt, or a NetParameter; None (default): not given.
     reads_weights: whether checks may read the files of weights (default); otherwise every layer counts as filled.
+    start: the iteration at which the training starts: that of a solver state (default 0).
 
     param: the SolverParameter.  train: the PhaseNet of the train net.  tests: those of the test nets.
     deploy: the PhaseNet of `deploy` in TEST, or None.  deploy_name: its path, or "deploy".
@@ -84,13 +85,13 @@ class Subject:
     """
 
     def __init__(
-        self, solver: Any, weights: Sequence[str] = (), deploy: Any = None, reads_weights: bool = True
+        self, solver: Any, weights: Sequence[str] = (), deploy: Any = None, reads_weights: bool = True, start: int = 0
     ) -> None:
         source = nets.load(solver)
         self.source = source
         self.param = source.param
         self.weights = [*weights] or nets.initial_weights(self.param)
-        self._reads_weights = reads_weights
+        self._reads_weights, self.start = reads_weights, start
         found = nets.SolverNets(source)
         self.train = PhaseNet(found.train)
         self.tests = [PhaseNet(net) for net in found.tests]

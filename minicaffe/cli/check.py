@@ -25,7 +25,7 @@ from minicaffe.cli.shared_flags import (
     state_flags,
     weight_files,
 )
-from minicaffe.errors import MinicaffeError, listed
+from minicaffe.errors import MinicaffeError, UsageError, listed
 from minicaffe.text import printable_line
 
 _COLOURS = {"error": 31, "warning": 33, "info": 36}  #: ANSI colours of the levels
@@ -41,6 +41,12 @@ def _flags(flags: FlagParser) -> None:
     flags.section("what to check")
     flags.flag("solver", metavar="FILE", default="", help="the solver's prototxt")
     flags.flag("weights", metavar="FILES", default="", help="the .caffemodel files to start from (comma-separated)")
+    flags.flag(
+        "snapshot",
+        metavar="FILE",
+        default="",
+        help="the .solverstate or .solverstate.h5 from which training is resumed; not with --weights",
+    )
     flags.flag("deploy", metavar="FILE", default="", help="compare the train net with this deploy prototxt")
     set_flag(flags)
     seed_flag(flags, "that of the solver")
@@ -65,6 +71,9 @@ def check_solver(args: argparse.Namespace) -> int:
 
     need_file(args.solver, "solver", "a solver definition to check")
     weights = weight_files(args.weights) if args.weights else []
+    if args.snapshot and args.weights:
+        raise UsageError("give -snapshot to check a resumed training or -weights to check a fine-tuning, but not both")
+    snapshot = need_file(args.snapshot, "snapshot", "a solver state") if args.snapshot else ""
     deploy = need_file(args.deploy, "deploy", "a deploy net") if args.deploy else None
     wanted: Any = [stage.strip() for stage in args.stages.split(",")]
     solver: Any = args.solver
@@ -78,7 +87,7 @@ def check_solver(args: argparse.Namespace) -> int:
         solver.param.train_state.level = args.level
         solver.param.train_state.stage.extend(stages(args))
     with python_layers_of(args), computing_on(args):
-        findings = check(solver, weights, deploy, wanted)
+        findings = check(solver, weights, deploy, wanted, snapshot)
     if args.json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:

@@ -24,7 +24,7 @@ def state_flags(flags: FlagParser) -> None:
     """Add -level and -stage."""
     flags.section("which layers of the prototxt")
     flags.flag("level", type=int, default=0, metavar="N", help="the net's level, for include and exclude rules (0)")
-    flags.flag("stage", default="", metavar="A,B", help="the net's stages, separated by commas")
+    flags.flag("stage", default="", metavar="A,B", help="the net's stages, separated by commas without spaces")
 
 
 def stages(args: argparse.Namespace) -> list[str]:

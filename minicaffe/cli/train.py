@@ -191,7 +191,7 @@ def run(source: Any, args: argparse.Namespace, status: StatusLine, action: Recei
             solver.solve()
             return
         _prepare(solver, args, status, observers, resume_from)
-        log_findings(source, resume_from)
+        log_findings(source, resume_from, solver.iter)
         log_ranks(solver)
         log.info("Starting Optimization")
         with printing_how_to_resume(solver, args, status):
@@ -213,12 +213,12 @@ def _prepare(solver: Any, args: argparse.Namespace, status: StatusLine, observer
     solver.observers += observers
 
 
-def log_findings(source: Any, snapshot: str) -> None:
+def log_findings(source: Any, snapshot: str, start: int) -> None:
     """Log the errors and warnings of the static checks (`minicaffe check`) as warnings, one line for each sentence."""
     from minicaffe.checks.finding import grouped
     from minicaffe.checks.running import before_training
 
-    for finding, places in grouped(before_training(source, snapshot)):
+    for finding, places in grouped(before_training(source, snapshot, start)):
         if finding.level != "info":
             log.warning("%s: %s (%s in docs/check.md)", listed(places), finding.text, finding.code)
 

@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from minicaffe.core.registry import facts_of
-from minicaffe.errors import NetError, nearest
+from minicaffe.errors import NetError, listed, nearest
 from minicaffe.proto import caffe_pb2
 
 
@@ -72,12 +72,17 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
     AttributeError for a field that the message does not have, TypeError or ValueError for a value that the field
     cannot hold.
     """
-    field = getattr(proto, name)
+    known = proto.DESCRIPTOR.fields_by_name
+    if name not in known:
+        raise AttributeError(f"{proto.DESCRIPTOR.name} has no field {name!r}{nearest(name, known)}")
+    field, message = getattr(proto, name), known[name].message_type
     if hasattr(field, "extend"):
         values = list(val) if isinstance(val, (list, tuple, np.ndarray)) else [val]
         for value in values:
             if isinstance(value, Mapping):
                 _assign_all(field.add(), value)
+            elif message is not None and not isinstance(value, Message):
+                raise TypeError(_expected(message))
             else:
                 field.append(_plain(value))
     elif isinstance(val, Mapping):
@@ -85,8 +90,15 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
         _assign_all(field, val)
     elif isinstance(val, Message):
         field.CopyFrom(val)
+    elif message is not None:
+        raise TypeError(_expected(message))
     else:
         setattr(proto, name, _plain(val))
+
+
+def _expected(message: Any) -> str:
+    """Return the sentence about a value other than a dict for a message, given by its Descriptor."""
+    return f"expected a dict with fields of {message.name}: {listed(field.name for field in message.fields)}"
 
 
 def _assign_all(proto: Message, values: Mapping[str, Any]) -> None:

@@ -64,7 +64,9 @@ class Net(Scripting, Shown):
         elif phase is None:
             raise UsageError("Net: expected a phase, minicaffe.TRAIN or minicaffe.TEST, after the prototxt, got none")
         elif not isinstance(network, (str, os.PathLike)):
-            raise UsageError(f"Net: expected the path of a prototxt or a NetParameter, got {type(network).__name__}")
+            hint = "; give its to_proto()" if hasattr(network, "to_proto") else ""
+            got = f"{type(network).__name__}{hint}"
+            raise UsageError(f"Net: expected the path of a prototxt or a NetParameter, got {got}")
         else:
             param = read_net(os.fspath(network))
         if phase is not None:
@@ -155,8 +157,15 @@ class Net(Scripting, Shown):
         """Take weights from .caffemodel or .caffemodel.h5 files, in order, by layer name.
 
         Raises `SnapshotError` for a file from which no layer takes anything, that is no weights, or whose shapes are
-        others; a warning names the layers with parameters that took none from any file.
+        others; a warning names the layers with parameters that took none from any file.  UsageError for anything else
+        than paths.
         """
+        for each in (path, *more):
+            if not isinstance(each, (str, os.PathLike)):
+                raise UsageError(
+                    f"copy_from: expected the paths of files, got {type(each).__name__}; several files are several "
+                    "arguments"
+                )
         weights.load([self], [os.fspath(each) for each in (path, *more)])
 
     def save(self, path: str | os.PathLike) -> None:

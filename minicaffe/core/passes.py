@@ -7,6 +7,7 @@ upgraded before that (minicaffe.proto).
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def filter_net(param):
     for layer in param.layer:
         if layer.include and layer.exclude:
             raise NetError(f"layer '{layer.name}' has both include and exclude rules: give one kind or the other")
-        if _selects(layer, lambda rule, name=layer.name: state_meets_rule(param.state, rule, name)):
+        if _selects(layer, functools.partial(state_meets_rule, param.state, layer_name=layer.name)):
             filtered.layer.add().CopyFrom(layer)
     return filtered
 

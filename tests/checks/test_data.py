@@ -294,6 +294,13 @@ def test_images_of_unequal_sizes():
     assert_only(found(data(source) + classifier()), "unequal-sizes", "(3, 10, 8)")
 
 
+@pytest.mark.parametrize("force, channels", [("force_color", 1), ("force_gray", 3)])
+def test_colour_that_is_not_forced(force, channels):
+    source = database("train", shuffled((10,) * 4), pictures_of((channels, 8, 8)))
+    findings = found(data(source, transform=f"mean_value: 128 scale: 0.0156 {force}: true") + classifier())
+    assert_only(findings, "color-not-forced", f"{force} has no effect, as the records are not encoded")
+
+
 def test_one_image_that_is_too_small():
     source = database("train", shuffled((10,) * 4), pictures_of(*[(3, 10, 9)] * 39, (3, 8, 6)))
     assert_only(found(data(source, transform=MEAN + " crop_size: 8") + classifier()), "crop-too-large", "8x6")

@@ -1,11 +1,16 @@
 """Each situation in which a training goes wrong is found by its code in the prototxts, and by no other."""
 
+import inspect
+import re
+
 import pytest
 
 from helpers.nets import layer_text
 from helpers.situations import SOLVER, WITH_TEST, XAVIER, Situation, data, ip, records, softmax_loss
 from minicaffe.checks.finding import STAGES, checks_of
 from minicaffe.checks.running import FAILURES, codes
+from minicaffe.checks.static.unused import _MESSAGES, messages_read
+from minicaffe.core.registry import facts_of, layer_type_list
 
 
 def bn(name="bn", bottom="ip", more="", top=""):
@@ -42,6 +47,12 @@ def deploy(*layers, shape="dim: 1 dim: 3"):
 HIDDEN = data() + ip("ip1", "data") + relu("ip1") + ip("ip2", "ip1") + softmax_loss("ip2")
 IMAGES = data("2 3 8 8") + conv("c", "data") + ip("ip", "c") + softmax_loss("ip")
 LABELS = records("data", "data", "%s") + records("label", "label", "%s") + conv("score", "data") + softmax_loss("score")
+
+STAGED = (
+    SOUND.replace('"InnerProduct"', '"InnerProduct" include { stage: "on" }')
+    + ip("aside", "data", more='include { stage: "one" }')
+    + layer_text("silence", "Silence", "aside", "", 'include { stage: "one" }')
+)
 
 STATIC = [
     # -- weights that start at 0
@@ -165,6 +176,53 @@ STATIC = [
               text='(did you mean "step"?)'),
     Situation("unknown-type", "solver-invalid", SOUND, SOLVER + 'type: "Adaam"'),
     Situation("two-nets", "solver-invalid", SOUND, SOLVER + 'train_net: "net.prototxt"'),
+    Situation("of-a-test", "unused-solver-field", SOUND, SOLVER + "test_interval: 10",
+              text="test_interval has no effect without test_iter: remove it, or write test_iter, the batches of a"),
+    Situation("no-decay", "unused-solver-field", SOUND, SOLVER + 'regularization_type: "L1"',
+              text="regularization_type has no effect without weight_decay"),
+    Situation("no-stepvalue", "missing-solver-field", SOUND,
+              'base_lr: 0.1 lr_policy: "multistep" gamma: 0.1 max_iter: 99', text="write a stepvalue for each"),
+    Situation("to-0", "gradients-clipped-to-0", SOUND, SOLVER + "clip_gradients: 0", where="solver: clip_gradients"),
+    # -- what the numbers of iterations leave out
+    Situation("without-max-iter", "no-iterations", SOUND, 'base_lr: 0.01 lr_policy: "fixed"',
+              text="max_iter is 0, so no iteration is run", where="solver: max_iter"),
+    Situation("no-snapshot", "nothing-saved", SOUND, SOLVER + "snapshot_after_train: false",
+              text="snapshot_after_train is false and snapshot is 0, so the trained weights are not written"),
+    Situation("late-snapshot", "nothing-saved", SOUND, SOLVER + "snapshot_after_train: false snapshot: 101",
+              text="snapshot 101 is above max_iter 100"),
+    Situation("interval", "no-test", SOUND, SOLVER + "test_iter: 1 test_interval: 101",
+              text="tests run before the first iteration only"),
+    Situation("interval-without-initialization", "no-test", SOUND,
+              SOLVER + "test_iter: 1 test_interval: 101 test_initialization: false", text="so no test is run"),
+    Situation("display-0", "no-display", SOUND, text="the training loss is not logged"),
+    # -- what has no effect
+    Situation("transform-of-dummy-data", "unused-layer-field",
+              SOUND.replace("dummy_data_param", "transform_param { scale: 2 } dummy_data_param"), where="layer 'data'",
+              text="transform_param has no effect in a layer of type DummyData, it is read by Data, ImageData, "
+                   "MemoryData, WindowData: remove it, or write dummy_data_param"),
+    Situation("message-of-another-type", "unused-layer-field",
+              SOUND.replace('"InnerProduct"', '"InnerProduct" convolution_param { num_output: 3 }'),
+              text="Im2col: remove it, or write inner_product_param"),
+    Situation("ignore-label-of-an-accuracy", "unused-layer-field",
+              SOUND + layer_text("acc", "Accuracy", "ip label", "acc", "loss_param { ignore_label: 255 }"),
+              text="loss_param has no effect in a layer of type Accuracy"),
+    Situation("force-gray-of-a-list", "unused-layer-field",
+              layer_text("data", "ImageData", "", "data label", "transform_param { force_gray: true } "
+                         'image_data_param { source: "list" }') + ip("ip", "data") + softmax_loss("ip"),
+              text="transform_param: force_gray has no effect in a layer of type ImageData: write is_color: false"),
+    Situation("force-color-of-windows", "unused-layer-field",
+              layer_text("data", "WindowData", "", "data label", "transform_param { force_color: true crop_size: 8 } "
+                         'window_data_param { source: "windows" batch_size: 4 }')
+              + ip("ip", "data") + softmax_loss("ip"), text="force_color has no effect in a layer of type WindowData"),
+    Situation("stage-of-no-rule", "unused-state", STAGED, SOLVER + 'train_state { stage: "on" stage: "onee" }',
+              text="stage 'onee' has no effect, as no include or exclude names it (did you mean \"one\"?)",
+              where="train_state: stage"),
+    Situation("stage-with-a-space", "unused-state", STAGED, SOLVER + 'train_state { stage: "on" stage: " one" }',
+              text="stage ' one' has no effect"),
+    Situation("level-of-no-rule", "unused-state", SOUND, SOLVER + "train_state { level: 2 }",
+              text="level 2 has no effect, as no include or exclude has min_level or max_level"),
+    Situation("no-stage", "layer-in-no-net", STAGED, SOLVER + 'train_state { stage: "on" }', where="layer 'aside'",
+              text='its rule include { stage: "one" } leaves it out of the train net'),
     # -- what cannot be read
     Situation("misspelt-field", "prototxt-invalid", SOUND.replace("num_output", "num_outputs"),
               text='(did you mean "num_output"?)'),
@@ -186,3 +244,16 @@ def test_it_is_found_by_its_code_and_by_no_other(tmp_path, monkeypatch, situatio
 def test_every_static_code_has_a_situation():
     expected = {each.code for each in checks_of("static")} | {code for _, code in FAILURES} - {"data-unreadable"}
     assert expected == {situation.code for situation in STATIC} and expected <= set(codes())
+
+
+# -- which messages a type reads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in layer_type_list() if messages_read(name) != _MESSAGES])
+def test_every_message_in_the_code_of_a_type_is_one_that_it_reads(name):
+    words = set(re.findall(r"\b\w+_param\b", inspect.getsource(inspect.getmodule(facts_of(name)))))
+    assert words & _MESSAGES <= messages_read(name)
+
+
+def test_layers_of_other_packages_and_python_layers_may_read_any_message():
+    assert messages_read("Python") == messages_read("OfAScript") == _MESSAGES

@@ -122,7 +122,10 @@ def test_a_solver_parameter_and_a_net_parameter(project):
     kept = param.SerializeToString()
     deploy = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="other", type="PReLU", bottom=["ip"])])
     found = minicaffe.check(param, deploy=deploy, stages=("static",))
-    assert [(each.level, each.code) for each in found] == [("error", "no-base-lr"), ("warning", "deploy-differs")]
+    assert [(each.level, each.code) for each in found] == [
+        ("error", "no-base-lr"), ("warning", "deploy-differs"), ("info", "no-display"), ("info", "layer-in-no-net")
+    ]  # fmt: skip
+    assert found[-1].text.endswith("leaves it out of the train net, and there is no test net")
     assert param.SerializeToString() == kept
 
 
@@ -161,6 +164,24 @@ def test_train_logs_warnings_and_goes_on(project, run):
     assert status == 0 and "no-weight-filler" not in log and "unused-solver-field" in log
     status, _, log = run("train", "--solver", "solver.prototxt", "--weights", "tiny_iter_5.caffemodel.h5")
     assert status == 0 and "no-weight-filler" not in log
+
+
+def test_a_solver_state_at_max_iter(project, run):
+    run("train", "--solver", "solver.prototxt")
+    last = "tiny_iter_8.solverstate.h5"
+    assert os.path.exists(last)
+    status, _, log = run("train", "--solver", "solver.prototxt", "--snapshot", last)
+    warned = [line.split("] ", 1)[1] for line in log.splitlines() if line.startswith("W")]
+    assert status == 0 and warned == [
+        "solver: max_iter: the solver state is of iteration 8, and max_iter is 8, so no iteration is run: write a "
+        "larger max_iter (no-iterations in docs/check.md)"
+    ]
+    check = ("check", "--solver", "solver.prototxt", *STATIC, "--snapshot")
+    assert "warning no-iterations: solver: max_iter\n" in run(*check, last)[1]
+    assert run(*check, "tiny_iter_5.solverstate.h5")[1] == "nothing was found\n"
+    assert "error weights-invalid" in run(*check, "tiny_iter_5.caffemodel.h5")[1]
+    status, _, err = run(*check, last, "--weights", "tiny_iter_5.caffemodel.h5")
+    assert status == 1 and "give -snapshot to check a resumed training or -weights" in err
 
 
 def test_train_is_silent_on_a_sound_project(project, run):

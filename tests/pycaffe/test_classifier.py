@@ -104,7 +104,7 @@ def test_predict_of_planes_generators_and_stacks(tmp_path, files):
     grey = caffe.Classifier(str(path), str(tmp_path / "grey.caffemodel"))
     plane = image()[..., 0]
     np.testing.assert_array_equal(grey.predict([plane]), grey.predict([plane[:, :, np.newaxis]]))
-    with pytest.raises(ValueError, match=r"input 'data': expected shape \(10, 1, 6, 6\), got \(10, 3, 6, 6\)"):
+    with pytest.raises(ValueError, match=r"takes images of 1 channel\(s\), \(H, W, 1\), got shape \(\d+, \d+, 3\)"):
         grey.predict([image()])
 
 

@@ -5,7 +5,9 @@ import pytest
 
 import minicaffe as caffe
 from minicaffe import layers as L
-from minicaffe.errors import MinicaffeError, UsageError
+from minicaffe.core.calls import NetSpecError
+from minicaffe.data.image import encode_image
+from minicaffe.errors import DataError, MinicaffeError, UsageError
 
 
 def copying(*shape):
@@ -189,3 +191,84 @@ def test_batches():
     net.blobs["data"].reshape(0, 3)
     with pytest.raises(MinicaffeError, match="the net's batch has length 0"):
         net.forward_all(data=values(3, 3))
+
+
+# -- slips in other arguments ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Nets of one and three channels with their weights, and an image, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for channels in (1, 3):
+        n = caffe.NetSpec()
+        n.data = L.Input(shape=dict(dim=[1, channels, 8, 8]))
+        n.prob = L.Softmax(L.InnerProduct(n.data, num_output=2))
+        (tmp_path / f"{channels}.prototxt").write_text(str(n.to_proto()))
+        caffe.Net(f"{channels}.prototxt", caffe.TEST).save(f"{channels}.caffemodel")
+    (tmp_path / "cat.png").write_bytes(encode_image(np.zeros((3, 12, 12), np.uint8), "png"))
+    return tmp_path
+
+
+def net_of(kind, channels=3):
+    return kind(f"{channels}.prototxt", f"{channels}.caffemodel")
+
+
+def test_classifier_slips(files):
+    colour, image = net_of(caffe.Classifier), np.zeros((12, 12, 3))
+    for inputs, said in (
+        (None, "expected a list of images .H, W, K., got None"),
+        (3, "expected a list of images .H, W, K., got 3"),
+        ([image.transpose(2, 0, 1)], r"takes images of 3 channel.s., \(H, W, 3\), got shape \(3, 12, 12\)"),
+    ):
+        with pytest.raises(UsageError, match="Classifier.predict: .*" + said):
+            colour.predict(inputs)
+    with pytest.raises(UsageError, match=r"takes images of 1 channel.s., \(H, W, 1\), got shape \(12, 12, 3\)"):
+        net_of(caffe.Classifier, 1).predict([image])
+    assert colour.predict([image[:, :, 0]]).shape == (1, 2)  # a gray image is used for each channel, as in the original
+
+
+def test_detector_slips(files):
+    detector, window = net_of(caffe.Detector), (0, 0, 4, 4)
+    for argument, said in (
+        ("cat.png", "expected pairs of an image file and its windows, got 'cat.png'"),
+        (None, "expected pairs of an image file and its windows, got None"),
+        (("cat.png", [window]), r"got 'cat.png'; one image is \[\(file, windows\)\]"),
+        ([("cat.png", window)], r"expected a list of windows, got \[0, 0, 4, 4\]; one window is \[window\]"),
+        ([("cat.png", 3)], "expected a list of windows, got 3"),
+        ([(np.zeros((8, 8, 3)), [window])], "expected the path of an image first in each pair, got ndarray"),
+        ([([window], "cat.png")], "expected the path of an image first in each pair, got list"),
+    ):
+        with pytest.raises(UsageError, match=f"detect_windows: .*{said}"):
+            detector.detect_windows(argument)
+    with pytest.raises(DataError, match=r"window \(20, 20, 30, 30\) holds no pixel of an image of 12x12"):
+        detector.detect_windows([("cat.png", np.array([[20, 20, 30, 30]]))])
+    assert len(detector.detect_windows(zip(["cat.png"], [np.array([window])]))) == 1
+
+
+def test_slips_with_files_and_numbers(files):
+    net = caffe.Net("3.prototxt", caffe.TEST)
+    with pytest.raises(UsageError, match="copy_from: expected the paths of files, got list; several files are sev"):
+        net.copy_from(["3.caffemodel"])
+    with pytest.raises(UsageError, match="load_image: expected the path of an image or an open file, got ndarray"):
+        caffe.io.load_image(np.zeros((4, 4, 3)))
+    (files / "s").write_text('net: "3.prototxt" base_lr: 1 lr_policy: "fixed" max_iter: 1 snapshot_after_train: false')
+    solver = caffe.get_solver("s")
+    with pytest.raises(UsageError, match="step: expected a number of iterations, got '3'"):
+        solver.step("3")
+    solver.step(np.int64(1))
+    with pytest.raises(UsageError, match="a NetParameter, got NetSpec; give its to_proto()"):
+        caffe.Net(caffe.NetSpec(), caffe.TEST)
+
+
+@pytest.mark.parametrize(
+    "params, said",
+    [
+        (dict(weight_filler="xavier"), "hold 'xavier': expected a dict with fields of FillerParameter: type, value"),
+        (dict(weight_filler=dict(typ="xavier")), "FillerParameter has no field 'typ' .did you mean \"type\"?"),
+        (dict(param=[1, 2]), r"cannot hold \[1, 2\]: expected a dict with fields of ParamSpec: name"),
+    ],
+)
+def test_net_spec_slips_in_messages(params, said):
+    with pytest.raises((NetSpecError, TypeError), match=said):
+        caffe.to_proto(L.InnerProduct(L.Input(shape=dict(dim=[1, 2])), num_output=3, **params))

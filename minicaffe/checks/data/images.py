@@ -43,6 +43,21 @@ def unequal_sizes(sets: DataSets) -> Iterator[Found]:
             )
 
 
+@finds("data", "color-not-forced", "warning")
+def color_not_forced(sets: DataSets) -> Iterator[Found]:
+    """Find records that force_color and force_gray do not change, because they are not encoded."""
+    for layer in sets.layers:
+        common = layer.param.transform_param
+        for name, is_set, channels in (("force_color", common.force_color, 3), ("force_gray", common.force_gray, 1)):
+            others = {shape[0] for shape in layer.records.shapes} - {channels}
+            if layer.param.type == "Data" and is_set and others and not layer.records.encoded:
+                yield (
+                    layer.where,
+                    f"{name} has no effect, as the records are not encoded, and they have {max(others)} channel(s): "
+                    "make the database with convert_imageset --encoded, or with --gray for one channel",
+                )
+
+
 @finds("data", "mean-shape", "error")
 def mean_shape(sets: DataSets) -> Iterator[Found]:
     """Find means that do not have the shape of the images."""

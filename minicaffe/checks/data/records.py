@@ -71,6 +71,7 @@ class Records:
     ordered: whether the source has an order of its own; False for windows, which are drawn at random.
     shapes: shapes (C, H, W) of images, as read and resized by the reader.
     pixels: sums over a sample of the images.
+    encoded: whether any image is a file in a record of a database.
     """
 
     count: int | None = None
@@ -79,6 +80,7 @@ class Records:
     ordered: bool = True
     shapes: set[Shape] = field(default_factory=set)
     pixels: Pixels = field(default_factory=Pixels)
+    encoded: bool = False
 
 
 def read_records(layer: Any, label_tops: Iterable[int]) -> Records | None:
@@ -139,6 +141,8 @@ def _of_database(layer: Any) -> Records:
                 own.append(label)
                 if isinstance(image, np.ndarray):
                     records.shapes.add(image.shape)
+                else:
+                    records.encoded = True
                 sample.offer(image)
             labels.append(np.array(own, np.int64))
     records.labels[1] = labels

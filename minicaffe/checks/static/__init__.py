@@ -8,8 +8,10 @@ from minicaffe.checks.static import (  # noqa: F401  (each registers its checks)
     fillers,
     learning,
     losses,
+    schedule,
     solver,
     transforms,
+    unused,
     weights,
 )
 from minicaffe.checks.subject import Subject

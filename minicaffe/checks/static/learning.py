@@ -64,6 +64,17 @@ def nothing_learned(subject: Subject) -> Iterator[Found]:
         )
 
 
+@finds("static", "gradients-clipped-to-0", "error")
+def clipped_to_0(subject: Subject) -> Iterator[Found]:
+    """Solvers that scale every gradient to the norm 0."""
+    if subject.param.clip_gradients == 0:
+        yield (
+            "solver: clip_gradients",
+            "clip_gradients is the largest norm of the gradients, so 0 makes them all 0 and nothing is learned: "
+            "remove it, or write a norm such as 35",
+        )
+
+
 @finds("static", "decay-without-gradient", "warning")
 def only_decays(subject: Subject) -> Iterator[Found]:
     """Parameters which weight_decay moves towards 0, because no gradient arrives."""

@@ -78,6 +78,14 @@ def unused(subject: Subject) -> Iterator[Found]:
                 f'{field} has no effect with type "{param.type}": remove it, or write type: '
                 + " or ".join(f'"{name}"' for name in types),
             )
+    for field, without, is_missing in (
+        ("test_interval", "test_iter, the batches of a test", not param.test_iter),
+        ("test_compute_loss", "test_iter, the batches of a test", not param.test_iter),
+        ("regularization_type", "weight_decay", not param.weight_decay),
+    ):
+        if param.HasField(field) and getattr(param, field) and is_missing:
+            name = without.partition(",")[0]
+            yield _place(field), f"{field} has no effect without {name}: remove it, or write {without}"
     if param.HasField("rampup_lr") and not param.rampup_interval:
         yield (
             _place("rampup_lr"),

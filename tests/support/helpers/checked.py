@@ -16,7 +16,7 @@ from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 
 SHAPE = (3, 8, 8)
-SOLVER = 'base_lr: 0.01 momentum: 0.9 lr_policy: "fixed" max_iter: 100 random_seed: 1 '
+SOLVER = 'base_lr: 0.01 momentum: 0.9 lr_policy: "fixed" max_iter: 100 display: 10 random_seed: 1 '
 TESTS = "test_iter: 20 test_interval: 50 "
 MEAN = "mean_value: 128 scale: 0.0156"
 
