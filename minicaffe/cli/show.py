@@ -8,10 +8,12 @@ import os
 import numpy as np
 
 from minicaffe import io
+from minicaffe.cli.class_maps import draw_maps, map_flags
 from minicaffe.cli.classify import computing, net_options, options_of
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.errors import UsageError
 from minicaffe.pictures import plot, show
+from minicaffe.pictures.attribution import differentiable
 from minicaffe.pictures.summary import format_table
 
 
@@ -24,6 +26,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
     flags.flag("image", metavar="FILE", help="run this image through --model, and draw its blobs")
     flags.flag("blob", action="append", default=[], metavar="NAME", help="only this blob; may be repeated")
+    map_flags(flags)
     net_options(flags)
 
 
@@ -33,14 +36,18 @@ def _flags(flags: FlagParser) -> None:
     "draw filters, weight histograms, activations of an image",
     _flags,
     "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
-    "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto",
+    "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto\n"
+    "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --cam --class tabby --labels synset.txt",
 )
 def show_weights(args: argparse.Namespace) -> None:
     """Print a table of all parameters, and draw filters and histograms into OUT.
 
     With --model and --image, also draw the activations for that image, into OUT with "_activations" appended to its
-    name.
+    name; with --cam or --saliency, instead of them, which parts of the image the score of a class depends on, into OUT
+    with "_cam" or "_saliency" appended.
     """
+    if (args.cam or args.saliency) and args.image is None:
+        raise UsageError("show: --cam and --saliency need --model and --image")
     if (args.image is None) != (args.model is None):
         raise UsageError("show: --model and --image go together, give both or neither")
     weights = show.read_weights(args.weights)
@@ -49,26 +56,31 @@ def show_weights(args: argparse.Namespace) -> None:
     plot.save(show.plot_weights(weights, args.layer, bgr=not args.rgb), output)
     print_line(f"Drew filters and histograms to {output}")
     if args.image is not None:
-        stem, ext = os.path.splitext(output)
-        _draw_activations(args, f"{stem}_activations{ext}")
+        _draw_image(args, output)
 
 
-def _draw_activations(args: argparse.Namespace, output: str) -> None:
+def _draw_image(args: argparse.Namespace, output: str) -> None:
     from minicaffe.classifier import Classifier
 
-    image = io.load_image(args.image)
     options = options_of(args)
-    if args.rgb:
-        options["channel_swap"] = None
+    order = options.pop("channel_swap")
     with computing(args):
-        net = Classifier(args.model, args.weights, **options)
+        net = Classifier(differentiable(args.model), args.weights, **options)
         name = net.inputs[0]
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
+        color = net.blobs[name].shape[1:2] != (1,)
+        if color and order is not None and not args.rgb:
+            net.transformer.set_channel_swap(name, order)
+        image = io.load_image(args.image, color)
         net.blobs[name].data[0] = net.transformer.preprocess(name, image)
         net.forward()
+        stem, ext = os.path.splitext(output)
+        if args.cam or args.saliency:
+            draw_maps(args, net, image, stem, ext)
+            return
         found = {blob: _of_first_image(net.blobs[blob].data) for blob in _blobs_to_show(net, args.blob)}
-    plot.save(show.plot_activations(found, image), output)
-    print_line(f"Drew the activations to {output}")
+    plot.save(show.plot_activations(found, image), f"{stem}_activations{ext}")
+    print_line(f"Drew the activations to {stem}_activations{ext}")
 
 
 def _blobs_to_show(net, requested: list[str]) -> list[str]:
