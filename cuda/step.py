@@ -18,7 +18,7 @@ from minicaffe.cuda.solver import FusedUpdate
 log = logging.getLogger("minicaffe")
 
 _SCRIPT = "it calls functions of a script"
-_DISPLAY = "its display reads every layer, or the mean of several losses"
+_DISPLAY = "its display reads every layer, the gradients, or the mean of several losses"
 _ON_HOST = "it averages gradients through the host"
 
 
@@ -145,13 +145,14 @@ class CudaStep(Step):
         return True
 
     def _hindrance(self) -> str:
-        """Return why the next iteration cannot run as one graph: a callback, debug_info, a mean loss; '' if it can."""
+        """Return why the next iteration cannot run as one graph: a callback, what a display reads; '' if it can."""
         solver, net = self.solver, self.solver.net
         if net.callbacks.any or solver.start_hooks or not all(hook.capturable for hook in solver.gradient_hooks):
             return _SCRIPT
         if solver.ranks.several and self._averaging is None:
             return _ON_HOST
-        return _DISPLAY if solver.displays and (solver.param.debug_info or solver.iter_size > 1) else ""
+        reads = solver.param.debug_info or solver.iter_size > 1 or solver.reads_gradients
+        return _DISPLAY if solver.displays and reads else ""
 
     def _run(self, rate: float) -> None:
         """Run one iteration, including the update, at the learning rate `rate`."""

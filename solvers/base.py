@@ -60,7 +60,9 @@ class Solver(Loop, Shown):
         `on_display(solver, loss, outputs)`, `on_test_batch(solver, net_id, i)`, `on_test(solver, net_id, scores)`,
         `on_snapshot(solver, path)`.  On a GPU the loss is read back only in iterations with a display (unless
         `average_loss` > 1); in the others `on_iteration` gets None.  An observer with `run_state()`, which returns
-        what JSON can hold, and `load_run_state(state)` is part of snapshots, under the name of its class.
+        what JSON can hold, and `load_run_state(state)` is part of snapshots, under the name of its class.  At a display
+        the diffs of parameters are their gradients; on a GPU this needs an attribute `reads_gradients = True` of an
+        observer, otherwise they may be the updates already.
 
     Raises SolverError for wrong fields of the SolverParameter, PrototxtError, NetError or LayerError for a wrong net,
     SnapshotError for wrong files of `weights`.

@@ -189,6 +189,11 @@ class Loop:
         """Whether the loss of the current iteration is displayed, by itself or in an average."""
         return self.displays or self.param.average_loss > 1
 
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether an observer reads the gradients at displays: its attribute `reads_gradients` is true."""
+        return any(getattr(observer, "reads_gradients", False) for observer in self.observers)
+
     def _due(self, every: int) -> bool:
         return bool(every) and self.iter % every == 0
 

@@ -8,11 +8,13 @@ import os
 import numpy as np
 
 from minicaffe import io
+from minicaffe.cli.class_maps import draw_maps, map_flags
 from minicaffe.cli.classify import computing, net_options, options_of
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import need_picture, need_writable, state_flags
 from minicaffe.errors import UsageError
 from minicaffe.pictures import plot, show
+from minicaffe.pictures.attribution import differentiable
 from minicaffe.pictures.summary import format_table
 
 
@@ -25,13 +27,13 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("model", metavar="PROTOTXT", help="deploy prototxt of the net")
     flags.flag("image", metavar="FILE", help="run this image through --model, and draw its blobs")
     flags.flag("blob", action="append", default=[], metavar="NAME", help="only this blob; may be repeated")
+    map_flags(flags)
     net_options(flags)
     flags.section("samples")
     flags.flag("samples", metavar="PROTOTXT", help="draw into OUT what the net of this prototxt, of a net or a solver, "
                "reads: pictures after crop, mirror, mean and scale, with labels; without WEIGHTS")  # fmt: skip
     flags.flag("phase", choices=("TRAIN", "TEST"), default="TRAIN", help="those of this phase (default TRAIN)")
     flags.flag("count", type=int, default=40, metavar="N", help="how many of them (default 40)")
-    flags.flag("labels", metavar="FILE", help="class names, one a line")
     state_flags(flags)
 
 
@@ -42,14 +44,16 @@ def _flags(flags: FlagParser) -> None:
     _flags,
     "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
     "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto\n"
+    "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --cam --class tabby --labels synset.txt\n"
     "  minicaffe show --samples solver.prototxt samples.png --rgb --labels classes.txt",
 )
 def show_weights(args: argparse.Namespace) -> None:
     """Print a table of all parameters, and draw filters and histograms into OUT.
 
     With --model and --image, also draw the activations for that image, into OUT with "_activations" appended to its
-    name.  With --samples, draw what the net reads from its data layers instead, and print the range, the mean and the
-    deviation of each channel.
+    name; with --cam or --saliency, instead of them, which parts of the image the score of a class depends on, into OUT
+    with "_cam" or "_saliency" appended.  With --samples, draw what the net reads from its data layers instead, and
+    print the range, the mean and the deviation of each channel.
     """
     if args.samples is not None:
         from minicaffe.cli.samples import show_samples
@@ -58,39 +62,51 @@ def show_weights(args: argparse.Namespace) -> None:
             raise UsageError("show: --samples draws pictures alone: give OUT, but no WEIGHTS")
         show_samples(args, args.weights)
         return
-    if args.weights is None:
-        raise UsageError("show: expected WEIGHTS, or --samples PROTOTXT")
-    if (args.image is None) != (args.model is None):
-        raise UsageError("show: --model and --image go together, give both or neither")
+    _check_flags(args)
     output = need_picture(args.output or f"{args.weights}.png")
     stem, ext = os.path.splitext(output)
-    activations = f"{stem}_activations{ext}"
-    if args.image is not None:
-        need_writable(activations)
+    of_image = [name for name in ("cam", "saliency") if getattr(args, name)] or ["activations"]
+    for name in of_image if args.image is not None else ():
+        need_writable(f"{stem}_{name}{ext}")
     weights = show.read_weights(args.weights)
     print_line(format_table(show.table(weights), 40))
     plot.save(show.plot_weights(weights, args.layer, bgr=not args.rgb), output)
     print_line(f"Drew filters and histograms to {output}")
     if args.image is not None:
-        _draw_activations(args, activations)
+        _draw_image(args, stem, ext)
 
 
-def _draw_activations(args: argparse.Namespace, output: str) -> None:
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise UsageError for flags that do not belong together."""
+    if args.weights is None:
+        raise UsageError("show: expected WEIGHTS, or --samples PROTOTXT")
+    if (args.cam or args.saliency) and args.image is None:
+        raise UsageError("show: --cam and --saliency need --model and --image")
+    if (args.image is None) != (args.model is None):
+        raise UsageError("show: --model and --image go together, give both or neither")
+
+
+def _draw_image(args: argparse.Namespace, stem: str, ext: str) -> None:
     from minicaffe.classifier import Classifier
 
-    image = io.load_image(args.image)
     options = options_of(args)
-    if args.rgb:
-        options["channel_swap"] = None
+    order = options.pop("channel_swap")
     with computing(args):
-        net = Classifier(args.model, args.weights, **options)
+        net = Classifier(differentiable(args.model), args.weights, **options)
         name = net.inputs[0]
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
+        color = net.blobs[name].shape[1:2] != (1,)
+        if color and order is not None and not args.rgb:
+            net.transformer.set_channel_swap(name, order)
+        image = io.load_image(args.image, color)
         net.blobs[name].data[0] = net.transformer.preprocess(name, image)
         net.forward()
+        if args.cam or args.saliency:
+            draw_maps(args, net, image, stem, ext)
+            return
         found = {blob: _of_first_image(net.blobs[blob].data) for blob in _blobs_to_show(net, args.blob)}
-    plot.save(show.plot_activations(found, image), output)
-    print_line(f"Drew the activations to {output}")
+    plot.save(show.plot_activations(found, image), f"{stem}_activations{ext}")
+    print_line(f"Drew the activations to {stem}_activations{ext}")
 
 
 def _blobs_to_show(net, requested: list[str]) -> list[str]:

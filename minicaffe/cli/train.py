@@ -71,6 +71,8 @@ def _flags(flags: FlagParser) -> None:
     flags.section("what to see")
     log_flag(flags)
     flags.flag("tensorboard", metavar="DIR", help="write losses, outputs and rates as event files for TensorBoard")
+    flags.switch("tensorboard_histograms", "with --tensorboard: also histograms of weights and gradients, and norms of "
+                                           "gradients, at each display")  # fmt: skip
 
 
 @command("train", "Train and measure", "train a net, resume its training or fine-tune it", _flags, _EXAMPLES)
@@ -116,6 +118,8 @@ def _check_files(args: argparse.Namespace, root: bool) -> list[str]:
     """
     need_file(args.solver, "solver", "a solver definition to train")
     settings_of(args)
+    if args.tensorboard_histograms and not args.tensorboard:
+        raise UsageError("--tensorboard_histograms needs --tensorboard DIR")
     if args.snapshot not in ("", "auto"):
         if args.weights:
             raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
@@ -180,7 +184,7 @@ def run(source: Any, args: argparse.Namespace, status: StatusLine, action: Recei
         if root and args.tensorboard:
             from minicaffe.cli.tensorboard import EventWriter
 
-            observers.append(stack.enter_context(EventWriter(args.tensorboard)))
+            observers.append(stack.enter_context(EventWriter(args.tensorboard, args.tensorboard_histograms)))
         solver = get_solver(source)
         solver.action, solver.stop_on_nan = action, args.stop_on_nan
         for net in (solver.net, *solver.test_nets):

@@ -265,7 +265,7 @@ def _write_cells(ax, matrix: np.ndarray, share: np.ndarray) -> None:
                 f"{count:g}",
                 ha="center",
                 va="center",
-                fontsize=7 if len(matrix) <= 15 else 5,
+                fontsize=8 if len(matrix) <= 15 else 6.5,
                 color="white" if share[i, j] > 0.55 else "#243b53",
             )
 

@@ -15,6 +15,7 @@ import numpy as np
 from minicaffe.core.matching import numbered
 from minicaffe.core.stored_weights import LayerBlobs, open_weights
 from minicaffe.errors import SnapshotError, UsageError, nearest
+from minicaffe.io import resize_image
 from minicaffe.pictures.plot import label_text, new_figure
 from minicaffe.pictures.runs import COLORS
 from minicaffe.text import printable_line
@@ -26,6 +27,7 @@ Weights = dict[str, list[np.ndarray]]
 
 MAX_TILES = 256  # of filters or channels in one mosaic
 MAX_PANELS = 60  # of histograms in one figure
+_SIDE = 36  # pixels of a filter in a mosaic, at least
 
 
 def read_weights(path: str | os.PathLike) -> Weights:
@@ -164,12 +166,17 @@ def plot_weights(weights: Weights, layer: str | None = None, bgr: bool = True) -
 def _draw_mosaic(part, tiles: np.ndarray, title: str) -> None:
     ax = part.subplots()
     columns = math.ceil(math.sqrt(2 * len(tiles)))
-    ax.imshow(mosaic(tiles, columns=columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    larger = math.ceil(_SIDE / max(tiles.shape[1:3]))  # so that a border of one pixel is thin
+    tiles = tiles.repeat(larger, 1).repeat(larger, 2)
+    picture = mosaic(tiles, max(1, max(tiles.shape[1:3]) // 12), columns)
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(label_text(title), fontsize=10)
 
 
 def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, columns: int, total: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     more = f", {len(panels)} of {total} layers" if total > len(panels) else ""
     part.suptitle(f"weights{more}", fontsize=10)
     axes = part.subplots(rows, columns, squeeze=False).ravel()
@@ -177,9 +184,11 @@ def _draw_histograms(part, panels: Sequence[tuple[str, np.ndarray]], rows: int, 
         values = blob[np.isfinite(blob)].astype(np.float64)  # bins of float32 may be too narrow
         ax.hist(values, bins=50, color=COLORS[0])
         ax.set_title(
-            f"{label_text(name)}\n{_shape(blob)}, σ {values.std() if values.size else math.nan:.3g}", fontsize=6.5
+            f"{label_text(name)}\n{_shape(blob)}, σ {values.std() if values.size else math.nan:.3g}", fontsize=7
         )
-        ax.tick_params(labelsize=5.5, length=2)
+        ax.tick_params(labelsize=6.5, length=2)
+        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set_yticks([])
         for side in ("top", "right", "left"):
             ax.spines[side].set_visible(False)
@@ -209,6 +218,41 @@ def plot_activations(activations: Mapping[str, np.ndarray], image: np.ndarray | 
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     return figure
+
+
+def plot_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], title: str, overlay: bool = True) -> Figure:
+    """Return a figure with the image and, beside it, maps of the parts of it that matter.
+
+    image: (H, W, 3) or (H, W, 1) in [0, 1].
+    maps: (h, w) by name, of any size, at least 0; their largest value is drawn brightest, 0 not at all.
+    title: of the whole figure, such as the class.
+    overlay: whether maps are drawn over the image (default True) or alone.
+    """
+    height, width = image.shape[:2]
+    across = 3.6 * min(max(width / height, 0.5), 2.0)
+    figure = new_figure(across * (1 + len(maps)), 4.3)
+    axes = figure.subplots(1, 1 + len(maps), squeeze=False)[0]
+    figure.suptitle(label_text(title), fontsize=11)
+    for ax, (name, values) in zip(axes, [("image", None), *maps.items()]):
+        if values is None or overlay:
+            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+        if values is not None:
+            _draw_map(ax, values, height, width, overlay)
+        ax.set_axis_off()
+        ax.set_title(label_text(name), fontsize=9)
+    return figure
+
+
+def _draw_map(ax, values: np.ndarray, height: int, width: int, overlay: bool) -> None:
+    """Draw a map over the image's area: smooth and half transparent over the image, or alone and pixel by pixel."""
+    top = values.max() if overlay else np.quantile(values, 0.995)  # a few pixels' gradients may be far larger
+    share = np.clip(values / (top or 1.0), 0, 1).astype(np.float32)
+    area = (-0.5, width - 0.5, height - 0.5, -0.5)
+    if not overlay:
+        ax.imshow(share, cmap="magma", vmin=0, vmax=1, extent=area, interpolation="nearest")
+        return
+    share = resize_image(share[..., None], (height, width))[..., 0].clip(0, 1)
+    ax.imshow(share, cmap="jet", vmin=0, vmax=1, alpha=0.15 + 0.5 * share, extent=area, interpolation="nearest")
 
 
 def _draw_activation(ax, name: str, values: np.ndarray) -> None:
