@@ -20,6 +20,7 @@ MODULES = {
     name: f"minicaffe.cli.{module}"
     for module, names in {
         "quickstart": ("quickstart",),
+        "models": ("models",),
         "check": ("check",),
         "train": ("train",),
         "test": ("test",),

@@ -15,6 +15,7 @@ from minicaffe.cli.quickdata import QuickData, find_data
 from minicaffe.cli.shared_flags import need_writable
 from minicaffe.cli.signals import requests
 from minicaffe.files import write_atomically
+from minicaffe.models.texts import in_prototxt, texts
 from minicaffe.proto import TRAIN
 
 TESTS = 5  #: number of tests, without the one before training
@@ -110,14 +111,13 @@ _TESTS_COST = 40 * (TESTS + 1)
 
 def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
     """Write the prototxts of net and solver; return the number of iterations, and the seconds per training step."""
-    source = models.folder("cifar10_quick")
+    files = texts("cifar10_quick", args.out, {"data/cifar10": data.folder})
     for name in ("train_test.prototxt", "deploy.prototxt"):
-        with open(os.path.join(source, name), encoding="utf-8") as file:
-            write_atomically(os.path.join(args.out, name), file.read().replace('"data/cifar10/', f'"{data.folder}/'))
+        write_atomically(os.path.join(args.out, name), files[name])
     step = seconds_per_step(os.path.join(args.out, "train_test.prototxt"))
     affordable = args.seconds / step
     wanted = args.iterations or round_to(min(max(affordable - _TESTS_COST, affordable / 2), 3000))
-    solver = _SOLVER.format(out=args.out, iterations=wanted, interval=max(wanted // TESTS, 1),
+    solver = _SOLVER.format(out=in_prototxt(args.out), iterations=wanted, interval=max(wanted // TESTS, 1),
                             drop=round(0.85 * wanted), display=max(wanted // 50, 1))  # fmt: skip
     write_atomically(os.path.join(args.out, "solver.prototxt"), solver)
     return wanted, step
