@@ -1,6 +1,7 @@
 """Nets as data: a folder for each, with train_test, solver and deploy prototxt and a readme.
 
 `folder("cifar10_quick")` returns the folder of a net's files, in a checkout as well as in an installed package.
+`minicaffe models` lists and copies them, and those of the zoo, with `texts`.
 """
 
 from __future__ import annotations

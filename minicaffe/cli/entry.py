@@ -20,7 +20,7 @@ MODULES = {
     name: f"minicaffe.cli.{module}"
     for module, names in {
         "quickstart": ("quickstart",),
-        "completion": ("completion",),
+        "models": ("models",),
         "check": ("check",),
         "train": ("train",),
         "test": ("test",),
@@ -43,6 +43,7 @@ MODULES = {
         "fold": ("fold",),
         "upgrade": ("upgrade_net_proto_text", "upgrade_net_proto_binary", "upgrade_solver_proto_text"),
         "shims": ("install-shims",),
+        "completion": ("completion",),
     }.items()
     for name in names
 }

@@ -76,7 +76,7 @@ def watch(
         if done:
             return
         drawn = now
-        time.sleep(max(_INTERVAL, _IDLE * (time.monotonic() - start)))
+        wait(max(_INTERVAL, _IDLE * (time.monotonic() - start)))
 
 
 def _state(path: str) -> tuple[int, float] | None:

@@ -18,6 +18,7 @@ from minicaffe.cli.shared_flags import need_writable
 from minicaffe.cli.signals import requests
 from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
+from minicaffe.models.texts import in_prototxt, texts
 from minicaffe.proto import TRAIN
 
 TESTS = 5  #: number of tests, without the one before training
@@ -145,13 +146,12 @@ def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
 
     UsageError if --seconds is too short for the shortest training.
     """
-    source = models.folder("cifar10_quick")
+    files = texts("cifar10_quick", args.out, {"data/cifar10": data.folder})
     for name in ("train_test.prototxt", "deploy.prototxt"):
-        with open(os.path.join(source, name), encoding="utf-8") as file:
-            write_atomically(os.path.join(args.out, name), file.read().replace('"data/cifar10/', f'"{data.folder}/'))
+        write_atomically(os.path.join(args.out, name), files[name])
     step = seconds_per_step(os.path.join(args.out, "train_test.prototxt"))
     wanted = args.iterations or affordable(args.seconds, step)
-    solver = _SOLVER.format(out=args.out, iterations=wanted, interval=max(wanted // TESTS, 1),
+    solver = _SOLVER.format(out=in_prototxt(args.out), iterations=wanted, interval=max(wanted // TESTS, 1),
                             drop=round(0.85 * wanted), display=max(wanted // 50, 1))  # fmt: skip
     write_atomically(os.path.join(args.out, "solver.prototxt"), solver)
     return wanted, step

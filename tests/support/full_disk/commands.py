@@ -73,6 +73,8 @@ COMMANDS = {
                         "--confusion m.csv", repeatable=False),
     "test_png": Command("test --model {inputs}/net.prototxt --weights {inputs}/small.caffemodel --iterations 1 "
                         "--confusion m.png", repeatable=False),
+    "test_worst": Command("test --model {inputs}/net.prototxt --weights {inputs}/small.caffemodel --iterations 1 "
+                          "--worst w.png --worst-count 3 --per-class c.csv", repeatable=False),
     "calibrate": Command("calibrate --solver {inputs}/binary.prototxt --weights {inputs}/small.caffemodel "
                          "out.caffemodel --iterations 2"),
     "imageset_lmdb": Command("convert_imageset {inputs}/ {inputs}/list.txt db"),
@@ -103,6 +105,9 @@ COMMANDS = {
     "draw_svg": Command("draw {inputs}/net.prototxt net.svg"),
     "draw_png": Command("draw {inputs}/net.prototxt net.png"),
     "show": Command("show {inputs}/small.caffemodel filters.png"),
+    "show_samples": Command("show --samples {inputs}/net.prototxt samples.png", repeatable=False),
+    "models": Command("models lenet lenet"),
+    "models_zoo": Command("models squeezenet squeezenet"),
     "plot": Command("plot {inputs}/run.log -o curve.png"),
     "plot_training_log": Command("plot_training_log 6 loss.png {inputs}/run.log"),
     "parse_log": Command("parse_log {inputs}/run.log ."),
