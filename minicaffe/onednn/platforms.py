@@ -55,7 +55,7 @@ class Platform(NamedTuple):
     def advice(self) -> str:
         """How to get the library: a pip command, or that there is no package for this platform."""
         if self.packages:
-            return f"pip install {self.packages[0]}; it needs {self.needs}"
+            return f"pip install {self.packages[0]}" + (f"; it needs {self.needs}" if self.needs else "")
         return "no PyPI package has it for this platform; MINICAFFE_ONEDNN can give its path"
 
 
@@ -65,7 +65,7 @@ LINUX = Platform(
     needs="libgomp.so.1 and libstdc++.so.6, in Debian's packages libgomp1 and libstdc++6",
 )
 WINDOWS = Platform("dnnl.dll", ("onednn-cpu-vcomp",), "vcomp140.dll", "Microsoft's Visual C++ Redistributable")
-MACOS = Platform("libdnnl.3.dylib")
+MACOS = Platform("libdnnl.3.dylib", ("onednn-cpu-iomp",))
 
 _BY_SYSTEM = {"win32": WINDOWS, "darwin": MACOS}
 

@@ -39,6 +39,7 @@ def loader(monkeypatch):
         ("win32", "AMD64", "dnnl.dll", "onednn-cpu-vcomp"),
         ("win32", "ARM64", "dnnl.dll", None),
         ("darwin", "arm64", "libdnnl.3.dylib", None),
+        ("darwin", "x86_64", "libdnnl.3.dylib", "onednn-cpu-iomp"),
     ],
 )
 def test_names_of_each_platform(system, machine, file, package, loader):
