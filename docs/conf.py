@@ -23,6 +23,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"np.typing.DTypeLike": "DTypeLike"}
 myst_heading_anchors = 3
 lexers["prototxt"] = TextLexer()
 
@@ -34,7 +35,7 @@ def to_restructured_text(lines: list[str]) -> list[str]:
         if kind == "code":
             out += ["::", "", *(f"    {row}" for row in text.split("\n")), ""]
         elif kind == "item":
-            out += [f"- {_inline(f'{label}: {text}' if label else text)}", ""]
+            out += [f"- {f'**{_inline(label)}**: ' if label else ''}{_inline(text)}", ""]
         else:
             out += [_inline(text), ""]
     return out

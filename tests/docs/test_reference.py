@@ -113,19 +113,3 @@ def test_every_flag_of_a_command_is_there(name):
         if action.help != "==SUPPRESS==" and word != "--help":
             assert re.search(rf"^\| `[^|]*{re.escape(word)}", text, re.MULTILINE), word
     assert all(line.strip() in text for line in command.examples.splitlines())
-
-
-def test_links_lead_to_files_and_headings():
-    for path, text in PAGES.items():
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
-            file, _, anchor = target.partition("#")
-            there = (FOLDER / path).parent / file if file else FOLDER / path
-            assert there.exists(), f"{path} links to {target}"
-            if anchor:
-                headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
-                assert anchor in {slug(heading) for heading in headings}, f"{path} links to {target}"
-
-
-def slug(heading):
-    """The anchor of a heading on GitHub."""
-    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

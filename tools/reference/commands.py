@@ -12,7 +12,7 @@ from minicaffe.cli.command import Command, find
 from minicaffe.cli.entry import MODULES
 from reference.docstrings import capital, cell, escaped
 
-FILES = "files"  # the title of positional arguments
+ARGUMENTS = "arguments"  # the title of positional arguments
 FEW = 3  # a group of flags that as many commands have, word for word, is described once
 
 
@@ -26,7 +26,7 @@ class Group(NamedTuple):
 def page() -> list[str]:
     """The lines of docs/reference/commands.md."""
     commands = [find(name, MODULES) for name in MODULES]
-    counted = Counter(group for command in commands for group in groups(command) if group.title != FILES)
+    counted = Counter(group for command in commands for group in groups(command) if group.title != ARGUMENTS)
     shared = {group for group, number in counted.items() if number >= FEW}
     lines = [
         "# Commands", "",
@@ -85,7 +85,7 @@ def groups(command: Command) -> Iterator[Group]:
     for each in parser._action_groups:
         rows = tuple(_row(action) for action in each._group_actions if _is_shown(action))
         if rows:
-            yield Group({"positional arguments": FILES}.get(each.title or "", each.title or ""), rows)
+            yield Group({"positional arguments": ARGUMENTS}.get(each.title or "", each.title or ""), rows)
 
 
 def _is_shown(action: argparse.Action) -> bool:
@@ -97,7 +97,7 @@ def _row(action: argparse.Action) -> str:
     meaning = (
         re.sub(rf" \((the )?(default:? )?{re.escape(default)}\)$", "", action.help or "") if default else action.help
     )
-    return f"| `{_words(action)}` | {f'`{default}`' if default else ''} | {cell(capital(meaning or ''))} |"
+    return f"| `{_words(action)}` | {f'`{default}`' if default else ''} | {cell(meaning or '')} |"
 
 
 def _words(action: argparse.Action) -> str:

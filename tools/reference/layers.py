@@ -180,13 +180,13 @@ def _described(name: str) -> tuple[list[str], list[Part]]:
 
 
 def _formula(begin: Iterable[Part]) -> list[str]:
-    """The lines of a formula, a line for each of its sentences and labelled cases, at most 96 characters long."""
+    """The lines of a formula, a line for each of its sentences and labelled cases, at most 104 characters long."""
     lines = []
     for part in begin:
         if not _is_about_blobs(part):
             text = (f"{part.label}: {part.text}" if part.label else part.text).replace("`", "")
             for sentence in re.split(r"(?<=\.)\s+(?=[A-Z]+: )", text):
-                lines += textwrap.wrap(sentence, 96, subsequent_indent="    ", break_long_words=False)
+                lines += textwrap.wrap(sentence, 104, subsequent_indent="    ", break_long_words=False)
     return lines
 
 
