@@ -22,6 +22,7 @@ from minicaffe.models.texts import in_prototxt, texts
 from minicaffe.proto import TRAIN
 
 TESTS = 5  #: number of tests, without the one before training
+SECONDS = 150.0  #: for training and tests, if they suffice
 SHORTEST = 10 * TESTS  #: the fewest iterations for which a number of seconds must suffice
 LONGEST = 3000  #: the most iterations that a number of seconds gives
 
@@ -68,7 +69,8 @@ def _flags(flags: FlagParser) -> None:
     flags.section("what to do")
     flags.flag("out", metavar="DIR", default="runs/quickstart", help="where to write (default runs/quickstart)")
     flags.flag("data", metavar="DIR", default="data", help="where data sets are, or will be (default data)")
-    flags.flag("seconds", type=float, default=150.0, metavar="S", help="train for about so long (default 150)")
+    flags.flag("seconds", type=float, metavar="S",
+               help=f"train for about so long (default {SECONDS:g}, or the time of {SHORTEST} iterations)")  # fmt: skip
     flags.flag("iterations", type=int, metavar="N", help="train for exactly so many iterations instead")
     flags.switch("offline", help="do not try to download CIFAR-10")
     device_flags(flags)
@@ -79,8 +81,8 @@ def quickstart(args: argparse.Namespace) -> None:
     """Use CIFAR-10 if it is in DIR/cifar10 or can be downloaded, else generated images; print which.  Write prototxts,
     snapshots (HDF5), a log and curve.png; print the test accuracy at the end.  A loss that is nan is an error.
 
-    A training step is measured first, and as many iterations are run as there is time for; if that is fewer than 50,
-    nothing is trained, and the error gives the time that the shortest training needs.
+    A training step is measured first, and as many iterations are run as there is time for.  If that is fewer than 50
+    with --seconds, nothing is trained, and the error gives the time that the shortest training needs.
     """
     _check(args)
     status = StatusLine()
@@ -110,7 +112,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raise UsageError for numbers with which nothing can be trained."""
     if args.iterations is not None and args.iterations < 1:
         raise UsageError(f"--iterations: expected a number above 0, got {args.iterations}")
-    if not 0 < args.seconds < float("inf"):
+    if args.seconds is not None and not 0 < args.seconds < float("inf"):
         raise UsageError(f"--seconds: expected a number above 0, got {args.seconds:g}")
 
 
@@ -157,13 +159,16 @@ def plan(args: argparse.Namespace, data: QuickData) -> tuple[int, float]:
     return wanted, step
 
 
-def affordable(seconds: float, step: float) -> int:
+def affordable(seconds: float | None, step: float) -> int:
     """Return how many iterations, and their tests, fit into `seconds`: a multiple of SHORTEST, at most LONGEST.
 
-    step: seconds per training step.  UsageError if fewer than SHORTEST fit.
+    seconds: None for SECONDS, or as long as SHORTEST iterations take.  step: seconds per training step.
+    UsageError if fewer than SHORTEST fit into a given time.
     """
-    count = seconds / step - _TESTS_COST
-    if count < SHORTEST:
+    count = (seconds or SECONDS) / step - _TESTS_COST
+    if seconds is None:
+        count = max(count, SHORTEST)
+    elif count < SHORTEST:
         needed = math.ceil((SHORTEST + _TESTS_COST) * step / 10) * 10
         raise UsageError(
             f"a training step takes {1000 * step:.0f} ms here, so the shortest training, {SHORTEST} iterations and "

@@ -77,6 +77,29 @@ def test_mistakes_in_files_are_one_sentence_too(project, run):
     assert "net.prototxt" in err and "nam" in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("draw", "solver.prototxt"),
+        ("time", "--model", "solver.prototxt"),
+        ("fold", "solver.prototxt", "solver.prototxt", "out"),
+        ("upgrade_net_proto_text", "solver.prototxt", "out"),
+    ],
+)
+def test_a_solver_given_for_a_net(project, run, words):
+    status, _, err = run(*words)
+    assert status == 1 and err.endswith(
+        "minicaffe: solver.prototxt: expected a net, got a solver: its net is 'net.prototxt'\n"
+    )
+
+
+def test_a_net_given_for_a_solver(project, run):
+    status, _, err = run("train", "--solver", "net.prototxt")
+    assert status == 1 and "minicaffe: net.prototxt: expected a solver, got a net: a solver has the fields net," in err
+    status, out, _ = run("check", "--solver", "net.prototxt")
+    assert status == 1 and "error prototxt-invalid: net.prototxt" in out and "got a net" in out
+
+
 def test_help_lists_every_action_and_each_explains_itself(run):
     status, out, _ = run("--help")
     assert status == 0

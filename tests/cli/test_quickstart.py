@@ -113,7 +113,7 @@ def test_as_many_iterations_as_there_is_time_for(small, monkeypatch, step, expec
 
 def test_a_time_that_is_too_short_is_an_error_before_the_training(small, run, monkeypatch):
     monkeypatch.setattr(quickstart, "seconds_per_step", lambda model: 5.0)
-    status, out, err = run("quickstart")
+    status, out, err = run("quickstart", "--seconds", "150")
     assert status == 1 and "What to try next" not in out and "nan" not in out
     assert err.endswith(
         "minicaffe: a training step takes 5000 ms here, so the shortest training, 50 iterations and 6 tests, needs "
@@ -121,6 +121,15 @@ def test_a_time_that_is_too_short_is_an_error_before_the_training(small, run, mo
     )
     assert not [name for name in os.listdir("runs/quickstart") if "_iter_" in name]
     assert quickstart.affordable(1450, 5.0) == 50
+
+
+def test_without_a_time_a_slow_machine_runs_the_shortest_training(small, run, monkeypatch):
+    monkeypatch.setattr(quickstart, "seconds_per_step", lambda model: 5.0)
+    status, out, err = run("quickstart")
+    assert status == 0, err
+    assert "A training step takes 5000 ms here: 50 iterations and their tests need about 24.2 minutes." in out
+    assert "after 50 iterations" in out
+    assert quickstart.affordable(None, 0.1) == quickstart.affordable(150, 0.1) == 1250
 
 
 def test_a_machine_that_becomes_slower_trains_what_was_announced(small, run, monkeypatch):
