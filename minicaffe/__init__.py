@@ -81,11 +81,24 @@ add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
 
-# What notebooks show of nets and solvers.
-_show_by(Net, "minicaffe.pictures.notebook", "net_html")
-_show_by(_Solver, "minicaffe.pictures.notebook", "solver_html")
-
 _limit_blas_to_quota()
+
+
+# What notebooks show of nets and solvers; the pictures are imported when the first one is shown.
+def _net_html(net: Net) -> str:
+    from minicaffe.pictures.notebook import net_html
+
+    return net_html(net)
+
+
+def _solver_html(solver: _Solver) -> str:
+    from minicaffe.pictures.notebook import solver_html
+
+    return solver_html(solver)
+
+
+_show_by(Net, _net_html)
+_show_by(_Solver, _solver_html)
 
 
 def __getattr__(name: str):

@@ -22,16 +22,25 @@ class Series:
     def add(self, iteration: int, value: float) -> None:
         """Add the value of an iteration."""
         self._last = iteration, value
-        if self._count % self.stride == 0:
+        if self.is_due:
             self._kept.append(self._last)
         self._count += 1
         if len(self._kept) >= MOST:
             self._kept = self._kept[::2]
             self.stride *= 2
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next value is one of those that are kept."""
+        return self._count % self.stride == 0
+
+    def skip(self) -> None:
+        """Count a value that is not kept, without it."""
+        self._count += 1
+
     def go_back(self, iteration: int) -> None:
-        """Drop the values of later iterations than `iteration`."""
-        self._kept = [point for point in self._kept if point[0] <= iteration]
+        """Drop the values from an iteration on, which is going to be run again."""
+        self._kept = [point for point in self._kept if point[0] < iteration]
         self._count = len(self._kept) * self.stride
         self._last = self._kept[-1] if self._kept else None
 
@@ -48,7 +57,7 @@ class Curves:
 
     loss: of each iteration, as far as it was read (see `Solver.observers`).  rate: the learning rates of the updates.
     tests: the mean outputs of the test nets, by the net's index and the output's name; not those of several values.
-    It is no part of snapshots; `restore` drops the values of later iterations.
+    It is no part of snapshots; `restore` drops the values from its iteration on.
     """
 
     def __init__(self) -> None:
@@ -59,7 +68,10 @@ class Curves:
         """Called after the passes of one iteration: keep its loss, unless it is None, and its learning rate."""
         if loss is not None:
             self.loss.add(solver.iter, loss)
-        self.rate.add(solver.iter, solver.lr)
+        if self.rate.is_due:
+            self.rate.add(solver.iter, solver.lr)
+        else:
+            self.rate.skip()
 
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
         """Called after a test: keep its scores."""
@@ -68,6 +80,6 @@ class Curves:
                 self.tests.setdefault((net_id, name), Series()).add(solver.iter, values[0])
 
     def go_back(self, iteration: int) -> None:
-        """Drop the values of later iterations than `iteration`."""
+        """Drop the values from an iteration on, which is going to be run again."""
         for series in (self.loss, self.rate, *self.tests.values()):
             series.go_back(iteration)

@@ -66,13 +66,17 @@ class Loop:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
         with showing(self, progress, self.param.max_iter):
-            self._run(self.param.max_iter - self.iter)
+            self._solve()
+        self._check_saved()
+
+    def _solve(self) -> None:
+        """Train until iteration `max_iter`, with what `solve` does behind the last iteration."""
+        self._run(self.param.max_iter - self.iter)
         every = self.param.snapshot
         if self.param.snapshot_after_train and (not every or self.iter % every):
             self.try_snapshot()
         if self._stopped:
             log.info("Optimization stopped early.")
-            self._check_saved()
             return
         with self.tests.running():  # the last snapshot contains the states of before these passes
             if self._due(self.param.display):
@@ -81,7 +85,6 @@ class Loop:
             if self._due(self.param.test_interval):
                 self._test()
         log.info("Optimization Done.")
-        self._check_saved()
 
     def step(self, iterations: int, progress: bool = False) -> None:
         """Run `iterations` iterations, with their tests, displays and snapshots; stop early if `action` requests it.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
+from typing import Any
 
-_makers: dict[type, tuple[str, str]] = {}
+_makers: dict[type, Callable[[Any], str]] = {}
 
 
-def show_by(cls: type, module: str, function: str) -> None:
-    """Let a function make the HTML of a class's objects; its module is imported when the first one is shown."""
-    _makers[cls] = module, function
+def show_by(cls: type, make: Callable[[Any], str]) -> None:
+    """Let a function make the HTML of a class's objects."""
+    _makers[cls] = make
 
 
 class Shown:
@@ -17,8 +18,5 @@ class Shown:
 
     def _repr_html_(self) -> str | None:
         """Return the HTML for a notebook; None: it shows the text of `repr`."""
-        for cls in type(self).__mro__:
-            if cls in _makers:
-                module, function = _makers[cls]
-                return getattr(importlib.import_module(module), function)(self)
-        return None
+        make = next((_makers[cls] for cls in type(self).__mro__ if cls in _makers), None)
+        return None if make is None else make(self)

@@ -49,7 +49,8 @@ def net_html(net: Net) -> str:
 
 
 def _table(param: caffe_pb2.NetParameter, shapes: dict[str, tuple[int, ...]]) -> str:
-    rows = [_row(COLUMNS, "th"), *(_row(row, "td") for row in summarize_net(param, shapes=shapes))]
+    header = ["" if name == "->" else name for name in COLUMNS]
+    rows = [_row(header, "th"), *(_row(row, "td") for row in summarize_net(param, shapes=shapes))]
     return f'<table style="border-collapse: collapse; font-size: 90%">{"".join(rows)}</table>'
 
 
@@ -73,7 +74,8 @@ def solver_html(solver: Any) -> str:
     parts = [f"<b>{_text(title)}</b>: {_text(where)}"]
     curves = list(_curves(solver))
     if curves:
-        parts.append(f"<div>{_svg(plot_runs([curves], [solver.net.name]))}</div>")
+        figure = plot_runs([curves], labels=[""])
+        parts.append(f"<div>{_svg(figure)}</div>")
     return f"<div>{''.join(parts)}</div>"
 
 

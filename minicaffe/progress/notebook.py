@@ -17,9 +17,8 @@ _TEXT_COLUMNS = 120  #: of the form in plain text
 
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook: IPython has been imported, and its shell has a kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return getattr(get_shell(), "kernel", None) is not None
 
 
 class NotebookLine:

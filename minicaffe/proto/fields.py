@@ -132,7 +132,7 @@ def _owners(message: Message, way: Sequence[Step]) -> Iterator[Any]:
 
 
 def _field(message: Message, name: str) -> FieldDescriptor:
-    descriptor = message.DESCRIPTOR
+    descriptor: Any = message.DESCRIPTOR  # in two types of stubs
     if name not in descriptor.fields_by_name:
         raise PrototxtError(unknown_field(descriptor, name))
     return descriptor.fields_by_name[name]

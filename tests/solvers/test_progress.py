@@ -50,6 +50,12 @@ def test_solve_shows_progress(solver, stream):
     assert solver.observers == []
 
 
+def test_the_last_test_is_part_of_solving(solver, stream):
+    solver.solve(progress=True)
+    accuracy = solver.curves.tests[0, "accuracy"].points[-1][1]
+    assert f"accuracy {accuracy:.4f}" in stream.getvalue()
+
+
 def test_steps_fill_a_bar_each(solver, stream):
     solver.step(2, progress=True)
     solver.step(3, progress=True)
@@ -110,8 +116,27 @@ def test_a_solver_keeps_its_curves(solver):
 def test_restoring_drops_what_came_later(solver):
     solver.step(8)
     solver.curves.go_back(3)
-    assert [it for it, _ in solver.curves.loss.points] == [0, 1, 2, 3]
+    assert [it for it, _ in solver.curves.loss.points] == [0, 1, 2]
     assert [it for it, _ in solver.curves.tests[0, "accuracy"].points] == [0]
+
+
+def test_a_resumed_training_has_each_iteration_once(solver, tmp_path):
+    solver.param.snapshot_prefix = str(tmp_path / "s")
+    solver.step(5)
+    solver.snapshot()
+    solver.step(2)
+    solver.restore(tmp_path / "s_iter_5.solverstate")
+    solver.step(3)
+    assert [it for it, _ in solver.curves.loss.points] == list(range(8))
+    assert [it for it, _ in solver.curves.rate.points] == list(range(8))
+    assert [it for it, _ in solver.curves.tests[0, "accuracy"].points] == [0, 4]
+
+
+def test_the_rate_is_computed_only_where_it_is_kept(solver, monkeypatch):
+    monkeypatch.setattr(curves, "MOST", 4)
+    solver.step(20)
+    points = solver.curves.rate.points
+    assert len(points) <= 4 and [it for it, _ in points] == [i * solver.curves.rate.stride for i in range(len(points))]
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -135,7 +160,8 @@ def test_going_back_continues_evenly(monkeypatch, iteration):
     for it in range(300):
         series.add(it, 0.0)
     series.go_back(iteration)
-    for it in range(iteration + 1, iteration + 500):
+    for it in range(iteration, iteration + 500):
         series.add(it, 0.0)
     iterations = [it for it, _ in series.points]
     assert iterations == sorted(set(iterations)) and len(iterations) <= 17
+    assert iterations[-1] == iteration + 499
