@@ -12,7 +12,7 @@ from minicaffe import io
 from minicaffe.core.net import Net
 from minicaffe.data.arrays import as_image, height_and_width
 from minicaffe.errors import ShapeError, UsageError
-from minicaffe.proto import TEST
+from minicaffe.proto import TEST, caffe_pb2
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def batches(items: Sequence[T], net: Net) -> Iterator[Sequence[T]]:
 class Classifier(Net):
     """A Net in phase TEST with the preprocessing of its images.
 
-    model_file, pretrained_file: deploy prototxt and weights.
+    model_file, pretrained_file: deploy prototxt, or its NetParameter, and weights.
     image_dims: (height, width), in pixels, that images are resized to before they are cropped to the net's input;
         None (default): the size of that input, so nothing is cropped.
     mean, input_scale, raw_scale, channel_swap: options of `minicaffe.io.Transformer`; None (default): not applied.
@@ -65,7 +65,7 @@ class Classifier(Net):
 
     def __init__(
         self,
-        model_file: str | PathLike,
+        model_file: str | PathLike | caffe_pb2.NetParameter,
         pretrained_file: str | PathLike,
         image_dims: Sequence[int] | None = None,
         mean: np.ndarray | None = None,

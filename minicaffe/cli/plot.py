@@ -15,7 +15,8 @@ from minicaffe.pictures import plot as plotting
 from minicaffe.pictures.parse_log import read_curves
 
 _INTERVAL = 2.0  #: seconds between two readings of the logs
-_IDLE = 9.0  #: times the duration of a drawing, that are waited after it: drawing takes a tenth of a core at most
+_LONGEST = 20.0  #: seconds that are waited at most
+_IDLE = 9.0  #: times the duration of a drawing, that are waited after it: drawing takes about a tenth of a core
 _TAIL = 4096  #: bytes at the end of a log, in which its last line is looked for
 
 
@@ -76,7 +77,7 @@ def watch(
         if done:
             return
         drawn = now
-        wait(max(_INTERVAL, _IDLE * (time.monotonic() - start)))
+        wait(min(max(_INTERVAL, _IDLE * (time.monotonic() - start)), _LONGEST))
 
 
 def _state(path: str) -> tuple[int, float] | None:

@@ -36,6 +36,7 @@ class Node:
     end: float = 0.0  # where its rank ends, along the flow
     rank: int = 0
     dummy: bool = False
+    outputs: int = 1  # number of blobs that leave it
     up: list[Node] = field(default_factory=list)  # neighbours one rank before
     down: list[Node] = field(default_factory=list)
 

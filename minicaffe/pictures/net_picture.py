@@ -105,6 +105,7 @@ class NetPicture:
         else:
             height = max(height, 22.0 * len(block.ports))
             node = Node(across=height, along=width + labels + 8)
+        node.outputs = len(block.ports)
         return _Drawn(block, node, lines, width, height, places)
 
     def _lines(self, block: Block) -> list[tuple[str, float, bool]]:

@@ -58,10 +58,10 @@ def plot_runs(
     for ax, (kind, title) in zip(axes, kinds):
         for run, label, color in zip(runs, labels, run_colors(len(runs))):
             _draw_run(ax, [c for c in run if c.kind == kind], label if len(runs) > 1 else "", color, x, smooth)
-        shown = [c for run in runs for c in run if c.kind == kind]
-        ax.set_ylabel("scores" if kind == "score" and any("acc" not in c.name.lower() for c in shown) else title)
+        scores = [c for run in runs for c in run if c.kind == kind == "score"]
+        ax.set_ylabel("scores" if any("acc" not in c.name.lower() for c in scores) else title)
         if kind == "rate":
-            dress_rate(ax, (float(v) for c in shown for v in _finite(c.values)))
+            dress_rate(ax)
         else:
             dress(ax, log_y=log_y and kind == "loss")
     _add_legends(figure, axes, kinds, len(runs))

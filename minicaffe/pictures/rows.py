@@ -2,7 +2,8 @@
 
 A layout (`minicaffe.pictures.layout`) of a deep net is much longer along the flow than across it.  It is cut between
 ranks, where few edges pass, and the parts are placed side by side across the flow: below each other where the flow is
-to the right.  An edge that passes a cut goes back to the start of the next row in a lane between the two rows.
+to the right.  An edge that passes a cut goes back to the start of the next row in a lane between the two rows; edges
+of one blob share a lane.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from minicaffe.pictures.layout import Node
 GAP = 26.0  # between rows, and on both sides of the lanes
 TURN = 14.0  # from the end of a row to the first lane that turns there
 LANE = 10.0  # between two lanes
-_CROSSING_COST = 0.1  # of an edge that passes a cut; that of a row is 1, and half of its unused share squared
+_CROSSING_COST = 0.1  # of a blob whose edges pass a cut; that of a row is 1, and half of its unused share squared
+
+
+Bundle = list[tuple[Node, Node]]  # steps from one rank to the next that share a lane
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,34 @@ def fold(paths: Iterable[Sequence[Node]], nodes: Iterable[Node], limit: float) -
     if not ranks:
         return Rows()
     ordered = [ranks[rank] for rank in sorted(ranks)]
-    steps = list(dict.fromkeys((a, b) for path in paths for a, b in pairwise(path) if b.rank == a.rank + 1))
+    bundles = _bundles(paths)
     spans = [(rank[0].y, rank[0].end) for rank in ordered]
     passing = [0] * len(ordered)
-    for before, _ in steps:
-        passing[before.rank] += 1
+    for bundle in bundles:
+        passing[bundle[0][0].rank] += 1
     starts = row_starts(spans, passing, limit)
     row_of = {
         node: row for row, (i, j) in enumerate(pairwise([*starts, None])) for rank in ordered[i:j] for node in rank
     }
-    return _place(row_of, [(a, b) for a, b in steps if row_of[a] != row_of[b]])
+    return _place(row_of, [bundle for bundle in bundles if row_of[bundle[0][0]] != row_of[bundle[0][1]]])
+
+
+def _bundles(paths: Iterable[Sequence[Node]]) -> list[Bundle]:
+    """Return the steps of all edges from a rank to the next, those of one blob together."""
+    bundles: dict[object, dict[tuple[Node, Node], None]] = {}
+    for path in paths:
+        for before, after in pairwise(path):
+            if after.rank == before.rank + 1:
+                key = before if before.outputs == 1 else (before, after)
+                bundles.setdefault(key, {})[before, after] = None
+    return [list(bundle) for bundle in bundles.values()]
 
 
 def row_starts(spans: Sequence[tuple[float, float]], passing: Sequence[int], limit: float) -> list[int]:
     """Return the first rank of each row: few rows of similar length, cut where few edges pass.
 
-    spans: start and end of each rank along the flow.  passing: number of edges from each rank to the next.
+    spans: start and end of each rank along the flow.
+    passing: number of blobs whose edges go from each rank to the next.
     """
     best: list[tuple[float, int]] = [(0.0, 0)]  # cost of the ranks before, and the start of the last row of them
     for end in range(1, len(spans) + 1):
@@ -85,12 +101,12 @@ def row_starts(spans: Sequence[tuple[float, float]], passing: Sequence[int], lim
     return starts[::-1]
 
 
-def _place(row_of: dict[Node, int], crossing: Sequence[tuple[Node, Node]]) -> Rows:
+def _place(row_of: dict[Node, int], crossing: Sequence[Bundle]) -> Rows:
     rows = Rows()
     count = max(row_of.values()) + 1
-    leaving: list[list[tuple[Node, Node]]] = [[] for _ in range(count)]  # from each row
-    for before, after in crossing:
-        leaving[row_of[before]].append((before, after))
+    leaving: list[list[Bundle]] = [[] for _ in range(count)]  # from each row
+    for bundle in crossing:
+        leaving[row_of[bundle[0][0]]].append(bundle)
     first = TURN + LANE * max(map(len, leaving)) if crossing else 0.0  # where all rows start
     for row in range(count):
         members = [node for node, of in row_of.items() if of == row]
@@ -107,12 +123,17 @@ def _place(row_of: dict[Node, int], crossing: Sequence[tuple[Node, Node]]) -> Ro
     return rows
 
 
-def _assign_lanes(rows: Rows, leaving: Sequence[tuple[Node, Node]], length: float, first: float) -> None:
-    """Give each edge between two rows a lane; those that do not change their order do not cross."""
-    by_exit = sorted(leaving, key=lambda edge: (edge[0].x, edge[1].x))
-    by_entry = sorted(leaving, key=lambda edge: (edge[1].x, edge[0].x))
-    inner = {edge: i for i, edge in enumerate(by_entry)}
-    for i, edge in enumerate(reversed(by_exit)):
-        rows.lanes[edge] = Lane(
-            length + TURN + LANE * i, rows.breadth + GAP + LANE * i, first - TURN - LANE * inner[edge]
-        )
+def _assign_lanes(rows: Rows, leaving: Sequence[Bundle], length: float, first: float) -> None:
+    """Give the edges of each blob between two rows a lane; lanes that do not change their order do not cross."""
+    exits = [(bundle[0][0].x, _target(bundle)) for bundle in leaving]
+    by_exit = sorted(range(len(leaving)), key=lambda i: exits[i])
+    by_entry = sorted(range(len(leaving)), key=lambda i: exits[i][::-1])
+    inner = {of: i for i, of in enumerate(by_entry)}
+    for i, of in enumerate(reversed(by_exit)):
+        lane = Lane(length + TURN + LANE * i, rows.breadth + GAP + LANE * i, first - TURN - LANE * inner[of])
+        rows.lanes.update((step, lane) for step in leaving[of])
+
+
+def _target(bundle: Bundle) -> float:
+    """Return where a bundle goes, across the flow."""
+    return sum(after.x for _, after in bundle) / len(bundle)

@@ -158,6 +158,14 @@ def test_lanes_of_edges_in_order_do_not_cross():
     assert first.out > second.out and first.between > second.between and first.into > second.into
 
 
+def test_edges_of_one_blob_share_a_lane():
+    for outputs, lanes in ((1, 1), (2, 2)):
+        nodes = [Node(across=10, along=100, outputs=outputs) for _ in range(3)]
+        layout(nodes, [(0, 1), (0, 2)])
+        rows = fold([[nodes[0], nodes[1]], [nodes[0], nodes[2]]], nodes, 150)
+        assert len(rows.lanes) == 2 and len(set(rows.lanes.values())) == lanes
+
+
 def test_rounded_corners():
     steps = rounded([(0, 0), (20, 0), (20, 4), (0, 4)], radius=8)
     assert [step[-1] for step in steps] == [(12, 0), (20, 2), (20, 2), (12, 4), (0, 4)]

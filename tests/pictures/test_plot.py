@@ -46,6 +46,7 @@ def tick_boxes(figure, ax):
 def test_a_constant_rate_has_one_tick(log):
     figure = plot.plot_logs([log([0.01] * 4)])
     assert [text for text, _ in tick_boxes(figure, figure.axes[-1])] == ["0.01"]
+    assert [text for text, _ in tick_boxes(figure, figure.axes[1])] == ["0.5"]  # the accuracy of one test
     figure = plot.plot_logs([log([0.001] * 4, "a.log"), log([0.001] * 9, "b.log")])
     assert [text for text, _ in tick_boxes(figure, figure.axes[-1])] == ["0.001"]
 
