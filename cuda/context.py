@@ -20,8 +20,8 @@ from minicaffe.core.settings import PerThread
 from minicaffe.errors import DeviceError, UsageError
 
 _MISSING = (
-    "no GPU can be used: PyCUDA is not installed: pip install 'minicaffe[gpu]' compiles it, after g++ and CUDA's headers "
-    "are there; docs/gpu.md has the commands for both, with CUDA's toolkit and without"
+    "no GPU can be used: PyCUDA is not installed: pip install 'minicaffe[gpu]' compiles it, after g++ and CUDA's "
+    "headers are there; docs/gpu.md has the commands for both, with CUDA's toolkit and without"
 )
 
 
