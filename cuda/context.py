@@ -19,6 +19,11 @@ from minicaffe import forks
 from minicaffe.core.settings import PerThread
 from minicaffe.errors import DeviceError, UsageError
 
+_MISSING = (
+    "no GPU can be used: PyCUDA is not installed: pip install 'minicaffe[gpu]' compiles it, after g++ and CUDA's "
+    "headers are there; docs/gpu.md has the commands for both, with CUDA's toolkit and without"
+)
+
 
 class _Here(threading.local):
     """State of one thread: the context that it has made current, and the stream that it captures, if any."""
@@ -121,8 +126,7 @@ class Runtime:
             import pycuda.driver as driver
         except ImportError as error:
             installed = "pycuda" != getattr(error, "name", "")
-            missing = "the CUDA driver cannot be loaded" if installed else "PyCUDA is not installed"
-            self._failure = f"no GPU can be used: {missing} ({error})"
+            self._failure = f"no GPU can be used: the CUDA driver cannot be loaded ({error})" if installed else _MISSING
             raise DeviceError(self._failure) from error
         try:
             driver.init()

@@ -16,7 +16,7 @@ from minicaffe.files import read_bytes, write_atomically
 from minicaffe.models.texts import accuracy, deploy_net, summary, texts, zoo_names
 from minicaffe.pictures.costs import net_costs
 
-_ROW = "{:<24}{:>12}  {:<9} {}"
+_ROW = "{:<26}{:>12}  {:<9} {}"
 
 
 def _flags(flags: FlagParser) -> None:

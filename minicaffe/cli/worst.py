@@ -84,7 +84,7 @@ class Worst:
             shown = BYTES
         tiles = [Tile(picture, self._caption(each)) for picture, each in zip(pictures, kept)]
         undone = "the data layer's mean and scale undone" if self._transformer else "values as the net gets them"
-        notes = ["in bold the true class, with its probability; below it the predicted one",
+        notes = ["in bold the probability of the true class, below it that of the predicted class",
                  f"{undone}; {shown.note}"]  # fmt: skip
         return draw_sheet(tiles, f"The worst {len(tiles)} of {self._seen} pictures", notes, shown, bgr)
 
@@ -93,7 +93,7 @@ class Worst:
 
     def _caption(self, kept: Kept) -> list[str]:
         names, (own, best) = self._predictions.names, kept.probabilities
-        return [f"{names[kept.label]}  {own:.2g}", f"{names[kept.predicted]}  {best:.2g}", f"loss {kept.loss:.3g}"]
+        return [f"{own:.2g}  {names[kept.label]}", f"{best:.2g}  {names[kept.predicted]}", f"loss {kept.loss:.3g}"]
 
 
 def _picture_layer(net, label_layer: int | None) -> int | None:

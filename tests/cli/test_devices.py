@@ -1,6 +1,7 @@
 """Settings made by a command's flags hold while the command runs, and are restored afterwards."""
 
 import argparse
+import sys
 
 import pytest
 
@@ -9,7 +10,7 @@ from minicaffe.cli import devices
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import settings
 from minicaffe.cuda import context
-from minicaffe.errors import UsageError
+from minicaffe.errors import DeviceError, UsageError
 from minicaffe.threads import THREADS, blas_threads
 
 
@@ -66,3 +67,33 @@ def test_each_rank_of_a_machine_uses_its_gpu():
     assert devices._index([3], 7) == 0
     with pytest.raises(UsageError, match="-gpu: this machine has more than 2 processes of the training, got 2 ids"):
         devices._index([3, 5], 2)
+
+
+class WithoutPycuda:
+    """Finds no package pycuda, as where it is not installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "pycuda":
+            raise ModuleNotFoundError("No module named 'pycuda'", name="pycuda")
+
+
+@pytest.mark.parametrize("words", ["device_query", "device_query -gpu 0", "time -model n -gpu 0"])
+def test_without_pycuda_the_error_has_the_command_that_installs_it(monkeypatch, tmp_path, capsys, words):
+    from minicaffe.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "n").write_text('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 } } }')
+    runtime = context.Runtime()
+    for name in ("device_count", "reason_unavailable", "require"):
+        monkeypatch.setattr(context, name, getattr(runtime, name))
+    for name in [name for name in sys.modules if name.split(".")[0] == "pycuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [WithoutPycuda(), *sys.meta_path])
+    with pytest.raises(DeviceError, match="PyCUDA is not installed"):
+        runtime.require(0)
+    monkeypatch.setattr("minicaffe.core.settings.set_device", runtime.require)
+    monkeypatch.setattr(devices, "set_device", runtime.require)
+    status = main(words.split())
+    assert status == (words != "device_query")
+    error = capsys.readouterr().err
+    assert "PyCUDA is not installed: pip install 'minicaffe[gpu]' compiles it" in error and "docs/gpu.md" in error

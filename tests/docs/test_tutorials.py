@@ -38,6 +38,7 @@ SHORT = (
     ("iter_4000", "iter_20"),
     ("iter_5000", "iter_30"),
     ("--iterations 100", "--iterations 2"),
+    ("solver.step(100)", "solver.step(10)"),
 )
 BLOCK = re.compile(r"(<!-- needs: (\w+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -48,14 +49,18 @@ def shorten(text):
     return text
 
 
+def shorten_solvers(folder):
+    for solver in folder.rglob("solver*.prototxt"):
+        solver.write_text(shorten(solver.read_text()))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with the models, a small stand-in for CIFAR-10, and cifar10_quick trained for 20 iterations on it."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("*.h5", "__pycache__"))
     shutil.copytree(ROOT / "docs" / "deploy", folder / "docs" / "deploy")
-    for solver in (folder / "models").glob("*/solver*.prototxt"):
-        solver.write_text(shorten(solver.read_text()))
+    shorten_solvers(folder / "models")
     was = os.getcwd()
     os.chdir(folder)
     try:
@@ -74,6 +79,8 @@ def run_lines(text):
             continue
         if words[0] == "minicaffe":
             assert main(words[1:]) == 0, line
+            if words[1] == "models" and len(words) > 3:
+                shorten_solvers(Path(words[3]))
         else:
             assert words[0] == "python", f"the tests do not know how to run: {line}"
             env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -138,6 +145,20 @@ def _restore(types):
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_page_runs(path, page_folder):
     run_page(path.read_text(), path, "")
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_script_of_the_tour_learns(page_folder, capsys, seed):
+    """Its first net starts near ln 10, the loss of ten equal probabilities, and learns, whatever the seed."""
+    code = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "tour.md").read_text(), re.DOTALL | re.MULTILINE)[-1]
+    minicaffe.set_random_seed(seed)
+    names: dict = {}
+    shorter = ("range(4)", "range(6)"), ("solver.step(100)", "solver.step(10)"), ("range(20)", "range(1)")
+    for full, short in shorter:
+        code = code.replace(full, short)
+    exec(code, names)
+    losses = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[:6]]
+    assert max(losses) < 3 and losses[-1] < 1.9
 
 
 @pytest.mark.gpu

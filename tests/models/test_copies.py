@@ -32,6 +32,8 @@ def test_the_list_has_every_net_with_its_numbers(run):
     assert status == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
     assert list(rows) == [*models.names(), *zoo_names()]
+    ends = {re.match(r"  \w+ +[\d,]+", line).end() for line in rows.values()}
+    assert len(ends) == 1, "the numbers are not below each other"
     assert re.match(r"  cifar10_quick +145,578  0\.7563 +Three 5x5 convolutions and two inner", rows["cifar10_quick"])
     assert re.match(r"  lenet +431,080  0\.9905 ", rows["lenet"])
     assert "cifar10_full_sigmoid without" in rows["cifar10_full_sigmoid_bn"]
