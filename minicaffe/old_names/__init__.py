@@ -1,19 +1,22 @@
-"""Names that scripts of Caffe's time use, and that numpy, SciPy, scikit-image and Python have removed since.
+"""Names that scripts of Caffe's time use, and that Python and its libraries have removed since.
 
 `python -m minicaffe.run_as_caffe --old-names script.py` installs them; nothing else does.  A name that its library
 still has keeps its present meaning:
 
-- numpy: `np.float`, `np.int`, `np.bool`, `np.object`, `np.NaN` and others (`arrays`), `np.fromstring` of bytes;
+- numpy: `np.float`, `np.int`, `np.bool`, `np.object`, `np.NaN` and others, `np.fromstring` of bytes, `np.loadtxt` with
+  `delimiter="\n"` (`arrays`);
 - `scipy.misc`: `imread`, `imresize`, `imsave`, `toimage`, `fromimage`, `bytescale` (`images`), also without SciPy;
 - scikit-image: the argument `as_grey` of `skimage.io.imread` and `imread_collection`;
+- pandas: `sort`, `order`, `to_hdf(path, key)`; scikit-learn: `loss="log"` and `n_iter` of `SGDClassifier` (`frames`);
 - Python 2: `xrange`, `unicode`, `basestring`, `long`, `raw_input`, `reduce`, `itertools.izip`, the modules `cPickle`,
-  `StringIO` and `cStringIO`, and `iteritems()`, `iterkeys()`, `itervalues()` and `has_key()` of `net.blobs` and
-  `net.params` (`python2`).  Statements such as `print "x"`, and `iteritems()` of other dicts, must be ported.
+  `StringIO` and `cStringIO`, str written to a `tempfile.NamedTemporaryFile()`, and `iteritems()`, `iterkeys()`,
+  `itervalues()` and `has_key()` of `net.blobs` and `net.params` (`python2`).  Statements such as `print "x"`, and
+  `iteritems()` of other dicts, must be ported.
 """
 
 from __future__ import annotations
 
-from minicaffe.old_names import arrays, images, python2
+from minicaffe.old_names import arrays, frames, images, python2
 from minicaffe.old_names.importing import install_changes
 
 __all__ = ["install"]
@@ -30,6 +33,8 @@ def install() -> None:
         changes={
             "scipy.misc": images.add_to_scipy_misc,
             "skimage.io._io": images.accept_as_grey,
+            "pandas": frames.add_to_pandas,
+            "sklearn.linear_model": frames.accept_old_loss,
             "cPickle": python2.fill_pickle,
             "StringIO": python2.fill_string_io,
             "cStringIO": python2.fill_string_io,

@@ -17,12 +17,13 @@ NAMES: dict[str, Any] = {
 
 
 def add_names() -> None:
-    """Add to numpy those of its old names that it lacks, and reading of bytes to `np.fromstring`."""
+    """Add to numpy those of its old names that it lacks, and what `np.fromstring` and `np.loadtxt` could do."""
     for name, value in NAMES.items():
         if name not in vars(np):  # `hasattr` would warn
             setattr(np, name, value)
     if not hasattr(np.fromstring, "__wrapped__"):
         np.fromstring = _reading_bytes(np.fromstring)  # type: ignore[assignment]  # takes any arguments
+        np.loadtxt = _reading_lines(np.loadtxt)
 
 
 def _reading_bytes(fromstring: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -36,3 +37,15 @@ def _reading_bytes(fromstring: Callable[..., np.ndarray]) -> Callable[..., np.nd
         return np.frombuffer(content, dtype, count).copy()
 
     return reading_bytes
+
+
+def _reading_lines(loadtxt: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Return `loadtxt` with `delimiter="\\n"`: each line is one value."""
+
+    @functools.wraps(loadtxt)
+    def reading_lines(*args: Any, **options: Any) -> np.ndarray:
+        if options.get("delimiter") == "\n":
+            options["delimiter"] = "\x1e"  # a control character, which separates records
+        return loadtxt(*args, **options)
+
+    return reading_lines

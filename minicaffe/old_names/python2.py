@@ -7,6 +7,8 @@ import functools
 import io
 import itertools
 import pickle
+import tempfile
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -25,11 +27,27 @@ _METHODS = {
 
 
 def add_names() -> None:
-    """Add the old names to Python's builtins, to itertools, and to the dicts of nets."""
+    """Add the old names to Python's builtins, to itertools, and to the dicts of nets; temporary files take str."""
     for owner, names in ((builtins, _BUILTINS), (itertools, _ITERTOOLS), (ReadOnlyDict, _METHODS)):
         for name, value in names.items():
             if not hasattr(owner, name):
                 setattr(owner, name, value)
+    if not hasattr(tempfile.NamedTemporaryFile, "__wrapped__"):
+        tempfile.NamedTemporaryFile = _taking_text(tempfile.NamedTemporaryFile)
+
+
+def _taking_text(named: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `NamedTemporaryFile` whose files, in the default mode "w+b", also take str, as UTF-8."""
+
+    @functools.wraps(named)
+    def taking_text(*args: Any, **options: Any) -> Any:
+        file = named(*args, **options)
+        if not args and "mode" not in options:
+            write = file.write
+            file.write = lambda content: write(content.encode() if isinstance(content, str) else content)
+        return file
+
+    return taking_text
 
 
 def fill_string_io(module: ModuleType) -> None:

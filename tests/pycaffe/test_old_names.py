@@ -132,6 +132,56 @@ def test_as_grey_of_scikit_image(folder):
     assert run("--old-names", "s.py", cwd=folder).stdout == "('a', True) ('b', False) ('c', True)\n"
 
 
+def test_pandas_and_scikit_learn(folder):
+    """Modules of the present interface, in place of the libraries."""
+    (folder / "pandas.py").write_text("""
+class DataFrame:
+    def sort_index(self): return "by index"
+    def sort_values(self, by, ascending=True): return by, ascending
+    def to_hdf(self, path_or_buf, *, key, mode="a"): print(path_or_buf, key, mode)
+class Series:
+    def sort_values(self, inplace=False, ascending=True): return inplace or ascending
+""")
+    (folder / "sklearn").mkdir()
+    (folder / "sklearn" / "__init__.py").write_text("")
+    (folder / "sklearn" / "linear_model.py").write_text("""
+class SGDClassifier:
+    def __init__(self, loss="hinge", max_iter=1000, tol=1e-3): print(loss, max_iter, tol)
+""")
+    (folder / "s.py").write_text("""
+import inspect, pandas, sklearn.linear_model
+frame, series = pandas.DataFrame(), pandas.Series()
+print(frame.sort(), frame.sort("a", ascending=False), series.sort(), series.order(ascending=False))
+frame.to_hdf("f", "df", mode="w")
+sklearn.linear_model.SGDClassifier(loss="log", n_iter=7)
+sklearn.linear_model.SGDClassifier()
+print(list(inspect.signature(sklearn.linear_model.SGDClassifier.__init__).parameters))
+""")
+    done = run("--old-names", "s.py", cwd=folder)
+    assert done.stdout.splitlines() == [
+        "by index ('a', False) None False", "f df w", "log_loss 7 None", "hinge 1000 0.001",
+        "['self', 'loss', 'max_iter', 'tol']",
+    ], done.stderr  # fmt: skip
+
+
+def test_lines_and_temporary_files(folder):
+    (folder / "names.txt").write_text("a cat\na dog\n")
+    (folder / "s.py").write_text("""
+import tempfile
+import numpy as np
+print(np.loadtxt("names.txt", str, delimiter="\\n").tolist(), np.loadtxt(["1,2"], delimiter=",").tolist())
+with tempfile.NamedTemporaryFile() as file:
+    file.write("text")
+    file.write(b"bytes")
+    file.flush()
+    print(open(file.name, "rb").read())
+with tempfile.NamedTemporaryFile(mode="w") as file:
+    file.write("text")
+""")
+    done = run("--old-names", "s.py", cwd=folder)
+    assert done.stdout == "['a cat', 'a dog'] [1.0, 2.0]\nb'textbytes'\n", done.stderr
+
+
 def test_flags(folder):
     for words, text in (
         (["--old-names"], "expected a script, -m or -c after the flags"),
