@@ -148,7 +148,9 @@ def _block(args: argparse.Namespace, predictor: Predictor) -> Block:
     if path:
         need_file(path, "like" if args.like else "preprocess", "a prototxt")
         return read_block(path, [predictor.input], args.level, stages(args))
-    return find_block(args.model, [predictor.input], args.level, stages(args)) or Block()
+    return find_block(args.model, [predictor.input], args.level, stages(args)) or Block(
+        origin="none given: --like or --preprocess states it"
+    )
 
 
 def _mean(path: str) -> str | list[float]:
