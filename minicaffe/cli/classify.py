@@ -7,11 +7,11 @@ import contextlib
 import csv
 import glob
 import io as std_io
-import math
 import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,12 @@ from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python
 from minicaffe.data.arrays import read_array
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import write_atomically
+from minicaffe.inference.results import Layout, Rows
+from minicaffe.inference.writers import EXTENSIONS, TextLines, writing
 from minicaffe.text import csv_text, read_names, read_text
+
+if TYPE_CHECKING:
+    from minicaffe.classifier import Classifier
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
 CROP_MODES = ("list", "selective_search")
@@ -110,7 +115,11 @@ def channel_means(path: str) -> np.ndarray:
 
 def _classify_flags(flags: FlagParser) -> None:
     flags.argument("input_file", metavar="IN", help="image, folder of images, or .npy array (N, H, W, K)")
-    flags.argument("output_file", metavar="OUT", help=".npy file for the predictions (N, classes)")
+    flags.argument(
+        "output_file",
+        metavar="OUT",
+        help=".npy file for the predictions (N, classes); or .csv, .jsonl, .npz or .h5, with the names of the images",
+    )
     _net_flags(flags)
     flags.switch("center_only", "predict from the centre crop alone, not from ten crops averaged")
     flags.flag(
@@ -139,7 +148,7 @@ def classify(args: argparse.Namespace) -> None:
     names, array = _inputs(os.path.expanduser(args.input_file), args.ext)
     with computing(args):
         classifier = Classifier(args.model_def, args.pretrained_model, image_dims=dims, **options_of(args))
-        labels = _class_names(args.labels, classifier) if args.labels else []
+        layout = _layout(classifier, args.labels)
         print_line(f"Classifying {len(names)} inputs.")
         start = time.perf_counter()
         if array is not None:
@@ -148,12 +157,23 @@ def classify(args: argparse.Namespace) -> None:
             parts = ([io.load_image(name) for name in part] for part in batches(names, classifier))
             predictions = np.concatenate([classifier.predict(part, not args.center_only) for part in parts])
         print_line(f"Done in {time.perf_counter() - start:.2f} s.")
-    content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
-    np.save(content, predictions)
-    write_atomically(args.output_file, content.getbuffer())
+    rows = Rows(names, [None] * len(names), {layout.scores: predictions})
+    _save(args.output_file, layout, rows)
     print_line(f"Saved the predictions to {args.output_file}")
-    if labels:
-        _print_best(names, predictions.reshape(len(names), -1), labels)
+    if layout.classes:
+        TextLines(layout, sys.stdout).add(rows)
+
+
+def _save(path: str, layout: Layout, rows: Rows) -> None:
+    """Write the predictions: as an array without names unless the path has the extension of another format."""
+    kind = EXTENSIONS.get(os.path.splitext(path)[1].lower())
+    if kind is not None:
+        with writing(path, kind, layout) as writer:
+            writer.add(rows)
+        return
+    content = std_io.BytesIO()  # numpy's own writing to a file misses some errors of a full disk
+    np.save(content, rows.blobs[layout.scores])
+    write_atomically(path, content.getbuffer())
 
 
 def _inputs(path: str, ext: str) -> tuple[list[str], np.ndarray | None]:
@@ -171,19 +191,11 @@ def _inputs(path: str, ext: str) -> tuple[list[str], np.ndarray | None]:
     return names, None
 
 
-def _class_names(path: str, classifier: Any) -> list[str]:
-    """Return the lines of a labels file; DataError unless there is one for each value of the net's output."""
-    labels, output = read_names(path, "labels file", errors="replace"), classifier.blobs[classifier.outputs[0]]
-    classes = math.prod(output.shape[1:])
-    if len(labels) != classes:
-        raise DataError(f"labels '{path}': expected {classes} lines, one per class, got {len(labels)}")
-    return labels
-
-
-def _print_best(names: Sequence[str], predictions: np.ndarray, labels: list[str], count: int = 5) -> None:
-    for name, row in zip(names, predictions):
-        best = np.argsort(-row)[:count]
-        print_line(f"{name}: " + ", ".join(f"{labels[i]} {row[i]:.4f}" for i in best))
+def _layout(classifier: Classifier, labels: str | None) -> Layout:
+    """Return the layout of the predictions; DataError unless the labels file has a line for each of them."""
+    name = classifier.outputs[0]
+    layout = Layout({name: classifier.blobs[name].shape[1:]})
+    return layout.with_classes(labels) if labels else layout
 
 
 # -- detect ------------------------------------------------------------------------------------------------------------
@@ -265,13 +277,7 @@ def _write_csv(path: str, found: list[dict[str, Any]]) -> None:
 
 
 def _write_hdf5(path: str, found: list[dict[str, Any]]) -> None:
-    import h5py
-
-    from minicaffe import hdf5_file
-
-    def fill(file: h5py.File) -> None:
-        file["filename"] = [d["filename"] for d in found]
-        file["window"] = np.array([d["window"] for d in found], np.float32)
-        file["prediction"] = np.array([d["prediction"] for d in found], np.float32)
-
-    write_atomically(path, hdf5_file.content(fill))
+    columns = {name: np.array([d[name] for d in found], np.float32) for name in ("window", "prediction")}
+    layout = Layout({name: values.shape[1:] for name, values in columns.items()})
+    with writing(path, "h5", layout) as writer:
+        writer.add(Rows([d["filename"] for d in found], [None] * len(found), columns))

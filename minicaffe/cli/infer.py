@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.progress import StatusLine, bar
 from minicaffe.cli.shared_flags import (
@@ -24,6 +24,7 @@ from minicaffe.cli.shared_flags import (
 )
 from minicaffe.errors import DataError, UsageError
 from minicaffe.proto import TEST
+from minicaffe.text import printable
 
 if TYPE_CHECKING:
     from minicaffe.inference.inputs import Inputs, Preparation
@@ -101,11 +102,13 @@ def infer(args: argparse.Namespace) -> None:
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
         run = _Run(inputs.count, layout)
-        run.status.print(preparation.describe())
+        run.print(preparation.describe())
         with writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
                 writer.add(rows)
         run.finish()
+    if args.output:
+        print_line(f"Saved {run.timing.images} rows to {args.output}")
 
 
 def _checked(args: argparse.Namespace, kind: str) -> str:
@@ -191,7 +194,7 @@ class _Run:
     def rows(
         self, inputs: Inputs, preparation: Preparation, predictor: Predictor, args: argparse.Namespace
     ) -> Iterator[Rows]:
-        """Yield the predictions of each batch."""
+        """Yield the predictions of each batch; DataError at the end if no input could be read."""
         from minicaffe.inference.results import Rows
         from minicaffe.inference.stream import Stream
 
@@ -205,10 +208,13 @@ class _Run:
                 seconds = time.perf_counter() - began
                 yield rows
                 self._count_rows(rows, seconds, time.perf_counter() - batch.began)
+        if not self.timing.images:
+            reason = f"{self._skipped} could not be read" if self._skipped else "there are none"
+            raise DataError(f"no input was run: {reason}")
 
     def _skip(self, batch: Batch) -> None:
         for problem in batch.problems:
-            self.status.print(f"skipped: {problem}")
+            self.print(f"skipped: {problem}")
         self._skipped += len(batch.problems)
 
     def _count_rows(self, rows: Rows, net: float, whole: float) -> None:
@@ -220,14 +226,15 @@ class _Run:
             text = f"{bar(done / self._count, fancy=self.status.fancy)}  {done}/{self._count}  {text}"
         self.status.set(f"infer  {text}" if self._count else f"infer  {done}  {text}")
 
+    def print(self, text: str) -> None:
+        """Print lines on standard error, control characters of names escaped."""
+        self.status.print(printable(text))
+
     def finish(self) -> None:
-        """Print the summary; DataError if no input could be read."""
+        """Print the summary."""
         self.status.clear()
-        if not self.timing.images:
-            reason = f"{self._skipped} could not be read" if self._skipped else "there are none"
-            raise DataError(f"no input was run: {reason}")
         if self._skipped:
-            self.status.print(f"{self._skipped} skipped, which could not be read")
+            self.print(f"{self._skipped} skipped, which could not be read")
         if self.accuracy.count:
-            self.status.print(self.accuracy.text())
-        self.status.print(self.timing.text())
+            self.print(self.accuracy.text())
+        self.print(self.timing.text())

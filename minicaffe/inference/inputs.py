@@ -39,7 +39,7 @@ class Preparation(Protocol):
     def read(self, path: str) -> np.ndarray:
         """Return the image in a file."""
 
-    def resized(self, image: np.ndarray) -> np.ndarray:
+    def resized(self, image: np.ndarray, name: str = ...) -> np.ndarray:
         """Return an image of a database or an array, resized."""
 
     def write(self, image: np.ndarray, out: np.ndarray, name: str = ...) -> None:
@@ -132,11 +132,11 @@ def images_in(folder: str) -> list[str]:
     """
     Image.init()
     extensions = {ext for ext, kind in Image.registered_extensions().items() if kind in FORMATS}
-    paths = []
+    paths: list[str] = []
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found = (name for name in names if os.path.splitext(name)[1].lower() in extensions and name[0] != ".")
-        paths += [os.path.join(where, name) for name in found]
+        shown = (name for name in names if not name.startswith("."))
+        paths += [os.path.join(where, name) for name in shown if os.path.splitext(name)[1].lower() in extensions]
     if not paths:
         raise DataError(f"folder '{folder}' holds no image and is no database")
     return sorted(paths)
@@ -195,7 +195,7 @@ def _records(path: str, backend: str) -> Iterator[Item]:
             if isinstance(image, EncodedImage):
                 yield Item(name, functools.partial(_decode, image.data, image.name), label)
             else:
-                yield Item(name, functools.partial(_resize, image.copy()), label)
+                yield Item(name, functools.partial(_resize, image.copy(), name), label)
 
 
 def _fail(error: DataError, preparation: Preparation) -> np.ndarray:
@@ -206,8 +206,8 @@ def _decode(data: bytes, name: str, preparation: Preparation) -> np.ndarray:
     return preparation.decode(data, name)
 
 
-def _resize(pixels: np.ndarray, preparation: Preparation) -> np.ndarray:
-    return preparation.resized(pixels)
+def _resize(pixels: np.ndarray, name: str, preparation: Preparation) -> np.ndarray:
+    return preparation.resized(pixels, name)
 
 
 def _array(path: str) -> Source:
@@ -235,7 +235,7 @@ def _rows(path: str, array: np.ndarray, labels: np.ndarray | None) -> Source:
 
     def items() -> Iterator[Item]:
         for i, row in enumerate(array):
-            label = None if labels is None else int(labels[i])
-            yield Item(f"{path}[{i}]", functools.partial(_resize, row), label)
+            name, label = f"{path}[{i}]", None if labels is None else int(labels[i])
+            yield Item(name, functools.partial(_resize, row, name), label)
 
     return Source(items, len(array), labelled=labels is not None)

@@ -27,7 +27,7 @@ class Plain:
         """Raise DataError, as `decode` does."""
         return self.decode(b"", path)
 
-    def resized(self, image: np.ndarray) -> np.ndarray:
+    def resized(self, image: np.ndarray, name: str = "an array") -> np.ndarray:
         """Return the values as they are."""
         return image
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from minicaffe.core.passes import filter_net
 from minicaffe.core.registry import facts_of
+from minicaffe.data.arrays import transposed_hint
 from minicaffe.data.image import decode_pixels, resize
 from minicaffe.data.image_file import read_bytes
 from minicaffe.data.transformer import BatchTransformer
@@ -135,14 +136,20 @@ class Preprocessing:
                 "give arrays or records"
             )
         image = decode_pixels(data, self.shape[0] == 3, name)
-        return self.resized(image[::-1] if self.order == "RGB" else image)
+        return self.resized(image[::-1] if self.order == "RGB" else image, name)
 
     def read(self, path: str | os.PathLike) -> np.ndarray:
         """Return an image file, decoded as `decode` does; DataError when it cannot be read."""
         return self.decode(read_bytes(path), os.fspath(path))
 
-    def resized(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (C, H, W), in the net's order of channels, resized to `size`."""
+    def resized(self, image: np.ndarray, name: str = "an image") -> np.ndarray:
+        """Return an image (C, H, W), in the net's order of channels, resized to `size`.
+
+        name: the image, for messages.  DataError for another number of axes or channels.
+        """
+        if image.ndim != 3 or len(image) != self.shape[0] or image.size == 0:
+            hint = transposed_hint(image.shape, self.shape)
+            raise DataError(f"{name}: expected (C, H, W) with {self.shape[0]} channels, got shape {image.shape}{hint}")
         return image if self.size is None else resize(image, *self.size)
 
     def write(self, image: np.ndarray, out: np.ndarray, name: str = "an image") -> None:

@@ -89,7 +89,7 @@ def column_of(blob: str) -> str:
 
 
 class Accuracy:
-    """The part of labelled inputs whose label is among the best K scores, counted as in Accuracy layers; NaN is wrong."""
+    """The part of labelled inputs whose label is among the best K scores, as Accuracy layers count; NaN is wrong."""
 
     def __init__(self, k: int = 5) -> None:
         self.k, self.count = k, 0

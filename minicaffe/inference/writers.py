@@ -17,7 +17,8 @@ from minicaffe.files import replacing
 from minicaffe.inference.results import Best, Layout, Rows, column_of
 from minicaffe.text import csv_text, printable
 
-_EXTENSIONS = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".npz": "npz", ".h5": "h5", ".hdf5": "h5"}
+#: formats by the extension of a file
+EXTENSIONS = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".npz": "npz", ".h5": "h5", ".hdf5": "h5"}
 FORMATS = ("text", "csv", "jsonl", "npz", "h5")
 _AT_ONCE = 1 << 22  # bytes of an HDF5 dataset that are collected before they are written
 
@@ -39,7 +40,7 @@ def format_of(path: str, name: str = "") -> str:
         if name not in ("", "text", "csv", "jsonl"):
             raise UsageError(f"--format {name} is for files: give --output FILE")
         return name or "text"
-    found = name or _EXTENSIONS.get(os.path.splitext(path)[1].lower(), "")
+    found = name or EXTENSIONS.get(os.path.splitext(path)[1].lower(), "")
     if not found:
         raise UsageError(f"expected a file that ends in .csv, .jsonl, .npz or .h5, got '{path}'")
     return found

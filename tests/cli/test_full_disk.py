@@ -13,9 +13,9 @@ from full_disk.trial import Inputs, clear, faults, put_older  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits of other systems differ")
 
-NAMES = ["train_binary", "train_hdf5", "imageset_leveldb", "mean", "classify", "detect_csv", "detect_hdf5", "draw_svg",
-         "parse_log", "summarize", "whiten_net", "upgrade_net_binary", "fold", "export", "resize",
-         "calibrate"]  # fmt: skip
+NAMES = ["train_binary", "train_hdf5", "imageset_leveldb", "mean", "infer_csv", "infer_npz", "infer_hdf5", "classify",
+         "detect_csv", "detect_hdf5", "draw_svg", "parse_log", "summarize", "whiten_net", "upgrade_net_binary", "fold",
+         "export", "resize", "calibrate"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,8 @@ IMAGE = "image\x1b[2J.png"
         ("test", "--model", "net.prototxt", "--weights", "w.caffemodel", "--iterations", "1"),
         ("train", "--solver", "solver.prototxt", "--log", "train.log", "--tensorboard", "events"),
         ("calibrate", "--solver", "solver.prototxt", "--weights", "w.caffemodel", NAME, "--iterations", "1", "--test"),
+        ("infer", "deploy.prototxt", "w.caffemodel", IMAGE, "--labels", "labels.txt", "--output", f"{NAME}.csv"),
+        ("infer", "deploy.prototxt", "w.caffemodel", IMAGE, "--blob", "ip", "--blob", NAME, "--labels", "labels.txt"),
         ("classify", IMAGE, "out.npy", *NET_FLAGS, "--images_dim", "6,6", "--labels", "labels.txt"),
         ("detect", "windows.csv", f"{NAME}.csv", *NET_FLAGS, "--context_pad", "0"),
         ("extract_features", "w.caffemodel", "net.prototxt", NAME, f"db{NAME}", "1", "leveldb"),

@@ -146,6 +146,7 @@ COMMANDS = {
     "calibrate": (("calibrate", "--solver", "solver.prototxt", "--weights", "w.caffemodel", "out.caffemodel",
                    "--iterations", "1"), True),
     "extract_features": (("extract_features", "w.caffemodel", "net.prototxt", "z", "db", "1", "leveldb"), True),
+    "infer": (("infer", "deploy.prototxt", "w.caffemodel", "image.png"), True),
     "classify": (("classify", "image.npy", "out.npy", *IMAGE_FLAGS, "--images_dim", "4,4"), True),
     "detect": (("detect", "w.csv", "out.csv", *IMAGE_FLAGS, "--context_pad", "0"), True),
     "show": (("show", "w.caffemodel", "o.png", "--model", "deploy.prototxt", "--image", "image.png"), True),

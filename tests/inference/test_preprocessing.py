@@ -159,9 +159,9 @@ def test_what_is_refused(text, shape, error):
 def test_images_that_do_not_fit(tmp_path, pictures):
     keeps = Block(block("transform_param { crop_size: 31 }").param, "here", keeps_size=True)
     preprocessing = Preprocessing(keeps, (1, 3, 31, 31))
-    with pytest.raises(DataError, match="crop 31x31 is larger than the image, 40x30"):
+    with pytest.raises(DataError, match="image 0 of the batch: .*crop 31x31 is larger than the image, 40x30"):
         preprocessing.batch([preprocessing.read(pictures[0])])
-    with pytest.raises(DataError, match=r"image 1 of the batch has shape 1x33x33 and gives 1x31x31"):
+    with pytest.raises(DataError, match=r"image 1 of the batch: its shape 1x33x33 gives 1x31x31, but .* reads 3x31x31"):
         preprocessing.batch([np.zeros((3, 33, 33)), np.zeros((1, 33, 33))])
     with pytest.raises(DataError, match="but the net's input 'data' reads 5: give arrays or records"):
         Preprocessing(Block(), (1, 5, 4, 4)).read(pictures[0])

@@ -106,6 +106,25 @@ def test_classify(folder, capsys):
     assert np.load("out3.npy").shape == (3, 5)
 
 
+def test_classify_writes_names_where_the_format_has_them(folder, capsys):
+    Path("names.txt").write_text("a\nb\nc\nd\ne\n")
+    Image.new("RGB", (9, 9)).save("=dog.png")
+    flags = [*WITH_NET, "--images_dim", "9,10", "--ext", "png"]
+    assert main(["classify", ".", "out.npy", *flags]) == 0
+    assert main(["classify", ".", "out.csv", *flags, "--labels", "names.txt"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    with open("out.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["filename", "a", "b", "c", "d", "e"] and [row[0] for row in rows] == ["./=dog.png", "./cat.png"]
+    scores = np.array([row[1:] for row in rows], np.float32)
+    assert np.array_equal(scores, np.load("out.npy"))
+    best = np.argsort(-scores[1])
+    assert out[-1] == "./cat.png: " + ", ".join(f"{'abcde'[i]} {scores[1, i]:.4f}" for i in best)
+    assert main(["classify", ".", "out.h5", *flags]) == 0
+    with h5py.File("out.h5") as file:
+        assert file["filename"][0] == b"./=dog.png" and np.array_equal(file["prob"], scores)
+
+
 def test_classify_takes_a_binaryproto_mean(folder):
     Path("mean.binaryproto").write_bytes(caffe.io.array_to_blobproto(np.ones((1, 3, 8, 8))).SerializeToString())
     np.save("mean.npy", np.ones(3))

@@ -38,6 +38,7 @@ SOLVER = """
 net: "{inputs}/net.prototxt" test_iter: 1 test_interval: 4 base_lr: 0.05 momentum: 0.9 lr_policy: "fixed"
 display: 1 max_iter: 5 snapshot: 2 snapshot_prefix: "s" snapshot_format: {format} random_seed: 3
 """
+_INFER = "{inputs}/deploy.prototxt {inputs}/small.caffemodel {inputs}/rows.npy --output"
 _CLASSIFIER = "--model_def {inputs}/deploy.prototxt --pretrained_model {inputs}/small.caffemodel --gpu=false"
 
 
@@ -91,6 +92,10 @@ COMMANDS = {
                              repeatable=False),
     "features_leveldb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 "
                                 "leveldb", repeatable=False),
+    "infer_csv": Command(f"infer {_INFER} out.csv"),
+    "infer_npz": Command(f"infer {_INFER} out.npz", repeatable=False),
+    "infer_hdf5": Command(f"infer {_INFER} out.h5"),
+    "infer": Command(f"infer {_INFER}=", to_file="rows.txt"),
     "classify": Command("classify {inputs}/pictures.npy out.npy --center_only --images_dim 8,8 " + _CLASSIFIER),
     "detect_csv": Command("detect {inputs}/windows.csv out.csv --context_pad 1 " + _CLASSIFIER),
     "detect_hdf5": Command("detect {inputs}/windows.csv out.h5 --context_pad 1 " + _CLASSIFIER),
@@ -134,6 +139,7 @@ def make_inputs(folder: Path) -> None:
     (folder / "windows.csv").write_text(
         "filename,ymin,xmin,ymax,xmax\n" + f"{folder}/0.png,0,0,20,20\n{folder}/1.png,4,4,30,30\n" * 40
     )
+    np.save(folder / "rows.npy", rng.integers(0, 256, (400, 3, 8, 8), np.uint8))
     np.save(folder / "pictures.npy", rng.random((200, 8, 8, 3), np.float32))
     _write_data_sets(folder, rng)
 
