@@ -7,6 +7,7 @@ POST / takes an image, as the body or as the file `image` of a form, and returns
 
 import asyncio
 import contextlib
+import math
 import os
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,10 @@ from starlette.routing import Route
 
 import minicaffe as caffe
 from minicaffe.cores import cores
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.inference.predictor import Predictor
 from minicaffe.inference.preprocessing import Preprocessing, read_block
+from minicaffe.text import read_names
 
 MAX_BYTES = 10 << 20  # of a request
 SECONDS = 10  # within which its body has to arrive
@@ -50,6 +52,9 @@ class Service:
         self.labels, self.free, self.nets = labels, workers + waiting, queue.SimpleQueue()
         for _ in range(workers):
             self.nets.put(net := Predictor(caffe.Net(model, caffe.TEST, weights=weights)))
+        classes = math.prod(net.row_shape(net.blobs[0]))
+        if labels and len(labels) != classes:
+            raise DataError(f"there are {len(labels)} labels, but the net has {classes} classes")
         self.preprocessing = Preprocessing(read_block(like, [net.input]), net.shape, net.input)
         self.pool = ThreadPoolExecutor(workers)
 
@@ -101,6 +106,11 @@ class Service:
 def app() -> Starlette:
     """Return the application for the files and numbers in environment variables."""
     env = os.environ
-    labels = open(env["LABELS"], encoding="utf-8").read().splitlines() if env.get("LABELS") else []
-    workers, waiting = int(env.get("WORKERS") or cores()), int(env.get("WAITING") or 64)
-    return Service(env["MODEL"], env["WEIGHTS"], env["LIKE"], labels, workers, waiting).app()
+    try:
+        labels = read_names(env["LABELS"], "labels file") if env.get("LABELS") else []
+        workers, waiting = int(env.get("WORKERS") or cores()), int(env.get("WAITING") or 64)
+        return Service(env["MODEL"], env["WEIGHTS"], env["LIKE"], labels, workers, waiting).app()
+    except KeyError as error:
+        raise SystemExit(f"the service cannot start: the variable {error.args[0]} is not set") from None
+    except MinicaffeError as error:
+        raise SystemExit(f"the service cannot start: {error}") from None

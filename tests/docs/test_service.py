@@ -124,6 +124,15 @@ def request(port, method, path, body=None, headers=()):
         connection.close()
 
 
+def answer_to(port, text):
+    """Return status and text of the answer to the beginning of a request."""
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
+        client.sendall(text.encode())
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        return answer.status, answer.read().decode()
+
+
 def form(name, image):
     """Return the body and the headers of a form with one file."""
     head = f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="a.png"\r\n\r\n'
@@ -190,8 +199,9 @@ def test_a_full_queue_refuses_until_there_is_room(make, serve, module, files, im
         first = [pool.submit(until_taken, port, images[i]) for i in range(2)]
         while json.loads(request(port, "GET", "/health")[2])["free"]:
             time.sleep(0.01)
-        status, headers, text = request(port, "POST", "/", images[2])
-        assert (status, headers["Retry-After"], text) == (503, "1", "too many requests are waiting")
+        for body in (images[2], bytes(5 << 20)):  # the second one is larger than what sockets buffer
+            status, headers, text = request(port, "POST", "/", body)
+            assert (status, headers["Retry-After"], text) == (503, "1", "too many requests are waiting")
         third = pool.submit(until_taken, port, images[2])
         opened.set()
         answers = [each.result(SECONDS) for each in [*first, third]]
@@ -219,18 +229,13 @@ def test_sizes_are_limited_before_the_body_is_read(make, serve, module):
     port = serve(make())
     sentence = f"send an image of at most {module.MAX_BYTES} bytes, with its Content-Length"
     for header in (f"Content-Length: {module.MAX_BYTES + 1}", "Transfer-Encoding: chunked"):
-        with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
-            client.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
-            answer = client.recv(1 << 16).decode()
-        assert answer.startswith("HTTP/1.1 413 ") and answer.endswith(sentence)
+        assert answer_to(port, f"POST / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n") == (413, sentence)
 
 
 def test_a_body_that_does_not_arrive_gives_its_place_back(make, serve, module, monkeypatch):
     monkeypatch.setattr(module, "SECONDS", 0.01)
     port = serve(make())
-    with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
-        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
-        assert client.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
+    assert answer_to(port, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")[0] == 408
     assert json.loads(request(port, "GET", "/health")[2]) == {"free": 6}
 
 
@@ -274,6 +279,33 @@ def test_the_command_of_the_page(files, images, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MODEL", "", "the variable MODEL is not set"),
+        ("WEIGHTS", "nowhere.caffemodel", "nowhere.caffemodel"),
+        ("LIKE", "deploy.prototxt", "deploy.prototxt has no preprocess block"),
+        ("LABELS", "preprocess.prototxt", "there are 1 labels, but the net has 7 classes"),
+        ("LABELS", "nowhere.txt", "labels file"),
+    ],
+)
+def test_what_cannot_be_served_is_one_sentence(module, files, monkeypatch, name, value, expected):
+    monkeypatch.chdir(files)
+    env = {
+        "MODEL": "deploy.prototxt",
+        "WEIGHTS": "net.caffemodel",
+        "LIKE": "preprocess.prototxt",
+        "LABELS": "words.txt",
+    }
+    for key, text in {**env, name: value}.items():
+        monkeypatch.setenv(key, text) if text else monkeypatch.delenv(key, raising=False)
+    with restored(), pytest.raises(SystemExit) as caught:
+        module.app()
+    sentence = str(caught.value)
+    assert sentence.startswith("the service cannot start: ") and "\n" not in sentence
+    assert expected in sentence
 
 
 # -- the container -----------------------------------------------------------------------------------------------------
