@@ -82,32 +82,34 @@ def _link(title: str) -> str:
 def groups(command: Command) -> Iterator[Group]:
     """The flags of a command by heading, in the order of `--help`, without --help."""
     parser = command.parser()
+    explain = parser._get_formatter()._expand_help
     for each in parser._action_groups:
-        rows = tuple(_row(action) for action in each._group_actions if _is_shown(action))
+        rows = tuple(_row(action, explain(action)) for action in each._group_actions if _is_shown(action))
         if rows:
             yield Group({"positional arguments": ARGUMENTS}.get(each.title or "", each.title or ""), rows)
 
 
 def _is_shown(action: argparse.Action) -> bool:
-    return action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
+    return bool(action.help) and action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
 
 
-def _row(action: argparse.Action) -> str:
+def _row(action: argparse.Action, meaning: str) -> str:
+    """The row of a flag; a default at the end of its help is left out, as it is in the column of defaults."""
     default = _default(action)
-    meaning = (
-        re.sub(rf" \((the )?(default:? )?{re.escape(default)}\)$", "", action.help or "") if default else action.help
-    )
-    return f"| `{_words(action)}` | {f'`{default}`' if default else ''} | {cell(meaning or '')} |"
+    if default:
+        meaning = re.sub(rf" \((the )?(default:? )?{re.escape(default)}\)$", "", meaning)
+    return f"| `{_words(action)}` | {f'`{default}`' if default else ''} | {cell(meaning)} |"
 
 
 def _words(action: argparse.Action) -> str:
     """The action as it is written on the command line: `--name VALUE`, `-w, --max_width N`, `NET`, `[OUT]`."""
     choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
-    value = action.metavar or choices or action.dest.upper()
+    names = (action.metavar,) if isinstance(action.metavar, str) else action.metavar
+    value = " ".join(names or [choices or action.dest.upper()])
     if action.option_strings:
-        names = [s for s in action.option_strings if len(s) == 2] + [action.option_strings[0]]
+        spellings = [s for s in action.option_strings if len(s) == 2] + [action.option_strings[0]]
         value = {0: "", "?": f"[={value}]"}.get(action.nargs, f" {value}")  # type: ignore[call-overload]
-        return ", ".join(names) + value.replace("|", "\\|")
+        return ", ".join(spellings) + value.replace("|", "\\|")
     return {"?": f"[{value}]", "*": f"[{value} ...]", "+": f"{value} ..."}.get(str(action.nargs), str(value))
 
 
