@@ -125,10 +125,13 @@ def test_a_time_that_is_too_short_is_an_error_before_the_training(small, run, mo
 
 def test_without_a_time_a_slow_machine_runs_the_shortest_training(small, run, monkeypatch):
     monkeypatch.setattr(quickstart, "seconds_per_step", lambda model: 5.0)
+    monkeypatch.setattr(quickstart, "SHORTEST", 5)
     status, out, err = run("quickstart")
     assert status == 0, err
-    assert "A training step takes 5000 ms here: 50 iterations and their tests need about 24.2 minutes." in out
-    assert "after 50 iterations" in out
+    assert "A training step takes 5000 ms here: 5 iterations and their tests need about 20.4 minutes." in out
+    assert "after 5 iterations" in out
+    monkeypatch.setattr(quickstart, "SHORTEST", 50)
+    assert quickstart.affordable(None, 5.0) == 50
     assert quickstart.affordable(None, 0.1) == quickstart.affordable(150, 0.1) == 1250
 
 
@@ -140,10 +143,11 @@ def test_a_machine_that_becomes_slower_trains_what_was_announced(small, run, mon
         return clock[0]
 
     monkeypatch.setattr(quickstart.time, "monotonic", later)
-    status, out, err = run("quickstart", "--seconds", "3")
+    monkeypatch.setattr(quickstart, "SHORTEST", 5)
+    status, out, err = run("quickstart", "--seconds", "2.5")
     assert status == 0, err
-    assert "A training step takes 10 ms here: 50 iterations and their tests need about" in out
-    assert re.search(r"Test accuracy 0\.\d{4} \(loss \d\.\d{4}\) after 50 iterations", out)
+    assert "A training step takes 10 ms here: 10 iterations and their tests need about" in out
+    assert re.search(r"Test accuracy 0\.\d{4} \(loss \d\.\d{4}\) after 10 iterations", out)
 
 
 def test_the_time_of_a_step_is_the_median_of_the_clock(small):

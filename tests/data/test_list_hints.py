@@ -30,15 +30,22 @@ def images(content, more="", transform="", batch=1):
         file.write(content)
     text = f'image_data_param {{ source: "list.txt" batch_size: {batch} {more} }}'
     layer, blobs = data_layer(f'name: "d" type: "ImageData" transform_param {{ {transform} }} {text}')
-    layer.forward([], blobs)
-    return blobs
+    return run(layer, blobs)
 
 
 def records(source, transform="", batch=2, passes=1, more=""):
     text = f'data_param {{ source: "{source}" backend: LMDB batch_size: {batch} {more} }}'
     layer, blobs = data_layer(f'name: "d" type: "Data" transform_param {{ {transform} }} {text}')
-    for _ in range(passes):
-        layer.forward([], blobs)
+    return run(layer, blobs, passes)
+
+
+def run(layer, blobs, passes=1):
+    """Run a layer and end its threads, also when it raises an error."""
+    try:
+        for _ in range(passes):
+            layer.forward([], blobs)
+    finally:
+        layer.close()
     return blobs
 
 
