@@ -92,7 +92,8 @@ def _draw_image(args: argparse.Namespace, stem: str, ext: str) -> None:
     options = options_of(args)
     order = options.pop("channel_swap")
     with computing(args):
-        net = Classifier(differentiable(args.model), args.weights, **options)
+        model = differentiable(args.model) if args.cam or args.saliency else args.model
+        net = Classifier(model, args.weights, **options)
         name = net.inputs[0]
         net.blobs[name].reshape(1, *net.blobs[name].shape[1:])
         color = net.blobs[name].shape[1:2] != (1,)

@@ -10,5 +10,7 @@ Modules:
     summary                 a net as a table
     parse_log               the values in training logs
     plot                    plots of training logs and of confusion matrices
-    show                    plots of filters, weights and activations
+    runs, ticks             names and colours of the runs in a plot; its grid and tick labels
+    show                    plots of filters, weights, activations and of maps over an image
+    attribution             class activation maps, Grad-CAM and saliency
 """
