@@ -116,3 +116,20 @@ def test_pictures_of_different_shapes(folder, run):
     status, _, err = run("show", "--samples", "one.prototxt", "o.png")
     assert status == 1 and "picture 2 has another shape" in err and "--count 2 shows those before" in err
     assert run("show", "--samples", "one.prototxt", "o.png", "--count", "2")[0] == 0
+
+
+def test_a_python_layer_as_the_source_can_be_refused(folder, run, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "sampled_layers.py").write_text(
+        "import minicaffe\n\nclass Ones(minicaffe.Layer):\n"
+        "    def setup(self, bottom, top):\n        top[0].reshape(2, 1, 3, 3)\n"
+        "    def reshape(self, bottom, top):\n        pass\n"
+        "    def forward(self, bottom, top):\n        top[0].data[...] = 1\n"
+    )
+    (folder / "python.prototxt").write_text(
+        'layer { name: "ones" type: "Python" top: "x" python_param { module: "sampled_layers" layer: "Ones" } }'
+    )
+    status, _, err = run("show", "--samples", "python.prototxt", "o.png", "--count", "3", "--no-python-layers")
+    assert status == 1 and "Python layer 'ones'" in err and not (folder / "o.png").exists()
+    status, out, err = run("show", "--samples", "python.prototxt", "o.png", "--count", "3")
+    assert status == 0 and "3 pictures 1×3×3" in out, err
