@@ -7,7 +7,8 @@ still has keeps its present meaning:
   `delimiter="\n"` (`arrays`);
 - `scipy.misc`: `imread`, `imresize`, `imsave`, `toimage`, `fromimage`, `bytescale` (`images`), also without SciPy;
 - scikit-image: the argument `as_grey` of `skimage.io.imread` and `imread_collection`;
-- pandas: `sort`, `order`, `to_hdf(path, key)`; scikit-learn: `loss="log"` and `n_iter` of `SGDClassifier` (`frames`);
+- pandas: `sort`, `order`, `to_hdf(path, key)`, `series[:, None]`; scikit-learn: `loss="log"` and `n_iter` of
+  `SGDClassifier` (`frames`);
 - Python 2: `xrange`, `unicode`, `basestring`, `long`, `raw_input`, `reduce`, `itertools.izip`, the modules `cPickle`,
   `StringIO` and `cStringIO`, str written to a `tempfile.NamedTemporaryFile()`, and `iteritems()`, `iterkeys()`,
   `itervalues()` and `has_key()` of `net.blobs` and `net.params` (`python2`).  Statements such as `print "x"`, and

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def add_to_pandas(module: ModuleType) -> None:
-    """Add `sort` of a DataFrame and of a Series, which sorts in place, `order` of a Series, and `to_hdf(path, key)`."""
+    """Add `sort` of DataFrame and Series (there in place), `to_hdf(path, key)`, and Series' `order` and `[:, None]`."""
     for owner, names in (
         (module.DataFrame, {"sort": _sort_frame}),
         (module.Series, {"sort": _sort_series, "order": lambda self, **options: self.sort_values(**options)}),
@@ -19,6 +19,7 @@ def add_to_pandas(module: ModuleType) -> None:
                 setattr(owner, name, function)
     if not hasattr(module.DataFrame.to_hdf, "__wrapped__"):
         module.DataFrame.to_hdf = _with_positional_key(module.DataFrame.to_hdf)
+        module.Series.__getitem__ = _with_new_axes(module.Series.__getitem__)
 
 
 def _with_positional_key(to_hdf: Callable[..., None]) -> Callable[..., None]:
@@ -27,6 +28,16 @@ def _with_positional_key(to_hdf: Callable[..., None]) -> Callable[..., None]:
         to_hdf(self, path, key=key, **options)
 
     return with_positional_key
+
+
+def _with_new_axes(getitem: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(getitem)
+    def with_new_axes(self: Any, key: Any) -> Any:
+        if isinstance(key, tuple) and any(part is None for part in key):
+            return self.to_numpy()[key]
+        return getitem(self, key)
+
+    return with_new_axes
 
 
 def _sort_frame(self: Any, columns: Any = None, **options: Any) -> Any:

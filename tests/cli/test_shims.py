@@ -96,6 +96,14 @@ def test_import_of_the_sources_in_a_checkout_gives_minicaffe(checkout, run):
     assert {path: path.read_text() for path in checkout.glob("python/caffe/*.py")} == before
 
 
+def test_old_names_by_the_environment(checkout, run, monkeypatch):
+    assert run("install-shims", ".")[0] == 0
+    monkeypatch.setenv("MINICAFFE_RUN_AS_CAFFE", "old_names,cpu,other")
+    code = "import sys; sys.path.insert(0, 'python'); import caffe, cPickle; caffe.set_mode_gpu(); print(caffe.TEST)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1\n" and "on the CPU" in done.stderr, done.stderr
+
+
 def test_import_without_sources(project, run):
     assert run("install-shims", ".")[0] == 0
     done = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True)

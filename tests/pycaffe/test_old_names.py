@@ -135,12 +135,15 @@ def test_as_grey_of_scikit_image(folder):
 def test_pandas_and_scikit_learn(folder):
     """Modules of the present interface, in place of the libraries."""
     (folder / "pandas.py").write_text("""
+import numpy
 class DataFrame:
     def sort_index(self): return "by index"
     def sort_values(self, by, ascending=True): return by, ascending
     def to_hdf(self, path_or_buf, *, key, mode="a"): print(path_or_buf, key, mode)
 class Series:
     def sort_values(self, inplace=False, ascending=True): return inplace or ascending
+    def to_numpy(self): return numpy.arange(2)
+    def __getitem__(self, key): return key
 """)
     (folder / "sklearn").mkdir()
     (folder / "sklearn" / "__init__.py").write_text("")
@@ -153,13 +156,14 @@ import inspect, pandas, sklearn.linear_model
 frame, series = pandas.DataFrame(), pandas.Series()
 print(frame.sort(), frame.sort("a", ascending=False), series.sort(), series.order(ascending=False))
 frame.to_hdf("f", "df", mode="w")
+print(series[:, None].tolist(), series["a", "b"])
 sklearn.linear_model.SGDClassifier(loss="log", n_iter=7)
 sklearn.linear_model.SGDClassifier()
 print(list(inspect.signature(sklearn.linear_model.SGDClassifier.__init__).parameters))
 """)
     done = run("--old-names", "s.py", cwd=folder)
     assert done.stdout.splitlines() == [
-        "by index ('a', False) None False", "f df w", "log_loss 7 None", "hinge 1000 0.001",
+        "by index ('a', False) None False", "f df w", "[[0], [1]] ('a', 'b')", "log_loss 7 None", "hinge 1000 0.001",
         "['self', 'loss', 'max_iter', 'tol']",
     ], done.stderr  # fmt: skip
 
