@@ -103,7 +103,7 @@ def infer(args: argparse.Namespace) -> None:
         layout = _layout(args, predictor, inputs)
         run = _Run(inputs.count, layout, progress=bool(args.output) or not sys.stdout.isatty())
         run.print(preparation.describe())
-        with writing(args.output, kind, layout) as writer:
+        with contextlib.closing(run), writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
                 writer.add(rows)
         run.finish()
@@ -237,9 +237,12 @@ class _Run:
         """Print lines on standard error, control characters of names escaped."""
         self.status.print(printable(text))
 
+    def close(self) -> None:
+        """Erase the status line, before a summary or an error."""
+        self.status.clear()
+
     def finish(self) -> None:
         """Print the summary."""
-        self.status.clear()
         if self._skipped:
             self.print(f"{self._skipped} skipped, which could not be read")
         if self.accuracy.count:
