@@ -6,8 +6,8 @@
 Half of the pictures, which the script draws, have 256x256 pixels, half 500x375.  Each contestant runs in a process of
 its own, all in turn in each round; the table has the best round of each: images per second from the first image read to
 the last row written, and with the start of the process.  `classify` is Classifier.predict with the centre crop alone,
-as the command calls it.  PyTorch has a DataLoader of two workers; decoder, threads and memory format are those which are
-the fastest on a tenth of the pictures.  Its resizing averages, ours samples like OpenCV's; weights are random.
+as the command calls it.  PyTorch has a DataLoader of two workers; decoder, threads and memory format are those that
+are the fastest on a tenth of the pictures.  Its resizing averages, ours samples like OpenCV's; weights are random.
 
 PYTHON is one with torch, torchvision, numpy, protobuf and Pillow; without it PyTorch is left out.
 """

@@ -101,9 +101,9 @@ def infer(args: argparse.Namespace) -> None:
         predictor = Predictor(built_net(args, TEST, weight_files(args.weights)), args.blob)
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
-        run = _Run(inputs.count, layout)
+        run = _Run(inputs.count, layout, progress=bool(args.output) or not sys.stdout.isatty())
         run.print(preparation.describe())
-        with writing(args.output, kind, layout) as writer:
+        with contextlib.closing(run), writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
                 writer.add(rows)
         run.finish()
@@ -147,7 +147,9 @@ def _block(args: argparse.Namespace, predictor: Predictor) -> Block:
     if path:
         need_file(path, "like" if args.like else "preprocess", "a prototxt")
         return read_block(path, [predictor.input], args.level, stages(args))
-    return find_block(args.model, [predictor.input], args.level, stages(args)) or Block()
+    return find_block(args.model, [predictor.input], args.level, stages(args)) or Block(
+        origin="none given: --like or --preprocess states it"
+    )
 
 
 def _mean(path: str) -> str | list[float]:
@@ -182,14 +184,17 @@ def _layout(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> L
 
 
 class _Run:
-    """One run over all inputs, with what is reported of it on standard error."""
+    """One run over all inputs, with what is reported of it on standard error.
 
-    def __init__(self, count: int | None, layout: Layout) -> None:
+    count: of inputs, if it is known.  progress: whether there is a status line; rows in the same terminal exclude it.
+    """
+
+    def __init__(self, count: int | None, layout: Layout, progress: bool) -> None:
         from minicaffe.inference.results import Accuracy
         from minicaffe.inference.timing import Timing
 
         self.status, self.timing, self.accuracy = StatusLine(), Timing(), Accuracy()
-        self._count, self._layout, self._skipped = count, layout, 0
+        self._count, self._layout, self._progress, self._skipped = count, layout, progress, 0
 
     def rows(
         self, inputs: Inputs, preparation: Preparation, predictor: Predictor, args: argparse.Namespace
@@ -221,6 +226,8 @@ class _Run:
         self.timing.add(len(rows.names), net, whole)
         if self._layout.labelled and rows.blobs[self._layout.scores][0].size > 1:
             self.accuracy.add(rows, self._layout.scores)
+        if not self._progress:
+            return
         done, text = self.timing.images + self._skipped, f"{self.timing.rate:,.0f} images/s"
         if self._count:
             text = f"{bar(done / self._count, fancy=self.status.fancy)}  {done}/{self._count}  {text}"
@@ -230,9 +237,12 @@ class _Run:
         """Print lines on standard error, control characters of names escaped."""
         self.status.print(printable(text))
 
+    def close(self) -> None:
+        """Erase the status line, before a summary or an error."""
+        self.status.clear()
+
     def finish(self) -> None:
         """Print the summary."""
-        self.status.clear()
         if self._skipped:
             self.print(f"{self._skipped} skipped, which could not be read")
         if self.accuracy.count:

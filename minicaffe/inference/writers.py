@@ -253,9 +253,9 @@ class Hdf5:
 
 def _create(file: Any, columns: dict[str, np.ndarray]) -> None:
     for name, values in columns.items():
+        stored, row = _stored(values), values.shape[1:]
         rows = max(1, min(1024, (1 << 16) // max(1, values[:1].nbytes)))
-        file.create_dataset(name, data=_stored(values), maxshape=(None, *values.shape[1:]),
-                            chunks=(rows, *values.shape[1:]))  # fmt: skip
+        file.create_dataset(name, data=stored, maxshape=(None, *row), chunks=(rows, *row))
 
 
 def _extend(file: Any, columns: dict[str, np.ndarray]) -> None:
@@ -265,6 +265,11 @@ def _extend(file: Any, columns: dict[str, np.ndarray]) -> None:
         dataset[len(dataset) - len(values) :] = _stored(values)
 
 
-def _stored(values: np.ndarray) -> Any:
-    """Return values as h5py stores them: texts of any length as objects."""
-    return values.astype(object) if values.dtype.kind == "U" else values
+def _stored(values: np.ndarray) -> np.ndarray:
+    """Return values as h5py stores them: texts as UTF-8 of any length, a file name in another encoding as it is."""
+    if values.dtype.kind != "U":
+        return values
+    import h5py
+
+    texts = [text.encode("utf-8", "surrogateescape") for text in values.tolist()]
+    return np.array(texts, dtype=h5py.string_dtype())

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sys
 
@@ -140,6 +141,23 @@ def test_arrays(folder, infer, name, batch, monkeypatch):
     for blob in ("ip", "conv"):
         assert found[blob].dtype == np.float32
         np.testing.assert_allclose(found[blob], expected(blob), rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text on other systems")
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "npz", "h5"])
+def test_names_in_another_encoding(folder, infer, kind):
+    name = os.fsdecode(b"\xff.png")
+    os.link(NAMES[0], name)
+    status, _, err = infer(name, "--output", f"o.{kind}")
+    assert status == 0 and "(none given: --like or --preprocess states it)" in err
+    if kind == "h5":
+        with h5py.File("o.h5") as file:
+            assert file["filename"][0] == b"\xff.png"
+    elif kind == "npz":
+        with np.load("o.npz") as file:
+            assert file["filename"].tolist() == [name]
+    else:
+        assert "ff.png" in (folder / f"o.{kind}").read_text(encoding="utf-8")
 
 
 def test_arrays_of_the_best_classes(folder, infer):
