@@ -12,6 +12,7 @@ import os
 import queue
 from concurrent.futures import ThreadPoolExecutor
 
+from python_multipart.exceptions import FormParserError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -79,7 +80,7 @@ class Service:
         try:
             data = await asyncio.wait_for(image_of(request), SECONDS)
             classes = await asyncio.get_running_loop().run_in_executor(self.pool, self.classify, data)
-        except (DataError, ClientDisconnect) as error:
+        except (DataError, FormParserError, ClientDisconnect) as error:
             raise HTTPException(400, str(error)) from None
         except asyncio.TimeoutError:  # noqa: UP041  (another class in Python 3.10)
             raise HTTPException(408, f"the image did not arrive within {SECONDS} seconds") from None
