@@ -8,7 +8,9 @@ from minicaffe.layers.shared.convolution_base import ConvolutionBase
 
 @register("Deconvolution")
 class Deconvolution(ConvolutionBase):
-    """A Convolution's data gradient as the forward pass: every input place adds a scaled copy of the filter to the top.
+    """y[n, o, t] = b[o] + sum over c, s, j with s * stride + j * dilation - pad = t of w[c, o, j] x[n, c, s]
+
+    The gradient of a Convolution as the forward pass: every input place adds a scaled copy of the filter to the top.
 
     bottoms: (N, C, *in); tops: (N, num_output, *out) with
         out = stride (in - 1) + dilation (kernel - 1) + 1 - 2 pad

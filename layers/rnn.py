@@ -17,6 +17,8 @@ class RNN(Recurrent):
 
     Bottoms, tops and recurrent_param are those of `Recurrent`; top 0 is o (T, N, H), the one state is h.
     blobs: W_x (H, I), b (H), W_s (H, S) if there is s, W_h (H, H), W_o (H, H), b_o (H)
+
+    Source: Elman, 1990; in the form of Donahue et al., 2015.
     """
 
     backward_reads = ("bottom", "top")

@@ -6,7 +6,7 @@ from minicaffe.core.registry import register
 
 @register("Silence")
 class Silence(Layer):
-    """Bottoms: any number, of any shape.  No top.  The gradient of each bottom is 0."""
+    """Bottoms: any number, of any shape; their gradients are 0.  No top."""
 
     min_bottom = 1
     exact_num_top = 0

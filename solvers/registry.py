@@ -35,9 +35,14 @@ def get_solver(param: str | os.PathLike | Any) -> Solver:
     return solver_class(source.param.type)(source)
 
 
+def solver_type_list() -> list[str]:
+    """Return all registered solver types, sorted."""
+    return sorted(_registry)
+
+
 def solver_class(kind: str) -> type[Solver]:
     """Return the class registered for a `type`; SolverError for an unknown one."""
     if kind not in _registry:
-        known = ", ".join(sorted(_registry))
+        known = ", ".join(solver_type_list())
         raise SolverError(f'unknown solver type "{kind}"{nearest(kind, _registry)}: known are {known}')
     return _registry[kind]

@@ -15,6 +15,7 @@ class Axpy(Layer):
     Source: Hu, Shen and Sun, Squeeze-and-Excitation Networks, 2017.
     """
 
+    fork = "SENet"
     family = "arrangement"
     exact_num_bottom = 3
     exact_num_top = 1

@@ -33,6 +33,7 @@ class BN(KeepsStatistics):
     Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015; Zhao et al., PSPNet, 2017.
     """
 
+    fork = "SegNet; PSPNet"
     family = "normalization"
     keeps_coordinates = True
     exact_num_bottom = 1

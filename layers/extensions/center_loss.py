@@ -21,6 +21,8 @@ class CenterLoss(LossLayer):
     Source: Wen, Zhang, Li and Qiao, 2016.
     """
 
+    fork = "Center loss"
+
     def setup(self, bottom, top):
         param = self.layer_param.center_loss_param
         self.classes, self.given_axis = param.num_output, param.axis

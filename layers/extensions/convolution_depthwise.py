@@ -16,6 +16,7 @@ class ConvolutionDepthwise(Convolution):
     convolution_param: as Convolution's.  A Convolution with group = C uses the same fast method.
     """
 
+    fork = "ports of MobileNet and ShuffleNet"
     fuses_as = "Convolution"
 
     def groups(self, param):

@@ -33,6 +33,7 @@ class DetectionOutput(Layer):
     Source: Liu et al., SSD, 2016.
     """
 
+    fork = "SSD"
     exact_num_bottom = 3
     exact_num_top = 1
     always_reshape = True

@@ -24,6 +24,7 @@ class Interp(Layer):
     Source: Chen et al., DeepLab, 2014.
     """
 
+    fork = "DeepLab"
     exact_num_bottom = 1
     exact_num_top = 1
     in_place = False

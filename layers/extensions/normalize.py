@@ -30,6 +30,7 @@ class Normalize(Layer):
     eps is 1e-6; there are no blobs.
     """
 
+    fork = "SSD; NormFace"
     family = "normalization"
     keeps_coordinates = True
     exact_num_bottom = 1

@@ -9,13 +9,16 @@ from minicaffe.cuda.strided import StridedView
 
 @register("Permute")
 class Permute(Layer):
-    """Axis i of the top is axis order[i] of the bottom; axes that `order` leaves out follow in their old order.
+    """y[i_order[0], i_order[1], ...] = x[i_0, i_1, ...]
+
+    Axis k of the top is axis order[k] of the bottom; axes that `order` leaves out follow in their old order.
 
     bottom: any shape; top: the same lengths in the new order.
     permute_param: order, any number of axes.
     Source: Liu et al., SSD, 2016.
     """
 
+    fork = "SSD"
     family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False

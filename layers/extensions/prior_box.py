@@ -16,7 +16,8 @@ from minicaffe.cuda import ops
 class PriorBox(Layer):
     """Boxes (xmin, ymin, xmax, ymax), as fractions of the image, centred on each place of bottom 0.
 
-    bottoms: a feature map (N, C, h, w), the image (N, C, H, W); only their shapes are read
+    bottoms: a feature map (N, C, h, w), the image (N, C, H, W); only their shapes are read, and
+        their gradients are 0
     top: (1, 2, h w P 4), channel 0 the boxes, channel 1 a variance for each of their numbers
 
     Each min_size m gives a square of side m, with its max_size M one of side sqrt(m M), and for each aspect ratio r
@@ -28,6 +29,7 @@ class PriorBox(Layer):
     Source: Liu et al., SSD, 2016, section 2.2.
     """
 
+    fork = "SSD"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False

@@ -21,6 +21,7 @@ class PSROIPooling(Layer):
     Source: Dai, Li, He and Sun, R-FCN, 2016.
     """
 
+    fork = "R-FCN"
     family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1

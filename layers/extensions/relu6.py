@@ -14,6 +14,7 @@ class ReLU6(Elementwise):
     Source: Krizhevsky, 2010; used by MobileNet.
     """
 
+    fork = "ports of MobileNet"
     backward_reads = ("bottom",)
     top_serves_as_bottom = True  # y is between 0 and 6 exactly where x is
 

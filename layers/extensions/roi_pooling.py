@@ -22,6 +22,7 @@ class ROIPooling(Layer):
     Source: Girshick, Fast R-CNN, 2015.
     """
 
+    fork = "Fast R-CNN"
     family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1

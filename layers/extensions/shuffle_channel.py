@@ -7,13 +7,16 @@ from minicaffe.cuda.strided import StridedView
 
 @register("ShuffleChannel")
 class ShuffleChannel(Layer):
-    """Channels (group, C / group) become (C / group, group): the first of each group, then the second of each, ...
+    """y[n, j * group + i] = x[n, i * C / group + j], for i < group and j < C / group
+
+    The first channel of each group, then the second of each, and so on.
 
     bottom, top: (N, C, ...).
     shuffle_channel_param: group (1), a divisor of C.
     Source: Zhang et al., ShuffleNet, 2017.
     """
 
+    fork = "ShuffleNet"
     family = "arrangement"
     exact_num_bottom = exact_num_top = 1
     in_place = False

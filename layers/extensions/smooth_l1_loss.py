@@ -18,6 +18,7 @@ class SmoothL1Loss(LossLayer):
     Source: Girshick, Fast R-CNN, 2015.
     """
 
+    fork = "Fast R-CNN"
     exact_num_bottom = None
     min_bottom, max_bottom = 2, 4
 

@@ -24,6 +24,7 @@ class Upsample(Layer):
     Source: Badrinarayanan, Kendall and Cipolla, SegNet, 2015.
     """
 
+    fork = "SegNet"
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False

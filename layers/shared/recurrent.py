@@ -19,10 +19,10 @@ class Recurrent(RecurrentOnDevice):
     """z_t = W_x x_t + b + W_s s + W_h (cont_t h_{t-1}); the subclass computes states and output from z_t.
 
     bottom 0: x (T, N, ...), T steps of N sequences; bottom 1: cont (T, N), 0 where a sequence begins, else 1
-    optional bottom 2: s (N, ...), a constant input of every step
-    with expose_hidden, further bottoms: the states before the first step, each (1, N, H); without it, the states after
-        the last step of the previous forward pass (zero at first), which get no gradient
-    top 0: (T, N, H); with expose_hidden, further tops: the states after the last step, each (1, N, H)
+    bottom 2, optional: s (N, ...), a constant input of every step
+    bottoms with expose_hidden: behind these, the states before the first step, each (1, N, H); without it a pass begins
+        with the states after the last step of the previous forward pass (zero at first), which get no gradient
+    top 0: (T, N, H); tops with expose_hidden: behind it, the states after the last step, each (1, N, H)
     blobs: W_x (G, I), b (G), W_s (G, S) if there is s, W_h (G, H), with G = gates * H; then those of the subclass
 
     recurrent_param: num_output H, weight_filler and bias_filler constant 0, expose_hidden false, debug_info (no

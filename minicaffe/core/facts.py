@@ -54,6 +54,7 @@ class Facts:
     family = ""
     keeps_coordinates = False  #: whether spatial position x of a top is position x of the bottoms
     resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
+    fork = ""  #: the fork, or the forks, of Caffe that introduced the type; "": Caffe's master, or a script's own type
     param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
 
     # -- from a LayerParameter alone ----------------------------------------------------------------------------------

@@ -101,14 +101,14 @@ def positive_unitball(shape, param, generator):
 
 @filler("xavier")
 def xavier(shape, param, generator):
-    """Uniform distribution on [-sqrt(3/n), sqrt(3/n)) (Glorot and Bengio, AISTATS 2010); n as in `_fan`."""
+    """Uniform distribution on [-sqrt(3/n), sqrt(3/n)) (Glorot and Bengio, AISTATS 2010), n by `variance_norm`."""
     scale = math.sqrt(3 / _fan(shape, param))
     return generator.uniform(-scale, scale, shape)
 
 
 @filler("msra")
 def msra(shape, param, generator):
-    """Normal distribution with mean 0 and standard deviation sqrt(2/n) (He et al., ICCV 2015); n as in `_fan`."""
+    """Normal distribution with mean 0 and standard deviation sqrt(2/n) (He et al., ICCV 2015), n by `variance_norm`."""
     return generator.normal(0, math.sqrt(2 / _fan(shape, param)), shape)
 
 

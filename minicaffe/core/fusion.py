@@ -175,6 +175,12 @@ def fuses(engine: str) -> Callable[[F], F]:
     return add
 
 
+def patterns_of(engine: str) -> list[str]:
+    """Return the patterns of what an engine, by name, computes as one, in the order in which they are tried."""
+    load(engine)
+    return list(dict.fromkeys(pattern for cls in _classes.get(engine, ()) for pattern in cls.patterns))
+
+
 # -- finding groups ----------------------------------------------------------------------------------------------------
 
 
