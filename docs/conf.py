@@ -7,7 +7,10 @@ from pathlib import Path
 from pygments.lexers.special import TextLexer
 from sphinx.highlighting import lexers
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from reference.docstrings import parts  # noqa: E402
 
 import minicaffe  # noqa: E402  (needs the line above)
 
@@ -16,36 +19,25 @@ version = release = minicaffe.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 suppress_warnings = ["ref.python"]  # `type` is ambiguous: an attribute of layers and of solvers
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"np.typing.DTypeLike": "DTypeLike"}
 myst_heading_anchors = 3
 lexers["prototxt"] = TextLexer()
 
-_NAMES = r"[\w*.]+(?:, [\w*.]+)*"  # before the colon of a field: one name, or several
-
 
 def to_restructured_text(lines: list[str]) -> list[str]:
-    """Convert a docstring, written as plain text, to reStructuredText.
-
-    A paragraph that is indented as a whole becomes a code block.  Lines such as "axis: the first axis (1)" become list
-    items, which include the indented lines below them; the rest is text.
-    """
+    """Convert a docstring, written as plain text, to reStructuredText."""
     out = []
-    for paragraph in re.split(r"\n\s*\n", "\n".join(lines).strip("\n")):
-        rows = paragraph.split("\n")
-        if all(row.startswith("    ") for row in rows):
-            out += ["::", "", *rows, ""]
-            continue
-        items: list[str] = []
-        for row in rows:
-            new = not row.startswith(" ") and re.match(rf"- |{_NAMES}: ", row)
-            goes_on = row[:1] in (" ", "`", "(") or row[:1].islower() or not items or not items[-1].startswith("- ")
-            if items and goes_on and not new:
-                items[-1] += " " + row.strip()
-            else:
-                items.append(re.sub(rf"^({_NAMES}): ", r"- \1: ", row.strip()))
-        for item in items:
-            out += [_inline(item), ""]
+    for kind, text, label in parts("\n".join(lines)):
+        if kind == "code":
+            out += ["::", "", *(f"    {row}" for row in text.split("\n")), ""]
+        elif kind == "item":
+            out += [f"- {f'**{_inline(label)}**: ' if label else ''}{_inline(text)}", ""]
+        else:
+            out += [_inline(text), ""]
     return out
 
 

@@ -5,6 +5,7 @@ are run by its command line.  So that a page takes seconds, solvers are cut shor
 what would download something is passed over.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -145,9 +146,18 @@ def test_layer_page_runs_on_the_gpu(page_folder, cuda_device):
 
 
 def test_links_between_pages():
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for file, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([\w-]+))?\)", path.read_text(encoding="utf-8")):
+            there = path.parent / file if file else path
+            assert there.exists(), f"{path.name} links to {file}"
+            assert not anchor or anchor in anchors(there), f"{path.name} links to {file}#{anchor}"
+
+
+@functools.cache
+def anchors(page):
+    """The anchors of a page's headings, as on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_files_that_pages_name_are_there():
