@@ -21,6 +21,7 @@ class HDF5Data(Layer):
     """
 
     family = "data"
+    more_params = ("transform_param",)  # to refuse it
     exact_num_bottom = 0
     capturable = False  # reads on the host
     min_top = 1

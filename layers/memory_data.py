@@ -22,6 +22,7 @@ class MemoryData(Layer):
     """
 
     family = "data"
+    more_params = ("transform_param",)
     exact_num_bottom = 0
     capturable = False  # reads on the host
     exact_num_top = 2

@@ -18,6 +18,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
     loss_param: ignore_label (a target that equals it when truncated has no loss), normalization (BATCH_SIZE).
     """
 
+    more_params = ("loss_param",)
+
     def setup(self, bottom, top):
         self.ignored = ignored_label(self.layer_param.loss_param)
         self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # the form that kernels take

@@ -21,6 +21,7 @@ class SoftmaxWithLoss(LossLayer):
     label.
     """
 
+    more_params = ("loss_param", "softmax_param")
     exact_num_top = None
     min_top, max_top = 1, 2
     backward_reads = ("bottom", "top")

@@ -21,7 +21,7 @@ _ROW = "{:<26}{:>12}  {:<9} {}"
 
 def _flags(flags: FlagParser) -> None:
     flags.argument("name", metavar="NAME", nargs="?", help="the net to copy (default: list all nets)")
-    flags.argument("folder", metavar="DIR", nargs="?", help="the folder to copy it into (default: models/NAME)")
+    flags.argument("folder", metavar="DIR", nargs="?", help="where to copy it (default: NAME in the folder models)")
 
 
 @command(

@@ -56,6 +56,7 @@ class Facts:
     resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
     fork = ""  #: the fork, or the forks, of Caffe that introduced the type; "": Caffe's master, or a script's own type
     param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
+    more_params: tuple[str, ...] = ()  #: further LayerParameter fields of messages that layers of the type read
 
     # -- from a LayerParameter alone ----------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ from helpers.nets import layer_text
 from helpers.situations import SOLVER, WITH_TEST, XAVIER, Situation, data, ip, records, softmax_loss
 from minicaffe.checks.finding import STAGES, checks_of
 from minicaffe.checks.running import FAILURES, codes
+from minicaffe.checks.static import unused
 from minicaffe.checks.static.unused import _MESSAGES, messages_read
 from minicaffe.core.registry import facts_of, layer_type_list
+from minicaffe.proto import caffe_pb2, parse_text
 
 
 def bn(name="bn", bottom="ip", more="", top=""):
@@ -251,9 +253,16 @@ def test_every_static_code_has_a_situation():
 
 @pytest.mark.parametrize("name", [name for name in layer_type_list() if messages_read(name) != _MESSAGES])
 def test_every_message_in_the_code_of_a_type_is_one_that_it_reads(name):
-    words = set(re.findall(r"\b\w+_param\b", inspect.getsource(inspect.getmodule(facts_of(name)))))
+    words = set(re.findall(r"\blayer_param\.(\w+_param)\b", inspect.getsource(inspect.getmodule(facts_of(name)))))
     assert words & _MESSAGES <= messages_read(name)
 
 
 def test_layers_of_other_packages_and_python_layers_may_read_any_message():
     assert messages_read("Python") == messages_read("OfAScript") == _MESSAGES
+
+
+def test_types_of_scripts_are_not_suggested(monkeypatch):
+    monkeypatch.setattr(unused, "layer_type_list", lambda: ["Data", "OfAScript", "HDF5Data", "Python"])
+    layer = parse_text('layer { type: "ReLU" transform_param { scale: 2 } }', caffe_pb2.NetParameter()).layer[0]
+    (text,) = unused._unread(layer)
+    assert "it is read by Data: remove it" in text

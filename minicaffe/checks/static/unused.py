@@ -15,17 +15,6 @@ from minicaffe.errors import listed, nearest
 from minicaffe.proto.caffe_pb2 import LayerParameter
 
 _MESSAGES = {field.name for field in LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")}
-#: types that read any message, or end with an error about it
-_NO_READERS = ("Python", "HDF5Data")
-#: the messages that a type reads beside its own
-_ALSO = {
-    "SoftmaxWithLoss": {"loss_param", "softmax_param"},
-    "InfogainLoss": {"loss_param", "softmax_param"},
-    "SigmoidCrossEntropyLoss": {"loss_param"},
-    "BatchNorm": {"scale_param"},
-    "SPP": {"pooling_param"},
-    "Normalize": {"norm_param", "normalize_param"},
-} | {data: {"transform_param"} for data in ("Data", "ImageData", "WindowData", "MemoryData", "HDF5Data")}
 #: the fields of transform_param that a type does not read, and what to write instead
 _INSTEAD = {
     "ImageData": {
@@ -44,9 +33,10 @@ _INSTEAD = {
 
 def messages_read(type_name: str) -> set[str]:
     """Return the fields of the messages that a type of this package reads; all of them for other types."""
-    if type_name == "Python" or not facts_of(type_name).__module__.startswith("minicaffe.layers."):
+    facts = facts_of(type_name)
+    if type_name == "Python" or not facts.__module__.startswith("minicaffe.layers."):
         return _MESSAGES
-    return {own_message(type_name) or ""} | _ALSO.get(type_name, set())
+    return {own_message(type_name) or "", *facts.more_params}
 
 
 @finds("static", "unused-layer-field", "warning")
@@ -66,13 +56,18 @@ def _unread(layer: Any) -> Iterator[str]:
     for field, value in layer.ListFields():
         if field.name not in _MESSAGES - read or not any(_is_set(each, inner) for each, inner in value.ListFields()):
             continue
-        readers = [name for name in layer_type_list() if name not in _NO_READERS and field.name in messages_read(name)]
+        readers = [name for name in layer_type_list() if field.name in messages_read(name) and _is_listed(name)]
         if readers:
             own = own_message(layer.type)
             yield (
                 f"{field.name} has no effect in a layer of type {layer.type}, it is read by {listed(readers)}: "
                 "remove it" + (f", or write {own}" if own else "")
             )
+
+
+def _is_listed(type_name: str) -> bool:
+    """Whether a type is one to suggest: HDF5Data refuses a transform_param, scripts' types may read any message."""
+    return type_name != "HDF5Data" and messages_read(type_name) != _MESSAGES
 
 
 def _unread_of_transform(layer: Any) -> Iterator[str]:
