@@ -10,46 +10,38 @@ MOST = 1000  #: points of a curve
 class Series:
     """Values by iteration, at most `MOST` of them: when there are more, every second one is dropped.
 
-    Then only one of `stride` values is kept, so the points stay evenly spaced.  The last value is kept in any case.
+    Those kept are of multiples of `stride`, so the points are evenly spaced, after `go_back` as well.
+    The last value is kept in any case.
     """
 
     def __init__(self) -> None:
         self.stride = 1
-        self._kept: list[tuple[int, float]] = []
-        self._count = 0
+        self._kept: dict[int, float] = {}
         self._last: tuple[int, float] | None = None
 
     def add(self, iteration: int, value: float) -> None:
-        """Add the value of an iteration."""
+        """Add the value of an iteration; it replaces an earlier one of the same iteration."""
         self._last = iteration, value
-        if self.is_due:
-            self._kept.append(self._last)
-        self._count += 1
-        if len(self._kept) >= MOST:
-            self._kept = self._kept[::2]
+        if self.is_due(iteration):
+            self._kept[iteration] = value
+        while len(self._kept) >= MOST:
             self.stride *= 2
+            self._kept = {each: value for each, value in self._kept.items() if self.is_due(each)}
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the next value is one of those that are kept."""
-        return self._count % self.stride == 0
-
-    def skip(self) -> None:
-        """Count a value that is not kept, without it."""
-        self._count += 1
+    def is_due(self, iteration: int) -> bool:
+        """Whether the value of an iteration is one of those that are kept."""
+        return iteration % self.stride == 0
 
     def go_back(self, iteration: int) -> None:
         """Drop the values from an iteration on, which is going to be run again."""
-        self._kept = [point for point in self._kept if point[0] < iteration]
-        self._count = len(self._kept) * self.stride
-        self._last = self._kept[-1] if self._kept else None
+        self._kept = {each: value for each, value in self._kept.items() if each < iteration}
+        self._last = next(reversed(self._kept.items()), None)
 
     @property
     def points(self) -> list[tuple[int, float]]:
         """The values that are kept, with their iterations, and the last one."""
-        if self._last is None or self._kept[-1:] == [self._last]:
-            return list(self._kept)
-        return [*self._kept, self._last]
+        kept = self._kept if self._last is None else {**self._kept, self._last[0]: self._last[1]}
+        return list(kept.items())
 
 
 class Curves:
@@ -68,10 +60,8 @@ class Curves:
         """Called after the passes of one iteration: keep its loss, unless it is None, and its learning rate."""
         if loss is not None:
             self.loss.add(solver.iter, loss)
-        if self.rate.is_due:
+        if self.rate.is_due(solver.iter):
             self.rate.add(solver.iter, solver.lr)
-        else:
-            self.rate.skip()
 
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
         """Called after a test: keep its scores."""

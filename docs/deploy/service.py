@@ -24,6 +24,7 @@ from minicaffe.cores import cores
 from minicaffe.errors import DataError, MinicaffeError
 from minicaffe.inference.predictor import Predictor
 from minicaffe.inference.preprocessing import Preprocessing, read_block
+from minicaffe.inference.results import Best
 from minicaffe.text import read_names
 
 MAX_BYTES = 10 << 20  # of a request
@@ -50,29 +51,35 @@ class Service:
 
     def __init__(self, model: str, weights: str, like: str, labels: list[str], workers: int, waiting: int) -> None:
         caffe.set_threads(1)  # for each net
-        self.labels, self.free, self.nets = labels, workers + waiting, queue.SimpleQueue()
+        self.free, self.nets = workers + waiting, queue.SimpleQueue()
         for _ in range(workers):
             self.nets.put(net := Predictor(caffe.Net(model, caffe.TEST, weights=weights)))
         classes = math.prod(net.row_shape(net.blobs[0]))
         if labels and len(labels) != classes:
             raise DataError(f"there are {len(labels)} labels, but the net has {classes} classes")
+        self.labels = labels or [""] * classes
         self.preprocessing = Preprocessing(read_block(like, [net.input]), net.shape, net.input)
         self.pool = ThreadPoolExecutor(workers)
 
     def classify(self, data: bytes) -> list[dict]:
-        """Return the classes of an encoded image, the most probable first; DataError if it is damaged."""
+        """Return the classes of an encoded image, the most probable first; DataError if it is damaged.
+
+        A score that is not finite, which JSON does not have, is None.
+        """
         images = self.preprocessing.batch([self.preprocessing.decode(data, "the image")])
         net = self.nets.get()
         try:
-            scores = net.predict(images)[net.blobs[0]].flatten()
+            scores = net.predict(images)[net.blobs[0]]
         finally:
             self.nets.put(net)
-        best = scores.argsort()[::-1][:TOP].tolist()
-        return [{"class": k, "label": self.labels[k] if self.labels else "", "score": float(scores[k])} for k in best]
+        classes, values = (each[0].tolist() for each in Best.of(scores, TOP))
+        finite = (value if math.isfinite(value) else None for value in values)
+        return [{"class": k, "label": self.labels[k], "score": value} for k, value in zip(classes, finite)]
 
     async def post(self, request: Request) -> JSONResponse:
         """Answer a request; refuse it before its body is read if it is too large or too many are waiting."""
-        if int(request.headers.get("content-length", MAX_BYTES + 1)) > MAX_BYTES:
+        headers = request.headers
+        if "transfer-encoding" in headers or int(headers.get("content-length", MAX_BYTES + 1)) > MAX_BYTES:
             raise HTTPException(413, f"send an image of at most {MAX_BYTES} bytes, with its Content-Length")
         if not self.free:
             raise HTTPException(503, "too many requests are waiting", {"Retry-After": "1"})

@@ -183,9 +183,13 @@ class FlagParser(argparse.ArgumentParser):
                     words += [name, *([] if action.nargs == 0 else [str(each)])] if separate else [f"{name}={each}"]
         return words
 
-    def argument(self, name: str, **options: Any) -> None:
-        """Add a positional argument; options are those of `add_argument`."""
+    def argument(self, name: str, values: Sequence[str] = (), **options: Any) -> None:
+        """Add a positional argument; options are those of `add_argument`.
+
+        values: what it takes, for shells that complete it; the parser does not check it.
+        """
         self._group.add_argument(name, **options)
+        self._values[name] = tuple(values)
 
     def unexpected(self, word: str) -> UsageError:
         """Return the error for a word that is neither a known flag nor a positional argument."""

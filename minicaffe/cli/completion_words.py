@@ -11,8 +11,8 @@ from minicaffe.text import printable_line
 
 #: what values are that are neither words of a list nor names of files, by their metavar
 _NO_FILES = frozenset(
-    "A,B BLOB BLOB=N,C,H,W BLOB1[,BLOB2,...] EFFECT EXT FIELD=VALUE H,W IDS MODE N NAME ORDER OUTPUT PHASE RULE "
-    "TYPE".split()
+    "A,B BLOB=N,C,H,W BLOB1[,BLOB2,...] EFFECT EXT FIELD=VALUE H,W IDS MODE N NAME N|NAME ORDER OUTPUT PHASE RULE "
+    "TEXT".split()
 )
 _LONGEST = 70  #: characters of a description
 

@@ -85,7 +85,7 @@ def _pad(args: argparse.Namespace, source: str | None) -> None:
 def _cifar_flags(flags: FlagParser) -> None:
     flags.argument("input_folder", metavar="INPUT_FOLDER", help="where data_batch_1.bin .. test_batch.bin are")
     flags.argument("output_folder", metavar="OUTPUT_FOLDER", help="where to write cifar10_train_*, cifar10_test_*")
-    flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
+    flags.argument("db_type", metavar="DB_TYPE", values=BACKENDS, help="lmdb or leveldb")
 
 
 @command(
@@ -104,7 +104,7 @@ def _mnist_flags(flags: FlagParser) -> None:
     flags.argument("images", metavar="IMAGES", help="idx file of the images, such as train-images-idx3-ubyte")
     flags.argument("labels", metavar="LABELS", help="idx file of the labels")
     flags.argument("db", metavar="DB", help="the database to write")
-    flags.flag("backend", default="lmdb", help="lmdb (default) or leveldb")
+    flags.flag("backend", default="lmdb", values=BACKENDS, help="lmdb (default) or leveldb")
 
 
 @command(
@@ -123,7 +123,7 @@ def _siamese_flags(flags: FlagParser) -> None:
     flags.argument("images", metavar="IMAGES", help="idx file of the images, such as train-images-idx3-ubyte")
     flags.argument("labels", metavar="LABELS", help="idx file of the labels")
     flags.argument("db", metavar="DB", help="the database to write")
-    flags.flag("backend", default="leveldb", help="leveldb (default) or lmdb")
+    flags.flag("backend", default="leveldb", values=BACKENDS, help="leveldb (default) or lmdb")
     flags.flag("seed", type=int, metavar="N", default=1, help="of the random pairs, 0 or more (default 1)")
 
 

@@ -104,14 +104,18 @@ def _logged(step: int, text: str, progress: Progress):
     return show
 
 
+_DEVICES = ("CPU", "GPU")
+
+
 def _features_flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", help="trained weights, .caffemodel or .caffemodel.h5")
     flags.argument("net", metavar="NET", help="prototxt with the data to run through the net, for phase TEST")
     flags.argument("blobs", metavar="BLOB1[,BLOB2,...]", help="blobs to extract")
     flags.argument("databases", metavar="DB1[,DB2,...]", help="a database to write for each of them")
     flags.argument("batches", metavar="BATCHES", type=int, help="how many batches to run")
-    flags.argument("db_type", metavar="DB_TYPE", help="lmdb or leveldb")
-    flags.argument("device", metavar="CPU|GPU", nargs="?", default="CPU", help="where to compute (default: CPU)")
+    flags.argument("db_type", metavar="DB_TYPE", values=BACKENDS, help="lmdb or leveldb")
+    flags.argument("device", metavar="CPU|GPU", nargs="?", default="CPU", values=_DEVICES,
+                   help="where to compute (default: CPU)")  # fmt: skip
     flags.argument("device_id", metavar="DEVICE_ID", nargs="?", type=int, default=0, help="which GPU (default: 0)")
     python_layer_flags(flags)
 
@@ -131,7 +135,7 @@ def extract_features(args: argparse.Namespace) -> None:
             f"extract_features: there must be one database for each blob, got {len(names)} blob(s) and "
             f"{len(paths)} database(s)"
         )
-    if args.device not in ("CPU", "GPU"):
+    if args.device not in _DEVICES:
         raise UsageError(f"extract_features: expected CPU or GPU, got '{args.device}'")
     if args.batches < 1:
         raise UsageError(f"extract_features: expected at least one batch, got {args.batches}")

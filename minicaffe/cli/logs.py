@@ -18,7 +18,7 @@ def _parse_flags(flags: FlagParser) -> None:
     flags.argument("logfile_path", metavar="LOG", help="training log, of minicaffe or of Caffe")
     flags.argument("output_dir", metavar="OUTPUT_DIR", help="folder for the two tables")
     flags.switch("verbose", "print the names of the files written")
-    flags.flag("delimiter", default=",", help="separator of columns (default: ,)")
+    flags.flag("delimiter", metavar="TEXT", default=",", help="separator of columns (default: ,)")
 
 
 @command(

@@ -98,7 +98,7 @@ def quickstart(args: argparse.Namespace) -> None:
         minutes = (iterations + _TESTS_COST) * step / 60
         print_line(f"A training step takes {1000 * step:.0f} ms here: {iterations} iterations and their tests need "
                    f"about {minutes:.1f} minutes.", flush=True)  # fmt: skip
-        result = train(args.out, iterations, status)
+        result = train(args.out, status)
     if not result.iterations:
         print_line("Stopped before the first iteration.")
         return
@@ -212,7 +212,7 @@ class Result:
         print_line(f"  iteration {solver.iter:>5}: test accuracy {self.accuracy:.4f}, loss {self.loss:.4f}", flush=True)
 
 
-def train(out: str, iterations: int, status: StatusLine) -> Result:
+def train(out: str, status: StatusLine) -> Result:
     """Train with the solver in `out`; if a signal stops it after the first iteration, test the weights once more."""
     from minicaffe.solvers import get_solver
     from minicaffe.solvers.progress import TrainingProgress

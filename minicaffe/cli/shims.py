@@ -66,13 +66,15 @@ def install_shims(args: argparse.Namespace) -> None:
     minicaffe for `import caffe`. They run the Python that runs this command. What this command has not written, such as
     a Caffe that is built in DIR, is not overwritten: then nothing is written.
     """
-    files: dict[Path, str] = {}
-    if args.command:
-        files |= _command_file()
+    files: dict[Path, str] = _command_file() if args.command else {}
     if args.folder:
         if not os.path.isdir(args.folder):
             raise UsageError(f"install-shims: there is no folder '{args.folder}'")
-        files |= _programs(Path(args.folder) / "build") | _package(Path(args.folder) / "python" / "caffe")
+        folder = Path(args.folder)
+        inside = _programs(folder / "build") | _package(folder / "python" / "caffe")
+        for parent in sorted({parent for path in inside for parent in path.relative_to(folder).parents}):
+            _check_folder(folder / parent, folder)
+        files |= inside
     if not files:
         raise UsageError("install-shims: give the folder of a Caffe checkout, or --command")
     for path in files:
@@ -99,6 +101,14 @@ def _print_written(files: dict[Path, str]) -> None:
             found = shutil.which("caffe")
             if found is None or not os.path.samefile(found, path):
                 print_line(f"the command `caffe` is {found or 'not found'}: put {path.parent} first on PATH")
+
+
+def _check_folder(path: Path, top: Path) -> None:
+    """Raise UsageError unless a path below `top` is a folder there, or not there yet; links may lead to it."""
+    if os.path.lexists(path) and not path.is_dir():
+        raise UsageError(f"install-shims: '{path}' is not a folder; nothing was written")
+    if not path.resolve().is_relative_to(top.resolve()):
+        raise UsageError(f"install-shims: '{path}' leads out of '{top}', to '{path.resolve()}'; nothing was written")
 
 
 def _is_ours(path: Path) -> bool:
@@ -162,10 +172,12 @@ _PACKAGE = '''"""`import caffe` gives minicaffe.  {mark}."""
 
 import sys
 
+PYTHON = {python!r}
+
 {path}try:
     from minicaffe import run_as_caffe
 except ModuleNotFoundError as error:
-    message = f"this caffe is minicaffe, which {{sys.executable}} cannot import ({{error}}): use {python}"
+    message = f"this caffe is minicaffe, which {{sys.executable}} cannot import ({{error}}): use {{PYTHON}}"
     raise ImportError(message) from None
 run_as_caffe.replace(__name__)
 '''
@@ -188,7 +200,7 @@ def _package(folder: Path) -> dict[Path, str]:
         path = folder / "pycaffe" / "__init__.py"
     root = checkout()
     line = f"sys.path.append({root!r})\n" if root else ""
-    return {path: _PACKAGE.format(mark=_MARK, path=line, python=sys.executable.replace('"', '\\"'))}
+    return {path: _PACKAGE.format(mark=_MARK, path=line, python=sys.executable)}
 
 
 def _imports(path: Path) -> list[str]:

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from minicaffe.cli import main
+from minicaffe.cli import completion_words, main
 from minicaffe.cli.command import all_commands
 from minicaffe.cli.completion_scripts import SHELLS
-from minicaffe.cli.completion_words import Value, brief, words_of
+from minicaffe.cli.completion_words import Value, _value, brief, words_of
 from minicaffe.cli.entry import MODULES
 
 COMMANDS = {each.name: words_of(each) for each in all_commands(MODULES)}
@@ -47,11 +47,36 @@ def value(command, flag):
         ("draw", "--phase", Value(("TRAIN", "TEST", "ALL"))),
         ("draw", "--shape", Value()),
         ("whiten", "--write_db", Value(files=True)),
+        ("show", "--class", Value()),
+        ("parse_log", "--delimiter", Value()),
+        ("convert_mnist_data", "--backend", Value(("lmdb", "leveldb"))),
+        ("convert_mnist_siamese_data", "--backend", Value(("lmdb", "leveldb"))),
         ("test", "--help", None),
     ],
 )
 def test_values_of_flags(command, flag, expected):
     assert value(command, flag) == expected
+
+
+#: metavars of values that are files or folders
+FILES = set(
+    "DB DB1[,DB2,...] DB2 DEPLOY DIR FILE FILES FOLDER FOLDER/ IMAGE IMAGES IN INPUTS INPUT_FOLDER LABELS LIST LOG "
+    "MEAN MODEL NET OUT OUTPUT_DIR OUTPUT_FOLDER PATH PNG PROTOTXT ROOT_FOLDER/ WEIGHTS".split()
+)
+
+
+def test_every_metavar_is_of_one_kind():
+    """A value is a file by its metavar, and by nothing else; every other metavar is in the list of those."""
+    files, others = set(), set()
+    for each in all_commands(MODULES):
+        parser = each.parser()
+        for action in (action for action in parser._actions if action.nargs != 0):
+            value = _value(parser, action)
+            names = {action.metavar} if isinstance(action.metavar, str) else set(action.metavar or [None])
+            files |= names if value.files else set()
+            others |= set() if value.files or value.words or action.type else names
+    assert files - {"NEW_NET", "NEW_WEIGHTS"} == FILES and others <= completion_words._NO_FILES
+    assert not files & completion_words._NO_FILES
 
 
 def test_arguments():

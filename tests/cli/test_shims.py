@@ -149,6 +149,38 @@ def test_a_link_that_leads_nowhere_is_not_replaced(checkout, run):
     assert os.readlink("build/tools/caffe") == "caffe.bin"
 
 
+def blocked(name, kind, elsewhere):
+    """Put a file, a link that leads nowhere or a link to a folder elsewhere at the name of a folder."""
+    if kind == "file":
+        Path(name).write_text("")
+    else:
+        os.symlink(elsewhere if kind == "elsewhere" else "gone", name)
+
+
+@posix
+@pytest.mark.parametrize("name", ["build", "build/tools", "python/caffe"])
+@pytest.mark.parametrize(
+    ("kind", "sentence"), [("file", "is not a folder"), ("gone", "is not a folder"), ("elsewhere", "leads out of '.'")]
+)
+def test_a_folder_that_is_missing_or_elsewhere(project, run, tmp_path_factory, name, kind, sentence):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    Path(name).parent.mkdir(exist_ok=True)
+    blocked(name, kind, elsewhere)
+    before = sorted(project.rglob("*"))
+    status, out, err = run("install-shims", ".")
+    assert (status, out) == (1, "") and f"'{name}' {sentence}" in err and "nothing was written" in err
+    assert err.count("\n") == 1 and sorted(project.rglob("*")) == before and not list(elsewhere.iterdir())
+
+
+@posix
+def test_links_within_the_checkout_are_followed(project, run):
+    """CMake's build folder is often a link to one of several."""
+    Path("release").mkdir()
+    os.symlink("release", "build")
+    assert run("install-shims", ".")[0] == 0
+    assert os.readlink("build") == "release" and Path("release/tools/caffe").exists()
+
+
 def test_a_package_of_another_form_stays(checkout, run):
     Path("python/caffe/__init__.py").write_text("import numpy\nfrom .pycaffe import Net\n")
     status, _, err = run("install-shims", ".")
@@ -173,6 +205,15 @@ def test_the_command_caffe(project, run, monkeypatch):
     (scripts / "caffe").write_text("#!/bin/sh\n")
     status, _, err = run("install-shims", "--command")
     assert status == 1 and "is not from this command" in err
+
+
+@pytest.mark.parametrize("python", [r"C:\Users\me\python.exe", r"C:\new\x\python.exe", "a\"b'c{d}/python"])
+def test_the_package_compiles_with_any_path_of_python(tmp_path, monkeypatch, python):
+    monkeypatch.setattr(sys, "executable", python)
+    (text,) = shims._package(tmp_path).values()
+    names = {}
+    exec(compile(text.partition("\ntry:")[0], "caffe", "exec"), names)
+    assert names["PYTHON"] == python and compile(text, "caffe", "exec")
 
 
 def test_programs_for_windows(monkeypatch):

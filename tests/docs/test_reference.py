@@ -111,5 +111,26 @@ def test_every_flag_of_a_command_is_there(name):
     for action in command.parser()._actions:
         word = action.option_strings[0] if action.option_strings else action.metavar or action.dest
         if action.help != "==SUPPRESS==" and word != "--help":
-            assert re.search(rf"^\| `[^|]*{re.escape(word)}", text, re.MULTILINE), word
+            written = re.escape(word.replace("|", "\\|"))
+            assert re.search(rf"^\| `[^|]*{written}", text, re.MULTILINE), word
     assert all(line.strip() in text for line in command.examples.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("names, compared", "Names, compared"), ("a net", "A net"), ("order[i] is", None), ("a_b", None)],
+)
+def test_names_at_the_beginning_of_a_text_stay(write_reference, text, expected):
+    assert write_reference.layers.docstrings.capital(text) == (expected or text)
+
+
+def test_rows_of_tables_have_their_columns():
+    """A bar in a cell is escaped."""
+    for path, text in PAGES.items():
+        for head, rows in re.findall(r"^(\|.*)\n\|(?: --- \|)+\n((?:\|.*\n)+)", text, re.MULTILINE):
+            for row in rows.splitlines():
+                assert len(re.findall(r"(?<!\\)\|", row)) == head.count("|"), f"{path}: {row}"
+
+
+def test_own_fields_are_not_those_of_a_fork():
+    assert re.search(r"^\| `preprocess` \|.*\| \*minicaffe\.\* How images", PAGES["net.md"], re.MULTILINE)

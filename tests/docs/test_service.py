@@ -162,7 +162,7 @@ def scores_of(files, module, images):
 
 
 def check(classes, scores):
-    best = np.argsort(scores)[::-1][:5]
+    best = np.argsort(-scores, kind="stable")[:5]
     assert [each["class"] for each in classes] == best.tolist()
     assert [each["label"] for each in classes] == [f"class {k}" for k in best]
     np.testing.assert_allclose([each["score"] for each in classes], scores[best], rtol=1e-5)
@@ -226,10 +226,29 @@ def test_what_is_no_image_is_refused_in_one_sentence(make, serve, images):
     assert json.loads(request(port, "GET", "/health")[2]) == {"free": 6}
 
 
+def test_scores_that_are_equal_or_not_finite(make, serve, images, monkeypatch):
+    """Equal scores are in the order of the classes; nan is last, and null in JSON."""
+    service = make(workers=1)
+    net = service.nets.get()
+    values = np.array([[0.25, np.nan, 0.5, 0.25, np.inf, 0.5, 0.125]], np.float32)
+    monkeypatch.setattr(net, "predict", lambda images: {net.blobs[0]: values})
+    service.nets.put(net)
+    port = serve(service)
+    found = [(each["class"], each["score"]) for each in until_taken(port, images[0])[0]]
+    assert found == [(4, None), (2, 0.5), (5, 0.5), (0, 0.25), (3, 0.25)]
+    values[:] = np.nan
+    assert [each["score"] for each in until_taken(port, images[0])[0]] == 5 * [None]
+
+
 def test_sizes_are_limited_before_the_body_is_read(make, serve, module):
     port = serve(make())
     sentence = f"send an image of at most {module.MAX_BYTES} bytes, with its Content-Length"
-    for header in (f"Content-Length: {module.MAX_BYTES + 1}", "Transfer-Encoding: chunked"):
+    for header in (
+        f"Content-Length: {module.MAX_BYTES + 1}",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+    ):
         assert answer_to(port, f"POST / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n") == (413, sentence)
 
 

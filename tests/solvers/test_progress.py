@@ -163,5 +163,24 @@ def test_going_back_continues_evenly(monkeypatch, iteration):
     for it in range(iteration, iteration + 500):
         series.add(it, 0.0)
     iterations = [it for it, _ in series.points]
-    assert iterations == sorted(set(iterations)) and len(iterations) <= 17
-    assert iterations[-1] == iteration + 499
+    assert len(iterations) <= 17 and iterations[-1] == iteration + 499
+    added = [*range(min(iteration, 300)), *range(iteration, iteration + 500)]
+    assert iterations[:-1] == [it for it in added[:-1] if it % series.stride == 0]
+
+
+def test_values_of_every_few_iterations_are_thinned_evenly(monkeypatch):
+    """Losses that are read for display, from an iteration on that is no multiple of the interval."""
+    monkeypatch.setattr(curves, "MOST", 16)
+    series = Series()
+    for it in [7, *range(10, 3000, 10)]:
+        series.add(it, 0.0)
+    iterations = [it for it, _ in series.points]
+    assert 8 <= len(iterations) <= 17 and len({b - a for a, b in zip(iterations[:-1], iterations[1:-1])}) == 1
+
+
+def test_a_value_replaces_that_of_the_same_iteration(monkeypatch):
+    monkeypatch.setattr(curves, "MOST", 4)
+    series = Series()
+    for value in range(10):
+        series.add(0, float(value))
+    assert series.points == [(0, 9.0)]

@@ -98,7 +98,8 @@ def _row(action: argparse.Action, meaning: str) -> str:
     default = _default(action)
     if default:
         meaning = re.sub(rf" \((the )?(default:? )?{re.escape(default)}\)$", "", meaning)
-    return f"| `{_words(action)}` | {f'`{default}`' if default else ''} | {cell(meaning)} |"
+    words = _words(action).replace("|", "\\|")
+    return f"| `{words}` | {f'`{default}`' if default else ''} | {cell(meaning)} |"
 
 
 def _words(action: argparse.Action) -> str:
@@ -109,7 +110,7 @@ def _words(action: argparse.Action) -> str:
     if action.option_strings:
         spellings = [s for s in action.option_strings if len(s) == 2] + [action.option_strings[0]]
         value = {0: "", "?": f"[={value}]"}.get(action.nargs, f" {value}")  # type: ignore[call-overload]
-        return ", ".join(spellings) + value.replace("|", "\\|")
+        return ", ".join(spellings) + value
     return {"?": f"[{value}]", "*": f"[{value} ...]", "+": f"{value} ..."}.get(str(action.nargs), str(value))
 
 

@@ -95,6 +95,6 @@ def cell(text: str) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with its first letter in upper case, unless it begins with a name: `x`, `some_field`, `a.b`, `a:`."""
-    word = re.match(r"[a-z]{2,}(?![\w.*:])|a ", text)
+    """The text with its first letter in upper case, unless it begins with a name: `x`, `a_b`, `a.b`, `a:`, `a[i]`."""
+    word = re.match(r"[a-z]{2,}(?![\w.*:\[])|a ", text)
     return text[:1].upper() + text[1:] if word else text
