@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.errors import DataError
-from minicaffe.text import printable, read_names
+from minicaffe.text import class_names, printable
 
 _TAKEN = ("filename", "label", "file")  # names of columns, and of an argument of numpy.savez
 
@@ -60,10 +60,7 @@ class Layout(NamedTuple):
 
         DataError unless there is one for each value of the scores.
         """
-        classes, count = read_names(path, "labels file", errors="replace"), math.prod(self.shapes[self.scores])
-        if len(classes) != count:
-            raise DataError(f"labels '{path}': expected {count} lines, one per class, got {len(classes)}")
-        return self._replace(classes=classes)
+        return self._replace(classes=class_names(path, math.prod(self.shapes[self.scores])))
 
     def name_of(self, index: int) -> str:
         """Return the name of a class, or its number if the names are not known."""

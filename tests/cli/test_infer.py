@@ -258,7 +258,7 @@ def test_a_net_whose_input_is_no_image(folder, run):
         (["pictures", "--output", "x.png"], "expected a file that ends in .csv, .jsonl, .npz or .h5, got 'x.png'"),
         (["pictures", "--output", "no/x.csv"], "cannot write 'no/x.csv'"),
         (["pictures", "--blob", "fc7"], "the net has no blob 'fc7'"),
-        (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 lines, one per class, got 5"),
+        (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 names, one for each class, got 5"),
         (["pictures", "--mean-file", "absent"], "another mean: cannot read mean file absent"),
     ],
 )
