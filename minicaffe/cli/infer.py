@@ -160,7 +160,7 @@ def _mean(path: str) -> str | list[float]:
     """Return the path of a mean file, or the mean of each channel of an .npy file."""
     if not path.endswith(".npy"):
         return path
-    from minicaffe.cli.classify import channel_means
+    from minicaffe.data.mean import channel_means
 
     return channel_means(path).tolist()
 
