@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
@@ -23,14 +23,17 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.errors import DataError, UsageError
+from minicaffe.inference.formats import FORMATS, format_of
 from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
 from minicaffe.text import printable
 
 if TYPE_CHECKING:
+    import io
+
+    from minicaffe.inference.blocks import Block
     from minicaffe.inference.inputs import Inputs, Preparation
     from minicaffe.inference.predictor import Predictor
-    from minicaffe.inference.preprocessing import Block
     from minicaffe.inference.results import Layout, Rows
     from minicaffe.inference.stream import Batch
 
@@ -76,7 +79,7 @@ def _result_flags(flags: FlagParser) -> None:
     flags.flag(
         "output", metavar="FILE", default="", help=".csv, .jsonl, .npz or .h5 (default: lines on standard output)"
     )
-    flags.flag("format", choices=("text", "csv", "jsonl", "npz", "h5"), default="",
+    flags.flag("format", choices=tuple(FORMATS), default="",
                help="of the output (default: by the extension of FILE)")  # fmt: skip
     flags.flag("blob", metavar="NAME", action="append", default=[],
                help="a blob to write, in place of the net's outputs; may be repeated")  # fmt: skip
@@ -94,15 +97,16 @@ def infer(args: argparse.Namespace) -> None:
     """
     from minicaffe.inference.inputs import find_inputs
     from minicaffe.inference.predictor import Predictor
-    from minicaffe.inference.writers import format_of, writing
+    from minicaffe.inference.writers import writing
 
     kind = _checked(args, format_of(args.output, args.format))
-    inputs = find_inputs(args.inputs, args.root, sys.stdin.buffer if "-" in args.inputs else None)
+    stream = cast("io.BufferedIOBase", sys.stdin.buffer) if "-" in args.inputs else None
+    inputs = find_inputs(args.inputs, args.root, stream)
     with python_layers_of(args), computing_on(args):
-        predictor = Predictor(built_net(args, TEST, weight_files(args.weights)), args.blob)
+        predictor = Predictor(built_net(args, TEST, weight_files(args.weights, "WEIGHTS")), args.blob)
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
-        run = _Run(inputs.count, layout, progress=bool(args.output) or not sys.stdout.isatty())
+        run = _Run(inputs.count, _scores(layout, predictor), progress=bool(args.output) or not sys.stdout.isatty())
         run.print(preparation.describe())
         with contextlib.closing(run), writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
@@ -142,11 +146,11 @@ def _preparation(args: argparse.Namespace, predictor: Predictor) -> Preparation:
 
 def _block(args: argparse.Namespace, predictor: Predictor) -> Block:
     """Return the preprocessing in the file of --like or --preprocess, else that in MODEL, if there is one."""
-    from minicaffe.inference.preprocessing import Block, find_block, read_block
+    from minicaffe.inference.blocks import Block, find_block, read_block
 
     path = args.like or args.preprocess
     if path:
-        need_file(path, "like" if args.like else "preprocess", "a prototxt")
+        need_file(path, "--like" if args.like else "--preprocess", "a prototxt")
         return read_block(path, [predictor.input], args.level, stages(args))
     return find_block(args.model, [predictor.input], args.level, stages(args)) or Block(
         origin="none given: --like or --preprocess states it"
@@ -157,7 +161,7 @@ def _mean(path: str) -> str | list[float]:
     """Return the path of a mean file, or the mean of each channel of an .npy file."""
     if not path.endswith(".npy"):
         return path
-    from minicaffe.cli.classify import channel_means
+    from minicaffe.data.mean import channel_means
 
     return channel_means(path).tolist()
 
@@ -184,18 +188,24 @@ def _layout(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> L
     return layout.with_classes(args.labels) if args.labels else layout
 
 
+def _scores(layout: Layout, predictor: Predictor) -> str:
+    """Return the blob of class scores that are compared with the labels; "" if there is none, or no label."""
+    return layout.scores if layout.labelled and predictor.gives_classes(layout.scores) else ""
+
+
 class _Run:
     """One run over all inputs, with what is reported of it on standard error.
 
-    count: of inputs, if it is known.  progress: whether there is a status line; rows in the same terminal exclude it.
+    count: of inputs, if it is known.  scores: the blob whose accuracy is counted; "" for none.
+    progress: whether there is a status line; rows in the same terminal exclude it.
     """
 
-    def __init__(self, count: int | None, layout: Layout, progress: bool) -> None:
+    def __init__(self, count: int | None, scores: str, progress: bool) -> None:
         from minicaffe.inference.results import Accuracy
         from minicaffe.inference.timing import Timing
 
         self.status, self.timing, self.accuracy = StatusLine(), Timing(), Accuracy()
-        self._layout, self._skipped = layout, 0
+        self._scores, self._skipped = scores, 0
         self._progress = Progress("infer", count or 0, display=self.status) if progress else None
 
     def rows(
@@ -226,8 +236,8 @@ class _Run:
 
     def _count_rows(self, rows: Rows, net: float, whole: float) -> None:
         self.timing.add(len(rows.names), net, whole)
-        if self._layout.labelled and rows.blobs[self._layout.scores][0].size > 1:
-            self.accuracy.add(rows, self._layout.scores)
+        if self._scores:
+            self.accuracy.add(rows, self._scores)
         if self._progress:
             self._progress(self.timing.images + self._skipped)
 
@@ -243,6 +253,6 @@ class _Run:
         """Print the summary."""
         if self._skipped:
             self.print(f"{self._skipped} skipped, which could not be read")
-        if self.accuracy.count:
-            self.print(self.accuracy.text())
+        if accuracy := self.accuracy.text():
+            self.print(accuracy)
         self.print(self.timing.text())

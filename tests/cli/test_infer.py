@@ -200,9 +200,24 @@ def test_accuracy_of_labelled_inputs(folder, infer):
     (folder / "list.txt").write_text("".join(lines))
     status, _, err = infer("list.txt", "--like", "train_val.prototxt")
     assert status == 0 and "accuracy 0.6000, top-5 " in err and "of 5 labelled images" in err
-    (folder / "list.txt").write_text(f"{NAMES[0]} 7\n")
+
+
+def test_labels_that_are_no_class_are_left_out_of_the_accuracy(folder, infer):
+    best = expected().argmax(axis=1)
+    (folder / "list.txt").write_text(f"{NAMES[0]} 7\n{NAMES[1]} -1\n{NAMES[2]} {best[2]}\n")
+    status, _, err = infer("list.txt", "--like", "train_val.prototxt")
+    assert status == 0 and "accuracy 1.0000, top-5 1.0000, of 1 labelled images; 2 labels are no class\n" in err
+    (folder / "list.txt").write_text(f"{NAMES[0]} -1\n")
     status, _, err = infer("list.txt")
-    assert status == 1 and "pictures/0.png has the label 7, but 'prob' has 7 scores" in err
+    assert status == 0 and "\n1 label is no class\n" in err and "accuracy" not in err
+
+
+@pytest.mark.parametrize("blob", ["conv", "ip"])
+def test_no_accuracy_of_blobs_that_are_no_output(folder, infer, blob):
+    status, _, err = infer("list.txt", "--blob", blob, "--output", "o.npz")
+    assert status == 0 and "accuracy" not in err
+    status, _, err = infer("list.txt", "--blob", "prob", "--blob", blob, "--output", "o.npz")
+    assert status == 0 and "accuracy" in err
 
 
 def test_records_arrays_and_standard_input(folder, infer, monkeypatch):
@@ -245,11 +260,23 @@ def test_a_net_whose_input_is_no_image(folder, run):
     assert err.startswith("no preprocessing: the arrays are the net's input 'x' as they are\n")
 
 
+def test_errors_name_arguments_as_they_are_written(folder, run):
+    for words, error in (
+        (["infer", "nope.prototxt", "w.caffemodel", "pictures"], "minicaffe: MODEL: there is no file 'nope.prototxt'"),
+        (["infer", "deploy.prototxt", "nope", "pictures"], "minicaffe: WEIGHTS: there is no file 'nope'"),
+        (["infer", "", "w.caffemodel", "pictures"], "minicaffe: need a model definition: give MODEL"),
+        (["export", "nope.prototxt", "w.caffemodel", "o.onnx"], "minicaffe: MODEL: there is no file 'nope.prototxt'"),
+        (["export", "deploy.prototxt", "nope", "o.onnx"], "minicaffe: WEIGHTS: there is no file 'nope'"),
+    ):
+        status, _, err = run(*words)
+        assert status == 1 and err.splitlines()[-1] == error
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
         (["absent"], "there is no file or folder 'absent'"),
-        (["pictures", "--like", "absent.prototxt"], "-like: there is no file 'absent.prototxt'"),
+        (["pictures", "--like", "absent.prototxt"], "--like: there is no file 'absent.prototxt'"),
         (["pictures", "--like", "deploy.prototxt"], "deploy.prototxt has no preprocess block and, in TEST, no data"),
         (["pictures", "--like", "a", "--preprocess", "b"], "give --like or --preprocess, but not both"),
         (["pictures", "--resize", "9"], "--resize: expected height,width, got '9'"),
@@ -258,7 +285,7 @@ def test_a_net_whose_input_is_no_image(folder, run):
         (["pictures", "--output", "x.png"], "expected a file that ends in .csv, .jsonl, .npz or .h5, got 'x.png'"),
         (["pictures", "--output", "no/x.csv"], "cannot write 'no/x.csv'"),
         (["pictures", "--blob", "fc7"], "the net has no blob 'fc7'"),
-        (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 lines, one per class, got 5"),
+        (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 names, one for each class, got 5"),
         (["pictures", "--mean-file", "absent"], "another mean: cannot read mean file absent"),
     ],
 )
