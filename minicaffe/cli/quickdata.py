@@ -98,8 +98,8 @@ def synthetic_data(root: str, reason: str) -> QuickData:
 
     folder = f"{root}/synthetic"
     description = (
-        f"SYNTHETIC images, drawn by minicaffe, in {folder}. CIFAR-10 is not in {root}/cifar10 and was not downloaded:\n"
-        f"      {reason}.\n"
+        f"SYNTHETIC images, drawn by minicaffe, in {folder}. CIFAR-10 is not in {root}/cifar10 and was not "
+        f"downloaded:\n      {reason}.\n"
         "      Accuracies on synthetic images do not compare with CIFAR-10's; `minicaffe data cifar10 --from ARCHIVE` "
         "prepares the real one."
     )
