@@ -41,7 +41,7 @@ def texts(name: str, folder: str, data: Mapping[str, str] | None = None) -> dict
 
     The nets of this package have a solver; those of the zoo do not, and read blobs that a script fills.
     folder: where the files will be; in the texts it takes the place of the folder models/NAME.
-    data: folders that take the place of others, such as {"data/cifar10": "data/standin"}; None (default): none.
+    data: folders that take the place of others, such as {"data/cifar10": "data/synthetic"}; None (default): none.
     UsageError, with the known names, when there is no such net.
     """
     if name in models.names():
@@ -51,7 +51,7 @@ def texts(name: str, folder: str, data: Mapping[str, str] | None = None) -> dict
         return {file: _moved(read_bytes(os.path.join(source, file)).decode(), file, moved) for file in files}
     known = [*models.names(), *zoo_names()]
     if name not in known:
-        raise UsageError(f"minicaffe brings no net '{name}'{nearest(name, known)}; `minicaffe models` lists them")
+        raise UsageError(f"there is no net '{name}'{nearest(name, known)}; `minicaffe models` lists them")
     return _of_zoo(name, folder)
 
 

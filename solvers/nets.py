@@ -99,7 +99,8 @@ class SolverNets:
             raise SolverError(f"test_iter must be given for each test net: {len(special)} test net(s), got {count}")
         if param.test_state and len(param.test_state) != count:
             raise SolverError(
-                f"test_state must be given once per test net or not at all: {count} net(s), got {len(param.test_state)}"
+                f"test_state must be given once for each test_iter or not at all: test_iter has {count} value(s), "
+                f"test_state {len(param.test_state)}"
             )
         if count and param.test_interval <= 0:
             raise SolverError(f"test nets need a test_interval above 0, got {param.test_interval}")

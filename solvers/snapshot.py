@@ -59,9 +59,11 @@ def check_writable(param) -> None:
     try:
         files.check_writable(f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5")  # no name is longer
     except OSError as error:
+        where = "" if os.path.isabs(param.snapshot_prefix) else (
+            f" (looked in {os.getcwd()}; paths are relative to the folder in which the command runs)")  # fmt: skip
         raise SolverError(
             f"cannot write to the snapshot prefix '{param.snapshot_prefix}': {error.strerror}: "
-            "make sure that the directory exists and is writeable"
+            f"make sure that the directory exists and is writeable{where}"
         ) from None
 
 

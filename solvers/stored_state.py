@@ -41,6 +41,8 @@ def read(path: str, solver=None) -> StoredState:
         is_hdf5 = file_kinds.is_hdf5(path)
         if not is_hdf5 and file_kinds.is_weights(path):
             raise _is_weights(path)
+        if not is_hdf5 and file_kinds.is_blob(path):
+            raise SnapshotError(f"'{path}' is a mean or another blob, not a solver state: give a .solverstate")
         if not is_hdf5:
             return _checked(_read_binary(path, solver), path)
     except OSError as error:

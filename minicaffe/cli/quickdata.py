@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from minicaffe.errors import DataError
 
 _SIZE = 170_052_171  # bytes of cifar-10-binary.tar.gz
-_STAND_IN = "the stand-in, not on CIFAR-10"
+_SYNTHETIC = "synthetic images, not on CIFAR-10"
 _LONGEST_DOWNLOAD = 45.0  # seconds, estimated; `minicaffe data cifar10` has no such limit
 
 
@@ -48,7 +48,7 @@ def find_data(root: str, download: bool = True) -> QuickData:
     """Find or prepare a data set below `root`; return its description.
 
     The first available of: CIFAR-10 databases in root/cifar10, an archive of CIFAR-10 there, a download (if
-    `download`), the synthetic data set in root/standin.
+    `download`), the synthetic data set in root/synthetic.
     """
     from minicaffe.data.datasets import cifar10, synthetic
     from minicaffe.data.datasets.records import describe
@@ -57,7 +57,7 @@ def find_data(root: str, download: bool = True) -> QuickData:
     real = QuickData("CIFAR-10", f"CIFAR-10, in {folder}", folder)
     if real.ready:
         about = describe(folder)
-        return QuickData(_STAND_IN, f"{about} In {folder}", folder) if about == synthetic.ABOUT else real
+        return QuickData(_SYNTHETIC, f"{about} In {folder}", folder) if synthetic.is_about(about) else real
     for archive in ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-batches-py"):
         if os.path.exists(f"{folder}/{archive}"):
             cifar10.prepare(folder, source=f"{folder}/{archive}")
@@ -68,7 +68,7 @@ def find_data(root: str, download: bool = True) -> QuickData:
         check_connection(cifar10.URL)
         cifar10.prepare(folder)
     except DataError as error:
-        return stand_in(root, str(error))
+        return synthetic_data(root, str(error))
     return QuickData("CIFAR-10", f"CIFAR-10, downloaded into {folder}", folder)
 
 
@@ -89,21 +89,21 @@ def check_connection(url: str, probe: int = 400_000) -> None:
         raise DataError(f"the download would take about {expected / 60:.0f} minutes")
 
 
-def stand_in(root: str, reason: str) -> QuickData:
+def synthetic_data(root: str, reason: str) -> QuickData:
     """Return the synthetic data set, ten classes of generated images; generate it on first use.
 
     reason: why CIFAR-10 is not used, for the description.
     """
     from minicaffe.data.datasets import synthetic
 
-    folder = f"{root}/standin"
+    folder = f"{root}/synthetic"
     description = (
-        f"a STAND-IN drawn by minicaffe, in {folder}. CIFAR-10 is not in {root}/cifar10 and was not downloaded:\n"
-        f"      {reason}.\n"
-        "      Accuracies on the stand-in do not compare with CIFAR-10's; `minicaffe data cifar10 --from ARCHIVE` "
+        f"SYNTHETIC images, drawn by minicaffe, in {folder}. CIFAR-10 is not in {root}/cifar10 and was not "
+        f"downloaded:\n      {reason}.\n"
+        "      Accuracies on synthetic images do not compare with CIFAR-10's; `minicaffe data cifar10 --from ARCHIVE` "
         "prepares the real one."
     )
-    data = QuickData(_STAND_IN, description, folder)
+    data = QuickData(_SYNTHETIC, description, folder)
     if not data.ready:
         synthetic.prepare(folder)
     return data

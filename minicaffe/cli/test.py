@@ -24,7 +24,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.cli.worst import Worst
-from minicaffe.errors import UsageError
+from minicaffe.errors import UsageError, listed
 from minicaffe.pictures.plot import save
 from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
@@ -81,6 +81,7 @@ def test(args: argparse.Namespace) -> None:
     status = StatusLine()
     with logging_to(status, args.log), python_layers_of(args), seeded(args), computing_on(args):
         net = built_net(args, TEST, files)
+        _warn_of_inputs(net)
         flag = "--confusion" if args.confusion else "--per-class"
         matrix = Confusion(net, args.labels, flag) if args.confusion or args.per_class else None
         worst = Worst(net, args.worst_count, args.labels) if args.worst else None
@@ -106,6 +107,16 @@ def _check_flags(args: argparse.Namespace) -> None:
         need_file(args.labels, "--labels", "class names")
         if not (args.confusion or args.per_class or args.worst):
             raise UsageError("--labels names the classes of --confusion, --per-class and --worst: give one of them")
+
+
+def _warn_of_inputs(net) -> None:
+    """Log a warning for inputs of the net, such as those of a deploy.prototxt: this command gives them no data."""
+    if net.inputs:
+        log.warning(
+            "no data layer sets the input %s of the net, which is zero in every batch: give the prototxt with the TEST "
+            "data, such as train_test.prototxt, or run images through this one with `minicaffe infer`",
+            listed(f"'{name}'" for name in net.inputs),
+        )
 
 
 def _show(matrix: Confusion, args: argparse.Namespace) -> None:

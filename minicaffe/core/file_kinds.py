@@ -1,4 +1,4 @@
-"""Detection of weights and solver states by their content, for error messages when one is given for the other."""
+"""Detection of weights, solver states and blobs by their content, for error messages when one is given for another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from minicaffe.hdf5_file import Hdf5File
 from minicaffe.proto import caffe_pb2
 from minicaffe.proto.reading import HDF5_SIGNATURE
 
-_ITER = b"\x08"  #: first byte of a binary SolverState: field 1, an integer; field 1 of a NetParameter is a string
+_INTEGER = b"\x08"  #: first byte of a binary SolverState or an old BlobProto: field 1, in a NetParameter a string
+_BLOB = (_INTEGER, b"\x2a", b"\x3a", b"\x4a")  #: first bytes of a BlobProto: num, data, shape or double_data
 
 
 def is_hdf5(path: str) -> bool:
@@ -26,7 +27,15 @@ def is_solver_state(file: str | Hdf5File) -> bool:
     if isinstance(file, Hdf5File):
         return file.find("history") == "group"
     state = caffe_pb2.SolverState()
-    return _begins(file, _ITER) and _parses(file, state) and state.HasField("iter")
+    return _begins(file, _INTEGER) and _parses(file, state) and state.HasField("iter") and not is_blob(file)
+
+
+def is_blob(path: str) -> bool:
+    """Whether a file is a BlobProto, such as a mean image (.binaryproto); OSError as for `is_hdf5`."""
+    blob = caffe_pb2.BlobProto()
+    if not any(_begins(path, start) for start in _BLOB) or not _parses(path, blob):
+        return False
+    return (blob.HasField("shape") or blob.HasField("num")) and bool(blob.data or blob.double_data)
 
 
 def is_weights(file: str | Hdf5File) -> bool:
@@ -34,7 +43,7 @@ def is_weights(file: str | Hdf5File) -> bool:
     if isinstance(file, Hdf5File):
         return file.find("data") == "group"
     net = caffe_pb2.NetParameter()
-    return not _begins(file, _ITER) and _parses(file, net) and bool(net.layer or net.layers)
+    return not _begins(file, _INTEGER) and _parses(file, net) and bool(net.layer or net.layers)
 
 
 def _begins(path: str, start: bytes) -> bool:

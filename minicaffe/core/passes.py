@@ -211,8 +211,8 @@ def _where_stages_come_from(layers, state) -> str:
     if not any(rule.stage or rule.not_stage for layer in layers for rule in (*layer.include, *layer.exclude)):
         return ""
     if state.phase == caffe_pb2.TRAIN:
-        return " (the stages of a solver's train net are those of train_state and -stage)"
-    return " (the stages of a solver's test nets are those of test_state, not of -stage)"
+        return " (give stages by -stage or Net(stages=[...]); those of a solver's train net also by train_state)"
+    return " (give stages by -stage or Net(stages=[...]); those of a solver's test nets only by test_state)"
 
 
 def _add_split(param, layer_name: str, blob: str, index: int, copies: int, weight: float) -> None:

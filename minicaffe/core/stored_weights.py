@@ -64,15 +64,19 @@ def open_weights(path: str, hdf5: bool | None = None) -> Iterator[list[LayerBlob
     """Open a file of weights; yield its layers, whose blobs can be read inside the `with` block.
 
     hdf5: whether the file is HDF5; None (default): determined from its content.
-    Raises SnapshotError for a file that is missing or a solver state, SnapshotError or PrototxtError for a damaged one.
+    Raises SnapshotError for a file that is missing, a solver state or a blob, SnapshotError or PrototxtError for a
+    damaged one.
     """
     try:
         hdf5 = file_kinds.is_hdf5(path) if hdf5 is None else hdf5
         is_binary_state = not hdf5 and file_kinds.is_solver_state(path)
+        is_blob = not hdf5 and file_kinds.is_blob(path)
     except OSError as error:
         raise SnapshotError(f"cannot open the weights '{path}': {error.strerror}") from None
     if is_binary_state:
         raise _is_state(path)
+    if is_blob:
+        raise SnapshotError(f"'{path}' is a mean or another blob, not weights: give a .caffemodel or .caffemodel.h5")
     if not hdf5:
         yield _layers_of_binary(read_binary_net(path), path)
         return

@@ -11,6 +11,7 @@ from minicaffe.core.matching import match
 from minicaffe.core.memory import Memory
 from minicaffe.core.stored_weights import BATCH_NORM_BLOBS, LayerBlobs, StoredBlob, layers_of, scale_behind
 from minicaffe.errors import SnapshotError
+from minicaffe.proto import TEST
 from minicaffe.proto.upgrade_forks import order_of_five
 
 log = logging.getLogger("minicaffe")
@@ -114,8 +115,7 @@ class Transfers:
             if not each.fits(blobs[j].shape):
                 raise SnapshotError(
                     f"'{self.path}': cannot copy param {j} weights of layer '{name}': shape mismatch: the net expects "
-                    f"{tuple(blobs[j].shape)}, the file has {tuple(each.shape)}. To learn this layer's parameters "
-                    f"from scratch rather than copy them, rename the layer"
+                    f"{tuple(blobs[j].shape)}, the file has {tuple(each.shape)}. {self._advice()}"
                 )
             if each.count != blobs[j].count:
                 raise SnapshotError(
@@ -124,6 +124,12 @@ class Transfers:
                 )
             each.check()
         return stored
+
+    def _advice(self) -> str:
+        """Return what to do about another shape: only a net that is trained can learn a layer from scratch."""
+        if self.net.phase == TEST:
+            return "Are these the weights of another net?"
+        return "To learn this layer's parameters from scratch rather than copy them, rename the layer"
 
     def _check_absent(self, transfer: Transfer, filled: set[Memory]) -> None:
         """Raise SnapshotError for a parameter missing in the file, unless it shares memory with another parameter."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -20,6 +22,9 @@ log = logging.getLogger("minicaffe.data")
 
 BACKENDS = ("lmdb", "leveldb")
 MAX_KEY = {"lmdb": 511, "leveldb": None}  # bytes; None: no limit
+_DATA_SETS = re.compile(  # names of the databases that `minicaffe data` writes
+    r"(?P<data_set>mnist|cifar10)_(?:train|test|(?<=cifar10_)train_pad(?P<pad>\d+))_(?P<backend>lmdb|leveldb)"
+)
 BATCH = 1000  # records per write transaction, as in Caffe's converters
 
 
@@ -98,7 +103,7 @@ def _check_folder(source: str, backend: str) -> None:
     if not source:
         raise DataError(f"no {label} is named: data_param.source must be given")
     if not os.path.exists(source):
-        raise DataError(f"{label} {source} does not exist (looked in {os.getcwd()})")
+        raise DataError(f"{label} {source} does not exist (looked in {os.getcwd()}){_command_that_writes(source)}")
     if not os.path.isdir(source):
         raise DataError(
             f"{label} {source} must be a folder, but it is a file (ImageData reads lists, HDF5Data HDF5 files)"
@@ -113,6 +118,18 @@ def _check_folder(source: str, backend: str) -> None:
     if found[other]:
         raise DataError(f"folder {source} holds a database of the other kind: set backend: {other.upper()}")
     raise DataError(f"folder {source} is no {label}: it has no {'data.mdb' if backend == 'lmdb' else 'CURRENT'} file")
+
+
+def _command_that_writes(source: str) -> str:
+    """Return the hint, from ": " on, with the command that writes a database of this name; "" if there is none."""
+    folder, name = os.path.split(source.rstrip("/"))
+    found = _DATA_SETS.fullmatch(name)
+    if not found:
+        return ""
+    flags = {"dest": folder or ".", "backend": found["backend"], "pad": found["pad"]}
+    defaults = {"dest": f"data/{found['data_set']}", "backend": "lmdb", "pad": None}
+    words = [f"--{flag} {shlex.quote(value)}" for flag, value in flags.items() if value != defaults[flag]]
+    return f": `{' '.join(['minicaffe data', found['data_set'], *words])}` writes it"
 
 
 class DatabaseWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 
 from minicaffe.data.datum import array_to_datum
@@ -12,7 +13,7 @@ from minicaffe.data.image import decode_image, encode_image, read_image, resize
 from minicaffe.data.image_file import read_bytes
 from minicaffe.data.image_list import hinting, read_list
 from minicaffe.data.shuffle import draw_seed, shuffled
-from minicaffe.errors import DataError, UsageError
+from minicaffe.errors import DataError, UsageError, listed
 from minicaffe.philox import Stream
 from minicaffe.proto import caffe_pb2
 
@@ -52,18 +53,20 @@ def convert(
     entries = read_list(source) if rng is None else _shuffled(read_list(source), rng)
     log.info("A total of %d images.", len(entries))
     expected, cut = None, 0
+    channels: Counter[int] = Counter()
     with open_db(path, backend, "w") as database:
         for number, (name, label) in enumerate(entries):
             progress(number, len(entries))
             try:
                 with hinting(root, name):
-                    datum = _read(root + name, gray, size, encoded, encode_type)
+                    datum, shape = _read(root + name, gray, size, encoded, encode_type)
             except DataError as error:
                 log.warning("%s", error)
                 continue
             datum.label = label
-            if check_size:
-                expected = _check_size(datum, expected, root + name)
+            channels[shape[0]] += 1
+            if check_size and shape != (expected := expected or shape):
+                raise DataError(f"image {root + name} has shape {shape}, but the first one {expected}")
             cut += _put(database, f"{number:08d}_{name}", datum)
             if database.count % 1000 == 0:
                 log.info("Processed %d files.", database.count)
@@ -71,6 +74,7 @@ def convert(
             raise DataError(f"none of the {len(entries)} images in {source} could be read")
     if cut:
         log.warning("%d keys were cut to the %d bytes that %s allows", cut, database.max_key, backend)
+    _warn_of_channels(channels)
     if database.count % 1000:
         log.info("Processed %d files.", database.count)
     return database.count
@@ -89,28 +93,29 @@ def _put(database: DatabaseWriter, key: str, datum: caffe_pb2.Datum) -> bool:
     return len(whole) > (database.max_key or len(whole))
 
 
+def _warn_of_channels(channels: Counter[int]) -> None:
+    """Log a warning if the images have different numbers of channels, as encoded files of colour and gray ones do."""
+    if len(channels) > 1:
+        counts = listed(f"{count} image(s) of {number} channel(s)" for number, count in sorted(channels.items()))
+        log.warning(
+            "the database has %s, but a batch and a mean need one number of channels: convert without --encoded, or "
+            "with --gray; for batches, force_encoded_color in data_param does, too",
+            counts,
+        )
+
+
 def _read(path: str, gray: bool, size: tuple[int, int], encoded: bool, encode_type: str):
-    """Read one image as a Datum without label."""
+    """Read one image as a Datum without label; return it and the shape of the image, (C, H, W)."""
     if encoded and not any(size):
         extension = os.path.splitext(path)[1].lower().lstrip(".")
         if not gray and encode_type.lower().lstrip(".") in ("", extension):
             content = read_bytes(path)
-            decode_image(content, None, path)  # raises DataError if the file cannot be decoded
-            return caffe_pb2.Datum(data=content, encoded=True)
+            shape = decode_image(content, None, path).shape  # raises DataError if the file cannot be decoded
+            return caffe_pb2.Datum(data=content, encoded=True), shape
     image = read_image(path, not gray)
     if any(size):
         image = resize(image, *size)
     if not encoded:
-        return array_to_datum(image)
+        return array_to_datum(image), image.shape
     kind = encode_type or os.path.splitext(path)[1] or "png"
-    return caffe_pb2.Datum(data=encode_image(image, kind), encoded=True)
-
-
-def _check_size(datum, expected: tuple[int, ...] | None, path: str) -> tuple[int, ...]:
-    """Return the shape of the datum's image; DataError unless it is `expected`, if given."""
-    image_size: tuple[int, ...] = (datum.channels, datum.height, datum.width)
-    if datum.encoded:
-        image_size = decode_image(datum.data, None, path).shape
-    if expected not in (None, image_size):
-        raise DataError(f"image {path} has shape {image_size}, but the first one {expected}")
-    return image_size
+    return caffe_pb2.Datum(data=encode_image(image, kind), encoded=True), image.shape

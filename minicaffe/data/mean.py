@@ -46,9 +46,16 @@ def images_of_one_size(database: Database, purpose: str) -> Iterator[tuple[bytes
         if image.shape != shape:
             raise DataError(
                 f"record {key.decode(errors='replace')!r} of {database.source} has shape {image.shape}, "
-                f"but the records before it {shape}: {purpose} needs images of one size"
+                f"but the records before it {shape}: {purpose} needs images of one size{_remedy(image.shape, shape)}"
             )
         yield key, image, label
+
+
+def _remedy(shape: tuple[int, ...], before: tuple[int, ...]) -> str:
+    """Return what to do about images (C, H, W) of two shapes, as the end of a sentence."""
+    if shape[1:] != before[1:]:
+        return ": make the database with `convert_imageset --resize_width=W --resize_height=H`"
+    return " and one number of channels: make the database with `convert_imageset` without --encoded, or with --gray"
 
 
 def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:

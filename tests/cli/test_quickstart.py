@@ -42,12 +42,12 @@ def official_archive(folder) -> None:
         (folder / f"{name}.bin").write_bytes(records.tobytes())
 
 
-def test_without_a_network_it_trains_on_a_stand_in_and_says_so(small, run):
+def test_without_a_network_it_trains_on_synthetic_images_and_prints_so(small, run):
     status, out, err = run("quickstart", "--iterations", "10")
     assert status == 0, err
-    assert out.startswith("Data: a STAND-IN drawn by minicaffe, in data/standin. CIFAR-10 is not in")
+    assert out.startswith("Data: SYNTHETIC images, drawn by minicaffe, in data/synthetic. CIFAR-10 is not in")
     assert "there is no network" in out
-    assert re.search(r"Test accuracy 0\.\d{4} \(loss \d\.\d{4}\) after 10 iterations on the stand-in, not", out)
+    assert re.search(r"Test accuracy 0\.\d{4} \(loss \d\.\d{4}\) after 10 iterations on synthetic images, not", out)
     assert out.count("test accuracy") == 6 and "What to try next:" in out
     left = set(os.listdir("runs/quickstart"))
     assert left == {"train_test.prototxt", "deploy.prototxt", "solver.prototxt", "cifar10_quick.log", "curve.png"} | {
@@ -74,11 +74,15 @@ def test_cifar10_that_is_there_is_used(small, run):
     assert "after 5 iterations on CIFAR-10." in out
     assert quickdata.find_data("data").name == "CIFAR-10"  # prepared by the first call, found by the second
     text = (small / "runs/quickstart/train_test.prototxt").read_text()
-    assert 'source: "data/cifar10/cifar10_train_lmdb"' in text and "standin" not in text
+    assert 'source: "data/cifar10/cifar10_train_lmdb"' in text and "synthetic" not in text
 
 
-def test_a_stand_in_under_cifar10s_name_is_not_taken_for_it(small):
+@pytest.mark.parametrize("start", ["Synthetic images in place of CIFAR-10", "A stand-in for CIFAR-10"])
+def test_synthetic_images_under_cifar10s_name_are_not_taken_for_it(small, start):
     synthetic.prepare("data/cifar10")
+    about = small / "data/cifar10/about.txt"
+    about.write_text(about.read_text().replace("Synthetic images in place of CIFAR-10", start))
+    assert about.read_text().startswith(start)
     assert quickdata.find_data("data").name != "CIFAR-10"
 
 
@@ -111,16 +115,30 @@ def test_as_many_iterations_as_there_is_time_for(small, monkeypatch, step, expec
     assert quickstart.plan(args, data) == (expected, step)
 
 
-def test_a_time_that_is_too_short_is_an_error_before_the_training(small, run, monkeypatch):
+@pytest.mark.parametrize("seconds", ["1", "20", "1450"])
+def test_a_time_that_is_too_short_runs_the_shortest_training_and_prints_its_time(small, run, monkeypatch, seconds):
     monkeypatch.setattr(quickstart, "seconds_per_step", lambda model: 5.0)
-    status, out, err = run("quickstart", "--seconds", "150")
-    assert status == 1 and "What to try next" not in out and "nan" not in out
-    assert err.endswith(
-        "minicaffe: a training step takes 5000 ms here, so the shortest training, 50 iterations and 6 tests, needs "
-        "about 1450 seconds, more than --seconds 150: give --seconds 1450\n"
+    monkeypatch.setattr(quickstart, "SHORTEST", 5)
+    status, out, err = run("quickstart", "--seconds", seconds)
+    assert status == 0, err
+    text = (
+        "A training step takes 5000 ms here: the shortest training, 5 iterations and their tests, needs about 1225 s, "
+        f"more than --seconds {seconds}.\n"
     )
-    assert not [name for name in os.listdir("runs/quickstart") if "_iter_" in name]
-    assert quickstart.affordable(1450, 5.0) == 50
+    assert (text in out) == (seconds != "1450") and "nan" not in out
+    assert os.path.exists(re.search(r"--weights (\S+)", out)[1])
+
+
+@pytest.mark.parametrize("words, flag", [(("--iterations", "5"), "--iterations"), (("--seconds", "1"), "--seconds")])
+@pytest.mark.parametrize("accuracy", [0.1099, 0.16])
+def test_an_accuracy_close_to_chance_is_called_so(small, run, monkeypatch, words, flag, accuracy):
+    result = quickstart.Result(quickstart.StatusLine(), 5, accuracy, 2.3)
+    monkeypatch.setattr(quickstart, "train", lambda *_: result)
+    monkeypatch.setattr(quickstart, "draw_curve", lambda *_: None)
+    status, out, err = run("quickstart", *words)
+    assert status == 0, err
+    line = f"This is close to guessing (0.1): the training was too short, give more {flag}.\n"
+    assert (line in out) == (accuracy < 0.15)
 
 
 def test_without_a_time_a_slow_machine_runs_the_shortest_training(small, run, monkeypatch):
@@ -174,7 +192,7 @@ def test_each_file_that_is_named_is_there(small, run):
     assert len(named) == 4 and all(os.path.exists(f"runs/quickstart/{name}") for name in named)
     assert all(os.path.exists(path) for path in re.findall(r"\S+\.md\b", text))
     os.unlink("runs/quickstart/cifar10_quick_iter_5.solverstate.h5")
-    os.unlink("data/standin/classes.txt")
+    os.unlink("data/synthetic/classes.txt")
     result = quickstart.Result(quickstart.StatusLine(), iterations=5)
     again = quickstart.next_steps("runs/quickstart", result, quickdata.find_data("data", download=False))
     assert "solverstate" not in again and "--labels" not in again

@@ -255,3 +255,16 @@ def test_a_net_without_accuracy_is_refused_before_the_batches(project, run, weig
         status, _, err = run("test", "-model", "net.prototxt", "-weights", weights, flag, file)
         assert status == 1 and f"{flag}: the net has no Accuracy or SoftmaxWithLoss layer" in err
         assert "Running for" not in err
+
+
+def test_a_net_without_a_data_layer_is_warned_of(project, run):
+    (project / "deploy.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 } } }\n'
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 3 } }'
+    )
+    for name in ("net", "deploy"):
+        Net(f"{name}.prototxt", phase=TEST).save(f"{name}.caffemodel")
+        words = ("--model", f"{name}.prototxt", "--weights", f"{name}.caffemodel", "--iterations", "1")
+        status, _, err = run("test", *words)
+        warned = "no data layer sets the input 'data' of the net, which is zero in every batch: give the" in err
+        assert status == 0 and warned == (name == "deploy")

@@ -137,9 +137,10 @@ def test_a_blob_of_other_stages_names_where_stages_come_from():
     said = why(STAGES, stage=["", "three"])
     assert "out, 'one' by include { stage: \"one\" }, 'two' by include { stage: \"two\" }; the net's state" in said
     assert said.endswith(
-        "phase TEST, level 0, stage 'three' (the stages of a solver's test nets are those of test_state, not of -stage)"
+        "phase TEST, level 0, stage 'three' (give stages by -stage or Net(stages=[...]); those of a solver's test nets "
+        "only by test_state)"
     )
-    assert why(STAGES, phase=TRAIN).endswith("train net are those of train_state and -stage)")
+    assert why(STAGES, phase=TRAIN).endswith("those of a solver's train net also by train_state)")
 
 
 def test_a_blob_that_a_later_layer_makes():

@@ -80,10 +80,12 @@ def test_layers_that_only_one_side_has_are_passed_over(trained, tmp_path, caplog
 def test_other_shapes_and_counts_are_refused(trained, tmp_path, kind):
     path = str(tmp_path / "w")
     trained.save(path) if kind == "binary" else trained.save_hdf5(path)
-    with pytest.raises(
-        SnapshotError, match=r"param 0 .*'a/one'.*expects \(4, 5\), the file has \(4, 4\).*rename the layer"
-    ):
-        net(NET.replace("dim: 4", "dim: 5").replace('param { name: "w" }', "")).copy_from(path)
+    other = NET.replace("dim: 4", "dim: 5").replace('param { name: "w" }', "")
+    for phase, advice in ((minicaffe.TRAIN, "rename the layer$"), (minicaffe.TEST, "the weights of another net.$")):
+        with pytest.raises(
+            SnapshotError, match=rf"param 0 .*'a/one'.*expects \(4, 5\), the file has \(4, 4\).*{advice}"
+        ):
+            net_from_text(other, phase).copy_from(path)
     with pytest.raises(SnapshotError, match="another number of blobs: the net expects 1, the file has 2"):
         net(NET.replace("num_output: 4", "num_output: 4 bias_term: false")).copy_from(path)
 

@@ -145,6 +145,24 @@ def test_missing_database(tmp_path, backend):
         open_db(tmp_path / "nowhere", backend)
 
 
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [
+        ("data/mnist/mnist_train_lmdb", "mnist"),
+        ("data/cifar10/cifar10_test_lmdb/", "cifar10"),
+        ("my sets/cifar10_train_leveldb", "cifar10 --dest 'my sets' --backend leveldb"),
+        ("cifar10_train_pad4_lmdb", "cifar10 --dest . --pad 4"),
+        ("data/mnist/mnist_train_pad4_lmdb", None),
+        ("data/mnist/mnist_val_lmdb", None),
+    ],
+)
+def test_a_missing_data_set_names_the_command_that_writes_it(source, command):
+    with pytest.raises(DataError) as caught:
+        open_db(source, "lmdb")
+    end = f"): `minicaffe data {command}` writes it" if command else ")"
+    assert str(caught.value).endswith(f"does not exist (looked in {os.getcwd()}{end}")
+
+
 def test_a_file_or_an_empty_folder_is_no_database(tmp_path, backend):
     (tmp_path / "file").write_text("hello")
     with pytest.raises(DataError, match="must be a folder, but it is a file"):

@@ -104,6 +104,29 @@ def test_pictures_of_16_bits(folder, run, flags):
         assert small.mode == "RGB" and small.size == (2, 2) and np.asarray(small).min() < 10
 
 
+@pytest.mark.parametrize("flags", [[], ["-encoded"], ["-encoded", "-gray"]])
+def test_a_gray_picture_among_encoded_ones_of_colour_is_warned_of(folder, run, flags):
+    Image.fromarray(PIXELS[2, :, :, 0]).save(folder / "2.png")
+    status, text = run("convert_imageset", *flags, f"{folder}/", "list.txt", "db")
+    mixed = flags == ["-encoded"]
+    assert status == 0
+    assert ("the database has 1 image(s) of 1 channel(s), 3 image(s) of 3 channel(s), but" in text) == mixed
+    status, text = run("compute_image_mean", "db", "mean.binaryproto")
+    error = (
+        "record '00000002_2.png' of db has shape (1, 6, 8), but the records before it (3, 6, 8): a mean needs images "
+        "of one size and one number of channels: make the database with `convert_imageset` without --encoded, or with "
+        "--gray"
+    )
+    assert status == mixed and (error in text) == mixed
+
+
+def test_a_mean_of_two_sizes_names_the_flags_that_resize(folder, run):
+    Image.fromarray(PIXELS[2, :5]).save(folder / "2.png")
+    assert run("convert_imageset", f"{folder}/", "list.txt", "db")[0] == 0
+    status, text = run("compute_image_mean", "db", "mean.binaryproto")
+    assert status == 1 and text.strip().endswith("`convert_imageset --resize_width=W --resize_height=H`")
+
+
 @pytest.mark.parametrize("flags", [[], ["-encoded"], ["-gray"]])
 def test_pictures_of_32_bits_are_left_out(folder, run, flags):
     Image.fromarray(np.ones((2, 3), np.float32)).save(folder / "float.tif")

@@ -232,7 +232,7 @@ def test_databases_that_have_no_statistics(tmp_path):
     assert error("one", [image], Method()) == "database /one has one vector only, so it has no variance"
     assert error("sizes", [image, image[:, :3]], Method("std")) == (
         "record '00001' of /sizes has shape (3, 3, 4), but the records before it (3, 4, 4): a whitening needs images "
-        "of one size"
+        "of one size: make the database with `convert_imageset --resize_width=W --resize_height=H`"
     )
     assert error("nan", [image, image * np.nan], Method()) == "record '00001' of /nan has values that are not finite"
     assert error("small", [image], Method(patch=5)) == (

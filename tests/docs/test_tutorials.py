@@ -1,8 +1,8 @@
 """The code in README.md and docs/*.md runs: every Python block, every shell line, in order, page by page.
 
 A block whose first line is `# file: NAME` is written to that file; lines of `sh` blocks that begin with `minicaffe`
-are run by its command line.  So that a page takes seconds, solvers are cut short and the data set is a small stand-in;
-what would download something is passed over.
+are run by its command line.  So that a page takes seconds, solvers are cut short and the data set is small and
+synthetic; what would download something is passed over.
 """
 
 import functools
@@ -56,7 +56,7 @@ def shorten_solvers(folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with the models, a small stand-in for CIFAR-10, and cifar10_quick trained for 20 iterations on it."""
+    """A folder with the models, a small synthetic data set, and cifar10_quick trained for 20 iterations on it."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("*.h5", "__pycache__"))
     shutil.copytree(ROOT / "docs" / "deploy", folder / "docs" / "deploy")

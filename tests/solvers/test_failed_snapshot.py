@@ -101,6 +101,14 @@ def test_a_prefix_that_cannot_be_written_is_refused_before_the_net_is_built(solv
     assert os.listdir(".") == []
 
 
+def test_a_relative_prefix_names_the_working_directory(solver, tmp_path):
+    text = "paths are relative to the folder in which the command runs"
+    with pytest.raises(SolverError, match=f"is writeable .looked in {os.getcwd()}; {text}.$"):
+        solver("max_iter: 1 snapshot: 1 snapshot_prefix: 'my_net/s'")
+    with pytest.raises(SolverError, match="is writeable$"):
+        solver(f"max_iter: 1 snapshot: 1 snapshot_prefix: '{tmp_path}/my_net/s'")
+
+
 def test_a_folder_with_the_name_of_a_file_to_write(tmp_path):
     with pytest.raises(OSError, match="Is a directory"):
         files.check_writable(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 
 import minicaffe
 from minicaffe.cli import main
+from minicaffe.errors import SolverError
 from minicaffe.proto import caffe_pb2, parse_text, reading
 
 NET = """
@@ -101,3 +102,9 @@ def test_files_are_found_beside_the_solver(make, folder, monkeypatch):
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
     assert make("../solver.prototxt").param.net == "../net.prototxt"
+
+
+def test_numbers_of_test_iter_and_test_state_that_differ_are_both_named(folder):
+    (folder / "solver.prototxt").write_text(SOLVER + 'net: "net.prototxt" test_state { level: 1 }')
+    with pytest.raises(SolverError, match=r"test_iter has 2 value\(s\), test_state 1$"):
+        minicaffe.get_solver("solver.prototxt")

@@ -332,6 +332,18 @@ def test_a_solver_state_without_history_is_known_too(tmp_path):
         net_from_text(DATA, minicaffe.TEST).copy_from(path)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"num": 1, "channels": 3, "height": 2, "width": 2}, {"shape": {"dim": [1, 3, 2, 2]}}]
+)
+def test_a_mean_is_neither_weights_nor_a_solver_state(tmp_path, fields):
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(caffe_pb2.BlobProto(data=range(12), **fields).SerializeToString())
+    with pytest.raises(SnapshotError, match="mean.binaryproto' is a mean or another blob, not weights"):
+        net_from_text(DATA, minicaffe.TEST).copy_from(path)
+    with pytest.raises(SnapshotError, match="mean.binaryproto' is a mean or another blob, not a solver state"):
+        solver(tmp_path).restore(path)
+
+
 def test_weights_of_old_layers_are_known_too(tmp_path):
     old = caffe_pb2.NetParameter(name="old")
     old.layers.add(name="ip1").blobs.add(num=1, channels=1, height=1, width=1, data=[1])

@@ -19,7 +19,8 @@ from minicaffe.data.datasets import cifar10
 from minicaffe.data.datasets.records import describe, write_data_set
 from minicaffe.errors import DataError
 
-ABOUT = "A stand-in for CIFAR-10: ten kinds of shapes, drawn by minicaffe."
+_SHAPES = "ten kinds of shapes, drawn by minicaffe."
+ABOUT = f"Synthetic images in place of CIFAR-10: {_SHAPES}"
 SIZE = 32
 _CHUNK = 1000
 
@@ -96,9 +97,16 @@ def prepare(dest: str = "data/cifar10", backend: str = "lmdb", train: int = 5000
     DataError when `dest` holds the real CIFAR-10.
     """
     if describe(dest) == cifar10.ABOUT:
-        raise DataError(f"{dest} holds the real CIFAR-10: choose another --dest for the stand-in, or remove it first")
+        raise DataError(
+            f"{dest} holds the real CIFAR-10: choose another --dest for synthetic images, or remove it first"
+        )
     parts = {"train": (batches(train, seed=1), train), "test": (batches(test, seed=2), test)}
     write_data_set(dest, backend, parts, cifar10.NAME, digits=5, classes=CLASSES, about=ABOUT)
+
+
+def is_about(about: str) -> bool:
+    """Whether the description of a data set is ABOUT, also with the first words of earlier versions."""
+    return about.endswith(_SHAPES)
 
 
 def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -85,12 +85,12 @@ COMMANDS = {
     "mnist_lmdb": Command("convert_mnist_data {inputs}/images.idx {inputs}/labels.idx db"),
     "mnist_leveldb": Command("convert_mnist_data --backend leveldb {inputs}/images.idx {inputs}/labels.idx db"),
     "siamese": Command("convert_mnist_siamese_data {inputs}/images.idx {inputs}/labels.idx db"),
-    "mean": Command("compute_image_mean {inputs}/data/standin/cifar10_train_lmdb mean.binaryproto"),
-    "whiten": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std"),
-    "whiten_db": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --write_db db"),
-    "whiten_net": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --patch 1 "
+    "mean": Command("compute_image_mean {inputs}/data/synthetic/cifar10_train_lmdb mean.binaryproto"),
+    "whiten": Command("whiten {inputs}/data/synthetic/cifar10_train_lmdb std.h5 --kind std"),
+    "whiten_db": Command("whiten {inputs}/data/synthetic/cifar10_train_lmdb std.h5 --kind std --write_db db"),
+    "whiten_net": Command("whiten {inputs}/data/synthetic/cifar10_train_lmdb std.h5 --kind std --patch 1 "
                           "--into_net {inputs}/net.prototxt new.prototxt new.caffemodel"),
-    "whiten_png": Command("whiten {inputs}/data/standin/cifar10_train_lmdb std.h5 --kind std --picture std.png"),
+    "whiten_png": Command("whiten {inputs}/data/synthetic/cifar10_train_lmdb std.h5 --kind std --picture std.png"),
     "features_lmdb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 lmdb",
                              repeatable=False),
     "features_leveldb": Command("extract_features {inputs}/small.caffemodel {inputs}/net.prototxt conv,ip c,i 3 "
@@ -151,7 +151,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def _write_data_sets(folder: Path, rng: np.random.Generator) -> None:
-    """Write small data sets in the formats of CIFAR-10 and MNIST, and quickstart's stand-in."""
+    """Write small data sets in the formats of CIFAR-10 and MNIST, and quickstart's synthetic images."""
     os.makedirs(folder / "cifar")
     for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES):
         parts = rng.integers(0, 256, (10, 3073), np.uint8)
@@ -160,4 +160,4 @@ def _write_data_sets(folder: Path, rng: np.random.Generator) -> None:
     for name, magic, shape in (("images", 0x803, (40, 28, 28)), ("labels", 0x801, (40,))):
         head = b"".join(number.to_bytes(4, "big") for number in (magic, *shape))
         (folder / f"{name}.idx").write_bytes(head + rng.integers(0, 10, shape, np.uint8).tobytes())
-    synthetic.prepare(str(folder / "data" / "standin"), train=100, test=100)
+    synthetic.prepare(str(folder / "data" / "synthetic"), train=100, test=100)
