@@ -13,10 +13,28 @@ import sys as _sys
 
 # `python -m minicaffe` puts the working folder first on sys.path, where a file such as ./numpy.py would take the place
 # of a library.  Before this line nothing is imported but what Python itself has loaded already.
-if _sys.argv[:1] == ["-m"] and not getattr(_sys.flags, "safe_path", False):
-    _word = _sys.orig_argv[-len(_sys.argv)]
-    if _word == "minicaffe" or (_word.startswith("-") and _word.endswith("mminicaffe")):
-        del _sys.path[0]
+_word = _sys.orig_argv[-len(_sys.argv)] if _sys.argv[:1] == ["-m"] else ""
+_as_module = _word == "minicaffe" or (_word.startswith("-") and _word.endswith("mminicaffe"))
+if _as_module and not getattr(_sys.flags, "safe_path", False):
+    del _sys.path[0]
+
+# Ctrl-C in a command that is still importing its libraries ends it as it does later, see cli/entry.py.
+import signal as _signal  # noqa: E402
+import threading as _threading  # noqa: E402
+
+
+def _end(number: int, frame: object) -> None:
+    _os.write(2, b"minicaffe: interrupted\n")
+    _os._exit(128 + number)
+
+
+_handles = (
+    (_as_module or any(_os.path.basename(word) == "minicaffe" for word in _sys.argv[:1]))
+    and _threading.current_thread() is _threading.main_thread()
+    and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+)
+if _handles:
+    _signal.signal(_signal.SIGINT, _end)
 
 __version__ = "0.1.0"
 
@@ -153,3 +171,6 @@ __all__ = [
     "solver_rank",
     "to_proto",
 ]
+
+if _handles:
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)

@@ -16,7 +16,7 @@ from minicaffe.core import random, weights
 from minicaffe.core.net import Net
 from minicaffe.core.notebook import Shown
 from minicaffe.core.settings import settings
-from minicaffe.errors import SnapshotError, UsageError
+from minicaffe.errors import SnapshotError, UsageError, printable_line
 from minicaffe.parallel.group import ALONE
 from minicaffe.solvers import nets, snapshot, snapshot_files
 from minicaffe.solvers.checks import check_numbers
@@ -114,6 +114,15 @@ class Solver(Loop, Shown):
 
     def __reduce__(self):
         raise UsageError("a solver cannot be pickled or copied: build it where it is used, and restore a snapshot")
+
+    def __repr__(self) -> str:
+        return f"<{printable_line(self.title)}: iteration {self.iter} of {self.param.max_iter}>"
+
+    @property
+    def title(self) -> str:
+        """The type and the net, in words: "Adam solver of LeNet", or "Adam solver" if the net has no name."""
+        name = self.net.name if hasattr(self, "net") else ""  # there is none while it is built
+        return f"{self.type or type(self).__name__} solver{f' of {name}' if name else ''}"
 
     # -- methods of an update rule ---------------------------------------------------------------------------------
 

@@ -20,6 +20,15 @@ from typing import Any, NoReturn
 from minicaffe.errors import UsageError, nearest
 from minicaffe.text import printable
 
+#: the flags for files that are given without one, by the ends of their names; the first one that the command has
+_FLAGS_OF_FILES = {
+    ".prototxt": ("solver", "model"),
+    ".caffemodel": ("weights",),
+    ".caffemodel.h5": ("weights",),
+    ".solverstate": ("snapshot",),
+    ".solverstate.h5": ("snapshot",),
+}
+
 
 def print_line(text: str, flush: bool = False) -> None:
     """Print a line of a command's output, control characters in its names escaped (`printable`).
@@ -97,9 +106,17 @@ def all_commands(modules: dict[str, str]) -> list[Command]:
 
 
 def own_name() -> str:
-    """Return the command that runs minicaffe, in the form in which this process was started."""
+    """Return the command that runs minicaffe as this process does, in its shortest form: `minicaffe` if that is found
+    on the PATH, the path of the program, or this Python with -m.
+    """
     word = sys.argv[0]
-    return shlex.quote(word) if os.path.basename(word) == "minicaffe" else "python -m minicaffe"
+    if os.path.basename(word) == "minicaffe":
+        found = shutil.which("minicaffe")
+        same = found is not None and os.path.exists(word) and os.path.samefile(found, word)
+        return "minicaffe" if same else shlex.quote(word)
+    found = shutil.which("python")
+    same = found is not None and os.path.abspath(found) == sys.executable  # links to one Python have other packages
+    return f"{'python' if same else shlex.quote(sys.executable)} -m minicaffe"
 
 
 def _width() -> int:
@@ -197,6 +214,9 @@ class FlagParser(argparse.ArgumentParser):
             name = word.lstrip("-").partition("=")[0]
             hint = nearest(f"--{name}", [s for s in self._option_string_actions if s.startswith("--")])
             return UsageError(f"{self._name} has no flag '{word}'{hint}; `{self.prog} --help` lists them")
+        for name in (name for end, names in _FLAGS_OF_FILES.items() if word.endswith(end) for name in names):
+            if f"--{name}" in self._option_string_actions:
+                return UsageError(f"{self._name}: expected a flag before '{word}': give --{name} {shlex.quote(word)}")
         return UsageError(f"{self._name}: expected exactly one action and its flags, got '{word}' as well")
 
     def _print_message(self, message: str, file: Any = None) -> None:

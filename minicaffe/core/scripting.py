@@ -73,10 +73,13 @@ class Scripting(Running):
     def _fill(self, arrays: dict[str, np.ndarray], expected: list[str], kind: str, what: str) -> None:
         """Check the arrays, then copy them into the data of inputs or the diffs of outputs."""
         _check_names(arrays, expected, kind)
-        fitting = {
-            name: fitted(numbers(array, f"{kind} '{name}'"), self.blobs[name].shape, f"{kind} '{name}'")
-            for name, array in arrays.items()
-        }
+        fitting = {}
+        for name, array in arrays.items():
+            shape = self.blobs[name].shape
+            found = numbers(array, f"{kind} '{name}'")
+            sizes = ", ".join(map(str, (*found.shape[:1], *shape[1:])))
+            remedy = f'; net.blobs["{name}"].reshape({sizes}) changes the batch' if kind == "input" else ""
+            fitting[name] = fitted(found, shape, f"{kind} '{name}'", remedy)
         for name, array in fitting.items():
             getattr(self.blobs[name], what)[...] = array
 
@@ -224,11 +227,12 @@ def names_in(names: Iterable[str] | None) -> list[str]:
     if names is None or isinstance(names, str):
         return [] if names is None else [names]
     found = list(names) if isinstance(names, Iterable) else [names]
-    if not all(isinstance(name, str) for name in found):
-        raise UsageError(
-            f"expected a name or a list of names, got {type(names).__name__}"
-            + ("; arrays are given by the names of their blobs, data=array" if isinstance(names, np.ndarray) else "")
-        )
+    others = [value for value in found if not isinstance(value, str)]
+    if others:
+        got = type(names).__name__ + (f" of {type(others[0]).__name__}" if isinstance(names, (list, tuple)) else "")
+        arrays = isinstance(names, np.ndarray) or isinstance(others[0], np.ndarray)
+        hint = "; arrays are given by the names of their blobs, data=array" if arrays else ""
+        raise UsageError(f"expected a name or a list of names, got {got}{hint}")
     return found
 
 

@@ -104,19 +104,19 @@ def same_axes(shape: Sequence[int], other: Sequence[int]) -> bool:
     return [d for d in shape if d != 1] == [d for d in other if d != 1]
 
 
-def fitted(array: np.ndarray, shape: Sequence[int], what: str) -> np.ndarray:
+def fitted(array: np.ndarray, shape: Sequence[int], what: str, remedy: str = "") -> np.ndarray:
     """Return a view of `array` that can be assigned to an array of `shape`.
 
     Axes of length 1 may be missing or additional.  As in numpy and in the original, an axis of length 1 also broadcasts
     if the array has as many axes as the shape, except for axis 0, the batch.
-    what: start of the error message.  ShapeError when the array does not fit.
+    what: start of the error message.  remedy: its end for another batch.  ShapeError when the array does not fit.
     """
     if same_axes(array.shape, shape):
         return array.reshape(shape)
     if array.ndim == len(shape) and all(a in (1, d) for a, d in zip(array.shape[1:], shape[1:])):
         if len(array) == shape[0]:
             return array
-        raise ShapeError(f"{what}: expected a batch of {shape[0]} (axis 0), got shape {array.shape}")
+        raise ShapeError(f"{what}: expected a batch of {shape[0]} (axis 0), got shape {array.shape}{remedy}")
     raise ShapeError(f"{what}: expected shape {tuple(shape)}, got {array.shape}{transposed_hint(array.shape, shape)}")
 
 

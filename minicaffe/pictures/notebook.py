@@ -69,9 +69,8 @@ def _text(text: str) -> str:
 def solver_html(solver: Any) -> str:
     """Return a line about a solver, and the curves of its training so far: losses, scores of tests, learning rate."""
     total = solver.param.max_iter
-    title = f"{solver.type or type(solver).__name__} solver of {solver.net.name or 'a net'}"
     where = f"iteration {solver.iter} of {total}, learning rate {solver.lr:.4g}"
-    parts = [f"<b>{_text(title)}</b>: {_text(where)}"]
+    parts = [f"<b>{_text(solver.title)}</b>: {_text(where)}"]
     curves = list(_curves(solver))
     if curves:
         figure = plot_runs([curves], labels=[""])

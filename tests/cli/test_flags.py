@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import minicaffe
+from minicaffe.cli.command import own_name
 from minicaffe.cli.entry import MODULES
 from minicaffe.cli.test import score
 
@@ -35,6 +36,16 @@ def test_one_dash_or_two_space_or_equals_sign(project, run, words):
     [
         (("trian",), "unknown action 'trian' (did you mean \"train\"?)"),
         (("train", "test"), "expected exactly one action and its flags, got 'test' as well"),
+        (
+            ("train", "a net/solver.prototxt"),
+            "train: expected a flag before 'a net/solver.prototxt': give --solver 'a net",
+        ),
+        (("check", "solver.prototxt"), "give --solver solver.prototxt"),
+        (("test", "net.prototxt"), "give --model net.prototxt"),
+        (("test", "--model", "net.prototxt", "w.caffemodel.h5"), "give --weights w.caffemodel.h5"),
+        (("train", "solver.prototxt", "w.solverstate"), "give --solver solver.prototxt"),
+        (("train", "--solver", "solver.prototxt", "w.solverstate"), "give --snapshot w.solverstate"),
+        (("time", "w.solverstate"), "expected exactly one action and its flags, got 'w.solverstate' as well"),
         (("train", "--solvr", "x"), "has no flag '--solvr' (did you mean \"--solver\"?)"),
         (("train",), "need a solver definition to train"),
         (("train", "-solver", "missing.prototxt"), "there is no file 'missing.prototxt'"),
@@ -150,3 +161,25 @@ def test_a_package_that_is_not_installed_is_named(run, tmp_path, monkeypatch):
     status, _, said = run("plot", str(log))
     assert status == 1 and one_sentence(said)
     assert "this needs the package matplotlib, which is not installed: pip install matplotlib" in said
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_command_to_copy_runs_this_program(tmp_path, monkeypatch, on_path):
+    program = tmp_path / "a folder" / "minicaffe"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent) if on_path else str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    assert own_name() == ("minicaffe" if on_path else f"'{program}'")
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_command_to_copy_has_the_python_of_this_process(tmp_path, monkeypatch, on_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) if on_path else str(tmp_path / "other"))
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "argv", ["minicaffe/__main__.py"])
+    assert own_name() == ("python -m minicaffe" if on_path else f"{python} -m minicaffe")

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import h5py
 import pytest
@@ -184,3 +186,44 @@ def test_an_unknown_effect_names_its_flag(project, run):
     with pytest.raises(UsageError, match="-sigterm_effect: expected stop, snapshot, none, got 'x'"):
         args = signals.argparse.Namespace(sigint_effect="stop", sigterm_effect="x", sighup_effect="stop")
         signals.effects_of(args)
+
+
+# -- before a command begins -------------------------------------------------------------------------------------------
+
+_IMPORTS = """
+import importlib.abc, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "minicaffe.core.net":
+            signal.raise_signal(signal.SIGINT)
+
+sys.argv = {argv}
+sys.orig_argv = ["python", *sys.argv[:1], "minicaffe"]
+signal.signal(signal.SIGINT, {handler})
+if {interrupted}:
+    sys.meta_path.insert(0, Interrupting())
+import minicaffe
+print(signal.getsignal(signal.SIGINT) == {handler})
+"""
+
+
+def _importing(argv, handler="signal.default_int_handler", interrupted=True):
+    code = _IMPORTS.format(argv=argv, handler=handler, interrupted=interrupted)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("argv", [["/bin/minicaffe"], ["-m"]])
+def test_an_interrupt_while_a_command_imports_is_one_line(argv):
+    done = _importing(argv)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "minicaffe: interrupted\n")
+    assert _importing(argv, interrupted=False).stdout == "True\n"  # the handler is restored
+
+
+def test_an_interrupt_while_a_script_imports_is_a_keyboard_interrupt():
+    assert "KeyboardInterrupt" in _importing(["script.py"]).stderr
+
+
+def test_a_command_that_ignores_interrupts_imports_on():
+    done = _importing(["/bin/minicaffe"], handler="signal.SIG_IGN")
+    assert done.returncode == 0 and "interrupted" not in done.stderr

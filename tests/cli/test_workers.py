@@ -11,6 +11,7 @@ import pytest
 from helpers import commands
 from helpers.commands import training, words_to_resume
 from minicaffe.cli import joining
+from minicaffe.cli.command import own_name
 from minicaffe.parallel.sockets import free_address
 from minicaffe.proto import caffe_pb2
 from minicaffe.solvers.lr_policy import learning_rate
@@ -142,7 +143,7 @@ def test_ctrl_c_of_a_terminal(slow):
     finally:
         os.close(terminal)
     assert len(iterations(slow)) == 1 and b"images/s" in shown
-    assert re.search(rb"\n(\r\x1b\[K)*python -m minicaffe train [^\n]*--workers 2\r\n", shown)  # below the status line
+    assert re.search(rb"\n(\r\x1b\[K)*\S+ -m minicaffe train [^\n]*--workers 2\r\n", shown)  # below the status line
 
 
 # -- other launchers ---------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def test_ranks_of_mpiexec_stop_together(slow):
         ranks.until(BEGUN).send(signal.SIGTERM)
         assert ranks.end() == 0, ranks.text
     assert " ranks over MPI" in ranks.text
-    assert_stopped_once(slow, ranks, "mpiexec -n 2 python -m minicaffe train --solver")
+    assert_stopped_once(slow, ranks, f"mpiexec -n 2 {own_name()} train --solver")
 
 
 @linux
@@ -177,7 +178,7 @@ def test_ranks_of_torchruns_variables(slow):
         other.send(signal.SIGTERM)
         assert (root.end(), other.end()) == (0, 0)
     assert other.text == ""
-    assert_stopped_once(slow, root, "python -m minicaffe train --solver")
+    assert_stopped_once(slow, root, f"{own_name()} train --solver")
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------

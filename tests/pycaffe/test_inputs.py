@@ -73,6 +73,16 @@ def test_other_shapes_are_refused(shape, given, sentence):
     np.testing.assert_array_equal(net.blobs["data"].data, before)
 
 
+def test_another_batch_names_the_call_that_changes_it():
+    net, more = copying(1, 3), values(2, 3)
+    with pytest.raises(UsageError, match=r'; net.blobs\["data"\].reshape\(2, 3\) changes the batch$'):
+        net.forward(data=more)
+    net.blobs["data"].reshape(2, 3)
+    np.testing.assert_array_equal(net.forward(data=more)["out"], more)
+    with pytest.raises(UsageError, match=r"output 'out': expected a batch of 2 \(axis 0\), got shape \(1, 3\)$"):
+        net.backward(out=values(1, 3))
+
+
 def test_diffs_likewise():
     net = copying(2, 3)
     net.forward()
@@ -114,6 +124,9 @@ def test_names_of_blobs_to_return():
             call(blobs=["dta"], data=values(1, 2))
     with pytest.raises(UsageError, match="list of names, got ndarray; arrays are given by the names of their blobs"):
         net.forward(values(1, 2))
+    for arrays in ([values(1, 2)], (values(1, 2),)):
+        with pytest.raises(UsageError, match="got (list|tuple) of ndarray; arrays are given by .* blobs, data=array$"):
+            net.forward(arrays)
     with pytest.raises(UsageError, match="no blob 'dta'"):
         net.backward(diffs=["dta"])
 

@@ -62,6 +62,13 @@ def test_display_lines(lines):
     )
 
 
+def test_repr_has_the_type_the_net_and_the_iteration():
+    made = solver("type: 'Adam' max_iter: 20", NET)
+    made.step(2)
+    assert repr(made) == "<Adam solver of tiny: iteration 2 of 20>"
+    assert repr(solver("max_iter: 20", NET.replace('name: "tiny"', ""))) == "<SGD solver: iteration 0 of 20>"
+
+
 def test_testing_lines_and_intervals(lines):
     made = solver("test_iter: 2 test_interval: 2 max_iter: 4 test_compute_loss: true snapshot_after_train: false")
     made.solve()
