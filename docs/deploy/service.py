@@ -21,11 +21,11 @@ from starlette.routing import Route
 
 import minicaffe as caffe
 from minicaffe.cores import cores
-from minicaffe.errors import DataError, MinicaffeError
+from minicaffe.errors import DataError, MinicaffeError, UsageError
 from minicaffe.inference.predictor import Predictor
 from minicaffe.inference.preprocessing import Preprocessing, read_block
 from minicaffe.inference.results import Best
-from minicaffe.text import read_names
+from minicaffe.text import class_names
 
 MAX_BYTES = 10 << 20  # of a request
 SECONDS = 10  # within which its body has to arrive
@@ -45,19 +45,19 @@ async def image_of(request: Request) -> bytes:
 class Service:
     """Nets of one model, each run by one thread at a time, and the requests that they compute or that wait for them.
 
-    model, weights: files of the net.  like: the prototxt with its preprocessing.  labels: names of the classes, or [].
+    model, weights: files of the net.  like: the prototxt with its preprocessing.  labels: file of class names, or "".
     workers: number of nets.  waiting: number of requests that may wait; further ones are refused.
     """
 
-    def __init__(self, model: str, weights: str, like: str, labels: list[str], workers: int, waiting: int) -> None:
+    def __init__(self, model: str, weights: str, like: str, labels: str, workers: int, waiting: int) -> None:
+        if workers < 1 or waiting < 0:
+            raise UsageError(f"expected at least 1 worker and 0 waiting requests, got {workers} and {waiting}")
         caffe.set_threads(1)  # for each net
         self.free, self.nets = workers + waiting, queue.SimpleQueue()
         for _ in range(workers):
             self.nets.put(net := Predictor(caffe.Net(model, caffe.TEST, weights=weights)))
         classes = math.prod(net.row_shape(net.blobs[0]))
-        if labels and len(labels) != classes:
-            raise DataError(f"there are {len(labels)} labels, but the net has {classes} classes")
-        self.labels = labels or [""] * classes
+        self.labels = class_names(labels, classes) if labels else [""] * classes
         self.preprocessing = Preprocessing(read_block(like, [net.input]), net.shape, net.input)
         self.pool = ThreadPoolExecutor(workers)
 
@@ -115,10 +115,9 @@ def app() -> Starlette:
     """Return the application for the files and numbers in environment variables."""
     env = os.environ
     try:
-        labels = read_names(env["LABELS"], "labels file") if env.get("LABELS") else []
         workers, waiting = int(env.get("WORKERS") or cores()), int(env.get("WAITING") or 64)
-        return Service(env["MODEL"], env["WEIGHTS"], env["LIKE"], labels, workers, waiting).app()
+        return Service(env["MODEL"], env["WEIGHTS"], env["LIKE"], env.get("LABELS", ""), workers, waiting).app()
     except KeyError as error:
         raise SystemExit(f"the service cannot start: the variable {error.args[0]} is not set") from None
-    except MinicaffeError as error:
+    except (MinicaffeError, ValueError) as error:
         raise SystemExit(f"the service cannot start: {error}") from None

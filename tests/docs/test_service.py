@@ -79,8 +79,9 @@ def images():
 def make(module, files):
     """Make a Service for the net."""
     with restored():
-        names = [str(files / name) for name in ("deploy.prototxt", "net.caffemodel", "preprocess.prototxt")]
-        yield lambda workers=2, waiting=4: module.Service(*names, [f"class {k}" for k in range(7)], workers, waiting)
+        names = ("deploy.prototxt", "net.caffemodel", "preprocess.prototxt", "words.txt")
+        paths = [str(files / name) for name in names]
+        yield lambda workers=2, waiting=4: module.Service(*paths, workers, waiting)
 
 
 class Running:
@@ -307,8 +308,11 @@ def test_the_command_of_the_page(files, images, tmp_path):
         ("MODEL", "", "the variable MODEL is not set"),
         ("WEIGHTS", "nowhere.caffemodel", "nowhere.caffemodel"),
         ("LIKE", "deploy.prototxt", "deploy.prototxt has no preprocess block"),
-        ("LABELS", "preprocess.prototxt", "there are 1 labels, but the net has 7 classes"),
+        ("LABELS", "preprocess.prototxt", "expected 7 names, one for each class, got"),
         ("LABELS", "nowhere.txt", "labels file"),
+        ("WORKERS", "two", "'two'"),
+        ("WORKERS", "0", "expected at least 1 worker and 0 waiting requests, got 0 and 64"),
+        ("WAITING", "-1", "waiting requests, got"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence(module, files, monkeypatch, name, value, expected):
@@ -338,7 +342,8 @@ def dockerfile():
 
 
 def test_the_container_has_the_files_that_its_variables_name():
-    copied = [word for name, rest in dockerfile() if name == "COPY" for word in rest.split()[:-1]]
+    words = [word for name, rest in dockerfile() if name == "COPY" for word in rest.split()[:-1]]
+    copied = [word for word in words if not word.startswith("--")]
     variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(rest for name, rest in dockerfile() if name == "ENV")))
     read = set(re.findall(r"env(?:\[|\.get\()\"(\w+)\"", (FOLDER / "service.py").read_text()))
     assert set(variables) - {"MINICAFFE_MAX_PIXELS"} == read - {"WORKERS"}
