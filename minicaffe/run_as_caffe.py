@@ -24,12 +24,14 @@ import logging
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 from minicaffe.core import alias
-from minicaffe.core.settings import set_mode_cpu
-from minicaffe.errors import UsageError, nearest
+from minicaffe.core.settings import set_mode_cpu, set_mode_gpu
+from minicaffe.errors import DeviceError, UsageError, nearest
 
 __all__ = ["install", "install_for_children", "main"]
 
@@ -135,7 +137,36 @@ def _run(words: list[str]) -> None:
     runpy.run_path(words[0], run_name="__main__")
 
 
+def print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error of a script as `python` does, without the frames that run the script, and the flag that helps.
+
+    The arguments are those of `sys.excepthook`.
+    """
+    hint = _hint(error, trace)
+    own = (_run.__code__.co_filename, runpy.run_path.__code__.co_filename)
+    while trace is not None and trace.tb_frame.f_code.co_filename in own:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
+    if hint:
+        print(hint, file=sys.stderr)
+
+
+def _hint(error: BaseException, trace: TracebackType | None) -> str:
+    """Return a line about the flag without which an error has been raised; "" for other errors."""
+    given = os.environ.get(_FOR_CHILDREN, "").split(",")
+    if isinstance(error, DeviceError) and "cpu" not in given:
+        if any(frame.f_code is set_mode_gpu.__code__ for frame, _ in traceback.walk_tb(trace)):
+            return "run_as_caffe: with --cpu before the script, set_mode_gpu() computes on the CPU"
+    if isinstance(error, (ImportError, NameError, AttributeError)) and "old_names" not in given:
+        from minicaffe import old_names
+
+        if old_names.is_missing_in(error):
+            return "run_as_caffe: --old-names before the script brings this name back"
+    return ""
+
+
 if __name__ == "__main__":
+    sys.excepthook = print_error
     try:
         main()
     except UsageError as error:

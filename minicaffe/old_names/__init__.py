@@ -17,10 +17,20 @@ still has keeps its present meaning:
 
 from __future__ import annotations
 
+import builtins
+import re
+import sys
+from typing import Any
+
+import numpy as np
+
 from minicaffe.old_names import arrays, frames, images, python2
 from minicaffe.old_names.importing import install_changes
 
-__all__ = ["install"]
+__all__ = ["install", "is_missing_in"]
+
+_ATTRIBUTE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'")
+_MODULES = ("scipy.misc", "cPickle", "StringIO", "cStringIO")
 
 
 def install() -> None:
@@ -40,5 +50,23 @@ def install() -> None:
             "StringIO": python2.fill_string_io,
             "cStringIO": python2.fill_string_io,
         },
-        stand_ins=("scipy", "scipy.misc", "cPickle", "StringIO", "cStringIO"),
+        stand_ins=("scipy", *_MODULES),
+    )
+
+
+def is_missing_in(error: BaseException) -> bool:
+    """Whether an error is that of a name which `install` brings back: of a module, or of what is in one."""
+    name, owner = getattr(error, "name", None), getattr(error, "obj", None)
+    text = re.match(
+        r"cannot import name '(\w+)' from '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'", str(error)
+    )
+    if isinstance(error, NameError):
+        owner = builtins
+    elif isinstance(error, ImportError) and name in _MODULES:
+        return True
+    elif text:  # the attributes are those of some Pythons alone
+        name, owner = text[1] or text[4], sys.modules.get(text[2] or text[3])
+    tables: tuple[tuple[Any, dict[str, Any]], ...] = ((np, arrays.NAMES), *python2.NAMES)
+    return any(name in names and (owner is each or type(owner) is each) for each, names in tables) or (
+        getattr(owner, "__name__", None) == "scipy.misc"
     )

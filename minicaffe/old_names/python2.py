@@ -24,11 +24,15 @@ _METHODS = {
     "itervalues": lambda self: iter(self.values()),
     "has_key": lambda self, name: name in self,
 }
+#: the old names of modules and classes
+NAMES: tuple[tuple[Any, dict[str, Any]], ...] = (
+    (builtins, _BUILTINS), (itertools, _ITERTOOLS), (ReadOnlyDict, _METHODS)
+)  # fmt: skip
 
 
 def add_names() -> None:
     """Add the old names to Python's builtins, to itertools, and to the dicts of nets; temporary files take str."""
-    for owner, names in ((builtins, _BUILTINS), (itertools, _ITERTOOLS), (ReadOnlyDict, _METHODS)):
+    for owner, names in NAMES:
         for name, value in names.items():
             if not hasattr(owner, name):
                 setattr(owner, name, value)

@@ -74,6 +74,46 @@ class T(unittest.TestCase):
     assert missing.returncode == 1 and "'nothing.py' does not exist" in missing.stderr
 
 
+@pytest.mark.parametrize("statement", [
+    "import cPickle", "from itertools import izip", "xrange(3)", "long(3)",
+    "import numpy; numpy.float", "import itertools; itertools.imap", "d.iteritems()",
+])  # fmt: skip
+def test_an_old_name_names_the_flag(tmp_path, statement):
+    net = "from minicaffe.core.containers import ReadOnlyDict; d = ReadOnlyDict({}, '', '')"
+    (tmp_path / "old.py").write_text(f"import caffe\n{net}\n\ndef f():\n    {statement}\n\nf()\n")
+    done = run("old.py", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    *trace, last = done.stderr.splitlines()
+    assert last == "run_as_caffe: --old-names before the script brings this name back"
+    frames = [line.split(", ")[1:] for line in trace if line.startswith("  File ")]
+    assert frames[:2] == [["line 7", "in <module>"], ["line 5", "in f"]]
+    assert len(frames) == 2 or "numpy" in statement and len(frames) == 3  # numpy's own __getattr__
+
+
+@pytest.mark.parametrize("statement", ["import cpickle", "xrang(3)", "caffe.xrange", "import numpy; numpy.flot"])
+def test_other_names_name_no_flag(tmp_path, statement):
+    done = run("-c", f"import caffe; {statement}", cwd=tmp_path)
+    assert done.returncode == 1 and "--old-names" not in done.stderr
+
+
+def test_traces_begin_in_the_script(tmp_path):
+    (tmp_path / "wrong.py").write_text("print 1\n")
+    done = run("wrong.py", cwd=tmp_path)
+    assert done.returncode == 1 and "SyntaxError" in done.stderr and "runpy" not in done.stderr
+    (tmp_path / "module.py").write_text("1 / 0\n")
+    for words in (("module.py",), ("-m", "module"), ("-c", "1 / 0")):
+        trace = run(*words, cwd=tmp_path).stderr
+        assert trace.count("  File ") == 1 and trace.endswith("ZeroDivisionError: division by zero\n"), trace
+
+
+def test_gpu_mode_without_a_gpu_names_the_flag(tmp_path):
+    without = "import sys; sys.modules['pycuda'] = None; sys.modules['pycuda.driver'] = None"
+    done = run("-c", f"{without}; import caffe; caffe.set_mode_gpu()", cwd=tmp_path)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "--cpu before the script, set_mode_gpu() computes on the CPU" in last, done.stderr
+    assert run("--cpu", "-c", f"{without}; import caffe; caffe.set_mode_gpu()", cwd=tmp_path).returncode == 0
+
+
 def test_surface():
     names = """Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver NCCL Timer Layer
         init_log log set_mode_cpu set_mode_gpu set_device get_solver layer_type_list set_random_seed solver_count
