@@ -6,7 +6,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
-from minicaffe.layers.shared.loss import DeviceTerms, class_labels, ignored_label
+from minicaffe.layers.shared.loss import DeviceTerms, class_labels, ignored_label, in_top
 from minicaffe.layers.shared.softmax import three_axes
 
 
@@ -56,10 +56,7 @@ class Accuracy(Layer):
         outer, classes, inner = view = three_axes(bottom[0].shape, self.given_axis)
         scores = bottom[0].read_data().reshape(view)
         labels, valid = class_labels(self, bottom[1].read_data().reshape(outer, inner), classes, self.ignored)
-        safe = labels if valid is None else np.where(valid, labels, 0)
-        own = np.take_along_axis(scores, safe[:, None], axis=1)
-        others = np.count_nonzero(scores >= own, axis=1) - 1
-        correct = (others < self.top_k) & ~np.isnan(own[:, 0])
+        correct = in_top(scores, labels if valid is None else np.where(valid, labels, 0), self.top_k)
         if valid is not None:
             labels, correct = labels[valid], correct[valid]
         top[0].data[...] = correct.mean() if correct.size else 0

@@ -16,7 +16,7 @@ from typing import Any
 from minicaffe.errors import DataError, MinicaffeError, printable, printable_line
 from minicaffe.files import read_bytes
 
-__all__ = ["csv_text", "is_utf16", "printable", "printable_line", "read_names", "read_text"]
+__all__ = ["class_names", "csv_text", "is_utf16", "printable", "printable_line", "read_names", "read_text"]
 
 _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\s -~]\0){2}|(?:\0[\s -~]){2}")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  #: how a cell starts that a spreadsheet computes
@@ -53,6 +53,18 @@ def read_names(
     """Return the lines of a text file, stripped, without empty lines.  Arguments and errors as for `read_text`."""
     lines = read_text(path, what, kind, errors, hint).split("\n")
     return [line.strip() for line in lines if line.strip()]
+
+
+def class_names(path: str | os.PathLike, count: int | None = None) -> list[str]:
+    """Return the names of classes in a labels file, one a line.
+
+    count: the number of classes (default: not compared).
+    DataError as for `read_names`, and for another number of names.
+    """
+    names = read_names(path, "labels file", errors="replace")
+    if count is not None and len(names) != count:
+        raise DataError(f"labels '{os.fspath(path)}': expected {count} names, one for each class, got {len(names)}")
+    return names
 
 
 def quoted(text: str) -> str:

@@ -153,6 +153,15 @@ def ignored_label(param) -> int | None:
     return param.ignore_label if param.HasField("ignore_label") else None
 
 
+def in_top(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Return, for each label, whether fewer than k other scores are at or above its own; False if its own is nan.
+
+    scores: (N, C, ...).  labels: (N, ...), integers from 0 to C - 1.
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    return (np.count_nonzero(scores >= own, axis=1) <= k) & ~np.isnan(own[:, 0])
+
+
 def class_labels(layer: Layer, labels: np.ndarray, classes: int, ignored: int | None = None):
     """Return labels as int32, truncated as in C, and which of them count (None: all).
 

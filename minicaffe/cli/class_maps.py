@@ -10,7 +10,7 @@ from minicaffe.cli.command import FlagParser, print_line
 from minicaffe.core.net import Net
 from minicaffe.pictures import attribution, plot, show
 from minicaffe.pictures.attribution import Scores
-from minicaffe.text import read_names
+from minicaffe.text import class_names
 
 
 def map_flags(flags: FlagParser) -> None:
@@ -27,10 +27,10 @@ def draw_maps(args: argparse.Namespace, net: Net, image: np.ndarray, stem: str, 
     """Draw the maps that the flags request for a net that has run forward on an image.
 
     stem, ext: "_cam" or "_saliency" between them is the name of the picture.
-    UsageError for a net without class scores, for an unknown class or blob.
+    UsageError for a net without class scores, for an unknown class or blob.  DataError as for `class_names`.
     """
     scores = attribution.find_scores(net)
-    labels = read_names(args.labels, "class names", errors="replace") if args.labels else None
+    labels = class_names(args.labels, scores.count) if args.labels else None
     target = attribution.class_of(scores, net, getattr(args, "class"), labels)
     title = _title(net, scores, target, labels)
     print_line(title)
@@ -58,7 +58,7 @@ def _cams(net: Net, scores: Scores, target: int, blobs: list[str]) -> dict[str, 
 
 def _title(net: Net, scores: Scores, target: int, labels: list[str] | None) -> str:
     """Return the class with its score and, behind Softmax, its probability."""
-    name = f"{labels[target]} (class {target})" if labels and target < len(labels) else f"class {target}"
+    name = f"{labels[target]} (class {target})" if labels else f"class {target}"
     score = net.blobs[scores.blob].read_data().ravel()[target]
     words = [name, f"score {score:.4g}"]
     output = net.blobs[net.outputs[0]]

@@ -8,6 +8,7 @@ from minicaffe.cli.command import print_line
 from minicaffe.cli.per_class import TOP, ClassScores
 from minicaffe.cli.predictions import Batch, Predictions
 from minicaffe.files import write_atomically
+from minicaffe.layers.shared.loss import in_top
 from minicaffe.text import csv_text
 
 ENDINGS = (".png", ".svg", ".pdf", ".csv")  #: of the file of a matrix
@@ -37,9 +38,7 @@ class Confusion:
         ranked = batch.ranked
         np.add.at(self.unranked, batch.labels[~ranked], 1)
         np.add.at(self.counts, (batch.labels[ranked], batch.predicted[ranked]), 1)
-        own = np.take_along_axis(batch.scores, batch.labels[:, None], 1)
-        in_top = (np.count_nonzero(batch.scores >= own, 1) <= TOP) & ~np.isnan(own[:, 0])
-        np.add.at(self.in_top, batch.labels[in_top], 1)
+        np.add.at(self.in_top, batch.labels[in_top(batch.scores, batch.labels, TOP)], 1)
 
     @property
     def scores(self) -> ClassScores:

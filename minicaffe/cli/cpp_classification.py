@@ -13,7 +13,7 @@ from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.shared_flags import python_layer_flags, python_layers_of
 from minicaffe.data.image import read_image, resize
 from minicaffe.errors import DataError, UsageError
-from minicaffe.text import read_names
+from minicaffe.text import class_names
 
 _BEST = 5
 _GRAY, _BITS = np.array([1868, 9617, 4899]), 14  # OpenCV's weights of blue, green and red, and their sum as 2^14
@@ -47,10 +47,7 @@ def cpp_classification(args: argparse.Namespace) -> None:
         net = Net(args.model, TEST, weights=args.weights)
         channels, height, width = _input_shape(net)
         mean = _mean_of_channels(args.mean, channels)
-        labels = read_names(args.labels, "labels file", errors="replace")
-        count = math.prod(net.blobs[net.outputs[0]].shape[1:])
-        if len(labels) != count:
-            raise DataError(f"labels '{args.labels}': expected {count} lines, one per class, got {len(labels)}")
+        labels = class_names(args.labels, math.prod(net.blobs[net.outputs[0]].shape[1:]))
         print_line(f"---------- Prediction for {args.image} ----------")
         pixels = resize(_channels(read_image(args.image, color=None), channels), height, width)
         net.blobs[net.inputs[0]].reshape(1, channels, height, width)

@@ -102,7 +102,7 @@ def infer(args: argparse.Namespace) -> None:
         predictor = Predictor(built_net(args, TEST, weight_files(args.weights)), args.blob)
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
-        run = _Run(inputs.count, layout, progress=bool(args.output) or not sys.stdout.isatty())
+        run = _Run(inputs.count, _scores(layout, predictor), progress=bool(args.output) or not sys.stdout.isatty())
         run.print(preparation.describe())
         with contextlib.closing(run), writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
@@ -184,18 +184,24 @@ def _layout(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> L
     return layout.with_classes(args.labels) if args.labels else layout
 
 
+def _scores(layout: Layout, predictor: Predictor) -> str:
+    """Return the blob of class scores that are compared with the labels; "" if there is none, or no label."""
+    return layout.scores if layout.labelled and predictor.gives_classes(layout.scores) else ""
+
+
 class _Run:
     """One run over all inputs, with what is reported of it on standard error.
 
-    count: of inputs, if it is known.  progress: whether there is a status line; rows in the same terminal exclude it.
+    count: of inputs, if it is known.  scores: the blob whose accuracy is counted; "" for none.
+    progress: whether there is a status line; rows in the same terminal exclude it.
     """
 
-    def __init__(self, count: int | None, layout: Layout, progress: bool) -> None:
+    def __init__(self, count: int | None, scores: str, progress: bool) -> None:
         from minicaffe.inference.results import Accuracy
         from minicaffe.inference.timing import Timing
 
         self.status, self.timing, self.accuracy = StatusLine(), Timing(), Accuracy()
-        self._layout, self._skipped = layout, 0
+        self._scores, self._skipped = scores, 0
         self._progress = Progress("infer", count or 0, display=self.status) if progress else None
 
     def rows(
@@ -226,8 +232,8 @@ class _Run:
 
     def _count_rows(self, rows: Rows, net: float, whole: float) -> None:
         self.timing.add(len(rows.names), net, whole)
-        if self._layout.labelled and rows.blobs[self._layout.scores][0].size > 1:
-            self.accuracy.add(rows, self._layout.scores)
+        if self._scores:
+            self.accuracy.add(rows, self._scores)
         if self._progress:
             self._progress(self.timing.images + self._skipped)
 
@@ -243,6 +249,6 @@ class _Run:
         """Print the summary."""
         if self._skipped:
             self.print(f"{self._skipped} skipped, which could not be read")
-        if self.accuracy.count:
-            self.print(self.accuracy.text())
+        if accuracy := self.accuracy.text():
+            self.print(accuracy)
         self.print(self.timing.text())

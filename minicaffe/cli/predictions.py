@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.errors import UsageError
-from minicaffe.text import printable_line, read_names
+from minicaffe.text import class_names, printable_line
 
 
 class Batch(NamedTuple):
@@ -34,7 +34,7 @@ class Predictions:
     names: the class names, one line each of the file `labels`; None (default): "class 0", "class 1", ...
     producer, label_producer: the layers that compute the scores and the labels, as indices into `net.layers`, Split
         layers left out; None for an input of the net.
-    UsageError when the net has no such layer, or when the number of names is not the number of classes.
+    UsageError when the net has no such layer.  DataError as for `class_names`.
 
     flag: the command's flag that needs the scores, for the message.
     """
@@ -48,7 +48,7 @@ class Predictions:
         self._axis = self._scores.canonical_axis(layer.given_axis)
         self._ignored = layer.ignored
         self.classes: int = self._scores.shape[self._axis]
-        self.names = class_names(labels, self.classes)
+        self.names = _names(labels, self.classes)
         self.producer, self.label_producer = (_producer(net, index, bottom) for bottom in (0, 1))
 
     def read(self) -> Batch:
@@ -61,17 +61,11 @@ class Predictions:
         return Batch(scores, labels, counted)
 
 
-def class_names(path: str | None, classes: int) -> list[str]:
-    """Return the lines of a labels file, control characters escaped; without a file "class 0", "class 1", ...
-
-    UsageError for a file that cannot be read, or has another number of lines than there are classes.
-    """
+def _names(path: str | None, classes: int) -> list[str]:
+    """Return the names in a labels file, control characters escaped; without a file "class 0", "class 1", ..."""
     if not path:
         return [f"class {i}" for i in range(classes)]
-    names = read_names(path, "labels file", UsageError, "replace")
-    if len(names) != classes:
-        raise UsageError(f"--labels: expected {classes} names, one for each class, got {len(names)} in '{path}'")
-    return [printable_line(name) for name in names]
+    return [printable_line(name) for name in class_names(path, classes)]
 
 
 def _producer(net, index: int, bottom: int) -> int | None:

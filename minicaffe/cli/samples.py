@@ -23,7 +23,7 @@ from minicaffe.pictures.sheet import Range, Tile, channel_table, draw_sheet
 from minicaffe.pictures.summary import format_table
 from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net
 from minicaffe.solvers.nets import SolverNets, is_solver, load
-from minicaffe.text import printable_line, read_names
+from minicaffe.text import class_names, printable_line
 
 
 def show_samples(args: argparse.Namespace, output: str | None) -> None:
@@ -137,7 +137,7 @@ def _transform(layer) -> str:
 
 
 def _class_names(path: str | None) -> list[str]:
-    return [printable_line(name) for name in read_names(path, "labels file", UsageError, "replace")] if path else []
+    return [printable_line(name) for name in class_names(path)] if path else []
 
 
 def _label(names: list[str], label: float | None) -> str:

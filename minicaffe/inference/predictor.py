@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,6 +47,11 @@ class Predictor:
     def row_shape(self, blob: str) -> tuple[int, ...]:
         """Return the shape of a blob without the batch."""
         return self.net.blobs[blob].shape[1:]
+
+    def gives_classes(self, blob: str) -> bool:
+        """Return whether a blob is an output of the net and has one score for each of several classes, (N, C)."""
+        shape = self.row_shape(blob)
+        return blob in self.net.outputs and 1 < max(shape, default=0) == math.prod(shape)
 
     def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the blobs, (N, ...), for a batch of the net's input, float32 (N, ...); copies.

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.errors import DataError
-from minicaffe.text import printable, read_names
+from minicaffe.layers.shared.loss import in_top
+from minicaffe.text import class_names, printable
 
 _TAKEN = ("filename", "label", "file")  # names of columns, and of an argument of numpy.savez
 
@@ -60,10 +60,7 @@ class Layout(NamedTuple):
 
         DataError unless there is one for each value of the scores.
         """
-        classes, count = read_names(path, "labels file", errors="replace"), math.prod(self.shapes[self.scores])
-        if len(classes) != count:
-            raise DataError(f"labels '{path}': expected {count} lines, one per class, got {len(classes)}")
-        return self._replace(classes=classes)
+        return self._replace(classes=class_names(path, math.prod(self.shapes[self.scores])))
 
     def name_of(self, index: int) -> str:
         """Return the name of a class, or its number if the names are not known."""
@@ -89,29 +86,32 @@ def column_of(blob: str) -> str:
 
 
 class Accuracy:
-    """The part of labelled inputs whose label is among the best K scores, as Accuracy layers count; NaN is wrong."""
+    """The part of labelled inputs whose label is among the best K scores, as Accuracy layers count; NaN is wrong.
+
+    Labels that are no class, such as -1 in a test set without labels, are left out, and counted in `text`.
+    """
 
     def __init__(self, k: int = 5) -> None:
-        self.k, self.count = k, 0
+        self.k, self.count, self.left_out = k, 0, 0
         self._correct = np.zeros(2, int)
 
     def add(self, rows: Rows, blob: str) -> None:
-        """Count rows with labels by the scores in a blob; DataError for a label that is no class."""
-        labelled = [i for i, label in enumerate(rows.labels) if label is not None]
-        values = rows.blobs[blob].reshape(len(rows.names), -1)[labelled]
-        labels = np.array([rows.labels[i] for i in labelled], np.int64)
-        wrong = np.flatnonzero((labels < 0) | (labels >= values.shape[1]))
-        if len(wrong):
-            raise DataError(
-                f"{rows.names[labelled[wrong[0]]]} has the label {labels[wrong[0]]}, but '{blob}' has "
-                f"{values.shape[1]} scores"
-            )
-        own = np.take_along_axis(values, labels[:, None], axis=1)
-        better = np.where(np.isnan(own[:, 0]), self.k, (values >= own).sum(axis=1) - 1)
-        self._correct += [(better < 1).sum(), (better < self.k).sum()]
+        """Count rows with labels by the scores in a blob."""
+        values = rows.blobs[blob].reshape(len(rows.names), -1)
+        given = np.array([label is not None for label in rows.labels], bool)
+        labels = np.array([label or 0 for label in rows.labels], np.int64)
+        counted = given & (labels >= 0) & (labels < values.shape[1])
+        values, labels = values[counted], labels[counted]
+        self._correct += [np.count_nonzero(in_top(values, labels, k)) for k in (1, self.k)]
         self.count += len(labels)
+        self.left_out += np.count_nonzero(given & ~counted)
 
     def text(self) -> str:
-        """Return the accuracies in words."""
-        first, best = (correct / self.count for correct in self._correct)
-        return f"accuracy {first:.4f}, top-{self.k} {best:.4f}, of {self.count} labelled images"
+        """Return the accuracies in words; "" without labels."""
+        parts = []
+        if self.count:
+            first, best = (correct / self.count for correct in self._correct)
+            parts.append(f"accuracy {first:.4f}, top-{self.k} {best:.4f}, of {self.count} labelled images")
+        if self.left_out:
+            parts.append("1 label is no class" if self.left_out == 1 else f"{self.left_out} labels are no class")
+        return "; ".join(parts)

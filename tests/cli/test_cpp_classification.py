@@ -66,7 +66,7 @@ def test_any_size_is_resized(folder, run):
 def test_files_that_do_not_fit(folder, run):
     channels, _ = folder
     Path("labels.txt").write_text("a\nb\n")
-    assert "expected 6 lines, one per class, got 2" in run("cpp_classification", *FILES, "gray.png")[2]
+    assert "expected 6 names, one for each class, got 2" in run("cpp_classification", *FILES, "gray.png")[2]
     mean = np.zeros((1, 4 - channels, 2, 2), np.float32)
     Path("mean.binaryproto").write_bytes(io.array_to_blobproto(mean).SerializeToString())
     err = run("cpp_classification", *FILES, "gray.png")[2]

@@ -200,9 +200,24 @@ def test_accuracy_of_labelled_inputs(folder, infer):
     (folder / "list.txt").write_text("".join(lines))
     status, _, err = infer("list.txt", "--like", "train_val.prototxt")
     assert status == 0 and "accuracy 0.6000, top-5 " in err and "of 5 labelled images" in err
-    (folder / "list.txt").write_text(f"{NAMES[0]} 7\n")
+
+
+def test_labels_that_are_no_class_are_left_out_of_the_accuracy(folder, infer):
+    best = expected().argmax(axis=1)
+    (folder / "list.txt").write_text(f"{NAMES[0]} 7\n{NAMES[1]} -1\n{NAMES[2]} {best[2]}\n")
+    status, _, err = infer("list.txt", "--like", "train_val.prototxt")
+    assert status == 0 and "accuracy 1.0000, top-5 1.0000, of 1 labelled images; 2 labels are no class\n" in err
+    (folder / "list.txt").write_text(f"{NAMES[0]} -1\n")
     status, _, err = infer("list.txt")
-    assert status == 1 and "pictures/0.png has the label 7, but 'prob' has 7 scores" in err
+    assert status == 0 and "\n1 label is no class\n" in err and "accuracy" not in err
+
+
+@pytest.mark.parametrize("blob", ["conv", "ip"])
+def test_no_accuracy_of_blobs_that_are_no_output(folder, infer, blob):
+    status, _, err = infer("list.txt", "--blob", blob, "--output", "o.npz")
+    assert status == 0 and "accuracy" not in err
+    status, _, err = infer("list.txt", "--blob", "prob", "--blob", blob, "--output", "o.npz")
+    assert status == 0 and "accuracy" in err
 
 
 def test_records_arrays_and_standard_input(folder, infer, monkeypatch):
@@ -258,7 +273,7 @@ def test_a_net_whose_input_is_no_image(folder, run):
         (["pictures", "--output", "x.png"], "expected a file that ends in .csv, .jsonl, .npz or .h5, got 'x.png'"),
         (["pictures", "--output", "no/x.csv"], "cannot write 'no/x.csv'"),
         (["pictures", "--blob", "fc7"], "the net has no blob 'fc7'"),
-        (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 lines, one per class, got 5"),
+        (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 names, one for each class, got 5"),
         (["pictures", "--mean-file", "absent"], "another mean: cannot read mean file absent"),
     ],
 )

@@ -6,7 +6,7 @@ from minicaffe.data.hdf5 import read_file_list
 from minicaffe.data.image_list import read_list
 from minicaffe.data.windows import read_windows
 from minicaffe.errors import DataError, DeviceError
-from minicaffe.text import csv_text, is_utf16, printable, printable_line, read_names, read_text
+from minicaffe.text import class_names, csv_text, is_utf16, printable, printable_line, read_names, read_text
 
 BOM = b"\xef\xbb\xbf"
 
@@ -24,6 +24,13 @@ def file(tmp_path):
 def test_line_ends_and_byte_order_marks(file, content):
     assert read_text(file(content), "list") == "a\nb\n"
     assert read_names(file(content), "list") == ["a", "b"]
+
+
+def test_class_names_are_counted(file):
+    path = file(b"cat\n\n dog\r\n\xff\n")
+    assert class_names(path) == class_names(path, 3) == ["cat", "dog", "\ufffd"]
+    with pytest.raises(DataError, match="file': expected 4 names, one for each class, got 3"):
+        class_names(path, 4)
 
 
 def test_names_in_other_encodings(file):

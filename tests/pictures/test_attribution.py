@@ -230,6 +230,13 @@ def test_errors_of_the_command(trained, capsys, words, said):
     assert said in capsys.readouterr().err
 
 
+def test_maps_need_a_name_for_each_class(trained, capsys):
+    path = trained / "labels"
+    path.write_text("ant\nbee\ncat\ndog\n")
+    assert show(trained, "--cam", "--labels", str(path)) == 1
+    assert f"labels '{path}': expected 5 names, one for each class, got 4" in capsys.readouterr().err
+
+
 def test_maps_need_an_image(trained, capsys):
     assert main(["show", str(trained / "net.caffemodel"), "--cam"]) == 1
     assert "--cam and --saliency need --model and --image" in capsys.readouterr().err
