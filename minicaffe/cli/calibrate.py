@@ -47,7 +47,7 @@ def _flags(flags: FlagParser) -> None:
 def calibrate(args: argparse.Namespace) -> None:
     """Write the weights with the mean and the variance of all values that each BatchNorm reads in one pass over the
     training set, in place of the running averages of training, and print how far those were off."""
-    need_file(args.solver, "solver", "a solver definition, for the training net")
+    need_file(args.solver, "-solver", "a solver definition, for the training net")
     if not args.weights:
         raise UsageError("need trained weights: give -weights FILE")
     files = weight_files(args.weights)

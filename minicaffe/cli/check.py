@@ -69,12 +69,12 @@ def check_solver(args: argparse.Namespace) -> int:
     """
     from minicaffe.solvers import nets
 
-    need_file(args.solver, "solver", "a solver definition to check")
+    need_file(args.solver, "-solver", "a solver definition to check")
     weights = weight_files(args.weights) if args.weights else []
     if args.snapshot and args.weights:
         raise UsageError("give -snapshot to check a resumed training or -weights to check a fine-tuning, but not both")
-    snapshot = need_file(args.snapshot, "snapshot", "a solver state") if args.snapshot else ""
-    deploy = need_file(args.deploy, "deploy", "a deploy net") if args.deploy else None
+    snapshot = need_file(args.snapshot, "-snapshot", "a solver state") if args.snapshot else ""
+    deploy = need_file(args.deploy, "-deploy", "a deploy net") if args.deploy else None
     wanted: Any = [stage.strip() for stage in args.stages.split(",")]
     solver: Any = args.solver
     settings_of(args)

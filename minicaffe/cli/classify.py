@@ -20,6 +20,7 @@ from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, precision_flag
 from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
 from minicaffe.data.arrays import read_array
+from minicaffe.data.mean import channel_means
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import write_atomically
 from minicaffe.inference.results import Layout, Rows
@@ -94,20 +95,6 @@ def _numbers(flag: str, text: str) -> list[int] | None:
         return [int(word) for word in text.split(",")] if text else None
     except ValueError:
         raise UsageError(f"--{flag}: expected whole numbers such as 2,1,0, got '{text}'") from None
-
-
-def channel_means(path: str) -> np.ndarray:
-    """Return the mean per channel (K) of a mean file, .npy or .binaryproto, as used by the original's tool."""
-    if path.endswith(".binaryproto"):
-        from minicaffe.proto import caffe_pb2, read_binary
-
-        mean = io.blobproto_to_array(read_binary(path, caffe_pb2.BlobProto()))
-        mean = mean[0] if mean.ndim == 4 and len(mean) else mean
-    else:
-        mean = read_array(path)
-    if mean.ndim not in (1, 3) or mean.size == 0:
-        raise DataError(f"mean file '{path}': expected an array (K, H, W) or (K), got shape {mean.shape}")
-    return mean if mean.ndim == 1 else mean.mean((1, 2))
 
 
 # -- classify ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
 from minicaffe.cli.shared_flags import python_layer_flags, python_layers_of
 from minicaffe.data.image import read_image, resize
+from minicaffe.data.mean import channel_means
 from minicaffe.errors import DataError, UsageError
 from minicaffe.text import class_names
 
@@ -46,7 +47,7 @@ def cpp_classification(args: argparse.Namespace) -> None:
 
         net = Net(args.model, TEST, weights=args.weights)
         channels, height, width = _input_shape(net)
-        mean = _mean_of_channels(args.mean, channels)
+        mean = _mean(args.mean, channels)
         labels = class_names(args.labels, math.prod(net.blobs[net.outputs[0]].shape[1:]))
         print_line(f"---------- Prediction for {args.image} ----------")
         pixels = resize(_channels(read_image(args.image, color=None), channels), height, width)
@@ -72,15 +73,12 @@ def _input_shape(net: Any) -> tuple[int, int, int]:
     return shape[1:]
 
 
-def _mean_of_channels(path: str, channels: int) -> np.ndarray:
+def _mean(path: str, channels: int) -> np.ndarray:
     """Return the mean (channels, 1, 1) of each channel of a mean image; DataError for another number of channels."""
-    from minicaffe import io
-    from minicaffe.proto import caffe_pb2, read_binary
-
-    mean = io.blobproto_to_array(read_binary(path, caffe_pb2.BlobProto()))
-    if mean.ndim < 3 or mean.shape[-3] != channels or mean.size == 0:
-        raise DataError(f"mean file '{path}': expected {channels} channels, as the net's input, got shape {mean.shape}")
-    return mean.reshape(-1, *mean.shape[-3:])[0].mean((1, 2), np.float64).astype(np.float32)[:, None, None]
+    mean = channel_means(path, np.float64)
+    if len(mean) != channels:
+        raise DataError(f"mean file '{path}': expected {channels} channels, as the net's input, got {len(mean)}")
+    return mean.astype(np.float32)[:, None, None]
 
 
 def _channels(pixels: np.ndarray, count: int) -> np.ndarray:

@@ -62,10 +62,10 @@ def export(args: argparse.Namespace) -> None:
     reason.  With --check nothing is written if an output differs by more than 1e-4 of its largest value.
     """
     need_file(args.model, "MODEL", "a model definition")
-    files = weight_files(args.weights)
+    files = weight_files(args.weights, "WEIGHTS")
     is_onnx = _is_onnx(args)
     if args.check:
-        need_file(args.check, "check", "an image or an array")
+        need_file(args.check, "--check", "an image or an array")
     need_writable(args.output)
     with python_layers_of(args):
         from minicaffe.files import write_atomically
@@ -126,7 +126,7 @@ def _preprocessing(net: Net, args: argparse.Namespace) -> dict[str, Any]:
     from minicaffe.export.onnx.preprocessing import of_net
     from minicaffe.proto import read_net
 
-    param = read_net(need_file(args.with_preprocessing or args.model, "with-preprocessing", "a prototxt"))
+    param = read_net(need_file(args.with_preprocessing or args.model, "--with-preprocessing", "a prototxt"))
     param.state.phase, param.state.level = TEST, args.level
     param.state.stage.extend(stages(args))
     images = [name for name in net.blobs if net.blobs[name].num_axes == 4]

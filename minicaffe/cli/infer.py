@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.devices import computing_on, device_flags
@@ -28,6 +28,8 @@ from minicaffe.proto import TEST
 from minicaffe.text import printable
 
 if TYPE_CHECKING:
+    import io
+
     from minicaffe.inference.inputs import Inputs, Preparation
     from minicaffe.inference.predictor import Predictor
     from minicaffe.inference.preprocessing import Block
@@ -96,10 +98,12 @@ def infer(args: argparse.Namespace) -> None:
     from minicaffe.inference.predictor import Predictor
     from minicaffe.inference.writers import format_of, writing
 
-    written, kind = 0, _checked(args, format_of(args.output, args.format))
-    inputs = find_inputs(args.inputs, args.root, sys.stdin.buffer if "-" in args.inputs else None)
+    kind = _checked(args, format_of(args.output, args.format))
+    stream = cast("io.BufferedIOBase", sys.stdin.buffer) if "-" in args.inputs else None
+    inputs = find_inputs(args.inputs, args.root, stream)
+    written = 0
     with python_layers_of(args), computing_on(args):
-        predictor = Predictor(built_net(args, TEST, weight_files(args.weights)), args.blob)
+        predictor = Predictor(built_net(args, TEST, weight_files(args.weights, "WEIGHTS")), args.blob)
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
         run = _Run(inputs.count, _scores(layout, predictor), progress=bool(args.output) or not sys.stdout.isatty())
@@ -148,7 +152,7 @@ def _block(args: argparse.Namespace, predictor: Predictor) -> Block:
 
     path = args.like or args.preprocess
     if path:
-        need_file(path, "like" if args.like else "preprocess", "a prototxt")
+        need_file(path, "--like" if args.like else "--preprocess", "a prototxt")
         return read_block(path, [predictor.input], args.level, stages(args))
     return find_block(args.model, [predictor.input], args.level, stages(args)) or Block(
         origin="none given: --like or --preprocess states it"
@@ -159,7 +163,7 @@ def _mean(path: str) -> str | list[float]:
     """Return the path of a mean file, or the mean of each channel of an .npy file."""
     if not path.endswith(".npy"):
         return path
-    from minicaffe.cli.classify import channel_means
+    from minicaffe.data.mean import channel_means
 
     return channel_means(path).tolist()
 

@@ -70,7 +70,7 @@ class _Samples(NamedTuple):
 
 def _net_param(args: argparse.Namespace) -> tuple[Any, int | None]:
     """Return the NetParameter of a net or a solver, with its state set, and the seed of a training, if there is one."""
-    need_file(args.samples, "samples", "the prototxt of a solver or a net")
+    need_file(args.samples, "--samples", "the prototxt of a solver or a net")
     phase = caffe_pb2.Phase.Value(args.phase)
     if not is_solver(args.samples):
         param, seed = read_net(args.samples), None

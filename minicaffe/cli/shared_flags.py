@@ -72,15 +72,15 @@ def python_layers_of(args: argparse.Namespace, level: int = logging.WARNING) -> 
     return python_layers.following(python_layers.Rule(allowed, level))
 
 
-def need_file(path: str, flag: str, what: str) -> str:
+def need_file(path: str, word: str, what: str) -> str:
     """Return `path`; UsageError if it is empty or the file does not exist.
 
-    flag, what: the flag and the kind of file, for the message.
+    word: the flag or the positional argument, as it is written: "--like", "MODEL".  what: the kind of file.
     """
     if not path:
-        raise UsageError(f"need {what}: give -{flag} FILE")
+        raise UsageError(f"need {what}: give {word}{' FILE' if word.startswith('-') else ''}")
     if not os.path.exists(path):
-        raise UsageError(f"-{flag}: there is no file '{path}'")
+        raise UsageError(f"{word}: there is no file '{path}'")
     return path
 
 
@@ -108,6 +108,9 @@ def need_picture(path: str) -> str:
     return need_writable(path)
 
 
-def weight_files(text: str) -> list[str]:
-    """Split a comma-separated list of files, without spaces around commas; UsageError if one does not exist."""
-    return [need_file(path.strip(), "weights", "weights") for path in text.split(",")]
+def weight_files(text: str, word: str = "-weights") -> list[str]:
+    """Split a comma-separated list of files, without spaces around commas; UsageError if one does not exist.
+
+    word: as for `need_file`.
+    """
+    return [need_file(path.strip(), word, "weights") for path in text.split(",")]

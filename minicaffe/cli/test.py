@@ -71,7 +71,7 @@ def _flags(flags: FlagParser) -> None:
 @command("test", "Train and measure", "score a net's weights on its test data", _flags, _EXAMPLES)
 def test(args: argparse.Namespace) -> None:
     """Log each output of each batch, then the means over all batches, in Caffe's format."""
-    need_file(args.model, "model", "a model definition to score")
+    need_file(args.model, "-model", "a model definition to score")
     if not args.weights:
         raise UsageError("need model weights to score: give -weights FILE")
     files = weight_files(args.weights)
@@ -103,7 +103,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     if args.worst:
         need_picture(args.worst)
     if args.labels:
-        need_file(args.labels, "labels", "class names")
+        need_file(args.labels, "--labels", "class names")
         if not (args.confusion or args.per_class or args.worst):
             raise UsageError("--labels names the classes of --confusion, --per-class and --worst: give one of them")
 

@@ -53,7 +53,7 @@ def time(args: argparse.Namespace) -> None:
 
     On a GPU the times are measured by CUDA events, and the device memory in use is logged.
     """
-    need_file(args.model, "model", "a model definition to time")
+    need_file(args.model, "-model", "a model definition to time")
     files = weight_files(args.weights) if args.weights else []
     phases = {"": TRAIN, "TRAIN": TRAIN, "TEST": TEST}
     if args.phase not in phases:

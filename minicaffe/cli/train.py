@@ -116,7 +116,7 @@ def _check_files(args: argparse.Namespace, root: bool) -> list[str]:
 
     root: whether this process reads the snapshot and the weights; otherwise they are not checked, and [] is returned.
     """
-    need_file(args.solver, "solver", "a solver definition to train")
+    need_file(args.solver, "-solver", "a solver definition to train")
     settings_of(args)
     if args.tensorboard_histograms and not args.tensorboard:
         raise UsageError("--tensorboard_histograms needs --tensorboard DIR")
@@ -124,7 +124,7 @@ def _check_files(args: argparse.Namespace, root: bool) -> list[str]:
         if args.weights:
             raise UsageError("give -snapshot to resume training or -weights to fine-tune, but not both")
         if root:
-            need_file(args.snapshot, "snapshot", "a solver state")
+            need_file(args.snapshot, "-snapshot", "a solver state")
     return weight_files(args.weights) if args.weights and root else []
 
 

@@ -19,6 +19,9 @@ from minicaffe.errors import DataError, MinicaffeError
 #: not, such as EPS, for which it starts Ghostscript, and those that it decodes slowly in Python.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "PCX", "SGI", "SUN", "TGA")
 
+#: what follows the signatures that are text, and does not follow them in a name such as "BMW.jpg" or "P6.jpg"
+_AFTER_TEXT = {"BMP": re.compile(rb"\0"), "GIF": re.compile(rb"\0"), "PPM": re.compile(rb"^P.\s")}
+
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 _SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e]")  # start of a scan of a JPEG, with the length of its header
 _MAX_SCANNED = 1 << 31  # pixels of all scans: each goes over the whole image; progressive files have about ten
@@ -53,17 +56,31 @@ def opened(data: bytes, name: str) -> Iterator[Image.Image]:
         raise DataError(f"cannot decode {name}: {reason.splitlines()[0]}") from error
 
 
+def has_signature(start: bytes) -> bool:
+    """Return whether the first 16 bytes of a file are those of an image in one of `FORMATS` other than TGA."""
+    return any(
+        kind != "TGA" and (kind not in _AFTER_TEXT or _AFTER_TEXT[kind].search(start)) for kind, _ in _plugins(start)
+    )
+
+
+def _plugins(start: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield format and plugin for which the first 16 bytes of a file are the signature; TGA, which has none, always."""
+    Image.init()
+    for kind in FORMATS:
+        plugin, accepts = Image.OPEN.get(kind, (None, None))
+        with contextlib.suppress(IndexError, TypeError, struct.error):  # fewer bytes than the signature has
+            if plugin and (accepts is None or accepts(start) is True):
+                yield kind, plugin
+
+
 def _identified(data: bytes, name: str) -> Any:
     """Return the image opened by the first plugin that accepts the data.
 
     `Image.open` does the same, but warns of large images, and refuses still larger ones, by a limit of the process.
     """
-    Image.init()
-    for kind in FORMATS:
-        plugin, accepts = Image.OPEN.get(kind, (None, None))
+    for _, plugin in _plugins(data[:16]):
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not an image of this kind
-            if plugin and (accepts is None or accepts(data[:16]) is True):
-                return plugin(io.BytesIO(data), "")
+            return plugin(io.BytesIO(data), "")
     raise DataError(f"cannot decode {name}: it is no image of a kind that Pillow reads")
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -27,21 +27,45 @@ def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
     DataError when the file is missing, not text or empty, and, with the line number, when a line does not end in an
     integer of 32 bits.
     """
-    entries = []
+    return [_entry(line, where) or _refuse(line, where) for where, line in _lines(source)]
+
+
+def read_images(source: str | os.PathLike) -> list[tuple[str, int | None]]:
+    """Return (path, label) as `read_list` does, but (path, None) for each line of a list that has no labels at all.
+
+    DataError as for `read_list`; a list in which some lines have labels must have one in each.
+    """
+    lines = list(_lines(source))
+    entries = [_entry(line, where) for where, line in lines]
+    for (where, line), entry in zip(lines, entries):
+        if entry is None and (any(entries) or list_hints.of_label(line)):
+            _refuse(line, where)
+    return [entry or (line.strip(), None) for (_, line), entry in zip(lines, entries)]
+
+
+def _lines(source: str | os.PathLike) -> Iterator[tuple[str, str]]:
+    """Yield file and number, for messages, and text of each line that is not empty; DataError if there is none."""
+    found = False
     for number, line in enumerate(read_text(source, "image list", hint=_WHAT_IT_IS).split("\n"), 1):
         if line.strip():
-            path, _, label = line.rstrip().rpartition(" ")
-            if not _WHOLE_NUMBER.fullmatch(label):
-                raise DataError(
-                    f'{source}, line {number}: expected "path label" with a whole number as label, got {quoted(line)}'
-                    + list_hints.of_line(line)
-                )
-            if not path.strip():
-                raise DataError(f'{source}, line {number}: expected "path label", got {quoted(line)}')
-            entries.append((path.rstrip(), int32(label, f"{source}, line {number}: label")))
-    if not entries:
+            found = True
+            yield f"{source}, line {number}", line
+    if not found:
         raise DataError(f"image list {source} is empty")
-    return entries
+
+
+def _entry(line: str, where: str) -> tuple[str, int] | None:
+    """Return the path and the label of a line; None if it does not end in a space and a whole number."""
+    path, _, label = line.rstrip().rpartition(" ")
+    if not path.strip() or not _WHOLE_NUMBER.fullmatch(label):
+        return None
+    return path.rstrip(), int32(label, f"{where}: label")
+
+
+def _refuse(line: str, where: str) -> NoReturn:
+    raise DataError(
+        f'{where}: expected "path label" with a whole number as label, got {quoted(line)}{list_hints.of_line(line)}'
+    )
 
 
 def int32(text: str, name: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from minicaffe.data.arrays import read_array
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Database
 from minicaffe.errors import DataError
@@ -86,3 +87,16 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
     if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
         raise DataError(f"mean file {path} must hold one image (C, H, W), got shape {shape}")
     return values.reshape(shape[-3:])
+
+
+def channel_means(path: str, dtype: type | None = None) -> np.ndarray:
+    """Return the mean of each channel, (K), of a mean file: .npy, (K, H, W) or (K), or another name for .binaryproto.
+
+    dtype: in which the sums are computed.  None (default): that of the file, as in Caffe's python/classify.py;
+        np.float64: as in its cpp_classification.
+    DataError as for `read_array` and `read_mean`, and for another shape.
+    """
+    mean = read_array(path) if path.endswith(".npy") else read_mean(path)
+    if mean.ndim not in (1, 3) or mean.size == 0:
+        raise DataError(f"mean file '{path}': expected an array (K, H, W) or (K), got shape {mean.shape}")
+    return mean if mean.ndim == 1 else mean.mean((1, 2), dtype)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import itertools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,12 +20,11 @@ from PIL import Image
 from minicaffe.data.arrays import read_array, read_arrays
 from minicaffe.data.datum import DatumDecoder, EncodedImage
 from minicaffe.data.db import open_db
-from minicaffe.data.image_file import FORMATS
-from minicaffe.data.image_list import int32
+from minicaffe.data.image_file import FORMATS, has_signature
+from minicaffe.data.image_list import hinting, read_images
 from minicaffe.errors import DataError, listed
-from minicaffe.text import read_names
 
-_LABELLED = re.compile(r"(\S.*?)\s+([+-]?\d+)", re.ASCII)
+_SIGNATURE = 16  # bytes
 _IMAGES_OF_ARCHIVE, _LABELS_OF_ARCHIVE = ("images", "data", "x"), ("labels", "label", "y")
 
 
@@ -92,20 +92,20 @@ class Inputs:
             yield from source.items()
 
 
-def find_inputs(words: Sequence[str], root: str = "", stream: BinaryIO | None = None) -> Inputs:
+def find_inputs(words: Sequence[str], root: str = "", stream: io.BufferedIOBase | None = None) -> Inputs:
     """Return the inputs that `words` name, in this order.
 
     words: image files; folders, which are searched for images in all their folders, sorted; .txt lists of image files,
-        with labels if all lines end in a whole number; folders of an LMDB or a LevelDB; .npy and .npz arrays
+        with labels, or without labels in any line; folders of an LMDB or a LevelDB; .npy and .npz arrays
         (N, C, H, W); "-" for `stream`.
     root: put before each path in a list, as it is.
-    stream: names of image files, one a line, or the bytes of one image.
+    stream: names of image files, one a line, each read when it is needed; or the bytes of one image, other than TGA.
     DataError for a path that does not exist, a folder or a list without images, and a damaged array.
     """
     return Inputs([_source(word, root, stream) for word in words])
 
 
-def _source(word: str, root: str, stream: BinaryIO | None) -> Source:
+def _source(word: str, root: str, stream: io.BufferedIOBase | None) -> Source:
     if word == "-" and stream is not None:
         return Source(functools.partial(_piped, stream), None)
     if os.path.isdir(word):
@@ -146,31 +146,46 @@ def _files(paths: Sequence[str]) -> Source:
     return Source(lambda: (_file(path) for path in paths), len(paths))
 
 
-def _file(path: str, label: int | None = None) -> Item:
-    return Item(path, lambda preparation: preparation.read(path), label)
+def _file(path: str) -> Item:
+    return Item(path, lambda preparation: preparation.read(path))
 
 
 def _list(path: str, root: str) -> Source:
-    lines = read_names(path, "image list")
-    if not lines:
-        raise DataError(f"image list {path} is empty")
-    matches = [_LABELLED.fullmatch(line) for line in lines]
-    if not all(matches):
-        return _files([root + line for line in lines])
-    entries = [(root + match[1], int32(match[2], f"{path}: label")) for match in matches if match]
-    return Source(lambda: (_file(*entry) for entry in entries), len(entries), labelled=True)
+    entries = read_images(path)
+    return Source(
+        lambda: (Item(root + name, functools.partial(_listed, root, name), label) for name, label in entries),
+        len(entries),
+        labelled=entries[0][1] is not None,
+    )
 
 
-def _piped(stream: BinaryIO) -> Iterator[Item]:
+def _listed(root: str, name: str, preparation: Preparation) -> np.ndarray:
+    with hinting(root, name):
+        return preparation.read(root + name)
+
+
+def _piped(stream: io.BufferedIOBase) -> Iterator[Item]:
     """Yield the image in a stream, or those that its lines name."""
-    first = stream.readline()
-    if b"\0" in first or first.startswith((b"\x89PNG", b"GIF8")):
-        data = first + stream.read()
+    start = _start(stream)
+    if has_signature(start):
+        data = start + stream.read()
         yield Item("-", lambda preparation: preparation.decode(data, "the image from standard input"))
         return
-    for line in (first, *stream) if first else ():
+    first = start if start.endswith(b"\n") else start + stream.readline()
+    for line in itertools.chain(first.split(b"\n"), stream):
         if line.strip():
             yield _file(os.fsdecode(line.strip()))
+
+
+def _start(stream: io.BufferedIOBase) -> bytes:
+    """Return the first bytes, as many as a signature has; fewer if they are lines of text, to which a pipe may add."""
+    start = b""
+    while len(start) < _SIGNATURE and (has_signature(start) or not start.endswith(b"\n")):
+        more = stream.read1(_SIGNATURE - len(start))
+        if not more:
+            break
+        start += more
+    return start
 
 
 # -- databases and arrays ----------------------------------------------------------------------------------------------
@@ -226,7 +241,16 @@ def _archive(path: str) -> Source:
         )
     if labels is not None and labels.shape != arrays[name].shape[:1]:
         raise DataError(f"'{path}': expected {len(arrays[name])} labels, got an array of shape {labels.shape}")
+    if labels is not None:
+        _check_labels(path, labels)
     return _rows(path, arrays[name], labels)
+
+
+def _check_labels(path: str, labels: np.ndarray) -> None:
+    values = labels.astype(np.float64)
+    wrong = np.flatnonzero(~((values == np.trunc(values)) & (np.abs(values) < 2**31)))
+    if len(wrong):
+        raise DataError(f"'{path}': labels must be whole numbers of 32 bits, got {values[wrong[0]]:g} at {wrong[0]}")
 
 
 def _rows(path: str, array: np.ndarray, labels: np.ndarray | None) -> Source:

@@ -135,7 +135,7 @@ class Accuracy:
         values, labels = values[counted], labels[counted]
         self._correct += [np.count_nonzero(in_top(values, labels, k)) for k in (1, self.k)]
         self.count += len(labels)
-        self.left_out += np.count_nonzero(given & ~counted)
+        self.left_out += int(np.count_nonzero(given & ~counted))
 
     def text(self) -> str:
         """Return the accuracies in words; "" without labels."""

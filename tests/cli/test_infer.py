@@ -260,11 +260,23 @@ def test_a_net_whose_input_is_no_image(folder, run):
     assert err.startswith("no preprocessing: the arrays are the net's input 'x' as they are\n")
 
 
+def test_errors_name_arguments_as_they_are_written(folder, run):
+    for words, error in (
+        (["infer", "nope.prototxt", "w.caffemodel", "pictures"], "minicaffe: MODEL: there is no file 'nope.prototxt'"),
+        (["infer", "deploy.prototxt", "nope", "pictures"], "minicaffe: WEIGHTS: there is no file 'nope'"),
+        (["infer", "", "w.caffemodel", "pictures"], "minicaffe: need a model definition: give MODEL"),
+        (["export", "nope.prototxt", "w.caffemodel", "o.onnx"], "minicaffe: MODEL: there is no file 'nope.prototxt'"),
+        (["export", "deploy.prototxt", "nope", "o.onnx"], "minicaffe: WEIGHTS: there is no file 'nope'"),
+    ):
+        status, _, err = run(*words)
+        assert status == 1 and err.splitlines()[-1] == error
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
         (["absent"], "there is no file or folder 'absent'"),
-        (["pictures", "--like", "absent.prototxt"], "-like: there is no file 'absent.prototxt'"),
+        (["pictures", "--like", "absent.prototxt"], "--like: there is no file 'absent.prototxt'"),
         (["pictures", "--like", "deploy.prototxt"], "deploy.prototxt has no preprocess block and, in TEST, no data"),
         (["pictures", "--like", "a", "--preprocess", "b"], "give --like or --preprocess, but not both"),
         (["pictures", "--resize", "9"], "--resize: expected height,width, got '9'"),

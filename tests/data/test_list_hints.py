@@ -8,6 +8,7 @@ from helpers.readers import data_layer
 from minicaffe.data.db import open_db
 from minicaffe.data.image import encode_image
 from minicaffe.data.imageset import convert
+from minicaffe.data.list_hints import of_line, of_missing
 from minicaffe.data.mean import read_mean
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
@@ -170,3 +171,43 @@ def test_a_numpy_file_as_the_mean(folder):
     np.save("mean.npy", np.zeros((3, 6, 8)))
     with pytest.raises(DataError, match="is a NumPy file, expected a BlobProto: write it as .*array_to_blobproto"):
         read_mean("mean.npy")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "img.jpg " + "1" * 60 + " (8 times) cat",
+        "img.jpg " + "1" * 20_000 + " x",
+        "a" + "\t" * 20_000 + "b",
+        "a" + " ,;\t" * 20_000 + "b",
+        "a" + " 1" * 20_000 + " b",
+        "a" + " 1.5e" * 20_000,
+    ],
+)
+def test_hints_of_long_lines_take_linear_time(name):
+    """Each of these took longer than a test may take: up to exponential time."""
+    of_line(name)
+    assert of_missing("", name) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("a.png\t\t3", "separated by a tab"),
+        ("a.png, -3", "separated by a comma"),
+        ("a b.png ; +3", "separated by a semicolon"),
+        ("a.png 1.", "labels of image lists are classes"),
+        ("a.png -.5e-3", "labels of image lists are classes"),
+        ("a.png e3", ""),
+        ("a.png . ", ""),
+        ("a.png", "there is no label behind the path"),
+        ("12", "there is no label behind the path"),
+    ],
+)
+def test_hints_of_lines(line, hint):
+    assert hint in of_line(line) and bool(hint) == bool(of_line(line))
+
+
+def test_several_labels_behind_a_path(folder):
+    for name in ("my pics/b c.png 1", "my pics/b c.png,1.5;2", "my pics/b c.png\t-1 .5 2e3"):
+        assert "several labels" in of_missing("", name)

@@ -50,11 +50,47 @@ def test_images_and_folders(images):
 def test_lists_with_labels_and_without(images):
     (images / "labelled.txt").write_bytes("\ufeffa.png 3\r\nsub/b.PNG   -1\n\n".encode())
     (images / "plain.txt").write_text("p/a.png\np/z.jpg\n")
-    (images / "mixed.txt").write_text("p/a 1.png\n")
+    (images / "space.txt").write_text("p/a 1.png\n")
     Image.fromarray(np.full((4, 4, 3), 77, np.uint8)).save("p/a 1.png")
     assert found("labelled.txt", root="p/") == [("p/a.png", 3, 10), ("p/sub/b.PNG", -1, 20)]
     assert find_inputs(["labelled.txt"]).labelled and not find_inputs(["plain.txt"]).labelled
-    assert found("plain.txt", "mixed.txt") == [("p/a.png", None, 10), ("p/z.jpg", None, 30), ("p/a 1.png", None, 77)]
+    assert found("plain.txt", "space.txt") == [("p/a.png", None, 10), ("p/z.jpg", None, 30), ("p/a 1.png", None, 77)]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("a.png 1\nb.png\n", "list.txt, line 2: expected \"path label\" .* got 'b.png': there is no label behind"),
+        ("a.png\n\nb.png 1\n", "list.txt, line 1: expected \"path label\" .* got 'a.png'"),
+        ("a.png 1\nb.png 1.0\n", "list.txt, line 2: .*: labels of image lists are classes; for other values use"),
+        ("a.png\t1\nb.png\t2\n", "list.txt, line 1: .*: path and label are separated by a tab, write a space"),
+        ("a.png 99999999999\n", "list.txt, line 1: label 99999999999 is beyond 32 bits"),
+    ],
+)
+def test_lists_are_read_as_by_image_data(images, content, error):
+    (images / "list.txt").write_text(content)
+    with pytest.raises(DataError, match=error):
+        find_inputs(["list.txt"])
+
+
+def test_a_listed_image_that_does_not_exist(images):
+    (images / "list.txt").write_text('"p/a.png" 1\n')
+    with pytest.raises(DataError, match="the list has quotes around the path: write p/a.png"):
+        found("list.txt")
+    (images / "list.txt").write_text("a.png\n")
+    with pytest.raises(DataError, match="the root folder is put before each path as it is: write 'p/', with a slash"):
+        found("list.txt", root="p")
+
+
+@pytest.mark.parametrize(
+    ("label", "text"), [(np.nan, "nan"), (0.5, "0.5"), (np.inf, "inf"), (1e300, r"1e\+300"), (2.0**31, r".*")]
+)
+def test_labels_of_an_archive_are_whole_numbers(images, label, text):
+    np.savez("z.npz", images=np.zeros((2, 3, 6, 5)), labels=[0, label])
+    with pytest.raises(DataError, match=f"'z.npz': labels must be whole numbers of 32 bits, got {text} at 1$"):
+        find_inputs(["z.npz"])
+    np.savez("z.npz", images=np.zeros((2, 3, 6, 5)), labels=[0.0, -1.0])
+    assert [item.label for item in find_inputs(["z.npz"])] == [0, -1]
 
 
 @pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
@@ -94,6 +130,40 @@ def test_standard_input(images):
     for path in ("p/a.png", "p/z.jpg"):
         assert [name for name, _, _ in found("-", stream=io.BytesIO((images / path).read_bytes()))] == ["-"]
     assert found("-", stream=io.BytesIO(b"")) == []
+
+
+class Pipe(io.RawIOBase):
+    """What has been written to a pipe that is still open: reading more would wait."""
+
+    def __init__(self, *written: bytes) -> None:
+        self.written = list(written)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        assert self.written, "reads more than has been written"
+        buffer[: len(self.written[0])] = self.written[0]
+        return len(self.written.pop(0))
+
+
+def test_a_pipe_that_stays_open(images):
+    items = iter(find_inputs(["-"], stream=io.BufferedReader(Pipe(b"a.png\n", b"p/a.png\np/longer than 16.png\n"))))
+    assert [next(items).name for _ in range(3)] == ["a.png", "p/a.png", "p/longer than 16.png"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "PCX", "SGI"])
+@pytest.mark.parametrize("size", [(8, 7), (300, 10)])
+def test_the_bytes_of_an_image(images, kind, size):
+    content = io.BytesIO()
+    Image.new("RGB", size, (70, 70, 70)).save(content, kind)
+    assert [name for name, _, _ in found("-", stream=io.BytesIO(content.getvalue()))] == ["-"]
+
+
+@pytest.mark.parametrize("name", ["BMW.jpg", "P6.png", "GIF89a of a cat.gif", "a"])
+def test_names_that_begin_as_an_image(images, name):
+    items = find_inputs(["-"], stream=io.BytesIO(f"{name}\nb.png".encode()))
+    assert [item.name for item in items] == [name, "b.png"]
 
 
 @pytest.mark.parametrize(
