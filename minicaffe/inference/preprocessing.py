@@ -181,21 +181,25 @@ class Preprocessing:
 
     def describe(self) -> str:
         """Return one line: where it comes from, size, crop, mean, scale, and the order of the channels."""
-        transformer = self.transformer
-        parts = ["not resized" if self.size is None else f"resized to {_by(self.size)}"]
-        if transformer.resizer is not None:
-            parts = [f"resized by resize_param to {transformer.resizer.param.height}x{transformer.resizer.param.width}"]
-        if any(transformer.crop):
-            parts.append(f"the central {_by(self.shape[1:])}")
-        if transformer.mean_file:
-            parts.append(f"minus the mean {transformer.mean_file}")
-        elif transformer.mean is not None:
-            parts.append("minus the mean " + ", ".join(f"{value:g}" for value in transformer.mean.ravel()))
-        else:
-            parts.append("no mean")
-        parts.append(f"times {transformer.scale:g}")
+        resizer = self.transformer.resizer
+        size = "not resized" if self.size is None else f"resized to {_by(self.size)}"
+        if resizer is not None:
+            size = f"resized by resize_param to {resizer.param.height}x{resizer.param.width}"
+        parts = [size, *steps(self.transformer, self.shape)]
         channels = f"channels {_ORDERS[self.order]}" if self.shape[0] in (1, 3) else f"{self.shape[0]} channels"
         return f"preprocessing ({self.block.origin}): {', '.join(parts)}; {channels}"
+
+
+def steps(transformer: BatchTransformer, shape: Sequence[int]) -> list[str]:
+    """Return in words the crop, the mean and the scale of a transformation; shape: (C, H, W), of its result."""
+    parts = [f"the central {_by(shape[1:])}"] if any(transformer.crop) else []
+    if transformer.mean_file:
+        parts.append(f"minus the mean {transformer.mean_file}")
+    elif transformer.mean is not None:
+        parts.append("minus the mean " + ", ".join(f"{value:g}" for value in transformer.mean.ravel()))
+    else:
+        parts.append("no mean")
+    return [*parts, f"times {transformer.scale:g}"]
 
 
 @contextlib.contextmanager
@@ -249,13 +253,21 @@ def find_block(
     path: str | os.PathLike, inputs: Sequence[str] = (), level: int = 0, stages: Sequence[str] = ()
 ) -> Block | None:
     """Return the preprocessing in a prototxt as `read_block` does, but None when it has none."""
+    return block_of(read_param(path, level, stages), os.fspath(path), inputs)
+
+
+def read_param(path: str | os.PathLike, level: int = 0, stages: Sequence[str] = ()) -> caffe_pb2.NetParameter:
+    """Return the net in a prototxt, in TEST; one with a `preprocess` block need not have layers, and is not filtered.
+
+    level, stages: as for `read_block`.
+    """
     param = read_text(path, caffe_pb2.NetParameter())
-    if not param.HasField("preprocess"):  # else there need not be any layers
-        param = read_net(os.fspath(path))
-        param.state.phase, param.state.level = TEST, level
-        param.state.stage.extend(stages)
-        param = filter_net(param)
-    return block_of(param, os.fspath(path), inputs)
+    if param.HasField("preprocess"):
+        return param
+    param = read_net(os.fspath(path))
+    param.state.phase, param.state.level = TEST, level
+    param.state.stage.extend(stages)
+    return filter_net(param)
 
 
 def block_of(param: caffe_pb2.NetParameter, file: str, inputs: Sequence[str] = ()) -> Block | None:
