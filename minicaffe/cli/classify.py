@@ -23,8 +23,9 @@ from minicaffe.data.arrays import read_array
 from minicaffe.data.mean import channel_means
 from minicaffe.errors import DataError, UsageError
 from minicaffe.files import write_atomically
+from minicaffe.inference.formats import EXTENSIONS
 from minicaffe.inference.results import Layout, Rows
-from minicaffe.inference.writers import EXTENSIONS, TextLines, writing
+from minicaffe.inference.writers import TextLines, writing
 from minicaffe.text import csv_text, read_names, read_text
 
 if TYPE_CHECKING:

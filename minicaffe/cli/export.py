@@ -123,7 +123,7 @@ def _preprocessing(net: Net, args: argparse.Namespace) -> dict[str, Any]:
     if args.with_preprocessing is None:
         return {}
     from minicaffe.export.onnx.preprocessing import of_net
-    from minicaffe.inference.preprocessing import read_param
+    from minicaffe.inference.blocks import read_param
 
     path = need_file(args.with_preprocessing or args.model, "--with-preprocessing", "a prototxt")
     sources = [tops for tops, bottoms in zip(net.names_of_tops, net.names_of_bottoms) if not bottoms]

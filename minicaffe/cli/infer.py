@@ -23,6 +23,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.errors import DataError, UsageError
+from minicaffe.inference.formats import FORMATS, format_of
 from minicaffe.progress.counting import Progress
 from minicaffe.proto import TEST
 from minicaffe.text import printable
@@ -30,9 +31,9 @@ from minicaffe.text import printable
 if TYPE_CHECKING:
     import io
 
+    from minicaffe.inference.blocks import Block
     from minicaffe.inference.inputs import Inputs, Preparation
     from minicaffe.inference.predictor import Predictor
-    from minicaffe.inference.preprocessing import Block
     from minicaffe.inference.results import Layout, Rows
     from minicaffe.inference.stream import Batch
 
@@ -78,7 +79,7 @@ def _result_flags(flags: FlagParser) -> None:
     flags.flag(
         "output", metavar="FILE", default="", help=".csv, .jsonl, .npz or .h5 (default: lines on standard output)"
     )
-    flags.flag("format", choices=("text", "csv", "jsonl", "npz", "h5"), default="",
+    flags.flag("format", choices=tuple(FORMATS), default="",
                help="of the output (default: by the extension of FILE)")  # fmt: skip
     flags.flag("blob", metavar="NAME", action="append", default=[],
                help="a blob to write, in place of the net's outputs; may be repeated")  # fmt: skip
@@ -96,7 +97,7 @@ def infer(args: argparse.Namespace) -> None:
     """
     from minicaffe.inference.inputs import find_inputs
     from minicaffe.inference.predictor import Predictor
-    from minicaffe.inference.writers import format_of, writing
+    from minicaffe.inference.writers import writing
 
     kind = _checked(args, format_of(args.output, args.format))
     stream = cast("io.BufferedIOBase", sys.stdin.buffer) if "-" in args.inputs else None
@@ -107,7 +108,7 @@ def infer(args: argparse.Namespace) -> None:
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
         run = _Run(inputs.count, _scores(layout, predictor), progress=bool(args.output) or not sys.stdout.isatty())
-        run.print(preparation.describe())
+        run.print(preparation.describe(inputs.stored))
         with contextlib.closing(run), writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
                 table = layout.table(rows)
@@ -148,7 +149,7 @@ def _preparation(args: argparse.Namespace, predictor: Predictor) -> Preparation:
 
 def _block(args: argparse.Namespace, predictor: Predictor) -> Block:
     """Return the preprocessing in the file of --like or --preprocess, else that in MODEL, if there is one."""
-    from minicaffe.inference.preprocessing import Block, find_block, read_block
+    from minicaffe.inference.blocks import Block, find_block, read_block
 
     path = args.like or args.preprocess
     if path:

@@ -13,14 +13,11 @@ from typing import Any, BinaryIO, Protocol, TextIO
 
 import numpy as np
 
-from minicaffe.errors import UsageError
 from minicaffe.files import replacing
+from minicaffe.inference.formats import FORMATS
 from minicaffe.inference.results import DETECTION, Best, Layout, Rows, column_of
 from minicaffe.text import csv_text, printable
 
-#: formats by the extension of a file
-EXTENSIONS = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".npz": "npz", ".h5": "h5", ".hdf5": "h5"}
-FORMATS = ("text", "csv", "jsonl", "npz", "h5")
 _AT_ONCE = 1 << 22  # bytes of an HDF5 dataset that are collected before they are written
 
 
@@ -31,22 +28,6 @@ class Writer(Protocol):
         """Write the rows of a batch."""
 
 
-def format_of(path: str, name: str = "") -> str:
-    """Return the format for a file, one of `FORMATS`: `name` if it is given, else that of the path's extension.
-
-    path: "" for standard output, to which text, csv and jsonl can be written (default: text).
-    UsageError if there is no such format.
-    """
-    if not path:
-        if name not in ("", "text", "csv", "jsonl"):
-            raise UsageError(f"--format {name} is for files: give --output FILE")
-        return name or "text"
-    found = name or EXTENSIONS.get(os.path.splitext(path)[1].lower(), "")
-    if not found:
-        raise UsageError(f"expected a file that ends in .csv, .jsonl, .npz or .h5, got '{path}'")
-    return found
-
-
 @contextlib.contextmanager
 def writing(path: str, kind: str, layout: Layout) -> Iterator[Writer]:
     """Yield the writer of a file, which replaces `path` at the end of the block, unless it raises.
@@ -54,20 +35,23 @@ def writing(path: str, kind: str, layout: Layout) -> Iterator[Writer]:
     path: "" for standard output.  kind: one of `FORMATS`.  layout: what is written.
     DataError when the file cannot be written.
     """
-    lines: dict[str, Callable[[Layout, TextIO], Writer]] = {"text": TextLines, "csv": Csv, "jsonl": JsonLines}
     if not path:
-        yield lines[kind](layout, sys.stdout)
+        yield _lines(kind)(layout, sys.stdout)
         return
     with replacing(path) as temporary:
-        if kind in lines:
+        if FORMATS[kind].is_lines:
             with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                yield lines[kind](layout, file)
+                yield _lines(kind)(layout, file)
         elif kind == "npz":
             with open(temporary, "wb") as archive, Npz(layout, archive, os.path.dirname(temporary)) as npz:
                 yield npz
         else:
             with Hdf5(layout, temporary) as hdf5:
                 yield hdf5
+
+
+def _lines(kind: str) -> Callable[[Layout, TextIO], Writer]:
+    return {"text": TextLines, "csv": Csv, "jsonl": JsonLines}[kind]
 
 
 # -- lines of text -----------------------------------------------------------------------------------------------------

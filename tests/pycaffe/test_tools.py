@@ -143,7 +143,7 @@ def test_classify_takes_a_binaryproto_mean(folder):
         ([".", "out.npy", *WITH_NET, "--ext", "tif"], "no image named *.tif"),
         (["cat.png", "out.npy", *WITH_NET, "--mean_file", "train.log"], "mean file train.log is no BlobProto"),
         (["cat.png", "out.npy", *WITH_NET, "--mean_file", "empty.npy"], "expected an array (K, H, W) or (K), got"),
-        (["cat.png", "out.npy", *WITH_NET, "--mean_file", "empty.binaryproto"], "holds 0 values for shape (0, 3, 4, 4)"),
+        (["cat.png", "out.npy", *WITH_NET, "--mean_file", "empty.binaryproto"], "holds 0 values for shape (0, 3"),
         (["empty.npy", "out.npy", *WITH_NET], "expected images (N, H, W, K), got shape (3, 0, 4)"),
         (["cat.png", "out.npy", *WITH_NET, "--images_dim", "99999,99999"], "99999x99999 has more than 67108864 pixels"),
     ],

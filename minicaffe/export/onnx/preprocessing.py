@@ -11,7 +11,8 @@ from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError, ExportError, listed
 from minicaffe.export.onnx.conversion import Nodes
 from minicaffe.export.onnx.graph import Dim
-from minicaffe.inference.preprocessing import data_layers, steps, transformer_of
+from minicaffe.inference.blocks import data_layers
+from minicaffe.inference.preprocessing import steps, transformer_of
 from minicaffe.proto import caffe_pb2
 
 
