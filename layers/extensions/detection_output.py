@@ -36,6 +36,7 @@ class DetectionOutput(Layer):
     fork = "SSD"
     exact_num_bottom = 3
     exact_num_top = 1
+    detects = True
     always_reshape = True
     capturable = False  # the number of boxes depends on values
     in_place = False

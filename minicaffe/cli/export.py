@@ -122,15 +122,16 @@ def _onnx(net: Net, args: argparse.Namespace) -> bytes:
 def _preprocessing(net: Net, args: argparse.Namespace) -> dict[str, Any]:
     if args.with_preprocessing is None:
         return {}
-    from minicaffe.core.passes import filter_net
     from minicaffe.export.onnx.preprocessing import of_net
-    from minicaffe.proto import read_net
+    from minicaffe.inference.blocks import read_param
 
-    param = read_net(need_file(args.with_preprocessing or args.model, "--with-preprocessing", "a prototxt"))
-    param.state.phase, param.state.level = TEST, args.level
-    param.state.stage.extend(stages(args))
-    images = [name for name in net.blobs if net.blobs[name].num_axes == 4]
-    return of_net(filter_net(param), images, args.rgb)
+    path = need_file(args.with_preprocessing or args.model, "--with-preprocessing", "a prototxt")
+    sources = [tops for tops, bottoms in zip(net.names_of_tops, net.names_of_bottoms) if not bottoms]
+    images = [name for tops in sources for name in tops if net.blobs[name].num_axes == 4]
+    made = of_net(read_param(path, args.level, stages(args)), images, args.rgb)
+    for name, each in made.items():
+        print_line(f"preprocessing of {name} ({each.origin} of {path}): {each.describe(net.blobs[name].shape)}")
+    return made
 
 
 def _shape(value: Any) -> str:

@@ -102,18 +102,21 @@ def infer(args: argparse.Namespace) -> None:
     kind = _checked(args, format_of(args.output, args.format))
     stream = cast("io.BufferedIOBase", sys.stdin.buffer) if "-" in args.inputs else None
     inputs = find_inputs(args.inputs, args.root, stream)
+    written = 0
     with python_layers_of(args), computing_on(args):
         predictor = Predictor(built_net(args, TEST, weight_files(args.weights, "WEIGHTS")), args.blob)
         preparation = _preparation(args, predictor)
         layout = _layout(args, predictor, inputs)
         run = _Run(inputs.count, _scores(layout, predictor), progress=bool(args.output) or not sys.stdout.isatty())
-        run.print(preparation.describe())
+        run.print(preparation.describe(inputs.stored))
         with contextlib.closing(run), writing(args.output, kind, layout) as writer:
             for rows in run.rows(inputs, preparation, predictor, args):
-                writer.add(rows)
+                table = layout.table(rows)
+                writer.add(table)
+                written += len(table.names)
         run.finish()
     if args.output:
-        print_line(f"Saved {run.timing.images} rows to {args.output}")
+        print_line(f"Saved {written} row{'s' * (written != 1)} to {args.output}")
 
 
 def _checked(args: argparse.Namespace, kind: str) -> str:
@@ -182,15 +185,20 @@ def _size(text: str) -> tuple[int, int]:
 
 def _layout(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> Layout:
     """Return what is written; DataError unless there is a name for each class."""
-    from minicaffe.inference.results import Layout
+    from minicaffe.inference.results import DETECTION, Layout
 
-    layout = Layout({name: predictor.row_shape(name) for name in predictor.blobs}, inputs.labelled, (), args.top)
+    if count := predictor.detected_classes:
+        if args.top:
+            raise UsageError(f"--top is for scores of classes, but blob '{predictor.blobs[0]}' has detections")
+        layout = Layout(dict.fromkeys(DETECTION, ()), inputs.labelled, (), 0, count)
+    else:
+        layout = Layout({name: predictor.row_shape(name) for name in predictor.blobs}, inputs.labelled, (), args.top)
     return layout.with_classes(args.labels) if args.labels else layout
 
 
 def _scores(layout: Layout, predictor: Predictor) -> str:
     """Return the blob of class scores that are compared with the labels; "" if there is none, or no label."""
-    return layout.scores if layout.labelled and predictor.gives_classes(layout.scores) else ""
+    return predictor.blobs[0] if layout.labelled and predictor.gives_classes(predictor.blobs[0]) else ""
 
 
 class _Run:

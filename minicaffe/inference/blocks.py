@@ -72,13 +72,21 @@ def find_block(
     path: str | os.PathLike, inputs: Sequence[str] = (), level: int = 0, stages: Sequence[str] = ()
 ) -> Block | None:
     """Return the preprocessing in a prototxt as `read_block` does, but None when it has none."""
+    return block_of(read_param(path, level, stages), os.fspath(path), inputs)
+
+
+def read_param(path: str | os.PathLike, level: int = 0, stages: Sequence[str] = ()) -> caffe_pb2.NetParameter:
+    """Return the net in a prototxt, in TEST; one with a `preprocess` block need not have layers, and is not filtered.
+
+    level, stages: as for `read_block`.
+    """
     param = read_text(path, caffe_pb2.NetParameter())
-    if not param.HasField("preprocess"):  # else there need not be any layers
-        param = read_net(os.fspath(path))
-        param.state.phase, param.state.level = TEST, level
-        param.state.stage.extend(stages)
-        param = filter_net(param)
-    return block_of(param, os.fspath(path), inputs)
+    if param.HasField("preprocess"):
+        return param
+    param = read_net(os.fspath(path))
+    param.state.phase, param.state.level = TEST, level
+    param.state.stage.extend(stages)
+    return filter_net(param)
 
 
 def block_of(param: caffe_pb2.NetParameter, file: str, inputs: Sequence[str] = ()) -> Block | None:

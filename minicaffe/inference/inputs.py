@@ -45,8 +45,8 @@ class Preparation(Protocol):
     def write(self, image: np.ndarray, out: np.ndarray, name: str = ...) -> None:
         """Write the row of an image that one of the above has returned."""
 
-    def describe(self) -> str:
-        """Return what is done, in one line."""
+    def describe(self, stored: bool = False) -> str:
+        """Return what is done, in one line; stored: with images that are not decoded (`Inputs.stored`)."""
 
 
 class Item(NamedTuple):
@@ -63,11 +63,16 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Items from one place.  count: how many; None if that is not known.  labelled: whether they have labels."""
+    """Items from one place.
+
+    count: how many; None if that is not known.  labelled: whether they have labels.
+    stored: whether they are pixels or values with the order of channels in which they are stored, no image files.
+    """
 
     items: Callable[[], Iterator[Item]]
     count: int | None
     labelled: bool = False
+    stored: bool = False
 
 
 class Inputs:
@@ -86,6 +91,11 @@ class Inputs:
     def labelled(self) -> bool:
         """Whether any of the sources has labels."""
         return any(source.labelled for source in self._sources)
+
+    @property
+    def stored(self) -> bool:
+        """Whether all items have the order of channels in which they are stored."""
+        return all(source.stored for source in self._sources)
 
     def __iter__(self) -> Iterator[Item]:
         for source in self._sources:
@@ -193,8 +203,17 @@ def _start(stream: io.BufferedIOBase) -> bytes:
 
 def _database(path: str, backend: str) -> Source:
     with contextlib.closing(open_db(path, backend)) as database:
-        count = len(database)
-    return Source(functools.partial(_records, path, backend), count, labelled=True)
+        count, first = len(database), next(iter(database.items()), None)
+        stored = first is not None and not _is_encoded(path, *first)
+    return Source(functools.partial(_records, path, backend), count, labelled=True, stored=stored)
+
+
+def _is_encoded(path: str, key: bytes, value: bytes | memoryview) -> bool:
+    """Return whether a record is an image file, or damaged."""
+    try:
+        return isinstance(DatumDecoder(path).parse(key, value)[0], EncodedImage)
+    except DataError:
+        return True
 
 
 def _records(path: str, backend: str) -> Iterator[Item]:
@@ -262,4 +281,4 @@ def _rows(path: str, array: np.ndarray, labels: np.ndarray | None) -> Source:
             name, label = f"{path}[{i}]", None if labels is None else int(labels[i])
             yield Item(name, functools.partial(_resize, row, name), label)
 
-    return Source(items, len(array), labelled=labels is not None)
+    return Source(items, len(array), labelled=labels is not None, stored=True)

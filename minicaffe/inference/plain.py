@@ -37,6 +37,6 @@ class Plain:
             raise DataError(f"{name}: the net's input '{self._name}' reads {out.shape}, got {image.shape}")
         out[...] = image.reshape(out.shape)
 
-    def describe(self) -> str:
+    def describe(self, stored: bool = True) -> str:
         """Return one line, as `Preprocessing.describe` does."""
         return f"no preprocessing: the arrays are the net's input '{self._name}' as they are"

@@ -140,23 +140,31 @@ class Preprocessing:
         each(lambda i: self.write(images[i], out[i], f"image {i} of the batch"), len(images))
         return out
 
-    def describe(self) -> str:
-        """Return one line: where it comes from, size, crop, mean, scale, and the order of the channels."""
-        transformer = self.transformer
-        parts = ["not resized" if self.size is None else f"resized to {_by(self.size)}"]
-        if transformer.resizer is not None:
-            parts = [f"resized by resize_param to {transformer.resizer.param.height}x{transformer.resizer.param.width}"]
-        if any(transformer.crop):
-            parts.append(f"the central {_by(self.shape[1:])}")
-        if transformer.mean_file:
-            parts.append(f"minus the mean {transformer.mean_file}")
-        elif transformer.mean is not None:
-            parts.append("minus the mean " + ", ".join(f"{value:g}" for value in transformer.mean.ravel()))
-        else:
-            parts.append("no mean")
-        parts.append(f"times {transformer.scale:g}")
-        channels = f"channels {_ORDERS[self.order]}" if self.shape[0] in (1, 3) else f"{self.shape[0]} channels"
+    def describe(self, stored: bool = False) -> str:
+        """Return one line: where it comes from, size, crop, mean, scale, and the order of the channels.
+
+        stored: whether the images are pixels of records or arrays, whose channels are not reordered.
+        """
+        resizer = self.transformer.resizer
+        size = "not resized" if self.size is None else f"resized to {_by(self.size)}"
+        if resizer is not None:
+            size = f"resized by resize_param to {resizer.param.height}x{resizer.param.width}"
+        parts = [size, *steps(self.transformer, self.shape)]
+        order = "in the order in which they are stored" if stored and self.order else _ORDERS[self.order]
+        channels = f"channels {order}" if self.shape[0] in (1, 3) else f"{self.shape[0]} channels"
         return f"preprocessing ({self.block.origin}): {', '.join(parts)}; {channels}"
+
+
+def steps(transformer: BatchTransformer, shape: Sequence[int]) -> list[str]:
+    """Return in words the crop, the mean and the scale of a transformation; shape: (C, H, W), of its result."""
+    parts = [f"the central {_by(shape[1:])}"] if any(transformer.crop) else []
+    if transformer.mean_file:
+        parts.append(f"minus the mean {transformer.mean_file}")
+    elif transformer.mean is not None:
+        parts.append("minus the mean " + ", ".join(f"{value:g}" for value in transformer.mean.ravel()))
+    else:
+        parts.append("no mean")
+    return [*parts, f"times {transformer.scale:g}"]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Predictions as columns of a table: values of blobs, or the best classes of one of them; scores against labels."""
+"""Predictions as columns of a table: values of blobs, the best classes of one, or detections; scores against labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicaffe.errors import DataError
 from minicaffe.layers.shared.loss import in_top
 from minicaffe.text import class_names, printable
 
 _TAKEN = ("filename", "label", "file")  # names of columns, and of an argument of numpy.savez
+
+#: columns of a detection; the corners are fractions of the width and the height of the net's input
+DETECTION = ("class", "confidence", "xmin", "ymin", "xmax", "ymax")
 
 
 class Rows(NamedTuple):
@@ -37,18 +41,20 @@ class Best(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What is written of each input.
+    """What is written of each input, or of each detection.
 
-    shapes: {blob: shape of a row}; the first blob is that of the scores.
+    shapes: {blob: shape of a row}; the first blob is that of the scores, or of a detector the column of the classes.
     labelled: whether there is a column with the labels of inputs.
     classes: the names of the classes; () if they are not known.
     top: the number of best classes to write instead of the scores; 0 for the scores.
+    detected_classes: the number of classes of a detector: a row is a detection, with the columns `DETECTION`; else 0.
     """
 
     shapes: dict[str, tuple[int, ...]]
     labelled: bool = False
     classes: Sequence[str] = ()
     top: int = 0
+    detected_classes: int = 0
 
     @property
     def scores(self) -> str:
@@ -58,13 +64,28 @@ class Layout(NamedTuple):
     def with_classes(self, path: str) -> Layout:
         """Return this layout with the lines of a file as names of the classes.
 
-        DataError unless there is one for each value of the scores.
+        DataError unless there is one for each value of the scores, or each class of a detector, background included.
         """
-        return self._replace(classes=class_names(path, math.prod(self.shapes[self.scores])))
+        return self._replace(classes=class_names(path, self.detected_classes or math.prod(self.shapes[self.scores])))
 
     def name_of(self, index: int) -> str:
         """Return the name of a class, or its number if the names are not known."""
-        return self.classes[index] if len(self.classes) else str(index)
+        return self.classes[index] if index < len(self.classes) else str(index)
+
+    def table(self, rows: Rows) -> Rows:
+        """Return the rows to write for a batch: its own, or of a detector those of the detections, in their order.
+
+        DataError, which names the first input of the batch, for a blob whose rows have another shape than in `shapes`.
+        """
+        if self.detected_classes:
+            return _detections(rows)
+        for name, values in rows.blobs.items():
+            if values.shape[1:] != self.shapes[name]:
+                raise DataError(
+                    f"{rows.names[0]}: blob '{name}' has the shape {values.shape[1:]} for each input, expected "
+                    f"{self.shapes[name]}: rows of different shapes cannot be written"
+                )
+        return rows
 
     def arrays(self, rows: Rows) -> dict[str, np.ndarray]:
         """Return the columns of some rows as arrays of N rows; label -1 stands for an input without a label."""
@@ -78,6 +99,16 @@ class Layout(NamedTuple):
             else:
                 columns[column_of(name)] = values
         return columns
+
+
+def _detections(rows: Rows) -> Rows:
+    """Return a row for each detection in a DetectionOutput's blob, (1, 1, D, 7), where class -1 stands for none."""
+    (blob,) = rows.blobs.values()
+    found = blob.reshape(-1, 7)
+    found = found[found[:, 1] >= 0]
+    images, classes = found[:, :2].astype(np.int64).T
+    columns = {DETECTION[0]: classes, **dict(zip(DETECTION[1:], found[:, 2:].T))}
+    return Rows([rows.names[i] for i in images], [rows.labels[i] for i in images], columns)
 
 
 def column_of(blob: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import numpy as np
 
 from minicaffe.files import replacing
 from minicaffe.inference.formats import FORMATS
-from minicaffe.inference.results import Best, Layout, Rows, column_of
+from minicaffe.inference.results import DETECTION, Best, Layout, Rows, column_of
 from minicaffe.text import csv_text, printable
 
 _AT_ONCE = 1 << 22  # bytes of an HDF5 dataset that are collected before they are written
@@ -66,9 +67,17 @@ class TextLines:
     def add(self, rows: Rows) -> None:
         """Write a line for each row."""
         for i, name in enumerate(rows.names):
-            parts = [self._part(blob, values[i]) for blob, values in rows.blobs.items()]
+            values = {blob: values[i] for blob, values in rows.blobs.items()}
+            if self._layout.detected_classes:
+                parts = [self._detection(**values)]
+            else:
+                parts = [self._part(*each) for each in values.items()]
             self._file.write(printable(f"{name}: {'; '.join(parts)}") + "\n")
         self._file.flush()
+
+    def _detection(self, confidence: float, **values: Any) -> str:
+        corners = " ".join(f"{values[name]:.4f}" for name in DETECTION[2:])
+        return f"{self._layout.name_of(values[DETECTION[0]])} {confidence:.4f}, box {corners}"
 
     def _part(self, blob: str, values: np.ndarray) -> str:
         if blob == self._layout.scores and values.size > 1:
@@ -115,8 +124,9 @@ class Csv:
                     for index, score in zip(classes, scores):
                         row += [layout.name_of(index), score]
             else:
-                for row, flat in zip(cells, values.reshape(len(values), -1)):
-                    row.extend(flat)
+                is_class = layout.detected_classes and blob == layout.scores
+                for row, flat in zip(cells, values.reshape(len(values), math.prod(values.shape[1:]))):
+                    row.extend(map(layout.name_of, flat) if is_class else flat)
         self._file.write(csv_text(cells))
         self._file.flush()
 
@@ -139,6 +149,8 @@ class JsonLines:
                     parts.append(f'"top": [{", ".join(self._best(values[i]))}]')
                 else:
                     parts.append(f"{json.dumps(column_of(blob))}: {_json(values[i])}")
+                    if layout.detected_classes and blob == layout.scores and layout.classes:
+                        parts.append(f'"name": {json.dumps(layout.name_of(values[i]))}')
             self._file.write(f"{{{', '.join(parts)}}}\n")
         self._file.flush()
 

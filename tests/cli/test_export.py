@@ -52,6 +52,32 @@ def test_an_image_and_an_array(project, run, weights):
     assert "onnxruntime on picture.png, data (1, 3, 9, 7):" in out
 
 
+@pytest.mark.parametrize(
+    ("block", "words", "described"),
+    [
+        (
+            "",
+            [],
+            "no mean, times 1; the input's channels are those of the net, BGR unless it was trained on RGB records",
+        ),
+        ("", ["--rgb"], "no mean, times 1; the input's channels are RGB, reversed for the net, which reads BGR"),
+        (
+            "channel_order: RGB transform_param { mean_value: 100 crop_size: 5 scale: 0.5 }",
+            ["--rgb"],
+            "the central 5x5, minus the mean 100, times 0.5; the input's channels are those of the net, RGB",
+        ),
+    ],
+)
+def test_a_file_of_a_preprocess_block_alone(project, run, block, words, described):
+    (project / "net.prototxt").write_text((project / "net.prototxt").read_text().replace("dim: 2", "dim: 3"))
+    Net("net.prototxt", phase=TEST).save("three.caffemodel")
+    (project / "images.prototxt").write_text(f"preprocess {{ {block} }}")
+    status, out, err = run("export", "net.prototxt", "three.caffemodel", "net.onnx", "--check",
+                           "--with-preprocessing=images.prototxt", *words)  # fmt: skip
+    assert (status, err) == (0, "")
+    assert out.startswith(f"preprocessing of data (preprocess block of images.prototxt): {described}")
+
+
 def test_safetensors(project, run, weights):
     status, out, _ = run("export", "net.prototxt", weights, "net.safetensors")
     assert status == 0 and out.startswith("wrote net.safetensors")
@@ -67,7 +93,7 @@ def test_safetensors(project, run, weights):
         (["net.onnx", "--rgb"], "--rgb is a part of the preprocessing"),
         (["net.safetensors", "--check"], "--check applies to ONNX, but 'net.safetensors' is .safetensors"),
         (["net.onnx", "--check=nothing.npy"], "there is no file 'nothing.npy'"),
-        (["net.onnx", "--with-preprocessing"], "there is no data layer with a transform_param"),
+        (["net.onnx", "--with-preprocessing"], "no data layer that reads images for the input data: give a prototxt"),
         (["nowhere/net.onnx"], "cannot write 'nowhere/net.onnx'"),
     ],
 )

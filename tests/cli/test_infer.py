@@ -15,7 +15,7 @@ from PIL import Image
 import minicaffe
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
-from minicaffe.data.image import read_image, resize
+from minicaffe.data.image import encode_image, read_image, resize
 
 DEPLOY = """
 name: "tiny"
@@ -293,3 +293,22 @@ def test_errors(folder, infer, words, error):
     status, out, err = infer(*words)
     assert (status, out) == (1, "") and err.count("\n") <= 2
     assert error in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [(), ("--rgb",)])
+def test_the_order_of_stored_pixels_is_not_changed(folder, infer, words):
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 3, 6, 5), np.uint8)
+    for name, encoded in (("db", False), ("files", True)):
+        with open_db(name, "lmdb", "w") as database:
+            for i, image in enumerate(pixels):
+                datum = array_to_datum(image, i)
+                if encoded:
+                    datum.data, datum.encoded = encode_image(image, "png"), True
+                database.put(f"{i}", datum.SerializeToString())
+    np.save("rows.npy", pixels)
+    for name in ("db", "rows.npy"):
+        status, _, err = infer(name, *words)
+        assert status == 0 and "; channels in the order in which they are stored\n" in err and "--rgb" not in err
+    for name in ("files", "pictures"):
+        status, _, err = infer(name, "db", *words)
+        assert status == 0 and f"; channels {'RGB' if words else 'BGR'}" in err

@@ -12,7 +12,7 @@ from minicaffe.errors import DataError, ExportError, listed
 from minicaffe.export.onnx.conversion import Nodes
 from minicaffe.export.onnx.graph import Dim
 from minicaffe.inference.blocks import data_layers
-from minicaffe.inference.preprocessing import transformer_of
+from minicaffe.inference.preprocessing import steps, transformer_of
 from minicaffe.proto import caffe_pb2
 
 
@@ -22,20 +22,43 @@ class Preprocessing:
 
     transformer: the transformation of a transform_param in TEST.
     reverses_channels: whether x has the order of channels RGB, and y BGR.
+    order: of the channels that the net reads: "RGB", or "BGR", which is assumed where it is not stated.
+    origin: the layer or the block, for messages.
     """
 
     transformer: BatchTransformer
     reverses_channels: bool = False
+    order: str = "BGR"
+    origin: str = "transform_param"
 
     @classmethod
-    def of(cls, transform_param: caffe_pb2.TransformationParameter, reverses_channels: bool = False) -> Preprocessing:
+    def of(
+        cls,
+        transform_param: caffe_pb2.TransformationParameter,
+        takes_rgb: bool = False,
+        order: str = "BGR",
+        origin: str = "transform_param",
+    ) -> Preprocessing:
         """Return that of a transform_param; its `mirror` is ignored.
 
+        takes_rgb: whether the graph's input is RGB.  order, origin: as above.
         ExportError for a resize_param; DataError if the mean file cannot be read.
         """
         if transform_param.HasField("resize_param"):
             raise ExportError("transform_param: resize_param cannot be part of an ONNX graph: resize images before")
-        return cls(transformer_of(transform_param), reverses_channels)
+        return cls(transformer_of(transform_param), takes_rgb and order == "BGR", order, origin)
+
+    def describe(self, shape: Sequence[int]) -> str:
+        """Return crop, mean, scale and the order of the channels; shape: (N, C, H, W), of what the net reads."""
+        if shape[1] != 3:
+            channels = "gray" if shape[1] == 1 else f"{shape[1]} channels"
+        elif self.reverses_channels:
+            channels = "the input's channels are RGB, reversed for the net, which reads BGR"
+        else:
+            channels = f"the input's channels are those of the net, {self.order}"
+            if self.order == "BGR":
+                channels += " unless it was trained on RGB records, such as CIFAR-10's own"
+        return f"{', '.join(steps(self.transformer, shape[1:]))}; {channels}"
 
     def apply(self, images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """Return images (N, C, H, W) as the net reads them, (N, C, H', W') of the given shape."""
@@ -96,13 +119,13 @@ def of_net(param: caffe_pb2.NetParameter, inputs: Sequence[str], takes_rgb: bool
     """
     if param.HasField("preprocess") and inputs:
         block = param.preprocess
-        reverses = takes_rgb and block.channel_order != block.RGB
-        return {inputs[0]: _of(block.transform_param, "preprocess block", reverses)}
+        order = "RGB" if block.channel_order == block.RGB else "BGR"
+        return {inputs[0]: _of(block.transform_param, "preprocess block", takes_rgb, order=order)}
     layers = {name: layer for name, layer in data_layers(param, inputs).items() if name in inputs}
     if not layers:
         raise ExportError(
-            f"there is no data layer with a transform_param for the inputs {listed(inputs)} in TEST: give the "
-            "prototxt that has it"
+            f"in TEST there is no preprocess block and no data layer that reads images for the input "
+            f"{listed(inputs) or '(N, C, H, W), which the net does not have'}: give a prototxt that has one"
         )
     return {
         name: _of(layer.transform_param, f"{layer.type} layer '{layer.name}'", takes_rgb)
@@ -110,8 +133,10 @@ def of_net(param: caffe_pb2.NetParameter, inputs: Sequence[str], takes_rgb: bool
     }
 
 
-def _of(transform_param: caffe_pb2.TransformationParameter, origin: str, reverses_channels: bool) -> Preprocessing:
+def _of(
+    transform_param: caffe_pb2.TransformationParameter, origin: str, takes_rgb: bool, order: str = "BGR"
+) -> Preprocessing:
     try:
-        return Preprocessing.of(transform_param, reverses_channels)
+        return Preprocessing.of(transform_param, takes_rgb, order, origin)
     except (DataError, ExportError) as error:
         raise ExportError(f"{origin}: {error}") from error
