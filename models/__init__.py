@@ -21,5 +21,5 @@ def names() -> list[str]:
 def folder(name: str) -> str:
     """Return the folder of a net; raise `UsageError` with the known names when there is no such net."""
     if name not in names():
-        raise UsageError(f"minicaffe brings no net '{name}'{nearest(name, names())}; it has {', '.join(names())}")
+        raise UsageError(f"there is no net '{name}'{nearest(name, names())}; it has {', '.join(names())}")
     return os.path.join(_HERE, name)

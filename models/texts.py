@@ -51,7 +51,7 @@ def texts(name: str, folder: str, data: Mapping[str, str] | None = None) -> dict
         return {file: _moved(read_bytes(os.path.join(source, file)).decode(), file, moved) for file in files}
     known = [*models.names(), *zoo_names()]
     if name not in known:
-        raise UsageError(f"minicaffe brings no net '{name}'{nearest(name, known)}; `minicaffe models` lists them")
+        raise UsageError(f"there is no net '{name}'{nearest(name, known)}; `minicaffe models` lists them")
     return _of_zoo(name, folder)
 
 

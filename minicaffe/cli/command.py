@@ -200,9 +200,9 @@ class FlagParser(argparse.ArgumentParser):
                     words += [name, *([] if action.nargs == 0 else [str(each)])] if separate else [f"{name}={each}"]
         return words
 
-    def argument(self, name: str, **options: Any) -> None:
-        """Add a positional argument; options are those of `add_argument`."""
-        self._group.add_argument(name, **options)
+    def argument(self, name: str, values: Sequence[str] = (), **options: Any) -> None:
+        """Add a positional argument; options are those of `add_argument`, `values` as for `flag`."""
+        self._values[self._group.add_argument(name, **options).dest] = tuple(values)
 
     def unexpected(self, word: str) -> UsageError:
         """Return the error for a word that is neither a known flag nor a positional argument."""

@@ -96,7 +96,7 @@ def test_copies_of_the_zoo(run, name):
 
 def test_unknown_names(run):
     status, _, err = run("models", "lennet", "x")
-    assert status == 1 and "minicaffe brings no net 'lennet' (did you mean \"lenet\"?)" in err
+    assert status == 1 and "there is no net 'lennet' (did you mean \"lenet\"?)" in err
     assert not os.path.exists("x")
     with pytest.raises(UsageError):
         texts("nosuch", "x")
