@@ -112,7 +112,7 @@ class TrainingProgress:
         fraction = (done - self._first) / (total - self._first) if total > self._first else 1.0
         parts: list[Part | Bar] = [Part(solver.net.name, _NAME)] if solver.net.name else []
         parts += [Bar(fraction, _BAR), Part(f"{fraction:4.0%}", _PERCENT), Part(f"{done}/{total}", _COUNT)]
-        if self._epochs_each:
+        if total * self._epochs_each >= _SHOWN_EPOCHS:
             epochs = f"epoch {_epochs(done * self._epochs_each)}/{_epochs(total * self._epochs_each)}"
             parts.append(Part(epochs, _EPOCH))
         if self._smooth_loss is not None:
@@ -123,6 +123,9 @@ class TrainingProgress:
             each, unit = (self._images, "images") if self._images else (1, "iterations")
             parts.append(Part(speed(rate * each, unit), _SPEED))
         return parts
+
+
+_SHOWN_EPOCHS = 0.1  #: of the whole training; fewer would be shown as 0.0
 
 
 def _epochs(count: float) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from minicaffe.cli.command import FlagParser, print_line
+from minicaffe.cli.command import FlagParser
 from minicaffe.core.net import Net
-from minicaffe.pictures import attribution, plot, show
+from minicaffe.pictures import attribution, show
 from minicaffe.pictures.attribution import Scores
 from minicaffe.text import class_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def map_flags(flags: FlagParser) -> None:
@@ -23,27 +27,33 @@ def map_flags(flags: FlagParser) -> None:
     flags.flag("labels", metavar="FILE", help="names of the classes, one per line; of --samples, too")
 
 
-def draw_maps(args: argparse.Namespace, net: Net, image: np.ndarray, stem: str, ext: str) -> None:
-    """Draw the maps that the flags request for a net that has run forward on an image.
+class Picture(NamedTuple):
+    """A figure to write.  suffix: what is appended to the name of the output, such as "_cam".  what: what it shows."""
 
-    stem, ext: "_cam" or "_saliency" between them is the name of the picture.
+    suffix: str
+    what: str
+    figure: Figure
+
+
+def draw_maps(args: argparse.Namespace, net: Net, image: np.ndarray) -> tuple[str, list[Picture]]:
+    """Return a title and the maps that the flags request for a net that has run forward on an image.
+
     UsageError for a net without class scores, for an unknown class or blob.  DataError as for `class_names`.
     """
     scores = attribution.find_scores(net)
     labels = class_names(args.labels, scores.count) if args.labels else None
     target = attribution.class_of(scores, net, getattr(args, "class"), labels)
-    title = _title(net, scores, target, labels)
-    print_line(title)
+    title, pictures = _title(net, scores, target, labels), []
     if args.cam:
-        _draw(image, _cams(net, scores, target, args.blob), title, f"{stem}_cam{ext}")
+        pictures.append(_picture("_cam", image, _cams(net, scores, target, args.blob), title))
     if args.saliency:
-        values = attribution.saliency(net, scores, target)
-        _draw(image, {"saliency": values}, title, f"{stem}_saliency{ext}", overlay=False)
+        maps = {"saliency": attribution.saliency(net, scores, target)}
+        pictures.append(_picture("_saliency", image, maps, title, overlay=False))
+    return title, pictures
 
 
-def _draw(image: np.ndarray, maps: dict[str, np.ndarray], title: str, output: str, overlay: bool = True) -> None:
-    plot.save(show.plot_maps(image, maps, title, overlay), output)
-    print_line(f"Drew {', '.join(maps)} to {output}")
+def _picture(suffix: str, image: np.ndarray, maps: dict[str, np.ndarray], title: str, overlay: bool = True) -> Picture:
+    return Picture(suffix, ", ".join(maps), show.plot_maps(image, maps, title, overlay))
 
 
 def _cams(net: Net, scores: Scores, target: int, blobs: list[str]) -> dict[str, np.ndarray]:

@@ -201,12 +201,8 @@ class FlagParser(argparse.ArgumentParser):
         return words
 
     def argument(self, name: str, values: Sequence[str] = (), **options: Any) -> None:
-        """Add a positional argument; options are those of `add_argument`.
-
-        values: what it takes, for shells that complete it; the parser does not check it.
-        """
-        self._group.add_argument(name, **options)
-        self._values[name] = tuple(values)
+        """Add a positional argument; options are those of `add_argument`, `values` as for `flag`."""
+        self._values[self._group.add_argument(name, **options).dest] = tuple(values)
 
     def unexpected(self, word: str) -> UsageError:
         """Return the error for a word that is neither a known flag nor a positional argument."""

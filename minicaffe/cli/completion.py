@@ -10,7 +10,10 @@ from minicaffe.cli.completion_scripts import SHELLS
 from minicaffe.cli.completion_words import words_of
 
 _EXAMPLES = """
+  source <(minicaffe completion bash)       # in ~/.bashrc
+  mkdir -p ~/.local/share/bash-completion/completions
   minicaffe completion bash > ~/.local/share/bash-completion/completions/minicaffe
+  mkdir -p ~/.zsh/completions ~/.config/fish/completions
   minicaffe completion zsh > ~/.zsh/completions/_minicaffe       # a folder of $fpath
   minicaffe completion fish > ~/.config/fish/completions/minicaffe.fish
 """.strip("\n")

@@ -20,7 +20,8 @@ _ROW = "{:<26}{:>12}  {:<9} {}"
 
 
 def _flags(flags: FlagParser) -> None:
-    flags.argument("name", metavar="NAME", nargs="?", help="the net to copy (default: list all nets)")
+    flags.argument("name", metavar="NAME", nargs="?", values=[*models.names(), *zoo_names()],
+                   help="the net to copy (default: list all nets)")  # fmt: skip
     flags.argument("folder", metavar="DIR", nargs="?", help="where to copy it (default: NAME in the folder models)")
 
 

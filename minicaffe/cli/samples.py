@@ -50,7 +50,10 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
     shape = "×".join(map(str, samples.pictures.shape[1:]))
     title = f"{args.samples}, {args.phase}: {len(samples.pictures)} pictures {shape}"
     lines = [f"top '{samples.top}' of layer '{samples.layer}', as the net gets it: {samples.transform}"]
-    print_line(f"{title}\n{lines[0]}\n{format_table(rows, 40)}")
+    if samples.pictures.shape[1] == 3:
+        order = "BGR, as of an image database; --rgb for a net of RGB records, such as those of CIFAR-10"
+        lines.append(f"channels {order if bgr else 'RGB'}")
+    print_line("\n".join([title, *lines, format_table(rows, 40)]))
     shown = Range.of(samples.pictures)
     lines += [f"{row[0]}: {row[1]} to {row[2]}, mean {row[3]}, std {row[4]}  {row[5]}".rstrip() for row in rows[1:9]]
     tiles = [Tile(picture, [_label(names, label)]) for picture, label in zip(samples.pictures, samples.labels)]

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from minicaffe import io
-from minicaffe.cli.class_maps import draw_maps, map_flags
+from minicaffe.cli.class_maps import Picture, draw_maps, map_flags
 from minicaffe.cli.classify import computing, net_options, options_of
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.shared_flags import need_picture, need_writable, state_flags
@@ -20,7 +20,9 @@ from minicaffe.pictures.summary import format_table
 
 def _flags(flags: FlagParser) -> None:
     flags.argument("weights", metavar="WEIGHTS", nargs="?", help="trained weights, .caffemodel or .caffemodel.h5")
-    flags.argument("output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png)")
+    flags.argument(
+        "output", metavar="OUT", nargs="?", help="picture to write (default: WEIGHTS.png, or PROTOTXT_samples.png)"
+    )
     flags.flag("layer", metavar="NAME", help="show the filters of this layer (default: the first on 1 or 3 channels)")
     flags.switch("rgb", "the net takes RGB, as those of CIFAR-10 do, not BGR")
     flags.section("activations")
@@ -52,7 +54,8 @@ def show_weights(args: argparse.Namespace) -> None:
 
     With --model and --image, also draw the activations for that image, into OUT with "_activations" appended to its
     name; with --cam or --saliency, instead of them, which parts of the image the score of a class depends on, into OUT
-    with "_cam" or "_saliency" appended.  With --samples, draw what the net reads from its data layers instead, and
+    with "_cam" or "_saliency" appended.  With --samples, draw into OUT (by default the prototxt's name with
+    "_samples.png" in place of its ending) what the net reads from its data layers instead, and
     print the range, the mean and the deviation of each channel.
     """
     if args.samples is not None:
@@ -69,11 +72,15 @@ def show_weights(args: argparse.Namespace) -> None:
     for name in of_image if args.image is not None else ():
         need_writable(f"{stem}_{name}{ext}")
     weights = show.read_weights(args.weights)
+    title, pictures = _draw_image(args) if args.image is not None else ("", [])  # whose errors come before any output
     print_line(format_table(show.table(weights), 40))
     plot.save(show.plot_weights(weights, args.layer, bgr=not args.rgb), output)
     print_line(f"Drew filters and histograms to {output}")
-    if args.image is not None:
-        _draw_image(args, stem, ext)
+    if title:
+        print_line(title)
+    for picture in pictures:
+        plot.save(picture.figure, f"{stem}{picture.suffix}{ext}")
+        print_line(f"Drew {picture.what} to {stem}{picture.suffix}{ext}")
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -86,7 +93,8 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UsageError("show: --model and --image go together, give both or neither")
 
 
-def _draw_image(args: argparse.Namespace, stem: str, ext: str) -> None:
+def _draw_image(args: argparse.Namespace) -> tuple[str, list[Picture]]:
+    """Return a title ("" for none) and the pictures of --image; errors of `Classifier` and `draw_maps`."""
     from minicaffe.classifier import Classifier
 
     options = options_of(args)
@@ -103,11 +111,9 @@ def _draw_image(args: argparse.Namespace, stem: str, ext: str) -> None:
         net.blobs[name].data[0] = net.transformer.preprocess(name, image)
         net.forward()
         if args.cam or args.saliency:
-            draw_maps(args, net, image, stem, ext)
-            return
+            return draw_maps(args, net, image)
         found = {blob: _of_first_image(net.blobs[blob].data) for blob in _blobs_to_show(net, args.blob)}
-    plot.save(show.plot_activations(found, image), f"{stem}_activations{ext}")
-    print_line(f"Drew the activations to {stem}_activations{ext}")
+    return "", [Picture("_activations", "the activations", show.plot_activations(found, image))]
 
 
 def _blobs_to_show(net, requested: list[str]) -> list[str]:

@@ -166,7 +166,7 @@ def picture_format(path: PathLike) -> str:
 
     ext = os.path.splitext(path)[1].removeprefix(".").lower()
     if ext not in FigureCanvasBase.get_supported_filetypes():
-        raise UsageError(f"plot: '{path}' must end in a format that can be written, such as .png or .svg")
+        raise UsageError(f"'{path}' must end in a format that can be written, such as .png or .svg")
     return ext
 
 

@@ -82,7 +82,17 @@ def test_every_metavar_is_of_one_kind():
 def test_arguments():
     assert COMMANDS["train"].argument is None
     assert COMMANDS["draw"].argument == Value(files=True)
+    assert {"cifar10_quick", "lenet"} <= set(COMMANDS["models"].argument.words) and not COMMANDS[
+        "models"
+    ].argument.files
     assert COMMANDS["completion"].argument == Value(("bash", "zsh", "fish"))
+
+
+def test_examples_make_the_folders_of_their_files():
+    examples = next(each for each in all_commands(MODULES) if each.name == "completion").examples
+    made = {folder for line in re.findall(r"mkdir -p (.*)", examples) for folder in line.split()}
+    assert {os.path.dirname(path) for path in re.findall(r"> (\S+)", examples)} == made and len(made) == 3
+    assert "source <(minicaffe completion bash)" in examples
 
 
 def test_fields_of_the_solver_are_completed_up_to_their_values():

@@ -131,7 +131,9 @@ def test_training_shows_how_far_it_is(terminal, monkeypatch):
     assert screen(written())[-2:] == [f"{line}  took 9 s", ""]
 
 
-@pytest.mark.parametrize(("ranks", "records", "epochs"), [(2, 400, "epoch 5.0/20.0"), (1, None, None), (1, 5, "200")])
+@pytest.mark.parametrize(("ranks", "records", "epochs"), [
+    (2, 400, "epoch 5.0/20.0"), (1, None, None), (1, 5, "200"), (1, 40000, "epoch 0.0/0.1"), (1, 50000, None),
+])  # fmt: skip
 def test_epochs_are_those_of_all_ranks(terminal, monkeypatch, ranks, records, epochs):
     stream, written = terminal
     monkeypatch.setattr(StatusLine, "_width", lambda self: 200)

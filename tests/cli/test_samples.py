@@ -59,6 +59,7 @@ def test_they_are_the_pictures_that_training_reads(folder, run, drawn):
     np.testing.assert_array_equal([tile.picture for tile in tiles], read[:10])
     assert [tile.caption[0].split()[0] for tile in tiles] == [str(label) for label in labels[:10]]
     assert tiles[0].caption == ["0 cat"] and bgr and title == "alone.prototxt, TRAIN: 10 pictures 3×6×6"
+    assert "channels BGR, as of an image database; --rgb for a net of RGB records" in out
     assert "crop 6×6, mirror, minus the mean mean.binaryproto, times 0.5" in out
     values = np.array(read[:10])
     assert (shown.low, shown.high) == (values.min(), values.max())
@@ -69,7 +70,8 @@ def test_they_are_the_pictures_that_training_reads(folder, run, drawn):
 
 
 def test_in_test_and_of_a_net(folder, run, drawn):
-    assert run("show", "--samples", "solver.prototxt", "--phase", "TEST", "--count", "4", "--rgb")[0] == 0
+    status, out, _ = run("show", "--samples", "solver.prototxt", "--phase", "TEST", "--count", "4", "--rgb")
+    assert status == 0 and "channels RGB\n" in out
     assert (folder / "solver_samples.png").exists()
     status, out, _ = run("show", "--samples", "net.prototxt", "n.svg", "--phase", "TEST", "--count", "4")
     assert status == 0 and "layer 'held', as the net gets it: its values as they are stored" in out
@@ -84,7 +86,7 @@ def test_stages_and_a_net_with_several_channels(folder, run, drawn):
     (folder / "net.prototxt").write_text(layer)
     assert "no data layer of the net gives pictures" in run("show", "--samples", "net.prototxt", "o.png")[2]
     status, out, _ = run("show", "--samples", "net.prototxt", "o.png", "--count", "3", "--stage", "pairs")
-    assert status == 0 and "channel 1" in out and "the layer has no transform_param" in out
+    assert status == 0 and "channel 1" in out and "channels" not in out and "the layer has no transform_param" in out
     assert [tile.caption for tile in drawn[0][0]] == [[""]] * 3
 
 

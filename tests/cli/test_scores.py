@@ -234,7 +234,7 @@ def test_worst_as_a_picture(pictures, run):
         (("--per-class", "c.png"), "--per-class: expected a .csv file"),
         (("--per-class", "nosuch/c.csv"), "cannot write 'nosuch/c.csv'"),
         (("--worst", "nosuch/w.png"), "cannot write 'nosuch/w.png'"),
-        (("--worst", "w.xyz"), "'w.xyz' must end in a format"),
+        (("--worst", "w.xyz"), "minicaffe: 'w.xyz' must end in a format"),
         (("--worst", "w.png", "--worst-count", "0"), "--worst-count: expected a number above 0, got 0"),
         (("--confusion", "--labels", "nosuch.txt"), "there is no file 'nosuch.txt'"),
         (("--confusion", "--labels", "two.txt"), "expected 3 names, one for each class, got 2"),

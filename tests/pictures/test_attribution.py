@@ -226,8 +226,19 @@ def test_a_net_of_one_channel_gets_grey_images(trained, capsys):
     ],
 )
 def test_errors_of_the_command(trained, capsys, words, said):
+    (trained / "o.png").write_text("kept")
     assert show(trained, *words) == 1
-    assert said in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert said in err and out == "" and (trained / "o.png").read_text() == "kept"
+
+
+def test_a_net_without_an_input_writes_nothing(trained, capsys):
+    (trained / "net.prototxt").write_text(
+        'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape {} } }'
+    )
+    assert show(trained, "--cam") == 1
+    out, err = capsys.readouterr()
+    assert "it needs a deploy prototxt" in err and out == "" and not (trained / "o.png").exists()
 
 
 def test_maps_need_a_name_for_each_class(trained, capsys):
