@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 
 import h5py
@@ -312,3 +313,15 @@ def test_the_order_of_stored_pixels_is_not_changed(folder, infer, words):
     for name in ("files", "pictures"):
         status, _, err = infer(name, "db", *words)
         assert status == 0 and f"; channels {'RGB' if words else 'BGR'}" in err
+
+
+@pytest.mark.parametrize("action", ["infer", "classify"])
+def test_an_engine_that_computes_for_another_is_reported_once(folder, action):
+    words = ["deploy.prototxt", "w.caffemodel", NAMES[0]]
+    if action == "classify":
+        words = [NAMES[0], "o.npy", "--model_def", words[0], "--pretrained_model", words[1]]
+    words = [sys.executable, "-m", "minicaffe", action, *words, "--engine", "CUDNN"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(minicaffe.__path__[0])])}
+    err = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stderr
+    assert re.findall("^Engine (.*) computes in place of CUDNN: it is for GPU mode$", err, re.M) and "INFO" not in err
+    assert err.count("in place of") == 1
