@@ -51,7 +51,8 @@ def writing(path: str, kind: str, layout: Layout) -> Iterator[Writer]:
 
 
 def _lines(kind: str) -> Callable[[Layout, TextIO], Writer]:
-    return {"text": TextLines, "csv": Csv, "jsonl": JsonLines}[kind]
+    writers: dict[str, Callable[[Layout, TextIO], Writer]] = {"text": TextLines, "csv": Csv, "jsonl": JsonLines}
+    return writers[kind]
 
 
 # -- lines of text -----------------------------------------------------------------------------------------------------
