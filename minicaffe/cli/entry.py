@@ -12,7 +12,7 @@ from minicaffe import __version__
 from minicaffe.cli import outputs
 from minicaffe.cli.command import Command, find
 from minicaffe.errors import MinicaffeError, UsageError
-from minicaffe.glog import PrintableFormatter
+from minicaffe.glog import PrintableFormatter, write_once
 from minicaffe.text import printable, printable_line
 
 #: Maps each action to the module that registers it, which is imported lazily.
@@ -94,7 +94,7 @@ def _run_and_flush(words: list[str]) -> int:
 def _status_of(words: list[str]) -> int:
     """Run one command line; print its error, if any, and return the exit status."""
     try:
-        with _escaped_warnings():
+        with _essential_log():
             return _run(words)
     except MinicaffeError as error:
         return _print_error(str(error))
@@ -130,17 +130,26 @@ def _print_output_error(error: OSError) -> int:
 
 
 @contextlib.contextmanager
-def _escaped_warnings() -> Iterator[None]:
-    """Escape control characters in warnings of commands that set up no log, which `logging.lastResort` prints."""
-    was = logging.lastResort
+def _essential_log() -> Iterator[None]:
+    """Print what commands that set up no log have to report: warnings, and once each what is logged once for a run.
+
+    The latter are engines that compute in place of others.  `logging.lastResort` prints them, without control
+    characters, where the logger has no handler.
+    """
+    log = logging.getLogger("minicaffe")
+    was = logging.lastResort, log.level
     handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
+    handler.setLevel(logging.INFO)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, "once"))
     handler.setFormatter(PrintableFormatter())
+    write_once(handler)
     logging.lastResort = handler
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logging.lastResort = was
+        logging.lastResort = was[0]
+        log.setLevel(was[1])
 
 
 def _run(words: list[str]) -> int:

@@ -83,7 +83,7 @@ def _result_flags(flags: FlagParser) -> None:
                help="of the output (default: by the extension of FILE)")  # fmt: skip
     flags.flag("blob", metavar="NAME", action="append", default=[],
                help="a blob to write, in place of the net's outputs; may be repeated")  # fmt: skip
-    flags.flag("top", metavar="K", type=int, default=0,
+    flags.flag("top", metavar="K", type=int,
                help="write the best K classes of the first blob, not all its values (in lines of text: 5)")  # fmt: skip
     flags.flag("labels", metavar="FILE", help="class names, one a line")
 
@@ -124,9 +124,11 @@ def _checked(args: argparse.Namespace, kind: str) -> str:
     need_file(args.model, "MODEL", "a model definition")
     if args.like and args.preprocess:
         raise UsageError("give --like or --preprocess, but not both")
-    for name, least in (("batch", 1), ("top", 0)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name}: expected a number of at least {least}, got {getattr(args, name)}")
+    for name in ("batch", "top"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UsageError(f"--{name}: expected a number of at least 1, got {value}")
+    if args.mean_file:
+        need_file(args.mean_file, "--mean-file", "a mean file")
     if args.output:
         need_writable(args.output)
     return kind
@@ -156,7 +158,7 @@ def _block(args: argparse.Namespace, predictor: Predictor) -> Block:
         need_file(path, "--like" if args.like else "--preprocess", "a prototxt")
         return read_block(path, [predictor.input], args.level, stages(args))
     return find_block(args.model, [predictor.input], args.level, stages(args)) or Block(
-        origin="none given: --like or --preprocess states it"
+        origin="defaults without --like or --preprocess"
     )
 
 
@@ -192,7 +194,9 @@ def _layout(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> L
             raise UsageError(f"--top is for scores of classes, but blob '{predictor.blobs[0]}' has detections")
         layout = Layout(dict.fromkeys(DETECTION, ()), inputs.labelled, (), 0, count)
     else:
-        layout = Layout({name: predictor.row_shape(name) for name in predictor.blobs}, inputs.labelled, (), args.top)
+        layout = Layout(
+            {name: predictor.row_shape(name) for name in predictor.blobs}, inputs.labelled, (), args.top or 0
+        )
     return layout.with_classes(args.labels) if args.labels else layout
 
 
@@ -234,8 +238,9 @@ class _Run:
                 yield rows
                 self._count_rows(rows, seconds, time.perf_counter() - batch.began)
         if not self.timing.images:
-            reason = f"{self._skipped} could not be read" if self._skipped else "there are none"
-            raise DataError(f"no input was run: {reason}")
+            if self._skipped:
+                raise DataError(f"no input was run: {self._skipped} could not be read")
+            raise DataError("there was no input to run: the inputs hold no image, and no array or record")
 
     def _skip(self, batch: Batch) -> None:
         for problem in batch.problems:

@@ -84,7 +84,9 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
             )
         blob.ParseFromString(content)
     except OSError as error:
-        raise DataError(f"cannot read mean file {path}: {error.strerror or error}") from error
+        is_elsewhere = isinstance(error, FileNotFoundError) and not os.path.isabs(path)
+        where = f" (looked in {os.getcwd()})" if is_elsewhere else ""
+        raise DataError(f"cannot read mean file {path}: {error.strerror or error}{where}") from error
     except DecodeError as error:
         raise DataError(f"mean file {path} is no BlobProto: {error}") from error
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)

@@ -36,18 +36,19 @@ class Block:
         param.CopyFrom(self.param)
         if size is not None:
             param.new_height, param.new_width = size
-            changes.append("another size")
+            changes.append(f"size {size[0]}x{size[1]}")
         if len(mean):
             for name in ("mean_file", "mean_value"):
                 param.transform_param.ClearField(name)
             if isinstance(mean, str):
                 param.transform_param.mean_file = mean
+                changes.append(f"mean {mean}")
             else:
                 param.transform_param.mean_value.extend(mean)
-            changes.append("another mean")
+                changes.append("other mean values")
         if rgb:
             param.channel_order = caffe_pb2.PreprocessParameter.RGB
-            changes.append("RGB")
+            changes.append("channels RGB")
         return Block(param, ", ".join([self.origin, *changes]), self.keeps_size)
 
 

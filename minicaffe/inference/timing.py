@@ -32,7 +32,7 @@ class Timing:
     def text(self) -> str:
         """Return the times in words, in two lines."""
         seconds, rate = time.perf_counter() - self._began, self.rate
-        lines = [f"{self.images} images in {seconds:.2f} s: {rate:,.1f} images/s"]
+        lines = [f"{self.images} image{'s' * (self.images != 1)} in {seconds:.2f} s: {rate:,.1f} images/s"]
         if self._net:
             heads = ", ".join(f"p{percentile}" for percentile in _PERCENTILES)
             lines.append(f"a batch, {heads}: net {_milliseconds(self._net)}; end to end {_milliseconds(self._whole)}")

@@ -108,7 +108,7 @@ class Csv:
         layout = self._layout
         if blob == layout.scores and len(layout.classes) == count:
             return list(layout.classes)
-        return [column_of(blob)] if count == 1 else [f"{column_of(blob)}{i}" for i in range(count)]
+        return [column_of(blob)] if count == 1 else [f"{column_of(blob)}[{i}]" for i in range(count)]
 
     def add(self, rows: Rows) -> None:
         """Write a line for each row."""

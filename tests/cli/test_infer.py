@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 
 import h5py
@@ -90,7 +91,7 @@ def test_csv(folder, infer, batch):
     assert (status, out) == (0, "Saved 5 rows to o.csv\n"), err
     with open("o.csv", newline="") as file:
         head, *rows = csv.reader(file)
-    assert head == ["filename", *(f"prob{i}" for i in range(7))]
+    assert head == ["filename", *(f"prob[{i}]" for i in range(7))]
     assert [row[0] for row in rows] == NAMES
     np.testing.assert_allclose(np.array([row[1:] for row in rows], np.float32), expected(), rtol=2e-6)
 
@@ -149,7 +150,7 @@ def test_names_in_another_encoding(folder, infer, kind):
     name = os.fsdecode(b"\xff.png")
     os.link(NAMES[0], name)
     status, _, err = infer(name, "--output", f"o.{kind}")
-    assert status == 0 and "(none given: --like or --preprocess states it)" in err
+    assert status == 0 and "(defaults without --like or --preprocess)" in err
     if kind == "h5":
         with h5py.File("o.h5") as file:
             assert file["filename"][0] == b"\xff.png"
@@ -171,7 +172,9 @@ def test_arrays_of_the_best_classes(folder, infer):
 def test_rgb_and_other_changes(folder, infer):
     words = ("--like", "train_val.prototxt", "--rgb", "--output", "o.npz")
     status, _, err = infer("pictures", *words)
-    assert status == 0 and "(ImageData layer 'set' of train_val.prototxt, RGB)" in err and "channels RGB" in err
+    assert (
+        status == 0 and "(ImageData layer 'set' of train_val.prototxt, channels RGB)" in err and "channels RGB" in err
+    )
     with np.load("o.npz") as file:
         np.testing.assert_allclose(file["prob"], expected(rgb=True), rtol=2e-6)
     np.save("mean.npy", np.stack([np.full((9, 8), value) for value in (50, 60, 70)]))
@@ -180,7 +183,7 @@ def test_rgb_and_other_changes(folder, infer):
     )
     words = ("--preprocess", "own.prototxt", "--mean-file", "mean.npy", "--resize", "9,8", "--output", "o.npz")
     status, _, err = infer("pictures", *words)
-    assert status == 0 and "(preprocess block of own.prototxt, another size, another mean)" in err
+    assert status == 0 and "(preprocess block of own.prototxt, size 9x8, other mean values)" in err
     with np.load("o.npz") as file:
         np.testing.assert_allclose(file["prob"], expected(), rtol=2e-6)
 
@@ -256,7 +259,7 @@ def test_a_net_whose_input_is_no_image(folder, run):
     minicaffe.Net("rows.prototxt", minicaffe.TEST).save("rows.caffemodel")
     np.save("rows.npy", [[1, 2, 3], [4, 5, 6]])
     status, out, err = run("infer", "rows.prototxt", "rows.caffemodel", "rows.npy", "--format", "csv")
-    assert (status, out) == (0, "filename,y0,y1\nrows.npy[0],6.0,6.0\nrows.npy[1],15.0,15.0\n"), err
+    assert (status, out) == (0, "filename,y[0],y[1]\nrows.npy[0],6.0,6.0\nrows.npy[1],15.0,15.0\n"), err
     assert err.startswith("no preprocessing: the arrays are the net's input 'x' as they are\n")
 
 
@@ -286,10 +289,17 @@ def test_errors_name_arguments_as_they_are_written(folder, run):
         (["pictures", "--output", "no/x.csv"], "cannot write 'no/x.csv'"),
         (["pictures", "--blob", "fc7"], "the net has no blob 'fc7'"),
         (["pictures", "--labels", "list.txt"], "labels 'list.txt': expected 7 names, one for each class, got 5"),
-        (["pictures", "--mean-file", "absent"], "another mean: cannot read mean file absent"),
+        (["pictures", "--mean-file", "absent"], "--mean-file: there is no file 'absent'"),
+        (
+            ["pictures", "--mean-file", "list.txt"],
+            "defaults without --like or --preprocess, mean list.txt: mean file list",
+        ),
+        (["pictures", "--top", "0"], "--top: expected a number of at least 1, got 0"),
+        (["empty.npy"], "there was no input to run: the inputs hold no image, and no array or record"),
     ],
 )
 def test_errors(folder, infer, words, error):
+    np.save("empty.npy", np.zeros((0, 3, 6, 5), np.float32))
     status, out, err = infer(*words)
     assert (status, out) == (1, "") and err.count("\n") <= 2
     assert error in err.splitlines()[-1]
@@ -312,3 +322,15 @@ def test_the_order_of_stored_pixels_is_not_changed(folder, infer, words):
     for name in ("files", "pictures"):
         status, _, err = infer(name, "db", *words)
         assert status == 0 and f"; channels {'RGB' if words else 'BGR'}" in err
+
+
+@pytest.mark.parametrize("action", ["infer", "classify"])
+def test_an_engine_that_computes_for_another_is_reported_once(folder, action):
+    words = ["deploy.prototxt", "w.caffemodel", NAMES[0]]
+    if action == "classify":
+        words = [NAMES[0], "o.npy", "--model_def", words[0], "--pretrained_model", words[1]]
+    words = [sys.executable, "-m", "minicaffe", action, *words, "--engine", "CUDNN"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(minicaffe.__path__[0])])}
+    err = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stderr
+    assert re.findall("^Engine (.*) computes in place of CUDNN: it is for GPU mode$", err, re.M) and "INFO" not in err
+    assert err.count("in place of") == 1

@@ -1,5 +1,8 @@
 """BatchTransformer compared with a loop over pixels, and its errors."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 
@@ -134,7 +137,10 @@ def test_contradictions_are_refused(tmp_path):
         make("resize_param { width: 4 }").output_shape((3, 4, 9))
 
 
-def test_mean_files_that_cannot_be_read(tmp_path):
+def test_mean_files_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=re.escape(f"No such file or directory (looked in {os.getcwd()})")):
+        read_mean("none")
     with pytest.raises(DataError, match="cannot read mean file .*none: No such file"):
         read_mean(tmp_path / "none")
     (tmp_path / "bad").write_bytes(b"\xff\xff")

@@ -134,7 +134,7 @@ def test_the_order_of_channels(tmp_path):
 
 def test_changes_of_a_block():
     changed = block("transform_param { mean_file: 'absent' crop_size: 4 }").changed((8, 9), [1.0, 2.0, 3.0], rgb=True)
-    assert changed.origin == "here, another size, another mean, RGB"
+    assert changed.origin == "here, size 8x9, other mean values, channels RGB"
     made = Preprocessing(changed, (2, 3, 4, 4))
     expected = "resized to 8x9, the central 4x4, minus the mean 1, 2, 3, times 1; channels RGB"
     assert expected in made.describe()
