@@ -36,7 +36,6 @@ class DetectionOutput(Layer):
     fork = "SSD"
     exact_num_bottom = 3
     exact_num_top = 1
-    detects = True
     always_reshape = True
     capturable = False  # the number of boxes depends on values
     in_place = False
@@ -44,7 +43,7 @@ class DetectionOutput(Layer):
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.detection_output_param
-        self.classes = param.num_classes
+        self.classes = self.detected_classes = param.num_classes
         if self.classes < 1:
             raise self.error("num_classes must be at least 1")
         nms = param.nms_param

@@ -54,9 +54,9 @@ class Facts:
     family = ""
     keeps_coordinates = False  #: whether spatial position x of a top is position x of the bottoms
     resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
-    #: whether the top has a row (sample, class, confidence, xmin, ymin, xmax, ymax) for each object; the layer's
-    #: `classes` is then the number of classes
-    detects = False
+    #: of how many classes the top has a row (sample, class, confidence, xmin, ymin, xmax, ymax) for each object; set by
+    #: `setup`; 0: the top has no such rows
+    detected_classes = 0
     fork = ""  #: the fork, or the forks, of Caffe that introduced the type; "": Caffe's master, or a script's own type
     param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
     more_params: tuple[str, ...] = ()  #: further LayerParameter fields of messages that layers of the type read

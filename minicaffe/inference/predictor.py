@@ -87,7 +87,8 @@ class Predictor:
 
 def _detectors(net: Net) -> dict[str, int]:
     """Return the blobs that have rows of detections, with the number of classes."""
-    return {top: layer.classes for layer, tops in zip(net.layers, net.names_of_tops) if layer.detects for top in tops}
+    counts = [layer.detected_classes for layer in net.layers]
+    return {top: count for count, tops in zip(counts, net.names_of_tops) if count for top in tops}
 
 
 def _is_kept(layer: caffe_pb2.LayerParameter) -> bool:
