@@ -59,13 +59,8 @@ def _draw(args: argparse.Namespace, logs: Sequence[str], output: str) -> None:
     plotting.save(plotting.plot_logs(logs, args.x, args.log, args.smooth), output)
 
 
-def watch(
-    logs: Sequence[str], draw: Callable[[Sequence[str]], None], wait: Callable[[float], None] = time.sleep
-) -> None:
-    """Call `draw` with the logs that report something, whenever one has changed, until the last line of all is written.
-
-    wait: function that waits for a number of seconds (default `time.sleep`).
-    """
+def watch(logs: Sequence[str], draw: Callable[[Sequence[str]], None]) -> None:
+    """Call `draw` with the logs that report something, whenever one has changed, until the last line of all is written."""
     drawn: list[tuple[int, float] | None] | None = None
     while True:
         start = time.monotonic()
@@ -77,7 +72,7 @@ def watch(
         if done:
             return
         drawn = now
-        wait(min(max(_INTERVAL, _IDLE * (time.monotonic() - start)), _LONGEST))
+        time.sleep(min(max(_INTERVAL, _IDLE * (time.monotonic() - start)), _LONGEST))
 
 
 def _state(path: str) -> tuple[int, float] | None:
