@@ -60,7 +60,7 @@ def _draw(args: argparse.Namespace, logs: Sequence[str], output: str) -> None:
 
 
 def watch(logs: Sequence[str], draw: Callable[[Sequence[str]], None]) -> None:
-    """Call `draw` with the logs that report something, whenever one has changed, until the last line of each is there."""
+    """Call `draw` with the logs that report something, whenever one has changed, until each has its last line."""
     drawn: list[tuple[int, float] | None] | None = None
     while True:
         start = time.monotonic()
