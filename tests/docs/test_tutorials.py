@@ -172,7 +172,7 @@ def test_deploy_page_runs_the_service(page_folder):
     pytest.importorskip("starlette")
     path = ROOT / "docs" / "deploy.md"
     run_page(path.read_text(), path, "serve")
-    copied = re.findall(r"^COPY (.*) \S+$", Path("Dockerfile").read_text(), re.MULTILINE)
+    copied = re.findall(r"^COPY (?:--\S+ )*(.*) \S+$", Path("Dockerfile").read_text(), re.MULTILINE)
     assert copied[0] == "minicaffe-*.whl" and [name for name in copied[1].split() if not Path(name).exists()] == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from house.imports import ROOT
 from minicaffe import __version__
 
-pytest.importorskip("setuptools", "64")
+pytest.importorskip("setuptools", "70.1")  # the first that makes wheels by itself
 
 CALL = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 MADE = ("PKG-INFO", "minicaffe.egg-info/")  #: what setuptools adds
