@@ -85,7 +85,7 @@ def test_rand_skip_starts_within_the_first_entries(folder):
     ("", "image list .*list.txt is empty"),
     ("a.png 1\nb.png cat\n", 'list.txt, line 2: expected "path label" with a whole number as label, got \'b.png cat\''),
     ("a.png 1\nb.png 4000000000\n", "list.txt, line 2: label 4000000000 is beyond 32 bits"),
-    ("7\n", 'list.txt, line 1: expected "path label", got \'7\''),
+    ("7\n", 'list.txt, line 1: expected "path label" with a whole number as label, got \'7\''),
     ("a.png 1\0\n", "image list .*list.txt must be text, but it is a binary file"),
     ("a.png " + "9" * 5000, "list.txt, line 1: label 9{100} is beyond 32 bits"),
     ("x" * 5000, "list.txt, line 1: .* as label, got 'x{100}...': there is no label behind the path$"),

@@ -124,7 +124,7 @@ def test_stages_reach_the_test_nets():
     ("", "exactly one of .*: got none"),
     ("net_param {} test_net: 'a' test_net: 'b' test_iter: 1", r"for each test net: 2 test net\(s\), got 1"),
     ("net_param {} test_iter: 1", "test_interval above 0"),
-    ("net_param {} test_iter: 1 test_interval: 1 test_state {} test_state {}", r"test_iter has 1 value\(s\), test_state 2"),
+    ("net_param {} test_iter: 1 test_interval: 1 test_state {} test_state {}", "test_iter has 1 value.*, test_state 2"),
 ])  # fmt: skip
 def test_nets_that_make_no_sense(text, message):
     with pytest.raises(SolverError, match=message):
