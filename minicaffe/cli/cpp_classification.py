@@ -14,6 +14,7 @@ from minicaffe.cli.shared_flags import python_layer_flags, python_layers_of
 from minicaffe.data.image import read_image, resize
 from minicaffe.data.mean import channel_means
 from minicaffe.errors import DataError, UsageError
+from minicaffe.inference.results import Best
 from minicaffe.text import class_names
 
 _BEST = 5
@@ -55,9 +56,9 @@ def cpp_classification(args: argparse.Namespace) -> None:
         net.reshape()
         net.blobs[net.inputs[0]].data[...] = pixels.astype(np.float32) - mean
         net.forward()
-        scores = np.ravel(net.blobs[net.outputs[0]].data)
-    for index in np.argsort(-scores, kind="stable")[:_BEST]:
-        print_line(f'{scores[index]:.4f} - "{labels[index]}"')
+        best = Best.of(net.blobs[net.outputs[0]].data, _BEST)
+    for index, score in zip(best.classes[0], best.scores[0]):
+        print_line(f'{score:.4f} - "{labels[index]}"')
 
 
 def _input_shape(net: Any) -> tuple[int, int, int]:

@@ -130,11 +130,10 @@ def _transform(layer) -> str:
     transformer = getattr(layer, "transformer", None)
     if transformer is None:
         return "the layer has no transform_param"
-    (height, width), mean, scale = transformer.crop, transformer.mean, transformer.scale
+    (height, width), mean, scale = transformer.crop, transformer.mean_in_words(), transformer.scale
     steps = [f"crop {height}×{width}"] if height or width else []
     steps += ["mirror"] if transformer.mirror else []
-    if mean is not None:
-        steps.append(f"minus the mean {transformer.mean_file or ', '.join(f'{value:g}' for value in mean.ravel())}")
+    steps += [mean] if mean else []
     steps += [f"times {scale:g}"] if scale != 1 else []
     return printable_line(", ".join(steps) or "its values as they are stored")
 

@@ -22,7 +22,7 @@ from minicaffe.run_as_caffe import checkout
 
 _MARK = "Written by `minicaffe install-shims`"
 
-#: Programs below build/, and the words after `minicaffe` that they stand for.
+#: Programs below build/, and the words after `minicaffe` that they run.
 PROGRAMS = {
     "tools/caffe": "",
     **{f"tools/{name}": name for name in (

@@ -108,6 +108,12 @@ class BatchTransformer:
             parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
         each(lambda i: self._write(*parts[i]), len(parts))
 
+    def mean_in_words(self) -> str:
+        """Return "minus the mean FILE", or with the values of the channels; "" without a mean."""
+        if self.mean is None:
+            return ""
+        return f"minus the mean {self.mean_file or ', '.join(f'{value:g}' for value in self.mean.ravel())}"
+
     def restore(self, picture: np.ndarray) -> np.ndarray:
         """Return a picture (C, H, W) with scale and mean undone: the values of its record, cropped, float32.
 

@@ -105,7 +105,7 @@ def block_of(param: caffe_pb2.NetParameter, file: str, inputs: Sequence[str] = (
 
 
 def data_layers(param: caffe_pb2.NetParameter, inputs: Sequence[str] = ()) -> dict[str, caffe_pb2.LayerParameter]:
-    """Return the data layers that read images, by the name of the input that they stand for, which is their first top.
+    """Return the data layers that read images, by the name of the input in their place, which is their first top.
 
     inputs: names of inputs of a net (default: the layers are not compared with any).  The only layer of `param` may
         have a top of another name, and belongs to the first input.

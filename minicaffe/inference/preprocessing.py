@@ -158,13 +158,7 @@ class Preprocessing:
 def steps(transformer: BatchTransformer, shape: Sequence[int]) -> list[str]:
     """Return in words the crop, the mean and the scale of a transformation; shape: (C, H, W), of its result."""
     parts = [f"the central {_by(shape[1:])}"] if any(transformer.crop) else []
-    if transformer.mean_file:
-        parts.append(f"minus the mean {transformer.mean_file}")
-    elif transformer.mean is not None:
-        parts.append("minus the mean " + ", ".join(f"{value:g}" for value in transformer.mean.ravel()))
-    else:
-        parts.append("no mean")
-    return [*parts, f"times {transformer.scale:g}"]
+    return [*parts, transformer.mean_in_words() or "no mean", f"times {transformer.scale:g}"]
 
 
 @contextlib.contextmanager

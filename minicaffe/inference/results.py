@@ -88,7 +88,7 @@ class Layout(NamedTuple):
         return rows
 
     def arrays(self, rows: Rows) -> dict[str, np.ndarray]:
-        """Return the columns of some rows as arrays of N rows; label -1 stands for an input without a label."""
+        """Return the columns of some rows as arrays of N rows; the label of an input without one is -1."""
         columns: dict[str, np.ndarray] = {"filename": np.array(rows.names, dtype=np.str_)}
         if self.labelled:
             columns["label"] = np.array([-1 if label is None else label for label in rows.labels], np.int64)
@@ -102,7 +102,7 @@ class Layout(NamedTuple):
 
 
 def _detections(rows: Rows) -> Rows:
-    """Return a row for each detection in a DetectionOutput's blob, (1, 1, D, 7), where class -1 stands for none."""
+    """Return a row for each detection in a DetectionOutput's blob, (1, 1, D, 7); those of class -1 are none."""
     (blob,) = rows.blobs.values()
     found = blob.reshape(-1, 7)
     found = found[found[:, 1] >= 0]
