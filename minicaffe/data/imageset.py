@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import DatabaseWriter, open_db
@@ -55,15 +56,8 @@ def convert(
     expected, cut = None, 0
     channels: Counter[int] = Counter()
     with open_db(path, backend, "w") as database:
-        for number, (name, label) in enumerate(entries):
-            progress(number, len(entries))
-            try:
-                with hinting(root, name):
-                    datum, shape = _read(root + name, gray, size, encoded, encode_type)
-            except DataError as error:
-                log.warning("%s", error)
-                continue
-            datum.label = label
+        read = functools.partial(_read, gray=gray, size=size, encoded=encoded, encode_type=encode_type)
+        for number, name, datum, shape in _readable(root, entries, read, progress):
             channels[shape[0]] += 1
             if check_size and shape != (expected := expected or shape):
                 raise DataError(f"image {root + name} has shape {shape}, but the first one {expected}")
@@ -78,6 +72,25 @@ def convert(
     if database.count % 1000:
         log.info("Processed %d files.", database.count)
     return database.count
+
+
+def _readable(
+    root: str, entries: list[tuple[str, int]], read: Callable[[str], tuple], progress: Callable[[int, int], object]
+) -> Iterator[tuple[int, str, caffe_pb2.Datum, tuple[int, ...]]]:
+    """Yield number, name, labelled Datum and shape of each image that can be read; log why others are left out.
+
+    read: returns the Datum and the shape of the image at a path.  progress: called before each image, as of `convert`.
+    """
+    for number, (name, label) in enumerate(entries):
+        progress(number, len(entries))
+        try:
+            with hinting(root, name):
+                datum, shape = read(root + name)
+        except DataError as error:
+            log.warning("%s", error)
+            continue
+        datum.label = label
+        yield number, name, datum, shape
 
 
 def _shuffled(entries: list[tuple[str, int]], rng: Stream) -> list[tuple[str, int]]:
