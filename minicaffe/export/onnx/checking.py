@@ -11,7 +11,7 @@ import numpy as np
 from minicaffe.data.arrays import fitted
 from minicaffe.errors import DeviceError
 from minicaffe.export.onnx.model import Exported
-from minicaffe.export.onnx.preprocessing import Preprocessing
+from minicaffe.export.onnx.preprocessing import GraphPreprocessing
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,7 +37,7 @@ class Check:
     Raises ModuleNotFoundError without the package onnxruntime, DeviceError for a model that it does not accept.
     """
 
-    def __init__(self, exported: Exported, preprocessing: Mapping[str, Preprocessing] | None = None) -> None:
+    def __init__(self, exported: Exported, preprocessing: Mapping[str, GraphPreprocessing] | None = None) -> None:
         import onnxruntime
 
         self.exported, self.preprocessing = exported, dict(preprocessing or {})

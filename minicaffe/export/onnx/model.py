@@ -9,7 +9,7 @@ from minicaffe.core.net import Net
 from minicaffe.export.deploy import deployed
 from minicaffe.export.onnx import onnx_pb2
 from minicaffe.export.onnx.conversion import converter
-from minicaffe.export.onnx.preprocessing import Preprocessing
+from minicaffe.export.onnx.preprocessing import GraphPreprocessing
 from minicaffe.export.onnx.sizes import free_sizes
 from minicaffe.export.onnx.walk import Axis, Walk
 from minicaffe.proto import caffe_pb2
@@ -39,7 +39,7 @@ class Exported:
         }
 
 
-def to_model(net: Net, preprocessing: Mapping[str, Preprocessing] | None = None) -> Exported:
+def to_model(net: Net, preprocessing: Mapping[str, GraphPreprocessing] | None = None) -> Exported:
     """Return a net in TEST as an ONNX model (opset 17), from its inputs to its outputs, see `deployed`.
 
     Inputs, outputs and values have the names of the blobs; where layers work in place, the last value has the name,

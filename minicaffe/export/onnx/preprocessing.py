@@ -17,7 +17,7 @@ from minicaffe.proto import caffe_pb2
 
 
 @dataclass(frozen=True, eq=False)
-class Preprocessing:
+class GraphPreprocessing:
     """y = (x - mean) * scale, of the centre of x, its channels reversed before.
 
     transformer: the transformation of a transform_param in TEST.
@@ -38,7 +38,7 @@ class Preprocessing:
         takes_rgb: bool = False,
         order: str = "BGR",
         origin: str = "transform_param",
-    ) -> Preprocessing:
+    ) -> GraphPreprocessing:
         """Return that of a transform_param; its `mirror` is ignored.
 
         takes_rgb: whether the graph's input is RGB.  order, origin: as above.
@@ -107,7 +107,9 @@ def _centre(nodes: Nodes, x: str, crop: tuple[int, int]) -> str:
     return nodes.op("Slice", x, begin, nodes.op("Add", begin, lengths), nodes.ints(axes))
 
 
-def of_net(param: caffe_pb2.NetParameter, inputs: Sequence[str], takes_rgb: bool = False) -> dict[str, Preprocessing]:
+def of_net(
+    param: caffe_pb2.NetParameter, inputs: Sequence[str], takes_rgb: bool = False
+) -> dict[str, GraphPreprocessing]:
     """Return the preprocessing of a net's images, by the name of the input: its preprocess block, else that of its data
     layers.
 
@@ -135,8 +137,8 @@ def of_net(param: caffe_pb2.NetParameter, inputs: Sequence[str], takes_rgb: bool
 
 def _of(
     transform_param: caffe_pb2.TransformationParameter, origin: str, takes_rgb: bool, order: str = "BGR"
-) -> Preprocessing:
+) -> GraphPreprocessing:
     try:
-        return Preprocessing.of(transform_param, takes_rgb, order, origin)
+        return GraphPreprocessing.of(transform_param, takes_rgb, order, origin)
     except (DataError, ExportError) as error:
         raise ExportError(f"{origin}: {error}") from error

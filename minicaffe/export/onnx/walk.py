@@ -10,7 +10,7 @@ from minicaffe.errors import ExportError, listed
 from minicaffe.export.onnx import layers  # noqa: F401  (registers the converters)
 from minicaffe.export.onnx.conversion import Conversion, Nodes, converter
 from minicaffe.export.onnx.graph import Dim, Graph
-from minicaffe.export.onnx.preprocessing import Preprocessing
+from minicaffe.export.onnx.preprocessing import GraphPreprocessing
 
 Axis = tuple[str, int]  #: an axis of an input or an output: its name and the number of the axis
 
@@ -23,7 +23,7 @@ class Walk:
     axes_of_values: the blobs with an axis whose length depends on values, and that axis; None if it is not known.
     """
 
-    def __init__(self, net: Net, preprocessing: Mapping[str, Preprocessing]) -> None:
+    def __init__(self, net: Net, preprocessing: Mapping[str, GraphPreprocessing]) -> None:
         self.net, self.graph = net, Graph(net.name or "net")
         self.preprocessing = preprocessing
         self.values: dict[str, str] = {}
