@@ -287,6 +287,12 @@ class LayerParameter(Message):
     psroi_pooling_param: PSROIPoolingParameter
     center_loss_param: CenterLossParameter
     normalize_param: NormFaceParameter
+    box_annotator_ohem_param: BoxAnnotatorOHEMParameter
+    proposal_param: ProposalParameter
+    proposal_target_param: ProposalTargetParameter
+    bbox_reg_param: BBoxRegParameter
+    decode_bbox_param: DecodeBBoxParameter
+    box_output_param: BoxOutputParameter
     engine: str
     forward_type: int
     backward_type: int
@@ -325,9 +331,11 @@ class LossParameter(Message):
     VALID: int
     BATCH_SIZE: int
     NONE: int
+    PRE_FIXED: int
     ignore_label: int
     normalization: int
     normalize: bool
+    pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: RepeatedScalarFieldContainer[float]
     def __init__(self, **fields: Any) -> None: ...
@@ -792,6 +800,7 @@ class WindowDataParameter(Message):
     crop_mode: str
     cache_images: bool
     root_folder: str
+    config: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1145,6 +1154,8 @@ class PriorBoxParameter(Message):
     step_h: float
     step_w: float
     offset: float
+    denser_prior_boxes: bool
+    densify: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1152,6 +1163,8 @@ class NonMaximumSuppressionParameter(Message):
     nms_threshold: float
     top_k: int
     eta: float
+    soft_nms: bool
+    theta: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1179,6 +1192,7 @@ class DetectionOutputParameter(Message):
     visualize: bool
     visualize_threshold: float
     save_file: str
+    objectness_score: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1228,6 +1242,7 @@ class MultiBoxLossParameter(Message):
     nms_param: NonMaximumSuppressionParameter
     sample_size: int
     use_prior_for_nms: bool
+    objectness_score: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1304,6 +1319,7 @@ class ROIPoolingParameter(Message):
     pooled_h: int
     pooled_w: int
     spatial_scale: float
+    pad_ratio: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1316,6 +1332,69 @@ class PSROIPoolingParameter(Message):
 
 class SmoothL1LossParameter(Message):
     sigma: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BoxAnnotatorOHEMParameter(Message):
+    roi_per_img: int
+    ignore_label: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ProposalParameter(Message):
+    feat_stride: int
+    base_size: int
+    min_size: int
+    ratio: RepeatedScalarFieldContainer[float]
+    scale: RepeatedScalarFieldContainer[float]
+    pre_nms_topn: int
+    post_nms_topn: int
+    nms_thresh: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ProposalTargetParameter(Message):
+    cls_num: int
+    batch_size: int
+    fg_fraction: float
+    num_img_per_batch: int
+    fg_thr: float
+    bg_thr_hg: float
+    bg_thr_lw: float
+    img_width: int
+    img_height: int
+    iou_weighted: bool
+    bbox_thr_lw: float
+    bbox_thr_hg: float
+    pickup_discard: bool
+    append_gtbox: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BBoxRegParameter(Message):
+    bbox_mean: RepeatedScalarFieldContainer[float]
+    bbox_std: RepeatedScalarFieldContainer[float]
+    cls_aware: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DecodeBBoxParameter(Message):
+    gt_iou_thr: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BoxOutputParameter(Message):
+    fg_thr: float
+    iou_thr: float
+    nms_type: str
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    downsample_rate: RepeatedScalarFieldContainer[int]
+    field_whr: float
+    field_xyr: float
+    max_nms_num: int
+    max_post_nms_num: int
+    min_size: float
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -17,9 +17,7 @@ FIELDS = {
     "Intel's Caffe": """mn_activation_param mn_param_grad_compress_param multinode spatial_dropout_param
         ConvolutionParameter.relu""",
     "Ristretto and Intel's Caffe": "quantization_param",
-    "R-FCN's Caffe": "box_annotator_ohem_param LossParameter.pre_fixed_normalizer NormalizationMode.PRE_FIXED",
     "Caffe with deformable convolution": "deformable_convolution_param",
-    "Faster R-CNN with its proposals in C++": "proposal_param",
     "CRF-RNN's Caffe": "multi_stage_meanfield_param",
     "SegNet's Caffe": "dense_image_data_param",
     "OpenPose's Caffe": "cpm_transform_param imresize_param nms_param",

@@ -139,8 +139,8 @@ def test_text_comes_back():
             "(write `dilation`)",
         ),
         (
-            "layer { loss_param { normalization: PRE_FIXED } }",
-            'line 1, column 37: NormalizationMode has no value "PRE_FIXED", it belongs to R-FCN\'s Caffe',
+            "layer { loss_param { normalization: PRE_FIX } }",
+            'line 1, column 37: NormalizationMode has no value "PRE_FIX"',
         ),
         ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
         (

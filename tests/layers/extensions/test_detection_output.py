@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.layers.extensions.detection_output import overlaps, suppress
+from minicaffe.layers.shared.boxes import overlaps, suppress
 from minicaffe.testing import Case, LayerProperties, assert_close, normal, positive, top_of
 
 PRIORS = np.array([[0.1, 0.1, 0.3, 0.3], [0.12, 0.1, 0.32, 0.3], [0.5, 0.5, 0.9, 0.7], [0.6, 0.1, 0.8, 0.5]])

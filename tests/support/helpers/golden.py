@@ -15,6 +15,9 @@ from minicaffe.testing import assert_close
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 #: layers: one file for each case, TYPE-NUMBER.npz; solvers: solver-NUMBER-TYPE.npz
 LAYERS, SOLVERS = (sorted((GOLDEN / folder).glob("*.npz")) for folder in ("layers", "solvers"))
+#: cases that the SSD fork computed, with the same keys; besides: "tags", "file:NAME" and "written:NAME", the bytes of
+#: files that the net reads and writes in the working directory
+SSD = sorted((GOLDEN / "ssd").glob("**/*.npz"))
 
 Arrays = dict[str, np.ndarray]
 
@@ -52,6 +55,7 @@ def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
     tolerance: `rtol` and `atol` of `assert_close`.
     """
     case = read(path)
+    write_files(case)
     net = net_from_text(str(case["prototxt"]), {"TRAIN": 0, "TEST": 1}[str(case["phase"])])
     for layer, index, array in params(case, "param"):
         net.params[layer][index].data[...] = array
@@ -64,6 +68,13 @@ def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
         assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward", **tolerance)
     if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
         _backward(net, case, **tolerance)
+
+
+def write_files(case: Arrays) -> None:
+    """Write the files that the net of a case reads into the working directory."""
+    for name, array in values(case, "file"):
+        pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+        pathlib.Path(name).write_bytes(array.tobytes())
 
 
 def _backward(net: Net, case: Arrays, **tolerance: float) -> None:
