@@ -139,8 +139,8 @@ def test_text_comes_back():
             "(write `dilation`)",
         ),
         (
-            "layer { loss_param { normalization: PRE_FIX } }",
-            'line 1, column 37: NormalizationMode has no value "PRE_FIX"',
+            "layer { loss_param { normalization: HALF } }",
+            'line 1, column 37: NormalizationMode has no value "HALF"',
         ),
         ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
         (
