@@ -140,7 +140,7 @@ def test_text_comes_back():
         ),
         (
             "layer { loss_param { normalization: HALF } }",
-            'line 1, column 37: NormalizationMode has no value "HALF"',
+            'line 1, column 37: NormalizationMode has no value "HALF", only FULL, VALID, BATCH_SIZE, NONE, PRE_FIXED',
         ),
         ("layer { xyzzy: 3 }", 'line 1, column 9: LayerParameter has no field "xyzzy"'),
         (
