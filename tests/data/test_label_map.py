@@ -35,7 +35,7 @@ def test_names_labels_and_display_names(tmp_path):
         ("item { label: 3 }", "item 0 must have a name and a label, got label: 3"),
         ('item { name: "a" label: 1 } item { name: "b" label: 1 }', "item 1 repeats .*: b, 1"),
         ('item { name: "a" label: 1 } item { name: "a" label: 2 }', "item 1 repeats .*: a, 2"),
-        ('layer { name: "a" }', 'cannot read label map .*no field named "layer"'),
+        ('layer { name: "a" }', 'cannot read label map .*LabelMap has no field "layer"'),
     ],
 )
 def test_errors(tmp_path, text, message):
