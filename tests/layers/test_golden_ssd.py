@@ -8,6 +8,7 @@ from helpers import golden
 CASES = {
     "DetectionOutput": 40,
     "Permute": 10,
+    "PriorBox": 30,
     "SmoothL1Loss": 20,
 }
 
