@@ -74,6 +74,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     convolution_depthwise,
     detection_output,
     interp,
+    multibox_loss,
     normalize,
     permute,
     prior_box,

@@ -7,6 +7,7 @@ from helpers import golden
 #: {layer type: number of its cases}
 CASES = {
     "DetectionOutput": 40,
+    "MultiBoxLoss": 177,
     "Permute": 10,
     "PriorBox": 30,
     "SmoothL1Loss": 20,
