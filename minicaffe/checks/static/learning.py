@@ -16,7 +16,7 @@ from minicaffe.errors import listed
 #: types with a backward pass that gives no gradient to their bottoms
 _OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox", "Embed")
 #: losses whose second bottom gets a gradient as well
-_BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss")
+_BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss", "SmoothL1LossOHEM")
 #: layers whose further bottoms get no gradient
 _FIRST_ONLY = ("Crop", "BatchReindex", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
 
