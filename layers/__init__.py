@@ -72,6 +72,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     bn,
     center_loss,
     convolution_depthwise,
+    detection_evaluate,
     detection_output,
     interp,
     normalize,
