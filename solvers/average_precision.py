@@ -63,6 +63,7 @@ class Detections:
     """The detections of a test, collected from the rows of DetectionEvaluate.
 
     name: of the blob, for messages.  version: `ap_version`, one of "11point", "MaxIntegral" and "Integral".
+    positives: {label: number of annotated objects}.
     SolverError for another version.
     """
 
@@ -72,21 +73,21 @@ class Detections:
                 f"ap_version must be one of {', '.join(VERSIONS)}, got '{version}'{nearest(version, VERSIONS)}"
             )
         self._name, self._version = name, version
-        self._positives: defaultdict[int, int] = defaultdict(int)
+        self.positives: defaultdict[int, int] = defaultdict(int)
         self._batches: list[np.ndarray] = []
 
     def add(self, rows: np.ndarray) -> None:
         """Add the rows (R, 5) of a batch: (-1, class, objects, ...) or (image, class, confidence, right, wrong)."""
         counts = rows[:, 0] == -1
         for label, count in rows[counts][:, 1:3].astype(int).tolist():
-            self._positives[label] += count
+            self.positives[label] += count
         self._batches.append(rows[~counts & (rows[:, 3:] != 0).any(1)][:, 1:4])  # a copy of class, confidence, right
 
     def per_class(self) -> dict[int, float]:
         """Return the average precision of each class; 0, with a warning, for one without detections."""
         labels, scores, right = np.concatenate(self._batches or [np.zeros((0, 3))]).T
         results = {}
-        for label, positives in sorted(self._positives.items()):
+        for label, positives in sorted(self.positives.items()):
             own = labels == label
             if not own.any():
                 log.warning("%s: there is no detection of class %d, its AP counts as 0", self._name, label)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from minicaffe.errors import SolverError, listed, nearest
 from minicaffe.solvers.average_precision import Detections, mean
+
+log = logging.getLogger("minicaffe")
 
 EVAL_TYPES = ("classification", "detection")
 
@@ -27,47 +31,58 @@ class Result(Protocol):
 class Means:
     """The mean of each value of an output over all batches, summed in float64.
 
-    name: of the output, for messages.
+    An output with different numbers of values has no mean; it is reported as a warning.
+    name: of the output, for the warning.
     """
 
     def __init__(self, name: str) -> None:
         self._name, self._batches = name, 0
-        self._sum = np.zeros(0)
+        self._sum: np.ndarray | None = np.zeros(0)  # None: there is no mean
 
     def add(self, values: np.ndarray) -> None:
-        """Add the values of a batch, in any shape; SolverError for another number of them than in the first batch."""
+        """Add the values of a batch, in any shape."""
         added = values.ravel().astype(np.float64)
-        if self._batches and len(added) != len(self._sum):
-            raise SolverError(
-                f"output '{self._name}' cannot be averaged: it has {len(added)} values in a batch and {len(self._sum)} "
-                'in the first one; rows of DetectionEvaluate need eval_type: "detection"'
-            )
-        self._sum = self._sum + added if self._batches else added
+        if self._batches and self._sum is not None and len(added) != len(self._sum):
+            log.warning(
+                "output '%s' has no mean: it has %d values in one batch and %d in another (rows of DetectionEvaluate "
+                'need eval_type: "detection")',
+                self._name, len(self._sum), len(added),
+            )  # fmt: skip
+            self._sum = None
+        if self._sum is not None:
+            self._sum = self._sum + added if self._batches else added
         self._batches += 1
 
     def result(self) -> tuple[list[float], list[str]]:
-        """Return the means."""
-        return (self._sum / max(self._batches, 1)).tolist(), []
+        """Return the means; [] if there are none."""
+        return [] if self._sum is None else (self._sum / max(self._batches, 1)).tolist(), []
 
 
 class MeanAveragePrecision:
     """The mean average precision (mAP) over all batches of the rows of DetectionEvaluate.
 
     name, version: as of `Detections`.  show_classes: whether there is a line for each class.
+    classes: {label: average precision}, set by `result`.  mean: their mean.
     """
 
     def __init__(self, name: str, version: str, show_classes: bool = False) -> None:
-        self._detections, self._show_classes = Detections(name, version), show_classes
+        self.detections, self._show_classes = Detections(name, version), show_classes
+        self.classes: dict[int, float] = {}
 
     def add(self, values: np.ndarray) -> None:
         """Add the rows (1, 1, R, 5) of a batch."""
-        self._detections.add(values[0, 0])
+        self.detections.add(values[0, 0])
 
     def result(self) -> tuple[list[float], list[str]]:
         """Return the mAP, and lines "class1: 0.5" if they are wanted."""
-        classes = self._detections.per_class()
-        lines = [f"class{label}: {value:.6g}" for label, value in classes.items()] if self._show_classes else []
-        return [mean(classes)], lines
+        self.classes = self.detections.per_class()
+        lines = [f"class{label}: {value:.6g}" for label, value in self.classes.items()] if self._show_classes else []
+        return [self.mean], lines
+
+    @property
+    def mean(self) -> float:
+        """The mAP, as of the last `result`."""
+        return mean(self.classes)
 
 
 class Outputs:
@@ -76,7 +91,7 @@ class Outputs:
     results: {name: Result} of outputs that are not averaged; default: none.
     """
 
-    def __init__(self, net: Any, results: dict[str, Result] | None = None) -> None:
+    def __init__(self, net: Any, results: Mapping[str, Result] | None = None) -> None:
         self._net = net
         self.special = results or {}
         self._results = {name: self.special.get(name) or Means(name) for name in net.outputs}
