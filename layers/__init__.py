@@ -73,6 +73,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     box_annotator_ohem,
     center_loss,
     convolution_depthwise,
+    detection_evaluate,
     detection_output,
     interp,
     multibox_loss,

@@ -6,6 +6,7 @@ from helpers import golden
 
 #: {layer type: number of its cases}
 CASES = {
+    "DetectionEvaluate": 30,
     "DetectionOutput": 40,
     "MultiBoxLoss": 177,
     "Permute": 10,
