@@ -10,6 +10,7 @@ from minicaffe.models.zoo.vgg import STAGES
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
+from minicaffe.proto import caffe_pb2
 
 
 class Map(NamedTuple):
@@ -31,9 +32,9 @@ _SSD300 = (
     Map("conv9_2", 264, 315, (2,), 300),
 )
 _SHAPES = (
-    Map("conv5", 16, 28, (2,), 8),
-    Map("conv6", 28, 48, (2,), 16),
-    Map("conv7", 48, 80, (2,), 32),
+    Map("conv5", 14, 24, (2,), 8),
+    Map("conv6", 24, 40, (2,), 16),
+    Map("conv7", 40, 60, (2,), 32),
 )
 
 
@@ -174,7 +175,7 @@ def _annotated(n: NetSpec, part: str, batch: int) -> None:
             distort_param=dict(brightness_prob=0.5, brightness_delta=32, contrast_prob=0.5, contrast_lower=0.5,
                                contrast_upper=1.5, hue_prob=0.5, hue_delta=18, saturation_prob=0.5,
                                saturation_lower=0.5, saturation_upper=1.5),
-            emit_constraint=dict(emit_type=P.EmitConstraint.CENTER),
+            emit_constraint=dict(emit_type=caffe_pb2.EmitConstraint.CENTER),
         )  # fmt: skip
         sampler = dict(min_scale=0.4, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)
         samplers += [
