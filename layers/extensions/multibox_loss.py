@@ -7,18 +7,13 @@ import numpy as np
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import LossLayer
 from minicaffe.layers.shared.multibox import Batch
+from minicaffe.layers.shared.multibox_bottoms import read_priors, read_true_boxes
 from minicaffe.layers.shared.multibox_gpu import DeviceLosses
-from minicaffe.layers.shared.multibox_losses import (
-    box_losses,
-    box_slopes,
-    class_losses,
-    class_slopes,
-    read_priors,
-    read_true_boxes,
-)
+from minicaffe.layers.shared.multibox_losses import box_losses, box_slopes, class_losses, class_slopes
 from minicaffe.proto.caffe_pb2 import MultiBoxLossParameter as Param
 
-NAMES = ("locations", "confidences", "priors", "true boxes", "objectness", "locations of the first stage")  #: of bottoms
+#: of the bottoms without a gradient
+NAMES = {2: "priors", 3: "true boxes", 4: "objectness", 5: "locations of the first stage"}
 
 
 @register("MultiBoxLoss")
@@ -38,16 +33,16 @@ class MultiBoxLoss(LossLayer):
     2. Mining (mining_type): MAX_NEGATIVE takes the neg_pos_ratio 3 times as many negatives as matches of each image,
        with the largest class losses among unmatched priors that overlap no box by neg_overlap 0.5;  HARD_EXAMPLE the
        sample_size 64 priors of each image with the largest sums of both losses, matches or not;  NONE all priors.
-       An image without boxes has no negatives, except with NONE.  With an nms_threshold in nms_param, a prior whose
-       box (use_prior_for_nms: the prior) overlaps that of a larger loss is not taken; its eta is not used.
+       An image without boxes has no negatives, except with NONE.  With nms_param, a prior whose predicted box (with
+       use_prior_for_nms: the prior) overlaps that of a larger loss is not taken; its eta is not used.
     3. Targets: the code of the true box relative to its prior (code_type, and the variances, as DetectionOutput),
        and its label (map_object_to_agnostic: background_label_id + 1), or background_label_id.
        encode_variance_in_target: predictions are codes without variances; predictions and targets are divided by them,
        and the gradient is that with respect to the quotient, as the original's.  bp_inside: coordinates outside of the
        image have no box loss.  With num_classes 2, labels above 1 become 1.
-    4. Losses: loc_loss_type SMOOTH_L1 (as SmoothL1Loss) or L2 (half the square); conf_loss_type SOFTMAX, or LOGISTIC,
-       K cross entropies, where a row without match and mining has targets 0 only.
-       Z is the number of matches after mining (loss_param: normalization VALID), N P (FULL), N (BATCH_SIZE) or 1 (NONE).
+    4. Losses: loc_loss_type SMOOTH_L1 (as SmoothL1Loss) or L2 (half the square); conf_loss_type SOFTMAX, or LOGISTIC:
+       K sigmoids, where with NONE a row without match has targets 0 only.  Z is the number of matches after mining
+       (loss_param: normalization VALID), N P (FULL), N (BATCH_SIZE) or 1 (NONE), and at least 1.
 
     On the GPU the losses and gradients are kernels; matching and mining, where the next step depends on values, are on
     the host, which reads priors, true boxes and one loss for each prior.
@@ -83,12 +78,15 @@ class MultiBoxLoss(LossLayer):
             )
         mining = Param.MiningType.Name(param.mining_type)
         if param.HasField("do_neg_mining") and param.do_neg_mining != self.mining:
-            wanted = "mining_type: MAX_NEGATIVE or HARD_EXAMPLE" if param.do_neg_mining else "mining_type: NONE"
-            raise self.error(f"do_neg_mining: {str(param.do_neg_mining).lower()} needs {wanted}, got {mining}")
+            wanted = "MAX_NEGATIVE or HARD_EXAMPLE" if param.do_neg_mining else "NONE"
+            raise self.error(
+                f"do_neg_mining: {str(param.do_neg_mining).lower()} needs mining_type {wanted}, got {mining}"
+            )
         if self.mining and not param.share_location:
-            raise self.error(f"share_location: false needs mining_type: NONE, got {mining}")
-        if param.mining_type == Param.HARD_EXAMPLE and param.sample_size < 1:
-            raise self.error(f"sample_size must be at least 1, got {param.sample_size}")
+            raise self.error(f"share_location: false needs mining_type NONE, got {mining}")
+        if param.sample_size < 1 or not param.neg_pos_ratio >= 0:
+            got = f"{param.sample_size} and {param.neg_pos_ratio:g}"
+            raise self.error(f"sample_size must be at least 1 and neg_pos_ratio not negative, got {got}")
 
     def allow_force_backward(self, bottom_index):
         return bottom_index < 2
@@ -135,9 +133,7 @@ class MultiBoxLoss(LossLayer):
         )  # fmt: skip
         matches, negatives = batch.match(), None
         if self.mining:
-            labels = np.full((images, count), self.param.background_label_id)
-            labels[matches.image, matches.prior] = true.label[matches.box]
-            losses = losses_of_classes(labels.reshape(-1)).reshape(images, count)
+            losses = losses_of_classes(batch.labels(matches).reshape(-1)).reshape(images, count)
             if self.param.mining_type == Param.HARD_EXAMPLE:
                 losses[matches.image, matches.prior] += losses_of_boxes(batch.box_targets(matches))
             matches, *negatives = batch.mine(matches, losses)

@@ -1,6 +1,6 @@
 """Hard negative mining: of many candidates, those with the largest losses.
 
-Source: Liu et al., SSD, 2016, section 2.2; with the suppression of overlapping candidates, Shrivastava et al., OHEM, 2016.
+Source: Liu et al., SSD, 2016, section 2.2; without overlapping candidates, Shrivastava et al., OHEM, 2016, section 4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def hardest(losses: np.ndarray, count: int) -> np.ndarray:
     if 0 < count < len(losses):
         cut = len(losses) - count
         order = np.flatnonzero(losses >= np.partition(losses, cut)[cut])  # and all that are equal to the last one
-    return order[np.argsort(-losses[order], kind="stable")][: max(count, 0)]
+    return order[np.argsort(-losses[order], kind="stable")][:count]
 
 
 def hardest_apart(losses: np.ndarray, boxes: np.ndarray, count: int, threshold: float, most: int | None) -> np.ndarray:
@@ -30,4 +30,9 @@ def hardest_apart(losses: np.ndarray, boxes: np.ndarray, count: int, threshold: 
     order = hardest(losses, len(losses) if most is None else most)
     area = np.maximum(boxes[order, 2:] - boxes[order, :2], 0).prod(1)
     order = order[area.astype(np.float64) >= _LEAST_AREA]
-    return order[suppress(boxes[order], threshold)][: max(count, 0)]
+    size = 4 * count  # of the part of `order` that is looked through: most of it is not needed
+    while True:
+        kept = suppress(boxes[order[:size]], threshold)
+        if len(kept) >= count or size >= len(order):
+            return order[kept[:count]]
+        size *= 4

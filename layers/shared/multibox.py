@@ -128,6 +128,12 @@ class Batch:
         in_target = self.param.encode_variance_in_target
         return decode(codes, priors, None if in_target else variances, self.param.code_type)
 
+    def labels(self, matches: Matches) -> np.ndarray:
+        """Return the label (N, P) of each prior's true box, or background_label_id."""
+        labels = np.full(self.state.shape, self.param.background_label_id)
+        labels[matches.image, matches.prior] = self.true.label[matches.box]
+        return labels
+
     def mine(self, matches: Matches, losses: np.ndarray) -> tuple[Matches, np.ndarray, np.ndarray]:
         """Return the matches that count, and image and prior of each mined negative.
 
@@ -142,7 +148,8 @@ class Batch:
             candidates, count = np.flatnonzero(eligible), self.param.sample_size
             if not hard:
                 positives = np.count_nonzero(state >= 0)
-                count = int(np.float32(positives) * np.float32(self.param.neg_pos_ratio))
+                wanted = np.float32(positives) * np.float32(self.param.neg_pos_ratio)
+                count = int(min(wanted, len(candidates)))
             selected[image, candidates[self._hardest(image, candidates, losses[image, candidates], count)]] = True
         if hard:
             matches = matches.of(selected[matches.image, matches.prior])

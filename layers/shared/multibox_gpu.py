@@ -66,9 +66,7 @@ class DeviceLosses:
         sizes = [n if counted else 0 for n, counted in zip(self._sizes(), (counts[0], counts[1], counts[1]))]
         terms, _ = self._terms.pointers(sum(sizes))
         of_boxes, of_rows, of_further = (terms + sum(sizes[:i]) * self._dtype.itemsize for i in range(3))
-        self._kernel("box_losses")(
-            sizes[0], self._smooth, *self._boxes.pointers, self._box_weight, locations, of_boxes
-        )
+        self._kernel("box_losses")(sizes[0], self._smooth, *self._boxes.pointers, self._box_weight, locations, of_boxes)
         self._kernel("class_losses")(sizes[1], *self._scores_form, rows, labels, scores, of_rows)
         self._kernel("further_losses")(sizes[2], further, scores, of_further)
         self._terms.finish(sum(sizes), divisor, out)
