@@ -82,6 +82,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     prior_box,
     psroi_pooling,
     relu6,
+    roi_align,
     roi_pooling,
     shuffle_channel,
     smooth_l1_loss,

@@ -18,7 +18,7 @@ _OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox", "Embed")
 #: losses whose second bottom gets a gradient as well
 _BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss", "SmoothL1LossOHEM")
 #: layers whose further bottoms get no gradient
-_FIRST_ONLY = ("Crop", "BatchReindex", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
+_FIRST_ONLY = ("Crop", "BatchReindex", "ROIAlign", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
 
 
 def with_gradient(net: PhaseNet) -> set[int]:

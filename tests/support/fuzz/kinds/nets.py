@@ -34,6 +34,9 @@ LAYERS = {
     ),
     "type: 'PSROIPooling' bottom: 'a' bottom: 'b' psroi_pooling_param { output_dim: 2 group_size: 2 "
     "spatial_scale: 0.5 }": ([2, 8, 7, 6], [4, 5]),
+    "type: 'ROIAlign' bottom: 'a' bottom: 'b' roi_align_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
+        [2, 2, 7, 6], [4, 5],
+    ),
     "type: 'ROIPooling' bottom: 'a' bottom: 'b' roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
         [2, 2, 7, 6], [4, 5],
     ),
