@@ -6,6 +6,7 @@ from helpers import golden
 
 #: {layer type: number of its cases}
 CASES = {
+    "AnnotatedData": 24,
     "DetectionOutput": 40,
     "Permute": 10,
     "SmoothL1Loss": 20,
