@@ -27,10 +27,10 @@ class Distortion(NamedTuple):
         Values are rounded and clipped to 0 .. 255 after each step.  Saturation and hue are changed in one conversion to
         HSV and back.
         """
-        if self.brightness is not None:
-            image = scaled(image, 1, self.brightness)
-        if self.contrast is not None and not self.contrast_last:
-            image = scaled(image, self.contrast)
+        factor = None if self.contrast_last else self.contrast
+        if self.brightness is not None or factor is not None:
+            table = scaled(np.arange(256, dtype=np.uint8), 1, self.brightness or 0)  # what becomes of each value
+            image = (table if factor is None else scaled(table, factor)).take(image)
         if len(image) == 3 and (self.saturation is not None or self.hue is not None):
             image = self._in_hsv(image)
         if self.contrast is not None and self.contrast_last:
