@@ -68,6 +68,7 @@ from minicaffe.layers import (  # noqa: F401
     window_data,
 )
 from minicaffe.layers.extensions import (  # noqa: F401
+    annotated_data,
     axpy,
     bn,
     box_annotator_ohem,

@@ -5,6 +5,8 @@ Source: OpenCV's `cvtColor` of 8-bit pictures; a hue is half its angle, 0 .. 179
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 _HSV_BITS = 12
@@ -52,21 +54,38 @@ def hsv_to_bgr(image: np.ndarray) -> np.ndarray:
     row: equal for all colours to `cv2.cvtColor(.., COLOR_HSV2BGR)` of a picture 4 pixels wide.  In wider ones their
     vector code cuts the fraction off instead, which gives values that are 1 less.
     """
-    hue = image[0] * np.float32(6 / 180)
-    saturation, value = image[1:] * np.float32(1 / 255)
+    index = np.left_shift(image[0], 8, dtype=np.uint16)
+    index |= image[1]
+    result = np.empty(image.shape, np.uint8)
+    value = image[2] * np.float32(1 / 255)
+    for channel, shares in zip(result, _shares()):
+        values = shares.take(index)
+        values *= value
+        values *= np.float32(255)
+        np.rint(values, out=values)
+        np.copyto(channel, values, casting="unsafe")
+    return result
+
+
+@functools.cache
+def _shares() -> np.ndarray:
+    """Return blue, green and red as shares of the value, (3, 256 * 256) float32, for each hue and saturation."""
+    hue, saturation = np.divmod(np.arange(1 << 16), 256)
+    hue, saturation = hue.astype(np.float32) * np.float32(6 / 180), saturation.astype(np.float32) * np.float32(1 / 255)
     sector = np.floor(hue)
     part = hue - sector
     one, minus = np.float32(1), -saturation.astype(np.float64)  # products in float64: a fused multiply-add
     shares = (one - saturation, minus * part + 1, minus * (one - part) + 1)
-    table = np.stack([value, *(value * share.astype(np.float32) for share in shares)])
-    channels = _SECTORS.T[:, sector.astype(np.intp) % 6]
-    return np.rint(np.take_along_axis(table, channels, 0) * np.float32(255)).astype(np.uint8)
+    table = np.stack([np.ones_like(hue), *(share.astype(np.float32) for share in shares)])
+    result = np.take_along_axis(table, _SECTORS.T[:, sector.astype(np.intp) % 6], 0)
+    result.flags.writeable = False
+    return result
 
 
 def scaled(image: np.ndarray, factor: float, shift: float = 0.0) -> np.ndarray:
     """Return `factor * x + shift` of uint8 values of any shape, rounded and clipped to 0 .. 255: `Mat::convertTo`."""
     table = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(shift)
-    return np.rint(table).clip(0, 255).astype(np.uint8)[image]
+    return np.rint(table).clip(0, 255).astype(np.uint8).take(image)
 
 
 def bgr_to_gray(image: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ FIELDS = {
 }
 
 TYPES = {
-    "SSD's Caffe (minicaffe runs its nets, but does not train them)": "AnnotatedData VideoData",
+    "SSD's Caffe": "VideoData",
     "FlowNet2's Caffe": """Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample
         FlowAugmentation FlowWarp GenerateAugmentationParameters L1Loss LpqLoss Mean Resample""",
     "the Caffe ports of YOLO": """Mish Region RegionLoss Reorg YoloDetectionOutput YoloV2Loss YoloV3Loss Yolov3

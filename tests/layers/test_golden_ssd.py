@@ -10,6 +10,7 @@ from minicaffe.testing import assert_close
 
 #: {layer type: number of its cases}
 CASES = {
+    "AnnotatedData": 24,
     "DetectionEvaluate": 30,
     "DetectionOutput": 40,
     "MultiBoxLoss": 177,
