@@ -31,8 +31,8 @@ def encode_pixels(boxes: np.ndarray, priors: np.ndarray) -> np.ndarray:
 def decode_pixels(codes: np.ndarray, priors: np.ndarray) -> np.ndarray:
     """Return the boxes (..., 4) of codes (..., 4) relative to priors (..., 4).
 
-    As in the original x2 is the centre + w / 2, not - 1, so it is not the inverse of `encode_pixels`: x2 and y2 of a box
-    that was encoded are decoded one pixel further.
+    As in the original x2 is the centre + w / 2, without - 1, so x2 and y2 of a box that `encode_pixels` has encoded are
+    decoded one pixel further.
     """
     centre, size = _centre_and_size(priors)
     centre, half = codes[..., :2] * size + centre, np.exp(codes[..., 2:]) * size / 2
