@@ -6,20 +6,26 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.data.datasets import cifar10, mnist, synthetic
+from minicaffe.data.datasets import cifar10, mnist, shapes, synthetic
 from minicaffe.data.datasets.padded import pad_database
 from minicaffe.data.db import BACKENDS, backend_name
 from minicaffe.errors import UsageError
 
 GROUP = "Prepare data"
+_SHAPES_FLAGS = {
+    "train": "training pictures (default: 2000)",
+    "test": "test pictures (default: 500)",
+    "size": "width and height of a picture (default: 128)",
+    "seed": "of the random numbers, 0 or more (default: 1)",
+}
 
 
 def _data_flags(flags: FlagParser) -> None:
     flags.argument(
         "name",
         metavar="NAME",
-        choices=("cifar10", "mnist", "synthetic"),
-        help="cifar10, mnist, or synthetic: generated images in place of CIFAR-10",
+        choices=("cifar10", "mnist", "synthetic", "shapes"),
+        help="cifar10, mnist, synthetic: generated images in place of CIFAR-10, or shapes: drawn images with boxes",
     )
     flags.flag(
         "from",
@@ -40,6 +46,10 @@ def _data_flags(flags: FlagParser) -> None:
         help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
         "of N pixels, for random crops (as the net cifar10_resnet20 reads them)",
     )
+    flags.section("shapes")
+    for name, text in _SHAPES_FLAGS.items():
+        flags.flag(name, type=int, metavar="N", default=None, help=text)
+    flags.switch("voc", "also write the pictures and boxes as a folder of PASCAL VOC's layout, FOLDER/VOC")
 
 
 @command(
@@ -47,20 +57,30 @@ def _data_flags(flags: FlagParser) -> None:
     GROUP,
     "download or generate a data set, and write its databases",
     _data_flags,
-    "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic",
+    "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic\n"
+    "  minicaffe data shapes --train 5000 --seed 7",
 )
 def data(args: argparse.Namespace) -> None:
     """Write CIFAR-10 to cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10, MNIST to
     mnist_train_lmdb and mnist_test_lmdb in data/mnist. The synthetic data set has CIFAR-10's file names, so that the
-    same prototxts train on it. An interrupted download is resumed."""
+    same prototxts train on it. An interrupted download is resumed.
+
+    shapes are coloured shapes with boxes, for detection nets: train_lmdb and test_lmdb of AnnotatedDatums,
+    labelmap.prototxt and test_name_size.txt in data/shapes."""
     source = getattr(args, "from")
+    drawing = {name: getattr(args, name) for name in _SHAPES_FLAGS if getattr(args, name) is not None}
+    if args.name != "shapes" and (drawing or args.voc):
+        raise UsageError(f"data {args.name} takes no --{[*drawing, 'voc'][0]}: only shapes does")
+    if args.name in ("synthetic", "shapes") and source:
+        raise UsageError(f"data {args.name} takes no --from: its images are generated")
     if args.pad is not None:
         return _pad(args, source)
     if args.name == "synthetic":
-        if source:
-            raise UsageError("data synthetic takes no --from: its images are generated")
         dest = args.dest or "data/cifar10"
         synthetic.prepare(dest, args.backend)
+    elif args.name == "shapes":
+        dest = args.dest or "data/shapes"
+        shapes.prepare(dest, args.backend, **drawing, voc_folder=args.voc)
     else:
         dest = args.dest or f"data/{args.name}"
         {"cifar10": cifar10, "mnist": mnist}[args.name].prepare(dest, source, args.backend)
@@ -69,8 +89,8 @@ def data(args: argparse.Namespace) -> None:
 
 def _pad(args: argparse.Namespace, source: str | None) -> None:
     """Write the padded copy; prepare the data set first if its database does not exist yet."""
-    if args.name == "mnist":
-        raise UsageError("data mnist takes no --pad: only the images of cifar10 and synthetic are padded")
+    if args.name in ("mnist", "shapes"):
+        raise UsageError(f"data {args.name} takes no --pad: only the images of cifar10 and synthetic are padded")
     dest = args.dest or "data/cifar10"
     train, padded = (f"{dest}/cifar10_train{kind}_{args.backend}" for kind in ("", f"_pad{args.pad}"))
     if source or not os.path.exists(train):

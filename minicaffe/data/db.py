@@ -22,8 +22,9 @@ log = logging.getLogger("minicaffe.data")
 
 BACKENDS = ("lmdb", "leveldb")
 MAX_KEY = {"lmdb": 511, "leveldb": None}  # bytes; None: no limit
-_DATA_SETS = re.compile(  # names of the databases that `minicaffe data` writes
-    r"(?P<data_set>mnist|cifar10)_(?:train|test|(?<=cifar10_)train_pad(?P<pad>\d+))_(?P<backend>lmdb|leveldb)"
+_DATA_SETS = re.compile(  # paths of the databases that `minicaffe data` writes
+    r"(?:.*/)?(?P<data_set>mnist|cifar10|shapes)(?:(?<=shapes)/|(?<!shapes)_)"
+    r"(?:train|test|(?<=cifar10_)train_pad(?P<pad>\d+))_(?P<backend>lmdb|leveldb)"
 )
 BATCH = 1000  # records per write transaction, as in Caffe's converters
 
@@ -122,11 +123,11 @@ def _check_folder(source: str, backend: str) -> None:
 
 def _command_that_writes(source: str) -> str:
     """Return the hint, from ": " on, with the command that writes a database of this name; "" if there is none."""
-    folder, name = os.path.split(source.rstrip("/"))
-    found = _DATA_SETS.fullmatch(name)
+    source = source.rstrip("/")
+    found = _DATA_SETS.fullmatch(source)
     if not found:
         return ""
-    flags = {"dest": folder or ".", "backend": found["backend"], "pad": found["pad"]}
+    flags = {"dest": os.path.dirname(source) or ".", "backend": found["backend"], "pad": found["pad"]}
     defaults = {"dest": f"data/{found['data_set']}", "backend": "lmdb", "pad": None}
     words = [f"--{flag} {shlex.quote(value)}" for flag, value in flags.items() if value != defaults[flag]]
     return f": `{' '.join(['minicaffe data', found['data_set'], *words])}` writes it"

@@ -26,6 +26,8 @@ _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TI
 
 _FLOAT_BYTES = 16  # memory per pixel while an image is decoded to floats
 
+_JPEG_QUALITY = 95  # of cv::imencode and cv::imwrite
+
 # The weights of scikit-image's rgb2gray (ITU-R BT.709 rounded to four digits).
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
@@ -125,6 +127,7 @@ def _is_gray(image: Image.Image) -> bool:
 def encode_image(image: np.ndarray, kind: str) -> bytes:
     """Encode (C, H, W) uint8, BGR or gray, as the bytes of a file of type `kind`: "png", "jpg", ...
 
+    The quality of a JPEG is 95, as of `cv::imencode`.
     DataError for a type that Pillow does not write, or not in this size.
     """
     pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
@@ -135,8 +138,10 @@ def encode_picture(picture: Image.Image, kind: str) -> bytes:
     """Encode a Pillow image like `encode_image`."""
     kind = kind.lower().lstrip(".")
     buffer = io.BytesIO()
+    format_name = Image.registered_extensions().get(f".{kind}", kind)
+    options = {"quality": _JPEG_QUALITY} if format_name == "JPEG" else {}
     try:
-        picture.save(buffer, Image.registered_extensions().get(f".{kind}", kind))
+        picture.save(buffer, format_name, **options)
     except Exception as error:  # for an image too large for the format, Pillow raises exceptions of many types
         raise DataError(f"cannot encode an image as {kind!r}: {' '.join(str(error).split())}") from error
     return buffer.getvalue()

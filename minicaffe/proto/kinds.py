@@ -26,9 +26,12 @@ def kind_of(text: str) -> str:
 
 
 def mistaken_for(kind: str, text: str) -> str:
-    """Return the sentence about a text of the other kind than `kind`, "net" or "solver"; "" for any other text."""
+    """Return the sentence about a text of the other kind than `kind`, "net" or "solver"; "" for any other text.
+
+    kind: "" for a message that is neither, whose texts are mistaken for none.
+    """
     found = kind_of(text)
-    if found in ("", kind):
+    if not kind or found in ("", kind):
         return ""
     if found == "solver":
         named = _NET_OF_SOLVER.search(text)

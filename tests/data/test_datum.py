@@ -1,7 +1,10 @@
 """Conversion of Datum to array and back, and the decoder, which parses most records without protobuf."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from minicaffe.data.datum import DatumDecoder, array_to_datum, datum_to_array
 from minicaffe.data.image import decode_image, encode_image, read_image, resize
@@ -153,6 +156,12 @@ def test_images_that_cannot_be_read(tmp_path):
         decode_image(b"")
     with pytest.raises(DataError, match="cannot encode an image as 'nokind'"):
         encode_image(np.zeros((3, 2, 2), np.uint8), "nokind")
+
+
+@pytest.mark.parametrize("kind", ["jpg", ".JPEG"])
+def test_a_jpeg_has_quality_95_as_opencvs(kind):
+    with Image.open(io.BytesIO(encode_image(np.zeros((3, 8, 8), np.uint8), kind))) as image:
+        assert image.quantization[0][0] == 2  # 16 in the standard's table of luminance, times 10 percent, rounded
 
 
 def test_resize_is_bilinear_between_pixel_centres(image):

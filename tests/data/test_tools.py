@@ -280,6 +280,19 @@ def test_data_names_what_is_missing(folder, run):
     assert status == 1 and "CIFAR-10 source nowhere.tar.gz does not exist" in text
     status, text = run("data", "synthetic", "--from", "x")
     assert status == 1 and "data synthetic takes no --from" in text
+    for name, flag in (("mnist", "train=5"), ("synthetic", "seed=0"), ("cifar10", "voc")):
+        status, text = run("data", name, f"--{flag}")
+        assert status == 1 and f"data {name} takes no --{flag.split('=')[0]}: only shapes does" in text
+    status, text = run("data", "shapes", "--pad", "4")
+    assert status == 1 and "data shapes takes no --pad" in text
+
+
+def test_data_draws_shapes(folder, run):
+    status, text = run("data", "shapes", "--train=3", "--test=2", "--size=32", "--seed=5", "--voc", "--dest=drawn")
+    assert status == 0 and "Wrote shapes to drawn" in text
+    assert len(list(Path("drawn/VOC/JPEGImages").iterdir())) == 5
+    with open_db("drawn/train_lmdb") as database:
+        assert len(database) == 3
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ def write_data_set(
             write_database(fresh, backend, batches, total, digits)
             if part == "train" and with_mean:
                 write_mean_of(fresh, backend, os.path.join(dest, "mean.binaryproto"))
+    write_about(dest, classes, about)
+
+
+def write_about(dest: str, classes: Sequence[str], about: str) -> None:
+    """Write the class names to classes.txt and the origin of the images to about.txt, both in folder `dest`."""
     for file_name, text in ((_CLASSES, "\n".join(classes)), (_ABOUT, about)):
         write_atomically(os.path.join(dest, file_name), text + "\n")
 
