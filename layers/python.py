@@ -143,8 +143,8 @@ class PythonLayer(Layer):
         _add_working_directory()
         if python_layers.is_importable(module):
             return None
-        log.info("Python layer '%s': module '%s' is not on sys.path; %s of minicaffe takes its place", self.name, module,
-                 name)  # fmt: skip
+        text = "Python layer '%s': module '%s' is not on sys.path; %s of minicaffe takes its place"
+        log.info(text, self.name, module, name)
         return cls
 
     def _import(self, module: str) -> ModuleType:

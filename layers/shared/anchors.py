@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
 from minicaffe.layers.shared.boxes import suppress
-from minicaffe.layers.shared.pixel_boxes import edges
+from minicaffe.layers.shared.pixel_boxes import decode_pixels, edges
 
 RATIOS = (0.5, 1.0, 2.0)  #: height / width of the anchors of Faster R-CNN
 SCALES = (8.0, 16.0, 32.0)  #: their sides, in base sizes
@@ -55,6 +56,24 @@ def by_anchor(maps: np.ndarray, count: int) -> np.ndarray:
 def as_map(values: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return the map (A K, H, W) of values (H W A, K); the inverse of `by_anchor`."""
     return values.reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def check_maps(layer: Layer, scores: Sequence[int], codes: Sequence[int], count: int, images: int) -> None:
+    """Raise LayerError unless bottoms 0 and 1 are (images, 2 A, H, W) and (images, 4 A, H, W); count: A."""
+    for i, shape, channels in ((0, scores, 2 * count), (1, codes, 4 * count)):
+        if tuple(shape[:2]) != (images, channels) or len(shape) != 4 or shape[2:] != scores[2:]:
+            raise layer.error(
+                f"bottom {i} must be ({images}, {channels}, H, W), of {count} anchors at each place, got {tuple(shape)}"
+            )
+
+
+def decoded_map(codes: np.ndarray, anchors: np.ndarray, stride: int, height: float, width: float) -> np.ndarray:
+    """Return the boxes (H W A, 4) of a map of codes (4 A, H, W), clipped to an image of height and width, in pixels.
+
+    anchors: (A, 4), of the first place.  stride: pixels between two places.
+    """
+    places = anchors_of_map(anchors, *codes.shape[1:], stride).astype(codes.dtype)
+    return clipped(decode_pixels(by_anchor(codes, len(anchors)), places), height, width)
 
 
 def clipped(boxes: np.ndarray, height: float, width: float) -> np.ndarray:

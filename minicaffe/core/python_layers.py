@@ -92,7 +92,7 @@ def announce(layer: str, module: str) -> None:
 
 
 def replaces(module: str, name: str) -> Callable[[T], T]:
-    """Class decorator: Python layers that name a class of a module get the decorated class where there is no such module.
+    """Class decorator: the class runs in place of class `name` of a module, where there is no such module.
 
     module, name: as in python_param.
     """

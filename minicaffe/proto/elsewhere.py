@@ -47,7 +47,6 @@ TYPES = {
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "R-FCN's Caffe": "BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM",
     "Caffe with deformable convolution": "DeformableConvolution DeformablePSROIPooling",
-    "Faster R-CNN with its proposals in C++": "Proposal",
     "CRF-RNN's Caffe": "MultiStageMeanfield",
     "SegNet's Caffe": "DenseImageData",
     "OpenPose's Caffe": "CPMData ImResize Nms",

@@ -1,6 +1,6 @@
 """Settings of the Python layers: keys of param_str, with the defaults of py-faster-rcnn's config.py.
 
-The original reads a few keys from param_str, a YAML text, and everything else from a module `cfg`, which scripts change.
+The original reads a few keys from param_str, a YAML text, and all others from a module `cfg`, which scripts change.
 Here each setting is a key of param_str, under cfg's name in lower case: `cfg.TRAIN.FG_FRACTION` is `'fg_fraction'`.
 """
 
@@ -40,7 +40,9 @@ def read_settings(kind: type[S], text: str, layer: Layer) -> S:
     values = {}
     for key, value in given.items():
         if key not in fields:
-            raise layer.error(f"param_str has an unknown key '{key}'{nearest(key, fields)}; known are {listed(fields, 40)}")
+            raise layer.error(
+                f"param_str has an unknown key '{key}'{nearest(key, fields)}; known are {listed(fields, 40)}"
+            )
         values[key] = _converted(value, str(fields[key].type))
         if values[key] is _REFUSED:
             raise layer.error(f"'{key}' of param_str must be {_WHAT[str(fields[key].type)]}, got {value!r}")

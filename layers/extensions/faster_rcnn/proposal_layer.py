@@ -12,14 +12,13 @@ from minicaffe.layers.shared.anchors import (
     RATIOS,
     SCALES,
     Limits,
-    anchors_of_map,
     best,
     by_anchor,
-    clipped,
+    check_maps,
+    decoded_map,
     large_enough,
     make_anchors,
 )
-from minicaffe.layers.shared.pixel_boxes import decode_pixels
 from minicaffe.layers.shared.python_part import PythonPart
 from minicaffe.proto import TRAIN
 
@@ -68,34 +67,23 @@ class ProposalLayer(PythonPart):
             top[1].reshape(1, 1)
 
     def forward(self, bottom, top):
-        scores, codes = self._maps(bottom)
-        height, width, scale = bottom[2].data.reshape(-1)[:3]
-        places = anchors_of_map(self.anchors, *bottom[0].shape[2:], self.settings.feat_stride)
-        boxes = clipped(decode_pixels(codes, places.astype(codes.dtype)), height, width)
-        least = self.settings.rpn_min_size * scale
-        large = np.flatnonzero(large_enough(boxes, least, least))
-        kept = large[best(boxes[large], scores[large], self.limits)]
-        top[0].reshape(len(kept), 5)
-        top[0].data[:, 0], top[0].data[:, 1:] = 0, boxes[kept]
-        if len(top) > 1:
-            top[1].reshape(len(kept), 1)
-            top[1].data[:, 0] = scores[kept]
-
-    def _maps(self, bottom):
-        """Return the scores (H W A,) and the codes (H W A, 4), by row, column and anchor."""
-        count = len(self.anchors)
-        for i, channels in ((0, 2 * count), (1, 4 * count)):
-            shape = bottom[i].shape
-            if len(shape) != 4 or shape[:2] != (1, channels) or shape[2:] != bottom[0].shape[2:]:
-                raise self.error(
-                    f"bottom {i} must be (1, {channels}, H, W), one image and {count} anchors at each place, got {shape}"
-                )
+        check_maps(self, bottom[0].shape, bottom[1].shape, len(self.anchors), 1)
         if bottom[2].count < 3:
             raise self.error(f"bottom 2 must be im_info (1, 3): height, width, scale; got {bottom[2].shape}")
-        scores = by_anchor(bottom[0].data[0, count:], count)[:, 0]
-        codes = by_anchor(bottom[1].data[0], count)
-        if self.phase == TRAIN and self.settings.rpn_normalize_targets:
-            stds, means = (np.array(each, codes.dtype) for each in
-                           (self.settings.rpn_normalize_stds, self.settings.rpn_normalize_means))  # fmt: skip
-            codes = codes * stds + means
-        return scores, codes
+        count, (height, width, scale) = len(self.anchors), bottom[2].data.reshape(-1)[:3]
+        boxes = decoded_map(self._codes(bottom[1].data[0]), self.anchors, self.settings.feat_stride, height, width)
+        least = self.settings.rpn_min_size * scale
+        large = np.flatnonzero(large_enough(boxes, least, least))
+        scores = by_anchor(bottom[0].data[0, count:], count)
+        kept = large[best(boxes[large], scores[large, 0], self.limits)]
+        for blob, values in zip(top, (np.pad(boxes[kept], ((0, 0), (1, 0))), scores[kept])):
+            blob.reshape(*values.shape)
+            blob.data[...] = values
+
+    def _codes(self, codes):
+        """Return the map of codes without the normalization of their targets in training."""
+        if self.phase != TRAIN or not self.settings.rpn_normalize_targets:
+            return codes
+        stds, means = (np.tile(each, len(self.anchors))[:, None, None].astype(codes.dtype) for each in
+                       (self.settings.rpn_normalize_stds, self.settings.rpn_normalize_means))  # fmt: skip
+        return codes * stds + means

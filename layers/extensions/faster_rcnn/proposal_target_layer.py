@@ -74,7 +74,9 @@ class ProposalTargetLayer(PythonPart):
             codes = self._normalized(encode_pixels(matched[:, :4], regions[kept, 1:]))
         self._check_labels(labels)
         agnostic = self.settings.agnostic or self.settings.num_classes == 2
-        targets, inside = by_class(labels, codes, self.settings.num_classes, agnostic, self.settings.bbox_inside_weights)
+        targets, inside = by_class(
+            labels, codes, self.settings.num_classes, agnostic, self.settings.bbox_inside_weights
+        )
         values = (regions[kept], labels, targets, inside, inside > 0)
         for blob, value, columns in zip(top, values, self._columns()):
             blob.reshape(len(kept), columns, 1, 1)

@@ -127,9 +127,7 @@ class RoIDataLayer(PythonPart):
     def _image(self, record: Record):
         """Return a record's image (3, h, w), prepared, and its scale."""
         which = int(self.rng.generator().integers(len(self.settings.scales)))
-        return prepared(
-            record.image(), self.settings.pixel_means, self.settings.scales[which], self.settings.max_size
-        )
+        return prepared(record.image(), self.settings.pixel_means, self.settings.scales[which], self.settings.max_size)
 
     def _truth(self, record: Record, scale: float) -> np.ndarray:
         """Return the annotated boxes (G, 5) in the scaled image, with their classes."""
@@ -141,7 +139,9 @@ class RoIDataLayer(PythonPart):
         """Return the sampled regions of all images, their labels, targets and weights."""
         settings, found = self.settings, []
         count = None if settings.batch_size < 0 else settings.batch_size // self.images
-        sampling = Sampling(count, settings.fg_fraction, settings.fg_thresh, settings.bg_thresh_hi, settings.bg_thresh_lo)
+        sampling = Sampling(
+            count, settings.fg_fraction, settings.fg_thresh, settings.bg_thresh_hi, settings.bg_thresh_lo
+        )
         for n, (record, scale) in enumerate(zip(records, scales)):
             regions = record.regions(settings.bbox_thresh)
             kept, objects = sampling.draw(regions.overlaps, self.rng.generator())
