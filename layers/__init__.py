@@ -70,6 +70,7 @@ from minicaffe.layers import (  # noqa: F401
 from minicaffe.layers.extensions import (  # noqa: F401
     axpy,
     bn,
+    box_annotator_ohem,
     center_loss,
     convolution_depthwise,
     detection_output,
@@ -84,6 +85,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     roi_pooling,
     shuffle_channel,
     smooth_l1_loss,
+    smooth_l1_loss_ohem,
+    softmax_loss_ohem,
     upsample,
 )
 from minicaffe.layers.extensions.faster_rcnn import (  # noqa: F401

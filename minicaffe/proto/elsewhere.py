@@ -45,7 +45,6 @@ TYPES = {
     "DeepLab's Caffe": "DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
     "NVIDIA's Caffe (DetectNet)": "DetectNetTransformation",
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
-    "R-FCN's Caffe": "BoxAnnotatorOHEM SmoothL1LossOHEM SoftmaxWithLossOHEM",
     "Caffe with deformable convolution": "DeformableConvolution DeformablePSROIPooling",
     "CRF-RNN's Caffe": "MultiStageMeanfield",
     "SegNet's Caffe": "DenseImageData",
