@@ -55,7 +55,9 @@ class BoxAnnotatorOHEM(Layer):
     def forward_cpu(self, bottom, top):
         images = np.repeat(bottom[0].read_data().reshape(-1, 5)[:, 0].astype(int), self.view[2])
         losses = bottom[1].read_data().ravel()
-        order = np.lexsort((-np.where(np.isnan(losses), np.finfo(losses.dtype).min, losses), images))  # by image, largest first
+        order = np.lexsort(
+            (-np.where(np.isnan(losses), np.finfo(losses.dtype).min, losses), images)
+        )  # by image, largest first
         rank = np.arange(len(order)) - np.searchsorted(images[order], images[order])
         kept = np.zeros(len(order), bool)
         kept[order] = rank < self.most

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
+from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 
 
@@ -28,9 +33,18 @@ class PythonPart(Layer):
     def seek(self, state: dict) -> None:
         """Restore a position that is part of `state`; SnapshotError for what is none."""
 
-    def check_counts(self, bottom, top, bottoms: int, tops: tuple[int, ...]) -> None:
-        """Raise LayerError unless there are `bottoms` bottoms and one of the numbers `tops` of tops."""
+    def check_blobs(self, bottom, top, bottoms: int, tops: tuple[int, ...]) -> None:
+        """Raise LayerError unless there are `bottoms` bottoms or more, one of the numbers `tops` of tops, and no blob
+        is both.
+        """
         if len(bottom) < bottoms or len(top) not in tops:
             raise self.error(
                 f"takes {bottoms} bottoms and {' or '.join(map(str, tops))} tops, got {len(bottom)} and {len(top)}"
             )
+        if any(blob is each for blob in top for each in bottom):
+            raise self.error("cannot work in place: give its tops other names than its bottoms")
+
+
+def rows(blob: Blob) -> np.ndarray:
+    """Return the data of a blob (R, ...) as (R, values)."""
+    return blob.data.reshape(blob.shape[0], math.prod(blob.shape[1:]))

@@ -11,7 +11,7 @@ from minicaffe.core.python_layers import replaces
 from minicaffe.layers.extensions.faster_rcnn.param_str import read_settings
 from minicaffe.layers.shared.anchors import RATIOS, SCALES, anchors_of_map, as_map, make_anchors
 from minicaffe.layers.shared.pixel_boxes import encode_pixels, pixel_overlaps
-from minicaffe.layers.shared.python_part import PythonPart
+from minicaffe.layers.shared.python_part import PythonPart, rows
 
 log = logging.getLogger("minicaffe")
 
@@ -49,7 +49,7 @@ class AnchorTargetLayer(PythonPart):
     """
 
     def setup(self, bottom, top):
-        self.check_counts(bottom, top, 3, (4,))
+        self.check_blobs(bottom, top, 3, (4,))
         self.settings = settings = read_settings(AnchorTargetSettings, self.param_str, self)
         if not (settings.rpn_positive_weight < 0 or 0 < settings.rpn_positive_weight < 1):
             raise self.error(f"'rpn_positive_weight' must be in (0, 1) or -1, got {settings.rpn_positive_weight:g}")
@@ -68,7 +68,7 @@ class AnchorTargetLayer(PythonPart):
         height, width = bottom[0].shape[2:]
         if bottom[0].shape[0] != 1:
             raise self.error(f"bottom 0 must be of one image, got {bottom[0].shape}")
-        truth = bottom[1].data.reshape(bottom[1].shape[0], -1)[:, :4].astype(np.float64)
+        truth = rows(bottom[1])[:, :4].astype(np.float64)
         places = anchors_of_map(self.anchors, height, width, self.settings.feat_stride)
         inside = np.flatnonzero(self._inside(places, *bottom[2].data.reshape(-1)[:2]))
         overlaps = pixel_overlaps(places[inside], truth)

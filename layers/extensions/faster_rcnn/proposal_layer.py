@@ -58,7 +58,7 @@ class ProposalLayer(PythonPart):
     """
 
     def setup(self, bottom, top):
-        self.check_counts(bottom, top, 3, (1, 2))
+        self.check_blobs(bottom, top, 3, (1, 2))
         self.settings = read_settings(ProposalSettings, self.param_str, self)
         self.anchors = make_anchors(16, self.settings.ratios, self.settings.scales)
         self.limits = self.settings.limits(self.phase)

@@ -10,7 +10,7 @@ from minicaffe.core.python_layers import replaces
 from minicaffe.layers.extensions.faster_rcnn.param_str import read_settings
 from minicaffe.layers.extensions.faster_rcnn.sampling import Sampling, by_class
 from minicaffe.layers.shared.pixel_boxes import encode_pixels, pixel_overlaps
-from minicaffe.layers.shared.python_part import PythonPart
+from minicaffe.layers.shared.python_part import PythonPart, rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ProposalTargetLayer(PythonPart):
     """
 
     def setup(self, bottom, top):
-        self.check_counts(bottom, top, 2, (5,))
+        self.check_blobs(bottom, top, 2, (5,))
         self.settings = settings = read_settings(ProposalTargetSettings, self.param_str, self)
         if settings.num_classes < 2 or settings.batch_size < 1 and settings.batch_size != -1:
             raise self.error(
@@ -61,7 +61,7 @@ class ProposalTargetLayer(PythonPart):
         return (5, 1, *[4 * self.settings.num_classes] * 3)
 
     def forward(self, bottom, top):
-        regions, truth = (blob.data.reshape(blob.shape[0], -1) for blob in bottom[:2])
+        regions, truth = (rows(blob) for blob in bottom[:2])
         regions = np.concatenate([regions, np.pad(truth[:, :4], ((0, 0), (1, 0)))])
         if regions[:, 0].any():
             raise self.error("bottom 0 must have regions of one image, whose number is 0")

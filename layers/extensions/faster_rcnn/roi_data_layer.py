@@ -61,7 +61,7 @@ class RoIDataLayer(PythonPart):
     def setup(self, bottom, top):
         self.settings = settings = read_settings(RoIDataSettings, self.param_str, self)
         self.has_rpn = len(top) == 3 if settings.has_rpn is None else settings.has_rpn
-        self.check_counts(bottom, top, 0, (3,) if self.has_rpn else (3, 6))
+        self.check_blobs(bottom, top, 0, (3,) if self.has_rpn else (3, 6))
         self.images = settings.ims_per_batch or (1 if self.has_rpn else 2)
         if self.has_rpn and self.images != 1 or self.images < 1 or settings.batch_size % self.images:
             raise self.error(

@@ -76,7 +76,7 @@ def _record(number: int, entry: Mapping[str, Any]) -> Record:
     path, boxes, classes = entry["image"], np.asarray(entry["boxes"]), np.asarray(entry["gt_classes"])
     if boxes.ndim != 2 or boxes.shape[1] != 4 or classes.shape != boxes.shape[:1]:
         raise UsageError(
-            f"entry {number} of the roidb must have boxes (n, 4) and gt_classes (n,), got {boxes.shape}, {classes.shape}"
+            f"entry {number} of the roidb must have boxes (n, 4), gt_classes (n,), got {boxes.shape}, {classes.shape}"
         )
     given = {key: entry[key] for key in ("max_overlaps", "max_classes", "bbox_targets") if entry.get(key) is not None}
     for key, value in given.items():

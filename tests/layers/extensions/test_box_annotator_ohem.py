@@ -75,7 +75,11 @@ def test_a_loss_that_is_nan_is_the_least(engine):
     [
         ("", [(2, 5), (2,), (2,), (2, 4)], "roi_per_img must be at least 1"),
         ("roi_per_img: 1", [(2, 4), (2,), (2,), (2, 4)], r"bottom 0 must be regions \(R, 5\), got \(2, 4\)"),
-        ("roi_per_img: 1", [(2, 5), (2,), (3,), (2, 4)], "bottoms 1 and 2 must be a loss and a label for each position"),
+        (
+            "roi_per_img: 1",
+            [(2, 5), (2,), (3,), (2, 4)],
+            "bottoms 1 and 2 must be a loss and a label for each position",
+        ),
         ("roi_per_img: 1", [(2, 5), (3,), (3,), (3, 4)], "each position of 2 regions"),
         ("roi_per_img: 1", [(2, 5), (2, 1, 3), (2, 3), (2, 4)], r"bottom 3 must be \(R, C, ...\) with the positions"),
     ],
