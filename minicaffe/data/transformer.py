@@ -128,11 +128,11 @@ class BatchTransformer:
         return values + ((mean + mean[..., ::-1]) / 2 if self.mirror else mean)
 
     def _resized(self, resizer: Resizer, images: Images, each: Each) -> Images:
-        orders = [resizer.draw(self.rng) for _ in images]
+        modes = [resizer.draw(self.rng) for _ in images]
         resized = list(images)
 
         def resize(i: int) -> None:
-            resized[i] = resizer(images[i], orders[i])
+            resized[i] = resizer(images[i], modes[i])
 
         each(resize, len(resized))
         return _stacked(resized)

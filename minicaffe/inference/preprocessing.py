@@ -175,7 +175,8 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchTransformer:
-    """Return the transformation of a transform_param in TEST without what is random: the mirror, prob of resize_param.
+    """Return the transformation of a transform_param in TEST without what is random: the mirror, and all but the
+    first of resize_param's interpolations.
 
     DataError if parameters contradict each other or the mean file cannot be read.
     """
@@ -183,6 +184,5 @@ def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchT
     param.CopyFrom(transform_param)
     param.mirror = False
     if param.HasField("resize_param"):
-        param.resize_param.prob = 1
         del param.resize_param.interp_mode[1:]
     return BatchTransformer(param, train=False, rng=Stream(0, 0))
