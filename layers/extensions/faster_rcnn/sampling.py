@@ -48,4 +48,4 @@ def by_class(
     blocks = np.ones(len(objects), int) if agnostic else labels[objects].astype(int)
     columns[objects, blocks] = targets[objects]
     inside[objects, blocks] = weights
-    return columns.reshape(len(labels), -1), inside.reshape(len(labels), -1)
+    return columns.reshape(len(labels), 4 * classes), inside.reshape(len(labels), 4 * classes)
