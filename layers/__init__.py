@@ -76,11 +76,13 @@ from minicaffe.layers.extensions import (  # noqa: F401
     convolution_depthwise,
     detection_evaluate,
     detection_output,
+    frcnn_proposal,
     interp,
     multibox_loss,
     normalize,
     permute,
     prior_box,
+    proposal,
     psroi_pooling,
     relu6,
     roi_align,
@@ -90,6 +92,12 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
     upsample,
+)
+from minicaffe.layers.extensions.faster_rcnn import (  # noqa: F401
+    anchor_target_layer,
+    proposal_layer,
+    proposal_target_layer,
+    roi_data_layer,
 )
 
 

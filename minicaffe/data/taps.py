@@ -35,13 +35,14 @@ def nearest(old: int, new: int) -> np.ndarray:
     return np.floor(np.arange(new) * step_of(old, new)).astype(np.intp).clip(max=old - 1)
 
 
-def interpolation(old: int, new: int, mode: str, columns: bool) -> Taps:
+def interpolation(old: int, new: int, mode: str, columns: bool, step: float | None = None) -> Taps:
     """Return the taps of LINEAR, CUBIC, LANCZOS4, or of AREA where a picture is enlarged.
 
+    step: old samples per new one, not for AREA; None (default): the ratio of the sizes.
     columns: whether the axis is the horizontal one, where linear weights outside the centres of the first and last
     samples are exactly 0 and 1; vertically they are those of two equal rows.
     """
-    at, part = _enlarged_areas(old, new) if mode == "AREA" else _centres(old, new)
+    at, part = _enlarged_areas(old, new) if mode == "AREA" else _centres(new, step or step_of(old, new))
     if mode in ("LINEAR", "AREA"):
         if columns:
             part = np.where((at < 0) | (at >= old - 1), np.float32(0), part)
@@ -71,9 +72,9 @@ def areas(old: int, new: int) -> Taps:
     return Taps(at.clip(0, old - 1), (share / size).astype(np.float32))
 
 
-def _centres(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+def _centres(new: int, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the old sample below each new centre, and the distance from it, float32."""
-    at = ((np.arange(new) + 0.5) * step_of(old, new) - 0.5).astype(np.float32)
+    at = ((np.arange(new) + 0.5) * step - 0.5).astype(np.float32)
     low = np.floor(at)
     return low.astype(np.intp), at - low
 

@@ -45,7 +45,6 @@ TYPES = {
     "NVIDIA's Caffe (DetectNet)": "DetectNetTransformation",
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "Caffe with deformable convolution": "DeformableConvolution DeformablePSROIPooling",
-    "Faster R-CNN with its proposals in C++": "Proposal",
     "CRF-RNN's Caffe": "MultiStageMeanfield",
     "SegNet's Caffe": "DenseImageData",
     "OpenPose's Caffe": "CPMData ImResize Nms",
