@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.data.annotations import rows_of
+from minicaffe.data.box_rows import rows_of
 from minicaffe.data.datum import DatumDecoder, EncodedImage, parsed_annotated, record_name
 from minicaffe.errors import DataError
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.data.annotations import COLUMNS, boxes_of, label_rows, mirrored, projected, with_boxes
+from minicaffe.data.box_rows import COLUMNS, boxes_of, label_rows, mirrored, projected, with_boxes
 from minicaffe.data.distort import Distorter, Distortion
 from minicaffe.data.part import Expander, Part
 from minicaffe.data.sampling import Samplers

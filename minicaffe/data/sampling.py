@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minicaffe.data.annotations import areas, common
+from minicaffe.data.box_rows import areas, common
 from minicaffe.errors import DataError
 from minicaffe.proto.caffe_pb2 import BatchSampler
 

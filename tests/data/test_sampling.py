@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.data.annotations import areas, label_rows, projected
+from minicaffe.data.box_rows import areas, label_rows, projected
 from minicaffe.data.distort import Distorter
 from minicaffe.data.part import Expander, Part
 from minicaffe.data.sampling import Samplers
