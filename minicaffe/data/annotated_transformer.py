@@ -19,7 +19,7 @@ from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 
-Rows = list[np.ndarray]  # of each image, see annotations.py
+Rows = list[np.ndarray]  # of each image, see box_rows.py
 
 
 class _Plan(NamedTuple):
@@ -72,7 +72,7 @@ class AnnotatedTransformer(BatchTransformer):
             plans.append(plan)
 
         def prepare(i: int) -> None:
-            result[i] = self._prepared(images[i], plans[i])
+            result[i] = self._altered(images[i], plans[i])
 
         each(prepare, len(result))
         return stacked(result), rows
@@ -91,7 +91,7 @@ class AnnotatedTransformer(BatchTransformer):
             part, rows = part.inner(region), projected(rows, region, self._emit)
         return _Plan(distortion, None if part == whole else part), rows
 
-    def _prepared(self, image: np.ndarray, plan: _Plan) -> np.ndarray:
+    def _altered(self, image: np.ndarray, plan: _Plan) -> np.ndarray:
         """Return the distorted part of an image; only what is left of the image is distorted, and copied once."""
         distort = plan.distortion or (lambda pixels: pixels)
         if plan.part is None:
