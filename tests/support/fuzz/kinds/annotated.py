@@ -1,5 +1,7 @@
 """The records of databases of images with boxes."""
 
+import zlib
+
 import numpy as np
 
 from fuzz import mutate
@@ -43,14 +45,8 @@ def _read():
 
 def _case(content):
     mean = ["compute_image_mean", "--backend=lmdb", "annotated", "mean.binaryproto"]
-    return Case(
-        {},
-        [
-            lambda: write_records("annotated", [_Raw(content)] * 3),
-            _read,
-            *([mean] if content and content[-1] % 10 == 0 else []),
-        ],
-    )
+    actions = [lambda: write_records("annotated", [_Raw(content)] * 3), _read]
+    return Case({}, [*actions, mean] if zlib.crc32(content) % 10 == 0 else actions)
 
 
 annotated_datum = Kind("annotated_datum", _examples, _case, _change)
