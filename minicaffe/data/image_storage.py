@@ -83,6 +83,9 @@ class ImageStorage(NamedTuple):
         return kind in ("", extension)
 
 
+PIXELS = ImageStorage()  #: the pixels in colour, in the size of the image
+
+
 def _kind(extension: str) -> str:
     name = extension.lower().lstrip(".")
     return "jpeg" if name == "jpg" else name

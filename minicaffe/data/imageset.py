@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from minicaffe.data.db import DatabaseWriter, open_db
 from minicaffe.data.image_list import hinting, read_list
-from minicaffe.data.image_storage import ImageStorage, channels_warning
+from minicaffe.data.image_storage import PIXELS, ImageStorage, channels_warning
 from minicaffe.data.shuffle import draw_seed, shuffled
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -27,7 +27,7 @@ def convert(
     source: str,
     path: str,
     backend: str,
-    storage: ImageStorage = ImageStorage(),
+    storage: ImageStorage = PIXELS,
     *,
     rng: Stream | None = None,
     check_size: bool = False,
