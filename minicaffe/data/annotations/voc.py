@@ -60,8 +60,13 @@ def _object(element: Element, where: str) -> Object:
     name, box = (element.findtext("name") or "").strip(), element.find("bndbox")
     if not name or box is None:
         raise DataError(f"{where} must have <name> and <bndbox>")
+<<<<<<< HEAD
     edges = [edge(_number(box, tag, f"{where}: bndbox"), f"{where}: bndbox/{tag}") for tag in _EDGES]
     return Object(name, *edges, (element.findtext("difficult") or "").strip() == "1")
+=======
+    xmin, ymin, xmax, ymax = (edge(_number(box, tag, f"{where}: bndbox"), f"{where}: bndbox/{tag}") for tag in _EDGES)
+    return Object(name, xmin, ymin, xmax, ymax, (element.findtext("difficult") or "").strip() == "1")
+>>>>>>> w-annoset
 
 
 def _number(element: Element, path: str, where: str) -> float:
