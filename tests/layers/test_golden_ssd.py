@@ -8,6 +8,7 @@ from helpers import golden
 CASES = {
     "DetectionEvaluate": 30,
     "DetectionOutput": 40,
+    "DetectionOutputSave": 12,
     "Permute": 10,
     "PriorBox": 30,
     "SmoothL1Loss": 20,

@@ -50,7 +50,7 @@ def params(case: Arrays, kind: str) -> Iterator[tuple[str, int, np.ndarray]]:
 
 
 def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
-    """Replay a case of a layer: outputs, parameters afterwards, then all diffs of a backward pass.
+    """Replay a case of a layer: outputs, parameters and files afterwards, then all diffs of a backward pass.
 
     tolerance: `rtol` and `atol` of `assert_close`.
     """
@@ -66,6 +66,8 @@ def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
         assert_close(net.blobs[blob].data, array, f"top {blob}", **tolerance)
     for layer, index, array in params(case, "param_after"):
         assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward", **tolerance)
+    for name, array in values(case, "written"):
+        assert pathlib.Path(name).read_text().split() == array.tobytes().decode().split(), name
     if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
         _backward(net, case, **tolerance)
 
