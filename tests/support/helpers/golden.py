@@ -55,12 +55,7 @@ def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
     tolerance: `rtol` and `atol` of `assert_close`.
     """
     case = read(path)
-    write_files(case)
-    net = net_from_text(str(case["prototxt"]), {"TRAIN": 0, "TEST": 1}[str(case["phase"])])
-    for layer, index, array in params(case, "param"):
-        net.params[layer][index].data[...] = array
-    for blob, array in values(case, "in"):
-        net.blobs[blob].data[...] = array
+    net = filled_net(case)
     net.forward()
     for blob, array in values(case, "out"):
         assert_close(net.blobs[blob].data, array, f"top {blob}", **tolerance)
@@ -70,6 +65,17 @@ def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
         assert pathlib.Path(name).read_text().split() == array.tobytes().decode().split(), name
     if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
         _backward(net, case, **tolerance)
+
+
+def filled_net(case: Arrays) -> Net:
+    """The net of a case with its parameters and inputs."""
+    write_files(case)
+    net = net_from_text(str(case["prototxt"]), {"TRAIN": 0, "TEST": 1}[str(case["phase"])])
+    for layer, index, array in params(case, "param"):
+        net.params[layer][index].data[...] = array
+    for blob, array in values(case, "in"):
+        net.blobs[blob].data[...] = array
+    return net
 
 
 def write_files(case: Arrays) -> None:
