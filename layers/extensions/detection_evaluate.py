@@ -8,6 +8,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.errors import DataError
 from minicaffe.layers.shared.boxes import overlaps
 from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels
 from minicaffe.saved import whole
@@ -37,6 +38,7 @@ class DetectionEvaluate(Layer):
     """
 
     fork = "SSD"
+    family = "loss"
     exact_num_bottom = 2
     exact_num_top = 1
     always_reshape = True
@@ -54,8 +56,14 @@ class DetectionEvaluate(Layer):
         self.resize_param = param.resize_param if param.HasField("resize_param") else None
         if self.resize_param and not (self.resize_param.height and self.resize_param.width):
             raise self.error("resize_param needs a height and a width above 0")
-        self.sizes = ImageSizes(param.name_size_file) if param.name_size_file else None
+        self.sizes = self._sizes() if param.name_size_file else None
         self.batch = 0  # images in a batch: the most that a batch has had
+
+    def _sizes(self) -> ImageSizes:
+        try:
+            return ImageSizes(self.param.name_size_file)
+        except DataError as error:
+            raise self.error(str(error)) from error
 
     def top_shapes(self, bottom_shapes):
         for i, (shape, columns) in enumerate(zip(bottom_shapes, (7, 8))):

@@ -27,14 +27,16 @@ class ImageSize(NamedTuple):
 class ImageSizes:
     """The images of a name_size_file, from which passes take one batch after the other, again and again.
 
-    path: the file; DataError when it cannot be read, has no image, or another line.
-    images: all of them.  next: index of the first image of the next batch.
+    path: the file; DataError when it cannot be read, has fewer images than `count` or none, or another line.
+    count: of the first images, which are used; 0 (default): all.
+    images: these images.  next: index of the first image of the next batch.
     """
 
-    def __init__(self, path: str) -> None:
-        self.images = [_read_line(line, path) for line in read_names(path, "list of image sizes")]
-        if not self.images:
-            raise DataError(f"list of image sizes {path} is empty")
+    def __init__(self, path: str, count: int = 0) -> None:
+        lines = read_names(path, "list of image sizes")
+        if len(lines) < max(count, 1):
+            raise DataError(f"list of image sizes {path} has {len(lines)} images, expected {count or 1} or more")
+        self.images = [_read_line(line, path) for line in lines[: count or None]]
         self.next = 0
 
     def __getitem__(self, i: int) -> ImageSize:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.errors import DataError, LayerError
+from minicaffe.errors import LayerError
 from minicaffe.layers.shared.image_sizes import ImageSize, in_pixels
 from minicaffe.proto import parse_text
 from minicaffe.proto.caffe_pb2 import ResizeParameter
@@ -232,7 +232,7 @@ def test_errors_name_the_layer(text, arrays, words):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "is empty"),
+        ("", "has 0 images, expected 1 or more"),
         ("a 3\n", "expected a line of name, height and width, got 'a 3'"),
         ("a 3 x\n", "expected a line of name, height and width, got 'a 3 x'"),
         ("a 0 3\n", "expected a line of name, height and width, got 'a 0 3'"),
@@ -240,5 +240,5 @@ def test_errors_name_the_layer(text, arrays, words):
 )
 def test_errors_name_the_list_of_sizes(tmp_path, content, words):
     (tmp_path / "sizes.txt").write_text(content)
-    with pytest.raises(DataError, match=f"list of image sizes .*sizes.txt.*{words}"):
+    with pytest.raises(LayerError, match=f"^DetectionEvaluate layer 'layer': list of image sizes .*sizes.txt.*{words}"):
         top_of(evaluate(f"name_size_file: '{tmp_path / 'sizes.txt'}'"), *ONE)
