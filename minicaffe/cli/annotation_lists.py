@@ -6,10 +6,7 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
-<<<<<<< HEAD
-=======
 from minicaffe.cli.shared_flags import need_writable
->>>>>>> w-annoset
 from minicaffe.data.annotations import lists, sources
 from minicaffe.errors import UsageError
 from minicaffe.files import write_atomically
@@ -18,11 +15,7 @@ GROUP = "Prepare data"
 
 
 def _size_flags(flags: FlagParser) -> None:
-<<<<<<< HEAD
-    flags.argument("root", metavar="ROOT_FOLDER", help="the folder of the images")
-=======
     flags.argument("root", metavar="FOLDER", help="the folder of the images")
->>>>>>> w-annoset
     flags.argument("list", metavar="LIST", help='list with lines "image annotation" or "image label"')
     flags.argument("output", metavar="OUT", help='text file to write, with a line "name height width" for each image')
     flags.flag("name_id_file", default="", metavar="FILE",
@@ -41,10 +34,7 @@ def get_image_size(args: argparse.Namespace) -> None:
     and extension. convert_annoset writes the same file with --name_size_file."""
     from minicaffe.data.image_file import size_of
 
-<<<<<<< HEAD
-=======
     need_writable(args.output)
->>>>>>> w-annoset
     ids = dict(sources.read_pairs(args.name_id_file)) if args.name_id_file else {}
     sizes = []
     for image, _ in sources.read_pairs(args.list):
@@ -58,17 +48,10 @@ def get_image_size(args: argparse.Namespace) -> None:
 
 
 def _label_flags(flags: FlagParser) -> None:
-<<<<<<< HEAD
-    flags.argument("names", metavar="NAMES", help='text file with a line "name [label [display name]]" for each class')
-    flags.argument("output", metavar="OUT", help="the label map to write, a prototxt")
-    flags.switch("include_background", 'begin with "none_of_the_above", label 0')
-    flags.flag("delimiter", default=" ", metavar="C", help="what separates the fields of a line (default: a space)")
-=======
     flags.argument("names", metavar="LIST", help='text file with a line "name [label [display name]]" for each class')
     flags.argument("output", metavar="OUT", help="the label map to write, a prototxt")
     flags.switch("include_background", 'begin with "none_of_the_above", label 0')
     flags.flag("delimiter", default=" ", metavar="TEXT", help="what separates the fields of a line (default: a space)")
->>>>>>> w-annoset
 
 
 @command(

@@ -8,11 +8,7 @@ import os
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.settings import seed_flag, seeded
-<<<<<<< HEAD
-from minicaffe.cli.shared_flags import need_file, storage_flags, storage_of
-=======
 from minicaffe.cli.shared_flags import need_file, need_writable, storage_flags, storage_of
->>>>>>> w-annoset
 from minicaffe.core.random import new_stream
 from minicaffe.data.annotations import annoset, coco, lists, sources
 from minicaffe.data.datasets.records import replacing_database
@@ -80,15 +76,6 @@ def convert_annoset(args: argparse.Namespace) -> None:
     --voc and --coco read a data set as it is distributed. The image files are stored (--encoded). The labels are those
     of --label_map_file, by default labelmap.prototxt beside DB; if there is no such file, it is written: the twenty
     classes of VOC, or the sorted names of the set's classes; the categories of COCO, by id."""
-<<<<<<< HEAD
-    if args.voc or args.coco:
-        entries, labels = _data_set(args)
-        args.encoded, db = True, args.paths[0]
-        args.name_size_file = args.name_size_file or _beside(db, args.backend)
-    else:
-        entries, labels = _listed(args)
-        db = args.paths[2]
-=======
     known_layout = bool(args.voc or args.coco)
     entries, labels = _data_set(args) if known_layout else _listed(args)
     db = args.paths[-1]
@@ -96,7 +83,6 @@ def convert_annoset(args: argparse.Namespace) -> None:
         args.encoded, args.name_size_file = True, args.name_size_file or _beside(db, args.backend)
     if args.name_size_file:
         need_writable(args.name_size_file)
->>>>>>> w-annoset
     result = _convert(args, entries, labels, db)
     if args.name_size_file:
         write_atomically(args.name_size_file, lists.name_size_text(result.sizes))
@@ -180,17 +166,10 @@ def _print_written(db: str, result: annoset.Converted) -> None:
 
 
 def _create_flags(flags: FlagParser) -> None:
-<<<<<<< HEAD
-    flags.argument("root", metavar="ROOT_FOLDER", help="the folder of images and annotations")
-    flags.argument("list", metavar="LIST", help='list with lines "image annotation" or "image label"')
-    flags.argument("db", metavar="DB", help="the database to write; its folder is created")
-    flags.argument("example_dir", metavar="EXAMPLE_FOLDER", help="where to write a link to the database")
-=======
     flags.argument("root", metavar="FOLDER", help="the folder of images and annotations")
     flags.argument("list", metavar="LIST", help='list with lines "image annotation" or "image label"')
     flags.argument("db", metavar="DB", help="the database to write; its folder is created")
     flags.argument("example_dir", metavar="OUTPUT_FOLDER", help="where to write a link to the database")
->>>>>>> w-annoset
     flags.switch("redo", "replace an older database")
     _shared_flags(flags)
 

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import golden
-<<<<<<< HEAD
 from helpers.multibox import Reference
-=======
->>>>>>> w-evaluate
 from minicaffe.proto import caffe_pb2, parse_text
 from minicaffe.testing import assert_close
 
@@ -16,12 +13,9 @@ CASES = {
     "AnnotatedData": 24,
     "DetectionEvaluate": 30,
     "DetectionOutput": 40,
-<<<<<<< HEAD
     "MultiBoxLoss": 177,
-=======
     "DetectionOutputSave": 12,
     "Normalize": 20,
->>>>>>> w-evaluate
     "Permute": 10,
     "PriorBox": 30,
     "SmoothL1Loss": 20,
@@ -29,7 +23,6 @@ CASES = {
 #: {case: why its numbers are the fork's own mistake and not those of this package}
 DIFFERENT = {
     **dict.fromkeys(
-<<<<<<< HEAD
         ["MultiBoxLoss-014", "MultiBoxLoss-023", "MultiBoxLoss-033", "MultiBoxLoss-042", "MultiBoxLoss-051"]
         + ["MultiBoxLoss-105", "MultiBoxLoss-120", "MultiBoxLoss-129"],
         "ODD:logistic_none_batch",
@@ -39,10 +32,10 @@ DIFFERENT = {
         ["MultiBoxLoss-046", "MultiBoxLoss-092", "MultiBoxLoss-119", "MultiBoxLoss-130", "MultiBoxLoss-134"]
         + ["MultiBoxLoss-149"],
         "ODD:nms_top_k_0",
-=======
+    ),
+    **dict.fromkeys(
         ["Normalize-002", "Normalize-004", "Normalize-007", "Normalize-009", "Normalize-012", "Normalize-019"],
         "ODD:gradient_of_unshared_scale",
->>>>>>> w-evaluate
     ),
 }
 
@@ -70,7 +63,6 @@ def test_layer(path, engine, tmp_path, monkeypatch):
     golden.run_layer_case(path)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("path", case_params(paths("MultiBoxLoss", "rounding")))
 def test_the_last_bit_of_overlaps_decides_matches(path, engine):
     golden.run_layer_case(path)
@@ -112,7 +104,8 @@ def multibox_reference(case):
     for diff, counted in zip(expected.dx, counts):
         diff *= counted
     return expected, float(np.prod(layer.loss_weight))
-=======
+
+
 @pytest.mark.parametrize("path", case_params(path for path in paths("Normalize") if path.stem in DIFFERENT))
 def test_the_gradient_of_normalize_is_the_derivative(path, engine):
     """The fork's is not where the scales of the channels differ; the rest of these cases is equal."""
@@ -142,4 +135,3 @@ def normalize_derivative(x, scale, dy, param):
         y = moved / np.sqrt((moved * moved).sum(axes, keepdims=True) + param.eps) * scale
         derivative[place] = (y * dy).sum().imag / step
     return derivative
->>>>>>> w-evaluate

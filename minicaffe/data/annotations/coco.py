@@ -17,11 +17,8 @@ from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
 from minicaffe.text import read_text
 
-<<<<<<< HEAD
-=======
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
->>>>>>> w-annoset
 
 class Image(NamedTuple):
     """An image of a set: its id, the name of its file, and its annotation."""
@@ -130,14 +127,9 @@ def _member(content: Any, name: str, kind: type, where: str) -> Any:
     """Return a member of an object; DataError when it is missing or of another type."""
     value = content.get(name) if isinstance(content, dict) else None
     if not isinstance(value, kind):
-<<<<<<< HEAD
-        names = {dict: "an object", list: "a list", str: "a text"}
-        raise DataError(f'{where} must have a member "{name}", {names[kind]}')
-=======
         raise DataError(f'{where} must have a member "{name}", {_KINDS[kind]}')
     if isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
         raise DataError(f'{where}: "{name}" has half a surrogate pair')
->>>>>>> w-annoset
     return value
 
 

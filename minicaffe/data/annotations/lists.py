@@ -34,11 +34,7 @@ def read_classes(path: str, background: bool = False, delimiter: str = " ") -> c
     DataError when the file cannot be read, has no lines, or lines with different numbers of fields.
     """
     separators = str.maketrans(dict.fromkeys(delimiter, "\0"))
-<<<<<<< HEAD
-    lines = [line for line in read_text(path, "list of classes").split("\n") if line.strip()]
-=======
     lines = [line for line in read_text(path, "list of classes", errors="replace").split("\n") if line.strip()]
->>>>>>> w-annoset
     rows = [line.strip().translate(separators).split("\0") for line in lines]
     result = caffe_pb2.LabelMap(item=[BACKGROUND] if background else [])
     for number, (line, row) in enumerate(zip(lines, rows, strict=True), len(result.item)):

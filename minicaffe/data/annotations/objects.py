@@ -69,12 +69,7 @@ class Annotation(NamedTuple):
                 label = labels.label_of(label)
             except DataError as error:
                 raise DataError(f"{self.where}: {error.args[0]}") from error
-<<<<<<< HEAD
-        edges = (each.xmin / width, each.ymin / height, each.xmax / width, each.ymax / height)
-        return Box(label, *edges, each.difficult)
-=======
         return Box(label, each.xmin / width, each.ymin / height, each.xmax / width, each.ymax / height, each.difficult)
->>>>>>> w-annoset
 
 
 def _exceeds(each: Object, height: int, width: int) -> bool:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-<<<<<<< HEAD
-=======
 from functools import partial
->>>>>>> w-annoset
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -39,19 +36,8 @@ class Entry(NamedTuple):
     label: int | None = None
 
 
-<<<<<<< HEAD
-class _File(NamedTuple):
-    """An annotation file that may be missing, as that of an image without objects."""
-
-    path: str
-    parse: Callable[[str], Annotation]
-
-    def __call__(self) -> Annotation | None:
-        return self.parse(self.path) if os.path.exists(self.path) else None
-=======
 def _read_if_there(path: str, parse: Callable[[str], Annotation]) -> Annotation | None:
     return parse(path) if os.path.exists(path) else None
->>>>>>> w-annoset
 
 
 def classification_entries(root: str, source: str) -> list[Entry]:
@@ -65,11 +51,7 @@ def detection_entries(root: str, source: str, label_type: str) -> list[Entry]:
     label_type: "xml", "json" or "txt".  DataError when the list cannot be read, and for a line of another form.
     """
     return [
-<<<<<<< HEAD
-        Entry(root, image, _stem(image), _File(root + annotation, LABEL_TYPES[label_type]))
-=======
         Entry(root, image, _stem(image), partial(_read_if_there, root + annotation, LABEL_TYPES[label_type]))
->>>>>>> w-annoset
         for image, annotation in read_pairs(source)
     ]
 
@@ -96,13 +78,8 @@ def voc_entries(folders: Sequence[str], name: str) -> list[Entry]:
     for folder in folders:
         parent, last = os.path.split(os.path.abspath(folder))
         for image, annotation in voc.read_set(folder, name):
-<<<<<<< HEAD
-            file = _File(os.path.join(folder, annotation), voc.read_annotation)
-            entries.append(Entry(os.path.join(parent, ""), f"{last}/{image}", _stem(image), file))
-=======
             read = partial(_read_if_there, os.path.join(folder, annotation), voc.read_annotation)
             entries.append(Entry(os.path.join(parent, ""), f"{last}/{image}", _stem(image), read))
->>>>>>> w-annoset
     return entries
 
 
@@ -120,13 +97,6 @@ def coco_entries(instances: coco.Instances, images: str) -> list[Entry]:
     parent, last = os.path.split(os.path.abspath(images))
     root = os.path.join(parent, "")
     return [
-<<<<<<< HEAD
-        Entry(root, f"{last}/{each.file}", str(each.id), lambda annotation=each.annotation: annotation)  # type: ignore[misc]
-        for each in instances.images
-    ]
-
-
-=======
         Entry(root, f"{last}/{each.file}", str(each.id), partial(_given, each.annotation)) for each in instances.images
     ]
 
@@ -135,6 +105,5 @@ def _given(annotation: Annotation) -> Annotation:
     return annotation
 
 
->>>>>>> w-annoset
 def _stem(path: str) -> str:
     return PurePath(path).stem

@@ -60,13 +60,8 @@ def _object(element: Element, where: str) -> Object:
     name, box = (element.findtext("name") or "").strip(), element.find("bndbox")
     if not name or box is None:
         raise DataError(f"{where} must have <name> and <bndbox>")
-<<<<<<< HEAD
-    edges = [edge(_number(box, tag, f"{where}: bndbox"), f"{where}: bndbox/{tag}") for tag in _EDGES]
-    return Object(name, *edges, (element.findtext("difficult") or "").strip() == "1")
-=======
     xmin, ymin, xmax, ymax = (edge(_number(box, tag, f"{where}: bndbox"), f"{where}: bndbox/{tag}") for tag in _EDGES)
     return Object(name, xmin, ymin, xmax, ymax, (element.findtext("difficult") or "").strip() == "1")
->>>>>>> w-annoset
 
 
 def _number(element: Element, path: str, where: str) -> float:
@@ -115,7 +110,7 @@ def read_set(folder: str, name: str) -> list[tuple[str, str]]:
     ids = [line.split()[0] for line in read_names(path, "set of images")]
     if not ids:
         raise DataError(f"set of images {path} is empty")
-    return [(_image_of(folder, each), f"{ANNOTATIONS}/{each}.xml") for each in ids]
+    return [(image_of(folder, each), f"{ANNOTATIONS}/{each}.xml") for each in ids]
 
 
 def _known_sets(folder: str) -> str:
@@ -125,7 +120,7 @@ def _known_sets(folder: str) -> str:
     return f": it has {', '.join(known[:8])}" if known else ""
 
 
-def _image_of(folder: str, name: str) -> str:
+def image_of(folder: str, name: str) -> str:
     """Return the path below `folder` of the image with this name; that of a JPEG if there is none."""
     paths = [f"{IMAGES}/{name}{extension}" for extension in _EXTENSIONS]
     return next((path for path in paths if os.path.isfile(os.path.join(folder, path))), paths[0])

@@ -61,26 +61,10 @@ def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
         assert_close(net.blobs[blob].data, array, f"top {blob}", **tolerance)
     for layer, index, array in params(case, "param_after"):
         assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward", **tolerance)
-<<<<<<< HEAD
-    if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
-        _backward(net, case, **tolerance)
-=======
     for name, array in values(case, "written"):
         assert pathlib.Path(name).read_text().split() == array.tobytes().decode().split(), name
     if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
         _backward(net, case, **tolerance)
-
-
-def filled_net(case: Arrays) -> Net:
-    """The net of a case with its parameters and inputs."""
-    write_files(case)
-    net = net_from_text(str(case["prototxt"]), {"TRAIN": 0, "TEST": 1}[str(case["phase"])])
-    for layer, index, array in params(case, "param"):
-        net.params[layer][index].data[...] = array
-    for blob, array in values(case, "in"):
-        net.blobs[blob].data[...] = array
-    return net
->>>>>>> w-evaluate
 
 
 def filled_net(case: Arrays) -> Net:
