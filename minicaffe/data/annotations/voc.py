@@ -110,7 +110,7 @@ def read_set(folder: str, name: str) -> list[tuple[str, str]]:
     ids = [line.split()[0] for line in read_names(path, "set of images")]
     if not ids:
         raise DataError(f"set of images {path} is empty")
-    return [(_image_of(folder, each), f"{ANNOTATIONS}/{each}.xml") for each in ids]
+    return [(image_of(folder, each), f"{ANNOTATIONS}/{each}.xml") for each in ids]
 
 
 def _known_sets(folder: str) -> str:
@@ -120,7 +120,7 @@ def _known_sets(folder: str) -> str:
     return f": it has {', '.join(known[:8])}" if known else ""
 
 
-def _image_of(folder: str, name: str) -> str:
+def image_of(folder: str, name: str) -> str:
     """Return the path below `folder` of the image with this name; that of a JPEG if there is none."""
     paths = [f"{IMAGES}/{name}{extension}" for extension in _EXTENSIONS]
     return next((path for path in paths if os.path.isfile(os.path.join(folder, path))), paths[0])
