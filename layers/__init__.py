@@ -68,21 +68,36 @@ from minicaffe.layers import (  # noqa: F401
     window_data,
 )
 from minicaffe.layers.extensions import (  # noqa: F401
+    annotated_data,
     axpy,
     bn,
+    box_annotator_ohem,
     center_loss,
     convolution_depthwise,
+    detection_evaluate,
     detection_output,
+    frcnn_proposal,
     interp,
+    multibox_loss,
     normalize,
     permute,
     prior_box,
+    proposal,
     psroi_pooling,
     relu6,
+    roi_align,
     roi_pooling,
     shuffle_channel,
     smooth_l1_loss,
+    smooth_l1_loss_ohem,
+    softmax_loss_ohem,
     upsample,
+)
+from minicaffe.layers.extensions.faster_rcnn import (  # noqa: F401
+    anchor_target_layer,
+    proposal_layer,
+    proposal_target_layer,
+    roi_data_layer,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ from minicaffe.core import alias, python_layers
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.python_part import PythonPart
 from minicaffe.text import printable
+
+log = logging.getLogger("minicaffe")
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 
@@ -45,6 +49,8 @@ class PythonLayer(Layer):
     the LayerParameter as the only argument.  `setup` is optional; so is `backward`, if no gradient is needed.
     Bottoms and tops: any number, of the shapes that `reshape` accepts and gives.
     python_param: module (found on sys.path or in the working directory), layer (the class), param_str ("").
+    The layers of py-faster-rcnn and py-R-FCN (rpn.proposal_layer, rpn.anchor_target_layer, rpn.proposal_target_layer,
+    roi_data_layer.layer) are part of minicaffe: where their modules are not found, minicaffe's classes run instead.
     `import caffe` in the module gives minicaffe, its submodules included.
     The module runs with the rights of the user: `minicaffe.allow_python_layers` restricts which may be imported.
     In place, bottom and top are one blob, as in pycaffe: the class has to keep the input itself if backward reads it.
@@ -95,6 +101,14 @@ class PythonLayer(Layer):
             with self._running("backward"):
                 self.user.backward(top, propagate_down, bottom)
 
+    def state(self):
+        return {**super().state(), **self.user.position()} if isinstance(self.user, PythonPart) else super().state()
+
+    def load_state(self, state):
+        super().load_state(state)
+        if isinstance(self.user, PythonPart):
+            self.user.seek(state)
+
     def __getattr__(self, name):
         if name == "user":  # before setup
             raise AttributeError(name)
@@ -105,19 +119,32 @@ class PythonLayer(Layer):
     def _find_class(self, module: str, name: str) -> type:
         if not module.strip(".") or module[0] == "." or not name:
             raise self.error(f"python_param must name a module and a class in it, got '{module}' and '{name}'")
+        if (own := self._replacement(module, name)) is not None:
+            return own
         if not python_layers.rule().permits(module):
             raise self.error(
                 f"the module '{module}' that it names may not be imported here: allow it with --python-layers {module} "
                 f"or minicaffe.allow_python_layers(['{module}'])"
             )
         alias.install()
-        if os.getcwd() not in sys.path and "" not in sys.path:
-            sys.path.append(os.getcwd())
+        _add_working_directory()
         python_layers.announce(self.name, module)
         found = self._import(module)
         cls = getattr(found, name, None)
         if not isinstance(cls, type):
             raise self.error(f"{_place(found)} has no class '{name}'")
+        return cls
+
+    def _replacement(self, module: str, name: str) -> type | None:
+        """Return the class of this package for one of a well-known project; None where the user's module is found."""
+        cls = python_layers.replacement(module, name)
+        if cls is None:
+            return None
+        _add_working_directory()
+        if python_layers.is_importable(module):
+            return None
+        text = "Python layer '%s': module '%s' is not on sys.path; %s of minicaffe takes its place"
+        log.info(text, self.name, module, name)
         return cls
 
     def _import(self, module: str) -> ModuleType:
@@ -178,6 +205,12 @@ class PythonLayer(Layer):
                 note = f"In {what} of Python layer '{self.name}' ({param.module}.{param.layer})."
                 error.add_note(printable(note))
             raise
+
+
+def _add_working_directory() -> None:
+    """Add the working directory to sys.path, at the end."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _place(module: ModuleType) -> str:

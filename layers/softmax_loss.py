@@ -63,10 +63,10 @@ class SoftmaxWithLoss(LossLayer):
         p = self.prob.data.reshape(self.view)
         softmax(bottom[0].read_data().reshape(self.view), p)
         self._read_labels(bottom[1])
-        losses = -np.log(np.maximum(p[self.at_labels], np.finfo(np.float32).tiny))
+        self.losses = -np.log(np.maximum(p[self.at_labels], np.finfo(np.float32).tiny))  # (outer, inner)
         if self.share is not None:
-            losses *= self.share
-        top[0].data[...] = losses.sum() / self._divisor()
+            self.losses *= self.share
+        top[0].data[...] = self.losses.sum() / self._divisor()
 
     def backward_cpu(self, top, propagate_down, bottom):
         self.refuse_gradient(propagate_down)

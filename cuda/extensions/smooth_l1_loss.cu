@@ -9,3 +9,12 @@ __global__ void losses(const int n, const Dtype sigma2, const Dtype *x, const Dt
     slope[i] = inside * outside * (near ? sigma2 * d : d > 0 ? Dtype(1) : d < 0 ? Dtype(-1) : d);  // d is 0 or nan
   }
 }
+
+// The loss of each of n = outer * inner positions: the sum over the channels of loss (outer, channels, inner).
+__global__ void positions(const int n, const int channels, const int inner, const Dtype *loss, Dtype *sums) {
+  GRID_STRIDE(i, n) {
+    Dtype sum = 0;
+    for (int c = 0; c < channels; c++) sum += loss[(i / inner * channels + c) * inner + i % inner];
+    sums[i] = sum;
+  }
+}

@@ -78,13 +78,15 @@ class LossLayer(Layer):
     def normalizer(self, mode: int, outer: int, inner: int, valid: int) -> float:
         """Return the divisor of the sum of losses, at least 1.
 
-        FULL: all outer * inner positions; VALID: the `valid` ones, those not ignored; BATCH_SIZE: outer; NONE: 1.
+        FULL: all outer * inner positions; VALID: the `valid` ones, those not ignored; BATCH_SIZE: outer; NONE: 1;
+        PRE_FIXED: pre_fixed_normalizer of loss_param.
         """
         divisors = {
             LossParameter.FULL: outer * inner,
             LossParameter.VALID: valid,
             LossParameter.BATCH_SIZE: outer,
             LossParameter.NONE: 1,
+            LossParameter.PRE_FIXED: self.layer_param.loss_param.pre_fixed_normalizer,
         }
         return max(1.0, float(divisors[mode]))
 
@@ -119,7 +121,7 @@ class LossLayer(Layer):
 class DeviceTerms:
     """The sum of one term for each position, divided by how many count, on the device.
 
-    divisor: device pointer to the divisor of the last sum.
+    divisor: device pointer to the divisor of the last sum; values: to its terms.
     """
 
     def __init__(self, dtype: np.dtype) -> None:
@@ -142,6 +144,10 @@ class DeviceTerms:
         if not fixed:
             ops.sum(n, counted, self._dtype, out=sums + self._dtype.itemsize)
         kernel("loss", "finish", self._dtype)(1, fixed, sums, out)
+
+    @property
+    def values(self) -> int:
+        return self._terms.gpu_data()
 
     @property
     def divisor(self) -> int:

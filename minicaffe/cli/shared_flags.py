@@ -48,12 +48,18 @@ def log_flag(flags: FlagParser) -> None:
     flags.flag("log", metavar="FILE", help="write the log lines to the end of FILE as well")
 
 
+def skip_flag(flags: FlagParser) -> None:
+    """Add --skip-unknown-fields, which `Command` applies."""
+    flags.switch("skip-unknown-fields", "read prototxts without the fields of forks that change no result")
+
+
 def python_layer_flags(flags: FlagParser) -> None:
-    """Add --no-python-layers and --python-layers."""
+    """Add --no-python-layers and --python-layers, and --skip-unknown-fields."""
     flags.flag("no-python-layers", action="store_true",
                help="refuse nets with Python layers, which run the module that the prototxt names")  # fmt: skip
     flags.flag("python-layers", metavar="A,B",
                help="refuse Python layers of other modules than these; a package includes its submodules")  # fmt: skip
+    skip_flag(flags)
 
 
 def python_layers_of(args: argparse.Namespace, level: int = logging.WARNING) -> contextlib.AbstractContextManager:

@@ -1,4 +1,7 @@
-"""Which modules Python layers may import: one rule for the process, as an imported module runs for all of it."""
+"""Which modules Python layers may import: one rule for the process, as an imported module runs for all of it.
+
+Classes of this package that replace those of a well-known project where its modules are missing are registered here.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ import contextlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from typing import TypeVar
 
 from minicaffe.errors import UsageError
 
 log = logging.getLogger("minicaffe")
+
+T = TypeVar("T", bound=type)
+
+_replacements: dict[tuple[str, str], type] = {}  # {(module, class): class of this package}, filled by imports
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,40 @@ def announce(layer: str, module: str) -> None:
     if module not in sys.modules and (origin := _origin(module)):
         log.log(rule().level, "Python layer '%s' runs the code of module '%s' (%s); --no-python-layers or "
                 "minicaffe.allow_python_layers(False) refuses it", layer, module, origin)  # fmt: skip
+
+
+def replaces(module: str, name: str) -> Callable[[T], T]:
+    """Class decorator: the class runs in place of class `name` of a module, where there is no such module.
+
+    module, name: as in python_param.
+    """
+
+    def add(cls: T) -> T:
+        _replacements[module, name] = cls
+        return cls
+
+    return add
+
+
+def replacement(module: str, name: str) -> type | None:
+    """Return the class of this package that replaces a class of a module; None if there is none."""
+    return _replacements.get((module, name))
+
+
+def is_importable(module: str) -> bool:
+    """Whether a module has been imported or is on sys.path; no code of it or of its packages is run."""
+    if module in sys.modules:
+        return True
+    package, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
+        return True
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            break
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec is not None
 
 
 def _origin(module: str) -> str:

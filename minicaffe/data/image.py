@@ -18,8 +18,9 @@ from minicaffe import limits
 from minicaffe.data.depth import is_deep, unit_range, upper_bytes
 from minicaffe.data.image_file import opened, read_bytes
 from minicaffe.data.pnm import pnm_pixels
-from minicaffe.data.resize import resampled_planes, resized_bytes
-from minicaffe.errors import DataError
+from minicaffe.data.resample import MODES, depends_on_layout, resample
+from minicaffe.data.resize import check_size
+from minicaffe.errors import DataError, UsageError
 
 # Conversion of RGB to gray in OpenCV, or in the library that decodes for it: weights, bits to shift, rounding.
 _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))
@@ -147,13 +148,23 @@ def encode_picture(picture: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def resize(image: np.ndarray, height: int, width: int, order: int = 1) -> np.ndarray:
-    """Resize (C, H, W) to (C, height, width) in the same dtype; order: 0 nearest, 1 bilinear (default), 3 cubic."""
+def resize(image: np.ndarray, height: int, width: int, mode: str = "LINEAR") -> np.ndarray:
+    """Resize (C, H, W) to (C, height, width) as OpenCV's `resize` does, to the bit.
+
+    mode: one of `resample.MODES`.  uint8 and float32 keep their type; other types become float32.
+    UsageError for another mode, for sizes that are not positive, and for more pixels than `limits.max_pixels`.
+    """
     if image.shape[1:] == (height, width):
         return image
-    if image.dtype == np.uint8:
-        return resized_bytes(image, (height, width), order)
-    result = np.empty((len(image), height, width), image.dtype)
-    for plane, values in zip(result, resampled_planes(image, (height, width), order), strict=True):
-        plane[...] = values
-    return result
+    check_size((*image.shape[1:], len(image)), (height, width))
+    if mode not in MODES:
+        raise UsageError(f"resize: the mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if image.dtype not in (np.uint8, np.float32):
+        image = image.astype(np.float32)
+    pixels, layout = image.transpose(1, 2, 0), depends_on_layout(mode, len(image), image.dtype)
+    is_reversed = pixels.strides[2] < 0 and not layout
+    pixels = pixels[:, :, ::-1] if is_reversed else pixels
+    if not pixels.flags.c_contiguous and not layout:
+        return resample(np.ascontiguousarray(image)[..., None], height, width, mode)[..., 0]
+    resized = resample(np.ascontiguousarray(pixels)[None], height, width, mode)[0]
+    return np.ascontiguousarray((resized[:, :, ::-1] if is_reversed else resized).transpose(2, 0, 1))

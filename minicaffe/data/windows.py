@@ -188,7 +188,7 @@ class Warper:
                 f"a window of {window.path}, ({window.x1}, {window.y1}) to ({window.x2}, {window.y2}), "
                 f"lies outside the image, {width}x{height}"
             )
-        part = resize(part.astype(np.float32), bottom - top, right - left)
+        part = resize(part, bottom - top, right - left)
         if mirror:
             part = part[:, :, ::-1]
             left, right = size - right, size - left

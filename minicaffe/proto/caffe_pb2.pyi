@@ -280,6 +280,7 @@ class LayerParameter(Message):
     video_data_param: VideoDataParameter
     roi_pooling_param: ROIPoolingParameter
     smooth_l1_loss_param: SmoothL1LossParameter
+    roi_align_param: ROIAlignParameter
     bn_param: BNParameter
     upsample_param: UpsampleParameter
     shuffle_channel_param: ShuffleChannelParameter
@@ -1320,6 +1321,15 @@ class ROIPoolingParameter(Message):
     pooled_w: int
     spatial_scale: float
     pad_ratio: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ROIAlignParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    sampling_ratio: int
+    roi_end_mode: int
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from minicaffe.data.image import decode_floats, decode_image, read_image, resize
-from minicaffe.data.resize import resampled_planes, resize_image
+from minicaffe.data.resize import resize_image
 from minicaffe.errors import DataError, UsageError
 
 VALUES = np.array([[0, 255, 256, 4096], [32767, 32768, 65279, 65535]], np.uint16)
@@ -261,23 +261,3 @@ def test_resizing_to_many_pixels():
             resize(np.zeros((1, 2, 2), np.uint8), *target)
         with pytest.raises(UsageError, match="resize: an image of .* has more than 67108864 pixels"):
             resize_image(np.zeros((2, 2, 3)), target)
-
-
-@pytest.mark.parametrize("order", [0, 1, 3])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_bytes_are_resized_to_the_rounded_values_of_planes(order, channels):
-    rng = np.random.default_rng(channels)
-    for old, new in (
-        ((23, 31), (9, 40)),
-        ((300, 400), (224, 224)),
-        ((5, 1), (5, 7)),
-        ((2, 3), (2, 3)),
-        ((40, 6), (7, 6)),
-    ):
-        pixels = rng.integers(0, 256, (*old, channels), np.uint8)
-        views = (pixels.transpose(2, 0, 1), pixels[:, :, ::-1].transpose(2, 0, 1), pixels[:, ::-1].transpose(2, 0, 1),
-                 np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # fmt: skip
-        for image in views:
-            expected = [np.rint(plane).clip(0, 255) for plane in resampled_planes(image, new, order)]
-            made = resize(image, *new, order=order)
-            assert made.dtype == np.uint8 and np.array_equal(made, expected)

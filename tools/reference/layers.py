@@ -23,7 +23,7 @@ from minicaffe.core.registry import facts_of, variants_of
 from minicaffe.export.onnx import layers as converters  # noqa: F401  (registers them)
 from minicaffe.export.onnx.conversion import converter
 from minicaffe.proto.caffe_pb2 import TRAIN, LayerParameter
-from minicaffe.proto.elsewhere import TYPES
+from minicaffe.proto.elsewhere import FORKS
 from reference import docstrings, schema
 from reference.docstrings import Part, cell
 
@@ -111,7 +111,8 @@ def _elsewhere() -> list[str]:
         "can be registered under the name, or a [Python layer](layers/other.md#python) put in its place.",
         "", "| Fork | Types |", "| --- | --- |",
     ]  # fmt: skip
-    return lines + [f"| {cell(fork)} | {', '.join(names.split())} |" for fork, names in TYPES.items()]
+    rows = ((fork, own.types.split()) for fork, own in FORKS.items() if own.types)
+    return lines + [f"| {cell(fork)} | {', '.join(names)} |" for fork, names in rows]
 
 
 # -- the page of a family ----------------------------------------------------------------------------------------------

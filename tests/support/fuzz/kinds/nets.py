@@ -17,6 +17,8 @@ INPUT = "layer {{ name: '{0}' type: 'Input' top: '{0}' input_param {{ shape {{ d
 LAYERS = {
     "type: 'Axpy' bottom: 'a' bottom: 'b' bottom: 'c'": ([2, 3], [2, 3, 4, 5], [2, 3, 4, 5]),
     "type: 'BN' bottom: 'a'": ([2, 3, 4, 4],),
+    "type: 'BoxAnnotatorOHEM' bottom: 'a' bottom: 'b' bottom: 'c' bottom: 'd' top: 'z' box_annotator_ohem_param {"
+    " roi_per_img: 2 }": ([4, 5], [4], [4], [4, 8]),
     "type: 'CenterLoss' bottom: 'a' bottom: 'b' center_loss_param { num_output: 4 }": ([6, 3], [6]),
     "type: 'ConvolutionDepthwise' bottom: 'a' convolution_param { num_output: 3 kernel_size: 3 stride: 2 }": (
         [2, 3, 6, 5],
@@ -32,12 +34,18 @@ LAYERS = {
     ),
     "type: 'PSROIPooling' bottom: 'a' bottom: 'b' psroi_pooling_param { output_dim: 2 group_size: 2 "
     "spatial_scale: 0.5 }": ([2, 8, 7, 6], [4, 5]),
+    "type: 'ROIAlign' bottom: 'a' bottom: 'b' roi_align_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
+        [2, 2, 7, 6], [4, 5],
+    ),
     "type: 'ROIPooling' bottom: 'a' bottom: 'b' roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
         [2, 2, 7, 6], [4, 5],
     ),
     "type: 'ReLU6' bottom: 'a'": ([2, 3],),
     "type: 'ShuffleChannel' bottom: 'a' shuffle_channel_param { group: 3 }": ([2, 6, 2, 2],),
     "type: 'SmoothL1Loss' bottom: 'a' bottom: 'b' bottom: 'c' bottom: 'd' loss_weight: 1": ([2, 3],) * 4,
+    "type: 'SmoothL1LossOHEM' bottom: 'a' bottom: 'b' bottom: 'c' top: 'z' loss_weight: 1 loss_weight: 0 loss_param {"
+    " normalization: PRE_FIXED pre_fixed_normalizer: 9 }": ([2, 3],) * 3,
+    "type: 'SoftmaxWithLossOHEM' bottom: 'a' bottom: 'b' top: 'x' top: 'z'": ([2, 3], [2]),
     "type: 'Upsample' bottom: 'a' bottom: 'b' upsample_param { scale: 2 }": ([2, 3, 2, 3], [2, 3, 2, 3]),
 }  # fmt: skip
 
