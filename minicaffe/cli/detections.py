@@ -128,8 +128,8 @@ def _annotated(image: AnnotatedImage, names: LabelMap, with_net: bool) -> Iterat
 
 
 def _found(boxes: Sequence[_Detection], names: LabelMap) -> Iterator[Frame]:
-    for label, score, *edges in boxes:
-        yield Frame(*edges, label, f"{_name(label, names)} {score:.2f}")
+    for label, score, xmin, ymin, xmax, ymax in boxes:
+        yield Frame(xmin, ymin, xmax, ymax, label, f"{_name(label, names)} {score:.2f}")
 
 
 def _name(label: int, names: LabelMap) -> str:
@@ -162,10 +162,8 @@ def _of_batch(
 ) -> list[list[_Detection]]:
     batch = np.empty((len(images), *predictor.shape[1:]), np.float32)
     for (name, content, _), out in zip(images, batch, strict=True):
-        decoded = isinstance(content, bytes)
-        preparation.write(
-            preparation.decode(content, name) if decoded else preparation.resized(content, name), out, name
-        )
+        image = preparation.decode(content, name) if isinstance(content, bytes) else preparation.resized(content, name)
+        preparation.write(image, out, name)
     (rows,) = predictor.predict(batch).values()
     found: list[list[_Detection]] = [[] for _ in images]
     for number, label, score, *edges in sorted(rows.reshape(-1, 7).tolist(), key=lambda row: row[2]):
