@@ -97,6 +97,9 @@ class OneDNNLayer(Layer):
         ) <= _MOST_SOURCES >= len(top)
         self.native = fits and self.expressible(bottom, top)
 
+    def forget_buffers(self):
+        self._bound.clear()
+
     @property
     def replayable(self):
         return self.native or super().replayable

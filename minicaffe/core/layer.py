@@ -135,6 +135,9 @@ class Layer(Facts):
     def load_common_state(self, state: dict) -> None:
         """Restore what all ranks of a training have in common in a `state()`: the position of a reader of shares."""
 
+    def forget_buffers(self) -> None:
+        """Let go of buffers of blobs that are kept for the next pass: it will not be in these."""
+
     @property
     def replayable(self) -> bool:
         """Whether a forward pass in TEST is no more than calls that an engine reports, see replay.py."""

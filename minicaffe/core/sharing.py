@@ -53,11 +53,13 @@ class Plan:
 
     def __init__(self, net: Net) -> None:
         self._net = weakref.ref(net)
+        self._layers = net.layers
+        self._candidates = self._sharing_blobs(net)
         self.running = False
         self.slabs = Slabs({})
         self.active = False  # whether memories share
         self._groups: Groups = {}
-        self._memories: list[Memory] = []  # of all blobs when the slabs were planned
+        self._memories: list[Memory] = []  # of the candidates when the slabs were planned
         self._read: weakref.WeakSet[Blob] = weakref.WeakSet()  # blobs with buffers of their own
 
     @property
@@ -112,7 +114,7 @@ class Plan:
 
     def _planned(self, groups: Groups) -> bool:
         """Whether the blobs' memories have a plan; one is made if they are others than before."""
-        memories = [self._memory(blob) for blob in self.net.all_blobs]
+        memories = [self._memory(blob) for blob in self._candidates]
         if memories != self._memories:
             for memory in self._unplan():
                 memory.forget()
@@ -138,10 +140,12 @@ class Plan:
             memory.plan = self
 
     def _unplan(self) -> list[Memory]:
-        """Take the plan off all memories; return those that shared."""
+        """Take the plan off all memories, and let layers forget the buffers; return the memories that shared."""
         memories = list(self.slabs.intervals)
         for memory in memories:
             memory.plan = None
+        for layer in self._layers if memories else ():
+            layer.forget_buffers()
         self.slabs, self.active, self._memories = Slabs({}), False, []
         return memories
 
@@ -161,6 +165,12 @@ class Plan:
                 memory.forget()
 
     # -- what to share ---------------------------------------------------------------------------------------------
+
+    def _sharing_blobs(self, net: Net) -> list[Blob]:
+        """The blobs that may share: the plan is another one once one of them has other memory."""
+        each = zip(net.layers, net.bottoms, net.tops)
+        varying = {top for layer, bottoms, tops in each if bottoms and layer.always_reshape for top in tops}
+        return [blob for blob in net.all_blobs if blob not in varying]
 
     def _memory(self, blob: Blob) -> Memory:
         raise NotImplementedError
@@ -264,6 +274,11 @@ class DiffPlan(Plan):
 
     what = "the diffs"
 
+    def _sharing_blobs(self, net):
+        """The bottoms that get a gradient."""
+        needed = zip(net.bottoms, net.bottom_need_backward)
+        return list(dict.fromkeys(blob for bottoms, needs in needed for blob, need in zip(bottoms, needs) if need))
+
     def _memory(self, blob):
         return blob.diff_memory
 
@@ -283,10 +298,6 @@ class DiffPlan(Plan):
 
 class DataPlan(Plan):
     """The data of tops in TEST; their values are gone after the forward pass."""
-
-    def __init__(self, net):
-        super().__init__(net)
-        self._layers = net.layers
 
     def _memory(self, blob):
         return blob.data_memory
