@@ -255,11 +255,11 @@ def test_bottoms_without_a_gradient(engine):
         ("num_classes: 3 share_location: false", "share_location: false needs mining_type NONE, got MAX_NEGATIVE"),
         (
             "num_classes: 3 mining_type: HARD_EXAMPLE sample_size: 0",
-            "sample_size must be at least 1 and neg_pos_ratio not negative, got 0 and 3",
+            "sample_size must be at least 1 and neg_pos_ratio finite and not negative, got 0 and 3",
         ),
         (
             "num_classes: 3 neg_pos_ratio: -1",
-            "sample_size must be at least 1 and neg_pos_ratio not negative, got 64 and -1",
+            "sample_size must be at least 1 and neg_pos_ratio finite and not negative, got 64 and -1",
         ),
     ],
 )
