@@ -48,7 +48,8 @@ def read_priors(layer: Layer, bottom: Sequence[Blob]) -> tuple[np.ndarray, np.nd
         return np.broadcast_to(priors, (images, *priors.shape)), variances
     codes = bottom[5].read_data().reshape(images, *priors.shape)
     used = None if param.encode_variance_in_target else variances
-    return np.stack([decode(each, priors, used, param.code_type) for each in codes]), variances
+    moved = [decode(each, priors, used, param.code_type) for each in codes]
+    return np.array(moved, codes.dtype).reshape(codes.shape), variances
 
 
 def _check_sizes(layer: Layer, priors: np.ndarray) -> None:
