@@ -79,9 +79,9 @@ class MultiBoxLoss(LossLayer):
             )
         if self.mining and not param.share_location:
             raise self.error(f"share_location: false needs mining_type NONE, got {mining}")
-        if param.sample_size < 1 or not param.neg_pos_ratio >= 0:
+        if param.sample_size < 1 or not 0 <= param.neg_pos_ratio < np.inf:
             got = f"{param.sample_size} and {param.neg_pos_ratio:g}"
-            raise self.error(f"sample_size must be at least 1 and neg_pos_ratio not negative, got {got}")
+            raise self.error(f"sample_size must be at least 1 and neg_pos_ratio finite and not negative, got {got}")
 
     def allow_force_backward(self, bottom_index):
         return bottom_index < 2

@@ -150,9 +150,8 @@ class Batch:
                 eligible &= self.objectness[image] >= self.param.objectness_score
             candidates, count = np.flatnonzero(eligible), self.param.sample_size
             if not hard:
-                positives = np.count_nonzero(state >= 0)
-                wanted = float(np.float32(positives) * np.float32(self.param.neg_pos_ratio))
-                count = int(min(wanted, len(candidates)))
+                wanted = np.count_nonzero(state >= 0) * self.param.neg_pos_ratio
+                count = int(np.float32(min(wanted, len(candidates))))  # a product of floats, cut off
             selected[image, candidates[self._hardest(image, candidates, losses[image, candidates], count)]] = True
         if hard:
             matches = matches.of(selected[matches.image, matches.prior])

@@ -18,18 +18,20 @@ def read_true_boxes(layer: Layer, rows: np.ndarray, images: int) -> TrueBoxes:
     """Return the boxes of rows (M, 8); LayerError for a label or an image that does not exist."""
     param = layer.layer_param.multibox_loss_param
     rows = rows[rows[:, 0] != -1]
-    image, given = rows[:, 0].astype(int), rows[:, 1]
+    given = rows[:, 1]
+    with np.errstate(invalid="ignore"):  # nan becomes a number below 0
+        image, difficult = rows[:, 0].astype(int), rows[:, 7].astype(int)
     if ((image < 0) | (image >= images)).any():
-        wrong = image[(image < 0) | (image >= images)][0]
+        wrong = rows[(image < 0) | (image >= images), 0][0]
         raise layer.error(
-            f"a true box is of image {wrong}: there are {images} images, 0 to {images - 1}, and -1 for none"
+            f"a true box is of image {wrong:g}: there are {images} images, 0 to {images - 1}, and -1 for none"
         )
     label = np.minimum(given, 1) if param.num_classes == 2 else given
     label, _ = class_labels(layer, label, param.num_classes)
     if (label == param.background_label_id).any():
         wrong = given[label == param.background_label_id][0]
         raise layer.error(f"a true box has label {wrong:g}, that of the background (background_label_id)")
-    used = np.full(len(rows), True) if param.use_difficult_gt else rows[:, 7].astype(int) == 0
+    used = np.full(len(rows), True) if param.use_difficult_gt else difficult == 0
     return TrueBoxes(image[used], label[used].astype(int), rows[used, 3:7])
 
 
@@ -46,7 +48,8 @@ def read_priors(layer: Layer, bottom: Sequence[Blob]) -> tuple[np.ndarray, np.nd
         return np.broadcast_to(priors, (images, *priors.shape)), variances
     codes = bottom[5].read_data().reshape(images, *priors.shape)
     used = None if param.encode_variance_in_target else variances
-    return np.stack([decode(each, priors, used, param.code_type) for each in codes]), variances
+    moved = [decode(each, priors, used, param.code_type) for each in codes]
+    return np.array(moved, codes.dtype).reshape(codes.shape), variances
 
 
 def _check_sizes(layer: Layer, priors: np.ndarray) -> None:

@@ -163,6 +163,18 @@ def test_nothing_counts_without_boxes(engine):
     assert_close(top[0].data, sum(expected.loss))
 
 
+@pytest.mark.parametrize("mining", ["NONE", "MAX_NEGATIVE", "HARD_EXAMPLE"])
+@pytest.mark.parametrize("images, priors, rows", [(0, 4, 0), (2, 0, 1), (2, 4, 0)])
+def test_nothing_to_compare(images, priors, rows, mining, engine):
+    shapes = [(images, priors * 4), (images, priors * 3), (1, 2, priors * 4), (1, 1, rows, 8)]
+    arrays = [np.ones(shape) for shape in (*shapes, (images, priors * 2), (images, priors * 4))]
+    text = layer_text(f"num_classes: 3 mining_type: {mining}")
+    layer, bottom, top = run_layer(text, *arrays, dtype=np.float32)
+    layer.backward(top, [True, True] + [False] * 4, bottom)
+    expected = images * priors * np.log(3) if mining == "NONE" else 0
+    np.testing.assert_allclose(top[0].data, expected, rtol=1e-6)
+
+
 def test_a_loss_whose_gradient_is_not_wanted_does_not_count(engine):
     rng = np.random.default_rng(1)
     loc, conf, priors, truth = scene(rng, 3, 1)
@@ -255,11 +267,11 @@ def test_bottoms_without_a_gradient(engine):
         ("num_classes: 3 share_location: false", "share_location: false needs mining_type NONE, got MAX_NEGATIVE"),
         (
             "num_classes: 3 mining_type: HARD_EXAMPLE sample_size: 0",
-            "sample_size must be at least 1 and neg_pos_ratio not negative, got 0 and 3",
+            "sample_size must be at least 1 and neg_pos_ratio finite and not negative, got 0 and 3",
         ),
         (
             "num_classes: 3 neg_pos_ratio: -1",
-            "sample_size must be at least 1 and neg_pos_ratio not negative, got 64 and -1",
+            "sample_size must be at least 1 and neg_pos_ratio finite and not negative, got 64 and -1",
         ),
     ],
 )
