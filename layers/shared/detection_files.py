@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +62,17 @@ class DetectionFiles:
         without = [label for label in labels if label not in self._names]
         if without:
             raise DataError(f"label map {param.label_map_file} has no class of label {without[0]}")
+        if param.output_format == "VOC":
+            self._check_file_names(self._names[label] for label in labels)
         self._labels = labels
         self._found: list[Found] = []
+
+    def _check_file_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if os.path.basename(name) != name or "\0" in name:
+                raise DataError(
+                    f"label map {self._param.label_map_file}: '{printable(name)}' cannot be part of a file's name"
+                )
 
     def add(self, rows: np.ndarray) -> None:
         """Add the rows (D, 7) of the next image; after the last image, write the files."""

@@ -89,5 +89,5 @@ def _without_pad(boxes: np.ndarray, image: ImageSize, resize: ResizeParameter) -
     else:
         pad_x = (width - height * aspect) / 2 / width
     low, high = np.array([pad_x, pad_y] * 2), np.array([one - pad_x, one - pad_y] * 2)
-    inside = (boxes[:, :2] < high[:2]).all(1) & (boxes[:, 2:] > low[2:]).all(1)
-    return np.where(inside[:, None], (boxes - low) / (high - low), boxes)
+    inside = np.all(boxes[:, :2] < high[:2], 1, keepdims=True) & np.all(boxes[:, 2:] > low[2:], 1, keepdims=True)
+    return np.where(inside, (boxes - low) / (high - low), boxes)
