@@ -21,6 +21,8 @@ LAYERS = {
     "type: 'ConvolutionDepthwise' bottom: 'a' convolution_param { num_output: 3 kernel_size: 3 stride: 2 }": (
         [2, 3, 6, 5],
     ),
+    "type: 'DetectionEvaluate' bottom: 'a' bottom: 'b' detection_evaluate_param { num_classes: 3"
+    " background_label_id: 3 }": ([1, 1, 5, 7], [1, 1, 4, 8]),
     "type: 'DetectionOutput' bottom: 'a' bottom: 'b' bottom: 'c' detection_output_param { num_classes: 3 keep_top_k: 3"
     " nms_param { nms_threshold: 0.5 top_k: 4 } }": ([2, 16], [2, 12], [1, 2, 16]),
     "type: 'Interp' bottom: 'a' interp_param { height: 5 width: 7 }": ([2, 3, 4, 5],),
