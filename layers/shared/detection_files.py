@@ -13,7 +13,7 @@ import numpy as np
 from minicaffe.data.label_map import read_label_map
 from minicaffe.errors import DataError, nearest, printable
 from minicaffe.files import write_atomically
-from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels
+from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels, resize_of
 from minicaffe.proto.caffe_pb2 import SaveOutputParameter
 
 _FORMATS = ("VOC", "COCO", "ILSVRC")
@@ -57,7 +57,7 @@ class DetectionFiles:
             known, hint = ", ".join(_FORMATS), nearest(param.output_format, _FORMATS)
             raise DataError(f"output_format must be one of {known}, got '{printable(param.output_format)}'{hint}")
         self.images = ImageSizes(param.name_size_file, param.num_test_image)
-        self._resize = param.resize_param if param.HasField("resize_param") else None
+        self._resize = resize_of(param)
         self._names = read_label_map(param.label_map_file).names
         without = [label for label in labels if label not in self._names]
         if without:

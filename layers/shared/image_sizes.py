@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.errors import DataError, printable_line
-from minicaffe.proto.caffe_pb2 import ResizeParameter
+from minicaffe.proto.caffe_pb2 import DetectionEvaluateParameter, ResizeParameter, SaveOutputParameter
 from minicaffe.saved import whole
 from minicaffe.text import read_names
 
@@ -59,6 +59,15 @@ def _read_line(line: str, path: str) -> ImageSize:
             f"list of image sizes {path}: expected a line of name, height and width, got '{printable_line(line)}'"
         )
     return ImageSize(words[0], int(words[1]), int(words[2]))
+
+
+def resize_of(param: DetectionEvaluateParameter | SaveOutputParameter) -> ResizeParameter | None:
+    """Return the resize_param of a message, None if it has none; DataError without a height or a width."""
+    if not param.HasField("resize_param"):
+        return None
+    if not (param.resize_param.height and param.resize_param.width):
+        raise DataError("resize_param needs a height and a width above 0")
+    return param.resize_param
 
 
 def in_pixels(boxes: np.ndarray, image: ImageSize, resize: ResizeParameter | None) -> np.ndarray:

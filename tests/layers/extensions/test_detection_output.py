@@ -238,6 +238,7 @@ def test_nothing_is_saved_without_names_or_folder(tmp_path, monkeypatch, caplog,
     ("text", "words"),
     [
         ("output_format: 'voc'", r"output_format must be one of VOC, COCO, ILSVRC, got 'voc'"),
+        ("output_format: 'VOC' resize_param { }", "resize_param needs a height and a width above 0"),
         ("output_format: 'VOC' num_test_image: 4", "list of image sizes sizes.txt has 3 images, expected 4 or more"),
         ("output_format: 'VOC' label_map_file: 'few.prototxt'", "label map few.prototxt has no class of label 2"),
         (
