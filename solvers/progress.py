@@ -24,9 +24,9 @@ class TrainingProgress:
     """Observer of a solver that shows its progress.
 
     A line has the net's name, a bar, the percentage, iterations, epochs where the size of the training data is known,
-    the smoothed loss, the accuracy of the last test, images (or iterations) per second, and the remaining time.  Where
-    it is too long, the bar shrinks first; then these are left out, in this order: name, epochs, accuracy, bar, speed,
-    iterations, loss, remaining time.
+    the smoothed loss, the accuracy or mAP of the last test, images (or iterations) per second, and the remaining time.
+    Where it is too long, the bar shrinks first; then these are left out, in this order: name, epochs, accuracy, bar,
+    speed, iterations, loss, remaining time.
     The speed is that of the last 63 iterations, without the time of tests; the remaining time includes the remaining
     tests.
 
@@ -72,8 +72,10 @@ class TrainingProgress:
         )
 
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
-        """Called after a test: keep its accuracy, and exclude the test's time from the rate."""
-        named = [(name, values) for name, values in scores.items() if "acc" in name.lower() and len(values) == 1]
+        """Called after a test: keep its accuracy or mAP, and exclude the test's time from the rate."""
+        detection = solver.param.eval_type == "detection"
+        single = [(name, values) for name, values in scores.items() if len(values) == 1]
+        named = [(name, values) for name, values in single if detection or "acc" in name.lower()]
         if named:
             self._accuracy = f"{named[0][0]} {named[0][1][0]:.4f}"
         if self._test_began is not None and net_id == len(solver.test_nets) - 1:

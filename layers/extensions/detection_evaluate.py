@@ -10,7 +10,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.boxes import overlaps
-from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels
+from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels, resize_of
 from minicaffe.saved import whole
 
 
@@ -53,17 +53,12 @@ class DetectionEvaluate(Layer):
         if not param.overlap_threshold > 0:
             raise self.error(f"overlap_threshold must be above 0, got {param.overlap_threshold}")
         self.classes = [label for label in range(param.num_classes) if label != param.background_label_id]
-        self.resize_param = param.resize_param if param.HasField("resize_param") else None
-        if self.resize_param and not (self.resize_param.height and self.resize_param.width):
-            raise self.error("resize_param needs a height and a width above 0")
-        self.sizes = self._sizes() if param.name_size_file else None
-        self.batch = 0  # images in a batch: the most that a batch has had
-
-    def _sizes(self) -> ImageSizes:
         try:
-            return ImageSizes(self.param.name_size_file)
+            self.resize_param = resize_of(param)
+            self.sizes = ImageSizes(param.name_size_file) if param.name_size_file else None
         except DataError as error:
             raise self.error(str(error)) from error
+        self.batch = 0  # images in a batch: the most that a batch has had
 
     def top_shapes(self, bottom_shapes):
         for i, (shape, columns) in enumerate(zip(bottom_shapes, (7, 8))):

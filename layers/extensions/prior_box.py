@@ -58,7 +58,7 @@ class PriorBox(Layer):
             raise self.error(f"variance must be one or four positive numbers, got {self.variance}")
         self.ratios: list[np.float32] = []
         for ratio in map(np.float32, param.aspect_ratio):
-            if all(abs(ratio - known) >= 1e-6 for known in (1, *self.ratios)):
+            if all(abs(ratio - known) >= 1e-6 for known in (np.float32(1), *self.ratios)):
                 self.ratios += [ratio, np.float32(1 / float(ratio))] if param.flip else [ratio]
         self.shifts, self.halves = self._pattern()
         self.boxes = Blob((), self.dtype)
@@ -89,7 +89,8 @@ class PriorBox(Layer):
             else:
                 boxes.append((0, 0, small, small))
             if self.large:
-                boxes.append((0, 0, *[math.sqrt(small * self.large[i])] * 2))
+                large = math.sqrt(small * self.large[i])
+                boxes.append((0, 0, large, large))
             side = np.float32(small)
             boxes += [(0, 0, side * np.sqrt(r), side / np.sqrt(r)) for r in self.ratios]
         pattern = np.array(boxes, np.float32)

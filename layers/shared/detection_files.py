@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from minicaffe.data.label_map import read_label_map
 from minicaffe.errors import DataError, nearest, printable
 from minicaffe.files import write_atomically
-from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels
+from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels, resize_of
 from minicaffe.proto.caffe_pb2 import SaveOutputParameter
 
 _FORMATS = ("VOC", "COCO", "ILSVRC")
@@ -56,13 +57,22 @@ class DetectionFiles:
             known, hint = ", ".join(_FORMATS), nearest(param.output_format, _FORMATS)
             raise DataError(f"output_format must be one of {known}, got '{printable(param.output_format)}'{hint}")
         self.images = ImageSizes(param.name_size_file, param.num_test_image)
-        self._resize = param.resize_param if param.HasField("resize_param") else None
+        self._resize = resize_of(param)
         self._names = read_label_map(param.label_map_file).names
         without = [label for label in labels if label not in self._names]
         if without:
             raise DataError(f"label map {param.label_map_file} has no class of label {without[0]}")
+        if param.output_format == "VOC":
+            self._check_file_names(self._names[label] for label in labels)
         self._labels = labels
         self._found: list[Found] = []
+
+    def _check_file_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if os.path.basename(name) != name or "\0" in name:
+                raise DataError(
+                    f"label map {self._param.label_map_file}: '{printable(name)}' cannot be part of a file's name"
+                )
 
     def add(self, rows: np.ndarray) -> None:
         """Add the rows (D, 7) of the next image; after the last image, write the files."""

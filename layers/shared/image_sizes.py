@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.errors import DataError, printable_line
-from minicaffe.proto.caffe_pb2 import ResizeParameter
+from minicaffe.proto.caffe_pb2 import DetectionEvaluateParameter, ResizeParameter, SaveOutputParameter
 from minicaffe.saved import whole
 from minicaffe.text import read_names
 
@@ -61,6 +61,15 @@ def _read_line(line: str, path: str) -> ImageSize:
     return ImageSize(words[0], int(words[1]), int(words[2]))
 
 
+def resize_of(param: DetectionEvaluateParameter | SaveOutputParameter) -> ResizeParameter | None:
+    """Return the resize_param of a message, None if it has none; DataError without a height or a width."""
+    if not param.HasField("resize_param"):
+        return None
+    if not (param.resize_param.height and param.resize_param.width):
+        raise DataError("resize_param needs a height and a width above 0")
+    return param.resize_param
+
+
 def in_pixels(boxes: np.ndarray, image: ImageSize, resize: ResizeParameter | None) -> np.ndarray:
     """Return boxes (n, 4) in pixels of an image, inside it; given are fractions of the input that was made of it.
 
@@ -89,5 +98,5 @@ def _without_pad(boxes: np.ndarray, image: ImageSize, resize: ResizeParameter) -
     else:
         pad_x = (width - height * aspect) / 2 / width
     low, high = np.array([pad_x, pad_y] * 2), np.array([one - pad_x, one - pad_y] * 2)
-    inside = (boxes[:, :2] < high[:2]).all(1) & (boxes[:, 2:] > low[2:]).all(1)
-    return np.where(inside[:, None], (boxes - low) / (high - low), boxes)
+    inside = np.all(boxes[:, :2] < high[:2], 1, keepdims=True) & np.all(boxes[:, 2:] > low[2:], 1, keepdims=True)
+    return np.where(inside, (boxes - low) / (high - low), boxes)

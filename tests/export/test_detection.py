@@ -120,6 +120,20 @@ def test_it_does_not_depend_on_the_runtime(more):
         assert difference_of(exported, feeds(*scene(0, ties=ties)), run_reference) < TOLERANCE
 
 
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("shared", ["true", "false"])
+@pytest.mark.parametrize("more", ["", "confidence_threshold: 0.1"])
+def test_refinedet(code, shared, more):
+    sets = 1 if shared == "true" else CLASSES
+    text = f"type: 'DetectionOutput' detection_output_param {{ num_classes: {CLASSES} objectness_score: 0.4 {more} "
+    shapes = [(2, PRIORS * sets * 4), (2, PRIORS * CLASSES), (1, 2, PRIORS * 4), (2, PRIORS * 2), (2, PRIORS * 4)]
+    exported = export(net_text(Case(f"{text} code_type: {code} share_location: {shared} }}", shapes)))
+    rng = np.random.default_rng(0)
+    for seed in range(2):
+        found = check(exported, *scene(seed, sets=sets), rng.random(shapes[3]), 0.5 * rng.standard_normal(shapes[4]))
+        assert len(found) > 20
+
+
 def test_what_has_no_form():
     with pytest.raises(ExportError, match="DetectionOutput layer 'layer': it has no candidates"):
         export(output("nms_param { top_k: 0 }"))

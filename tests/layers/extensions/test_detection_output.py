@@ -238,14 +238,20 @@ def test_nothing_is_saved_without_names_or_folder(tmp_path, monkeypatch, caplog,
     ("text", "words"),
     [
         ("output_format: 'voc'", r"output_format must be one of VOC, COCO, ILSVRC, got 'voc'"),
+        ("output_format: 'VOC' resize_param { }", "resize_param needs a height and a width above 0"),
         ("output_format: 'VOC' num_test_image: 4", "list of image sizes sizes.txt has 3 images, expected 4 or more"),
         ("output_format: 'VOC' label_map_file: 'few.prototxt'", "label map few.prototxt has no class of label 2"),
+        (
+            "output_format: 'VOC' label_map_file: 'odd.prototxt'",
+            "label map odd.prototxt: '../b' cannot be part of",
+        ),
     ],
 )
 def test_errors_of_what_is_saved(saving, tmp_path, text, words):
     (tmp_path / "few.prototxt").write_text('item { name: "one" label: 1 }')
+    (tmp_path / "odd.prototxt").write_text('item { name: "a" label: 1 } item { name: "../b" label: 2 }')
     given = saving(f"output_directory: 'out' {text}")
-    given = given.replace("label_map_file: 'labels.prototxt'", "", 1) if "few" in text else given
+    given = given.replace("label_map_file: 'labels.prototxt'", "", 1) if "prototxt" in text else given
     with pytest.raises(LayerError, match=f"^DetectionOutput layer 'layer': {words}"):
         saved(given, ONE)
 

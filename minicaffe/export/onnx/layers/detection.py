@@ -57,7 +57,7 @@ class _Detections:
     def _candidates(self) -> tuple[str, str]:
         """Add scores (N, C, k) and boxes (N, C, k, 4) of the candidates."""
         layer, classes = self.layer, self.layer.ints(self.classes, "classes")
-        scores = reshape(layer, layer.bottoms[1], [0, self.priors, self.own.classes])
+        scores = self._confidences()
         scores = layer.op("Gather", layer.op("Transpose", scores, perm=[0, 2, 1]), classes, axis=1)
         scores, places = layer.ops("TopK", 2, scores, layer.ints([self.best], "top_k"), axis=2)
         if self.param.share_location:
@@ -68,10 +68,29 @@ class _Detections:
         boxes, places = self._decoded(codes), append_axes(layer, places, 3, 1)
         return scores, layer.op("GatherND", boxes, places, batch_dims=1 if self.param.share_location else 2)
 
+    def _confidences(self) -> str:
+        """Add the confidences (N, P, K): of the background alone where RefineDet's first stage finds no object."""
+        layer = self.layer
+        scores = reshape(layer, layer.bottoms[1], [0, self.priors, self.own.classes])
+        if not self.own.refined:
+            return scores
+        _, objectness = layer.ops("Split", 2, reshape(layer, layer.bottoms[3], [0, self.priors, 2]), axis=2)
+        is_background = layer.op("Less", objectness, layer.floats(self.param.objectness_score, "objectness"))
+        return layer.op("Where", is_background, layer.floats(np.eye(1, self.own.classes)[0], "background"), scores)
+
     def _decoded(self, codes: str) -> str:
         """Add the corners (..., P, 4) of the boxes with the codes (..., P, 4)."""
-        layer, kinds = self.layer, caffe_pb2.PriorBoxParameter
+        layer = self.layer
         priors, variances = (reshape(layer, x, [-1, 4]) for x in layer.ops("Split", 2, layer.bottoms[2], axis=1))
+        if self.own.refined and len(layer.bottoms) > 4:
+            priors = self._corners(reshape(layer, layer.bottoms[4], [0, self.priors, 4]), priors, variances)
+            if not self.param.share_location:  # the same for all classes
+                priors = reshape(layer, priors, [0, 1, self.priors, 4])
+        return self._corners(codes, priors, variances)
+
+    def _corners(self, codes: str, priors: str, variances: str) -> str:
+        """Add the corners (..., P, 4) of the boxes with the codes (..., P, 4) relative to the priors."""
+        layer, kinds = self.layer, caffe_pb2.PriorBoxParameter
         if not self.param.variance_encoded_in_target:
             codes = layer.op("Mul", codes, variances)
         if self.param.code_type == kinds.CORNER:

@@ -30,6 +30,8 @@ LAYERS = {
         [2, 3, 6, 5],
     ),
     "type: 'DecodeBBox' bottom: 'a' bottom: 'b' bottom: 'c'": ([4, 8], [4, 5], [4, 6]),
+    "type: 'DetectionEvaluate' bottom: 'a' bottom: 'b' detection_evaluate_param { num_classes: 3"
+    " background_label_id: 3 }": ([1, 1, 5, 7], [1, 1, 4, 8]),
     "type: 'DetectionOutput' bottom: 'a' bottom: 'b' bottom: 'c' detection_output_param { num_classes: 3 keep_top_k: 3"
     " nms_param { nms_threshold: 0.5 top_k: 4 } }": ([2, 16], [2, 12], [1, 2, 16]),
     "type: 'HardMining' bottom: 'a' bottom: 'b' hard_mining_param { num_roi_per_image: 2 }": ([4], [4, 5]),
