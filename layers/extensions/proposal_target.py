@@ -20,8 +20,8 @@ class ProposalTarget(Layer):
 
     bottoms: regions (R, 5), rows (image, x1, y1, x2, y2) in pixels, x2 and y2 being the last ones; annotated boxes
         (G, 7), rows (image, x1, y1, x2, y2, label, ignored); image -1 or label 0: no box; further columns are not read
-    tops, of S regions, (S, ..., 1, 1): the regions (S, 5); their labels, 0 for background; the codes of their boxes
-        relative to them, (S, 4 cls_num) at the columns of the class, or (S, 8) at columns 4 to 7 unless cls_aware; the
+    tops: of S regions, each (S, ..., 1, 1): the regions (S, 5); their labels, 0 for background; the codes of their
+        boxes, (S, 4 cls_num) at the columns of the class, or (S, 8) at columns 4 to 7 unless cls_aware; the
         weights of these, inside and outside, 1 or 0; the box of each object (S, 6), (label, x1, y1, x2, y2, overlap),
         0 for background; optionally sample weights, that make fg_fraction of the sum that of the objects
 
