@@ -51,6 +51,7 @@ LAYERS = {
         [2, 2, 7, 6], [4, 5],
     ),
     "type: 'ReLU6' bottom: 'a'": ([2, 3],),
+    "type: 'ScaleRoute' bottom: 'a' bottom: 'b' top: 'z' scale_route_param { high_scale: 9 }": ([4, 5], [4, 2]),
     "type: 'ShuffleChannel' bottom: 'a' shuffle_channel_param { group: 3 }": ([2, 6, 2, 2],),
     "type: 'SmoothL1Loss' bottom: 'a' bottom: 'b' bottom: 'c' bottom: 'd' loss_weight: 1": ([2, 3],) * 4,
     "type: 'SmoothL1LossOHEM' bottom: 'a' bottom: 'b' bottom: 'c' top: 'z' loss_weight: 1 loss_weight: 0 loss_param {"
