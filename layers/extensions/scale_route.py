@@ -54,7 +54,7 @@ class ScaleRoute(Layer):
         kept = np.flatnonzero((scales >= self.low) & (scales < self.high))
         if not len(kept) and len(scales):
             with np.errstate(divide="ignore"):
-                kept = np.abs(np.log2(scales / self.middle)).argmin(keepdims=True)
+                kept = np.array([np.abs(np.log2(scales / self.middle)).argmin()])
         for blob, source in zip(top, bottom):
             blob.reshape(len(kept), *source.shape[1:])
             blob.data = source.read_data()[kept]
