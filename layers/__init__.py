@@ -93,6 +93,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     relu6,
     roi_align,
     roi_pooling,
+    scale_route,
     shuffle_channel,
     smooth_l1_loss,
     smooth_l1_loss_ohem,

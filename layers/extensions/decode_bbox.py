@@ -54,7 +54,7 @@ class DecodeBBox(Layer):
         boxes[:, 2:] -= 1  # codes and boxes are inverse here
         kept = np.ones(count, bool)
         if self.phase == TRAIN:
-            kept = ~(boxes[:, 2:] < boxes[:, :2]).any(1)
+            kept &= ~(boxes[:, 2:] < boxes[:, :2]).any(1)
             if len(bottom) > 2:
                 kept &= bottom[2].read_data().reshape(count, -1)[:, -1] < self.layer_param.decode_bbox_param.gt_iou_thr
         found = np.concatenate([regions[kept, :1], boxes[kept]], 1)

@@ -19,9 +19,9 @@ class ProposalTarget(Layer):
     """Samples regions: objects, with an overlap of at least fg_thr, and background.
 
     bottoms: regions (R, 5), rows (image, x1, y1, x2, y2) in pixels, x2 and y2 being the last ones; annotated boxes
-        (G, 7), rows (image, x1, y1, x2, y2, label, ignored), image -1 for no box; further columns are not read
-    tops, of S regions, (S, ..., 1, 1): the regions (S, 5); their labels, 0 for background; the codes of their boxes
-        relative to them, (S, 4 cls_num) at the columns of the class, or (S, 8) at columns 4 to 7 unless cls_aware; the
+        (G, 7), rows (image, x1, y1, x2, y2, label, ignored); image -1 or label 0: no box; further columns are not read
+    tops: of S regions, each (S, ..., 1, 1): the regions (S, 5); their labels, 0 for background; the codes of their
+        boxes, (S, 4 cls_num) at the columns of the class, or (S, 8) at columns 4 to 7 unless cls_aware; the
         weights of these, inside and outside, 1 or 0; the box of each object (S, 6), (label, x1, y1, x2, y2, overlap),
         0 for background; optionally sample weights, that make fg_fraction of the sum that of the objects
 
@@ -72,7 +72,7 @@ class ProposalTarget(Layer):
     def forward_cpu(self, bottom, top):
         regions = bottom[0].read_data().reshape(-1, 5)
         boxes = bottom[1].read_data().reshape(bottom[1].shape[0], -1)[:, :7]
-        boxes = boxes[boxes[:, 0] != -1]
+        boxes = boxes[(boxes[:, 0] != -1) & (boxes[:, 5] != 0)]
         if self.param.append_gtbox:
             regions = np.concatenate([regions, boxes[:, :5]])
         self._check_values(regions, boxes)

@@ -46,13 +46,13 @@ class ROIAlign(Layer):
     backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
-        align = self.layer_param.roi_align_param
+        align, corners = self.layer_param.roi_align_param, self.layer_param.roi_pooling_param
         self.on_corners = not self.layer_param.HasField("roi_align_param")
-        param = self.layer_param.roi_pooling_param if self.on_corners else align
+        param = corners if self.on_corners else align
         self.bins, self.scale = (param.pooled_h, param.pooled_w), param.spatial_scale
         if min(self.bins) < 1:
             raise self.error(f"pooled_h and pooled_w must be at least 1, got {self.bins}")
-        self.pad_ratio = param.pad_ratio if self.on_corners else 0.0
+        self.pad_ratio = corners.pad_ratio if self.on_corners else 0.0
         self.points = 1 if self.on_corners else max(align.sampling_ratio, 0)  # of a bin on each axis; 0: by its size
         self.end = align.roi_end_mode  # 0 or 1: what is added to x2 and y2
         if self.end not in (0, 1):

@@ -296,6 +296,7 @@ class LayerParameter(Message):
     box_output_param: BoxOutputParameter
     box_group_output_param: BoxGroupOutputParameter
     hard_mining_param: HardMiningParameter
+    scale_route_param: ScaleRouteParameter
     engine: str
     forward_type: int
     backward_type: int
@@ -1427,6 +1428,12 @@ class BoxGroupParameter(Message):
     field_h: RepeatedScalarFieldContainer[int]
     field_w: RepeatedScalarFieldContainer[int]
     stride: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ScaleRouteParameter(Message):
+    low_scale: float
+    high_scale: float
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -114,7 +114,7 @@ def run(text, regions, boxes, **options):
 
 
 def test_background_is_drawn_where_regions_are_missing(engine):
-    boxes = np.array([[0, 0, 0, 59, 69, 1, 0], [-1, 0, 0, 0, 0, 0, 0]], float)
+    boxes = np.array([[0, 0, 0, 59, 69, 1, 0], [-1, 0, 0, 59, 69, 1, 0], [1, 0, 0, 59, 69, 0, 0]], float)
     found, labels, *_ = run(
         "cls_num: 2 batch_size: 9 num_img_per_batch: 2 img_width: 60 img_height: 70", np.zeros((0, 5)), boxes
     )
@@ -159,7 +159,7 @@ def test_errors_name_the_layer(text, shapes, words):
     [
         ([[1, 0, 0, 9, 9]], [[0, 0, 0, 9, 9, 1, 0]], "is of image 1, but num_img_per_batch is 1"),
         ([[0, 0, 0, 9, 9]], [[0, 0, 0, 9, 9, 2, 0]], "label 2 of a box is not of an object: cls_num is 2"),
-        ([[0, 0, 0, 9, 9]], [[0, 0, 0, 9, 9, 0, 0]], "label 0 of a box is not of an object"),
+        ([[0, 0, 0, 9, 9]], [[0, 0, 0, 9, 9, -1, 0]], "label -1 of a box is not of an object"),
         (np.zeros((0, 5)), [[-1, 0, 0, 0, 0, 0, 0]], "there is no region, and none could be drawn"),
     ],
 )

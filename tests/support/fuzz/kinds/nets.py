@@ -22,7 +22,7 @@ LAYERS = {
     " roi_per_img: 2 }": ([4, 5], [4], [4], [4, 8]),
     "type: 'BoxGroupOutput' bottom: 'a' bottom: 'b' box_group_output_param { box_group_param { field_w: 9 field_h: 8"
     " field_w: 5 field_h: 12 stride: 4 } min_size: 3 }": ([4, 2, 3, 4], [4, 4, 3, 4]),
-    "type: 'BoxOutput' bottom: 'a' top: 'z' box_output_param { field_w: 9 field_h: 8 downsample_rate: 4 min_size: 3 }": (
+    "type: 'BoxOutput' bottom: 'a' top: 'z' box_output_param { field_w: 9 field_h: 8 downsample_rate: 4 }": (
         [2, 7, 3, 4],
     ),
     "type: 'CenterLoss' bottom: 'a' bottom: 'b' center_loss_param { num_output: 4 }": ([6, 3], [6]),
@@ -42,8 +42,8 @@ LAYERS = {
     "type: 'PriorBox' bottom: 'a' bottom: 'b' prior_box_param { min_size: 4 max_size: 9 aspect_ratio: 2 }": (
         [1, 2, 3, 4], [1, 3, 20, 30],
     ),
-    "type: 'ProposalTarget' bottom: 'a' bottom: 'b' top: 's' top: 't' top: 'u' top: 'v' top: 'w' proposal_target_param {"
-    " cls_num: 3 batch_size: 6 img_width: 60 img_height: 50 }": ([4, 5], [2, 7]),
+    "type: 'ProposalTarget' bottom: 'a' bottom: 'b' top: 's' top: 't' top: 'u' top: 'v' top: 'w'"
+    " proposal_target_param { cls_num: 3 batch_size: 6 img_width: 60 img_height: 50 }": ([4, 5], [2, 7]),
     "type: 'PSROIPooling' bottom: 'a' bottom: 'b' psroi_pooling_param { output_dim: 2 group_size: 2 "
     "spatial_scale: 0.5 }": ([2, 8, 7, 6], [4, 5]),
     "type: 'ROIAlign' bottom: 'a' bottom: 'b' roi_align_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
@@ -53,6 +53,7 @@ LAYERS = {
         [2, 2, 7, 6], [4, 5],
     ),
     "type: 'ReLU6' bottom: 'a'": ([2, 3],),
+    "type: 'ScaleRoute' bottom: 'a' bottom: 'b' top: 'z' scale_route_param { high_scale: 9 }": ([4, 5], [4, 2]),
     "type: 'ShuffleChannel' bottom: 'a' shuffle_channel_param { group: 3 }": ([2, 6, 2, 2],),
     "type: 'SmoothL1Loss' bottom: 'a' bottom: 'b' bottom: 'c' bottom: 'd' loss_weight: 1": ([2, 3],) * 4,
     "type: 'SmoothL1LossOHEM' bottom: 'a' bottom: 'b' bottom: 'c' top: 'z' loss_weight: 1 loss_weight: 0 loss_param {"
