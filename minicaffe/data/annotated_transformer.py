@@ -43,6 +43,8 @@ class AnnotatedTransformer(BatchTransformer):
         self._distorter = Distorter(param.distort_param) if param.HasField("distort_param") else None
         self._expander = Expander(param.expand_param) if param.HasField("expand_param") else None
         self._samplers = Samplers(samplers) if samplers else None
+        steps = {"distort": self._distorter, "expand": self._expander, "sample a part": self._samplers}
+        self.augmentations = tuple(name for name, step in steps.items() if step is not None)
         self._emit = param.emit_constraint if param.HasField("emit_constraint") else None
 
     def apply(
