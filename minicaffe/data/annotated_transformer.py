@@ -73,10 +73,10 @@ class AnnotatedTransformer(BatchTransformer):
             plan, rows[i] = self._drawn(image.shape, rows[i])
             plans.append(plan)
 
-        def prepare(i: int) -> None:
-            result[i] = self._prepared(images[i], plans[i])
+        def change(i: int) -> None:
+            result[i] = self._changed(images[i], plans[i])
 
-        each(prepare, len(result))
+        each(change, len(result))
         return stacked(result), rows
 
     def _drawn(self, shape: tuple[int, ...], rows: np.ndarray) -> tuple[_Plan, np.ndarray]:
@@ -93,7 +93,7 @@ class AnnotatedTransformer(BatchTransformer):
             part, rows = part.inner(region), projected(rows, region, self._emit)
         return _Plan(distortion, None if part == whole else part), rows
 
-    def _prepared(self, image: np.ndarray, plan: _Plan) -> np.ndarray:
+    def _changed(self, image: np.ndarray, plan: _Plan) -> np.ndarray:
         """Return the distorted part of an image; only what is left of the image is distorted, and copied once."""
         distort = plan.distortion or (lambda pixels: pixels)
         if plan.part is None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.data.mean import read_mean
+from minicaffe.data.noise import Noise
 from minicaffe.data.resize_param import Resizer
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
@@ -81,21 +82,20 @@ class BatchTransformer:
         elif len(param.mean_value):
             self.mean = np.array(param.mean_value, np.float32)[:, None, None]
         self.resizer = Resizer(param.resize_param) if param.HasField("resize_param") else None
-        if param.HasField("noise_param"):
-            log.warning("transform_param: noise_param is not applied")
+        self.noise = Noise(param.noise_param) if param.HasField("noise_param") else None
         for name in self.not_applied:
             if param.HasField(name):
                 log.warning("transform_param: %s is applied by layers of type AnnotatedData only", name)
-
-    @property
-    def on_host_only(self) -> bool:
-        """Whether a step of the transformation has no GPU kernel."""
-        return self.resizer is not None
 
     def resized_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the resized image, which the mean must fit, given that of the record."""
         channels, height, width = shape
         return (channels, height, width) if self.resizer is None else (channels, *self.resizer.size(height, width))
+
+    @property
+    def on_host_only(self) -> bool:
+        """Whether a step of the transformation has no GPU kernel."""
+        return self.resizer is not None or self.noise is not None
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
@@ -125,8 +125,8 @@ class BatchTransformer:
         name: gives the name of an image, for errors.
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
-        if self.resizer is not None:
-            images = self._resized(self.resizer, images, each)
+        if self.on_host_only:
+            images = self._prepared(images, each)
         if isinstance(images, np.ndarray):
             count, *shape = images.shape
             self.check_mean(shape, name)
@@ -158,15 +158,19 @@ class BatchTransformer:
         mean = self.mean[:, top : top + values.shape[1], left : left + values.shape[2]]
         return values + ((mean + mean[..., ::-1]) / 2 if self.mirror else mean)
 
-    def _resized(self, resizer: Resizer, images: Images, each: Each) -> Images:
-        modes = [resizer.draw(self.rng) for _ in images]
-        resized = list(images)
+    def _prepared(self, images: Images, each: Each) -> Images:
+        """Return the images resized, then with noise, as far as the parameters say so."""
+        resizer, noise = self.resizer, self.noise
+        modes = [resizer.draw(self.rng) for _ in images] if resizer else []
+        seeds = [noise.draw(self.rng) for _ in images] if noise else []
+        prepared = list(images)
 
-        def resize(i: int) -> None:
-            resized[i] = resizer(images[i], modes[i])
+        def prepare(i: int) -> None:
+            image = resizer(prepared[i], modes[i]) if resizer else prepared[i]
+            prepared[i] = noise(image, seeds[i]) if noise else image
 
-        each(resize, len(resized))
-        return stacked(resized)
+        each(prepare, len(prepared))
+        return stacked(prepared)
 
     def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray, name: Name) -> Draws:
         """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""
