@@ -35,7 +35,7 @@ class BaseData(Layer):
     """
 
     family = "data"
-    more_params = ("transform_param",)
+    more_params: tuple[str, ...] = ("transform_param",)
     exact_num_bottom = 0
     min_top, max_top = 1, 2
     in_place = False

@@ -116,14 +116,14 @@ class AnnotatedTransformer(BatchTransformer):
 
     def _carried(self, index: int, rows: np.ndarray, shape: tuple[int, ...], draws: Draws) -> np.ndarray:
         """Return the rows of image `index` after resizing, crop and flip; shape: (C, H, W) of it before."""
-        size, (_, height, width) = shape[1:], self.resized_shape(shape)
+        (_, old_h, old_w), (_, height, width) = shape, self.resized_shape(shape)
         if self.resizer is not None:
-            rows = with_boxes(rows, self.resizer.boxes(boxes_of(rows), *size))
+            rows = with_boxes(rows, self.resizer.boxes(boxes_of(rows), old_h, old_w))
         crop = Part(int(draws.top[index]), int(draws.left[index]), self.crop[0] or height, self.crop[1] or width)
         region = crop.region(height, width)
         rows = projected(rows, region, self._emit)
         if draws.flip[index]:
             rows = mirrored(rows)
         if self.resizer is not None:
-            rows = with_boxes(rows, self.resizer.extrapolate(boxes_of(rows), *size, np.array(region)))
+            rows = with_boxes(rows, self.resizer.extrapolate(boxes_of(rows), old_h, old_w, np.array(region)))
         return rows
