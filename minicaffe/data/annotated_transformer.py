@@ -68,8 +68,7 @@ class AnnotatedTransformer(BatchTransformer):
         """Return images and rows after distortion, expansion and sampling; everything random is drawn first."""
         plans, result = [], list(images)
         for i, image in enumerate(images):
-            if self._distorter and image.dtype != np.uint8:
-                raise DataError(f"{name(i)} must hold bytes for distort_param, but holds floats")
+            self._check(image, name(i))
             plan, rows[i] = self._drawn(image.shape, rows[i])
             plans.append(plan)
 
@@ -78,6 +77,13 @@ class AnnotatedTransformer(BatchTransformer):
 
         each(change, len(result))
         return stacked(result), rows
+
+    def _check(self, image: np.ndarray, name: str) -> None:
+        """Raise DataError unless the image can be distorted, and expanded with the mean."""
+        if self._distorter and image.dtype != np.uint8:
+            raise DataError(f"{name} must hold bytes for distort_param, but holds floats")
+        if self.mean is not None:  # of any height and width
+            self.check_mean((len(image), *self.mean.shape[1:]), lambda _: name)
 
     def _drawn(self, shape: tuple[int, ...], rows: np.ndarray) -> tuple[_Plan, np.ndarray]:
         """Draw what happens to an image (C, H, W); return it, and the rows after it."""

@@ -8,6 +8,7 @@ import pytest
 from helpers.annotated import TRAINING, random_records, record, write_records
 from helpers.readers import batches, data_layer, write_images
 from minicaffe.data import open_db, workers
+from minicaffe.data.mean import write_mean
 from minicaffe.errors import DataError, LayerError
 from minicaffe.proto import caffe_pb2
 
@@ -299,6 +300,22 @@ def test_floats_cannot_be_distorted():
     made, blobs = layer("distort_param { brightness_prob: 1 brightness_delta: 3 }")
     with pytest.raises(DataError, match="image 0 of the batch .* must hold bytes for distort_param"):
         batches(made, blobs, 1)
+
+
+def test_a_gray_image_among_those_in_colour():
+    write_records("db", [record(np.zeros((channels, 8, 8), np.uint8), []) for channels in (3, 1)])
+    made, blobs = layer(f"mean_value: 1 mean_value: 2 mean_value: 3 crop_size: 8 {EXPANSION}", batch=2)
+    with pytest.raises(DataError, match=r"3 for 1 channels: image 1 of the batch \(record '00001' of db\) is gray"):
+        batches(made, blobs, 1)
+
+
+def test_a_mean_file_fills_with_the_mean_of_each_channel():
+    write_records("db", [record(np.full((2, 8, 8), 90, np.uint8), [])])
+    write_mean("mean.binaryproto", np.arange(32.0).reshape(2, 4, 4))
+    made, blobs = layer(f'mean_file: "mean.binaryproto" resize_param {{ height: 4 width: 4 }} {EXPANSION}')
+    assert made.transformer._fill(np.zeros((2, 8, 8), np.uint8)).ravel().tolist() == [8, 24]
+    ((images, _),) = batches(made, blobs, 1)
+    assert images.shape == (1, 2, 4, 4)
 
 
 def test_FIT_SMALL_SIZE_needs_a_batch_of_one():
