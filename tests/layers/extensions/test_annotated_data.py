@@ -40,7 +40,8 @@ SAMPLING = "sampler { min_scale: 0.4 max_scale: 0.9 min_aspect_ratio: 0.5 max_as
 EXPANSION = "expand_param { max_expand_ratio: 3 }"
 SAMPLER = f"batch_sampler {{ {SAMPLING} max_trials: 1 }}"
 #: transform_param, annotated_data_param, and by how many pixels of the result a side may be off: a part is cut out at
-#: whole pixels, up to two of which are missing, and its box is not rounded; resizing enlarges them, and so it is with pads
+#: whole pixels, up to two of which are missing, and its box is not rounded; resizing enlarges them.  Pads are whole
+#: pixels, too, and the shift of the boxes is not.
 STEPS = {
     "nothing": ("", "", 0.01),
     "mirror": ("mirror: true", "", 0.01),
