@@ -67,7 +67,7 @@ def _plan(
         kernel = _summed if len(rows.weight) == 2 else _vector_floats
         if dtype == np.uint8:
             rows, columns = _fixed(rows), _fixed(columns)
-            kernel = {"CUBIC": _cubic_bytes, "LANCZOS4": _lanczos_bytes}.get(mode, _linear_bytes)
+            kernel = {"CUBIC": _cubic_bytes, "LANCZOS4": _integer_bytes}.get(mode, _linear_bytes)
     return _of_planes(rows, planes, heights[0]), _of_channels(columns, channels), kernel
 
 
@@ -124,6 +124,7 @@ def _store(values: np.ndarray, out: np.ndarray) -> None:
 
 
 def _linear_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the sum of two lines, of whose products bits are cut off; overwrites the lines."""
     for line, weight in zip(lines, weights):
         line >>= 4
         line *= weight
@@ -136,16 +137,18 @@ def _linear_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
 
 def _cubic_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of lines, rounded: in float32 as far as there are 8 values, then in integers."""
     vectors = lines[0].shape[1] // 8 * 8
     scaled = weights.astype(np.float32) * np.float32(2.0 ** (-2 * _BITS))
     head = _backwards([line[:, :vectors].astype(np.float32) for line in lines], scaled)
     result = np.empty_like(lines[0])
     result[:, :vectors] = np.rint(head, out=head)
-    result[:, vectors:] = _lanczos_bytes([line[:, vectors:] for line in lines], weights)
+    result[:, vectors:] = _integer_bytes([line[:, vectors:] for line in lines], weights)
     return result
 
 
-def _lanczos_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def _integer_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of lines in integers, rounded."""
     total = _summed(lines, weights)
     total += 1 << 2 * _BITS - 1
     total >>= 2 * _BITS
@@ -153,6 +156,7 @@ def _lanczos_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
 
 def _vector_floats(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of lines of float32, from the end as far as there are 4 values."""
     vectors = lines[0].shape[1] // 4 * 4
     head, rest = ([line[:, part] for line in lines] for part in (slice(vectors), slice(vectors, None)))
     return np.concatenate([_backwards(head, weights), _summed(rest, weights)], 1)
