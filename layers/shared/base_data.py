@@ -35,7 +35,7 @@ class BaseData(Layer):
     """
 
     family = "data"
-    more_params = ("transform_param",)
+    more_params: tuple[str, ...] = ("transform_param",)
     exact_num_bottom = 0
     min_top, max_top = 1, 2
     in_place = False
@@ -49,7 +49,10 @@ class BaseData(Layer):
     def source_shapes(cls, layer_param):
         batch, common = getattr(layer_param, cls.param_field).batch_size, layer_param.transform_param
         channels, *size = cls.image_shape(layer_param)
-        size = [common.crop_size] * 2 if common.crop_size else size
+        resize = common.resize_param
+        if common.HasField("resize_param") and resize.resize_mode != resize.FIT_SMALL_SIZE:
+            size = [resize.height, resize.width]
+        size = [common.crop_h or common.crop_size or size[0], common.crop_w or common.crop_size or size[1]]
         channels = 3 if common.force_color else channels or len(common.mean_value)
         image = (batch, channels, *size) if batch and channels and all(size) else None
         label = (batch,) if batch else None

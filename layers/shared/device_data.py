@@ -16,7 +16,7 @@ log = logging.getLogger("minicaffe.data")
 def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource | None:
     """Return the fastest source for a data layer's images; None if only the host can transform them.
 
-    The device transforms images of bytes that all have one size, without resize_param, noise_param or boxes.
+    The device transforms images of bytes that all have one size, without resize_param, noise_param and boxes.
     """
     from minicaffe.cuda import transform
 

@@ -131,7 +131,9 @@ def _transform(layer) -> str:
     if transformer is None:
         return "the layer has no transform_param"
     (height, width), mean, scale = transformer.crop, transformer.mean_in_words(), transformer.scale
-    steps = [f"crop {height}×{width}"] if height or width else []
+    steps, resizer = list(transformer.augmentations), transformer.resizer
+    steps += [f"resize {resizer.param.height}×{resizer.param.width}"] if resizer is not None else []
+    steps += [f"crop {height}×{width}"] if height or width else []
     steps += ["mirror"] if transformer.mirror else []
     steps += [mean] if mean else []
     steps += [f"times {scale:g}"] if scale != 1 else []

@@ -43,6 +43,8 @@ class AnnotatedTransformer(BatchTransformer):
         self._distorter = Distorter(param.distort_param) if param.HasField("distort_param") else None
         self._expander = Expander(param.expand_param) if param.HasField("expand_param") else None
         self._samplers = Samplers(samplers) if samplers else None
+        steps = {"distort": self._distorter, "expand": self._expander, "sample a part": self._samplers}
+        self.augmentations = tuple(name for name, step in steps.items() if step is not None)
         self._emit = param.emit_constraint if param.HasField("emit_constraint") else None
 
     def apply(
@@ -66,16 +68,22 @@ class AnnotatedTransformer(BatchTransformer):
         """Return images and rows after distortion, expansion and sampling; everything random is drawn first."""
         plans, result = [], list(images)
         for i, image in enumerate(images):
-            if self._distorter and image.dtype != np.uint8:
-                raise DataError(f"{name(i)} must hold bytes for distort_param, but holds floats")
+            self._check(image, name(i))
             plan, rows[i] = self._drawn(image.shape, rows[i])
             plans.append(plan)
 
-        def prepare(i: int) -> None:
-            result[i] = self._altered(images[i], plans[i])
+        def change(i: int) -> None:
+            result[i] = self._changed(images[i], plans[i])
 
-        each(prepare, len(result))
+        each(change, len(result))
         return stacked(result), rows
+
+    def _check(self, image: np.ndarray, name: str) -> None:
+        """Raise DataError unless the image can be distorted, and expanded with the mean."""
+        if self._distorter and image.dtype != np.uint8:
+            raise DataError(f"{name} must hold bytes for distort_param, but holds floats")
+        if self.mean is not None:  # of any height and width
+            self.check_mean((len(image), *self.mean.shape[1:]), lambda _: name)
 
     def _drawn(self, shape: tuple[int, ...], rows: np.ndarray) -> tuple[_Plan, np.ndarray]:
         """Draw what happens to an image (C, H, W); return it, and the rows after it."""
@@ -91,7 +99,7 @@ class AnnotatedTransformer(BatchTransformer):
             part, rows = part.inner(region), projected(rows, region, self._emit)
         return _Plan(distortion, None if part == whole else part), rows
 
-    def _altered(self, image: np.ndarray, plan: _Plan) -> np.ndarray:
+    def _changed(self, image: np.ndarray, plan: _Plan) -> np.ndarray:
         """Return the distorted part of an image; only what is left of the image is distorted, and copied once."""
         distort = plan.distortion or (lambda pixels: pixels)
         if plan.part is None:
@@ -114,14 +122,14 @@ class AnnotatedTransformer(BatchTransformer):
 
     def _carried(self, index: int, rows: np.ndarray, shape: tuple[int, ...], draws: Draws) -> np.ndarray:
         """Return the rows of image `index` after resizing, crop and flip; shape: (C, H, W) of it before."""
-        size, (_, height, width) = shape[1:], self.resized_shape(shape)
+        (_, old_h, old_w), (_, height, width) = shape, self.resized_shape(shape)
         if self.resizer is not None:
-            rows = with_boxes(rows, self.resizer.boxes(boxes_of(rows), *size))
+            rows = with_boxes(rows, self.resizer.boxes(boxes_of(rows), old_h, old_w))
         crop = Part(int(draws.top[index]), int(draws.left[index]), self.crop[0] or height, self.crop[1] or width)
         region = crop.region(height, width)
         rows = projected(rows, region, self._emit)
         if draws.flip[index]:
             rows = mirrored(rows)
         if self.resizer is not None:
-            rows = with_boxes(rows, self.resizer.extrapolate(boxes_of(rows), *size, np.array(region)))
+            rows = with_boxes(rows, self.resizer.extrapolate(boxes_of(rows), old_h, old_w, np.array(region)))
         return rows

@@ -36,15 +36,17 @@ def bgr_to_hsv(image: np.ndarray) -> np.ndarray:
 
     Equal to `cv2.cvtColor(.., COLOR_BGR2HSV)` for all colours.
     """
-    blue, green, red = image.astype(np.int32)
-    value = image.max(0)
+    result = np.empty(image.shape, np.uint8)
+    blue, green, red = image.astype(np.int16)
+    value = np.max(image, 0, out=result[2])
     spread = value - image.min(0)
-    saturation = _shifted(spread * _OF_VALUE[value], _HSV_BITS)
-    wide = spread.astype(np.int32)
+    result[1] = _shifted(_OF_VALUE.take(value) * spread, _HSV_BITS)
+    wide = spread.astype(np.int16)
     hue = np.where(value == image[1], blue - red + 2 * wide, red - green + 4 * wide)
-    hue = _shifted(np.where(value == image[2], green - blue, hue) * _OF_RANGE[spread], _HSV_BITS)
-    hue += 180 * (hue < 0)
-    return np.stack([hue, saturation, value]).astype(np.uint8)
+    hue = _shifted(np.where(value == image[2], green - blue, hue) * _OF_RANGE.take(spread), _HSV_BITS)
+    hue[hue < 0] += 180
+    result[0] = hue
+    return result
 
 
 def hsv_to_bgr(image: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class Part(NamedTuple):
         top, left, own_height, own_width = self
         return left / width, top / height, (left + own_width) / width, (top + own_height) / height
 
-    def inner(self, region: Sequence[float]) -> Part:
+    def inner(self, region: Sequence[float] | np.ndarray) -> Part:
         """Return the part that a region (xmin, ymin, xmax, ymax), fractions of this one, covers.
 
         Position and size are cut to whole pixels, one at least, as in the fork.

@@ -84,7 +84,7 @@ def _plan(
         kernel = _summed if len(rows.weight) == 2 else _vector_floats
         if dtype == np.uint8:
             rows, columns = _fixed(rows), _fixed(columns)
-            kernel = {"CUBIC": _cubic_bytes, "LANCZOS4": _lanczos_bytes}.get(mode, _linear_bytes)
+            kernel = {"CUBIC": _cubic_bytes, "LANCZOS4": _integer_bytes}.get(mode, _linear_bytes)
     return _of_planes(rows, planes, heights[0]), _of_channels(columns, channels), kernel
 
 
@@ -95,19 +95,19 @@ def _of_planes(taps: Taps, planes: int, height: int) -> Taps:
     """Return the taps of the lines of planes of one height."""
     if planes == 1:
         return taps
-    index = taps.index[:, None] + np.arange(planes)[:, None] * height
+    index = taps.old[:, None] + np.arange(planes)[:, None] * height
     return Taps(index.reshape(len(index), -1), np.tile(taps.weight, planes))
 
 
 def _of_channels(taps: Taps, channels: int) -> Taps:
     """Return the taps of the values of a row of interleaved channels."""
-    index = taps.index[:, :, None] * channels + np.arange(channels)
+    index = taps.old[:, :, None] * channels + np.arange(channels)
     return Taps(index.reshape(len(index), -1), taps.weight.repeat(channels, 1))
 
 
 def _fixed(taps: Taps) -> Taps:
     """Return taps with integer weights."""
-    return Taps(taps.index, np.rint(taps.weight * np.float32(1 << _BITS)).astype(np.int32))
+    return Taps(taps.old, np.rint(taps.weight * np.float32(1 << _BITS)).astype(np.int32))
 
 
 def _blocks(out: np.ndarray) -> Iterator[slice]:
@@ -118,16 +118,15 @@ def _blocks(out: np.ndarray) -> Iterator[slice]:
 def _separable(lines: np.ndarray, out: np.ndarray, rows: Taps, columns: Taps, kernel: Rows) -> None:
     """Resample lines (H, W * C): columns of each old row that is needed, then rows, a block of new rows at a time."""
     for block in _blocks(out):
-        index = rows.index[:, block]
+        index = rows.old[:, block]
         first, last = index.min(), index.max() + 1
         if last - first <= index.size:
             old, place = lines[first:last], index - first
         else:
             old, place = lines[index.ravel()], np.arange(index.size).reshape(index.shape)
-        summed: np.ndarray | None = None
-        for at, weight in zip(*columns):
-            term = np.multiply(old.take(at, 1), weight, dtype=weight.dtype)
-            summed = term if summed is None else np.add(summed, term, out=summed)
+        summed = np.multiply(old.take(columns.old[0], 1), columns.weight[0], dtype=columns.weight.dtype)
+        for at, weight in zip(columns.old[1:], columns.weight[1:]):
+            summed += np.multiply(old.take(at, 1), weight, dtype=weight.dtype)
         new = kernel([summed.take(at, 0) for at in place], rows.weight[:, block, None])
         _store(new, out[block])
 
@@ -142,27 +141,31 @@ def _store(values: np.ndarray, out: np.ndarray) -> None:
 
 
 def _linear_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the sum of two lines, of whose products bits are cut off; overwrites the lines."""
     for line, weight in zip(lines, weights):
         line >>= 4
         line *= weight
         line >>= 16
-    total = np.add(*lines, out=lines[0])
+    total = lines[0]
+    total += lines[1]
     total += 2
     total >>= 2
     return total
 
 
 def _cubic_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of lines, rounded: in float32 as far as there are 8 values, then in integers."""
     vectors = lines[0].shape[1] // 8 * 8
     scaled = weights.astype(np.float32) * np.float32(2.0 ** (-2 * _BITS))
     head = _backwards([line[:, :vectors].astype(np.float32) for line in lines], scaled)
     result = np.empty_like(lines[0])
     result[:, :vectors] = np.rint(head, out=head)
-    result[:, vectors:] = _lanczos_bytes([line[:, vectors:] for line in lines], weights)
+    result[:, vectors:] = _integer_bytes([line[:, vectors:] for line in lines], weights)
     return result
 
 
-def _lanczos_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def _integer_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of lines in integers, rounded."""
     total = _summed(lines, weights)
     total += 1 << 2 * _BITS - 1
     total >>= 2 * _BITS
@@ -170,6 +173,7 @@ def _lanczos_bytes(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
 
 def _vector_floats(lines: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of lines of float32, from the end as far as there are 4 values."""
     vectors = lines[0].shape[1] // 4 * 4
     head, rest = ([line[:, part] for line in lines] for part in (slice(vectors), slice(vectors, None)))
     return np.concatenate([_backwards(head, weights), _summed(rest, weights)], 1)
@@ -193,6 +197,7 @@ def _average(lines: np.ndarray, out: np.ndarray, factors: tuple[int, int], chann
     down, across = factors
     width = out.shape[1] // channels
     first = (np.arange(width)[:, None] * across * channels + np.arange(channels)).ravel()
+    new: np.ndarray
     for block in _blocks(out):
         rows = lines[block.start * down : block.stop * down]
         if out.dtype == np.uint8:

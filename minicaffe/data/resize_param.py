@@ -6,7 +6,7 @@ Source: `ApplyResize` and `UpdateBBoxByResizePolicy` (im_transforms.cpp), `Extra
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from minicaffe.limits import max_pixels
 from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import ResizeParameter
 
-_PAD_MODES = {ResizeParameter.MIRRORED: "reflect", ResizeParameter.REPEAT_NEAREST: "edge"}  # of np.pad
+_PAD_MODES: dict[int, Literal["reflect", "edge"]] = {
+    ResizeParameter.MIRRORED: "reflect",
+    ResizeParameter.REPEAT_NEAREST: "edge",
+}
 
 
 class Fit(NamedTuple):
@@ -59,8 +62,8 @@ class Resizer:
         Return (N, 4) float32, fractions of the result.  Only FIT_LARGE_SIZE_AND_PAD moves them: the padding is that of
         the exact aspect ratio, where the picture has whole pixels.
         """
-        new = np.float32([self.param.width, self.param.height])
-        old, aspect = np.float32([width, height]), np.float32(width) / np.float32(height)
+        new, old = _floats(self.param.width, self.param.height), _floats(width, height)
+        aspect = old[0] / old[1]
         pad = np.zeros(2, np.float32)
         wide = aspect > new[0] / new[1]
         if self.param.resize_mode == ResizeParameter.FIT_LARGE_SIZE_AND_PAD:
@@ -79,10 +82,10 @@ class Resizer:
         DataError for a crop smaller than the scales.
         """
         boxes = boxes.astype(np.float32)
-        scale = np.float32([self.param.width_scale, self.param.height_scale])
+        scale = _floats(self.param.width_scale, self.param.height_scale)
         if self.param.resize_mode != ResizeParameter.FIT_SMALL_SIZE or not scale.all():
             return boxes
-        size = self._covering(height, width) * (np.float32(crop[2:]) - np.float32(crop[:2]))
+        size = self._covering(height, width) * (_floats(*crop[2:]) - _floats(*crop[:2]))
         if (size < scale).any():
             raise DataError(
                 f"resize_param: width_scale {scale[0]:g} and height_scale {scale[1]:g} must not be larger than the "
@@ -92,7 +95,7 @@ class Resizer:
 
     def _covering(self, height: int, width: int) -> np.ndarray:
         """Return the exact (width, height), float32, of the picture that covers `width` x `height` of the param."""
-        new, aspect = np.float32([self.param.width, self.param.height]), np.float32(width) / np.float32(height)
+        new, aspect = _floats(self.param.width, self.param.height), np.float32(width) / np.float32(height)
         if aspect < new[0] / new[1]:
             return np.array([new[0], new[0] / aspect])
         return np.array([aspect * new[1], new[1]])
@@ -126,11 +129,14 @@ class Resizer:
         pads = [(fit.top, size[0] - fit.height - fit.top), (fit.left, size[1] - fit.width - fit.left)]
         if self.param.pad_mode in _PAD_MODES:
             return np.pad(inner, [(0, 0), *pads], _PAD_MODES[self.param.pad_mode])
-        values = list(self.param.pad_value) or [0]
+        values = _floats(*(self.param.pad_value or [0]))[:, None, None]
         if len(values) not in (1, channels):
             raise DataError(f"resize_param: pad_value must be given once or once per channel, got {len(values)}")
         result = np.empty((channels, *size), inner.dtype)
-        values = np.float32(values)[:, None, None]
         result[...] = np.rint(values).clip(0, 255) if inner.dtype == np.uint8 else values
         result[:, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = inner
         return result
+
+
+def _floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)

@@ -21,7 +21,7 @@ _OCTANTS = (  # (sine, cosine) of the eight taps' phases, -i pi / 4 and the sign
 class Taps(NamedTuple):
     """Taps of an axis; samples outside the picture are those of its edge."""
 
-    index: np.ndarray  #: (taps, new) of the old samples
+    old: np.ndarray  #: (taps, new), the numbers of the old samples
     weight: np.ndarray  #: (taps, new) float32
 
 

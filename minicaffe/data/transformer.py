@@ -62,6 +62,7 @@ class BatchTransformer:
     DataError when the parameters contradict each other or the mean file cannot be read.
     """
 
+    augmentations: tuple[str, ...] = ()  #: what happens to an image before it is resized, in words
     #: fields of transform_param that have no effect: boxes, and what happens to images with boxes, are AnnotatedData's
     not_applied: tuple[str, ...] = ("distort_param", "expand_param", "emit_constraint")
 

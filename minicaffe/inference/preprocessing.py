@@ -176,13 +176,15 @@ def _by(shape: Sequence[int]) -> str:
 
 def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchTransformer:
     """Return the transformation of a transform_param in TEST without what is random: the mirror, the points of
-    noise_param, and all but the first of resize_param's interpolations.
+    noise_param, all but the first of resize_param's interpolations, and the distortion and expansion of AnnotatedData.
 
     DataError if parameters contradict each other or the mean file cannot be read.
     """
     param = caffe_pb2.TransformationParameter()
     param.CopyFrom(transform_param)
     param.mirror = False
+    for name in BatchTransformer.not_applied:
+        param.ClearField(name)
     if param.HasField("noise_param"):
         param.noise_param.saltpepper = False
     if param.HasField("resize_param"):

@@ -62,6 +62,15 @@ def test_images_of_different_sizes():
     assert_only(findings(box(1), sizes=((10, 8), (8, 10))), "unequal-sizes", "write resize_param or crop_size")
 
 
+def test_records_without_a_type():
+    each = record(IMAGE, [])
+    each.ClearField("type")
+    write_records("plain", [each])
+    source = 'data_param { source: "plain" batch_size: 1 backend: LMDB } annotated_data_param { anno_type: BBOX }'
+    net = layer_text("data", "AnnotatedData", "", "data label", source)
+    assert_only(found(net, stages=("data",)), "data-unreadable", "must have a type of annotation")
+
+
 def test_parameters():
     wrong = "batch_sampler { sampler { min_scale: 3 } }"
     assert_only(findings(box(1), annotated=wrong), "data-unreadable", "min_scale")

@@ -200,8 +200,8 @@ STATIC = [
     # -- what has no effect
     Situation("transform-of-dummy-data", "unused-layer-field",
               SOUND.replace("dummy_data_param", "transform_param { scale: 2 } dummy_data_param"), where="layer 'data'",
-              text="transform_param has no effect in a layer of type DummyData, it is read by Data, ImageData, "
-                   "MemoryData, WindowData: remove it, or write dummy_data_param"),
+              text="transform_param has no effect in a layer of type DummyData, it is read by AnnotatedData, Data, "
+                   "ImageData, MemoryData, WindowData: remove it, or write dummy_data_param"),
     Situation("message-of-another-type", "unused-layer-field",
               SOUND.replace('"InnerProduct"', '"InnerProduct" convolution_param { num_output: 3 }'),
               text="Im2col: remove it, or write inner_product_param"),

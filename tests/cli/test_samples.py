@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers.annotated import TRAINING, random_records, write_records
 from helpers.readers import write_images
 from minicaffe.cli import samples
 from minicaffe.data.mean import write_mean
@@ -135,3 +136,14 @@ def test_a_python_layer_as_the_source_can_be_refused(folder, run, monkeypatch):
     assert status == 1 and "Python layer 'ones'" in err and not (folder / "o.png").exists()
     status, out, err = run("show", "--samples", "python.prototxt", "o.png", "--count", "3")
     assert status == 0 and "3 pictures 1×3×3" in out, err
+
+
+def test_images_with_boxes(tmp_path, monkeypatch, run, drawn):
+    monkeypatch.chdir(tmp_path)
+    write_records("annotated", random_records(6))
+    (tmp_path / "net.prototxt").write_text(f'layer {{ name: "d" {TRAINING} top: "data" top: "label" }}')
+    status, out, err = run("show", "--samples", "net.prototxt", "s.png", "--count", "7")
+    assert status == 0, err
+    assert "distort, expand, sample a part, resize 12×14, mirror, minus the mean 104, 117, 123" in out
+    ((tiles, *_),) = drawn
+    assert [tile.picture.shape for tile in tiles] == [(3, 12, 14)] * 7

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers.annotated import TRAINING, random_records, write_records
 from helpers.readers import write_images
 
 NET = """
@@ -41,5 +42,36 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, monkeyp
     resumed = get_solver("solver.prototxt")
     resumed.restore("snap_iter_9.solverstate.h5")
     resumed.step(11)
+    for mine, other in zip(straight.net.params["ip"], resumed.net.params["ip"], strict=True):
+        assert np.array_equal(mine.data, other.data)
+
+
+BOXES = f"""
+layer {{ name: "data" {TRAINING} top: "data" top: "label" }}
+layer {{ name: "none" type: "Silence" bottom: "label" }}
+layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+        inner_product_param {{ num_output: 3 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "loss" type: "Reduction" bottom: "ip" top: "loss" loss_weight: 1e-6
+        reduction_param {{ operation: SUMSQ }} }}
+"""
+
+
+def test_images_with_boxes(tmp_path, monkeypatch):
+    """Their distortions, expansions and samples are those of the uninterrupted run, too."""
+    from minicaffe import get_solver
+
+    monkeypatch.chdir(tmp_path)
+    write_records("annotated", random_records(13))
+    (tmp_path / "net.prototxt").write_text(BOXES)
+    (tmp_path / "solver.prototxt").write_text(SOLVER.replace("test_iter: 2 test_interval: 4", ""))
+    straight = get_solver("solver.prototxt")
+    straight.step(9)
+    straight.snapshot()
+    straight.step(4)
+    resumed = get_solver("solver.prototxt")
+    resumed.restore("snap_iter_9.solverstate.h5")
+    resumed.step(4)
+    for name in ("data", "label"):
+        np.testing.assert_array_equal(resumed.net.blobs[name].data, straight.net.blobs[name].data)
     for mine, other in zip(straight.net.params["ip"], resumed.net.params["ip"], strict=True):
         assert np.array_equal(mine.data, other.data)

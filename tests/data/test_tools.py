@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.annotated import record, write_records
 from helpers.readers import write_images
 from minicaffe.data.datum import array_to_datum, datum_to_array
 from minicaffe.data.db import open_db
@@ -218,6 +219,14 @@ def test_compute_image_mean(database, run):
     for channel in range(3):
         logged = text.split(f"mean_value channel [{channel}]: ")[1].split()[0]
         assert float(logged) == pytest.approx(database[:, channel].mean(), rel=1e-5)
+
+
+def test_compute_image_mean_of_images_with_boxes(database, run):
+    write_records(
+        "annotated", [record(image, [(1, 0, 0, 0, 1, 1, 0)], kind) for image, kind in zip(database, ("", "png") * 9)]
+    )
+    assert run("compute_image_mean", "-backend=lmdb", "annotated", "mean.binaryproto")[0] == 0
+    assert np.allclose(read_mean("mean.binaryproto"), database.mean(0), atol=1e-4)
 
 
 def test_compute_image_mean_errors(database, run):

@@ -1,13 +1,16 @@
 """Preprocessing against the data layers whose work it does, bit for bit, and what cannot be one."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import minicaffe
+from helpers.annotated import random_records, write_records
 from helpers.nets import net_from_text
 from minicaffe import TEST
-from minicaffe.data.datum import array_to_datum
+from minicaffe.data.datum import DatumDecoder, array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.image import read_image
 from minicaffe.data.mean import write_mean
@@ -81,6 +84,20 @@ def test_equal_to_a_data_layer_of_records(tmp_path):
     assert np.array_equal(preprocessing.batch([preprocessing.resized(record) for record in records]), expected)
     with pytest.raises(DataError, match="no preprocess block and, in TEST, no data layer"):
         read_block(tmp_path / "net.prototxt", ["data"])
+
+
+def test_equal_to_images_with_boxes_without_what_is_random(tmp_path):
+    write_records(str(tmp_path / "db"), random_records(4))
+    text = f"""layer {{ name: "set" type: "AnnotatedData" top: "data" top: "label"
+      data_param {{ source: "{tmp_path}/db" batch_size: 4 backend: LMDB }}
+      transform_param {{ resize_param {{ height: 9 width: 8 }} mean_value: 100 %s }} }}"""
+    (tmp_path / "plain.prototxt").write_text(text % "")
+    (tmp_path / "net.prototxt").write_text(text % "expand_param { max_expand_ratio: 4 } emit_constraint { }")
+    expected = minicaffe.Net(str(tmp_path / "plain.prototxt"), phase=TEST).forward()["data"]
+    preprocessing = Preprocessing(read_block(tmp_path / "net.prototxt", ["data"]), (1, 3, 9, 8))
+    with contextlib.closing(open_db(tmp_path / "db", "lmdb")) as database:
+        images = [DatumDecoder("db").decode(*item)[0] for item in database.items()]
+    assert np.array_equal(preprocessing.batch([preprocessing.resized(image) for image in images]), expected)
 
 
 def block(text):

@@ -153,8 +153,9 @@ def _of_database(layer: Any) -> Records:
         records.shapes.add(pixels.shape)
         records.pixels.add(pixels, weight)
 
-    is_annotated = layer.type == "AnnotatedData"
-    sample, decoder = _Sample(use), (AnnotatedDecoder if is_annotated else DatumDecoder)(param.source, color)
+    sample, decoder = _Sample(use), DatumDecoder(param.source, color)
+    if layer.type == "AnnotatedData":
+        decoder = AnnotatedDecoder(param.source, color, layer.annotated_data_param.HasField("anno_type"))
     with contextlib.closing(open_db(param.source, param.backend)) as database:
         records.count, records.whole, runs = _runs_of(database, backend_name(param.backend))
         for run in runs:
