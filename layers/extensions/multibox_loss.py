@@ -18,34 +18,29 @@ NAMES = {2: "priors", 3: "true boxes", 4: "objectness", 5: "locations of the fir
 
 @register("MultiBoxLoss")
 class MultiBoxLoss(LossLayer):
-    """loss = (loc_weight * sum of the box losses of matches + sum of the class losses of matches and negatives) / Z
+    """loss = (loc_weight * sum of box losses of matches + sum of class losses of matches and negatives) / Z
 
-    Bottoms: locations (N, P L 4), confidences (N, P K), priors (1, 2, P 4) as PriorBox gives them, true boxes
-        (1, 1, M, 8), rows (image, label, instance, xmin, ymin, xmax, ymax, difficult), image -1 for none; of RefineDet
-        optionally the objectness of its first stage, probabilities (N, P 2), and the locations (N, P 4) of that stage,
-        which move the priors.  L is 1 with share_location, else K.  Top: one number.
-    Locations and confidences get a gradient.  A loss whose propagate_down is false is left out of the sum.
+    Bottoms: locations (N, P L 4), scores (N, P K), priors (1, 2, P 4) as PriorBox gives them, true boxes (1, 1, M, 8),
+        rows (image, label, instance, xmin, ymin, xmax, ymax, difficult), image -1 for none; of RefineDet optionally the
+        objectness of its first stage, probabilities (N, P 2), and the locations (N, P 4) of that stage, which move the
+        priors.  L is 1 with share_location, else K.  Top: one number.
+    Locations and scores get a gradient.  A loss whose propagate_down is false is left out of the sum.
 
-    1. Matching: each true box with the prior that overlaps it most (match_type BIPARTITE); then (PER_PREDICTION) each
-       prior that is left with the true box that it overlaps most, if by overlap_threshold 0.5 or more.
-       use_prior_for_matching false: predicted boxes in place of priors.  ignore_cross_boundary_bbox: not those that
-       leave the image.  use_difficult_gt false: without difficult boxes.
-    2. Mining (mining_type): MAX_NEGATIVE takes the neg_pos_ratio 3 times as many negatives as matches of each image,
-       with the largest class losses among unmatched priors that overlap no box by neg_overlap 0.5;  HARD_EXAMPLE the
-       sample_size 64 priors of each image with the largest sums of both losses, matches or not;  NONE all priors.
-       An image without boxes has no negatives, except with NONE.  With nms_param, a prior whose predicted box (with
-       use_prior_for_nms: the prior) overlaps that of a larger loss is not taken; its eta is not used.
-    3. Targets: the code of the true box relative to its prior (code_type, and the variances, as DetectionOutput),
-       and its label (map_object_to_agnostic: background_label_id + 1), or background_label_id.
-       encode_variance_in_target: predictions are codes without variances; predictions and targets are divided by them,
-       and the gradient is that with respect to the quotient, as the original's.  bp_inside: coordinates outside of the
-       image have no box loss.  With num_classes 2, labels above 1 become 1.
-    4. Losses: loc_loss_type SMOOTH_L1 (as SmoothL1Loss) or L2 (half the square); conf_loss_type SOFTMAX, or LOGISTIC:
-       K sigmoids, where with NONE a row without match has targets 0 only.  Z is the number of matches after mining
-       (loss_param: normalization VALID), N P (FULL), N (BATCH_SIZE) or 1 (NONE), and at least 1.
+    Matching, in each image: the true box and the prior that overlap most are a match, then of those that are left, and
+    so on; then (match_type PER_PREDICTION) each prior that is left and the true box that it overlaps most, if by at
+    least overlap_threshold.
 
-    On the GPU the losses and gradients are kernels; matching and mining, where the next step depends on values, are on
-    the host, which reads priors, true boxes and one loss for each prior.
+    Mining, in each image: MAX_NEGATIVE takes neg_pos_ratio times as many negatives as matches, those of the largest
+    class losses; HARD_EXAMPLE takes the sample_size priors of the largest sums of both losses, matches or not.  An
+    image without boxes has no negatives, except with mining_type NONE.  nms_param's eta is not used.
+
+    The target of a location is the code of the true box (`code_type`; the variances as in DetectionOutput); with
+    encode_variance_in_target both are divided by the variances, and the gradient is that with respect to the quotient,
+    as the original's.  With num_classes 2, labels above 1 become 1.  With LOGISTIC and NONE, a row without match has
+    only targets 0.  Z is the number of matches after mining (normalization VALID), N P (FULL), N (BATCH_SIZE) or 1.
+
+    On the GPU the losses and gradients are kernels; matching and mining, where each step depends on values, are on the
+    host, which reads priors, true boxes, and one loss for each prior; locations only where boxes are decoded.
     Source: Liu et al., SSD, 2016; Zhang et al., RefineDet, 2018, section 3.3.
     """
 
@@ -136,7 +131,7 @@ class MultiBoxLoss(LossLayer):
             losses = losses_of_classes(batch.labels(matches).reshape(-1)).reshape(images, count)
             if self.param.mining_type == Param.HARD_EXAMPLE:
                 losses[matches.image, matches.prior] += losses_of_boxes(batch.box_targets(matches))
-            matches, *negatives = batch.mine(matches, losses)
+            matches, negatives = batch.mine(matches, losses)
         self.boxes, self.classes = batch.box_targets(matches), batch.class_targets(matches, negatives)
         self.divisor = self.normalizer(self.mode, images, count, len(matches.box))
 

@@ -68,4 +68,4 @@ def encode(boxes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, 
 
 def crosses_boundary(boxes: np.ndarray) -> np.ndarray:
     """Return for each of P boxes (P, 4), in fractions of the picture, whether a corner is outside of the picture."""
-    return ((boxes < 0) | (boxes > 1)).any(1)
+    return np.any((boxes < 0) | (boxes > 1), axis=1)

@@ -39,6 +39,9 @@ class Matches(NamedTuple):
         return Matches(*(each[chosen] for each in self))
 
 
+_NO_MATCHES = Matches(*(np.zeros(0, int) for _ in Matches._fields))
+
+
 class BoxTargets(NamedTuple):
     """What M of the N P L locations are compared with.
 
@@ -94,7 +97,7 @@ class Batch:
         self.state, self.best = np.full(self.priors.shape[:2], UNMATCHED), np.zeros_like(self.priors[..., 0])
         per_prediction = self.param.match_type == MultiBoxLossParameter.PER_PREDICTION
         threshold = self.param.overlap_threshold if per_prediction else None
-        found = [Matches(*np.zeros((4, 0), int))]
+        found = [_NO_MATCHES]
         for image, location, boxes in self._groups():
             candidates = self._candidates(image, location)
             ignored = np.zeros(len(candidates), bool)
@@ -134,8 +137,8 @@ class Batch:
         labels[matches.image, matches.prior] = self.true.label[matches.box]
         return labels
 
-    def mine(self, matches: Matches, losses: np.ndarray) -> tuple[Matches, np.ndarray, np.ndarray]:
-        """Return the matches that count, and image and prior of each mined negative.
+    def mine(self, matches: Matches, losses: np.ndarray) -> tuple[Matches, np.ndarray]:
+        """Return the matches that count, and the negatives, as indices into all N P priors.
 
         losses: (N, P).  An image without true boxes has no negatives.
         """
@@ -148,12 +151,12 @@ class Batch:
             candidates, count = np.flatnonzero(eligible), self.param.sample_size
             if not hard:
                 positives = np.count_nonzero(state >= 0)
-                wanted = np.float32(positives) * np.float32(self.param.neg_pos_ratio)
+                wanted = float(np.float32(positives) * np.float32(self.param.neg_pos_ratio))
                 count = int(min(wanted, len(candidates)))
             selected[image, candidates[self._hardest(image, candidates, losses[image, candidates], count)]] = True
         if hard:
             matches = matches.of(selected[matches.image, matches.prior])
-        return matches, *np.nonzero(selected & (self.state == UNMATCHED))
+        return matches, np.flatnonzero(selected & (self.state == UNMATCHED))
 
     def _negatives(self, image: int) -> np.ndarray:
         return (self.state[image] == UNMATCHED) & (self.best[image] < self.param.neg_overlap)
@@ -183,9 +186,9 @@ class Batch:
         cells = (image * self.priors.shape[1] + prior) * locations + location
         return BoxTargets(cells, codes, variances if self.param.encode_variance_in_target else None, inside)
 
-    def class_targets(self, matches: Matches, negatives: tuple[np.ndarray, np.ndarray] | None) -> ClassTargets:
+    def class_targets(self, matches: Matches, negatives: np.ndarray | None) -> ClassTargets:
         """Return what the scores are compared with: those of matches and negatives, or without mining all."""
-        param, (images, count) = self.param, self.state.shape
+        param, (images, count, _) = self.param, self.priors.shape
         labels = self.true.label[matches.box]
         if param.map_object_to_agnostic:
             labels = np.full_like(labels, param.background_label_id + 1)
@@ -194,9 +197,8 @@ class Batch:
         target = np.full(images * count, -1 if logistic else param.background_label_id)
         rows = np.arange(images * count)
         if negatives is not None:
-            negative = negatives[0] * count + negatives[1]
-            target[negative] = param.background_label_id
-            rows = np.concatenate([at, negative])
+            target[negatives] = param.background_label_id
+            rows = np.concatenate([at, negatives])
         target[at] = labels  # of several classes of one prior the last
         scores = np.unique(at * param.num_classes + labels) if logistic else at[:0]
         further = scores[target[scores // param.num_classes] != scores % param.num_classes]

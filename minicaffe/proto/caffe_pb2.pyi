@@ -294,6 +294,8 @@ class LayerParameter(Message):
     bbox_reg_param: BBoxRegParameter
     decode_bbox_param: DecodeBBoxParameter
     box_output_param: BoxOutputParameter
+    box_group_output_param: BoxGroupOutputParameter
+    hard_mining_param: HardMiningParameter
     engine: str
     forward_type: int
     backward_type: int
@@ -1405,6 +1407,32 @@ class BoxOutputParameter(Message):
     max_nms_num: int
     max_post_nms_num: int
     min_size: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BoxGroupOutputParameter(Message):
+    fg_thr: float
+    iou_thr: float
+    nms_type: str
+    box_group_param: RepeatedCompositeFieldContainer[BoxGroupParameter]
+    field_whr: float
+    field_xyr: float
+    max_nms_num: int
+    max_post_nms_num: int
+    min_size: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BoxGroupParameter(Message):
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    stride: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class HardMiningParameter(Message):
+    num_roi_per_image: int
+    num_image: int
     def __init__(self, **fields: Any) -> None: ...
 
 

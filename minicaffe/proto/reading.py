@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 
 from minicaffe.errors import PrototxtError
 from minicaffe.files import read_bytes, write_atomically
+from minicaffe.proto.blobs_only import without_parameters
 from minicaffe.proto.kinds import kind_of, mistaken_for
 from minicaffe.proto.skipping import skips_hints
 from minicaffe.proto.unknown import Fault, faults_of, sentence_of, without
@@ -164,6 +165,26 @@ def read_binary(path: PathLike, message: M) -> M:
     PrototxtError when the file cannot be read, and as for `parse_binary`.
     """
     return parse_binary(_read_bytes(path), message, path)
+
+
+def read_weights(path: PathLike, net: M) -> M:
+    """Fill a NetParameter from a file of weights and return it.
+
+    Where the parameters of layers are a fork's and cannot be parsed here, the layers are read without them, with their
+    names, types, bottoms, tops and blobs.
+    PrototxtError as for `read_binary`.
+    """
+    content = _read_bytes(path)
+    try:
+        return parse_binary(content, net, path)
+    except PrototxtError:
+        try:
+            bare = without_parameters(content)
+            net.Clear()
+            return parse_binary(bare, net, path)
+        except PrototxtError:
+            pass
+        raise
 
 
 def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -> M:

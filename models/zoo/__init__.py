@@ -10,6 +10,7 @@ ones with `Net.copy_from`, which matches layers by name.
 
 from minicaffe.models.zoo.captioner import captioner
 from minicaffe.models.zoo.densenet import densenet121
+from minicaffe.models.zoo.faster_rcnn import faster_rcnn, rfcn
 from minicaffe.models.zoo.googlenet import googlenet
 from minicaffe.models.zoo.mobilenet import mobilenet
 from minicaffe.models.zoo.resnet import cifar_resnet, resnet50
@@ -22,10 +23,12 @@ __all__ = [
     "captioner",
     "cifar_resnet",
     "densenet121",
+    "faster_rcnn",
     "fcn8s",
     "googlenet",
     "mobilenet",
     "resnet50",
+    "rfcn",
     "squeezenet",
     "ssd300",
     "ssd_shapes",

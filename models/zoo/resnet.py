@@ -13,25 +13,43 @@ def _join(n: NetSpec, name: str, shortcut, branch):
     return n[f"relu_{name}"]
 
 
-def _bottleneck(n: NetSpec, name: str, bottom, width: int, stride: int, project: bool):
+def _bottleneck(n: NetSpec, name: str, bottom, width: int, stride: int, project: bool, dilation: int = 1):
     """1x1, 3x3, 1x1 beside a shortcut; the stride is in the first 1x1, as in the authors' files."""
+    spread = dict(dilation=dilation) if dilation > 1 else {}
     shortcut = conv_bn(n, f"{name}_branch1", bottom, 4 * width, 1, relu=False, stride=stride) if project else bottom
     x = conv_bn(n, f"{name}_branch2a", bottom, width, 1, stride=stride)
-    x = conv_bn(n, f"{name}_branch2b", x, width, 3, pad=1)
+    x = conv_bn(n, f"{name}_branch2b", x, width, 3, pad=dilation, **spread)
     x = conv_bn(n, f"{name}_branch2c", x, 4 * width, 1, relu=False)
     return _join(n, name, shortcut, x)
+
+
+_STAGES = {2: (64, 3), 3: (128, 4), 4: (256, 6), 5: (512, 3)}  # width and number of blocks of ResNet-50
+
+
+def resnet_stem(n: NetSpec, bottom):
+    """The first convolution and pooling; return the last top."""
+    return max_pool(n, "pool1", conv_bn(n, "conv1", bottom, 64, 7, pad=3, stride=2), 3, 2)
+
+
+def resnet_stage(n: NetSpec, bottom, stage: int, dilation: int = 1):
+    """A stage of ResNet-50, 2 to 5, which halves the map except stage 2; return the last top.
+
+    dilation: of the 3x3 convolutions; above 1 the stage keeps the size of the map.
+    """
+    (width, blocks), x = _STAGES[stage], bottom
+    for block in range(blocks):
+        stride = 2 if stage > 2 and block == 0 and dilation == 1 else 1
+        x = _bottleneck(n, f"res{stage}{'abcdef'[block]}", x, width, stride, block == 0, dilation)
+    return x
 
 
 def resnet50(batch: int = 32, size: int = 224, classes: int = 1000, training: bool = True):
     """ResNet-50 with BatchNorm and Scale: 25,557,032 parameters without BatchNorm's statistics."""
     n = NetSpec()
     inputs(n, (batch, 3, size, size), training)
-    x = conv_bn(n, "conv1", n.data, 64, 7, pad=3, stride=2)
-    x = max_pool(n, "pool1", x, 3, 2)
-    for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=2):
-        for block in range(blocks):
-            stride = 2 if stage > 2 and block == 0 else 1
-            x = _bottleneck(n, f"res{stage}{'abcdef'[block]}", x, width, stride, project=block == 0)
+    x = resnet_stem(n, n.data)
+    for stage in _STAGES:
+        x = resnet_stage(n, x, stage)
     x = global_average(n, "pool5", x)
     return finish(n, classify(n, "fc1000", x, classes), "ResNet-50", training)
 

@@ -31,6 +31,7 @@ _INSTEAD = {
         "crop_h": "write crop_size",
         "crop_w": "write crop_size",
         "resize_param": "write crop_size",
+        "noise_param": "remove it",
     },
 }
 
