@@ -153,7 +153,7 @@ def _detect(
         found: list[list[_Detection]] = []
         for start in range(0, len(images), _BATCH):
             found += _of_batch(predictor, preparation, images[start : start + _BATCH], args.threshold)
-    return found, [preparation.describe()]
+    return found, preparation.describe().split("; ")
 
 
 def _of_batch(
