@@ -15,12 +15,11 @@ from minicaffe.cli.command import FlagParser, print_line
 from minicaffe.cli.infer import block_flags, check_block, preparation_of
 from minicaffe.cli.shared_flags import built_net, need_file, need_picture, weight_files
 from minicaffe.data.annotations.pictures import AnnotatedImage, database_images, file_images, voc_images
-from minicaffe.data.label_map import LabelMap, read_label_map
+from minicaffe.data.label_map import LabelMap, read_names_of_labels
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures.plot import save
 from minicaffe.pictures.sheet import BYTES, Frame, Tile, draw_sheet
 from minicaffe.proto import TEST
-from minicaffe.text import class_names
 
 if TYPE_CHECKING:
     from minicaffe.inference.inputs import Preparation
@@ -106,17 +105,17 @@ def _images(paths: Sequence[str]) -> Iterator[AnnotatedImage]:
 
 
 def _names(path: str | None, images: Sequence[AnnotatedImage], with_net: bool) -> LabelMap:
-    """Return the classes: of a label map (.prototxt), of a file with a name in each line, or the sorted ones of images.
+    """Return the classes in a file, as of `read_names_of_labels`, or, without one, the sorted ones of the images.
 
     UsageError where names of annotations are to be compared with the labels of a net and there is no file.
     """
-    if path and path.endswith(".prototxt"):
-        return read_label_map(path)
+    if path:
+        return read_names_of_labels(path)
     found = {each.name for image in images for each in image.objects if isinstance(each.name, str)}
-    if found and with_net and not path:
+    if found and with_net:
         raise UsageError("--detections: the annotations have class names: give the net's, --labels labelmap.prototxt")
-    names = dict(enumerate(class_names(path))) if path else dict(enumerate(sorted(found), 1))
-    return LabelMap(path or "", names, names)
+    names = dict(enumerate(sorted(found), 1))
+    return LabelMap("", names, names)
 
 
 def _annotated(image: AnnotatedImage, names: LabelMap, with_net: bool) -> Iterator[Frame]:
@@ -154,7 +153,7 @@ def _detect(
         found: list[list[_Detection]] = []
         for start in range(0, len(images), _BATCH):
             found += _of_batch(predictor, preparation, images[start : start + _BATCH], args.threshold)
-    return found, [preparation.describe()]
+    return found, preparation.describe().split("; ")
 
 
 def _of_batch(

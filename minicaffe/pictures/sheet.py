@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _TALLEST = 1.25, 2.5  # of a picture, in inches
 _GAP = 0.14  # between pictures
-_SIZE = 6.5  # of a caption, in points
+_SIZE, _NOTE_SIZE = 6.5, 7  # of a caption and of a note, in points
 _LINE = 0.13  # height of a line of a caption
 _NARROWEST = 5.6  # sheet, so that the notes fit
 _HUE_STEP = 0.381966  # of the colour circle, between the hues of successive groups: (3 - sqrt(5)) / 2
@@ -99,10 +99,12 @@ def draw_sheet(
     step_x, step_y = width + _GAP, height + _GAP + _LINE * max(len(tile.caption) for tile in tiles) + 0.05
     columns = _columns(len(tiles), step_y / step_x)
     rows, head = math.ceil(len(tiles) / columns), 0.42 + 0.16 * len(notes)
-    figure, ax = _page(max(columns * step_x + _GAP, _NARROWEST), head + rows * step_y)
+    page = max(columns * step_x + _GAP, _NARROWEST)
+    figure, ax = _page(page, head + rows * step_y)
     ax.text(_GAP, 0.26, label_text(title), fontsize=10, fontweight="bold")
     for i, note in enumerate(notes):
-        ax.text(_GAP, 0.47 + 0.16 * i, label_text(note), fontsize=7, color="#52606d")
+        text = label_text(_fitted(note, 70 * (page - 2 * _GAP), False, _NOTE_SIZE))
+        ax.text(_GAP, 0.47 + 0.16 * i, text, fontsize=_NOTE_SIZE, color="#52606d")
     for i, (tile, image) in enumerate(zip(tiles, images)):
         left, top = _GAP + i % columns * step_x, head + i // columns * step_y
         _frame(ax, tile.frames, _place(ax, image, left, top, width, height))
@@ -200,9 +202,9 @@ def _image(picture: np.ndarray, shown: Range, bgr: bool) -> np.ndarray:
     return np.concatenate(parts[1:], 1)
 
 
-def _fitted(text: str, width: float, bold: bool) -> str:
-    """Return a text, shortened to a width in points."""
-    size = _SIZE * (1.06 if bold else 1)  # bold letters are wider than text_width states
+def _fitted(text: str, width: float, bold: bool, size: float = _SIZE) -> str:
+    """Return a text, shortened to a width in points; size: of its letters, in points."""
+    size *= 1.06 if bold else 1  # bold letters are wider than text_width states
     if text_width(text, size, bold) <= width:
         return text
     while text and text_width(f"{text}…", size, bold) > width:

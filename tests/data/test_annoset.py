@@ -109,6 +109,21 @@ def test_shuffled_by_seed(folder, convert):
     assert data[0] == data[1]
 
 
+def test_files_of_ilsvrc_are_kept_as_they_are(folder, convert, drawn):
+    """Its images end in .JPEG, its annotations have the names of synsets."""
+    for name in CLASSES:
+        path = Path("labelmap.prototxt")
+        path.write_text(path.read_text().replace(f'name: "{name}"', f'name: "n{name}"'))
+    lines = []
+    for i in range(5):
+        Path(f"{i}.JPEG").write_bytes(Path(f"VOC/JPEGImages/test_{i:06d}.jpg").read_bytes())
+        Path(f"{i}.xml").write_text(Path(f"VOC/Annotations/test_{i:06d}.xml").read_text().replace("<name>", "<name>n"))
+        lines.append(f"{i}.JPEG {i}.xml\n")
+    Path("val.txt").write_text("".join(lines))
+    convert(*DETECTION, "--encoded", "--encode_type=jpg", "./", "val.txt", "db")
+    assert list(records("db").values()) == list(records(drawn / "test_lmdb").values())
+
+
 def test_classification(folder, convert):
     Path("list.txt").write_text("VOC/JPEGImages/test_000000.jpg 4\nVOC/JPEGImages/test_000001.jpg -2\n")
     convert("./", "list.txt", "db")

@@ -14,7 +14,7 @@ import numpy as np
 
 from minicaffe.data import hdf5
 from minicaffe.data.annotated import AnnotatedDecoder
-from minicaffe.data.annotations import WHOLE, projected
+from minicaffe.data.box_rows import WHOLE, projected
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Database, backend_name, open_db
 from minicaffe.data.image_list import ListedImage, read_list

@@ -42,7 +42,8 @@ class Annotation(NamedTuple):
         """Return the boxes as fractions of the stated size, or of the image's where the file states none.
 
         image: (height, width) of the image.  labels: gives the labels of the classes' names; None if all are labels.
-        What is doubtful is logged: another size than the image's, boxes that exceed the image or have no area.
+        What is doubtful is logged: another size than the image's, boxes that exceed the image.  Boxes whose right edge
+        is left of the left one, or the lower above the upper, are logged and left out.
         DataError for a class that the label map does not have.
         """
         height, width = self.size or image
@@ -53,12 +54,15 @@ class Annotation(NamedTuple):
                 "%s is about an image of %dx%d pixels, but the image has %dx%d",
                 self.where, width, height, image[1], image[0],
             )  # fmt: skip
-        outside = sum(_exceeds(each, height, width) for each in self.objects)
-        empty = sum(each.xmin >= each.xmax or each.ymin >= each.ymax for each in self.objects)
-        for count, what in ((outside, "exceed the image"), (empty, "have no area")):
+        valid = [each for each in self.objects if each.xmin <= each.xmax and each.ymin <= each.ymax]
+        outside = sum(_exceeds(each, height, width) for each in valid)
+        for count, what in (
+            (len(self.objects) - len(valid), "have their edges in the wrong order, and are left out"),
+            (outside, "exceed the image"),
+        ):
             if count:
                 log.warning("%s: %d of %d boxes %s", self.where, count, len(self.objects), what)
-        return [self._box(each, height, width, labels) for each in self.objects]
+        return [self._box(each, height, width, labels) for each in valid]
 
     def _box(self, each: Object, height: int, width: int, labels: LabelMap | None) -> Box:
         label = each.name

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from minicaffe.data.annotations import voc
 from minicaffe.data.annotations.objects import Object
 from minicaffe.data.annotations.records import boxes_of
-from minicaffe.data.datum import datum_to_array, record_name
+from minicaffe.data.datum import datum_to_array, parsed_annotated, record_name
 from minicaffe.data.db import open_db
 from minicaffe.data.image import decode_image
 from minicaffe.data.image_file import read_bytes, size_of
-from minicaffe.errors import DataError
-from minicaffe.proto import caffe_pb2
 
 
 class AnnotatedImage(NamedTuple):
@@ -40,13 +37,8 @@ def database_images(path: str, backend: str) -> Iterator[AnnotatedImage]:
     """Yield the images and boxes of a database, by its keys; DataError for a record that is no AnnotatedDatum."""
     with contextlib.closing(open_db(path, backend)) as database:
         for key, value in database.items():
-            name, record = record_name(key, path), caffe_pb2.AnnotatedDatum()
-            try:
-                record.ParseFromString(bytes(value))
-            except DecodeError as error:
-                raise DataError(f"{name} is no AnnotatedDatum: {error}") from error
-            if not record.HasField("datum"):
-                raise DataError(f"{name} is no AnnotatedDatum: it has no datum")
+            name = record_name(key, path)
+            record = parsed_annotated(value, name)
             content = record.datum.data if record.datum.encoded else datum_to_array(record.datum, None, name)
             yield AnnotatedImage(key.decode(errors="replace"), content, [Object(*box) for box in boxes_of(record)])
 

@@ -112,6 +112,7 @@ COMMANDS = {
     "draw_png": Command("draw {inputs}/net.prototxt net.png"),
     "show": Command("show {inputs}/small.caffemodel filters.png"),
     "show_samples": Command("show --samples {inputs}/net.prototxt samples.png", repeatable=False),
+    "show_detections": Command("show --detections {inputs}/shapes/train_lmdb boxes.png", repeatable=False),
     "models": Command("models lenet lenet"),
     "models_zoo": Command("models squeezenet squeezenet"),
     "plot": Command("plot {inputs}/run.log -o curve.png"),
