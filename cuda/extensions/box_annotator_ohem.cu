@@ -2,11 +2,11 @@
 
 // Whether position i is among the `most` positions of its image with the largest losses; nan counts as the least.
 __device__ bool is_kept(int i, int n, int inner, int most, const Dtype *rois, const Dtype *losses) {
-  const int image = (int)rois[i / inner * 5];
+  const Dtype image = rois[i / inner * 5];
   const Dtype own = isnan(losses[i]) ? -DTYPE_MAX : losses[i];
   int larger = 0;
   for (int j = 0; j < n && larger < most; j++) {
-    if ((int)rois[j / inner * 5] != image) continue;
+    if (rois[j / inner * 5] != image) continue;
     const Dtype loss = isnan(losses[j]) ? -DTYPE_MAX : losses[j];
     larger += loss > own || (loss == own && j < i);
   }

@@ -22,6 +22,7 @@ class BoxAnnotatorOHEM(Layer):
     """
 
     fork = "R-FCN"
+    family = "loss"
     exact_num_bottom = 4
     exact_num_top = 2
     in_place = False
@@ -53,11 +54,10 @@ class BoxAnnotatorOHEM(Layer):
         self.view = bottom[0].shape[0], math.prod(bottom[3].shape[1:]) // inner, inner  # regions, channels, positions
 
     def forward_cpu(self, bottom, top):
-        images = np.repeat(bottom[0].read_data().reshape(-1, 5)[:, 0].astype(int), self.view[2])
+        images = np.repeat(bottom[0].read_data().reshape(-1, 5)[:, 0], self.view[2])
         losses = bottom[1].read_data().ravel()
-        order = np.lexsort(
-            (-np.where(np.isnan(losses), np.finfo(losses.dtype).min, losses), images)
-        )  # by image, largest first
+        losses = np.where(np.isnan(losses), np.finfo(losses.dtype).min, losses)
+        order = np.lexsort((-losses, images))  # by image, the largest loss first
         rank = np.arange(len(order)) - np.searchsorted(images[order], images[order])
         kept = np.zeros(len(order), bool)
         kept[order] = rank < self.most

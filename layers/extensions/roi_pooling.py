@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_up
+from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, enlarge, round_half_up
 
 
 @register("ROIPooling")
@@ -18,7 +18,8 @@ class ROIPooling(Layer):
         the image's coordinates
     top: (R, C, pooled_h, pooled_w)
 
-    roi_pooling_param: pooled_h, pooled_w, spatial_scale 1, the factor from the image's coordinates to x's.
+    roi_pooling_param: pooled_h, pooled_w, spatial_scale 1, the factor from the image's coordinates to x's; pad_ratio 0:
+        regions are enlarged on each side by this fraction of their width or height (MS-CNN).
     Source: Girshick, Fast R-CNN, 2015.
     """
 
@@ -31,7 +32,7 @@ class ROIPooling(Layer):
 
     def setup(self, bottom, top):
         param = self.layer_param.roi_pooling_param
-        self.bins, self.scale = (param.pooled_h, param.pooled_w), param.spatial_scale
+        self.bins, self.scale, self.pad_ratio = (param.pooled_h, param.pooled_w), param.spatial_scale, param.pad_ratio
         if min(self.bins) < 1:
             raise self.error(f"pooled_h and pooled_w must be at least 1, got {self.bins}")
         self.places: DeviceBuffer | None = None  # on the device: the position of each maximum
@@ -47,7 +48,7 @@ class ROIPooling(Layer):
     def regions(self, bottom):
         """Yield for each region its sample, and the (begin, end) rows and columns of its bins."""
         height, width = bottom[0].shape[2:]
-        for sample, x1, y1, x2, y2 in checked_regions(self, bottom):
+        for sample, x1, y1, x2, y2 in enlarge(checked_regions(self, bottom), self.pad_ratio):
             lines = []
             for low, high, count, size in ((y1, y2, self.bins[0], height), (x1, x2, self.bins[1], width)):
                 start, end = (
@@ -77,14 +78,14 @@ class ROIPooling(Layer):
             bottom[0].diff = 0
             dx, dy = bottom[0].diff.reshape(*bottom[0].shape[:2], -1), top[0].read_diff()
             for r, sample in enumerate(bottom[1].read_data().reshape(-1, 5)[:, 0].astype(int)):
-                for c, i, j in np.argwhere(self.found[r] >= 0):
-                    dx[sample, c, self.found[r, c, i, j]] += dy[r, c, i, j]
+                c, i, j = np.nonzero(self.found[r] >= 0)
+                np.add.at(dx[sample], (c, self.found[r, c, i, j]), dy[r, c, i, j])
 
     def forward_gpu(self, bottom, top):
         n, x, rois = top[0].count, bottom[0].gpu_data(), bottom[1].gpu_data()
         if self.places is None or self.places.nbytes < 4 * n:
             self.places = DeviceBuffer(4 * n)
-        geometry = (*bottom[0].shape, *self.bins, self.scale)
+        geometry = (*bottom[0].shape, *self.bins, self.scale, self.pad_ratio)
         self.kernel("forward")(n, *geometry, x, rois, top[0].mutable_gpu_data(), self.places)
 
     def backward_gpu(self, top, propagate_down, bottom):

@@ -30,17 +30,18 @@ def decode(codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, 
     return np.concatenate([centre - half, centre + half], 1)
 
 
-def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0) -> list[int]:
+def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0, over: str = "union") -> list[int]:
     """Return the indices of the boxes that overlap no better one that is kept by more than the threshold.
 
     boxes: corners (n, 4), the best first; eta: factor of the threshold after each kept box, while it is above 0.5.
+    over: as in `overlaps`, of kept boxes with others.
     The boxes are taken in blocks, so that numpy computes the overlaps of many at once.
     """
     corners = np.ascontiguousarray(boxes.T)
     left, worst, kept = np.arange(len(boxes)), np.zeros(len(boxes)), []  # worst: largest overlap with a kept box
     while len(left):
         block = corners.take(left[:_BLOCK], 1)
-        shared, chosen = overlaps(block, block), []
+        shared, chosen = overlaps(block, block, over), []
         for i in range(block.shape[1]):
             if worst[i] <= threshold:
                 chosen.append(i)
@@ -50,21 +51,27 @@ def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0) -> list[int]
         kept += left[chosen].tolist()
         left, worst = left[_BLOCK:], worst[_BLOCK:]
         if chosen and len(left):
-            worst = np.maximum(worst, overlaps(block.take(chosen, 1), corners.take(left, 1)).max(0))
+            worst = np.maximum(worst, overlaps(block.take(chosen, 1), corners.take(left, 1), over).max(0))
         left, worst = left[worst <= threshold], worst[worst <= threshold]
     return kept
 
 
-def overlaps(these: np.ndarray, those: np.ndarray) -> np.ndarray:
-    """Return the intersection over union (n, m) of boxes whose corners are (4, n) with others (4, m)."""
+def overlaps(these: np.ndarray, those: np.ndarray, over: str = "union") -> np.ndarray:
+    """Return the intersections (n, m) of boxes whose corners are (4, n) with others (4, m), divided by an area.
+
+    over: "union"; "smaller", the area of the smaller box; "first", that of the box of `these`.
+    """
     these = these[:, :, None]
     shared, height = np.minimum(these[2:], those[2:, None]) - np.maximum(these[:2], those[:2, None])
     np.maximum(shared, 0, out=shared)
     shared *= np.maximum(height, 0, out=height)
-    union = np.add(_area(these), _area(those), out=height)
-    union -= shared
-    np.fmax(union, np.finfo(union.dtype).smallest_subnormal, out=union)  # of empty boxes, for 0 / 0
-    shared /= union
+    if over == "union":
+        divisor = np.add(_area(these), _area(those), out=height)
+        divisor -= shared
+    else:
+        divisor = np.minimum(_area(these), _area(those) if over == "smaller" else np.inf, out=height)
+    np.fmax(divisor, np.finfo(divisor.dtype).smallest_subnormal, out=divisor)  # of empty boxes, for 0 / 0
+    shared /= divisor
     return np.fmax(shared, 0, out=shared)  # nan where a corner is
 
 

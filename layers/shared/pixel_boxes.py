@@ -7,7 +7,31 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
 from minicaffe.layers.shared.boxes import overlaps
+
+
+class CodeStatistics:
+    """The mean and the standard deviation of codes, of a layer's bbox_reg_param; 0 and 1 unless both are given."""
+
+    def __init__(self, layer: Layer) -> None:
+        param = layer.layer_param.bbox_reg_param
+        given = bool(param.bbox_mean) and bool(param.bbox_std)
+        self.mean = np.array(param.bbox_mean if given else [0] * 4, layer.dtype)
+        self.std = np.array(param.bbox_std if given else [1] * 4, layer.dtype)
+        if self.mean.size != 4 or self.std.size != 4 or not (self.std > 0).all():
+            raise layer.error(
+                f"bbox_reg_param must have four bbox_mean and four bbox_std above 0, got {list(param.bbox_mean)} and "
+                f"{list(param.bbox_std)}"
+            )
+
+    def normalized(self, codes: np.ndarray) -> np.ndarray:
+        """Return codes (..., 4) as a net learns them."""
+        return (codes - self.mean) / self.std
+
+    def restored(self, codes: np.ndarray) -> np.ndarray:
+        """Return the codes (..., 4) of those that a net has computed."""
+        return codes * self.std + self.mean
 
 
 def edges(boxes: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Regions of interest (R, 5), rows (sample, x1, y1, x2, y2), and grids of bins over them: ROIPooling, PSROIPooling."""
+"""Regions of interest (R, 5), rows (sample, x1, y1, x2, y2): ROIPooling, PSROIPooling, ROIAlign."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def checked_regions(layer: Layer, bottom):
         if not 0 <= sample < bottom[0].shape[0]:
             raise layer.error(f"region {r} is of sample {sample:g}, but bottom 0 has {bottom[0].shape[0]} samples")
     return regions
+
+
+def enlarge(regions: np.ndarray, ratio: float) -> np.ndarray:
+    """Return regions (R, 5) whose corners are moved outwards by `ratio` of their width x2 - x1 + 1, or height."""
+    if not ratio:
+        return regions
+    low, high = regions[:, 1:3], regions[:, 3:]
+    pad = (high - low + 1) * regions.dtype.type(ratio)
+    return np.concatenate([regions[:, :1], low - pad, high + pad], 1)
 
 
 def bins(rows, columns):

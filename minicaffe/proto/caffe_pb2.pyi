@@ -280,6 +280,7 @@ class LayerParameter(Message):
     video_data_param: VideoDataParameter
     roi_pooling_param: ROIPoolingParameter
     smooth_l1_loss_param: SmoothL1LossParameter
+    roi_align_param: ROIAlignParameter
     bn_param: BNParameter
     upsample_param: UpsampleParameter
     shuffle_channel_param: ShuffleChannelParameter
@@ -293,6 +294,9 @@ class LayerParameter(Message):
     bbox_reg_param: BBoxRegParameter
     decode_bbox_param: DecodeBBoxParameter
     box_output_param: BoxOutputParameter
+    box_group_output_param: BoxGroupOutputParameter
+    hard_mining_param: HardMiningParameter
+    scale_route_param: ScaleRouteParameter
     engine: str
     forward_type: int
     backward_type: int
@@ -1323,6 +1327,15 @@ class ROIPoolingParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class ROIAlignParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    sampling_ratio: int
+    roi_end_mode: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class PSROIPoolingParameter(Message):
     spatial_scale: float
     output_dim: int
@@ -1395,6 +1408,38 @@ class BoxOutputParameter(Message):
     max_nms_num: int
     max_post_nms_num: int
     min_size: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BoxGroupOutputParameter(Message):
+    fg_thr: float
+    iou_thr: float
+    nms_type: str
+    box_group_param: RepeatedCompositeFieldContainer[BoxGroupParameter]
+    field_whr: float
+    field_xyr: float
+    max_nms_num: int
+    max_post_nms_num: int
+    min_size: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BoxGroupParameter(Message):
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    stride: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ScaleRouteParameter(Message):
+    low_scale: float
+    high_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class HardMiningParameter(Message):
+    num_roi_per_image: int
+    num_image: int
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -58,6 +58,9 @@ def random_regions(count, samples, size, seed):
     "text",
     [
         "type: 'ROIPooling' roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.25 }",
+        "type: 'ROIPooling' roi_pooling_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.25 pad_ratio: 0.5 }",
+        "type: 'ROIAlign' roi_align_param { pooled_h: 3 pooled_w: 4 spatial_scale: 0.25 sampling_ratio: 2 }",
+        "type: 'ROIAlign' roi_align_param { pooled_h: 2 pooled_w: 1 spatial_scale: 0.25 roi_end_mode: 1 }",
         "type: 'PSROIPooling' psroi_pooling_param { output_dim: 2 group_size: 3 spatial_scale: 0.25 }",
     ],
 )

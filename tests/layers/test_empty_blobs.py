@@ -26,6 +26,8 @@ WORKS = [
     ("type: 'Normalize'", [(0, 3, 2, 2)]),
     ("type: 'Upsample'", [(0, 3, 2, 2)] * 2),
     ("type: 'Interp' interp_param { zoom_factor: 2 }", [(0, 3, 2, 2)]),
+    ("type: 'ROIAlign' roi_align_param { pooled_h: 2 pooled_w: 2 }", [(1, 3, 4, 4), (0, 5)]),
+    ("type: 'ROIAlign' roi_pooling_param { pooled_h: 2 pooled_w: 2 }", [(1, 3, 4, 4), (0, 5)]),
     ("type: 'ROIPooling' roi_pooling_param { pooled_h: 2 pooled_w: 2 }", [(1, 3, 4, 4), (0, 5)]),
     (
         "type: 'PSROIPooling' psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }",

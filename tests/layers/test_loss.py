@@ -57,6 +57,8 @@ DIVERGED = [
     ("type: 'SigmoidCrossEntropyLoss'", [np.zeros((2, 3))]),
     ("type: 'EuclideanLoss'", [np.zeros((2, 3))]),
     ("type: 'SmoothL1Loss'", [np.zeros((2, 3))]),
+    ("type: 'SmoothL1LossOHEM'", [np.zeros((2, 3))]),
+    ("type: 'SoftmaxWithLossOHEM'", [np.zeros(2)]),
     ("type: 'ContrastiveLoss'", [np.zeros((2, 3)), np.zeros(2)]),
     ("type: 'ContrastiveLoss' contrastive_loss_param { legacy_version: true }", [np.zeros((2, 3)), np.zeros(2)]),
     ("type: 'CenterLoss' center_loss_param { num_output: 3 }", [np.zeros(2)]),

@@ -29,13 +29,14 @@ OTHERS = [
     ("type: 'BatchReindex'", [(2, 3), (0,)], (0, 3)),
     ("type: 'Filter'", [(0, 3), (0,)], (0, 3)),
 ]
-LABELLED = "SoftmaxWithLoss HingeLoss MultinomialLogisticLoss Accuracy".split()
+LABELLED = "SoftmaxWithLoss SoftmaxWithLossOHEM HingeLoss MultinomialLogisticLoss Accuracy".split()
+PAIRED = "EuclideanLoss SigmoidCrossEntropyLoss SmoothL1Loss SmoothL1LossOHEM".split()
 LOSSES = [
     *((f"type: '{name}'", [(0, 3), (0,)], ()) for name in LABELLED),
     ("type: 'CenterLoss' center_loss_param { num_output: 2 }", [(0, 3), (0,)], ()),
     ("type: 'InfogainLoss'", [(0, 3), (0,), (3, 3)], ()),
     ("type: 'ContrastiveLoss'", [(0, 3), (0, 3), (0,)], ()),
-    *((f"type: '{name}'", [(0, 3)] * 2, ()) for name in ("EuclideanLoss", "SigmoidCrossEntropyLoss", "SmoothL1Loss")),
+    *((f"type: '{name}'", [(0, 3)] * 2, ()) for name in PAIRED),
 ]
 WITHOUT_GRADIENT = ("ArgMax", "Accuracy", "Embed")
 

@@ -17,7 +17,7 @@ SOURCES = {
 #: Layers whose bottom 1 holds class labels, and the field of their parameters that has the axis of the classes, if any.
 CLASS_LAYERS = {
     "SoftmaxWithLoss": "softmax_param", "InfogainLoss": "infogain_loss_param", "Accuracy": "accuracy_param",
-    "MultinomialLogisticLoss": "", "HingeLoss": "",
+    "SoftmaxWithLossOHEM": "softmax_param", "MultinomialLogisticLoss": "", "HingeLoss": "",
 }  # fmt: skip
 #: Layers whose top has the channels of bottom 0.
 _KEEP_CHANNELS = {

@@ -16,9 +16,9 @@ from minicaffe.errors import listed
 #: types with a backward pass that gives no gradient to their bottoms
 _OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox", "Embed")
 #: losses whose second bottom gets a gradient as well
-_BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss")
+_BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss", "SmoothL1LossOHEM")
 #: layers whose further bottoms get no gradient
-_FIRST_ONLY = ("Crop", "BatchReindex", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
+_FIRST_ONLY = ("Crop", "BatchReindex", "ROIAlign", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
 
 
 def with_gradient(net: PhaseNet) -> set[int]:

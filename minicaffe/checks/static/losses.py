@@ -11,6 +11,7 @@ from minicaffe.checks.subject import Subject
 #: the function that a loss contains, by its type
 _CONTAINS = {
     "SoftmaxWithLoss": "Softmax",
+    "SoftmaxWithLossOHEM": "Softmax",
     "InfogainLoss": "Softmax",
     "SigmoidCrossEntropyLoss": "Sigmoid",
 }

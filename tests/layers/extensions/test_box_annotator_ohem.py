@@ -70,16 +70,17 @@ def test_a_loss_that_is_nan_is_the_least(engine):
     assert annotated("roi_per_img: 2", *bottoms)[0].tolist() == [-1, 5, 6]
 
 
+def test_no_regions(engine):
+    labels, weights = annotated("roi_per_img: 2", *map(np.zeros, [(0, 5), (0, 1), (0,), (0, 4)]))
+    assert labels.shape == (0,) and weights.shape == (0, 4)
+
+
 @pytest.mark.parametrize(
     ("text", "shapes", "words"),
     [
         ("", [(2, 5), (2,), (2,), (2, 4)], "roi_per_img must be at least 1"),
         ("roi_per_img: 1", [(2, 4), (2,), (2,), (2, 4)], r"bottom 0 must be regions \(R, 5\), got \(2, 4\)"),
-        (
-            "roi_per_img: 1",
-            [(2, 5), (2,), (3,), (2, 4)],
-            "bottoms 1 and 2 must be a loss and a label for each position",
-        ),
+        ("roi_per_img: 1", [(2, 5), (2,), (3,), (2, 4)], "bottoms 1 and 2 must be a loss and a label for each"),
         ("roi_per_img: 1", [(2, 5), (3,), (3,), (3, 4)], "each position of 2 regions"),
         ("roi_per_img: 1", [(2, 5), (2, 1, 3), (2, 3), (2, 4)], r"bottom 3 must be \(R, C, ...\) with the positions"),
     ],

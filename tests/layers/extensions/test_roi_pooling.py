@@ -17,22 +17,32 @@ def roi(text="pooled_h: 2 pooled_w: 3 spatial_scale: 0.5"):
 class TestProperties(LayerProperties):
     cases = [
         Case(roi(), [(2, 2, 7, 6), (5, 5)], [distinct, regions], gradient=[0]),
+        Case(
+            roi("pooled_h: 2 pooled_w: 2 spatial_scale: 0.5 pad_ratio: 0.3"),
+            [(2, 2, 7, 6), (5, 5)],
+            [distinct, regions],
+            gradient=[0],
+        ),
         Case(roi("pooled_h: 1 pooled_w: 1"), [(2, 1, 16, 15), (3, 5)], [distinct, regions], gradient=[0]),
     ]
 
 
-def test_maxima():
+@pytest.mark.parametrize("pad_ratio", [0, 0.25, 0.7])
+def test_maxima(engine, pad_ratio):
     x = np.random.default_rng(0).standard_normal((2, 2, 7, 6))
     expected = np.zeros((5, 2, 2, 3))
     for r, c, i, j in np.ndindex(expected.shape):
         n, *corners = REGIONS[r]
-        x1, y1, x2, y2 = (math.floor(v * 0.5 + 0.5) for v in corners)
+        wide, high = ((corners[k + 2] - corners[k] + 1) * pad_ratio for k in range(2))
+        corners += np.array([-wide, -high, wide, high])
+        x1, y1, x2, y2 = (int(math.copysign(math.floor(abs(v * 0.5) + 0.5), v)) for v in corners)
         high, wide = max(y2 - y1 + 1, 1) / 2, max(x2 - x1 + 1, 1) / 3
         rows = slice(clip(math.floor(i * high) + y1, 7), clip(math.ceil((i + 1) * high) + y1, 7))
         columns = slice(clip(math.floor(j * wide) + x1, 6), clip(math.ceil((j + 1) * wide) + x1, 6))
         expected[r, c, i, j] = x[int(n), c, rows, columns].max(initial=-np.inf)
     expected[np.isinf(expected)] = 0
-    assert_close(top_of(roi(), x, REGIONS), expected, rtol=1e-9)
+    text = f"pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 pad_ratio: {pad_ratio}"
+    assert_close(top_of(roi(text), x, REGIONS, dtype=np.float32), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

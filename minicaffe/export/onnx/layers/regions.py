@@ -1,4 +1,4 @@
-"""ROIPooling and PSROIPooling."""
+"""ROIPooling, PSROIPooling and ROIAlign."""
 
 from __future__ import annotations
 
@@ -13,9 +13,29 @@ _DOUBLE = onnx_pb2.TensorProto.DOUBLE
 
 @exports("ROIPooling")
 def roi_pooling(layer: Conversion) -> str:
-    """MaxRoiPool, which rounds corners and bins as the layer does."""
+    """MaxRoiPool, which rounds corners and bins as the layer does; with pad_ratio of corners moved by Sub and Add."""
+    own, regions = layer.layer, _regions(layer)
+    if own.pad_ratio:
+        sample, low, high = layer.ops("Split", 3, regions, layer.ints([1, 2, 2], "parts"), axis=1)
+        size = layer.op("Add", layer.op("Sub", high, low), layer.floats(1, "one"))
+        pad = layer.op("Mul", size, layer.floats(own.pad_ratio, "pad_ratio"))
+        regions = layer.op("Concat", sample, layer.op("Sub", low, pad), layer.op("Add", high, pad), axis=1)
+    return layer.op("MaxRoiPool", layer.x, regions, pooled_shape=own.bins, spatial_scale=float(own.scale))
+
+
+@exports("ROIAlign")
+def roi_align(layer: Conversion) -> str:
+    """RoiAlign, the mean of points as in Mask R-CNN; MS-CNN's values at the corners of bins have no form."""
     own = layer.layer
-    return layer.op("MaxRoiPool", layer.x, _regions(layer), pooled_shape=own.bins, spatial_scale=float(own.scale))
+    if own.on_corners:
+        raise layer.impossible("with roi_pooling_param it has no ONNX form")
+    sample, low, high = layer.ops("Split", 3, _regions(layer), layer.ints([1, 2, 2], "parts"), axis=1)
+    high = layer.op("Add", high, layer.floats(own.end, "end")) if own.end else high
+    return layer.op(
+        "RoiAlign", layer.x, layer.op("Concat", low, high, axis=1), reshape(layer, cast(layer, sample, np.int64), [-1]),
+        coordinate_transformation_mode="output_half_pixel", mode="avg", output_height=own.bins[0],
+        output_width=own.bins[1], sampling_ratio=own.points, spatial_scale=float(own.scale),
+    )  # fmt: skip
 
 
 @exports("PSROIPooling")

@@ -17,12 +17,22 @@ INPUT = "layer {{ name: '{0}' type: 'Input' top: '{0}' input_param {{ shape {{ d
 LAYERS = {
     "type: 'Axpy' bottom: 'a' bottom: 'b' bottom: 'c'": ([2, 3], [2, 3, 4, 5], [2, 3, 4, 5]),
     "type: 'BN' bottom: 'a'": ([2, 3, 4, 4],),
+    "type: 'BboxAccuracy' bottom: 'a' bottom: 'b' bottom: 'c'": ([4, 8], [4, 5], [4, 6]),
+    "type: 'BoxAnnotatorOHEM' bottom: 'a' bottom: 'b' bottom: 'c' bottom: 'd' top: 'z' box_annotator_ohem_param {"
+    " roi_per_img: 2 }": ([4, 5], [4], [4], [4, 8]),
+    "type: 'BoxGroupOutput' bottom: 'a' bottom: 'b' box_group_output_param { box_group_param { field_w: 9 field_h: 8"
+    " field_w: 5 field_h: 12 stride: 4 } min_size: 3 }": ([4, 2, 3, 4], [4, 4, 3, 4]),
+    "type: 'BoxOutput' bottom: 'a' top: 'z' box_output_param { field_w: 9 field_h: 8 downsample_rate: 4 }": (
+        [2, 7, 3, 4],
+    ),
     "type: 'CenterLoss' bottom: 'a' bottom: 'b' center_loss_param { num_output: 4 }": ([6, 3], [6]),
     "type: 'ConvolutionDepthwise' bottom: 'a' convolution_param { num_output: 3 kernel_size: 3 stride: 2 }": (
         [2, 3, 6, 5],
     ),
+    "type: 'DecodeBBox' bottom: 'a' bottom: 'b' bottom: 'c'": ([4, 8], [4, 5], [4, 6]),
     "type: 'DetectionOutput' bottom: 'a' bottom: 'b' bottom: 'c' detection_output_param { num_classes: 3 keep_top_k: 3"
     " nms_param { nms_threshold: 0.5 top_k: 4 } }": ([2, 16], [2, 12], [1, 2, 16]),
+    "type: 'HardMining' bottom: 'a' bottom: 'b' hard_mining_param { num_roi_per_image: 2 }": ([4], [4, 5]),
     "type: 'Interp' bottom: 'a' interp_param { height: 5 width: 7 }": ([2, 3, 4, 5],),
     "type: 'LSTMUnit' bottom: 'a' bottom: 'b' bottom: 'c' top: 'z'": ([1, 2, 3], [1, 2, 12], [1, 2]),
     "type: 'Normalize' bottom: 'a' norm_param { scale_filler { value: 2 } }": ([2, 3, 4, 5],),
@@ -30,14 +40,23 @@ LAYERS = {
     "type: 'PriorBox' bottom: 'a' bottom: 'b' prior_box_param { min_size: 4 max_size: 9 aspect_ratio: 2 }": (
         [1, 2, 3, 4], [1, 3, 20, 30],
     ),
+    "type: 'ProposalTarget' bottom: 'a' bottom: 'b' top: 's' top: 't' top: 'u' top: 'v' top: 'w'"
+    " proposal_target_param { cls_num: 3 batch_size: 6 img_width: 60 img_height: 50 }": ([4, 5], [2, 7]),
     "type: 'PSROIPooling' bottom: 'a' bottom: 'b' psroi_pooling_param { output_dim: 2 group_size: 2 "
     "spatial_scale: 0.5 }": ([2, 8, 7, 6], [4, 5]),
+    "type: 'ROIAlign' bottom: 'a' bottom: 'b' roi_align_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
+        [2, 2, 7, 6], [4, 5],
+    ),
     "type: 'ROIPooling' bottom: 'a' bottom: 'b' roi_pooling_param { pooled_h: 2 pooled_w: 3 spatial_scale: 0.5 }": (
         [2, 2, 7, 6], [4, 5],
     ),
     "type: 'ReLU6' bottom: 'a'": ([2, 3],),
+    "type: 'ScaleRoute' bottom: 'a' bottom: 'b' top: 'z' scale_route_param { high_scale: 9 }": ([4, 5], [4, 2]),
     "type: 'ShuffleChannel' bottom: 'a' shuffle_channel_param { group: 3 }": ([2, 6, 2, 2],),
     "type: 'SmoothL1Loss' bottom: 'a' bottom: 'b' bottom: 'c' bottom: 'd' loss_weight: 1": ([2, 3],) * 4,
+    "type: 'SmoothL1LossOHEM' bottom: 'a' bottom: 'b' bottom: 'c' top: 'z' loss_weight: 1 loss_weight: 0 loss_param {"
+    " normalization: PRE_FIXED pre_fixed_normalizer: 9 }": ([2, 3],) * 3,
+    "type: 'SoftmaxWithLossOHEM' bottom: 'a' bottom: 'b' top: 'x' top: 'z'": ([2, 3], [2]),
     "type: 'Upsample' bottom: 'a' bottom: 'b' upsample_param { scale: 2 }": ([2, 3, 2, 3], [2, 3, 2, 3]),
 }  # fmt: skip
 
