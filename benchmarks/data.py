@@ -3,16 +3,18 @@
     python benchmarks/data.py                     all sources, then the training
     python benchmarks/data.py raw list --rounds 10
     python benchmarks/data.py --train             the training alone
+    python benchmarks/data.py --resize            resizing alone, beside OpenCV
 
 Pictures are drawn by the script.  Contestants take turns; in each turn a pipeline starts, is run until what it reads
 ahead is used up, and then timed.  The table has the best turn of each: images per second, and, where one process does
 all the work on one image after the other, its CPU time per image.  The DataLoader decodes with Pillow, and crops, flips
-and normalizes in numpy.  Resizing is not the same work: Pillow's resize averages, ours samples like OpenCV's.
+and normalizes in numpy.  Resizing is not the same work: Pillow's resize averages, ours is OpenCV's.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import io
 import os
@@ -20,8 +22,9 @@ import statistics
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
@@ -250,6 +253,28 @@ def training(rounds: int, steps: int) -> None:
         print(f"  {name:10s}{min(walls) * 1e3:9.1f}{statistics.median(walls) * 1e3:9.1f}{min(cpus) * 1e3:11.1f}")
 
 
+def resizing(rounds: int) -> None:
+    """Time the resizing of decoded pictures in each mode, on one thread, beside OpenCV's, if it is installed."""
+    from minicaffe.data.image import resize
+    from minicaffe.data.resample import MODES
+
+    opencv: Any = importlib.util.find_spec("cv2") and importlib.import_module("cv2")
+    if opencv:
+        opencv.setNumThreads(1)
+    rng = np.random.default_rng(0)
+    print(f"\nResizing 3 channels of bytes, milliseconds, the best of {10 * rounds}: minicaffe, OpenCV")
+    for height, width, new in ((375, 500, 256), (256, 256, 227), (768, 1024, 300), (100, 90, 256), (32, 32, 28)):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        decoded = pixels[:, :, ::-1].transpose(2, 0, 1)  # as a decoder returns it
+        for mode in MODES:
+            contestants = [functools.partial(resize, decoded, new, new, mode)]
+            if opencv:
+                flag = getattr(opencv, f"INTER_{mode}")
+                contestants.append(functools.partial(opencv.resize, pixels, (new, new), interpolation=flag))
+            times = [min(timeit.repeat(contestant, number=1, repeat=10 * rounds)) for contestant in contestants]
+            print(f"  {height}x{width} to {new}x{new} {mode:9s}", *(f"{seconds * 1e3:8.3f}" for seconds in times))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="*", metavar="source", help=f"of {', '.join(SOURCES)}; all unless given")
@@ -257,7 +282,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=16, help="batches timed in a turn (16)")
     parser.add_argument("--steps", type=int, default=8, help="training steps in a turn (8)")
     parser.add_argument("--train", action="store_true", help="the training alone")
+    parser.add_argument("--resize", action="store_true", help="resizing alone")
     args = parser.parse_args()
+    if args.resize:
+        return resizing(args.rounds)
     if unknown := set(args.sources) - set(SOURCES):
         parser.error(f"unknown sources {', '.join(sorted(unknown))}; known are {', '.join(SOURCES)}")
     with tempfile.TemporaryDirectory() as folder:

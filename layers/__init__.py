@@ -68,6 +68,7 @@ from minicaffe.layers import (  # noqa: F401
     window_data,
 )
 from minicaffe.layers.extensions import (  # noqa: F401
+    annotated_data,
     axpy,
     bbox_accuracy,
     bn,
@@ -77,10 +78,12 @@ from minicaffe.layers.extensions import (  # noqa: F401
     center_loss,
     convolution_depthwise,
     decode_bbox,
+    detection_evaluate,
     detection_output,
     frcnn_proposal,
     hard_mining,
     interp,
+    multibox_loss,
     normalize,
     permute,
     prior_box,

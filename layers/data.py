@@ -43,13 +43,17 @@ class Data(BaseData):
         param = self.layer_param.data_param
         self.warn_of_old_fields(param)
         if param.rand_skip:
-            log.warning("Data layer '%s': rand_skip has no effect, as in the original", self.name)
+            log.warning("%s layer '%s': rand_skip has no effect, as in the original", self.layer_param.type, self.name)
         batch_size = self.positive("data_param.batch_size", param.batch_size)
-        color = True if param.force_encoded_color else self.transformer.color
+        decoder = self.make_decoder(param.source, True if param.force_encoded_color else self.transformer.color)
         share = solver_share(self.phase)
         if param.shuffle:
-            return ShuffledReader(param.source, param.backend, batch_size, color, draw_order(self.rng), share)
-        return DatabaseReader(param.source, param.backend, batch_size, color, share)
+            return ShuffledReader(param.source, param.backend, batch_size, decoder, draw_order(self.rng), share)
+        return DatabaseReader(param.source, param.backend, batch_size, decoder, share)
+
+    def make_decoder(self, source: str, color: bool | None) -> DatumDecoder:
+        """Return the decoder of the records of the source; color: as for `datum_to_array`."""
+        return DatumDecoder(source, color)
 
     def prefetch_depth(self):
         return self.positive("data_param.prefetch", self.layer_param.data_param.prefetch)

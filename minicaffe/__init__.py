@@ -68,6 +68,7 @@ from minicaffe.detector import Detector  # noqa: E402
 from minicaffe.net_spec import NetSpec, params, to_proto  # noqa: E402
 from minicaffe.onednn import engine as _onednn  # noqa: E402, F401
 from minicaffe.proto import TEST, TRAIN  # noqa: E402
+from minicaffe.proto.skipping import skip_unknown_fields  # noqa: E402
 from minicaffe.pycaffe import (  # noqa: E402
     NCCL,
     Timer,
@@ -167,6 +168,7 @@ __all__ = [
     "set_solver_count",
     "set_solver_rank",
     "set_threads",
+    "skip_unknown_fields",
     "solver_count",
     "solver_rank",
     "to_proto",

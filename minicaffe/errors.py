@@ -105,11 +105,15 @@ class UnknownNameError(UsageError, KeyError):
         return printable_line(Exception.__str__(self))  # KeyError.__str__ puts quotes around the message
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the hint ' (did you mean "x"?)' with the known name most similar to `name`; '' if none is similar."""
+def nearest(name: str, known: Iterable[str], limit: int = 1) -> str:
+    """Return the hint ' (did you mean "x"?)' with the known name most similar to `name`; '' if none is similar.
+
+    limit: how many such names there may be (default 1): ' (did you mean "x", "y" or "z"?)'.
+    """
     by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f' (did you mean "{by_lower[close[0]]}"?)' if close else ""
+    close = [f'"{by_lower[each]}"' for each in difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.6)]
+    names = " or ".join([*([", ".join(close[:-1])] if close[1:] else []), *close[-1:]])
+    return f" (did you mean {names}?)" if close else ""
 
 
 def listed(names: Iterable[str], limit: int = 8) -> str:

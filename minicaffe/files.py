@@ -187,11 +187,15 @@ class NewFolder:
         remove_leftovers(self._path)
         self._handle, self.temporary = _new_temporary(*os.path.split(self._path), is_folder=True)
 
-    def complete(self) -> None:
-        """Flush all files and the folder to the disk, and rename it.  OSError when that fails."""
-        for name in os.listdir(self.temporary):
-            _flush(os.path.join(self.temporary, name))
-        sync_folder(self.temporary)
+    def complete(self, flush: bool = True) -> None:
+        """Flush all files and the folder to the disk, and rename it.  OSError when that fails.
+
+        flush: False for many files that can be made again (default True); then it may have folders, too.
+        """
+        if flush:
+            for name in os.listdir(self.temporary):
+                _flush(os.path.join(self.temporary, name))
+            sync_folder(self.temporary)
         os.rename(self.temporary, self._path)
         sync_folder(os.path.dirname(self._path))
 

@@ -104,6 +104,8 @@ class Solver(Loop, Shown):
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
+        for i in range(len(self.test_nets)):
+            self.tests.outputs(i)
         files = nets.initial_weights(param) if self.ranks.root else []  # the others get the root's weights
         for path in files:
             log.info("Finetuning from %s", path)
@@ -146,7 +148,8 @@ class Solver(Loop, Shown):
     def test(self, net_id: int = 0) -> Scores:
         """Run test net `net_id` for its `test_iter` batches with the parameters of the train net.
 
-        Returns {output blob name: list of the means of its values over the batches}; {} if interrupted.
+        Returns {output blob name: list of the means of its values over the batches}; {} if interrupted.  With
+        eval_type "detection" the value of an output of DetectionEvaluate is its mAP.
         """
         return self.tests.run(net_id)
 

@@ -20,8 +20,8 @@ class Keeper:
     keep: number of snapshots kept, at least 1; None (default): all.  After each snapshot, files `<prefix>_iter_<n>.*`
         of lower iterations are removed, except those of the newest `keep` whole sets, the one just written included.
         Those of higher iterations, which another run wrote, and all other files stay.
-    best: an output of a test net with one value, as "accuracy" or "accuracy:larger"; None (default): none.  At each
-        test that improves it, the weights are written to `<prefix>_best.caffemodel`, or `.caffemodel.h5` if
+    best: an output of a test net with one value (mAP is one), as "accuracy" or "accuracy:larger"; None (default): none.
+        At each test that improves it, the weights are written to `<prefix>_best.caffemodel`, or `.caffemodel.h5` if
         `snapshot_format` is HDF5.  After the colon, which values are better, "smaller" or "larger"; by default smaller
         for outputs with a loss weight, larger for others.
     patience: stop, with a snapshot as after Ctrl-C, when so many tests in succession do not improve `best`; None
@@ -134,7 +134,7 @@ def _test_output(solver: Any, best: str) -> tuple[str, int, bool]:
         name, direction = best, ""
     for i, net in enumerate(solver.test_nets):
         if name in net.outputs:
-            if net.blobs[name].count != 1:
+            if net.blobs[name].count != 1 and name not in solver.tests.outputs(i).special:
                 raise SolverError(f"best: the output '{name}' must have one value, got {net.blobs[name].count}")
             smaller = direction == "smaller" if direction else bool(net.blob_loss_weights.get(name, 0.0))
             return name, i, smaller

@@ -46,9 +46,9 @@ def load(param: str | os.PathLike | Any) -> Source:
     param, folder = read_solver(path), os.path.dirname(path)
     for field in ("net", "train_net"):
         if param.HasField(field):
-            setattr(param, field, _beside(getattr(param, field), folder))
-    param.test_net[:] = [_beside(net, folder) for net in param.test_net]
-    param.weights[:] = [_beside(weights, folder) for weights in initial_weights(param)]
+            setattr(param, field, beside(getattr(param, field), folder))
+    param.test_net[:] = [beside(net, folder) for net in param.test_net]
+    param.weights[:] = [beside(weights, folder) for weights in initial_weights(param)]
     return Source(param, upgraded=True, known={})
 
 
@@ -57,7 +57,8 @@ def initial_weights(param) -> list[str]:
     return [path.strip() for field in param.weights for path in field.split(",") if path.strip()]
 
 
-def _beside(path: str, folder: str) -> str:
+def beside(path: str, folder: str) -> str:
+    """Return the path of a file that a solver in `folder` names: beside the solver, if it is not found from here."""
     there = os.path.join(folder, path)
     return there if not os.path.exists(path) and os.path.exists(there) else path
 

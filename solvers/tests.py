@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from minicaffe.solvers import run_state, snapshot
+from minicaffe.solvers import outputs, run_state, snapshot
+from minicaffe.solvers.outputs import Outputs, Scores
 
 log = logging.getLogger("minicaffe")
-
-Scores = dict[str, list[float]]  #: {output blob name: its values}
 
 
 class Tests:
@@ -37,10 +36,14 @@ class Tests:
     def run(self, net_id: int) -> Scores:
         """Run one test net for its `test_iter` batches.
 
-        Returns {output blob name: list of the means of its values over the batches}; {} if interrupted.
+        Returns {output blob name: list of the means of its values over the batches, or of its mAP}; {} if interrupted.
         """
         with self.running():
             return self._run(net_id)
+
+    def outputs(self, net_id: int) -> Outputs:
+        """Return the Outputs of a test net, without any batch; SolverError if the net does not fit the eval_type."""
+        return outputs.of_solver(self._solver.param, self._solver.test_nets[net_id])
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -62,22 +65,19 @@ class Tests:
         )
         log.info("Iteration %d, Testing net (#%d)", solver.iter, net_id)
         net.share_with(solver.net)
-        sums: dict[str, Any] = {}
-        loss = 0.0
+        results, loss = self.outputs(net_id), 0.0
         for i in range(batches):
             if self._interrupted():
                 log.info("Test interrupted.")
                 return {}
             net.run_forward()
             loss += net.loss() if with_loss else 0.0
-            for name in net.outputs:
-                values = net.blobs[name].read_data().ravel().astype("f8")
-                sums[name] = sums[name] + values if name in sums else values
+            results.add_batch()
             solver.notify("on_test_batch", net_id, i)
         if with_loss:
             log.info("Test loss: %.6g", loss / batches)
-        scores = {name: (total / batches).tolist() for name, total in sums.items()}
-        log_outputs("Test", net, scores)
+        scores = results.scores()
+        log_outputs("Test", net, scores, results.notes)
         solver.notify("on_test", net_id, scores)
         return scores
 
@@ -99,13 +99,15 @@ class Tests:
         return solver.stopped
 
 
-def log_outputs(which: str, net: Any, outputs: Scores) -> None:
+def log_outputs(which: str, net: Any, scores: Scores, notes: Mapping[str, Sequence[str]] | None = None) -> None:
     """Log a line such as `Train net output #0: loss = 0.26 (* 1 = 0.26 loss)` for each output value.
 
-    which: "Train" or "Test".  outputs: {blob name: values}.
+    which: "Train" or "Test".  scores: {blob name: values}.  notes: {blob name: lines before its values}; default: none.
     """
     index = 0
-    for name, values in outputs.items():
+    for name, values in scores.items():
+        for note in (notes or {}).get(name, ()):
+            log.info("%s", note)
         weight = net.blob_loss_weights.get(name, 0.0)
         for value in values:
             note = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from reference import commands, layers, nets, solver  # noqa: E402  (needs the line above)
+from reference import commands, forks, layers, nets, solver  # noqa: E402  (needs the line above)
 
 HEAD = "<!-- Made by tools/write_reference.py from the code; change the code, then run it again. -->\n\n"
 
@@ -31,6 +31,7 @@ def pages() -> dict[str, str]:
         "net.md": nets.page(),
         "solver.md": solver.page(),
         "commands.md": commands.page(),
+        "forks.md": forks.page(),
     }
     link = partial(nets.link, page="../net.md")
     lines |= {f"layers/{page}.md": layers.page(family, link) for family, (page, _, _) in layers.FAMILIES.items()}

@@ -72,6 +72,10 @@ class BaseData(Layer):
         """The number of records that a pass over the source reads, each once; None if there are no such passes."""
         return self.reader.records
 
+    def label_shape(self) -> tuple[int, ...]:
+        """Return the shape of the labels before the first batch; the reader is open."""
+        return (self.reader.batch_size,)
+
     def open_reader(self) -> BatchReader:
         """Return the layer's reader; called once, after `self.transformer` is set."""
         raise NotImplementedError
@@ -84,8 +88,8 @@ class BaseData(Layer):
             self.transformer = self.make_transformer()
             self.reader = self.open_reader()
             shape = self.reader.first_shape()
-            self.transformer.check_mean(shape, lambda _: self.reader.first_name())
-            self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), (self.reader.batch_size,)]
+            self.transformer.check_mean(self.transformer.resized_shape(shape), lambda _: self.reader.first_name())
+            self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), self.label_shape()]
         self._position = self.reader.position()
         log.info("output data size: %s", ",".join(map(str, self._shapes[0])))
 
@@ -96,11 +100,11 @@ class BaseData(Layer):
         if self._source is not None:
             self.go_back(self.position)
         batch = self.next_transformed()
-        self._shapes[0] = batch.images.shape  # a batch has the size of its first image
-        top[0].reshape(batch.images.shape)
-        top[0].data[...] = batch.images
-        if len(top) > 1:
-            top[1].data[...] = batch.labels
+        values = [batch.images, batch.labels]
+        self._shapes = [each.shape for each in values]  # a batch has the size of its first image
+        for blob, own in zip(top, values):
+            blob.reshape(own.shape)
+            blob.data[...] = own
 
     def forward_gpu(self, bottom, top):
         if not self._source_known:

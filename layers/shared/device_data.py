@@ -16,11 +16,11 @@ log = logging.getLogger("minicaffe.data")
 def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource | None:
     """Return the fastest source for a data layer's images; None if only the host can transform them.
 
-    The device transforms images of bytes that all have one size, without resize_param.
+    The device transforms images of bytes that all have one size, without resize_param, noise_param or boxes.
     """
     from minicaffe.cuda import transform
 
-    if layer.transformer.resizer is not None:
+    if layer.transformer.on_host_only:
         return None
     if hasattr(layer.reader, "load_all"):
         loaded = layer.reader.load_all(limit=transform.room())

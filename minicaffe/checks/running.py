@@ -7,6 +7,7 @@ from typing import Any
 
 from minicaffe.checks.finding import LEVELS, STAGES, Finding, Level, Stage, checks_of
 from minicaffe.checks.subject import Subject
+from minicaffe.checks.unknown import unknown_types, unreadable
 from minicaffe.core import random
 from minicaffe.core.settings import restored
 from minicaffe.errors import (
@@ -57,7 +58,9 @@ def check(
             start, weights = _resumed(snapshot) if snapshot else (0, weights)
             subject = Subject(solver, weights, deploy, start=start)
     except MinicaffeError as error:
-        return [_failure(error, str(solver) if isinstance(solver, str) else "solver")]
+        with muted():
+            listed = [finding for what in (solver, deploy) for finding in unreadable(what)]
+        return listed or [_failure(error, str(solver) if isinstance(solver, str) else "solver")]
     with restored(), random.seeded(max(subject.param.random_seed, 0)):
         for stage in STAGES:
             is_error = any(finding.level == "error" for finding in found)
@@ -106,6 +109,9 @@ def codes() -> dict[str, Level]:
 def _found_in(stage: Stage, subject: Subject) -> Iterator[Finding]:
     """Yield the findings of a stage; it ends at what cannot be read or built."""
     make = _import(stage)
+    if stage == "static" and (found := _of_unknown_types(subject)):
+        yield from found
+        return
     try:
         own = make(subject)
         for each in checks_of(stage):
@@ -114,6 +120,12 @@ def _found_in(stage: Stage, subject: Subject) -> Iterator[Finding]:
         raise
     except MinicaffeError as error:
         yield _failure(error, f"net '{subject.train.param.name}'")
+
+
+def _of_unknown_types(subject: Subject) -> list[Finding]:
+    """Return the layers of unknown types, each once for all nets; the other static checks are for known ones."""
+    found = [finding for net in subject.nets() for finding in unknown_types(net.param.layer)]
+    return list(dict.fromkeys(found))
 
 
 def _import(stage: Stage) -> Any:

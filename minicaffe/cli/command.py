@@ -65,7 +65,12 @@ class Command:
         args, rest = parser.parse_known_args(parser.plain_switches(argv))
         if rest:
             raise parser.unexpected(rest[0])
-        return self.run(args) or 0
+        if not getattr(args, "skip_unknown_fields", False):
+            return self.run(args) or 0
+        from minicaffe.proto.skipping import skipping
+
+        with skipping():
+            return self.run(args) or 0
 
 
 _registry: dict[str, Command] = {}
@@ -169,7 +174,9 @@ class FlagParser(argparse.ArgumentParser):
         """Add a boolean that is off by default: `--name`, `--name=false`, `--noname`."""
         self._switches.add(name)
         self.flag(name, action="store_true", help=help)
-        self._group.add_argument(f"--no{name}", f"-no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
+        self._group.add_argument(
+            f"--no{name}", f"-no{name}", dest=name.replace("-", "_"), action="store_false", help=argparse.SUPPRESS
+        )
 
     def values_of(self, action: argparse.Action) -> tuple[str, ...]:
         """Return the words that a flag or an argument takes, as far as they are known; () for any others."""

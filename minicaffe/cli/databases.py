@@ -11,7 +11,7 @@ import numpy as np
 from minicaffe.cli.command import FlagParser, command
 from minicaffe.cli.progress import StatusLine, logging_to
 from minicaffe.cli.settings import seed_flag, seeded
-from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of
+from minicaffe.cli.shared_flags import need_writable, python_layer_flags, python_layers_of, storage_flags, storage_of
 from minicaffe.core.random import new_stream
 from minicaffe.data import features, imageset, mean
 from minicaffe.data.db import BACKENDS, backend_name, open_db
@@ -27,15 +27,10 @@ def _imageset_flags(flags: FlagParser) -> None:
     flags.argument("root", metavar="ROOT_FOLDER/", help="put before each path of the list, as it is")
     flags.argument("list", metavar="LIST", help='text file with lines "path label"')
     flags.argument("db", metavar="DB", help="the database to write")
-    flags.switch("gray", "read the images as grey ones")
     flags.switch("shuffle", "shuffle the list first")
     seed_flag(flags)
     flags.flag("backend", default="lmdb", values=BACKENDS, help="lmdb (default) or leveldb")
-    flags.flag("resize_width", type=int, default=0, metavar="N", help="resize the images to this width")
-    flags.flag("resize_height", type=int, default=0, metavar="N", help="resize the images to this height")
-    flags.switch("check_size", "stop when an image differs in size from the first")
-    flags.switch("encoded", "store image files instead of pixels")
-    flags.flag("encode_type", default="", metavar="EXT", help="re-encode as png, jpg, ... (implies --encoded)")
+    storage_flags(flags)
 
 
 @command(
@@ -50,10 +45,8 @@ def convert_imageset(args: argparse.Namespace) -> None:
     status = StatusLine()
     with logging_to(status), seeded(args), Progress("converting", 0, display=status) as progress:
         imageset.convert(
-            args.root, args.list, args.db, backend_name(args.backend), gray=args.gray,
-            rng=new_stream() if args.shuffle else None, size=(args.resize_height, args.resize_width),
-            check_size=args.check_size, encoded=args.encoded or bool(args.encode_type), encode_type=args.encode_type,
-            progress=progress,
+            args.root, args.list, args.db, backend_name(args.backend), storage_of(args),
+            rng=new_stream() if args.shuffle else None, check_size=args.check_size, progress=progress,
         )  # fmt: skip
 
 

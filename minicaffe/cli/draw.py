@@ -6,7 +6,7 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.shared_flags import need_writable
+from minicaffe.cli.shared_flags import need_writable, skip_flag
 from minicaffe.draw import RANKDIRS, draw_net_to_file
 from minicaffe.pictures.shapes import parse_shapes
 from minicaffe.proto import caffe_pb2, read_net
@@ -35,6 +35,7 @@ def _flags(flags: FlagParser) -> None:
         help="shape of a blob that the prototxt does not define, such as a top of a Data layer; may be repeated",
     )
     flags.switch("display_lrm", "write the learning-rate multipliers into the layers")
+    skip_flag(flags)
 
 
 @command(

@@ -29,6 +29,8 @@ MODULES = {
         "device_query": ("device_query",),
         "data": ("data", "convert_cifar_data", "convert_mnist_data", "convert_mnist_siamese_data"),
         "databases": ("convert_imageset", "compute_image_mean", "extract_features"),
+        "convert_annoset": ("convert_annoset", "create_annoset"),
+        "annotation_lists": ("get_image_size", "create_label_map"),
         "whiten": ("whiten",),
         "infer": ("infer",),
         "classify": ("classify", "detect"),

@@ -18,7 +18,7 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("output_folder", metavar="DIR", required=True, help="folder for the new images, under the same names")
     flags.flag("output_side_length", type=int, metavar="N", default=256, help="side of the new images (default 256)")
     flags.flag("num_clients", type=int, metavar="N", default=2, help="how many images at a time (default 2)")
-    flags.flag("image_lib", metavar="NAME", default="PIL", help="accepted and ignored: Pillow reads and writes")
+    flags.flag("image_lib", metavar="NAME", default="opencv", help="accepted and ignored: resized as by OpenCV")
 
 
 @command(
@@ -57,20 +57,19 @@ def resize_and_crop_images(args: argparse.Namespace) -> None:
 def resize_and_crop(source: str, target: str, side: int) -> None:
     """Scale the shorter side of an image to `side` pixels, crop the centre square and write it to `target`.
 
+    Linear, by OpenCV's `resize`; a longer side of `side * longer / shorter` pixels is cut to a whole number.
     DataError when `source` cannot be read or would become too large; DataError or OSError when `target` cannot be
     written.
     """
-    from PIL import Image
-
-    from minicaffe.data.image import decode_picture, encode_picture
-    from minicaffe.data.image_file import check_pixels, read_bytes
+    from minicaffe.data.image import encode_image, read_pixels, resize
+    from minicaffe.data.image_file import check_pixels
     from minicaffe.files import write_atomically
 
-    image = decode_picture(read_bytes(source), True, source)
-    scale = side / min(image.size)
-    width, height = (max(round(v * scale), side) for v in image.size)
+    image = read_pixels(source)
+    _, *size = image.shape
+    height, width = (side * length // min(size) for length in size)
     check_pixels(width, height, f"{source}, scaled to a shorter side of {side},")
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    x, y = (width - side) // 2, (height - side) // 2
+    y, x = (height - side) // 2, (width - side) // 2
+    square = resize(image, height, width)[:, y : y + side, x : x + side]
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    write_atomically(target, encode_picture(image.crop((x, y, x + side, y + side)), os.path.splitext(target)[1]))
+    write_atomically(target, encode_image(square, os.path.splitext(target)[1]))

@@ -58,19 +58,25 @@ def _flags(flags: FlagParser) -> None:
     flags.switch("skip-bad", "leave out images that cannot be read; without it the first one ends the run")
     state_flags(flags)
     python_layer_flags(flags)
-    _preprocessing_flags(flags)
+    preprocessing_flags(flags)
     _result_flags(flags)
     device_flags(flags)
 
 
-def _preprocessing_flags(flags: FlagParser) -> None:
+def preprocessing_flags(flags: FlagParser) -> None:
+    """Add --rgb, --mean-file and those of `block_flags`."""
     flags.section("how images become the net's input (default: what MODEL states)")
-    flags.flag("like", metavar="FILE", help="as the data layer of this prototxt in TEST: train_val.prototxt")
-    flags.flag("preprocess", metavar="FILE", help="as the preprocess block of this prototxt")
+    block_flags(flags)
     flags.switch("rgb", "the net reads red first: it was trained on RGB records, such as CIFAR-10's own")
     flags.flag(
         "mean-file", metavar="FILE", help="another mean: .binaryproto, or .npy, whose mean of each channel is used"
     )
+
+
+def block_flags(flags: FlagParser) -> None:
+    """Add --like, --preprocess and --resize."""
+    flags.flag("like", metavar="FILE", help="as the data layer of this prototxt in TEST: train_val.prototxt")
+    flags.flag("preprocess", metavar="FILE", help="as the preprocess block of this prototxt")
     flags.flag("resize", metavar="H,W", help="resize images to another height and width")
 
 
@@ -105,7 +111,7 @@ def infer(args: argparse.Namespace) -> None:
     written = 0
     with python_layers_of(args), computing_on(args):
         predictor = Predictor(built_net(args, TEST, weight_files(args.weights, "WEIGHTS")), args.blob)
-        preparation = _preparation(args, predictor)
+        preparation = preparation_of(args, predictor)
         layout = _layout(args, predictor, inputs)
         run = _Run(inputs.count, _scores(layout, predictor), progress=bool(args.output) or not sys.stdout.isatty())
         run.print(preparation.describe(inputs.stored))
@@ -122,8 +128,7 @@ def infer(args: argparse.Namespace) -> None:
 def _checked(args: argparse.Namespace, kind: str) -> str:
     """Return the format; UsageError for values of flags that are wrong."""
     need_file(args.model, "MODEL", "a model definition")
-    if args.like and args.preprocess:
-        raise UsageError("give --like or --preprocess, but not both")
+    check_block(args)
     for name in ("batch", "top"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise UsageError(f"--{name}: expected a number of at least 1, got {value}")
@@ -134,11 +139,20 @@ def _checked(args: argparse.Namespace, kind: str) -> str:
     return kind
 
 
+def check_block(args: argparse.Namespace) -> None:
+    """Raise UsageError for flags of `block_flags` that contradict each other."""
+    if args.like and args.preprocess:
+        raise UsageError("give --like or --preprocess, but not both")
+
+
 # -- preprocessing -----------------------------------------------------------------------------------------------------
 
 
-def _preparation(args: argparse.Namespace, predictor: Predictor) -> Preparation:
-    """Return the preprocessing of the flags for the net's input."""
+def preparation_of(args: argparse.Namespace, predictor: Predictor) -> Preparation:
+    """Return the preprocessing that the flags of `preprocessing_flags`, `model`, `level` and `stage` state.
+
+    UsageError for a size of another form.
+    """
     from minicaffe.inference.plain import Plain
     from minicaffe.inference.preprocessing import Preprocessing
 

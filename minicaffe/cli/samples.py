@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,17 @@ from minicaffe.cli.shared_flags import need_file, need_picture, stages
 from minicaffe.core import random
 from minicaffe.core.net import Net
 from minicaffe.core.passes import filter_net
+from minicaffe.data.box_rows import COLUMNS
+from minicaffe.data.label_map import read_names_of_labels
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures.plot import save
-from minicaffe.pictures.sheet import Range, Tile, channel_table, draw_sheet
+from minicaffe.pictures.sheet import Frame, Range, Tile, channel_table, draw_sheet
 from minicaffe.pictures.summary import format_table
 from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net
 from minicaffe.solvers.nets import SolverNets, is_solver, load
-from minicaffe.text import class_names, printable_line
+from minicaffe.text import printable_line
+
+_WIDTH_WITH_BOXES = 1.8  # of a picture with boxes, in inches
 
 
 def show_samples(args: argparse.Namespace, output: str | None) -> None:
@@ -39,7 +43,7 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
     if args.count < 1:
         raise UsageError(f"--count: expected a number above 0, got {args.count}")
     output = need_picture(output or f"{os.path.splitext(args.samples)[0]}_samples.png")
-    names = _class_names(args.labels)
+    names = read_names_of_labels(args.labels).display_names if args.labels else {}
     with computing(args):
         param, seed = _net_param(args)
         with contextlib.nullcontext() if seed is None else random.seeded(seed):
@@ -56,16 +60,20 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
     print_line("\n".join([title, *lines, format_table(rows, 40)]))
     shown = Range.of(samples.pictures)
     lines += [f"{row[0]}: {row[1]} to {row[2]}, mean {row[3]}, std {row[4]}  {row[5]}".rstrip() for row in rows[1:9]]
-    tiles = [Tile(picture, [_label(names, label)]) for picture, label in zip(samples.pictures, samples.labels)]
-    save(draw_sheet(tiles, title, [*lines, shown.note], shown, bgr), output)
+    tiles = [_tile(picture, label, names) for picture, label in zip(samples.pictures, samples.labels)]
+    more = [_WIDTH_WITH_BOXES] if any(tile.frames for tile in tiles) else []
+    save(draw_sheet(tiles, title, [*lines, shown.note], shown, bgr, *more), output)
     print_line(f"Drew the samples to {output}")
 
 
 class _Samples(NamedTuple):
-    """Pictures (N, C, H, W), their labels (None: the layer has none), and the words for where they come from."""
+    """Pictures (N, C, H, W), their labels (None: the layer has none), and the words for where they come from.
+
+    A label of AnnotatedData is the rows of a picture's boxes, (M, 8).
+    """
 
     pictures: np.ndarray
-    labels: list[float | None]
+    labels: list[float | np.ndarray | None]
     layer: str
     top: str
     transform: str
@@ -115,14 +123,20 @@ def _first(net: Net, count: int, phase: str) -> _Samples:
                     printable_line(net.names_of_tops[index][0]), _transform(net.layers[index]))  # fmt: skip
 
 
-def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | None]]:
+def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | np.ndarray | None]]:
     """Yield the pictures and labels of a layer, batch after batch."""
     while True:
         net.run_forward()
         pictures, *others = net.tops[index]
         values = pictures.read_data().copy()
-        labels = others[0].read_data().ravel().tolist() if others and others[0].count == len(values) else None
-        yield from zip(values, labels or [None] * len(values))
+        yield from zip(values, _labels(others[0].read_data(), len(values)) if others else [None] * len(values))
+
+
+def _labels(values: np.ndarray, count: int) -> Sequence[float | np.ndarray | None]:
+    """Return the label of each picture: a number, the rows of its boxes, or None."""
+    if values.ndim == 4 and values.shape[3] == 1 + COLUMNS and values.shape[:2] == (1, 1):
+        return [values[0, 0][values[0, 0, :, 0] == i].copy() for i in range(count)]
+    return values.ravel().tolist() if values.size == count else [None] * count
 
 
 def _transform(layer) -> str:
@@ -131,20 +145,35 @@ def _transform(layer) -> str:
     if transformer is None:
         return "the layer has no transform_param"
     (height, width), mean, scale = transformer.crop, transformer.mean_in_words(), transformer.scale
-    steps = [f"crop {height}×{width}"] if height or width else []
+    steps = _in_words(layer.layer_param)
+    steps += [f"crop {height}×{width}"] if height or width else []
     steps += ["mirror"] if transformer.mirror else []
     steps += [mean] if mean else []
     steps += [f"times {scale:g}"] if scale != 1 else []
     return printable_line(", ".join(steps) or "its values as they are stored")
 
 
-def _class_names(path: str | None) -> list[str]:
-    return [printable_line(name) for name in class_names(path)] if path else []
+def _in_words(param) -> list[str]:
+    """Return the names of the messages that state what happens before a crop, in their order."""
+    transform, annotated = param.transform_param, param.annotated_data_param
+    found = [name for name in ("distort_param", "expand_param") if transform.HasField(name)]
+    found += ["batch_sampler"] if annotated.batch_sampler else []
+    return found + [name for name in ("resize_param", "noise_param") if transform.HasField(name)]
 
 
-def _label(names: list[str], label: float | None) -> str:
+def _tile(picture: np.ndarray, label: float | np.ndarray | None, names: dict[int, str]) -> Tile:
+    if not isinstance(label, np.ndarray):
+        return Tile(picture, [_label(names, label)])
+    frames = []
+    for _, group, _, xmin, ymin, xmax, ymax, difficult in label.tolist():
+        line = ":" if difficult else "-"
+        frames.append(Frame(xmin, ymin, xmax, ymax, int(group), names.get(int(group), f"{group:g}"), line))
+    return Tile(picture, [f"{len(frames)} box{'es' * (len(frames) != 1)}"], frames)
+
+
+def _label(names: dict[int, str], label: float | None) -> str:
     """Return the caption of a label: its class name, or the number where there is none."""
     if label is None:
         return ""
-    index = int(label) if label == int(label) else -1
-    return f"{index} {names[index]}" if 0 <= index < len(names) else f"{label:g}"
+    name = names.get(int(label)) if label == int(label) else None
+    return f"{label:g}" if name is None else f"{int(label)} {printable_line(name)}"

@@ -1,5 +1,5 @@
-"""Flags and checks shared by commands: level and stage, weights, the log file, files to read and to write, and what
-Python layers may import.
+"""Flags and checks shared by commands: level and stage, weights, the log file, files to read and to write, how
+images are stored, and what Python layers may import.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from minicaffe.files import check_writable
 
 if TYPE_CHECKING:
     from minicaffe.core.net import Net
+    from minicaffe.data.image_storage import ImageStorage
 
 
 def state_flags(flags: FlagParser) -> None:
@@ -47,12 +48,18 @@ def log_flag(flags: FlagParser) -> None:
     flags.flag("log", metavar="FILE", help="write the log lines to the end of FILE as well")
 
 
+def skip_flag(flags: FlagParser) -> None:
+    """Add --skip-unknown-fields, which `Command` applies."""
+    flags.switch("skip-unknown-fields", "read prototxts without the fields of forks that change no result")
+
+
 def python_layer_flags(flags: FlagParser) -> None:
-    """Add --no-python-layers and --python-layers."""
+    """Add --no-python-layers and --python-layers, and --skip-unknown-fields."""
     flags.flag("no-python-layers", action="store_true",
                help="refuse nets with Python layers, which run the module that the prototxt names")  # fmt: skip
     flags.flag("python-layers", metavar="A,B",
                help="refuse Python layers of other modules than these; a package includes its submodules")  # fmt: skip
+    skip_flag(flags)
 
 
 def python_layers_of(args: argparse.Namespace, level: int = logging.WARNING) -> contextlib.AbstractContextManager:
@@ -70,6 +77,26 @@ def python_layers_of(args: argparse.Namespace, level: int = logging.WARNING) -> 
     elif args.python_layers:
         allowed = tuple(name.strip() for name in args.python_layers.split(",") if name.strip())
     return python_layers.following(python_layers.Rule(allowed, level))
+
+
+def storage_flags(flags: FlagParser) -> None:
+    """Add the flags that state how a converter stores images: --gray, --resize_width, --encoded and others."""
+    flags.switch("gray", "read the images as grey ones")
+    flags.flag("resize_width", type=int, default=0, metavar="N", help="resize the images to this width")
+    flags.flag("resize_height", type=int, default=0, metavar="N", help="resize the images to this height")
+    flags.switch("check_size", "stop when an image differs in size from the first")
+    flags.switch("encoded", "store image files instead of pixels")
+    flags.flag("encode_type", default="", metavar="EXT", help="re-encode as png, jpg, ... (implies --encoded)")
+
+
+def storage_of(args: argparse.Namespace) -> ImageStorage:
+    """Return the image storage that the flags of `storage_flags`, and --min_dim and --max_dim, if any, state."""
+    from minicaffe.data.image_storage import ImageStorage
+
+    return ImageStorage(
+        args.gray, (args.resize_height, args.resize_width), getattr(args, "min_dim", 0), getattr(args, "max_dim", 0),
+        args.encoded or bool(args.encode_type), args.encode_type,
+    )  # fmt: skip
 
 
 def need_file(path: str, word: str, what: str) -> str:

@@ -27,7 +27,8 @@ PROGRAMS = {
     "tools/caffe": "",
     **{f"tools/{name}": name for name in (
         "convert_imageset", "compute_image_mean", "extract_features", "upgrade_net_proto_text",
-        "upgrade_net_proto_binary", "upgrade_solver_proto_text",
+        "upgrade_net_proto_binary", "upgrade_solver_proto_text", "convert_annoset", "get_image_size",
+        "create_label_map",
     )},
     "examples/cifar10/convert_cifar_data": "convert_cifar_data",
     "examples/mnist/convert_mnist_data": "convert_mnist_data",

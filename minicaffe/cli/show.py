@@ -1,4 +1,4 @@
-"""`minicaffe show`: draw a net's filters, weight histograms and activations."""
+"""`minicaffe show`: draw a net's filters, weight histograms and activations, what it reads, and what it detects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from minicaffe import io
 from minicaffe.cli.class_maps import Picture, draw_maps, map_flags
 from minicaffe.cli.classify import computing, net_options, options_of
 from minicaffe.cli.command import FlagParser, command, print_line
+from minicaffe.cli.detections import detection_flags, show_detections
 from minicaffe.cli.shared_flags import need_picture, need_writable, state_flags
 from minicaffe.errors import UsageError
 from minicaffe.pictures import plot, show
@@ -35,8 +36,9 @@ def _flags(flags: FlagParser) -> None:
     flags.flag("samples", metavar="PROTOTXT", help="draw into OUT what the net of this prototxt, of a net or a solver, "
                "reads: pictures after crop, mirror, mean and scale, with labels; without WEIGHTS")  # fmt: skip
     flags.flag("phase", choices=("TRAIN", "TEST"), default="TRAIN", help="those of this phase (default TRAIN)")
-    flags.flag("count", type=int, default=40, metavar="N", help="how many of them (default 40)")
+    flags.flag("count", type=int, default=40, metavar="N", help="how many of them, or of --detections (default 40)")
     state_flags(flags)
+    detection_flags(flags)
 
 
 @command(
@@ -47,7 +49,9 @@ def _flags(flags: FlagParser) -> None:
     "  minicaffe show cifar10_quick_iter_5000.caffemodel.h5\n"
     "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --mean_file mean.binaryproto\n"
     "  minicaffe show net.caffemodel --model deploy.prototxt --image cat.jpg --cam --class tabby --labels synset.txt\n"
-    "  minicaffe show --samples solver.prototxt samples.png --rgb --labels classes.txt",
+    "  minicaffe show --samples solver.prototxt samples.png --rgb --labels classes.txt\n"
+    "  minicaffe show --detections train_lmdb boxes.png --labels labelmap.prototxt\n"
+    "  minicaffe show ssd.caffemodel boxes.png --model deploy.prototxt --detections test_lmdb --labels map.prototxt",
 )
 def show_weights(args: argparse.Namespace) -> None:
     """Print a table of all parameters, and draw filters and histograms into OUT.
@@ -57,7 +61,12 @@ def show_weights(args: argparse.Namespace) -> None:
     with "_cam" or "_saliency" appended.  With --samples, draw into OUT (by default the prototxt's name with
     "_samples.png" in place of its ending) what the net reads from its data layers instead, and
     print the range, the mean and the deviation of each channel.
+
+    With --detections, draw images with boxes instead: those that are annotated, and with --model and WEIGHTS those that
+    a net that ends in DetectionOutput finds, with class and score; the annotated ones are dashed then.
     """
+    if args.detections:
+        return _show_detections(args)
     if args.samples is not None:
         from minicaffe.cli.samples import show_samples
 
@@ -83,10 +92,19 @@ def show_weights(args: argparse.Namespace) -> None:
         print_line(f"Drew {picture.what} to {stem}{picture.suffix}{ext}")
 
 
+def _show_detections(args: argparse.Namespace) -> None:
+    if args.samples is not None or args.image is not None:
+        raise UsageError("show: give one of --detections, --samples and --image")
+    if args.model is None and args.output is not None:
+        raise UsageError("show: --detections without --model draws annotated boxes alone: give OUT, but no WEIGHTS")
+    weights, output = (None, args.weights) if args.model is None else (args.weights, args.output)
+    show_detections(args, weights, output)
+
+
 def _check_flags(args: argparse.Namespace) -> None:
     """Raise UsageError for flags that do not belong together."""
     if args.weights is None:
-        raise UsageError("show: expected WEIGHTS, or --samples PROTOTXT")
+        raise UsageError("show: expected WEIGHTS, or --samples PROTOTXT, or --detections PATH")
     if (args.cam or args.saliency) and args.image is None:
         raise UsageError("show: --cam and --saliency need --model and --image")
     if (args.image is None) != (args.model is None):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from minicaffe.cli.command import FlagParser, command
+from minicaffe.cli.shared_flags import skip_flag
 from minicaffe.core.passes import filter_net
 from minicaffe.errors import PrototxtError
 from minicaffe.pictures.costs import NetCosts, net_costs
@@ -38,6 +39,7 @@ def _flags(flags: FlagParser) -> None:
         metavar="BLOB=N,C,H,W",
         help="shape of a blob that the prototxt does not define; may be repeated",
     )
+    skip_flag(flags)
 
 
 @command(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.progress import StatusLine, logging_to
-from minicaffe.cli.shared_flags import need_writable
+from minicaffe.cli.shared_flags import need_writable, skip_flag
 
 _GROUP = "Upgrade old files"
 
@@ -17,7 +17,12 @@ def _flags(flags: FlagParser) -> None:
     flags.argument("target", metavar="OUT", help="the file to write; may be IN")
 
 
-@command("upgrade_net_proto_text", _GROUP, "upgrade a net's prototxt from any old format", _flags,
+def _text_flags(flags: FlagParser) -> None:
+    _flags(flags)
+    skip_flag(flags)
+
+
+@command("upgrade_net_proto_text", _GROUP, "upgrade a net's prototxt from any old format", _text_flags,
          "  minicaffe upgrade_net_proto_text old.prototxt new.prototxt")  # fmt: skip
 def upgrade_net_proto_text(args: argparse.Namespace) -> None:
     """Convert V0 and V1 layers, input fields and fields of forks to current layers."""
@@ -35,7 +40,7 @@ def upgrade_net_proto_binary(args: argparse.Namespace) -> None:
     _upgrade(convert, args)
 
 
-@command("upgrade_solver_proto_text", _GROUP, "upgrade a solver's prototxt from any old format", _flags,
+@command("upgrade_solver_proto_text", _GROUP, "upgrade a solver's prototxt from any old format", _text_flags,
          "  minicaffe upgrade_solver_proto_text old_solver.prototxt solver.prototxt")  # fmt: skip
 def upgrade_solver_proto_text(args: argparse.Namespace) -> None:
     """Convert `solver_type` to `type`; nets inside the solver are upgraded, too."""

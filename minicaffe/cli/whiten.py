@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.cli.shared_flags import need_picture, need_writable
+from minicaffe.cli.shared_flags import need_picture, need_writable, skip_flag
 from minicaffe.data.db import BACKENDS, Database, DatabaseWriter, open_db
 from minicaffe.data.mean import images_of_one_size
 from minicaffe.data.whitening import KINDS, Method, Whitening
@@ -44,6 +44,7 @@ def _flags(flags: FlagParser) -> None:
                help="a copy of the prototxt NET with the transform as layers of lr_mult 0 behind its data layers, and "
                "their weights (.caffemodel or .caffemodel.h5) for `minicaffe train --weights`")  # fmt: skip
     flags.flag("blob", default="", metavar="NAME", help="for --into_net: the blob to transform (default: the first)")
+    skip_flag(flags)
     flags.flag("picture", metavar="PNG", help="a picture of filters, eigenvalues, and images before and after")
     flags.switch("rgb", "for --picture: channels are RGB, as in CIFAR-10's databases, not BGR")
     flags.flag("backend", choices=BACKENDS, default="lmdb", help="kind of the databases (default: lmdb)")

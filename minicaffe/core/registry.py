@@ -79,20 +79,26 @@ def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer
     """Return the class for a type and engine, or the type's own class if the engine has no variant.
 
     name: name of the layer, for errors.
-    Raises `LayerError` for an unknown type, with the Caffe fork that has it, or with the nearest and all known types.
+    Raises `LayerError` for an unknown type, with the Caffe fork that has it, or with the nearest known types.
     """
     load()
     load(engine)
     try:
         variants = _registry[type_name]
     except KeyError:
-        sentence = f"layer '{name}' has the unknown type \"{type_name}\""
-        if owner := TYPE_OWNERS.get(type_name):
-            raise LayerError(f"{sentence}, it belongs to {owner}") from None
-        hint = nearest(type_name, _registry)
-        known = ", ".join(sorted(_registry))
-        raise LayerError(f"{sentence}{hint}; known types: {known}") from None
+        raise LayerError(f"layer '{name}' has the {unknown_type(type_name)}") from None
     return variants.get(engine) or variants[OWN]
+
+
+def unknown_type(type_name: str) -> str:
+    """Return 'unknown type "x"' with the Caffe fork that has it, or the nearest known types; "" for a known type."""
+    load()
+    if type_name in _registry:
+        return ""
+    sentence = f'unknown type "{type_name}"'
+    if owner := TYPE_OWNERS.get(type_name):
+        return f"{sentence}, it belongs to {owner}"
+    return sentence + nearest(type_name, _registry, limit=3)
 
 
 def facts_of(type_name: str) -> type[Layer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.data.transformer import Images
+from minicaffe.data.transformer import Images, Labels
 
 
 class Collector:
@@ -21,15 +21,21 @@ class Collector:
         self._shape, self._dtype = shape, dtype
         self._stacked = np.empty((count, *shape), dtype)
         self._others: dict[int, np.ndarray] = {}
-        self.labels = np.empty(count, np.float32)
+        self._labels: list[float | np.ndarray] = [0.0] * count
 
-    def put(self, index: int, image: np.ndarray, label: float) -> None:
-        """Store a copy of the image, (C, H, W), and its label as number `index` of the batch."""
+    def put(self, index: int, image: np.ndarray, label: float | np.ndarray) -> None:
+        """Store a copy of the image, (C, H, W), and its label, a number or rows, as number `index` of the batch."""
         if image.shape == self._shape and image.dtype == self._dtype:
             self._stacked[index] = image
         else:
             self._others[index] = np.array(image, order="C")
-        self.labels[index] = label
+        self._labels[index] = label
+
+    @property
+    def labels(self) -> Labels:
+        """The labels, when all are put."""
+        rows = [label for label in self._labels if isinstance(label, np.ndarray)]
+        return rows or np.array(self._labels, np.float32)
 
     @property
     def images(self) -> Images:

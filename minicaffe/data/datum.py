@@ -1,7 +1,7 @@
 """Conversion of a `Datum` message, one record of a database, to an array and a label, and back.
 
 A Datum holds an image (C, H, W) as uint8 planes (`data`), as floats (`float_data`) or as an encoded image file (`data`
-with `encoded: true`), and one int32 label.
+with `encoded: true`), and one int32 label.  In databases of the SSD fork it is in an AnnotatedDatum, beside boxes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from minicaffe.data.image import decode_image, decode_pixels
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
 
+_ANNOTATED = b"\x0a"  # the first byte of an AnnotatedDatum: field 1, a message; in a Datum field 1 is a number
 _FLOAT_TAG = 0x35  # of one value of float_data: field 6, four bytes
 _FLOAT_FIELD = np.dtype([("tag", np.uint8), ("value", "<f4")])
 
@@ -101,18 +102,47 @@ class DatumDecoder:
         if found is not None:
             return found
         name = record_name(key, self.source)
-        datum = caffe_pb2.Datum()
-        try:
-            datum.ParseFromString(bytes(value))
-        except DecodeError as error:
-            raise DataError(f"{name} is no Datum: {error}") from error
+        annotated = is_annotated(value)
+        datum = parsed_annotated(value, name).datum if annotated else _parsed(caffe_pb2.Datum(), value, name)
+        image = self.image_of(datum, name)
+        if isinstance(image, np.ndarray) and not annotated:
+            self._likely = _form(datum, image.shape)
+        return image, datum.label
+
+    def image_of(self, datum: caffe_pb2.Datum, name: str) -> np.ndarray | EncodedImage:
+        """Return the image of a Datum, an encoded one as it is; DataError if it holds none.  name: the record."""
         if datum.encoded:
-            return EncodedImage(datum.data, self.color, name), datum.label
+            return EncodedImage(datum.data, self.color, name)
         array = datum_to_array(datum, self.color, name)
         if not array.size:
             raise DataError(f"{name} holds no image")
-        self._likely = _form(datum, array.shape)
-        return array, datum.label
+        return array
+
+
+def is_annotated(value: bytes | memoryview) -> bool:
+    """Return whether a record begins as an AnnotatedDatum does, not as a Datum."""
+    return value[:1] == _ANNOTATED
+
+
+def parsed_annotated(value: bytes | memoryview, name: str) -> caffe_pb2.AnnotatedDatum:
+    """Parse a record as an AnnotatedDatum; DataError if it is none, or has no Datum.  name: the record."""
+    record = _parsed(caffe_pb2.AnnotatedDatum(), value, name)
+    if not record.HasField("datum"):
+        raise DataError(
+            f"{name} is no AnnotatedDatum with a datum: create_annoset makes databases of images with boxes, layers of "
+            "type Data read those of convert_imageset"
+        )
+    return record
+
+
+def _parsed(message, value: bytes | memoryview, name: str):
+    """Parse a record as `message`, and return it."""
+    try:
+        message.ParseFromString(bytes(value))
+    except DecodeError as error:
+        kind = type(message).__name__
+        raise DataError(f"{name} is no {kind}: {error}") from error
+    return message
 
 
 def record_name(key: bytes, source: str) -> str:

@@ -25,7 +25,7 @@ class Transformed(NamedTuple):
     """A batch as the net uses it."""
 
     images: np.ndarray  #: (N, C, H, W) in the dtype of the tops
-    labels: np.ndarray  #: (N,) float32
+    labels: np.ndarray  #: (N,) float32; of AnnotatedData (1, 1, M, 8)
     position: dict  #: the reader's position after it
     before: dict  #: the state of the random stream before its images were drawn for
     after: dict  #: and after that
@@ -90,11 +90,9 @@ class _Stage:
         self._transformer = transformer.drawing_from(self._stream)
 
     def __call__(self) -> Transformed:
-        batch, before, error, out = self._read(), self._stream.get_state(), None, np.empty(0, self._dtype)
+        batch, before, error, done = self._read(), self._stream.get_state(), None, (np.empty(0), np.empty(0))
         try:
-            images = batch.images
-            out = np.empty((len(images), *self._transformer.output_shape(images[0].shape)), self._dtype)
-            self._transformer.transform(images, out, self._each, batch.name)
+            done = self._transformer.apply(batch.images, batch.labels, self._dtype, self._each, batch.name)
         except DataError as raised:  # the net may go on with the batch after this one
             error = raised
-        return Transformed(out, batch.labels, batch.position, before, self._stream.get_state(), error)
+        return Transformed(*done, batch.position, before, self._stream.get_state(), error)

@@ -165,7 +165,6 @@ def resize(image: np.ndarray, height: int, width: int, mode: str = "LINEAR") -> 
     is_reversed = pixels.strides[2] < 0 and not layout
     pixels = pixels[:, :, ::-1] if is_reversed else pixels
     if not pixels.flags.c_contiguous and not layout:
-        planes = [resample(np.ascontiguousarray(plane)[:, :, None], height, width, mode) for plane in image]
-        return np.stack(planes)[:, :, :, 0]
-    resized = resample(np.ascontiguousarray(pixels), height, width, mode)
+        return resample(np.ascontiguousarray(image)[..., None], height, width, mode)[..., 0]
+    resized = resample(np.ascontiguousarray(pixels)[None], height, width, mode)[0]
     return np.ascontiguousarray((resized[:, :, ::-1] if is_reversed else resized).transpose(2, 0, 1))

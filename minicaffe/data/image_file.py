@@ -36,6 +36,12 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         raise DataError(f"cannot read image {os.fspath(path)}: {error.strerror or error}") from error
 
 
+def size_of(path: str | os.PathLike) -> tuple[int, int]:
+    """Return width and height of an image file, without decoding its pixels; DataError as of `opened`."""
+    with opened(read_bytes(path), os.fspath(path)) as image:
+        return image.size
+
+
 @contextlib.contextmanager
 def opened(data: bytes, name: str) -> Iterator[Image.Image]:
     """Open an image, whose pixels Pillow decodes on first use; inside the block, exceptions become DataError.

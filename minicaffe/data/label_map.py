@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from minicaffe.errors import DataError, PrototxtError, nearest, printable
 from minicaffe.proto import caffe_pb2, read_text
+from minicaffe.text import class_names
 
 
 class LabelMap(NamedTuple):
@@ -31,6 +32,17 @@ class LabelMap(NamedTuple):
         if name not in labels:
             raise DataError(f"label map {self.path} has no class '{printable(name)}'{nearest(name, labels)}")
         return labels[name]
+
+
+def read_names_of_labels(path: str) -> LabelMap:
+    """Read the names of classes: a label map (.prototxt), or a text file with a name for each label, from 0 on, a line.
+
+    DataError as for `read_label_map` and `text.class_names`.
+    """
+    if path.endswith(".prototxt"):
+        return read_label_map(path)
+    names = dict(enumerate(class_names(path)))
+    return LabelMap(path, names, names)
 
 
 def read_label_map(path: str | os.PathLike) -> LabelMap:

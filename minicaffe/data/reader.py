@@ -12,7 +12,7 @@ from minicaffe.data.collector import Collector
 from minicaffe.data.datum import DatumDecoder, record_name
 from minicaffe.data.db import Cursor, Database, open_db
 from minicaffe.data.shuffle import Rounds
-from minicaffe.data.transformer import NUMBERED, Images, Name
+from minicaffe.data.transformer import NUMBERED, Images, Labels, Name
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError, SnapshotError
 from minicaffe.saved import field, shown
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """Untransformed images, their labels, and the reader's position after them."""
 
     images: Images  #: (N, C, H, W), or a list of N arrays (C, H, W) when their sizes differ
-    labels: np.ndarray  #: (N,) float32
+    labels: Labels  #: (N,) float32, or the boxes of N images
     position: dict  #: JSON-serializable; an argument for `seek`
     name: Name = NUMBERED  #: gives the name of an image, for messages
 
@@ -109,7 +109,7 @@ class RecordReader:
         self.batch_size = batch_size
         self._kind: tuple[tuple[int, ...], np.dtype] | None = None  # shape and type of the first image of a batch
 
-    def next_record(self) -> tuple[np.ndarray | Undecoded, int]:
+    def next_record(self) -> tuple[np.ndarray | Undecoded, Any]:
         """Return the next image and its label, and advance; an array may be a view of a buffer that is reused."""
         raise NotImplementedError
 
@@ -145,7 +145,7 @@ class RecordReader:
             self.first_shape()
         assert self._kind is not None
         batch = Collector(self.batch_size, *self._kind)
-        waiting: list[tuple[int, Undecoded, int]] = []
+        waiting: list[tuple[int, Undecoded, Any]] = []
         records, failure = [], None
         try:
             for index in range(self.batch_size):
@@ -221,16 +221,16 @@ class ShuffledReader(EntryReader):
 
     The keys are listed once; every record is then read by its key.
 
-    source, backend: as for `open_db`.  color: as for `datum_to_array`.  seed: determines all orders.
+    source, backend: as for `open_db`.  decoder: of its records.  seed: determines all orders.
     DataError for an empty database.
     """
 
     def __init__(
-        self, source: str, backend: str | int, batch_size: int, color: bool | None, seed: int, share: Share = ALL
+        self, source: str, backend: str | int, batch_size: int, decoder: DatumDecoder, seed: int, share: Share = ALL
     ) -> None:
         self.source = source
         self._database: Database = open_db(source, backend)
-        self._decoder = DatumDecoder(source, color)
+        self._decoder = decoder
         self._keys = self._database.keys()
         if not self._keys:
             raise DataError(f"database {source} holds no records")
@@ -248,16 +248,16 @@ class ShuffledReader(EntryReader):
 class DatabaseReader(RecordReader):
     """Reader of a database in the order of its keys, repeated endlessly.
 
-    source, backend: as for `open_db`.  color: as for `datum_to_array`.  share: which records (default: all).
+    source, backend: as for `open_db`.  decoder: of its records (default: Datums).  share: which records (default: all).
     """
 
     def __init__(
-        self, source: str, backend: str | int, batch_size: int, color: bool | None = None, share: Share = ALL
+        self, source: str, backend: str | int, batch_size: int, decoder: DatumDecoder | None = None, share: Share = ALL
     ) -> None:
         super().__init__(batch_size)
         self.source, self.backend, self.share = source, backend, share
         self._database: Database = open_db(source, backend)
-        self._decoder = DatumDecoder(source, color)
+        self._decoder = decoder or DatumDecoder(source)
         self._cursor = Cursor(self._database)
 
     def first_image(self) -> np.ndarray:

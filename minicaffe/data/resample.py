@@ -14,6 +14,7 @@ thousands of random sizes, and to 4.6 in the pictures of the SSD fork's tests.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -23,6 +24,7 @@ from minicaffe.data.taps import Taps, areas, interpolation, nearest, step_of
 MODES = ("NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4")
 
 _BLOCK = 1 << 15  # values of the result per block of rows, so that all that belongs to it stays in the cache
+_KEPT = 1 << 13  # taps of a plan that is kept
 _BITS = 11  # binary places of a weight for uint8
 
 Rows = Callable[[list[np.ndarray], np.ndarray], np.ndarray]  # (taps' rows, their weights (taps, rows)) to new rows
@@ -34,27 +36,23 @@ def depends_on_layout(mode: str, channels: int, dtype: np.dtype) -> bool:
 
 
 def resample(pixels: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
-    """Resize contiguous pixels (H, W, C), uint8 or float32, to (height, width, C); mode: one of MODES."""
-    old_h, old_w, channels = pixels.shape
+    """Resize contiguous planes of pixels (P, H, W, C), uint8 or float32, to (P, height, width, C).
+
+    Channels are interleaved (P = 1) or planes (C = 1).  mode: one of MODES.
+    """
+    planes, old_h, old_w, channels = pixels.shape
     if mode == "NEAREST":
-        return pixels[nearest(old_h, height)].take(nearest(old_w, width), 1)
-    result = np.empty((height, width, channels), pixels.dtype)
-    lines, out = pixels.reshape(old_h, -1), result.reshape(height, -1)
+        return pixels.take(nearest(old_h, height), 1).take(nearest(old_w, width), 2)
+    result = np.empty((planes, height, width, channels), pixels.dtype)
+    lines, out = pixels.reshape(planes * old_h, -1), result.reshape(planes * height, -1)
     steps = step_of(old_h, height), step_of(old_w, width)
     factors = round(steps[0]), round(steps[1])
     whole = all(abs(step - factor) < np.finfo(np.float64).eps for step, factor in zip(steps, factors))
-    if whole and (mode == "AREA" or (mode == "LINEAR" and factors == (2, 2))) and min(factors) >= 1:
+    if whole and (mode == "AREA" or (mode == "LINEAR" and factors == (2, 2))):
         _average(lines, out, factors, channels)
-    elif mode == "AREA" and min(steps) >= 1:
-        _separable(lines, out, areas(old_h, height), _channels(areas(old_w, width), channels), _summed)
-    else:
-        rows = interpolation(old_h, height, mode, False)
-        columns = _channels(interpolation(old_w, width, mode, True), channels)
-        if pixels.dtype == np.uint8:
-            kernel = {"CUBIC": _cubic_bytes, "LANCZOS4": _lanczos_bytes}.get(mode, _linear_bytes)
-            _separable(lines, out, _fixed(rows), _fixed(columns), kernel)
-        else:
-            _separable(lines, out, rows, columns, _summed if len(rows.weight) == 2 else _vector_floats)
+        return result
+    plan = _kept_plan if width * channels + len(out) <= _KEPT else _plan
+    _separable(lines, out, *plan((old_h, height), (old_w, width), mode, planes, channels, pixels.dtype))
     return result
 
 
@@ -70,12 +68,38 @@ def scaled(pixels: np.ndarray, scale: float) -> np.ndarray:
         return resample(pixels, height, width, "LINEAR")
     result = np.empty((height, width, channels), pixels.dtype)
     rows = interpolation(old_h, height, "LINEAR", False, step)
-    columns = _channels(interpolation(old_w, width, "LINEAR", True, step), channels)
+    columns = _of_channels(interpolation(old_w, width, "LINEAR", True, step), channels)
     _separable(pixels.reshape(old_h, -1), result.reshape(height, -1), rows, columns, _summed)
     return result
 
 
-def _channels(taps: Taps, channels: int) -> Taps:
+def _plan(
+    heights: tuple[int, int], widths: tuple[int, int], mode: str, planes: int, channels: int, dtype: np.dtype
+) -> tuple[Taps, Taps, Rows]:
+    """Return the taps of the lines and of their values, and the sum of lines; heights, widths: (old, new)."""
+    if mode == "AREA" and step_of(*heights) >= 1 and step_of(*widths) >= 1:
+        rows, columns, kernel = areas(*heights), areas(*widths), _summed
+    else:
+        rows, columns = interpolation(*heights, mode, False), interpolation(*widths, mode, True)
+        kernel = _summed if len(rows.weight) == 2 else _vector_floats
+        if dtype == np.uint8:
+            rows, columns = _fixed(rows), _fixed(columns)
+            kernel = {"CUBIC": _cubic_bytes, "LANCZOS4": _lanczos_bytes}.get(mode, _linear_bytes)
+    return _of_planes(rows, planes, heights[0]), _of_channels(columns, channels), kernel
+
+
+_kept_plan = functools.lru_cache(maxsize=32)(_plan)  # for images of one size, and small ones
+
+
+def _of_planes(taps: Taps, planes: int, height: int) -> Taps:
+    """Return the taps of the lines of planes of one height."""
+    if planes == 1:
+        return taps
+    index = taps.index[:, None] + np.arange(planes)[:, None] * height
+    return Taps(index.reshape(len(index), -1), np.tile(taps.weight, planes))
+
+
+def _of_channels(taps: Taps, channels: int) -> Taps:
     """Return the taps of the values of a row of interleaved channels."""
     index = taps.index[:, :, None] * channels + np.arange(channels)
     return Taps(index.reshape(len(index), -1), taps.weight.repeat(channels, 1))
@@ -94,14 +118,16 @@ def _blocks(out: np.ndarray) -> Iterator[slice]:
 def _separable(lines: np.ndarray, out: np.ndarray, rows: Taps, columns: Taps, kernel: Rows) -> None:
     """Resample lines (H, W * C): columns of each old row that is needed, then rows, a block of new rows at a time."""
     for block in _blocks(out):
-        needed, place = np.unique(rows.index[:, block], return_inverse=True)
-        first, last = needed[0], needed[-1] + 1
-        old = lines[first:last] if last - first == len(needed) else lines[needed]
+        index = rows.index[:, block]
+        first, last = index.min(), index.max() + 1
+        if last - first <= index.size:
+            old, place = lines[first:last], index - first
+        else:
+            old, place = lines[index.ravel()], np.arange(index.size).reshape(index.shape)
         summed: np.ndarray | None = None
-        for index, weight in zip(*columns):
-            term = np.multiply(old.take(index, 1), weight, dtype=weight.dtype)
+        for at, weight in zip(*columns):
+            term = np.multiply(old.take(at, 1), weight, dtype=weight.dtype)
             summed = term if summed is None else np.add(summed, term, out=summed)
-        place = place.reshape(len(rows.index), -1)
         new = kernel([summed.take(at, 0) for at in place], rows.weight[:, block, None])
         _store(new, out[block])
 

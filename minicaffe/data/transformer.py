@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.data.mean import read_mean
+from minicaffe.data.noise import Noise
 from minicaffe.data.resize_param import Resizer
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
@@ -24,6 +25,7 @@ from minicaffe.philox import Stream
 log = logging.getLogger("minicaffe.data")
 
 Images = np.ndarray | Sequence[np.ndarray]  # (N, C, H, W), or N arrays (C, H, W) of different sizes
+Labels = np.ndarray | Sequence[np.ndarray]  # (N,) float32, or N arrays (n, 7) of annotated boxes, see annotations.py
 Name = Callable[[int], str]  # the name of an image of a batch, by its number, for messages
 NUMBERED: Name = "image {} of the batch".format
 _SAME_CHANNELS = "channels need force_color: true or force_gray: true in transform_param, which decode encoded records"
@@ -43,6 +45,11 @@ class Draws:
         """Whether all images are cropped at the same position."""
         return bool((self.top == self.top[0]).all() and (self.left == self.left[0]).all())
 
+    @classmethod
+    def joined(cls, parts: Sequence[Draws]) -> Draws:
+        """Return the draws of all images of the parts."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("top", "left", "flip")))
+
     def __getitem__(self, rows: slice) -> Draws:
         """Return the draws of some of the images."""
         return Draws(self.top[rows], self.left[rows], self.flip[rows])
@@ -54,6 +61,9 @@ class BatchTransformer:
     param: the layer's transform_param.  train: whether crops are random.  rng: the layer's stream.
     DataError when the parameters contradict each other or the mean file cannot be read.
     """
+
+    #: fields of transform_param that have no effect: boxes, and what happens to images with boxes, are AnnotatedData's
+    not_applied: tuple[str, ...] = ("distort_param", "expand_param", "emit_constraint")
 
     def __init__(self, param, train: bool, rng: Stream) -> None:
         if param.HasField("mean_file") and len(param.mean_value):
@@ -71,15 +81,33 @@ class BatchTransformer:
         elif len(param.mean_value):
             self.mean = np.array(param.mean_value, np.float32)[:, None, None]
         self.resizer = Resizer(param.resize_param) if param.HasField("resize_param") else None
-        for name in ("noise_param", "distort_param", "expand_param", "emit_constraint"):
+        self.noise = Noise(param.noise_param) if param.HasField("noise_param") else None
+        for name in self.not_applied:
             if param.HasField(name):
-                log.warning("transform_param: %s is not applied", name)
+                log.warning("transform_param: %s is applied by layers of type AnnotatedData only", name)
+
+    def resized_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Return (C, H, W) of the resized image, which the mean must fit, given that of the record."""
+        channels, height, width = shape
+        return (channels, height, width) if self.resizer is None else (channels, *self.resizer.size(height, width))
+
+    @property
+    def on_host_only(self) -> bool:
+        """Whether a step of the transformation has no GPU kernel."""
+        return self.resizer is not None or self.noise is not None
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
-        if self.resizer is not None:
-            shape = (shape[0], *self.resizer.size(*shape[1:]))
-        return self._cropped(shape)
+        return self._cropped(self.resized_shape(shape))
+
+    def apply(
+        self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the transformed batch, (N, C, H', W') in `dtype`, and its labels, (N,); see `transform`."""
+        assert isinstance(labels, np.ndarray)  # boxes are for another transformer
+        out = np.empty((len(images), *self.output_shape(images[0].shape)), dtype)
+        self.transform(images, out, each, name)
+        return out, labels
 
     def drawing_from(self, rng: Stream) -> BatchTransformer:
         """Return the same transformation with another stream of random numbers."""
@@ -87,8 +115,8 @@ class BatchTransformer:
         other.rng = rng
         return other
 
-    def transform(self, images: Images, out: np.ndarray, each: Each = in_turn, name: Name = NUMBERED) -> None:
-        """Write the transformed batch into `out`, (N, C, H', W').
+    def transform(self, images: Images, out: np.ndarray, each: Each = in_turn, name: Name = NUMBERED) -> Draws:
+        """Write the transformed batch into `out`, (N, C, H', W'); return the crop and flip of each image.
 
         images: uint8 or float, one array (N, C, H, W), or a list of arrays (C, H, W), whose sizes may differ if there
             is a crop.
@@ -96,8 +124,8 @@ class BatchTransformer:
         name: gives the name of an image, for errors.
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
-        if self.resizer is not None:
-            images = self._resized(self.resizer, images, each)
+        if self.on_host_only:
+            images = self._prepared(images, each)
         if isinstance(images, np.ndarray):
             count, *shape = images.shape
             self.check_mean(shape, name)
@@ -106,7 +134,9 @@ class BatchTransformer:
         else:
             plans = [self._plan_one(i, image, out, name) for i, image in enumerate(images)]
             parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
+            draws = Draws.joined(plans)
         each(lambda i: self._write(*parts[i]), len(parts))
+        return draws
 
     def mean_in_words(self) -> str:
         """Return "minus the mean FILE", or with the values of the channels; "" without a mean."""
@@ -127,15 +157,19 @@ class BatchTransformer:
         mean = self.mean[:, top : top + values.shape[1], left : left + values.shape[2]]
         return values + ((mean + mean[..., ::-1]) / 2 if self.mirror else mean)
 
-    def _resized(self, resizer: Resizer, images: Images, each: Each) -> Images:
-        modes = [resizer.draw(self.rng) for _ in images]
-        resized = list(images)
+    def _prepared(self, images: Images, each: Each) -> Images:
+        """Return the images resized, then with noise, as far as the parameters say so."""
+        resizer, noise = self.resizer, self.noise
+        modes = [resizer.draw(self.rng) for _ in images] if resizer else []
+        seeds = [noise.draw(self.rng) for _ in images] if noise else []
+        prepared = list(images)
 
-        def resize(i: int) -> None:
-            resized[i] = resizer(images[i], modes[i])
+        def prepare(i: int) -> None:
+            image = resizer(prepared[i], modes[i]) if resizer else prepared[i]
+            prepared[i] = noise(image, seeds[i]) if noise else image
 
-        each(resize, len(resized))
-        return _stacked(resized)
+        each(prepare, len(prepared))
+        return stacked(prepared)
 
     def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray, name: Name) -> Draws:
         """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""
@@ -227,7 +261,7 @@ class BatchTransformer:
             np.subtract(source, mean, out=out, casting="unsafe")
 
 
-def _stacked(images: list[np.ndarray]) -> Images:
+def stacked(images: list[np.ndarray]) -> Images:
     """Stack the images into one array if they all have one shape and type."""
     first = images[0]
     same = all(image.shape == first.shape and image.dtype == first.dtype for image in images)

@@ -149,7 +149,7 @@ class Preprocessing:
         size = "not resized" if self.size is None else f"resized to {_by(self.size)}"
         if resizer is not None:
             size = f"resized by resize_param to {resizer.param.height}x{resizer.param.width}"
-        parts = [size, *steps(self.transformer, self.shape)]
+        parts = [size, *(["noise_param"] if self.transformer.noise else []), *steps(self.transformer, self.shape)]
         order = "in the order in which they are stored" if stored and self.order else _ORDERS[self.order]
         channels = f"channels {order}" if self.shape[0] in (1, 3) else f"{self.shape[0]} channels"
         return f"preprocessing ({self.block.origin}): {', '.join(parts)}; {channels}"
@@ -175,14 +175,16 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchTransformer:
-    """Return the transformation of a transform_param in TEST without what is random: the mirror, and all but the
-    first of resize_param's interpolations.
+    """Return the transformation of a transform_param in TEST without what is random: the mirror, the points of
+    noise_param, and all but the first of resize_param's interpolations.
 
     DataError if parameters contradict each other or the mean file cannot be read.
     """
     param = caffe_pb2.TransformationParameter()
     param.CopyFrom(transform_param)
     param.mirror = False
+    if param.HasField("noise_param"):
+        param.noise_param.saltpepper = False
     if param.HasField("resize_param"):
         del param.resize_param.interp_mode[1:]
     return BatchTransformer(param, train=False, rng=Stream(0, 0))

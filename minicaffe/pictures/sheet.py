@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,17 +17,44 @@ if TYPE_CHECKING:
 
 _WIDTH, _TALLEST = 1.25, 2.5  # of a picture, in inches
 _GAP = 0.14  # between pictures
-_SIZE = 6.5  # of a caption, in points
+_SIZE, _NOTE_SIZE = 6.5, 7  # of a caption and of a note, in points
 _LINE = 0.13  # height of a line of a caption
 _NARROWEST = 5.6  # sheet, so that the notes fit
+_HUE_STEP = 0.381966  # of the colour circle, between the hues of successive groups: (3 - sqrt(5)) / 2
 _PLANES = 8  # of a picture whose channels are not colours, drawn side by side
 
 
+class Frame(NamedTuple):
+    """A rectangle over a picture, its edges as fractions of the picture's width and height.
+
+    group: a number that gives its colour.  text: written at its upper left corner.  line: "-" drawn through, "--"
+    dashed, ":" dotted.
+    """
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    group: int = 0
+    text: str = ""
+    line: str = "-"
+
+
 class Tile(NamedTuple):
-    """A picture (C, H, W), and the lines below it, the first of them in bold."""
+    """A picture (C, H, W), the lines below it, the first of them in bold, and rectangles over it."""
 
     picture: np.ndarray
     caption: Sequence[str] = ()
+    frames: Sequence[Frame] = ()
+
+
+class Place(NamedTuple):
+    """Where a picture is drawn, in inches from the upper left corner of the sheet."""
+
+    left: float
+    top: float
+    width: float
+    height: float
 
 
 class Range(NamedTuple):
@@ -52,7 +80,9 @@ class Range(NamedTuple):
 BYTES = Range(0.0, 255.0)
 
 
-def draw_sheet(tiles: Sequence[Tile], title: str, notes: Sequence[str], shown: Range, bgr: bool = True) -> Figure:
+def draw_sheet(
+    tiles: Sequence[Tile], title: str, notes: Sequence[str], shown: Range, bgr: bool = True, width: float = _WIDTH
+) -> Figure:
     """Return a figure of the tiles, row by row, about 1.6 times as wide as high; `plot.save` writes it.
 
     One channel is drawn in gray, three in colour, any other number side by side in gray, the first 8 of them.  nan is
@@ -60,20 +90,24 @@ def draw_sheet(tiles: Sequence[Tile], title: str, notes: Sequence[str], shown: R
 
     title, notes: the lines above the tiles.  shown: the values of black and white, the same for all tiles.
     bgr: whether three channels are blue, green, red (default), not red, green, blue.
+    width: of a picture, in inches (default 1.25).
     """
     images = [_image(tile.picture, shown, bgr) for tile in tiles]
-    width = _WIDTH * min(max(_planes(tile.picture) for tile in tiles), 4)
-    height = min(max(width * image.shape[0] / image.shape[1] for image in images), _TALLEST)
+    tallest = _TALLEST * max(width / _WIDTH, 1)
+    width *= min(max(_planes(tile.picture) for tile in tiles), 4)
+    height = min(max(width * image.shape[0] / image.shape[1] for image in images), tallest)
     step_x, step_y = width + _GAP, height + _GAP + _LINE * max(len(tile.caption) for tile in tiles) + 0.05
     columns = _columns(len(tiles), step_y / step_x)
     rows, head = math.ceil(len(tiles) / columns), 0.42 + 0.16 * len(notes)
-    figure, ax = _page(max(columns * step_x + _GAP, _NARROWEST), head + rows * step_y)
+    page = max(columns * step_x + _GAP, _NARROWEST)
+    figure, ax = _page(page, head + rows * step_y)
     ax.text(_GAP, 0.26, label_text(title), fontsize=10, fontweight="bold")
     for i, note in enumerate(notes):
-        ax.text(_GAP, 0.47 + 0.16 * i, label_text(note), fontsize=7, color="#52606d")
+        text = label_text(_fitted(note, 70 * (page - 2 * _GAP), False, _NOTE_SIZE))
+        ax.text(_GAP, 0.47 + 0.16 * i, text, fontsize=_NOTE_SIZE, color="#52606d")
     for i, (tile, image) in enumerate(zip(tiles, images)):
         left, top = _GAP + i % columns * step_x, head + i // columns * step_y
-        _place(ax, image, left, top, width, height)
+        _frame(ax, tile.frames, _place(ax, image, left, top, width, height))
         for k, line in enumerate(tile.caption):
             weight = "bold" if k == 0 else "normal"
             text = label_text(_fitted(line, 70 * width, k == 0))
@@ -120,12 +154,35 @@ def _page(width: float, height: float) -> tuple[Figure, Any]:
     return figure, ax
 
 
-def _place(ax, image: np.ndarray, left: float, top: float, width: float, height: float) -> None:
-    """Draw an image as large as it fits into a box, in the middle of it."""
+def _place(ax, image: np.ndarray, left: float, top: float, width: float, height: float) -> Place:
+    """Draw an image as large as it fits into a box, in the middle of it; return where."""
     scale = min(width / image.shape[1], height / image.shape[0])
     w, h = scale * image.shape[1], scale * image.shape[0]
     x, y = left + (width - w) / 2, top + (height - h) / 2
     ax.imshow(image, cmap="gray", vmin=0, vmax=1, aspect="auto", extent=(x, x + w, y + h, y))
+    return Place(x, y, w, h)
+
+
+def _frame(ax, frames: Sequence[Frame], place: Place) -> None:
+    """Draw rectangles over a picture, in colours that differ on any background, and their texts."""
+    from matplotlib.patches import Rectangle
+
+    for frame in frames:
+        x, y = place.left + frame.xmin * place.width, place.top + frame.ymin * place.height
+        size = (frame.xmax - frame.xmin) * place.width, (frame.ymax - frame.ymin) * place.height
+        color = group_color(frame.group)
+        for line_width, edge, line in ((1.8, "black", "-"), (1.0, color, frame.line)):
+            ax.add_patch(Rectangle((x, y), *size, fill=False, edgecolor=edge, linewidth=line_width, linestyle=line))
+        if frame.text:
+            ax.text(
+                x, max(y, place.top + 0.09), label_text(frame.text), fontsize=4.5, va="bottom",
+                bbox={"facecolor": color, "edgecolor": "none", "pad": 0.6},
+            )  # fmt: skip
+
+
+def group_color(group: int) -> tuple[float, float, float]:
+    """Return the colour of a group, red, green and blue in [0, 1]; successive numbers have different hues."""
+    return colorsys.hsv_to_rgb(group * _HUE_STEP % 1, 0.6, 1.0)
 
 
 def _planes(picture: np.ndarray) -> int:
@@ -145,9 +202,9 @@ def _image(picture: np.ndarray, shown: Range, bgr: bool) -> np.ndarray:
     return np.concatenate(parts[1:], 1)
 
 
-def _fitted(text: str, width: float, bold: bool) -> str:
-    """Return a text, shortened to a width in points."""
-    size = _SIZE * (1.06 if bold else 1)  # bold letters are wider than text_width states
+def _fitted(text: str, width: float, bold: bool, size: float = _SIZE) -> str:
+    """Return a text, shortened to a width in points; size: of its letters, in points."""
+    size *= 1.06 if bold else 1  # bold letters are wider than text_width states
     if text_width(text, size, bold) <= width:
         return text
     while text and text_width(f"{text}…", size, bold) > width:

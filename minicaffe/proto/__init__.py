@@ -21,6 +21,7 @@ from minicaffe.proto.reading import (
     parse_text,
     read_binary,
     read_text,
+    read_weights,
     write_binary,
     write_text,
 )
@@ -57,9 +58,10 @@ def read_net(path: PathLike) -> caffe_pb2.NetParameter:
 def read_binary_net(path: PathLike) -> caffe_pb2.NetParameter:
     """Read a net from a binary file (.caffemodel) and upgrade it.
 
+    Where the parameters of its layers are a fork's and cannot be parsed here, the layers are without them.
     PrototxtError when the file cannot be read, is not a binary NetParameter or has no layer, and as for `upgrade_net`.
     """
-    return _with_layers(upgrade_net(read_binary(path, caffe_pb2.NetParameter()), path), path)
+    return _with_layers(upgrade_net(read_weights(path, caffe_pb2.NetParameter()), path), path)
 
 
 def _with_layers(net: caffe_pb2.NetParameter, path: PathLike) -> caffe_pb2.NetParameter:

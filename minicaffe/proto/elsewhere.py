@@ -1,73 +1,295 @@
-"""Fields and layer types of forks that minicaffe does not have; errors name the fork.
+"""Layer types and fields of forks that minicaffe does not have; errors name the fork.
 
-FIELDS lists, by fork, fields of LayerParameter and, with a dot, fields of other messages and values of enums.  TYPES
-lists layer types.  TYPE_OWNERS maps a layer type to its fork.
+FORKS is the table: by fork, what it has and master has not.  A type or a field that is added to minicaffe is removed
+from it.
 """
 
-FIELDS = {
-    "FlowNet2's Caffe": """accum_param augmentation_param coeff_schedule_param correlation_param downsample_param
-        flow_warp_param l1_loss_param lpq_loss_param mean_param resample_param DataParameter.encoding
-        DataParameter.preselection_file DataParameter.rand_permute DataParameter.slice_point""",
-    "the Caffe ports of YOLO": """mish_param region_loss_param reorg_param yolo_detection_output_param
-        yolo_v2_loss_param yolo_v3_loss_param yolov3_detection_output_param yolov3_param""",
-    "DeepLab's Caffe": """densecrf_param mat_read_param mat_write_param seg_accuracy_param unique_label_param
-        ImageDataParameter.label_type V1LayerParameter.strict_dim""",
-    "DeepLab's Caffe (write `dilation`)": "ConvolutionParameter.hole",
-    "NVIDIA's Caffe (DetectNet)": "detectnet_augmentation_param detectnet_groundtruth_param",
-    "Intel's Caffe": """mn_activation_param mn_param_grad_compress_param multinode spatial_dropout_param
-        ConvolutionParameter.relu""",
-    "Ristretto and Intel's Caffe": "quantization_param",
-    "Caffe with deformable convolution": "deformable_convolution_param",
-    "CRF-RNN's Caffe": "multi_stage_meanfield_param",
-    "SegNet's Caffe": "dense_image_data_param",
-    "OpenPose's Caffe": "cpm_transform_param imresize_param nms_param",
-    "DeconvNet's Caffe": "unpooling_param LayerType.UNPOOLING",
-    "SphereFace's Caffe": "margin_inner_product_param",
-    "Caffe with CTC layers for text recognition": """continuation_indicator_param ctc_decoder_param ctc_loss_param
-        warp_ctc_loss_param warpctc_param""",
-    "Caffe with a triplet loss": "triplet_loss_param",
-    "Caffe with a focal loss": "focal_loss_param",
-    "Caffe with locally connected layers": "local_conv_param local_param",
-    "Caffe with N-d pooling": "pooling_nd_param",
-    "C3D's Caffe": "LayerType.CONVOLUTION3D LayerType.POOLING3D",
-    "spatial transformer layers": "st_param st_loss_param",
-    "Tongcheng's DenseNet layers": "denseblock_param",
-    "ddtm's Caffe (domain adaptation)": "gradient_scaler_param",
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Fork(NamedTuple):
+    """What a fork has and minicaffe has not: names, separated by spaces.
+
+    repository: where its source is, on GitHub; "" if there are many.
+    types: layer types.  Layers of the old format have the same in capitals, as IMAGE_SEG_DATA: these are not listed.
+    fields: fields of LayerParameter and, behind "Message:", of other messages, and values of enums.
+    hints: further fields, which change no result, or none with the value behind "=": they are about memory, speed,
+        logs, or numbers of few bits, where minicaffe computes in float.  --skip-unknown-fields passes over them.
+    """
+
+    repository: str
+    types: str = ""
+    fields: str = ""
+    hints: str = ""
+
+
+FORKS = {
+    "ArcFace's Caffe": Fork(
+        "xialuxi/arcface-caffe",
+        types="AdaCos CosinAddm",
+        fields="ada_cos_param cosin_add_m_param",
+    ),
+    "C3D's Caffe": Fork(
+        "facebookarchive/C3D",
+        types="""Convolution3D Deconvolution3D Pooling3D VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax
+            VoxelSoftmaxLoss""",
+        fields="""convolution3d_param pooling3d_param
+            ConvolutionParameter: filter_group kernel_depth temporal_pad temporal_stride
+            ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
+            PoolingParameter: kernel_depth temporal_stride
+            VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
+                use_sampling_rate_jitter use_temporal_jitter""",
+        hints="""ImageDataParameter: show_data
+            VideoDataParameter: show_data""",
+    ),
+    "CaffeOnSpark": Fork(
+        "yahoo/CaffeOnSpark",
+        types="CoSData",
+        fields="""cos_data_param source_class
+            MemoryDataParameter: dataframe_column_select dataframe_format image_encoded source""",
+        hints="MemoryDataParameter: share_in_parallel",
+    ),
+    "Cascade R-CNN's Caffe": Fork(
+        "zhaoweicai/cascade-rcnn",
+        types="""BoxGroupOutput DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput
+            HardMining ScaleRoute""",
+        fields="""box_group_output_param detection_data_param detection_group_accuracy_param
+            detection_group_loss_param eval_data_param frcnn_output_param hard_mining_param scale_route_param""",
+    ),
+    "CombinedMargin's Caffe": Fork(
+        "gehaocool/CombinedMargin-caffe",
+        types="CombinedMargin",
+        fields="combined_margin_param",
+    ),
+    "CRF-RNN's Caffe": Fork("torrvision/crfasrnn", types="MultiStageMeanfield", fields="multi_stage_meanfield_param"),
+    "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
+    "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
+    "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
+    "DeepLab's and PSPNet's Caffe": Fork(
+        "hszhao/PSPNet",
+        types="DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
+        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param seg_accuracy_param
+            unique_label_param
+            ImageDataParameter: ignore_label label_type
+            InterpParameter: use_blob_size
+            TransformationParameter: crop_height crop_width scale_factors
+            V1LayerParameter: strict_dim""",
+    ),
+    "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
+    "dreadlord1984's Caffe, for SSD": Fork(
+        "dreadlord1984/SSD_windows_caffe",
+        types="SmoothL1LossD",
+        fields="""AnnotatedDataParameter: config
+            ConfLossType: FocalLoss
+            MultiBoxLossParameter: addition_overlap fl_alpha fl_gamma ignore_overlap""",
+    ),
+    "ducha-aiki's Caffe": Fork(
+        "ducha-aiki/caffe",
+        types="APL EltwiseAffine RReLU",
+        fields="""apl_param eltwise_affine_param rrelu_param
+            NoiseParameter: convert_to_ycrcb
+            ResizeParameter: center_object max_angle max_sz min_sz multiscale
+            TransformationParameter: random_90_deg_rot random_crop_on_test vertical_mirror""",
+        hints="ResizeParameter: center_object=false max_angle=0",
+    ),
+    "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
+    "FlowNet2's Caffe": Fork(
+        "lmb-freiburg/flownet2",
+        types="""Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample FlowAugmentation
+            FLOWriter FlowWarp GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param correlation_param downsample_param
+            flow_warp_param l1_loss_param lpq_loss_param mean_param resample_param writer_param
+            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
+            FillerParameter: diag_val""",
+        hints="DataParameter: verbose",
+    ),
+    "FlowNet2's or NVIDIA's Caffe, two layers of one name": Fork("", types="L1Loss"),
+    "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
+    "forks for text recognition (CTC)": Fork(
+        "xmfbit/warpctc-caffe",
+        types="""ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss LabelsequenceAccuracy Reverse
+            ReverseTime SequenceAccuracy Transpose WarpCTC WarpCTCLoss""",
+        fields="""continuation_indicator_param ctc_decoder_param ctc_loss_param labelsequence_accuracy_param
+            reverse_param reverse_time_param transpose_param warp_ctc_loss_param warpctc_param""",
+    ),
+    "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
+        "",
+        types="VideoData",
+        fields="""VideoDataParameter: batch_size is_color new_height new_length new_width rand_skip root_folder
+            shuffle source""",
+    ),
+    "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
+    "forks with a triplet loss": Fork("", types="TripletLoss", fields="triplet_loss_param"),
+    "forks with deformable convolution": Fork(
+        "",
+        types="DeformableConvolution DeformablePSROIPooling",
+        fields="deformable_convolution_param",
+    ),
+    "forks with locally connected layers": Fork(
+        "",
+        types="Local LocalConvolution",
+        fields="local_conv_param local_param",
+    ),
+    "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
+    "HED's Caffe, for edges": Fork(
+        "s9xie/hed",
+        types="AutoCrop ImageLabelmapData",
+        fields="ImageDataParameter: normalize",
+    ),
+    "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
+    "Intel's Caffe": Fork(
+        "intel/caffe",
+        types="SpatialDropout",
+        fields="""mn_activation_param mn_param_grad_compress_param spatial_dropout_param
+            BatchNormParameter: bias_term filler relu stats_batch_size use_weight_bias
+            ConvolutionParameter: fusion_type negative_slope relu
+            InnerProductParameter: relu
+            NetParameter: bn_stats_batch_size
+            SolverParameter: test_offset warmup_iter warmup_start_lr
+            TransformationParameter: pad random_aspect_ratio_param random_resize_param""",
+        hints="""multinode quantization_param
+            ConcatParameter: per_fla_fuse
+            ConvolutionParameter: conv_algorithm
+            NetParameter: multinode""",
+    ),
+    "jolibrain's Caffe": Fork(
+        "jolibrain/caffe",
+        types="SparseData SparseInnerProduct",
+        fields="""DistortionParameter: all_effects brightness contrast hue prob random_order saturation
+            NoiseParameter: all_effects
+            TransformationParameter: geometry_param rotate untransformed_top""",
+    ),
+    "Junhyuk Oh's Caffe": Fork("junhyukoh/caffe-lstm", types="Lstm", fields="lstm_param"),
+    "LargeMargin-Softmax's Caffe": Fork(
+        "wy1iu/LargeMargin_Softmax_Loss",
+        types="LargeMarginInnerProduct",
+        fields="largemargin_inner_product_param",
+    ),
+    "Lifted Structured Embedding's Caffe": Fork(
+        "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
+        types="LiftedStructSimilaritySoftmaxLoss",
+        fields="lifted_struct_sim_softmax_loss_param",
+    ),
+    "LiteFlowNet's Caffe": Fork("twhui/LiteFlowNet", types="ExpMax Grid NegSquare", fields="grid_param"),
+    "MNC's Caffe": Fork(
+        "daijifeng001/MNC",
+        types="MaskPooling MaskResize ROIWarping",
+        fields="mask_pooling_param mask_resize_param roi_warping_param",
+    ),
+    "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
+    "MS-CNN's Caffe": Fork(
+        "zhaoweicai/mscnn",
+        types="DetectionAccuracy ImageGtData",
+        fields="detection_accuracy_param image_gt_data_param",
+    ),
+    "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
+        "",
+        types="DetectionLoss",
+        fields="detection_loss_param",
+    ),
+    "naibaf7's Caffe, for U-Net": Fork(
+        "naibaf7/caffe",
+        types="Affinity ConnectedComponent DataRandTransform MalisLoss MergeCrop PoolingND",
+        fields="""affinity_param malis_param mergecrop_param pooling_nd_param
+            MemoryDataParameter: dim
+            PoolingParameter: dilation""",
+    ),
+    "NormFace's and AM-Softmax's Caffe": Fork(
+        "happynear/caffe-windows",
+        types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance LabelSpecificAdd",
+        fields="""channel_scale_param flip_param general_contrastive_loss_param general_triplet_loss_param
+            inner_distance_param label_specific_add_param
+            AccuracyParameter: min_is_better
+            InnerProductParameter: normalize
+            ParameterParameter: blob_filler
+            ScaleParameter: max_value min_value
+            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor
+                normalize_type""",
+    ),
+    "NVIDIA's Caffe": Fork(
+        "NVIDIA/caffe",
+        types="DetectNetTransformation TRT",
+        fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
+            ImageDataParameter: short_side
+            SolverParameter: larc larc_eta larc_policy larc_turbo
+            TransformationParameter: allow_upscale horizontal_stretch_lower horizontal_stretch_upper
+                vertical_stretch_lower vertical_stretch_upper""",
+        hints="ImageDataParameter: cache precache",
+    ),
+    "OpenPose's Caffe": Fork(
+        "CMU-Perceptual-Computing-Lab/caffe_train",
+        types="CPMData ImResize Nms",
+        fields="cpm_transform_param imresize_param nms_param",
+    ),
+    "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
+    "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
+    "SegNet's and ENet's Caffe": Fork(
+        "alexgkendall/caffe-segnet",
+        types="DenseImageData",
+        fields="dense_image_data_param",
+    ),
+    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
+    "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
+    "the Caffe ports of YOLO": Fork(
+        "eric612/MobileNet-YOLO",
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss Reorg SegmentationEvaluate
+            YoloDetectionOutput YoloSeg YoloV2Loss Yolov3 Yolov3DetectionOutput YoloV3Loss""",
+        fields="""eval_detection_param mish_param region_loss_param reorg_param segmentation_evaluate_param
+            yolo_detection_output_param yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
+            yolov3_detection_output_param yolov3_param
+            AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
+                single_class train_diffcult yolo_data_jitter yolo_data_type
+            DataParameter: side
+            SolverParameter: stageiter stagelr""",
+    ),
+    "Tongcheng's Caffe, for DenseNet": Fork("Tongcheng/caffe", types="DenseBlock", fields="denseblock_param"),
+    "TSN's Caffe, for video": Fork(
+        "yjxiong/caffe",
+        fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
+            scale_ratios stride
+            VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
+        hints="NetParameter: mem_param",
+    ),
+    "video-caffe": Fork(
+        "chuckcho/video-caffe",
+        types="NdConvolution NdPooling",
+        fields="""ConvolutionParameter: kernel_shape pad_shape stride_shape
+            PoolingParameter: kernel_shape pad_shape stride_shape""",
+    ),
 }
 
-TYPES = {
-    "SSD's Caffe (minicaffe runs its nets, but does not train them)": """AnnotatedData DetectionEvaluate MultiBoxLoss
-        VideoData""",
-    "FlowNet2's Caffe": """Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample
-        FlowAugmentation FlowWarp GenerateAugmentationParameters L1Loss LpqLoss Mean Resample""",
-    "the Caffe ports of YOLO": """Mish Region RegionLoss Reorg YoloDetectionOutput YoloV2Loss YoloV3Loss Yolov3
-        Yolov3DetectionOutput""",
-    "DeepLab's Caffe": "DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
-    "NVIDIA's Caffe (DetectNet)": "DetectNetTransformation",
-    "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
-    "Caffe with deformable convolution": "DeformableConvolution DeformablePSROIPooling",
-    "CRF-RNN's Caffe": "MultiStageMeanfield",
-    "SegNet's Caffe": "DenseImageData",
-    "OpenPose's Caffe": "CPMData ImResize Nms",
-    "DeconvNet's Caffe": "Unpooling",
-    "SphereFace's Caffe": "MarginInnerProduct",
-    "Caffe with CTC layers for text recognition": """ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss
-        Reverse SequenceAccuracy WarpCTC WarpCTCLoss""",
-    "Caffe with a triplet loss": "TripletLoss",
-    "Caffe with a focal loss": "FocalLoss",
-    "Caffe with locally connected layers": "Local LocalConvolution",
-    "Caffe with N-d pooling": "PoolingND",
-    "spatial transformer layers": "SpatialTransformer",
-    "Tongcheng's DenseNet layers": "DenseBlock",
-    "ddtm's Caffe (domain adaptation)": "GradientScaler",
+#: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.
+PLACEHOLDERS = (
+    (r"cls[136]x", "MobileNet-SSD's templates: its gen_model.sh writes 1, 3 or 6 times the number of classes there"),
+    (r"\$\w+", "FlowNet's templates: its scripts write a size there"),
+)
+
+
+def _squashed(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _full(names: str) -> Iterator[str]:
+    """Yield the names of fields, behind a message with the message and a dot before them."""
+    message = ""
+    for word in names.split():
+        if word.endswith(":"):
+            message = f"{word[:-1]}."
+        else:
+            yield message + word
+
+
+TYPE_OWNERS = {name: fork for fork, own in FORKS.items() for name in own.types.split()}
+FIELD_OWNERS = {
+    name.partition("=")[0]: fork for fork, own in FORKS.items() for name in (*_full(own.fields), *_full(own.hints))
 }
-
-
-def _owners(forks: dict[str, str]) -> dict[str, str]:
-    return {name: fork for fork, names in forks.items() for name in names.split()}
-
-
-_FIELD_OWNERS, TYPE_OWNERS = _owners(FIELDS), _owners(TYPES)
+_OWNERS_OF_V1_TYPES = {_squashed(name): fork for name, fork in TYPE_OWNERS.items()}
+_HINTS = frozenset(name for own in FORKS.values() for name in _full(own.hints))
 
 
 def field_owner(message: str, name: str) -> str | None:
@@ -75,4 +297,23 @@ def field_owner(message: str, name: str) -> str | None:
 
     message: the name of the message or enum.
     """
-    return _FIELD_OWNERS.get(name if message == "LayerParameter" else f"{message}.{name}")
+    if message == "LayerType":
+        return _OWNERS_OF_V1_TYPES.get(_squashed(name))
+    return FIELD_OWNERS.get(f"{message}.{name}") or FIELD_OWNERS.get(_key(message, name))
+
+
+def is_hint(message: str, name: str, value: str) -> bool:
+    """Whether a field of a fork, with a value as it is in the text, is known to change no result."""
+    key = _key(message, name)
+    with contextlib.suppress(ValueError):  # 0.0 is 0
+        value = f"{float(value):g}"
+    return key in _HINTS or f"{key}={value.lower()}" in _HINTS
+
+
+def placeholder(word: str) -> str | None:
+    """Return whose placeholder a word is that is given for a number; None for another word."""
+    return next((whose for pattern, whose in PLACEHOLDERS if re.fullmatch(pattern, word)), None)
+
+
+def _key(message: str, name: str) -> str:
+    return name if message in ("LayerParameter", "V1LayerParameter") else f"{message}.{name}"

@@ -10,7 +10,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from minicaffe.errors import PrototxtError, nearest
-from minicaffe.proto.reading import format_text, parse_text, unknown_field
+from minicaffe.proto.reading import format_text, parse_text
+from minicaffe.proto.unknown import unknown_field
 
 _STEP = r"\w+(?:\[[^\]]*\])?"
 _SETTING = re.compile(rf"({_STEP}(?:\.{_STEP})*)=(.*)", re.DOTALL)

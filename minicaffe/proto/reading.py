@@ -6,30 +6,32 @@ one sentence with the position, the cause and the most similar known name.
 
 from __future__ import annotations
 
+import logging
 import os
-import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from minicaffe.errors import PrototxtError, nearest
+from minicaffe.errors import PrototxtError
 from minicaffe.files import read_bytes, write_atomically
-from minicaffe.proto import caffe_pb2
-from minicaffe.proto.elsewhere import field_owner
+from minicaffe.proto.blobs_only import without_parameters
 from minicaffe.proto.kinds import kind_of, mistaken_for
+from minicaffe.proto.skipping import skips_hints
+from minicaffe.proto.unknown import Fault, faults_of, sentence_of, without
 from minicaffe.text import is_utf16
+
+log = logging.getLogger("minicaffe")
 
 M = TypeVar("M", bound=Message)
 PathLike = str | os.PathLike
 
 _KINDS = {"NetParameter": "net", "SolverParameter": "solver"}
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
-_UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*?)\.?$')
-_REPEATED = re.compile(r'Message type "([\w.]+)" should not have multiple "(\w+)" fields')
-_QUOTED_LINE = re.compile(r"^\d+:\d+ : (?:'.*': (?=[A-Z]))?", re.DOTALL)
 
 
 # ------------------------------------------------------------------------------------------------------------ text
@@ -39,23 +41,72 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
     """Fill `message` from prototxt text and return it.
 
     text: a string, or bytes in UTF-8 or Windows-1252.  filename: for error messages; None (default): no file.
-    PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the most similar
-    known name), a field that is given more than once but is not repeated, and a missing required field; of one sentence
-    without a place for a solver instead of a net, or a net instead of a solver.
+    PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the fork that
+    has it, or the most similar known name), a field that is given more than once but is not repeated, and a missing
+    required field; of one sentence without a place for a solver instead of a net, or a net instead of a solver.
+    Where `skip_unknown_fields` is in force, unknown fields that change no result are left out, with a warning.
     """
-    if isinstance(text, bytes):
-        text = _decode(text, filename)
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = _normal(text, filename)
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         if mistaken := mistaken_for(_KINDS.get(message.DESCRIPTOR.name, ""), text):
             raise PrototxtError(f"{_name(filename)}: {mistaken}") from None
-        raise PrototxtError(_place(filename, error) + _brief(_sentence(error))) from None
+        _parse_without_hints(text, message, filename, error)
     missing = message.FindInitializationErrors()  # type: ignore[attr-defined]  # not in the stubs of protobuf
     if missing:
         raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
     return message
+
+
+def _parse_without_hints(text: str, message: Message, filename: PathLike | None, error: text_format.ParseError) -> None:
+    """Parse a text without its hints, if they are to be left out and nothing else is wrong; else raise PrototxtError.
+
+    error: that of the whole text.
+    """
+    faults = faults_of(text, message.DESCRIPTOR)
+    hints = [fault for fault in faults if fault.hint]
+    if hints and skips_hints():
+        faults = [fault for fault in faults if not fault.hint]
+        message.Clear()
+        try:
+            text_format.Parse(without(text, hints), message)
+        except text_format.ParseError as other:
+            error = other
+        else:
+            log.warning("%s: left out %s, which change no result", _name(filename), counted(hints))
+            return
+    same = [fault.sentence for fault in faults if (fault.line, fault.column) == (error.GetLine(), error.GetColumn())]
+    sentence = _brief((same or [sentence_of(error)])[0])
+    raise PrototxtError(_place(filename, error) + sentence + _more(faults, filename)) from None
+
+
+def counted(faults: Sequence[Fault]) -> str:
+    """Return the names of fields, with how often each is given: "ConcatParameter.per_fla_fuse, ... (3 times)"."""
+    counts = Counter(fault.name for fault in faults)
+    return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in counts.items())
+
+
+def _more(faults: Sequence[Fault], filename: PathLike | None) -> str:
+    """Return the end of the sentence about the first of several faults."""
+    if faults and all(fault.hint for fault in faults):
+        return "; it changes no result: --skip-unknown-fields reads on without it"
+    if len(faults) < 2:
+        return ""
+    listed = f": `minicaffe check {shlex.quote(os.fspath(filename))}` lists all" if filename else ""
+    return f"; {len(faults) - 1} more of its fields cannot be read{listed}"
+
+
+def _normal(text: str | bytes, filename: PathLike | None) -> str:
+    """Return a prototxt's text without a byte-order mark, with newlines as line ends; errors as for `_decode`."""
+    if isinstance(text, bytes):
+        text = _decode(text, filename)
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def text_of(path: PathLike) -> str:
+    """Return the text of a prototxt file, as `parse_text` takes it; PrototxtError when it cannot be read as text."""
+    return _normal(_read_bytes(path), path)
 
 
 def read_text(path: PathLike, message: M) -> M:
@@ -105,61 +156,6 @@ def _brief(sentence: str) -> str:
     return sentence if len(sentence) <= 400 else f"{sentence[:400]}..."
 
 
-def _sentence(error: text_format.ParseError) -> str:
-    """Translate protobuf's error message into the terms of a prototxt."""
-    text = _QUOTED_LINE.sub("", str(error)).strip()
-    if match := _UNKNOWN_FIELD.search(text):
-        return unknown_field(_find_message(match[1]), match[2])
-    if match := _UNKNOWN_VALUE.search(text):
-        return _unknown_value(_find_enum(match[1]), match[2])
-    if match := _REPEATED.search(text):
-        return f'{_short(match[1])} field "{match[2]}" is given more than once'
-    return text[:1].lower() + text[1:].rstrip(".")
-
-
-def unknown_field(message: Descriptor, name: str) -> str:
-    """Return the sentence about a field that a message does not have, with the most similar one that it has."""
-    sentence = f'{message.name} has no field "{name}"'
-    if owner := field_owner(message.name, name):
-        return f"{sentence}, it belongs to {owner}"
-    hint = nearest(name, message.fields_by_name)
-    if not hint:
-        homes = [
-            field.name
-            for field in message.fields
-            if field.message_type is not None and name in field.message_type.fields_by_name
-        ]
-        hint = f" (it is a field of {_listed(homes)})" if homes else ""
-    return sentence + hint
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and others"
-
-
-def _unknown_value(enum: EnumDescriptor, name: str) -> str:
-    known = list(enum.values_by_name)
-    bare = name.strip("'\"")
-    if bare in known:
-        return f"the {enum.name} {bare} must not be quoted"
-    sentence = f'{enum.name} has no value "{bare}"'
-    if owner := field_owner(enum.name, bare):
-        return f"{sentence}, it belongs to {owner}"
-    return sentence + (nearest(bare, known) or f", only {', '.join(known)}")
-
-
-def _short(full_name: str) -> str:
-    return full_name.rpartition(".")[2]
-
-
-def _find_message(full_name: str) -> Descriptor:
-    return caffe_pb2.DESCRIPTOR.pool.FindMessageTypeByName(full_name)
-
-
-def _find_enum(full_name: str) -> EnumDescriptor:
-    return caffe_pb2.DESCRIPTOR.pool.FindEnumTypeByName(full_name)
-
-
 # ---------------------------------------------------------------------------------------------------------- binary
 
 
@@ -169,6 +165,26 @@ def read_binary(path: PathLike, message: M) -> M:
     PrototxtError when the file cannot be read, and as for `parse_binary`.
     """
     return parse_binary(_read_bytes(path), message, path)
+
+
+def read_weights(path: PathLike, net: M) -> M:
+    """Fill a NetParameter from a file of weights and return it.
+
+    Where the parameters of layers are a fork's and cannot be parsed here, the layers are read without them, with their
+    names, types, bottoms, tops and blobs.
+    PrototxtError as for `read_binary`.
+    """
+    content = _read_bytes(path)
+    try:
+        return parse_binary(content, net, path)
+    except PrototxtError:
+        try:
+            bare = without_parameters(content)
+            net.Clear()
+            return parse_binary(bare, net, path)
+        except PrototxtError:
+            pass
+        raise
 
 
 def parse_binary(content: bytes, message: M, filename: PathLike | None = None) -> M:

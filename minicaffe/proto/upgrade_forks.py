@@ -45,7 +45,8 @@ UNUSED_FIELDS = (
     ("transform_param", "img_rand_resize_upper"),
 )
 FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions.proto in SolverParameter
-APPLIED_SOLVER_FIELDS = ("rampup_interval", "rampup_lr")  # those of them that are implemented
+#: those of them that are implemented
+APPLIED_SOLVER_FIELDS = ("rampup_interval", "rampup_lr", "eval_type", "ap_version", "show_per_class_result")
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 

@@ -1,21 +1,40 @@
-"""SSD-300 (Liu et al., "SSD: single shot multibox detector", 2015), for detection with trained weights."""
+"""SSD (Liu et al., "SSD: single shot multibox detector", 2015): SSD-300, and a small one for drawn shapes."""
 
 from __future__ import annotations
 
-from minicaffe.models.zoo.blocks import XAVIER, conv_relu, inputs, max_pool
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from minicaffe.models.zoo.blocks import WEIGHTS_AND_BIAS, XAVIER, conv_bn, conv_relu, inputs, max_pool
 from minicaffe.models.zoo.vgg import STAGES
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
+from minicaffe.proto import caffe_pb2
 
-# for each map with predictions: blob, smallest and largest box, aspect ratios besides 1, step in pixels
-_MAPS = (
-    ("conv4_3_norm", 30, 60, (2,), 8),
-    ("fc7", 60, 111, (2, 3), 16),
-    ("conv6_2", 111, 162, (2, 3), 32),
-    ("conv7_2", 162, 213, (2, 3), 64),
-    ("conv8_2", 213, 264, (2,), 100),
-    ("conv9_2", 264, 315, (2,), 300),
+
+class Map(NamedTuple):
+    """A feature map with predictions, and its prior boxes."""
+
+    blob: str
+    smallest: float  #: side of the smaller square, in pixels
+    largest: float  #: the larger square has side sqrt(smallest * largest)
+    ratios: tuple[float, ...]  #: aspect ratios besides 1; the inverses are added
+    step: float  #: pixels of the image from place to place
+
+
+_SSD300 = (
+    Map("conv4_3_norm", 30, 60, (2,), 8),
+    Map("fc7", 60, 111, (2, 3), 16),
+    Map("conv6_2", 111, 162, (2, 3), 32),
+    Map("conv7_2", 162, 213, (2, 3), 64),
+    Map("conv8_2", 213, 264, (2,), 100),
+    Map("conv9_2", 264, 315, (2,), 300),
+)
+_SHAPES = (
+    Map("conv5", 14, 24, (2,), 8),
+    Map("conv6", 24, 40, (2,), 16),
+    Map("conv7", 40, 60, (2,), 32),
 )
 
 
@@ -42,49 +61,128 @@ def _extra_maps(n: NetSpec, x) -> None:
         x = conv_relu(n, f"conv{i}_2", x, 2 * width, 3, **more)
 
 
-def _predict(n: NetSpec, kind: str, blob: str, outputs: int):
+def _predict(n: NetSpec, kind: str, blob: str, source, outputs: int):
     """A 3x3 convolution, its output channels moved last and flattened: (N, H * W * outputs)."""
     stem = f"{blob}_mbox_{kind}"
-    source = n[f"relu_{blob}"] if f"relu_{blob}" in n.tops else n[blob]
-    n[stem] = L.Convolution(source, num_output=outputs, kernel_size=3, pad=1, **XAVIER)
+    n[stem] = L.Convolution(source, num_output=outputs, kernel_size=3, pad=1, param=WEIGHTS_AND_BIAS, **XAVIER)
     n[f"{stem}_perm"] = L.Permute(n[stem], order=[0, 2, 3, 1])
     n[f"{stem}_flat"] = L.Flatten(n[f"{stem}_perm"], axis=1)
     return n[f"{stem}_flat"]
 
 
-def _priors(n: NetSpec, blob: str, smallest: float, largest: float, ratios, step: float):
-    source = n[f"relu_{blob}"] if f"relu_{blob}" in n.tops else n[blob]
-    n[f"{blob}_mbox_priorbox"] = L.PriorBox(
-        source, n.data, min_size=smallest, max_size=largest, aspect_ratio=list(ratios), flip=True, clip=False,
-        variance=[0.1, 0.1, 0.2, 0.2], step=step, offset=0.5,
+def _priors(n: NetSpec, spec: Map, source):
+    n[f"{spec.blob}_mbox_priorbox"] = L.PriorBox(
+        source, n.data, min_size=spec.smallest, max_size=spec.largest, aspect_ratio=list(spec.ratios), flip=True,
+        clip=False, variance=[0.1, 0.1, 0.2, 0.2], step=spec.step, offset=0.5,
     )  # fmt: skip
-    return n[f"{blob}_mbox_priorbox"]
+    return n[f"{spec.blob}_mbox_priorbox"]
 
 
-def ssd300(batch: int = 1, classes: int = 21):
-    """SSD-300: 26,285,486 parameters for 21 classes, 8,732 prior boxes per image.
-
-    Ends in `detection_out` (1, 1, M, 7): image, label, score, xmin, ymin, xmax, ymax of each box kept.
-    """
-    n = NetSpec()
-    inputs(n, (batch, 3, 300, 300), training=False)
-    _extra_maps(n, _base(n))
+def multibox_head(n: NetSpec, maps: Sequence[Map], classes: int) -> None:
+    """Add predictions on each map: mbox_loc (N, P 4), mbox_conf (N, P classes), mbox_priorbox (1, 2, P 4)."""
     locations, confidences, priors = [], [], []
-    for blob, smallest, largest, ratios, step in _MAPS:
-        boxes = 2 + 2 * len(ratios)
-        locations.append(_predict(n, "loc", blob, 4 * boxes))
-        confidences.append(_predict(n, "conf", blob, classes * boxes))
-        priors.append(_priors(n, blob, smallest, largest, ratios, step))
+    for spec in maps:
+        boxes = 2 + 2 * len(spec.ratios)
+        source = n.tops.get(f"relu_{spec.blob}") or n[spec.blob]
+        locations.append(_predict(n, "loc", spec.blob, source, 4 * boxes))
+        confidences.append(_predict(n, "conf", spec.blob, source, classes * boxes))
+        priors.append(_priors(n, spec, source))
     n.mbox_loc, n.mbox_conf = L.Concat(*locations, axis=1), L.Concat(*confidences, axis=1)
     n.mbox_priorbox = L.Concat(*priors, axis=2)
-    n.mbox_conf_reshape = L.Reshape(n.mbox_conf, shape=dict(dim=[0, -1, classes]))
-    n.mbox_conf_softmax = L.Softmax(n.mbox_conf_reshape, axis=2)
-    n.mbox_conf_flatten = L.Flatten(n.mbox_conf_softmax, axis=1)
+
+
+def multibox_loss(n: NetSpec, classes: int, **more) -> None:
+    """Add mbox_loss over blob `label`, with the numbers of the paper."""
+    n.mbox_loss = L.MultiBoxLoss(
+        n.mbox_loc, n.mbox_conf, n.mbox_priorbox, n.label,
+        propagate_down=[True, True, False, False], loss_param=dict(normalization=P.Loss.VALID), num_classes=classes,
+        overlap_threshold=0.5, neg_pos_ratio=3, neg_overlap=0.5, code_type=P.PriorBox.CENTER_SIZE,
+        mining_type=P.MultiBoxLoss.MAX_NEGATIVE, **more,
+    )  # fmt: skip
+
+
+def detections(n: NetSpec, classes: int, **more) -> None:
+    """Add detection_out (1, 1, M, 7): image, label, score, xmin, ymin, xmax, ymax of each box kept."""
+    n.mbox_conf_reshape = L.Reshape(n.mbox_conf, shape=dict(dim=[0, -1, classes]), **more)
+    n.mbox_conf_softmax = L.Softmax(n.mbox_conf_reshape, axis=2, **more)
+    n.mbox_conf_flatten = L.Flatten(n.mbox_conf_softmax, axis=1, **more)
     n.detection_out = L.DetectionOutput(
         n.mbox_loc, n.mbox_conf_flatten, n.mbox_priorbox, num_classes=classes, share_location=True,
         background_label_id=0, nms_param=dict(nms_threshold=0.45, top_k=400), code_type=P.PriorBox.CENTER_SIZE,
-        keep_top_k=200, confidence_threshold=0.01,
+        keep_top_k=200, confidence_threshold=0.01, **more,
     )  # fmt: skip
+
+
+def ssd300(batch: int = 1, classes: int = 21, training: bool = False):
+    """SSD-300: 26,285,486 parameters for 21 classes, 8,732 prior boxes per image.
+
+    Ends in `detection_out` (1, 1, M, 7): image, label, score, xmin, ymin, xmax, ymax of each box kept.  With
+    `training` it reads `label` (1, 1, M, 8) as AnnotatedData gives it, here for one box per image, and ends in
+    `mbox_loss`.
+    """
+    n = NetSpec()
+    inputs(n, (batch, 3, 300, 300), training=False)
+    if training:
+        n.label = L.Input(shape=dict(dim=[1, 1, batch, 8]))
+    _extra_maps(n, _base(n))
+    multibox_head(n, _SSD300, classes)
+    if training:
+        multibox_loss(n, classes)
+    else:
+        detections(n, classes)
     net = n.to_proto()
     net.name = "SSD-300"
     return net
+
+
+def ssd_shapes(part: str = "train", batch: int = 32):
+    """The nets of models/ssd_shapes: a small SSD for 128x128 pictures of five kinds of shapes (six classes).
+
+    part: "train" and "test" read data/shapes/{train,test}_lmdb; they end in `mbox_loss`, and in the mAP rows
+    `detection_eval` for the solver.  "deploy" reads `data` (batch, 3, 128, 128) and ends in `detection_out`.
+    """
+    n, classes = NetSpec(), 6
+    if part == "deploy":
+        inputs(n, (batch, 3, 128, 128), training=False)
+    else:
+        _annotated(n, part, batch)
+    x = conv_bn(n, "conv1", n.data, 16, 3, pad=1, stride=2)
+    for i, (width, stride) in enumerate(((32, 2), (64, 1), (128, 2), (128, 1), (128, 2), (128, 2)), start=2):
+        x = conv_bn(n, f"conv{i}", x, width, 3, pad=1, stride=stride)
+    multibox_head(n, _SHAPES, classes)
+    if part == "train":
+        multibox_loss(n, classes)
+    else:
+        detections(n, classes)
+    if part == "test":
+        n.detection_eval = L.DetectionEvaluate(
+            n.detection_out, n.label, num_classes=classes, background_label_id=0, overlap_threshold=0.5,
+            evaluate_difficult_gt=False,
+        )  # fmt: skip
+    net = n.to_proto()
+    net.name = "ssd_shapes"
+    return net
+
+
+def _annotated(n: NetSpec, part: str, batch: int) -> None:
+    """Add `data` and `label` from the LMDB of a part; for training cropped, expanded, distorted, mirrored."""
+    transform = dict(mean_value=[127.0], scale=1 / 64, resize_param=dict(height=128, width=128))
+    samplers = [dict(use_original_image=True, max_trials=1, max_sample=1)]
+    if part == "train":
+        transform |= dict(
+            mirror=True,
+            expand_param=dict(prob=0.3, max_expand_ratio=2),
+            distort_param=dict(brightness_prob=0.5, brightness_delta=32, contrast_prob=0.5, contrast_lower=0.5,
+                               contrast_upper=1.5, hue_prob=0.5, hue_delta=18, saturation_prob=0.5,
+                               saturation_lower=0.5, saturation_upper=1.5),
+            emit_constraint=dict(emit_type=caffe_pb2.EmitConstraint.CENTER),
+        )  # fmt: skip
+        sampler = dict(min_scale=0.4, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)
+        samplers += [
+            dict(sampler=sampler, sample_constraint=dict(min_jaccard_overlap=least), max_trials=50, max_sample=1)
+            for least in (0.1, 0.5, 0.9)
+        ]
+    n.data, n.label = L.AnnotatedData(
+        ntop=2, data_param=dict(source=f"data/shapes/{part}_lmdb", batch_size=batch, backend=P.Data.LMDB),
+        transform_param=transform, annotated_data_param=dict(batch_sampler=samplers if part == "train" else []),
+    )  # fmt: skip

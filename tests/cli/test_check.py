@@ -195,3 +195,79 @@ def test_train_is_silent_on_a_sound_project(project, run):
 
 def test_codes_are_names():
     assert all(code == code.lower().strip("-") and " " not in code for code in codes())
+
+
+# -- a prototxt alone, and what is unknown in it -----------------------------------------------------------------------
+
+UNKNOWN = """
+layer { name: "a" type: "Reorg" bottom: "ip" top: "a" reorg_param { stride: 2 } }
+layer { name: "b" type: "Rely" bottom: "ip" top: "b" }
+layer { name: "c" type: "Concat" bottom: "ip" top: "c" concat_param { per_fla_fuse: true axs: 1 } }
+layer { name: "d" type: "Rely" bottom: "ip" top: "d" concat_param { axs: 1 } }
+"""
+
+
+def test_all_that_is_unknown_is_listed(project, run):
+    (project / "net.prototxt").write_text((project / "net.prototxt").read_text() + UNKNOWN)
+    places = []
+    lines = (project / "net.prototxt").read_text().splitlines()
+    for word in ("reorg_param", "per_fla_fuse", "axs", "axs"):
+        line = next(i for i, text in enumerate(lines) if word in text and i not in [line for _, line in places[2:]])
+        places.append((f"net.prototxt:{line + 1}:{lines[line].index(word) + 1}", line))
+    expected = [
+        ("prototxt-invalid", places[0][0], "belongs to the Caffe ports of YOLO"),
+        ("prototxt-invalid", places[1][0], "--skip-unknown-fields reads on without it"),
+        ("prototxt-invalid", places[2][0], 'ConcatParameter has no field "axs" (did you mean'),
+        ("prototxt-invalid", places[3][0], 'ConcatParameter has no field "axs" (did you mean'),
+        ("net-invalid", "layer 'a'", 'unknown type "Reorg", it belongs to the Caffe ports of YOLO'),
+        ("net-invalid", "layer 'b'", 'unknown type "Rely" (did you mean "ReLU"'),
+        ("net-invalid", "layer 'd'", 'unknown type "Rely" (did you mean "ReLU"'),
+    ]
+    for words in (["net.prototxt"], ["solver.prototxt"], ["--solver", "solver.prototxt"]):
+        status, out, err = run("check", *words, "--json")
+        found = [(each["code"], each["where"], each["text"]) for each in json.loads(out)]
+        assert status == 1 and err == ""
+        assert [each[:2] for each in found] == [each[:2] for each in expected]
+        assert all(text in each[2] for each, (_, _, text) in zip(found, expected))
+    assert [each.text for each in minicaffe.check("solver.prototxt")] == [each[2] for each in found]
+    out = run("check", "net.prototxt")[1]
+    assert f"error prototxt-invalid: {places[2][0]}, {places[3][0].removeprefix('net.prototxt:')}\n" in out
+    assert "error net-invalid: layer 'b', layer 'd'\n" in out and out.endswith(
+        "7 errors; docs/check.md has a paragraph for each code\n"
+    )
+
+
+def test_unknown_types_are_listed_where_all_fields_are_known(project, run):
+    change(project / "net.prototxt", '"Dropout"', '"Dropuot"')
+    change(project / "net.prototxt", '"Accuracy"', '"Acuracy"')
+    for words in (["net.prototxt"], ["solver.prototxt"]):
+        status, out, _ = run("check", *words)
+        assert status == 1 and "layer 'drop'" in out and "layer 'accuracy'" in out and "2 errors;" in out
+
+
+def test_the_prototxt_of_a_net(project, run):
+    assert run("check", "net.prototxt")[:2] == (0, "nothing was found\n")
+    change(project / "net.prototxt", 'top: "accuracy"', 'top: "accuracy" bottom: "absent"')
+    status, out, _ = run("check", "net.prototxt")
+    assert status == 1 and "error net-invalid: net.prototxt in TEST\n" in out and "absent" in out
+    (project / "net.prototxt").write_text("layer {")
+    status, out, _ = run("check", "net.prototxt")
+    assert status == 1 and "error prototxt-invalid: net.prototxt\n" in out
+    (project / "net.prototxt").write_text("")
+    assert run("check", "net.prototxt")[0] == 1
+
+
+def test_skipped_fields_are_no_errors(project, run, caplog):
+    change(project / "net.prototxt", 'type: "Dropout"', 'type: "Dropout" quantization_param { bw: 8 }')
+    status, out, _ = run("check", "net.prototxt")
+    assert status == 1 and "--skip-unknown-fields" in " ".join(out.split())
+    assert run("check", "net.prototxt", "--skip-unknown-fields")[:2] == (0, "nothing was found\n")
+    assert run("check", "solver.prototxt", "--skip_unknown_fields", *STATIC)[0] == 0
+    assert run("check", "net.prototxt", "--noskip-unknown-fields")[0] == 1
+    status, out, err = run("summarize", "net.prototxt")
+    assert status == 1 and "it changes no result: --skip-unknown-fields reads on without it" in err
+    assert run("summarize", "net.prototxt", "--skip-unknown-fields")[0] == 0
+    assert "left out LayerParameter.quantization_param, which change no result" in caplog.text
+    status, _, log = run("train", "--solver", "solver.prototxt", "--skip-unknown-fields")
+    assert status == 0 and log.count("net.prototxt: left out LayerParameter.quantization_param") >= 1
+    assert run("train", "--solver", "solver.prototxt")[0] == 1

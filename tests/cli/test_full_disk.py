@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits of o
 
 NAMES = ["train_binary", "train_hdf5", "imageset_leveldb", "mean", "infer_csv", "infer_npz", "infer_hdf5", "classify",
          "detect_csv", "detect_hdf5", "draw_svg", "parse_log", "summarize", "whiten_net", "upgrade_net_binary", "fold",
-         "export", "resize", "calibrate"]  # fmt: skip
+         "export", "resize", "calibrate", "annoset", "data_shapes"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ def folder(tmp_path, monkeypatch):
     minicaffe.Net("deploy.prototxt", minicaffe.TEST).save("w.caffemodel")
     (tmp_path / f"dir{NAME}").mkdir()
     Image.fromarray(np.full((6, 6, 3), 99, np.uint8)).save("image\x1b[2J.png")
+    (tmp_path / "list.txt").write_text(f"{IMAGE} 0\n")
     (tmp_path / "labels.txt").write_bytes(b"=cat\x1b[31m\n\xff\xfedog$\n")
     mean = minicaffe.io.array_to_blobproto(np.zeros((1, 3, 2, 2), np.float32))
     (tmp_path / "mean.binaryproto").write_bytes(mean.SerializeToString())
@@ -86,6 +87,10 @@ IMAGE = "image\x1b[2J.png"
         ("cpp_classification", "deploy.prototxt", "w.caffemodel", "mean.binaryproto", "labels.txt", IMAGE),
         ("detect", "windows.csv", f"{NAME}.csv", *NET_FLAGS, "--context_pad", "0"),
         ("extract_features", "w.caffemodel", "net.prototxt", NAME, f"db{NAME}", "1", "leveldb"),
+        ("convert_annoset", "./", "list.txt", f"db{NAME}"),
+        ("get_image_size", ".", "list.txt", f"{NAME}.txt"),
+        ("create_label_map", "labels.txt", f"{NAME}.prototxt"),
+        ("show", "--detections", IMAGE, f"{NAME}.png"),
         ("install-shims", f"dir{NAME}"),
         ("upgrade_net_proto_text", "net.prototxt", f"{NAME}.prototxt"),
         ("export", "deploy.prototxt", "w.caffemodel", f"{NAME}.onnx"),
@@ -120,6 +125,9 @@ def test_nothing_controls_the_terminal(folder, run, words):
         ("plot", "a\nminicaffe: done\x1b.log"),
         ("extract_seconds", f"{NAME}\n", "out"),
         ("data", NAME),
+        ("convert_annoset", "--voc", NAME, "--set", NAME, "db"),
+        ("convert_annoset", "--coco", NAME, "--set", NAME, "db"),
+        ("show", "--detections", NAME),
     ],
 )
 def test_errors_are_escaped(folder, run, words):

@@ -5,7 +5,12 @@ import pytest
 
 from helpers.readers import write_images
 from minicaffe.cli import samples
+from minicaffe.data.annotations.records import boxes_of
+from minicaffe.data.datasets import shapes
+from minicaffe.data.datasets.scenes import CLASSES
+from minicaffe.data.db import open_db
 from minicaffe.data.mean import write_mean
+from minicaffe.proto import caffe_pb2
 from minicaffe.solvers import get_solver
 
 NET = """
@@ -135,3 +140,31 @@ def test_a_python_layer_as_the_source_can_be_refused(folder, run, monkeypatch):
     assert status == 1 and "Python layer 'ones'" in err and not (folder / "o.png").exists()
     status, out, err = run("show", "--samples", "python.prototxt", "o.png", "--count", "3")
     assert status == 0 and "3 pictures 1×3×3" in out, err
+
+
+ANNOTATED = """
+layer { name: "data" type: "AnnotatedData" top: "data" top: "label"
+  data_param { source: "drawn/train_lmdb" backend: LMDB batch_size: 3 }
+  transform_param { mirror: true mean_value: 100 resize_param { height: 40 width: 40 } }
+  annotated_data_param { anno_type: BBOX } }
+"""
+
+
+def test_boxes_of_annotated_data(folder, run, drawn):
+    shapes.prepare("drawn", train=8, test=1, size=32)
+    (folder / "boxes.prototxt").write_text(ANNOTATED)
+    words = ["--count", "8", "--labels", "drawn/labelmap.prototxt", "--phase", "TEST"]
+    status, out, err = run("show", "--samples", "boxes.prototxt", "o.png", *words)
+    assert status == 0 and "as the net gets it: resize_param, mirror, minus the mean 100" in out, err
+    ((tiles, _, _, _, _, width),) = drawn
+    names = dict(enumerate(["background", *CLASSES]))
+    with open_db("drawn/train_lmdb") as database:
+        records = [caffe_pb2.AnnotatedDatum.FromString(bytes(value)) for _, value in database.items()]
+    for tile, record in zip(tiles, records, strict=True):
+        boxes = boxes_of(record)
+        assert tile.picture.shape == (3, 40, 40) and width > 1.25
+        assert tile.caption == [f"{len(boxes)} box{'es' if len(boxes) != 1 else ''}"]
+        assert {(frame.group, frame.text, frame.line) for frame in tile.frames} == {
+            (box.label, names[box.label], ":" if box.difficult else "-") for box in boxes}  # fmt: skip
+        widths = sorted(frame.xmax - frame.xmin for frame in tile.frames)
+        assert widths == pytest.approx(sorted(box.xmax - box.xmin for box in boxes), abs=1e-6)

@@ -3,6 +3,7 @@
 import csv
 import math
 
+import h5py
 import numpy as np
 import pytest
 
@@ -268,3 +269,51 @@ def test_a_net_without_a_data_layer_is_warned_of(project, run):
         status, _, err = run("test", *words)
         warned = "no data layer sets the input 'data' of the net, which is zero in every batch: give the" in err
         assert status == 0 and warned == (name == "deploy")
+
+
+# -- detectors ---------------------------------------------------------------------------------------------------------
+
+DETECTOR = """
+layer { name: "boxes" type: "HDF5Data" top: "found" top: "true" hdf5_data_param { source: "boxes.txt" batch_size: 1 } }
+layer { name: "eval" type: "DetectionEvaluate" bottom: "found" bottom: "true" top: "eval"
+        detection_evaluate_param { num_classes: 3 } }
+"""
+
+
+@pytest.fixture
+def detector(run, tmp_path, monkeypatch):
+    """Run `minicaffe test` on two batches: class 1 is right, wrong, right for two objects, class 2 has one, found."""
+    monkeypatch.chdir(tmp_path)
+    box = [0, 0, 1, 1]
+    found = [[[0, 1, 0.9, *box], [0, 1, 0.8, *box], [0, 2, 0.3, *box]], [[0, 1, 0.7, *box], [-1] * 7, [-1] * 7]]
+    true = [[[0, 1, 0, *box, 0], [0, 2, 0, *box, 0]], [[0, 1, 0, *box, 0], [-1] * 8]]
+    with h5py.File("boxes.h5", "w") as file:
+        file["found"], file["true"] = (np.array(rows, np.float32)[:, None] for rows in (found, true))
+    (tmp_path / "boxes.txt").write_text("boxes.h5\n")
+    (tmp_path / "net.prototxt").write_text(DETECTOR)
+    classes = 'item { name: "n1" label: 1 display_name: "cat" } item { name: "n2" label: 2 }'
+    (tmp_path / "map.prototxt").write_text(classes)
+    Net("net.prototxt", phase=TEST).save("net.caffemodel")
+    return lambda *flags: run(
+        "test", "-model", "net.prototxt", "-weights", "net.caffemodel", "-iterations", "2", *flags
+    )
+
+
+class TestDetectors:
+    @pytest.mark.parametrize(("version", "value"), [("Integral", "0.916667"), ("11point", "0.924243")])
+    def test_map_over_all_batches(self, detector, version, value):
+        log = detector("-ap-version", version)[2]
+        assert f"] eval = {value}" in log and "Batch 0, eval" not in log
+
+    def test_average_precision_of_each_class(self, detector):
+        table = detector("-per-class", "-labels", "map.prototxt")[1].splitlines()
+        assert [line.split() for line in table] == [
+            ["eval", "AP", "objects"], ["cat", "0.8333", "2"], ["n2", "1.0000", "1"], ["mean", "0.9167", "3"],
+        ]  # fmt: skip
+
+    def test_a_table_in_a_file(self, detector):
+        detector("-per-class", "classes.csv")
+        with open("classes.csv", newline="") as file:
+            assert list(csv.reader(file))[1:] == [
+                ["eval", "class 1", "0.833333", "2"], ["eval", "class 2", "1", "1"], ["eval", "mean", "0.916667", "3"],
+            ]  # fmt: skip

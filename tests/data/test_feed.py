@@ -63,10 +63,10 @@ CHECKSUMS = {
     "list": 0xA8BFB2E1,
     "gray": 0x0151FC02,
     "sizes": 0x758B60A4,
-    "resized": 0xC8F3CA1B,
-    "resize_param": 0xB8A27CC8,
-    "windows": 0x3B6F1097,
-    "cached windows": 0xD8F2DFD4,
+    "resized": 0x30A6EA56,
+    "resize_param": 0x2E13C8A0,
+    "windows": 0x6D91EC7F,
+    "cached windows": 0xEFFF9F79,
 }
 
 

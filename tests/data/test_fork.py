@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.annotated import TRAINING, random_records, write_records
 from helpers.nets import net_from_text
 from helpers.readers import write_images
 from minicaffe.data import open_db
@@ -34,6 +35,7 @@ LAYERS = {
     "lmdb": """type: "Data" transform_param { crop_size: 4 mirror: true }
         data_param { source: "lmdb" batch_size: 7 backend: LMDB }""",
     "leveldb": 'type: "Data" data_param { source: "leveldb" batch_size: 7 backend: LEVELDB }',
+    "annotated": TRAINING,
     "images": 'type: "ImageData" image_data_param { source: "images.txt" batch_size: 3 shuffle: true }',
     "windows": """type: "WindowData" transform_param { crop_size: 6 }
         window_data_param { source: "windows.txt" batch_size: 4 fg_fraction: 0.5 }""",
@@ -47,6 +49,7 @@ def sources(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for backend in ("lmdb", "leveldb"):
         write_images(backend, rng.integers(0, 256, (40, 3, 6, 6), np.uint8), labels=4, backend=backend)
+    write_records("annotated", random_records(7))
     for i in range(5):
         Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(f"{i}.png")
     (tmp_path / "images.txt").write_text("".join(f"{i}.png {i}\n" for i in range(5)))

@@ -31,7 +31,7 @@ def drawn(tmp_path_factory):
 
 def test_the_files(drawn):
     train, test = records(drawn / "train_lmdb"), records(drawn / "test_lmdb")
-    assert list(train) == [f"{i:08d}_JPEGImages/train_{i:06d}.jpg" for i in range(12)] and len(test) == 4
+    assert list(train) == [f"{i:08d}_VOC/JPEGImages/train_{i:06d}.jpg" for i in range(12)] and len(test) == 4
     for record in (*train.values(), *test.values()):
         assert record.type == caffe_pb2.AnnotatedDatum.BBOX and record.datum.encoded and record.datum.label == -1
         assert decode_image(record.datum.data).shape == (3, 64, 64)

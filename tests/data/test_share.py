@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import minicaffe
+from helpers.annotated import record, write_records
 from helpers.ranks import run_ranks
 from minicaffe.core.settings import restored, settings
 from minicaffe.data.datum import array_to_datum
@@ -18,6 +19,9 @@ COUNT = 7  # records, or rows in two files
 LAYERS = {
     "lmdb": 'type: "Data" data_param {{ source: "db" backend: LMDB batch_size: {n} }}',
     "shuffled": 'type: "Data" data_param {{ source: "db" backend: LMDB batch_size: {n} shuffle: true }}',
+    "annotated": 'type: "AnnotatedData" data_param {{ source: "annotated" backend: LMDB batch_size: {n} }}',
+    "shuffled annotated": 'type: "AnnotatedData" data_param {{ source: "annotated" backend: LMDB batch_size: {n} '
+    "shuffle: true }}",
     "images": 'type: "ImageData" image_data_param {{ source: "list" batch_size: {n} }}',
     "shuffled images": 'type: "ImageData" image_data_param {{ source: "list" batch_size: {n} shuffle: true '
     "rand_skip: 5 }}",
@@ -32,6 +36,7 @@ def sources(tmp_path, monkeypatch):
     with open_db("db", "lmdb", "w") as database:
         for i in range(COUNT):
             database.put(f"{i:03d}", array_to_datum(np.full((1, 2, 2), i, np.uint8), i).SerializeToString())
+    write_records("annotated", (record(np.zeros((1, 2, 2), np.uint8), [(i, 0, 0, 0, 1, 1, 0)]) for i in range(COUNT)))
     for i in range(COUNT):
         Image.fromarray(np.full((2, 2), i, np.uint8)).save(f"{i}.png")
     (tmp_path / "list").write_text("".join(f"{i}.png {i}\n" for i in range(COUNT)))
@@ -53,7 +58,9 @@ def net(kind, n, rank, size, phase=minicaffe.TRAIN):
 
 
 def labels(made, passes):
-    return [made.forward() and made.blobs["label"].data.ravel().copy() for _ in range(passes)]
+    """The labels of each pass; of annotated images the label of the one box of each."""
+    passed = (made.forward() and made.blobs["label"].data for _ in range(passes))
+    return [(each[0, 0, :, 1] if each.ndim == 4 else each.ravel()).copy() for each in passed]
 
 
 @pytest.mark.parametrize("size", [2, 3, COUNT + 2])

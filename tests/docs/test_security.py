@@ -56,8 +56,10 @@ def modules_with(pattern):
          {"minicaffe", "minicaffe.cli.command", "minicaffe.core.registry", "minicaffe.core.alias",
           "minicaffe.layers.python"}),  # all but the last import minicaffe's own modules
         (r"lmdb", {"minicaffe.data.lmdb_store"}),
+        (r"xml\.(parsers|dom)(\..*)?|lxml.*|(ElementTree|ET)\.\w+\(\)|(iterparse|XMLParser)\(\)",
+         {"minicaffe.data.annotations.xml_file"}),
     ],
-    ids=["network", "programs", "pickles", "code", "archives", "imports", "lmdb"],
+    ids=["network", "programs", "pickles", "code", "archives", "imports", "lmdb", "xml"],
 )  # fmt: skip
 def test_only_these_modules(pattern, allowed):
     assert modules_with(pattern) == allowed

@@ -24,7 +24,7 @@ from minicaffe.data.datasets import synthetic
 ROOT = Path(minicaffe.__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [p for p in PAGES if "```python" in p.read_text() or "```sh" in p.read_text()]
-NOT_RUN = ("minicaffe data ", "pip ", "git ")
+NOT_RUN = ("minicaffe data cifar10", "minicaffe data mnist", "minicaffe data synthetic", "pip ", "git ")
 
 # What makes solvers and commands short: (in full, here).
 SHORT = (

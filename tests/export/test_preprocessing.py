@@ -71,6 +71,8 @@ def test_a_crop_of_any_size():
 def test_what_cannot_be_put_into_a_graph():
     with pytest.raises(ExportError, match="Data layer 'set'.*resize_param"):
         preprocessing("resize_param { prob: 1 height: 3 width: 3 }")
+    with pytest.raises(ExportError, match="Data layer 'set'.*noise_param"):
+        preprocessing("noise_param { inverse: true }")
     with pytest.raises(
         ExportError, match="no preprocess block and no data layer that reads images for the input data:"
     ):

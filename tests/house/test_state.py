@@ -21,6 +21,7 @@ FILLED_BY_IMPORTS = {
 GUARDED = {
     "minicaffe.core.registry._packages": "modules to import, under `_loading`",
     "minicaffe.core.python_layers._rule": "an immutable value, replaced as a whole: what Python layers may import",
+    "minicaffe.proto.skipping._skips_hints": "an immutable value: whether fields that change no result are left out",
     "minicaffe.forks._held": "locks that a fork takes first; they are made when modules are imported",
     "minicaffe.forks._renewed": "locks that a child finds free; their owners keep them",
 }
@@ -30,6 +31,7 @@ CACHES = {
     "minicaffe.cuda.cudnn.reason_unavailable()": "whether cuDNN can be imported",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
     "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
+    "minicaffe.data.color._shares()": "a table of constants",
     "minicaffe.data.crc32c._byte_list()": "a table of constants",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",
     "minicaffe.data.crc32c._shift_tables()": "tables of constants",

@@ -50,6 +50,7 @@ def image_data(tmp_path, rest):
         ("", "crop_size: 30 scale: 0.00390625"),
         ("", "resize_param { height: 20 width: 26 resize_mode: FIT_LARGE_SIZE_AND_PAD pad_value: 7 } mean_value: 9"),
         ("", "resize_param { height: 20 width: 20 resize_mode: FIT_SMALL_SIZE interp_mode: CUBIC } crop_size: 20"),
+        ("new_height: 32 new_width: 28", "noise_param { hist_eq: true erode: true convert_to_hsv: true } scale: 0.5"),
     ],
 )
 def test_equal_to_image_data_bit_for_bit(tmp_path, pictures, reading, transform):

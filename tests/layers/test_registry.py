@@ -90,11 +90,20 @@ def test_all_types_of_master_are_registered():
     assert set(MASTER) <= set(layer_type_list())
 
 
-def test_an_unknown_type_names_the_nearest_and_all():
-    with pytest.raises(
-        LayerError, match=r'layer \'c\' has the unknown type "Convolutoin" \(did you mean "Convolution"\?\)'
-    ):
-        layer_class("Convolutoin", name="c")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Convolutoin", '(did you mean "Convolution", "Deconvolution" or "DepthwiseConvolution"?)'),
+        ("ReLu6", '(did you mean "ReLU6", "ReLU" or "PReLU"?)'),
+        ("FcRistretto", "it belongs to Ristretto"),
+        ("Qwertz", ""),
+    ],
+)
+def test_an_unknown_type_names_its_fork_or_the_nearest(name, sentence):
+    with pytest.raises(LayerError) as error:
+        layer_class(name, name="c")
+    text = str(error.value)
+    assert text.startswith(f"layer 'c' has the unknown type \"{name}\"") and text.endswith(sentence or f'"{name}"')
 
 
 def test_a_type_is_registered_once():

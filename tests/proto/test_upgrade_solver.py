@@ -51,10 +51,13 @@ def test_nets_inside_are_upgraded():
 
 def test_fork_fields_are_a_warning(caplog):
     upgrade_solver(
-        solver('eval_type: "detection" ap_version: "11point" base_lr: 1 momentum_policy: "fixed" rampup_interval: 5')
+        solver(
+            'eval_type: "detection" min_lr: 1 base_lr: 1 momentum_policy: "fixed" rampup_interval: 5 '
+            "local_lr_auto: true"
+        )
     )
     assert [record.getMessage() for record in caplog.records] == [
-        "solver: eval_type, ap_version are a fork's and not applied"
+        "solver: min_lr, local_lr_auto are a fork's and not applied"
     ]
 
 

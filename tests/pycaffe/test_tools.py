@@ -12,6 +12,7 @@ from PIL import Image
 
 import minicaffe as caffe
 from minicaffe.cli import main
+from minicaffe.data.image import read_image, resize
 from minicaffe.errors import SnapshotError, UsageError
 from minicaffe.pictures import show
 from minicaffe.pictures.summary import format_table, summarize_net
@@ -192,6 +193,12 @@ def test_resize_and_crop_images(folder, capsys):
     assert main(["resize_and_crop_images", *words]) == 0
     with Image.open("small/cat.png") as picture:
         assert picture.size == (6, 6)
+        made = np.asarray(picture)[:, :, ::-1].transpose(2, 0, 1)
+    image = read_image("cat.png")
+    _, height, width = image.shape
+    sides = [6 * side // min(height, width) for side in (height, width)]
+    y, x = ((side - 6) // 2 for side in sides)
+    assert np.array_equal(made, resize(image, *sides)[:, y : y + 6, x : x + 6])
     out = capsys.readouterr().out
     assert "left out 'none.png'" in out and "1 of 2 images" in out
 

@@ -24,7 +24,7 @@ layers { name: "loss" type: EUCLIDEAN_LOSS bottom: "x" bottom: "x" }
 """
 SOLVER = (
     'base_lr: 0.1 lr_policy: "fixed" max_iter: 1 test_iter: 1 test_iter: 1 test_interval: 1 '
-    'snapshot_after_train: false eval_type: "detection" '
+    "snapshot_after_train: false local_lr_auto: true "
 )
 HINT = "backward_type only tune the original fork"
 
@@ -56,7 +56,7 @@ def test_a_script_reads_each_file_once(make, folder, reads, caplog):
     solver = make("solver.prototxt")
     assert len(solver.test_nets) == 2
     assert reads == {"solver.prototxt": 1, "net.prototxt": 1}
-    assert count(caplog, HINT) == count(caplog, "eval_type are a fork's") == 1
+    assert count(caplog, HINT) == count(caplog, "local_lr_auto are a fork's") == 1
     assert count(caplog, "snapshot_prefix is not given") == 1
 
 
@@ -64,7 +64,7 @@ def test_the_command_line_reads_each_file_once(folder, reads):
     assert main(["train", "-solver", "solver.prototxt", "--log", "log"]) == 0
     assert reads == {"solver.prototxt": 1, "net.prototxt": 1}
     log = (folder / "log").read_text()
-    assert log.count(HINT) == log.count("eval_type are a fork's") == log.count("snapshot_prefix is not given") == 1
+    assert log.count(HINT) == log.count("local_lr_auto are a fork's") == log.count("snapshot_prefix is not given") == 1
 
 
 def test_nets_within_a_solver_are_upgraded_once(folder, caplog):

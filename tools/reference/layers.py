@@ -23,7 +23,6 @@ from minicaffe.core.registry import facts_of, variants_of
 from minicaffe.export.onnx import layers as converters  # noqa: F401  (registers them)
 from minicaffe.export.onnx.conversion import converter
 from minicaffe.proto.caffe_pb2 import TRAIN, LayerParameter
-from minicaffe.proto.elsewhere import TYPES
 from reference import docstrings, schema
 from reference.docstrings import Part, cell
 
@@ -87,7 +86,8 @@ def index() -> list[str]:
             f"| [{name}](layers/{place(name)}) | {cell(summary(name))} | {facts_of(name).fork} |"
             for name in types_of(family)
         ]
-    return [*lines, *_fused(), *_elsewhere()]
+    lines += _fused()
+    return [*lines, "", "## Types that are not here", "", "Those of [other forks](forks.md)."]
 
 
 def _fused() -> list[str]:
@@ -102,16 +102,6 @@ def _fused() -> list[str]:
         if found := patterns_of(engine.name):
             lines.append(f"| {_spelled(engine.name)} | {', '.join(f'`{pattern}`' for pattern in found)} |")
     return lines
-
-
-def _elsewhere() -> list[str]:
-    lines = [
-        "", "## Types that are not here", "",
-        "A net with one of these is refused, and the error names the fork. A [layer of your own](../write_a_layer.md) "
-        "can be registered under the name, or a [Python layer](layers/other.md#python) put in its place.",
-        "", "| Fork | Types |", "| --- | --- |",
-    ]  # fmt: skip
-    return lines + [f"| {cell(fork)} | {', '.join(names.split())} |" for fork, names in TYPES.items()]
 
 
 # -- the page of a family ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from minicaffe.core.flow import Value
 #: Layers that read files, and the field that has their source.
 SOURCES = {
     "Data": "data_param", "ImageData": "image_data_param", "HDF5Data": "hdf5_data_param",
-    "WindowData": "window_data_param",
+    "WindowData": "window_data_param", "AnnotatedData": "data_param",
 }  # fmt: skip
 #: Layers whose bottom 1 holds class labels, and the field of their parameters that has the axis of the classes, if any.
 CLASS_LAYERS = {

@@ -107,6 +107,8 @@ def _fault_of_crop(layer: DataLayer, shape: Shape) -> str:
 def _advice(layer: DataLayer) -> str:
     if layer.param.type == "ImageData":
         return "write new_height and new_width in image_data_param, or crop_size in transform_param"
+    if layer.param.type == "AnnotatedData":
+        return "write resize_param or crop_size in transform_param"
     return "write crop_size in transform_param, or make the database with --resize_height and --resize_width"
 
 

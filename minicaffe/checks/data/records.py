@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from minicaffe.data import hdf5
+from minicaffe.data.annotated import AnnotatedDecoder
+from minicaffe.data.box_rows import WHOLE, projected
 from minicaffe.data.datum import DatumDecoder
 from minicaffe.data.db import Database, backend_name, open_db
 from minicaffe.data.image_list import ListedImage, read_list
@@ -61,6 +64,23 @@ class Pixels:
             return np.sqrt(np.maximum(sums[2] / sums[0] - np.square(mean), 0))
 
 
+class Boxes:
+    """Counts over the boxes of annotated images.
+
+    images: read so far.  labels: number of boxes by label.  empty: how many of them have no area in their image.
+    """
+
+    def __init__(self) -> None:
+        self.images = self.empty = 0
+        self.labels: Counter[int] = Counter()
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add the rows of an image, see `minicaffe.data.annotations`."""
+        self.images += 1
+        self.labels.update(rows[:, 0].astype(np.int64).tolist())
+        self.empty += len(rows) - len(projected(rows, WHOLE, None))
+
+
 @dataclass
 class Records:
     """The records of a source.
@@ -72,6 +92,7 @@ class Records:
     shapes: shapes (C, H, W) of images, as read and resized by the reader.
     pixels: sums over a sample of the images.
     encoded: whether any image is a file in a record of a database.
+    boxes: counts over the boxes of all records of `labels`; None if the source has no boxes.
     """
 
     count: int | None = None
@@ -81,6 +102,7 @@ class Records:
     shapes: set[Shape] = field(default_factory=set)
     pixels: Pixels = field(default_factory=Pixels)
     encoded: bool = False
+    boxes: Boxes | None = None
 
 
 def read_records(layer: Any, label_tops: Iterable[int]) -> Records | None:
@@ -89,7 +111,7 @@ def read_records(layer: Any, label_tops: Iterable[int]) -> Records | None:
     layer: its LayerParameter.  label_tops: indices of the tops of an HDF5Data layer that are class labels.
     DataError if the source cannot be read.
     """
-    if layer.type == "Data":
+    if layer.type in ("Data", "AnnotatedData"):
         return _of_database(layer)
     if layer.type == "ImageData":
         return _of_list(layer.image_data_param)
@@ -131,14 +153,15 @@ def _of_database(layer: Any) -> Records:
         records.shapes.add(pixels.shape)
         records.pixels.add(pixels, weight)
 
-    sample, decoder = _Sample(use), DatumDecoder(param.source, color)
+    is_annotated = layer.type == "AnnotatedData"
+    sample, decoder = _Sample(use), (AnnotatedDecoder if is_annotated else DatumDecoder)(param.source, color)
     with contextlib.closing(open_db(param.source, param.backend)) as database:
         records.count, records.whole, runs = _runs_of(database, backend_name(param.backend))
         for run in runs:
             own = []
             for key, value in run:
                 image, label = decoder.parse(key, value)
-                own.append(label)
+                own.append(_number(records, label))
                 if isinstance(image, np.ndarray):
                     records.shapes.add(image.shape)
                 else:
@@ -149,6 +172,15 @@ def _of_database(layer: Any) -> Records:
     if records.whole:
         records.count = sum(map(len, labels))
     return records
+
+
+def _number(records: Records, label: Any) -> int:
+    """Return the label of a record; rows of boxes are counted, and stand for 0."""
+    if not isinstance(label, np.ndarray):
+        return label
+    records.boxes = records.boxes or Boxes()
+    records.boxes.add(label)
+    return 0
 
 
 def _runs_of(database: Database, backend: str) -> tuple[int | None, bool, Iterator[Iterable]]:

@@ -12,6 +12,7 @@ import numpy as np
 from minicaffe.checks.data.classes import SOURCES, ClassUse, class_uses
 from minicaffe.checks.data.records import Records, read_records
 from minicaffe.checks.subject import PhaseNet, Subject
+from minicaffe.data.annotated_transformer import AnnotatedTransformer
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -94,8 +95,12 @@ class DataLayer:
         """The transformation of the images; None for HDF5Data, and if it cannot be made, see `error`."""
         if self.param.type in ("HDF5Data", "WindowData"):
             return None
+        common, rng = self.param.transform_param, Stream(0)
         try:
-            return BatchTransformer(self.param.transform_param, self.is_train, Stream(0))
+            if self.param.type == "AnnotatedData":
+                samplers = self.param.annotated_data_param.batch_sampler
+                return AnnotatedTransformer(common, samplers, self.is_train, rng)
+            return BatchTransformer(common, self.is_train, rng)
         except DataError as error:
             self.error = self.error or str(error)
             return None

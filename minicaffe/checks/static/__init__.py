@@ -16,17 +16,15 @@ from minicaffe.checks.static import (  # noqa: F401  (each registers its checks)
 )
 from minicaffe.checks.subject import Subject
 from minicaffe.core.passes import insert_splits
-from minicaffe.core.registry import layer_class
 
 
 def prepared(subject: Subject) -> Subject:
-    """Return the Subject of static checks, whose nets are graphs of known layers, and whose weights can be opened.
+    """Return the Subject of static checks, whose nets are graphs, and whose weights can be opened.
 
-    Raises NetError for a bottom that no layer makes, LayerError for an unknown type, and as `Subject.stored` does.
+    subject: one with nets of known layers.
+    Raises NetError for a bottom that no layer makes, and as `Subject.stored` does.
     """
     for net in subject.nets():
         insert_splits(net.param, net.whole)
-        for layer in net.param.layer:
-            layer_class(layer.type, name=layer.name)
     _ = subject.stored
     return subject

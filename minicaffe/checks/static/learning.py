@@ -16,7 +16,7 @@ from minicaffe.errors import listed
 #: types with a backward pass that gives no gradient to their bottoms
 _OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox", "Embed")
 #: losses whose second bottom gets a gradient as well
-_BOTH = ("EuclideanLoss", "ContrastiveLoss", "SmoothL1Loss", "SmoothL1LossOHEM")
+_BOTH = ("EuclideanLoss", "ContrastiveLoss", "MultiBoxLoss", "SmoothL1Loss", "SmoothL1LossOHEM")
 #: layers whose further bottoms get no gradient
 _FIRST_ONLY = ("Crop", "BatchReindex", "ROIAlign", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
 
@@ -44,7 +44,7 @@ def _goes_back(layer: Any, bottom: int) -> bool:
         return False
     if layer.type in _FIRST_ONLY and bottom:
         return False
-    return not bottom or facts_of(layer.type).family != "loss" or layer.type in _BOTH
+    return not bottom or facts_of(layer.type).family != "loss" or (bottom == 1 and layer.type in _BOTH)
 
 
 def _knows_all(net: PhaseNet) -> bool:

@@ -16,17 +16,22 @@ from minicaffe.proto.caffe_pb2 import LayerParameter
 
 _MESSAGES = {field.name for field in LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")}
 #: the fields of transform_param that a type does not read, and what to write instead
+_OF_BOXES = dict.fromkeys(("distort_param", "expand_param", "emit_constraint"), "AnnotatedData applies it")
 _INSTEAD = {
+    "Data": _OF_BOXES,
     "ImageData": {
+        **_OF_BOXES,
         "force_color": "write is_color: true in image_data_param, which is the default",
         "force_gray": "write is_color: false in image_data_param",
     },
     "WindowData": {
+        **_OF_BOXES,
         "force_color": "remove it",
         "force_gray": "remove it",
         "crop_h": "write crop_size",
         "crop_w": "write crop_size",
         "resize_param": "write crop_size",
+        "noise_param": "remove it",
     },
 }
 

@@ -115,9 +115,9 @@ def _random_shape(rng: np.random.Generator, size: int) -> _Shape:
 def _box(shape: _Shape, visible: np.ndarray) -> Box:
     size = len(visible)
     rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
-    edges = (columns[0] / size, rows[0] / size, (columns[-1] + 1) / size, (rows[-1] + 1) / size)
+    xmin, ymin, xmax, ymax = (int(edge) / size for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
     difficult = bool(visible.sum() < _DIFFICULT * shape.area)
-    return Box(shape.label, *map(float, edges), difficult)
+    return Box(shape.label, xmin, ymin, xmax, ymax, difficult)
 
 
 def _background(rng: np.random.Generator, colour: np.ndarray, size: int) -> np.ndarray:

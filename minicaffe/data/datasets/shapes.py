@@ -6,6 +6,7 @@ larger data set begins with the pictures of a smaller one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -53,17 +54,18 @@ def prepare(
         pixels (default 128).  seed: of the random numbers, 0 or more (default 1).
     voc_folder: also write the pictures and boxes as a folder of PASCAL VOC's layout, dest/VOC (default False).
     A key is that of convert_annoset: eight digits, "_" and the file's path in the VOC folder.
-    DataError for an argument out of its range, and when a file cannot be written.
+    DataError for an argument out of its range, for a VOC folder that exists, and when a file cannot be written.
     """
     if not _SMALLEST <= size <= _LARGEST:
         raise DataError(f"a picture of the shapes has {_SMALLEST} to {_LARGEST} pixels on each side, got {size}")
     if min(train, test) < 1 or seed < 0:
         raise DataError(f"expected at least one picture and a seed of 0 or more, got {train}, {test} and seed {seed}")
     os.makedirs(dest, exist_ok=True)
-    folder = voc.FolderWriter(os.path.join(dest, "VOC"), CLASSES) if voc_folder else None
-    for part, count in zip(_PARTS, (train, test), strict=True):
-        with replacing_database(os.path.join(dest, f"{part}_{backend}")) as fresh:
-            _write_part(fresh, backend, part, _pictures(part, count, size, seed), count, folder, size)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(voc.FolderWriter(f"{dest}/VOC", CLASSES)) if voc_folder else None
+        for part, count in zip(_PARTS, (train, test), strict=True):
+            with replacing_database(os.path.join(dest, f"{part}_{backend}")) as fresh:
+                _write_part(fresh, backend, part, _pictures(part, count, size, seed), count, folder, size)
     labels = lists.label_map_text(lists.label_map(CLASSES))
     sizes = lists.name_size_text((_name("test", i), size, size) for i in range(test))
     for name, text in ((LABEL_MAP, labels), (NAME_SIZE, sizes)):
@@ -96,7 +98,7 @@ def _write_part(
     with open_db(path, backend, "w") as database, Progress(f"{part}_{backend}", count) as progress:
         for name, content, boxes in pictures:
             datum = caffe_pb2.Datum(data=content, label=-1, encoded=True)
-            key = f"{database.count:08d}_{voc.IMAGES}/{name}.jpg"
+            key = f"{database.count:08d}_VOC/{voc.IMAGES}/{name}.jpg"
             database.put(key, annotated_datum(datum, boxes).SerializeToString())
             if folder is not None:
                 folder.write(name, content, (size, size, 3), boxes)

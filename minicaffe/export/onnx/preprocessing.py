@@ -42,10 +42,12 @@ class GraphPreprocessing:
         """Return that of a transform_param; its `mirror` is ignored.
 
         takes_rgb: whether the graph's input is RGB.  order, origin: as above.
-        ExportError for a resize_param; DataError if the mean file cannot be read.
+        ExportError for a resize_param or a noise_param; DataError if the mean file cannot be read.
         """
         if transform_param.HasField("resize_param"):
             raise ExportError("transform_param: resize_param cannot be part of an ONNX graph: resize images before")
+        if transform_param.HasField("noise_param"):
+            raise ExportError("transform_param: noise_param cannot be part of an ONNX graph: apply it to images before")
         return cls(transformer_of(transform_param), takes_rgb and order == "BGR", order, origin)
 
     def describe(self, shape: Sequence[int]) -> str:

@@ -1,8 +1,12 @@
 """PriorBox."""
 
+import logging
+
 import numpy as np
 import pytest
 
+from helpers import golden
+from helpers.nets import net_from_text
 from minicaffe.errors import LayerError
 from minicaffe.testing import Case, LayerProperties, assert_close, top_of
 
@@ -15,6 +19,8 @@ class TestProperties(LayerProperties):
     cases = [
         Case(priors("min_size: 4 max_size: 9 aspect_ratio: 2 clip: true"), [(2, 3, 2, 3), (2, 3, 16, 24)]),
         Case(priors("min_size: 4 min_size: 8 flip: false aspect_ratio: 3"), [(1, 3, 2, 2), (1, 3, 10, 10)]),
+        Case(priors("min_size: 4 min_size: 8 min_size: 16 densify: true"), [(1, 3, 2, 2), (1, 3, 10, 10)]),
+        Case(priors("min_size: 4 max_size: 9 denser_prior_boxes: true"), [(1, 3, 2, 2), (1, 3, 10, 10)]),
     ]
 
 
@@ -50,11 +56,48 @@ def test_a_ratio_counts_once():
     ).shape == (1, 2, 12)
 
 
+@pytest.mark.parametrize("path", [pytest.param(p, id=p.stem) for p in golden.SSD if p.stem.startswith("PriorBox")])
+def test_the_original_to_the_bit(path):
+    case = golden.read(path)
+    net = net_from_text(str(case["prototxt"]))
+    net.forward()
+    for blob, expected in golden.values(case, "out"):
+        np.testing.assert_array_equal(net.blobs[blob].data, expected)
+
+
+def test_sizes_are_cut_after_they_are_compared(caplog):
+    with caplog.at_level(logging.WARNING):
+        y = run(priors("min_size: 0.6 min_size: 3.5 max_size: 1 max_size: 3.6"), (1, 1, 1, 1), (1, 1, 1, 1))
+    sizes = np.diff(y[0, 0].reshape(4, 2, 2), axis=1)[:, 0]
+    assert_close(sizes, [[0, 0], [0, 0], [3, 3], [3, 3]], rtol=1e-6)
+    assert "min_size below 1 is cut to 0: its boxes have no area" in caplog.text
+
+
+def test_faceboxes_anchors():
+    y = run(priors("min_size: 32 min_size: 64 min_size: 128 densify: true"), (1, 1, 1, 2), (1, 1, 32, 64))
+    boxes = y[0, 0].reshape(2, 21, 2, 2) * [64, 32]
+    at_16 = [(x, y, 32) for y in (-16, -8, 0, 8) for x in (-16, -8, 0, 8)]
+    at_16 += [(x, y, 64) for y in (-16, 0) for x in (-16, 0)] + [(0, 0, 128)]
+    for place, centre in enumerate([(16, 16), (48, 16)]):
+        for box, (x, y, size) in zip(boxes[place], at_16):
+            middle = np.add(centre, (x, y))
+            assert_close(box, [middle - (size - 1) / 2, middle + (size - 1) / 2], rtol=1e-6)
+
+
+def test_textboxes_boxes_twice():
+    plain = "min_size: 4 max_size: 9 aspect_ratio: 2 step: 8"
+    once = run(priors(plain), (1, 1, 2, 2), (1, 1, 16, 16))
+    twice = run(priors(plain + " denser_prior_boxes: true"), (1, 1, 2, 2), (1, 1, 16, 16))
+    once, twice = once[0, 0].reshape(4, 4, 1, 4), twice[0, 0].reshape(4, 4, 2, 4)
+    assert_close(twice, once + [[0, 0, 0, 0], [0, 0.25, 0, 0.25]], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "needs at least one min_size"),
         ("min_size: 4 max_size: 3", "max_size must be larger than min_size"),
+        ("min_size: 4 densify: true", "densify needs three min_size"),
         ("min_size: inf", "min_size must be finite and above 0"),
         ("min_size: 4 aspect_ratio: 0", "aspect_ratio must be finite and above 0"),
         ("min_size: 4 variance: 1 variance: 2", "variance must be one or four positive numbers"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from minicaffe.data.datasets import cifar10, synthetic
+from minicaffe.data.datasets import cifar10, shapes, synthetic
 
 NET = """
 name: "small"
@@ -79,6 +79,12 @@ COMMANDS = {
                          "out.caffemodel --iterations 2"),
     "imageset_lmdb": Command("convert_imageset {inputs}/ {inputs}/list.txt db"),
     "imageset_leveldb": Command("convert_imageset --backend leveldb {inputs}/ {inputs}/list.txt db"),
+    "annoset": Command("convert_annoset --voc {inputs}/shapes/VOC --set train train_lmdb"),
+    "create_annoset": Command("create_annoset --anno_type detection --label_map_file {inputs}/shapes/labelmap.prototxt "
+                              "--encoded --redo {inputs}/shapes {inputs}/boxes.txt db_of_boxes links"),
+    "get_image_size": Command("get_image_size {inputs}/shapes {inputs}/boxes.txt sizes.txt"),
+    "create_label_map": Command("create_label_map {inputs}/shapes/classes.txt map.prototxt"),
+    "data_shapes": Command("data shapes --train 30 --test 10 --size 64 --voc --dest d", repeatable=False),
     "cifar_lmdb": Command("convert_cifar_data {inputs}/cifar . lmdb"),
     "cifar_leveldb": Command("convert_cifar_data {inputs}/cifar . leveldb"),
     "data_cifar10": Command("data cifar10 --from {inputs}/cifar --dest d"),
@@ -106,6 +112,7 @@ COMMANDS = {
     "draw_png": Command("draw {inputs}/net.prototxt net.png"),
     "show": Command("show {inputs}/small.caffemodel filters.png"),
     "show_samples": Command("show --samples {inputs}/net.prototxt samples.png", repeatable=False),
+    "show_detections": Command("show --detections {inputs}/shapes/train_lmdb boxes.png", repeatable=False),
     "models": Command("models lenet lenet"),
     "models_zoo": Command("models squeezenet squeezenet"),
     "plot": Command("plot {inputs}/run.log -o curve.png"),
@@ -151,7 +158,8 @@ def make_inputs(folder: Path) -> None:
 
 
 def _write_data_sets(folder: Path, rng: np.random.Generator) -> None:
-    """Write small data sets in the formats of CIFAR-10 and MNIST, and quickstart's synthetic images."""
+    """Write small data sets in the formats of CIFAR-10 and MNIST, quickstart's synthetic images, and
+    drawn shapes with boxes."""
     os.makedirs(folder / "cifar")
     for name in (*cifar10.TRAIN_FILES, *cifar10.TEST_FILES):
         parts = rng.integers(0, 256, (10, 3073), np.uint8)
@@ -161,3 +169,6 @@ def _write_data_sets(folder: Path, rng: np.random.Generator) -> None:
         head = b"".join(number.to_bytes(4, "big") for number in (magic, *shape))
         (folder / f"{name}.idx").write_bytes(head + rng.integers(0, 10, shape, np.uint8).tobytes())
     synthetic.prepare(str(folder / "data" / "synthetic"), train=100, test=100)
+    shapes.prepare(str(folder / "shapes"), train=20, test=2, size=64, voc_folder=True)
+    lines = [f"VOC/JPEGImages/train_{i:06d}.jpg VOC/Annotations/train_{i:06d}.xml\n" for i in range(20)]
+    (folder / "boxes.txt").write_text("".join(lines))

@@ -50,24 +50,32 @@ def params(case: Arrays, kind: str) -> Iterator[tuple[str, int, np.ndarray]]:
 
 
 def run_layer_case(path: pathlib.Path, **tolerance: float) -> None:
-    """Replay a case of a layer: outputs, parameters afterwards, then all diffs of a backward pass.
+    """Replay a case of a layer: outputs, parameters and files afterwards, then all diffs of a backward pass.
 
     tolerance: `rtol` and `atol` of `assert_close`.
     """
     case = read(path)
+    net = filled_net(case)
+    net.forward()
+    for blob, array in values(case, "out"):
+        assert_close(net.blobs[blob].data, array, f"top {blob}", **tolerance)
+    for layer, index, array in params(case, "param_after"):
+        assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward", **tolerance)
+    for name, array in values(case, "written"):
+        assert pathlib.Path(name).read_text().split() == array.tobytes().decode().split(), name
+    if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
+        _backward(net, case, **tolerance)
+
+
+def filled_net(case: Arrays) -> Net:
+    """The net of a case with its parameters and inputs."""
     write_files(case)
     net = net_from_text(str(case["prototxt"]), {"TRAIN": 0, "TEST": 1}[str(case["phase"])])
     for layer, index, array in params(case, "param"):
         net.params[layer][index].data[...] = array
     for blob, array in values(case, "in"):
         net.blobs[blob].data[...] = array
-    net.forward()
-    for blob, array in values(case, "out"):
-        assert_close(net.blobs[blob].data, array, f"top {blob}", **tolerance)
-    for layer, index, array in params(case, "param_after"):
-        assert_close(net.params[layer][index].data, array, f"parameter {index} of {layer} after forward", **tolerance)
-    if any(key.startswith(("indiff:", "paramdiff:")) for key in case):
-        _backward(net, case, **tolerance)
+    return net
 
 
 def write_files(case: Arrays) -> None:

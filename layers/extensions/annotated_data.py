@@ -1,0 +1,62 @@
+"""AnnotatedData: images with boxes from a database, for training detectors."""
+
+import logging
+import os
+
+from minicaffe.core.registry import register
+from minicaffe.data.annotated import AnnotatedDecoder
+from minicaffe.data.annotated_transformer import AnnotatedTransformer
+from minicaffe.layers.data import Data
+from minicaffe.proto import TRAIN, caffe_pb2
+
+log = logging.getLogger("minicaffe.data")
+
+
+@register("AnnotatedData")
+class AnnotatedData(Data):
+    """The records of an LMDB or LevelDB of AnnotatedDatum, endlessly: images, and the boxes in them.
+
+    Tops: images (N, C, H, W), after transform_param; optionally labels (1, 1, M, 8), one row for each of the M boxes of
+    the batch: number of the image in the batch, label of the group, number of the instance, xmin, ymin, xmax, ymax as
+    fractions of the image, difficult (0 or 1).  A batch without boxes has one row of -1.  Records without a type of
+    annotation have the labels of their Datums, (N, 1, 1, 1).
+    data_param: as for Data.
+    annotated_data_param: batch_sampler, repeated, random parts of an image (none: the whole image); anno_type (BBOX if
+    the first record has boxes; given: it must); label_map_file, which is not read.
+    transform_param, in this order: distort_param, expand_param, batch_sampler, resize_param, noise_param, crop, mirror,
+    mean and scale.  Boxes are carried along; those that emit_constraint rejects, or that have no area in the result,
+    are dropped.  Images of different sizes need resize_param or a crop; FIT_SMALL_SIZE needs a batch of 1.
+    Source: Liu et al., SSD: Single Shot MultiBox Detector, 2016, sections 2.2 and 3.6.
+    """
+
+    fork = "SSD"
+    more_params = ("transform_param", "annotated_data_param")
+    capturable = False  # the number of boxes changes from batch to batch
+
+    @classmethod
+    def source_shapes(cls, layer_param):
+        shapes = super().source_shapes(layer_param)
+        return [*shapes[:1], *[None] * len(shapes[1:])]
+
+    def setup(self, bottom, top):
+        resize, batch_size = self.layer_param.transform_param.resize_param, self.layer_param.data_param.batch_size
+        if resize.resize_mode == caffe_pb2.ResizeParameter.FIT_SMALL_SIZE and batch_size != 1:
+            raise self.error(f"FIT_SMALL_SIZE gives images of different sizes: batch_size must be 1, got {batch_size}")
+        path = self.layer_param.annotated_data_param.label_map_file
+        if path and not os.path.exists(path):
+            log.warning(
+                "AnnotatedData layer '%s': there is no label_map_file %s; it is not needed here", self.name, path
+            )
+        super().setup(bottom, top)
+
+    def make_transformer(self):
+        samplers = self.layer_param.annotated_data_param.batch_sampler
+        return AnnotatedTransformer(self.layer_param.transform_param, samplers, self.phase == TRAIN, self.rng)
+
+    def make_decoder(self, source, color):
+        has_type = self.layer_param.annotated_data_param.HasField("anno_type")
+        self._decoder = AnnotatedDecoder(source, color, has_type)
+        return self._decoder
+
+    def label_shape(self):
+        return (1, 1, 1, 8) if self._decoder.with_boxes else (self.reader.batch_size, 1, 1, 1)

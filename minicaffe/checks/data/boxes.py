@@ -1,0 +1,76 @@
+"""Checks of annotated boxes: whether there are any, their area, their labels, and the file of the names of labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from minicaffe.checks.data.records import Boxes
+from minicaffe.checks.data.sets import DataLayer, DataSets
+from minicaffe.checks.finding import Found, finds
+
+
+@finds("data", "no-boxes", "warning")
+def no_boxes(sets: DataSets) -> Iterator[Found]:
+    """Find databases whose records have a type of annotation, but no boxes."""
+    for layer, boxes in _annotated(sets):
+        if not boxes.labels:
+            yield layer.where, f"none of {boxes.images} records read has a box: a detector learns the background only"
+
+
+@finds("data", "boxes-without-area", "info")
+def boxes_without_area(sets: DataSets) -> Iterator[Found]:
+    """Find boxes without area, which are dropped."""
+    for layer, boxes in _annotated(sets):
+        if boxes.empty:
+            total = sum(boxes.labels.values())
+            yield (
+                layer.where,
+                f"{boxes.empty} of {total} boxes have no area in their image: they are dropped",
+            )
+
+
+@finds("data", "box-labels", "error")
+def box_labels(sets: DataSets) -> Iterator[Found]:
+    """Find labels of boxes that are those of the background, or that the loss has no class for."""
+    for layer, boxes in _annotated(sets):
+        for _, loss in layer.net.of_type("MultiBoxLoss"):
+            param = loss.multibox_loss_param
+            if not boxes.labels or len(layer.param.top) < 2 or layer.param.top[1] not in loss.bottom:
+                continue
+            if text := _wrong_label(boxes, param.background_label_id, param.num_classes, loss.name):
+                yield layer.where, text
+
+
+def _wrong_label(boxes: Boxes, background: int, classes: int, loss: str) -> str:
+    """Return what is wrong with the labels for a MultiBoxLoss layer of this name; "" if they are right."""
+    low, high = min(boxes.labels), max(boxes.labels)
+    if background in boxes.labels:
+        return (
+            f"{boxes.labels[background]} boxes have the label {background}, which is that of the background in layer "
+            f"'{loss}' (MultiBoxLoss): number the classes from 1 in the label map"
+        )
+    if low < 0 or high >= classes > 0:
+        return (
+            f"the labels of boxes are {low} to {high}, but layer '{loss}' (MultiBoxLoss) has the classes 0 to "
+            f"{classes - 1}: write num_classes: {high + 1}, and the same in the layers that compute scores"
+        )
+    return ""
+
+
+@finds("data", "label-map-missing", "info")
+def label_map_missing(sets: DataSets) -> Iterator[Found]:
+    """Find label_map_file that do not exist."""
+    for layer in sets.layers:
+        path = layer.param.annotated_data_param.label_map_file
+        if path and not os.path.exists(path):
+            yield (
+                layer.where,
+                f"there is no label_map_file {path}: training does not read it, it is for people and tools",
+            )
+
+
+def _annotated(sets: DataSets) -> Iterator[tuple[DataLayer, Boxes]]:
+    for layer in sets.layers:
+        if layer.records.boxes is not None:
+            yield layer, layer.records.boxes

@@ -1,0 +1,152 @@
+"""noise_param of a transform_param, from the SSD fork: pictures are changed after they are resized.
+
+Source: `ApplyNoise` (im_transforms.cpp).  Each operation is that of OpenCV on 8-bit pictures, to the bit (compared with
+cv2 5.0), except `bgr_to_lab`.  As in the fork, `prob` has no effect.  All functions take and return (C, H, W).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from minicaffe.data.color import bgr_to_gray, bgr_to_hsv, bgr_to_lab, bgr_to_ycrcb, ycrcb_to_bgr
+from minicaffe.data.equalize import clahe, equalize_histogram
+from minicaffe.errors import DataError
+from minicaffe.philox import Stream
+from minicaffe.proto.caffe_pb2 import NoiseParameter
+
+_BLUR = (9, 29, 55, 70, 55, 29, 9)  # Gauss with a deviation of 1.5 pixels, in 1/256
+_OF_COLORS = ("decolorize", "convert_to_hsv", "convert_to_lab")
+_LEVELS = 64  # grey levels that posterize makes equal
+_CLIP = 4  # limit of CLAHE
+
+
+class Noise:
+    """The operations of a NoiseParameter, in the fork's order.
+
+    DataError for values of saltpepper_param that cannot be applied.
+    """
+
+    def __init__(self, param: NoiseParameter) -> None:
+        self.param = param
+        points = param.saltpepper_param
+        if param.saltpepper and not (points.value and 0 <= points.fraction <= 1):
+            raise DataError(
+                "noise_param: saltpepper needs a fraction from 0 to 1, and one value or one per channel, in "
+                f"saltpepper_param, got {points.fraction:g} and {len(points.value)} value(s)"
+            )
+        self._steps: list[Callable[[np.ndarray], np.ndarray]] = []
+        for name, operation in _OPERATIONS.items():
+            value = getattr(param, name)
+            if name == "jpeg":
+                operation = functools.partial(recompressed, quality=int(value))
+            if value > 0:
+                self._steps.append(operation)
+
+    def draw(self, rng: Stream) -> tuple[int, int] | None:
+        """Draw the seed of the points of a picture; None if nothing is random."""
+        if not self.param.saltpepper:
+            return None
+        seed, number = rng.generator().integers(1 << 63, size=2)
+        return int(seed), int(number)
+
+    def __call__(self, image: np.ndarray, seed: tuple[int, int] | None) -> np.ndarray:
+        """Return the changed picture: uint8, or float32 after convert_to_lab.
+
+        image: (C, H, W), uint8, BGR or gray.  seed: the result of `draw`.
+        DataError for another type or number of channels.
+        """
+        param, channels = self.param, len(image)
+        if image.dtype != np.uint8 or channels not in (1, 3):
+            raise DataError(
+                f"noise_param: expected images of bytes with 1 or 3 channels, got {image.dtype} with {channels}"
+            )
+        if channels == 1 and (name := next((name for name in _OF_COLORS if getattr(param, name)), None)):
+            raise DataError(f"noise_param: {name} needs images of 3 channels, got 1")
+        for step in self._steps:
+            image = step(image)
+        if seed is not None:
+            image = with_points(image, param.saltpepper_param.fraction, param.saltpepper_param.value, Stream(*seed))
+        image = bgr_to_hsv(image) if param.convert_to_hsv else image
+        return bgr_to_lab(image) if param.convert_to_lab else image
+
+
+def decolorized(image: np.ndarray) -> np.ndarray:
+    """Return three channels that are all the gray of the picture."""
+    return bgr_to_gray(image).repeat(3, 0)
+
+
+def blurred(image: np.ndarray) -> np.ndarray:
+    """Blur with a Gauss filter of 7 x 7 pixels and a deviation of 1.5; the edge is mirrored."""
+    _, height, width = image.shape
+    padded = np.pad(image, ((0, 0), (3, 3), (3, 3)), "reflect").astype(np.int32)
+    lines = sum(weight * padded[:, :, i : i + width] for i, weight in enumerate(_BLUR))
+    total = sum(weight * lines[:, i : i + height] for i, weight in enumerate(_BLUR))
+    return (total + (1 << 15) >> 16).astype(np.uint8)
+
+
+def of_luma(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Apply a change of planes (H, W) to the luma of BGR, or to gray."""
+    if len(image) == 1:
+        return change(image[0])[None]
+    luma, *chroma = bgr_to_ycrcb(image)
+    return ycrcb_to_bgr(np.stack([change(luma), *chroma]))
+
+
+def recompressed(image: np.ndarray, quality: int) -> np.ndarray:
+    """Encode and decode as a JPEG; quality: 1 to 100, clipped."""
+    buffer = io.BytesIO()
+    pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=min(max(quality, 1), 100))
+    decoded = np.asarray(Image.open(buffer))
+    return decoded[None] if decoded.ndim == 2 else decoded[:, :, ::-1].transpose(2, 0, 1)
+
+
+def eroded(image: np.ndarray) -> np.ndarray:
+    """Return the minimum of each pixel and its four neighbours, the 3 x 3 ellipse."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), constant_values=255)
+    middle = padded[:, 1:-1, 1:-1]
+    across = np.minimum(padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
+    down = np.minimum(padded[:, :-2, 1:-1], padded[:, 2:, 1:-1])
+    return np.minimum(np.minimum(across, down), middle)
+
+
+def posterized(image: np.ndarray) -> np.ndarray:
+    """Return the middle of each value's range of 64 grey levels."""
+    return image // _LEVELS * _LEVELS + _LEVELS // 2
+
+
+def inverted(image: np.ndarray) -> np.ndarray:
+    """Return 255 - x."""
+    return ~image
+
+
+def with_points(image: np.ndarray, fraction: float, values, rng: Stream) -> np.ndarray:
+    """Set `fraction` of the pixels, drawn with replacement, to a value, or to one for each channel.
+
+    The fork's value is cut to 8 bits.  DataError for another number of values.
+    """
+    channels, height, width = image.shape
+    if len(values) not in (1, channels):
+        raise DataError(f"noise_param: saltpepper_param must have one value or one per channel, got {len(values)}")
+    count = int(np.float32(fraction) * np.float32(width) * np.float32(height))
+    columns, rows = (rng.generator().integers(size, size=count) for size in (width, height))
+    result = image.copy()
+    result[:, rows, columns] = (np.array(values).astype(np.int64) & 255).astype(np.uint8)[:, None]
+    return result
+
+
+_OPERATIONS: dict[str, Callable[..., np.ndarray]] = {  # by the field that selects it, in the order of the fork
+    "decolorize": decolorized,
+    "gauss_blur": blurred,
+    "hist_eq": functools.partial(of_luma, equalize_histogram),
+    "clahe": functools.partial(of_luma, functools.partial(clahe, clip=_CLIP)),
+    "jpeg": recompressed,
+    "erode": eroded,
+    "posterize": posterized,
+    "inverse": inverted,
+}
