@@ -100,12 +100,6 @@ from minicaffe.layers.extensions import (  # noqa: F401
     softmax_loss_ohem,
     upsample,
 )
-from minicaffe.layers.extensions.faster_rcnn import (  # noqa: F401
-    anchor_target_layer,
-    proposal_layer,
-    proposal_target_layer,
-    roi_data_layer,
-)
 
 
 def __getattr__(name: str):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
-import logging
-import os
-import sys
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
-from minicaffe.core import alias, python_layers
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.layers.extensions import faster_rcnn  # noqa: F401  # classes that replace those of py-faster-rcnn
+from minicaffe.layers.shared.python_class import find_class
 from minicaffe.layers.shared.python_part import PythonPart
 from minicaffe.text import printable
-
-log = logging.getLogger("minicaffe")
 
 _IN_LAYER = {"reshape": "top_shapes", "forward": "forward_cpu", "backward": "backward_cpu"}
 
@@ -74,7 +68,7 @@ class PythonLayer(Layer):
 
     def setup(self, bottom, top):
         param = self.layer_param.python_param
-        cls = self._find_class(param.module, param.layer)
+        cls = find_class(self, param.module, param.layer, lambda: self._running("import"))
         with self._running("__init__"):
             self.user = self._make(cls)
         self._give_attributes(param.param_str)
@@ -115,48 +109,6 @@ class PythonLayer(Layer):
         return getattr(self.user, name)
 
     # -- the user's class ------------------------------------------------------------------------------------------
-
-    def _find_class(self, module: str, name: str) -> type:
-        if not module.strip(".") or module[0] == "." or not name:
-            raise self.error(f"python_param must name a module and a class in it, got '{module}' and '{name}'")
-        if (own := self._replacement(module, name)) is not None:
-            return own
-        if not python_layers.rule().permits(module):
-            raise self.error(
-                f"the module '{module}' that it names may not be imported here: allow it with --python-layers {module} "
-                f"or minicaffe.allow_python_layers(['{module}'])"
-            )
-        alias.install()
-        _add_working_directory()
-        python_layers.announce(self.name, module)
-        found = self._import(module)
-        cls = getattr(found, name, None)
-        if not isinstance(cls, type):
-            raise self.error(f"{_place(found)} has no class '{name}'")
-        return cls
-
-    def _replacement(self, module: str, name: str) -> type | None:
-        """Return the class of this package for one of a well-known project; None where the user's module is found."""
-        cls = python_layers.replacement(module, name)
-        if cls is None:
-            return None
-        _add_working_directory()
-        if python_layers.is_importable(module):
-            return None
-        text = "Python layer '%s': module '%s' is not on sys.path; %s of minicaffe takes its place"
-        log.info(text, self.name, module, name)
-        return cls
-
-    def _import(self, module: str) -> ModuleType:
-        try:
-            with self._running("import"):
-                return importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if not error.name or not f"{module}.".startswith(f"{error.name}."):
-                raise  # the module exists, an import in it failed
-            package, _, missing = error.name.rpartition(".")
-            why = f"{_place(sys.modules[package])} has no '{missing}'" if package else "add its folder to PYTHONPATH"
-            raise self.error(f"no module '{module}' on sys.path or in {os.getcwd()}: {why}") from error
 
     def _make(self, cls: type) -> Any:
         """Make an object of the class; its own `__init__` gets the LayerParameter, if it takes an argument."""
@@ -205,14 +157,3 @@ class PythonLayer(Layer):
                 note = f"In {what} of Python layer '{self.name}' ({param.module}.{param.layer})."
                 error.add_note(printable(note))
             raise
-
-
-def _add_working_directory() -> None:
-    """Add the working directory to sys.path, at the end."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-
-
-def _place(module: ModuleType) -> str:
-    """Return a module's name with its file or folder."""
-    return f"module '{module.__name__}' ({getattr(module, '__file__', None) or list(getattr(module, '__path__', []))})"

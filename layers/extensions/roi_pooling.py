@@ -78,8 +78,8 @@ class ROIPooling(Layer):
             bottom[0].diff = 0
             dx, dy = bottom[0].diff.reshape(*bottom[0].shape[:2], -1), top[0].read_diff()
             for r, sample in enumerate(bottom[1].read_data().reshape(-1, 5)[:, 0].astype(int)):
-                for c, i, j in np.argwhere(self.found[r] >= 0):
-                    dx[sample, c, self.found[r, c, i, j]] += dy[r, c, i, j]
+                c, i, j = np.nonzero(self.found[r] >= 0)
+                np.add.at(dx[sample], (c, self.found[r, c, i, j]), dy[r, c, i, j])
 
     def forward_gpu(self, bottom, top):
         n, x, rois = top[0].count, bottom[0].gpu_data(), bottom[1].gpu_data()

@@ -1,6 +1,6 @@
 """Two-stage detectors, trained end to end: Faster R-CNN (Ren et al., 2015) and R-FCN (Dai et al., 2016).
 
-Layers have the names of py-faster-rcnn's and py-R-FCN's prototxts, and so fit their weights.
+Layers of `faster_rcnn` have the names and shapes of py-faster-rcnn's prototxts, so its weights fit.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def rfcn(
     agnostic: bool = True,
     size: tuple[int, int] = (600, 1000),
     settings: dict[str, dict[str, Any]] | None = None,
+    base: str = "resnet50",
 ):
-    """R-FCN on ResNet-50, as rfcn_end2end of py-R-FCN.
+    """R-FCN on ResNet-50 (default), as rfcn_end2end of py-R-FCN, or on Zeiler and Fergus' net (base "zf").
 
     ohem: learn from the 128 regions with the largest losses (Shrivastava et al., 2016).
     agnostic: one regression of boxes for all classes.  Other arguments and blobs as for `faster_rcnn`.
@@ -79,8 +80,8 @@ def rfcn(
         settings = settings | {"roi-data": {"batch_size": -1} | settings.get("roi-data", {})}
     n = NetSpec()
     _inputs(n, classes, training, size, settings)
-    features, last = _resnet(n)
-    rois = _proposals(n, features, 512, training, settings)
+    width, (features, last) = (512, _resnet(n)) if base == "resnet50" else (256, [_zf(n)] * 2)
+    rois = _proposals(n, features, width, training, settings)
     if training:
         rois = _region_targets(n, rois, regressions, settings)
     x = conv_relu(n, "conv_new_1", last, 1024, 1, filler=_SMALL)
@@ -95,7 +96,7 @@ def rfcn(
         _rfcn_losses(n, ohem)
     else:
         n.cls_prob = L.Softmax(n.cls_score)
-    return _named(n, "R-FCN, ResNet-50")
+    return _named(n, f"R-FCN, {base}")
 
 
 def _named(n: NetSpec, name: str):

@@ -54,7 +54,7 @@ def modules_with(pattern):
         (r"tarfile|zipfile|.*\.(extractall|unpack_archive)\(\)", set()),
         (r"importlib\.import_module\(\)",
          {"minicaffe", "minicaffe.cli.command", "minicaffe.core.registry", "minicaffe.core.alias",
-          "minicaffe.layers.python"}),  # all but the last import minicaffe's own modules
+          "minicaffe.layers.shared.python_class"}),  # all but the last import minicaffe's own modules
         (r"lmdb", {"minicaffe.data.lmdb_store"}),
         (r"xml\.(parsers|dom)(\..*)?|lxml.*|(ElementTree|ET)\.\w+\(\)|(iterparse|XMLParser)\(\)",
          {"minicaffe.data.annotations.xml_file"}),

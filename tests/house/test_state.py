@@ -12,6 +12,7 @@ FILLED_BY_IMPORTS = {
     "minicaffe.export.onnx.conversion._converters": "the ONNX form of layer types",
     "minicaffe.core.notebook._makers": "what makes the HTML of nets and solvers",
     "minicaffe.core.fusion._classes": "what engines compute as one",
+    "minicaffe.core.python_layers._replacements": "classes that run in place of those of modules that are missing",
     "minicaffe.core.places._by_name": "places where memory is, one for each engine that has its own",
     "minicaffe.core.registry._registry": "layer types",
     "minicaffe.solvers.registry._registry": "solver types",

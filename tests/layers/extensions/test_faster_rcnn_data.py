@@ -205,6 +205,30 @@ def test_a_database_of_other_records(tmp_path):
         data_net(f"'source': '{tmp_path / 'lmdb'}'")
 
 
+OBJECT = """<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>
+<ymax>{}</ymax></bndbox></object>"""
+
+
+def test_images_of_a_voc_folder(tmp_path):
+    """Edges are counted from 1 there; difficult objects are left out."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/trainval.txt").write_text("a\n")
+    (tmp_path / "JPEGImages/a.png").write_bytes(encode_image(picture(0, 30, 40), "png"))
+    objects = OBJECT.format("bicycle", 0, 3, 5, 20, 30) + OBJECT.format("dog", 1, 1, 1, 40, 30)
+    (tmp_path / "Annotations/a.xml").write_text(f"<annotation>{objects}</annotation>")
+    net = data_net(f"'source': '{tmp_path}'\\n'use_flipped': false")
+    net.forward()
+    assert net.blobs["gt_boxes"].data.tolist() == [[2, 4, 19, 29, 2]]
+    label_map = tmp_path / "labels.prototxt"
+    label_map.write_text("item { name: 'bicycle' label: 3 } item { name: 'dog' label: 1 }")
+    net = data_net(f"'source': '{tmp_path}'\\n'label_map_file': '{label_map}'\\n'use_difficult': true")
+    assert [record.classes.tolist() for record in net.layers[0].records] == [[3, 1], [3, 1]]
+    label_map.write_text("item { name: 'dog' label: 1 }")
+    with pytest.raises(DataError, match="has no class 'bicycle'"):
+        data_net(f"'source': '{tmp_path}'\\n'label_map_file': '{label_map}'")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
