@@ -95,7 +95,7 @@ def _obstacles(path: Path) -> Iterator[Obstacle]:
     """Yield what a file has unknown; PrototxtError if it is no prototxt of a net or a solver."""
     text = text_of(path)
     message = caffe_pb2.NetParameter() if kind_of(text) == "net" else caffe_pb2.SolverParameter()
-    faults = faults_of(text, message.DESCRIPTOR)
+    faults = faults_of(text, message)
     parse_text(without(text, faults), message, path)
     yield from map(_obstacle, faults)
     if isinstance(message, caffe_pb2.NetParameter):
