@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,7 @@ from minicaffe.proto.kinds import kind_of  # noqa: E402
 from minicaffe.proto.reading import text_of  # noqa: E402
 from minicaffe.proto.unknown import Fault, faults_of, without  # noqa: E402
 
-_OWNER = ", it belongs to "
+_OWNER = re.compile(", it (?:belongs to|is a list in) (.*)")
 _NAMELESS = "no known fork"
 
 
@@ -101,12 +102,18 @@ def _obstacles(path: Path) -> Iterator[Obstacle]:
     if isinstance(message, caffe_pb2.NetParameter):
         for layer in upgrade_net(message, path).layer:
             if layer.type and (sentence := unknown_type(layer.type)):
-                yield Obstacle("type", layer.type, sentence.partition(_OWNER)[2] or _NAMELESS)
+                yield Obstacle("type", layer.type, _owner_in(sentence))
 
 
 def _obstacle(fault: Fault) -> Obstacle:
-    name = fault.name if fault.kind == "field" else fault.sentence.partition(_OWNER)[0].partition(" of ")[0]
-    return Obstacle("field", name, fault.sentence.partition(_OWNER)[2] or _NAMELESS)
+    name = fault.name if fault.kind == "field" else _OWNER.sub("", fault.sentence).partition(" of ")[0]
+    return Obstacle("field", name, _owner_in(fault.sentence))
+
+
+def _owner_in(sentence: str) -> str:
+    """The fork that a sentence names."""
+    found = _OWNER.search(sentence)
+    return found[1] if found else _NAMELESS
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from minicaffe.errors import nearest
 from minicaffe.proto import caffe_pb2
-from minicaffe.proto.elsewhere import field_owner, is_hint, placeholder
+from minicaffe.proto.elsewhere import field_owner, is_hint, list_owner, placeholder
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|\#[^\n]*)+)
@@ -263,7 +263,9 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
 
 
 def _given_twice(message: str, field: str) -> str:
-    return f'{message} field "{field}" is given more than once'
+    sentence = f'{message} field "{field}" is given more than once'
+    owner = list_owner(message, field)
+    return f"{sentence}, it is a list in {owner}" if owner else sentence
 
 
 def _find_message(full_name: str) -> Descriptor:
