@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,7 @@ from minicaffe.proto.kinds import kind_of  # noqa: E402
 from minicaffe.proto.reading import text_of  # noqa: E402
 from minicaffe.proto.unknown import Fault, faults_of, without  # noqa: E402
 
-_OWNER = ", it belongs to "
+_OWNER = re.compile(", it (?:belongs to|is a list in) (.*)")
 _NAMELESS = "no known fork"
 
 
@@ -95,18 +96,24 @@ def _obstacles(path: Path) -> Iterator[Obstacle]:
     """Yield what a file has unknown; PrototxtError if it is no prototxt of a net or a solver."""
     text = text_of(path)
     message = caffe_pb2.NetParameter() if kind_of(text) == "net" else caffe_pb2.SolverParameter()
-    faults = faults_of(text, message.DESCRIPTOR)
+    faults = faults_of(text, message)
     parse_text(without(text, faults), message, path)
     yield from map(_obstacle, faults)
     if isinstance(message, caffe_pb2.NetParameter):
         for layer in upgrade_net(message, path).layer:
             if layer.type and (sentence := unknown_type(layer.type)):
-                yield Obstacle("type", layer.type, sentence.partition(_OWNER)[2] or _NAMELESS)
+                yield Obstacle("type", layer.type, _owner_in(sentence))
 
 
 def _obstacle(fault: Fault) -> Obstacle:
-    name = fault.name if fault.kind == "field" else fault.sentence.partition(_OWNER)[0].partition(" of ")[0]
-    return Obstacle("field", name, fault.sentence.partition(_OWNER)[2] or _NAMELESS)
+    name = fault.name if fault.kind == "field" else _OWNER.sub("", fault.sentence).partition(" of ")[0]
+    return Obstacle("field", name, _owner_in(fault.sentence))
+
+
+def _owner_in(sentence: str) -> str:
+    """The fork that a sentence names."""
+    found = _OWNER.search(sentence)
+    return found[1] if found else _NAMELESS
 
 
 def main() -> None:

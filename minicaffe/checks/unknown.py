@@ -26,7 +26,8 @@ def unreadable(what: Any) -> list[Finding]:
     If there is anything, what can be read is searched for unknown layer types, too.  [] for a file that can be read, or
     of which nothing can be read.
     """
-    message, found, folder = what.param if isinstance(what, nets.Source) else what, [], ""
+    found: list[Finding] = []
+    message, folder = what.param if isinstance(what, nets.Source) else what, ""
     if isinstance(what, (str, os.PathLike)):
         path = os.fspath(what)
         (message, found), folder = _read(path), os.path.dirname(path)
@@ -46,7 +47,7 @@ def _read(path: str) -> tuple[Any, list[Finding]]:
     except PrototxtError:
         return None, []
     message = caffe_pb2.SolverParameter() if kind_of(text) == "solver" else caffe_pb2.NetParameter()
-    faults = faults_of(text, message.DESCRIPTOR)
+    faults = faults_of(text, message)
     found = [_fault(path, fault) for fault in faults if not (fault.hint and skips_hints())]
     try:
         parse_text(without(text, faults), message, path)

@@ -64,7 +64,7 @@ def _parse_without_hints(text: str, message: Message, filename: PathLike | None,
 
     error: that of the whole text.
     """
-    faults = faults_of(text, message.DESCRIPTOR)
+    faults = faults_of(text, message)
     hints = [fault for fault in faults if fault.hint]
     if hints and skips_hints():
         faults = [fault for fault in faults if not fault.hint]

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from minicaffe.errors import nearest
 from minicaffe.proto import caffe_pb2
-from minicaffe.proto.elsewhere import field_owner, is_hint, placeholder
+from minicaffe.proto.elsewhere import field_owner, is_hint, list_owner, placeholder
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|\#[^\n]*)+)
@@ -55,14 +56,15 @@ class Fault(NamedTuple):
     hint: bool
 
 
-def faults_of(text: str, message: Descriptor) -> list[Fault]:
+def faults_of(text: str, message: Message) -> list[Fault]:
     """Return the fields of a prototxt that cannot be read, in order; those before the first error of the syntax.
 
-    text: with newlines as line ends.  message: the type of the whole text.
+    text: with newlines as line ends.  message: one of the type of the whole text; it is not changed.
     """
     walk = _Walk(text)
+    descriptor: Any = message.DESCRIPTOR  # in two types of stubs
     try:
-        walk.fields(message, "")
+        walk.fields(descriptor, "")
     except _SyntaxError:
         pass  # protobuf's parser reports it, once the faults before are removed
     return sorted(walk.faults)
@@ -208,9 +210,9 @@ def _tokens(text: str) -> Iterator[_Token]:
     yield _Token("end" if at == len(text) else "other", "", at, at)
 
 
-def is_repeated(field: FieldDescriptor) -> bool:
-    """Whether a field may be given more than once."""
-    repeated: Any = getattr(field, "is_repeated", None)  # `label` is deprecated where this exists
+def is_repeated(field: Any) -> bool:
+    """Whether a field may be given more than once.  field: a FieldDescriptor."""
+    repeated = getattr(field, "is_repeated", None)  # `label` is deprecated where this exists
     return bool(field.label == field.LABEL_REPEATED if repeated is None else repeated)
 
 
@@ -261,7 +263,9 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
 
 
 def _given_twice(message: str, field: str) -> str:
-    return f'{message} field "{field}" is given more than once'
+    sentence = f'{message} field "{field}" is given more than once'
+    owner = list_owner(message, field)
+    return f"{sentence}, it is a list in {owner}" if owner else sentence
 
 
 def _find_message(full_name: str) -> Descriptor:

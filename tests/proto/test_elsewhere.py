@@ -6,6 +6,7 @@ import minicaffe
 from minicaffe.errors import PrototxtError
 from minicaffe.proto import caffe_pb2, elsewhere, parse_text
 from minicaffe.proto.elsewhere import FORKS, field_owner, is_hint, placeholder
+from minicaffe.proto.unknown import is_repeated
 
 
 def test_what_is_said_to_be_elsewhere_is_not_here():
@@ -49,6 +50,16 @@ def test_hints_may_depend_on_the_value():
     assert is_hint("ResizeParameter", "center_object", "False") and is_hint("ResizeParameter", "max_angle", "0.0")
     assert not is_hint("ResizeParameter", "center_object", "true") and not is_hint("ResizeParameter", "max_angle", "5")
     assert not is_hint("ConvolutionParameter", "relu", "true") and not is_hint("LayerParameter", "nothing_param", "1")
+
+
+@pytest.mark.parametrize("name", ["PoolingParameter.stride", "TransformationParameter.resize_param"])
+def test_a_list_of_a_fork_is_named(name):
+    kind, field = name.split(".")
+    message = getattr(caffe_pb2, kind)()
+    assert not is_repeated(message.DESCRIPTOR.fields_by_name[field])
+    value = "{ }" if message.DESCRIPTOR.fields_by_name[field].message_type else ": 2"
+    with pytest.raises(PrototxtError, match=f'"{field}" is given more than once, it is a list in .* and '):
+        parse_text(f"{field} {value} {field} {value}", message)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ layer { name: "b" type: "Concat" quantization_param { bw: 8 }, concat_param { pe
 
 
 def faults(text):
-    return faults_of(text, caffe_pb2.NetParameter.DESCRIPTOR)
+    return faults_of(text, caffe_pb2.NetParameter())
 
 
 def net(text):

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from minicaffe.proto import caffe_pb2
+from minicaffe.proto.unknown import is_repeated
 from reference.docstrings import capital, cell
 
 FOLDER = Path(caffe_pb2.__file__).parent
@@ -111,12 +112,6 @@ def _values(enum: Any) -> list[Any]:
     for value in enum.values:
         known.setdefault(value.number, value)
     return list(known.values())
-
-
-def is_repeated(field: Any) -> bool:
-    """Whether a field holds a list."""
-    repeated = getattr(field, "is_repeated", None)  # `label` is deprecated where this exists
-    return bool(field.label == field.LABEL_REPEATED if repeated is None else repeated)
 
 
 _SCALARS = {
