@@ -64,8 +64,7 @@ class ROIAlign(Layer):
     def top_shapes(self, bottom_shapes):
         x, rois = bottom_shapes
         check_shapes(self, x, rois)
-        self.grid = tuple(count + self.on_corners for count in self.bins)
-        return [(rois[0], x[1], *self.grid)]
+        return [(rois[0], x[1], *(count + self.on_corners for count in self.bins))]
 
     def matrices(self, bottom):
         """Yield for each region its sample, and the weights A (rows of the top, H) and B (columns of the top, W)."""
