@@ -30,10 +30,10 @@ def make_anchors(
     ratios: height / width.  scales: factors of both sides.
     rounded: applied to the sides at scale 1 (default: to the nearest, halves to even).
     """
-    ratios, scales = np.asarray(ratios, np.float64), np.asarray(scales, np.float64)
-    width = rounded(np.sqrt(base_size * base_size / ratios))
-    height = rounded(width * ratios)
-    half = (np.stack([width, height], 1)[:, None] * scales[:, None] - 1).reshape(-1, 2) / 2
+    ratio, scale = np.array(ratios, np.float64), np.array(scales, np.float64)
+    width = rounded(np.sqrt(base_size * base_size / ratio))
+    height = rounded(width * ratio)
+    half = (np.stack([width, height], 1)[:, None] * scale[:, None] - 1).reshape(-1, 2) / 2
     centre = (base_size - 1) / 2
     return np.concatenate([centre - half, centre + half], 1)
 
@@ -72,7 +72,8 @@ def decoded_map(codes: np.ndarray, anchors: np.ndarray, stride: int, height: flo
 
     anchors: (A, 4), of the first place.  stride: pixels between two places.
     """
-    places = anchors_of_map(anchors, *codes.shape[1:], stride).astype(codes.dtype)
+    _, rows, columns = codes.shape
+    places = anchors_of_map(anchors, rows, columns, stride).astype(codes.dtype)
     return clipped(decode_pixels(by_anchor(codes, len(anchors)), places), height, width)
 
 

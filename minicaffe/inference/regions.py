@@ -48,8 +48,9 @@ def detect(
     net.blobs["im_info"].data[...] = [*data.shape[1:], scale]
     net.forward()
     rois, scores, codes = (net.blobs[name].data for name in ("rois", "cls_prob", "bbox_pred"))
-    rows = (each.reshape(len(rois), each.shape[1]) for each in (scores, codes))
-    return detections(rois[:, 1:5].reshape(-1, 4) / scale, *rows, image.shape[1:], **options)
+    boxes = rois.reshape(len(rois), -1)[:, 1:5] / scale if len(rois) else np.zeros((0, 4))
+    scores, codes = (each.reshape(len(rois), each.shape[1]) for each in (scores, codes))
+    return detections(boxes, scores, codes, (image.shape[1], image.shape[2]), **options)
 
 
 def detections(

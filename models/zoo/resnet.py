@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minicaffe.models.zoo.blocks import classify, conv_bn, finish, global_average, inputs, max_pool
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
@@ -15,7 +17,7 @@ def _join(n: NetSpec, name: str, shortcut, branch):
 
 def _bottleneck(n: NetSpec, name: str, bottom, width: int, stride: int, project: bool, dilation: int = 1):
     """1x1, 3x3, 1x1 beside a shortcut; the stride is in the first 1x1, as in the authors' files."""
-    spread = dict(dilation=dilation) if dilation > 1 else {}
+    spread: dict[str, Any] = dict(dilation=dilation) if dilation > 1 else {}
     shortcut = conv_bn(n, f"{name}_branch1", bottom, 4 * width, 1, relu=False, stride=stride) if project else bottom
     x = conv_bn(n, f"{name}_branch2a", bottom, width, 1, stride=stride)
     x = conv_bn(n, f"{name}_branch2b", x, width, 3, pad=dilation, **spread)

@@ -18,7 +18,7 @@ def image_scale(height: int, width: int, target: float, most: float) -> float:
 def prepared(pixels: np.ndarray, means: Sequence[float], target: float, most: float) -> tuple[np.ndarray, float]:
     """Return an image (C, H, W), BGR, less the means of its channels and scaled, as float32, and its scale."""
     image = (pixels.transpose(1, 2, 0).astype(np.float32) - np.array(means, np.float64)).astype(np.float32)
-    scale = image_scale(*image.shape[:2], target, most)
+    scale = image_scale(image.shape[0], image.shape[1], target, most)
     return scaled(np.ascontiguousarray(image), scale).transpose(2, 0, 1), scale
 
 

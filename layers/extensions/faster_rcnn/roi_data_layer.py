@@ -93,8 +93,8 @@ class RoIDataLayer(PythonPart):
     def _set_records(self, records: list[Record]) -> None:
         if not records:
             raise self.error("there are no images with boxes to train on")
-        wide = [record.wide for record in records]
-        grouped = self.settings.aspect_grouping and None not in wide
+        wide = [record.wide for record in records if record.wide is not None]
+        grouped = self.settings.aspect_grouping and len(wide) == len(records)
         self.records = records
         self.order = ImageOrder(len(records), draw_seed(self.rng), wide if grouped else None)
         if self._start is not None:

@@ -44,7 +44,7 @@ class Record:
         labels = np.asarray(given.get("max_classes", np.where(most > 0, self.classes[best], 0)))
         if (targets := given.get("bbox_targets")) is None:
             targets = np.zeros((len(self.boxes), 4))
-            near = np.flatnonzero(most >= threshold) if len(objects) else []
+            near = np.flatnonzero((most >= threshold) & bool(len(objects)))
             targets[near] = encode_pixels(self.boxes[best[near]], self.boxes[near])
             return Regions(most, labels, targets, normalized=False)
         return Regions(most, labels, np.asarray(targets, np.float64)[:, 1:], normalized=True)
