@@ -65,7 +65,7 @@ def scaled(pixels: np.ndarray, scale: float) -> np.ndarray:
     (old_h, old_w, channels), step = pixels.shape, 1 / scale
     height, width = (max(1, round(side * scale)) for side in (old_h, old_w))
     if (old_h, old_w) == (2 * height, 2 * width):
-        return resample(pixels, height, width, "LINEAR")
+        return resample(pixels[None], height, width, "LINEAR")[0]
     result = np.empty((height, width, channels), pixels.dtype)
     rows = interpolation(old_h, height, "LINEAR", False, step)
     columns = _of_channels(interpolation(old_w, width, "LINEAR", True, step), channels)

@@ -32,7 +32,8 @@ _SSD300 = (
     Map("conv9_2", 264, 315, (2,), 300),
 )
 _SHAPES = (
-    Map("conv5", 14, 24, (2,), 8),
+    Map("conv3", 10, 14, (2,), 4),
+    Map("conv5", 16, 24, (2,), 8),
     Map("conv6", 24, 40, (2,), 16),
     Map("conv7", 40, 60, (2,), 32),
 )
@@ -171,13 +172,13 @@ def _annotated(n: NetSpec, part: str, batch: int) -> None:
     if part == "train":
         transform |= dict(
             mirror=True,
-            expand_param=dict(prob=0.3, max_expand_ratio=2),
+            expand_param=dict(prob=0.3, max_expand_ratio=1.5),
             distort_param=dict(brightness_prob=0.5, brightness_delta=32, contrast_prob=0.5, contrast_lower=0.5,
                                contrast_upper=1.5, hue_prob=0.5, hue_delta=18, saturation_prob=0.5,
                                saturation_lower=0.5, saturation_upper=1.5),
             emit_constraint=dict(emit_type=caffe_pb2.EmitConstraint.CENTER),
         )  # fmt: skip
-        sampler = dict(min_scale=0.4, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)
+        sampler = dict(min_scale=0.6, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)
         samplers += [
             dict(sampler=sampler, sample_constraint=dict(min_jaccard_overlap=least), max_trials=50, max_sample=1)
             for least in (0.1, 0.5, 0.9)
