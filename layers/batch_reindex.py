@@ -15,11 +15,9 @@ class BatchReindex(Layer):
     family = "arrangement"
     exact_num_bottom = 2
     exact_num_top = 1
+    no_gradient = (1,)
     in_place = False
     backward_reads = ("bottom",)
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index == 0
 
     def top_shapes(self, bottom_shapes):
         x, index = bottom_shapes

@@ -18,15 +18,13 @@ class ContrastiveLoss(LossLayer):
     """
 
     exact_num_bottom = 3
+    no_gradient = (2,)
 
     def setup(self, bottom, top):
         param = self.layer_param.contrastive_loss_param
         self.margin, self.legacy = param.margin, param.legacy_version
         self.slope = Blob((), self.dtype)  # d loss / d a, without the loss weight and 1 / N
         self.terms = DeviceTerms(self.dtype)
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index != 2
 
     def top_shapes(self, bottom_shapes):
         a, b, like = bottom_shapes

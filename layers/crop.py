@@ -19,6 +19,7 @@ class Crop(Layer):
     exact_num_bottom = 2
     exact_num_top = 1
     in_place = False
+    no_gradient = (1,)
     backward_reads = ()
 
     @staticmethod

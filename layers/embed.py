@@ -18,6 +18,7 @@ class Embed(Layer):
 
     family = "weights"
     exact_num_bottom = exact_num_top = 1
+    no_gradient = (0,)
     in_place = False
     backward_reads = ("bottom",)
 
@@ -30,9 +31,6 @@ class Embed(Layer):
         self.num_output, self.input_dim, self.bias_term = param.num_output, param.input_dim, param.bias_term
         if not (self.num_output and self.input_dim):
             raise self.error(f"num_output and input_dim must be given, got {self.num_output} and {self.input_dim}")
-
-    def allow_force_backward(self, bottom_index):
-        return False
 
     def param_shapes(self, bottom_shapes):
         param = self.layer_param.embed_param

@@ -14,12 +14,10 @@ class EuclideanLoss(LossLayer):
 
     Bottoms: a and b, (N, ...), with as many numbers each.  Top: one number.  Both bottoms get a gradient.
     """
+    no_gradient = ()
 
     def setup(self, bottom, top):
         self.difference = Blob((), self.dtype)
-
-    def allow_force_backward(self, bottom_index):
-        return True
 
     def top_shapes(self, bottom_shapes):
         a, b = bottom_shapes

@@ -21,6 +21,7 @@ class Filter(Layer):
     min_top = 1
     always_reshape = True
     capturable = False  # the shape of the tops depends on values
+    no_gradient = (-1,)
     in_place = False
     backward_reads = ()
 
@@ -29,9 +30,6 @@ class Filter(Layer):
             raise self.error(f"{len(bottom)} bottoms need {len(bottom) - 1} tops, got {len(top)}")
         self.numbers = Blob((), self.dtype)  # indices of the kept items, for kernels
         self.kept: np.ndarray | None = None  # None before the first forward pass: tops as long as the bottoms
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index < len(self.layer_param.bottom) - 1
 
     def top_shapes(self, bottom_shapes):
         *data, selector = bottom_shapes

@@ -22,6 +22,7 @@ class InfogainLoss(SoftmaxWithLoss):
 
     exact_num_bottom = None
     min_bottom, max_bottom = 2, 3
+    no_gradient = (1, 2)
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
@@ -34,9 +35,6 @@ class InfogainLoss(SoftmaxWithLoss):
             if not param.source:
                 raise self.error("the matrix H must be given, as bottom 2 or by infogain_loss_param source")
             self.matrix = self._read(param.source)
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index == 0
 
     def top_shapes(self, bottom_shapes):
         shapes = super().top_shapes(bottom_shapes[:2])

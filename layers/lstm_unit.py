@@ -20,14 +20,12 @@ class LSTMUnit(Layer):
 
     exact_num_bottom = 3
     exact_num_top = 2
+    no_gradient = (2,)
     in_place = False
     backward_reads = ("bottom", "top")
 
     def setup(self, bottom, top):
         self.gates = Blob((), self.dtype)  # activated, (1, N, 4 D)
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index != 2
 
     def top_shapes(self, bottom_shapes):
         c, x, cont = bottom_shapes

@@ -62,9 +62,6 @@ class FrcnnProposal(Layer):
         self.limits = Limits(before, after, config.number(f"{prefix}rpn_nms_thresh"))
         self.least = config.number(f"{prefix}rpn_min_size")
 
-    def allow_force_backward(self, bottom_index):
-        return False
-
     def top_shapes(self, bottom_shapes):
         scores, codes, info = bottom_shapes
         check_maps(self, scores, codes, len(self.anchors), 1)

@@ -49,6 +49,7 @@ class MultiBoxLoss(LossLayer):
     exact_num_bottom = None
     min_bottom, max_bottom = 4, 6
     capturable = False  # the number of matches depends on values
+    no_gradient = (2, 3, 4, 5)
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.multibox_loss_param
@@ -82,9 +83,6 @@ class MultiBoxLoss(LossLayer):
         if param.sample_size < 1 or not 0 <= param.neg_pos_ratio < np.inf:
             got = f"{param.sample_size} and {param.neg_pos_ratio:g}"
             raise self.error(f"sample_size must be at least 1 and neg_pos_ratio finite and not negative, got {got}")
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index < 2
 
     def top_shapes(self, bottom_shapes):
         locations, _, priors, truth = bottom_shapes[:4]

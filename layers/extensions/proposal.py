@@ -52,9 +52,6 @@ class Proposal(Layer):
         self.anchors = make_anchors(param.base_size, param.ratio, param.scale, lambda sides: np.floor(sides + 0.5))
         self.limits = Limits(param.pre_nms_topn, param.post_nms_topn, param.nms_thresh)
 
-    def allow_force_backward(self, bottom_index):
-        return False
-
     def top_shapes(self, bottom_shapes):
         scores, codes, info = bottom_shapes
         check_maps(self, scores, codes, len(self.anchors), scores[0] if scores else 1)

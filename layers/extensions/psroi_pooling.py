@@ -25,6 +25,7 @@ class PSROIPooling(Layer):
     family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1
+    no_gradient = (1,)
     in_place = False
     backward_reads = ("bottom",)
 
@@ -33,9 +34,6 @@ class PSROIPooling(Layer):
         self.outputs, self.group, self.scale = param.output_dim, param.group_size, param.spatial_scale
         if self.outputs < 1 or self.group < 1:
             raise self.error(f"output_dim and group_size must be at least 1, got {self.outputs} and {self.group}")
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index == 0
 
     def top_shapes(self, bottom_shapes):
         x, rois = bottom_shapes

@@ -42,6 +42,7 @@ class ROIAlign(Layer):
     more_params = ("roi_pooling_param",)
     exact_num_bottom = 2
     exact_num_top = 1
+    no_gradient = (1,)
     in_place = False
     backward_reads = ("bottom",)
 
@@ -57,9 +58,6 @@ class ROIAlign(Layer):
         self.end = align.roi_end_mode  # 0 or 1: what is added to x2 and y2
         if self.end not in (0, 1):
             raise self.error(f"roi_end_mode must be 0 or 1, got {self.end}")
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index == 0
 
     def top_shapes(self, bottom_shapes):
         x, rois = bottom_shapes

@@ -27,6 +27,7 @@ class ROIPooling(Layer):
     family = "pooling"
     exact_num_bottom = 2
     exact_num_top = 1
+    no_gradient = (1,)
     in_place = False
     backward_reads = ("bottom",)
 
@@ -36,9 +37,6 @@ class ROIPooling(Layer):
         if min(self.bins) < 1:
             raise self.error(f"pooled_h and pooled_w must be at least 1, got {self.bins}")
         self.places: DeviceBuffer | None = None  # on the device: the position of each maximum
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index == 0
 
     def top_shapes(self, bottom_shapes):
         x, rois = bottom_shapes

@@ -28,6 +28,7 @@ class SmoothL1Loss(LossLayer):
     exact_num_bottom = exact_num_top = None
     min_bottom, max_bottom = 2, 4
     min_top, max_top = 1, 2
+    no_gradient = (2, 3)
 
     def setup(self, bottom, top):
         self.sigma2 = self.layer_param.smooth_l1_loss_param.sigma**2
@@ -40,9 +41,6 @@ class SmoothL1Loss(LossLayer):
     def default_mode(self, tops: int) -> int:
         """Return the normalization of a layer with so many tops whose loss_param has none."""
         return LossParameter.BATCH_SIZE if tops == 1 else LossParameter.VALID
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index < 2
 
     def top_shapes(self, bottom_shapes):
         for i, shape in enumerate(bottom_shapes):

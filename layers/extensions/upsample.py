@@ -27,6 +27,7 @@ class Upsample(Layer):
     fork = "SegNet"
     exact_num_bottom = 2
     exact_num_top = 1
+    no_gradient = (1,)
     in_place = False
     backward_reads = ("bottom",)
 
@@ -41,9 +42,6 @@ class Upsample(Layer):
         for side, scale, cut in zip("hw", self.scale, self.cut):
             if not self.size and (scale < 2 or (cut and scale != 2)):
                 raise self.error(f"scale_{side} must be at least 2, and 2 with pad_out_{side}, got {scale}")
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index == 0
 
     def top_shapes(self, bottom_shapes):
         x, mask = bottom_shapes

@@ -27,14 +27,12 @@ class LossLayer(Layer):
     exact_num_top: int | None = 1
     auto_top_blobs = True
     wrong: DeviceBuffer | None = None  #: on the device: (1, label) after a label outside the classes
+    no_gradient: tuple[int, ...] = (1,)
     in_place = False
     backward_reads: tuple[str, ...] = ("bottom",)
 
     def default_loss_weight(self, top_index):
         return 1.0 if top_index == 0 else 0.0
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index != 1
 
     def top_shapes(self, bottom_shapes):
         prediction, label = bottom_shapes[:2]

@@ -32,6 +32,7 @@ class Recurrent(RecurrentOnDevice):
     family = "weights"
     param_field = "recurrent_param"
     repeatable = False  # a pass begins with the states at which the one before ended
+    no_gradient: tuple[int, ...] = (1,)
     in_place = False
 
     gates = 1  #: numbers of z for each of the H
@@ -56,9 +57,6 @@ class Recurrent(RecurrentOnDevice):
     @property
     def _exposed(self) -> int:
         return self.states if self.layer_param.recurrent_param.expose_hidden else 0
-
-    def allow_force_backward(self, bottom_index):
-        return bottom_index != 1
 
     def setup(self, bottom, top):
         param = self.layer_param.recurrent_param

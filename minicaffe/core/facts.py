@@ -30,6 +30,8 @@ class Facts:
     auto_top_blobs = False  #: whether the net adds tops that the prototxt leaves out (losses)
     tops_are_inputs = False  #: whether the tops are the net's inputs (`net.inputs`)
 
+    no_gradient: tuple[int, ...] = ()  #: bottoms without a gradient, by index (-1: the last), such as labels
+
     # In place: where a top is the bottom of its index, see in_place.py.
     in_place = False  #: whether the layer may work in place
     backward_reads: tuple[str, ...] = ("bottom", "top")  #: the blobs whose data backward reads; () for none

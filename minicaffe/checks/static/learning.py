@@ -13,12 +13,8 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import facts_of
 from minicaffe.errors import listed
 
-#: types with a backward pass that gives no gradient to their bottoms
-_OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox", "Embed")
-#: losses whose second bottom gets a gradient as well
-_BOTH = ("EuclideanLoss", "ContrastiveLoss", "MultiBoxLoss", "SmoothL1Loss", "SmoothL1LossOHEM")
-#: layers whose further bottoms get no gradient
-_FIRST_ONLY = ("Crop", "BatchReindex", "ROIAlign", "ROIPooling", "PSROIPooling", "Upsample", "Filter")
+#: types whose backward pass gives no gradient, or zeros, to their bottoms
+_OPAQUE = ("Silence", "Threshold", "HDF5Output", "PriorBox")
 
 
 def with_gradient(net: PhaseNet) -> set[int]:
@@ -40,11 +36,10 @@ def _goes_back(layer: Any, bottom: int) -> bool:
     """Whether a layer with a gradient passes it on to a bottom."""
     if layer.propagate_down and not layer.propagate_down[bottom]:
         return False
-    if facts_of(layer.type).backward_cpu is Layer.backward_cpu or layer.type in _OPAQUE:
+    facts = facts_of(layer.type)
+    if facts.backward_cpu is Layer.backward_cpu or layer.type in _OPAQUE:
         return False
-    if layer.type in _FIRST_ONLY and bottom:
-        return False
-    return not bottom or facts_of(layer.type).family != "loss" or (bottom == 1 and layer.type in _BOTH)
+    return not {bottom, bottom - len(layer.bottom)}.intersection(facts.no_gradient)
 
 
 def _knows_all(net: PhaseNet) -> bool:
