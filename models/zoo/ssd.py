@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minicaffe.models.zoo.blocks import WEIGHTS_AND_BIAS, XAVIER, conv_bn, conv_relu, inputs, max_pool
 from minicaffe.models.zoo.vgg import STAGES
@@ -167,8 +167,8 @@ def ssd_shapes(part: str = "train", batch: int = 32):
 
 def _annotated(n: NetSpec, part: str, batch: int) -> None:
     """Add `data` and `label` from the LMDB of a part; for training cropped, expanded, distorted, mirrored."""
-    transform = dict(mean_value=[127.0], scale=1 / 64, resize_param=dict(height=128, width=128))
-    samplers = [dict(use_original_image=True, max_trials=1, max_sample=1)]
+    transform: dict[str, Any] = dict(mean_value=[127.0], scale=1 / 64, resize_param=dict(height=128, width=128))
+    samplers: list[dict[str, Any]] = [dict(use_original_image=True, max_trials=1, max_sample=1)]
     if part == "train":
         transform |= dict(
             mirror=True,

@@ -26,8 +26,9 @@ TABLES = {
     "minicaffe/checks/data/classes.py": "behind which layers labels are class labels, and scores those of classes",
     "minicaffe/checks/static/deploy.py": "what may be missing in a deploy net",
     "minicaffe/checks/static/facts.py": "the numbers of parameters, without building the layers",
-    "minicaffe/checks/static/learning.py": "through which bottoms gradients go, without building the layers",
+    "minicaffe/checks/static/learning.py": "whose backward pass gives zeros",
     "minicaffe/checks/static/losses.py": "the functions that losses contain",
+    "minicaffe/checks/static/unused.py": "the fields of transform_param that data layers do not read",
 }
 
 
