@@ -13,7 +13,7 @@ from minicaffe.errors import UsageError
 
 GROUP = "Prepare data"
 _SHAPES_FLAGS = {
-    "train": "training pictures (default: 2000)",
+    "train": "training pictures (default: 6000)",
     "test": "test pictures (default: 500)",
     "size": "width and height of a picture (default: 128)",
     "seed": "of the random numbers, 0 or more (default: 1)",

@@ -16,7 +16,7 @@ from minicaffe.models.zoo.mobilenet import mobilenet
 from minicaffe.models.zoo.resnet import cifar_resnet, resnet50
 from minicaffe.models.zoo.segmentation import fcn8s, unet
 from minicaffe.models.zoo.squeezenet import squeezenet
-from minicaffe.models.zoo.ssd import ssd300, ssd_shapes
+from minicaffe.models.zoo.ssd import ssd300
 from minicaffe.models.zoo.vgg import vgg16
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "rfcn",
     "squeezenet",
     "ssd300",
-    "ssd_shapes",
     "unet",
     "vgg16",
 ]

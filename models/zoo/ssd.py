@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minicaffe.models.zoo.blocks import WEIGHTS_AND_BIAS, XAVIER, conv_bn, conv_relu, inputs, max_pool
 from minicaffe.models.zoo.vgg import STAGES
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
-from minicaffe.proto import caffe_pb2
+from minicaffe.proto import TEST, TRAIN, caffe_pb2
 
 
 class Map(NamedTuple):
     """A feature map with predictions, and its prior boxes."""
 
     blob: str
-    smallest: float  #: side of the smaller square, in pixels
-    largest: float  #: the larger square has side sqrt(smallest * largest)
+    smallest: float | tuple[float, ...]  #: sides of small squares, in pixels
+    largest: float | tuple[float, ...]  #: for each of them: a larger square has side sqrt(smallest * largest)
     ratios: tuple[float, ...]  #: aspect ratios besides 1; the inverses are added
     step: float  #: pixels of the image from place to place
 
@@ -32,10 +34,9 @@ _SSD300 = (
     Map("conv9_2", 264, 315, (2,), 300),
 )
 _SHAPES = (
-    Map("conv3", 10, 14, (2,), 4),
-    Map("conv5", 16, 24, (2,), 8),
-    Map("conv6", 24, 40, (2,), 16),
-    Map("conv7", 40, 60, (2,), 32),
+    Map("conv5", (14, 20), (20, 28), (2,), 8),
+    Map("conv6", (28, 38), (38, 50), (2,), 16),
+    Map("conv7", 50, 66, (2,), 32),
 )
 
 
@@ -83,7 +84,7 @@ def multibox_head(n: NetSpec, maps: Sequence[Map], classes: int) -> None:
     """Add predictions on each map: mbox_loc (N, P 4), mbox_conf (N, P classes), mbox_priorbox (1, 2, P 4)."""
     locations, confidences, priors = [], [], []
     for spec in maps:
-        boxes = 2 + 2 * len(spec.ratios)
+        boxes = np.size(spec.smallest) * (2 + 2 * len(spec.ratios))
         source = n.tops.get(f"relu_{spec.blob}") or n[spec.blob]
         locations.append(_predict(n, "loc", spec.blob, source, 4 * boxes))
         confidences.append(_predict(n, "conf", spec.blob, source, classes * boxes))
@@ -136,39 +137,43 @@ def ssd300(batch: int = 1, classes: int = 21, training: bool = False):
     return net
 
 
-def ssd_shapes(part: str = "train", batch: int = 32):
-    """The nets of models/ssd_shapes: a small SSD for 128x128 pictures of five kinds of shapes (six classes).
+def ssd_shapes(part: str = "train_test", batch: int = 1):
+    """The nets of models/ssd_shapes: a small SSD for 128x128 pictures of five kinds of shapes, six classes in all.
 
-    part: "train" and "test" read data/shapes/{train,test}_lmdb; they end in `mbox_loss`, and in the mAP rows
-    `detection_eval` for the solver.  "deploy" reads `data` (batch, 3, 128, 128) and ends in `detection_out`.
+    part: "train_test" reads data/shapes/{train,test}_lmdb and ends in `mbox_loss` in TRAIN, and in TEST in
+        `detection_eval`, from which a solver computes the mAP.  "deploy" reads `data` (batch, 3, 128, 128) and ends in
+        `detection_out`.
     """
-    n, classes = NetSpec(), 6
+    n, classes, in_train, in_test = NetSpec(), 6, dict(include=dict(phase=TRAIN)), dict(include=dict(phase=TEST))
     if part == "deploy":
         inputs(n, (batch, 3, 128, 128), training=False)
     else:
-        _annotated(n, part, batch)
+        n.data, n.label = _annotated("test", 50, **in_test)
     x = conv_bn(n, "conv1", n.data, 16, 3, pad=1, stride=2)
     for i, (width, stride) in enumerate(((32, 2), (64, 1), (128, 2), (128, 1), (128, 2), (128, 2)), start=2):
         x = conv_bn(n, f"conv{i}", x, width, 3, pad=1, stride=stride)
     multibox_head(n, _SHAPES, classes)
-    if part == "train":
-        multibox_loss(n, classes)
-    else:
+    if part == "deploy":
         detections(n, classes)
-    if part == "test":
+        net = n.to_proto()
+    else:
+        multibox_loss(n, classes, **in_train)
+        detections(n, classes, **in_test)
         n.detection_eval = L.DetectionEvaluate(
-            n.detection_out, n.label, num_classes=classes, background_label_id=0, overlap_threshold=0.5,
-            evaluate_difficult_gt=False,
-        )  # fmt: skip
-    net = n.to_proto()
+            n.detection_out, n.label, num_classes=classes, overlap_threshold=0.5, evaluate_difficult_gt=False, **in_test
+        )
+        net = n.to_proto()
+        train = NetSpec()
+        train.data, train.label = _annotated("train", 32, **in_train)
+        net.layer.insert(0, train.to_proto().layer[0])
     net.name = "ssd_shapes"
     return net
 
 
-def _annotated(n: NetSpec, part: str, batch: int) -> None:
-    """Add `data` and `label` from the LMDB of a part; for training cropped, expanded, distorted, mirrored."""
+def _annotated(part: str, batch: int, **more):
+    """Return the tops of a layer that reads the LMDB of a part; for training cropped, expanded, distorted, mirrored."""
     transform: dict[str, Any] = dict(mean_value=[127.0], scale=1 / 64, resize_param=dict(height=128, width=128))
-    samplers: list[dict[str, Any]] = [dict(use_original_image=True, max_trials=1, max_sample=1)]
+    samplers: list[dict[str, Any]] = []
     if part == "train":
         transform |= dict(
             mirror=True,
@@ -179,11 +184,11 @@ def _annotated(n: NetSpec, part: str, batch: int) -> None:
             emit_constraint=dict(emit_type=caffe_pb2.EmitConstraint.CENTER),
         )  # fmt: skip
         sampler = dict(min_scale=0.6, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)
-        samplers += [
+        samplers = [dict(use_original_image=True, max_trials=1, max_sample=1)] + [
             dict(sampler=sampler, sample_constraint=dict(min_jaccard_overlap=least), max_trials=50, max_sample=1)
             for least in (0.1, 0.5, 0.9)
         ]
-    n.data, n.label = L.AnnotatedData(
+    return L.AnnotatedData(
         ntop=2, data_param=dict(source=f"data/shapes/{part}_lmdb", batch_size=batch, backend=P.Data.LMDB),
-        transform_param=transform, annotated_data_param=dict(batch_sampler=samplers if part == "train" else []),
+        transform_param=transform, annotated_data_param=dict(batch_sampler=samplers), **more,
     )  # fmt: skip

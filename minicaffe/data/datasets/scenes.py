@@ -21,7 +21,7 @@ _OUTLINES = {
 CLASSES = tuple(_OUTLINES)
 
 _MOST_SHAPES = 6
-_SMALLEST, _LARGEST = 1 / 14, 1 / 4  # radius of a shape, as a fraction of the picture's side
+_SMALLEST, _LARGEST = 1 / 10, 1 / 4  # radius of a shape, as a fraction of the picture's side
 _STRETCH = 1.25  # largest ratio of a shape's stretched axis to its own length; the other axis is divided by it
 _LEAST_VISIBLE = 0.15  # of a shape's area: what would hide more is placed elsewhere
 _DIFFICULT = 0.4  # visible fraction of the area below which a shape is marked as difficult

@@ -42,7 +42,7 @@ def prepare(
     dest: str = "data/shapes",
     backend: str = "lmdb",
     *,
-    train: int = 2000,
+    train: int = 6000,
     test: int = 500,
     size: int = 128,
     seed: int = 1,
