@@ -184,6 +184,7 @@ class MultiBoxLoss(LossLayer):
 
     def backward_gpu(self, top, propagate_down, bottom):
         self.refuse_other_gradients(propagate_down, bottom)
+        self.device.send(self.boxes, self.classes)  # forward may have been on the CPU
         weight, scale = top[0].gpu_diff(), 1 / self.divisor
         if propagate_down[0]:
             self.device.box_gradient(bottom[0], weight, scale)
