@@ -31,9 +31,9 @@ def decode(codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, 
 
 
 def largest(values: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Return the indices of the `count` largest values (n,), the largest first, of equal ones the first; nan is largest.
+    """Return the indices of the `count` largest values, the largest first, of equal ones the first; nan is the largest.
 
-    count: None (default): all.
+    values: (n,).  count: None (default): all.
     """
     values = np.where(np.isnan(values), np.inf, values)
     order = np.arange(len(values))
