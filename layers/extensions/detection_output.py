@@ -156,7 +156,7 @@ class DetectionOutput(Layer):
     def load_state(self, state):
         super().load_state(state)
         if self.files:
-            self.files.images.load(state)
+            self.files.load(state)
 
 
 def _refines(shapes: Sequence[Shape], samples: int, count: int) -> bool:
