@@ -18,7 +18,7 @@ from minicaffe.core.notebook import Shown
 from minicaffe.core.settings import settings
 from minicaffe.errors import SnapshotError, UsageError, printable_line
 from minicaffe.parallel.group import ALONE
-from minicaffe.solvers import nets, snapshot, snapshot_files
+from minicaffe.solvers import nets, outputs, snapshot, snapshot_files
 from minicaffe.solvers.checks import check_numbers
 from minicaffe.solvers.loop import Loop
 from minicaffe.solvers.lr_policy import check_policy, learning_rate
@@ -104,8 +104,7 @@ class Solver(Loop, Shown):
         for net in self.test_nets:
             net.debug_info = param.debug_info
             net.share_with(self.net)
-        for i in range(len(self.test_nets)):
-            self.tests.outputs(i)
+            outputs.of_solver(param, net)  # an error now, not at the first test
         files = nets.initial_weights(param) if self.ranks.root else []  # the others get the root's weights
         for path in files:
             log.info("Finetuning from %s", path)

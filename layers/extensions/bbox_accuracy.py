@@ -51,7 +51,7 @@ class BboxAccuracy(Layer):
         return [(), ()]
 
     def forward_cpu(self, bottom, top):
-        codes, regions, boxes = (blob.read_data().reshape(blob.shape[0], -1) for blob in bottom)
+        codes, regions, boxes = (blob.read_data().reshape(blob.shape[0], math.prod(blob.shape[1:])) for blob in bottom)
         objects = np.flatnonzero((boxes[:, 0] > 0) & (boxes[:, 5] <= _SAME))
         labels = boxes[objects, 0].astype(int) if self.class_aware else np.ones(len(objects), int)
         if labels.size and labels.max() >= codes.shape[1] // 4:

@@ -71,6 +71,8 @@ class DetectionEvaluate(Layer):
         end = np.flatnonzero(true[:, 0] == -1)
         true = true[: end[0]] if len(end) else true
         images = np.concatenate([found[:, 0], true[:, 0]])
+        if not np.isfinite(images).all():
+            raise self.error(f"the images of boxes must be finite numbers, got {images[~np.isfinite(images)][0]}")
         found = found[(found[:, 0] != -1) & (found[:, 1] != -1)]
         for i, rows in enumerate((found, true)):
             if (rows[:, 1] == self.param.background_label_id).any():
@@ -79,7 +81,7 @@ class DetectionEvaluate(Layer):
         top[0].reshape(1, 1, len(rows), 5)
         top[0].data = rows.reshape(top[0].shape)
         if self.sizes:
-            self.batch = max(self.batch, int(images[np.isfinite(images)].max(initial=-1)) + 1)
+            self.batch = max(self.batch, int(images.max(initial=-1)) + 1)
             self.sizes.advance(self.batch)
 
     def state(self):

@@ -10,7 +10,7 @@ import numpy as np
 from minicaffe.core.layer import Layer, Shape
 from minicaffe.core.registry import register
 from minicaffe.errors import DataError
-from minicaffe.layers.shared.boxes import decode, suppress
+from minicaffe.layers.shared.boxes import decode, largest, suppress
 from minicaffe.layers.shared.detection_files import DetectionFiles, missing
 
 _log = logging.getLogger(__name__)
@@ -141,19 +141,14 @@ class DetectionOutput(Layer):
             found.append(rows)
         rows = np.concatenate(found)
         if -1 < self.param.keep_top_k < len(rows):
-            rows = rows[np.argsort(-rows[:, 2], kind="stable")[: self.param.keep_top_k]]
+            rows = rows[largest(rows[:, 2], self.param.keep_top_k)]
             rows = rows[np.argsort(rows[:, 1], kind="stable")]
         return rows
 
     def _candidates(self, scores: np.ndarray) -> np.ndarray:
         """Return the indices of the `top_k` largest scores above `confidence_threshold`, the largest first."""
-        order = np.flatnonzero(scores > self.least)
-        if -1 < self.top_k < len(order):
-            values = scores[order]
-            cut = len(order) - self.top_k
-            least = np.partition(values, cut)[cut] if self.top_k else np.inf
-            order = order[values >= least]  # and all that are equal to the last one
-        return order[np.argsort(-scores[order], kind="stable")][: self.top_k if self.top_k > -1 else None]
+        above = np.flatnonzero(scores > self.least)
+        return above[largest(scores[above], self.top_k if self.top_k > -1 else None)]
 
     def state(self):
         return {**super().state(), **({"image": self.files.images.next} if self.files else {})}
@@ -161,7 +156,7 @@ class DetectionOutput(Layer):
     def load_state(self, state):
         super().load_state(state)
         if self.files:
-            self.files.images.load(state)
+            self.files.load(state)
 
 
 def _refines(shapes: Sequence[Shape], samples: int, count: int) -> bool:

@@ -165,7 +165,7 @@ class MultiBoxLoss(LossLayer):
             dx.reshape(-1)[self.classes.further] -= scale
 
     def refuse_other_gradients(self, propagate_down, bottom):
-        """Raise LayerError if a propagate_down wants another gradient; write 0 where learned layers need one."""
+        """Raise LayerError if a propagate_down requires another gradient; write 0 where learned layers need one."""
         for index, blob in enumerate(bottom[2:], 2):
             if propagate_down[index]:
                 if self.layer_param.propagate_down:
@@ -184,6 +184,7 @@ class MultiBoxLoss(LossLayer):
 
     def backward_gpu(self, top, propagate_down, bottom):
         self.refuse_other_gradients(propagate_down, bottom)
+        self.device.send(self.boxes, self.classes)  # forward may have been on the CPU
         weight, scale = top[0].gpu_diff(), 1 / self.divisor
         if propagate_down[0]:
             self.device.box_gradient(bottom[0], weight, scale)

@@ -52,6 +52,8 @@ class ProposalTarget(Layer):
             raise self.error(
                 f"cls_num must be at least 1 and batch_size above 0, or -1, got {param.cls_num} and {param.batch_size}"
             )
+        if not 0 <= param.fg_fraction <= 1:
+            raise self.error(f"fg_fraction must be in [0, 1], got {param.fg_fraction:g}")
         if not param.fg_thr > 0 or param.fg_thr < param.bg_thr_hg:
             raise self.error(
                 f"fg_thr must be above 0 and not below bg_thr_hg, got {param.fg_thr:g} and {param.bg_thr_hg:g}"

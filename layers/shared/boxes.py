@@ -1,4 +1,4 @@
-"""Boxes of detectors: their overlaps, their codes relative to prior boxes, non-maximum suppression.
+"""Boxes of detectors: their overlaps, their codes relative to prior boxes, the best ones, non-maximum suppression.
 
 A box is four corners (xmin, ymin, xmax, ymax).
 """
@@ -28,6 +28,19 @@ def decode(codes: np.ndarray, priors: np.ndarray, variances: np.ndarray | None, 
     centre = codes[:, :2] * size + (priors[:, :2] + priors[:, 2:]) / 2
     half = np.exp(codes[:, 2:]) * size / 2
     return np.concatenate([centre - half, centre + half], 1)
+
+
+def largest(values: np.ndarray, count: int | None = None) -> np.ndarray:
+    """Return the indices of the `count` largest values, the largest first, of equal ones the first; nan is the largest.
+
+    values: (n,).  count: None (default): all.
+    """
+    values = np.where(np.isnan(values), np.inf, values)
+    order = np.arange(len(values))
+    if count is not None and 0 < count < len(values):
+        cut = len(values) - count
+        order = np.flatnonzero(values >= np.partition(values, cut)[cut])  # and all that are equal to the last one
+    return order[np.argsort(-values[order], kind="stable")][:count]
 
 
 def suppress(boxes: np.ndarray, threshold: float, eta: float = 1.0, over: str = "union") -> list[int]:

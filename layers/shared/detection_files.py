@@ -86,6 +86,11 @@ class DetectionFiles:
             self._write()
             self._found = []
 
+    def load(self, state: dict) -> None:
+        """Go to the position of a layer's state; detections that are not written yet are dropped."""
+        self.images.load(state)
+        self._found = []
+
     def _write(self) -> None:
         if self._param.output_format == "VOC":
             for label in self._labels:

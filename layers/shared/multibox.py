@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.layers.shared.boxes import decode, overlaps
-from minicaffe.layers.shared.hard_negatives import hardest, hardest_apart
+from minicaffe.layers.shared.boxes import decode, largest, overlaps
+from minicaffe.layers.shared.hard_negatives import hardest_apart
 from minicaffe.layers.shared.matching import UNMATCHED, crosses_boundary, encode, match
 from minicaffe.proto.caffe_pb2 import MultiBoxLossParameter
 
@@ -164,7 +164,7 @@ class Batch:
         """Return the indices of at most `count` large losses of candidates."""
         nms = self.param.nms_param
         if not (self.param.HasField("nms_param") and nms.nms_threshold > 0):
-            return hardest(losses, count)
+            return largest(losses, count)
         boxes = self.priors[image][candidates]
         if not self.param.use_prior_for_nms:
             boxes = self.decode(self.locations()[image, candidates, 0], boxes, self.variances[candidates])

@@ -43,6 +43,7 @@ class DeviceLosses:
         self._box_weight = param.loc_weight
         self._smooth = param.loc_loss_type == MultiBoxLossParameter.SMOOTH_L1
         self._scores_form = (param.num_classes, param.conf_loss_type == MultiBoxLossParameter.LOGISTIC)
+        self._source: tuple[BoxTargets, ClassTargets] | None = None  # what was sent
 
     def class_losses(self, scores: int, labels: np.ndarray) -> np.ndarray:
         """Return on the host the loss of each row of scores for its label (N P,)."""
@@ -57,8 +58,10 @@ class DeviceLosses:
         return losses.to_host(np.empty(targets.codes.shape, self._dtype)).sum(1)
 
     def send(self, boxes: BoxTargets, classes: ClassTargets) -> None:
-        """Copy the targets to the device, for `total` and the gradients."""
-        self._boxes, self._classes = self._sent_boxes(boxes), _Sent(classes, [np.int32] * 3)
+        """Copy the targets to the device, for `total` and the gradients, if they are not there yet."""
+        if self._source is None or self._source[0] is not boxes or self._source[1] is not classes:
+            self._source = boxes, classes
+            self._boxes, self._classes = self._sent_boxes(boxes), _Sent(classes, [np.int32] * 3)
 
     def total(self, locations: int, scores: int, counts: Sequence[bool], divisor: float, out: int) -> None:
         """Compute *out = (loc_weight * sum of box losses + sum of class losses) / divisor; counts: which of the two."""

@@ -11,7 +11,7 @@ from minicaffe.core.layer import Layer
 
 
 class PythonPart(Layer):
-    """A class with the methods that pycaffe asks for: `setup`, `forward`, and `backward`, which has no gradient.
+    """A class with the methods that pycaffe calls: `setup`, `forward`, and `backward`, which has no gradient.
 
     Its attributes `param_str`, `phase`, `name` and `rng` are those of the Python layer, as for a user's class.
     """

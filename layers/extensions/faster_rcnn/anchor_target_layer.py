@@ -9,6 +9,7 @@ import numpy as np
 
 from minicaffe.core.python_layers import replaces
 from minicaffe.layers.extensions.faster_rcnn.param_str import read_settings
+from minicaffe.layers.extensions.faster_rcnn.sampling import check_fraction
 from minicaffe.layers.shared.anchors import RATIOS, SCALES, anchors_of_map, as_map, make_anchors
 from minicaffe.layers.shared.pixel_boxes import encode_pixels, pixel_overlaps
 from minicaffe.layers.shared.python_part import PythonPart, rows
@@ -53,6 +54,9 @@ class AnchorTargetLayer(PythonPart):
         self.settings = settings = read_settings(AnchorTargetSettings, self.param_str, self)
         if not (settings.rpn_positive_weight < 0 or 0 < settings.rpn_positive_weight < 1):
             raise self.error(f"'rpn_positive_weight' must be in (0, 1) or -1, got {settings.rpn_positive_weight:g}")
+        check_fraction(self, "rpn_fg_fraction", settings.rpn_fg_fraction)
+        if settings.rpn_batchsize < 1:
+            raise self.error(f"'rpn_batchsize' must be at least 1, got {settings.rpn_batchsize}")
         self.anchors = make_anchors(16, settings.ratios, settings.scales)
         self.warned = False
         height, width = bottom[0].shape[2:]

@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.core.python_layers import replaces
 from minicaffe.layers.extensions.faster_rcnn.param_str import read_settings
-from minicaffe.layers.extensions.faster_rcnn.sampling import Sampling, by_class
+from minicaffe.layers.extensions.faster_rcnn.sampling import Sampling, by_class, check_fraction
 from minicaffe.layers.shared.pixel_boxes import encode_pixels, pixel_overlaps
 from minicaffe.layers.shared.python_part import PythonPart, rows
 
@@ -50,6 +50,7 @@ class ProposalTargetLayer(PythonPart):
                 "'num_classes' must be at least 2 and 'batch_size' positive or -1, got "
                 f"{settings.num_classes} and {settings.batch_size}"
             )
+        check_fraction(self, "fg_fraction", settings.fg_fraction)
         self.sampling = Sampling(
             None if settings.batch_size < 0 else settings.batch_size, settings.fg_fraction, settings.fg_thresh,
             settings.bg_thresh_hi, settings.bg_thresh_lo,

@@ -12,7 +12,7 @@ from minicaffe.layers.extensions.faster_rcnn.images import prepared, stacked
 from minicaffe.layers.extensions.faster_rcnn.order import ImageOrder
 from minicaffe.layers.extensions.faster_rcnn.param_str import read_settings
 from minicaffe.layers.extensions.faster_rcnn.roidb import Record, records_of
-from minicaffe.layers.extensions.faster_rcnn.sampling import Sampling, by_class
+from minicaffe.layers.extensions.faster_rcnn.sampling import Sampling, by_class, check_fraction
 from minicaffe.layers.extensions.faster_rcnn.sources import read_source
 from minicaffe.layers.shared.python_part import PythonPart
 
@@ -69,6 +69,7 @@ class RoIDataLayer(PythonPart):
             )
         if settings.num_classes < 2 or min(*settings.scales, settings.max_size) < 1 or len(settings.pixel_means) != 3:
             raise self.error("'num_classes' must be at least 2, 'scales' and 'max_size' positive, 'pixel_means' three")
+        check_fraction(self, "fg_fraction", settings.fg_fraction)
         self.records: list[Record] = []
         self.order: ImageOrder | None = None
         self._start: dict | None = None  # a position to continue from, once the records are there

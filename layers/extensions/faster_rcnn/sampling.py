@@ -7,6 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
+
+
+def check_fraction(layer: Layer, name: str, fraction: float) -> None:
+    """Raise LayerError unless a fraction of the sampled regions, a key of param_str, is in [0, 1]."""
+    if not 0 <= fraction <= 1:
+        raise layer.error(f"'{name}' must be in [0, 1], got {fraction:g}")
+
 
 @dataclass(frozen=True)
 class Sampling:

@@ -51,6 +51,8 @@ def test_without_objects(engine):
     boxes[:, 0] = 0
     _, _, top = run_layer(accuracy(), codes, regions, boxes, num_top=2, dtype=np.float32)
     assert [blob.data for blob in top] == [-1, -1]
+    _, _, top = run_layer(accuracy(), *(each[:0] for each in (codes, regions, boxes)), num_top=2, dtype=np.float32)
+    assert [blob.data for blob in top] == [-1, -1]
 
 
 def test_errors_name_the_layer():

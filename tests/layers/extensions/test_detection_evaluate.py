@@ -222,6 +222,11 @@ ONE = found([0, 1, 1, 0, 0, 1, 1]), true([0, 1, 0, 0, 1, 1, 0])
         (evaluate(), (ONE[0], np.zeros((2, 8))), r"bottom 1 must be \(1, 1, rows, 8\), got \(2, 8\)"),
         (evaluate("background_label_id: 1"), ONE, "bottom 0 has a box of the background class 1"),
         (evaluate(), (ONE[0], true([0, 0, 0, 0, 1, 1, 0])), "bottom 1 has a box of the background class 0"),
+        (
+            evaluate(),
+            (found([np.inf, 1, 1, 0, 0, 1, 1]), ONE[1]),
+            "the images of boxes must be finite",
+        ),
     ],
 )
 def test_errors_name_the_layer(text, arrays, words):

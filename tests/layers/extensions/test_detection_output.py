@@ -193,6 +193,19 @@ def test_files_are_complete_after_the_last_image_of_any_batch(saving, tmp_path):
     )
 
 
+def test_a_restored_position_drops_the_detections_of_images_that_come_again(saving, tmp_path):
+    text, path = saving("output_directory: 'out' output_format: 'VOC'"), tmp_path / "out" / "p_1.txt"
+    saved(text, *[ONE] * 3)
+    expected = path.read_text()
+    layer, bottom, top = build_layer(text, np.zeros((1, 16)), ONE, priors(), phase=1)
+    start = layer.state()
+    layer.forward(bottom, top)
+    layer.load_state(start)
+    for _ in range(3):
+        layer.forward(bottom, top)
+    assert path.read_text() == expected
+
+
 def test_json_is_valid_also_for_names_and_numbers_of_any_kind(saving, tmp_path):
     tiny = np.where(ONE == 0.4, 0, ONE)
     saved(saving("output_directory: 'out' output_format: 'COCO' num_test_image: 2"), np.repeat(tiny, 2, 0))

@@ -12,7 +12,7 @@ from helpers.nets import net_from_text
 from minicaffe.core import python_layers
 from minicaffe.errors import LayerError
 from minicaffe.layers.extensions.faster_rcnn.sampling import Sampling, by_class
-from minicaffe.testing import Case, LayerProperties, assert_close, positive, run_layer
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, positive, run_layer
 
 SCALES = (1, 2)
 SETTINGS = "'feat_stride': 16\\n'scales': [1, 2]\\n"
@@ -358,6 +358,22 @@ def test_settings_that_are_wrong(text, words):
 def test_errors_name_the_layer(text, shapes, words):
     with pytest.raises(LayerError, match=f"^Python layer 'layer': {words}"):
         run_layer(text, *(np.ones(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "text", "words"),
+    [
+        ("rpn.anchor_target_layer", "AnchorTargetLayer", "'rpn_fg_fraction': 1.5", "'rpn_fg_fraction' must be in"),
+        ("rpn.anchor_target_layer", "AnchorTargetLayer", "'rpn_batchsize': -1", "'rpn_batchsize' must be at least 1"),
+        ("rpn.proposal_target_layer", "ProposalTargetLayer", "'fg_fraction': -0.1", "'fg_fraction' must be in"),
+        ("roi_data_layer.layer", "RoIDataLayer", "'fg_fraction': 1.5", "'fg_fraction' must be in"),
+    ],
+)
+def test_samples_that_cannot_be_drawn(module, layer, text, words):
+    needed = "'feat_stride': 16\\n" if layer == "AnchorTargetLayer" else "'num_classes': 4\\n"
+    bottoms, tops = {"AnchorTargetLayer": (3, 4), "ProposalTargetLayer": (2, 5), "RoIDataLayer": (0, 3)}[layer]
+    with pytest.raises(LayerError, match=f"^Python layer 'layer': {words}"):
+        build_layer(python(module, layer, needed + text), *[np.ones((1, 5, 2, 2))] * bottoms, num_top=tops)
 
 
 def test_in_place_is_refused():

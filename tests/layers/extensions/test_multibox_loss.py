@@ -11,7 +11,16 @@ from minicaffe.errors import LayerError
 from minicaffe.gradient_check import check_gradient
 from minicaffe.layers.shared.boxes import decode
 from minicaffe.proto.caffe_pb2 import PriorBoxParameter
-from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, normal, run_layer, top_of
+from minicaffe.testing import (
+    Case,
+    LayerProperties,
+    assert_close,
+    build_layer,
+    computing_with,
+    normal,
+    run_layer,
+    top_of,
+)
 
 IMAGES, PRIORS, ROWS = 3, 14, 7
 
@@ -148,6 +157,23 @@ def test_the_gradient_with_the_variance_in_the_target_is_that_of_the_divided_pre
         derivative = (loss(loc + step) - loss(loc - step)) / 2e-4
         variance = priors[1][at[1], at[3]]
         np.testing.assert_allclose(moved[tuple(at)], derivative * variance, rtol=1e-3)
+
+
+@pytest.mark.gpu
+def test_backward_on_the_gpu_is_that_of_the_last_forward_on_the_cpu(cuda_device):
+    """Not that of an earlier batch, whose targets are still on the device."""
+    layer, bottom, top = build_layer(layer_text("num_classes: 3"), *case("").arrays(seed=0), dtype=np.float32)
+    for modes in ((False, True), (True, True), (False, True), (True, False)):
+        gradients = []
+        for gpus in (modes, (False, False)):
+            with computing_with(gpu=gpus[0]):
+                layer.forward(bottom, top)
+            with computing_with(gpu=gpus[1]):
+                layer.backward(top, [True, True, False, False], bottom)
+            gradients.append([blob.read_diff().copy() for blob in bottom[:2]])
+        for one, other in zip(*gradients):
+            assert_close(one, other)
+        bottom[3].data = bottom[3].read_data()[:, :, ::-1, :] * ([1] * 3 + [0.9] * 4 + [1])  # another batch
 
 
 def test_nothing_counts_without_boxes(engine):

@@ -144,6 +144,7 @@ def test_draws_are_those_of_the_state():
     [
         ("", [(2, 5), (2, 7)], "cls_num must be at least 1 and batch_size above 0, or -1, got 0 and 128"),
         ("cls_num: 2 batch_size: 0", [(2, 5), (2, 7)], "cls_num must be at least 1 and batch_size above 0"),
+        ("cls_num: 2 fg_fraction: 1.5", [(2, 5), (2, 7)], r"fg_fraction must be in \[0, 1\], got 1.5"),
         ("cls_num: 2 bg_thr_hg: 0.6", [(2, 5), (2, 7)], "fg_thr must be above 0 and not below bg_thr_hg"),
         ("cls_num: 2", [(2, 4), (2, 7)], r"bottom 0 must be regions \(R, 5\)"),
         ("cls_num: 2", [(2, 5), (2, 6)], r"bottom 1 must be annotated boxes \(G, 7\)"),
