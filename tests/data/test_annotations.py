@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from helpers.annotated import boxes_of
 from minicaffe.data.annotations import coco, lists, text, voc
 from minicaffe.data.annotations.objects import Annotation, Object
-from minicaffe.data.annotations.records import Box, annotated_datum, boxes_of
+from minicaffe.data.annotations.records import Box, annotated_datum
 from minicaffe.data.label_map import LabelMap
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
@@ -85,6 +86,12 @@ def test_xml_in_another_encoding_and_with_a_doctype(tmp_path):
                     XML.replace("dog", "chi\u00eann").replace("<annotation>", "<!DOCTYPE annotation><annotation>", 1)
                     ):  # fmt: skip
         assert voc.read_annotation(file(tmp_path, content)).objects[0].name == "chi\u00eann"
+
+
+def test_xml_of_an_editor_that_writes_windows_1252(tmp_path):
+    content = XML.replace("dog", "chi\u00ean\u2019n").replace("<annotation>", "<annotation><path>C:\\h\u00e9</path>", 1)
+    assert b"encoding" not in content.encode()
+    assert voc.read_annotation(file(tmp_path, content.encode("cp1252"))).objects[0].name == "chi\u00ean\u2019n"
 
 
 # -- boxes -------------------------------------------------------------------------------------------------------------
