@@ -7,15 +7,14 @@ cv2 5.0), except `bgr_to_lab`.  As in the fork, `prob` has no effect.  All funct
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image
 
 from minicaffe.data.color import bgr_to_gray, bgr_to_hsv, bgr_to_lab, bgr_to_ycrcb, ycrcb_to_bgr
 from minicaffe.data.equalize import clahe, equalize_histogram
+from minicaffe.data.image import decode_pixels, encode_image
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import NoiseParameter
@@ -99,11 +98,7 @@ def of_luma(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np
 
 def recompressed(image: np.ndarray, quality: int) -> np.ndarray:
     """Encode and decode as a JPEG; quality: 1 to 100, clipped."""
-    buffer = io.BytesIO()
-    pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=min(max(quality, 1), 100))
-    decoded = np.asarray(Image.open(buffer))
-    return decoded[None] if decoded.ndim == 2 else decoded[:, :, ::-1].transpose(2, 0, 1)
+    return decode_pixels(encode_image(image, "jpg", min(max(quality, 1), 100)))
 
 
 def eroded(image: np.ndarray) -> np.ndarray:
