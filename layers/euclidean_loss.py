@@ -14,6 +14,7 @@ class EuclideanLoss(LossLayer):
 
     Bottoms: a and b, (N, ...), with as many numbers each.  Top: one number.  Both bottoms get a gradient.
     """
+
     no_gradient = ()
 
     def setup(self, bottom, top):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.annotated import boxes_of
 from helpers.coco_folder import write_coco
-from minicaffe.data.annotations.records import boxes_of
 from minicaffe.data.datasets import shapes
 from minicaffe.data.datasets.scenes import CLASSES
 from minicaffe.data.db import open_db
@@ -122,6 +122,18 @@ def test_files_of_ilsvrc_are_kept_as_they_are(folder, convert, drawn):
     Path("val.txt").write_text("".join(lines))
     convert(*DETECTION, "--encoded", "--encode_type=jpg", "./", "val.txt", "db")
     assert list(records("db").values()) == list(records(drawn / "test_lmdb").values())
+
+
+def test_names_that_are_not_utf8(folder, run, convert):
+    """They are written as the bytes that they have in the list, and in the file system."""
+    for path in ("JPEGImages/test_000000.jpg", "Annotations/test_000000.xml"):
+        shutil.copy(f"VOC/{path}", os.fsencode(f"VOC/{path}").replace(b"test", b"\xe9"))
+    Path("VOC/ImageSets/Main/odd.txt").write_bytes(b"\xe9_000000\r\n")
+    convert("--voc=VOC", "--set=odd", "odd_lmdb")
+    assert Path("odd_name_size.txt").read_bytes() == b"\xe9_000000 64 64\n"
+    Path("odd.txt").write_bytes(b"JPEGImages/\xe9_000000.jpg 0\n")
+    assert run("get_image_size", "VOC", "odd.txt", "sizes.txt")[0] == 0
+    assert Path("sizes.txt").read_bytes() == b"\xe9_000000 64 64\n"
 
 
 def test_classification(folder, convert):

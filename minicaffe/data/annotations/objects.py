@@ -18,7 +18,7 @@ _LARGEST = 1e6  # of an edge, in pixels; images have fewer
 
 
 class Object(NamedTuple):
-    """An object: its class, by its name in the label map or as a label, and its edges in pixels."""
+    """An object: its class, by its name in the label map or as a label, and its edges in pixels, until `scaled`."""
 
     name: str | int
     xmin: float
@@ -26,6 +26,11 @@ class Object(NamedTuple):
     xmax: float
     ymax: float
     difficult: bool = False
+
+    def scaled(self, height: int, width: int) -> Object:
+        """Return the object with its edges as fractions of an image of this height and width."""
+        name, xmin, ymin, xmax, ymax, difficult = self
+        return Object(name, xmin / width, ymin / height, xmax / width, ymax / height, difficult)
 
 
 class Annotation(NamedTuple):
@@ -62,18 +67,17 @@ class Annotation(NamedTuple):
         ):
             if count:
                 log.warning("%s: %d of %d boxes %s", self.where, count, len(self.objects), what)
-        return [self._box(each, height, width, labels) for each in valid]
+        return [Box(self._label(each.name, labels), *each.scaled(height, width)[1:]) for each in valid]
 
-    def _box(self, each: Object, height: int, width: int, labels: LabelMap | None) -> Box:
-        label = each.name
-        if isinstance(label, str):
-            if labels is None:
-                raise DataError(f"{self.where} has class names, so a label map is needed")
-            try:
-                label = labels.label_of(label)
-            except DataError as error:
-                raise DataError(f"{self.where}: {error.args[0]}") from error
-        return Box(label, each.xmin / width, each.ymin / height, each.xmax / width, each.ymax / height, each.difficult)
+    def _label(self, name: str | int, labels: LabelMap | None) -> int:
+        if not isinstance(name, str):
+            return name
+        if labels is None:
+            raise DataError(f"{self.where} has class names, so a label map is needed")
+        try:
+            return labels.label_of(name)
+        except DataError as error:
+            raise DataError(f"{self.where}: {error.args[0]}") from error
 
 
 def _exceeds(each: Object, height: int, width: int) -> bool:

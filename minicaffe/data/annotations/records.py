@@ -38,12 +38,3 @@ def annotated_datum(datum: caffe_pb2.Datum, boxes: Iterable[Box]) -> caffe_pb2.A
             caffe_pb2.NormalizedBBox(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, difficult=difficult)
         )
     return record
-
-
-def boxes_of(record: caffe_pb2.AnnotatedDatum) -> list[Box]:
-    """Return the boxes of a record, group by group."""
-    return [
-        Box(group.group_label, box.xmin, box.ymin, box.xmax, box.ymax, box.difficult)
-        for group in record.annotation_group
-        for box in (annotation.bbox for annotation in group.annotation)
-    ]
