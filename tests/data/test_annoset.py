@@ -151,7 +151,7 @@ def test_text_and_json_files(folder, convert):
     for kind, label in (("txt", 3), ("json", 5)):
         Path("list").write_text(f"{image} a.{kind}\n")
         text = convert(*DETECTION, f"--label_type={kind}", "./", "list", f"{kind}_db")
-        assert "states no size: that of the image, 64x64, is taken" in text
+        assert ("states no size: that of the image, 64x64, is taken" in text) == (kind == "json")
         (record,) = records(f"{kind}_db").values()
         assert boxes_of(record) == [(label, 0.25, 0.125, 0.5, 1, False)]
 

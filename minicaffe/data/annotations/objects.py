@@ -37,24 +37,26 @@ class Annotation(NamedTuple):
     """The content of an annotation.
 
     where: the file, for messages.  size: (height, width) of the image as the file states it; None if it does not.
+    expects_size: whether files of this kind state the size, so that one that does not is doubtful (default True).
     """
 
     where: str
     size: tuple[int, int] | None
     objects: Sequence[Object]
+    expects_size: bool = True
 
     def boxes(self, image: tuple[int, int], labels: LabelMap | None) -> list[Box]:
         """Return the boxes as fractions of the stated size, or of the image's where the file states none.
 
         image: (height, width) of the image.  labels: gives the labels of the classes' names; None if all are labels.
-        What is doubtful is logged: another size than the image's, boxes that exceed the image.  Boxes whose right edge
-        is left of the left one, or the lower above the upper, are logged and left out.
+        What is doubtful is logged: no size, another than the image's, boxes that exceed the image.  Boxes whose right
+        edge is left of the left one, or the lower above the upper, are logged and left out.
         DataError for a class that the label map does not have.
         """
         height, width = self.size or image
-        if self.size is None:
+        if self.size is None and self.expects_size:
             log.warning("%s states no size: that of the image, %dx%d, is taken", self.where, image[1], image[0])
-        elif self.size != image:
+        elif self.size not in (None, image):
             log.warning(
                 "%s is about an image of %dx%d pixels, but the image has %dx%d",
                 self.where, width, height, image[1], image[0],
