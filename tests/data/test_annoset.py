@@ -271,6 +271,17 @@ def test_create_annoset(folder, run, drawn):
     status, _, err = run(*words, "--redo", *paths[:3], "made/VOC")
     assert status == 1 and "would replace what is no link" in err
     assert os.path.isdir("made/VOC/test_lmdb")
+    for db in ("VOC", "labelmap.prototxt"):
+        status, out, err = run(*words, "--redo", *paths[:2], db, paths[3])
+        assert status == 1 and f"'{db}' exists already, and is no database: remove it first" in err
+        assert "Processed" not in out + err
+
+
+def test_an_unknown_type_of_image_files(folder, run):
+    for words in (["convert_annoset", *DETECTION, "./", "train.txt"], ["convert_imageset", "./", "train.txt"]):
+        status, out, err = run(*words, "db", "--encode_type=foo")
+        assert status == 1 and "encode_type must be a type of image files, such as png or jpg, got 'foo'" in err
+        assert not Path("db").exists()
 
 
 def test_get_image_size(folder, run, drawn):
