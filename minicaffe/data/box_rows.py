@@ -31,15 +31,15 @@ def rows_of(datum: AnnotatedDatum, name: str) -> np.ndarray:
         for box in (each.bbox,)
     ]
     rows = np.array(found, np.float32).reshape(-1, COLUMNS)
-    wrong = ~np.isfinite(boxes_of(rows)).all(1)
+    wrong = ~np.isfinite(corners_of(rows)).all(1)
     if wrong.any():
         index = int(wrong.argmax())
-        corners = ", ".join(f"{value:g}" for value in boxes_of(rows)[index])
+        corners = ", ".join(f"{value:g}" for value in corners_of(rows)[index])
         raise DataError(f"{name}: box {index} must have finite corners, got {corners}")
     return rows
 
 
-def boxes_of(rows: np.ndarray) -> np.ndarray:
+def corners_of(rows: np.ndarray) -> np.ndarray:
     """Return a view of the corners in rows, (n, 4)."""
     return rows[:, _BOX]
 
@@ -58,8 +58,8 @@ def projected(rows: np.ndarray, region: Sequence[float] | np.ndarray, emit: Emit
     emit: an emit_constraint, which drops more boxes; None: it does not.
     """
     region = np.asarray(region, np.float32)
-    result = rows[_emitted(boxes_of(rows), region, emit)] if emit is not None else rows.copy()
-    boxes = boxes_of(result)
+    result = rows[_emitted(corners_of(rows), region, emit)] if emit is not None else rows.copy()
+    boxes = corners_of(result)
     inside(boxes, region).clip(0, 1, out=boxes)
     return result[(boxes[:, :2] < boxes[:, 2:]).all(1)]
 

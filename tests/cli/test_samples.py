@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from helpers.annotated import TRAINING, boxes_of, random_records, write_records
+from helpers.annotated import TRAINING, random_records, write_records
 from helpers.readers import write_images
 from minicaffe.cli import samples
+from minicaffe.data.annotations.records import boxes_of
 from minicaffe.data.datasets import shapes
 from minicaffe.data.datasets.scenes import CLASSES
 from minicaffe.data.db import open_db

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import minicaffe
-from helpers.annotated import boxes_of
 from minicaffe.cli import detections
+from minicaffe.data.annotations.records import boxes_of
 from minicaffe.data.datasets import shapes
 from minicaffe.data.db import open_db
 from minicaffe.data.image import decode_image

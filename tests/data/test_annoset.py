@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.annotated import boxes_of
 from helpers.coco_folder import write_coco
+from minicaffe.data.annotations.records import boxes_of
 from minicaffe.data.datasets import shapes
 from minicaffe.data.datasets.scenes import CLASSES
 from minicaffe.data.db import open_db

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from helpers.annotated import boxes_of
 from minicaffe.data.annotations import coco, lists, text, voc
 from minicaffe.data.annotations.objects import Annotation, Object
-from minicaffe.data.annotations.records import Box, annotated_datum
+from minicaffe.data.annotations.records import Box, annotated_datum, boxes_of
 from minicaffe.data.label_map import LabelMap
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.annotated import boxes_of
+from minicaffe.data.annotations.records import boxes_of
 from minicaffe.data.datasets import shapes
 from minicaffe.data.datasets.records import describe
 from minicaffe.data.datasets.scenes import CLASSES, draw_scene

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minicaffe.data.annotations import voc
-from minicaffe.data.box_rows import WHOLE, boxes_of, projected, rows_of
+from minicaffe.data.box_rows import WHOLE, corners_of, projected, rows_of
 from minicaffe.data.datum import datum_to_array, parsed_annotated, record_name
 from minicaffe.data.db import Database, open_db
 from minicaffe.data.image import read_pixels
@@ -46,7 +46,7 @@ def _database(settings: RoIDataSettings):
         height, width = _size(annotated.datum, name)
         rows = projected(rows_of(annotated, name), WHOLE, None)
         rows = rows if settings.use_difficult else rows[rows[:, -1] == 0]
-        corners = boxes_of(rows) * np.array([width, height, width, height], float) - [0, 0, 1, 1]
+        corners = corners_of(rows) * np.array([width, height, width, height], float) - [0, 0, 1, 1]
         pixels = _Pixels(database, key, settings.source)
         yield Record(name, pixels, corners, rows[:, 0].astype(int), wide=width >= height), width
 

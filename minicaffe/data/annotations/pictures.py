@@ -11,7 +11,7 @@ import numpy as np
 
 from minicaffe.data.annotations import voc
 from minicaffe.data.annotations.objects import Object
-from minicaffe.data.box_rows import rows_of
+from minicaffe.data.annotations.records import boxes_of
 from minicaffe.data.datum import datum_to_array, parsed_annotated, record_name
 from minicaffe.data.db import open_db
 from minicaffe.data.image import decode_image
@@ -40,8 +40,7 @@ def database_images(path: str, backend: str) -> Iterator[AnnotatedImage]:
             name = record_name(key, path)
             record = parsed_annotated(value, name)
             content = record.datum.data if record.datum.encoded else datum_to_array(record.datum, None, name)
-            rows = rows_of(record, name).tolist()
-            objects = [Object(int(label), *edges, bool(difficult)) for label, _, *edges, difficult in rows]
+            objects = [Object(*box) for box in boxes_of(record, name)]
             yield AnnotatedImage(key.decode(errors="replace"), content, objects)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from minicaffe.data.box_rows import rows_of
 from minicaffe.proto import caffe_pb2
 
 
@@ -38,3 +39,9 @@ def annotated_datum(datum: caffe_pb2.Datum, boxes: Iterable[Box]) -> caffe_pb2.A
             caffe_pb2.NormalizedBBox(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, difficult=difficult)
         )
     return record
+
+
+def boxes_of(record: caffe_pb2.AnnotatedDatum, name: str = "the record") -> list[Box]:
+    """Return the boxes of a record, group by group; name: the record, for the errors of `box_rows.rows_of`."""
+    rows = rows_of(record, name).tolist()
+    return [Box(int(label), *edges, difficult=bool(difficult)) for label, _, *edges, difficult in rows]

@@ -6,22 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from minicaffe.data.annotations.records import Box as StoredBox
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.db import open_db
 from minicaffe.data.image import encode_image
 from minicaffe.proto import caffe_pb2
 
 Box = Sequence[float]  # group label, instance, xmin, ymin, xmax, ymax, difficult
-
-
-def boxes_of(record: caffe_pb2.AnnotatedDatum) -> list[StoredBox]:
-    """The boxes of a record, group by group."""
-    return [
-        StoredBox(group.group_label, box.xmin, box.ymin, box.xmax, box.ymax, box.difficult)
-        for group in record.annotation_group
-        for box in (annotation.bbox for annotation in group.annotation)
-    ]
 
 
 def record(image: np.ndarray, boxes: Iterable[Box], encoded: str = "", label: int = -1) -> caffe_pb2.AnnotatedDatum:
