@@ -34,18 +34,19 @@ class Noise:
     def __init__(self, param: NoiseParameter) -> None:
         self.param = param
         points = param.saltpepper_param
-        if param.saltpepper and not (points.value and 0 <= points.fraction <= 1):
+        is_finite = len(points.value) and np.isfinite(points.value).all()
+        if param.saltpepper and not (is_finite and 0 <= points.fraction <= 1):
+            values = ", ".join(f"{value:g}" for value in points.value) or "none"
             raise DataError(
                 "noise_param: saltpepper needs a fraction from 0 to 1, and one value or one per channel, in "
-                f"saltpepper_param, got {points.fraction:g} and {len(points.value)} value(s)"
+                f"saltpepper_param, got {points.fraction:g} and {values}"
             )
         self._steps: list[Callable[[np.ndarray], np.ndarray]] = []
         for name, operation in _OPERATIONS.items():
             value = getattr(param, name)
-            if name == "jpeg":
-                operation = functools.partial(recompressed, quality=int(value))
             if value > 0:
-                self._steps.append(operation)
+                is_jpeg = operation is recompressed
+                self._steps.append(functools.partial(operation, quality=min(value, 100)) if is_jpeg else operation)
 
     def draw(self, rng: Stream) -> tuple[int, int] | None:
         """Draw the seed of the points of a picture; None if nothing is random."""
@@ -96,9 +97,9 @@ def of_luma(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np
     return ycrcb_to_bgr(np.stack([change(luma), *chroma]))
 
 
-def recompressed(image: np.ndarray, quality: int) -> np.ndarray:
-    """Encode and decode as a JPEG; quality: 1 to 100, clipped."""
-    return decode_pixels(encode_image(image, "jpg", min(max(quality, 1), 100)))
+def recompressed(image: np.ndarray, quality: float) -> np.ndarray:
+    """Encode and decode as a JPEG; quality: above 0, to 100; cut to a whole number, 1 at least."""
+    return decode_pixels(encode_image(image, "jpg", max(int(quality), 1)))
 
 
 def eroded(image: np.ndarray) -> np.ndarray:

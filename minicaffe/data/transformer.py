@@ -159,7 +159,7 @@ class BatchTransformer:
         return values + ((mean + mean[..., ::-1]) / 2 if self.mirror else mean)
 
     def _prepared(self, images: Images, each: Each) -> Images:
-        """Return the images resized, then with noise, as far as the parameters say so."""
+        """Return the images resized and with noise, where the parameters have them."""
         resizer, noise = self.resizer, self.noise
         modes = [resizer.draw(self.rng) for _ in images] if resizer else []
         seeds = [noise.draw(self.rng) for _ in images] if noise else []

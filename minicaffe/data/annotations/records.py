@@ -43,5 +43,7 @@ def annotated_datum(datum: caffe_pb2.Datum, boxes: Iterable[Box]) -> caffe_pb2.A
 
 def boxes_of(record: caffe_pb2.AnnotatedDatum, name: str = "the record") -> list[Box]:
     """Return the boxes of a record, group by group; name: the record, for the errors of `box_rows.rows_of`."""
-    rows = rows_of(record, name).tolist()
-    return [Box(int(label), *edges, difficult=bool(difficult)) for label, _, *edges, difficult in rows]
+    return [
+        Box(int(label), xmin, ymin, xmax, ymax, bool(difficult))
+        for label, _, xmin, ymin, xmax, ymax, difficult in rows_of(record, name).tolist()
+    ]
