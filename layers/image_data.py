@@ -18,6 +18,11 @@ class ImageData(BaseData):
     """
 
     param_field = "image_data_param"
+    unread_of_transform = {
+        **BaseData.unread_of_transform,
+        "force_color": "write is_color: true in image_data_param, which is the default",
+        "force_gray": "write is_color: false in image_data_param",
+    }
     exact_num_top = 2
 
     @staticmethod

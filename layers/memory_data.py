@@ -7,6 +7,7 @@ from minicaffe.core.registry import register
 from minicaffe.data.arrays import numbers, same_axes, transposed_hint
 from minicaffe.data.datum import datum_to_array
 from minicaffe.data.transformer import BatchTransformer
+from minicaffe.layers.shared.base_data import BaseData
 from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
 from minicaffe.saved import whole
@@ -23,6 +24,7 @@ class MemoryData(Layer):
 
     family = "data"
     more_params = ("transform_param",)
+    unread_of_transform = BaseData.unread_of_transform
     exact_num_bottom = 0
     capturable = False  # reads on the host
     exact_num_top = 2

@@ -21,6 +21,11 @@ class WindowData(BaseData):
     """
 
     param_field = "window_data_param"
+    unread_of_transform = {
+        **BaseData.unread_of_transform,
+        **dict.fromkeys(("force_color", "force_gray", "noise_param"), "remove it"),
+        **dict.fromkeys(("crop_h", "crop_w", "resize_param"), "write crop_size"),
+    }
     exact_num_top = 2
 
     @staticmethod

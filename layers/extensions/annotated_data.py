@@ -2,6 +2,7 @@
 
 import logging
 import os
+from types import MappingProxyType
 
 from minicaffe.core.registry import register
 from minicaffe.data.annotated import AnnotatedDecoder
@@ -31,6 +32,7 @@ class AnnotatedData(Data):
 
     fork = "SSD"
     more_params = ("transform_param", "annotated_data_param")
+    unread_of_transform = MappingProxyType({})
     capturable = False  # the number of boxes changes from batch to batch
 
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings
@@ -36,6 +38,9 @@ class BaseData(Layer):
 
     family = "data"
     more_params: tuple[str, ...] = ("transform_param",)
+    unread_of_transform: Mapping[str, str] = MappingProxyType(
+        dict.fromkeys(BatchTransformer.not_applied, "AnnotatedData applies it")
+    )
     exact_num_bottom = 0
     min_top, max_top = 1, 2
     in_place = False

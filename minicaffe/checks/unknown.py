@@ -32,6 +32,8 @@ def unreadable(what: Any) -> list[Finding]:
         path = os.fspath(what)
         (message, found), folder = _read(path), os.path.dirname(path)
     if isinstance(message, caffe_pb2.SolverParameter):
+        inside = [message.net_param, message.train_net_param, *message.test_net_param]
+        found += unknown_types([layer for net in inside for layer in net.layer if layer.type]) if found else []
         for net in filter(None, dict.fromkeys((message.net, message.train_net, *message.test_net))):
             there = nets.beside(net, folder)
             found += [] if nets.is_solver(there) else unreadable(there)

@@ -38,7 +38,7 @@ def get_image_size(args: argparse.Namespace) -> None:
     ids = dict(sources.read_pairs(args.name_id_file)) if args.name_id_file else {}
     sizes = []
     for image, _ in sources.read_pairs(args.list):
-        name = os.path.splitext(os.path.basename(image))[0]
+        name = sources.size_name(image)
         if ids and name not in ids:
             raise UsageError(f"get_image_size: '{args.name_id_file}' has no id of image '{name}'")
         width, height = size_of(os.path.join(args.root, image))

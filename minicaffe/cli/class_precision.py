@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from minicaffe.cli.command import print_line
-from minicaffe.data.label_map import read_label_map
 from minicaffe.files import write_atomically
 from minicaffe.solvers.outputs import MeanAveragePrecision
-from minicaffe.text import class_names, csv_text
-
-
-def label_names(path: str) -> dict[int, str]:
-    """Return {label: name} of a label map (.prototxt), or of a file with the names, one a line, from label 0 on."""
-    if path.endswith(".prototxt"):
-        return read_label_map(path).display_names
-    return dict(enumerate(class_names(path)))
+from minicaffe.text import csv_text
 
 
 class ClassPrecision:

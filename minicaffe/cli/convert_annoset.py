@@ -12,7 +12,7 @@ from minicaffe.cli.shared_flags import need_file, need_writable, storage_flags, 
 from minicaffe.core.random import new_stream
 from minicaffe.data.annotations import annoset, coco, lists, sources
 from minicaffe.data.datasets.records import replacing_database
-from minicaffe.data.db import BACKENDS, backend_name
+from minicaffe.data.db import BACKENDS, backend_name, backends_in
 from minicaffe.data.imageset import shuffled_entries
 from minicaffe.data.label_map import LabelMap, read_label_map
 from minicaffe.errors import UsageError
@@ -187,13 +187,16 @@ def create_annoset(args: argparse.Namespace) -> None:
     folder."""
     args.paths, args.set, args.images = [args.root, args.list, args.db], "", ""
     db, link = args.db.rstrip("/"), _link_to(args.db, args.example_dir)
-    if os.path.exists(db) and not args.redo:
-        raise UsageError(f"create_annoset: '{db}' exists already: --redo replaces it")
+    if os.path.lexists(db):
+        if not backends_in(db):
+            raise UsageError(f"create_annoset: '{db}' exists already, and is no database: remove it first")
+        if not args.redo:
+            raise UsageError(f"create_annoset: '{db}' exists already: --redo replaces it")
     entries, labels = _listed(args)
-    os.makedirs(os.path.dirname(os.path.abspath(db)), exist_ok=True)
+    for folder in (os.path.dirname(os.path.abspath(db)), args.example_dir):
+        os.makedirs(folder, exist_ok=True)
     with replacing_database(db) as fresh:
         result = _convert(args, entries, labels, fresh)
-    os.makedirs(args.example_dir, exist_ok=True)
     if os.path.islink(link):
         os.unlink(link)
     os.symlink(os.path.abspath(db), link)

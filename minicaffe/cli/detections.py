@@ -14,7 +14,10 @@ from minicaffe.cli.classify import computing
 from minicaffe.cli.command import FlagParser, print_line
 from minicaffe.cli.infer import block_flags, check_block, preparation_of
 from minicaffe.cli.shared_flags import built_net, need_file, need_picture, weight_files
+from minicaffe.data.annotations import voc
 from minicaffe.data.annotations.pictures import AnnotatedImage, database_images, file_images, voc_images
+from minicaffe.data.box_rows import inside
+from minicaffe.data.db import backends_in
 from minicaffe.data.label_map import LabelMap, read_names_of_labels
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures.plot import save
@@ -89,11 +92,9 @@ def _images(paths: Sequence[str]) -> Iterator[AnnotatedImage]:
     from minicaffe.inference.inputs import images_in
 
     for path in paths:
-        if os.path.exists(os.path.join(path, "data.mdb")):
-            yield from database_images(path, "lmdb")
-        elif os.path.exists(os.path.join(path, "CURRENT")):
-            yield from database_images(path, "leveldb")
-        elif os.path.isdir(os.path.join(path, "Annotations")):
+        if backends := backends_in(path):
+            yield from database_images(path, backends[0])
+        elif os.path.isdir(os.path.join(path, voc.ANNOTATIONS)):
             yield from voc_images(path)
         elif os.path.isdir(path):
             yield from file_images(images_in(path))
@@ -159,13 +160,17 @@ def _detect(
 def _of_batch(
     predictor: Predictor, preparation: Preparation, images: Sequence[AnnotatedImage], threshold: float
 ) -> list[list[_Detection]]:
+    """Return the detections of each image, those of the highest scores last."""
     batch = np.empty((len(images), *predictor.shape[1:]), np.float32)
+    places = []
     for (name, content, _), out in zip(images, batch, strict=True):
         image = preparation.decode(content, name) if isinstance(content, bytes) else preparation.resized(content, name)
         preparation.write(image, out, name)
+        places.append(preparation.place(*image.shape[1:]))
     (rows,) = predictor.predict(batch).values()
     found: list[list[_Detection]] = [[] for _ in images]
-    for number, label, score, *edges in sorted(rows.reshape(-1, 7).tolist(), key=lambda row: row[2]):
+    for row in sorted(rows.reshape(-1, 7), key=lambda row: row[2]):
+        (number, label), score = map(int, row[:2]), float(row[2])
         if label >= 0 and score >= threshold:
-            found[int(number)].append(_Detection(int(label), score, *edges))
+            found[number].append(_Detection(label, score, *inside(row[3:], places[number]).tolist()))
     return found

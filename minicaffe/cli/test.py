@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from minicaffe.cli.class_precision import ClassPrecision, label_names
+from minicaffe.cli.class_precision import ClassPrecision
 from minicaffe.cli.command import FlagParser, command, print_line
 from minicaffe.cli.confusion import ENDINGS, Confusion
 from minicaffe.cli.devices import computing_on, device_flags
@@ -25,6 +25,7 @@ from minicaffe.cli.shared_flags import (
     weight_files,
 )
 from minicaffe.cli.worst import Worst
+from minicaffe.data.label_map import read_names_of_labels
 from minicaffe.errors import UsageError, listed
 from minicaffe.pictures.plot import save
 from minicaffe.progress.counting import Progress
@@ -101,7 +102,7 @@ def test(args: argparse.Namespace) -> None:
         by_class = args.per_class and not detections
         matrix = Confusion(net, args.labels, flag) if args.confusion or by_class else None
         worst = Worst(net, args.worst_count, args.labels) if args.worst else None
-        names = label_names(args.labels) if args.labels and detections else {}
+        names = read_names_of_labels(args.labels).display_names if args.labels and detections else {}
         score(net, args.iterations, status, [each for each in (matrix, worst) if each], detections)
         if matrix:
             _show(matrix, args)

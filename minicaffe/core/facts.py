@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from minicaffe.proto.caffe_pb2 import LayerParameter
 
@@ -62,6 +63,8 @@ class Facts:
     fork = ""  #: the fork, or the forks, of Caffe that introduced the type; "": Caffe's master, or a script's own type
     param_field = ""  #: the LayerParameter field with the parameters, if it is not named after the type
     more_params: tuple[str, ...] = ()  #: further LayerParameter fields of messages that layers of the type read
+    #: fields of its transform_param that have no effect, and what to do instead
+    unread_of_transform: Mapping[str, str] = MappingProxyType({})
 
     # -- from a LayerParameter alone ----------------------------------------------------------------------------------
 

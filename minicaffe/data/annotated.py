@@ -10,7 +10,7 @@ from minicaffe.errors import DataError
 
 
 class AnnotatedDecoder(DatumDecoder):
-    """Decoder of the records of an SSD database: the label of a record is the rows of its boxes, see `annotations`.
+    """Decoder of the records of an SSD database: the label of a record is the rows of its boxes, see `box_rows`.
 
     The first record settles whether there are boxes: if it has a type of annotation, or `with_boxes` is True, every
     record must have one; otherwise labels are those of the Datums.

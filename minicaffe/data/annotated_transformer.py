@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicaffe.data.box_rows import COLUMNS, boxes_of, label_rows, mirrored, projected, with_boxes
+from minicaffe.data.box_rows import COLUMNS, corners_of, label_rows, mirrored, projected, with_boxes
 from minicaffe.data.distort import Distorter, Distortion
 from minicaffe.data.part import Expander, Part
 from minicaffe.data.sampling import Samplers
@@ -94,7 +94,7 @@ class AnnotatedTransformer(BatchTransformer):
             part = self._expander.draw(generator, height, width)
             if part != whole:
                 rows = projected(rows, part.region(height, width), self._emit)
-        region = self._samplers.draw(generator, boxes_of(rows)) if self._samplers else None
+        region = self._samplers.draw(generator, corners_of(rows)) if self._samplers else None
         if region is not None:
             part, rows = part.inner(region), projected(rows, region, self._emit)
         return _Plan(distortion, None if part == whole else part), rows
@@ -124,12 +124,12 @@ class AnnotatedTransformer(BatchTransformer):
         """Return the rows of image `index` after resizing, crop and flip; shape: (C, H, W) of it before."""
         (_, old_h, old_w), (_, height, width) = shape, self.resized_shape(shape)
         if self.resizer is not None:
-            rows = with_boxes(rows, self.resizer.boxes(boxes_of(rows), old_h, old_w))
+            rows = with_boxes(rows, self.resizer.boxes(corners_of(rows), old_h, old_w))
         crop = Part(int(draws.top[index]), int(draws.left[index]), self.crop[0] or height, self.crop[1] or width)
         region = crop.region(height, width)
         rows = projected(rows, region, self._emit)
         if draws.flip[index]:
             rows = mirrored(rows)
         if self.resizer is not None:
-            rows = with_boxes(rows, self.resizer.extrapolate(boxes_of(rows), old_h, old_w, np.array(region)))
+            rows = with_boxes(rows, self.resizer.extrapolate(corners_of(rows), old_h, old_w, np.array(region)))
         return rows

@@ -21,7 +21,8 @@ _BOX = slice(2, 6)
 def rows_of(datum: AnnotatedDatum, name: str) -> np.ndarray:
     """Return the rows of a record; name: the record, for errors.
 
-    DataError for a corner that is no number, and for a box whose xmax is smaller than its xmin, or ymax than ymin.
+    Boxes that are turned inside out have no area: `projected` drops them, as the fork does.
+    DataError for a corner that is no number or infinite.
     """
     found = [
         (group.group_label, each.instance_id, box.xmin, box.ymin, box.xmax, box.ymax, box.difficult)
@@ -30,18 +31,15 @@ def rows_of(datum: AnnotatedDatum, name: str) -> np.ndarray:
         for box in (each.bbox,)
     ]
     rows = np.array(found, np.float32).reshape(-1, COLUMNS)
-    boxes = boxes_of(rows)
-    wrong = ~(np.isfinite(boxes).all(1) & (boxes[:, :2] <= boxes[:, 2:]).all(1))
+    wrong = ~np.isfinite(corners_of(rows)).all(1)
     if wrong.any():
         index = int(wrong.argmax())
-        corners = ", ".join(f"{value:g}" for value in boxes[index])
-        raise DataError(
-            f"{name}: box {index} must have finite corners with xmin <= xmax and ymin <= ymax, got {corners}"
-        )
+        corners = ", ".join(f"{value:g}" for value in corners_of(rows)[index])
+        raise DataError(f"{name}: box {index} must have finite corners, got {corners}")
     return rows
 
 
-def boxes_of(rows: np.ndarray) -> np.ndarray:
+def corners_of(rows: np.ndarray) -> np.ndarray:
     """Return a view of the corners in rows, (n, 4)."""
     return rows[:, _BOX]
 
@@ -60,13 +58,16 @@ def projected(rows: np.ndarray, region: Sequence[float] | np.ndarray, emit: Emit
     emit: an emit_constraint, which drops more boxes; None: it does not.
     """
     region = np.asarray(region, np.float32)
-    low, high = region[:2], region[2:]
-    result = rows[_emitted(boxes_of(rows), region, emit)] if emit is not None else rows.copy()
-    boxes = boxes_of(result)
-    boxes -= np.tile(low, 2)
-    boxes /= np.tile(np.maximum(high - low, np.finfo(np.float32).eps), 2)
-    boxes.clip(0, 1, out=boxes)
+    result = rows[_emitted(corners_of(rows), region, emit)] if emit is not None else rows.copy()
+    boxes = corners_of(result)
+    inside(boxes, region).clip(0, 1, out=boxes)
     return result[(boxes[:, :2] < boxes[:, 2:]).all(1)]
+
+
+def inside(boxes: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Return boxes (..., 4) in fractions of a region instead of those of the image; region: its (4,) in the latter."""
+    low, high = region[:2], region[2:]
+    return (boxes - np.tile(low, 2)) / np.tile(np.maximum(high - low, np.finfo(np.float32).eps), 2)
 
 
 def mirrored(rows: np.ndarray) -> np.ndarray:

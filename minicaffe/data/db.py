@@ -21,6 +21,7 @@ from minicaffe.files import NewFolder
 log = logging.getLogger("minicaffe.data")
 
 BACKENDS = ("lmdb", "leveldb")
+_FILES = {"lmdb": "data.mdb", "leveldb": "CURRENT"}  # which each database of a kind has
 MAX_KEY = {"lmdb": 511, "leveldb": None}  # bytes; None: no limit
 _DATA_SETS = re.compile(  # paths of the databases that `minicaffe data` writes
     r"(?:.*/)?(?P<data_set>mnist|cifar10|shapes)(?:(?<=shapes)/|(?<!shapes)_)"
@@ -98,6 +99,11 @@ def backend_name(backend: str | int) -> str:
     return name
 
 
+def backends_in(folder: str | os.PathLike) -> list[str]:
+    """Return the kinds of the databases in a folder, of "lmdb" and "leveldb"; [] if it is none."""
+    return [backend for backend, name in _FILES.items() if os.path.exists(os.path.join(folder, name))]
+
+
 def _check_folder(source: str, backend: str) -> None:
     """Raise DataError for a wrong path or a wrong backend, with a clearer message than the library's."""
     label = {"lmdb": "LMDB", "leveldb": "LevelDB"}[backend]
@@ -109,16 +115,12 @@ def _check_folder(source: str, backend: str) -> None:
         raise DataError(
             f"{label} {source} must be a folder, but it is a file (ImageData reads lists, HDF5Data HDF5 files)"
         )
-    found = {
-        "lmdb": os.path.exists(os.path.join(source, "data.mdb")),
-        "leveldb": os.path.exists(os.path.join(source, "CURRENT")),
-    }
-    if found[backend]:
+    found = backends_in(source)
+    if backend in found:
         return
-    other = "leveldb" if backend == "lmdb" else "lmdb"
-    if found[other]:
-        raise DataError(f"folder {source} holds a database of the other kind: set backend: {other.upper()}")
-    raise DataError(f"folder {source} is no {label}: it has no {'data.mdb' if backend == 'lmdb' else 'CURRENT'} file")
+    if found:
+        raise DataError(f"folder {source} holds a database of the other kind: set backend: {found[0].upper()}")
+    raise DataError(f"folder {source} is no {label}: it has no {_FILES[backend]} file")
 
 
 def _command_that_writes(source: str) -> str:

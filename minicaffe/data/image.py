@@ -1,7 +1,7 @@
 """Decoding, encoding and resizing of images: arrays (C, H, W) of uint8, BGR as in OpenCV and Caffe.
 
-Pillow reads and writes the files: `image_file.FORMATS` are read.  Resizing is bilinear between pixel centres without
-smoothing, the default of `cv::resize`; Pillow's bilinear filter averages when it reduces an image, which gives other
+Pillow reads and writes the files: `image_file.FORMATS` are read.  Resizing is that of `cv::resize`, LINEAR by default:
+between pixel centres, without smoothing; Pillow's bilinear filter averages when it reduces an image, which gives other
 pixels.
 All readers of image files and of encoded records use these functions.
 """
@@ -26,8 +26,6 @@ from minicaffe.errors import DataError, UsageError
 _GRAY = {"PNG": ((9797, 19234, 3737), 15, 0)} | dict.fromkeys(("BMP", "PPM", "TIFF"), ((4899, 9617, 1868), 14, 1 << 13))
 
 _FLOAT_BYTES = 16  # memory per pixel while an image is decoded to floats
-
-_JPEG_QUALITY = 95  # of cv::imencode and cv::imwrite
 
 # The weights of scikit-image's rgb2gray (ITU-R BT.709 rounded to four digits).
 _GRAY_WEIGHTS = np.array([0.2125, 0.7154, 0.0721], np.float32)
@@ -125,24 +123,19 @@ def _is_gray(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA") or is_deep(image)
 
 
-def encode_image(image: np.ndarray, kind: str) -> bytes:
+def encode_image(image: np.ndarray, kind: str, quality: int = 95) -> bytes:
     """Encode (C, H, W) uint8, BGR or gray, as the bytes of a file of type `kind`: "png", "jpg", ...
 
-    The quality of a JPEG is 95, as of `cv::imencode`.
+    quality: of a JPEG, 1 to 100 (default 95, as of `cv::imencode`).
     DataError for a type that Pillow does not write, or not in this size.
     """
     pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
-    return encode_picture(Image.fromarray(np.ascontiguousarray(pixels)), kind)
-
-
-def encode_picture(picture: Image.Image, kind: str) -> bytes:
-    """Encode a Pillow image like `encode_image`."""
     kind = kind.lower().lstrip(".")
     buffer = io.BytesIO()
     format_name = Image.registered_extensions().get(f".{kind}", kind)
-    options = {"quality": _JPEG_QUALITY} if format_name == "JPEG" else {}
+    options = {"quality": quality} if format_name == "JPEG" else {}
     try:
-        picture.save(buffer, format_name, **options)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format_name, **options)
     except Exception as error:  # for an image too large for the format, Pillow raises exceptions of many types
         raise DataError(f"cannot encode an image as {kind!r}: {' '.join(str(error).split())}") from error
     return buffer.getvalue()

@@ -11,7 +11,7 @@ import numpy as np
 from minicaffe.data.datum import array_to_datum
 from minicaffe.data.image import decode_image, encode_image, read_image, resize
 from minicaffe.data.image_file import read_bytes
-from minicaffe.errors import UsageError, listed
+from minicaffe.errors import DataError, UsageError, listed
 from minicaffe.proto import caffe_pb2
 
 
@@ -43,7 +43,7 @@ class ImageStorage(NamedTuple):
     encode_type: str = ""
 
     def check(self) -> None:
-        """Raise UsageError for a negative number, or if only one of height and width is given."""
+        """Raise UsageError for a negative number, for one of height and width alone, and for an unknown type."""
         if bool(self.size[0]) != bool(self.size[1]):
             raise UsageError(
                 f"resize_width and resize_height must be given together, got {self.size[1]} and {self.size[0]}"
@@ -51,6 +51,13 @@ class ImageStorage(NamedTuple):
         for name, value in (("min_dim", self.min_dim), ("max_dim", self.max_dim)):
             if value < 0:
                 raise UsageError(f"{name} must be 0 or more, got {value}")
+        if self.encode_type:
+            try:
+                encode_image(np.zeros((1 if self.gray else 3, 8, 8), np.uint8), self.encode_type)
+            except DataError:
+                raise UsageError(
+                    f"encode_type must be a type of image files, such as png or jpg, got '{self.encode_type}'"
+                ) from None
 
     def read(self, path: str) -> StoredImage:
         """Read an image file; DataError when it cannot be read."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
-from google.protobuf.message import Message
-
-from minicaffe.data.db import DatabaseWriter, open_db
-from minicaffe.data.image_list import hinting, read_list
-from minicaffe.data.image_storage import PIXELS, ImageStorage, channels_warning
+from minicaffe.data.db import open_db
+from minicaffe.data.image_list import read_list
+from minicaffe.data.image_storage import PIXELS, ImageStorage
+from minicaffe.data.record_writer import RecordWriter
 from minicaffe.data.shuffle import draw_seed, shuffled
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
-from minicaffe.proto import caffe_pb2
 
 log = logging.getLogger("minicaffe")
 
@@ -47,44 +44,17 @@ def convert(
     storage.check()
     entries = read_list(source) if rng is None else shuffled_entries(read_list(source), rng)
     log.info("A total of %d images.", len(entries))
-    expected, cut = None, 0
-    channels: Counter[int] = Counter()
     with open_db(path, backend, "w") as database:
-        for number, name, datum, shape in _readable(root, entries, storage, progress):
-            channels[shape[0]] += 1
-            if check_size and shape != (expected := expected or shape):
-                raise DataError(f"image {root + name} has shape {shape}, but the first one {expected}")
-            cut += put(database, f"{number:08d}_{name}", datum)
-            if database.count % 1000 == 0:
-                log.info("Processed %d files.", database.count)
+        records = RecordWriter(database, storage, check_size)
+        for number, (name, label) in enumerate(entries):
+            progress(number, len(entries))
+            if image := records.read(root, name):
+                image.datum.label = label
+                records.write(number, name, image.datum)
         if not database.count:
             raise DataError(f"none of the {len(entries)} images in {source} could be read")
-    if cut:
-        log.warning("%d keys were cut to the %d bytes that %s allows", cut, database.max_key, backend)
-    if warning := channels_warning(channels):
-        log.warning("%s", warning)
-    if database.count % 1000:
-        log.info("Processed %d files.", database.count)
+    records.log_end(backend)
     return database.count
-
-
-def _readable(
-    root: str, entries: list[tuple[str, int]], storage: ImageStorage, progress: Callable[[int, int], object]
-) -> Iterator[tuple[int, str, caffe_pb2.Datum, tuple[int, ...]]]:
-    """Yield number, name, labelled Datum and shape of each image that can be read; log why others are left out.
-
-    storage, progress: as of `convert`; progress is called before each image.
-    """
-    for number, (name, label) in enumerate(entries):
-        progress(number, len(entries))
-        try:
-            with hinting(root, name):
-                datum, shape, _ = storage.read(root + name)
-        except DataError as error:
-            log.warning("%s", error)
-            continue
-        datum.label = label
-        yield number, name, datum, shape
 
 
 def shuffled_entries(entries: list[Entry], rng: Stream) -> list[Entry]:
@@ -92,10 +62,3 @@ def shuffled_entries(entries: list[Entry], rng: Stream) -> list[Entry]:
     log.info("Shuffling data")
     order = shuffled(draw_seed(rng), 0, len(entries))
     return [entries[i] for i in order]
-
-
-def put(database: DatabaseWriter, key: str, record: Message) -> bool:
-    """Store a record, its key truncated to the length that the database allows; return whether it was truncated."""
-    whole = key.encode("utf-8", "surrogateescape")
-    database.put(whole[: database.max_key], record.SerializeToString())
-    return len(whole) > (database.max_key or len(whole))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from minicaffe.errors import DataError, PrototxtError, nearest, printable
 from minicaffe.proto import caffe_pb2, read_text
 from minicaffe.text import class_names
 
 
-class LabelMap(NamedTuple):
+@dataclass(frozen=True)
+class LabelMap:
     """The classes of a label map.
 
     path: its file, for messages.  names: {label: name}, in the order of the file; a name is what annotations call the
@@ -21,17 +23,16 @@ class LabelMap(NamedTuple):
     names: dict[int, str]
     display_names: dict[int, str]
 
-    @property
+    @functools.cached_property
     def labels(self) -> dict[str, int]:
         """{name: label}."""
         return {name: label for label, name in self.names.items()}
 
     def label_of(self, name: str) -> int:
         """Return the label of a name; DataError, with the most similar known name, for an unknown one."""
-        labels = self.labels
-        if name not in labels:
-            raise DataError(f"label map {self.path} has no class '{printable(name)}'{nearest(name, labels)}")
-        return labels[name]
+        if name not in self.labels:
+            raise DataError(f"label map {self.path} has no class '{printable(name)}'{nearest(name, self.labels)}")
+        return self.labels[name]
 
 
 def read_names_of_labels(path: str) -> LabelMap:
@@ -56,15 +57,17 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     except PrototxtError as error:
         raise DataError(f"cannot read label map {error}") from error
     names: dict[int, str] = {}
+    taken: set[str] = set()
     for i, item in enumerate(items):
         where = f"label map {os.fspath(path)}: item {i}"
         if not item.name or not item.HasField("label"):
             raise DataError(f"{where} must have a name and a label, got {printable(str(item).strip()) or 'nothing'}")
-        if item.label in names or item.name in names.values():
+        if item.label in names or item.name in taken:
             raise DataError(
                 f"{where} repeats the name or the label of an item before: {printable(item.name)}, {item.label}"
             )
         names[item.label] = item.name
+        taken.add(item.name)
     if not names:
         raise DataError(f"label map {os.fspath(path)} has no item")
     return LabelMap(os.fspath(path), names, {item.label: item.display_name or item.name for item in items})

@@ -7,15 +7,14 @@ cv2 5.0), except `bgr_to_lab`.  As in the fork, `prob` has no effect.  All funct
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image
 
 from minicaffe.data.color import bgr_to_gray, bgr_to_hsv, bgr_to_lab, bgr_to_ycrcb, ycrcb_to_bgr
 from minicaffe.data.equalize import clahe, equalize_histogram
+from minicaffe.data.image import decode_pixels, encode_image
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import NoiseParameter
@@ -35,18 +34,19 @@ class Noise:
     def __init__(self, param: NoiseParameter) -> None:
         self.param = param
         points = param.saltpepper_param
-        if param.saltpepper and not (points.value and 0 <= points.fraction <= 1):
+        is_finite = len(points.value) and np.isfinite(points.value).all()
+        if param.saltpepper and not (is_finite and 0 <= points.fraction <= 1):
+            values = ", ".join(f"{value:g}" for value in points.value) or "none"
             raise DataError(
                 "noise_param: saltpepper needs a fraction from 0 to 1, and one value or one per channel, in "
-                f"saltpepper_param, got {points.fraction:g} and {len(points.value)} value(s)"
+                f"saltpepper_param, got {points.fraction:g} and {values}"
             )
         self._steps: list[Callable[[np.ndarray], np.ndarray]] = []
         for name, operation in _OPERATIONS.items():
             value = getattr(param, name)
-            if name == "jpeg":
-                operation = functools.partial(recompressed, quality=int(value))
             if value > 0:
-                self._steps.append(operation)
+                is_jpeg = operation is recompressed
+                self._steps.append(functools.partial(operation, quality=min(value, 100)) if is_jpeg else operation)
 
     def draw(self, rng: Stream) -> tuple[int, int] | None:
         """Draw the seed of the points of a picture; None if nothing is random."""
@@ -97,13 +97,9 @@ def of_luma(change: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np
     return ycrcb_to_bgr(np.stack([change(luma), *chroma]))
 
 
-def recompressed(image: np.ndarray, quality: int) -> np.ndarray:
-    """Encode and decode as a JPEG; quality: 1 to 100, clipped."""
-    buffer = io.BytesIO()
-    pixels = image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=min(max(quality, 1), 100))
-    decoded = np.asarray(Image.open(buffer))
-    return decoded[None] if decoded.ndim == 2 else decoded[:, :, ::-1].transpose(2, 0, 1)
+def recompressed(image: np.ndarray, quality: float) -> np.ndarray:
+    """Encode and decode as a JPEG; quality: above 0, to 100; cut to a whole number, 1 at least."""
+    return decode_pixels(encode_image(image, "jpg", max(int(quality), 1)))
 
 
 def eroded(image: np.ndarray) -> np.ndarray:

@@ -36,13 +36,13 @@ class Part(NamedTuple):
         return Part(self.top + top, self.left + left, height, width)
 
     def within(self, height: int, width: int) -> Part:
-        """Return what lies in an image of height x width; its height or width is 0 if nothing does."""
+        """Return what is inside an image of height x width; its height or width is 0 if nothing is."""
         top, left = max(0, min(self.top, height)), max(0, min(self.left, width))
         bottom, right = max(top, min(self.top + self.height, height)), max(left, min(self.left + self.width, width))
         return Part(top, left, bottom - top, right - left)
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """Return the rectangle of an image (C, H, W) in which it lies, a view."""
+        """Return the rectangle of an image (C, H, W) that contains it, a view."""
         return image[:, self.top : self.top + self.height, self.left : self.left + self.width]
 
 

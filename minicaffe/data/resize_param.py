@@ -32,9 +32,14 @@ class Fit(NamedTuple):
 
 
 class Resizer:
-    """The resizing of a ResizeParameter: of pictures, and of the boxes on them."""
+    """The resizing of a ResizeParameter: of pictures, and of the boxes on them.
+
+    DataError for a pad_value that is no number or infinite.
+    """
 
     def __init__(self, param: ResizeParameter) -> None:
+        if not np.isfinite(param.pad_value).all():
+            raise DataError(f"resize_param: pad_value must be finite, got {', '.join(map(str, param.pad_value))}")
         self.param = param
         self.modes = [ResizeParameter.Interp_mode.Name(mode) for mode in param.interp_mode] or ["LINEAR"]
 

@@ -25,7 +25,7 @@ from minicaffe.philox import Stream
 log = logging.getLogger("minicaffe.data")
 
 Images = np.ndarray | Sequence[np.ndarray]  # (N, C, H, W), or N arrays (C, H, W) of different sizes
-Labels = np.ndarray | Sequence[np.ndarray]  # (N,) float32, or N arrays (n, 7) of annotated boxes, see annotations.py
+Labels = np.ndarray | Sequence[np.ndarray]  # (N,) float32, or N arrays (n, 7) of annotated boxes, see box_rows.py
 Name = Callable[[int], str]  # the name of an image of a batch, by its number, for messages
 NUMBERED: Name = "image {} of the batch".format
 _SAME_CHANNELS = "channels need force_color: true or force_gray: true in transform_param, which decode encoded records"
@@ -159,7 +159,7 @@ class BatchTransformer:
         return values + ((mean + mean[..., ::-1]) / 2 if self.mirror else mean)
 
     def _prepared(self, images: Images, each: Each) -> Images:
-        """Return the images resized, then with noise, as far as the parameters say so."""
+        """Return the images resized and with noise, where the parameters have them."""
         resizer, noise = self.resizer, self.noise
         modes = [resizer.draw(self.rng) for _ in images] if resizer else []
         seeds = [noise.draw(self.rng) for _ in images] if noise else []

@@ -19,7 +19,7 @@ from PIL import Image
 
 from minicaffe.data.arrays import read_array, read_arrays
 from minicaffe.data.datum import DatumDecoder, EncodedImage
-from minicaffe.data.db import open_db
+from minicaffe.data.db import backends_in, open_db
 from minicaffe.data.image_file import FORMATS, has_signature
 from minicaffe.data.image_list import hinting, read_images
 from minicaffe.errors import DataError, listed
@@ -44,6 +44,9 @@ class Preparation(Protocol):
 
     def write(self, image: np.ndarray, out: np.ndarray, name: str = ...) -> None:
         """Write the row of an image that one of the above has returned."""
+
+    def place(self, height: int, width: int) -> np.ndarray:
+        """Return where in the input a decoded image of height x width is, (4,), as fractions of the input."""
 
     def describe(self, stored: bool = False) -> str:
         """Return what is done, in one line; stored: with images that are not decoded (`Inputs.stored`)."""
@@ -119,11 +122,8 @@ def _source(word: str, root: str, stream: io.BufferedIOBase | None) -> Source:
     if word == "-" and stream is not None:
         return Source(functools.partial(_piped, stream), None)
     if os.path.isdir(word):
-        if os.path.exists(os.path.join(word, "data.mdb")):
-            return _database(word, "lmdb")
-        if os.path.exists(os.path.join(word, "CURRENT")):
-            return _database(word, "leveldb")
-        return _files(images_in(word))
+        backends = backends_in(word)
+        return _database(word, backends[0]) if backends else _files(images_in(word))
     if not os.path.exists(word):
         raise DataError(f"there is no file or folder '{word}'")
     extension = os.path.splitext(word)[1].lower()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.data.arrays import same_axes
+from minicaffe.data.box_rows import WHOLE
 from minicaffe.errors import DataError
 
 
@@ -36,6 +37,10 @@ class Plain:
         if not same_axes(image.shape, out.shape):
             raise DataError(f"{name}: the net's input '{self._name}' reads {out.shape}, got {image.shape}")
         out[...] = image.reshape(out.shape)
+
+    def place(self, height: int, width: int) -> np.ndarray:
+        """Return the whole input, as `Preprocessing.place` does."""
+        return WHOLE
 
     def describe(self, stored: bool = True) -> str:
         """Return one line, as `Preprocessing.describe` does."""

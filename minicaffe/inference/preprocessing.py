@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from minicaffe.data.arrays import transposed_hint
+from minicaffe.data.box_rows import WHOLE, inside
 from minicaffe.data.image import decode_pixels, resize
 from minicaffe.data.image_file import read_bytes
+from minicaffe.data.part import Part
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
@@ -127,6 +129,20 @@ class Preprocessing:
             f"{name}: its shape {_by(image.shape)} gives {_by(after)}, but the net's input '{self._name}' reads "
             f"{_by(out.shape)}"
         )
+
+    def place(self, height: int, width: int) -> np.ndarray:
+        """Return where in the input an image of height x width is, after resizing, padding and crop.
+
+        (xmin, ymin, xmax, ymax), float32, as fractions of the input's width and height; beyond 0 and 1 where the image
+        is cropped.
+        """
+        transformer, place = self.transformer, WHOLE
+        if transformer.resizer is not None:
+            place = transformer.resizer.boxes(WHOLE[None], height, width)[0]
+            height, width = transformer.resizer.size(height, width)
+        crop_h, crop_w = transformer.crop[0] or height, transformer.crop[1] or width
+        crop = Part((height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w)
+        return inside(place, np.array(crop.region(height, width), np.float32))
 
     # -- several images --------------------------------------------------------------------------------------------
 

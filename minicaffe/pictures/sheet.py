@@ -164,12 +164,18 @@ def _place(ax, image: np.ndarray, left: float, top: float, width: float, height:
 
 
 def _frame(ax, frames: Sequence[Frame], place: Place) -> None:
-    """Draw rectangles over a picture, in colours that differ on any background, and their texts."""
+    """Draw rectangles over a picture, clipped to it, in colours that differ on any background, and their texts."""
     from matplotlib.patches import Rectangle
 
     for frame in frames:
-        x, y = place.left + frame.xmin * place.width, place.top + frame.ymin * place.height
-        size = (frame.xmax - frame.xmin) * place.width, (frame.ymax - frame.ymin) * place.height
+        (x, right), (y, bottom) = (
+            (start + min(max(edge, 0.0), 1.0) * length for edge in edges)
+            for start, length, edges in (
+                (place.left, place.width, (frame.xmin, frame.xmax)),
+                (place.top, place.height, (frame.ymin, frame.ymax)),
+            )
+        )
+        size = right - x, bottom - y
         color = group_color(frame.group)
         for line_width, edge, line in ((1.8, "black", "-"), (1.0, color, frame.line)):
             ax.add_patch(Rectangle((x, y), *size, fill=False, edgecolor=edge, linewidth=line_width, linestyle=line))

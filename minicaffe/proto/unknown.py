@@ -8,6 +8,7 @@ can be parsed.
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -72,10 +73,12 @@ def faults_of(text: str, message: Message) -> list[Fault]:
 
 def without(text: str, faults: Sequence[Fault]) -> str:
     """Return the text with spaces in place of some fields: all others keep their places."""
-    for fault in faults:
-        blank = re.sub(r"[^\n]", " ", text[fault.start : fault.end])
-        text = text[: fault.start] + blank + text[fault.end :]
-    return text
+    parts, at = [], 0
+    for fault in sorted(faults):  # one may be inside another
+        start, end = max(fault.start, at), max(fault.end, at)
+        parts += [text[at:start], re.sub(r"[^\n]", " ", text[start:end])]
+        at = end
+    return "".join(parts) + text[at:]
 
 
 class _SyntaxError(Exception):
@@ -99,6 +102,7 @@ class _Walk:
         self._next = 0
         self._line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
         self._errors: dict[tuple[str, str], tuple[int, str]] = {}  # of values that were parsed already
+        self._unknown_field = functools.cache(unknown_field)
 
     def fields(self, message: Descriptor, closing: str) -> None:
         """Go through the fields of a message, to the mark that closes it; "": to the end of the text."""
@@ -121,7 +125,7 @@ class _Walk:
         end = self._tokens[self._next - 1].end
         place, sentence = name.start, ""
         if field is None:
-            sentence = unknown_field(message, name.text)
+            sentence = self._unknown_field(message, name.text)
         elif name.text in given and not is_repeated(field):
             place, sentence = value.start, _given_twice(message.name, name.text)
         elif value.text not in ("{", "<"):

@@ -216,6 +216,11 @@ STATIC = [
               layer_text("data", "WindowData", "", "data label", "transform_param { force_color: true crop_size: 8 } "
                          'window_data_param { source: "windows" batch_size: 4 }')
               + ip("ip", "data") + softmax_loss("ip"), text="force_color has no effect in a layer of type WindowData"),
+    Situation("expansion-of-plain-images", "unused-layer-field",
+              layer_text("data", "MemoryData", "", "data label", "transform_param { expand_param { prob: 0.5 } } "
+                         "memory_data_param { batch_size: 1 channels: 1 height: 4 width: 4 }")
+              + ip("ip", "data") + softmax_loss("ip"),
+              text="expand_param has no effect in a layer of type MemoryData: AnnotatedData applies it"),
     Situation("stage-of-no-rule", "unused-state", STAGED, SOLVER + 'train_state { stage: "on" stage: "onee" }',
               text="stage 'onee' has no effect, as no include or exclude names it (did you mean \"one\"?)",
               where="train_state: stage"),

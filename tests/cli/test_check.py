@@ -271,3 +271,10 @@ def test_skipped_fields_are_no_errors(project, run, caplog):
     status, _, log = run("train", "--solver", "solver.prototxt", "--skip-unknown-fields")
     assert status == 0 and log.count("net.prototxt: left out LayerParameter.quantization_param") >= 1
     assert run("train", "--solver", "solver.prototxt")[0] == 1
+
+
+def test_unknown_types_of_a_net_inside_a_solver(project, run):
+    net = 'net_param { layer { name: "a" type: "Qq" hole: 1 } layer { name: "b" type: "Zz" } }'
+    (project / "inside.prototxt").write_text(net)
+    out = run("check", "--solver", "inside.prototxt", *STATIC)[1]
+    assert 'LayerParameter has no field "hole"' in out and 'unknown type "Qq"' in out and 'unknown type "Zz"' in out

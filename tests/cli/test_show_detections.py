@@ -136,6 +136,28 @@ def test_pixels_of_a_record_are_resized(folder, run, drawn):
 
 
 @pytest.mark.parametrize(
+    ("param", "first", "second"),
+    [
+        ("new_height: 32 new_width: 32", (0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)),
+        ("transform_param { resize_param { height: 32 width: 32 resize_mode: FIT_LARGE_SIZE_AND_PAD } }",
+         (0, -0.5, 0.5, 0.5), (0.5, 0.5, 1, 1.5)),
+        ("new_height: 48 new_width: 64 transform_param { crop_size: 32 }",
+         (0.25, 1 / 6, 0.5, 0.5), (0.5, 0.5, 0.75, 5 / 6)),
+    ],
+)  # fmt: skip
+def test_boxes_are_carried_back_to_the_image(folder, run, drawn, param, first, second):
+    """The net finds its upper left and its lower right quarter; the image has padding around it, or is cropped."""
+    Path("block.prototxt").write_text(f"preprocess {{ {param} }}")
+    with open_db("wide", "lmdb", "w") as database:
+        datum = caffe_pb2.Datum(channels=3, height=20, width=40, data=bytes(3 * 20 * 40))
+        database.put("a", caffe_pb2.AnnotatedDatum(datum=datum).SerializeToString())
+    status, _, err = run(*DETECT, "wide", *LABELS, "--preprocess", "block.prototxt")
+    assert status == 0, err
+    ((tiles, *_),) = drawn
+    np.testing.assert_allclose([frame[:4] for frame in tiles[0].frames], [second, first], atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--detections", "nowhere"], "there is no file 'nowhere'"),

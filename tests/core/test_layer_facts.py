@@ -28,7 +28,6 @@ TABLES = {
     "minicaffe/checks/static/facts.py": "the numbers of parameters, without building the layers",
     "minicaffe/checks/static/learning.py": "whose backward pass gives zeros",
     "minicaffe/checks/static/losses.py": "the functions that losses contain",
-    "minicaffe/checks/static/unused.py": "the fields of transform_param that data layers do not read",
 }
 
 
@@ -45,6 +44,7 @@ def test_every_type_states_facts_of_the_right_kind(type_name):
     assert facts.family in ("", *net_picture.FAMILY_COLORS)
     assert facts.resamples in ("", "up", "down") and not (facts.resamples and facts.keeps_coordinates)
     assert not facts.param_field or facts.param_field in empty.DESCRIPTOR.fields_by_name
+    assert facts.unread_of_transform.keys() <= set(empty.transform_param.DESCRIPTOR.fields_by_name)
     assert isinstance(facts.describe(empty), str)
     shapes = facts.source_shapes(empty)
     assert shapes is None or len(shapes) == 2

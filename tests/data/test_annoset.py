@@ -124,6 +124,18 @@ def test_files_of_ilsvrc_are_kept_as_they_are(folder, convert, drawn):
     assert list(records("db").values()) == list(records(drawn / "test_lmdb").values())
 
 
+def test_names_that_are_not_utf8(folder, run, convert):
+    """They are written as the bytes that they have in the list, and in the file system."""
+    for path in ("JPEGImages/test_000000.jpg", "Annotations/test_000000.xml"):
+        shutil.copy(f"VOC/{path}", os.fsencode(f"VOC/{path}").replace(b"test", b"\xe9"))
+    Path("VOC/ImageSets/Main/odd.txt").write_bytes(b"\xe9_000000\r\n")
+    convert("--voc=VOC", "--set=odd", "odd_lmdb")
+    assert Path("odd_name_size.txt").read_bytes() == b"\xe9_000000 64 64\n"
+    Path("odd.txt").write_bytes(b"JPEGImages/\xe9_000000.jpg 0\n")
+    assert run("get_image_size", "VOC", "odd.txt", "sizes.txt")[0] == 0
+    assert Path("sizes.txt").read_bytes() == b"\xe9_000000 64 64\n"
+
+
 def test_classification(folder, convert):
     Path("list.txt").write_text("VOC/JPEGImages/test_000000.jpg 4\nVOC/JPEGImages/test_000001.jpg -2\n")
     convert("./", "list.txt", "db")
@@ -139,7 +151,7 @@ def test_text_and_json_files(folder, convert):
     for kind, label in (("txt", 3), ("json", 5)):
         Path("list").write_text(f"{image} a.{kind}\n")
         text = convert(*DETECTION, f"--label_type={kind}", "./", "list", f"{kind}_db")
-        assert "states no size: that of the image, 64x64, is taken" in text
+        assert ("states no size: that of the image, 64x64, is taken" in text) == (kind == "json")
         (record,) = records(f"{kind}_db").values()
         assert boxes_of(record) == [(label, 0.25, 0.125, 0.5, 1, False)]
 
@@ -259,6 +271,17 @@ def test_create_annoset(folder, run, drawn):
     status, _, err = run(*words, "--redo", *paths[:3], "made/VOC")
     assert status == 1 and "would replace what is no link" in err
     assert os.path.isdir("made/VOC/test_lmdb")
+    for db in ("VOC", "labelmap.prototxt"):
+        status, out, err = run(*words, "--redo", *paths[:2], db, paths[3])
+        assert status == 1 and f"'{db}' exists already, and is no database: remove it first" in err
+        assert "Processed" not in out + err
+
+
+def test_an_unknown_type_of_image_files(folder, run):
+    for words in (["convert_annoset", *DETECTION, "./", "train.txt"], ["convert_imageset", "./", "train.txt"]):
+        status, out, err = run(*words, "db", "--encode_type=foo")
+        assert status == 1 and "encode_type must be a type of image files, such as png or jpg, got 'foo'" in err
+        assert not Path("db").exists()
 
 
 def test_get_image_size(folder, run, drawn):

@@ -87,6 +87,12 @@ def test_xml_in_another_encoding_and_with_a_doctype(tmp_path):
         assert voc.read_annotation(file(tmp_path, content)).objects[0].name == "chi\u00eann"
 
 
+def test_xml_of_an_editor_that_writes_windows_1252(tmp_path):
+    content = XML.replace("dog", "chi\u00ean\u2019n").replace("<annotation>", "<annotation><path>C:\\h\u00e9</path>", 1)
+    assert b"encoding" not in content.encode()
+    assert voc.read_annotation(file(tmp_path, content.encode("cp1252"))).objects[0].name == "chi\u00ean\u2019n"
+
+
 # -- boxes -------------------------------------------------------------------------------------------------------------
 
 

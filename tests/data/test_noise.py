@@ -63,11 +63,25 @@ def test_random_points(image):
 
 
 @pytest.mark.parametrize(
-    "points", ["fraction: 0.5", "fraction: 1.5 value: 1", "fraction: -1 value: 1", "fraction: nan value: 1"]
+    "points",
+    [
+        "fraction: 0.5",
+        "fraction: 1.5 value: 1",
+        "fraction: -1 value: 1",
+        "fraction: nan value: 1",
+        "fraction: 0.5 value: inf",
+        "fraction: 0.5 value: [1, nan, 2]",
+    ],
 )
 def test_points_that_cannot_be_drawn(points):
     with pytest.raises(DataError, match="noise_param: saltpepper needs a fraction from 0 to 1, and one value"):
         noise_of(f"saltpepper: true saltpepper_param {{ {points} }}")
+
+
+@pytest.mark.parametrize("quality", ["100", "101", "inf"])
+def test_the_best_quality_of_a_jpeg(image, quality):
+    assert np.array_equal(noise_of(f"jpeg: {quality}")(image, None), noise.recompressed(image, 100))
+    assert np.array_equal(noise_of("jpeg: nan")(image, None), image)
 
 
 def test_other_images_are_refused(image):

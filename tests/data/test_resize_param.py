@@ -86,6 +86,8 @@ def test_pad_values(image):
     assert made[:, 0, 0].tolist() == [2, 255, 0]  # as cv::Scalar becomes bytes
     made = resizer(f"{text} pad_value: 1.5")(image.astype(np.float32), "LINEAR")
     assert made.dtype == np.float32 and (made[:, 0] == 1.5).all()
+    with pytest.raises(DataError, match="resize_param: pad_value must be finite, got 1.0, nan"):
+        Resizer(caffe_pb2.ResizeParameter(height=5, width=5, pad_value=[1, float("nan")]))
     with pytest.raises(DataError, match="pad_value must be given once or once per channel, got 2"):
         resizer(f"{text} pad_value: 1 pad_value: 2")(image, "LINEAR")
 

@@ -147,3 +147,12 @@ def test_the_choice_is_restored():
         assert skips_hints()
     finally:
         skip_unknown_fields(False)
+
+
+def test_fields_inside_a_field_that_is_left_out():
+    text = 'layer { name: "a" relu_param { } relu_param { hole: 1 } hole: 2 }'
+    found = faults(text)
+    assert [fault.name for fault in found] == [
+        "LayerParameter.relu_param", "ReLUParameter.hole", "LayerParameter.hole"]  # fmt: skip
+    rest = without(text, found)
+    assert len(rest) == len(text) and rest.split() == ["layer", "{", "name:", '"a"', "relu_param", "{", "}", "}"]

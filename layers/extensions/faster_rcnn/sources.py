@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minicaffe.data.annotations import voc
-from minicaffe.data.annotations.records import boxes_of
+from minicaffe.data.box_rows import WHOLE, corners_of, projected, rows_of
 from minicaffe.data.datum import datum_to_array, parsed_annotated, record_name
 from minicaffe.data.db import Database, open_db
 from minicaffe.data.image import read_pixels
@@ -38,18 +38,17 @@ def read_source(settings: RoIDataSettings) -> list[Record]:
 
 
 def _database(settings: RoIDataSettings):
-    """Yield the records of a database, with the widths of their images."""
+    """Yield the records of a database, with the widths of their images; boxes are clipped to their image."""
     database = open_db(settings.source)
     for key, value in database.items():
-        annotated = parsed_annotated(value, record_name(key, settings.source))
-        height, width = _size(annotated.datum, record_name(key, settings.source))
-        boxes = [box for box in boxes_of(annotated) if settings.use_difficult or not box.difficult]
-        corners = np.array([box[1:5] for box in boxes]).reshape(-1, 4) * [width, height, width, height]
-        classes = np.array([box.label for box in boxes], int)
-        yield Record(
-            record_name(key, settings.source), _Pixels(database, key, settings.source),
-            corners - [0, 0, 1, 1], classes, wide=width >= height,
-        ), width  # fmt: skip
+        name = record_name(key, settings.source)
+        annotated = parsed_annotated(value, name)
+        height, width = _size(annotated.datum, name)
+        rows = projected(rows_of(annotated, name), WHOLE, None)
+        rows = rows if settings.use_difficult else rows[rows[:, -1] == 0]
+        corners = corners_of(rows) * np.array([width, height, width, height], float) - [0, 0, 1, 1]
+        pixels = _Pixels(database, key, settings.source)
+        yield Record(name, pixels, corners, rows[:, 0].astype(int), wide=width >= height), width
 
 
 class _Pixels:

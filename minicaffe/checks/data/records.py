@@ -75,7 +75,7 @@ class Boxes:
         self.labels: Counter[int] = Counter()
 
     def add(self, rows: np.ndarray) -> None:
-        """Add the rows of an image, see `minicaffe.data.annotations`."""
+        """Add the rows of an image, see `minicaffe.data.box_rows`."""
         self.images += 1
         self.labels.update(rows[:, 0].astype(np.int64).tolist())
         self.empty += len(rows) - len(projected(rows, WHOLE, None))

@@ -15,25 +15,6 @@ from minicaffe.errors import listed, nearest
 from minicaffe.proto.caffe_pb2 import LayerParameter
 
 _MESSAGES = {field.name for field in LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")}
-#: the fields of transform_param that a type does not read, and what to write instead
-_OF_BOXES = dict.fromkeys(("distort_param", "expand_param", "emit_constraint"), "AnnotatedData applies it")
-_INSTEAD = {
-    "Data": _OF_BOXES,
-    "ImageData": {
-        **_OF_BOXES,
-        "force_color": "write is_color: true in image_data_param, which is the default",
-        "force_gray": "write is_color: false in image_data_param",
-    },
-    "WindowData": {
-        **_OF_BOXES,
-        "force_color": "remove it",
-        "force_gray": "remove it",
-        "crop_h": "write crop_size",
-        "crop_w": "write crop_size",
-        "resize_param": "write crop_size",
-        "noise_param": "remove it",
-    },
-}
 
 
 def messages_read(type_name: str) -> set[str]:
@@ -76,8 +57,9 @@ def _is_listed(type_name: str) -> bool:
 
 
 def _unread_of_transform(layer: Any) -> Iterator[str]:
+    unread = facts_of(layer.type).unread_of_transform
     for field, value in layer.transform_param.ListFields():
-        instead = _INSTEAD.get(layer.type, {}).get(field.name)
+        instead = unread.get(field.name)
         if instead and _is_set(field, value):
             yield f"transform_param: {field.name} has no effect in a layer of type {layer.type}: {instead}"
 

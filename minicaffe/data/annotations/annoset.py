@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from minicaffe.data.annotations.records import annotated_datum
+from minicaffe.data.annotations.records import Box, annotated_datum
 from minicaffe.data.annotations.sources import Entry
-from minicaffe.data.db import DatabaseWriter, open_db
-from minicaffe.data.image_list import hinting
-from minicaffe.data.image_storage import PIXELS, ImageStorage, StoredImage, channels_warning
-from minicaffe.data.imageset import put
+from minicaffe.data.db import open_db
+from minicaffe.data.image_storage import PIXELS, ImageStorage
 from minicaffe.data.label_map import LabelMap
+from minicaffe.data.record_writer import RecordWriter
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
 
@@ -50,70 +47,29 @@ def convert(
     """
     storage.check()
     log.info("A total of %d images.", len(entries))
+    sizes, boxes, without_annotation = [], 0, 0
     with open_db(path, backend, "w") as database:
-        writer = _Writer(database, labels, storage, check_size)
+        records = RecordWriter(database, storage, check_size)
         for number, entry in enumerate(entries):
             progress(number, len(entries))
-            writer.write(number, entry)
+            if image := records.read(entry.root, entry.name):
+                annotation = entry.read()
+                without_annotation += annotation is None and entry.label is None
+                found = annotation.boxes(image.original, labels) if annotation else []
+                records.write(number, entry.name, _record(entry, image.datum, found))
+                sizes.append((entry.size_name, *image.original))
+                boxes += len(found)
         if not database.count:
             raise DataError(f"none of the {len(entries)} images could be read")
-    writer.log_end(backend)
-    return Converted(writer.sizes, writer.boxes)
+    if without_annotation:
+        log.warning("%d images have no annotation file, so no boxes", without_annotation)
+    records.log_end(backend)
+    return Converted(sizes, boxes)
 
 
-@dataclass
-class _Writer:
-    """The records of one conversion: their number, sizes, and what is doubtful about them."""
-
-    database: DatabaseWriter
-    labels: LabelMap | None
-    storage: ImageStorage
-    check_size: bool
-    sizes: list[tuple[str, int, int]] = field(default_factory=list)
-    boxes: int = 0
-    without_annotation: int = 0
-    cut: int = 0
-    channels: Counter[int] = field(default_factory=Counter)
-    first: tuple[int, ...] | None = None
-
-    def write(self, number: int, entry: Entry) -> None:
-        """Write the record of an entry, or log that its image cannot be read."""
-        try:
-            with hinting(entry.root, entry.name):
-                image = self.storage.read(entry.root + entry.name)
-        except DataError as error:
-            log.warning("%s", error)
-            return
-        self._check_shape(entry, image)
-        self.cut += put(self.database, f"{number:08d}_{entry.name}", self._record(entry, image))
-        self.sizes.append((entry.size_name, *image.original))
-        if self.database.count % 1000 == 0:
-            log.info("Processed %d files.", self.database.count)
-
-    def _check_shape(self, entry: Entry, image: StoredImage) -> None:
-        self.channels[image.shape[0]] += 1
-        self.first = self.first or image.shape
-        if self.check_size and image.shape != self.first:
-            raise DataError(f"image {entry.root}{entry.name} has shape {image.shape}, but the first one {self.first}")
-
-    def _record(self, entry: Entry, image: StoredImage) -> caffe_pb2.AnnotatedDatum:
-        if entry.label is not None:
-            image.datum.label = entry.label
-            return caffe_pb2.AnnotatedDatum(datum=image.datum)
-        image.datum.label = -1
-        annotation = entry.read()
-        self.without_annotation += annotation is None
-        boxes = annotation.boxes(image.original, self.labels) if annotation else []
-        self.boxes += len(boxes)
-        return annotated_datum(image.datum, boxes)
-
-    def log_end(self, backend: str) -> None:
-        """Log what is doubtful about all records, and how many there are."""
-        if self.cut:
-            log.warning("%d keys were cut to the %d bytes that %s allows", self.cut, self.database.max_key, backend)
-        if warning := channels_warning(self.channels):
-            log.warning("%s", warning)
-        if self.without_annotation:
-            log.warning("%d images have no annotation file, so no boxes", self.without_annotation)
-        if self.database.count % 1000:
-            log.info("Processed %d files.", self.database.count)
+def _record(entry: Entry, datum: caffe_pb2.Datum, boxes: Sequence[Box]) -> caffe_pb2.AnnotatedDatum:
+    if entry.label is not None:
+        datum.label = entry.label
+        return caffe_pb2.AnnotatedDatum(datum=datum)
+    datum.label = -1
+    return annotated_datum(datum, boxes)

@@ -57,6 +57,10 @@ def label_map_text(labels: caffe_pb2.LabelMap) -> str:
     return text_format.MessageToString(labels, as_utf8=True)
 
 
-def name_size_text(sizes: Iterable[tuple[str, int, int]]) -> str:
-    """Return the text of a `name_size_file`: a line "name height width" for each (name, height, width)."""
-    return "".join(f"{name} {height} {width}\n" for name, height, width in sizes)
+def name_size_text(sizes: Iterable[tuple[str, int, int]]) -> bytes:
+    """Return the text of a `name_size_file`: a line "name height width" for each (name, height, width).
+
+    Bytes of names that are not UTF-8 are those of the file's name, as `text.read_text` keeps them.
+    """
+    text = "".join(f"{name} {height} {width}\n" for name, height, width in sizes)
+    return text.encode("utf-8", "surrogateescape")

@@ -18,7 +18,7 @@ _LARGEST = 1e6  # of an edge, in pixels; images have fewer
 
 
 class Object(NamedTuple):
-    """An object: its class, by its name in the label map or as a label, and its edges in pixels."""
+    """An object: its class, by its name in the label map or as a label, and its edges in pixels, until `scaled`."""
 
     name: str | int
     xmin: float
@@ -27,29 +27,36 @@ class Object(NamedTuple):
     ymax: float
     difficult: bool = False
 
+    def scaled(self, height: int, width: int) -> Object:
+        """Return the object with its edges as fractions of an image of this height and width."""
+        name, xmin, ymin, xmax, ymax, difficult = self
+        return Object(name, xmin / width, ymin / height, xmax / width, ymax / height, difficult)
+
 
 class Annotation(NamedTuple):
     """The content of an annotation.
 
     where: the file, for messages.  size: (height, width) of the image as the file states it; None if it does not.
+    expects_size: whether files of this kind state the size, so that one that does not is doubtful (default True).
     """
 
     where: str
     size: tuple[int, int] | None
     objects: Sequence[Object]
+    expects_size: bool = True
 
     def boxes(self, image: tuple[int, int], labels: LabelMap | None) -> list[Box]:
         """Return the boxes as fractions of the stated size, or of the image's where the file states none.
 
         image: (height, width) of the image.  labels: gives the labels of the classes' names; None if all are labels.
-        What is doubtful is logged: another size than the image's, boxes that exceed the image.  Boxes whose right edge
-        is left of the left one, or the lower above the upper, are logged and left out.
+        What is doubtful is logged: no size, another than the image's, boxes that exceed the image.  Boxes whose right
+        edge is left of the left one, or the lower above the upper, are logged and left out.
         DataError for a class that the label map does not have.
         """
         height, width = self.size or image
-        if self.size is None:
+        if self.size is None and self.expects_size:
             log.warning("%s states no size: that of the image, %dx%d, is taken", self.where, image[1], image[0])
-        elif self.size != image:
+        elif self.size not in (None, image):
             log.warning(
                 "%s is about an image of %dx%d pixels, but the image has %dx%d",
                 self.where, width, height, image[1], image[0],
@@ -62,18 +69,17 @@ class Annotation(NamedTuple):
         ):
             if count:
                 log.warning("%s: %d of %d boxes %s", self.where, count, len(self.objects), what)
-        return [self._box(each, height, width, labels) for each in valid]
+        return [Box(self._label(each.name, labels), *each.scaled(height, width)[1:]) for each in valid]
 
-    def _box(self, each: Object, height: int, width: int, labels: LabelMap | None) -> Box:
-        label = each.name
-        if isinstance(label, str):
-            if labels is None:
-                raise DataError(f"{self.where} has class names, so a label map is needed")
-            try:
-                label = labels.label_of(label)
-            except DataError as error:
-                raise DataError(f"{self.where}: {error.args[0]}") from error
-        return Box(label, each.xmin / width, each.ymin / height, each.xmax / width, each.ymax / height, each.difficult)
+    def _label(self, name: str | int, labels: LabelMap | None) -> int:
+        if not isinstance(name, str):
+            return name
+        if labels is None:
+            raise DataError(f"{self.where} has class names, so a label map is needed")
+        try:
+            return labels.label_of(name)
+        except DataError as error:
+            raise DataError(f"{self.where}: {error.args[0]}") from error
 
 
 def _exceeds(each: Object, height: int, width: int) -> bool:

@@ -40,7 +40,8 @@ def database_images(path: str, backend: str) -> Iterator[AnnotatedImage]:
             name = record_name(key, path)
             record = parsed_annotated(value, name)
             content = record.datum.data if record.datum.encoded else datum_to_array(record.datum, None, name)
-            yield AnnotatedImage(key.decode(errors="replace"), content, [Object(*box) for box in boxes_of(record)])
+            objects = [Object(*box) for box in boxes_of(record, name)]
+            yield AnnotatedImage(key.decode(errors="replace"), content, objects)
 
 
 def voc_images(folder: str) -> Iterator[AnnotatedImage]:
@@ -49,14 +50,8 @@ def voc_images(folder: str) -> Iterator[AnnotatedImage]:
         if name.endswith(".xml"):
             annotation = voc.read_annotation(os.path.join(folder, voc.ANNOTATIONS, name))
             path = os.path.join(folder, voc.image_of(folder, name.removesuffix(".xml")))
-            width, height = annotation.size[::-1] if annotation.size else size_of(path)
-            objects = [
-                each._replace(
-                    xmin=each.xmin / width, ymin=each.ymin / height, xmax=each.xmax / width, ymax=each.ymax / height
-                )
-                for each in annotation.objects
-            ]
-            yield AnnotatedImage(path, read_bytes(path), objects)
+            size = annotation.size or size_of(path)[::-1]
+            yield AnnotatedImage(path, read_bytes(path), [each.scaled(*size) for each in annotation.objects])
 
 
 def file_images(paths: Iterable[str]) -> Iterator[AnnotatedImage]:

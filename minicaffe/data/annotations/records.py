@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from minicaffe.data.box_rows import rows_of
 from minicaffe.proto import caffe_pb2
 
 
@@ -40,10 +41,9 @@ def annotated_datum(datum: caffe_pb2.Datum, boxes: Iterable[Box]) -> caffe_pb2.A
     return record
 
 
-def boxes_of(record: caffe_pb2.AnnotatedDatum) -> list[Box]:
-    """Return the boxes of a record, group by group."""
+def boxes_of(record: caffe_pb2.AnnotatedDatum, name: str = "the record") -> list[Box]:
+    """Return the boxes of a record, group by group; name: the record, for the errors of `box_rows.rows_of`."""
     return [
-        Box(group.group_label, box.xmin, box.ymin, box.xmax, box.ymax, box.difficult)
-        for group in record.annotation_group
-        for box in (annotation.bbox for annotation in group.annotation)
+        Box(int(label), xmin, ymin, xmax, ymax, bool(difficult))
+        for label, _, xmin, ymin, xmax, ymax, difficult in rows_of(record, name).tolist()
     ]

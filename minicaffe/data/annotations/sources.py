@@ -42,7 +42,7 @@ def _read_if_there(path: str, parse: Callable[[str], Annotation]) -> Annotation 
 
 def classification_entries(root: str, source: str) -> list[Entry]:
     """Return the entries of a list with lines "image label"; DataError as for `image_list.read_list`."""
-    return [Entry(root, name, _stem(name), label=label) for name, label in read_list(source)]
+    return [Entry(root, name, size_name(name), label=label) for name, label in read_list(source)]
 
 
 def detection_entries(root: str, source: str, label_type: str) -> list[Entry]:
@@ -51,7 +51,7 @@ def detection_entries(root: str, source: str, label_type: str) -> list[Entry]:
     label_type: "xml", "json" or "txt".  DataError when the list cannot be read, and for a line of another form.
     """
     return [
-        Entry(root, image, _stem(image), partial(_read_if_there, root + annotation, LABEL_TYPES[label_type]))
+        Entry(root, image, size_name(image), partial(_read_if_there, root + annotation, LABEL_TYPES[label_type]))
         for image, annotation in read_pairs(source)
     ]
 
@@ -79,7 +79,7 @@ def voc_entries(folders: Sequence[str], name: str) -> list[Entry]:
         parent, last = os.path.split(os.path.abspath(folder))
         for image, annotation in voc.read_set(folder, name):
             read = partial(_read_if_there, os.path.join(folder, annotation), voc.read_annotation)
-            entries.append(Entry(os.path.join(parent, ""), f"{last}/{image}", _stem(image), read))
+            entries.append(Entry(os.path.join(parent, ""), f"{last}/{image}", size_name(image), read))
     return entries
 
 
@@ -105,5 +105,6 @@ def _given(annotation: Annotation) -> Annotation:
     return annotation
 
 
-def _stem(path: str) -> str:
+def size_name(path: str) -> str:
+    """Return the name of an image in the list of names and sizes: that of its file without extension."""
     return PurePath(path).stem

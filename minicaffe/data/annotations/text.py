@@ -15,7 +15,8 @@ def read_annotation(path: str) -> Annotation:
     """
     where = f"annotation {path}"
     lines = enumerate(read_text(path, "annotation").split("\n"), 1)
-    return Annotation(where, None, [_object(line, f"{where}, line {i}") for i, line in lines if line.strip()])
+    objects = [_object(line, f"{where}, line {i}") for i, line in lines if line.strip()]
+    return Annotation(where, None, objects, expects_size=False)
 
 
 def _object(line: str, where: str) -> Object:

@@ -26,7 +26,7 @@ CLASSES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-_EXTENSIONS = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png")  # of the images of a folder; VOC has .jpg, ILSVRC .JPEG
+_EXTENSIONS = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG", ".bmp")  # of images; VOC has .jpg, ILSVRC .JPEG
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 

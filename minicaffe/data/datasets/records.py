@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from minicaffe.data.datum import array_to_datum
-from minicaffe.data.db import open_db
+from minicaffe.data.db import backends_in, open_db
 from minicaffe.data.mean import compute_mean, write_mean
 from minicaffe.files import write_atomically
 from minicaffe.progress.counting import Progress
@@ -103,5 +103,5 @@ def replacing_database(path: str) -> Iterator[str]:
 
 def remove_database(path: str) -> None:
     """Remove the database `path`; a no-op if the folder is not an LMDB or LevelDB."""
-    if any(os.path.exists(os.path.join(path, name)) for name in ("data.mdb", "CURRENT")):
+    if backends_in(path):
         shutil.rmtree(path)
