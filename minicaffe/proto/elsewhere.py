@@ -56,10 +56,9 @@ FORKS = {
     ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
-        types="""BoxGroupOutput DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput
-            HardMining ScaleRoute""",
-        fields="""box_group_output_param detection_data_param detection_group_accuracy_param
-            detection_group_loss_param eval_data_param frcnn_output_param hard_mining_param scale_route_param""",
+        types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
+        fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
+            frcnn_output_param""",
     ),
     "CombinedMargin's Caffe": Fork(
         "gehaocool/CombinedMargin-caffe",

@@ -164,7 +164,7 @@ def ssd_shapes(part: str = "train_test", batch: int = 1):
         )
         net = n.to_proto()
         train = NetSpec()
-        train.data, train.label = _annotated("train", 32, **in_train)
+        train.data, train.label = _annotated("train", 16, **in_train)
         net.layer.insert(0, train.to_proto().layer[0])
     net.name = "ssd_shapes"
     return net
@@ -177,17 +177,17 @@ def _annotated(part: str, batch: int, **more):
     if part == "train":
         transform |= dict(
             mirror=True,
-            expand_param=dict(prob=0.3, max_expand_ratio=1.5),
+            expand_param=dict(prob=0.2, max_expand_ratio=1.3),
             distort_param=dict(brightness_prob=0.5, brightness_delta=32, contrast_prob=0.5, contrast_lower=0.5,
                                contrast_upper=1.5, hue_prob=0.5, hue_delta=18, saturation_prob=0.5,
                                saturation_lower=0.5, saturation_upper=1.5),
             emit_constraint=dict(emit_type=caffe_pb2.EmitConstraint.CENTER),
         )  # fmt: skip
-        sampler = dict(min_scale=0.6, max_scale=1, min_aspect_ratio=0.5, max_aspect_ratio=2)
-        samplers = [dict(use_original_image=True, max_trials=1, max_sample=1)] + [
-            dict(sampler=sampler, sample_constraint=dict(min_jaccard_overlap=least), max_trials=50, max_sample=1)
-            for least in (0.1, 0.5, 0.9)
-        ]
+        samplers = [
+            dict(use_original_image=True, max_trials=1, max_sample=1),
+            dict(sampler=dict(min_scale=0.7, max_scale=1, min_aspect_ratio=0.75, max_aspect_ratio=1.33),
+                 sample_constraint=dict(min_jaccard_overlap=0.1), max_trials=20, max_sample=1),
+        ]  # fmt: skip
     return L.AnnotatedData(
         ntop=2, data_param=dict(source=f"data/shapes/{part}_lmdb", batch_size=batch, backend=P.Data.LMDB),
         transform_param=transform, annotated_data_param=dict(batch_sampler=samplers), **more,
