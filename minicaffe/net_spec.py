@@ -16,7 +16,7 @@ against the layer types until a net is built from the result, so layers of any f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from minicaffe.core.calls import (
@@ -47,12 +47,15 @@ __all__ = [
     "to_proto",
 ]
 
+_METHODS_OF_SSD = ("keys", "vals", "update")
+
 
 class NetSpec:
     """The named blobs of a net; `n.conv1 = L.Convolution(...)` names blob and layer "conv1".
 
     Items and attributes are equivalent: `n["res/conv1"]` is for names that are not identifiers.  `tops` maps names to
     blobs in order of assignment.  NetSpecError (an AttributeError and a KeyError) for an unknown name.
+    `keys()`, `vals()` and `update(name, params)` are those of SSD's fork; a blob of such a name replaces the method.
     """
 
     tops: dict[str, Any]
@@ -62,6 +65,11 @@ class NetSpec:
 
     def __setattr__(self, name: str, value: Top | Function) -> None:
         self.tops[name] = value
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in _METHODS_OF_SSD and name in super().__getattribute__("tops"):
+            return self[name]
+        return super().__getattribute__(name)
 
     def __getattr__(self, name: str) -> Top:
         tops = self.__dict__.get("tops", {})
@@ -90,6 +98,19 @@ class NetSpec:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.tops]
+
+    def keys(self) -> list[str]:
+        """The names of the blobs, in order of assignment."""
+        return list(self.tops)
+
+    def vals(self) -> list[Top]:
+        """The blobs, in order of assignment."""
+        return list(self.tops.values())
+
+    def update(self, name: str, params: Mapping[str, Any]) -> None:
+        """Add keywords to the call of the layer that makes blob `name`, or replace them; NetSpecError as for a read."""
+        top = self[name]
+        (top if isinstance(top, Function) else top.fn).params.update(params)
 
     def to_proto(self) -> caffe_pb2.NetParameter:
         """Return the NetParameter of all assigned blobs and their dependencies, each layer after its producers.

@@ -174,3 +174,29 @@ def test_nets_deeper_than_the_stack():
 def test_python_layer_with_param_str():
     layer = L.Python(module="m", layer="C", param_str=str(dict(a=1)), ntop=1).to_proto().layer[0]
     assert layer.python_param.param_str == "{'a': 1}" and layer.type == "Python"
+
+
+def test_methods_of_ssds_fork():
+    n = NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 2]))
+    n.ip = L.InnerProduct(n.data, num_output=3)
+    n.update("ip", {"num_output": 4, "bias_term": False})
+    n.silence = L.Silence(n.ip, ntop=0)
+    n.update("silence", {"propagate_down": False})
+    assert n.keys() == ["data", "ip", "silence"] and n.vals() == [n.data, n.ip, n.silence]
+    ip, silence = n.to_proto().layer[1:]
+    assert (ip.inner_product_param.num_output, ip.inner_product_param.bias_term) == (4, False)
+    assert list(silence.propagate_down) == [False]
+    with pytest.raises(NetSpecError, match="no blob 'ipp'"):
+        n.update("ipp", {})
+
+
+@pytest.mark.parametrize("name", ["keys", "vals", "update"])
+def test_blob_with_the_name_of_a_method(name):
+    n = NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 2]))
+    setattr(n, name, L.Sigmoid(n.data))
+    n.ip = L.InnerProduct(getattr(n, name), num_output=3)
+    assert [layer.name for layer in n.to_proto().layer] == ["data", name, "ip"]
+    delattr(n, name)
+    assert callable(getattr(n, name))
