@@ -56,6 +56,27 @@ print(sys.argv[1:])
     assert "No module named 'caffe.model_libs'" in done.stdout
 
 
+def test_modules_that_only_a_checkout_has(tmp_path):
+    """SSD's scripts import caffe.model_libs, from the folder `python` of its checkout."""
+    sources = tmp_path / "python" / "caffe"
+    (sources / "more").mkdir(parents=True)
+    (sources / "__init__.py").write_text("raise ImportError('of the checkout')\n")
+    (sources / "io.py").write_text("raise ImportError('of the checkout')\n")
+    (sources / "model_libs.py").write_text("from caffe import layers as L\nfrom .more.sizes import SIZE\n")
+    (sources / "more" / "__init__.py").write_text("")
+    (sources / "more" / "sizes.py").write_text("SIZE = 300\n")
+    (tmp_path / "script.py").write_text("""
+import sys
+sys.path.insert(0, "python")
+import caffe
+from caffe.model_libs import *
+import caffe.io, minicaffe.io
+assert L is caffe.layers and SIZE == 300 and caffe.io is minicaffe.io
+""")
+    done = run(str(tmp_path / "script.py"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_command_and_module(tmp_path):
     (tmp_path / "test_user.py").write_text("""
 import unittest
