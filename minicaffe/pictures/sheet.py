@@ -168,14 +168,9 @@ def _frame(ax, frames: Sequence[Frame], place: Place) -> None:
     from matplotlib.patches import Rectangle
 
     for frame in frames:
-        (x, right), (y, bottom) = (
-            (start + min(max(edge, 0.0), 1.0) * length for edge in edges)
-            for start, length, edges in (
-                (place.left, place.width, (frame.xmin, frame.xmax)),
-                (place.top, place.height, (frame.ymin, frame.ymax)),
-            )
-        )
-        size = right - x, bottom - y
+        xmin, ymin, xmax, ymax = (min(max(edge, 0.0), 1.0) for edge in frame[:4])
+        x, y = place.left + xmin * place.width, place.top + ymin * place.height
+        size = (xmax - xmin) * place.width, (ymax - ymin) * place.height
         color = group_color(frame.group)
         for line_width, edge, line in ((1.8, "black", "-"), (1.0, color, frame.line)):
             ax.add_patch(Rectangle((x, y), *size, fill=False, edgecolor=edge, linewidth=line_width, linestyle=line))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.pictures.plot import save
-from minicaffe.pictures.sheet import BYTES, Range, Tile, channel_names, channel_table, draw_sheet
+from minicaffe.pictures.sheet import BYTES, Frame, Range, Tile, channel_names, channel_table, draw_sheet
 
 
 def pixels(figure) -> np.ndarray:
@@ -77,3 +77,14 @@ def test_table_of_channels():
     assert channel_names(3, bgr=False) == ["red", "green", "blue"]
     assert channel_names(1, True) == ["gray"] and channel_names(2, True) == ["channel 0", "channel 1"]
     assert channel_table(np.full((1, 1, 1, 1), np.nan), True)[1][1] == "nan"
+
+
+def test_frames_end_at_the_edges_of_their_picture():
+    frames = [Frame(-50, 0.25, 1e30, 0.5, text="a"), Frame(0.25, 0.25, 0.5, 0.5)]
+    figure = draw_sheet([Tile(np.zeros((1, 8, 8), np.uint8), [], frames)], "t", [], BYTES)
+    (ax,) = figure.axes
+    left, right, bottom, top = ax.images[0].get_extent()
+    (x, y, width, height), inner = ax.patches[0].get_bbox().bounds, ax.patches[2].get_bbox()
+    np.testing.assert_allclose([x, x + width], [left, right])
+    np.testing.assert_allclose([y, height], [inner.y0, inner.height])
+    np.testing.assert_allclose(height, (bottom - top) / 4)
