@@ -91,7 +91,7 @@ def _result_flags(flags: FlagParser) -> None:
                help="a blob to write, in place of the net's outputs; may be repeated")  # fmt: skip
     flags.flag("top", metavar="K", type=int,
                help="write the best K classes of the first blob, not all its values (in lines of text: 5)")  # fmt: skip
-    flags.flag("labels", metavar="FILE", help="class names, one a line")
+    flags.flag("labels", metavar="FILE", help="class names, one a line, or a label map (.prototxt)")
 
 
 @command("infer", "Use trained nets", "run a net on images, and write scores, classes or features", _flags, _EXAMPLES)

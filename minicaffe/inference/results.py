@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicaffe.data.label_map import read_label_map
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.loss import in_top
 from minicaffe.text import class_names, printable
@@ -62,11 +63,18 @@ class Layout(NamedTuple):
         return next(iter(self.shapes))
 
     def with_classes(self, path: str) -> Layout:
-        """Return this layout with the lines of a file as names of the classes.
+        """Return this layout with names of the classes: the lines of a file, or those of a label map (.prototxt).
 
-        DataError unless there is one for each value of the scores, or each class of a detector, background included.
+        DataError unless a text file has one for each value of the scores, or each class of a detector, background
+        included, and for a label that is none of these.  A class that a label map leaves out keeps its number.
         """
-        return self._replace(classes=class_names(path, self.detected_classes or math.prod(self.shapes[self.scores])))
+        count = self.detected_classes or math.prod(self.shapes[self.scores])
+        if not path.endswith(".prototxt"):
+            return self._replace(classes=class_names(path, count))
+        names = read_label_map(path).display_names
+        if beyond := [label for label in names if not 0 <= label < count]:
+            raise DataError(f"{path} has the label {beyond[0]}, but the net has {count} classes, 0 to {count - 1}")
+        return self._replace(classes=[names.get(label, str(label)) for label in range(count)])
 
     def name_of(self, index: int) -> str:
         """Return the name of a class, or its number if the names are not known."""

@@ -88,6 +88,18 @@ def test_lines(infer, batch):
     assert out.splitlines()[0] == "0.png: 1 200.0000, box 0.2500 0.2500 0.2500 0.2500"
 
 
+def test_names_of_a_label_map(folder, infer):
+    item = "item {{ name: 'n{0}' label: {0} display_name: '{1}' }}\n"
+    (folder / "map.prototxt").write_text(item.format(0, "background") + item.format(2, "dog"))
+    status, out, err = infer("--format", "jsonl", "--labels", "map.prototxt")
+    assert status == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert {(row["class"], row["name"]) for row in rows} == {(label, ["", "1", "dog"][label]) for _, label, _ in FOUND}
+    (folder / "map.prototxt").write_text(item.format(3, "cow"))
+    status, out, err = infer("--labels", "map.prototxt")
+    assert status == 1 and "map.prototxt has the label 3, but the net has 3 classes, 0 to 2" in err
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "npz", "h5"])
 def test_pictures_without_a_detection(folder, run, kind):
     status, out, err = run("infer", "net.prototxt", "w.caffemodel", "1.png", "--output", f"o.{kind}")
