@@ -74,6 +74,11 @@ class Facts:
         return ""
 
     @classmethod
+    def may_have_gradient(cls, bottom: int, count: int) -> bool:
+        """Whether a bottom, by index, of `count` of them may have a gradient."""
+        return not {bottom, bottom - count}.intersection(cls.no_gradient)
+
+    @classmethod
     def source_shapes(cls, layer_param: LayerParameter) -> Sequence[Shape | None] | None:
         """Of a layer whose `setup` opens files, imports modules or fills its tops: their shapes, None for unknown ones.
 

@@ -109,9 +109,8 @@ class Layer(Facts):
 
     def allow_force_backward(self, bottom_index: int) -> bool:
         """Whether `force_backward` reaches this bottom: not labels, and nothing where there is no backward pass."""
-        count = len(self.layer_param.bottom)
         has_backward = own_class(type(self)).backward_cpu is not Layer.backward_cpu
-        return has_backward and not {bottom_index, bottom_index - count}.intersection(self.no_gradient)
+        return has_backward and self.may_have_gradient(bottom_index, len(self.layer_param.bottom))
 
     def default_loss_weight(self, top_index: int) -> float:
         """The weight of a top in the loss where the prototxt gives none: 1 for the first top of losses."""

@@ -39,7 +39,7 @@ def _goes_back(layer: Any, bottom: int) -> bool:
     facts = facts_of(layer.type)
     if facts.backward_cpu is Layer.backward_cpu or layer.type in _OPAQUE:
         return False
-    return not {bottom, bottom - len(layer.bottom)}.intersection(facts.no_gradient)
+    return facts.may_have_gradient(bottom, len(layer.bottom))
 
 
 def _knows_all(net: PhaseNet) -> bool:
