@@ -41,11 +41,10 @@ SHORT = (
     ("solver.step(100)", "solver.step(10)"),
     # ssd_shapes
     ("data shapes --voc", "data shapes --train 40 --test 10 --voc"),
-    ("max_iter: 3000", "max_iter: 2"),
-    ("snapshot: 1000", "snapshot: 2"),
+    ("max_iter: 6000", "max_iter: 2"),
+    ("snapshot: 2000", "snapshot: 2"),
     ("test_iter: 10\n", "test_iter: 1\n"),
-    ("test_interval: 250", "test_interval: 2"),
-    ("iter_3000", "iter_2"),
+    ("iter_6000", "iter_2"),
     ("--iterations 10 ", "--iterations 1 "),
 )
 BLOCK = re.compile(r"(<!-- needs: (\w+) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
