@@ -70,7 +70,8 @@ def unknown_types(layers: Sequence[Any]) -> list[Finding]:
 def check_net(path: str, level: int = 0, stages: Sequence[str] = ()) -> list[Finding]:
     """Return what is wrong with the prototxt of a net, in TRAIN and in TEST, as far as it is known without a solver.
 
-    That is what cannot be read, layers of unknown types, and bottoms that no layer makes.
+    That is what cannot be read, layers of unknown types, and bottoms that no layer makes.  A phase in which the net has
+    no data is left out.
     level, stages: those of the net's state.
     """
     with muted():
@@ -86,9 +87,28 @@ def _wrong_in_phases(path: str, level: int, stages: Sequence[str]) -> Iterator[F
     net.state.level = level
     net.state.stage.extend(stages)
     yield from unknown_types(net.layer)
-    for phase in (caffe_pb2.TRAIN, caffe_pb2.TEST):
+    try:
+        phases = _phases(net)
+    except MinicaffeError as error:
+        yield Finding("error", "net-invalid", path, str(error))
+        return
+    for phase in phases:
         net.state.phase = phase
         try:
             insert_splits(filter_net(net), net)
         except MinicaffeError as error:
             yield Finding("error", "net-invalid", f"{path} in {caffe_pb2.Phase.Name(phase)}", str(error))
+
+
+def _phases(net: Any) -> Sequence[int]:
+    """Return the phases in which the net has a layer without bottoms, as data layers are; both if neither has one.
+
+    A prototxt for training alone, as those of detection nets, has its data layer in TRAIN only.
+    Raises NetError for a layer with include and exclude.
+    """
+    phases, found = (caffe_pb2.TRAIN, caffe_pb2.TEST), []
+    for phase in phases:
+        net.state.phase = phase
+        if not all(layer.bottom for layer in filter_net(net).layer):
+            found.append(phase)
+    return found or phases

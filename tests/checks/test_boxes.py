@@ -50,6 +50,10 @@ def test_labels(label, text):
     assert_only(findings(box(1), box(label)), "box-labels", text)
 
 
+def test_labels_of_two_classes_are_joined():
+    assert not findings(box(1), box(3), net=LOSS.replace("num_classes: 4", "num_classes: 2"))
+
+
 def test_labels_without_a_loss():
     assert not findings(box(0), net="")
 

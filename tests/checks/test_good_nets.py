@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 import minicaffe
-from helpers import known_nets
+from helpers import detectors, known_nets
 from helpers.situations import write_weights
 from minicaffe import models
 from minicaffe.models.zoo.vgg import STAGES
+from minicaffe.proto import caffe_pb2, parse_text
 
 MODELS = Path(models.__path__[0])
 SOLVERS = sorted(MODELS.glob("*/solver*.prototxt"))
@@ -52,6 +53,17 @@ def test_well_known_nets(make, tmp_path):
         write_weights(tmp_path / "start.caffemodel.h5", vgg_convolutions() | STARTS[make])
     deploy = known_nets.DEPLOYS[make]() if make in known_nets.DEPLOYS else None
     assert grave(minicaffe.check(str(tmp_path / "solver.prototxt"), weights, deploy, stages=("static",))) == []
+
+
+@pytest.mark.parametrize("make", [detectors.mobilenet_ssd, detectors.faceboxes, detectors.refinedet])
+def test_single_shot_detectors(make):
+    """Not even a fact: the Scale of CReLU, behind Power and Concat, is that of its BatchNorm."""
+    solver = parse_text(
+        'base_lr: 0.001 lr_policy: "fixed" momentum: 0.9 max_iter: 100 display: 10', caffe_pb2.SolverParameter()
+    )
+    classes = {} if make is detectors.faceboxes else dict(classes=4)
+    solver.net_param.CopyFrom(make((2, 3, 64, 64), 4, **classes))
+    assert minicaffe.check(solver, stages=("static",)) == []
 
 
 @pytest.mark.parametrize("make", STARTS, ids=lambda make: make.__name__)

@@ -257,6 +257,24 @@ def test_the_prototxt_of_a_net(project, run):
     assert run("check", "net.prototxt")[0] == 1
 
 
+def test_the_prototxt_of_a_net_for_one_phase(project, run):
+    """Its data layer is in TRAIN alone: TEST is left out."""
+    rule, shape = "include { phase: TRAIN }", "dummy_data_param { shape { dim: 2 } }"
+    data = f'layer {{ name: "d" type: "DummyData" top: "d" {rule} {shape} }}'
+    layer = 'layer { name: "p" type: "Power" bottom: "d" top: "p" }'
+    (project / "one.prototxt").write_text(data + layer)
+    assert run("check", "one.prototxt")[:2] == (0, "nothing was found\n")
+    (project / "one.prototxt").write_text(data + layer.replace('"d"', '"e"'))
+    status, out, _ = run("check", "one.prototxt")
+    assert status == 1 and "in TRAIN" in out and "in TEST" not in out
+    (project / "one.prototxt").write_text(layer)
+    status, out, _ = run("check", "one.prototxt")
+    assert status == 1 and "in TRAIN" in out and "in TEST" in out
+    (project / "one.prototxt").write_text(data.replace("include", "exclude { phase: TEST } include") + layer)
+    status, out, _ = run("check", "one.prototxt")
+    assert status == 1 and "both include and exclude" in " ".join(out.split()) and out.count("net-invalid") == 1
+
+
 def test_skipped_fields_are_no_errors(project, run, caplog):
     change(project / "net.prototxt", 'type: "Dropout"', 'type: "Dropout" quantization_param { bw: 8 }')
     status, out, _ = run("check", "net.prototxt")

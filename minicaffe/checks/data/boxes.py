@@ -43,14 +43,17 @@ def box_labels(sets: DataSets) -> Iterator[Found]:
 
 
 def _wrong_label(boxes: Boxes, background: int, classes: int, loss: str) -> str:
-    """Return what is wrong with the labels for a MultiBoxLoss layer of this name; "" if they are right."""
+    """Return what is wrong with the labels for a MultiBoxLoss layer of this name; "" if they are right.
+
+    With two classes, labels above 1 are 1, as RefineDet's first loss has them.
+    """
     low, high = min(boxes.labels), max(boxes.labels)
     if background in boxes.labels:
         return (
             f"{boxes.labels[background]} boxes have the label {background}, which is that of the background in layer "
             f"'{loss}' (MultiBoxLoss): number the classes from 1 in the label map"
         )
-    if low < 0 or high >= classes > 0:
+    if low < 0 or (classes != 2 and high >= classes > 0):
         return (
             f"the labels of boxes are {low} to {high}, but layer '{loss}' (MultiBoxLoss) has the classes 0 to "
             f"{classes - 1}: write num_classes: {high + 1}, and the same in the layers that compute scores"

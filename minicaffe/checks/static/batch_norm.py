@@ -104,12 +104,21 @@ def without_scale(subject: Subject) -> Iterator[Found]:
     """BatchNorms without a Scale behind."""
     net = subject.train
     for i, layer in net.of_type("BatchNorm"):
-        if not any(net.param.layer[reader].type in ("Scale", "Bias") for reader in net.readers(i)):
+        if not _is_scaled(net, i):
             yield (
                 layer_place(layer),
                 "no Scale reads it, so scale and shift of batch normalisation are not learned: to learn them, write "
                 "a Scale layer with scale_param { bias_term: true } behind it",
             )
+
+
+def _is_scaled(net: PhaseNet, index: int) -> bool:
+    """Whether a Scale or Bias reads a layer, or what Power and Concat make of it, as in CReLU."""
+    for reader in net.readers(index):
+        kind = net.param.layer[reader].type
+        if kind in ("Scale", "Bias") or (kind in ("Power", "Concat") and _is_scaled(net, reader)):
+            return True
+    return False
 
 
 def _unique(layers: Iterator[Any]) -> list[Any]:
