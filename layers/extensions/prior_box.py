@@ -17,6 +17,9 @@ from minicaffe.cuda import ops
 _log = logging.getLogger(__name__)
 
 
+_FACEBOXES = [32, 64, 128]  # the min_size of the layer that is another one in FaceBoxes' fork
+
+
 @register("PriorBox")
 class PriorBox(Layer):
     """Boxes (xmin, ymin, xmax, ymax), as fractions of the image, centred on each place of bottom 0.
@@ -76,6 +79,8 @@ class PriorBox(Layer):
         self.small, self.large = [int(s) for s in small], [int(s) for s in large]
         if 0 in self.small:
             _log.warning("Layer %s: min_size below 1 is cut to 0: its boxes have no area", self.name)
+        if self.small == _FACEBOXES and not self.param.HasField("densify"):
+            _log.warning("Layer %s: for FaceBoxes' anchors, 21 at each place, write densify: true", self.name)
 
     def _pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Return of each box at a place the shift of its centre and its half width and height: (P, 2) each, in pixels.

@@ -106,3 +106,9 @@ def test_textboxes_boxes_twice():
 def test_errors_name_the_layer(text, words):
     with pytest.raises(LayerError, match=f"^PriorBox layer 'layer': {words}"):
         run(priors(text), (1, 1, 2, 2), (1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("more, warned", [("", True), (" densify: false", False), (" densify: true", False)])
+def test_the_sizes_of_faceboxes_give_a_hint(more, warned, caplog):
+    run(priors("min_size: 32 min_size: 64 min_size: 128" + more), (1, 1, 1, 2), (1, 1, 32, 64))
+    assert ("write densify: true" in caplog.text) is warned
