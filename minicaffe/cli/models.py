@@ -66,8 +66,9 @@ def _list() -> None:
         print_line(_line(width, title, "parameters", "accuracy", ""))
         for name in names:
             layers = net_costs(deploy_net(name)).layers
-            count = sum(layer.own_params or 0 for layer in layers if layer.type != "BatchNorm")
-            print_line(_line(width, f"  {name}", f"{count:,}", accuracy(name), summary(name)), flush=True)
+            counts = [layer.own_params for layer in layers if layer.type != "BatchNorm"]
+            total = "" if None in counts else f"{sum(counts):,}"  # None: unknown behind a Python layer
+            print_line(_line(width, f"  {name}", total, accuracy(name), summary(name)), flush=True)
         print_line("")
     print_line(f"`{own_name()} models NAME DIR` copies one. Statistics of BatchNorm are not counted as parameters.")
 

@@ -96,7 +96,7 @@ def test_a_dumb_terminal_gets_no_escapes(terminal, monkeypatch):
 
 def small_solver(name="net", records=400):
     """What TrainingProgress reads of a solver: 40 iterations of 100 images on one rank, two batches a test."""
-    param = types.SimpleNamespace(max_iter=40, test_interval=20, test_iter=[2], iter_size=1)
+    param = types.SimpleNamespace(max_iter=40, test_interval=20, test_iter=[2], iter_size=1, eval_type="")
     layer = types.SimpleNamespace(records=records)
     net = types.SimpleNamespace(
         name=name, layers=[layer], tops=[[types.SimpleNamespace(shape=(100, 3, 32, 32))]], bottoms=[[]]
