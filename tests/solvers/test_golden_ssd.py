@@ -9,7 +9,6 @@ import pytest
 
 import minicaffe
 from helpers import golden
-from minicaffe.core.registry import layer_type_list
 from minicaffe.solvers.average_precision import average_precision
 from minicaffe.testing import assert_close
 
@@ -30,9 +29,6 @@ def test_average_precision_is_the_originals_to_the_bit(path):
     assert got == case["ap"]
 
 
-@pytest.mark.skipif(
-    not {"AnnotatedData", "MultiBoxLoss"} <= set(layer_type_list()), reason="needs AnnotatedData and MultiBoxLoss"
-)
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
 def test_training(path, engine, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
