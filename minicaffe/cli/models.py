@@ -67,7 +67,8 @@ def _list() -> None:
         for name in names:
             layers = net_costs(deploy_net(name)).layers
             counts = [layer.own_params for layer in layers if layer.type != "BatchNorm"]
-            total = "" if None in counts else f"{sum(counts):,}"  # None: unknown behind a Python layer
+            known = [count for count in counts if count is not None]  # others are behind a Python layer
+            total = f"{sum(known):,}" if len(known) == len(counts) else ""
             print_line(_line(width, f"  {name}", total, accuracy(name), summary(name)), flush=True)
         print_line("")
     print_line(f"`{own_name()} models NAME DIR` copies one. Statistics of BatchNorm are not counted as parameters.")
