@@ -44,12 +44,14 @@ def without_parameters(content: bytes) -> bytes:
 def _fields(content: bytes, position: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (number, start, start of the value, end) of the fields in a part of the bytes.
 
-    ValueError for a field that does not end in the part, or is a group.
+    ValueError for a field that does not end in the part, has the number 0, or is a group.
     """
     while position < stop:
         start = position
         tag, value = read_varint(content, position)
         kind = tag & 7
+        if tag < 8:
+            raise ValueError("a field of the number 0")
         if kind == 0:
             position = read_varint(content, value)[1]
         elif kind == 2:

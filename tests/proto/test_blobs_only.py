@@ -153,3 +153,9 @@ def test_what_is_left_is_the_same_in_both(tmp_path):
     assert parse_binary(common, caffe_pb2.NetParameter()).layer[0].param[0].lr_mult == 2
     with pytest.raises(PrototxtError):
         without_parameters(common[:-1])
+
+
+def test_bytes_with_a_field_of_the_number_0_are_no_net():
+    """As those of an HDF5 file, whose first bytes look like a field of eight bytes."""
+    with pytest.raises(PrototxtError, match="a field of the number 0"):
+        without_parameters(b"\x89HDF\r\n\x1a\n" + bytes(100))
