@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minicaffe.data.box_rows import areas
 from minicaffe.layers.shared.boxes import largest, suppress
 
 _LEAST_AREA = 1e-5  # smaller boxes are dropped by `hardest_apart`
@@ -20,8 +21,7 @@ def hardest_apart(losses: np.ndarray, boxes: np.ndarray, count: int, threshold: 
     all.
     """
     order = largest(losses, most)
-    area = np.maximum(boxes[order, 2:] - boxes[order, :2], 0).prod(1)
-    order = order[area.astype(np.float64) >= _LEAST_AREA]
+    order = order[areas(boxes[order]).astype(np.float64) >= _LEAST_AREA]
     size = 4 * count  # of the part of `order` that is looked through: most of it is not needed
     while True:
         kept = suppress(boxes[order[:size]], threshold)

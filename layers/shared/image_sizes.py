@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicaffe.data.box_rows import inside
 from minicaffe.errors import DataError, printable_line
 from minicaffe.proto.caffe_pb2 import DetectionEvaluateParameter, ResizeParameter, SaveOutputParameter
 from minicaffe.saved import whole
@@ -97,6 +98,6 @@ def _without_pad(boxes: np.ndarray, image: ImageSize, resize: ResizeParameter) -
         pad_y = (height - width / aspect) / 2 / height
     else:
         pad_x = (width - height * aspect) / 2 / width
-    low, high = np.array([pad_x, pad_y] * 2), np.array([one - pad_x, one - pad_y] * 2)
-    inside = np.all(boxes[:, :2] < high[:2], 1, keepdims=True) & np.all(boxes[:, 2:] > low[2:], 1, keepdims=True)
-    return np.where(inside, (boxes - low) / (high - low), boxes)
+    image_part = np.array([pad_x, pad_y, one - pad_x, one - pad_y])
+    seen = np.all(boxes[:, :2] < image_part[2:], 1) & np.all(boxes[:, 2:] > image_part[:2], 1)
+    return np.where(seen[:, None], inside(boxes, image_part), boxes)
