@@ -12,6 +12,7 @@ from minicaffe.core.registry import register
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.boxes import decode, largest, suppress
 from minicaffe.layers.shared.detection_files import DetectionFiles, missing
+from minicaffe.layers.shared.multibox_bottoms import count_priors
 
 _log = logging.getLogger(__name__)
 
@@ -75,9 +76,7 @@ class DetectionOutput(Layer):
 
     def top_shapes(self, bottom_shapes):
         locations, confidences, priors, *refining = bottom_shapes
-        if len(priors) != 3 or priors[:2] != (1, 2) or priors[2] % 4:
-            raise self.error(f"bottom 2 must be priors (1, 2, P * 4), got {priors}")
-        count = priors[2] // 4
+        count = count_priors(self, priors)
         if locations[:1] != confidences[:1] or not locations:
             raise self.error(f"bottoms 0 and 1 must be of the same samples (N, ...), got {locations} and {confidences}")
         sets = 1 if self.param.share_location else self.classes

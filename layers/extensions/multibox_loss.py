@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import LossLayer
 from minicaffe.layers.shared.multibox import Batch
-from minicaffe.layers.shared.multibox_bottoms import read_priors, read_true_boxes
+from minicaffe.layers.shared.multibox_bottoms import count_priors, read_priors, read_true_boxes
 from minicaffe.layers.shared.multibox_gpu import DeviceLosses
 from minicaffe.layers.shared.multibox_losses import box_losses, box_slopes, class_losses, class_slopes
 from minicaffe.proto.caffe_pb2 import MultiBoxLossParameter as Param
@@ -86,13 +86,12 @@ class MultiBoxLoss(LossLayer):
 
     def top_shapes(self, bottom_shapes):
         locations, _, priors, truth = bottom_shapes[:4]
-        if len(priors) != 3 or priors[:2] != (1, 2) or priors[2] % 4:
-            raise self.error(f"bottom 2 must be priors (1, 2, P * 4), got {priors}")
+        count = count_priors(self, priors)
         if len(truth) != 4 or truth[:2] != (1, 1) or truth[3] != 8:
             raise self.error(f"bottom 3 must be true boxes (1, 1, M, 8), got {truth}")
         samples, (_, _, sets, classes) = self.samples(locations), self.sizes(bottom_shapes)
         for i, each in ((0, 4 * sets), (1, classes), (4, 2), (5, 4)):
-            shape, count = (*bottom_shapes, None, None)[i], priors[2] // 4
+            shape = (*bottom_shapes, None, None)[i]
             if shape is not None and (shape[:1] != (samples,) or int(np.prod(shape[1:])) != count * each):
                 raise self.error(
                     f"bottom {i} must hold {each} numbers for each of {count} priors and {samples} images, got {shape}"

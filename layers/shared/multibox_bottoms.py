@@ -1,4 +1,4 @@
-"""The bottoms of MultiBoxLoss that have no gradient: true boxes and priors."""
+"""The bottoms of SSD's layers that have no gradient: the true boxes of MultiBoxLoss, and priors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
+from minicaffe.core.layer import Layer, Shape
 from minicaffe.layers.shared.boxes import decode
 from minicaffe.layers.shared.loss import class_labels
 from minicaffe.layers.shared.multibox import TrueBoxes
 from minicaffe.proto.caffe_pb2 import PriorBoxParameter
+
+
+def count_priors(layer: Layer, shape: Shape) -> int:
+    """Return P of priors (1, 2, P 4) in bottom 2; LayerError for another shape."""
+    if len(shape) != 3 or shape[:2] != (1, 2) or shape[2] % 4:
+        raise layer.error(f"bottom 2 must be priors (1, 2, P * 4), got {shape}")
+    return shape[2] // 4
 
 
 def read_true_boxes(layer: Layer, rows: np.ndarray, images: int) -> TrueBoxes:
