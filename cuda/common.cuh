@@ -59,6 +59,19 @@ __device__ T block_max(T value) {
   return warp_max(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : partial[0]);
 }
 
+// Whether this block is the last of `blocks` that call with the same ticket, a counter in global memory that is 0 before
+// the first call and after the last. What the other blocks have written before is visible to the last one, which may
+// finish their common work. All threads of a block must call.
+__device__ __forceinline__ bool last_block(unsigned *ticket, unsigned blocks) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0 && threadIdx.y == 0 && threadIdx.z == 0) last = atomicInc(ticket, blocks - 1) == blocks - 1;
+  __syncthreads();
+  __threadfence();
+  return last;
+}
+
 // ---- random numbers: Philox 4x64-10, the same as numpy's ----
 
 __device__ __forceinline__ unsigned long long philox_word(unsigned long long key0, unsigned long long key1,

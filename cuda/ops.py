@@ -200,3 +200,17 @@ def scratch(nbytes: int) -> Iterator[DeviceBuffer]:
         if kept is None or kept.nbytes < nbytes:
             kept = device.cache["scratch"] = DeviceBuffer(max(nbytes, 2 * kept.nbytes if kept else 4096))
         yield kept
+
+
+def tickets(count: int) -> DeviceBuffer:
+    """Return the device's counters for `last_block` of common.cuh, at least ``count``; all are 0 between launches.
+
+    Kernels run one after another, so all share them; each launch leaves zeros.
+    """
+    device = context.current()
+    with device.lock:
+        kept = device.cache.get("tickets")
+        if kept is None or kept.nbytes < 4 * count:
+            kept = device.cache["tickets"] = DeviceBuffer(max(4 * count, 2 * kept.nbytes if kept else 4096))
+            memory.fill_bytes(int(kept), 0, kept.nbytes)
+        return kept

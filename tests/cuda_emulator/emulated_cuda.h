@@ -351,6 +351,19 @@ EMU_T T __ldcs(const T *p) { return *p; }
 EMU_T void __stcs(T *p, T v) { *p = v; }
 #undef EMU_T
 
+// ---- cuda/instructions.cuh ----
+
+template <int BYTES>
+inline void copy_async(void *shared, const void *global, bool valid = true) {
+  if (valid)
+    memcpy(shared, global, BYTES);
+  else
+    memset(shared, 0, BYTES);
+}
+inline void copies_commit() {}
+template <int GROUPS>
+inline void copies_wait() {}
+
 #define EMU_KERNEL(name)                                                                                            \
   extern "C" __attribute__((visibility("default"))) int name##__launch(const unsigned *grid, const unsigned *block, \
                                                                        const char *arguments) {                     \
