@@ -44,6 +44,11 @@ class Launch:
         return f"{self.stem}.{self.name}"
 
     @property
+    def math(self) -> str:
+        """The precision that it is compiled for: "float32", "float64", or a tensor cores' one."""
+        return self.options[0][2:].lower() if self.options else "float64" if self.double else "float32"
+
+    @property
     def blocks(self) -> int:
         return math.prod(self.grid)
 

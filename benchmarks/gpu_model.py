@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "tools")]
 
 from gpu_cost import ARCH, LEAST, PROCESSORS, cost  # noqa: E402
 
+MATHS = ("float32", "tf32")
 #: (net, batch): the five that are modelled
 NETS = {
     "cifar10_quick": 100,
@@ -143,6 +144,20 @@ def table(results: list[dict], before: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def geometry(recorder: Recorder) -> dict[str, list[int]]:
+    """Return {"stem.kernel math": [threads, dynamic shared memory]} of all launches, in each precision: the largest."""
+    from minicaffe.cuda import context
+
+    found: dict[str, list[int]] = {}
+    for math in MATHS:
+        context.set_math(math)
+        for name, batch in NETS.items():
+            for launch in recorder.training_step(name, batch)[0]:
+                key = f"{launch.kernel} {launch.math}"
+                found[key] = max(found.get(key, [0, 0]), [launch.threads, launch.shared])
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout whose kernels are modelled (this one)")
@@ -154,11 +169,15 @@ def main() -> int:
     parser.add_argument("--arch", default=ARCH, help="compile for this architecture (sm_90)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures here")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="put the figures of this file beside")
+    parser.add_argument("--geometry", action="store_true", help="print {kernel: [threads, shared memory]} as JSON")
     parser.add_argument("--launches", action="store_true", help="print {net: launches} as JSON, and nothing else")
     args = parser.parse_args()
     sys.path[2:2] = [str(args.root / "benchmarks"), str(args.root)]
-    os.environ.setdefault("MINICAFFE_NVCC", "nvrtc")
+    os.environ["MINICAFFE_NVCC"] = "nvrtc"  # not that of an emulated driver
     recorder = Recorder(args.math)
+    if args.geometry:
+        print(json.dumps(geometry(recorder)))
+        return 0
     if args.launches:
         print(json.dumps({name: len(recorder.training_step(name, NETS[name])[0]) for name in args.only}))
         return 0

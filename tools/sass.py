@@ -114,9 +114,9 @@ class Kernel:
 
     @property
     def is_product(self) -> bool:
-        """Whether a main loop is that of a matrix product: tens of multiplications for each trip."""
-        loops = self.main_loops
-        return any(self.multiplications(loop) >= 64 or self.counts(loop).keys() & set(TENSOR) for loop in loops)
+        """Whether a main loop is that of a matrix product: tens of multiplications of values in shared memory."""
+        loops = [self.counts(loop) for loop in self.main_loops]
+        return any(c.keys() & set(TENSOR) or (c["LDS"] and sum(c[m] for m in MULTIPLY) >= 64) for c in loops)
 
     @property
     def spills(self) -> int:
