@@ -186,6 +186,11 @@ class Kernel:
         if n:
             self.launch((min(-(-n // (BLOCK * each)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 
+    def packs(self, n: int, *arguments: Any) -> None:
+        """As `__call__`, for a kernel whose threads work on four elements at a time (packs.cuh)."""
+        if n:
+            self.launch((min(-(-n // (4 * BLOCK)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
+
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
         """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory.
 
