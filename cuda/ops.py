@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.cuda import context, memory
-from minicaffe.cuda.kernels import BLOCK, kernel
+from minicaffe.cuda.kernels import BLOCK, PACK, kernel
 from minicaffe.cuda.memory import DeviceBuffer
 
 Pointer = Any  # an int, or anything with __index__
@@ -115,17 +115,17 @@ def gemv(
 
 def axpy(n: int, alpha: float, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y += alpha x."""
-    kernel("ops", "axpy", dtype)(n, alpha, x, y)
+    kernel("ops", "axpy", dtype)(n, alpha, x, y, each=PACK)
 
 
 def axpby(n: int, alpha: float, x: Pointer, beta: float, y: Pointer, dtype: Any = np.float32) -> None:
     """y = alpha x + beta y; y is not read if beta is 0."""
-    kernel("ops", "axpby", dtype)(n, alpha, x, beta, y)
+    kernel("ops", "axpby", dtype)(n, alpha, x, beta, y, each=PACK)
 
 
 def scale(n: int, alpha: float, x: Pointer, y: Pointer | None = None, dtype: Any = np.float32) -> None:
     """y = alpha x; in place if y is None (default)."""
-    kernel("ops", "scale", dtype)(n, alpha, x, x if y is None else y)
+    kernel("ops", "scale", dtype)(n, alpha, x, x if y is None else y, each=PACK)
 
 
 def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
@@ -133,7 +133,7 @@ def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
     if value == 0:
         memory.fill_bytes(int(y), 0, n * np.dtype(dtype).itemsize)
     else:
-        kernel("ops", "fill", dtype)(n, value, y)
+        kernel("ops", "fill", dtype)(n, value, y, each=PACK)
 
 
 def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
@@ -143,17 +143,17 @@ def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
 
 def add(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a + b."""
-    kernel("ops", "add", dtype)(n, a, b, y)
+    kernel("ops", "add", dtype)(n, a, b, y, each=PACK)
 
 
 def sub(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a - b."""
-    kernel("ops", "sub", dtype)(n, a, b, y)
+    kernel("ops", "sub", dtype)(n, a, b, y, each=PACK)
 
 
 def mul(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a b, elementwise."""
-    kernel("ops", "mul", dtype)(n, a, b, y)
+    kernel("ops", "mul", dtype)(n, a, b, y, each=PACK)
 
 
 def sum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:
@@ -179,12 +179,11 @@ def dot(
 
 def _reduce(kind: int, n: int, x: Pointer, y: Pointer, dtype: Any, out: Pointer | None, alpha: float) -> float | None:
     dtype = np.dtype(dtype)
-    blocks = min(-(-n // BLOCK), _SUM_BLOCKS) or 1
-    sums, total = (kernel("ops", name, dtype) for name in ("partial_sums", "total"))
+    blocks = min(-(-n // (PACK * BLOCK)), _SUM_BLOCKS) or 1
     with scratch((_SUM_BLOCKS + 1) * dtype.itemsize) as partial:
         target = int(partial) + _SUM_BLOCKS * dtype.itemsize if out is None else out
-        sums.launch((blocks, 1), BLOCK, n, kind, x, y, partial)
-        total.launch((1, 1), _SUM_BLOCKS, blocks, alpha, partial, target)
+        arguments = n, kind, alpha, x, y, partial, tickets(1), target
+        kernel("ops", "sum", dtype).launch((blocks, 1), BLOCK, *arguments)
         return float(memory.copy_to_host(np.empty(1, dtype), target)[0]) if out is None else None
 
 

@@ -18,20 +18,21 @@ DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?[\w:]+\s+(\
 SHARED_BYTES = 227 << 10
 
 
-def translate(text: str) -> "tuple[str, list[str]]":
-    """Return the C++ source for a CUDA source, and the names of its dynamic shared arrays (defined in a separate unit,
-    so that their element type need not match)."""
+def translate(text: str, source: str) -> "tuple[str, list[str]]":
+    """Return the C++ source for a CUDA text, and the names of its dynamic shared arrays (defined in a separate unit,
+    so that their element type need not match). `source` describes it in reports."""
     names = KERNEL.findall(text)
     body = re.sub(r'extern\s+"C"\s+(?=__global__)', "", text)
     dynamic = sorted(set(DYNAMIC.findall(body)))
     body = re.sub(r"extern\s+__shared__", 'extern __attribute__((visibility("hidden")))', body)
     launchers = "\n".join(f"EMU_KERNEL({name})" for name in names)
+    launchers += f'\nEMU_VISIBLE const char emu_source[] = "{source}";'
     return f'#include "emulated_cuda.h"\n{body}\n{launchers}\n', dynamic
 
 
 def compile_file(source: Path, out: Path, options: "list[str]") -> int:
     """Compile one CUDA file; return g++'s exit status."""
-    code, dynamic = translate(source.read_text())
+    code, dynamic = translate(source.read_text(), " ".join([source.name, *(o for o in options if o.startswith("-D"))]))
     units = [f'#line 1 "{source.name}"\n{code}']
     if dynamic:
         units.append(
@@ -62,10 +63,10 @@ def compile_file(source: Path, out: Path, options: "list[str]") -> int:
 
 
 def version() -> str:
-    """Return a string that changes with this file, the header and the host compiler; it is part of the cache's key."""
+    """Return a string that changes with this file, the headers and the host compiler; it is part of the cache's key."""
     digest = hashlib.sha256()
-    for name in ("compiler.py", "emulated_cuda.h"):
-        digest.update((HERE / name).read_bytes())
+    for path in sorted([HERE / "compiler.py", *HERE.glob("*.h")]):
+        digest.update(path.read_bytes())
     host = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
     return f"emulated CUDA compiler {digest.hexdigest()[:16]}, g++ {host}"
 
