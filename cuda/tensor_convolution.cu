@@ -186,7 +186,7 @@ __device__ __forceinline__ void finish(Sums<S, Layout> &sums, const Outputs &out
   else
     __syncthreads();
   const int row_chunks = S::BN / CHUNK, chunk = threadIdx.x % row_chunks;
-  if (chunk * CHUNK >= columns) return;
+  if (chunk * CHUNK >= (columns + 7) / 8 * 8) return;
   uint4 *y = out.y + column0 / CHUNK + chunk;
 #pragma unroll 4
   for (int row = threadIdx.x / row_chunks; row < S::BM; row += S::THREADS / row_chunks) {
