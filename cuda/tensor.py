@@ -2,20 +2,20 @@
 
     y[n, t, o] = b[o] + sum over j, c of  w[o, c, j] * x[n, t * stride + j * dilation - pad, c]
 
-Arrays are (samples, places, channels) with the channels padded with zeros to a multiple of 8, in bfloat16, or in float32
-that the kernels round to TF32; sums are float32. Each of the three products is a product of matrices that are never
-stored (``tensor.cuh``): k runs over elements of the kernel and channels, and chunks of 16 bytes are copied from the image
-into the tiles asynchronously. All that the kernels know about the window is in tables, which are made here:
+Arrays are (samples, places, channels) with the channels padded with zeros to a multiple of 8, in bfloat16, or in
+float32 that the kernels round to TF32; sums are float32. Each of the three products is a product of matrices that are
+never stored (``tensor.cuh``): k runs over elements of the kernel and channels, and chunks of 16 bytes are copied from
+the image into the tiles asynchronously. All that the kernels know about the window is in tables, which are made here:
 
 - *origins*: for each window (a row of the product) the distance of its origin from the array's beginning, and a bit for
   each element of the kernel along each axis, set where that element is outside the image;
 - *taps*: for each chunk of k its distance from the origin, and the bits of its element;
-- *phases*: a forward pass has one. In the gradient of the data only those elements of the kernel contribute to a place of
-  x whose distance has the same remainder modulo the stride: there is one phase for each remainder, with its own taps.
+- *phases*: a forward pass has one. In the gradient of the data only those elements of the kernel contribute to a place
+  of x whose distance has the same remainder modulo the stride: there is one phase for each remainder, with its taps.
 
-In the gradient of the weights the windows are what is summed over, and the taps are columns; the gradient of the bias is
-a column of ones among them. Where the tiles of a product do not occupy all multiprocessors, its k is divided into shares,
-which the last block of a tile adds in a fixed order.
+In the gradient of the weights the windows are what is summed over, and the taps are columns; the gradient of the bias
+is a column of ones among them. Where the tiles of a product do not occupy all multiprocessors, its k is divided into
+shares, which the last block of a tile adds in a fixed order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Convolution by tensor cores against the processor's in double precision, with factors rounded as the kernels round."""
+"""Convolution by tensor cores against the processor's in double precision, its factors rounded as by the kernels."""
 
 import numpy as np
 import pytest
@@ -148,3 +148,134 @@ MATHS = pytest.mark.parametrize("math", ["bf16", "tf32"])
 @pytest.mark.parametrize("name", CASES)
 def test_against_the_processor(name, math):
     Case(name, math).check()
+
+
+@pytest.mark.usefixtures("thread_order")
+@MATHS
+@pytest.mark.parametrize("shares", [2, 3, 11])
+@pytest.mark.parametrize("name", ["140 outputs", "groups", "dilated, strided", "3 channels"])
+def test_shares_are_added(monkeypatch, name, shares, math):
+    case = Case(name, math)
+    asked = []
+    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: asked.append(_) or shares)
+    case.check()
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("shares", [5, 20])
+def test_results_are_the_same_in_every_run(monkeypatch, shares):
+    case = Case("", "tf32", (4, 24, (9, 9), 32, (3, 3), (1, 1), (1, 1), (1, 1), 1))
+    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: shares)
+    first_run = case.forward(), *case.weight_gradient()
+    monkeypatch.setenv("EMU_REVERSE", "1")
+    for before, after in zip(first_run, (case.forward(), *case.weight_gradient())):
+        assert (before == after).all()
+
+
+def test_shares_fill_the_device(monkeypatch, cuda_device):
+    monkeypatch.setattr(cuda_device, "multiprocessors", 132)
+    shares = TensorCorrelation._shares
+    assert shares(264, 1000, 2) == 1  # all multiprocessors are busy
+    assert shares(1, 3, 2) == 1  # nothing to divide
+    assert 8 <= shares(16, 1000, 2) <= 33
+    assert shares(1, 1 << 20, 2) == 64
+
+
+@MATHS
+@pytest.mark.parametrize("outputs, channels", [(30, 8), (64, 40), (128, 16)])
+def test_every_tile(math, outputs, channels):
+    Case("", math, (2, channels, (9, 8), outputs, (3, 2), (1, 2), (1, 0), (1, 1), 1)).check()
+
+
+@MATHS
+@pytest.mark.parametrize("channels", [56, 128, 256])
+def test_a_column_of_ones_beside_full_and_partial_tiles(math, channels):
+    Case("", math, (1, channels, (5, 4), 12, (1, 1), (1, 1), (0, 0), (1, 1), 1)).check()
+
+
+@MATHS
+@pytest.mark.parametrize("slope", [0.0, 0.25])
+def test_relu_in_the_tail(math, slope):
+    case = Case("16 channels", math)
+    expected = case.expected_forward()
+    case.check_stored(case.forward(slope=slope), np.where(expected < 0, slope * expected, expected))
+
+
+@pytest.mark.usefixtures("thread_order")
+@MATHS
+@pytest.mark.parametrize("shares", [1, 3])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (3, 16, (9, 7), 24, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+        (2, 72, (9, 11), 140, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+        (1, 32, (8, 6), 128, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+        (1, 24, (33, 4), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    ],
+)
+def test_moments_are_those_of_the_stored_output(monkeypatch, sizes, shares, math):
+    case = Case("", math, sizes)
+    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: shares)
+    parts, length = case.gpu.moment_parts()
+    got = np.full((sizes[3], parts, 2), np.nan, np.float32)
+    buffer = upload(got)
+    y = np.moveaxis(case.forward(moments=buffer), 1, -1).reshape(-1, sizes[3]).astype(np.float64)
+    buffer.to_host(got)
+    assert parts == -(-len(y) // length)
+    for part in range(parts):
+        rows = y[part * length : (part + 1) * length]
+        np.testing.assert_allclose(got[:, part, 0], rows.mean(0), atol=1e-5)
+        np.testing.assert_allclose(got[:, part, 1], ((rows - rows.mean(0)) ** 2).sum(0), rtol=1e-4)
+
+
+@MATHS
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("slope", [None, 0.0])
+def test_what_is_not_finite(slope, value, math):
+    case = Case("16 channels", math)
+    case.x[0, 2, 4, 3] = value
+    with np.errstate(invalid="ignore"):
+        expected = case.expected_forward()
+        if slope is not None:
+            expected = np.where(expected < 0, 0, expected)
+    got = case.forward(slope=slope)
+    assert (np.isnan(got) == np.isnan(expected)).all() and (np.isinf(got) == np.isinf(expected)).all()
+
+
+def test_nan_with_all_bits_is_not_rounded_to_a_number():
+    case = Case("16 channels", "tf32")
+    case.x.view(np.uint32)[0, 2, 4, 3] = 0x7FFFFFFF
+    assert np.isnan(case.forward()).any()
+    assert np.isnan(case.weight_gradient()[0]).any()
+
+
+def test_other_shapes_and_back():
+    case = Case("16 channels", "bf16")
+    before = case.forward()
+    for n in range(1, 30):
+        case.gpu.prepare((n, *case.x.shape[1:]), (n, *case.y.shape[1:]))
+    assert len(case.gpu._plans) <= tensor._KEPT
+    case.gpu.prepare(case.x.shape, case.y.shape)
+    assert (case.forward() == before).all()
+
+
+@pytest.mark.parametrize(
+    "kernel, group, channels, outputs, reason",
+    [
+        ((3, 3), 1, 3, 5, ""),
+        ((3, 3), 2, 16, 32, ""),
+        ((3, 3), 2, 12, 32, "expected groups of a multiple of 8 channels, got 6 and 16"),
+        ((16, 16), 1, 3, 5, "expected a kernel of at most 30 elements, added over its axes, got 33"),
+        ((1, 1, 1, 1), 1, 8, 8, "expected at most 3 spatial axes, got 4"),
+    ],
+)
+def test_what_is_left_to_other_kernels(kernel, group, channels, outputs, reason):
+    ones = (1,) * len(kernel)
+    got = TensorCorrelation.unfit(Window(kernel, ones, (0,) * len(kernel), ones), group, channels, outputs)
+    assert got == (reason and f"tensor cores: {reason}")
+
+
+def test_arrays_that_kernels_cannot_count():
+    window = Window((1, 1), (1, 1), (0, 0), (1, 1))
+    with pytest.raises(DeviceError, match="at most 2147483647 chunks of 16 bytes in an array, got 2147483648"):
+        TensorCorrelation(window, 1, "bf16").prepare((1 << 15, 8, 1 << 8, 1 << 8), (1 << 15, 8, 1 << 8, 1 << 8))
