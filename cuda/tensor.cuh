@@ -65,6 +65,26 @@ __device__ __forceinline__ unsigned rounded(unsigned bits) {
 #endif
 }
 
+// Keeps the compiler from computing an address anew each time that it is used.
+template <class T>
+__device__ __forceinline__ const T *hoisted(const T *pointer) {
+#ifndef __CUDA_EMU__
+  asm("" : "+l"(pointer));
+#endif
+  return pointer;
+}
+
+// pointer + index * scale bytes; compilers make three instructions of it.
+__device__ __forceinline__ const char *scaled(const char *pointer, int index, int scale) {
+#ifdef __CUDA_EMU__
+  return pointer + (long long)index * scale;
+#else
+  const char *sum;
+  asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(sum) : "r"(index), "r"(scale), "l"(pointer));
+  return sum;
+#endif
+}
+
 // ---- layouts ----
 
 // Tiles of both operands with k contiguous. B is rounded before.

@@ -60,7 +60,7 @@ struct Patches {  // the elements of windows; a thread copies one chunk of k for
   const Tap *taps;
   Tap next;
 
-  __device__ Patches(const uint4 *x, const Origin *origins, const Tap *first) : x(x) {
+  __device__ Patches(const uint4 *x, const Origin *origins, const Tap *first) : x(hoisted(x)) {
     const int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
 #pragma unroll
     for (int i = 0; i < COPIES; i++) {
@@ -230,7 +230,7 @@ struct Gradients {  // element (i, k): channel i of window k of dy; a thread cop
 
   __device__ Gradients(const uint4 *dy, int row, int channels, int windows) : row(row), from(dy) {
     const int chunk = threadIdx.x % ROW, k = threadIdx.x / ROW;
-    from += (long long)k * row + chunk;
+    from = hoisted(from + (long long)k * row + chunk);
     to = Across<S>::template position<S::BM>(k, chunk);
     left = chunk * CHUNK < channels ? windows - k : 0;
   }
@@ -262,6 +262,7 @@ struct Samples {  // element (k, j): element j of window k; a thread copies the 
     } else if (ones && chunk == count) {
       base = (const char *)&ONE, mask = 1 << 30, scale = 0;
     }
+    base = hoisted(base);
     fetch();
   }
   __device__ __forceinline__ void fetch() {
@@ -272,7 +273,7 @@ struct Samples {  // element (k, j): element j of window k; a thread copies the 
   __device__ __forceinline__ void copy(char *tile) {
 #pragma unroll
     for (int i = 0; i < COPIES; i++)
-      copy_async<16>(tile + to + i * APART * S::BN * (int)sizeof(Element), base + (long long)next[i].x * scale,
+      copy_async<16>(tile + to + i * APART * S::BN * (int)sizeof(Element), scaled(base, next[i].x, scale),
                      !(next[i].y & mask));
     fetch();
   }
