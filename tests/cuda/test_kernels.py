@@ -18,7 +18,7 @@ from minicaffe.layers.shared.elementwise import Elementwise
 CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "transform"}  # kernels of several layers
+INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "transform"}  # kernels of several layers
 
 
 @functools.cache
