@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.cuda import context, graph, ops
+from minicaffe.cuda.kernels import kernel
 from minicaffe.errors import DeviceError
 
 log = logging.getLogger("minicaffe")
@@ -141,14 +142,17 @@ class Products:
 
     def gemm(
         self, trans_a: bool, trans_b: bool, m: int, n: int, k: int, alpha: float, a: Any, b: Any, beta: float, c: Any,
-        dtype: Any = np.float32, bias: Any = 0, slope: float | None = None,
+        dtype: Any = np.float32, *, bias: Any = 0, slope: float | None = None, row_sums: Any = 0,
     ) -> None:  # fmt: skip
-        """C = alpha op(A) op(B) + beta C, then plus bias (n) for each row, then a ReLU where there is a slope."""
+        """Compute what `ops.gemm` does with these arguments."""
         plan = self._plan(trans_a, trans_b, m, n, k, np.dtype(dtype), bool(bias), slope)
         if plan is None:
-            ops.gemm(trans_a, trans_b, m, n, k, alpha, a, b, beta, c, dtype, bias, slope)
-        else:
-            plan(alpha, a, b, beta, c, bias)
+            ends: dict[str, Any] = {"bias": bias, "slope": slope, "row_sums": row_sums}
+            ops.gemm(trans_a, trans_b, m, n, k, alpha, a, b, beta, c, dtype, **ends)
+            return
+        plan(alpha, a, b, beta, c, bias)
+        if row_sums:
+            kernel("inner_product", "bias_gradient", dtype)(m, k, a, row_sums)
 
     def _plan(
         self, trans_a: bool, trans_b: bool, m: int, n: int, k: int, dtype: np.dtype, has_bias: bool, slope: float | None
