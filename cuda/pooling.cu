@@ -97,7 +97,7 @@ __global__ void global_ave_forward(const int places, const Dtype *x, Dtype *y) {
 // Chooses in each window the first element at which the running sum reaches a random fraction of the total.
 __global__ void stochastic_train(const int n, const int height, const int width, const int out_h, const int out_w,
                                  const int kernel_h, const int kernel_w, const int stride_h, const int stride_w,
-                                 const unsigned long long *state, const Dtype *x, Dtype *y, int *mask) {
+                                 unsigned long long *state, unsigned *ticket, const Dtype *x, Dtype *y, int *mask) {
   GRID_STRIDE(i, n) {
     const Span rows(i / out_w % out_h, height, kernel_h, stride_h, 0), columns(i % out_w, width, kernel_w, stride_w, 0);
     const Dtype *picture = x + (long long)(i / out_w / out_h) * height * width;
@@ -114,6 +114,7 @@ __global__ void stochastic_train(const int n, const int height, const int width,
     y[i] = chosen < 0 ? Dtype(0) : picture[chosen];
     mask[i] = chosen;
   }
+  if (last_block(ticket, gridDim.x) && threadIdx.x == 0) drawn(state, n);
 }
 
 __global__ void stochastic_test(const int n, const int height, const int width, const int out_h, const int out_w,

@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
@@ -121,7 +122,7 @@ class Pooling(Layer):
             self.kernel("stochastic_test")(n, *geometry[:8], x, y)
         else:
             self.random = self.random or DeviceStream(self.rng)
-            self.kernel("stochastic_train")(n, *geometry[:8], self.random.draw(n), x, y, self.mask)
+            self.kernel("stochastic_train")(n, *geometry[:8], self.random.draw(n), ops.tickets(1), x, y, self.mask)
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
