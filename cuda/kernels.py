@@ -141,9 +141,14 @@ def cache_dir() -> Path:
     return Path(base) / "kernels"
 
 
-def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = ()) -> bytes:
-    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there."""
-    text, defined, by = source(stem), (*definitions(dtype), *options), compiler()
+def compiled(
+    stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (), by: Nvcc | Nvrtc | None = None
+) -> bytes:
+    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there.
+
+    by: the compiler; that in use unless given.
+    """
+    text, defined, by = source(stem), (*definitions(dtype), *options), by or compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
     kept = cache.load(path)
