@@ -31,6 +31,7 @@ from minicaffe.text import printable
 
 BLOCK = 256  # threads in a block of kernels that loop over elements
 PACK = 4  # elements that a thread of a kernel computes at a time which loops by the functions of vectors.cuh
+_LONG_ROW = 1024  # as in threads.cuh
 _OPTIONS = ("-O3", "--std=c++17")
 _NVRTC_OPTIONS = ("--std=c++17",)
 _MOST_BLOCKS = (1 << 31) - 1  # along x
@@ -38,6 +39,12 @@ _LIMITS = {"i": (1 << 31) - 1, "I": (1 << 32) - 1}  # the largest number of a fo
 _loading = threading.RLock()
 
 define, source, signatures = SOURCES.define, SOURCES.text, SOURCES.signatures
+
+
+def row_blocks(rows: int, length: int) -> tuple[int, int]:
+    """Return the numbers of blocks, and of threads in one, for rows as threads.cuh divides them."""
+    return (rows, BLOCK) if length > _LONG_ROW else (-(-rows // 4), 128)
+
 
 # ---- compilers -------------------------------------------------------------------------------------------------------
 

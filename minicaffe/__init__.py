@@ -98,6 +98,7 @@ add_package("minicaffe.layers")
 add_package("minicaffe.layers.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
+add_package("minicaffe.layers.fused.cuda_pooling", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
 
 _limit_blas_to_quota()
