@@ -29,18 +29,11 @@ def pooling_gradient(pooling, bottom, top, **activations) -> None:
     pooling.on_device.backward(dy, bottom.mutable_gpu_diff(), pooling.mask or 0, **activations)
 
 
-def all_need_gradients(net, start: int, count: int) -> bool:
-    """Whether each of these layers runs backward, and computes the gradients of all of its bottoms but the first's."""
-    layers = range(start, start + count)
-    return all(net.layer_need_backward[i] and (i == start or all(net.bottom_need_backward[i])) for i in layers)
-
-
 class _WithActivation(Fused):
     """Base class of an activation and a Pooling, in either order."""
 
-    def __init__(self, net, start, count, runner):
-        super().__init__(net, start, count, runner)
-        self._wanted = all_need_gradients(net, start, count) and self.propagate_down[0]
+    def __init__(self, *args):
+        super().__init__(*args)
         self.pooling = self.layer_for("Pooling")
         (self.activation,) = (layer for layer in self.layers if layer is not self.pooling)
 
@@ -50,7 +43,7 @@ class _WithActivation(Fused):
 
     @property
     def runs_backward(self):
-        return self._wanted and self.intact
+        return all(map(all, self.needs)) and self.intact
 
 
 @fuses("CUDA")

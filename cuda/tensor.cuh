@@ -1,0 +1,312 @@
+// The core of products by tensor cores (sm_80 and later): C[m][n] = sum over k of A[m][k] B[n][k].
+//
+// Compiled with BF16 defined, elements are bfloat16; else they are float, rounded to TF32 as they are multiplied. Sums
+// are float. Memory is read in chunks of 16 bytes. A step of the pipeline is 128 bytes of k for each row of a tile:
+// asynchronous copies fill STAGES buffers in shared memory, STAGES - 1 steps ahead of the products, and zeros are
+// written for chunks outside the operand. Instructions are the same for both kinds of elements, as 16 bytes hold one
+// row of an 8 x 8 matrix of bfloat16 and of an 8 x 4 matrix of float.
+//
+// Two layouts of a tile in shared memory, both without bank conflicts, as the position of a chunk is exchanged within
+// its 128 bytes by an exclusive or with the number of its row:
+//   Along   operands with k contiguous: a row of the tile is 128 bytes of k; read by `ldmatrix`.
+//   Across  operands with rows contiguous: a row holds all elements of one k. bfloat16 is read by `ldmatrix.trans`.
+//           Floats are read 16 bytes at a time: a thread then has 4 neighbouring rows of its k, and takes them as its rows
+//           of 4 fragments. Which row of the product that is, is known to `Sums::row` and `Sums::column` alone.
+#include "instructions.cuh"
+
+#if defined(__CUDA_EMU__) || __CUDA_ARCH__ >= 800
+#define TENSOR_CORES
+#endif
+
+#ifdef BF16
+typedef unsigned short Element;
+#else
+typedef float Element;
+#endif
+const int CHUNK = 16 / (int)sizeof(Element);  // elements
+const int STEP = 8 * CHUNK;                   // k of a step
+const int STAGES = 3;
+const int SUBSTEPS = 4;  // of 32 bytes: the depth of one product of fragments
+
+#ifdef TENSOR_CORES
+
+// A tile of BM x BN; each warp computes WM x WN of it.
+template <int BM_, int BN_, int WM_, int WN_>
+struct Shape {
+  static const int BM = BM_, BN = BN_, WM = WM_, WN = WN_, THREADS = BM / WM * (BN / WN) * 32;
+  static const int FM = WM / 16, FN = WN / 8;  // fragments of a warp
+  static const int STAGE = (BM + BN) * 128;    // bytes of a stage: A, then B
+  static_assert(WM % 32 == 0 && WN % 32 == 0, "fragments of 32 rows are read at once");
+  static_assert(BM * BN * 4 <= STAGES * STAGE, "the tail keeps the product in the stages' memory");
+  static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 / (BN / WN) * WM; }
+  static __device__ __forceinline__ int warp_column() { return threadIdx.x / 32 % (BN / WN) * WN; }
+};
+
+template <class S>
+struct Fragments {
+  unsigned a[S::FM][4], b[S::FN][2];
+};
+
+__device__ __forceinline__ void multiply(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef BF16
+  multiply_bf16(sums, a, b);
+#else
+  multiply_tf32(sums, a, b);
+#endif
+}
+
+// Tensor cores ignore the lower 13 bits of a float. Adding half of the last bit that they read rounds to nearest, with
+// ties away from zero, as cvt.rna.tf32.f32 does, in two instructions (that one takes three); nan and inf stay.
+__device__ __forceinline__ unsigned rounded(unsigned bits) {
+#ifdef BF16
+  return bits;
+#else
+  return __float_as_uint(fmaf(__uint_as_float(bits & 0xff800000u), 0x1p-11f, __uint_as_float(bits)));
+#endif
+}
+
+// Keeps the compiler from computing an address anew each time that it is used.
+template <class T>
+__device__ __forceinline__ const T *hoisted(const T *pointer) {
+#ifndef __CUDA_EMU__
+  asm("" : "+l"(pointer));
+#endif
+  return pointer;
+}
+
+// pointer + index * scale bytes; compilers make three instructions of it.
+__device__ __forceinline__ const char *scaled(const char *pointer, int index, int scale) {
+#ifdef __CUDA_EMU__
+  return pointer + (long long)index * scale;
+#else
+  const char *sum;
+  asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(sum) : "r"(index), "r"(scale), "l"(pointer));
+  return sum;
+#endif
+}
+
+// ---- layouts ----
+
+// Tiles of both operands with k contiguous. B is rounded before.
+template <class S>
+struct Along {
+  static const bool SPREAD = false;  // whether rows are spread over fragments as `Sums::row` describes for floats
+  static __device__ __forceinline__ int position(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
+
+  int a, b;  // where this thread reads
+  __device__ Along() {
+    const int lane = threadIdx.x % 32;
+    a = position(S::warp_row() + lane % 16, lane / 16);
+    b = S::BM * 128 + position(S::warp_column() + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+  }
+  __device__ __forceinline__ void load(Fragments<S> &f, const char *stage, int substep) const {
+    const char *from_a = stage + (a ^ substep * 32), *from_b = stage + (b ^ substep * 32);
+#pragma unroll
+    for (int i = 0; i < S::FM; i++) {
+      load_matrices(f.a[i], from_a + i * 16 * 128);
+#pragma unroll
+      for (int e = 0; e < 4; e++) f.a[i][e] = rounded(f.a[i][e]);
+    }
+#pragma unroll
+    for (int j = 0; j < S::FN; j += 2) {
+      unsigned two[4];
+      load_matrices(two, from_b + j * 8 * 128);
+      f.b[j][0] = two[0], f.b[j][1] = two[1], f.b[j + 1][0] = two[2], f.b[j + 1][1] = two[3];
+    }
+  }
+};
+
+// Tiles of both operands with rows (and columns) contiguous.
+#ifdef BF16
+template <class S>
+struct Across {
+  static const bool SPREAD = false;
+  template <int ROWS>
+  static __device__ __forceinline__ int position(int k, int chunk) {
+    return (k * (ROWS / CHUNK) + (chunk ^ (ROWS / CHUNK >= 8 ? k & 7 : k >> 1 & 3))) << 4;
+  }
+
+  int a[S::FM], b[S::FN / 2];
+  __device__ Across() {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < S::FM; i++)
+      a[i] = position<S::BM>(lane % 8 + lane / 16 * 8, S::warp_row() / 8 + i * 2 + lane / 8 % 2);
+#pragma unroll
+    for (int j = 0; j < S::FN / 2; j++)
+      b[j] = S::BM * 128 + position<S::BN>(lane % 16, S::warp_column() / 8 + j * 2 + lane / 16);
+  }
+  __device__ __forceinline__ void load(Fragments<S> &f, const char *stage, int substep) const {
+#pragma unroll
+    for (int i = 0; i < S::FM; i++) load_matrices_transposed(f.a[i], stage + a[i] + substep * 16 * S::BM * 2);
+#pragma unroll
+    for (int j = 0; j < S::FN; j += 2) {
+      unsigned two[4];
+      load_matrices_transposed(two, stage + b[j / 2] + substep * 16 * S::BN * 2);
+      f.b[j][0] = two[0], f.b[j][1] = two[1], f.b[j + 1][0] = two[2], f.b[j + 1][1] = two[3];
+    }
+  }
+};
+#else
+template <class S>
+struct Across {
+  static const bool SPREAD = true;
+  template <int ROWS>
+  static __device__ __forceinline__ int position(int k, int chunk) {
+    return (k * (ROWS / CHUNK) + (chunk ^ (k & 3) << 1)) << 4;
+  }
+
+  int a, b;
+  __device__ Across() {
+    const int lane = threadIdx.x % 32;
+    a = position<S::BM>(lane % 4, S::warp_row() / 4 + lane / 4);
+    b = S::BM * 128 + position<S::BN>(lane % 4, S::warp_column() / 4 + lane / 4);
+  }
+  __device__ __forceinline__ void load(Fragments<S> &f, const char *stage, int substep) const {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+#pragma unroll
+      for (int i = 0; i < S::FM; i += 2) {
+        const uint4 four = *(const uint4 *)(stage + a + (substep * 8 + half * 4) * S::BM * 4 + i * 64);
+        f.a[i][half * 2] = rounded(four.x), f.a[i][half * 2 + 1] = rounded(four.y);
+        f.a[i + 1][half * 2] = rounded(four.z), f.a[i + 1][half * 2 + 1] = rounded(four.w);
+      }
+#pragma unroll
+      for (int j = 0; j < S::FN; j += 4) {
+        const uint4 four = *(const uint4 *)(stage + b + (substep * 8 + half * 4) * S::BN * 4 + j * 32);
+        f.b[j][half] = rounded(four.x), f.b[j + 1][half] = rounded(four.y);
+        f.b[j + 2][half] = rounded(four.z), f.b[j + 3][half] = rounded(four.w);
+      }
+    }
+  }
+};
+#endif
+
+// ---- sums ----
+
+template <class S, class Layout>
+struct Sums {
+  float sums[S::FM][S::FN][4];
+
+  __device__ Sums() {
+    each([](int, int, int, float &sum) { sum = 0; });
+  }
+
+  // Calls f(i, j, e, sum): element e of fragment (i, j) of this thread.
+  template <class F>
+  __device__ __forceinline__ void each(const F &f) {
+#pragma unroll
+    for (int i = 0; i < S::FM; i++)
+#pragma unroll
+      for (int j = 0; j < S::FN; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) f(i, j, e, sums[i][j][e]);
+  }
+
+  // The row and the column of the tile that an element belongs to.
+  static __device__ __forceinline__ int row(int i, int e) {
+    const int group = threadIdx.x % 32 / 4;
+    return S::warp_row() + (Layout::SPREAD ? i / 2 * 32 + group * 4 + i % 2 * 2 + e / 2 : i * 16 + group + e / 2 * 8);
+  }
+  static __device__ __forceinline__ int column(int j, int e) {
+    const int pair = threadIdx.x % 4 * 2 + e % 2;
+    return S::warp_column() + (Layout::SPREAD ? j / 4 * 32 + pair * 4 + j % 4 : j * 8 + pair);
+  }
+
+  __device__ __forceinline__ void add(const Fragments<S> &f) {
+#pragma unroll
+    for (int i = 0; i < S::FM; i++)
+#pragma unroll
+      for (int j = 0; j < S::FN; j++) multiply(sums[i][j], f.a[i], f.b[j]);
+  }
+
+  // A copy of all sums of a block in memory: each thread has every S::THREADS-th float4.
+  static const int COPY = S::FM * S::FN * S::THREADS;
+  __device__ __forceinline__ void store(float4 *copy) const {
+#pragma unroll
+    for (int i = 0; i < S::FM; i++)
+#pragma unroll
+      for (int j = 0; j < S::FN; j++) {
+        const float *s = sums[i][j];
+        copy[(i * S::FN + j) * S::THREADS + threadIdx.x] = make_float4(s[0], s[1], s[2], s[3]);
+      }
+  }
+  __device__ __forceinline__ void add_copies(const float4 *copy, int count, int step) {
+    each([](int, int, int, float &sum) { sum = 0; });
+    for (int c = 0; c < count; c++, copy += (long long)step * COPY)
+#pragma unroll
+      for (int i = 0; i < S::FM; i++)
+#pragma unroll
+        for (int j = 0; j < S::FN; j++) {
+          const float4 s = copy[(i * S::FN + j) * S::THREADS + threadIdx.x];
+          sums[i][j][0] += s.x, sums[i][j][1] += s.y, sums[i][j][2] += s.z, sums[i][j][3] += s.w;
+        }
+  }
+};
+
+// Adds the product of `steps` steps. `a.copy(stage)` and `b.copy(stage + BM * 128)` copy their next tile; memory holds
+// STAGES stages. No thread reads memory any more when the function returns.
+template <class S, class Layout, class A, class B>
+__device__ __forceinline__ void multiply(Sums<S, Layout> &sums, A &a, B &b, const int steps, char *memory) {
+  const Layout layout;
+#pragma unroll
+  for (int s = 0; s < STAGES - 1; s++) {
+    if (s < steps) {
+      a.copy(memory + s * S::STAGE);
+      b.copy(memory + s * S::STAGE + S::BM * 128);
+    }
+    copies_commit();
+  }
+  int read = 0, write = (STAGES - 1) * S::STAGE;
+  for (int left = steps; left > 0; left--) {
+    copies_wait<STAGES - 2>();
+    __syncthreads();
+    if (left >= STAGES) {
+      a.copy(memory + write);
+      b.copy(memory + write + S::BM * 128);
+    }
+    copies_commit();
+#pragma unroll
+    for (int substep = 0; substep < SUBSTEPS; substep++) {
+      Fragments<S> f;
+      layout.load(f, memory + read, substep);
+      sums.add(f);
+    }
+    write = read;
+    read = read == (STAGES - 1) * S::STAGE ? 0 : read + S::STAGE;
+  }
+  copies_wait<0>();
+  __syncthreads();
+}
+
+// ---- shares of k ----
+
+// A tile's k may be divided among `shares` blocks. Each block leaves its sums in memory, the last one of every `span`
+// blocks adds them in the order of the shares, and the last of these adds the sums of the spans, so that results are the
+// same in every run and no block adds many.
+struct Shares {
+  int shares, span;
+  void *partial;
+  void *tickets;
+  __device__ int spans() const { return ((unsigned)shares + span - 1) / span; }
+};
+
+// Whether this block has the sums over all of k now.
+template <class S, class Layout>
+__device__ __forceinline__ bool add_shares(Sums<S, Layout> &sums, const Shares &split, int tile, int share) {
+  if (split.shares == 1) return true;
+  float4 *copies = (float4 *)split.partial + (long long)tile * split.shares * sums.COPY;
+  unsigned *tickets = (unsigned *)split.tickets + tile * (split.spans() + 1);
+  const int spans = split.spans(), span = share / split.span, begin = span * split.span;
+  const int members = min(split.span, split.shares - begin);
+  sums.store(copies + (long long)share * sums.COPY);
+  if (!last_block(tickets + span, members)) return false;
+  sums.add_copies(copies + (long long)begin * sums.COPY, members, 1);
+  if (spans == 1) return true;
+  sums.store(copies + (long long)begin * sums.COPY);
+  if (!last_block(tickets + spans, spans)) return false;
+  sums.add_copies(copies, spans, split.span);
+  return true;
+}
+
+#endif  // TENSOR_CORES
