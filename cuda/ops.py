@@ -146,17 +146,17 @@ def gemv(
 
 def axpy(n: int, alpha: float, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y += alpha x."""
-    kernel("ops", "axpy", dtype)(n, alpha, x, y, each=PACK)
+    kernel("ops", "axpy", dtype).packs(n, alpha, x, y)
 
 
 def axpby(n: int, alpha: float, x: Pointer, beta: float, y: Pointer, dtype: Any = np.float32) -> None:
     """y = alpha x + beta y; y is not read if beta is 0."""
-    kernel("ops", "axpby", dtype)(n, alpha, x, beta, y, each=PACK)
+    kernel("ops", "axpby", dtype).packs(n, alpha, x, beta, y)
 
 
 def scale(n: int, alpha: float, x: Pointer, y: Pointer | None = None, dtype: Any = np.float32) -> None:
     """y = alpha x; in place if y is None (default)."""
-    kernel("ops", "scale", dtype)(n, alpha, x, x if y is None else y, each=PACK)
+    kernel("ops", "scale", dtype).packs(n, alpha, x, x if y is None else y)
 
 
 def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
@@ -164,7 +164,7 @@ def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
     if value == 0:
         memory.fill_bytes(int(y), 0, n * np.dtype(dtype).itemsize)
     else:
-        kernel("ops", "fill", dtype)(n, value, y, each=PACK)
+        kernel("ops", "fill", dtype).packs(n, value, y)
 
 
 def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
@@ -174,17 +174,17 @@ def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
 
 def add(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a + b."""
-    kernel("ops", "add", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "add", dtype).packs(n, a, b, y)
 
 
 def sub(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a - b."""
-    kernel("ops", "sub", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "sub", dtype).packs(n, a, b, y)
 
 
 def mul(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a b, elementwise."""
-    kernel("ops", "mul", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "mul", dtype).packs(n, a, b, y)
 
 
 def sum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:
