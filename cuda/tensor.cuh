@@ -30,6 +30,31 @@ const int SUBSTEPS = 4;  // of 32 bytes: the depth of one product of fragments
 
 #ifdef TENSOR_CORES
 
+#ifdef BF16
+__device__ const uint4 ONE = {0x3f80, 0, 0, 0};
+#else
+__device__ const uint4 ONE = {0x3f800000, 0, 0, 0};
+#endif
+
+extern __shared__ __align__(128) uint4 tensor_memory[];
+
+// The number of a block among columns x rows x groups x shares.
+struct Cell {
+  int column, row, group, share, tile;
+  __device__ Cell(int columns, int rows, int groups) {
+    tile = (unsigned)blockIdx.x % (unsigned)(columns * rows * groups);
+    share = (unsigned)blockIdx.x / (unsigned)(columns * rows * groups);
+    column = (unsigned)tile % columns;
+    row = (unsigned)tile / columns % rows;
+    group = (unsigned)tile / columns / rows;
+  }
+};
+
+// The steps of a share: as many as of any other, or one more.
+__device__ __forceinline__ int share_begin(int steps, int share, int shares) {
+  return (int)((long long)steps * share / shares);
+}
+
 // A tile of BM x BN; each warp computes WM x WN of it.
 template <int BM_, int BN_, int WM_, int WN_>
 struct Shape {

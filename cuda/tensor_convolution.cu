@@ -18,7 +18,6 @@ const int WINDOWS = 128;  // in a tile
 
 #ifdef BF16
 typedef unsigned Pair;
-__device__ const uint4 ONE = {0x3f80, 0, 0, 0};
 // Rounds two neighbouring results as they are stored.
 __device__ __forceinline__ Pair stored(float &first, float &second) {
   const Pair pair = pair_bf16(first, second);
@@ -27,28 +26,8 @@ __device__ __forceinline__ Pair stored(float &first, float &second) {
 }
 #else
 typedef float2 Pair;
-__device__ const uint4 ONE = {0x3f800000, 0, 0, 0};
 __device__ __forceinline__ Pair stored(float first, float second) { return make_float2(first, second); }
 #endif
-
-extern __shared__ __align__(128) uint4 tensor_memory[];
-
-// The number of a block among columns x rows x groups x shares.
-struct Cell {
-  int column, row, group, share, tile;
-  __device__ Cell(int columns, int rows, int groups) {
-    tile = (unsigned)blockIdx.x % (unsigned)(columns * rows * groups);
-    share = (unsigned)blockIdx.x / (unsigned)(columns * rows * groups);
-    column = (unsigned)tile % columns;
-    row = (unsigned)tile / columns % rows;
-    group = (unsigned)tile / columns / rows;
-  }
-};
-
-// The steps of a share: as many as of any other, or one more.
-__device__ __forceinline__ int share_begin(int steps, int share, int shares) {
-  return (int)((long long)steps * share / shares);
-}
 
 // ---- forward, and the gradient of the data ----
 
