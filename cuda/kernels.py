@@ -141,9 +141,14 @@ def cache_dir() -> Path:
     return Path(base) / "kernels"
 
 
-def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = ()) -> bytes:
-    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there."""
-    text, defined, by = source(stem), (*definitions(dtype), *options), compiler()
+def compiled(
+    stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (), by: Nvcc | Nvrtc | None = None
+) -> bytes:
+    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there.
+
+    by: the compiler; that in use unless given.
+    """
+    text, defined, by = source(stem), (*definitions(dtype), *options), by or compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
     kept = cache.load(path)
@@ -185,6 +190,11 @@ class Kernel:
         """
         if n:
             self.launch((min(-(-n // (BLOCK * each)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
+
+    def packs(self, n: int, *arguments: Any) -> None:
+        """As `__call__`, for a kernel whose threads work on four elements at a time (packs.cuh)."""
+        if n:
+            self.launch((min(-(-n // (4 * BLOCK)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
         """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory.

@@ -9,6 +9,9 @@ import numpy as np
 from minicaffe.core.blob import canonical_axis
 from minicaffe.cuda.kernels import kernel
 
+_LONG_ROW = 1024  # classes of a row that a warp computes, as in softmax.cuh
+_MOST_BLOCKS = 4096
+
 
 def three_axes(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     """Return (outer, length, inner): the counts before, on and after an axis."""
@@ -24,14 +27,18 @@ def softmax(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def softmax_gpu(x: int, y: int, view: tuple[int, int, int], dtype: np.dtype) -> None:
-    """`softmax` on the device: a block for each row if rows are contiguous, else a thread for each."""
+    """`softmax` on the device."""
     outer, classes, inner = view
-    if inner == 1:
-        kernel("softmax", "rows", dtype).launch((max(outer, 1), 1), row_threads(classes), outer, classes, x, y)
-    else:
-        kernel("softmax", "columns", dtype)(outer * inner, classes, inner, x, y)
+    grid, threads = row_geometry(view)
+    kernel("softmax", "forward", dtype).launch(grid, threads, outer * inner, classes, inner, x, y)
 
 
-def row_threads(length: int) -> int:
-    """Return the number of threads for a row, a multiple of a warp."""
-    return min(256, -(-max(length, 1) // 32) * 32)
+def row_geometry(view: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
+    """Return grid and threads for the rows or columns of (outer, classes, inner), at least one block.
+
+    As softmax.cuh divides them: a row takes a warp, a long one a block, and a column a thread.
+    """
+    outer, classes, inner = view
+    threads = 256 if inner == 1 and classes > _LONG_ROW else 128
+    in_block = threads if inner > 1 else 1 if classes > _LONG_ROW else threads // 32
+    return (max(1, min(-(-outer * inner // in_block), _MOST_BLOCKS)), 1), threads

@@ -203,14 +203,15 @@ def test_variants_of_other_engines_are_computed_as_one(both, variants):
 @pytest.mark.parametrize("more", [True, False], ids=["all", "weights alone"])
 def test_the_kernel_folds_as_the_formula_says(cuda_device, more):
     rng = np.random.default_rng(0)
-    w, b, mean, variance, s, t = (rng.random(shape).astype(np.float32) for shape in ((6, 3, 2, 2), *[6] * 5))
+    w, b, means, variances, s, t = (rng.random(shape).astype(np.float32) for shape in ((6, 3, 2, 2), *[6] * 5))
+    mean, variance = means / 4, variances / 4
     expected = folded(w, b if more else 0, mean, variance, 1e-5, s if more else 1, t if more else 0)
-    blobs = [Blob(each.shape) for each in (w, b, mean, np.sqrt(variance + 1e-5), s, t)]
-    for blob, values in zip(blobs, (w, b, mean, np.sqrt(variance + np.float32(1e-5)), s, t), strict=True):
+    blobs = [Blob(each.shape) for each in (w, b, means, variances, np.ones(1), s, t)]
+    for blob, values in zip(blobs, (w, b, means, variances, 4, s, t), strict=True):
         blob.data = values
-    got = Blob(w.shape), Blob(b.shape)
-    pointers = [blob.gpu_data() if more or i in (0, 2, 3) else 0 for i, blob in enumerate(blobs)]
+    pointers = [blob.gpu_data() if more or i in (0, 2, 3, 4) else 0 for i, blob in enumerate(blobs)]
+    got = Blob((6,)), Blob((6,)), Blob(w.shape), Blob((6,))
     fold = runner("GPU").kernel("batch_norm", "fold", np.dtype(np.float32))
-    fold(w.size, w[0].size, *pointers, *(blob.mutable_gpu_data() for blob in got))
-    for blob, values in zip(got, expected, strict=True):
+    fold.launch((6, 1), 64, w[0].size, *pointers[:2], 1e-5, *pointers[2:], *(blob.mutable_gpu_data() for blob in got))
+    for blob, values in zip(got, (mean, np.sqrt(variance + np.float32(1e-5)), *expected), strict=True):
         np.testing.assert_allclose(blob.data, values, rtol=1e-5, atol=1e-6)
