@@ -150,5 +150,5 @@ __global__ void __launch_bounds__(128, 3)
             const float alpha, const float *a, const float *b, const float beta, float *c, const float *bias,
             const bool relu, const float slope, float *row_sums, const long long step_a, const long long step_b,
             const long long step_c, const int shares, const int span, void *partial, void *tickets) {
-  PRODUCT(64, 64, 32, 32);
+  PRODUCT(128, 64, 32, 64);
 }
