@@ -19,7 +19,8 @@ CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "transform"}  # kernels of several layers
+# kernels of several layers
+INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"}
 
 
 @functools.cache
