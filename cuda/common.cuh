@@ -90,8 +90,15 @@ __device__ __forceinline__ unsigned long long philox_word(unsigned long long key
   return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
 }
 
-// Number i of minicaffe.philox.Stream.uniform_u32; state contains key, key and counter (minicaffe.cuda.random).
-__device__ __forceinline__ unsigned philox_u32(const unsigned long long *state, int i) {
-  const unsigned long long word = philox_word(state[0], state[1], state[2] + i / 8, i % 8 / 2);
+// Number i of the next draw from a stream, that of minicaffe.core.random.Stream.uniform_u32. state: key, key, the counter
+// of the next draw, the counter of the last one (minicaffe.cuda.random). again: number i of the last draw.
+__device__ __forceinline__ unsigned philox_u32(const unsigned long long *state, int i, bool again = false) {
+  const unsigned long long word = philox_word(state[0], state[1], state[again ? 3 : 2] + i / 8, i % 8 / 2);
   return i % 2 ? (unsigned)(word >> 32) : (unsigned)word;
+}
+
+// Ends a draw of n numbers; one thread calls it when all of them have been computed, see `last_block`.
+__device__ __forceinline__ void drawn(unsigned long long *state, int n) {
+  state[3] = state[2];
+  state[2] += (n + 7u) / 8;
 }

@@ -25,11 +25,7 @@ __device__ __forceinline__ int opaque(int value) {
 // along the rows; rows of R + PAD elements spread these 32 over the banks.
 template <class S, bool BY_CHANNELS>
 struct Filters {
-#ifdef TF32
-  static const int PAD = 8;
-#else
   static const int PAD = VECTOR;
-#endif
   struct To {
     static const bool ALONG_K = false;
     static const int SIZE = S::BK * (S::BM + PAD);

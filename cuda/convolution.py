@@ -111,7 +111,7 @@ class CudaCorrelation:
     # -- launching -----------------------------------------------------------------------------------------------------
 
     def _kernel(self, name: str, file: str = "") -> Kernel:
-        return kernel(f"convolution{file}", name, self.dtype, context.math_options(self.dtype))
+        return kernel(f"convolution{file}", name, self.dtype)
 
     def _correlate(
         self,

@@ -16,7 +16,7 @@
 // fraction (and accumulate in float); without tensor cores the operands are rounded in the same way.
 #include "instructions.cuh"
 
-#if defined(TF32) && !defined(__CUDA_EMU__) && __CUDA_ARCH__ >= 800
+#if defined(TF32) && __CUDA_ARCH__ >= 800
 #define TENSOR_CORES
 #endif
 

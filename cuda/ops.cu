@@ -1,37 +1,48 @@
 // Elementwise operations and sums used by several layers.
+#include "vectors.cuh"
 
 __global__ void axpy(const int n, const Dtype alpha, const Dtype *x, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] += alpha * x[i];
+  map(n, y, [=](Dtype x, Dtype y) { return y + alpha * x; }, x, y);
 }
 
 __global__ void axpby(const int n, const Dtype alpha, const Dtype *x, const Dtype beta, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = beta == 0 ? alpha * x[i] : alpha * x[i] + beta * y[i];
+  if (beta == 0)
+    map(n, y, [=](Dtype x) { return alpha * x; }, x);
+  else
+    map(n, y, [=](Dtype x, Dtype y) { return alpha * x + beta * y; }, x, y);
 }
 
 __global__ void scale(const int n, const Dtype alpha, const Dtype *x, Dtype *y) {
-  GRID_STRIDE(i, n) y[i] = alpha * x[i];
+  map(n, y, [=](Dtype x) { return alpha * x; }, x);
 }
 
-__global__ void fill(const int n, const Dtype value, Dtype *y) { GRID_STRIDE(i, n) y[i] = value; }
+__global__ void fill(const int n, const Dtype value, Dtype *y) {
+  map(n, y, [=] { return value; });
+}
 
-__global__ void add(const int n, const Dtype *a, const Dtype *b, Dtype *y) { GRID_STRIDE(i, n) y[i] = a[i] + b[i]; }
+__global__ void add(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
+  map(n, y, [](Dtype a, Dtype b) { return a + b; }, a, b);
+}
 
-__global__ void sub(const int n, const Dtype *a, const Dtype *b, Dtype *y) { GRID_STRIDE(i, n) y[i] = a[i] - b[i]; }
+__global__ void sub(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
+  map(n, y, [](Dtype a, Dtype b) { return a - b; }, a, b);
+}
 
-__global__ void mul(const int n, const Dtype *a, const Dtype *b, Dtype *y) { GRID_STRIDE(i, n) y[i] = a[i] * b[i]; }
+__global__ void mul(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
+  map(n, y, [](Dtype a, Dtype b) { return a * b; }, a, b);
+}
 
-// The first of two steps of a sum: each block adds its share of x (kind 0), |x| (1) or x y (2).
-__global__ void partial_sums(const int n, const int kind, const Dtype *x, const Dtype *y, Dtype *partial) {
-  Dtype sum = 0;
-  GRID_STRIDE(i, n) sum += kind == 0 ? x[i] : kind == 1 ? (Dtype)fabs(x[i]) : x[i] * y[i];
+// out = alpha * the sum of x (kind 0), |x| (1) or x y (2); each block adds its share, the last one adds the shares.
+__global__ void sum(const int n, const int kind, const Dtype alpha, const Dtype *x, const Dtype *y, Dtype *partial,
+                    unsigned *ticket, Dtype *out) {
+  Dtype sum = kind == 0   ? share_of_sum(n, [](Dtype x) { return x; }, x)
+              : kind == 1 ? share_of_sum(n, [](Dtype x) { return (Dtype)fabs(x); }, x)
+                          : share_of_sum(n, [](Dtype x, Dtype y) { return x * y; }, x, y);
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
-
-// The second step, in one block: out = alpha * sum.
-__global__ void total(const int n, const Dtype alpha, const Dtype *partial, Dtype *out) {
-  Dtype sum = 0;
-  BLOCK_STRIDE(i, n) sum += partial[i];
+  if (!last_block(ticket, gridDim.x)) return;
+  sum = 0;
+  BLOCK_STRIDE(i, gridDim.x) sum += partial[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) *out = alpha * sum;
 }

@@ -1,5 +1,6 @@
 // One launch updates all parameters of a net. Each block updates a chunk of one parameter; a rule (SGD, Adam, ...)
 // computes from the gradient g the update that is subtracted, and updates the history. The diff then holds the update.
+#include "vectors.cuh"
 
 // Values that change from step to step are in device memory, so that a captured step can be replayed.
 struct Knobs {
@@ -15,32 +16,48 @@ struct Tensor {
   double lr_mult, decay;  // decay: weight_decay * decay_mult
 };
 
-#define CHUNK 4096
+#define CHUNK 2048
+
+// A pointer that was read from memory; the compiler does not know by itself that it points to global memory.
+__device__ __forceinline__ Dtype *global(Dtype *pointer) {
+#ifndef __CUDA_EMU__
+  __builtin_assume(__isGlobal(pointer));
+#endif
+  return pointer;
+}
+
+// The part of a parameter that a block works on.
+struct Chunk {
+  Tensor tensor;
+  long long start;
+  int count;
+  __device__ Chunk(const long long *tensors, const int *chunks) {
+    tensor = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
+    start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK;
+    count = (int)min(tensor.count - start, (long long)CHUNK);
+  }
+};
 
 __global__ void set_rate(Dtype rate, Dtype *knobs) { knobs[0] = rate; }
 
-__global__ void set_scale(Dtype scale, Dtype *knobs) { knobs[1] = scale; }
-
 __global__ void clear_diffs(const long long *tensors, const int *chunks) {
-  const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
-  const long long start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK, end = min(start + CHUNK, t.count);
-  for (long long i = start + threadIdx.x; i < end; i += blockDim.x) t.diff[i] = 0;
+  const Chunk chunk(tensors, chunks);
+  map_share(chunk.count, threadIdx.x, blockDim.x, global(chunk.tensor.diff + chunk.start), [] { return Dtype(0); });
 }
 
-// partial[block] = the sum of squares of the diffs in its chunk.
-__global__ void sum_squares(const long long *tensors, const int *chunks, Dtype *partial) {
-  const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
-  const long long start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK, end = min(start + CHUNK, t.count);
+// The norm of all diffs; if it exceeds `limit`, the scale is multiplied by limit / norm. Each block adds the squares in
+// its chunk, the last one adds the sums.
+__global__ void clip(const long long *tensors, const int *chunks, const Dtype limit, const Dtype scale, Dtype *partial,
+                     unsigned *ticket, Dtype *knobs) {
+  const Chunk chunk(tensors, chunks);
+  const Dtype *diff = global(chunk.tensor.diff + chunk.start);
   Dtype sum = 0;
-  for (long long i = start + threadIdx.x; i < end; i += blockDim.x) sum += t.diff[i] * t.diff[i];
+  BLOCK_STRIDE(i, chunk.count) sum += diff[i] * diff[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
-
-// One block: the norm of all diffs; if it exceeds `limit`, the scale is multiplied by limit / norm.
-__global__ void clip_scale(int blocks, Dtype limit, Dtype scale, const Dtype *partial, Dtype *knobs) {
-  Dtype sum = 0;
-  BLOCK_STRIDE(i, blocks) sum += partial[i];
+  if (!last_block(ticket, gridDim.x)) return;
+  sum = 0;
+  BLOCK_STRIDE(i, gridDim.x) sum += partial[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
     const Dtype norm = sqrt(sum);
@@ -49,24 +66,41 @@ __global__ void clip_scale(int blocks, Dtype limit, Dtype scale, const Dtype *pa
   }
 }
 
-// Updates this block's chunk: scale, decay, rule, subtract.
-template <class Rule>
-__device__ void update_chunk(const long long *tensors, const int *chunks, const Dtype *knobs, bool l1, Rule rule) {
-  const Tensor &t = ((const Tensor *)tensors)[chunks[2 * blockIdx.x]];
-  const Knobs &k = *(const Knobs *)knobs;
-  const Dtype rate = k.rate * Dtype(t.lr_mult), decay = Dtype(t.decay);
-  const long long start = (long long)chunks[2 * blockIdx.x + 1] * CHUNK, end = min(start + CHUNK, t.count);
-  for (long long i = start + threadIdx.x; i < end; i += blockDim.x) {
-    const Dtype w = t.data[i];
-    Dtype g = t.diff[i] * k.scale;
-    g += decay * (l1 ? Dtype((w > 0) - (w < 0)) : w);
-    Dtype first = t.first[i], second = t.second ? t.second[i] : Dtype(0);
-    g = rule(g, rate, first, second);
-    t.first[i] = first;
-    if (t.second) t.second[i] = second;
-    t.diff[i] = g;
-    t.data[i] = w - g;
+// Updates `count` elements beginning with these, this thread's share: scale, decay, rule, subtract. T is Pack or Dtype.
+template <class T, class Rule>
+__device__ __forceinline__ void update(const int begin, const int end, Dtype *__restrict__ data, Dtype *__restrict__ diff,
+                                       Dtype *__restrict__ first, Dtype *__restrict__ second, const Dtype rate,
+                                       const Dtype scale, const Dtype decay, const bool l1, const Rule rule) {
+  STRIDE(i, begin + threadIdx.x, end, blockDim.x) {
+    T w = ((T *)data)[i], g = ((T *)diff)[i], h = ((T *)first)[i], h2 = {};
+    if (second) h2 = ((T *)second)[i];
+#pragma unroll
+    for (int j = 0; j < (int)(sizeof(T) / sizeof(Dtype)); j++) {
+      Dtype &value = ((Dtype *)&w)[j], &u = ((Dtype *)&g)[j];
+      u *= scale;
+      u += decay * (l1 ? Dtype((value > 0) - (value < 0)) : value);
+      u = rule(u, rate, ((Dtype *)&h)[j], ((Dtype *)&h2)[j]);
+      value -= u;
+    }
+    ((T *)first)[i] = h;
+    if (second) ((T *)second)[i] = h2;
+    ((T *)diff)[i] = g;
+    ((T *)data)[i] = w;
   }
+}
+
+template <class Rule>
+__device__ __forceinline__ void update_chunk(const long long *tensors, const int *chunks, const Dtype *knobs, const bool l1,
+                                             const Rule rule) {
+  const Chunk chunk(tensors, chunks);
+  const Tensor &t = chunk.tensor;
+  const Knobs k = *(const Knobs *)knobs;
+  Dtype *data = global(t.data + chunk.start), *diff = global(t.diff + chunk.start);
+  Dtype *first = global(t.first + chunk.start), *second = t.second ? global(t.second + chunk.start) : (Dtype *)0;
+  const Dtype rate = k.rate * Dtype(t.lr_mult), decay = Dtype(t.decay);
+  const int packs = aligned(data, diff, first, second) ? chunk.count / PACK : 0;
+  update<Pack>(0, packs, data, diff, first, second, rate, k.scale, decay, l1, rule);
+  update<Dtype>(packs * PACK, chunk.count, data, diff, first, second, rate, k.scale, decay, l1, rule);
 }
 
 struct SGD {

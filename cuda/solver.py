@@ -8,15 +8,31 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.blob import Blob
+from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 
-CHUNK = 4096  # elements of a parameter per block, as in solver.cu
+CHUNK = 2048  # elements of a parameter per block, as in solver.cu
 _THREADS = 256
 
 # struct Tensor of solver.cu
 _POINTERS = ("data", "diff", "first", "second")
 _TENSOR = np.dtype([(name, "u8") for name in _POINTERS] + [("count", "i8"), ("lr_mult", "f8"), ("decay", "f8")])
+
+
+class _Knobs:
+    """In device memory: the learning rate, the scale of the diffs, and the L2 norm of all diffs."""
+
+    def __init__(self, dtype: np.dtype, scale: float) -> None:
+        self.buffer, self._dtype = DeviceBuffer(3 * dtype.itemsize), dtype
+        self.buffer.from_host(np.array([0, scale, 0], dtype))
+        self._rate = 0.0
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate, if it has changed."""
+        if rate != self._rate:
+            kernel("solver", "set_rate", self._dtype).launch((1, 1), 1, rate, self.buffer)
+            self._rate = rate
 
 
 class FusedUpdate:
@@ -52,13 +68,12 @@ class FusedUpdate:
         self._chunks.from_host(np.array(chunks, np.int32))
         self._tensors = DeviceBuffer(_TENSOR.itemsize * max(len(params), 1))
         self._partial = DeviceBuffer(self.dtype.itemsize * max(self.blocks, 1))
-        self._knobs = DeviceBuffer(3 * self.dtype.itemsize)  # rate, scale of the diffs, L2 norm of the diffs
+        self._knobs = _Knobs(self.dtype, self.scale)
         self._table: np.ndarray | None = None
-        self._kernel("set_scale").launch((1, 1), 1, self.scale, self._knobs)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next update; for Adam, multiplied by the bias correction."""
-        self._kernel("set_rate").launch((1, 1), 1, rate, self._knobs)
+        self._knobs.set_rate(rate)
 
     def apply(self) -> None:
         """Update all parameters; their diffs hold the updates afterwards."""
@@ -66,10 +81,8 @@ class FusedUpdate:
             return
         self._point()
         if self.clip >= 0:
-            self._launch("sum_squares", self._partial)
-            limits = self.blocks, self.clip, self.scale
-            self._kernel("clip_scale").launch((1, 1), _THREADS, *limits, self._partial, self._knobs)
-        self._launch(self.rule, self._knobs, *self.settings)
+            self._launch("clip", self.clip, self.scale, self._partial, ops.tickets(1), self._knobs.buffer)
+        self._launch(self.rule, self._knobs.buffer, *self.settings)
 
     def clear(self) -> None:
         """Set the diffs of all parameters to zero."""
@@ -79,7 +92,7 @@ class FusedUpdate:
 
     def norm(self) -> float:
         """Return the joint L2 norm of all diffs at the last update with `clip_gradients`; waits for the device."""
-        return float(self._knobs.to_host(np.empty(3, self.dtype))[2])
+        return float(self._knobs.buffer.to_host(np.empty(3, self.dtype))[2])
 
     def _point(self) -> None:
         """Upload the table with the addresses of parameters, diffs and history, if it has changed."""

@@ -11,8 +11,9 @@ import functools
 from typing import Any, NamedTuple
 
 _FAN = 16  # parts that a block adds at a time, as in gemm.cuh
+_ADDING = 3000  # cycles each time that parts are added: writing, waiting for it, counting, reading
 _LANES = 128  # products of a multiprocessor in a cycle
-_LATENCY = 1500  # cycles until the first copies have arrived, and for each time that parts are added
+_LATENCY = 1500  # cycles until the first copies have arrived
 _MOST = (1 << 31) - 1
 
 
@@ -71,5 +72,5 @@ def _cost(tile: Tile, steps: int, share: int, work: int, resident: int, processo
     if share % steps:
         parts = -(-steps // share) + bool(steps % share)
         levels = 1 + (parts > _FAN) + (parts > _FAN**2)
-        cycles += levels * (_LATENCY + (1 + min(parts, _FAN)) * area / 16)  # 64 bytes of parts in a cycle
+        cycles += levels * (_ADDING + (1 + min(parts, _FAN)) * area / 16)  # 64 bytes of parts in a cycle
     return Choice(share, blocks, cycles)

@@ -1,4 +1,4 @@
-"""Batches of images that are stored on the device as uint8, gathered and transformed by two kernels.
+"""Batches of images that are stored on the device as uint8, gathered and transformed by one kernel.
 
 ``DeviceBatches`` uploads a whole data set once. ``StagedBatches`` is for larger data sets: it uploads the next batch
 from pinned memory while the device computes. In both, random state and position are in device memory and are advanced
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import context, graph, memory
+from minicaffe.cuda import context, graph, memory, ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.errors import DataError
 
+_ROWS = 32  # rows of an image, of all channels, that a block makes
 _RESERVE = 0.5  # part of the free device memory that a data set may use, leaving the rest to the net
 
 
@@ -54,26 +55,22 @@ class _Batches:
         self._scale = transformer.scale
         self._cursor = DeviceBuffer(8)
         self._cursor.zero()
-        self._cuts: DeviceBuffer | None = None
 
     def next_batch(self, count: int, top: int, label_top: int = 0) -> None:
         """Write the next `count` images, (count, *shape), and their labels, (count,), to device memory.
 
         top, label_top: device pointers; label_top 0 (default) for no labels.
         """
-        if self._cuts is None or self._cuts.nbytes < 16 * count:
-            self._cuts = DeviceBuffer(16 * count)
         images, labels = self._buffers()
         if not graph.capturing():
             self._advance(count, images, labels)
         graph.before_replay(lambda: self._advance(count, images, labels))
         random = self._draws.draw(3 * count) if self._draws else 0
-        self._kernel("plan").launch(
-            (1, 1), 256, count, self.total, self._cursor, random, *self._room, self._cuts, labels or 0, label_top
-        )
-        sizes = (self.channels, self.height, self.width, *self.shape[1:])
-        n = count * int(np.prod(self.shape))
-        self._kernel("transform")(n, *sizes, self._cuts, images, self._mean_kind, self._mean, self._scale, top)
+        parts = -(-self.channels * self.shape[1] // _ROWS)
+        source = count, self.total, self._cursor, ops.tickets(1), random, *self._room, labels or 0, label_top
+        sizes = parts, self.channels, self.height, self.width, *self.shape[1:]
+        batch = kernel("transform", "batch", self.dtype)
+        batch.launch((count * parts, 1), 256, *source, *sizes, images, self._mean_kind, self._mean, self._scale, top)
 
     def _buffers(self) -> tuple[DeviceBuffer, DeviceBuffer | None]:
         """Return the images and labels that the next batch is made from."""
@@ -82,9 +79,6 @@ class _Batches:
     def _advance(self, count: int, images: DeviceBuffer, labels: DeviceBuffer | None) -> None:
         """Advance the position by a batch of `count` images in these buffers; runs on the host, once per batch."""
         raise NotImplementedError
-
-    def _kernel(self, name: str):
-        return kernel("transform", name, self.dtype)
 
     def _upload_mean(self, mean: np.ndarray | None) -> tuple[Any, int]:
         if mean is None:

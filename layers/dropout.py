@@ -89,14 +89,14 @@ class Dropout(Layer):
         if self.device_rng is None:
             self.device_rng = DeviceStream(self.rng)
         self.draw = self.device_rng.draw(n)
-        self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, x, y)
+        self.kernel("drop")(-(-n // 8), n, self.draw, ops.tickets(1), self.threshold, self.scale, x, y)
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
         n, dy, dx = bottom[0].count, top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
         if self.drops:
-            # the random numbers of the forward pass, drawn again
-            self.kernel("drop")(-(-n // 8), n, self.draw, self.threshold, self.scale, dy, dx)
+            # with the random numbers of the forward pass, the last that were drawn
+            self.kernel("drop")(-(-n // 8), n, self.draw, 0, self.threshold, self.scale, dy, dx)
         else:
             ops.scale(n, self.scale_kept, dy, dx, self.dtype)

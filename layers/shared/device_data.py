@@ -38,7 +38,7 @@ def device_source(layer: Any, labelled: bool) -> ResidentSource | StreamedSource
 
 
 class ResidentSource:
-    """A data set in device memory: a batch takes two kernels."""
+    """A data set in device memory: a batch takes one kernel."""
 
     ready = True  #: whether there is another batch
 

@@ -74,7 +74,7 @@ def test_every_replay_draws_new_numbers(lines):
     device, out = DeviceStream(stream), DeviceBuffer(4 * 30)
 
     def work():
-        kernels.kernel("random", "uniform_u32")(30, device.draw(30), out)
+        kernels.kernel("random", "uniform_u32")(30, device.draw(30), ops.tickets(1), out)
 
     step = CapturedStep(work, report=lines.append)
     for _ in range(5):

@@ -50,7 +50,7 @@ def find_headers(python: str) -> Path:
     return found[0].parent.parent
 
 
-DRIVER = ("driver.c", "memory.c", "work.c")
+DRIVER = ("driver.c", "device.c", "memory.c", "record.c", "work.c")
 
 
 def build_library(path: Path, headers: Path, sources: list[Path], *flags: str) -> None:

@@ -13,88 +13,7 @@
 
 #include "driver.h"
 
-/* ---- device ---- */
-
-CUresult cuInit(unsigned flags) { OK; }
-CUresult cuDriverGetVersion(int *version) {
-  *version = CUDA_VERSION;
-  OK;
-}
-CUresult cuDeviceGetCount(int *count) {
-  const char *number = getenv("EMU_DEVICES"); /* more than one: alike, for processes that use one each */
-  *count = number ? atoi(number) : 1;
-  OK;
-}
-CUresult cuDeviceGet(CUdevice *device, int ordinal) {
-  int count;
-  cuDeviceGetCount(&count);
-  *device = ordinal;
-  return ordinal >= 0 && ordinal < count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
-}
-CUresult cuDeviceGetName(char *name, int size, CUdevice device) {
-  snprintf(name, size, "emulated GPU");
-  OK;
-}
-CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
-  *bytes = MEMORY;
-  OK;
-}
-CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
-  *major = 9;
-  *minor = 0;
-  OK;
-}
-CUresult cuDeviceGetPCIBusId(char *id, int size, CUdevice device) {
-  snprintf(id, size, "0000:%02x:00.0", device);
-  OK;
-}
-
-CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
-  switch (attribute) {
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X:
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y:
-      *value = 1024;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z:
-      *value = 64;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X:
-      *value = 2147483647;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y:
-    case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z:
-      *value = 65535;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK:
-      *value = 48 << 10;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
-      *value = 227 << 10;
-      break;
-    case CU_DEVICE_ATTRIBUTE_WARP_SIZE:
-      *value = 32;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-      *value = 2;
-      break;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-      *value = 9;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
-      *value = 65536;
-      break;
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
-      *value = 2048;
-      break;
-    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:
-      *value = 1000000;
-      break;
-    default:
-      *value = 0;
-  }
-  OK;
-}
+/* ---- errors ---- */
 
 static const struct {
   CUresult code;
@@ -242,11 +161,18 @@ CUresult cuModuleUnload(CUmodule module) {
   dlclose(module);
   OK;
 }
+/* Functions are kept until the process ends: there are few, and PyCUDA uses them after their module is unloaded. */
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
   char symbol[512];
+  struct CUfunc_st *found = calloc(1, sizeof *found + strlen(name) + 1);
   snprintf(symbol, sizeof symbol, "%s__launch", name);
-  *function = dlsym(module, symbol);
-  return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  found->launch = (Launcher)dlsym(module, symbol);
+  snprintf(symbol, sizeof symbol, "%s__describe", name);
+  found->describe = (Describer)dlsym(module, symbol);
+  found->source = dlsym(module, "emu_source");
+  strcpy(found->name, name);
+  *function = found;
+  return found->launch ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *size, CUmodule module, const char *name) {
   *pointer = (CUdeviceptr)dlsym(module, name);

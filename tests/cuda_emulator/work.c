@@ -7,14 +7,15 @@
 
 /* ---- work: run at submission, or recorded while its stream is captured ---- */
 
-typedef int (*Launcher)(const unsigned *grid, const unsigned *block, const void *arguments);
 typedef struct Work {
   enum { COPY, SET8, SET32, LAUNCH, HOST } kind;
   void *target; /* for a function on the host: its argument */
-  const void *source; /* for a launch: the packed arguments */
-  size_t size;
-  unsigned value, grid[3], block[3];
-  Launcher launcher;
+  const void *source;
+  size_t size; /* for a launch: of the packed arguments */
+  unsigned value;
+  int on_device; /* a copy between device addresses */
+  Launch launch;
+  CUfunction kernel;
   CUhostFn function;
   struct Work *next;
 } Work;
@@ -45,19 +46,34 @@ static void on_fault(int number, siginfo_t *info, void *context) {
   siglongjmp(escape, 1);
 }
 
+static int launch(const Work *work) {
+  const void *fault = NULL;
+  const unsigned *grid = work->launch.grid;
+  Launch launch = work->launch;
+  launch.first_block = number_blocks((size_t)grid[0] * grid[1] * grid[2]);
+  launch.fault = &fault;
+  int failed = work->kernel->launch(&launch);
+  if (failed && fault) explain_address(fault);
+  return !failed;
+}
+
 static CUresult carry_out(const Work *work) {
   switch (work->kind) {
     case COPY:
+      if (work->on_device && dry()) break;
       memmove(work->target, work->source, work->size);
       break;
     case SET8:
+      if (dry()) break;
       memset(work->target, work->value, work->size);
       break;
     case SET32:
+      if (dry()) break;
       for (size_t i = 0; i < work->size; i++) ((unsigned *)work->target)[i] = work->value;
       break;
     case LAUNCH:
-      if (work->launcher(work->grid, work->block, work->source)) return CUDA_ERROR_LAUNCH_FAILED;
+      if (dry()) break;
+      if (!launch(work)) return CUDA_ERROR_LAUNCH_FAILED;
       if (!guards_intact()) return CUDA_ERROR_ILLEGAL_ADDRESS;
       break;
     case HOST:
@@ -66,21 +82,31 @@ static CUresult carry_out(const Work *work) {
   return CUDA_SUCCESS;
 }
 
+static size_t bytes_of(const Work *work) { return work->kind == SET32 ? 4 * work->size : work->size; }
+
 static void name(const Work *work) {
-  Dl_info info;
   if (work->kind == HOST)
     fprintf(stderr, "emulated GPU: in a function on the host\n");
   else if (work->kind != LAUNCH)
-    fprintf(stderr, "emulated GPU: in a %s of %zu bytes\n", work->kind == COPY ? "copy" : "fill",
-            work->kind == SET32 ? 4 * work->size : work->size);
-  else if (dladdr((void *)work->launcher, &info))
-    fprintf(stderr, "emulated GPU: in kernel %s\n", info.dli_sname);
+    fprintf(stderr, "emulated GPU: in a %s of %zu bytes\n", work->kind == COPY ? "copy" : "fill", bytes_of(work));
+  else
+    fprintf(stderr, "emulated GPU: in kernel %s of %s\n", work->kernel->name, work->kernel->source);
 }
 
-static CUresult run(const Work *work) {
+static void record(const Work *work, int replayed) {
+  if (work->kind == LAUNCH)
+    record_launch(work->kernel, &work->launch, replayed);
+  else if (work->kind == HOST)
+    record_other("host", 1, "calls", replayed);
+  else
+    record_other(work->kind == COPY ? "copy" : "fill", bytes_of(work), "bytes", replayed);
+}
+
+static CUresult run(const Work *work, int replayed) {
   struct sigaction guarded = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
   CUresult result;
   pthread_mutex_lock(&lock);
+  record(work, replayed);
   launching = pthread_self();
   sigaction(SIGSEGV, &guarded, &ordinary);
   if (sigsetjmp(escape, 1)) {
@@ -99,21 +125,24 @@ static Work *copy_of(const Work *work) {
   Work *copy = malloc(sizeof *copy);
   *copy = *work;
   copy->next = NULL;
-  if (work->kind == LAUNCH) copy->source = memcpy(malloc(work->size + 1), work->source, work->size);
+  if (work->kind == LAUNCH)
+    copy->launch.arguments = memcpy(malloc(work->size + 1), work->launch.arguments, work->size);
   return copy;
 }
 
-static CUresult submit(CUstream stream, Work work) {
+static CUresult submit_from(CUstream stream, Work work, int replayed) {
   NEEDS_CONTEXT;
   if (!stream || (uintptr_t)stream <= 2) { /* the default stream synchronises with all others: forbidden in a capture */
     NOT_IN_ANY_CAPTURE;
-    return run(&work);
+    return run(&work, replayed);
   }
-  if (!stream->graph) return run(&work);
+  if (!stream->graph) return run(&work, replayed);
   *stream->graph->end = copy_of(&work);
   stream->graph->end = &(*stream->graph->end)->next;
   OK;
 }
+
+static CUresult submit(CUstream stream, Work work) { return submit_from(stream, work, 0); }
 
 static Work copying(void *target, const void *source, size_t size) {
   return (Work){.kind = COPY, .target = target, .source = source, .size = size};
@@ -121,13 +150,15 @@ static Work copying(void *target, const void *source, size_t size) {
 #define AT(pointer) ((void *)(pointer))
 CUresult cuMemcpyHtoD_v2(CUdeviceptr d, const void *s, size_t n) { return submit(NULL, copying(AT(d), s, n)); }
 CUresult cuMemcpyDtoH_v2(void *d, CUdeviceptr s, size_t n) { return submit(NULL, copying(d, AT(s), n)); }
-CUresult cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr s, size_t n) { return submit(NULL, copying(AT(d), AT(s), n)); }
+CUresult cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr s, size_t n) { return cuMemcpyDtoDAsync_v2(d, s, n, NULL); }
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void *s, size_t n, CUstream q) {
   return submit(q, copying(AT(d), s, n));
 }
 CUresult cuMemcpyDtoHAsync_v2(void *d, CUdeviceptr s, size_t n, CUstream q) { return submit(q, copying(d, AT(s), n)); }
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr s, size_t n, CUstream q) {
-  return submit(q, copying(AT(d), AT(s), n));
+  Work work = copying(AT(d), AT(s), n);
+  work.on_device = 1;
+  return submit(q, work);
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream q) {
@@ -141,13 +172,13 @@ CUresult cuMemsetD32_v2(CUdeviceptr d, unsigned v, size_t n) { return cuMemsetD3
 
 CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream stream, void **parameters, void **extra) {
-  Work work = {.kind = LAUNCH, .launcher = (Launcher)f, .grid = {gx, gy, gz}, .block = {bx, by, bz}};
+  Work work = {.kind = LAUNCH, .kernel = f, .launch = {{gx, gy, gz}, {bx, by, bz}, shared}};
   const char *limit = getenv("EMU_GRID_LIMIT"); /* smaller than a device's, so that tests can exceed it */
   unsigned most = limit ? atoi(limit) : 65535;
   if (!extra || !gx || gx > 2147483647 || !gy || !gz || gy > most || gz > most) return CUDA_ERROR_INVALID_VALUE;
   if (!bx || !by || !bz || bx * by * bz > 1024 || bz > 64 || shared > 227 << 10) return CUDA_ERROR_INVALID_VALUE;
   for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
-    if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) work.source = extra[1];
+    if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) work.launch.arguments = extra[1];
     if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE) work.size = *(size_t *)extra[1];
   }
   return submit(stream, work);
@@ -242,15 +273,18 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned 
 CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) { OK; }
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
   CUresult result = CUDA_SUCCESS;
+  size_t nodes = 0;
+  for (Work *work = exec->first; work; work = work->next) nodes++;
   pthread_mutex_lock(&lock); /* a graph is one unit of work in its stream */
-  for (Work *work = exec->first; work && !result; work = work->next) result = submit(stream, *work);
+  record_other("graph", nodes, "nodes", 0);
+  for (Work *work = exec->first; work && !result; work = work->next) result = submit_from(stream, *work, 1);
   pthread_mutex_unlock(&lock);
   return result;
 }
 static void free_all(Work *work) {
   while (work) {
     Work *next = work->next;
-    if (work->kind == LAUNCH) free((void *)work->source);
+    if (work->kind == LAUNCH) free((void *)work->launch.arguments);
     free(work);
     work = next;
   }

@@ -1,0 +1,136 @@
+"""Layers that the engine for tensor cores computes as one, on channels-last arrays.
+
+Convolution, BatchNorm, Scale, ReLU   in TEST      statistics and scale folded into the weights, ReLU as below
+Convolution, ReLU                                  ReLU done while storing
+Eltwise (sum), ReLU                                one kernel
+[Convolution,] BatchNorm, Scale, ReLU              moments in the convolution, or by one kernel; one kernel for the top;
+                                                   two for all gradients
+
+Each step of a kernel rounds its result as the layer of this step does.
+"""
+
+from __future__ import annotations
+
+from minicaffe.core.blob import Blob
+from minicaffe.core.fusion import fuses
+from minicaffe.cuda import graph
+from minicaffe.layers.fused import groups
+from minicaffe.layers.fused.cuda import scale_pointers
+from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.tensor import channels
+
+
+class TensorFused(groups.EndsInReLU):
+    """Base class of this engine's groups."""
+
+    def possible(self):
+        return all(layer.active for layer in self.layers)
+
+    def compute(self):
+        self.compute_arrays()
+        for layer in self.layers:
+            layer.ran = True
+
+    def compute_arrays(self) -> None:
+        """The forward pass of all layers."""
+        raise NotImplementedError
+
+    def slope(self) -> float | None:
+        """The ReLU's slope; None without one."""
+        return self.relu.negative_slope if self.relu else None
+
+
+@fuses("TENSOR")
+class TensorFoldedConvolution(TensorFused, groups.FoldedConvolution):
+    """A folded convolution; a Scale whose bottom a backward pass needs is not part of it."""
+
+    patterns = (*groups.FoldedConvolution.patterns, "Convolution BatchNorm")
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.weights, self.bias = Blob((), self.conv.dtype), Blob((), self.conv.dtype)
+        self._folded: list[object] = []  # the versions of what has been folded
+
+    def fits(self):
+        return super().fits() and (self.scale is None or self.scale.kept_blobs is None)
+
+    def compute_arrays(self):
+        conv = self.conv
+        self.fold()
+        graph.before_replay(self.fold)
+        tensor = conv.prepare_tensor(self.bottom, self.top)
+        x, packed, y = conv.data(self.bottom[0]), conv.packed(self.weights), conv.mutable_data(self.top[0])
+        tensor.forward(x, packed, y, self.bias.gpu_data(), self.slope())
+
+    def fold(self) -> None:
+        """Compute weights and bias, if what they depend on has changed."""
+        conv, norm = self.conv, self.norm
+        sources = [*conv.blobs, *norm.blobs, *(self.scale.blobs if self.scale else [])]
+        versions = [blob.data_memory.version for blob in sources]
+        if self._folded == versions:
+            return
+        self.weights.reshape(conv.blobs[0].shape)
+        self.bias.reshape(conv.num_output)
+        n, length = self.weights.count, self.weights.count_range(1)
+        statistics = norm.global_statistics()
+        arguments = (conv.blobs[0].gpu_data(), conv.bias_gpu(), *statistics, *scale_pointers(self.scale))
+        norm.kernel("fold")(n, length, *arguments, self.weights.mutable_gpu_data(), self.bias.mutable_gpu_data())
+        self._folded = [blob.data_memory.version for blob in sources]
+
+
+@fuses("TENSOR")
+class TensorConvolutionReLU(TensorFused, groups.ConvolutionReLU):
+    __doc__ = groups.ConvolutionReLU.__doc__
+
+    def compute_arrays(self):
+        conv = self.layers[0]
+        tensor = conv.prepare_tensor(self.bottom, self.top)
+        x, packed, y = conv.data(self.bottom[0]), conv.packed(), conv.mutable_data(self.top[0])
+        tensor.forward(x, packed, y, conv.bias_gpu(), self.slope())
+
+
+@fuses("TENSOR")
+class TensorSumReLU(TensorFused, groups.SumReLU):
+    __doc__ = groups.SumReLU.__doc__
+
+    def compute_arrays(self):
+        self.layers[0].sum(self.bottom, self.top, self.slope())
+
+
+@fuses("TENSOR")
+class TensorNormalization(TensorFused, groups.Normalization):
+    """BatchNorm with the Scale and the ReLU behind it; with global statistics they run backward one by one."""
+
+    def fits(self):
+        return super().fits() and not (self.norm.use_global_stats and self.kept)
+
+    def followers(self) -> channels.Followers:
+        """Arguments of the kernels: addresses of factor and term, whether there is a ReLU, its slope."""
+        return (*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
+
+    def compute_arrays(self):
+        self.norm.normalize_tensor(self.bottom, self.top, self.followers())
+
+    def sign_sources(self):
+        return [*self.top, *(self.scale.blobs if self.scale else [])]
+
+    @property
+    def runs_backward(self):
+        return not self.norm.use_global_stats and super().runs_backward
+
+    def bottom_gradient(self):
+        db, ds = self.scale.gradients() if self.scale else (0, 0)
+        self.norm.gradients_tensor(self.top, self.propagate_down[0], self.bottom, self.followers(), db, ds)
+
+    def top_gradient(self):
+        norm, (top,) = self.norm, self.top
+        x, dy = norm.kept.array, norm.diff(top)
+        layout, statistics = norm.layout(top), norm.statistics()
+        channels.followers_gradient(layout, x, dy, statistics, self.followers(), norm.mutable_diff(top))
+
+    def restore(self, layer):
+        if layer is self.scale and self.kept is not None:
+            self.kept.reshape(self.top[0].shape)
+            norm = self.norm
+            layout, y = norm.layout(self.kept), norm.mutable_data(self.kept)
+            channels.normalize(layout, norm.kept.array, norm.statistics(), ALONE, y)
