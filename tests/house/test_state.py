@@ -30,7 +30,7 @@ CACHES = {
     "minicaffe.core.fusion._steps()": "patterns, taken apart",
     "minicaffe.cuda.cudnn.reason_unavailable()": "whether cuDNN can be imported",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
-    "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
+    "minicaffe.cuda.kernels._chosen()": "the compiler that is installed and fits the driver",
     "minicaffe.data.color._shares()": "a table of constants",
     "minicaffe.data.crc32c._byte_list()": "a table of constants",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",
