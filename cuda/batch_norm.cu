@@ -136,6 +136,15 @@ __global__ void statistics_of_ranks(const int n, const int ranks, const double *
   }
 }
 
+__global__ void global_statistics(const int n, const Dtype eps, const Dtype *means, const Dtype *variances,
+                                  const Dtype *weight, Dtype *mean, Dtype *deviation) {
+  const Dtype share = weight[0] == 0 ? Dtype(0) : 1 / weight[0];
+  GRID_STRIDE(c, n) {
+    mean[c] = share * means[c];
+    deviation[c] = sqrt(share * variances[c] + eps);
+  }
+}
+
 // ---- forward ----
 
 // A Scale's factor and term for one channel, and a ReLU.
