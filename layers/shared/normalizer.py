@@ -201,6 +201,8 @@ class Normalizer:
             else:
                 partial, parts, _ = self.room(*self._parts(count))
                 self._launch("gradient_parts", False, count, places, *source, partial)
+                if g.through:  # it has what the sums were made of
+                    source = (g.through, 0, 0, *kept, *followers[:2], False, 0.0, *factors, 0, 0)
         if self.exchange is not None and parts > 0:
             means = self.means.mutable_gpu_data() if g.dx else 0
             self.exchange.gradients_gpu(self.channels, parts, count, partial, db, ds, means)
