@@ -2,7 +2,7 @@
 
 Convolution, BatchNorm, Scale, ReLU in TEST        statistics and scale folded into the weights, ReLU as below
 Convolution, BatchNorm, Scale, Eltwise, ReLU       statistics with the convolution; one kernel after it
-Convolution, ReLU                                  ReLU done while storing
+Convolution, ReLU, Pooling                         ReLU done while storing; its gradient with the pooling's
 Eltwise (sum of two), ReLU                         one kernel, and one for all gradients
 BatchNorm, Scale, Eltwise, ReLU                    two kernels, one for channels of few values; as many for gradients
 
@@ -15,6 +15,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fusion import fuses
 from minicaffe.cuda import graph
 from minicaffe.layers.fused import groups
+from minicaffe.layers.fused.cuda_pooling import activation, pooling_gradient, takes_activations
 from minicaffe.layers.fused.groups import adds_two, scales_channels
 from minicaffe.layers.shared.normalizer import Followers, Gradients, Joined, Moments, Normalizer
 
@@ -32,7 +33,7 @@ class CudaFused(groups.EndsInReLU):
     def __init__(self, *args):
         super().__init__(*args)
         self.split = self.layer_for("Split")
-        (self.result,) = self.bottoms[-1] if self.split else self.top
+        self.result = (self.bottoms[-1] if self.split else self.top)[0]
 
     def fits(self):
         return super().fits() and (self.split is None or len(self.top) <= _MOST_READERS)
@@ -109,16 +110,35 @@ class CudaFoldedConvolution(CudaFused, groups.FoldedConvolution):
 
 @fuses("CUDA")
 class CudaConvolutionReLU(CudaFused, groups.ConvolutionReLU):
-    __doc__ = groups.ConvolutionReLU.__doc__
+    """A Convolution, its ReLU, and a Pooling; without a Pooling they run backward one by one."""
+
+    patterns = ("Convolution ReLU +Pooling", *groups.ConvolutionReLU.patterns)
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.pooling = self.layer_for("Pooling")
 
     def fits(self):
-        return super().fits() and bool(self.layers[0].on_device)
+        alone = all(layer.kept_blobs is None for layer in self.layers)
+        with_pooling = self.pooling is None or (alone and takes_activations(self.pooling))
+        return super().fits() and bool(self.layers[0].on_device) and with_pooling
 
     def compute(self):
-        conv, (bottom,), (top,) = self.layers[0], self.bottom, self.top
-        conv.prepare_gpu(self.bottom, self.top)
+        conv, (bottom,), (top,) = self.layers[0], self.bottom, self.tops[0]
+        conv.prepare_gpu(self.bottom, self.tops[0])
         y = top.mutable_gpu_data()
         conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), y, conv.bias_gpu(), self.slope())
+        if self.pooling:
+            self.pooling.forward_gpu(self.tops[0], self.top)
+
+    @property
+    def runs_backward(self):
+        return self.pooling is not None and all(map(all, self.needs[1:])) and self.intact
+
+    def gradients(self):
+        (top,) = self.tops[0]
+        pooling_gradient(self.pooling, top, self.top[0], front=activation(self.relu), x=top.gpu_data())
+        self.layers[0].backward_gpu(self.tops[0], self.propagate_down, self.bottom)
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------

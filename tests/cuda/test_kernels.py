@@ -20,7 +20,7 @@ STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglo
 LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
 # kernels of several layers
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "transform"}
+INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"}
 
 
 @functools.cache
