@@ -16,7 +16,7 @@ from minicaffe.core.fusion import fuses
 from minicaffe.cuda import graph
 from minicaffe.layers.fused import groups
 from minicaffe.layers.fused.cuda import scale_pointers
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor import channels
 
 
@@ -71,10 +71,11 @@ class TensorFoldedConvolution(TensorFused, groups.FoldedConvolution):
             return
         self.weights.reshape(conv.blobs[0].shape)
         self.bias.reshape(conv.num_output)
-        n, length = self.weights.count, self.weights.count_range(1)
-        statistics = norm.global_statistics()
-        arguments = (conv.blobs[0].gpu_data(), conv.bias_gpu(), *statistics, *scale_pointers(self.scale))
-        norm.kernel("fold")(n, length, *arguments, self.weights.mutable_gpu_data(), self.bias.mutable_gpu_data())
+        stored = (norm.eps, *(blob.gpu_data() for blob in norm.blobs), *scale_pointers(self.scale))
+        blobs = (norm.mean, norm.deviation, self.weights, self.bias)
+        fold, results = norm.kernel("fold"), [blob.mutable_gpu_data() for blob in blobs]
+        arguments = (self.weights.count_range(1), conv.blobs[0].gpu_data(), conv.bias_gpu(), *stored, *results)
+        fold.launch((conv.num_output, 1), 256, *arguments)
         self._folded = [blob.data_memory.version for blob in sources]
 
 

@@ -10,7 +10,7 @@ from minicaffe.core.registry import register
 from minicaffe.cuda import channels_last, graph
 from minicaffe.cuda.channels_last import Kept
 from minicaffe.layers.batch_norm import BatchNorm
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor import channels
 from minicaffe.layers.tensor.base import TensorLayer
 
@@ -70,3 +70,13 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
         channels.gradient_sums(layout, x, dy, self.statistics(), followers, db, ds, means)
         if wanted:
             channels.gradient(layout, x, dy, self.statistics(), followers, means, self.mutable_diff(bottom[0]))
+
+    @property
+    def mean(self):
+        """The blob with the means of the last forward pass."""
+        return self.on_device.mean
+
+    @property
+    def means(self):
+        """The blob for the means of the gradients."""
+        return self.on_device.means

@@ -1,7 +1,7 @@
 """Launches of the kernels of cuda/channels_last_norm.cu.
 
 statistics: the device addresses of mean and deviation of each channel; 0, 0 for values that are not normalized.
-followers: addresses of factor and term, whether there is a ReLU, its slope (`minicaffe.layers.shared.followers`).
+followers: addresses of factor and term, whether there is a ReLU, its slope (`minicaffe.layers.shared.normalizer`).
 """
 
 from __future__ import annotations

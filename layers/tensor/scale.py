@@ -5,7 +5,7 @@ from __future__ import annotations
 from minicaffe.core.registry import register
 from minicaffe.layers.fused.groups import scales_channels
 from minicaffe.layers.scale import Scale
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor.base import TensorLayer
 from minicaffe.layers.tensor.channels import gradient_sums, normalize
 
