@@ -57,12 +57,18 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
     check_code(code, kernels.signatures(stem))
 
 
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "sm_75"])
 @pytest.mark.parametrize(
-    "stem, arch",
-    [("gemm", "sm_75"), ("gemm", "sm_80"), ("gemm", "sm_90"), ("gemm", "sm_120"), ("convolution", "sm_80")],
+    "stem, options",
+    [
+        ("convolution", ["-DTF32"]),
+        ("tensor_convolution", ["-DBF16"]),
+        ("tensor_gemm", ["-DTRANS_A=true", "-DTRANS_B=false", "-DWIDE_COPIES=false"]),
+        ("tensor_gemm", ["-DTRANS_A=false", "-DTRANS_B=true", "-DWIDE_COPIES=false"]),
+    ],
 )
-def test_compiles_for_tensor_cores(nvidia, stem, arch):
-    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DTF32")
+def test_compiles_for_tensor_cores(nvidia, stem, options, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), *options)
     check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
 
 
