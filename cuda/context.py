@@ -331,6 +331,6 @@ def has_tensor_cores() -> bool:
     return int(current().arch[3:]) >= _TENSOR_CORES
 
 
-def math_options(dtype: Any) -> tuple[str, ...]:
-    """The compiler's arguments for products of numbers of this dtype, according to `set_math`."""
-    return ("-DTF32",) if allows_tf32() and dtype.itemsize == 4 and has_tensor_cores() else ()
+def uses_tensor_cores() -> bool:
+    """Whether products of float32 matrices are computed by tensor cores: the math mode and the device allow it."""
+    return allows_tf32() and has_tensor_cores()

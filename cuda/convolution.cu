@@ -1,6 +1,6 @@
 // Convolution and its gradients as products of matrices that are never stored: their elements are gathered from the
 // image while a tile is loaded. minicaffe.cuda.convolution makes the tables and describes the method.
-#include "gemm.cuh"
+#include "gathered.cuh"
 
 // Division of numbers below 2^31 by a constant, as a multiplication and a shift.
 struct Divisor {

@@ -120,7 +120,7 @@ class CudaCorrelation:
     # -- launching -----------------------------------------------------------------------------------------------------
 
     def _kernel(self, name: str) -> Kernel:
-        return kernel("convolution", name, self.dtype, context.math_options(self.dtype))
+        return kernel("convolution", name, self.dtype)
 
     def _correlate(self, plan: Tables, image: int, w: int, bias: int, out: int, slope: float | None = None) -> None:
         if not plan.windows:

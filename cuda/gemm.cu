@@ -1,77 +1,145 @@
 // C = alpha op(A) op(B) + beta C over row-major matrices, and products of a matrix and a vector.
 #include "gemm.cuh"
 
-struct Scaled {
-  Dtype *data;
-  int width;
-  Dtype alpha, beta;
-  __device__ void operator()(int row, int column, Dtype sum) const {
-    Dtype *c = data + (long long)row * width + column;
-    *c = beta == 0 ? alpha * sum : alpha * sum + beta * *c;  // when beta is 0, C may be uninitialised
+#ifndef TRANS_A  // minicaffe.cuda.ops compiles each variant when it is needed
+#define TRANS_A false
+#define TRANS_B false
+#define WIDE_COPIES true
+#endif
+
+const int FULL = DTYPE_BITS == 32 ? 4 : 2, HALF = DTYPE_BITS == 32 ? 3 : 2;  // stages, of 8 and of 16 elements
+typedef Shape<128, 128, 8, FULL> Square;
+typedef Shape<64, 64, 16, HALF> Small;
+typedef Shape<32, 128, 16, HALF> Low;
+typedef Shape<128, 32, 16, HALF, 8, 8, 8> Thin;
+
+// Operand of R rows: along k or across.
+template <class S, int R, bool ALONG>
+struct Matrix : AlongK<S, R, WIDE_COPIES> {
+  using AlongK<S, R, WIDE_COPIES>::AlongK;
+};
+template <class S, int R>
+struct Matrix<S, R, false> : AcrossK<S, R, WIDE_COPIES> {
+  using AcrossK<S, R, WIDE_COPIES>::AcrossK;
+};
+
+// The gradient of weights, dy^T x, comes with that of the bias, the sums of dy's columns: row_sums += those of op(A)'s rows.
+template <class S>
+struct Product {
+  typedef Matrix<S, S::BM, !TRANS_A> A;
+  typedef Matrix<S, S::BN, TRANS_B> B;
+  typedef Sums<S, TRANS_A> Result;
+
+  Dtype *ring;
+  int m, n, k;
+  const Dtype *a, *b;
+  Dtype *c;
+  long long step_a, step_b, step_c;
+  Dtype alpha, beta, slope;
+  const Dtype *bias;
+  bool relu, wide;
+  Dtype *row_sums;
+
+  struct Place {
+    int layer, row, column;
+  };
+  __device__ Place place(int tile) const {
+    const int across = tiles(n, S::BN), down = tiles(m, S::BM);
+    return {tile / across / down, tile / across % down * S::BM, tile % across * S::BN};
+  }
+
+  __device__ void sum(int tile, int step, int steps, Result &sums) const {
+    const Place p = place(tile);
+    const int begin = step * S::BK, end = min(k, begin + steps * S::BK);
+    A rows(a + p.layer * step_a, TRANS_A ? m : k, p.row, m, begin, end);
+    B columns(b + p.layer * step_b, TRANS_B ? k : n, p.column, n, begin, end);
+    multiply<S>(ring, steps, rows, columns, sums, row_sums && !p.column);
+  }
+
+  template <int N>
+  __device__ void put(Dtype *to, int column, Group<N> sums) const {
+    Group<N> old;
+    if (beta != 0) {  // otherwise C may be uninitialised
+      if (wide) old = *(const Group<N> *)to;
+#pragma unroll
+      for (int e = 0; e < N; e++)
+        if (!wide && column + e < n) old.e[e] = to[e];
+    }
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+      Dtype value = alpha * sums.e[e];
+      if (beta != 0) value += beta * old.e[e];
+      if (bias && column + e < n) value += bias[column + e];
+      sums.e[e] = relu ? rectified(value, slope) : value;
+    }
+    if (wide) *(Group<N> *)to = sums;
+#pragma unroll
+    for (int e = 0; e < N; e++)
+      if (!wide && column + e < n) to[e] = sums.e[e];
+  }
+
+  __device__ void store(int tile, const Result &sums) const {
+    const Place p = place(tile);
+    Dtype *data = c + p.layer * step_c;
+    sums.each([&](int i, int j, const auto &group) {
+      i += p.row, j += p.column;
+      if (i < m && j < n) put(data + (long long)i * n + j, j, group);
+    });
+    if (row_sums && !p.column)
+      sums.each_row([&](int i, Dtype sum) {
+        if (p.row + i < m) row_sums[p.row + i] += sum;
+      });
   }
 };
 
-// The tile, and the product or slice (layer), that this block computes.
-template <class T>
-__device__ __forceinline__ Cell cell_of(const T &, int m, int n) {
-  return Cell(tiles(n, T::BN), tiles(m, T::BM));
+template <class S>
+__device__ __forceinline__ void gemm(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const Dtype *b,
+                                     const Dtype beta, Dtype *c, const Dtype *bias, const bool relu, const Dtype slope,
+                                     Dtype *row_sums, const long long step_a, const long long step_b,
+                                     const long long step_c, const bool wide, const int count, const int share,
+                                     Dtype *parts, unsigned *tickets) {
+  typedef Product<S> P;
+  __shared__ __align__(16) Dtype ring[Ring<S, typename P::A, typename P::B>::SIZE];
+  const P product = {ring, m, n, k, a, b, c, step_a, step_b, step_c, alpha, beta, slope, bias, relu, wide, row_sums};
+  const Split split = {max(1, tiles(k, S::BK)), share, parts, tickets};
+  typename P::Result sums;
+  even_split<S>(split, count, sums, product);
 }
 
-// One tile of the product, summed over k from `begin` to `end`.
-template <class T>
-__device__ __forceinline__ void product(T &tile, const Cell &at, bool trans_a, bool trans_b, int m, int n, int k,
-                                        int begin, int end, const Dtype *a, const Dtype *b, const Scaled &out) {
-  const AlongK a_rows = {a, k}, b_rows = {b, k};
-  const AcrossK a_columns = {a, m}, b_columns = {b, n};
-  if (trans_a)
-    if (trans_b)
-      multiply(tile, m, n, begin, end, at.row, at.column, a_columns, b_rows, out);
-    else
-      multiply(tile, m, n, begin, end, at.row, at.column, a_columns, b_columns, out);
-  else if (trans_b)
-    multiply(tile, m, n, begin, end, at.row, at.column, a_rows, b_rows, out);
-  else
-    multiply(tile, m, n, begin, end, at.row, at.column, a_rows, b_columns, out);
+__global__ void __launch_bounds__(Square::THREADS, Square::BLOCKS)
+    gemm_128(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const Dtype *b, const Dtype beta,
+         Dtype *c, const Dtype *bias, const bool relu, const Dtype slope, Dtype *row_sums, const long long step_a,
+         const long long step_b, const long long step_c, const bool wide, const int count, const int share, Dtype *parts,
+         unsigned *tickets) {
+  gemm<Square>(m, n, k, alpha, a, b, beta, c, bias, relu, slope, row_sums, step_a, step_b, step_c, wide, count, share, parts,
+         tickets);
 }
 
-__global__ void __launch_bounds__(THREADS, BLOCKS)
-    gemm_128(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const Dtype alpha,
-             const Dtype *a, const Dtype *b, const Dtype beta, Dtype *c, const long long step_a, const long long step_b,
-             const long long step_c) {
-  __shared__ Tile<128, 128, 8, 8, 8> tile;
-  const Cell at = cell_of(tile, m, n);
-  const Scaled out = {c + at.layer * step_c, n, alpha, beta};
-  product(tile, at, trans_a, trans_b, m, n, k, 0, k, a + at.layer * step_a, b + at.layer * step_b, out);
+__global__ void __launch_bounds__(Small::THREADS, Small::BLOCKS)
+    gemm_64(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const Dtype *b, const Dtype beta,
+         Dtype *c, const Dtype *bias, const bool relu, const Dtype slope, Dtype *row_sums, const long long step_a,
+         const long long step_b, const long long step_c, const bool wide, const int count, const int share, Dtype *parts,
+         unsigned *tickets) {
+  gemm<Small>(m, n, k, alpha, a, b, beta, c, bias, relu, slope, row_sums, step_a, step_b, step_c, wide, count, share, parts,
+         tickets);
 }
 
-__global__ void __launch_bounds__(THREADS, BLOCKS)
-    gemm_64(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const Dtype alpha,
-            const Dtype *a, const Dtype *b, const Dtype beta, Dtype *c, const long long step_a, const long long step_b,
-            const long long step_c) {
-  __shared__ Tile<64, 64, 16, 4, 4> tile;
-  const Cell at = cell_of(tile, m, n);
-  const Scaled out = {c + at.layer * step_c, n, alpha, beta};
-  product(tile, at, trans_a, trans_b, m, n, k, 0, k, a + at.layer * step_a, b + at.layer * step_b, out);
+__global__ void __launch_bounds__(Low::THREADS, Low::BLOCKS)
+    gemm_32x128(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const Dtype *b, const Dtype beta,
+         Dtype *c, const Dtype *bias, const bool relu, const Dtype slope, Dtype *row_sums, const long long step_a,
+         const long long step_b, const long long step_c, const bool wide, const int count, const int share, Dtype *parts,
+         unsigned *tickets) {
+  gemm<Low>(m, n, k, alpha, a, b, beta, c, bias, relu, slope, row_sums, step_a, step_b, step_c, wide, count, share, parts,
+         tickets);
 }
 
-// Split-k, for few tiles and a long k: each slice of k gives a separate matrix, and `add_slices` adds them in order.
-__global__ void __launch_bounds__(THREADS, BLOCKS)
-    gemm_slices(const bool trans_a, const bool trans_b, const int m, const int n, const int k, const int slice,
-                const Dtype *a, const Dtype *b, Dtype *partial) {
-  __shared__ Tile<64, 64, 16, 4, 4> tile;
-  const Cell at = cell_of(tile, m, n);
-  const int begin = at.layer * slice, end = begin + min(slice, k - begin);
-  const Scaled out = {partial + (long long)at.layer * m * n, n, 1, 0};
-  product(tile, at, trans_a, trans_b, m, n, k, begin, end, a, b, out);
-}
-
-__global__ void add_slices(const int n, const int slices, const Dtype alpha, const Dtype *partial, const Dtype beta,
-                           Dtype *c) {
-  GRID_STRIDE(i, n) {
-    Dtype sum = 0;
-    for (int s = 0; s < slices; s++) sum += partial[(long long)s * n + i];
-    c[i] = beta == 0 ? alpha * sum : alpha * sum + beta * c[i];
-  }
+__global__ void __launch_bounds__(Thin::THREADS, Thin::BLOCKS)
+    gemm_128x32(const int m, const int n, const int k, const Dtype alpha, const Dtype *a, const Dtype *b, const Dtype beta,
+         Dtype *c, const Dtype *bias, const bool relu, const Dtype slope, Dtype *row_sums, const long long step_a,
+         const long long step_b, const long long step_c, const bool wide, const int count, const int share, Dtype *parts,
+         unsigned *tickets) {
+  gemm<Thin>(m, n, k, alpha, a, b, beta, c, bias, relu, slope, row_sums, step_a, step_b, step_c, wide, count, share, parts,
+         tickets);
 }
 
 // y = alpha A x + beta y: one block of whole warps for each row.

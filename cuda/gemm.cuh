@@ -1,56 +1,67 @@
-// The core of every matrix product: tiles of A and B are loaded into shared memory, and from there into registers.
+// The core of every matrix product: from device memory to shared memory, from there to registers, and the sums' way out.
 //
-// A block of 256 threads computes a BM x BN tile of the product in steps of BK along k. The tiles are double-buffered:
-// while one step is multiplied, the next one is loaded from device memory. Operands are objects, so that a convolution
-// can gather patches of an image instead of rows of a matrix. Each operand defines
+// A block computes BM x BN sums in steps of BK along k; a thread has TM x TN of them in registers. A ring of STAGES
+// buffers in shared memory is filled by asynchronous copies: while one step is multiplied, the copies of the next
+// STAGES - 1 are on their way, so it is the ring that hides memory's latency, and not the number of warps.
 //
-//   ALONG_K       whether neighbours along k are contiguous in memory: determines which thread loads which element
-//   Line line(i)  the part of an address that depends on row i (of the second operand: column i); kept in registers
-//   depth(k)      the part of an address that depends on k
-//   at(line, depth)  the element
+// An operand is an object whose `next` issues this thread's part of a step's copies and advances (`AlongK`, `AcrossK`; a
+// convolution gathers its operands from an image). What lies outside is filled with zeros, without a branch. Copies
+// cannot transpose 16 bytes, so neighbours in memory stay neighbours in shared memory: along k, or across (`Panel`).
 //
-// and store(row, column, sum) receives the results. Compiled with TF32 defined, products of floats are computed by
-// tensor cores, which round the operands to 10 bits of fraction (and accumulate in float); without tensor cores the
-// operands are rounded in the same way and multiplied in float.
+// Even split: the k steps of all tiles, one tile after another, are divided among the blocks, `share` for each, wherever
+// tiles begin and end. Each block leaves its part of a divided tile in global memory, and the last one to arrive adds the
+// parts, in fixed order, and stores the tile (`complete`).
+//
+// Compiled with TF32 defined, products of floats are computed by tensor cores, which round the operands to 10 bits of
+// fraction (and accumulate in float); without tensor cores the operands are rounded in the same way.
+#include "instructions.cuh"
 
-const int THREADS = 256;
-const int BLOCKS = DTYPE_BITS == 32 ? 2 : 1;  // resident blocks per multiprocessor: bounds the registers of a thread
-
-#ifdef TF32
-const int PAD = 8;  // avoids bank conflicts when a warp loads fragments
-#else
-const int PAD = 4;  // avoids bank conflicts of stores along k
-#endif
-
-#if defined(TF32) && !defined(__CUDA_EMU__) && __CUDA_ARCH__ >= 800
+#if defined(TF32) && __CUDA_ARCH__ >= 800
 #define TENSOR_CORES
 #endif
 
-// The buffers of a block, and the division of work: each thread computes TM x TN sums.
-template <int BM_, int BN_, int BK_, int TM_, int TN_>
-struct Tile {
-  static const int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_;
-  static const int LOADS_A = BM * BK / THREADS, LOADS_B = BN * BK / THREADS;
-  static_assert((BM / TM) * (BN / TN) == THREADS, "each thread owns TM x TN of the BM x BN tile");
-  static_assert(LOADS_A * THREADS == BM * BK && LOADS_B * THREADS == BN * BK, "threads share the loading evenly");
-  __align__(16) Dtype a[2][BK][BM + PAD];
-  __align__(16) Dtype b[2][BK][BN + PAD];
+const int VECTOR = 16 / sizeof(Dtype);  // elements of a 16-byte access
+const int FAN = 16;                     // parts of a tile that a block adds at a time
+#ifdef TF32
+const int FRAGMENT_PAD = 8;  // the lanes that read a fragment, 4 along k and 8 across, reach different banks
+#else
+const int FRAGMENT_PAD = 0;
+#endif
+
+template <int N>
+struct __align__(N * sizeof(Dtype) < 16 ? N * sizeof(Dtype) : 16) Group {  // neighbours, read or written at once
+  Dtype e[N];
 };
 
 __device__ __forceinline__ int tiles(int n, int size) { return ((unsigned)n + size - 1) / size; }
 
-// The position of a block among columns x rows x layers. Grids are 1-d, because only gridDim.x may exceed 65535.
-struct Cell {
-  int column, row, layer;
-  __device__ Cell(int columns, int rows)
-      : column(blockIdx.x % columns), row(blockIdx.x / columns % rows), layer(blockIdx.x / columns / rows) {}
+// LANES threads of a warp lie along the rows, 32 / LANES along the columns.
+template <int BM_, int BN_, int BK_, int STAGES_, int TM_ = 8, int TN_ = 8, int LANES_ = 4>
+struct Shape {
+  static const int BM = BM_, BN = BN_, BK = BK_, STAGES = STAGES_, TM = TM_, TN = TN_, LANES = LANES_;
+  static const int WARP_M = LANES * TM, WARP_N = 32 / LANES * TN, THREADS = BM / TM * (BN / TN);
+  // Resident blocks: a thread of a small block may have 168 registers, of a large one 128 (in double 255).
+  static const int BLOCKS = (DTYPE_BITS == 32 ? 512 : 256) * (THREADS < 256 ? 3 : 4) / 4 / THREADS;
+  static_assert(BM % WARP_M == 0 && BN % WARP_N == 0, "a block has whole warps");
+};
+
+// An operand's part of a stage: R rows of BK elements. Without bank conflicts: lanes side by side read 16 bytes side by
+// side, or 8 bytes in the same row of groups of four rows, which are 16 bytes apart modulo the banks thanks to the 16
+// bytes behind each group. PAD: for copies that transpose (4 with 8 lanes along k) and for TF32's fragments (8).
+template <int R, int BK, bool ALONG, int PAD = 0>
+struct Panel {
+  static const bool ALONG_K = ALONG;
+  static const int LINE = R + (PAD > FRAGMENT_PAD ? PAD : FRAGMENT_PAD);
+  static const int SIZE = ALONG ? R * BK + R / 4 * VECTOR : BK * LINE;
+  // The place of an element; at(row, k) + at(r, j) is at(row + r, k + j) if row is a multiple of 4.
+  static __device__ __forceinline__ int at(int row, int k) {
+    return ALONG ? row * BK + row / 4 * VECTOR + k : k * LINE + row;
+  }
 };
 
 __device__ __forceinline__ Dtype rounded(Dtype value) {
 #ifdef TENSOR_CORES
-  unsigned bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return __uint_as_float(bits);
+  return rounded_tf32(value);
 #elif defined(TF32)
   return value == value ? __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u) : value;
 #else
@@ -58,185 +69,303 @@ __device__ __forceinline__ Dtype rounded(Dtype value) {
 #endif
 }
 
-#ifdef TENSOR_CORES
-// Eight warps, WM of them along the rows; each computes FM x FN products of 16 x 8 x 8.
-template <class T>
-struct Sums {
-  static const int WM = T::BM >= 64 ? 2 : 1, WN = 8 / WM;
-  static const int FM = T::BM / WM / 16, FN = T::BN / WN / 8;
-  float sums[FM][FN][4];
-  int row, column, group, lane;
-
-  __device__ Sums() {
-    const int warp = threadIdx.x / 32;
-    row = warp / WN * (T::BM / WM), column = warp % WN * (T::BN / WN);
-    group = threadIdx.x % 32 / 4, lane = threadIdx.x % 4;
-#pragma unroll
-    for (int i = 0; i < FM; i++)
-#pragma unroll
-      for (int j = 0; j < FN; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) sums[i][j][e] = 0;
-  }
-
-  __device__ __forceinline__ void add(const T &tile, int half) {
-#pragma unroll
-    for (int k = 0; k < T::BK; k += 8) {
-      unsigned a[FM][4], b[FN][2];
-#pragma unroll
-      for (int i = 0; i < FM; i++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          a[i][e] = __float_as_uint(tile.a[half][k + lane + e / 2 * 4][row + i * 16 + group + e % 2 * 8]);
-#pragma unroll
-      for (int j = 0; j < FN; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) b[j][e] = __float_as_uint(tile.b[half][k + lane + e * 4][column + j * 8 + group]);
-#pragma unroll
-      for (int i = 0; i < FM; i++)
-#pragma unroll
-        for (int j = 0; j < FN; j++) {
-          float *s = sums[i][j];
-          asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-              : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3])
-              : "r"(a[i][0]), "r"(a[i][1]), "r"(a[i][2]), "r"(a[i][3]), "r"(b[j][0]), "r"(b[j][1]));
-        }
-    }
-  }
-
-  template <class F>
-  __device__ __forceinline__ void each(const F &f) const {
-#pragma unroll
-    for (int i = 0; i < FM; i++)
-#pragma unroll
-      for (int j = 0; j < FN; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          f(row + i * 16 + group + e / 2 * 8, column + j * 8 + lane * 2 + e % 2, sums[i][j][e]);
-  }
-};
+// Two neighbours in shared memory; `volatile` keeps ptxas from joining reads, which needs more registers than there are.
+__device__ __forceinline__ Group<2> read_pair(const Dtype *pair) {
+#if DTYPE_BITS == 32 && !defined(__CUDA_EMU__)
+  Group<2> g;
+  asm volatile("ld.volatile.shared.v2.f32 {%0, %1}, [%2];" : "=f"(g.e[0]), "=f"(g.e[1]) : "r"(shared_address(pair)));
+  return g;
 #else
-// A thread's rows and columns are groups of four neighbours, and the groups are spread over the tile: reads are 16
-// bytes wide, with the fewest bank conflicts in a warp.
-template <class T>
-struct Sums {
-  static const int SPREAD_M = T::BM / T::TM * 4, SPREAD_N = T::BN / T::TN * 4;
-  Dtype sums[T::TM][T::TN];
-  int ty, tx;
-
-  __device__ Sums() : ty(threadIdx.x / (T::BN / T::TN) * 4), tx(threadIdx.x % (T::BN / T::TN) * 4) {
-#pragma unroll
-    for (int i = 0; i < T::TM; i++)
-#pragma unroll
-      for (int j = 0; j < T::TN; j++) sums[i][j] = 0;
-  }
-
-  __device__ __forceinline__ void add(const T &tile, int half) {
-#pragma unroll
-    for (int k = 0; k < T::BK; k++) {
-      Dtype a[T::TM], b[T::TN];
-#pragma unroll
-      for (int i = 0; i < T::TM; i++) a[i] = tile.a[half][k][i / 4 * SPREAD_M + ty + i % 4];
-#pragma unroll
-      for (int j = 0; j < T::TN; j++) b[j] = tile.b[half][k][j / 4 * SPREAD_N + tx + j % 4];
-#pragma unroll
-      for (int i = 0; i < T::TM; i++)
-#pragma unroll
-        for (int j = 0; j < T::TN; j++) sums[i][j] += a[i] * b[j];
-    }
-  }
-
-  template <class F>
-  __device__ __forceinline__ void each(const F &f) const {
-#pragma unroll
-    for (int i = 0; i < T::TM; i++)
-#pragma unroll
-      for (int j = 0; j < T::TN; j++) f(i / 4 * SPREAD_M + ty + i % 4, j / 4 * SPREAD_N + tx + j % 4, sums[i][j]);
-  }
-};
+  return *(const Group<2> *)pair;
 #endif
-
-// Tile (tile_row, tile_column) of the product over k_begin <= k < k_end. Rows and columns past m and n are computed
-// with the operands of the last ones, and not stored.
-template <class T, class A, class B, class Store>
-__device__ __forceinline__ void multiply(T &tile, int m, int n, int k_begin, int k_end, int tile_row, int tile_column,
-                                         const A &a, const B &b, const Store &store) {
-  const int row0 = tile_row * T::BM, column0 = tile_column * T::BN, thread = threadIdx.x;
-  typename A::Line rows[T::LOADS_A];
-  typename B::Line columns[T::LOADS_B];
-  Dtype next_a[T::LOADS_A], next_b[T::LOADS_B];
-#pragma unroll
-  for (int i = 0; i < T::LOADS_A; i++) {
-    const int e = thread + i * THREADS;
-    rows[i] = a.line(row0 + min(A::ALONG_K ? e / T::BK : e % T::BM, m - 1 - row0));
-  }
-#pragma unroll
-  for (int i = 0; i < T::LOADS_B; i++) {
-    const int e = thread + i * THREADS;
-    columns[i] = b.line(column0 + min(B::ALONG_K ? e / T::BK : e % T::BN, n - 1 - column0));
-  }
-
-  auto fetch = [&](int k0) {
-#pragma unroll
-    for (int i = 0; i < T::LOADS_A; i++) {
-      const int e = thread + i * THREADS, k = A::ALONG_K ? e % T::BK : e / T::BM;
-      next_a[i] = k < k_end - k0 ? a.at(rows[i], a.depth(k0 + k)) : Dtype(0);
-    }
-#pragma unroll
-    for (int i = 0; i < T::LOADS_B; i++) {
-      const int e = thread + i * THREADS, k = B::ALONG_K ? e % T::BK : e / T::BN;
-      next_b[i] = k < k_end - k0 ? b.at(columns[i], b.depth(k0 + k)) : Dtype(0);
-    }
-  };
-  auto keep = [&](int half) {
-#pragma unroll
-    for (int i = 0; i < T::LOADS_A; i++) {
-      const int e = thread + i * THREADS;
-      tile.a[half][A::ALONG_K ? e % T::BK : e / T::BM][A::ALONG_K ? e / T::BK : e % T::BM] = rounded(next_a[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < T::LOADS_B; i++) {
-      const int e = thread + i * THREADS;
-      tile.b[half][B::ALONG_K ? e % T::BK : e / T::BN][B::ALONG_K ? e / T::BK : e % T::BN] = rounded(next_b[i]);
-    }
-  };
-
-  Sums<T> sums;
-  int half = 0;
-  fetch(k_begin);
-  keep(half);
-  __syncthreads();
-  for (int left = k_end - k_begin; left > 0; left -= T::BK) {
-    const bool more = left > T::BK;
-    if (more) fetch(k_end - left + T::BK);
-    sums.add(tile, half);
-    half ^= 1;
-    if (more) keep(half);
-    __syncthreads();
-  }
-  sums.each([&](int i, int j, Dtype sum) {
-    if (i < m - row0 && j < n - column0) store(row0 + i, column0 + j, sum);
-  });
 }
 
-// ---- operands that are matrices ----
+// A block's sums: COUNT groups of four in each thread, and `each` says where they belong. With SUM_ROWS also the sums of
+// the first operand's rows, for a bias: ROWS in each thread.
+template <class S, bool SUM_ROWS = false>
+struct Sums {
+  static const int COUNT = S::TM * S::TN / 4, ROWS = SUM_ROWS ? (S::BM + S::THREADS - 1) / S::THREADS : 0;
+  static const int SIZE = (4 * COUNT + ROWS) * S::THREADS;
+  Dtype sums[COUNT][4], rows[ROWS + 1];
+  int row, column;  // the thread's first ones
 
-struct AlongK {  // element (i, k) at i * stride + k
-  static const bool ALONG_K = true;
-  typedef const Dtype *Line;
-  const Dtype *data;
-  long long stride;
-  __device__ Line line(int i) const { return data + i * stride; }
-  __device__ int depth(int k) const { return k; }
-  __device__ Dtype at(Line line, int k) const { return line[k]; }
+  __device__ __forceinline__ Sums() {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    row = warp / (S::BN / S::WARP_N) * S::WARP_M, column = warp % (S::BN / S::WARP_N) * S::WARP_N;
+#ifdef TENSOR_CORES
+    row += lane / 4, column += lane % 4 * 2;
+#else
+    row += lane / (32 / S::LANES) * 4, column += lane % (32 / S::LANES) * 4;
+#endif
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[i][e] = 0;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) rows[i] = 0;
+  }
+
+  // Puts a part of a tile into global memory, and adds one from there.
+  __device__ __forceinline__ void put(Dtype *part) const {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+      ((Group<4> *)part)[i * S::THREADS + threadIdx.x] = {sums[i][0], sums[i][1], sums[i][2], sums[i][3]};
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) part[(4 * COUNT + i) * S::THREADS + threadIdx.x] = rows[i];
+  }
+  __device__ __forceinline__ void add(const Dtype *part) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+      const Group<4> g = ((const Group<4> *)part)[i * S::THREADS + threadIdx.x];
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[i][e] += g.e[e];
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) rows[i] += part[(4 * COUNT + i) * S::THREADS + threadIdx.x];
+  }
+
+  template <class PA>
+  __device__ __forceinline__ void sum_rows(const Dtype *a) {
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      const int r = threadIdx.x + i * S::THREADS;
+      if (S::BM % S::THREADS == 0 || r < S::BM)
+#pragma unroll
+        for (int k = 0; k < S::BK; k++) rows[i] += a[PA::at(r, k)];
+    }
+  }
+  template <class F>  // f(row, sum)
+  __device__ __forceinline__ void each_row(const F &f) const {
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (S::BM % S::THREADS == 0 || threadIdx.x + i * S::THREADS < S::BM) f(threadIdx.x + i * S::THREADS, rows[i]);
+  }
+
+#ifdef TENSOR_CORES
+  // A warp computes FM x FN products of 16 x 8 x 8. A lane has two columns of row lane / 4, and of the eighth row below.
+  static const int FM = S::WARP_M / 16, FN = S::WARP_N / 8;
+
+  template <class PA, class PB>
+  __device__ __forceinline__ void multiply(const Dtype *a, const Dtype *b) {
+    const int across = threadIdx.x % 32 / 4, along = threadIdx.x % 4;
+#pragma unroll
+    for (int k = 0; k < S::BK; k += 8) {
+      unsigned x[FM][4], y[FN][2];
+#pragma unroll
+      for (int i = 0; i < FM; i++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+          x[i][e] = __float_as_uint(rounded(a[PA::at(row + i * 16 + e % 2 * 8, k + along + e / 2 * 4)]));
+#pragma unroll
+      for (int j = 0; j < FN; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++)
+          y[j][e] = __float_as_uint(rounded(b[PB::at(column - along * 2 + across + j * 8, k + along + e * 4)]));
+#pragma unroll
+      for (int i = 0; i < FM; i++)
+#pragma unroll
+        for (int j = 0; j < FN; j++) multiply_tf32(sums[i * FN + j], x[i], y[j]);
+    }
+  }
+
+  template <class F>  // f(row, column, two neighbours of that row)
+  __device__ __forceinline__ void each(const F &f) const {
+#pragma unroll
+    for (int i = 0; i < FM * FN * 2; i++) {
+      const Group<2> pair = {sums[i / 2][i % 2 * 2], sums[i / 2][i % 2 * 2 + 1]};
+      f(row + i / 2 / FN * 16 + i % 2 * 8, column + i / 2 % FN * 8, pair);
+    }
+  }
+#else
+  // A thread's rows and columns are groups of four neighbours, spread over those of the warp.
+  static const int SPREAD_M = S::LANES * 4, SPREAD_N = 32 / S::LANES * 4;
+
+  // DEPTH elements of each of N rows of a panel; `panel` is at the thread's first row.
+  template <class P, int N, int SPREAD, int DEPTH>
+  static __device__ __forceinline__ void read(const Dtype *panel, int k, Dtype (&x)[DEPTH][N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const int r = i / 4 * SPREAD + i % 4;
+      if (P::ALONG_K) {
+        const Group<2> g = read_pair(panel + P::at(r, k));
+        x[0][i] = rounded(g.e[0]), x[DEPTH - 1][i] = rounded(g.e[1]);
+      } else if (i % VECTOR == 0) {
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+          const Group<VECTOR> g = *(const Group<VECTOR> *)(panel + P::at(r, k + d));
+#pragma unroll
+          for (int e = 0; e < VECTOR; e++) x[d][i + e] = rounded(g.e[e]);
+        }
+      }
+    }
+  }
+
+  template <class PA, class PB>
+  __device__ __forceinline__ void multiply(const Dtype *a, const Dtype *b) {
+    const int DEPTH = PA::ALONG_K || PB::ALONG_K ? 2 : 1;
+    a += PA::at(row, 0), b += PB::at(column, 0);
+#pragma unroll
+    for (int k = 0; k < S::BK; k += DEPTH) {
+      Dtype x[DEPTH][S::TM], y[DEPTH][S::TN];
+      read<PA, S::TM, SPREAD_M>(a, k, x);
+      read<PB, S::TN, SPREAD_N>(b, k, y);
+#pragma unroll
+      for (int d = 0; d < DEPTH; d++)
+#pragma unroll
+        for (int i = 0; i < S::TM; i++)
+#pragma unroll
+          for (int j = 0; j < S::TN; j++) sums[(i * S::TN + j) / 4][j % 4] += x[d][i] * y[d][j];
+    }
+  }
+
+  template <class F>  // f(row, column, four neighbours of that row)
+  __device__ __forceinline__ void each(const F &f) const {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+      const int r = i / (S::TN / 4), c = i % (S::TN / 4);
+      const Group<4> four = {sums[i][0], sums[i][1], sums[i][2], sums[i][3]};
+      f(row + r / 4 * SPREAD_M + r % 4, column + c * SPREAD_N, four);
+    }
+  }
+#endif
 };
 
-struct AcrossK {  // element (i, k) at i + k * stride
-  static const bool ALONG_K = false;
-  typedef const Dtype *Line;
-  const Dtype *data;
-  long long stride;
-  __device__ Line line(int i) const { return data + i; }
-  __device__ long long depth(int k) const { return k * stride; }
-  __device__ Dtype at(Line line, long long k) const { return line[k]; }
+// Elements of a block's ring.
+template <class S, class A, class B>
+struct Ring {
+  static const int STAGE = A::To::SIZE + B::To::SIZE, SIZE = S::STAGES * STAGE;
 };
+
+// The sums over `steps` steps of BK, for which the operands' copies are ready to begin.
+template <class S, class A, class B, bool SUM_ROWS>
+__device__ __forceinline__ void multiply(Dtype *ring, int steps, A &a, B &b, Sums<S, SUM_ROWS> &sums, bool rows = false) {
+  const int STAGE = Ring<S, A, B>::STAGE;
+  Dtype *full = ring, *empty = ring;
+#pragma unroll
+  for (int s = 0; s < S::STAGES - 1; s++, empty += STAGE) {
+    a.next(empty), b.next(empty + A::To::SIZE);
+    copies_commit();
+  }
+  sums.clear();
+  for (; steps > 0; steps--) {
+    copies_wait<S::STAGES - 2>();
+    __syncthreads();  // the copies of this step are done, and nobody reads the buffer of the last one
+    a.next(empty), b.next(empty + A::To::SIZE);
+    copies_commit();
+    sums.template multiply<typename A::To, typename B::To>(full, full + A::To::SIZE);
+    if (SUM_ROWS && rows) sums.template sum_rows<typename A::To>(full);
+    empty = full;
+    full = full == ring + Ring<S, A, B>::SIZE - STAGE ? ring : full + STAGE;
+  }
+  copies_wait<0>();
+  __syncthreads();  // the ring may be filled again
+}
+
+// ---- operands that are matrices: row0 is the first row, `rows` and k_end limit what is read ----
+
+// Element (i, k) at data[i * stride + k]. WIDE: 16 bytes are copied at once; data, stride and limits are multiples of it.
+template <class S, int R, bool WIDE>
+struct AlongK {
+  typedef Panel<R, S::BK, WIDE, 4> To;
+  static const int N = WIDE ? VECTOR : 1, LANES = WIDE ? S::BK / N : 8, STEP = S::THREADS / LANES;
+  const Dtype *from;
+  const long long stride;
+  const int i, k, rows;  // where this thread begins, and how many rows there are from its first
+  int left;              // what is left along k
+
+  __device__ AlongK(const Dtype *data, long long stride, int row0, int rows, int k_begin, int k_end)
+      : stride(stride),
+        i(threadIdx.x / LANES),
+        k(threadIdx.x % LANES * N),
+        rows(rows - row0 - i),
+        left(k_end - k_begin - k) {
+    from = data + (row0 + i) * stride + k_begin + k;
+  }
+
+  __device__ __forceinline__ void next(Dtype *to) {
+#pragma unroll
+    for (int r = 0; r < R; r += STEP)
+#pragma unroll
+      for (int j = 0; j < S::BK; j += LANES * N)
+        if (R % STEP == 0 || i + r < R)
+          copy_async<N * sizeof(Dtype)>(to + To::at(i, k) + To::at(r, j), from + r * stride + j, r < rows && j < left);
+    from += S::BK, left -= S::BK;
+  }
+};
+
+// Element (i, k) at data[i + k * stride].
+template <class S, int R, bool WIDE>
+struct AcrossK {
+  typedef Panel<R, S::BK, false> To;
+  static const int N = WIDE ? VECTOR : 1, LANES = R / N < S::THREADS ? R / N : S::THREADS, STEP = S::THREADS / LANES;
+  const Dtype *from;
+  const long long stride;
+  const int i, k, rows;
+  int left;
+
+  __device__ AcrossK(const Dtype *data, long long stride, int row0, int rows, int k_begin, int k_end)
+      : stride(stride),
+        i(threadIdx.x % LANES * N),
+        k(threadIdx.x / LANES),
+        rows(rows - row0 - i),
+        left(k_end - k_begin - k) {
+    from = data + row0 + i + (k_begin + k) * stride;
+  }
+
+  __device__ __forceinline__ void next(Dtype *to) {
+#pragma unroll
+    for (int j = 0; j < S::BK; j += STEP)
+#pragma unroll
+      for (int r = 0; r < R; r += LANES * N)
+        if (S::BK % STEP == 0 || k + j < S::BK)
+          copy_async<N * sizeof(Dtype)>(to + To::at(i, k) + To::at(r, j), from + j * stride + r, r < rows && j < left);
+    from += S::BK * stride, left -= S::BK;
+  }
+};
+
+// ---- even split ----
+
+struct Split {
+  int steps, share;   // steps of a tile, and of a block
+  Dtype *parts;       // Sums::SIZE elements, twice for each block; not used if no tile is divided
+  unsigned *tickets;  // 8 for each block
+};
+
+// Whether this block has the whole sums of a tile of which it has summed a part: the last of the tile's blocks adds the
+// parts of all, FAN at a time, in the order of k. A block has at most two parts, the last one of a tile (of which it has
+// not the first step), and the first one of another.
+template <class S, bool SUM_ROWS>
+__device__ __forceinline__ bool complete(const Split &split, int tile, Sums<S, SUM_ROWS> &sums) {
+  const int first = (int)((long long)tile * split.steps / split.share);  // blocks
+  const int count = (int)((((long long)tile + 1) * split.steps - 1) / split.share) - first + 1;
+  int part = blockIdx.x - first;
+  unsigned *tickets = split.tickets;
+  for (int width = 1; width < count; width *= FAN, tickets += 2 * gridDim.x) {
+    const int head = part - part % (width * FAN), end = min(head + width * FAN, count);
+    auto place = [&](int p) { return 2 * (first + p) + (p == 0); };
+    auto data = [&](int p) { return split.parts + (long long)place(p) * Sums<S, SUM_ROWS>::SIZE; };
+    sums.put(data(part));
+    if (!last_block(tickets + place(head), (end - head + width - 1) / width)) return false;
+    sums.clear();
+    for (int p = head; p < end; p += width) sums.add(data(p));
+    part = head;
+  }
+  return true;
+}
+
+// This block's share of `count` tiles: work.sum(tile, first step, steps, sums), and work.store(tile, sums) for whole ones.
+template <class S, bool SUM_ROWS, class Work>
+__device__ __forceinline__ void even_split(const Split &split, int count, Sums<S, SUM_ROWS> &sums, const Work &work) {
+  const long long begin = (long long)blockIdx.x * split.share, all = (long long)count * split.steps - begin;
+  int left = (int)min((long long)split.share, all), tile = (int)(begin / split.steps);
+  int step = (int)(begin - (long long)tile * split.steps);
+  while (left > 0) {
+    const int steps = min(left, split.steps - step);
+    work.sum(tile, step, steps, sums);
+    if (steps == split.steps || complete(split, tile, sums)) work.store(tile, sums);
+    left -= steps, tile++, step = 0;
+  }
+}

@@ -30,7 +30,8 @@ from minicaffe.errors import DataError, DeviceError, nearest
 from minicaffe.text import printable
 
 BLOCK = 256  # threads in a block of kernels that loop over elements
-PACK = 4  # elements that a thread of a kernel computes at a time which loops by the functions of vectors.cuh
+PACK = 4  # elements that threads of other kernels work on at a time, see `Kernel.packs`
+_LONG_ROW = 1024  # as in threads.cuh
 _OPTIONS = ("-O3", "--std=c++17")
 _NVRTC_OPTIONS = ("--std=c++17",)
 _MOST_BLOCKS = (1 << 31) - 1  # along x
@@ -38,6 +39,12 @@ _LIMITS = {"i": (1 << 31) - 1, "I": (1 << 32) - 1}  # the largest number of a fo
 _loading = threading.RLock()
 
 define, source, signatures = SOURCES.define, SOURCES.text, SOURCES.signatures
+
+
+def row_blocks(rows: int, length: int) -> tuple[int, int]:
+    """Return the numbers of blocks, and of threads in one, for rows as threads.cuh divides them."""
+    return (rows, BLOCK) if length > _LONG_ROW else (-(-rows // 4), 128)
+
 
 # ---- compilers -------------------------------------------------------------------------------------------------------
 
@@ -141,9 +148,14 @@ def cache_dir() -> Path:
     return Path(base) / "kernels"
 
 
-def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = ()) -> bytes:
-    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there."""
-    text, defined, by = source(stem), (*definitions(dtype), *options), compiler()
+def compiled(
+    stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (), by: Nvcc | Nvrtc | None = None
+) -> bytes:
+    """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there.
+
+    by: the compiler; that in use unless given.
+    """
+    text, defined, by = source(stem), (*definitions(dtype), *options), by or compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
     kept = cache.load(path)
@@ -178,13 +190,15 @@ class Kernel:
         self._most_blocks = 32 * device.multiprocessors
         self._shared = 48 << 10
 
-    def __call__(self, n: int, *arguments: Any, each: int = 1) -> None:
-        """Queue the kernel over n elements, with n as its first argument: a grid-stride loop. No-op when n is 0.
-
-        each: the number of elements that a thread computes at a time.
-        """
+    def __call__(self, n: int, *arguments: Any) -> None:
+        """Queue the kernel over n elements, with n as its first argument: a grid-stride loop. No-op when n is 0."""
         if n:
-            self.launch((min(-(-n // (BLOCK * each)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
+            self.launch((min(-(-n // BLOCK), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
+
+    def packs(self, n: int, *arguments: Any) -> None:
+        """As `__call__`, for a kernel whose threads work on PACK elements at a time (packs.cuh, vectors.cuh)."""
+        if n:
+            self.launch((min(-(-n // (PACK * BLOCK)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
         """Queue the kernel with an explicit grid, block (threads) and bytes of dynamic shared memory.

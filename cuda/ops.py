@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import context, memory
-from minicaffe.cuda.kernels import BLOCK, PACK, kernel
+from minicaffe.cuda import context, memory, shares
+from minicaffe.cuda.kernels import BLOCK, PACK, Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.split import Tile, choose
 
 Pointer = Any  # an int, or anything with __index__
 _SUM_BLOCKS = 128
-_SLICE = 128  # minimum length of the slices into which the inner dimension of a product is split
 
 
 def gemm(
@@ -34,12 +34,19 @@ def gemm(
     beta: float,
     c: Pointer,
     dtype: Any = np.float32,
+    *,
+    bias: Pointer = 0,
+    slope: float | None = None,
+    row_sums: Pointer = 0,
 ) -> None:
     """C = alpha op(A) op(B) + beta C, with op(A) (m, k), op(B) (k, n), C (m, n).
 
     trans_a, trans_b: if True, A is stored as (k, m), or B as (n, k), and op transposes it.
+    bias: n numbers that are added to each row of C; with a slope, C is the ReLU of that.
+    row_sums: m numbers to which the sums of op(A)'s rows are added; only with trans_a.
     """
-    gemm_batched(trans_a, trans_b, m, n, k, alpha, a, b, beta, c, dtype, 1, 0, 0, 0)
+    ends = (bias, slope is not None, slope or 0.0, row_sums)
+    _gemm(trans_a, trans_b, (m, n, k), alpha, a, b, beta, c, np.dtype(dtype), ends, 1, (0, 0, 0))
 
 
 def gemm_batched(
@@ -63,42 +70,105 @@ def gemm_batched(
 
     step_a, step_b, step_c: distance in elements between the operands of successive products; 0 uses one for all.
     """
+    steps = step_a, step_b, step_c
+    _gemm(trans_a, trans_b, (m, n, k), alpha, a, b, beta, c, np.dtype(dtype), (0, False, 0.0, 0), batch, steps)
+
+
+def _gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, dtype, ends, batch, steps) -> None:
+    m, n, k = sizes
     if not (m and n and batch):
         return
-    dtype = np.dtype(dtype)
-    options = context.math_options(dtype)
-    slices, length = _slices(m, n, k, batch)
-    if slices > 1:
-        shares, add = (kernel("gemm", name, dtype, options) for name in ("gemm_slices", "add_slices"))
-        grid = (-(-n // 64) * -(-m // 64) * slices, 1)
-        with scratch(slices * m * n * dtype.itemsize) as partial:
-            shares.launch(grid, 256, trans_a, trans_b, m, n, k, length, a, b, partial)
-            add(m * n, slices, alpha, partial, beta, c)
+    if dtype == np.float32 and context.uses_tensor_cores():
+        _tensor_gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, ends, batch, steps)
         return
-    tile = _tile(m, n, batch, dtype)
-    multiply = kernel("gemm", f"gemm_{tile}", dtype, options)
-    grid = (-(-n // tile) * -(-m // tile) * batch, 1)
-    multiply.launch(grid, 256, trans_a, trans_b, m, n, k, alpha, a, b, beta, c, step_a, step_b, step_c)
+    wide_a = _wide(dtype, a, m if trans_a else k, steps[0])
+    wide_b = _wide(dtype, b, k if trans_b else n, steps[1])
+    wide = wide_a and wide_b
+    name, tile = _tile(m, n, k, batch, dtype, wide)
+    multiply = kernel("gemm", name, dtype, _variant(trans_a, trans_b, wide))
+    wide_c = n % 4 == 0 and _wide(dtype, c, n, steps[2])  # four columns are stored at once
+    arguments = (m, n, k, alpha, a, b, beta, c, *ends, *steps, wide_c)
+    count = tile.over(m, n) * batch
+    launch_split(multiply, tile, count, tile.steps(k), dtype, *arguments, row_sums=trans_a)
 
 
-def _tile(m: int, n: int, batch: int, dtype: np.dtype) -> int:
-    """Return the tile size: 128 if such tiles occupy all multiprocessors (reading operands half as often), else 64."""
-    large = -(-m // 128) * -(-n // 128) * batch
-    return 128 if dtype == np.float32 and min(m, n) > 64 and large >= context.current().multiprocessors else 64
+def _variant(trans_a: bool, trans_b: bool, wide: bool) -> tuple[str, ...]:
+    """The compiler's arguments for a kernel of gemm.cu or tensor_gemm.cu."""
+    flags = {"TRANS_A": trans_a, "TRANS_B": trans_b, "WIDE_COPIES": wide}
+    return tuple(f"-D{flag}={str(bool(value)).lower()}" for flag, value in flags.items())
 
 
-def _slices(m: int, n: int, k: int, batch: int) -> tuple[int, int]:
-    """Return the number and length of the slices into which k is split.
+def _tensor_gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, ends, batch, steps) -> None:
+    """As `_gemm`, by tensor cores (``tensor_gemm.cu``)."""
+    m, n, k = sizes
+    single, row_sums = np.dtype(np.float32), ends[-1]
+    wide = _wide(single, a, m if trans_a else k, steps[0]) and _wide(single, b, k if trans_b else n, steps[1])
+    large = -(-m // 128) * -(-n // 128) * batch >= context.current().multiprocessors
+    name, tile = ("gemm_128", shares.Tile(128, 128, 2)) if large else ("gemm_64", shares.Tile(128, 64, 3))
+    grid = (-(-(n + bool(row_sums)) // tile.columns), -(-m // tile.rows), batch)  # row sums: a column of ones more
+    multiply = kernel("tensor_gemm", name, single, _variant(trans_a, trans_b, wide))
+    operands = (m, n, k, alpha, a, b, beta, c, *ends, *steps)
+    launch_shares(multiply, tile, grid, -(-k // 32), operands)
 
-    More than one if k is long and the tiles of the product do not occupy all multiprocessors, as for the last layers of
-    a net and for gradients of weights.
+
+def launch_shares(
+    multiply: Kernel, tile: shares.Tile, grid: tuple[int, int, int], steps: int, before: tuple, after: tuple = ()
+) -> None:
+    """Queue a product of ``grid`` tiles of ``steps`` steps, by a kernel of tensor.cuh.
+
+    Its parameters are the grid, those of ``before``, shares, span, partial, tickets, and those of ``after``.
     """
-    tiles = -(-m // 64) * -(-n // 64)
-    slices = min(context.current().multiprocessors // tiles, k // _SLICE)
-    if batch > 1 or slices < 2:
-        return 1, k
-    length = -(-k // slices // 16) * 16
-    return -(-k // length), length
+    tiles = grid[0] * grid[1] * grid[2]
+    count = shares.choose(tiles, steps, context.current().multiprocessors * tile.resident)
+    blocks, each = (tiles * count, 1), {"shared": tile.shared}
+    if count == 1:
+        multiply.launch(blocks, shares.THREADS, *grid, *before, 1, 1, 0, 0, *after, **each)
+        return
+    counters = tickets(tiles * (-(-count // shares.SPAN) + 1))
+    with scratch(tiles * count * tile.partial) as partial:
+        split = (count, shares.SPAN, partial, counters)
+        multiply.launch(blocks, shares.THREADS, *grid, *before, *split, *after, **each)
+
+
+def launch_split(
+    multiply: Kernel, tile: Tile, count: int, steps: int, dtype: np.dtype, *arguments: Any, row_sums: bool = False
+) -> None:
+    """Queue a product of ``count`` tiles of ``steps`` steps (``split``): a kernel of gemm.cuh.
+
+    Its last parameters are count, share, parts and tickets; row_sums: whether its Sums have sums of rows.
+    """
+    share, blocks, _ = choose(tile, count, steps, dtype.itemsize, context.current().multiprocessors)
+    if share % steps == 0:
+        multiply.launch((blocks, 1), tile.threads, *arguments, count, share, 0, 0)
+        return
+    with scratch(2 * blocks * tile.sums(row_sums) * dtype.itemsize) as parts:
+        multiply.launch((blocks, 1), tile.threads, *arguments, count, share, parts, tickets(8 * blocks))
+
+
+def _wide(dtype: np.dtype, start: Pointer, line: int, step: int) -> bool:
+    """Whether all lines of matrices begin at multiples of 16 bytes."""
+    return not (int(start) % 16 or line * dtype.itemsize % 16 or step * dtype.itemsize % 16)
+
+
+_TILES = {
+    "gemm_128": Tile(128, 128, 8, 256),
+    "gemm_64": Tile(64, 64, 16, 64),
+    "gemm_32x128": Tile(32, 128, 16, 64),
+    "gemm_128x32": Tile(128, 32, 16, 64),
+}
+
+
+def _tile(m: int, n: int, k: int, batch: int, dtype: np.dtype, wide: bool) -> tuple[str, Tile]:
+    """The kernel for a product, with its tile: the fastest by the model. Narrow tiles want wide copies."""
+    processors = context.current().multiprocessors
+    names = list(_TILES) if wide and dtype == np.float32 else ["gemm_128", "gemm_64"]
+
+    def cycles(name: str) -> float:
+        tile = _TILES[name]
+        return choose(tile, tile.over(m, n) * batch, tile.steps(k), dtype.itemsize, processors).cycles
+
+    best = min(names, key=cycles)
+    return best, _TILES[best]
 
 
 def gemv(
@@ -115,17 +185,17 @@ def gemv(
 
 def axpy(n: int, alpha: float, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y += alpha x."""
-    kernel("ops", "axpy", dtype)(n, alpha, x, y, each=PACK)
+    kernel("ops", "axpy", dtype).packs(n, alpha, x, y)
 
 
 def axpby(n: int, alpha: float, x: Pointer, beta: float, y: Pointer, dtype: Any = np.float32) -> None:
     """y = alpha x + beta y; y is not read if beta is 0."""
-    kernel("ops", "axpby", dtype)(n, alpha, x, beta, y, each=PACK)
+    kernel("ops", "axpby", dtype).packs(n, alpha, x, beta, y)
 
 
 def scale(n: int, alpha: float, x: Pointer, y: Pointer | None = None, dtype: Any = np.float32) -> None:
     """y = alpha x; in place if y is None (default)."""
-    kernel("ops", "scale", dtype)(n, alpha, x, x if y is None else y, each=PACK)
+    kernel("ops", "scale", dtype).packs(n, alpha, x, x if y is None else y)
 
 
 def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
@@ -133,7 +203,7 @@ def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
     if value == 0:
         memory.fill_bytes(int(y), 0, n * np.dtype(dtype).itemsize)
     else:
-        kernel("ops", "fill", dtype)(n, value, y, each=PACK)
+        kernel("ops", "fill", dtype).packs(n, value, y)
 
 
 def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
@@ -143,17 +213,17 @@ def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
 
 def add(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a + b."""
-    kernel("ops", "add", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "add", dtype).packs(n, a, b, y)
 
 
 def sub(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a - b."""
-    kernel("ops", "sub", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "sub", dtype).packs(n, a, b, y)
 
 
 def mul(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a b, elementwise."""
-    kernel("ops", "mul", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "mul", dtype).packs(n, a, b, y)
 
 
 def sum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:

@@ -97,7 +97,7 @@ class Normalization(EndsInReLU):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.norm, self.scale = self.layers[0], self.layer_for("Scale")
+        self.norm, self.scale = self.layer_for("BatchNorm"), self.layer_for("Scale")
         self.in_place = self.bottom[0] is self.top[0] and self.propagate_down[0]
         self._signs: list[object] = []
 

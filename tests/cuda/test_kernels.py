@@ -18,10 +18,11 @@ from minicaffe.layers.shared.elementwise import Elementwise
 CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
+ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
 #: kernels of several layers
 INFRASTRUCTURE = {
-    *("gemm", "ops", "random", "solver", "strided", "transform"),
-    *("channels_last", "channels_last_norm", "channels_last_pooling", "tensor_convolution"),
+    *("gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
+    *("channels_last", "channels_last_norm", "channels_last_pooling"),
 }
 
 
@@ -52,7 +53,7 @@ def check_code(code, names):
         assert f".text.{name}\0".encode() in code
 
 
-@pytest.mark.parametrize("arch, dtype", [("sm_75", np.float32), ("sm_90", np.float32), ("sm_90", np.float64)])
+@pytest.mark.parametrize("arch, dtype", [(a, np.float32) for a in ARCHS] + [("sm_90", np.float64)])
 @pytest.mark.parametrize("stem", STEMS)
 def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
     code = nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, kernels.definitions(np.dtype(dtype)))
@@ -60,7 +61,8 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
 
 
 @pytest.mark.parametrize(
-    "stem, arch", [("gemm", "sm_75"), ("gemm", "sm_80"), ("gemm", "sm_90"), ("convolution", "sm_80")]
+    "stem, arch",
+    [("gemm", "sm_75"), ("gemm", "sm_80"), ("gemm", "sm_90"), ("gemm", "sm_120"), ("convolution", "sm_80")],
 )
 def test_compiles_for_tensor_cores(nvidia, stem, arch):
     definitions = (*kernels.definitions(np.dtype(np.float32)), "-DTF32")

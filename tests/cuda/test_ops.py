@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from minicaffe.cuda import ops
+from minicaffe.cuda import ops, split
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
 
 DTYPES = [np.float32, np.float64]
-SHAPES = [(1, 1, 1), (3, 5, 2), (64, 64, 16), (65, 63, 17), (130, 129, 9), (1, 200, 33), (200, 1, 70)]
+SHAPES = [(1, 1, 1), (3, 5, 2), (64, 64, 16), (4, 6, 10), (65, 63, 17), (130, 129, 9), (1, 200, 33), (200, 1, 70)]
 
 
 @pytest.fixture
@@ -25,6 +26,15 @@ def upload(array):
 
 def download(buffer, shape, dtype):
     return buffer.to_host(np.empty(shape, dtype))
+
+
+def divide(monkeypatch, share):
+    """Give each block of a product ``share`` steps."""
+
+    def choose(tile, count, steps, *_):
+        return split.Choice(share, -(-count * steps // share), 0.0)
+
+    monkeypatch.setattr(ops, "choose", choose)
 
 
 def close(got, expected, dtype):
@@ -44,14 +54,25 @@ def test_gemm(rng, m, n, k, trans_a, trans_b, dtype):
     close(download(out, (m, n), dtype), 0.5 * a @ b + 2 * c, dtype)
 
 
-@pytest.mark.parametrize("tile", [64, 128])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gemm_with_either_tile(rng, monkeypatch, tile, dtype):
-    monkeypatch.setattr(ops, "_tile", lambda *_: tile)
-    a, b = rng.standard_normal((150, 37)).astype(dtype), rng.standard_normal((37, 140)).astype(dtype)
-    out = DeviceBuffer(150 * 140 * a.itemsize)
-    ops.gemm(False, False, 150, 140, 37, 1.0, upload(a), upload(b), 0.0, out, dtype)
-    close(download(out, (150, 140), dtype), a @ b, dtype)
+@pytest.mark.parametrize("tile", ops._TILES)
+@pytest.mark.parametrize("trans_a, trans_b", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("dtype, n, k", [(np.float32, 140, 40), (np.float32, 139, 37), (np.float64, 140, 40)])
+@pytest.mark.parametrize("share", [0, 2])
+def test_gemm_with_every_tile(rng, monkeypatch, tile, trans_a, trans_b, dtype, n, k, share):
+    """Also with a share of two steps, with which most tiles have parts in three blocks."""
+    monkeypatch.setattr(ops, "_tile", lambda *_: (tile, ops._TILES[tile]))
+    if share:
+        divide(monkeypatch, share)
+    a, b = rng.standard_normal((152, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    bias, sums = rng.standard_normal(n).astype(dtype), rng.standard_normal(152).astype(dtype)
+    stored_a, stored_b = a.T.copy() if trans_a else a, b.T.copy() if trans_b else b
+    out, row_sums = DeviceBuffer(152 * n * a.itemsize), upload(sums)
+    ends = {"bias": upload(bias), "slope": 0.25, "row_sums": row_sums if trans_a else 0}
+    for _ in range(2):
+        ops.gemm(trans_a, trans_b, 152, n, k, 1.0, upload(stored_a), upload(stored_b), 0.0, out, dtype, **ends)
+    expected = a @ b + bias
+    close(download(out, (152, n), dtype), np.where(expected < 0, expected / 4, expected), dtype)
+    close(download(row_sums, 152, dtype), sums + 2 * trans_a * a.sum(1), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -64,14 +85,37 @@ def test_gemm_batched_with_a_shared_operand(rng, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("trans_a, trans_b", [(False, True), (True, False)])
-@pytest.mark.parametrize("k", [256, 500, 1031])
-def test_gemm_in_slices(rng, k, trans_a, trans_b, dtype):
-    assert ops._slices(5, 7, k, 1)[0] > 1
+@pytest.mark.parametrize("k", [512, 1031])
+@pytest.mark.parametrize("share", [1, 2, 5])
+def test_gemm_with_a_divided_k(rng, monkeypatch, k, trans_a, trans_b, dtype, share):
+    """One tile in up to 65 parts: more than are added at a time."""
+    divide(monkeypatch, share)
     a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((5, k), (k, 7), (5, 7)))
     stored_a, stored_b = a.T.copy() if trans_a else a, b.T.copy() if trans_b else b
-    out = upload(c)
-    ops.gemm(trans_a, trans_b, 5, 7, k, 0.5, upload(stored_a), upload(stored_b), 2.0, out, dtype)
-    close(download(out, (5, 7), dtype), 0.5 * a @ b + 2 * c, dtype)
+    results = []
+    for _ in range(2):
+        out = upload(c)
+        ops.gemm(trans_a, trans_b, 5, 7, k, 0.5, upload(stored_a), upload(stored_b), 2.0, out, dtype)
+        results.append(download(out, (5, 7), dtype))
+    close(results[0], 0.5 * a @ b + 2 * c, dtype)
+    assert (results[0] == results[1]).all()
+
+
+@pytest.mark.parametrize("tile", ops._TILES)
+@pytest.mark.parametrize("trans_a, trans_b", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("n", [40, 39])
+def test_gemm_in_tf32_rounds_the_factors(rng, monkeypatch, tile, trans_a, trans_b, n):
+    monkeypatch.setattr(ops, "_tile", lambda *_: (tile, ops._TILES[tile]))
+    a, b = rng.standard_normal((136, 20)).astype(np.float32), rng.standard_normal((20, n)).astype(np.float32)
+    stored_a, stored_b = a.T.copy() if trans_a else a, b.T.copy() if trans_b else b
+    out = DeviceBuffer(136 * n * 4)
+    with computing_with(math="tf32"):
+        ops.gemm(trans_a, trans_b, 136, n, 20, 1.0, upload(stored_a), upload(stored_b), 0.0, out)
+    got = download(out, (136, n), np.float32)
+    assert np.abs(got - a @ b).max() > 1e-4
+    for array in (a, b):
+        array[...] = ((array.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
+    close(got, a @ b, np.float32)
 
 
 def test_gemm_of_nothing_gives_zeros_or_nothing(rng):
