@@ -340,8 +340,3 @@ def has_tensor_cores() -> bool:
 def uses_tensor_cores() -> bool:
     """Whether products of float32 matrices are computed by tensor cores: the math mode and the device allow it."""
     return allows_tf32() and has_tensor_cores()
-
-
-def math_options(dtype: Any) -> tuple[str, ...]:
-    """The compiler's arguments for convolutions of CUDA's engine in numbers of this dtype, according to `set_math`."""
-    return ("-DTF32",) if dtype.itemsize == 4 and uses_tensor_cores() else ()

@@ -19,8 +19,11 @@ CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
-# kernels of several layers
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"}
+#: kernels of several layers
+INFRASTRUCTURE = {
+    *("gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
+    *("channels_last", "channels_last_norm", "channels_last_pooling"),
+}
 
 
 @functools.cache
@@ -69,6 +72,13 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
 )
 def test_compiles_for_tensor_cores(nvidia, stem, options, arch):
     definitions = (*kernels.definitions(np.dtype(np.float32)), *options)
+    check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("stem", [stem for stem in STEMS if stem.startswith("channels_last")])
+def test_compiles_for_bf16(nvidia, stem, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DBF16")
     check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
 
 
