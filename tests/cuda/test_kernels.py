@@ -19,8 +19,11 @@ CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
-# kernels of several layers
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"}
+#: kernels of several layers
+INFRASTRUCTURE = {
+    *("gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
+    *("channels_last", "channels_last_norm", "channels_last_pooling"),
+}
 
 
 @functools.cache
@@ -57,12 +60,25 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
     check_code(code, kernels.signatures(stem))
 
 
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "sm_75"])
 @pytest.mark.parametrize(
-    "stem, arch",
-    [("gemm", "sm_75"), ("gemm", "sm_80"), ("gemm", "sm_90"), ("gemm", "sm_120"), ("convolution", "sm_80")],
+    "stem, options",
+    [
+        ("convolution", ["-DTF32"]),
+        ("tensor_convolution", ["-DBF16"]),
+        ("tensor_gemm", ["-DTRANS_A=true", "-DTRANS_B=false", "-DWIDE_COPIES=false"]),
+        ("tensor_gemm", ["-DTRANS_A=false", "-DTRANS_B=true", "-DWIDE_COPIES=false"]),
+    ],
 )
-def test_compiles_for_tensor_cores(nvidia, stem, arch):
-    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DTF32")
+def test_compiles_for_tensor_cores(nvidia, stem, options, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), *options)
+    check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("stem", [stem for stem in STEMS if stem.startswith("channels_last")])
+def test_compiles_for_bf16(nvidia, stem, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DBF16")
     check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
 
 
