@@ -86,25 +86,34 @@ def _issue_seconds(blocks: int, instructions: float, warps: int, fits: int, stag
     return most * instructions / (ISSUE * used) / CLOCK
 
 
-def tile_of(launch: Any, kernel: Any) -> tuple[int, int]:
-    """Return rows and columns of the tile that a block of a product computes: from the source, or its name."""
+def tile_of(launch: Any) -> tuple[int, int]:
+    """Return rows and columns of the tile that a block of a product computes: from the kernel's name, or its source."""
     from minicaffe.cuda.kernels import source
 
     if sizes := re.search(r"(\d+)x(\d+)", launch.name):
         return int(sizes[1]), int(sizes[2])
     text = source(launch.stem)
-    body = text[re.search(rf"\b{launch.name}\s*\(", text).start() :]  # type: ignore[union-attr]
-    sizes = re.search(r"<\s*(?:[A-Za-z_]\w*\s*,\s*)?(\d+)\s*,\s*(\d+)\s*,", body)
-    if not sizes:
-        raise ValueError(f"the tile of {launch.kernel} is neither in its name nor in its source")
-    return int(sizes[1]), int(sizes[2])
+    constants = dict(re.findall(r"const int (\w+) = (\d+);", text))
+    body = text[re.search(rf"\b{launch.name}\s*\(", text).start() :].split("__global__", 1)[0]  # type: ignore[union-attr]
+    shapes = {name: shape for shape, name in reversed(re.findall(r"typedef \w+(<\d+, \d+,[^;]*>) (\w+);", text))}
+    body = next((shapes[word] for word in re.findall(r"<(\w+)", body) if word in shapes), body)
+    for sizes in re.finditer(r"(?:<|\b[A-Z_]+\()\s*(\w+)\s*,\s*(\w+)\s*,", body):
+        found = [constants.get(word, word) for word in sizes.groups()]
+        if all(word.isdigit() for word in found):
+            return int(found[0]), int(found[1])
+    raise ValueError(f"the tile of {launch.kernel} is neither in its name nor in its source")
 
 
 def _trips(launch: Any, kernel: Any, loop: Any) -> float:
     """Return how often a block runs the main loop of a product."""
-    work, (rows, columns) = launch.work, tile_of(launch, kernel)
+    work, values, (rows, columns) = launch.work, launch.arguments, tile_of(launch)
     depth = _depth(launch, kernel, loop, rows * columns)
-    tiles = -(-work.rows // rows) * -(-work.columns // columns) * work.batch
+    if {"count", "share"} <= values.keys():
+        tiles = values["count"]
+    elif {"columns", "rows"} <= values.keys():
+        tiles = values["columns"] * values["rows"] * values.get("groups", values.get("batch", 1))
+    else:
+        tiles = -(-work.rows // rows) * -(-work.columns // columns) * work.batch
     return math.ceil(tiles * -(-work.depth // depth) / launch.blocks)
 
 
@@ -146,7 +155,7 @@ def _tensor_seconds(launch: Any, kernel: Any) -> float:
     return -(-launch.blocks // PROCESSORS) * each / rate / CLOCK
 
 
-_TABLES = {"geometry", "phases", "taps", "tensors", "chunks", "t", "knobs"}
+_TABLES = {"geometry", "phases", "phase", "taps", "tensors", "chunks", "t", "knobs", "tickets"}
 
 
 def _elements(launch: Any, parameters: int) -> float:
@@ -234,12 +243,16 @@ def _bytes(launch: Any, parameters: int, product: bool) -> float:
     if launch.stem == "solver":
         return size * parameters * _UPDATE.get(launch.name, 6) if launch.blocks > 1 else 0
     values, found = launch.arguments, 0.0
-    pieces = next((values[name] for name in ("slices", "shares", "parts") if name in values), 1)
+    pieces = next((values[name] for name in ("slices", "shares", "parts") if isinstance(values.get(name), int)), 1)
     for name, behind in launch.bytes.items():
-        if name in launch.scratch:
+        if name == "tickets":
+            continue
+        if name not in launch.scratch:
+            found += behind
+        elif product and "share" in values:  # the sums of blocks that end within a tile: written, and read by another
+            found += min(behind, 2 * launch.blocks * math.prod(tile_of(launch)) * size)
+        else:
             work, n = launch.work, values.get("n", 0)
             whole = work.rows * work.columns * work.batch if product and work else n
             found += min(behind, (whole * pieces if whole else launch.blocks) * size)
-        else:
-            found += behind
     return found
