@@ -172,6 +172,7 @@ def _elements(launch: Any, parameters: int) -> float:
 def _inner_trips(launch: Any, depth: int) -> float:
     """Return how often the loops at this depth inside of the main one run."""
     values = launch.arguments
+    depth -= "planes" in values  # rows and columns are loops of their own
     for name in ("slices", "shares", "parts"):
         if name in values:
             return values[name] if depth == 1 else 1
@@ -188,12 +189,29 @@ def _inner_trips(launch: Any, depth: int) -> float:
 def _plain_instructions(launch: Any, kernel: Any, parameters: int) -> float:
     """Return the instructions of a thread of a kernel that is no product."""
     outer = [loop for loop in kernel.loops if not loop.depth]
+    if "planes" in launch.arguments:
+        return _pooling_instructions(launch, kernel)
     threads = launch.threads * launch.blocks
     if not outer:
         return len(kernel.code)
     main = max(outer, key=len)
     trips = math.ceil(_elements(launch, parameters) / threads / _unrolled(launch, kernel, main))
     return kernel.path(without=outer) + trips * _loop_cost(launch, kernel, main)
+
+
+def _pooling_instructions(launch: Any, kernel: Any) -> float:
+    """Return the instructions of a thread of a kernel that loops over rows, columns, and windows or what covers a place.
+
+    A kernel has such a loop for each combination of what it may do; the mean is taken.
+    """
+    values, outer = launch.arguments, [loop for loop in kernel.loops if not loop.depth]
+    sizes = ("height", "width") if launch.name == "backward" else ("out_h", "out_w")
+    places = values["planes"] * values[sizes[0]] * values[sizes[1]]
+    if launch.name == "backward" and values["width"] % 4 == 0:
+        places //= 4  # a thread has four neighbours
+    each = [_loop_cost(launch, kernel, loop) for loop in kernel.loops if loop.depth == 1 and not loop.innermost]
+    trips = math.ceil(places / (launch.threads * launch.blocks))
+    return kernel.path(without=outer) + trips * sum(each) / len(each)
 
 
 def _loop_cost(launch: Any, kernel: Any, loop: Any) -> float:
