@@ -188,12 +188,13 @@ class CudaNormalization(CudaFused, groups.Normalization):
         #: whether the Normalizer keeps the values
         self.keeps = not norm.use_global_stats or self.kept is not None
         self.normalizer = Normalizer(norm.channels, norm.eps, norm.dtype, norm.exchange)
-        self.eltwise, self.other, self.other_wanted = self.layer_for("Eltwise"), None, False
+        self.eltwise = self.layer_for("Eltwise")
         if self.eltwise is not None:
             at = self.layers.index(self.eltwise)
-            self.own_index = self.bottoms[at].index(self.inner)
-            self.other, self.other_wanted = self.bottoms[at][1 - self.own_index], self.needs[at][1 - self.own_index]
-            self.own_wanted = self.needs[at][self.own_index]
+            bottoms, needs = self.bottoms[at], self.needs[at]
+            self.own_index = bottoms.index(self.inner)
+            self.other = bottoms[1 - self.own_index]
+            self.own_wanted, self.other_wanted = needs[self.own_index], needs[1 - self.own_index]
 
     def fits(self):
         return super().fits() and (self.eltwise is None or adds_two(self.eltwise))
@@ -241,7 +242,7 @@ class CudaNormalization(CudaFused, groups.Normalization):
             *self.incoming(),
             top=self.result.gpu_data() if joined and self.relu else 0,
             through=self.through() if joined else 0,
-            beside=self.other.mutable_gpu_diff() if self.other_wanted else 0,
+            beside=self.other.mutable_gpu_diff() if joined and self.other_wanted else 0,
             db=db,
             ds=ds,
             inner=self.inner.mutable_gpu_diff() if changes and not self.in_place else 0,
