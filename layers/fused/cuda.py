@@ -276,9 +276,15 @@ class CudaNormalizedConvolution(CudaNormalization):
     def compute(self):
         conv, (bottom,) = self.conv, self.bottom
         conv.prepare_gpu(self.bottom, self.tops[0])
-        x = self.normalizer.values(self.inner.shape)
-        conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), x, conv.bias_gpu())
-        self.normalize(x)
+        x, moments = self.normalizer.values(self.inner.shape), self.moments()
+        partial = moments.partial if moments else 0
+        conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), x, conv.bias_gpu(), moments=partial)
+        self.normalize(x, moments)
+
+    def moments(self) -> Moments | None:
+        """Where the convolution leaves the moments of its result; None if it leaves none, or they do not count."""
+        parts, length = self.conv.on_device.moment_parts()
+        return None if self.norm.use_global_stats or not parts else self.normalizer.room(parts, length)
 
     def gradients(self):
         super().gradients()
