@@ -18,7 +18,6 @@ const int WINDOWS = 128;  // in a tile
 
 #ifdef BF16
 typedef unsigned Pair;
-__device__ const uint4 ONE = {0x3f80, 0, 0, 0};
 // Rounds two neighbouring results as they are stored.
 __device__ __forceinline__ Pair stored(float &first, float &second) {
   const Pair pair = pair_bf16(first, second);
@@ -27,28 +26,8 @@ __device__ __forceinline__ Pair stored(float &first, float &second) {
 }
 #else
 typedef float2 Pair;
-__device__ const uint4 ONE = {0x3f800000, 0, 0, 0};
 __device__ __forceinline__ Pair stored(float first, float second) { return make_float2(first, second); }
 #endif
-
-extern __shared__ __align__(128) uint4 tensor_memory[];
-
-// The number of a block among columns x rows x groups x shares.
-struct Cell {
-  int column, row, group, share, tile;
-  __device__ Cell(int columns, int rows, int groups) {
-    tile = (unsigned)blockIdx.x % (unsigned)(columns * rows * groups);
-    share = (unsigned)blockIdx.x / (unsigned)(columns * rows * groups);
-    column = (unsigned)tile % columns;
-    row = (unsigned)tile / columns % rows;
-    group = (unsigned)tile / columns / rows;
-  }
-};
-
-// The steps of a share: as many as of any other, or one more.
-__device__ __forceinline__ int share_begin(int steps, int share, int shares) {
-  return (int)((long long)steps * share / shares);
-}
 
 // ---- forward, and the gradient of the data ----
 
@@ -67,7 +46,7 @@ struct Patches {  // the elements of windows; a thread copies one chunk of k for
       const Origin origin = origins[row + i * (S::THREADS / 8)];
       line[i] = origin.x, outside[i] = origin.y;
     }
-    to = Along<S>::position(row, chunk);
+    to = Along<S::BM, S::WM>::position(row, chunk);
     taps = first + chunk;
     next = *taps;
   }
@@ -88,7 +67,7 @@ struct Weights {  // packed: the tiles of a step lie one after the other
   int step, to;
 
   __device__ Weights(const uint4 *first, int padded)
-      : from(first + threadIdx.x), step(padded * 8), to(Along<S>::position(threadIdx.x / 8, threadIdx.x % 8)) {}
+      : from(first + threadIdx.x), step(padded * 8), to(Along<S::BN, S::WN>::position(threadIdx.x / 8, threadIdx.x % 8)) {}
   __device__ __forceinline__ void copy(char *tile) {
 #pragma unroll
     for (int i = 0; i < COPIES; i++)
@@ -98,8 +77,8 @@ struct Weights {  // packed: the tiles of a step lie one after the other
 };
 
 // Mean and sum of squared deviations of each column of the tile over its first `count` rows, to result[column * step].
-template <class S, class Layout>
-__device__ __forceinline__ void find_moments(Sums<S, Layout> &sums, const int count, const int columns, const int step,
+template <class S, class A, class B>
+__device__ __forceinline__ void find_moments(Sums<S, A, B> &sums, const int count, const int columns, const int step,
                                              float2 *memory, float2 *result) {
   const int left = min(max(count - S::warp_row(), 0), S::WM);
   const float share = left ? 1.0f / left : 0.0f;
@@ -154,8 +133,8 @@ struct Outputs {
   int channels;  // of a group
 };
 
-template <class S, class Layout>
-__device__ __forceinline__ void finish(Sums<S, Layout> &sums, const Outputs &out, const int row0, const int column0,
+template <class S, class A, class B>
+__device__ __forceinline__ void finish(Sums<S, A, B> &sums, const Outputs &out, const int row0, const int column0,
                                        char *memory) {
   const int columns = out.channels - column0;
 #pragma unroll
@@ -176,7 +155,7 @@ __device__ __forceinline__ void finish(Sums<S, Layout> &sums, const Outputs &out
           if (first < 0) first = out.slope == 0 ? 0.0f : first * out.slope;
           if (second < 0) second = out.slope == 0 ? 0.0f : second * out.slope;
         }
-        const int to = Across<S>::template position<S::BN>(sums.row(i, half), column / CHUNK);
+        const int to = Across<S::BN, S::WN>::position(sums.row(i, half), column / CHUNK);
         *(Pair *)(memory + to + column % CHUNK * (int)sizeof(Element)) = stored(first, second);
       }
   }
@@ -192,7 +171,7 @@ __device__ __forceinline__ void finish(Sums<S, Layout> &sums, const Outputs &out
   for (int row = threadIdx.x / row_chunks; row < S::BM; row += S::THREADS / row_chunks) {
     const int i = row0 + row, to = out.outs ? out.outs[i] : i < out.windows ? i : -1;
     if (to >= 0)
-      y[(long long)to * out.row] = *(const uint4 *)(memory + Across<S>::template position<S::BN>(row, chunk));
+      y[(long long)to * out.row] = *(const uint4 *)(memory + Across<S::BN, S::WN>::position(row, chunk));
   }
 }
 
@@ -207,7 +186,7 @@ __device__ __forceinline__ void correlate(const int columns, const int rows, con
   const int begin = share_begin(phase->z, at.share, split.shares);
   const int count = share_begin(phase->z, at.share + 1, split.shares) - begin, step = phase->y + begin;
   const int row0 = at.row * S::BM, column0 = at.column * S::BN;
-  Sums<S, Along<S>> sums;
+  Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN, true>> sums;  // weights are rounded when they are packed
   {
     Patches<S> patches(x + (long long)at.group * in_group, origins + row0, taps + step * 8);
     Weights<S> weights(w + (((long long)at.group * steps + step) * padded + column0) * 8, padded);
@@ -231,7 +210,7 @@ struct Gradients {  // element (i, k): channel i of window k of dy; a thread cop
   __device__ Gradients(const uint4 *dy, int row, int channels, int windows) : row(row), from(dy) {
     const int chunk = threadIdx.x % ROW, k = threadIdx.x / ROW;
     from = hoisted(from + (long long)k * row + chunk);
-    to = Across<S>::template position<S::BM>(k, chunk);
+    to = Across<S::BM, S::WM>::position(k, chunk);
     left = chunk * CHUNK < channels ? windows - k : 0;
   }
   __device__ __forceinline__ void copy(char *tile) {
@@ -253,7 +232,7 @@ struct Samples {  // element (k, j): element j of window k; a thread copies the 
 
   __device__ Samples(const uint4 *x, const Origin *first, const Tap *taps, int column, int count, bool ones) {
     const int chunk = column / CHUNK + threadIdx.x % ROW, k = threadIdx.x / ROW;
-    to = Across<S>::template position<S::BN>(k, threadIdx.x % ROW);
+    to = Across<S::BN, S::WN>::position(k, threadIdx.x % ROW);
     origins = first + k;
     base = (const char *)x, mask = 1 << 31, scale = 16;
     if (chunk < count) {
@@ -291,7 +270,7 @@ __device__ __forceinline__ void gather_weights(const int columns, const int rows
   const int steps = (windows + STEP - 1) / STEP, begin = share_begin(steps, at.share, split.shares);
   const int count = share_begin(steps, at.share + 1, split.shares) - begin;
   const int row0 = at.row * S::BM, column0 = at.column * S::BN;
-  Sums<S, Across<S>> sums;
+  Sums<S, Across<S::BM, S::WM>, Across<S::BN, S::WN>> sums;
   {
     Gradients<S> gradients(dy + (long long)begin * STEP * out_row + at.group * out_group + row0 / CHUNK, out_row,
                            outputs - row0, windows - begin * STEP);
@@ -333,7 +312,7 @@ __device__ __forceinline__ void gather_weights(const int columns, const int rows
 
 // Blocks: columns (tiles of channels) x rows (tiles of windows) x groups x shares.
 __global__ void __launch_bounds__(128, 2)
-    correlate_128(const int columns, const int rows, const int groups, const int phases, const int windows,
+    correlate_128x128(const int columns, const int rows, const int groups, const int phases, const int windows,
                   const int in_group, const int padded, const int steps, const int out_group, const int out_row,
                   const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                   const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
@@ -342,7 +321,7 @@ __global__ void __launch_bounds__(128, 2)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    correlate_64(const int columns, const int rows, const int groups, const int phases, const int windows,
+    correlate_64x128(const int columns, const int rows, const int groups, const int phases, const int windows,
                  const int in_group, const int padded, const int steps, const int out_group, const int out_row,
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
@@ -351,7 +330,7 @@ __global__ void __launch_bounds__(128, 3)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    correlate_32(const int columns, const int rows, const int groups, const int phases, const int windows,
+    correlate_32x128(const int columns, const int rows, const int groups, const int phases, const int windows,
                  const int in_group, const int padded, const int steps, const int out_group, const int out_row,
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
@@ -361,7 +340,7 @@ __global__ void __launch_bounds__(128, 3)
 
 // Blocks: columns (tiles of taps and, with a db, a column of ones) x rows (tiles of channels of dy) x groups x shares.
 __global__ void __launch_bounds__(128, 2)
-    weights_128(const int columns, const int rows, const int groups, const int windows, const int chunks,
+    weights_128x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
                 const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                 const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                 const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {
@@ -369,7 +348,7 @@ __global__ void __launch_bounds__(128, 2)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    weights_64(const int columns, const int rows, const int groups, const int windows, const int chunks,
+    weights_64x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
                const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {
@@ -377,7 +356,7 @@ __global__ void __launch_bounds__(128, 3)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    weights_32(const int columns, const int rows, const int groups, const int windows, const int chunks,
+    weights_32x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
                const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {

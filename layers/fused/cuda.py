@@ -1,6 +1,6 @@
 """Layers that CUDA kernels compute as one.
 
-Convolution, BatchNorm, Scale, ReLU    in TEST     statistics and scale folded into the weights, ReLU as below
+Convolution, BatchNorm, Scale, ReLU in TEST        statistics and scale folded into the weights, ReLU as below
 Convolution, BatchNorm, Scale, Eltwise, ReLU       statistics with the convolution; one kernel after it
 Convolution, ReLU, Pooling                         ReLU done while storing; its gradient with the pooling's
 Eltwise (sum of two), ReLU                         one kernel, and one for all gradients
@@ -69,8 +69,6 @@ class CudaFoldedConvolution(CudaFused, groups.FoldedConvolution):
 
     The folded weights are kept until a parameter is written to.
     """
-
-    patterns = (*groups.FoldedConvolution.patterns, "Convolution BatchNorm")
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -174,7 +172,7 @@ class CudaSumReLU(CudaFused, groups.SumReLU):
 
 @fuses("CUDA")
 class CudaNormalization(CudaFused, groups.Normalization):
-    """BatchNorm with what is behind it; with global statistics the layers run backward one by one."""
+    """BatchNorm with what is behind it; without the values that were normalized the layers run backward one by one."""
 
     patterns: tuple[str, ...] = (
         "BatchNorm [Scale] +Eltwise [ReLU] +Split",
@@ -189,6 +187,8 @@ class CudaNormalization(CudaFused, groups.Normalization):
         (self.source,), (self.inner,) = self.bottoms[at], self.tops[at]  # of the BatchNorm
         self.wanted = self.needs[at][0]
         self.in_place = self.source is self.inner and self.wanted
+        #: whether the Normalizer keeps the values
+        self.keeps = not norm.use_global_stats or self.kept is not None
         self.normalizer = Normalizer(norm.channels, norm.eps, norm.dtype, norm.exchange)
         self.eltwise, self.other, self.other_wanted = self.layer_for("Eltwise"), None, False
         if self.eltwise is not None:
@@ -221,8 +221,8 @@ class CudaNormalization(CudaFused, groups.Normalization):
         joined = Joined(*self.factors())
         if self.eltwise is not None:
             joined = Joined(*self.factors(), self.other.gpu_data(), self.inner.mutable_gpu_data())
-        kept = self.kept is not None
-        self.norm.normalize_gpu(self.normalizer, shape, x, y, self.followers(), joined, moments=moments, kept=kept)
+        behind = self.followers(), joined
+        self.norm.normalize_gpu(self.normalizer, shape, x, y, *behind, moments=moments, kept=self.keeps)
 
     def sign_sources(self):
         """The result, and what the scaled values depend on, from which their signs are computed again."""
@@ -231,7 +231,7 @@ class CudaNormalization(CudaFused, groups.Normalization):
     @property
     def runs_backward(self):
         joins = self.eltwise is None or self.own_wanted
-        return joins and not self.norm.use_global_stats and super().runs_backward
+        return joins and self.keeps and super().runs_backward
 
     def gradients(self):
         ds = db = 0
@@ -269,11 +269,10 @@ class CudaNormalizedConvolution(CudaNormalization):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.conv = self.layers[0]
+        self.conv, self.keeps = self.layers[0], True
 
     def fits(self):
-        own = bool(self.conv.on_device) and self.conv.axis == 1 and not self.norm.use_global_stats
-        return super().fits() and own
+        return super().fits() and bool(self.conv.on_device) and self.conv.axis == 1
 
     def compute(self):
         conv, (bottom,) = self.conv, self.bottom

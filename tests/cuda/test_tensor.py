@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.cuda import tensor
+from minicaffe.cuda import shares, tensor
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.tensor import TensorCorrelation
 from minicaffe.errors import DeviceError
@@ -152,33 +152,31 @@ def test_against_the_processor(name, math):
 
 @pytest.mark.usefixtures("thread_order")
 @MATHS
-@pytest.mark.parametrize("shares", [2, 3, 11])
+@pytest.mark.parametrize("count", [2, 3, 11])
 @pytest.mark.parametrize("name", ["140 outputs", "groups", "dilated, strided", "3 channels"])
-def test_shares_are_added(monkeypatch, name, shares, math):
+def test_shares_are_added(monkeypatch, name, count, math):
     case = Case(name, math)
     asked = []
-    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: asked.append(_) or shares)
+    monkeypatch.setattr(shares, "choose", lambda *_: asked.append(_) or count)
     case.check()
     assert len(asked) == 3
 
 
-@pytest.mark.parametrize("shares", [5, 20])
-def test_results_are_the_same_in_every_run(monkeypatch, shares):
+@pytest.mark.parametrize("count", [5, 20])
+def test_results_are_the_same_in_every_run(monkeypatch, count):
     case = Case("", "tf32", (4, 24, (9, 9), 32, (3, 3), (1, 1), (1, 1), (1, 1), 1))
-    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: shares)
+    monkeypatch.setattr(shares, "choose", lambda *_: count)
     first_run = case.forward(), *case.weight_gradient()
     monkeypatch.setenv("EMU_REVERSE", "1")
     for before, after in zip(first_run, (case.forward(), *case.weight_gradient())):
         assert (before == after).all()
 
 
-def test_shares_fill_the_device(monkeypatch, cuda_device):
-    monkeypatch.setattr(cuda_device, "multiprocessors", 132)
-    shares = TensorCorrelation._shares
-    assert shares(264, 1000, 2) == 1  # all multiprocessors are busy
-    assert shares(1, 3, 2) == 1  # nothing to divide
-    assert 8 <= shares(16, 1000, 2) <= 33
-    assert shares(1, 1 << 20, 2) == 64
+def test_shares_fill_the_device():
+    assert shares.choose(264, 1000, 264) == 1  # all multiprocessors are busy
+    assert shares.choose(1, 3, 264) == 1  # nothing to divide
+    assert 8 <= shares.choose(16, 1000, 264) <= 33
+    assert shares.choose(1, 1 << 20, 264) == 64
 
 
 @MATHS
@@ -203,7 +201,7 @@ def test_relu_in_the_tail(math, slope):
 
 @pytest.mark.usefixtures("thread_order")
 @MATHS
-@pytest.mark.parametrize("shares", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -213,9 +211,9 @@ def test_relu_in_the_tail(math, slope):
         (1, 24, (33, 4), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
     ],
 )
-def test_moments_are_those_of_the_stored_output(monkeypatch, sizes, shares, math):
+def test_moments_are_those_of_the_stored_output(monkeypatch, sizes, count, math):
     case = Case("", math, sizes)
-    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: shares)
+    monkeypatch.setattr(shares, "choose", lambda *_: count)
     parts, length = case.gpu.moment_parts()
     got = np.full((sizes[3], parts, 2), np.nan, np.float32)
     buffer = upload(got)
