@@ -38,22 +38,24 @@ __device__ const uint4 ONE = {0x3f800000, 0, 0, 0};
 
 extern __shared__ __align__(128) uint4 tensor_memory[];
 
-// The number of a block among columns x rows x groups x shares.
+// The tile of a block among columns x rows x groups, and its share: grid (tiles, shares).
 struct Cell {
   int column, row, group, share, tile;
-  __device__ Cell(int columns, int rows, int groups) {
-    tile = (unsigned)blockIdx.x % (unsigned)(columns * rows * groups);
-    share = (unsigned)blockIdx.x / (unsigned)(columns * rows * groups);
-    column = (unsigned)tile % columns;
-    row = (unsigned)tile / columns % rows;
-    group = (unsigned)tile / columns / rows;
+  __device__ Cell(int columns, int rows, int groups) : tile(blockIdx.x), share(blockIdx.y) {
+    row = (unsigned)tile / columns, column = tile - row * columns, group = 0;
+    if (groups > 1) group = (unsigned)row / rows, row -= group * rows;
   }
 };
 
 // The steps of a share: as many as of any other, or one more.
-__device__ __forceinline__ int share_begin(int steps, int share, int shares) {
-  return (int)((long long)steps * share / shares);
-}
+struct Part {
+  int begin, count;
+  __device__ Part(int steps, int share, int shares) : begin(0), count(steps) {
+    if (shares == 1) return;
+    const int each = (unsigned)steps / shares, more = steps - each * shares;
+    begin = share * each + min(share, more), count = each + (share < more);
+  }
+};
 
 // A tile of BM x BN; each warp computes WM x WN of it.
 template <int BM_, int BN_, int WM_, int WN_>
@@ -329,18 +331,19 @@ struct Shares {
 template <class S, class A, class B>
 __device__ __forceinline__ bool add_shares(Sums<S, A, B> &sums, const Shares &split, int tile, int share) {
   if (split.shares == 1) return true;
+  const int spans = split.spans();
   float4 *copies = (float4 *)split.partial + (long long)tile * split.shares * sums.COPY;
-  unsigned *tickets = (unsigned *)split.tickets + tile * (split.spans() + 1);
-  const int spans = split.spans(), span = share / split.span, begin = span * split.span;
-  const int members = min(split.span, split.shares - begin);
-  sums.store(copies + (long long)share * sums.COPY);
-  if (!last_block(tickets + span, members)) return false;
-  sums.add_copies(copies + (long long)begin * sums.COPY, members, 1);
-  if (spans == 1) return true;
-  sums.store(copies + (long long)begin * sums.COPY);
-  if (!last_block(tickets + spans, spans)) return false;
-  sums.add_copies(copies, spans, split.span);
-  return true;
+  unsigned *tickets = (unsigned *)split.tickets + tile * (spans + 1);
+  // First among the shares of a span, then among the first shares of all spans.
+  int first = (unsigned)share / split.span, members = min(split.span, split.shares - first * split.span), apart = 1;
+  tickets += first, first *= split.span;
+  for (int own = share;; own = first, first = 0, members = spans, apart = split.span) {
+    sums.store(copies + (long long)own * sums.COPY);
+    if (!last_block(tickets, members)) return false;
+    sums.add_copies(copies + (long long)first * sums.COPY, members, apart);
+    if (spans == 1 || apart > 1) return true;
+    tickets = (unsigned *)split.tickets + tile * (spans + 1) + spans;
+  }
 }
 
 #endif  // TENSOR_CORES
