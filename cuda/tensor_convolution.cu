@@ -136,15 +136,15 @@ __device__ __forceinline__ void finish(Sums<S, A, B> &sums, const Outputs &out, 
                                        char *memory) {
   const int columns = out.channels - column0;
   if (out.bias) {
-    float bias[S::FN][2];
 #pragma unroll
     for (int j = 0; j < S::FN; j++)
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         const int column = sums.column(j, e);
-        bias[j][e] = column < columns ? out.bias[column0 + column] : 0.0f;
+        const float bias = column < columns ? out.bias[column0 + column] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < S::FM; i++) sums.sums[i][j][e] += bias, sums.sums[i][j][e + 2] += bias;
       }
-    sums.each([&](int, int j, int e, float &sum) { sum += bias[j][e % 2]; });
   }
   if (out.relu) {
     if (out.slope == 0)
