@@ -105,13 +105,13 @@ __device__ __forceinline__ void find_moments(Sums<S, A, B> &sums, const int coun
         all.x += __shfl_xor_sync(0xffffffffu, all.x, d);
         all.y += __shfl_xor_sync(0xffffffffu, all.y, d);
       }
-      if (threadIdx.x % 32 < 4) memory[S::warp_row() / S::WM * S::BN + sums.column(j, e)] = all;
+      if (threadIdx.x % 32 < 4) memory[S::warp_m() * S::BN + sums.column(j, e)] = all;
     }
   __syncthreads();
   const int column = threadIdx.x;
   if (column >= min(columns, S::BN)) return;
   float2 all = memory[column];
-  for (int w = 1; w < S::BM / S::WM; w++) {
+  for (int w = 1; w < S::WARPS_M; w++) {
     const float2 more = memory[w * S::BN + column];
     all.x += more.x, all.y += more.y;
   }
@@ -178,6 +178,16 @@ __device__ __forceinline__ void finish(Sums<S, A, B> &sums, const Outputs &out, 
   }
 }
 
+#ifdef WGMMA
+template <class S>
+using Operands = Sums<S, Grouped, Grouped>;
+#define CORRELATION(bn, wm, wn) GroupShape<WINDOWS, bn>
+#else
+template <class S>
+using Operands = Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN, true>>;  // weights are rounded when they are packed
+#define CORRELATION(bn, wm, wn) Shape<WINDOWS, bn, wm, wn>
+#endif
+
 template <class S>
 __device__ __forceinline__ void correlate(const int columns, const int rows, const int groups, const Shares split,
                                           const int phases, const Phase *phase, const Tap *taps, const Origin *origins,
@@ -189,7 +199,7 @@ __device__ __forceinline__ void correlate(const int columns, const int rows, con
   const Part part(phase->z, at.share, split.shares);
   const int step = phase->y + part.begin;
   const int row0 = at.row * S::BM, column0 = at.column * S::BN;
-  Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN, true>> sums;  // weights are rounded when they are packed
+  Operands<S> sums;
   {
     Patches<S> patches(x + (long long)at.group * in_group, origins + row0, taps + step * 8);
     Weights<S> weights(w + (((long long)at.group * steps + step) * padded + column0) * 8, padded);
@@ -298,7 +308,7 @@ __device__ __forceinline__ void gather_weights(const int columns, const int rows
 
 #ifdef TENSOR_CORES
 #define CORRELATE(...)                                                                                               \
-  correlate<Shape<__VA_ARGS__>>(columns, rows, groups, {shares, span, partial, tickets}, phases,                     \
+  correlate<CORRELATION(__VA_ARGS__)>(columns, rows, groups, {shares, span, partial, tickets}, phases,                     \
                                 (const Phase *)phase, (const Tap *)taps, (const Origin *)origins, (const uint4 *)x,  \
                                 in_group, (const uint4 *)w, padded, steps, out_group,                                \
                                 {(uint4 *)y, (const int *)outs, windows, out_row, bias, relu, slope,                 \
@@ -320,7 +330,7 @@ __global__ void __launch_bounds__(128, 2)
                   const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                   const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
                   const float *bias, const bool relu, const float slope, void *moments, const int parts, void *y) {
-  CORRELATE(WINDOWS, 128, 64, 64);
+  CORRELATE(128, 64, 64);
 }
 
 __global__ void __launch_bounds__(128, 3)
@@ -329,7 +339,7 @@ __global__ void __launch_bounds__(128, 3)
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
                  const float *bias, const bool relu, const float slope, void *moments, const int parts, void *y) {
-  CORRELATE(WINDOWS, 64, 32, 64);
+  CORRELATE(64, 32, 64);
 }
 
 __global__ void __launch_bounds__(128, 3)
@@ -338,7 +348,7 @@ __global__ void __launch_bounds__(128, 3)
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
                  const float *bias, const bool relu, const float slope, void *moments, const int parts, void *y) {
-  CORRELATE(WINDOWS, 32, 32, 32);
+  CORRELATE(32, 32, 32);
 }
 
 // Blocks: columns (tiles of taps and, with a db, a column of ones) x rows (tiles of channels of dy) x groups x shares.
