@@ -15,13 +15,15 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fusion import fuses
 from minicaffe.cuda import graph
 from minicaffe.layers.fused import groups
-from minicaffe.layers.fused.cuda import scale_pointers
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.fused.cuda import CudaFoldedConvolution, scale_pointers
+from minicaffe.layers.shared.normalizer import ALONE, Followers
 from minicaffe.layers.tensor import channels
 
 
 class TensorFused(groups.EndsInReLU):
     """Base class of this engine's groups."""
+
+    also = ()
 
     def possible(self):
         return all(layer.active for layer in self.layers)
@@ -41,41 +43,16 @@ class TensorFused(groups.EndsInReLU):
 
 
 @fuses("TENSOR")
-class TensorFoldedConvolution(TensorFused, groups.FoldedConvolution):
-    """A folded convolution; a Scale whose bottom a backward pass needs is not part of it."""
-
-    patterns = (*groups.FoldedConvolution.patterns, "Convolution BatchNorm")
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.weights, self.bias = Blob((), self.conv.dtype), Blob((), self.conv.dtype)
-        self._folded: list[object] = []  # the versions of what has been folded
-
-    def fits(self):
-        return super().fits() and (self.scale is None or self.scale.kept_blobs is None)
+class TensorFoldedConvolution(TensorFused, CudaFoldedConvolution):
+    __doc__ = CudaFoldedConvolution.__doc__
 
     def compute_arrays(self):
         conv = self.conv
-        self.fold()
-        graph.before_replay(self.fold)
+        self.fold_if_changed()
+        graph.before_replay(self.fold_if_changed)
         tensor = conv.prepare_tensor(self.bottom, self.top)
         x, packed, y = conv.data(self.bottom[0]), conv.packed(self.weights), conv.mutable_data(self.top[0])
         tensor.forward(x, packed, y, self.bias.gpu_data(), self.slope())
-
-    def fold(self) -> None:
-        """Compute weights and bias, if what they depend on has changed."""
-        conv, norm = self.conv, self.norm
-        sources = [*conv.blobs, *norm.blobs, *(self.scale.blobs if self.scale else [])]
-        versions = [blob.data_memory.version for blob in sources]
-        if self._folded == versions:
-            return
-        self.weights.reshape(conv.blobs[0].shape)
-        self.bias.reshape(conv.num_output)
-        n, length = self.weights.count, self.weights.count_range(1)
-        statistics = norm.global_statistics()
-        arguments = (conv.blobs[0].gpu_data(), conv.bias_gpu(), *statistics, *scale_pointers(self.scale))
-        norm.kernel("fold")(n, length, *arguments, self.weights.mutable_gpu_data(), self.bias.mutable_gpu_data())
-        self._folded = [blob.data_memory.version for blob in sources]
 
 
 @fuses("TENSOR")
@@ -121,9 +98,8 @@ class TensorNormalization(TensorFused, groups.Normalization):
             super().fits() and (of_batch or not (self.conv or self.kept)) and not (self.conv and self.conv.kept_blobs)
         )
 
-    def followers(self) -> channels.Followers:
-        """Arguments of the kernels: addresses of factor and term, whether there is a ReLU, its slope."""
-        return (*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
+    def followers(self) -> Followers:
+        return Followers(*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
 
     def compute_arrays(self):
         conv, norm = self.conv, self.norm

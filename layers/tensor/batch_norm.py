@@ -6,10 +6,11 @@ normalized values are computed again from x.
 
 from __future__ import annotations
 
+from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.cuda.channels_last import Kept
 from minicaffe.layers.batch_norm import BatchNorm
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor import channels
 from minicaffe.layers.tensor.base import TensorLayer
 
@@ -21,6 +22,7 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.kept = Kept()  # x of the last forward pass, with the statistics of a batch
+        self.means = Blob((2, self.channels), self.dtype)
 
     def expressible(self, bottom, top):
         return self.exchange is None
@@ -32,29 +34,28 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
         """Compute the statistics and the top; `followers` and `moments`, of the bottom, as in channels.py."""
         layout = self.layout(bottom[0])
         if self.use_global_stats:
-            x, statistics = self.data(bottom[0]), self.global_statistics()
+            x, statistics = self.data(bottom[0]), self.mutable_statistics()
+            stored = [blob.gpu_data() for blob in self.blobs]
+            channels.kernel(layout, "stored_statistics")(self.channels, self.eps, *stored, *statistics)
         else:
             x = self.kept.keep(bottom[0].data_memory, layout)
-            statistics = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
+            statistics = self.mutable_statistics()
             stored = [blob.mutable_gpu_data() for blob in self.blobs]
             channels.statistics(layout, x, moments, self.eps, self.fraction, *statistics, *stored)
         channels.normalize(layout, x, statistics, followers, self.mutable_data(top[0]))
 
-    def global_statistics(self) -> tuple[int, int]:
-        """Compute mean and deviation from the blobs; return their device addresses."""
-        mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
-        stored = [blob.gpu_data() for blob in self.blobs]
-        self.kernel("global_statistics")(self.channels, self.eps, *stored, mean, deviation)
-        return mean, deviation
+    def mutable_statistics(self) -> channels.Statistics:
+        """The device addresses of mean and deviation, for new values."""
+        return self.on_device.mean.mutable_gpu_data(), self.on_device.deviation.mutable_gpu_data()
 
-    def statistics(self) -> tuple[int, int]:
+    def statistics(self) -> channels.Statistics:
         """The device addresses of mean and deviation of the last forward pass."""
-        return self.mean.gpu_data(), self.deviation.gpu_data()
+        return self.on_device.mean.gpu_data(), self.on_device.deviation.gpu_data()
 
     def backward_tensor(self, top, propagate_down, bottom):
         if propagate_down[0] and self.use_global_stats:
             dy = self.diff(top[0])
-            factor = 0, self.deviation.gpu_data()
+            factor = 0, self.on_device.deviation.gpu_data()
             channels.normalize(self.layout(top[0]), dy, factor, ALONE, self.mutable_diff(bottom[0]))
         elif propagate_down[0]:
             self.gradients_tensor(top, True, bottom)
