@@ -119,16 +119,6 @@ __global__ void merge(const int rows, const int channels, const int parts, const
   merge_channels<32>(blockIdx.x * 8, channels, parts, length, rows, partials, running);
 }
 
-// The statistics that a BatchNorm has stored.
-__global__ void stored_statistics(const int n, const float eps, const float *means, const float *variances,
-                                  const float *weight, float *mean, float *deviation) {
-  const float factor = weight[0] == 0 ? 0.0f : 1 / weight[0];
-  GRID_STRIDE(c, n) {
-    mean[c] = factor * means[c];
-    deviation[c] = sqrt(factor * variances[c] + eps);
-  }
-}
-
 // For the eight channels of a thread: normalization, then layers that may follow in place, y = s x + b and a ReLU. Each
 // rounds its result, as it does by itself. Without statistics, s or b: null.
 struct Channels {

@@ -127,7 +127,7 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         """Add the bias and apply the ReLU, in place, where there is one."""
         if bias or slope is not None:
             n, places = int(np.prod(shape)), int(np.prod(shape[2:]))
-            self._kernel("finish")(n, 1, shape[1], places, y, bias, slope is not None, slope or 0.0, y)
+            self._kernel("finish")(n, shape[1], places, bias, slope is not None, slope or 0.0, y)
 
     def _plan(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
         """cuDNN's plan for the current shapes; None where it has none, or where there is nothing to compute."""

@@ -2,7 +2,7 @@
 
 Convolution, BatchNorm, Scale, ReLU   in TEST      statistics and scale folded into the weights, ReLU as below
 Convolution, ReLU                                  ReLU done while storing
-Eltwise (sum), ReLU                                one kernel
+Eltwise (sum), ReLU, Split                         one kernel, and one for the gradients
 [Convolution,] BatchNorm, Scale, ReLU              moments in the convolution, or by one kernel; one kernel for the top;
                                                    two for all gradients
 
@@ -18,6 +18,8 @@ from minicaffe.layers.fused import groups
 from minicaffe.layers.fused.cuda import CudaFoldedConvolution, scale_pointers
 from minicaffe.layers.shared.normalizer import ALONE, Followers
 from minicaffe.layers.tensor import channels
+
+_MOST_READERS = 2  #: tops of a Split whose gradients the kernels add
 
 
 class TensorFused(groups.EndsInReLU):
@@ -68,10 +70,33 @@ class TensorConvolutionReLU(TensorFused, groups.ConvolutionReLU):
 
 @fuses("TENSOR")
 class TensorSumReLU(TensorFused, groups.SumReLU):
-    __doc__ = groups.SumReLU.__doc__
+    """An Eltwise sum of two blobs and its ReLU, forward and backward; and a Split behind, whose gradients are added."""
+
+    patterns = ("Eltwise [ReLU] +Split", "Eltwise ReLU")
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.split = self.layer_for("Split")
+        self.result = (self.bottoms[-1] if self.split else self.top)[0]
+
+    def fits(self):
+        return super().fits() and len(self.top) <= _MOST_READERS
 
     def compute_arrays(self):
-        self.layers[0].sum(self.bottom, self.top, self.slope())
+        self.layers[0].sum(self.bottom, [self.result], self.slope())
+
+    @property
+    def runs_backward(self):
+        return self.intact and all(map(all, self.needs[1:]))
+
+    def gradients(self):
+        eltwise, result = self.layers[0], self.result
+        first, *second = [eltwise.diff(blob) for blob in self.top]
+        y = eltwise.data(result) if self.relu else 0
+        layout, dx = eltwise.layout(result), eltwise.mutable_diff(result)
+        added = second[0] if second else 0
+        layout.kernel("add_gradients")(layout.size, self.slope() or 0.0, y, first, added, dx)
+        eltwise.backward_tensor([result], self.propagate_down, self.bottom)
 
 
 @fuses("TENSOR")

@@ -6,7 +6,6 @@ normalized values are computed again from x.
 
 from __future__ import annotations
 
-from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.cuda.channels_last import Kept
 from minicaffe.layers.batch_norm import BatchNorm
@@ -22,7 +21,6 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.kept = Kept()  # x of the last forward pass, with the statistics of a batch
-        self.means = Blob((2, self.channels), self.dtype)
 
     def expressible(self, bottom, top):
         return self.exchange is None
@@ -36,7 +34,7 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
         if self.use_global_stats:
             x, statistics = self.data(bottom[0]), self.mutable_statistics()
             stored = [blob.gpu_data() for blob in self.blobs]
-            channels.kernel(layout, "stored_statistics")(self.channels, self.eps, *stored, *statistics)
+            self.kernel("global_statistics")(self.channels, self.eps, *stored, *statistics)
         else:
             x = self.kept.keep(bottom[0].data_memory, layout)
             statistics = self.mutable_statistics()
@@ -62,7 +60,7 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
 
     def gradients_tensor(self, top, wanted, bottom, followers=ALONE, db=0, ds=0) -> None:
         """Compute dx if `wanted`; db, ds: device addresses to which the gradients of a Scale behind are added, or 0."""
-        layout, x, dy, means = self.layout(top[0]), self.kept.array, self.diff(top[0]), self.means.mutable_gpu_data()
+        layout, x, dy, means = self.layout(top[0]), self.kept.array, self.diff(top[0]), self.on_device.means.mutable_gpu_data()
         channels.gradient_sums(layout, x, dy, self.statistics(), followers, db, ds, means)
         if wanted:
             channels.gradient(layout, x, dy, self.statistics(), followers, means, self.mutable_diff(bottom[0]))
