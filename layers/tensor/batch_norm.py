@@ -60,7 +60,8 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
 
     def gradients_tensor(self, top, wanted, bottom, followers=ALONE, db=0, ds=0) -> None:
         """Compute dx if `wanted`; db, ds: device addresses to which the gradients of a Scale behind are added, or 0."""
-        layout, x, dy, means = self.layout(top[0]), self.kept.array, self.diff(top[0]), self.on_device.means.mutable_gpu_data()
+        layout, x, dy = self.layout(top[0]), self.kept.array, self.diff(top[0])
+        means = self.on_device.means.mutable_gpu_data()
         channels.gradient_sums(layout, x, dy, self.statistics(), followers, db, ds, means)
         if wanted:
             channels.gradient(layout, x, dy, self.statistics(), followers, means, self.mutable_diff(bottom[0]))
