@@ -171,6 +171,11 @@ class Runtime:
             return str(error)
         return ""
 
+    def driver_version(self) -> int:
+        """The CUDA version that the driver is made for (12040: 12.4); 0 as long as no device is in use."""
+        device = self._device
+        return device.driver.get_driver_version() if device is not None else 0
+
     def device_count(self) -> int:
         """How many GPUs there are; 0 where none can be used."""
         try:
@@ -279,6 +284,7 @@ require = RUNTIME.require
 check = RUNTIME.check
 available = RUNTIME.available
 reason_unavailable = RUNTIME.reason_unavailable
+driver_version = RUNTIME.driver_version
 device_count = RUNTIME.device_count
 entered = RUNTIME.entered
 stream = RUNTIME.stream
@@ -331,6 +337,6 @@ def has_tensor_cores() -> bool:
     return int(current().arch[3:]) >= _TENSOR_CORES
 
 
-def math_options(dtype: Any) -> tuple[str, ...]:
-    """The compiler's arguments for products of numbers of this dtype, according to `set_math`."""
-    return ("-DTF32",) if allows_tf32() and dtype.itemsize == 4 and has_tensor_cores() else ()
+def uses_tensor_cores() -> bool:
+    """Whether products of float32 matrices are computed by tensor cores: the math mode and the device allow it."""
+    return allows_tf32() and has_tensor_cores()

@@ -99,7 +99,12 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         self._x, self._y = tuple(x_shape), tuple(y_shape)
         self._w = (y_shape[1], x_shape[1] // self.group, *self._window.kernel)
 
-    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None) -> None:
+    def moment_parts(self) -> tuple[int, int]:
+        return 0, 0  # its products leave none
+
+    def forward(
+        self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0
+    ) -> None:
         plan = self._plan("conv_fprop", {"image": self._x, "weight": self._w}, self._y)
         if plan is None:
             return super().forward(x, w, y, bias, slope)
@@ -127,7 +132,7 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         """Add the bias and apply the ReLU, in place, where there is one."""
         if bias or slope is not None:
             n, places = int(np.prod(shape)), int(np.prod(shape[2:]))
-            self._kernel("finish")(n, 1, shape[1], places, y, bias, slope is not None, slope or 0.0, y)
+            self._kernel("finish")(n, shape[1], places, bias, slope is not None, slope or 0.0, y)
 
     def _plan(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
         """cuDNN's plan for the current shapes; None where it has none, or where there is nothing to compute."""

@@ -146,7 +146,8 @@ struct Sums {
 
 #ifdef TENSOR_CORES
   // A warp computes FM x FN products of 16 x 8 x 8. A lane has two columns of row lane / 4, and of the eighth row below.
-  static const int FM = S::WARP_M / 16, FN = S::WARP_N / 8;
+  static const int FM = S::WARP_M / 16, FN = S::WARP_N / 8, SPREAD_N = 8;
+  static const int WIDTH = 2, COLUMNS = 2 * FN, ROW_LANES = 4;  // of a group, of a thread; that share a row
 
   template <class PA, class PB>
   __device__ __forceinline__ void multiply(const Dtype *a, const Dtype *b) {
@@ -171,16 +172,19 @@ struct Sums {
     }
   }
 
-  template <class F>  // f(row, column, two neighbours of that row)
-  __device__ __forceinline__ void each(const F &f) const {
+  template <class F>  // f(row, column, two neighbours of that row, which it may change)
+  __device__ __forceinline__ void each(const F &f) {
 #pragma unroll
     for (int i = 0; i < FM * FN * 2; i++) {
-      const Group<2> pair = {sums[i / 2][i % 2 * 2], sums[i / 2][i % 2 * 2 + 1]};
+      Group<2> pair = {sums[i / 2][i % 2 * 2], sums[i / 2][i % 2 * 2 + 1]};
       f(row + i / 2 / FN * 16 + i % 2 * 8, column + i / 2 % FN * 8, pair);
+#pragma unroll
+      for (int e = 0; e < 2; e++) sums[i / 2][i % 2 * 2 + e] = pair.e[e];
     }
   }
 #else
   // A thread's rows and columns are groups of four neighbours, spread over those of the warp.
+  static const int WIDTH = 4, COLUMNS = S::TN, ROW_LANES = 32 / S::LANES;  // of a group, of a thread; that share a row
   static const int SPREAD_M = S::LANES * 4, SPREAD_N = 32 / S::LANES * 4;
 
   // DEPTH elements of each of N rows of a panel; `panel` is at the thread's first row.
@@ -221,13 +225,15 @@ struct Sums {
     }
   }
 
-  template <class F>  // f(row, column, four neighbours of that row)
-  __device__ __forceinline__ void each(const F &f) const {
+  template <class F>  // f(row, column, four neighbours of that row, which it may change)
+  __device__ __forceinline__ void each(const F &f) {
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
       const int r = i / (S::TN / 4), c = i % (S::TN / 4);
-      const Group<4> four = {sums[i][0], sums[i][1], sums[i][2], sums[i][3]};
+      Group<4> four = {sums[i][0], sums[i][1], sums[i][2], sums[i][3]};
       f(row + r / 4 * SPREAD_M + r % 4, column + c * SPREAD_N, four);
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[i][e] = four.e[e];
     }
   }
 #endif
@@ -332,6 +338,7 @@ struct Split {
   int steps, share;   // steps of a tile, and of a block
   Dtype *parts;       // Sums::SIZE elements, twice for each block; not used if no tile is divided
   unsigned *tickets;  // 8 for each block
+  long long before = 0;  // the steps of tiles before the first one, where a kernel has several kinds of tiles
 };
 
 // Whether this block has the whole sums of a tile of which it has summed a part: the last of the tile's blocks adds the
@@ -339,8 +346,9 @@ struct Split {
 // not the first step), and the first one of another.
 template <class S, bool SUM_ROWS>
 __device__ __forceinline__ bool complete(const Split &split, int tile, Sums<S, SUM_ROWS> &sums) {
-  const int first = (int)((long long)tile * split.steps / split.share);  // blocks
-  const int count = (int)((((long long)tile + 1) * split.steps - 1) / split.share) - first + 1;
+  const long long begin = split.before + (long long)tile * split.steps;
+  const int first = (int)(begin / split.share);  // blocks
+  const int count = (int)((begin + split.steps - 1) / split.share) - first + 1;
   int part = blockIdx.x - first;
   unsigned *tickets = split.tickets;
   for (int width = 1; width < count; width *= FAN, tickets += 2 * gridDim.x) {
@@ -359,9 +367,10 @@ __device__ __forceinline__ bool complete(const Split &split, int tile, Sums<S, S
 // This block's share of `count` tiles: work.sum(tile, first step, steps, sums), and work.store(tile, sums) for whole ones.
 template <class S, bool SUM_ROWS, class Work>
 __device__ __forceinline__ void even_split(const Split &split, int count, Sums<S, SUM_ROWS> &sums, const Work &work) {
-  const long long begin = (long long)blockIdx.x * split.share, all = (long long)count * split.steps - begin;
-  int left = (int)min((long long)split.share, all), tile = (int)(begin / split.steps);
-  int step = (int)(begin - (long long)tile * split.steps);
+  const long long mine = (long long)blockIdx.x * split.share - split.before, begin = max(mine, 0ll);
+  const long long end = min(mine + split.share, (long long)count * split.steps);
+  if (begin >= end) return;
+  int left = (int)(end - begin), tile = (int)(begin / split.steps), step = (int)(begin - (long long)tile * split.steps);
   while (left > 0) {
     const int steps = min(left, split.steps - step);
     work.sum(tile, step, steps, sums);

@@ -127,9 +127,9 @@ class Recording:
         for memory in self.read.values():
             memory.read(GPU)
 
-    def forget_conversions(self) -> None:
-        """Let a capture include the conversions of what each step computes anew, such as packed parameters."""
-        for memory in self.written.values():
+    def forget_conversions(self, read: bool = False) -> None:
+        """Let memory that the step writes to, or has `read`, too, be converted again when it is read next."""
+        for memory in (*self.written.values(), *(self.read.values() if read else ())):
             channels_last.forget_conversions(memory)
 
 
@@ -139,9 +139,15 @@ class _Graph:
     def __init__(self, recording: Recording, graph: Any) -> None:
         self._recording = recording
         self._marks = [channels_last.Marks(memory) for memory in recording.written.values()]
+        self._copies = [(memory, dict(memory.copies)) for memory in {**recording.read, **recording.written}.values()]
         self._handle = _call("cuGraphInstantiate", graph, 0)
         weakref.finalize(self, _call, "cuGraphExecDestroy", self._handle).atexit = False
         _call("cuGraphDestroy", graph)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all blobs have the device memory that the graph uses."""
+        return all([memory.copies == copies for memory, copies in self._copies])
 
     def replay(self) -> None:
         """Run the registered actions, upload host values, launch the graph, and mark its results as newest."""
@@ -189,6 +195,11 @@ class CapturedStep:
     def captured(self) -> bool:
         """Whether the step has been captured, so that calls are replays."""
         return self._graph is not None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all blobs have the device memory that the graph uses, if there is one."""
+        return self._graph is None or self._graph.in_place
 
     @property
     def plain(self) -> bool:
@@ -240,7 +251,7 @@ class CapturedStep:
 
     def _capture(self, warm: Recording) -> _Graph:
         """Capture `work`; its registered actions, such as advancing random streams, run in the replay that follows."""
-        warm.forget_conversions()
+        warm.forget_conversions()  # the capture includes what each step makes of its own results
         warm.upload()  # values written on the host since the first call must not be copied inside the graph
         recording = Recording(True, warm.read.values())
         with context.recording() as stream, _without_collection():
@@ -263,6 +274,7 @@ class CapturedStep:
         finally:
             graph = _end(stream, failure)
         if failure is not None:
+            recording.forget_conversions(read=True)  # they have been recorded, but not executed
             raise failure
         return graph
 

@@ -1,24 +1,5 @@
-// The softmax of a row of `classes` numbers that lie one after another, by a warp, or by a block where rows are long.
-
-#define LONG_ROW 1024  // as in minicaffe/layers/shared/softmax.py
-
-struct Warp {  // the threads that work on a row, and their rows
-  int lane, lanes, first, step;
-  __device__ Warp() : lane(threadIdx.x % 32), lanes(32) {
-    const int warps = blockDim.x / 32;
-    first = blockIdx.x * warps + threadIdx.x / 32;
-    step = gridDim.x * warps;
-  }
-  __device__ Dtype sum(Dtype value) const { return warp_sum(value); }
-  __device__ Dtype largest(Dtype value) const { return warp_max(value); }
-};
-
-struct Block {
-  int lane, lanes, first, step;
-  __device__ Block() : lane(threadIdx.x), lanes(blockDim.x), first(blockIdx.x), step(gridDim.x) {}
-  __device__ Dtype sum(Dtype value) const { return block_sum(value); }
-  __device__ Dtype largest(Dtype value) const { return block_max(value); }
-};
+// The softmax of a row of `classes` numbers, which lie one after another or at a distance.
+#include "threads.cuh"
 
 // A thread reads and writes the same elements in each step, so in and out may be one row.
 template <class Threads>

@@ -29,6 +29,7 @@ import numpy as np
 from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.shares import Tile
 from minicaffe.errors import DeviceError
 
 MOST_AXES = 3  # spatial axes that the kernels support
@@ -39,10 +40,6 @@ _NOTHING = -(1 << 31)  # the bit that is set in the origins of all windows: taps
 _KEPT = 16  # plans that a layer keeps, each for other shapes
 _STEP = 8  # chunks of k in a step
 _WINDOWS = 128  # rows of a tile of `correlate_*`, columns of a tile of `weights_*`
-_STAGES = 3
-_THREADS = 128
-_SPAN = 8  # shares that one block adds
-_LEAST_STEPS = 4  # steps of a share
 
 
 class _Axis(NamedTuple):
@@ -157,12 +154,19 @@ class TensorCorrelation:
         steps = -(-plan.windows // (_STEP * self.chunk))
         sizes = (plan.windows, plan.chunks, plan.in_group, plan.out_row, plan.out_group, self._outputs, self._channels)
         tables = (math.prod(self.kernel), plan.taps, plan.sources, plan.origins)
-        self._launch(f"weights_{size}", size, _WINDOWS, grid, steps, (*sizes, *tables), (x, dy, dw, db))
+        tile = Tile(size, _WINDOWS, 2 if size == 128 else 3)
+        ops.launch_shares(self._kernel(f"weights_{size}x{_WINDOWS}"), tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
 
     # -- launching -----------------------------------------------------------------------------------------------------
 
     def _kernel(self, name: str) -> Kernel:
-        return kernel("tensor_convolution", name, np.float32, ("-DBF16",) if self.math == "bf16" else ())
+        return kernel("tensor_convolution", name, np.float32, self.options())
+
+    def options(self) -> tuple[str, ...]:
+        """The compiler's arguments. Devices of sm_90 multiply bfloat16 by four warps together."""
+        if self.math != "bf16":
+            return ()
+        return ("-DBF16", "-DWGMMA") if context.current().arch == "sm_90" else ("-DBF16",)
 
     def _correlate(
         self, plan: Tables, image: int, w: int, bias: int, out: int, slope: float | None = None, moments: int = 0
@@ -174,33 +178,8 @@ class TensorCorrelation:
         sizes = (plan.phases, plan.windows, plan.in_group, plan.padded, plan.steps, plan.out_group, plan.out_row)
         tables = (plan.columns, plan.phase, plan.taps, plan.origins, plan.outs or 0)
         ends = (image, w, bias, slope is not None, slope or 0.0, moments, plan.rows, out)
-        self._launch(f"correlate_{size}", _WINDOWS, size, grid, plan.deepest, (*sizes, *tables), ends)
-
-    def _launch(self, name: str, m: int, n: int, grid: tuple, steps: int, before: tuple, after: tuple) -> None:
-        """Launch a product with tiles of m x n; the tables come before the arguments for shares, arrays after them."""
-        tiles, stages = math.prod(grid), _STAGES * (m + n) * 128
-        shares = self._shares(tiles, steps, 3 if min(m, n) < 128 else 2)
-        spans = -(-shares // _SPAN)
-        blocks = (tiles * shares, 1)
-        if shares == 1:
-            self._kernel(name).launch(blocks, _THREADS, *grid, *before, 1, 1, 0, 0, *after, shared=stages)
-            return
-        counters = ops.tickets(tiles * (spans + 1))
-        with ops.scratch(tiles * shares * m * n * 4) as partial:
-            split = (shares, _SPAN, partial, counters)
-            self._kernel(name).launch(blocks, _THREADS, *grid, *before, *split, *after, shared=stages)
-
-    @staticmethod
-    def _shares(tiles: int, steps: int, resident: int) -> int:
-        """The number of shares of k with the least time, counted in steps of a multiprocessor's resident blocks."""
-        room = context.current().multiprocessors * resident
-        most = max(1, min(steps // _LEAST_STEPS, 4 * room // tiles, _SPAN * _SPAN))
-
-        def time(shares: int) -> float:
-            added = 0 if shares == 1 else 2 + min(shares, _SPAN) + (shares // _SPAN if shares > _SPAN else 0)
-            return -(-tiles * shares // room) * (-(-steps // shares) + 4 + added)
-
-        return min(range(1, most + 1), key=time)
+        tile = Tile(_WINDOWS, size, 2 if size == 128 else 3)
+        ops.launch_shares(self._kernel(f"correlate_{size}x{_WINDOWS}"), tile, grid, plan.deepest, (*sizes, *tables), ends)
 
     # -- tables --------------------------------------------------------------------------------------------------------
 

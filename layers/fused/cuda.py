@@ -1,8 +1,8 @@
 """Layers that CUDA kernels compute as one.
 
-Convolution, BatchNorm, Scale, ReLU    in TEST     statistics and scale folded into the weights, ReLU as below
+Convolution, BatchNorm, Scale, ReLU in TEST        statistics and scale folded into the weights, ReLU as below
 Convolution, BatchNorm, Scale, Eltwise, ReLU       statistics with the convolution; one kernel after it
-Convolution, ReLU                                  ReLU done while storing
+Convolution, ReLU, Pooling                         ReLU done while storing; its gradient with the pooling's
 Eltwise (sum of two), ReLU                         one kernel, and one for all gradients
 BatchNorm, Scale, Eltwise, ReLU                    two kernels, one for channels of few values; as many for gradients
 
@@ -15,6 +15,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fusion import fuses
 from minicaffe.cuda import graph
 from minicaffe.layers.fused import groups
+from minicaffe.layers.fused.cuda_pooling import activation, pooling_gradient, takes_activations
 from minicaffe.layers.fused.groups import adds_two, scales_channels
 from minicaffe.layers.shared.normalizer import Followers, Gradients, Joined, Moments, Normalizer
 
@@ -32,7 +33,7 @@ class CudaFused(groups.EndsInReLU):
     def __init__(self, *args):
         super().__init__(*args)
         self.split = self.layer_for("Split")
-        (self.result,) = self.bottoms[-1] if self.split else self.top
+        self.result = (self.bottoms[-1] if self.split else self.top)[0]
 
     def fits(self):
         return super().fits() and (self.split is None or len(self.top) <= _MOST_READERS)
@@ -68,8 +69,6 @@ class CudaFoldedConvolution(CudaFused, groups.FoldedConvolution):
 
     The folded weights are kept until a parameter is written to.
     """
-
-    patterns = (*groups.FoldedConvolution.patterns, "Convolution BatchNorm")
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -111,16 +110,37 @@ class CudaFoldedConvolution(CudaFused, groups.FoldedConvolution):
 
 @fuses("CUDA")
 class CudaConvolutionReLU(CudaFused, groups.ConvolutionReLU):
-    __doc__ = groups.ConvolutionReLU.__doc__
+    """A Convolution, its ReLU, and a Pooling; without a Pooling they run backward one by one."""
+
+    patterns = ("Convolution ReLU +Pooling", *groups.ConvolutionReLU.patterns)
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._runs_backward = args[0].layer_need_backward
+        self.pooling = self.layer_for("Pooling")
 
     def fits(self):
-        return super().fits() and bool(self.layers[0].on_device)
+        alone = all(layer.kept_blobs is None for layer in self.layers)
+        with_pooling = self.pooling is None or (alone and takes_activations(self.pooling))
+        return super().fits() and bool(self.layers[0].on_device) and with_pooling
 
     def compute(self):
-        conv, (bottom,), (top,) = self.layers[0], self.bottom, self.top
-        conv.prepare_gpu(self.bottom, self.top)
+        conv, (bottom,), (top,) = self.layers[0], self.bottom, self.tops[0]
+        conv.prepare_gpu(self.bottom, self.tops[0])
         y = top.mutable_gpu_data()
         conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), y, conv.bias_gpu(), self.slope())
+        if self.pooling:
+            self.pooling.forward_gpu(self.tops[0], self.top)
+
+    @property
+    def runs_backward(self):
+        needed = all(map(all, self.needs[1:])) and all(self._runs_backward[self.start : self.end + 1])
+        return self.pooling is not None and needed and self.intact
+
+    def gradients(self):
+        (top,) = self.tops[0]
+        pooling_gradient(self.pooling, top, self.top[0], front=activation(self.relu), x=top.gpu_data())
+        self.layers[0].backward_gpu(self.tops[0], self.propagate_down, self.bottom)
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------
@@ -152,7 +172,7 @@ class CudaSumReLU(CudaFused, groups.SumReLU):
 
 @fuses("CUDA")
 class CudaNormalization(CudaFused, groups.Normalization):
-    """BatchNorm with what is behind it; with global statistics the layers run backward one by one."""
+    """BatchNorm with what is behind it; without the values that were normalized the layers run backward one by one."""
 
     patterns: tuple[str, ...] = (
         "BatchNorm [Scale] +Eltwise [ReLU] +Split",
@@ -167,13 +187,16 @@ class CudaNormalization(CudaFused, groups.Normalization):
         (self.source,), (self.inner,) = self.bottoms[at], self.tops[at]  # of the BatchNorm
         self.wanted = self.needs[at][0]
         self.in_place = self.source is self.inner and self.wanted
+        #: whether the Normalizer keeps the values
+        self.keeps = not norm.use_global_stats or self.kept is not None
         self.normalizer = Normalizer(norm.channels, norm.eps, norm.dtype, norm.exchange)
-        self.eltwise, self.other, self.other_wanted = self.layer_for("Eltwise"), None, False
+        self.eltwise = self.layer_for("Eltwise")
         if self.eltwise is not None:
             at = self.layers.index(self.eltwise)
-            self.own_index = self.bottoms[at].index(self.inner)
-            self.other, self.other_wanted = self.bottoms[at][1 - self.own_index], self.needs[at][1 - self.own_index]
-            self.own_wanted = self.needs[at][self.own_index]
+            bottoms, needs = self.bottoms[at], self.needs[at]
+            self.own_index = bottoms.index(self.inner)
+            self.other = bottoms[1 - self.own_index]
+            self.own_wanted, self.other_wanted = needs[self.own_index], needs[1 - self.own_index]
 
     def fits(self):
         return super().fits() and (self.eltwise is None or adds_two(self.eltwise))
@@ -199,8 +222,8 @@ class CudaNormalization(CudaFused, groups.Normalization):
         joined = Joined(*self.factors())
         if self.eltwise is not None:
             joined = Joined(*self.factors(), self.other.gpu_data(), self.inner.mutable_gpu_data())
-        kept = self.kept is not None
-        self.norm.normalize_gpu(self.normalizer, shape, x, y, self.followers(), joined, moments=moments, kept=kept)
+        behind = self.followers(), joined
+        self.norm.normalize_gpu(self.normalizer, shape, x, y, *behind, moments=moments, kept=self.keeps)
 
     def sign_sources(self):
         """The result, and what the scaled values depend on, from which their signs are computed again."""
@@ -209,7 +232,7 @@ class CudaNormalization(CudaFused, groups.Normalization):
     @property
     def runs_backward(self):
         joins = self.eltwise is None or self.own_wanted
-        return joins and not self.norm.use_global_stats and super().runs_backward
+        return joins and self.keeps and super().runs_backward
 
     def gradients(self):
         ds = db = 0
@@ -221,7 +244,7 @@ class CudaNormalization(CudaFused, groups.Normalization):
             *self.incoming(),
             top=self.result.gpu_data() if joined and self.relu else 0,
             through=self.through() if joined else 0,
-            beside=self.other.mutable_gpu_diff() if self.other_wanted else 0,
+            beside=self.other.mutable_gpu_diff() if joined and self.other_wanted else 0,
             db=db,
             ds=ds,
             inner=self.inner.mutable_gpu_diff() if changes and not self.in_place else 0,
@@ -247,18 +270,23 @@ class CudaNormalizedConvolution(CudaNormalization):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.conv = self.layers[0]
+        self.conv, self.keeps = self.layers[0], True
 
     def fits(self):
-        own = bool(self.conv.on_device) and self.conv.axis == 1 and not self.norm.use_global_stats
-        return super().fits() and own
+        return super().fits() and bool(self.conv.on_device) and self.conv.axis == 1
 
     def compute(self):
         conv, (bottom,) = self.conv, self.bottom
         conv.prepare_gpu(self.bottom, self.tops[0])
-        x = self.normalizer.values(self.inner.shape)
-        conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), x, conv.bias_gpu())
-        self.normalize(x)
+        x, moments = self.normalizer.values(self.inner.shape), self.moments()
+        partial = moments.partial if moments else 0
+        conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), x, conv.bias_gpu(), moments=partial)
+        self.normalize(x, moments)
+
+    def moments(self) -> Moments | None:
+        """Where the convolution leaves the moments of its result; None if it leaves none, or they do not count."""
+        parts, length = self.conv.on_device.moment_parts()
+        return None if self.norm.use_global_stats or not parts else self.normalizer.room(parts, length)
 
     def gradients(self):
         super().gradients()

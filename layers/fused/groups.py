@@ -42,7 +42,7 @@ class ConvolutionReLU(EndsInReLU):
 class SumReLU(EndsInReLU):
     """An Eltwise sum of two blobs and its ReLU; they run backward one by one."""
 
-    patterns = ("Eltwise ReLU",)
+    patterns: tuple[str, ...] = ("Eltwise ReLU",)
 
     def fits(self) -> bool:
         return super().fits() and adds_two(self.layers[0])
@@ -93,7 +93,7 @@ class Normalization(EndsInReLU):
     pass: if blobs in `sign_sources` were written to in between, the layers run backward one by one.
     """
 
-    patterns = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
+    patterns: tuple[str, ...] = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -9,7 +9,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.cuda import ops
-from minicaffe.cuda.kernels import PACK, kernel
+from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto.caffe_pb2 import LossParameter
 
@@ -117,7 +117,7 @@ class LossLayer(Layer):
 
     def scaled_gpu(self, n: int, top, x: int, y: int, factor: float = 1.0, divisor: int = 0) -> None:
         """Compute y = x * factor * loss weight / *divisor on the device; divisor 0 (no pointer) means 1."""
-        kernel("loss", "scaled", self.dtype)(n, top[0].gpu_diff(), divisor, factor, x, y, each=PACK)
+        kernel("loss", "scaled", self.dtype).packs(n, top[0].gpu_diff(), divisor, factor, x, y)
 
 
 class DeviceTerms:

@@ -7,9 +7,8 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.cuda.kernels import kernel
+from minicaffe.cuda.kernels import kernel, row_blocks
 
-_LONG_ROW = 1024  # classes of a row that a warp computes, as in softmax.cuh
 _MOST_BLOCKS = 4096
 
 
@@ -34,11 +33,7 @@ def softmax_gpu(x: int, y: int, view: tuple[int, int, int], dtype: np.dtype) -> 
 
 
 def row_geometry(view: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
-    """Return grid and threads for the rows or columns of (outer, classes, inner), at least one block.
-
-    As softmax.cuh divides them: a row takes a warp, a long one a block, and a column a thread.
-    """
+    """Return grid and threads for the rows or columns of (outer, classes, inner), at least one block."""
     outer, classes, inner = view
-    threads = 256 if inner == 1 and classes > _LONG_ROW else 128
-    in_block = threads if inner > 1 else 1 if classes > _LONG_ROW else threads // 32
-    return (max(1, min(-(-outer * inner // in_block), _MOST_BLOCKS)), 1), threads
+    blocks, threads = row_blocks(outer, classes) if inner == 1 else (-(-outer * inner // 128), 128)
+    return (max(1, min(blocks, _MOST_BLOCKS)), 1), threads

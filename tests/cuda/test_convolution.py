@@ -214,8 +214,8 @@ def test_tf32_leaves_double_alone():
         case.check(forward(case), expected(case, forward))
 
 
-def test_set_math_knows_two_kinds():
-    with pytest.raises(UsageError, match='expected "float32" or "tf32", got \'half\''):
+def test_set_math_knows_three_kinds():
+    with pytest.raises(UsageError, match='expected "float32", "tf32" or "bf16", got \'half\''):
         context.set_math("half")
 
 

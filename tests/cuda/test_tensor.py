@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minicaffe.cuda import tensor
+from minicaffe.cuda import shares, tensor
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.tensor import TensorCorrelation
 from minicaffe.errors import DeviceError
@@ -150,35 +150,52 @@ def test_against_the_processor(name, math):
     Case(name, math).check()
 
 
+@pytest.fixture
+def single_warps(monkeypatch):
+    """On devices of sm_90 too, bfloat16 is multiplied by each warp alone."""
+    monkeypatch.setattr(TensorCorrelation, "options", lambda self: ("-DBF16",) if self.math == "bf16" else ())
+
+
+@pytest.mark.usefixtures("thread_order", "single_warps")
+@pytest.mark.parametrize("name", CASES)
+def test_bf16_by_single_warps(name):
+    Case(name, "bf16").check()
+
+
+def test_sm_90_multiplies_by_four_warps(monkeypatch, cuda_device):
+    window = Window((1, 1), (1, 1), (0, 0), (1, 1))
+    for arch, math, expected in (("sm_90", "bf16", True), ("sm_100", "bf16", False), ("sm_90", "tf32", False)):
+        monkeypatch.setattr(cuda_device, "arch", arch)
+        assert ("-DWGMMA" in TensorCorrelation(window, 1, math).options()) == expected
+
+
 @pytest.mark.usefixtures("thread_order")
 @MATHS
-@pytest.mark.parametrize("shares", [2, 3, 11])
+@pytest.mark.parametrize("count", [2, 3, 11])
 @pytest.mark.parametrize("name", ["140 outputs", "groups", "dilated, strided", "3 channels"])
-def test_shares_are_added(monkeypatch, name, shares, math):
+def test_shares_are_added(monkeypatch, name, count, math):
     case = Case(name, math)
     asked = []
-    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: asked.append(_) or shares)
+    monkeypatch.setattr(shares, "choose", lambda *_: asked.append(_) or count)
     case.check()
     assert len(asked) == 3
 
 
-@pytest.mark.parametrize("shares", [5, 20])
-def test_results_are_the_same_in_every_run(monkeypatch, shares):
+@pytest.mark.parametrize("count", [5, 20])
+def test_results_are_the_same_in_every_run(monkeypatch, count):
     case = Case("", "tf32", (4, 24, (9, 9), 32, (3, 3), (1, 1), (1, 1), (1, 1), 1))
-    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: shares)
+    monkeypatch.setattr(shares, "choose", lambda *_: count)
     first_run = case.forward(), *case.weight_gradient()
     monkeypatch.setenv("EMU_REVERSE", "1")
     for before, after in zip(first_run, (case.forward(), *case.weight_gradient())):
         assert (before == after).all()
 
 
-def test_shares_fill_the_device(monkeypatch, cuda_device):
-    monkeypatch.setattr(cuda_device, "multiprocessors", 132)
-    shares = TensorCorrelation._shares
-    assert shares(264, 1000, 2) == 1  # all multiprocessors are busy
-    assert shares(1, 3, 2) == 1  # nothing to divide
-    assert 8 <= shares(16, 1000, 2) <= 33
-    assert shares(1, 1 << 20, 2) == 64
+def test_shares_fill_the_device():
+    assert shares.choose(264, 1000, 264) == 1  # all multiprocessors are busy
+    assert shares.choose(1, 3, 264) == 1  # nothing to divide
+    assert 8 <= shares.choose(16, 1000, 264) <= 33
+    assert shares.choose(1, 1 << 20, 264) == 64
 
 
 @MATHS
@@ -201,21 +218,31 @@ def test_relu_in_the_tail(math, slope):
     case.check_stored(case.forward(slope=slope), np.where(expected < 0, slope * expected, expected))
 
 
+MOMENTS = [
+    (3, 16, (9, 7), 24, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (2, 72, (9, 11), 140, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (1, 32, (8, 6), 128, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    (1, 24, (33, 4), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+]
+
+
 @pytest.mark.usefixtures("thread_order")
 @MATHS
-@pytest.mark.parametrize("shares", [1, 3])
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        (3, 16, (9, 7), 24, (3, 3), (1, 1), (1, 1), (1, 1), 1),
-        (2, 72, (9, 11), 140, (1, 1), (1, 1), (0, 0), (1, 1), 1),
-        (1, 32, (8, 6), 128, (3, 3), (1, 1), (1, 1), (1, 1), 2),
-        (1, 24, (33, 4), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
-    ],
-)
-def test_moments_are_those_of_the_stored_output(monkeypatch, sizes, shares, math):
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("sizes", MOMENTS)
+def test_moments_are_those_of_the_stored_output(monkeypatch, sizes, count, math):
+    check_moments(monkeypatch, sizes, count, math)
+
+
+@pytest.mark.usefixtures("thread_order", "single_warps")
+@pytest.mark.parametrize("sizes", MOMENTS)
+def test_moments_by_single_warps(monkeypatch, sizes):
+    check_moments(monkeypatch, sizes, 1, "bf16")
+
+
+def check_moments(monkeypatch, sizes, count, math):
     case = Case("", math, sizes)
-    monkeypatch.setattr(TensorCorrelation, "_shares", lambda *_: shares)
+    monkeypatch.setattr(shares, "choose", lambda *_: count)
     parts, length = case.gpu.moment_parts()
     got = np.full((sizes[3], parts, 2), np.nan, np.float32)
     buffer = upload(got)
