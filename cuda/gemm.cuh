@@ -33,6 +33,30 @@ struct __align__(N * sizeof(Dtype) < 16 ? N * sizeof(Dtype) : 16) Group {  // ne
   Dtype e[N];
 };
 
+// Keeps an address in a register: otherwise each use of it may be computed from its parts, with 64 bits.
+__device__ __forceinline__ void keep_pointer(const Dtype *&p) {
+#ifndef __CUDA_EMU__
+  asm("" : "+l"(p));
+#endif
+}
+
+// N neighbours in global memory, of which `left` exist; `wide`: all of them, at a multiple of 16 bytes.
+template <int N>
+__device__ __forceinline__ Group<N> load_group(const Dtype *from, int left, bool wide) {
+  if (wide) return *(const Group<N> *)from;
+  Group<N> g;
+#pragma unroll
+  for (int e = 0; e < N; e++) g.e[e] = e < left ? from[e] : Dtype(0);
+  return g;
+}
+template <int N>
+__device__ __forceinline__ void store_group(Dtype *to, int left, bool wide, const Group<N> &g) {
+  if (wide) *(Group<N> *)to = g;
+#pragma unroll
+  for (int e = 0; e < N; e++)
+    if (!wide && e < left) to[e] = g.e[e];
+}
+
 __device__ __forceinline__ int tiles(int n, int size) { return ((unsigned)n + size - 1) / size; }
 
 // LANES threads of a warp lie along the rows, 32 / LANES along the columns.
@@ -40,8 +64,8 @@ template <int BM_, int BN_, int BK_, int STAGES_, int TM_ = 8, int TN_ = 8, int 
 struct Shape {
   static const int BM = BM_, BN = BN_, BK = BK_, STAGES = STAGES_, TM = TM_, TN = TN_, LANES = LANES_;
   static const int WARP_M = LANES * TM, WARP_N = 32 / LANES * TN, THREADS = BM / TM * (BN / TN);
-  // Resident blocks: a thread of a small block may have 168 registers, of a large one 128 (in double 255).
-  static const int BLOCKS = (DTYPE_BITS == 32 ? 512 : 256) * (THREADS < 256 ? 3 : 4) / 4 / THREADS;
+  // Resident blocks: a thread of a large block may have 128 registers, of a small one 168, with more than 64 sums 255.
+  static const int BLOCKS = (DTYPE_BITS == 64 ? 256 : TM * TN > 64 ? 256 : THREADS < 256 ? 384 : 512) / THREADS;
   static_assert(BM % WARP_M == 0 && BN % WARP_N == 0, "a block has whole warps");
 };
 
