@@ -171,6 +171,11 @@ class Runtime:
             return str(error)
         return ""
 
+    def driver_version(self) -> int:
+        """The CUDA version that the driver is made for (12040: 12.4); 0 as long as no device is in use."""
+        device = self._device
+        return device.driver.get_driver_version() if device is not None else 0
+
     def device_count(self) -> int:
         """How many GPUs there are; 0 where none can be used."""
         try:
@@ -279,6 +284,7 @@ require = RUNTIME.require
 check = RUNTIME.check
 available = RUNTIME.available
 reason_unavailable = RUNTIME.reason_unavailable
+driver_version = RUNTIME.driver_version
 device_count = RUNTIME.device_count
 entered = RUNTIME.entered
 stream = RUNTIME.stream
@@ -290,7 +296,8 @@ event = RUNTIME.event
 
 # ---- arithmetic ----
 
-_TENSOR_CORES = 80  # sm_80 is the first that multiplies TF32
+MATHS = ("float32", "tf32", "bf16")
+_TENSOR_CORES = 80  # sm_80 is the first that multiplies TF32 and bfloat16
 
 
 class _Arithmetic:
@@ -303,27 +310,33 @@ _arithmetic = _Arithmetic()
 def set_math(math: str) -> None:
     """Choose how this thread computes products of float32 matrices, and so convolutions, from now on.
 
-    math: "float32", as in Caffe (the default), or "tf32": tensor cores round each factor to 10 bits of
-        fraction, a relative error of up to 5e-4, and add in float32; several times as fast on devices from sm_80 on.
+    math: "float32", as in Caffe (the default), or how far tensor cores may round each factor, on devices from sm_80 on;
+        they add in float32. "tf32": to 10 bits of fraction, a relative error of up to 5e-4. "bf16": to 7 bits, up to
+        4e-3; nets that are built from now on keep blobs between layers of engine TENSOR in bfloat16. Parameters, their
+        updates and losses are float32 in any case.
 
     Raises UsageError for anything else.
     """
-    if math not in ("float32", "tf32"):
-        raise UsageError(f'set_math: expected "float32" or "tf32", got {math!r}')
+    if math not in MATHS:
+        raise UsageError(f'set_math: expected "float32", "tf32" or "bf16", got {math!r}')
     _arithmetic.math = math
 
 
 def math() -> str:
-    """This thread's setting, "float32" or "tf32"."""
+    """This thread's setting, "float32", "tf32" or "bf16"."""
     return _arithmetic.math
 
 
 def allows_tf32() -> bool:
-    """Whether factors may be rounded for tensor cores: `math()` is "tf32"."""
-    return _arithmetic.math == "tf32"
+    """Whether factors may be rounded to TF32, or further, for tensor cores."""
+    return _arithmetic.math != "float32"
 
 
-def math_options(dtype: Any) -> tuple[str, ...]:
-    """The compiler's arguments for products of numbers of this dtype, according to `set_math`."""
-    tf32 = allows_tf32() and dtype.itemsize == 4 and int(current().arch[3:]) >= _TENSOR_CORES
-    return ("-DTF32",) if tf32 else ()
+def has_tensor_cores() -> bool:
+    """Whether the device multiplies TF32 and bfloat16."""
+    return int(current().arch[3:]) >= _TENSOR_CORES
+
+
+def uses_tensor_cores() -> bool:
+    """Whether products of float32 matrices are computed by tensor cores: the math mode and the device allow it."""
+    return allows_tf32() and has_tensor_cores()

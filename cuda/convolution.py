@@ -3,56 +3,39 @@
     y[n, o, t] = b[o] + sum over c, j of  w[o, c, j] * x[n, c, t * stride + j * dilation - pad]
 
 All three are matrix products over tiles in shared memory (``gemm.cuh``) without a matrix of copied windows: the
-elements of a tile are gathered from the image while it is loaded. The kernels read small tables, which are made here:
+elements of a tile are gathered from the image while it is loaded, by tables (`windows`).
 
-- *taps*, the elements of a window: the distance from the window's origin in memory and along each axis, and the index
-  of the weight;
-- *phases*. A forward pass has one. In the gradient of the data only those taps contribute to a place of x whose
-  distance has the same remainder modulo the stride, so there is one phase for each remainder, with its own taps and its
-  own lattice of places, and no product with a zero is computed.
+The forward pass and the gradient of the data have a row for each channel of the result and a column for each window, and
+sum along the elements of a window. Their kernels differ in the rows of a tile, and in how windows are gathered:
 
-The gradient of the weights sums over all windows of the batch. To occupy all multiprocessors the windows are divided
-into slices, each summed by separate blocks into a separate matrix; the matrices are then added in a fixed order, so
-results are the same in every run.
+- ``pointwise``: windows of one place, where their results go; they are copied 16 bytes at a time;
+- ``channels``: an element of the windows in 16 channels in each step, if the image's channels are a multiple of 16 and the
+  tile has few rows, so that gathering is much of the work;
+- ``gathered``: any others, in the order of (channel, element), in which weights are neighbours.
+
+The gradient of the weights sums over all windows of the batch (`convolution_weights`).
 """
 
 from __future__ import annotations
 
 import math
-from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import context, ops
+from minicaffe.cuda import context, convolution_weights, ops, split, windows
+from minicaffe.cuda.convolution_weights import WeightGradient, WeightPlan
 from minicaffe.cuda.kernels import Kernel, kernel
-from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.errors import DeviceError
+from minicaffe.cuda.windows import MOST_AXES, Plan  # noqa: F401  (MOST_AXES: for the layers)
 
-MOST_AXES = 3  # spatial axes that the kernels support
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
-_COLUMNS = {128: 128, 64: 128, 32: 256}  # rows, that is channels: windows, in a tile of `correlate_*`
-_WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
-_SHARE, _MOST_SHARES = 128, 8  # taps that a share has at least; the largest number of shares
-_MOST = (1 << 31) - 1  # windows, and numbers of a sample: kernels index them with 32 bits
-_REACH = (1 << 15) - 1  # planes and rows from the first element of a window to the last: 16 bits of a tap
+#: bytes of a number: rows, that is channels: a tile of the products; windows, elements along k in a step, threads
+_TILES = {
+    4: {64: split.Tile(64, 128, 16, 128), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 256, 16, 64)},
+    8: {64: split.Tile(64, 64, 16, 64), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 128, 16, 32)},
+}
 _KEPT = 16  # plans that a layer keeps, each for other shapes
-
-
-class Tables(NamedTuple):
-    """Device tables of one direction for one pair of shapes, and their sizes."""
-
-    geometry: DeviceBuffer
-    phases: DeviceBuffer
-    taps: DeviceBuffer
-    groups: int
-    channels: int  # of a group of the result
-    num_phases: int
-    num_taps: int
-    depth: int  # taps of the largest phase
-    windows: int  # of the largest phase, over all samples
-    places: int  # of a channel of the result
-    count: int  # type: ignore[assignment]  # of the whole result; hides tuple.count
+_ALIGNED = 16  # bytes of a wide access
 
 
 class CudaCorrelation:
@@ -64,184 +47,109 @@ class CudaCorrelation:
     """
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
-        self.kernel, self.stride, self.pad, self.dilation = window.with_axes(MOST_AXES)
+        self._spatial = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
-        self._plans: dict[tuple, tuple[Tables, Tables]] = {}
+        self._gradient = WeightGradient(*self._spatial, group, self.dtype)
+        self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
         """Use these shapes from now on; allocates, so call it only when shapes change."""
         lead = (1,) * (MOST_AXES + 2 - len(x_shape))
         shapes = (*x_shape[:2], *lead, *x_shape[2:]), (*y_shape[:2], *lead, *y_shape[2:])
         if shapes not in self._plans:
-            reach = max((k - 1) * d for k, d in zip(self.kernel[:-1], self.dilation, strict=False))
-            _check("rows or planes from one end of a window to the other", reach, _REACH)
             if len(self._plans) >= _KEPT:
                 self._plans.clear()
-            self._plans[shapes] = self._plan_forward(*shapes), self._plan_data(*shapes)
-        self._forward, self._data = self._plans[shapes]
+            forward, data = (make(self._spatial, self.group, *shapes) for make in (windows.forward, windows.data))
+            self._plans[shapes] = forward, data, self._gradient.plan(*shapes)
+        self._forward, self._data, self._weights = self._plans[shapes]
 
-    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None) -> None:
-        """y = w * x, plus bias (O) where one is given; then, with a slope, its ReLU."""
-        self._correlate(self._forward, x, w, bias, y, slope)
+    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
+        """y = w * x, plus bias (O) where one is given; then, with a slope, its ReLU.
 
-    def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0) -> None:
-        """dx = the gradient with respect to x, plus bias (C) where one is given: a Deconvolution's forward pass."""
-        self._correlate(self._data, dy, w, bias, dx)
+        moments: where to put (channels, parts, 2) numbers: the mean of each part of the results for a channel, and the sum
+        of their squared deviations from it; `moment_parts` says what a part is.
+        """
+        self._correlate(self._forward, x, w, bias, y, slope, moments=moments)
 
-    def weight_gradient(self, x: int, dy: int, dw: int) -> None:
-        """dw += the gradient with respect to w."""
+    def moment_parts(self) -> tuple[int, int]:
+        """The number of parts, and of windows in one; the last may have fewer. Windows count over (N, *out).
+
+        No parts: `forward` does not make moments.
+        """
         plan = self._forward
-        if not plan.windows:
-            return
-        tables = (plan.geometry, plan.phases, plan.taps)
-        if plan.channels <= _FEW:
-            grid = (plan.num_taps * plan.channels * plan.groups, 1)
-            self._kernel("weights_each").launch(grid, 256, *tables, x, dy, dw)
-            return
-        rows = 32 if plan.channels <= 32 else 64 if min(plan.channels, plan.num_taps) <= 64 else 128
-        columns, depth = _WEIGHTS_TILES[rows]
-        tiles = -(-plan.num_taps // columns) * -(-plan.channels // rows) * plan.groups
-        slices, length = self._slices(plan.windows, tiles, 16 * depth)
-        count = plan.groups * plan.channels * plan.num_taps
-        with ops.scratch(slices * count * self.dtype.itemsize) as partial:
-            self._kernel(f"weights_{rows}").launch((tiles * slices, 1), 256, slices, length, *tables, x, dy, partial)
-            self._kernel("add_slices")(count, slices, partial, dw)
+        if plan.channels <= _FEW or len(plan.windows) > 1:
+            return 0, 0
+        columns = self._tile(plan)[1].columns
+        return -(-plan.windows[0] // columns), columns
+
+    def data_gradient(
+        self, dy: int, w: int, dx: int, bias: int = 0, *, mask: int = 0, mask_slope: float = 0.0
+    ) -> None:
+        """dx = the gradient with respect to x, plus bias (C) where one is given: a Deconvolution's forward pass.
+
+        mask: the top of a ReLU with slope `mask_slope`, of x's shape: dx becomes the gradient of the ReLU's bottom.
+        """
+        self._correlate(self._data, dy, w, bias, dx, mask=mask, mask_slope=mask_slope)
+
+    def weight_gradient(self, x: int, dy: int, dw: int, db: int = 0) -> None:
+        """dw += the gradient with respect to w, and db (O), where one is given, += that of the bias."""
+        self._gradient(self._weights, x, dy, dw, db)
 
     def bias_gradient(self, dy: int, shape: tuple[int, ...], db: int) -> None:
         """db (channels) += the sum of dy (samples, channels, *places) over samples and places."""
-        samples, channels, places = shape[0], shape[1], math.prod(shape[2:])
-        if samples:
-            slices, length = self._slices(samples, channels, 1)
-            sums = self._kernel("bias_slices")
-            with ops.scratch(slices * channels * self.dtype.itemsize) as partial:
-                sums.launch((channels, slices), 256, samples, channels, places, length, dy, partial)
-                self._kernel("add_slices")(channels, slices, partial, db)
+        convolution_weights.bias_gradient(dy, shape, db, self.dtype)
 
     # -- launching -----------------------------------------------------------------------------------------------------
 
     def _kernel(self, name: str) -> Kernel:
-        return kernel("convolution", name, self.dtype, context.math_options(self.dtype))
+        return kernel("convolution", name, self.dtype)
 
-    def _correlate(self, plan: Tables, image: int, w: int, bias: int, out: int, slope: float | None = None) -> None:
-        if not plan.windows:
+    def _correlate(
+        self,
+        plan: Plan,
+        image: int,
+        w: int,
+        bias: int,
+        out: int,
+        slope: float | None = None,
+        mask: int = 0,
+        mask_slope: float = 0.0,
+        moments: int = 0,
+    ) -> None:
+        if not sum(plan.windows):
             return
-        tables, ends = (plan.geometry, plan.phases, plan.taps), (bias, slope is not None, slope or 0.0)
-        lots = plan.groups * plan.num_phases
+        ends = (bias, slope is not None, slope or 0.0, mask, mask_slope)
         if plan.channels <= _FEW:
-            across = min(-(-plan.windows // 256), 4096)
-            grid = (across * plan.channels * lots, 1)
-            self._kernel("correlate_each").launch(grid, 256, across, *tables, image, w, *ends, out)
+            across = min(-(-max(plan.windows) // 256), 4096)
+            grid = (across * plan.channels * plan.groups * len(plan.windows), 1)
+            self._kernel("correlate_each").launch(grid, 256, across, plan.tables, image, w, *ends, out)
             return
-        rows, shares = self._tile(plan, lots)
-        across = -(-plan.windows // _COLUMNS[rows])
-        grid = (across * -(-plan.channels // rows) * lots * shares, 1)
-        multiply = self._kernel(f"correlate_{rows}")
-        if shares == 1:
-            multiply.launch(grid, 256, across, 1, *tables, image, w, *ends, out)
-        else:
-            channels = plan.groups * plan.channels
-            with ops.scratch(shares * plan.count * self.dtype.itemsize) as partial:
-                multiply.launch(grid, 256, across, shares, *tables, image, w, 0, False, 0.0, partial)
-                self._kernel("finish")(plan.count, shares, channels, plan.places, partial, *ends, out)
-
-    def _tile(self, plan: Tables, lots: int) -> tuple[int, int]:
-        """Rows of the tile, and the number of shares of the taps.
-
-        The tile is the largest that is at least half full and gives every multiprocessor a block; shares give it two.
-        """
+        rows, tile = self._tile(plan)
+        wide = plan.adjacent and self._aligned(plan.places, out, mask)
+        kind = "gathered"
+        if plan.pointwise and self._aligned(plan.places, image):
+            kind = "pointwise"
+        elif rows == 16 and plan.image_channels % windows.STEP == 0:
+            kind = "channels"
+        multiply = self._kernel(f"{kind}_{rows}")
+        counts = [tile.over(plan.channels, count) * plan.groups for count in plan.windows]
+        steps = [tile.steps(depth) for depth in plan.depths]
+        work = sum(map(math.prod, zip(counts, steps)))
+        most = max(steps)
         processors = context.current().multiprocessors
-        most = max(1, min(_MOST_SHARES, plan.depth // _SHARE))
-        for rows in (128, 64, 32) if self.dtype == np.float32 else (64, 32):
-            blocks = -(-plan.channels // rows) * -(-plan.windows // _COLUMNS[rows]) * lots
-            if rows == 32 or (plan.channels > rows // 2 and blocks * most >= processors):
-                break
-        return rows, max(1, min(most, 2 * processors // blocks)) if blocks < processors else 1
+        share = split.choose(tile, -(-work // most), most, self.dtype.itemsize, processors).share
+        blocks, first = -(-work // share), (wide, plan.tables, image, w, *ends, moments)
+        if len(steps) == 1 and share % most == 0:
+            multiply.launch((blocks, 1), tile.threads, share, *first, 0, 0, out)
+            return
+        with ops.scratch(2 * blocks * tile.sums(False) * self.dtype.itemsize) as parts:
+            multiply.launch((blocks, 1), tile.threads, share, *first, parts, ops.tickets(8 * blocks), out)
 
-    @staticmethod
-    def _slices(count: int, blocks: int, least: int) -> tuple[int, int]:
-        """The number of slices of `count` and their length: about two blocks for each multiprocessor.
+    def _aligned(self, places: int, *arrays: int) -> bool:
+        """Whether each channel of these arrays begins at a multiple of 16 bytes, and has a multiple of four places."""
+        return places % 4 == 0 and not any(int(array) % _ALIGNED for array in arrays)
 
-        blocks: the number of blocks for one slice; least: lengths are multiples of it.
-        """
-        wanted = -(-2 * context.current().multiprocessors // blocks)
-        slices = max(1, min(wanted, count // least))
-        length = -(-count // slices // least) * least
-        return -(-count // length), length
-
-    # -- tables --------------------------------------------------------------------------------------------------------
-
-    def _plan_forward(self, x_shape: tuple, y_shape: tuple) -> Tables:
-        channels, size = x_shape[1] // self.group, x_shape[2:]
-        steps = [[j * d for j in range(k)] for k, d in zip(self.kernel, self.dilation, strict=True)]
-        taps = [_tap(channel, offset, size, i) for i, (channel, *offset) in enumerate(product(range(channels), *steps))]
-        phase = [0, len(taps), *y_shape[2:], *(-p for p in self.pad), *self.stride, 0, 0, 0]
-        weights = len(taps), len(taps) * (y_shape[1] // self.group)
-        return self._upload(x_shape, y_shape, (1, 1, 1), [phase], taps, weights)
-
-    def _plan_data(self, x_shape: tuple, y_shape: tuple) -> Tables:
-        outputs, channels, size = y_shape[1] // self.group, x_shape[1] // self.group, y_shape[2:]
-        elements = math.prod(self.kernel)
-        taps: list[list[int]] = []
-        phases = []
-        for axes in product(*(self._remainders(axis, x_shape[2 + axis]) for axis in range(MOST_AXES))):
-            begin = len(taps)
-            for channel, steps in product(range(outputs), list(product(*(axis.taps for axis in axes)))):
-                index = np.ravel_multi_index([j for j, _ in steps], self.kernel)
-                taps.append(_tap(channel, [d for _, d in steps], size, channel * channels * elements + int(index)))
-            count, origin, first = ([getattr(a, f) for a in axes] for f in ("count", "origin", "first"))
-            phases.append([begin, len(taps) - begin, *count, *origin, 1, 1, 1, *first])
-        weights = elements, channels * outputs * elements
-        return self._upload(y_shape, x_shape, self.stride, phases, taps, weights)
-
-    def _remainders(self, axis: int, size: int) -> list[_Remainder]:
-        """The phases along one axis of x that are not empty."""
-        kernel, stride, pad, dilation = (f[axis] for f in (self.kernel, self.stride, self.pad, self.dilation))
-        found = []
-        for remainder in range(stride):
-            first = (remainder - pad) % stride  # the smallest place i with (i + pad) % stride == remainder
-            taps = [
-                (j, (remainder - j * dilation) // stride)
-                for j in range(kernel)
-                if (j * dilation - remainder) % stride == 0
-            ]
-            if first < size:
-                found.append(_Remainder(taps, -(-(size - first) // stride), (first + pad - remainder) // stride, first))
-        return found
-
-    def _upload(self, in_shape, out_shape, out_step, phases, taps, weights) -> Tables:
-        """Copy the tables to the device; `in_shape` is that of the array that is read, `out_shape` of the result."""
-        channels_in, channels_out = in_shape[1] // self.group, out_shape[1] // self.group
-        geometry = [in_shape[0], self.group, len(phases), channels_in, *in_shape[2:], channels_out, *out_shape[2:]]
-        windows = max((math.prod(p[2:5]) for p in phases), default=0) * in_shape[0]
-        _check("windows in a batch", windows)
-        _check("numbers in a sample", max(math.prod(in_shape[1:]), math.prod(out_shape[1:])))
-        depth, places = max((p[1] for p in phases), default=0), math.prod(out_shape[2:])
-        tables = (_table([*geometry, *out_step, *weights]), _table(phases), _table(taps))
-        sizes = (len(phases), len(taps), depth, windows, places, math.prod(out_shape))
-        return Tables(*tables, self.group, channels_out, *sizes)
-
-
-class _Remainder(NamedTuple):
-    """Places along an axis of x whose distance to a window's origin has one remainder modulo the stride."""
-
-    taps: list[tuple[int, int]]  # elements of the kernel, and the distances of their windows (negative: before)
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    origin: int  # the window at distance 0 of the first place
-    first: int
-
-
-def _check(what: str, count: int, most: int = _MOST) -> None:
-    if count > most:
-        raise DeviceError(f"convolution on the GPU: expected at most {most} {what}, got {count}")
-
-
-def _tap(channel: int, offset: Any, size: tuple, weight: int) -> list[int]:
-    dz, dy, dx = offset
-    return [((channel * size[0] + dz) * size[1] + dy) * size[2] + dx, weight, dz << 16 | dy & 0xFFFF, dx]
-
-
-def _table(rows: list) -> DeviceBuffer:
-    array = np.array(rows, np.int32)
-    buffer = DeviceBuffer(array.nbytes)
-    buffer.from_host(array)
-    return buffer
+    def _tile(self, plan: Plan) -> tuple[int, split.Tile]:
+        """Rows of the smallest tile that has all channels, or of the largest, and the tile."""
+        rows = next((rows for rows in (16, 32) if plan.channels <= rows), 64)
+        return rows, _TILES[self.dtype.itemsize][rows]

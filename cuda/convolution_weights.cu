@@ -60,7 +60,9 @@ struct Lane {
     k = (threadIdx.x % LANES + warp % parts * LANES) * N;
     swap = N == 1 && LANES > 8 ? k / 8 * STEP : 0;
   }
-  __device__ __forceinline__ int away(int r) const { return r / STEP % 2 ? -swap : swap; }  // the r-th row is row + r + away
+  __device__ __forceinline__ int away(int r, int rows) const {  // a thread's r-th row is row + r + away(r)
+    return r / STEP % 2 ? -swap : r + STEP < rows ? swap : 0;
+  }
 };
 
 // Element (i, k): place k % places of channel i of sample k / places.
@@ -83,9 +85,9 @@ struct Planes {
   __device__ __forceinline__ void next(Dtype *to) {
 #pragma unroll
     for (int r = 0; r < R; r += STEP) {
-      const int i = r + lane.away(r);
+      const int i = r + lane.away(r, R);
       if (R % STEP == 0 || lane.row + i < R)
-        copy_async<N * sizeof(Dtype)>(to + To::at(lane.row, lane.k) + To::at(r, 0) + To::at(lane.away(r), 0),
+        copy_async<N * sizeof(Dtype)>(to + To::at(lane.row, lane.k) + To::at(r, 0) + To::at(lane.away(r, R), 0),
                                       from + i * (long long)images.places.by, i < rows && left > 0);
     }
     place += S::BK, left -= S::BK;
@@ -122,7 +124,7 @@ struct Gathered {
   __device__ __forceinline__ void next(Dtype *to) {
 #pragma unroll
     for (int r = 0; r < ROWS; r += STEP) {
-      const int i = lane.row + lane.away(r);
+      const int i = lane.row + lane.away(r, ROWS);
       if (ROWS % STEP && i + r >= ROWS) continue;
       const Entry row = taps[i + r];
       const Dtype *source = from + row.offset;
@@ -154,7 +156,7 @@ struct Gradient {
   Images dy, x;
   const Entry *all_taps;
   Dtype *dw, *db;
-  bool overwrite, wide;
+  bool wide;
 
   static const int WIDTH = PLANES ? S::BN : S::BN / KERNEL_WIDTH * KERNEL_WIDTH;  // taps of a tile
 
@@ -183,23 +185,21 @@ struct Gradient {
     multiply<S>(ring, steps, rows, columns, sums, db && !p.tap);
   }
 
-  __device__ void store(int tile, const Result &sums) const {
+  __device__ void store(int tile, Result &sums) const {
     const Place p = place(tile);
     const int first = p.group * channels + p.channel;
     sums.each([&](int i, int j, auto group) {
       const int left = min(WIDTH, taps - p.tap) - j;
       if (p.channel + i >= channels || left <= 0) return;
       Dtype *to = dw + (long long)(first + i) * taps + p.tap + j;
-      if (!overwrite) {
-        const auto old = load_group<sizeof(group) / sizeof(Dtype)>(to, left, wide);
+      const auto old = load_group<Result::WIDTH>(to, left, wide);
 #pragma unroll
-        for (int e = 0; e < sizeof(group) / sizeof(Dtype); e++) group.e[e] += old.e[e];
-      }
+      for (int e = 0; e < Result::WIDTH; e++) group.e[e] += old.e[e];
       store_group(to, left, wide, group);
     });
     if (db && !p.tap)
       sums.each_row([&](int i, Dtype sum) {
-        if (p.channel + i < channels) db[first + i] = overwrite ? sum : db[first + i] + sum;
+        if (p.channel + i < channels) db[first + i] += sum;
       });
   }
 };
@@ -210,7 +210,7 @@ __device__ __forceinline__ void gradient(
     const Dtype *x, const int x_sample, const int x_group, const int places, const unsigned places_factor,
     const unsigned places_shift, const int width, const unsigned width_factor, const unsigned width_shift,
     const void *tap_table, const void *row_table, const void *column_table, Dtype *dw, Dtype *db,
-    const bool overwrite, const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
+    const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
   typedef Gradient<S> G;
   __shared__ __align__(16) Dtype ring[Ring<S, typename G::A, typename G::B>::SIZE];
   __shared__ Entry tile_taps[S::BN / KERNEL_WIDTH];
@@ -218,8 +218,7 @@ __device__ __forceinline__ void gradient(
   const Entry *rows = (const Entry *)row_table, *columns = (const Entry *)column_table;
   const Images outputs = {dy, dy_sample, dy_group, of_sample, of_row, rows, columns};
   const Images inputs = {x, x_sample, x_group, of_sample, of_row, rows, columns};
-  const G product = {ring, tile_taps, channels, taps, windows, outputs, inputs, (const Entry *)tap_table, dw, db, overwrite,
-                     wide};
+  const G product = {ring, tile_taps, channels, taps, windows, outputs, inputs, (const Entry *)tap_table, dw, db, wide};
   const Split split = {tiles(windows, S::BK), share, parts, tickets};
   typename G::Result sums;
   even_split<S>(split, count, sums, product);
@@ -230,10 +229,10 @@ __global__ void __launch_bounds__(Rows128::THREADS, Rows128::BLOCKS)
             const Dtype *x, const int x_sample, const int x_group, const int places, const unsigned places_factor,
             const unsigned places_shift, const int width, const unsigned width_factor, const unsigned width_shift,
             const void *tap_table, const void *row_table, const void *column_table, Dtype *dw, Dtype *db,
-            const bool overwrite, const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
+            const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
   gradient<Rows128>(channels, taps, windows, dy, dy_sample, dy_group, x, x_sample, x_group, places, places_factor,
-                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, overwrite,
-                   wide, count, share, parts, tickets);
+                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, wide,
+                   count, share, parts, tickets);
 }
 
 __global__ void __launch_bounds__(Rows64::THREADS, Rows64::BLOCKS)
@@ -241,10 +240,10 @@ __global__ void __launch_bounds__(Rows64::THREADS, Rows64::BLOCKS)
             const Dtype *x, const int x_sample, const int x_group, const int places, const unsigned places_factor,
             const unsigned places_shift, const int width, const unsigned width_factor, const unsigned width_shift,
             const void *tap_table, const void *row_table, const void *column_table, Dtype *dw, Dtype *db,
-            const bool overwrite, const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
+            const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
   gradient<Rows64>(channels, taps, windows, dy, dy_sample, dy_group, x, x_sample, x_group, places, places_factor,
-                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, overwrite,
-                   wide, count, share, parts, tickets);
+                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, wide,
+                   count, share, parts, tickets);
 }
 
 __global__ void __launch_bounds__(Rows32::THREADS, Rows32::BLOCKS)
@@ -252,10 +251,10 @@ __global__ void __launch_bounds__(Rows32::THREADS, Rows32::BLOCKS)
             const Dtype *x, const int x_sample, const int x_group, const int places, const unsigned places_factor,
             const unsigned places_shift, const int width, const unsigned width_factor, const unsigned width_shift,
             const void *tap_table, const void *row_table, const void *column_table, Dtype *dw, Dtype *db,
-            const bool overwrite, const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
+            const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
   gradient<Rows32>(channels, taps, windows, dy, dy_sample, dy_group, x, x_sample, x_group, places, places_factor,
-                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, overwrite,
-                   wide, count, share, parts, tickets);
+                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, wide,
+                   count, share, parts, tickets);
 }
 
 __global__ void __launch_bounds__(Rows16::THREADS, Rows16::BLOCKS)
@@ -263,10 +262,10 @@ __global__ void __launch_bounds__(Rows16::THREADS, Rows16::BLOCKS)
             const Dtype *x, const int x_sample, const int x_group, const int places, const unsigned places_factor,
             const unsigned places_shift, const int width, const unsigned width_factor, const unsigned width_shift,
             const void *tap_table, const void *row_table, const void *column_table, Dtype *dw, Dtype *db,
-            const bool overwrite, const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
+            const bool wide, const int count, const int share, Dtype *parts, unsigned *tickets) {
   gradient<Rows16>(channels, taps, windows, dy, dy_sample, dy_group, x, x_sample, x_group, places, places_factor,
-                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, overwrite,
-                   wide, count, share, parts, tickets);
+                   places_shift, width, width_factor, width_shift, tap_table, row_table, column_table, dw, db, wide,
+                   count, share, parts, tickets);
 }
 
 struct Range {  // of a tap: where it is from a window's first element, and of which windows it is inside the image
@@ -280,8 +279,7 @@ __global__ void weights_each(const int channels, const int taps, const int windo
                              const unsigned places_factor, const unsigned places_shift, const int width,
                              const unsigned width_factor, const unsigned width_shift, const int height,
                              const unsigned height_factor, const unsigned height_shift, const int weights,
-                             const void *ranges, const void *row_table, const void *column_table, Dtype *dw, Dtype *db,
-                             const bool overwrite) {
+                             const void *ranges, const void *row_table, const void *column_table, Dtype *dw, Dtype *db) {
   const Divisor of_sample = {places, places_factor, places_shift}, of_row = {width, width_factor, width_shift};
   const Divisor of_plane = {height, height_factor, height_shift};
   const bool bias = blockIdx.x >= (unsigned)weights;
@@ -304,7 +302,7 @@ __global__ void weights_each(const int channels, const int taps, const int windo
   }
   sum = block_sum(sum);
   Dtype *to = bias ? db + channel : dw + blockIdx.x;
-  if (threadIdx.x == 0) *to = overwrite ? sum : *to + sum;
+  if (threadIdx.x == 0) *to += sum;
 }
 
 // The gradient of a bias by itself: `slices` blocks for each channel sum parts of dy, and the last one adds them up.

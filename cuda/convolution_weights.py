@@ -35,7 +35,7 @@ def divisor(by: int) -> tuple[int, int, int]:
     return by, (((1 << shift) - by) << 32) // by + 1, shift
 
 
-class _Plan(NamedTuple):
+class WeightPlan(NamedTuple):
     """Numbers and device tables for one pair of shapes; the tables hold 32-bit integers."""
 
     channels: int  # of a group
@@ -70,7 +70,7 @@ class WeightGradient:
         narrow = self.pointwise or self.dilation[2] != 1 or self.kernel[2] not in _WIDTHS
         self.width = 1 if narrow else self.kernel[2]
 
-    def plan(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> _Plan:
+    def plan(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> WeightPlan:
         """Make the tables for a pair of shapes."""
         channels, inputs = y_shape[1] // self.group, x_shape[1] // self.group
         size, places = y_shape[2:], math.prod(y_shape[2:])
@@ -88,15 +88,11 @@ class WeightGradient:
         taps = inputs * math.prod(self.kernel)
         masked, ranges = (self._masked(x_shape), None) if tiled else (None, self._ranges(x_shape, size))
         numbers = (channels, taps, self.group, y_shape[0] * places, places)
-        return _Plan(*numbers, lines, size, _table(rows), _table(columns), masked, ranges)
+        return WeightPlan(*numbers, lines, size, _table(rows), _table(columns), masked, ranges)
 
-    def __call__(self, plan: _Plan, x: Any, dy: Any, dw: Any, db: Any = 0, overwrite: bool = False) -> None:
-        """Add to dw, and to db where one is given, or replace them with ``overwrite``."""
+    def __call__(self, plan: WeightPlan, x: Any, dy: Any, dw: Any, db: Any = 0) -> None:
+        """Add to dw, and to db where one is given."""
         if not plan.windows:
-            if overwrite:
-                ops.fill(plan.groups * plan.channels * plan.taps, 0, dw, self.dtype)
-                if db:
-                    ops.fill(plan.groups * plan.channels, 0, db, self.dtype)
             return
         numbers = (plan.channels, plan.taps, plan.windows, dy, *plan.lines[:2], x, *plan.lines[2:])
         numbers = (*numbers, *divisor(plan.places), *divisor(plan.size[2]))
@@ -105,23 +101,23 @@ class WeightGradient:
             each = kernel("convolution_weights", "weights_each", self.dtype)
             blocks = weights + (plan.groups * plan.channels if db else 0)
             tables = (plan.ranges, plan.rows, plan.columns)
-            each.launch((blocks, 1), 256, *numbers, *divisor(plan.size[1]), weights, *tables, dw, db, overwrite)
+            each.launch((blocks, 1), 256, *numbers, *divisor(plan.size[1]), weights, *tables, dw, db)
             return
         rows, tile, count = self._tile(plan)
         wide = plan.places * self.dtype.itemsize % 16 == 0 and int(dy) % 16 == 0
         wide = wide and (not self.pointwise or int(x) % 16 == 0)
         whole = plan.taps % 4 == 0 and self._across(tile) % 4 == 0 and int(dw) % 16 == 0
         flags = (f"-DWIDE_COPIES={str(wide).lower()}", f"-DPLANES={str(self.pointwise).lower()}")
-        options = (*flags, f"-DKERNEL_WIDTH={self.width}", *context.math_options(self.dtype))
+        options = (*flags, f"-DKERNEL_WIDTH={self.width}")
         multiply = kernel("convolution_weights", f"weights_{rows}", self.dtype, options)
-        ends = (plan.masked, plan.rows, plan.columns, dw, db, overwrite, whole)
+        ends = (plan.masked, plan.rows, plan.columns, dw, db, whole)
         ops.launch_split(multiply, tile, count, tile.steps(plan.windows), self.dtype, *numbers, *ends, row_sums=True)
 
     def _across(self, tile: Tile) -> int:
         """Taps that a tile holds: whole rows of the kernel."""
         return tile.columns // self.width * self.width
 
-    def _tile(self, plan: _Plan) -> tuple[int, Tile, int]:
+    def _tile(self, plan: WeightPlan) -> tuple[int, Tile, int]:
         """The rows of the fastest tile by the model, the tile, and the number of tiles."""
         processors, itemsize = context.current().multiprocessors, self.dtype.itemsize
 

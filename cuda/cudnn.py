@@ -113,10 +113,12 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         plan(dy, w, dx)
         self._finish(self._x, dx, bias, None)
 
-    def weight_gradient(self, x: int, dy: int, dw: int) -> None:
+    def weight_gradient(self, x: int, dy: int, dw: int, db: int = 0) -> None:
         plan = self._plan("conv_wgrad", {"image": self._x, "loss": self._y}, self._w)
         if plan is None:
-            return super().weight_gradient(x, dy, dw)
+            return super().weight_gradient(x, dy, dw, db)
+        if db:
+            self.bias_gradient(dy, self._y, db)
         count = int(np.prod(self._w))
         if self._sum is None:
             self._sum = DeviceBuffer(count * self.dtype.itemsize)
@@ -127,7 +129,7 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         """Add the bias and apply the ReLU, in place, where there is one."""
         if bias or slope is not None:
             n, places = int(np.prod(shape)), int(np.prod(shape[2:]))
-            self._kernel("finish")(n, 1, shape[1], places, y, bias, slope is not None, slope or 0.0, y)
+            self._kernel("finish")(n, shape[1], places, bias, slope is not None, slope or 0.0, y)
 
     def _plan(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
         """cuDNN's plan for the current shapes; None where it has none, or where there is nothing to compute."""

@@ -1,4 +1,7 @@
-"""The engines of the GPU: CUDA, which runs the layers' own kernels, and CUDNN, with variants of a few layer types."""
+"""The engines of the GPU: CUDA, which runs the layers' own kernels, and engines with variants of some layer types.
+
+CUDNN has convolutions by cuDNN, TENSOR layers for tensor cores, on channels-last arrays.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicaffe.core.engine import Engine, Stopwatch, add_engine
+from minicaffe.core.settings import BF16, FLOAT32
 from minicaffe.cuda import context, cudnn, kernels, memory
 from minicaffe.cuda.memory import GPU
 from minicaffe.cuda.step import CudaStep
@@ -88,3 +92,35 @@ class Cudnn(Engine):
 
 
 CUDNN = add_engine(Cudnn())
+
+
+class Tensor(Engine):
+    """Engine with variants for tensor cores, which keep blobs in channels-last arrays; the default with `set_math`.
+
+    Its layers compute in TF32 or bfloat16, by the setting at their creation; with "float32" they run CUDA's kernels.
+    """
+
+    name, mode, place, base = "TENSOR", "GPU", GPU, CUDA
+
+    @property
+    def default(self) -> bool:  # type: ignore[override]  # nothing sets it
+        return context.allows_tf32()
+
+    def reason(self) -> str:
+        if sentence := context.reason_unavailable():
+            return sentence
+        if not context.has_tensor_cores():
+            device = context.current()
+            return (
+                f"GPU {device.index} ({device.name}, {device.arch}) has no tensor cores for TF32 and bf16 (from sm_80)"
+            )
+        return "" if context.allows_tf32() else "the math mode is float32, neither tf32 nor bf16 (set_math, --math)"
+
+    def takes(self, dtype: np.dtype) -> bool:
+        return dtype == np.float32 and self.available()
+
+    def precision(self, wanted: str) -> str:
+        return BF16 if context.math() == BF16 else FLOAT32
+
+
+TENSOR = add_engine(Tensor())

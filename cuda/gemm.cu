@@ -69,7 +69,7 @@ struct Product {
     return g;
   }
 
-  __device__ void store(int tile, const Result &sums) const {
+  __device__ void store(int tile, Result &sums) const {
     const Place p = place(tile);
     Dtype *data = c + p.layer * step_c;
     sums.each([&](int i, int j, const auto &group) {

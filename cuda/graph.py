@@ -24,7 +24,7 @@ from typing import Any
 
 from minicaffe.core.memory import Memory
 from minicaffe.core.places import Place, observed
-from minicaffe.cuda import context
+from minicaffe.cuda import channels_last, context
 from minicaffe.cuda.memory import GPU, DeviceBuffer
 from minicaffe.errors import DeviceError
 from minicaffe.text import printable
@@ -88,6 +88,8 @@ class Recording:
 
     def reads(self, memory: Memory, place: Place) -> bool:
         """Record a read; return True if the device copy is up to date although a script holds a view of the host's."""
+        if id(memory) in self.written:  # of what the step itself has computed
+            return False
         self.read[id(memory)] = memory
         return id(memory) in self.uploaded
 
@@ -125,12 +127,18 @@ class Recording:
         for memory in self.read.values():
             memory.read(GPU)
 
+    def forget_conversions(self, read: bool = False) -> None:
+        """Let memory that the step writes to, or has `read`, too, be converted again when it is read next."""
+        for memory in (*self.written.values(), *(self.read.values() if read else ())):
+            channels_last.forget_conversions(memory)
+
 
 class _Graph:
     """An executable CUDA graph, with the Recording that keeps the buffers used by it alive."""
 
     def __init__(self, recording: Recording, graph: Any) -> None:
         self._recording = recording
+        self._marks = [channels_last.Marks(memory) for memory in recording.written.values()]
         self._handle = _call("cuGraphInstantiate", graph, 0)
         weakref.finalize(self, _call, "cuGraphExecDestroy", self._handle).atexit = False
         _call("cuGraphDestroy", graph)
@@ -142,8 +150,8 @@ class _Graph:
         self._recording.upload()
         with context.current().lock:  # the graph uses the device's scratch memory
             _call("cuGraphLaunch", self._handle, int(context.stream().handle))
-        for memory in self._recording.written.values():
-            memory.wrote(GPU)
+        for marks in self._marks:
+            marks.restore()
 
 
 class CapturedStep:
@@ -232,6 +240,7 @@ class CapturedStep:
 
     def _capture(self, warm: Recording) -> _Graph:
         """Capture `work`; its registered actions, such as advancing random streams, run in the replay that follows."""
+        warm.forget_conversions()  # the capture includes what each step makes of its own results
         warm.upload()  # values written on the host since the first call must not be copied inside the graph
         recording = Recording(True, warm.read.values())
         with context.recording() as stream, _without_collection():
@@ -254,6 +263,7 @@ class CapturedStep:
         finally:
             graph = _end(stream, failure)
         if failure is not None:
+            recording.forget_conversions(read=True)  # they have been recorded, but not executed
             raise failure
         return graph
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import context, memory
+from minicaffe.cuda import context, memory, shares
 from minicaffe.cuda.kernels import BLOCK, PACK, Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.split import Tile, choose
@@ -78,17 +78,56 @@ def _gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, dtype, ends, batch, ste
     m, n, k = sizes
     if not (m and n and batch):
         return
+    if dtype == np.float32 and context.uses_tensor_cores():
+        _tensor_gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, ends, batch, steps)
+        return
     wide_a = _wide(dtype, a, m if trans_a else k, steps[0])
     wide_b = _wide(dtype, b, k if trans_b else n, steps[1])
     wide = wide_a and wide_b
     name, tile = _tile(m, n, k, batch, dtype, wide)
-    flags = zip(("TRANS_A", "TRANS_B", "WIDE_COPIES"), (trans_a, trans_b, wide), strict=True)
-    options = (*(f"-D{flag}={str(bool(value)).lower()}" for flag, value in flags), *context.math_options(dtype))
-    multiply = kernel("gemm", name, dtype, options)
+    multiply = kernel("gemm", name, dtype, _variant(trans_a, trans_b, wide))
     wide_c = n % 4 == 0 and _wide(dtype, c, n, steps[2])  # four columns are stored at once
     arguments = (m, n, k, alpha, a, b, beta, c, *ends, *steps, wide_c)
     count = tile.over(m, n) * batch
     launch_split(multiply, tile, count, tile.steps(k), dtype, *arguments, row_sums=trans_a)
+
+
+def _variant(trans_a: bool, trans_b: bool, wide: bool) -> tuple[str, ...]:
+    """The compiler's arguments for a kernel of gemm.cu or tensor_gemm.cu."""
+    flags = {"TRANS_A": trans_a, "TRANS_B": trans_b, "WIDE_COPIES": wide}
+    return tuple(f"-D{flag}={str(bool(value)).lower()}" for flag, value in flags.items())
+
+
+def _tensor_gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, ends, batch, steps) -> None:
+    """As `_gemm`, by tensor cores (``tensor_gemm.cu``)."""
+    m, n, k = sizes
+    single, row_sums = np.dtype(np.float32), ends[-1]
+    wide = _wide(single, a, m if trans_a else k, steps[0]) and _wide(single, b, k if trans_b else n, steps[1])
+    large = -(-m // 128) * -(-n // 128) * batch >= context.current().multiprocessors
+    name, tile = ("gemm_128x128", shares.Tile(128, 128, 2)) if large else ("gemm_128x64", shares.Tile(128, 64, 3))
+    grid = (-(-(n + bool(row_sums)) // tile.columns), -(-m // tile.rows), batch)  # row sums: a column of ones more
+    multiply = kernel("tensor_gemm", name, single, _variant(trans_a, trans_b, wide))
+    operands = (m, n, k, alpha, a, b, beta, c, *ends, *steps)
+    launch_shares(multiply, tile, grid, -(-k // 32), operands)
+
+
+def launch_shares(
+    multiply: Kernel, tile: shares.Tile, grid: tuple[int, int, int], steps: int, before: tuple, after: tuple = ()
+) -> None:
+    """Queue a product of ``grid`` tiles of ``steps`` steps, by a kernel of tensor.cuh.
+
+    Its parameters are the grid, those of ``before``, shares, span, partial, tickets, and those of ``after``.
+    """
+    tiles = grid[0] * grid[1] * grid[2]
+    count = shares.choose(tiles, steps, context.current().multiprocessors * tile.resident)
+    blocks, each = (tiles * count, 1), {"shared": tile.shared}
+    if count == 1:
+        multiply.launch(blocks, shares.THREADS, *grid, *before, 1, 1, 0, 0, *after, **each)
+        return
+    counters = tickets(tiles * (-(-count // shares.SPAN) + 1))
+    with scratch(tiles * count * tile.partial) as partial:
+        split = (count, shares.SPAN, partial, counters)
+        multiply.launch(blocks, shares.THREADS, *grid, *before, *split, *after, **each)
 
 
 def launch_split(
@@ -146,17 +185,17 @@ def gemv(
 
 def axpy(n: int, alpha: float, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y += alpha x."""
-    kernel("ops", "axpy", dtype)(n, alpha, x, y, each=PACK)
+    kernel("ops", "axpy", dtype).packs(n, alpha, x, y)
 
 
 def axpby(n: int, alpha: float, x: Pointer, beta: float, y: Pointer, dtype: Any = np.float32) -> None:
     """y = alpha x + beta y; y is not read if beta is 0."""
-    kernel("ops", "axpby", dtype)(n, alpha, x, beta, y, each=PACK)
+    kernel("ops", "axpby", dtype).packs(n, alpha, x, beta, y)
 
 
 def scale(n: int, alpha: float, x: Pointer, y: Pointer | None = None, dtype: Any = np.float32) -> None:
     """y = alpha x; in place if y is None (default)."""
-    kernel("ops", "scale", dtype)(n, alpha, x, x if y is None else y, each=PACK)
+    kernel("ops", "scale", dtype).packs(n, alpha, x, x if y is None else y)
 
 
 def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
@@ -164,7 +203,7 @@ def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
     if value == 0:
         memory.fill_bytes(int(y), 0, n * np.dtype(dtype).itemsize)
     else:
-        kernel("ops", "fill", dtype)(n, value, y, each=PACK)
+        kernel("ops", "fill", dtype).packs(n, value, y)
 
 
 def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
@@ -174,17 +213,17 @@ def copy(n: int, x: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
 
 def add(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a + b."""
-    kernel("ops", "add", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "add", dtype).packs(n, a, b, y)
 
 
 def sub(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a - b."""
-    kernel("ops", "sub", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "sub", dtype).packs(n, a, b, y)
 
 
 def mul(n: int, a: Pointer, b: Pointer, y: Pointer, dtype: Any = np.float32) -> None:
     """y = a b, elementwise."""
-    kernel("ops", "mul", dtype)(n, a, b, y, each=PACK)
+    kernel("ops", "mul", dtype).packs(n, a, b, y)
 
 
 def sum(n: int, x: Pointer, dtype: Any = np.float32, out: Pointer | None = None, alpha: float = 1.0) -> float | None:

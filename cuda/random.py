@@ -28,7 +28,7 @@ class DeviceStream:
         self._expected: tuple[int, int, int] | None = None  # key and next counter in device memory
 
     def draw(self, n: int) -> int:
-        """Reserve n numbers for a kernel that is launched next; return a pointer to the stream's state on the device."""
+        """Reserve n numbers for the next kernel; return a pointer to the stream's state on the device."""
         if not graph.capturing():
             self._advance(n)
         graph.before_replay(lambda: self._advance(n))

@@ -1,52 +1,50 @@
-// Softmax over (outer, classes, inner): rows when inner is 1, columns otherwise.
+// Softmax over (outer, classes, inner): n = outer * inner positions, rows when inner is 1, else columns.
+#include "softmax.cuh"
 
-// One block for each of n rows.
-__global__ void rows(const int n, const int classes, const Dtype *x, Dtype *y) {
-  STRIDE(row, blockIdx.x, n, gridDim.x) {
-    const Dtype *in = x + (long long)row * classes;
-    Dtype *out = y + (long long)row * classes;
-    Dtype largest = -DTYPE_MAX;
-    BLOCK_STRIDE(k, classes) largest = max(largest, in[k]);
-    largest = block_max(largest);
-    Dtype sum = 0;
-    BLOCK_STRIDE(k, classes) {
-      out[k] = exp(in[k] - largest);
-      sum += out[k];
-    }
-    sum = block_sum(sum);
-    BLOCK_STRIDE(k, classes) out[k] /= sum;
-  }
+template <class Threads>
+__device__ __forceinline__ void rows_forward(const int n, const int classes, const Dtype *x, Dtype *y) {
+  const Threads threads;
+  STRIDE(row, threads.first, n, threads.step)
+  softmax_row(threads, classes, x + (long long)row * classes, y + (long long)row * classes);
 }
 
-__global__ void rows_backward(const int n, const int classes, const Dtype *y, const Dtype *dy, Dtype *dx) {
-  STRIDE(row, blockIdx.x, n, gridDim.x) {
+__global__ void forward(const int n, const int classes, const int inner, const Dtype *x, Dtype *y) {
+  if (inner == 1 && classes <= LONG_ROW)
+    rows_forward<Warp>(n, classes, x, y);
+  else if (inner == 1)
+    rows_forward<Block>(n, classes, x, y);
+  else
+    GRID_STRIDE(i, n) {
+      const long long start = column_start(i, classes, inner);
+      softmax_column(classes, inner, x + start, y + start);
+    }
+}
+
+template <class Threads>
+__device__ __forceinline__ void rows_backward(const int n, const int classes, const Dtype *y, const Dtype *dy, Dtype *dx) {
+  const Threads threads;
+  STRIDE(row, threads.first, n, threads.step) {
     const long long start = (long long)row * classes;
     Dtype dot = 0;
-    BLOCK_STRIDE(k, classes) dot += y[start + k] * dy[start + k];
-    dot = block_sum(dot);
-    BLOCK_STRIDE(k, classes) dx[start + k] = y[start + k] * (dy[start + k] - dot);
+    STRIDE(k, threads.lane, classes, threads.lanes) dot += y[start + k] * dy[start + k];
+    dot = threads.sum(dot);
+    STRIDE(k, threads.lane, classes, threads.lanes) dx[start + k] = y[start + k] * (dy[start + k] - dot);
   }
 }
 
-// One thread for each of n = outer * inner columns.
-__global__ void columns(const int n, const int classes, const int inner, const Dtype *x, Dtype *y) {
-  GRID_STRIDE(i, n) {
-    const long long start = (long long)(i / inner) * classes * inner + i % inner;
-    Dtype largest = -DTYPE_MAX, sum = 0;
-    for (int k = 0; k < classes; k++) largest = max(largest, x[start + k * inner]);
-    for (int k = 0; k < classes; k++) {
-      y[start + k * inner] = exp(x[start + k * inner] - largest);
-      sum += y[start + k * inner];
+__global__ void backward(const int n, const int classes, const int inner, const Dtype *y, const Dtype *dy, Dtype *dx) {
+  if (inner == 1 && classes <= LONG_ROW)
+    rows_backward<Warp>(n, classes, y, dy, dx);
+  else if (inner == 1)
+    rows_backward<Block>(n, classes, y, dy, dx);
+  else
+    GRID_STRIDE(i, n) {
+      const long long start = column_start(i, classes, inner);
+      Dtype dot = 0;
+      for (int k = 0; k < classes; k++) dot += y[start + (long long)k * inner] * dy[start + (long long)k * inner];
+      for (int k = 0; k < classes; k++) {
+        const long long at = start + (long long)k * inner;
+        dx[at] = y[at] * (dy[at] - dot);
+      }
     }
-    for (int k = 0; k < classes; k++) y[start + k * inner] /= sum;
-  }
-}
-
-__global__ void columns_backward(const int n, const int classes, const int inner, const Dtype *y, const Dtype *dy, Dtype *dx) {
-  GRID_STRIDE(i, n) {
-    const long long start = (long long)(i / inner) * classes * inner + i % inner;
-    Dtype dot = 0;
-    for (int k = 0; k < classes; k++) dot += y[start + k * inner] * dy[start + k * inner];
-    for (int k = 0; k < classes; k++) dx[start + k * inner] = y[start + k * inner] * (dy[start + k * inner] - dot);
-  }
 }

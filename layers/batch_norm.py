@@ -6,12 +6,10 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import Gradients, Normalizer
 from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel, channel_products, parts
 from minicaffe.proto import TEST, caffe_pb2
-
-_PARTS = 32  #: most blocks of threads that share the sums of a channel
 
 
 @register("BatchNorm")
@@ -54,10 +52,9 @@ class BatchNorm(KeepsStatistics):
             raise self.error(f"bottom 0 must be (N, C, ...), got {bottom[0].shape}")
         self.channels = bottom[0].shape[1]
         self.refuse_learning(3)
-        self.normalized, self.mean = Blob((), self.dtype), Blob((self.channels,), self.dtype)
-        self.deviation = Blob((self.channels,), self.dtype)
+        self.normalized, self.deviation = Blob((), self.dtype), Blob((self.channels,), self.dtype)  # on the CPU
         self.join_ranks(not self.use_global_stats)
-        self.partial, self.means = Blob((2, self.channels, _PARTS), self.dtype), Blob((2, self.channels), self.dtype)
+        self.on_device = Normalizer(self.channels, self.eps, self.dtype, self.exchange)
 
     def param_shapes(self, bottom_shapes):
         zero = caffe_pb2.FillerParameter(type="constant")
@@ -142,59 +139,22 @@ class BatchNorm(KeepsStatistics):
             dx[part] *= factor
 
     def forward_gpu(self, bottom, top):
-        normalized = 0 if self.use_global_stats else self.normalized.mutable_gpu_data()
-        self.normalize_gpu(bottom, top, normalized)
+        self.normalize_gpu(self.on_device, bottom[0].shape, bottom[0].gpu_data(), top[0].mutable_gpu_data())
 
-    def normalize_gpu(self, bottom, top, normalized, followers=ALONE):
-        """Compute the statistics and y; `followers`: kernel arguments for layers in place behind it."""
-        x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
-        mean, deviation = self.statistics_gpu(bottom)
-        arguments = (self.channels, bottom[0].count_range(2), x, mean, deviation, *followers, y, normalized)
-        self.kernel("normalize")(top[0].count, *arguments)
+    def normalize_gpu(self, normalizer, shape, x, y, *behind, moments=None, kept=False):
+        """Write y by a Normalizer: this layer's, or that of a group of layers.
 
-    def statistics_gpu(self, bottom) -> tuple[int, int]:
-        """Compute mean and deviation of the batch, or from the blobs; return the device pointers."""
-        n, c, places, x = bottom[0].count, self.channels, bottom[0].count_range(2), bottom[0].gpu_data()
-        mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
+        behind: Followers and Joined, for layers behind this one.  moments: of x, if they are known.  kept: whether x is
+        kept although the statistics are not the batch's.
+        """
         if self.use_global_stats:
             stored = [blob.gpu_data() for blob in self.blobs]
-            self.kernel("global_statistics")(c, self.eps, *stored, mean, deviation)
-            return mean, deviation
-        count, parts, partial = n // c, self._parts(n), self.partial.mutable_gpu_data()
-        stored = [blob.mutable_gpu_data() for blob in self.blobs]
-        self.kernel("partial_statistics").launch((c, parts), 256, count, c, places, x, partial)
-        if self.exchange is None:
-            arguments = (parts, count, places, self.eps, self.fraction, x, partial, mean, deviation, *stored)
-            self.kernel("statistics")(c, *arguments)
+            normalizer.by_stored(shape, x, y, *behind, stored=stored, kept=kept)
         else:
-            rows = self.exchange.statistics_gpu(c, parts, count, places, x, partial)
-            arguments = (self.exchange.size, self.eps, self.fraction, rows, mean, deviation, *stored)
-            self.kernel("statistics_of_ranks")(c, *arguments)
-        return mean, deviation
+            running = [blob.mutable_gpu_data() for blob in self.blobs]
+            normalizer.by_batch(shape, x, y, *behind, moments=moments, running=running, fraction=self.fraction)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if propagate_down[0] and self.use_global_stats:
-            n, c, places = top[0].count, self.channels, bottom[0].count_range(2)
-            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
-            self.kernel("backward_global")(n, c, places, dy, self.deviation.gpu_data(), dx)
-        elif propagate_down[0]:
-            self.gradients_gpu(top, True, bottom, self.normalized)
-
-    def gradients_gpu(self, top, wanted, bottom, normalized, followers=ALONE, db=0, ds=0):
-        """Compute dx if `wanted`; db, ds: device pointers to which the gradients of a Scale behind are added, or 0."""
-        n, c, places, dy = top[0].count, self.channels, bottom[0].count_range(2), top[0].gpu_diff()
-        y, parts, partial = normalized.gpu_data(), self._parts(n), self.partial.mutable_gpu_data()
-        means = self.means.mutable_gpu_data()
-        part = self.kernel("partial_gradients")
-        part.launch((c, parts), 256, n // c, c, places, dy, y, *followers, partial)
-        if self.exchange is not None:
-            self.exchange.gradients_gpu(2 * c, parts, n // c, partial, db, ds, means if wanted else 0)
-        else:
-            self.kernel("mean_gradients")(2 * c, parts, n // c, partial, db, ds, means)
-        if wanted:
-            arguments = (c, places, dy, y, *followers, means, self.deviation.gpu_data())
-            self.kernel("backward")(n, *arguments, bottom[0].mutable_gpu_diff())
-
-    def _parts(self, n: int) -> int:
-        """Return how many blocks of threads share a channel."""
-        return max(1, min(_PARTS, n // self.channels // 2048))
+        if propagate_down[0]:
+            shape = bottom[0].shape if self.use_global_stats else None
+            self.on_device.backward(Gradients(top[0].gpu_diff(), dx=bottom[0].mutable_gpu_diff()), shape=shape)

@@ -84,7 +84,7 @@ class Eltwise(Layer):
     def forward_gpu(self, bottom, top):
         n, xs, y = top[0].count, [b.gpu_data() for b in bottom], top[0].mutable_gpu_data()
         if self.operation == EltwiseParameter.SUM:
-            self.kernel("sum")(n, self.coeffs[0], xs[0], self.coeffs[1], xs[1], y)
+            self.kernel("sum").packs(n, self.coeffs[0], xs[0], self.coeffs[1], xs[1], False, 0.0, y)
             for x, coeff in zip(xs[2:], self.coeffs[2:]):
                 ops.axpy(n, coeff, x, y, self.dtype)
         elif self.operation == EltwiseParameter.PROD:
@@ -100,13 +100,13 @@ class Eltwise(Layer):
 
     def backward_gpu(self, top, propagate_down, bottom):
         n, y, dy = top[0].count, top[0].gpu_data(), top[0].gpu_diff()
+        if self.operation == EltwiseParameter.SUM:
+            return self.sum_gradients_gpu(top[0], (dy, 0), propagate_down, bottom)
         for i, wanted in enumerate(propagate_down):
             if not wanted:
                 continue
             dx = bottom[i].mutable_gpu_diff()
-            if self.operation == EltwiseParameter.SUM:
-                ops.scale(n, self.coeffs[i], dy, dx, self.dtype)
-            elif self.operation == EltwiseParameter.MAX:
+            if self.operation == EltwiseParameter.MAX:
                 self.kernel("to_winner")(n, i, self.winner_gpu, dy, dx)
             elif self.stable_prod_grad:
                 others = [b.gpu_data() for j, b in enumerate(bottom) if j != i]
@@ -114,6 +114,20 @@ class Eltwise(Layer):
                     ops.mul(n, factor, x, dx, self.dtype)
             else:
                 self.kernel("divided")(n, dy, y, bottom[i].gpu_data(), dx)
+
+    def sum_gradients_gpu(self, top, dys, propagate_down, bottom, relu=None, through=0):
+        """Compute the gradients of SUM, of two bottoms with a launch.
+
+        dys: addresses of two gradients of the top that are added, the second may be 0.  relu: a ReLU in place on the
+        top, or None.  through: the address that gets the top's gradient before the ReLU, or 0.
+        """
+        rectified = (relu is not None, relu.negative_slope if relu else 0.0)
+        source = (*dys, top.gpu_data() if relu else 0, *rectified)
+        dxs = [b.mutable_gpu_diff() if wanted else 0 for b, wanted in zip(bottom, propagate_down)]
+        for i in range(0, len(dxs), 2):
+            (alpha, beta), targets = [*self.coeffs[i : i + 2], 0.0][:2], [*dxs[i : i + 2], 0][:2]
+            if through or any(targets):
+                self.kernel("sum_gradients").packs(top.count, *source, alpha, beta, through, *targets)
 
     def _others(self, i, y, bottom):
         """Return the product of all bottoms except the i-th."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
@@ -25,6 +26,8 @@ class InnerProduct(Layer):
     exact_num_top = 1
     in_place = False
     backward_reads = ("bottom",)
+    #: computes the products on the device by `gemm`
+    products: Any = ops
 
     @staticmethod
     def describe(layer_param):
@@ -79,18 +82,18 @@ class InnerProduct(Layer):
         m, n, k = top[0].count // self.num_output, self.num_output, self.inputs
         x, w, y = bottom[0].gpu_data(), self.blobs[0].gpu_data(), top[0].mutable_gpu_data()
         bias = self.blobs[1].gpu_data() if self.bias_term else 0
-        ops.gemm(False, not self.transpose, m, n, k, 1, x, w, 0, y, self.dtype, bias=bias)
+        self.products.gemm(False, not self.transpose, m, n, k, 1, x, w, 0, y, self.dtype, bias=bias)
 
     def backward_gpu(self, top, propagate_down, bottom):
         m, n, k = top[0].count // self.num_output, self.num_output, self.inputs
         x, w, dy = bottom[0].gpu_data(), self.blobs[0].gpu_data(), top[0].gpu_diff()
         db = self.blobs[1].mutable_gpu_diff() if self.bias_term and self.param_propagate_down[1] else 0
         if self.param_propagate_down[0] and not self.transpose:
-            ops.gemm(True, False, n, k, m, 1, dy, x, 1, self.blobs[0].mutable_gpu_diff(), self.dtype, row_sums=db)
+            self.products.gemm(True, False, n, k, m, 1, dy, x, 1, self.blobs[0].mutable_gpu_diff(), self.dtype, row_sums=db)
         else:
             if self.param_propagate_down[0]:
-                ops.gemm(True, False, k, n, m, 1, x, dy, 1, self.blobs[0].mutable_gpu_diff(), self.dtype)
+                self.products.gemm(True, False, k, n, m, 1, x, dy, 1, self.blobs[0].mutable_gpu_diff(), self.dtype)
             if db:
                 self.kernel("bias_gradient")(n, m, dy, db)
         if propagate_down[0]:
-            ops.gemm(False, self.transpose, m, k, n, 1, dy, w, 0, bottom[0].mutable_gpu_diff(), self.dtype)
+            self.products.gemm(False, self.transpose, m, k, n, 1, dy, w, 0, bottom[0].mutable_gpu_diff(), self.dtype)

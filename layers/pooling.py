@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
+from minicaffe.cuda.kernels import row_blocks
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.pooling import CudaPooling
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
 from minicaffe.layers.shared.window import all_overlaps, pool_window
@@ -77,6 +81,8 @@ class Pooling(Layer):
         super().reshape(bottom, top)
         self.maxima.reshape(top[0].shape)
         self.input.reshape(bottom[0].shape)
+        shapes = bottom[0].shape, top[0].shape
+        self.on_device = CudaPooling(self.window(bottom[0].shape), *shapes, self.dtype)
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data(), top[0].data
@@ -108,42 +114,39 @@ class Pooling(Layer):
 
     def forward_gpu(self, bottom, top):
         x, y, n = bottom[0].gpu_data(), top[0].mutable_gpu_data(), top[0].count
-        geometry = self._geometry(bottom[0], top[0])
-        if self.pool != "AVE" and (self.mask is None or self.mask.nbytes < 4 * n):
-            self.mask = DeviceBuffer(4 * n)
-        if self.pool == "MAX":
-            top_mask = top[1].mutable_gpu_data() if len(top) > 1 else 0
-            self.kernel("max_forward")(n, *geometry, x, y, self.mask, top_mask)
-        elif self.pool == "AVE" and self.layer_param.pooling_param.global_pooling:
-            self.kernel("global_ave_forward").launch((n, 1), 128, bottom[0].count_range(2), x, y)
-        elif self.pool == "AVE":
-            self.kernel("ave_forward")(n, *geometry, x, y)
+        if self.on_whole_planes:
+            places = bottom[0].count_range(2)
+            blocks, threads = row_blocks(n, places)
+            self.kernel("global_ave_forward").launch((blocks, 1), threads, n, places, x, y)
+        elif self.pool != "STOCHASTIC":
+            self.on_device.forward(x, y, *self.masks_gpu(top))
         elif self.phase == TEST:
-            self.kernel("stochastic_test")(n, *geometry[:8], x, y)
+            self.kernel("stochastic_test")(n, *self.on_device.geometry, x, y)
         else:
             self.random = self.random or DeviceStream(self.rng)
-            self.kernel("stochastic_train")(n, *geometry[:8], self.random.draw(n), ops.tickets(1), x, y, self.mask)
+            draw = self.random.draw(n), ops.tickets(1)
+            self.kernel("stochastic_train")(n, *self.on_device.geometry, *draw, x, y, self.masks_gpu(top)[0])
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if not propagate_down[0]:
-            return
-        self._refuse_expected_value()
-        dy, dx, n = top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), bottom[0].count
-        geometry = self._geometry(bottom[0], top[0])
-        if self.pool == "AVE":
-            self.kernel("ave_backward")(n, *geometry, dy, dx)
-        else:
-            self.kernel("max_backward")(n, *geometry, dy, self.mask, dx)
+        if propagate_down[0]:
+            self._refuse_expected_value()
+            self.on_device.backward(top[0].gpu_diff(), bottom[0].mutable_gpu_diff(), self.mask or 0)
+
+    @property
+    def on_whole_planes(self) -> bool:
+        """Whether the device computes the means of whole planes."""
+        return self.pool == "AVE" and self.layer_param.pooling_param.global_pooling
+
+    def masks_gpu(self, top) -> tuple[Any, int]:
+        """Return device pointers for the position of each output's x, as int and for top 1; 0 for none."""
+        if self.pool != "AVE" and (self.mask is None or self.mask.nbytes < 4 * top[0].count):
+            self.mask = DeviceBuffer(4 * top[0].count)
+        return self.mask or 0, top[1].mutable_gpu_data() if len(top) > 1 else 0
 
     def _refuse_expected_value(self):
         """Raise LayerError for STOCHASTIC in TEST: forward draws no elements there, to which gradients would go."""
         if self.pool == "STOCHASTIC" and self.phase == TEST:
             raise self.error("stochastic pooling has no backward pass in TEST")
-
-    def _geometry(self, bottom, top) -> tuple[int, ...]:
-        """Return height and width of bottom, top, kernel, stride and pad, as kernels take them."""
-        kernel, stride, pad, _ = self.window(bottom.shape)
-        return (*bottom.shape[2:], *top.shape[2:], *kernel, *stride, *pad)
 
     def _forward_stochastic(self, x, window, y):
         places = list(_places(x, y, window))

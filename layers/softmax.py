@@ -5,7 +5,7 @@ import numpy as np
 from minicaffe.core.blob import canonical_axis
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.softmax import row_threads, softmax, softmax_gpu, three_axes
+from minicaffe.layers.shared.softmax import row_geometry, softmax, softmax_gpu, three_axes
 
 
 @register("Softmax")
@@ -49,7 +49,5 @@ class Softmax(Layer):
         if propagate_down[0]:
             outer, classes, inner = self.view
             y, dy, dx = top[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
-            if inner == 1:
-                self.kernel("rows_backward").launch((max(outer, 1), 1), row_threads(classes), outer, classes, y, dy, dx)
-            else:
-                self.kernel("columns_backward")(outer * inner, classes, inner, y, dy, dx)
+            grid, threads = row_geometry(self.view)
+            self.kernel("backward").launch(grid, threads, outer * inner, classes, inner, y, dy, dx)

@@ -5,7 +5,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import DeviceTerms, LossLayer, class_labels, ignored_label
-from minicaffe.layers.shared.softmax import softmax, softmax_gpu, three_axes
+from minicaffe.layers.shared.softmax import row_geometry, softmax, three_axes
 
 
 @register("SoftmaxWithLoss")
@@ -82,20 +82,26 @@ class SoftmaxWithLoss(LossLayer):
 
     def forward_gpu(self, bottom, top):
         outer, classes, inner = self.view
-        softmax_gpu(bottom[0].gpu_data(), self.prob.mutable_gpu_data(), self.view, self.dtype)
-        n, p, labels = outer * inner, self.prob.gpu_data(), bottom[1].gpu_data()
-        wrong, terms, weights = self.wrong_label_gpu(classes), self.terms.pointers(n), self._device_weights()
-        self.kernel("losses")(n, classes, inner, p, labels, *self.ignore_rule, weights, wrong, *terms)
-        self.terms.finish(n, self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data())
+        x, p, labels = bottom[0].gpu_data(), self.prob.mutable_gpu_data(), bottom[1].gpu_data()
+        given = (labels, *self.ignore_rule, self._device_weights())
+        results = p, self.wrong_label_gpu(classes), self.losses_gpu(top)
+        arguments = (outer * inner, classes, inner, x, *given, *results)
+        divisor, out = self.fixed_divisor(self.mode, outer, inner), top[0].mutable_gpu_data()
+        self.terms.finish_by(self.kernel("forward"), *row_geometry(self.view), arguments, divisor, out)
+
+    def losses_gpu(self, top) -> int:
+        """Return the pointer to which the loss of each position is written; 0: it is not."""
+        return 0
 
     def backward_gpu(self, top, propagate_down, bottom):
         self.refuse_gradient(propagate_down)
         if not propagate_down[0]:
             return
-        _, classes, inner = self.view
+        outer, classes, inner = self.view
         p, labels, dx = self._prob(top).gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
-        n, scale, weights = bottom[0].count, (top[0].gpu_diff(), self.terms.divisor), self._device_weights()
-        self.kernel("gradient")(n, classes, inner, p, labels, *self.ignore_rule, weights, *scale, dx)
+        given = (labels, *self.ignore_rule, self._device_weights(), top[0].gpu_diff(), self.terms.divisor)
+        grid, threads = row_geometry(self.view)
+        self.kernel("gradient").launch(grid, threads, outer * inner, classes, inner, p, *given, dx)
 
     def _prob(self, top):
         """Return the blob of the probabilities."""

@@ -98,7 +98,10 @@ add_package("minicaffe.layers")
 add_package("minicaffe.layers.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.onednn", "ONEDNN")
 add_package("minicaffe.layers.fused.cuda", "CUDA")
+add_package("minicaffe.layers.fused.cuda_pooling", "CUDA")
 add_package("minicaffe.layers.cudnn", "CUDNN")
+add_package("minicaffe.layers.tensor", "TENSOR")
+add_package("minicaffe.layers.fused.tensor", "TENSOR")
 
 _limit_blas_to_quota()
 

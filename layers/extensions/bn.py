@@ -6,13 +6,10 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
-from minicaffe.cuda.kernels import kernel
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import Followers, Gradients, Normalizer
 from minicaffe.layers.shared.statistics import KeepsStatistics
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.proto import TEST, caffe_pb2
-
-_PARTS = 32  #: most blocks of threads that share the sums of a channel
 
 
 @register("BN")
@@ -58,10 +55,9 @@ class BN(KeepsStatistics):
                 if i > 1 or param.frozen:
                     own.lr_mult = own.decay_mult = 0
         shape = (self.channels,)
-        self.normalized, self.means = Blob((), self.dtype), Blob((2, self.channels), self.dtype)
-        self.mean, self.variance, self.deviation = (Blob(shape, self.dtype) for _ in range(3))
-        self.partial = Blob((2, self.channels, _PARTS), self.dtype)
+        self.normalized, self.deviation = Blob((), self.dtype), Blob(shape, self.dtype)  # on the CPU
         self.join_ranks(self.of_batch)
+        self.on_device = Normalizer(self.channels, self.eps, self.dtype, self.exchange)
 
     def param_shapes(self, bottom_shapes):
         shape, param = (1, self.channels, 1, 1), self.param
@@ -89,7 +85,6 @@ class BN(KeepsStatistics):
     def forward_cpu(self, bottom, top):
         x = by_channel(bottom[0].read_data())
         mean, variance = self._statistics(x)
-        self.mean.data, self.variance.data = mean, variance
         self.deviation.data = 1 if self.plain else np.sqrt(variance + self.eps)
         by_channel(self.normalized.data)[...] = (x - mean[:, None]) / self.deviation.read_data()[:, None]
         scale, shift = (blob.read_data().reshape(-1, 1) for blob in self.blobs[:2])
@@ -145,49 +140,24 @@ class BN(KeepsStatistics):
             by_channel(bottom[0].diff)[...] = factor * (dy - mean_dy - mean_dy_y * y)
 
     def forward_gpu(self, bottom, top):
-        n, c, parts, x = top[0].count, self.channels, self._parts(), bottom[0].gpu_data()
-        mean, variance, deviation = (b.mutable_gpu_data() for b in (self.mean, self.variance, self.deviation))
+        device, x, y = self.on_device, bottom[0].gpu_data(), top[0].mutable_gpu_data()
+        stored = [blob.mutable_gpu_data() for blob in self.blobs[2:]] or [0, 0]
+        shown = [*(blob.mutable_gpu_data() for blob in top[1:]), 0, 0][:2]
+        mean, variance = device.mean.mutable_gpu_data(), device.variance.mutable_gpu_data()
+        followers = Followers(*(blob.gpu_data() for blob in self.blobs[:2]))
         if self.of_batch:
-            partial = self.partial.mutable_gpu_data()
-            stored = [blob.mutable_gpu_data() for blob in self.blobs[2:]] or [0, 0]
-            part = kernel("batch_norm", "partial_statistics", self.dtype)
-            part.launch((c, parts), 256, self.count, c, self.places, x, partial)
-            results = (mean, variance, deviation, *stored)
-            if self.exchange is not None:
-                rows = self.exchange.statistics_gpu(c, parts, self.count, self.places, x, partial)
-                arguments = (self.exchange.size, self.eps, self.param.momentum, rows, *results)
-                self.kernel("statistics_of_ranks")(c, *arguments)
-            else:
-                arguments = (parts, self.count, self.places, self.eps, self.param.momentum, x, partial, *results)
-                self.kernel("statistics")(c, *arguments)
+            device.by_batch(bottom[0].shape, x, y, followers)
+            self.kernel("remember")(self.channels, self.param.momentum, mean, variance, *stored, *shown)
         else:
-            stored = [0, 0] if self.plain else [blob.gpu_data() for blob in self.blobs[2:]]
-            self.kernel("take")(c, self.eps, *stored, mean, variance, deviation)
-        scale, shift = (blob.gpu_data() for blob in self.blobs[:2])
-        tops = (self.normalized.mutable_gpu_data(), top[0].mutable_gpu_data())
-        self.kernel("forward")(n, c, self.places, x, mean, deviation, scale, shift, *tops)
-        for blob, pointer in zip(top[1:], (mean, variance)):
-            self.kernel("copy")(c, pointer, blob.mutable_gpu_data())
+            deviation = device.deviation.mutable_gpu_data()
+            self.kernel("take")(self.channels, self.eps, *stored, mean, variance, deviation, *shown)
+            device.by_stored(bottom[0].shape, x, y, followers)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        n, c, parts = top[0].count, self.channels, self._parts()
-        dy, y = top[0].gpu_diff(), self.normalized.gpu_data()
-        partial, means = self.partial.mutable_gpu_data(), self.means.mutable_gpu_data()
-        part = kernel("batch_norm", "partial_gradients", self.dtype)
-        part.launch((c, parts), 256, self.count, c, self.places, dy, y, *ALONE, partial)
         ds, db = (b.mutable_gpu_diff() if wanted else 0 for b, wanted in zip(self.blobs[:2], self.param_propagate_down))
-        if self.exchange is not None:
-            self.exchange.gradients_gpu(2 * c, parts, self.count, partial, db, ds, means if propagate_down[0] else 0)
-        else:
-            kernel("batch_norm", "mean_gradients", self.dtype)(2 * c, parts, self.count, partial, 0, 0, means)
-            self.kernel("parameter_gradients")(c, self.count, means, ds, db)
-        if propagate_down[0]:
-            arguments = (dy, y, means, self.deviation.gpu_data(), self.blobs[0].gpu_data())
-            dx = bottom[0].mutable_gpu_diff()
-            self.kernel("backward")(n, c, self.places, int(self.of_batch), *arguments, dx)
-
-    def _parts(self) -> int:
-        return max(1, min(_PARTS, self.count // 2048))
+        dx = bottom[0].mutable_gpu_diff() if propagate_down[0] else 0
+        followers = Followers(*(blob.gpu_data() for blob in self.blobs[:2]))
+        self.on_device.backward(Gradients(top[0].gpu_diff(), db=db, ds=ds, dx=dx), followers)
 
 
 def _constant(value: float):

@@ -1,7 +1,6 @@
 """SoftmaxWithLossOHEM: the softmax loss, also of each region, for online hard example mining."""
 
 from minicaffe.core.registry import register
-from minicaffe.cuda import ops
 from minicaffe.layers.softmax_loss import SoftmaxWithLoss
 
 
@@ -32,7 +31,5 @@ class SoftmaxWithLossOHEM(SoftmaxWithLoss):
         if len(top) > 2:
             top[2].data = self.losses.reshape(top[2].shape)
 
-    def forward_gpu(self, bottom, top):
-        super().forward_gpu(bottom, top)
-        if len(top) > 2:
-            ops.copy(top[2].count, self.terms.values, top[2].mutable_gpu_data(), self.dtype)
+    def losses_gpu(self, top):
+        return top[2].mutable_gpu_data() if len(top) > 2 else 0

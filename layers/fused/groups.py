@@ -93,11 +93,11 @@ class Normalization(EndsInReLU):
     pass: if blobs in `sign_sources` were written to in between, the layers run backward one by one.
     """
 
-    patterns = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
+    patterns: tuple[str, ...] = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.norm, self.scale = self.layers[0], self.layer_for("Scale")
+        self.norm, self.scale = self.layer_for("BatchNorm"), self.layer_for("Scale")
         self.in_place = self.bottom[0] is self.top[0] and self.propagate_down[0]
         self._signs: list[object] = []
 

@@ -72,28 +72,28 @@ class Exchange:
 
     # -- on the GPU --------------------------------------------------------------------------------------------------
 
-    def statistics_gpu(self, n: int, parts: int, count: int, places: int, x: int, partial: int) -> int:
-        """As `statistics`, from the results of the kernel `partial_statistics`; return the address of all ranks' parts.
+    def statistics_gpu(self, n: int, parts: int, length: int, count: int, partial: int) -> int:
+        """As `statistics`, from the results of the kernel `moment_parts`; return the address of all ranks' parts.
 
-        n: the number of channels.  The kernels that read the parts merge them (cuda/ranks.cuh).
+        n: the number of channels.  length: of a part.  The kernels that read the parts merge them (cuda/ranks.cuh).
         """
         rank, rows = self._group.rank, self._rows.mutable_gpu_data()
         own = kernel("batch_norm", "own_statistics", self._dtype)
-        own(n, parts, count, places, rank, self.size, x, partial, rows)
+        own.launch((n, 1), 256, n, parts, length, count, rank, self.size, partial, rows)
         self._sum(self._rows)
         return self._rows.gpu_data()
 
     def gradients_gpu(self, n: int, parts: int, count: int, partial: int, db: int, ds: int, means: int) -> None:
-        """As `sums`, from the results of the kernel `partial_gradients`; write the sums divided by count to `means`.
+        """As `sums`, from the results of the kernel `gradient_parts`; write the sums divided by count to `means`.
 
-        n: twice the number of channels.  db, ds: addresses of gradients to which this rank's sums are added, or 0.
+        n: the number of channels.  db, ds: addresses of gradients to which this rank's sums are added, or 0.
         means: 0 if they are not needed: then nothing is exchanged.
         """
         own = kernel("batch_norm", "own_gradients", self._dtype)
         own(n, parts, count, partial, db, ds, self._sums.mutable_gpu_data())
         if means:
             self._sum(self._sums)
-            kernel("batch_norm", "means_of_ranks", self._dtype)(n, self._sums.gpu_data(), means)
+            kernel("batch_norm", "means_of_ranks", self._dtype)(2 * n, self._sums.gpu_data(), means)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minicaffe.core.blob import Blob
@@ -11,6 +13,8 @@ from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.proto.caffe_pb2 import LossParameter
 
+_TERMS = 2048  # terms that a block adds
+_MOST_BLOCKS = 128
 LOG_THRESHOLD = 1e-20  #: least argument of a logarithm of a probability
 
 
@@ -113,17 +117,17 @@ class LossLayer(Layer):
 
     def scaled_gpu(self, n: int, top, x: int, y: int, factor: float = 1.0, divisor: int = 0) -> None:
         """Compute y = x * factor * loss weight / *divisor on the device; divisor 0 (no pointer) means 1."""
-        kernel("loss", "scaled", self.dtype)(n, top[0].gpu_diff(), divisor, factor, x, y)
+        kernel("loss", "scaled", self.dtype).packs(n, top[0].gpu_diff(), divisor, factor, x, y)
 
 
 class DeviceTerms:
     """The sum of one term for each position, divided by how many count, on the device.
 
-    divisor: device pointer to the divisor of the last sum; values: to its terms.
+    divisor: device pointer to the divisor of the last sum.
     """
 
     def __init__(self, dtype: np.dtype) -> None:
-        self._terms, self._counted, self._sums = (Blob(shape, dtype) for shape in ((), (), (3,)))
+        self._terms, self._counted, self._divisor = (Blob((), dtype) for _ in range(3))
         self._dtype = dtype
 
     def pointers(self, n: int) -> tuple[int, int]:
@@ -134,22 +138,20 @@ class DeviceTerms:
 
     def finish(self, n: int, fixed: float, out: int) -> None:
         """Compute *out = sum of terms / divisor: `fixed`, or if that is 0 the number of counted terms, at least 1."""
-        sums, terms, counted = self._sums.mutable_gpu_data(), self._terms.gpu_data(), self._counted.gpu_data()
-        if n <= 8192:  # one block is enough
-            kernel("loss", "sum_and_finish", self._dtype).launch((1, 1), 256, n, fixed, terms, counted, sums, out)
-            return
-        ops.sum(n, terms, self._dtype, out=sums)
-        if not fixed:
-            ops.sum(n, counted, self._dtype, out=sums + self._dtype.itemsize)
-        kernel("loss", "finish", self._dtype)(1, fixed, sums, out)
+        total, blocks = kernel("loss", "total", self._dtype), max(1, min(-(-n // _TERMS), _MOST_BLOCKS))
+        self.finish_by(total, (blocks, 1), 256, (n, self._terms.gpu_data(), self._counted.gpu_data()), fixed, out)
 
-    @property
-    def values(self) -> int:
-        return self._terms.gpu_data()
+    def finish_by(
+        self, kernel: Any, grid: tuple[int, int], threads: int, arguments: tuple, fixed: float, out: int
+    ) -> None:
+        """Launch a kernel that computes terms and ends with `finish_loss` (loss.cuh); `fixed`, `out` as of `finish`."""
+        with ops.scratch(2 * grid[0] * self._dtype.itemsize) as partial:
+            ends = fixed, partial, ops.tickets(1), self._divisor.mutable_gpu_data(), out
+            kernel.launch(grid, threads, *arguments, *ends)
 
     @property
     def divisor(self) -> int:
-        return self._sums.gpu_data() + 2 * self._dtype.itemsize
+        return self._divisor.gpu_data()
 
 
 def ignored_label(param) -> int | None:

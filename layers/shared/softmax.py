@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import canonical_axis
-from minicaffe.cuda.kernels import kernel
+from minicaffe.cuda.kernels import kernel, row_blocks
+
+_MOST_BLOCKS = 4096
 
 
 def three_axes(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
@@ -24,14 +26,14 @@ def softmax(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def softmax_gpu(x: int, y: int, view: tuple[int, int, int], dtype: np.dtype) -> None:
-    """`softmax` on the device: a block for each row if rows are contiguous, else a thread for each."""
+    """`softmax` on the device."""
     outer, classes, inner = view
-    if inner == 1:
-        kernel("softmax", "rows", dtype).launch((max(outer, 1), 1), row_threads(classes), outer, classes, x, y)
-    else:
-        kernel("softmax", "columns", dtype)(outer * inner, classes, inner, x, y)
+    grid, threads = row_geometry(view)
+    kernel("softmax", "forward", dtype).launch(grid, threads, outer * inner, classes, inner, x, y)
 
 
-def row_threads(length: int) -> int:
-    """Return the number of threads for a row, a multiple of a warp."""
-    return min(256, -(-max(length, 1) // 32) * 32)
+def row_geometry(view: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
+    """Return grid and threads for the rows or columns of (outer, classes, inner), at least one block."""
+    outer, classes, inner = view
+    blocks, threads = row_blocks(outer, classes) if inner == 1 else (-(-outer * inner // 128), 128)
+    return (max(1, min(blocks, _MOST_BLOCKS)), 1), threads

@@ -32,13 +32,15 @@ def device_flags(flags: FlagParser) -> None:
     flags.flag("gpu", metavar="IDS", default="", values=("0", "all", "none"),
                help='device ids separated by commas, or "all": train starts a process for each, other commands use the '
                     'first; "none": the CPU, regardless of solver_mode')  # fmt: skip
-    flags.flag("engine", metavar="NAME", default="", values=("DEFAULT", "CAFFE", "ONEDNN", "CUDNN"),
-               help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN or CUDNN")  # fmt: skip
+    flags.flag("engine", metavar="NAME", default="", values=("DEFAULT", "CAFFE", "ONEDNN", "CUDNN", "TENSOR"),
+               help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN, CUDNN or TENSOR "
+                    "(with --math)")  # fmt: skip
     precision_flag(flags)
     flags.flag("threads", type=int, metavar="N",
                help="number of CPU threads (default: OMP_NUM_THREADS, or one for each core)")  # fmt: skip
-    flags.flag("math", metavar="MODE", default="", values=("float32", "tf32"),
-               help="on the GPU: float32 (the default) or tf32 (tensor cores, 10-bit mantissas)")  # fmt: skip
+    flags.flag("math", metavar="MODE", default="", values=("float32", "tf32", "bf16"),
+               help="on the GPU: float32 (the default), or tensor cores: tf32 (factors of 10 bits) or bf16 (factors of "
+                    "7 bits, and blobs in bfloat16)")  # fmt: skip
 
 
 def precision_flag(flags: FlagParser) -> None:
@@ -176,8 +178,10 @@ def _set_threads(count: int) -> None:
 
 
 def _set_math(mode: str) -> None:
-    if mode not in ("float32", "tf32"):
-        raise UsageError(f"--math: expected float32 or tf32, got '{mode}'")
     from minicaffe.cuda import set_math
+    from minicaffe.cuda.context import MATHS
+
+    if mode not in MATHS:
+        raise UsageError(f"--math: expected float32, tf32 or bf16, got '{mode}'")
 
     set_math(mode)

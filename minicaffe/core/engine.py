@@ -146,6 +146,10 @@ class Engine:
         """Return why the engine's layers cannot compute in a precision, "float32" or "bf16"; '' if they can."""
         return "" if precision == "float32" else f"engine {self.name} computes in float32"
 
+    def precision(self, wanted: str) -> str:
+        """Return the precision of layers that are made now, if `wanted` is requested for them."""
+        return "float32" if self.lacks(wanted) else wanted
+
     # -- passes ----------------------------------------------------------------------------------------------------
 
     def forward(self, layer: Layer, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -39,7 +39,7 @@ class Fused:
 
     layers, bottoms, tops: those of the net, from `start` to `end`.
     bottom, top: the blobs that the group reads first, and those that it leaves last.
-    propagate_down: for each blob of `bottom`, whether it needs a gradient.
+    propagate_down: for each blob of `bottom`, whether it needs a gradient; needs: for the bottoms of each layer.
 
     A subclass states `patterns` and `compute`; `runs_backward` and `gradients` if it has a backward pass, else the
     layers run backward one by one; and `restore` for what they then need beside their blobs.
@@ -47,7 +47,8 @@ class Fused:
 
     #: Types in order: of the first layer, which has one top, and of layers that work in place on this top.  A type in
     #: brackets may be missing.  One behind a plus sign does not work in place: it reads the top, which no other layer
-    #: does, as one of its bottoms, and layers after it work on its own top.
+    #: does, as one of its bottoms, and layers after it work on its own top.  Behind the last one, which may have
+    #: several tops, there are none: "Eltwise ReLU +Split".
     #: "Convolution BatchNorm [Scale] +Eltwise [ReLU]" is the end of a residual block.
     patterns: tuple[str, ...] = ()
     also: tuple[str, ...] = ()  #: further engines whose variants of layers may be in a group
@@ -61,6 +62,7 @@ class Fused:
         self.tops: list[list[Blob]] = net.tops[start : start + count]
         self.bottom, self.top = self.bottoms[0], self.tops[-1]
         self.propagate_down: list[bool] = net.bottom_need_backward[start]
+        self.needs: list[list[bool]] = net.bottom_need_backward[start : start + count]
         self._parts = tuple(zip(self.layers, self.bottoms, self.tops))
         blobs = [blob for layer, bottom, top in self._parts for blob in (*bottom, *top, *layer.blobs)]
         self._blobs: tuple[Blob, ...] = tuple({id(blob): blob for blob in blobs}.values())
@@ -190,6 +192,7 @@ class _Step(NamedTuple):
     kind: str
     optional: bool
     joins: bool  # whether it reads the top and leaves another one, instead of working in place
+    last: bool
 
 
 def find(net: Any, runner: Engine) -> dict[int, Fused]:
@@ -242,7 +245,8 @@ def _steps(pattern: str) -> tuple[_Step, ...]:
     if not re.fullmatch(r"\w+( \+?\w+| \[\+?\w+\])+", pattern):
         raise ValueError(f"expected a pattern such as 'Convolution [Scale] +Eltwise ReLU', got {pattern!r}")
     words = re.findall(r"(\[?)(\+?)(\w+)", pattern)
-    return tuple(_Step(kind, bool(bracket), bool(plus)) for bracket, plus, kind in words)
+    last = len(words) - 1
+    return tuple(_Step(kind, bool(bracket), bool(plus), i == last) for i, (bracket, plus, kind) in enumerate(words))
 
 
 def _match(steps: tuple[_Step, ...], net: Any, start: int) -> int:
@@ -252,7 +256,7 @@ def _match(steps: tuple[_Step, ...], net: Any, start: int) -> int:
     (top,), i = net.tops[start], start + 1
     for step in steps[1:]:
         if i < len(net.layers) and _kind(net.layers[i]) == step.kind and _continues(step, net, i, top):
-            (top,) = net.tops[i]
+            top = net.tops[i][0]
             i += 1
         elif not step.optional:
             return 0
@@ -264,7 +268,7 @@ def _continues(step: _Step, net: Any, i: int, top: Blob) -> bool:
     if not step.joins:
         return net.bottoms[i] == [top] and net.tops[i] == [top]
     alone = net.bottoms[i].count(top) == 1 and not any(top in bottoms for bottoms in net.bottoms[i + 1 :])
-    return alone and len(net.tops[i]) == 1 and net.tops[i] != [top]
+    return alone and (step.last or len(net.tops[i]) == 1) and net.tops[i] != [top]
 
 
 def _kind(layer: Layer) -> str:

@@ -68,10 +68,10 @@ class KeptBlobs:
         return tops, bottoms
 
     def _keep(self, blob: Blob, kept: Blob) -> None:
-        """Copy the data of a blob where the engine computes, or else at the place of their newest copy."""
+        """Copy the data of a blob at the place of their newest copy, or else where the engine computes."""
         _share_diff(blob, kept)
-        place = settings.engine.place
-        self._leases[kept] = (blob.data_memory.newest() if place is HOST else place).keep(blob, kept)
+        place = blob.data_memory.newest()
+        self._leases[kept] = (settings.engine.place if place is HOST else place).keep(blob, kept)
 
 
 def _share_diff(blob: Blob, kept: Blob) -> None:

@@ -91,7 +91,7 @@ class Memory:
 
     def _is_there(self, place: Place) -> bool:
         """Whether it holds something, or is about to, and there was room for it where it is used."""
-        on_the_way = place is not HOST and place not in self.copies and not self.held
+        on_the_way = place is not HOST and not self.copies and not self.held
         return (bool(self.fresh) or not self.lasts) and not self.refused and not on_the_way
 
     def room(self, nbytes: int) -> np.ndarray:
@@ -171,10 +171,8 @@ class Memory:
             observed.observer.used_on_host(self)
         host = self.host_place()
         if not self.fresh & HOST.bit:
-            for place, copy in tuple(self.copies.items()):
-                if self.fresh & place.bit:
-                    copy.to_host(host)
-                    break
+            if self.fresh:
+                self.copies[self._newest()].to_host(host)
             self.fresh = HOST.bit if self.held else self.fresh | HOST.bit
         return host
 
@@ -207,8 +205,14 @@ class Memory:
 
     def replayed(self, fresh: int) -> None:
         """New values were written to the places `fresh`, to the same copies as in an earlier pass."""
-        self.fresh, self._version = fresh, object()
+        self.rewritten(fresh)
         self.settle()
+
+    def rewritten(self, fresh: int) -> None:
+        """As `replayed`; views that scripts hold are brought up to date later."""
+        if self.plan is not None:
+            self.plan.written(self)
+        self.fresh, self._version = fresh, object()
 
     def settle(self) -> None:
         """Copy what was written elsewhere to the host if a script holds a view; called after the layer that wrote."""
@@ -220,9 +224,11 @@ class Memory:
 
     def newest(self) -> Place:
         """A place other than the host with the newest values, if there is one that may be read as it stands."""
-        if self.fresh & ~HOST.bit and not self.held:
-            return next((place for place in tuple(self.copies) if self.fresh & place.bit), HOST)
-        return HOST
+        return self._newest() if self.fresh & ~HOST.bit and not self.held else HOST
+
+    def _newest(self) -> Place:
+        """The first place other than the host, in the order of registration, with the newest values."""
+        return min((place for place in tuple(self.copies) if self.fresh & place.bit), key=lambda place: place.bit)
 
     def valid_at(self, place: Place) -> bool:
         """Whether the copy there may be read as it stands."""
@@ -241,12 +247,21 @@ class Memory:
                 if copy is None:
                     copy = self.copies[place] = self.allocate(lambda: place.allocate(self.count, self.dtype))
         if not current and (not self.fresh & place.bit or (self.fresh & HOST.bit and self.held)):
-            if self.fresh:
-                copy.from_host(self.host())
-            else:
-                copy.zero()
-            self.fresh = HOST.bit if self.held else self.fresh | place.bit
+            self._bring(place, copy)
         return copy
+
+    def _bring(self, place: Place, copy: Any) -> None:
+        """Bring the copy at a place up to date: from that at another place if it can, else through the host."""
+        written_by_script = self.fresh & HOST.bit and self.held
+        others = () if written_by_script else [p for p in tuple(self.copies) if p is not place and self.fresh & p.bit]
+        if any(other.convert(self.copies[other], place, copy) for other in others):
+            self.fresh |= place.bit
+            return
+        if self.fresh:
+            copy.from_host(self.host())
+        else:
+            copy.zero()
+        self.fresh = HOST.bit if self.held else self.fresh | place.bit
 
     def write(self, place: Place) -> Any:
         """The copy at a place, with the newest values, for writing; it is the only valid one from here on."""

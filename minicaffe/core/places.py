@@ -56,6 +56,10 @@ class Place:
         """A copy for so many numbers, not initialised."""
         raise NotImplementedError
 
+    def convert(self, source: Any, place: Place, target: Any) -> bool:
+        """Write the values of a copy that lives here to one at another place; False if only the host can."""
+        return False
+
     def keep(self, source: Any, target: Any) -> Any:
         """Give blob `target` the values of blob `source`, which has the same shape and its newest values here.
 

@@ -1,7 +1,8 @@
 """The precision in which the layers of an engine multiply: float32, or bfloat16 with float32 sums.
 
-`set_precision` requests it, or NVIDIA's `forward_type: FLOAT16` of a layer and `default_forward_type` of a net.  It is
-decided once, when a layer is made: `Layer.precision`.  Parameters, their updates and losses are float32 in any case.
+`set_precision` requests it, or NVIDIA's `forward_type: FLOAT16` of a layer and `default_forward_type` of a net; on the
+GPU the math mode does (`minicaffe.cuda.set_math`).  It is decided once, when a layer is made: `Layer.precision`.
+Parameters, their updates and losses are float32 in any case.
 """
 
 from __future__ import annotations
@@ -35,24 +36,21 @@ def requested(layer_param: LayerParameter, default_type: int = FLOAT) -> str:
 def choose(layer_param: LayerParameter, engine: str, default_type: int = FLOAT) -> str:
     """Return the precision of a layer: the requested one where the layer's engine, by name, has it, else float32."""
     wanted = requested(layer_param, default_type)
-    has_it = any(e.name == engine and not e.lacks(wanted) for e in engines())
-    return wanted if has_it else FLOAT32
+    return next((e.precision(wanted) for e in engines() if e.name == engine), FLOAT32)
 
 
 def log_choice(net: NetParameter, layers: Sequence[Layer]) -> None:
     """Log, in one line, how many layers of a net compute in bf16 if it is requested; the reason if none does."""
-    if all(requested(layer_param, net.default_forward_type) == FLOAT32 for layer_param in net.layer):
-        return
     count = sum(layer.precision == BF16 for layer in layers)
     if count:
         log.info("Precision bf16 in %d of %d layers", count, len(layers))
-    else:
+    elif any(requested(layer_param, net.default_forward_type) == BF16 for layer_param in net.layer):
         log.info("Precision bf16 is not used, but float32: %s", _reason())
 
 
 def _reason() -> str:
     if settings.engine.mode != "CPU":
-        return "it has no effect on the GPU"
+        return "it has no effect on the GPU, where the math mode bf16 does this"
     reasons = (e.reason() or e.lacks(BF16) for e in engines() if e.base is settings.engine and e.default)
     return next(filter(None, reasons), "no layer is computed by an engine that has it")
 

@@ -10,9 +10,12 @@ from minicaffe import Net
 from minicaffe.core.blob import Blob
 from minicaffe.core.engine import runner
 from minicaffe.core.settings import restored, settings
+from minicaffe.cuda import ops
 from minicaffe.cuda.graph import CapturedStep
+from minicaffe.cuda.kernels import Kernel
 from minicaffe.errors import NetError
 from minicaffe.layers.fused.groups import folded
+from minicaffe.layers.shared import normalizer
 from minicaffe.proto import caffe_pb2, parse_text
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("thread_order")]
@@ -40,11 +43,15 @@ layer {{ name: "bn5" type: "BatchNorm" bottom: "z" top: "z" batch_norm_param {{ 
 """
 
 
-@pytest.fixture(params=[0, 1], ids=["TRAIN", "TEST"])
+@pytest.fixture(params=[(0, 1), (0, 0), (1, 1)], ids=["TRAIN", "TRAIN-parts", "TEST"])
 def both(request, monkeypatch):
-    """The net with its layers one by one, and with its groups."""
+    """The net with its layers one by one, and with its groups; channels in one launch, or in parts."""
+    phase, whole = request.param
+    if not whole:
+        monkeypatch.setattr(normalizer, "_MOST_WHOLE", 0)
+        monkeypatch.setattr(normalizer, "_PART", 32)
     monkeypatch.setattr(settings, "engine", runner("GPU"))
-    nets = [Net(parse_text(NET, caffe_pb2.NetParameter()), phase=request.param) for _ in range(2)]
+    nets = [Net(parse_text(NET, caffe_pb2.NetParameter()), phase=phase) for _ in range(2)]
     nets[0].after_forward(lambda i: None)
     nets[0].after_backward(lambda i: None)
     for net in nets:
@@ -200,17 +207,101 @@ def test_variants_of_other_engines_are_computed_as_one(both, variants):
     assert found[0] == found[1]
 
 
+FOLDED = f"""
+layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 3 dim: 3 dim: 6 dim: 5 }} }} }}
+layer {{ name: "conv" type: "Convolution" bottom: "x" top: "a" convolution_param {{ {CONV} }} }}
+layer {{ name: "bn" type: "BatchNorm" bottom: "a" top: "a" }}
+layer {{ name: "scale" type: "Scale" bottom: "a" top: "a" scale_param {{ bias_term: true }} }}
+layer {{ name: "relu" type: "ReLU" bottom: "a" top: "a" }}
+"""
+
+
+@pytest.fixture
+def folds(monkeypatch):
+    """A function that runs another and returns how often it has launched the kernel `fold`."""
+
+    def count(run):
+        names = []
+        with monkeypatch.context() as patched:
+            launch = Kernel.launch
+            patched.setattr(
+                Kernel, "launch", lambda kernel, *a, **k: (names.append(kernel.name), launch(kernel, *a, **k))
+            )
+            run()
+        return names.count("batch_norm.fold")
+
+    return count
+
+
+@pytest.fixture
+def folded_net(monkeypatch):
+    """A net in TEST that is one folded convolution, and one without groups that shares its parameters."""
+    monkeypatch.setattr(settings, "engine", runner("GPU"))
+    fast, plain = (Net(parse_text(FOLDED, caffe_pb2.NetParameter()), phase=1) for _ in range(2))
+    plain.share_with(fast)
+    plain.after_forward(lambda i: None)
+    rng = np.random.default_rng(0)
+    for blob in (blob for blobs in fast.params.values() for blob in blobs):
+        blob.data = rng.random(blob.shape) + 0.5
+    fast.blobs["x"].data = plain.blobs["x"].data = rng.standard_normal(fast.blobs["x"].shape)
+    return plain, fast
+
+
+def check_forward(plain, fast):
+    plain.run_forward()
+    close(plain.blobs["a"].read_data(), fast.blobs["a"].read_data(), "a")
+
+
+def change_on_the_host(net, name):
+    net.params[name][0].data[...] *= 2
+
+
+def change_on_the_device(net, name):
+    blob = net.params[name][0]
+    ops.scale(blob.count, 2, blob.mutable_gpu_data())
+
+
+@pytest.mark.parametrize("change", [change_on_the_host, change_on_the_device])
+def test_folded_weights_are_kept_until_a_parameter_changes(folded_net, folds, change):
+    plain, fast = folded_net
+    assert [folds(fast.run_forward) for _ in range(3)] == [1, 0, 0]
+    for name in ("conv", "bn", "scale"):
+        change(fast, name)
+        assert [folds(fast.run_forward) for _ in range(2)] == [1, 0]
+        check_forward(plain, fast)
+
+
+def test_folded_weights_are_kept_in_a_captured_pass(folded_net, folds, cuda_graphs):
+    plain, fast = folded_net
+    step = CapturedStep(fast.run_forward, report=print)
+    assert [folds(step) for _ in range(4)] == [1, 0, 0, 0] and step.captured
+    for change in (change_on_the_host, change_on_the_device):
+        change(fast, "bn")
+        assert [folds(step) for _ in range(2)] == [1, 0]
+        check_forward(plain, fast)
+
+
+def test_folded_weights_while_a_script_holds_a_parameter(folded_net):
+    plain, fast = folded_net
+    held = fast.params["scale"][0].data
+    for factor in (1, 2, 3):
+        held *= factor
+        fast.run_forward()
+        check_forward(plain, fast)
+
+
 @pytest.mark.parametrize("more", [True, False], ids=["all", "weights alone"])
 def test_the_kernel_folds_as_the_formula_says(cuda_device, more):
     rng = np.random.default_rng(0)
-    w, b, mean, variance, s, t = (rng.random(shape).astype(np.float32) for shape in ((6, 3, 2, 2), *[6] * 5))
+    w, b, means, variances, s, t = (rng.random(shape).astype(np.float32) for shape in ((6, 3, 2, 2), *[6] * 5))
+    mean, variance = means / 4, variances / 4
     expected = folded(w, b if more else 0, mean, variance, 1e-5, s if more else 1, t if more else 0)
-    blobs = [Blob(each.shape) for each in (w, b, mean, np.sqrt(variance + 1e-5), s, t)]
-    for blob, values in zip(blobs, (w, b, mean, np.sqrt(variance + np.float32(1e-5)), s, t), strict=True):
+    blobs = [Blob(each.shape) for each in (w, b, means, variances, np.ones(1), s, t)]
+    for blob, values in zip(blobs, (w, b, means, variances, 4, s, t), strict=True):
         blob.data = values
-    got = Blob(w.shape), Blob(b.shape)
-    pointers = [blob.gpu_data() if more or i in (0, 2, 3) else 0 for i, blob in enumerate(blobs)]
+    pointers = [blob.gpu_data() if more or i in (0, 2, 3, 4) else 0 for i, blob in enumerate(blobs)]
+    got = Blob((6,)), Blob((6,)), Blob(w.shape), Blob((6,))
     fold = runner("GPU").kernel("batch_norm", "fold", np.dtype(np.float32))
-    fold(w.size, w[0].size, *pointers, *(blob.mutable_gpu_data() for blob in got))
-    for blob, values in zip(got, expected, strict=True):
+    fold.launch((6, 1), 64, w[0].size, *pointers[:2], 1e-5, *pointers[2:], *(blob.mutable_gpu_data() for blob in got))
+    for blob, values in zip(got, (mean, np.sqrt(variance + np.float32(1e-5)), *expected), strict=True):
         np.testing.assert_allclose(blob.data, values, rtol=1e-5, atol=1e-6)

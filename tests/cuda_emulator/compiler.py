@@ -16,6 +16,30 @@ HERE = Path(__file__).resolve().parent
 KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(")
 DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?[\w:]+\s+(\w+)\s*\[")
 SHARED_BYTES = 227 << 10
+FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-w",
+    "-fvisibility=hidden",
+    "-fno-gnu-unique",
+    "-ffp-contract=off",
+    "-fsanitize=bounds-strict,alignment",
+)
+LIBRARIES = (
+    "-nodefaultlibs",
+    "-lstdc++",
+    "-lm",
+    "-lc",
+    "-lgcc",
+)  # not those of the sanitizers, whose functions are in the headers
+RACE_FLAGS = ("-DEMU_RACE", "-fsanitize=thread", "--param", "tsan-distinguish-volatile=1")
+
+
+def races() -> bool:
+    """Whether kernels are compiled to detect races: EMU_RACE=1."""
+    return os.environ.get("EMU_RACE", "0") != "0"
 
 
 def translate(text: str, source: str) -> "tuple[str, list[str]]":
@@ -27,13 +51,13 @@ def translate(text: str, source: str) -> "tuple[str, list[str]]":
     body = re.sub(r"extern\s+__shared__", 'extern __attribute__((visibility("hidden")))', body)
     launchers = "\n".join(f"EMU_KERNEL({name})" for name in names)
     launchers += f'\nEMU_VISIBLE const char emu_source[] = "{source}";'
-    return f'#include "emulated_cuda.h"\n{body}\n{launchers}\n', dynamic
+    return f'#include "emulated_cuda.h"\n#line 1 "{source.split()[0]}"\n{body}\n{launchers}\n', dynamic
 
 
 def compile_file(source: Path, out: Path, options: "list[str]") -> int:
     """Compile one CUDA file; return g++'s exit status."""
     code, dynamic = translate(source.read_text(), " ".join([source.name, *(o for o in options if o.startswith("-D"))]))
-    units = [f'#line 1 "{source.name}"\n{code}']
+    units = [code]
     if dynamic:
         units.append(
             "".join(
@@ -45,18 +69,10 @@ def compile_file(source: Path, out: Path, options: "list[str]") -> int:
     for i, unit in enumerate(units):
         files.append(out.with_name(f"{out.name}.{i}.cpp"))
         files[-1].write_text(unit)
-    flags = [
-        "-std=c++17",
-        "-O2",
-        "-fPIC",
-        "-shared",
-        "-w",
-        "-fvisibility=hidden",
-        "-fno-gnu-unique",
-        "-ffp-contract=off",
-    ]
+    flags = [*FLAGS, *(RACE_FLAGS if races() else ())]
+    command = ["g++", *flags, "-I", str(HERE), *options, *map(str, files), "-o", str(out), *LIBRARIES]
     try:
-        return subprocess.run(["g++", *flags, "-I", str(HERE), *options, *map(str, files), "-o", str(out)]).returncode
+        return subprocess.run(command).returncode
     finally:
         for file in files:
             file.unlink()
@@ -68,7 +84,7 @@ def version() -> str:
     for path in sorted([HERE / "compiler.py", *HERE.glob("*.h")]):
         digest.update(path.read_bytes())
     host = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"emulated CUDA compiler {digest.hexdigest()[:16]}, g++ {host}"
+    return f"emulated CUDA compiler {digest.hexdigest()[:16]}, g++ {host}{', races' if races() else ''}"
 
 
 def main(arguments: "list[str]") -> int:

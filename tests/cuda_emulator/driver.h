@@ -41,5 +41,8 @@ void record_other(const char *what, size_t amount, const char *unit, int replaye
 /* Whether no allocation has been written past its end; reports one on stderr. The caller holds the lock. */
 int guards_intact(void);
 
+/* The number of the first of a launch's blocks (launch.h). The caller holds the lock. */
+size_t number_blocks(size_t count);
+
 /* Prints on stderr the allocation that contains an address or is nearest to it. */
 void explain_address(const void *address);

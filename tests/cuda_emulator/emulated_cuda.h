@@ -51,7 +51,7 @@ EMU_VECTORS(unsigned char, uchar)
 #undef EMU_VECTORS
 
 #include "arithmetic.h"
-#include "fibers.h"
+#include "bounds.h"
 #include "kernels.h"
 #include "matrices.h"
 #include "warps.h"

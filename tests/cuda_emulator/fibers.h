@@ -1,4 +1,4 @@
-// The threads of a block as fibers of one OS thread, and the barriers between them.
+// The threads of a block as fibers of one OS thread.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -8,6 +8,12 @@
 #include <vector>
 
 #include "launch.h"
+
+#ifdef EMU_RACE  // the emulator's own accesses are not instrumented; inlined, they would be
+#define EMU_UNSEEN __attribute__((noinline, no_sanitize_thread, no_sanitize_undefined))
+#else
+#define EMU_UNSEEN
+#endif
 
 namespace emu {
 
@@ -26,6 +32,10 @@ struct Fiber {
   unsigned parity, mask;  // index of the next exchange buffer; the lanes that a warp barrier waits for
   unsigned group;         // number of the asynchronous copies' current group
   std::vector<PendingCopy> copies;
+  bool orders;                           // whether the warp barrier it waits at orders accesses to memory
+  unsigned warp_syncs, fence_epoch;      // for races.h: ordering warp barriers since the block began; the fence's block epoch
+  uint64_t fenced;                       // when it last called __threadfence, 0 if never
+  bool unfenced;                         // whether it has written device memory since
   uint3 index;
 };
 
@@ -36,6 +46,7 @@ inline int running, threads;
 inline const std::function<void()> *body;
 inline void *host;
 inline const char *error;
+inline const void *fault;  // the address that an error is about
 inline bool reverse;
 
 extern "C" void emu_switch(void **save, void *load);  // saves and loads callee-saved registers and stack pointer
@@ -68,8 +79,9 @@ inline void prepare(Fiber &f) {
   f.parity = f.group = 0;
   f.copies.clear();
 }
-inline void wait(State state, unsigned mask = ~0u) {
+EMU_UNSEEN inline void wait(State state, unsigned mask = ~0u, bool orders = false) {
   Fiber &f = fibers[running];
+  f.orders = orders;
   f.state = state;
   f.mask = mask;
   leave();
@@ -77,84 +89,11 @@ inline void wait(State state, unsigned mask = ~0u) {
 }
 
 // Ends the launch with an error, unless a condition holds; called by a thread of the block.
-inline void require(bool condition, const char *otherwise) {
+EMU_UNSEEN inline void require(bool condition, const char *otherwise) {
   if (condition) return;
   error = otherwise;
   leave();
   __builtin_unreachable();
-}
-
-// Releases the warps whose lanes have all arrived; returns false if there are none.
-inline bool release_warps() {
-  bool moved = false;
-  for (int w = 0; w < threads; w += 32) {
-    int n = threads - w < 32 ? threads - w : 32;
-    unsigned arrived = 0, live = 0;
-    for (int l = 0; l < n; l++) {
-      arrived |= unsigned(fibers[w + l].state == AT_WARP) << l;
-      live |= unsigned(fibers[w + l].state != DONE) << l;
-    }
-    for (int l = 0; l < n; l++) {
-      if (!(arrived >> l & 1)) continue;
-      unsigned need = fibers[w + l].mask & live;
-      if ((arrived & need) != need) continue;
-      for (int k = 0; k < n; k++)
-        if (need >> k & 1) fibers[w + k].state = READY;
-      arrived &= ~need;
-      moved = true;
-    }
-  }
-  return moved;
-}
-
-// Runs one block; returns false after an error, such as a barrier that some threads wait at and others never reach.
-inline bool run_block() {
-  for (int i = 0; i < threads; i++) prepare(fibers[i]);
-  for (;;) {
-    int done = 0, at_block = 0;
-    for (int i = 0; i < threads; i++) {
-      running = reverse ? threads - 1 - i : i;
-      Fiber &f = fibers[running];
-      if (f.state != READY) continue;
-      thread_index = f.index;
-      emu_switch(&host, f.top);
-      if (error) return false;
-    }
-    for (int i = 0; i < threads; i++) {
-      done += fibers[i].state == DONE;
-      at_block += fibers[i].state == AT_BLOCK;
-    }
-    if (done == threads) return true;
-    if (done + at_block == threads) {
-      for (int i = 0; i < threads; i++)
-        if (fibers[i].state == AT_BLOCK) fibers[i].state = READY;
-    } else if (!release_warps()) {
-      error = "some threads wait at a barrier that others never reach";
-      return false;
-    }
-  }
-}
-
-inline int launch(const Launch &l, const std::function<void()> &f) {
-  const char *order = getenv("EMU_REVERSE");
-  reverse = order && strcmp(order, "0");
-  threads = l.block[0] * l.block[1] * l.block[2];
-  grid_size = dim3(l.grid[0], l.grid[1], l.grid[2]);
-  block_size = dim3(l.block[0], l.block[1], l.block[2]);
-  body = &f;
-  error = nullptr;
-  if ((int)fibers.size() < threads) fibers.resize(threads);
-  for (unsigned i = 0; i < (unsigned)threads; i++)
-    fibers[i].index = {i % l.block[0], i / l.block[0] % l.block[1], i / (l.block[0] * l.block[1])};
-  for (unsigned z = 0; z < l.grid[2]; z++)
-    for (unsigned y = 0; y < l.grid[1]; y++)
-      for (unsigned x = 0; x < l.grid[0]; x++) {
-        block_index = {x, y, z};
-        if (run_block()) continue;
-        fprintf(stderr, "emulated GPU: block (%u, %u, %u): %s\n", x, y, z, error);
-        return 1;
-      }
-  return 0;
 }
 
 }  // namespace emu

@@ -4,7 +4,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "fibers.h"
+#include "blocks.h"
 
 namespace emu {
 

@@ -7,7 +7,9 @@
 
 namespace emu {
 
-inline void arrive(const PendingCopy &copy) {
+EMU_UNSEEN inline void arrive(const PendingCopy &copy) {
+  races::copy(copy.shared, copy.bytes, false);
+  if (copy.global) races::read(copy.global, copy.bytes);
   if (copy.global)
     memcpy(copy.shared, copy.global, copy.bytes);
   else
@@ -22,7 +24,7 @@ inline Fragments fragments[32][2];
 inline const void *rows[32][2][32];
 
 // The fragments of all lanes, after each lane of the warp has given its own.
-inline const Fragments &gather(const unsigned (&a)[4], const unsigned (&b)[2]) {
+EMU_UNSEEN inline const Fragments &gather(const unsigned (&a)[4], const unsigned (&b)[2]) {
   Fragments &all = fragments[running >> 5][flip()];
   memcpy(all.a[lane()], a, sizeof a);
   memcpy(all.b[lane()], b, sizeof b);
@@ -30,7 +32,7 @@ inline const Fragments &gather(const unsigned (&a)[4], const unsigned (&b)[2]) {
   return all;
 }
 // The 32 rows of 16 bytes whose addresses the lanes give.
-inline const void *const *gather_rows(const void *row) {
+EMU_UNSEEN inline const void *const *gather_rows(const void *row) {
   require((uintptr_t)row % 16 == 0, "load_matrices of a row that is not aligned to 16 bytes");
   const void **all = rows[running >> 5][flip()];
   all[lane()] = row;
@@ -55,10 +57,11 @@ void multiply_fragments(float (&sums)[4], const A &a, const B &b) {
 
 // The data arrive when the copy's group is waited for by the same thread; until then the target contains nan.
 template <int BYTES>
-inline void copy_async(void *shared, const void *global, bool valid = true) {
+EMU_UNSEEN inline void copy_async(void *shared, const void *global, bool valid = true) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
   emu::require((uintptr_t)shared % BYTES == 0, "copy_async to an address that is not a multiple of its size");
   emu::require((!valid || (uintptr_t)global % BYTES == 0), "copy_async from an address that is not a multiple of its size");
+  emu::races::copy(shared, BYTES, true);
   memset(shared, 0xFF, BYTES);
   emu::Fiber &f = emu::fibers[emu::running];
   f.copies.push_back({shared, valid ? global : nullptr, BYTES, f.group});

@@ -1,4 +1,4 @@
-/* The emulated driver's memory: each allocation ends at the end of a page, with inaccessible guard pages before and
+/* The emulated driver's memory, at fixed addresses (launch.h): each allocation ends at the end of a page, with inaccessible guard pages before and
  * after it, so that reads and writes past the end are detected (run in work.c). Freed addresses stay inaccessible and
  * are never used again. A pool makes its free buffers inaccessible with emuMemHide, and accessible with emuMemShow. */
 #include <sys/mman.h>
@@ -20,15 +20,42 @@ static size_t used;
 pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 __thread int capturing;
 
+/* Inaccessible pages at addresses that were never used before; NULL when there are no more. */
+static char *new_pages(size_t size) {
+  static char *next;
+  pthread_mutex_lock(&lock);
+  if (!next) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    next = mmap(EMU_ARENA, EMU_ARENA_SIZE, PROT_NONE, flags, -1, 0);
+    if (next != EMU_ARENA) perror("emulated GPU: addresses of device memory"), abort();
+  }
+  char *pages = size <= EMU_ARENA + EMU_ARENA_SIZE - next ? next : NULL;
+  if (pages) next += size;
+  pthread_mutex_unlock(&lock);
+  return pages;
+}
+
+size_t number_blocks(size_t count) {
+  static size_t next;
+  if (!next || next + count > EMU_MOST_BLOCKS) { /* begin again, with everything forgotten */
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    if (mmap(EMU_SHADOW, 4 * EMU_ARENA_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+      perror("emulated GPU: memory for races"), abort();
+    next = 1;
+  }
+  next += count;
+  return next - count;
+}
+
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t size) {
   NEEDS_CONTEXT;
   NOT_IN_CAPTURE;
   if (!size) return CUDA_ERROR_INVALID_VALUE;
   if (size > MEMORY || used + size > MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
   size_t inside = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, pages = (inside + PAGE - 1) / PAGE * PAGE;
-  char *base = mmap(NULL, pages + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  char *base = new_pages(pages + 2 * PAGE);
+  if (!base || mprotect(base + PAGE, pages, PROT_READ | PROT_WRITE)) return CUDA_ERROR_OUT_OF_MEMORY;
   Allocation *allocation = malloc(sizeof *allocation);
-  if (base == MAP_FAILED || mprotect(base + PAGE, pages, PROT_READ | PROT_WRITE)) return CUDA_ERROR_OUT_OF_MEMORY;
   if (!dry()) memset(base + PAGE, POISON, pages);
   char *end = base + PAGE + pages;
   pthread_mutex_lock(&lock);
@@ -54,7 +81,8 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
   if (found) {
     *link = found->next;
     used -= found->size;
-    mmap(found->base, found->whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    mmap(found->base, found->whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    madvise(EMU_SHADOW + 4 * (found->base - EMU_ARENA), 4 * found->whole, MADV_DONTNEED);
     found->next = freed;
     freed = found;
   }
@@ -105,8 +133,8 @@ void explain_address(const void *address) {
     fprintf(stderr, "emulated GPU: %ld bytes %s an allocation of %zu bytes\n", distance,
             at < a->start ? "before the start of" : "past the end of", a->size);
   } else {
-    fprintf(stderr, "emulated GPU: byte %ld of an allocation of %zu bytes that was %s before\n", (long)(at - a->start),
-            a->size, live ? "given back to a pool" : "freed");
+    const char *state = !live ? " that was freed before" : live->hidden ? " that was given back to a pool before" : "";
+    fprintf(stderr, "emulated GPU: byte %ld of an allocation of %zu bytes%s\n", (long)(at - a->start), a->size, state);
   }
 }
 

@@ -1,6 +1,6 @@
 // Barriers, exchange between the lanes of a warp, and atomic operations.
 #pragma once
-#include "fibers.h"
+#include "races.h"
 
 namespace emu {
 
@@ -8,13 +8,13 @@ inline uint64_t exchanged[32][2][32];
 inline unsigned votes[32][2][32];
 
 inline unsigned lane() { return running & 31; }
-inline unsigned flip() {
+EMU_UNSEEN inline unsigned flip() {
   unsigned p = fibers[running].parity;
   fibers[running].parity ^= 1;
   return p;
 }
 template <class T, class F>
-T exchange(unsigned mask, T value, F source) {  // a negative source keeps the lane's own value
+EMU_UNSEEN T exchange(unsigned mask, T value, F source) {  // a negative source keeps the lane's own value
   static_assert(sizeof(T) <= 8);
   int warp = running >> 5;
   unsigned p = flip();
@@ -24,7 +24,7 @@ T exchange(unsigned mask, T value, F source) {  // a negative source keeps the l
   if (from >= 0) memcpy(&value, &exchanged[warp][p][from & 31], sizeof value);
   return value;
 }
-inline unsigned ballot(unsigned mask, bool vote) {
+EMU_UNSEEN inline unsigned ballot(unsigned mask, bool vote) {
   int warp = running >> 5;
   unsigned p = flip(), result = 0;
   votes[warp][p][lane()] = vote;
@@ -34,7 +34,8 @@ inline unsigned ballot(unsigned mask, bool vote) {
   return result;
 }
 template <class T, class F>
-T update(T *address, F f) {
+EMU_UNSEEN T update(T *address, F f) {
+  races::atomic(address, sizeof(T));
   T old = *address;
   *address = f(old);
   return old;
@@ -42,8 +43,8 @@ T update(T *address, F f) {
 }  // namespace emu
 
 inline void __syncthreads() { emu::wait(emu::AT_BLOCK); }
-inline void __syncwarp(unsigned mask = ~0u) { emu::wait(emu::AT_WARP, mask); }
-inline void __threadfence() {}
+inline void __syncwarp(unsigned mask = ~0u) { emu::wait(emu::AT_WARP, mask, true); }
+inline void __threadfence() { emu::races::fence(); }
 inline void __threadfence_block() {}
 #define EMU_T template <class T>
 EMU_T T __shfl_sync(unsigned mask, T v, int from, int w = 32) {

@@ -46,6 +46,17 @@ static void on_fault(int number, siginfo_t *info, void *context) {
   siglongjmp(escape, 1);
 }
 
+static int launch(const Work *work) {
+  const void *fault = NULL;
+  const unsigned *grid = work->launch.grid;
+  Launch launch = work->launch;
+  launch.first_block = number_blocks((size_t)grid[0] * grid[1] * grid[2]);
+  launch.fault = &fault;
+  int failed = work->kernel->launch(&launch);
+  if (failed && fault) explain_address(fault);
+  return !failed;
+}
+
 static CUresult carry_out(const Work *work) {
   switch (work->kind) {
     case COPY:
@@ -62,7 +73,7 @@ static CUresult carry_out(const Work *work) {
       break;
     case LAUNCH:
       if (dry()) break;
-      if (work->kernel->launch(&work->launch)) return CUDA_ERROR_LAUNCH_FAILED;
+      if (!launch(work)) return CUDA_ERROR_LAUNCH_FAILED;
       if (!guards_intact()) return CUDA_ERROR_ILLEGAL_ADDRESS;
       break;
     case HOST:

@@ -48,8 +48,10 @@ FOUND = {
     ("onednn", TEST): "conv-relu bn2-scale2 sum-relu2 conv3-relu3 conv4-relu4 ip-relu7",
     ("counting", TRAIN): "ip-relu7",
     ("counting", TEST): "ip-relu7",
-    ("cuda", TRAIN): "bn-relu bn2-scale2 sum-relu2 bn3-scale3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
-    ("cuda", TEST): "conv-bn bn2-scale2 sum-relu2 conv3-bn3 sum2-relu3 conv4-relu4 sum3-relu5 bn4-relu6",
+    ("cuda", TRAIN): "conv-a_relu_0_split bn2-d_relu2_0_split conv3-h_relu3_0_split conv4-relu4 sum3-relu5 "
+    "bn4-j_relu6_0_split conv5-bn5",
+    ("cuda", TEST): "conv-a_relu_0_split bn2-d_relu2_0_split conv3-h_relu3_0_split conv4-relu4 sum3-relu5 "
+    "bn4-j_relu6_0_split conv5-bn5",
 }
 
 

@@ -1,5 +1,6 @@
 """Each pattern that engines compute as one, with its variations and with layers in place behind it."""
 
+import numpy as np
 import pytest
 
 from helpers.engines import ENGINES, on
@@ -104,6 +105,40 @@ def test_slopes(net_pair, body, slope):
 @pytest.mark.parametrize("body", WITH_RELU)
 def test_layers_behind(net_pair, body, behind):
     run(net_pair, [*BODIES[body], relu("a", 0), BEHIND[behind]])
+
+
+@pytest.mark.parametrize("slope", [0, None])
+@pytest.mark.parametrize("readers", [2, 3])
+@pytest.mark.parametrize("body", [*WITH_RELU, "own statistics", "global statistics", "difference", "residual first"])
+def test_several_readers(net_pair, body, readers, slope):
+    """The gradients that they leave are added by a Split."""
+    behind = [layer("Power", "a", "yzw"[i], f"power_param {{ scale: {0.5 / (i + 1)} }}") for i in range(readers)]
+    run(net_pair, [*BODIES[body], *([] if slope is None else [relu("a", slope)]), *behind])
+
+
+FROZEN = "param { lr_mult: 0 }"
+
+
+@pytest.mark.parametrize("frozen", [(0,), (1, 3), (0, 1, 3), (0, 1, 2, 3)], ids=str)
+@pytest.mark.parametrize("bodies", ["residual", "residual first", "normalized", "normalization", "global statistics"])
+def test_layers_that_do_not_learn(net_pair, bodies, frozen):
+    """Without gradients of the data; `frozen`: by index, layers of which no parameter has a gradient."""
+    layers = [*BODIES[bodies], relu("a", 0), BEHIND["reader"]]
+    for i in frozen:
+        kind = layers[i].split('"')[1]
+        layers[i] += {"Convolution": FROZEN * (1 + ("bias_term: false" not in layers[i])), "Scale": FROZEN * 2}.get(
+            kind, ""
+        )
+    both = net_pair(net(layers).replace("force_backward: true", ""))
+    for _ in range(2):
+        both.feed()
+        for each in both:
+            each.run_forward()
+            each.run_backward()
+        both.check(diffs=False)
+        for plain, fast in zip(*(each.params.values() for each in both.nets), strict=True):
+            for expected, got in zip(plain, fast, strict=True):
+                np.testing.assert_allclose(got.read_diff(), expected.read_diff(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("behind", [*BEHIND, None])

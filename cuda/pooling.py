@@ -1,0 +1,143 @@
+"""Maximum and average pooling on the device, with the activations in front of it and behind it (pooling.cu)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicaffe.cuda import context
+from minicaffe.cuda.kernels import BLOCK, PACK, kernel
+
+_SHARED = 48 << 10  # bytes of shared memory that a block may have without asking for more
+_MOST_PLANES = 64  # threads along z
+
+
+class Activation(NamedTuple):
+    """An activation as the kernels take it: 0 for none, 1 for a ReLU with a slope, 2 for Sigmoid, 3 for TanH."""
+
+    kind: int = 0
+    slope: float = 0.0
+
+
+IDENTITY = Activation()
+
+
+class CudaPooling:
+    """Pooling with one window and one pair of shapes; all pointers are device addresses.
+
+    window: kernel, stride and pad, pairs (minicaffe.layers.shared.window).  x is (N, C, H, W), y (N, C, h, w).
+    geometry: H, W, h, w, kernel and stride, as kernels take them.
+    """
+
+    def __init__(self, window: Any, x_shape: tuple[int, ...], y_shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.planes, self.size, self.out = x_shape[0] * x_shape[1], x_shape[2:], y_shape[2:]
+        self.window, self.dtype = window, np.dtype(dtype)
+        self.geometry = (*self.size, *self.out, *window.kernel, *window.stride)
+        self._sizes = (self.planes, *self.geometry, *window.pad)
+        self._divisions = (*division(window.stride[0]), *division(window.stride[1]))
+
+    def forward(
+        self,
+        x: int,
+        y: int,
+        mask: int = 0,
+        top_mask: int = 0,
+        front: Activation = IDENTITY,
+        acted: int = 0,
+        behind: Activation = IDENTITY,
+    ) -> None:
+        """y = the maximum or, without a mask, the mean of each window of x.
+
+        mask: receives the place of each maximum, an int; top_mask: likewise, as a number; 0: none.
+        front: an activation that is computed first, with its result in `acted`; behind: one of the result.
+        """
+        staged = self._plane_bytes() if front.kind else 0
+        threads = self._threads(self.out[1], self.out[0], staged)
+        rows = self.out[0] if front.kind else self._strip(self.out[0], threads)
+        arguments = (*self._sizes, rows, *front, *behind, x, acted, y, mask, top_mask)
+        self._launch("forward", threads, -(-self.out[0] // rows), arguments, threads[2] * staged)
+
+    def backward(
+        self,
+        dy: int,
+        dx: int,
+        mask: int = 0,
+        front: Activation = IDENTITY,
+        x: int = 0,
+        pooled: int = 0,
+        behind: Activation = IDENTITY,
+        y: int = 0,
+    ) -> None:
+        """dx = the gradient with respect to x, or to the bottom of the activation in front, whose top is x.
+
+        pooled: receives the gradient with respect to x where that is another one; 0: it does not.
+        behind: an activation whose top is y; dy becomes the gradient of its bottom.
+        """
+        columns = self.size[1] // PACK if self.size[1] % PACK == 0 else self.size[1]
+        masked = bool(mask)
+        threads = self._threads(columns, self.size[0], self.out[0] * self._row_bytes(masked))
+        rows, window_rows = self._staged(threads, behind.kind != 0, masked)
+        shared = threads[2] * window_rows * self._row_bytes(masked)
+        sizes = (*self._sizes, rows, *self._divisions, window_rows)
+        arguments = (*sizes, *front, *behind, x, y, mask, dy, pooled, dx)
+        self._launch("backward", threads, -(-self.size[0] // rows), arguments, shared)
+
+    def fits_in_front(self) -> bool:
+        """Whether an activation in front can be computed with the forward pass: a plane fits in shared memory."""
+        return self._plane_bytes() <= _SHARED
+
+    def fits_behind(self) -> bool:
+        """Whether the gradient of an activation behind can be computed with the backward pass."""
+        return self.out[0] * self._row_bytes(True) <= _SHARED
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _launch(self, name: str, threads: tuple[int, int, int], strips: int, arguments: tuple, shared: int) -> None:
+        if self.planes and threads[0] and threads[1]:
+            grid = (-(-self.planes // threads[2]), strips)
+            kernel("pooling", name, self.dtype).launch(grid, threads, *arguments, shared=shared)
+
+    def _plane_bytes(self) -> int:
+        return self.size[0] * self.size[1] * self.dtype.itemsize
+
+    def _row_bytes(self, masked: bool) -> int:
+        """Bytes of shared memory for the gradients of a row of windows, and with a mask for their places."""
+        return self.out[1] * (self.dtype.itemsize + 4 * masked)
+
+    def _threads(self, columns: int, rows: int, plane_bytes: int) -> tuple[int, int, int]:
+        """Threads of a block along columns, rows and planes; plane_bytes: of shared memory, for a plane."""
+        x = _share(columns, 64)
+        y = _share(rows, BLOCK // x)
+        fitting = _SHARED // plane_bytes if plane_bytes else _MOST_PLANES
+        return x, y, max(1, min(self.planes, BLOCK // (x * y), fitting, _MOST_PLANES))
+
+    def _strip(self, rows: int, threads: tuple[int, int, int]) -> int:
+        """The rows of a strip: all, or fewer where there would not be two blocks for each multiprocessor."""
+        blocks = -(-self.planes // threads[2])
+        strips = min(2 * context.current().multiprocessors // max(blocks, 1), -(-rows // threads[1]))
+        return -(-rows // max(strips, 1))
+
+    def _staged(self, threads: tuple[int, int, int], whole: bool, masked: bool) -> tuple[int, int]:
+        """The rows of a strip of x, all if `whole`, and the most rows of windows that cover it and fit; 0: none do."""
+        if whole:
+            return self.size[0], self.out[0]
+        (kernel_h, _), (stride, _) = self.window.kernel, self.window.stride
+        fitting = _SHARED // (threads[2] * self._row_bytes(masked))
+        rows = self._strip(self.size[0], threads)
+        if fitting < self.out[0]:
+            rows = min(rows, fitting * stride - kernel_h + 1)
+            if rows < threads[1]:
+                return self._strip(self.size[0], threads), 0
+        return rows, min(self.out[0], (rows + kernel_h - 2) // stride + 1)
+
+
+def _share(count: int, most: int) -> int:
+    """The length of the shares of `count`, at most `most`, that are as few and as even as possible."""
+    return -(-count // -(-count // most)) if count else 0
+
+
+def division(by: int) -> tuple[int, int]:
+    """The factor and the shift by which kernels divide numbers below 2^31: ((n * factor >> 32) + n) >> shift."""
+    shift = (by - 1).bit_length()
+    return (((1 << shift) - by) << 32) // by + 1 & 0xFFFFFFFF, shift

@@ -1,0 +1,77 @@
+"""BatchNorm on channels-last arrays.
+
+For its backward pass it keeps x, which costs nothing: the blob's next values are written to another array. The
+normalized values are computed again from x.
+"""
+
+from __future__ import annotations
+
+from minicaffe.core.registry import register
+from minicaffe.cuda.channels_last import Kept
+from minicaffe.layers.batch_norm import BatchNorm
+from minicaffe.layers.shared.normalizer import ALONE
+from minicaffe.layers.tensor import channels
+from minicaffe.layers.tensor.base import TensorLayer
+
+
+@register("BatchNorm", engine="TENSOR")
+class TensorBatchNorm(TensorLayer, BatchNorm):
+    __doc__ = BatchNorm.__doc__
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.kept = Kept()  # x of the last forward pass, with the statistics of a batch
+
+    def expressible(self, bottom, top):
+        return self.exchange is None
+
+    def forward_tensor(self, bottom, top):
+        self.normalize_tensor(bottom, top)
+
+    def normalize_tensor(self, bottom, top, followers=ALONE, moments=()) -> None:
+        """Compute the statistics and the top; `followers` and `moments`, of the bottom, as in channels.py."""
+        layout = self.layout(bottom[0])
+        if self.use_global_stats:
+            x, statistics = self.data(bottom[0]), self.global_statistics()
+        else:
+            x = self.kept.keep(bottom[0].data_memory, layout)
+            statistics = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
+            stored = [blob.mutable_gpu_data() for blob in self.blobs]
+            channels.statistics(layout, x, moments, self.eps, self.fraction, *statistics, *stored)
+        channels.normalize(layout, x, statistics, followers, self.mutable_data(top[0]))
+
+    def global_statistics(self) -> tuple[int, int]:
+        """Compute mean and deviation from the blobs; return their device addresses."""
+        mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
+        stored = [blob.gpu_data() for blob in self.blobs]
+        self.kernel("global_statistics")(self.channels, self.eps, *stored, mean, deviation)
+        return mean, deviation
+
+    def statistics(self) -> tuple[int, int]:
+        """The device addresses of mean and deviation of the last forward pass."""
+        return self.mean.gpu_data(), self.deviation.gpu_data()
+
+    def backward_tensor(self, top, propagate_down, bottom):
+        if propagate_down[0] and self.use_global_stats:
+            dy = self.diff(top[0])
+            factor = 0, self.deviation.gpu_data()
+            channels.normalize(self.layout(top[0]), dy, factor, ALONE, self.mutable_diff(bottom[0]))
+        elif propagate_down[0]:
+            self.gradients_tensor(top, True, bottom)
+
+    def gradients_tensor(self, top, wanted, bottom, followers=ALONE, db=0, ds=0) -> None:
+        """Compute dx if `wanted`; db, ds: device addresses to which the gradients of a Scale behind are added, or 0."""
+        layout, x, dy, means = self.layout(top[0]), self.kept.array, self.diff(top[0]), self.means.mutable_gpu_data()
+        channels.gradient_sums(layout, x, dy, self.statistics(), followers, db, ds, means)
+        if wanted:
+            channels.gradient(layout, x, dy, self.statistics(), followers, means, self.mutable_diff(bottom[0]))
+
+    @property
+    def mean(self):
+        """The blob with the means of the last forward pass."""
+        return self.on_device.mean
+
+    @property
+    def means(self):
+        """The blob for the means of the gradients."""
+        return self.on_device.means
