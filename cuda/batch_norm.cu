@@ -136,6 +136,15 @@ __global__ void statistics_of_ranks(const int n, const int ranks, const double *
   }
 }
 
+__global__ void global_statistics(const int n, const Dtype eps, const Dtype *means, const Dtype *variances,
+                                  const Dtype *weight, Dtype *mean, Dtype *deviation) {
+  const Dtype share = weight[0] == 0 ? Dtype(0) : 1 / weight[0];
+  GRID_STRIDE(c, n) {
+    mean[c] = share * means[c];
+    deviation[c] = sqrt(share * variances[c] + eps);
+  }
+}
+
 // ---- forward ----
 
 // A Scale's factor and term for one channel, and a ReLU.
@@ -326,8 +335,7 @@ __device__ void write_gradients(const Values &values, const Incoming &incoming, 
 
 // parts: of `partial`; or WHOLE, where the sums are computed here as by `gradient_parts`; or GIVEN: E[g] and E[g x] are
 // means[c] and means[channels + c], or 0 if `means` is null. Where the statistics are not those `of_batch` the means are 0.
-// The sums are added to db and ds, each of which may be null.
-// Where `through` was written it is read in place of dy and what belongs to it.
+// The sums are added to db and ds, each of which may be null. `through`, where it is written, is read again in place of dy.
 __global__ void __launch_bounds__(1024)
     gradients(const int channels, const int places, const int count, const int length, const int parts,
               const Dtype *partial, const Dtype *means, const bool of_batch, const Dtype *dy, const Dtype *second,

@@ -1,18 +1,19 @@
 """Channels-last copies of blobs on the device, which layers of the TENSOR engine hand to each other unconverted.
 
-A copy is an array (N, places, channels), its channels padded with zeros to a multiple of 8, so that a thread reads and
-writes 8 channels of a place in 16 bytes of bfloat16, or twice 16 of float32. It is one of the copies of a Memory, at the
-place `LAST`:
+A copy is an array (N, places, channels), its channels padded with zeros to a multiple of 8: a thread reads and writes
+8 channels of a place in 16 bytes of bfloat16, or twice 16 of float32. It is one of the copies of a Memory, at the place
+`LAST`:
 
 - `read` gives the newest values in a layout, converted at most once after each write; `write` gives the array for new
   values. Any other use of the blob (`data`, `gpu_data`) converts to the ordinary copy, (N, C, H, W) in float32.
 - Where the values are those of the ordinary copy and the array is in bfloat16, the ordinary copy stays the newest: what
   is read elsewhere is not rounded.
-- An array may belong to several memories (`lend`), and a layer may keep one for its backward pass (`keep`). New values
+- An array may belong to several memories (`lend`), and a layer may keep one for its backward pass (`Kept`). New values
   of a memory whose array somebody else uses are written to another one.
 - `read_made` keeps what is made from parameters, such as packed weights, in the same way.
 
-In a captured step (`graph`) conversions are recorded. What is converted before is brought up to date before each replay.
+In a captured step (`graph`) conversions are recorded. What was converted before it is brought up to date before each
+replay.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Layout(NamedTuple):
         return self.rows * self.vectors * VECTOR * (2 if self.bf16 else 4)
 
     @property
-    def count(self) -> int:
-        """The vectors of an array."""
+    def size(self) -> int:
+        """The vectors of 8 channels of all rows."""
         return self.rows * self.vectors
 
     def kernel(self, name: str, stem: str = "channels_last") -> Kernel:
@@ -316,23 +317,33 @@ def _wrote(memory: Memory, arrays: Arrays, layout: Layout) -> None:
 
 
 class Kept:
-    """An array that is not written to for as long as this object lives; see `keep`."""
+    """The values of a blob that a layer keeps for its backward pass; the blob's next values are in another array.
 
-    __slots__ = ("array", "layout")
+    array: None while nothing is kept.
+    """
 
-    def __init__(self, array: Array, layout: Layout) -> None:
-        self.array, self.layout = array, layout
-        array.users += 1
+    def __init__(self) -> None:
+        self.array: Array | None = None
+
+    def keep(self, memory: Memory, layout: Layout) -> Array:
+        """Keep the newest values of a memory, in place of those that were kept until now."""
+        self._hold(None)
+        array = read(memory, layout)
+        self._hold(array)
+        _arrays(memory).reserve(memory, layout, layout.nbytes)
+        if observed.observer is not None:
+            observed.observer.before_replay(lambda: self._hold(array))
+        return array
+
+    def _hold(self, array: Array | None) -> None:
+        if self.array is not None:
+            self.array.users -= 1
+        if array is not None:
+            array.users += 1
+        self.array = array
 
     def __del__(self) -> None:
-        self.array.users -= 1
-
-
-def keep(memory: Memory, layout: Layout) -> Kept:
-    """Keep the newest values: the next ones of this memory are written to another array."""
-    kept = Kept(read(memory, layout), layout)
-    _arrays(memory).reserve(memory, layout, layout.nbytes)
-    return kept
+        self._hold(None)
 
 
 # -- replays -----------------------------------------------------------------------------------------------------------
@@ -383,4 +394,6 @@ def _convert(name: str, layout: Layout, source: Any, target: Any) -> None:
     channels, places = _NARROW_TILE if narrow else _TILE
     across, down = -(-layout.places // places), -(-layout.channels // channels)
     convert = layout.kernel(f"{name}_narrow" if narrow else name)
-    convert.launch((across * down * layout.samples, 1), 256, layout.channels, layout.places, across, down, source, target)
+    convert.launch(
+        (across * down * layout.samples, 1), 256, layout.channels, layout.places, across, down, source, target
+    )

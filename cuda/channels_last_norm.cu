@@ -24,25 +24,28 @@ __device__ __forceinline__ void sum_rows(const Lane &lane, const float (&first)[
     }
 }
 
-// Mean and squared deviations of a channel from those of its parts: partials[part] = {mean, squared deviations}.
-// 256 threads, in groups of four, share the parts of 64 channels; all of a group get the result.
-struct Merged4 {
+// The sum over each group of GROUP neighbouring threads; all of a group get the result.
+template <int GROUP>
+__device__ __forceinline__ float group_sum(float value) {
+#pragma unroll
+  for (int d = 1; d < GROUP; d *= 2) value += __shfl_xor_sync(0xffffffffu, value, d);
+  return value;
+}
+
+// Mean and squared deviations of a channel from those of its parts, {mean, squared deviations} each, by a group of
+// threads. All threads of the block must call.
+template <int GROUP>
+struct Merged {
   float mean, deviations;
-  __device__ Merged4(const float *partials, int parts, int length, int rows) {
-    const int lane = threadIdx.x % 4;
-    float sum = 0;
-    for (int p = lane; p < parts; p += 4) sum += min(length, rows - p * length) * partials[2 * p];
-    mean = of_four(sum) / rows;
-    float squares = 0;
-    for (int p = lane; p < parts; p += 4) {
+  __device__ Merged(const float *partials, int parts, int length, int rows) {
+    float sum = 0, squares = 0;
+    for (int p = threadIdx.x % GROUP; p < parts; p += GROUP) sum += min(length, rows - p * length) * partials[2 * p];
+    mean = group_sum<GROUP>(sum) / rows;
+    for (int p = threadIdx.x % GROUP; p < parts; p += GROUP) {
       const float distance = partials[2 * p] - mean;
       squares += partials[2 * p + 1] + min(length, rows - p * length) * distance * distance;
     }
-    deviations = of_four(squares);
-  }
-  static __device__ float of_four(float value) {
-    value += __shfl_xor_sync(0xffffffffu, value, 1);
-    return value + __shfl_xor_sync(0xffffffffu, value, 2);
+    deviations = group_sum<GROUP>(squares);
   }
 };
 
@@ -60,11 +63,12 @@ struct Running {
   }
 };
 
+template <int GROUP>
 __device__ void merge_channels(int first, int channels, int parts, int length, int rows, const float *partials,
                                const Running &running) {
-  const int c = first + threadIdx.x / 4;
-  const Merged4 all(partials + 2ll * parts * min(c, channels - 1), parts, length, rows);
-  if (c < channels && threadIdx.x % 4 == 0) running.update(c, rows, all.mean, all.deviations);
+  const int c = first + threadIdx.x / GROUP;
+  const Merged<GROUP> all(partials + 2ll * parts * min(c, channels - 1), parts, length, rows);
+  if (c < channels && threadIdx.x % GROUP == 0) running.update(c, rows, all.mean, all.deviations);
 }
 
 __global__ void moments(const int rows, const int channels, const int parts, const int length, const Element *x,
@@ -104,15 +108,15 @@ __global__ void moments(const int rows, const int channels, const int parts, con
   }
   if (!last_block(tickets + lane.chunk, parts)) return;
   const Running running = {eps, fraction, mean, deviation, means, variances, weight};
-  merge_channels(lane.chunk * 64, channels, parts, length, rows, partials, running);
+  merge_channels<4>(lane.chunk * 64, channels, parts, length, rows, partials, running);
 }
 
-// As the end of `moments`, for partials that a convolution has left: one block for 64 channels.
+// As the end of `moments`, for the many parts of which a convolution has left partials: one block for 8 channels.
 __global__ void merge(const int rows, const int channels, const int parts, const int length, const float *partials,
                       const float eps, const float fraction, float *mean, float *deviation, float *means,
                       float *variances, float *weight) {
   const Running running = {eps, fraction, mean, deviation, means, variances, weight};
-  merge_channels(blockIdx.x * 64, channels, parts, length, rows, partials, running);
+  merge_channels<32>(blockIdx.x * 8, channels, parts, length, rows, partials, running);
 }
 
 // For the eight channels of a thread: normalization, then layers that may follow in place, y = s x + b and a ReLU. Each
@@ -198,7 +202,7 @@ __global__ void sum_gradients(const int rows, const int channels, const int part
     one += partial[2 * p];
     two += partial[2 * p + 1];
   }
-  one = Merged4::of_four(one), two = Merged4::of_four(two);
+  one = group_sum<4>(one), two = group_sum<4>(two);
   if (c < channels && threadIdx.x % 4 == 0) {
     if (means) means[c] = one / rows, means[channels + c] = two / rows;
     if (db) db[c] += one;

@@ -171,6 +171,11 @@ class Runtime:
             return str(error)
         return ""
 
+    def driver_version(self) -> int:
+        """The CUDA version that the driver is made for (12040: 12.4); 0 as long as no device is in use."""
+        device = self._device
+        return device.driver.get_driver_version() if device is not None else 0
+
     def device_count(self) -> int:
         """How many GPUs there are; 0 where none can be used."""
         try:
@@ -279,6 +284,7 @@ require = RUNTIME.require
 check = RUNTIME.check
 available = RUNTIME.available
 reason_unavailable = RUNTIME.reason_unavailable
+driver_version = RUNTIME.driver_version
 device_count = RUNTIME.device_count
 entered = RUNTIME.entered
 stream = RUNTIME.stream

@@ -111,7 +111,9 @@ class Tensor(Engine):
             return sentence
         if not context.has_tensor_cores():
             device = context.current()
-            return f"GPU {device.index} ({device.name}, {device.arch}) has no tensor cores for TF32 and bf16 (from sm_80)"
+            return (
+                f"GPU {device.index} ({device.name}, {device.arch}) has no tensor cores for TF32 and bf16 (from sm_80)"
+            )
         return "" if context.allows_tf32() else "the math mode is float32, neither tf32 nor bf16 (set_math, --math)"
 
     def takes(self, dtype: np.dtype) -> bool:

@@ -127,9 +127,9 @@ class Recording:
         for memory in self.read.values():
             memory.read(GPU)
 
-    def forget_conversions(self) -> None:
-        """Let a capture include the conversions of what each step computes anew, such as packed parameters."""
-        for memory in self.written.values():
+    def forget_conversions(self, read: bool = False) -> None:
+        """Let memory that the step writes to, or has `read`, too, be converted again when it is read next."""
+        for memory in (*self.written.values(), *(self.read.values() if read else ())):
             channels_last.forget_conversions(memory)
 
 
@@ -240,7 +240,7 @@ class CapturedStep:
 
     def _capture(self, warm: Recording) -> _Graph:
         """Capture `work`; its registered actions, such as advancing random streams, run in the replay that follows."""
-        warm.forget_conversions()
+        warm.forget_conversions()  # the capture includes what each step makes of its own results
         warm.upload()  # values written on the host since the first call must not be copied inside the graph
         recording = Recording(True, warm.read.values())
         with context.recording() as stream, _without_collection():
@@ -263,6 +263,7 @@ class CapturedStep:
         finally:
             graph = _end(stream, failure)
         if failure is not None:
+            recording.forget_conversions(read=True)  # they have been recorded, but not executed
             raise failure
         return graph
 

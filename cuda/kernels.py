@@ -5,7 +5,8 @@ the text (`sources`), the options, the architecture and the compiler's version.
 
 Environment: ``MINICAFFE_CACHE`` is the folder for compiled code (default ``$XDG_CACHE_HOME/minicaffe``, that is
 ``~/.cache/minicaffe``); ``MINICAFFE_NVCC`` is the compiler, a program that takes nvcc's arguments, or ``nvrtc`` for
-NVIDIA's compiler library (default: nvcc in ``CUDA_HOME``, on the PATH or in /usr/local/cuda, else NVRTC).
+NVIDIA's compiler library (default: nvcc in ``CUDA_HOME``, on the PATH or in /usr/local/cuda, else NVRTC, and of these
+the first whose code the driver loads: `minicaffe.cuda.compilers`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,16 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import cache, context
+from minicaffe.cuda import cache, compilers, context
+from minicaffe.cuda.compilers import NVRTC_OPTIONS, OPTIONS, Compiler
 from minicaffe.cuda.sources import FORMATS, HERE, SOURCES  # noqa: F401  (HERE: for scripts)
 from minicaffe.errors import DataError, DeviceError, nearest
 from minicaffe.text import printable
 
+_OLDEST = 75  # the oldest architecture, sm_75
 BLOCK = 256  # threads in a block of kernels that loop over elements
 PACK = 4  # elements that threads of other kernels work on at a time, see `Kernel.packs`
 _LONG_ROW = 1024  # as in threads.cuh
-_OPTIONS = ("-O3", "--std=c++17")
-_NVRTC_OPTIONS = ("--std=c++17",)
 _MOST_BLOCKS = (1 << 31) - 1  # along x
 _LIMITS = {"i": (1 << 31) - 1, "I": (1 << 32) - 1}  # the largest number of a format
 _loading = threading.RLock()
@@ -54,87 +52,30 @@ def definitions(dtype: np.dtype) -> tuple[str, ...]:
     return ("-DDtype=double", "-DDTYPE_BITS=64") if dtype == np.float64 else ("-DDtype=float", "-DDTYPE_BITS=32")
 
 
-class Nvcc:
-    """The toolkit's compiler, or a program that takes its arguments."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self.version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise DeviceError(f"the CUDA compiler {path} cannot be run: {error}") from error
-
-    def compile(self, text: str, name: str, arch: str, definitions: tuple[str, ...]) -> bytes:
-        """The machine code of a text; raises DeviceError with the compiler's messages."""
-        with tempfile.TemporaryDirectory(prefix="minicaffe") as folder:
-            file, out = Path(folder, Path(name).name), Path(folder, "kernel.cubin")
-            file.write_text(text, encoding="utf-8")
-            done = subprocess.run(
-                [self.path, "--cubin", f"-arch={arch}", *_OPTIONS, *definitions, "-o", str(out), str(file)],
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise DeviceError(
-                    f"cuda/{name} does not compile for {arch} with {self.path}:\n{done.stdout}{done.stderr}"
-                )
-            return out.read_bytes()
-
-
-class Nvrtc:
-    """NVIDIA's compiler as a library, from the wheels cuda-bindings and nvidia-cuda-nvrtc."""
-
-    def __init__(self) -> None:
-        try:
-            from cuda.bindings import nvrtc
-
-            self._nvrtc = nvrtc
-            self.version = "nvrtc " + ".".join(map(str, self._call("nvrtcVersion")))
-        except (ImportError, RuntimeError) as error:
-            raise DeviceError(
-                "no CUDA compiler was found: install the CUDA toolkit (nvcc), or "
-                f"pip install cuda-bindings nvidia-cuda-nvrtc ({error})"
-            ) from error
-
-    def _call(self, function: str, *arguments: Any) -> Any:
-        result, *values = getattr(self._nvrtc, function)(*arguments)
-        if int(result):
-            raise RuntimeError(f"{function} failed: {result.name}")
-        return tuple(values) if len(values) > 1 else values[0] if values else None
-
-    def compile(self, text: str, name: str, arch: str, definitions: tuple[str, ...]) -> bytes:
-        """The machine code of a text; raises DeviceError with the compiler's messages."""
-        program = self._call("nvrtcCreateProgram", text.encode(), name.encode(), 0, [], [])
-        options = [o.encode() for o in (f"--gpu-architecture={arch}", *_NVRTC_OPTIONS, *definitions)]
-        try:
-            self._call("nvrtcCompileProgram", program, len(options), options)
-        except RuntimeError as error:
-            log = bytearray(self._call("nvrtcGetProgramLogSize", program))
-            self._call("nvrtcGetProgramLog", program, log)
-            message = bytes(log).rstrip(b"\0").decode()
-            raise DeviceError(f"cuda/{name} does not compile for {arch} with NVRTC:\n{message}") from error
-        else:
-            code = bytearray(self._call("nvrtcGetCUBINSize", program))
-            self._call("nvrtcGetCUBIN", program, code)
-            return bytes(code)
-        finally:
-            self._call("nvrtcDestroyProgram", program)
-
-
 @functools.cache
-def compiler() -> Nvcc | Nvrtc:
-    """The compiler in use; see the module's docstring for the choice."""
-    chosen = os.environ.get("MINICAFFE_NVCC")
-    if chosen == "nvrtc":
-        return Nvrtc()
-    if chosen:
-        return Nvcc(chosen)
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    for path in (home and f"{home}/bin/nvcc", "nvcc", "/usr/local/cuda/bin/nvcc"):
-        found = path and shutil.which(path)
-        if found:
-            return Nvcc(found)
-    return Nvrtc()
+def _chosen(driver: int) -> Compiler:
+    return compilers.choose(driver)
+
+
+def compiler() -> Compiler:
+    """The compiler in use, which fits the driver if a device is in use; see the module's docstring for the choice."""
+    return _chosen(context.driver_version())
+
+
+def fitness() -> str:
+    """Say in a sentence which compiler makes the kernels of the device in use, or what does not fit."""
+    device, driver = context.current(), context.driver_version()
+    if int(device.arch[3:]) < _OLDEST:
+        return f"cannot be compiled: {device.name} is of {device.arch}, minicaffe needs sm_{_OLDEST} or newer"
+    try:
+        by = compiler()
+    except DeviceError as error:
+        return f"cannot be compiled: {error}"
+    if reason := compilers.too_old(by, driver) or compilers.too_new(by, device.arch):
+        return f"cannot be compiled: {reason}"
+    release = ".".join(map(str, by.release)) or by.version.strip().splitlines()[-1]
+    made = f"{driver // 1000}.{driver % 1000 // 10}"
+    return f"compiled for {device.arch} by {by.name} {release}; the driver is made for CUDA {made}"
 
 
 # ---- the cache on disk -----------------------------------------------------------------------------------------------
@@ -148,15 +89,13 @@ def cache_dir() -> Path:
     return Path(base) / "kernels"
 
 
-def compiled(
-    stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (), by: Nvcc | Nvrtc | None = None
-) -> bytes:
+def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (), by: Compiler | None = None) -> bytes:
     """The machine code of ``<stem>.cu`` for a dtype and an architecture, from the cache if it is there.
 
     by: the compiler; that in use unless given.
     """
     text, defined, by = source(stem), (*definitions(dtype), *options), by or compiler()
-    key = hashlib.sha256("\0".join((text, arch, *defined, *_OPTIONS, *_NVRTC_OPTIONS, by.version)).encode()).hexdigest()
+    key = hashlib.sha256("\0".join((text, arch, *defined, *OPTIONS, *NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
     kept = cache.load(path)
     if kept is not None:
@@ -269,11 +208,11 @@ def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options
         try:
             module = device.driver.module_from_buffer(code)
         except device.driver.Error as error:
-            number = device.driver.get_driver_version()
-            raise DeviceError(
-                f"cuda/{stem}.cu was compiled, but the driver, made for CUDA {number // 1000}.{number % 1000 // 10}, "
-                f"does not load it ({error}): the compiler may be newer than the driver"
-            ) from error
+            number = context.driver_version()
+            reason = compilers.too_old(compiler(), number) or (
+                f"the driver, made for CUDA {number // 1000}.{number % 1000 // 10}, does not load it ({error})"
+            )
+            raise DeviceError(f"cuda/{stem}.cu was compiled, but {reason}") from error
         device.cache[stem, dtype.num, options] = module
     formats = {**FORMATS, "Dtype": "d" if dtype == np.float64 else "f"}
     parameters = [parameter.split()[-1].lstrip("*") for parameter in SOURCES.parameters(stem)[name]]

@@ -104,7 +104,7 @@ def _tensor_gemm(trans_a, trans_b, sizes, alpha, a, b, beta, c, ends, batch, ste
     single, row_sums = np.dtype(np.float32), ends[-1]
     wide = _wide(single, a, m if trans_a else k, steps[0]) and _wide(single, b, k if trans_b else n, steps[1])
     large = -(-m // 128) * -(-n // 128) * batch >= context.current().multiprocessors
-    name, tile = ("gemm_128", shares.Tile(128, 128, 2)) if large else ("gemm_64", shares.Tile(128, 64, 3))
+    name, tile = ("gemm_128x128", shares.Tile(128, 128, 2)) if large else ("gemm_128x64", shares.Tile(128, 64, 3))
     grid = (-(-(n + bool(row_sums)) // tile.columns), -(-m // tile.rows), batch)  # row sums: a column of ones more
     multiply = kernel("tensor_gemm", name, single, _variant(trans_a, trans_b, wide))
     operands = (m, n, k, alpha, a, b, beta, c, *ends, *steps)

@@ -155,7 +155,7 @@ class TensorCorrelation:
         sizes = (plan.windows, plan.chunks, plan.in_group, plan.out_row, plan.out_group, self._outputs, self._channels)
         tables = (math.prod(self.kernel), plan.taps, plan.sources, plan.origins)
         tile = Tile(size, _WINDOWS, 2 if size == 128 else 3)
-        ops.launch_shares(self._kernel(f"weights_{size}"), tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
+        ops.launch_shares(self._kernel(f"weights_{size}x{_WINDOWS}"), tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
 
     # -- launching -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class TensorCorrelation:
         tables = (plan.columns, plan.phase, plan.taps, plan.origins, plan.outs or 0)
         ends = (image, w, bias, slope is not None, slope or 0.0, moments, plan.rows, out)
         tile = Tile(_WINDOWS, size, 2 if size == 128 else 3)
-        ops.launch_shares(self._kernel(f"correlate_{size}"), tile, grid, plan.deepest, (*sizes, *tables), ends)
+        ops.launch_shares(self._kernel(f"correlate_{size}x{_WINDOWS}"), tile, grid, plan.deepest, (*sizes, *tables), ends)
 
     # -- tables --------------------------------------------------------------------------------------------------------
 

@@ -312,7 +312,7 @@ __device__ __forceinline__ void gather_weights(const int columns, const int rows
 
 // Blocks: columns (tiles of channels) x rows (tiles of windows) x groups x shares.
 __global__ void __launch_bounds__(128, 2)
-    correlate_128(const int columns, const int rows, const int groups, const int phases, const int windows,
+    correlate_128x128(const int columns, const int rows, const int groups, const int phases, const int windows,
                   const int in_group, const int padded, const int steps, const int out_group, const int out_row,
                   const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                   const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
@@ -321,7 +321,7 @@ __global__ void __launch_bounds__(128, 2)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    correlate_64(const int columns, const int rows, const int groups, const int phases, const int windows,
+    correlate_64x128(const int columns, const int rows, const int groups, const int phases, const int windows,
                  const int in_group, const int padded, const int steps, const int out_group, const int out_row,
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
@@ -330,7 +330,7 @@ __global__ void __launch_bounds__(128, 3)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    correlate_32(const int columns, const int rows, const int groups, const int phases, const int windows,
+    correlate_32x128(const int columns, const int rows, const int groups, const int phases, const int windows,
                  const int in_group, const int padded, const int steps, const int out_group, const int out_row,
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
@@ -340,7 +340,7 @@ __global__ void __launch_bounds__(128, 3)
 
 // Blocks: columns (tiles of taps and, with a db, a column of ones) x rows (tiles of channels of dy) x groups x shares.
 __global__ void __launch_bounds__(128, 2)
-    weights_128(const int columns, const int rows, const int groups, const int windows, const int chunks,
+    weights_128x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
                 const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                 const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                 const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {
@@ -348,7 +348,7 @@ __global__ void __launch_bounds__(128, 2)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    weights_64(const int columns, const int rows, const int groups, const int windows, const int chunks,
+    weights_64x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
                const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {
@@ -356,7 +356,7 @@ __global__ void __launch_bounds__(128, 3)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    weights_32(const int columns, const int rows, const int groups, const int windows, const int chunks,
+    weights_32x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
                const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {

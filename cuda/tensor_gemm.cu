@@ -138,7 +138,7 @@ __device__ __forceinline__ void product(const int columns, const int rows, const
 
 // Blocks: columns x rows (tiles) x batch x shares. bias: of a row of C; row_sums: op(A)'s rows are added to it.
 __global__ void __launch_bounds__(128, 2)
-    gemm_128(const int columns, const int rows, const int batch, const int m, const int n, const int k,
+    gemm_128x128(const int columns, const int rows, const int batch, const int m, const int n, const int k,
              const float alpha, const float *a, const float *b, const float beta, float *c, const float *bias,
              const bool relu, const float slope, float *row_sums, const long long step_a, const long long step_b,
              const long long step_c, const int shares, const int span, void *partial, void *tickets) {
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(128, 2)
 }
 
 __global__ void __launch_bounds__(128, 3)
-    gemm_64(const int columns, const int rows, const int batch, const int m, const int n, const int k,
+    gemm_128x64(const int columns, const int rows, const int batch, const int m, const int n, const int k,
             const float alpha, const float *a, const float *b, const float beta, float *c, const float *bias,
             const bool relu, const float slope, float *row_sums, const long long step_a, const long long step_b,
             const long long step_c, const int shares, const int span, void *partial, void *tickets) {

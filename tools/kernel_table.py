@@ -20,6 +20,7 @@ from pathlib import Path
 import sass
 
 from minicaffe.cuda import kernels
+from minicaffe.cuda.compilers import Compiler, Nvcc, Nvrtc
 from minicaffe.errors import DeviceError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,11 +73,11 @@ def math_of(dtype: object, options: tuple[str, ...]) -> str:
     return options[0][2:].lower() if options else str(dtype)
 
 
-def nvidia(nvcc: str | None = None) -> kernels.Nvcc | kernels.Nvrtc:
+def nvidia(nvcc: str | None = None) -> Compiler:
     """Return NVIDIA's compiler, whatever the kernels run with here: NVRTC, or the nvcc that is asked for."""
     if nvcc:
-        return kernels.Nvcc(nvcc)
-    return kernels.Nvrtc()
+        return Nvcc(nvcc)
+    return Nvrtc()
 
 
 @functools.cache

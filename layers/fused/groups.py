@@ -93,7 +93,7 @@ class Normalization(EndsInReLU):
     pass: if blobs in `sign_sources` were written to in between, the layers run backward one by one.
     """
 
-    patterns = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
+    patterns: tuple[str, ...] = ("BatchNorm Scale [ReLU]", "BatchNorm ReLU")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

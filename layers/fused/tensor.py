@@ -16,7 +16,7 @@ from minicaffe.core.fusion import fuses
 from minicaffe.cuda import graph
 from minicaffe.layers.fused import groups
 from minicaffe.layers.fused.cuda import scale_pointers
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor import channels
 
 
@@ -71,10 +71,11 @@ class TensorFoldedConvolution(TensorFused, groups.FoldedConvolution):
             return
         self.weights.reshape(conv.blobs[0].shape)
         self.bias.reshape(conv.num_output)
-        n, length = self.weights.count, self.weights.count_range(1)
-        statistics = norm.global_statistics()
-        arguments = (conv.blobs[0].gpu_data(), conv.bias_gpu(), *statistics, *scale_pointers(self.scale))
-        norm.kernel("fold")(n, length, *arguments, self.weights.mutable_gpu_data(), self.bias.mutable_gpu_data())
+        stored = (norm.eps, *(blob.gpu_data() for blob in norm.blobs), *scale_pointers(self.scale))
+        blobs = (norm.mean, norm.deviation, self.weights, self.bias)
+        fold, results = norm.kernel("fold"), [blob.mutable_gpu_data() for blob in blobs]
+        arguments = (self.weights.count_range(1), conv.blobs[0].gpu_data(), conv.bias_gpu(), *stored, *results)
+        fold.launch((conv.num_output, 1), 256, *arguments)
         self._folded = [blob.data_memory.version for blob in sources]
 
 
@@ -99,17 +100,43 @@ class TensorSumReLU(TensorFused, groups.SumReLU):
 
 @fuses("TENSOR")
 class TensorNormalization(TensorFused, groups.Normalization):
-    """BatchNorm with the Scale and the ReLU behind it; with global statistics they run backward one by one."""
+    """BatchNorm with the Scale and the ReLU behind it, and the Convolution before it, which computes the moments.
+
+    With global statistics they run backward one by one.
+    """
+
+    patterns = ("Convolution BatchNorm [Scale] [ReLU]", *groups.Normalization.patterns)
+
+    def __init__(self, net, start, count, runner):
+        super().__init__(net, start, count, runner)
+        conv = self.layers[0] if self.layers[0].type == "Convolution" else None
+        self.conv, self.norm = conv, self.layer_for("BatchNorm")
+        at = 1 if conv else 0
+        self.source, self.wanted = self.bottoms[at], net.bottom_need_backward[start + at][0]
+        self.in_place = self.source[0] is self.top[0] and self.wanted
+        self.moments = Blob((), self.norm.dtype)
 
     def fits(self):
-        return super().fits() and not (self.norm.use_global_stats and self.kept)
+        of_batch = not self.norm.use_global_stats
+        return (
+            super().fits() and (of_batch or not (self.conv or self.kept)) and not (self.conv and self.conv.kept_blobs)
+        )
 
     def followers(self) -> channels.Followers:
         """Arguments of the kernels: addresses of factor and term, whether there is a ReLU, its slope."""
         return (*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
 
     def compute_arrays(self):
-        self.norm.normalize_tensor(self.bottom, self.top, self.followers())
+        conv, norm = self.conv, self.norm
+        if conv is None:
+            return norm.normalize_tensor(self.source, self.top, self.followers())
+        tensor = conv.prepare_tensor(self.bottom, self.source)
+        x, packed, y = conv.data(self.bottom[0]), conv.packed(), conv.mutable_data(self.source[0])
+        parts = tensor.moment_parts()
+        self.moments.reshape(conv.num_output, parts[0], 2)
+        moments = self.moments.mutable_gpu_data()
+        tensor.forward(x, packed, y, conv.bias_gpu(), None, moments)
+        norm.normalize_tensor(self.source, self.top, self.followers(), (moments, *parts))
 
     def sign_sources(self):
         return [*self.top, *(self.scale.blobs if self.scale else [])]
@@ -118,15 +145,20 @@ class TensorNormalization(TensorFused, groups.Normalization):
     def runs_backward(self):
         return not self.norm.use_global_stats and super().runs_backward
 
+    def gradients(self):
+        super().gradients()
+        if self.conv:
+            self.conv.backward_tensor(self.source, self.propagate_down, self.bottom)
+
     def bottom_gradient(self):
         db, ds = self.scale.gradients() if self.scale else (0, 0)
-        self.norm.gradients_tensor(self.top, self.propagate_down[0], self.bottom, self.followers(), db, ds)
+        self.norm.gradients_tensor(self.top, self.wanted, self.source, self.followers(), db, ds)
 
     def top_gradient(self):
         norm, (top,) = self.norm, self.top
-        x, dy = norm.kept.array, norm.diff(top)
-        layout, statistics = norm.layout(top), norm.statistics()
-        channels.followers_gradient(layout, x, dy, statistics, self.followers(), norm.mutable_diff(top))
+        layout, statistics, dy = norm.layout(top), norm.statistics(), norm.diff(top)
+        x, out = norm.kept.array, norm.mutable_diff(top)
+        channels.followers_gradient(layout, x, dy, statistics, self.followers(), out)
 
     def restore(self, layer):
         if layer is self.scale and self.kept is not None:

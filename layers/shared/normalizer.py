@@ -81,12 +81,12 @@ class Normalizer:
 
     eps: what is added to the variance.  exchange: with the other ranks, or None.
     x: the values that were normalized, if the last forward pass has kept them.  mean, deviation, variance: (C,) each;
-    the variance is that of the last batch.
+    the variance is that of the last batch.  means: of the gradients of all ranks' batches, (2, C).
     """
 
     def __init__(self, channels: int, eps: float, dtype: np.dtype, exchange: Exchange | None) -> None:
         self.channels, self.eps, self.dtype, self.exchange = channels, eps, dtype, exchange
-        self.x, self._partial, self._means = Blob((), dtype), Blob((), dtype), Blob((2, channels), dtype)
+        self.x, self._partial, self.means = Blob((), dtype), Blob((), dtype), Blob((2, channels), dtype)
         self.mean, self.deviation, self.variance = (Blob((channels,), dtype) for _ in range(3))
         self._of_batch = True  # whether the last statistics were those of a batch
 
@@ -201,8 +201,10 @@ class Normalizer:
             else:
                 partial, parts, _ = self.room(*self._parts(count))
                 self._launch("gradient_parts", False, count, places, *source, partial)
+                if g.through:  # it has what the sums were made of
+                    source = (g.through, 0, 0, *kept, *followers[:2], False, 0.0, *factors, 0, 0)
         if self.exchange is not None and parts > 0:
-            means = self._means.mutable_gpu_data() if g.dx else 0
+            means = self.means.mutable_gpu_data() if g.dx else 0
             self.exchange.gradients_gpu(self.channels, parts, count, partial, db, ds, means)
             parts, db, ds = _GIVEN, 0, 0
         if parts != _GIVEN or g.inner or g.dx:

@@ -13,10 +13,10 @@ class TensorReLU(TensorLayer, ReLU):
 
     def forward_tensor(self, bottom, top):
         layout, x = self.layout(bottom[0]), self.data(bottom[0])
-        layout.kernel("rectify")(layout.count, self.negative_slope, x, self.mutable_data(top[0]))
+        layout.kernel("rectify")(layout.size, self.negative_slope, x, self.mutable_data(top[0]))
 
     def backward_tensor(self, top, propagate_down, bottom):
         if propagate_down[0]:
             layout, x, dy = self.layout(bottom[0]), self.data(bottom[0]), self.diff(top[0])
             dx = self.mutable_diff(bottom[0])
-            layout.kernel("rectify_gradient")(layout.count, self.negative_slope, x, dy, dx)
+            layout.kernel("rectify_gradient")(layout.size, self.negative_slope, x, dy, dx)

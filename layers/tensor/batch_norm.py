@@ -7,10 +7,9 @@ normalized values are computed again from x.
 from __future__ import annotations
 
 from minicaffe.core.registry import register
-from minicaffe.cuda import channels_last, graph
 from minicaffe.cuda.channels_last import Kept
 from minicaffe.layers.batch_norm import BatchNorm
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor import channels
 from minicaffe.layers.tensor.base import TensorLayer
 
@@ -19,7 +18,9 @@ from minicaffe.layers.tensor.base import TensorLayer
 class TensorBatchNorm(TensorLayer, BatchNorm):
     __doc__ = BatchNorm.__doc__
 
-    kept: Kept | None = None  # x of the last forward pass, with the statistics of a batch
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.kept = Kept()  # x of the last forward pass, with the statistics of a batch
 
     def expressible(self, bottom, top):
         return self.exchange is None
@@ -27,22 +28,17 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
     def forward_tensor(self, bottom, top):
         self.normalize_tensor(bottom, top)
 
-    def normalize_tensor(self, bottom, top, followers=ALONE) -> None:
-        """Compute the statistics and the top; `followers` as in channels.py."""
+    def normalize_tensor(self, bottom, top, followers=ALONE, moments=()) -> None:
+        """Compute the statistics and the top; `followers` and `moments`, of the bottom, as in channels.py."""
         layout = self.layout(bottom[0])
         if self.use_global_stats:
             x, statistics = self.data(bottom[0]), self.global_statistics()
         else:
-            self._keep(bottom[0])
-            x, statistics = self.kept.array, (self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data())
+            x = self.kept.keep(bottom[0].data_memory, layout)
+            statistics = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
             stored = [blob.mutable_gpu_data() for blob in self.blobs]
-            channels.moments(layout, x, self.eps, self.fraction, *statistics, *stored)
+            channels.statistics(layout, x, moments, self.eps, self.fraction, *statistics, *stored)
         channels.normalize(layout, x, statistics, followers, self.mutable_data(top[0]))
-
-    def _keep(self, blob) -> None:
-        self.kept = None  # what it kept until now may be overwritten
-        self.kept = kept = channels_last.keep(blob.data_memory, self.layout(blob))
-        graph.before_replay(lambda: setattr(self, "kept", kept))
 
     def global_statistics(self) -> tuple[int, int]:
         """Compute mean and deviation from the blobs; return their device addresses."""
@@ -65,8 +61,17 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
 
     def gradients_tensor(self, top, wanted, bottom, followers=ALONE, db=0, ds=0) -> None:
         """Compute dx if `wanted`; db, ds: device addresses to which the gradients of a Scale behind are added, or 0."""
-        assert self.kept is not None
         layout, x, dy, means = self.layout(top[0]), self.kept.array, self.diff(top[0]), self.means.mutable_gpu_data()
         channels.gradient_sums(layout, x, dy, self.statistics(), followers, db, ds, means)
         if wanted:
             channels.gradient(layout, x, dy, self.statistics(), followers, means, self.mutable_diff(bottom[0]))
+
+    @property
+    def mean(self):
+        """The blob with the means of the last forward pass."""
+        return self.on_device.mean
+
+    @property
+    def means(self):
+        """The blob for the means of the gradients."""
+        return self.on_device.means

@@ -1,7 +1,7 @@
 """Launches of the kernels of cuda/channels_last_norm.cu.
 
 statistics: the device addresses of mean and deviation of each channel; 0, 0 for values that are not normalized.
-followers: addresses of factor and term, whether there is a ReLU, its slope (`minicaffe.layers.shared.followers`).
+followers: addresses of factor and term, whether there is a ReLU, its slope (`minicaffe.layers.shared.normalizer`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from minicaffe.cuda import ops
 from minicaffe.cuda.channels_last import Layout
 from minicaffe.cuda.kernels import Kernel
 
+_MERGED = 8  #: channels of a block of `merge`
 Statistics = tuple[Any, Any]
 Followers = tuple[Any, Any, bool, float]
 
@@ -21,8 +22,18 @@ def kernel(layout: Layout, name: str) -> Kernel:
     return layout.kernel(name, "channels_last_norm")
 
 
-def moments(layout: Layout, x: Any, *running: Any) -> None:
-    """Compute mean and deviation of each channel; `running`: eps, fraction, and what they are written and added to."""
+def statistics(layout: Layout, x: Any, moments: tuple, *running: Any) -> None:
+    """Compute mean and deviation of each channel.
+
+    moments: those that a convolution has left of parts of x: their address, the number of parts, the rows of a part;
+        () for none.
+    running: eps, fraction, and what the results are written and added to.
+    """
+    if moments:
+        partials, parts, length = moments
+        grid = (-(-layout.channels // _MERGED), 1)
+        kernel(layout, "merge").launch(grid, 256, layout.rows, layout.channels, parts, length, partials, *running)
+        return
     grid, parts, length = layout.parts()
     with ops.scratch(8 * layout.channels * parts) as partials:
         arguments = (layout.rows, layout.channels, parts, length, x, partials, ops.tickets(layout.chunks))

@@ -9,7 +9,7 @@ from minicaffe.cuda.tensor import TensorCorrelation
 from minicaffe.layers.convolution import Convolution
 from minicaffe.layers.deconvolution import Deconvolution
 from minicaffe.layers.shared.convolution_base import ConvolutionBase
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor import channels
 from minicaffe.layers.tensor.base import TensorLayer
 

@@ -26,7 +26,7 @@ class TensorEltwise(TensorLayer, Eltwise):
         first, alpha = xs[0], self.coeffs[0]
         for i, (x, beta) in enumerate(zip(xs[1:], self.coeffs[1:], strict=True), 2):
             relu = slope if i == len(xs) else None
-            layout.kernel("sum")(layout.count, alpha, first, beta, x, relu is not None, relu or 0.0, y)
+            layout.kernel("sum")(layout.size, alpha, first, beta, x, relu is not None, relu or 0.0, y)
             first, alpha = y, 1.0
 
     def backward_tensor(self, top, propagate_down, bottom):
@@ -36,7 +36,7 @@ class TensorEltwise(TensorLayer, Eltwise):
                 channels_last.lend(top[0].diff_memory, blob.diff_memory, layout)
             elif wanted:
                 dy = self.diff(top[0])
-                layout.kernel("multiply")(layout.count, coeff, dy, self.mutable_diff(blob))
+                layout.kernel("multiply")(layout.size, coeff, dy, self.mutable_diff(blob))
 
 
 @register("Split", engine="TENSOR")
@@ -55,5 +55,5 @@ class TensorSplit(TensorLayer, Split):
         first, *others = [self.diff(blob) for blob in top]
         dx = self.mutable_diff(bottom[0])
         for other in others:
-            layout.kernel("sum")(layout.count, 1.0, first, 1.0, other, False, 0.0, dx)
+            layout.kernel("sum")(layout.size, 1.0, first, 1.0, other, False, 0.0, dx)
             first = dx

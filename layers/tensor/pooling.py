@@ -17,7 +17,7 @@ _MOST_ELEMENTS = 255  #: of a window of MAX: a byte stands for each maximum
 class TensorPooling(TensorLayer, Pooling):
     __doc__ = Pooling.__doc__
 
-    chosen: DeviceBuffer | None = None  # of MAX: the place in its window of each number of the top
+    choices: DeviceBuffer | None = None  # of MAX: the place in its window of each number of the top
 
     def expressible(self, bottom, top):
         small = math.prod(self.window(bottom[0].shape).kernel) <= _MOST_ELEMENTS
@@ -30,9 +30,9 @@ class TensorPooling(TensorLayer, Pooling):
         if self.pool == "AVE":
             layout.kernel("ave_forward", _STEM).launch(grid, 256, *arguments)
             return
-        if self.chosen is None or self.chosen.nbytes < 8 * layout.count:
-            self.chosen = DeviceBuffer(8 * layout.count)
-        layout.kernel("max_forward", _STEM).launch(grid, 256, *arguments, self.chosen)
+        if self.choices is None or self.choices.nbytes < 8 * layout.size:
+            self.choices = DeviceBuffer(8 * layout.size)
+        layout.kernel("max_forward", _STEM).launch(grid, 256, *arguments, self.choices)
 
     def backward_tensor(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -43,4 +43,4 @@ class TensorPooling(TensorLayer, Pooling):
         if self.pool == "AVE":
             layout.kernel("ave_backward", _STEM).launch(grid, 256, *arguments, dx)
         else:
-            layout.kernel("max_backward", _STEM).launch(grid, 256, *arguments, self.chosen, dx)
+            layout.kernel("max_backward", _STEM).launch(grid, 256, *arguments, self.choices, dx)

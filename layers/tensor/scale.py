@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from minicaffe.core.registry import register
-from minicaffe.layers.fused.groups import scales_channels
 from minicaffe.layers.scale import Scale
-from minicaffe.layers.shared.followers import ALONE
+from minicaffe.layers.shared.normalizer import ALONE
 from minicaffe.layers.tensor.base import TensorLayer
 from minicaffe.layers.tensor.channels import gradient_sums, normalize
 
@@ -15,7 +14,8 @@ class TensorScale(TensorLayer, Scale):
     __doc__ = Scale.__doc__
 
     def expressible(self, bottom, top):
-        return scales_channels(self, bottom[0].shape)
+        shape = bottom[0].shape
+        return self.learned and self.covered == shape[1] and self.outer == shape[0]
 
     def pointers(self) -> tuple[int, int]:
         """The device addresses of factor and term; 0 for a term that it does not have."""

@@ -67,7 +67,7 @@ def query_gpu(index: int) -> None:
 
     DeviceError when the device is not available.
     """
-    from minicaffe.cuda import context
+    from minicaffe.cuda import context, kernels
 
     context.require(index)
     import pycuda.driver as driver
@@ -98,6 +98,7 @@ def query_gpu(index: int) -> None:
         ("Kernel execution timeout:      ", "KERNEL_EXEC_TIMEOUT"),
     ):
         log.info("%s%s", label, "Yes" if _attribute(device, what, name) == "1" else "No")
+    log.info("Kernels:                       %s", kernels.fitness())
 
 
 def _attribute(device, what, name: str) -> str:

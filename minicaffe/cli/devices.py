@@ -33,13 +33,14 @@ def device_flags(flags: FlagParser) -> None:
                help='device ids separated by commas, or "all": train starts a process for each, other commands use the '
                     'first; "none": the CPU, regardless of solver_mode')  # fmt: skip
     flags.flag("engine", metavar="NAME", default="", values=("DEFAULT", "CAFFE", "ONEDNN", "CUDNN", "TENSOR"),
-               help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN, CUDNN or TENSOR (with --math)")  # fmt: skip
+               help="DEFAULT (the fastest one), CAFFE (numpy; our own kernels), ONEDNN, CUDNN or TENSOR "
+                    "(with --math)")  # fmt: skip
     precision_flag(flags)
     flags.flag("threads", type=int, metavar="N",
                help="number of CPU threads (default: OMP_NUM_THREADS, or one for each core)")  # fmt: skip
     flags.flag("math", metavar="MODE", default="", values=("float32", "tf32", "bf16"),
-               help="on the GPU: float32 (the default), or tensor cores: tf32 (factors of 10 bits) or bf16 (factors of 7 "
-                    "bits, and blobs in bfloat16)")  # fmt: skip
+               help="on the GPU: float32 (the default), or tensor cores: tf32 (factors of 10 bits) or bf16 (factors of "
+                    "7 bits, and blobs in bfloat16)")  # fmt: skip
 
 
 def precision_flag(flags: FlagParser) -> None:

@@ -43,7 +43,7 @@ def value(command, flag):
         ("train", "--solver", Value(files=True)),
         ("train", "--stop_on_nan", None),
         ("train", "--keep", Value()),
-        ("train", "--engine", Value(("DEFAULT", "CAFFE", "ONEDNN", "CUDNN"))),
+        ("train", "--engine", Value(("DEFAULT", "CAFFE", "ONEDNN", "CUDNN", "TENSOR"))),
         ("draw", "--phase", Value(("TRAIN", "TEST", "ALL"))),
         ("draw", "--shape", Value()),
         ("whiten", "--write_db", Value(files=True)),

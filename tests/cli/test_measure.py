@@ -164,4 +164,4 @@ def test_train_with_tensor_cores(project, run, cuda_device):
 
     status, _, log = run("train", "-solver", "solver.prototxt", "-gpu", "0", "--math", "tf32")
     assert status == 0 and "Optimization Done." in log
-    assert context.math_options(np.dtype(np.float32)) == ()  # as it was before the command
+    assert context.math() == "float32"  # as it was before the command

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minicaffe.core.registry import layer_type_list
-from minicaffe.cuda import context, kernels
+from minicaffe.cuda import compilers, context, kernels
 from minicaffe.errors import DeviceError
 from minicaffe.layers.shared.elementwise import Elementwise
 
@@ -19,18 +19,21 @@ CUDA = Path(kernels.__file__).resolve().parent
 STEMS = sorted(p.relative_to(CUDA).with_suffix("").as_posix() for p in CUDA.rglob("*.cu"))
 LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
-# kernels of several layers
-INFRASTRUCTURE = {"gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"}
+#: kernels of several layers
+INFRASTRUCTURE = {
+    *("convolution_weights", "gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
+    *("channels_last", "channels_last_norm", "channels_last_pooling"),
+}
 
 
 @functools.cache
 def find_nvidia():
     """Return NVRTC if it is installed, else the toolkit's nvcc, else None."""
     try:
-        return kernels.Nvrtc()
+        return compilers.Nvrtc()
     except DeviceError:
         nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-        return kernels.Nvcc(nvcc) if nvcc else None
+        return compilers.Nvcc(nvcc) if nvcc else None
 
 
 @pytest.fixture
@@ -57,12 +60,25 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
     check_code(code, kernels.signatures(stem))
 
 
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "sm_75"])
 @pytest.mark.parametrize(
-    "stem, arch",
-    [("gemm", "sm_75"), ("gemm", "sm_80"), ("gemm", "sm_90"), ("gemm", "sm_120"), ("convolution", "sm_80")],
+    "stem, options",
+    [
+        ("convolution", ["-DTF32"]),
+        ("tensor_convolution", ["-DBF16"]),
+        ("tensor_gemm", ["-DTRANS_A=true", "-DTRANS_B=false", "-DWIDE_COPIES=false"]),
+        ("tensor_gemm", ["-DTRANS_A=false", "-DTRANS_B=true", "-DWIDE_COPIES=false"]),
+    ],
 )
-def test_compiles_for_tensor_cores(nvidia, stem, arch):
-    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DTF32")
+def test_compiles_for_tensor_cores(nvidia, stem, options, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), *options)
+    check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("stem", [stem for stem in STEMS if stem.startswith("channels_last")])
+def test_compiles_for_bf16(nvidia, stem, arch):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DBF16")
     check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
 
 
@@ -125,7 +141,7 @@ def test_unknown_kernel_names_the_nearest(cuda_device):
 def test_code_that_the_driver_refuses(cuda_device, monkeypatch):
     monkeypatch.setattr(kernels, "compiled", lambda *_: b"\x7fELF" + bytes(2000))
     with pytest.raises(
-        DeviceError, match=r"random.cu was compiled, but the driver, made for CUDA \d+\.\d, does not load it"
+        DeviceError, match=r"random.cu was compiled, but the driver, made for CUDA \d+\.\d, does not load it \("
     ):
         kernels.kernel("random", "uniform_u32", np.float32, ("-DUNUSED",))
 
@@ -176,43 +192,6 @@ def test_a_mistake_in_a_kernel_shows_the_compilers_words(nvidia):
     text = '#line 1 "wrong.cu"\n__global__ void f() { undefined_name; }\n'
     with pytest.raises(DeviceError, match=r"cuda/wrong.cu does not compile for sm_90(?s:.*)wrong.cu\(1\).*undefined_"):
         nvidia.compile(text, "wrong.cu", "sm_90", kernels.definitions(np.dtype(np.float32)))
-
-
-@pytest.fixture
-def choose(monkeypatch):
-    """Function that chooses a compiler with the given environment variables, and only `programs` installed."""
-
-    def make(programs=(), **environment):
-        for name in ("MINICAFFE_NVCC", "CUDA_HOME", "CUDA_PATH"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(shutil, "which", lambda path: path if path in programs else None)
-        monkeypatch.setattr(kernels, "Nvcc", lambda path: path)
-        monkeypatch.setattr(kernels, "Nvrtc", lambda: "NVRTC")
-        return kernels.compiler.__wrapped__()
-
-    return make
-
-
-def test_nvcc_where_it_is_and_nvrtc_where_it_is_not(choose):
-    assert choose() == "NVRTC"
-    assert choose(["nvcc", "/usr/local/cuda/bin/nvcc"]) == "nvcc"
-    assert choose(["/usr/local/cuda/bin/nvcc"]) == "/usr/local/cuda/bin/nvcc"
-    assert choose(["/opt/cuda/bin/nvcc", "nvcc"], CUDA_HOME="/opt/cuda") == "/opt/cuda/bin/nvcc"
-    assert choose(["nvcc"], MINICAFFE_NVCC="/my/nvcc") == "/my/nvcc"
-    assert choose(["nvcc"], MINICAFFE_NVCC="nvrtc") == "NVRTC"
-
-
-def test_without_any_compiler_the_remedy_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(DeviceError, match="install the CUDA toolkit .nvcc., or pip install cuda-bindings"):
-        kernels.Nvrtc()
-
-
-def test_a_compiler_that_is_not_there(monkeypatch):
-    with pytest.raises(DeviceError, match="/no/nvcc cannot be run"):
-        kernels.Nvcc("/no/nvcc")
 
 
 def test_more_shared_memory_than_48_kb_is_asked_for(cuda_device):

@@ -29,8 +29,10 @@ GUARDED = {
 CACHES = {
     "minicaffe.core.fusion._steps()": "patterns, taken apart",
     "minicaffe.cuda.cudnn.reason_unavailable()": "whether cuDNN can be imported",
+    "minicaffe.cuda.cublas.reason_unavailable()": "whether nvmath-python can be imported",
+    "minicaffe.cuda.split.choose()": "a pure function of numbers",
     "minicaffe.cuda.kernels._warn_once()": "sentences that are printed once",
-    "minicaffe.cuda.kernels.compiler()": "the compiler that is installed",
+    "minicaffe.cuda.kernels._chosen()": "the compiler that is installed and fits the driver",
     "minicaffe.data.color._shares()": "a table of constants",
     "minicaffe.data.crc32c._byte_list()": "a table of constants",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",

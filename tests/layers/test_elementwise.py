@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minicaffe.layers  # noqa: F401  (registers them)
-from minicaffe.cuda import kernels
+from minicaffe.cuda import compilers, kernels
 from minicaffe.errors import DeviceError
 from minicaffe.layers.shared.elementwise import Elementwise
 from minicaffe.testing import run_layer
@@ -36,7 +36,7 @@ def test_the_family_is_found():
 @functools.cache
 def nvidia_compiler():
     try:
-        return kernels.Nvrtc()
+        return compilers.Nvrtc()
     except DeviceError:
         return None
 

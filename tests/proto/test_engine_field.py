@@ -34,6 +34,6 @@ def test_engine(text, expected):
 
 def test_unknown_engine():
     with pytest.raises(
-        LayerError, match="Convolution layer 'c': engine must be CAFFE, COUNTING, CUDNN or ONEDNN, got \"TPU\""
+        LayerError, match="Convolution layer 'c': engine must be CAFFE, COUNTING, CUDNN, ONEDNN or TENSOR, got \"TPU\""
     ):
         choose('engine: "TPU"')
