@@ -7,6 +7,7 @@ from helpers.nets import layer_text, net_from_text, solver_from_text
 from helpers.residual import convolution, residual_net
 from minicaffe import TEST, cuda, set_random_seed
 from minicaffe.cuda.channels_last import LAST
+from minicaffe.layers.tensor import channels
 from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu_mode", "cuda_graphs")]
@@ -226,6 +227,23 @@ def test_fused_as_one_by_one(math):
         np.testing.assert_allclose(fused, alone, rtol=2**-7 if math == "bf16" else 1e-4, atol=abs(alone).max() * 2**-8)
     for fused, alone in zip(found[0][1], found[1][1], strict=True):
         assert np.linalg.norm(fused - alone) <= 0.05 * max(np.linalg.norm(alone), 1e-4)
+
+
+def test_moments_of_many_parts(monkeypatch):
+    """A kernel of its own merges them, with the same result as those of few in each block."""
+    found = []
+    for few in (0, 1000):
+        monkeypatch.setattr(channels, "_FEW_PARTS", few)
+        with computing_with(math="tf32"):
+            set_random_seed(3)
+            net = net_from_text(residual_net())
+            feed(net, 0)
+            net.forward()
+            assert net.layer_dict["c1_bn"].fused is net.layer_dict["c1"].fused is not None
+            blobs = [*net.blobs.values(), *net.layer_dict["c1_bn"].blobs, *net.layer_dict["a2_bn"].blobs]
+            found.append([blob.read_data().copy() for blob in blobs])
+    for many, few in zip(*found, strict=True):
+        np.testing.assert_allclose(many, few, rtol=1e-3, atol=1e-5 + 1e-3 * abs(few).max())
 
 
 @MATHS
