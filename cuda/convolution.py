@@ -49,7 +49,7 @@ class CudaCorrelation:
     """
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
-        self._spatial = window.with_axes(MOST_AXES)
+        self.window = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
         self._plans: dict[tuple, tuple[Plan, Plan]] = {}
 
@@ -60,7 +60,7 @@ class CudaCorrelation:
         if shapes not in self._plans:
             if len(self._plans) >= _KEPT:
                 self._plans.clear()
-            self._plans[shapes] = tuple(make(self._spatial, self.group, *shapes) for make in (windows.forward, windows.data))
+            self._plans[shapes] = tuple(make(self.window, self.group, *shapes) for make in (windows.forward, windows.data))
         self._forward, self._data = self._plans[shapes]
 
     def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
