@@ -40,13 +40,13 @@ class TensorPooling(TensorLayer, Pooling):
         x, y, n = self.data(bottom[0]), self.mutable_data(top[0]), 8 * self.layout(top[0]).size
         if self.pool == "MAX" and (self.choices is None or self.choices.nbytes < n):
             self.choices = DeviceBuffer(n)
-        self.launch("forward", top[0], bottom[0], top[0], x, y, *self.chosen())
+        self.launch("forward", top[0], bottom[0], top[0], x, y, *self.choice())
 
     def backward_tensor(self, top, propagate_down, bottom):
         if propagate_down[0]:
             dy, dx = self.diff(top[0]), self.mutable_diff(bottom[0])
-            self.launch("backward", bottom[0], bottom[0], top[0], dy, *self.chosen(), dx)
+            self.launch("backward", bottom[0], bottom[0], top[0], dy, *self.choice(), dx)
 
-    def chosen(self) -> tuple:
+    def choice(self) -> tuple:
         """The argument of the kernels of MAX beside those of AVE."""
         return (self.choices,) if self.pool == "MAX" else ()

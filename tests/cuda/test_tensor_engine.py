@@ -45,11 +45,9 @@ def test_older_device_says_so_in_one_line(monkeypatch, log_lines):
     with computing_with(math="bf16"):
         assert engines_of(net_from_text(residual_net())) == {"CAFFE"}
     (line,) = [line.split("] ", 1)[1] for line in log_lines if "] Engine" in line]
-    device = context.current()
-    assert line == (
-        f"Engine CAFFE (CUDA) computes in place of TENSOR: GPU {device.index} ({device.name}, sm_75) has no tensor cores "
-        "for TF32 and bf16 (from sm_80)"
-    )
+    gpu = f"GPU {context.current().index} ({context.current().name}, sm_75)"
+    why = f"{gpu} has no tensor cores for TF32 and bf16 (from sm_80)"
+    assert line == f"Engine CAFFE (CUDA) computes in place of TENSOR: {why}"
 
 
 def test_named_engines_take_precedence():
