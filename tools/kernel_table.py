@@ -58,7 +58,7 @@ class Row:
     @property
     def fault(self) -> str:
         """The goal that a product does not reach; '' if it reaches all."""
-        goal = TENSOR_GOAL if self.tensor else FLOAT_GOAL
+        goal = 0 if "WGMMA" in self.name else TENSOR_GOAL if self.tensor else FLOAT_GOAL  # one wgmma is of 64 rows
         if not self.product or self.math == "float64":
             return ""
         if self.spilled:
@@ -102,13 +102,15 @@ class Report:
 
     def _rows(self, job: tuple) -> list[Row]:
         stem, dtype, options = job
-        code = kernels.compiled(stem, dtype, self.arch, options, self._by)
+        arch = f"{self.arch}a" if "-DWGMMA" in options else self.arch
+        code = kernels.compiled(stem, dtype, arch, options, self._by)
         rows = [self._row(stem, dtype, options, kernel) for kernel in sass.kernels_of(code).values()]
         return [row for row in rows if row.product] if options else rows  # the others are compiled without as well
 
     def _row(self, stem: str, dtype: object, options: tuple[str, ...], kernel: sass.Kernel) -> Row:
         math = sass.precision(stem, str(dtype) == "float64", options)
         variant = "".join(f" {option[2:-5]}" for option in options if option.endswith("=true"))
+        variant += " WGMMA" * ("-DWGMMA" in options)
         name = f"{stem}.{kernel.name}{variant}"
         threads, dynamic = geometry().get(" ".join((f"{stem}.{kernel.name}", *options)), (256, 0))
         shared = kernel.shared + dynamic
