@@ -49,7 +49,7 @@ class CudaCorrelation:
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
         self.window = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
-        self._gradient = WeightGradient(*self.window, group, self.dtype)
+        self._gradient = WeightGradient(self.window, group, self.dtype)
         self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
