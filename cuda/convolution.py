@@ -47,9 +47,9 @@ class CudaCorrelation:
     """
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
-        self._spatial = window.with_axes(MOST_AXES)
+        self.window = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
-        self._gradient = WeightGradient(*self._spatial, group, self.dtype)
+        self._gradient = WeightGradient(*self.window, group, self.dtype)
         self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
@@ -59,7 +59,7 @@ class CudaCorrelation:
         if shapes not in self._plans:
             if len(self._plans) >= _KEPT:
                 self._plans.clear()
-            forward, data = (make(self._spatial, self.group, *shapes) for make in (windows.forward, windows.data))
+            forward, data = (make(self.window, self.group, *shapes) for make in (windows.forward, windows.data))
             self._plans[shapes] = forward, data, self._gradient.plan(*shapes)
         self._forward, self._data, self._weights = self._plans[shapes]
 

@@ -99,7 +99,12 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         self._x, self._y = tuple(x_shape), tuple(y_shape)
         self._w = (y_shape[1], x_shape[1] // self.group, *self._window.kernel)
 
-    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None) -> None:
+    def moment_parts(self) -> tuple[int, int]:
+        return 0, 0  # its products leave none
+
+    def forward(
+        self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0
+    ) -> None:
         plan = self._plan("conv_fprop", {"image": self._x, "weight": self._w}, self._y)
         if plan is None:
             return super().forward(x, w, y, bias, slope)

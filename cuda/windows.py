@@ -229,7 +229,7 @@ def _steps(channels: int, elements: int, taps: np.ndarray, weights: np.ndarray) 
     """The elements of a window once for each `STEP` channels, and spare ones; none if channels are no multiple of it."""
     if channels % STEP:
         return np.empty((0, 4), np.int64)
-    rows = np.concatenate([taps[:-_SPARE], weights[:-_SPARE, None]], 1).reshape(-1, STEP, elements, 3)[:, 0]
+    rows = np.concatenate([taps[:-_SPARE], weights[:-_SPARE, None]], 1).reshape(channels // STEP, STEP, elements, 3)[:, 0]
     rows = np.concatenate([rows.reshape(-1, 3), np.tile([[0, _NEVER, -1]], (_SPARE // STEP, 1))])
     return np.pad(rows, ((0, 0), (0, 1)))
 

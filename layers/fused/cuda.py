@@ -116,6 +116,7 @@ class CudaConvolutionReLU(CudaFused, groups.ConvolutionReLU):
 
     def __init__(self, *args):
         super().__init__(*args)
+        self._runs_backward = args[0].layer_need_backward
         self.pooling = self.layer_for("Pooling")
 
     def fits(self):
@@ -133,7 +134,8 @@ class CudaConvolutionReLU(CudaFused, groups.ConvolutionReLU):
 
     @property
     def runs_backward(self):
-        return self.pooling is not None and all(map(all, self.needs[1:])) and self.intact
+        needed = all(map(all, self.needs[1:])) and all(self._runs_backward[self.start : self.end + 1])
+        return self.pooling is not None and needed and self.intact
 
     def gradients(self):
         (top,) = self.tops[0]
@@ -188,12 +190,13 @@ class CudaNormalization(CudaFused, groups.Normalization):
         #: whether the Normalizer keeps the values
         self.keeps = not norm.use_global_stats or self.kept is not None
         self.normalizer = Normalizer(norm.channels, norm.eps, norm.dtype, norm.exchange)
-        self.eltwise, self.other, self.other_wanted = self.layer_for("Eltwise"), None, False
+        self.eltwise = self.layer_for("Eltwise")
         if self.eltwise is not None:
             at = self.layers.index(self.eltwise)
-            self.own_index = self.bottoms[at].index(self.inner)
-            self.other, self.other_wanted = self.bottoms[at][1 - self.own_index], self.needs[at][1 - self.own_index]
-            self.own_wanted = self.needs[at][self.own_index]
+            bottoms, needs = self.bottoms[at], self.needs[at]
+            self.own_index = bottoms.index(self.inner)
+            self.other = bottoms[1 - self.own_index]
+            self.own_wanted, self.other_wanted = needs[self.own_index], needs[1 - self.own_index]
 
     def fits(self):
         return super().fits() and (self.eltwise is None or adds_two(self.eltwise))
@@ -241,7 +244,7 @@ class CudaNormalization(CudaFused, groups.Normalization):
             *self.incoming(),
             top=self.result.gpu_data() if joined and self.relu else 0,
             through=self.through() if joined else 0,
-            beside=self.other.mutable_gpu_diff() if self.other_wanted else 0,
+            beside=self.other.mutable_gpu_diff() if joined and self.other_wanted else 0,
             db=db,
             ds=ds,
             inner=self.inner.mutable_gpu_diff() if changes and not self.in_place else 0,
@@ -275,9 +278,15 @@ class CudaNormalizedConvolution(CudaNormalization):
     def compute(self):
         conv, (bottom,) = self.conv, self.bottom
         conv.prepare_gpu(self.bottom, self.tops[0])
-        x = self.normalizer.values(self.inner.shape)
-        conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), x, conv.bias_gpu())
-        self.normalize(x)
+        x, moments = self.normalizer.values(self.inner.shape), self.moments()
+        partial = moments.partial if moments else 0
+        conv.on_device.forward(bottom.gpu_data(), conv.blobs[0].gpu_data(), x, conv.bias_gpu(), moments=partial)
+        self.normalize(x, moments)
+
+    def moments(self) -> Moments | None:
+        """Where the convolution leaves the moments of its result; None if it leaves none, or they do not count."""
+        parts, length = self.conv.on_device.moment_parts()
+        return None if self.norm.use_global_stats or not parts else self.normalizer.room(parts, length)
 
     def gradients(self):
         super().gradients()

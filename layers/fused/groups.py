@@ -42,7 +42,7 @@ class ConvolutionReLU(EndsInReLU):
 class SumReLU(EndsInReLU):
     """An Eltwise sum of two blobs and its ReLU; they run backward one by one."""
 
-    patterns = ("Eltwise ReLU",)
+    patterns: tuple[str, ...] = ("Eltwise ReLU",)
 
     def fits(self) -> bool:
         return super().fits() and adds_two(self.layers[0])
