@@ -31,7 +31,9 @@ _MOST_ENTRIES = 1 << 26  # of the tables of elements: a gigabyte
 _BITS = 30  # kinds of elements
 _NEVER, _ALWAYS = 1 << 30, 1 << 31  # spare entries' bit, outside for all windows; all entries' bit, outside for none
 STEP = 16  # channels that a step of a product takes, if each step takes one element of the windows
-_SPARE = 64  # entries after the last element of a phase, read when a tile's last step is not full, and ahead of the next
+_SPARE = (
+    64  # entries after the last element of a phase, read when a tile's last step is not full, and ahead of the next
+)
 
 
 class Axis(NamedTuple):
@@ -148,7 +150,9 @@ def _plan(
         divisors = [_divisor(math.prod(counts[i:])) for i in range(MOST_AXES)]
         origin = _lattice([axis.origin for axis in parts], [axis.step for axis in parts], size)
         out = _lattice([axis.out for axis in parts], [axis.out_step for axis in parts], result)
-        phases.append([windows, *begins[:2], image_channels * offsets.size, *sum(divisors, []), *origin, *begins[2:], *out])
+        phases.append(
+            [windows, *begins[:2], image_channels * offsets.size, *sum(divisors, []), *origin, *begins[2:], *out]
+        )
     head = [group, len(phases), image_places, image_channels * image_places, math.prod(in_shape[1:])]
     head += [channels, places, channels * places, math.prod(out_shape[1:]), row, per_group, along]
     single = len(phases) == 1 and all(axis.count == n and axis.out_step == 1 for axis, n in zip(all_parts[0], result))
@@ -229,7 +233,9 @@ def _steps(channels: int, elements: int, taps: np.ndarray, weights: np.ndarray) 
     """The elements of a window once for each `STEP` channels, and spare ones; none if channels are no multiple of it."""
     if channels % STEP:
         return np.empty((0, 4), np.int64)
-    rows = np.concatenate([taps[:-_SPARE], weights[:-_SPARE, None]], 1).reshape(channels // STEP, STEP, elements, 3)[:, 0]
+    rows = np.concatenate([taps[:-_SPARE], weights[:-_SPARE, None]], 1).reshape(channels // STEP, STEP, elements, 3)[
+        :, 0
+    ]
     rows = np.concatenate([rows.reshape(-1, 3), np.tile([[0, _NEVER, -1]], (_SPARE // STEP, 1))])
     return np.pad(rows, ((0, 0), (0, 1)))
 

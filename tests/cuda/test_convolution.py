@@ -130,7 +130,8 @@ def test_every_tile(monkeypatch, what, rows, name, dtype):
 
 @pytest.mark.usefixtures("thread_order")
 @pytest.mark.parametrize(
-    "name", ["33 channels", "dilated, strided", "stride over kernel", "groups", "three axes", "as ResNet-20", "49 phases"]
+    "name",
+    ["33 channels", "dilated, strided", "stride over kernel", "groups", "three axes", "as ResNet-20", "49 phases"],
 )
 @pytest.mark.parametrize("share", [1, 2, 5])
 def test_steps_of_tiles_are_divided(monkeypatch, name, share):
@@ -201,7 +202,8 @@ def check_moments(case, y, moments):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
-    "name", ["as ResNet-20", "33 channels", "140 channels", "1x1, 16 bytes at once", "three axes", "16 channels in groups"]
+    "name",
+    ["as ResNet-20", "33 channels", "140 channels", "1x1, 16 bytes at once", "three axes", "16 channels in groups"],
 )
 def test_moments_of_the_results(name, bias, dtype):
     case = Case(name, dtype)
