@@ -48,8 +48,9 @@ class CudaCorrelation:
 
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
         self.window = window.with_axes(MOST_AXES)
+        kernel, stride, pad, dilation = self.window
         self.group, self.dtype = group, np.dtype(dtype)
-        self._gradient = WeightGradient(*self.window, group, self.dtype)
+        self._gradient = WeightGradient(kernel, stride, pad, dilation, group, self.dtype)
         self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
