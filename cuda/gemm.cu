@@ -78,7 +78,7 @@ struct Product {
       if (!wide && column + e < n) to[e] = sums.e[e];
   }
 
-  __device__ void store(int tile, const Result &sums) const {
+  __device__ void store(int tile, Result &sums) const {
     const Place p = place(tile);
     Dtype *data = c + p.layer * step_c;
     sums.each([&](int i, int j, const auto &group) {
