@@ -104,17 +104,6 @@ __global__ void rectify(const int n, const float slope, const Element *x, Elemen
   }
 }
 
-__global__ void rectify_gradient(const int n, const float slope, const Element *x, const Element *dy, Element *dx) {
-  GRID_STRIDE(i, n) {
-    const Eight values = load(x + (long long)i * VECTOR);
-    Eight gradient = load(dy + (long long)i * VECTOR);
-#pragma unroll
-    for (int k = 0; k < VECTOR; k++)
-      if (!(values.v[k] > 0)) gradient.v[k] *= slope;
-    store(dx + (long long)i * VECTOR, gradient);
-  }
-}
-
 // y = alpha a + beta b, then the ReLU if there is one.
 __global__ void sum(const int n, const float alpha, const Element *a, const float beta, const Element *b, const bool relu,
                     const float slope, Element *y) {
@@ -136,5 +125,25 @@ __global__ void multiply(const int n, const float alpha, const Element *x, Eleme
 #pragma unroll
     for (int k = 0; k < VECTOR; k++) values.v[k] *= alpha;
     store(y + (long long)i * VECTOR, values);
+  }
+}
+
+// The gradients of a blob's readers, one or two (second: null), times the ReLU's by the signs of y, if there is one.
+__global__ void add_gradients(const int n, const float slope, const Element *y, const Element *first,
+                              const Element *second, Element *dx) {
+  GRID_STRIDE(i, n) {
+    Eight gradient = load(first + (long long)i * VECTOR);
+    if (second) {
+      const Eight other = load(second + (long long)i * VECTOR);
+#pragma unroll
+      for (int k = 0; k < VECTOR; k++) gradient.v[k] = stored(gradient.v[k] + other.v[k]);
+    }
+    if (y) {
+      const Eight values = load(y + (long long)i * VECTOR);
+#pragma unroll
+      for (int k = 0; k < VECTOR; k++)
+        if (!(values.v[k] > 0)) gradient.v[k] *= slope;
+    }
+    store(dx + (long long)i * VECTOR, gradient);
   }
 }

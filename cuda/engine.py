@@ -12,6 +12,7 @@ import numpy as np
 from minicaffe.core.engine import Engine, Stopwatch, add_engine
 from minicaffe.core.settings import BF16, FLOAT32
 from minicaffe.cuda import context, cudnn, kernels, memory
+from minicaffe.cuda.forward import CapturedForward
 from minicaffe.cuda.memory import GPU
 from minicaffe.cuda.step import CudaStep
 
@@ -40,6 +41,9 @@ class Cuda(Engine):
 
     def step(self, solver: Any) -> CudaStep:
         return CudaStep(solver)
+
+    def forward_pass(self, net: Any) -> CapturedForward:
+        return CapturedForward(net)
 
     def kernel(self, stem: str, name: str, dtype: np.dtype) -> Any:
         return kernels.kernel(stem, name, dtype)

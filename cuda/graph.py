@@ -139,9 +139,15 @@ class _Graph:
     def __init__(self, recording: Recording, graph: Any) -> None:
         self._recording = recording
         self._marks = [channels_last.Marks(memory) for memory in recording.written.values()]
+        self._copies = [(memory, dict(memory.copies)) for memory in {**recording.read, **recording.written}.values()]
         self._handle = _call("cuGraphInstantiate", graph, 0)
         weakref.finalize(self, _call, "cuGraphExecDestroy", self._handle).atexit = False
         _call("cuGraphDestroy", graph)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all blobs have the device memory that the graph uses."""
+        return all([memory.copies == copies for memory, copies in self._copies])
 
     def replay(self) -> None:
         """Run the registered actions, upload host values, launch the graph, and mark its results as newest."""
@@ -189,6 +195,11 @@ class CapturedStep:
     def captured(self) -> bool:
         """Whether the step has been captured, so that calls are replays."""
         return self._graph is not None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether all blobs have the device memory that the graph uses, if there is one."""
+        return self._graph is None or self._graph.in_place
 
     @property
     def plain(self) -> bool:

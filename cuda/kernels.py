@@ -204,7 +204,8 @@ def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options
         raise DeviceError(f"cuda/{stem}.cu has no kernel {name}{nearest(name, known)}")
     module = device.cache.get((stem, dtype.num, options))
     if module is None:
-        code = compiled(stem, dtype, device.arch, options)
+        # Instructions for four warps together exist for one architecture alone.
+        code = compiled(stem, dtype, f"{device.arch}a" if "-DWGMMA" in options else device.arch, options)
         try:
             module = device.driver.module_from_buffer(code)
         except device.driver.Error as error:

@@ -120,7 +120,7 @@ def launch_shares(
     """
     tiles = grid[0] * grid[1] * grid[2]
     count = shares.choose(tiles, steps, context.current().multiprocessors * tile.resident)
-    blocks, each = (tiles * count, 1), {"shared": tile.shared}
+    blocks, each = (tiles, count), {"shared": tile.shared}
     if count == 1:
         multiply.launch(blocks, shares.THREADS, *grid, *before, 1, 1, 0, 0, *after, **each)
         return

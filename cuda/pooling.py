@@ -6,11 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minicaffe.cuda import context
-from minicaffe.cuda.kernels import BLOCK, PACK, kernel
-
-_SHARED = 48 << 10  # bytes of shared memory that a block may have without asking for more
-_MOST_PLANES = 64  # threads along z
+from minicaffe.cuda import planes
+from minicaffe.cuda.kernels import PACK, kernel
 
 
 class Activation(NamedTuple):
@@ -53,8 +50,8 @@ class CudaPooling:
         front: an activation that is computed first, with its result in `acted`; behind: one of the result.
         """
         staged = self._plane_bytes() if front.kind else 0
-        threads = self._threads(self.out[1], self.out[0], staged)
-        rows = self.out[0] if front.kind else self._strip(self.out[0], threads)
+        threads = planes.threads(self.out[1], self.out[0], self.planes, staged)
+        rows = self.out[0] if front.kind else planes.strip(self.out[0], self.planes, threads)
         arguments = (*self._sizes, rows, *front, *behind, x, acted, y, mask, top_mask)
         self._launch("forward", threads, -(-self.out[0] // rows), arguments, threads[2] * staged)
 
@@ -76,7 +73,7 @@ class CudaPooling:
         """
         columns = self.size[1] // PACK if self.size[1] % PACK == 0 else self.size[1]
         masked = bool(mask)
-        threads = self._threads(columns, self.size[0], self.out[0] * self._row_bytes(masked))
+        threads = planes.threads(columns, self.size[0], self.planes, self.out[0] * self._row_bytes(masked))
         rows, window_rows = self._staged(threads, behind.kind != 0, masked)
         shared = threads[2] * window_rows * self._row_bytes(masked)
         sizes = (*self._sizes, rows, *self._divisions, window_rows)
@@ -85,11 +82,11 @@ class CudaPooling:
 
     def fits_in_front(self) -> bool:
         """Whether an activation in front can be computed with the forward pass: a plane fits in shared memory."""
-        return self._plane_bytes() <= _SHARED
+        return self._plane_bytes() <= planes.SHARED
 
     def fits_behind(self) -> bool:
         """Whether the gradient of an activation behind can be computed with the backward pass."""
-        return self.out[0] * self._row_bytes(True) <= _SHARED
+        return self.out[0] * self._row_bytes(True) <= planes.SHARED
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -105,36 +102,18 @@ class CudaPooling:
         """Bytes of shared memory for the gradients of a row of windows, and with a mask for their places."""
         return self.out[1] * (self.dtype.itemsize + 4 * masked)
 
-    def _threads(self, columns: int, rows: int, plane_bytes: int) -> tuple[int, int, int]:
-        """Threads of a block along columns, rows and planes; plane_bytes: of shared memory, for a plane."""
-        x = _share(columns, 64)
-        y = _share(rows, BLOCK // x)
-        fitting = _SHARED // plane_bytes if plane_bytes else _MOST_PLANES
-        return x, y, max(1, min(self.planes, BLOCK // (x * y), fitting, _MOST_PLANES))
-
-    def _strip(self, rows: int, threads: tuple[int, int, int]) -> int:
-        """The rows of a strip: all, or fewer where there would not be two blocks for each multiprocessor."""
-        blocks = -(-self.planes // threads[2])
-        strips = min(2 * context.current().multiprocessors // max(blocks, 1), -(-rows // threads[1]))
-        return -(-rows // max(strips, 1))
-
     def _staged(self, threads: tuple[int, int, int], whole: bool, masked: bool) -> tuple[int, int]:
         """The rows of a strip of x, all if `whole`, and the most rows of windows that cover it and fit; 0: none do."""
         if whole:
             return self.size[0], self.out[0]
         (kernel_h, _), (stride, _) = self.window.kernel, self.window.stride
-        fitting = _SHARED // (threads[2] * self._row_bytes(masked))
-        rows = self._strip(self.size[0], threads)
+        fitting = planes.SHARED // (threads[2] * self._row_bytes(masked))
+        rows = planes.strip(self.size[0], self.planes, threads)
         if fitting < self.out[0]:
             rows = min(rows, fitting * stride - kernel_h + 1)
             if rows < threads[1]:
-                return self._strip(self.size[0], threads), 0
+                return planes.strip(self.size[0], self.planes, threads), 0
         return rows, min(self.out[0], (rows + kernel_h - 2) // stride + 1)
-
-
-def _share(count: int, most: int) -> int:
-    """The length of the shares of `count`, at most `most`, that are as few and as even as possible."""
-    return -(-count // -(-count // most)) if count else 0
 
 
 def division(by: int) -> tuple[int, int]:

@@ -56,6 +56,14 @@ class Attributes:
         return same and [blob.signature for blob in self._blobs] == self._signatures
 
 
+def obstacle(net: Any) -> str:
+    """Return a sentence that names the first layer without GPU code or capture; '' if there is none."""
+    for layer in net.layers:
+        if not layer.capturable or type(layer).forward_gpu is Layer.forward_gpu:
+            return f"{layer.type} layer '{layer.name}' works on the host"
+    return ""
+
+
 class CudaStep(Step):
     """Runs an iteration as the replay of a CUDA graph, or without one if Python code needs intermediate results.
 
@@ -179,7 +187,7 @@ class CudaStep(Step):
         if self._captured is not None:
             self._captured.invalidate()
         agree = str if self._averaging is None else self._averaging.accord.finish
-        self._captured = CapturedStep(lambda: self._work(fused), self._obstacle(), log.info, agree)
+        self._captured = CapturedStep(lambda: self._work(fused), obstacle(self.solver.net), log.info, agree)
         if self._averaging is not None:
             self._averaging.communicator.uses(self._captured)
 
@@ -192,13 +200,6 @@ class CudaStep(Step):
         for hook in solver.gradient_hooks:
             hook(solver)
         fused.apply()
-
-    def _obstacle(self) -> str:
-        """Return a sentence that names the first layer without GPU code or capture; '' if there is none."""
-        for layer in self.solver.net.layers:
-            if not layer.capturable or type(layer).forward_gpu is Layer.forward_gpu:
-                return f"{layer.type} layer '{layer.name}' works on the host"
-        return ""
 
     # -- several ranks ---------------------------------------------------------------------------------------------
 

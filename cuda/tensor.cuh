@@ -36,24 +36,26 @@ __device__ const uint4 ONE = {0x3f80, 0, 0, 0};
 __device__ const uint4 ONE = {0x3f800000, 0, 0, 0};
 #endif
 
-extern __shared__ __align__(128) uint4 tensor_memory[];
+extern __shared__ __align__(1024) uint4 tensor_memory[];
 
-// The number of a block among columns x rows x groups x shares.
+// The tile of a block among columns x rows x groups, and its share: grid (tiles, shares).
 struct Cell {
   int column, row, group, share, tile;
-  __device__ Cell(int columns, int rows, int groups) {
-    tile = (unsigned)blockIdx.x % (unsigned)(columns * rows * groups);
-    share = (unsigned)blockIdx.x / (unsigned)(columns * rows * groups);
-    column = (unsigned)tile % columns;
-    row = (unsigned)tile / columns % rows;
-    group = (unsigned)tile / columns / rows;
+  __device__ Cell(int columns, int rows, int groups) : tile(blockIdx.x), share(blockIdx.y) {
+    row = (unsigned)tile / columns, column = tile - row * columns, group = 0;
+    if (groups > 1) group = (unsigned)row / rows, row -= group * rows;
   }
 };
 
 // The steps of a share: as many as of any other, or one more.
-__device__ __forceinline__ int share_begin(int steps, int share, int shares) {
-  return (int)((long long)steps * share / shares);
-}
+struct Part {
+  int begin, count;
+  __device__ Part(int steps, int share, int shares) : begin(0), count(steps) {
+    if (shares == 1) return;
+    const int each = (unsigned)steps / shares, more = steps - each * shares;
+    begin = share * each + min(share, more), count = each + (share < more);
+  }
+};
 
 // A tile of BM x BN; each warp computes WM x WN of it.
 template <int BM_, int BN_, int WM_, int WN_>
@@ -63,9 +65,25 @@ struct Shape {
   static const int STAGE = (BM + BN) * 128;    // bytes of a stage: A, then B
   static_assert(WM % 32 == 0 && WN % 32 == 0, "fragments of 32 rows are read at once");
   static_assert(BM * BN * 4 <= STAGES * STAGE, "the tail keeps the product in the stages' memory");
-  static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 / (BN / WN) * WM; }
+  static const int WARPS_M = BM / WM;  // warps side by side along the rows
+  static __device__ __forceinline__ int warp_m() { return threadIdx.x / 32 / (BN / WN); }
+  static __device__ __forceinline__ int warp_row() { return warp_m() * WM; }
   static __device__ __forceinline__ int warp_column() { return threadIdx.x / 32 % (BN / WN) * WN; }
 };
+
+#ifdef WGMMA
+// A tile of BM x BN that a group of four warps computes together, 64 rows at a time; warp w has rows w * 16 to w * 16 + 15
+// of each 64. Both operands have k contiguous.
+template <int BM_, int BN_>
+struct GroupShape {
+  static const int BM = BM_, BN = BN_, WM = BM_, WN = BN_, THREADS = 128;
+  static const int FM = BM / 64, FN = BN / 8;
+  static const int STAGE = (BM + BN) * 128;
+  static const int WARPS_M = 4;
+  static __device__ __forceinline__ int warp_m() { return threadIdx.x / 32; }
+};
+struct Grouped {};  // the layout of both operands in `Sums` of such a tile
+#endif
 
 template <class S>
 struct Fragments {
@@ -276,6 +294,53 @@ struct Sums {
   }
 };
 
+#ifdef WGMMA
+template <class S>
+struct Sums<S, Grouped, Grouped> : Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN>> {
+  static __device__ __forceinline__ int row(int i, int e) {
+    return i * 64 + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + e / 2 * 8;
+  }
+  static __device__ __forceinline__ int column(int j, int e) { return j * 8 + threadIdx.x % 4 * 2 + e % 2; }
+};
+
+// As `multiply` below, by the tensor cores of four multiprocessor quarters at once, which read shared memory themselves.
+template <class S, class A, class B>
+__device__ __forceinline__ void multiply(Sums<S, Grouped, Grouped> &sums, A &a, B &b, const int steps, char *memory) {
+#pragma unroll
+  for (int s = 0; s < STAGES - 1; s++) {
+    if (s < steps) {
+      a.copy(memory + s * S::STAGE);
+      b.copy(memory + s * S::STAGE + S::BM * 128);
+    }
+    copies_commit();
+  }
+  int read = 0, write = (STAGES - 1) * S::STAGE;
+  for (int left = steps; left > 0; left--) {
+    copies_wait<STAGES - 2>();
+    groups_may_read();
+    __syncthreads();
+    groups_begin();
+    const unsigned long long rows = group_tile(memory + read), columns = group_tile(memory + read + S::BM * 128);
+#pragma unroll
+    for (int substep = 0; substep < SUBSTEPS; substep++)
+#pragma unroll
+      for (int i = 0; i < S::FM; i++)
+        multiply_group(sums.sums[i], rows + i * (64 * 128 / 16) + substep * 2, columns + substep * 2);
+    groups_commit();
+    if (left >= STAGES) {
+      a.copy(memory + write);
+      b.copy(memory + write + S::BM * 128);
+    }
+    copies_commit();
+    groups_wait();
+    write = read;
+    read = read == (STAGES - 1) * S::STAGE ? 0 : read + S::STAGE;
+  }
+  copies_wait<0>();
+  __syncthreads();
+}
+#endif
+
 // Adds the product of `steps` steps. `a.copy(stage)` and `b.copy(stage + BM * 128)` copy their next tile; memory holds
 // STAGES stages. No thread reads memory any more when the function returns.
 template <class S, class LayoutA, class LayoutB, class A, class B>
@@ -329,18 +394,19 @@ struct Shares {
 template <class S, class A, class B>
 __device__ __forceinline__ bool add_shares(Sums<S, A, B> &sums, const Shares &split, int tile, int share) {
   if (split.shares == 1) return true;
+  const int spans = split.spans();
   float4 *copies = (float4 *)split.partial + (long long)tile * split.shares * sums.COPY;
-  unsigned *tickets = (unsigned *)split.tickets + tile * (split.spans() + 1);
-  const int spans = split.spans(), span = share / split.span, begin = span * split.span;
-  const int members = min(split.span, split.shares - begin);
-  sums.store(copies + (long long)share * sums.COPY);
-  if (!last_block(tickets + span, members)) return false;
-  sums.add_copies(copies + (long long)begin * sums.COPY, members, 1);
-  if (spans == 1) return true;
-  sums.store(copies + (long long)begin * sums.COPY);
-  if (!last_block(tickets + spans, spans)) return false;
-  sums.add_copies(copies, spans, split.span);
-  return true;
+  unsigned *tickets = (unsigned *)split.tickets + tile * (spans + 1);
+  // First among the shares of a span, then among the first shares of all spans.
+  int first = (unsigned)share / split.span, members = min(split.span, split.shares - first * split.span), apart = 1;
+  tickets += first, first *= split.span;
+  for (int own = share;; own = first, first = 0, members = spans, apart = split.span) {
+    sums.store(copies + (long long)own * sums.COPY);
+    if (!last_block(tickets, members)) return false;
+    sums.add_copies(copies + (long long)first * sums.COPY, members, apart);
+    if (spans == 1 || apart > 1) return true;
+    tickets = (unsigned *)split.tickets + tile * (spans + 1) + spans;
+  }
 }
 
 #endif  // TENSOR_CORES

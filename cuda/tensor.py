@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minicaffe.cuda import ops
+from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.shares import Tile
@@ -160,7 +160,13 @@ class TensorCorrelation:
     # -- launching -----------------------------------------------------------------------------------------------------
 
     def _kernel(self, name: str) -> Kernel:
-        return kernel("tensor_convolution", name, np.float32, ("-DBF16",) if self.math == "bf16" else ())
+        return kernel("tensor_convolution", name, np.float32, self.options())
+
+    def options(self) -> tuple[str, ...]:
+        """The compiler's arguments. Devices of sm_90 multiply bfloat16 by four warps together."""
+        if self.math != "bf16":
+            return ()
+        return ("-DBF16", "-DWGMMA") if context.current().arch == "sm_90" else ("-DBF16",)
 
     def _correlate(
         self, plan: Tables, image: int, w: int, bias: int, out: int, slope: float | None = None, moments: int = 0

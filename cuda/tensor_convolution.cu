@@ -24,9 +24,11 @@ __device__ __forceinline__ Pair stored(float &first, float &second) {
   first = from_bf16(pair & 0xffff), second = from_bf16(pair >> 16);
   return pair;
 }
+__device__ __forceinline__ float value(Element element) { return from_bf16(element); }
 #else
 typedef float2 Pair;
 __device__ __forceinline__ Pair stored(float first, float second) { return make_float2(first, second); }
+__device__ __forceinline__ float value(Element element) { return element; }
 #endif
 
 // ---- forward, and the gradient of the data ----
@@ -77,48 +79,44 @@ struct Weights {  // packed: the tiles of a step lie one after the other
 };
 
 // Mean and sum of squared deviations of each column of the tile over its first `count` rows, to result[column * step].
+// `stored` is the tile's first row as it is stored: deviations from it are summed, so that a large mean does no harm.
 template <class S, class A, class B>
 __device__ __forceinline__ void find_moments(Sums<S, A, B> &sums, const int count, const int columns, const int step,
-                                             float2 *memory, float2 *result) {
-  const int left = min(max(count - S::warp_row(), 0), S::WM);
-  const float share = left ? 1.0f / left : 0.0f;
+                                             const Element *stored, float2 *memory, float2 *result) {
+  if (count < S::BM)
+    sums.each([&](int i, int j, int e, float &sum) {
+      if (sums.row(i, e) >= count) sum = value(stored[sums.column(j, e)]);
+    });
 #pragma unroll
   for (int j = 0; j < S::FN; j++)
 #pragma unroll
     for (int e = 0; e < 2; e++) {
-      float mean = 0, deviation = 0;
+      const float shift = value(stored[sums.column(j, e)]);
+      float2 all = make_float2(0, 0);  // sums of deviations and of their squares
 #pragma unroll
-      for (int pass = 0; pass < 2; pass++) {
-        float sum = 0;
+      for (int i = 0; i < S::FM; i++)
 #pragma unroll
-        for (int i = 0; i < S::FM; i++)
+        for (int half = 0; half < 4; half += 2) {
+          const float deviation = sums.sums[i][j][half + e] - shift;
+          all.x += deviation, all.y += deviation * deviation;
+        }
 #pragma unroll
-          for (int half = 0; half < 4; half += 2) {
-            const float value = sums.sums[i][j][half + e];
-            if (sums.row(i, half) < count) sum += pass ? (value - mean) * (value - mean) : value;
-          }
-        for (int d = 4; d < 32; d *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        if (pass)
-          deviation = sum;
-        else
-          mean = sum * share;
+      for (int d = 4; d < 32; d *= 2) {
+        all.x += __shfl_xor_sync(0xffffffffu, all.x, d);
+        all.y += __shfl_xor_sync(0xffffffffu, all.y, d);
       }
-      if (threadIdx.x % 32 < 4)
-        memory[S::warp_row() / S::WM * S::BN + sums.column(j, e)] = make_float2(mean, deviation);
+      if (threadIdx.x % 32 < 4) memory[S::warp_m() * S::BN + sums.column(j, e)] = all;
     }
   __syncthreads();
-  STRIDE(column, threadIdx.x, min(columns, S::BN), S::THREADS) {
-    float2 all = memory[column];
-    float before = min(count, S::WM);
-    for (int w = 1; w * S::WM < count; w++) {
-      const float2 more = memory[w * S::BN + column];
-      const float added = min(count - w * S::WM, S::WM), sum = before + added, distance = more.x - all.x;
-      all.x += distance * __fdividef(added, sum);
-      all.y += more.y + distance * distance * __fdividef(before * added, sum);
-      before = sum;
-    }
-    result[(long long)column * step] = all;
+  const int column = threadIdx.x;
+  if (column >= min(columns, S::BN)) return;
+  float2 all = memory[column];
+  for (int w = 1; w < S::WARPS_M; w++) {
+    const float2 more = memory[w * S::BN + column];
+    all.x += more.x, all.y += more.y;
   }
+  const float mean = all.x / count;
+  result[(long long)column * step] = make_float2(value(stored[column]) + mean, max(all.y - all.x * mean, 0.0f));
 }
 
 struct Outputs {
@@ -137,33 +135,38 @@ template <class S, class A, class B>
 __device__ __forceinline__ void finish(Sums<S, A, B> &sums, const Outputs &out, const int row0, const int column0,
                                        char *memory) {
   const int columns = out.channels - column0;
+  if (out.bias) {
 #pragma unroll
-  for (int j = 0; j < S::FN; j++) {
-    const int column = sums.column(j, 0);
-    float bias[2] = {0, 0};
-    if (out.bias) {
-      if (column < columns) bias[0] = out.bias[column0 + column];
-      if (column + 1 < columns) bias[1] = out.bias[column0 + column + 1];
-    }
+    for (int j = 0; j < S::FN; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        const int column = sums.column(j, e);
+        const float bias = column < columns ? out.bias[column0 + column] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < S::FM; i++) sums.sums[i][j][e] += bias, sums.sums[i][j][e + 2] += bias;
+      }
+  }
+  if (out.relu) {
+    if (out.slope == 0)
+      sums.each([](int, int, int, float &sum) { sum = sum < 0 ? 0.0f : sum; });
+    else
+      sums.each([&](int, int, int, float &sum) { sum = sum < 0 ? sum * out.slope : sum; });
+  }
+#pragma unroll
+  for (int j = 0; j < S::FN; j++)
 #pragma unroll
     for (int i = 0; i < S::FM; i++)
 #pragma unroll
       for (int half = 0; half < 4; half += 2) {
-        float &first = sums.sums[i][j][half], &second = sums.sums[i][j][half + 1];
-        first += bias[0], second += bias[1];
-        if (out.relu) {
-          if (first < 0) first = out.slope == 0 ? 0.0f : first * out.slope;
-          if (second < 0) second = out.slope == 0 ? 0.0f : second * out.slope;
-        }
+        const int column = sums.column(j, 0);
         const int to = Across<S::BN, S::WN>::position(sums.row(i, half), column / CHUNK);
-        *(Pair *)(memory + to + column % CHUNK * (int)sizeof(Element)) = stored(first, second);
+        *(Pair *)(memory + to + column % CHUNK * (int)sizeof(Element)) =
+            stored(sums.sums[i][j][half], sums.sums[i][j][half + 1]);
       }
-  }
+  __syncthreads();
   if (out.moments)
-    find_moments(sums, min(out.windows - row0, S::BM), columns, out.parts, (float2 *)(memory + S::BM * S::BN * 4),
-                 out.moments + (long long)column0 * out.parts + row0 / S::BM);
-  else
-    __syncthreads();
+    find_moments(sums, min(out.windows - row0, S::BM), columns, out.parts, (const Element *)memory,
+                 (float2 *)(memory + S::BM * S::BN * 4), out.moments + (long long)column0 * out.parts + row0 / S::BM);
   const int row_chunks = S::BN / CHUNK, chunk = threadIdx.x % row_chunks;
   if (chunk * CHUNK >= (columns + 7) / 8 * 8) return;
   uint4 *y = out.y + column0 / CHUNK + chunk;
@@ -175,6 +178,16 @@ __device__ __forceinline__ void finish(Sums<S, A, B> &sums, const Outputs &out, 
   }
 }
 
+#ifdef WGMMA
+template <class S>
+using Operands = Sums<S, Grouped, Grouped>;
+#define CORRELATION(bn, wm, wn) GroupShape<WINDOWS, bn>
+#else
+template <class S>
+using Operands = Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN, true>>;  // weights are rounded when they are packed
+#define CORRELATION(bn, wm, wn) Shape<WINDOWS, bn, wm, wn>
+#endif
+
 template <class S>
 __device__ __forceinline__ void correlate(const int columns, const int rows, const int groups, const Shares split,
                                           const int phases, const Phase *phase, const Tap *taps, const Origin *origins,
@@ -183,14 +196,14 @@ __device__ __forceinline__ void correlate(const int columns, const int rows, con
   char *memory = (char *)tensor_memory;
   const Cell at(columns, rows, groups);
   while (phases > 1 && at.row >= phase[1].x) phase++;  // the table ends with the number of all tiles
-  const int begin = share_begin(phase->z, at.share, split.shares);
-  const int count = share_begin(phase->z, at.share + 1, split.shares) - begin, step = phase->y + begin;
+  const Part part(phase->z, at.share, split.shares);
+  const int step = phase->y + part.begin;
   const int row0 = at.row * S::BM, column0 = at.column * S::BN;
-  Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN, true>> sums;  // weights are rounded when they are packed
+  Operands<S> sums;
   {
     Patches<S> patches(x + (long long)at.group * in_group, origins + row0, taps + step * 8);
     Weights<S> weights(w + (((long long)at.group * steps + step) * padded + column0) * 8, padded);
-    multiply(sums, patches, weights, count, memory);
+    multiply(sums, patches, weights, part.count, memory);
   }
   if (!add_shares(sums, split, at.tile, at.share)) return;
   out.y += (long long)at.group * out_group;
@@ -267,15 +280,15 @@ __device__ __forceinline__ void gather_weights(const int columns, const int rows
                                                const int elements, float *dw, float *db) {
   char *memory = (char *)tensor_memory;
   const Cell at(columns, rows, groups);
-  const int steps = (windows + STEP - 1) / STEP, begin = share_begin(steps, at.share, split.shares);
-  const int count = share_begin(steps, at.share + 1, split.shares) - begin;
+  const Part part((windows + STEP - 1) / STEP, at.share, split.shares);
+  const int begin = part.begin * STEP;
   const int row0 = at.row * S::BM, column0 = at.column * S::BN;
   Sums<S, Across<S::BM, S::WM>, Across<S::BN, S::WN>> sums;
   {
-    Gradients<S> gradients(dy + (long long)begin * STEP * out_row + at.group * out_group + row0 / CHUNK, out_row,
-                           outputs - row0, windows - begin * STEP);
-    Samples<S> samples(x + (long long)at.group * in_group, origins + begin * STEP, taps, column0, chunks, db != 0);
-    multiply(sums, gradients, samples, count, memory);
+    Gradients<S> gradients(dy + (long long)begin * out_row + at.group * out_group + row0 / CHUNK, out_row,
+                           outputs - row0, windows - begin);
+    Samples<S> samples(x + (long long)at.group * in_group, origins + begin, taps, column0, chunks, db != 0);
+    multiply(sums, gradients, samples, part.count, memory);
   }
   if (!add_shares(sums, split, at.tile, at.share)) return;
   sums.each([&](int i, int j, int e, float &sum) {
@@ -295,7 +308,7 @@ __device__ __forceinline__ void gather_weights(const int columns, const int rows
 
 #ifdef TENSOR_CORES
 #define CORRELATE(...)                                                                                               \
-  correlate<Shape<__VA_ARGS__>>(columns, rows, groups, {shares, span, partial, tickets}, phases,                     \
+  correlate<CORRELATION(__VA_ARGS__)>(columns, rows, groups, {shares, span, partial, tickets}, phases,                     \
                                 (const Phase *)phase, (const Tap *)taps, (const Origin *)origins, (const uint4 *)x,  \
                                 in_group, (const uint4 *)w, padded, steps, out_group,                                \
                                 {(uint4 *)y, (const int *)outs, windows, out_row, bias, relu, slope,                 \
@@ -317,7 +330,7 @@ __global__ void __launch_bounds__(128, 2)
                   const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                   const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
                   const float *bias, const bool relu, const float slope, void *moments, const int parts, void *y) {
-  CORRELATE(WINDOWS, 128, 64, 64);
+  CORRELATE(128, 64, 64);
 }
 
 __global__ void __launch_bounds__(128, 3)
@@ -326,7 +339,7 @@ __global__ void __launch_bounds__(128, 3)
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
                  const float *bias, const bool relu, const float slope, void *moments, const int parts, void *y) {
-  CORRELATE(WINDOWS, 64, 32, 64);
+  CORRELATE(64, 32, 64);
 }
 
 __global__ void __launch_bounds__(128, 3)
@@ -335,7 +348,7 @@ __global__ void __launch_bounds__(128, 3)
                  const int channels, const void *phase, const void *taps, const void *origins, const void *outs,
                  const int shares, const int span, void *partial, void *tickets, const void *x, const void *w,
                  const float *bias, const bool relu, const float slope, void *moments, const int parts, void *y) {
-  CORRELATE(WINDOWS, 32, 32, 32);
+  CORRELATE(32, 32, 32);
 }
 
 // Blocks: columns (tiles of taps and, with a db, a column of ones) x rows (tiles of channels of dy) x groups x shares.

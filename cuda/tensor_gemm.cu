@@ -105,14 +105,14 @@ __device__ __forceinline__ void product(const int columns, const int rows, const
   typedef Matrix<S, S::BN, S::WN, TRANS_B> B;
   char *memory = (char *)tensor_memory;
   const Cell at(columns, rows, batch);
-  const int steps = (k + STEP - 1) / STEP, begin = share_begin(steps, at.share, split.shares);
-  const int count = share_begin(steps, at.share + 1, split.shares) - begin;
+  const Part part((k + STEP - 1) / STEP, at.share, split.shares);
+  const int begin = part.begin * STEP;
   const int row0 = at.row * S::BM, column0 = at.column * S::BN;
   Sums<S, typename A::Layout, typename B::Layout> sums;
   {
-    A left(a + at.group * step_a, TRANS_A ? out.m : k, row0, out.m, begin * STEP, k, false);
-    B right(b + at.group * step_b, TRANS_B ? k : out.n, column0, out.n, begin * STEP, k, out.row_sums != 0);
-    multiply(sums, left, right, count, memory);
+    A left(a + at.group * step_a, TRANS_A ? out.m : k, row0, out.m, begin, k, false);
+    B right(b + at.group * step_b, TRANS_B ? k : out.n, column0, out.n, begin, k, out.row_sums != 0);
+    multiply(sums, left, right, part.count, memory);
   }
   if (!add_shares(sums, split, at.tile, at.share)) return;
   out.c += at.group * step_c;

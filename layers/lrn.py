@@ -7,7 +7,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.cuda import ops
+from minicaffe.cuda import ops, planes
 from minicaffe.layers.shared.pool_windows import average
 from minicaffe.layers.shared.window import Window, overlaps
 
@@ -93,8 +93,8 @@ class LRN(Layer):
             geometry: tuple[float, ...] = (channels, height * width, self.size, self.rate, self.k, self.beta)
             self.kernel("across_forward")(samples * height * width, *geometry, x, scale, out)
         else:
-            geometry = (height, width, self.size, self.rate, self.beta)
-            self.kernel("within_forward")(bottom[0].count, *geometry, x, scale, out)
+            rate = self.rate / self.size**2
+            self._launch_within("forward", bottom[0].shape, 0, self.size, rate, self.beta, x, scale, out)
         ops.copy(top[0].count, out, y, self.dtype)
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -102,14 +102,32 @@ class LRN(Layer):
             return
         x, dy, dx = bottom[0].gpu_data(), top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
         samples, channels, height, width = bottom[0].shape
-        scale, ratio = self.scale.gpu_data(), self.scale.mutable_gpu_diff()
-        self.kernel("shares")(bottom[0].count, self.beta, x, dy, scale, ratio, dx)
-        factor = 2 * self.rate * self.beta
+        scale, kept, factor = self.scale.gpu_data(), self.scale.mutable_gpu_diff(), 2 * self.rate * self.beta
         if self.across:
-            geometry = (channels, height * width, self.size, factor)
-            self.kernel("across_backward")(samples * height * width, *geometry, x, ratio, dx)
-        else:
-            self.kernel("within_backward")(bottom[0].count, height, width, self.size, factor, x, ratio, dx)
+            geometry = (channels, height * width, self.size, factor, self.beta)
+            self.kernel("across_backward")(samples * height * width, *geometry, x, dy, scale, kept, dx)
+            return
+        if dx == dy:  # in place, dy is read after dx is written
+            ops.copy(bottom[0].count, dy, kept, self.dtype)
+            dy = kept
+        arguments = self.size, factor / self.size**2, self.beta, x, dy, scale, dx
+        self._launch_within("backward", bottom[0].shape, width * self.dtype.itemsize, *arguments)
+
+    def _launch_within(self, name: str, shape: tuple[int, ...], row_bytes: int, *arguments: float) -> None:
+        """Launch a kernel on strips of planes; row_bytes: of shared memory for a row that a strip reaches, 0: none."""
+        count, height, width = shape[0] * shape[1], shape[2], shape[3]
+        threads = planes.threads(width, height, count, height * row_bytes)
+        rows, sizes = planes.strip(height, count, threads), []
+        if row_bytes:
+            most = planes.SHARED // (threads[2] * row_bytes)  # rows that fit
+            rows = min(rows, max(most - self.size + 1, 1)) if most < height else rows
+            kept = min(height, rows + self.size - 1)
+            sizes = [kept if kept <= most else 0]
+        shared = threads[2] * sizes[0] * row_bytes if sizes else 0
+        if count and height and width:
+            grid = (-(-count // threads[2]), -(-height // rows))
+            kernel = self.kernel(f"within_{name}")
+            kernel.launch(grid, threads, count, height, width, rows, *sizes, *arguments, shared=shared)
 
     def _neighbours(self, values: np.ndarray, out: np.ndarray) -> None:
         """Write to `out` the sums over neighbouring channels, or the means over neighbouring places."""

@@ -116,6 +116,7 @@ class CudaConvolutionReLU(CudaFused, groups.ConvolutionReLU):
 
     def __init__(self, *args):
         super().__init__(*args)
+        self._runs_backward = args[0].layer_need_backward
         self.pooling = self.layer_for("Pooling")
 
     def fits(self):
@@ -133,7 +134,8 @@ class CudaConvolutionReLU(CudaFused, groups.ConvolutionReLU):
 
     @property
     def runs_backward(self):
-        return self.pooling is not None and all(map(all, self.needs[1:])) and self.intact
+        needed = all(map(all, self.needs[1:])) and all(self._runs_backward[self.start : self.end + 1])
+        return self.pooling is not None and needed and self.intact
 
     def gradients(self):
         (top,) = self.tops[0]

@@ -34,6 +34,7 @@ class _WithActivation(Fused):
 
     def __init__(self, *args):
         super().__init__(*args)
+        self._runs_backward = args[0].layer_need_backward
         self.pooling = self.layer_for("Pooling")
         (self.activation,) = (layer for layer in self.layers if layer is not self.pooling)
 
@@ -43,7 +44,7 @@ class _WithActivation(Fused):
 
     @property
     def runs_backward(self):
-        return all(map(all, self.needs)) and self.intact
+        return all(map(all, self.needs)) and all(self._runs_backward[self.start : self.end + 1]) and self.intact
 
 
 @fuses("CUDA")

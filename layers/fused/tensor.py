@@ -2,7 +2,7 @@
 
 Convolution, BatchNorm, Scale, ReLU   in TEST      statistics and scale folded into the weights, ReLU as below
 Convolution, ReLU                                  ReLU done while storing
-Eltwise (sum), ReLU                                one kernel
+Eltwise (sum), ReLU, Split                         one kernel, and one for the gradients
 [Convolution,] BatchNorm, Scale, ReLU              moments in the convolution, or by one kernel; one kernel for the top;
                                                    two for all gradients
 
@@ -15,13 +15,17 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.fusion import fuses
 from minicaffe.cuda import graph
 from minicaffe.layers.fused import groups
-from minicaffe.layers.fused.cuda import scale_pointers
-from minicaffe.layers.shared.normalizer import ALONE
+from minicaffe.layers.fused.cuda import CudaFoldedConvolution, scale_pointers
+from minicaffe.layers.shared.normalizer import ALONE, Followers
 from minicaffe.layers.tensor import channels
+
+_MOST_READERS = 2  #: tops of a Split whose gradients the kernels add
 
 
 class TensorFused(groups.EndsInReLU):
     """Base class of this engine's groups."""
+
+    also = ()
 
     def possible(self):
         return all(layer.active for layer in self.layers)
@@ -41,42 +45,16 @@ class TensorFused(groups.EndsInReLU):
 
 
 @fuses("TENSOR")
-class TensorFoldedConvolution(TensorFused, groups.FoldedConvolution):
-    """A folded convolution; a Scale whose bottom a backward pass needs is not part of it."""
-
-    patterns = (*groups.FoldedConvolution.patterns, "Convolution BatchNorm")
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.weights, self.bias = Blob((), self.conv.dtype), Blob((), self.conv.dtype)
-        self._folded: list[object] = []  # the versions of what has been folded
-
-    def fits(self):
-        return super().fits() and (self.scale is None or self.scale.kept_blobs is None)
+class TensorFoldedConvolution(TensorFused, CudaFoldedConvolution):
+    __doc__ = CudaFoldedConvolution.__doc__
 
     def compute_arrays(self):
         conv = self.conv
-        self.fold()
-        graph.before_replay(self.fold)
+        self.fold_if_changed()
+        graph.before_replay(self.fold_if_changed)
         tensor = conv.prepare_tensor(self.bottom, self.top)
         x, packed, y = conv.data(self.bottom[0]), conv.packed(self.weights), conv.mutable_data(self.top[0])
         tensor.forward(x, packed, y, self.bias.gpu_data(), self.slope())
-
-    def fold(self) -> None:
-        """Compute weights and bias, if what they depend on has changed."""
-        conv, norm = self.conv, self.norm
-        sources = [*conv.blobs, *norm.blobs, *(self.scale.blobs if self.scale else [])]
-        versions = [blob.data_memory.version for blob in sources]
-        if self._folded == versions:
-            return
-        self.weights.reshape(conv.blobs[0].shape)
-        self.bias.reshape(conv.num_output)
-        stored = (norm.eps, *(blob.gpu_data() for blob in norm.blobs), *scale_pointers(self.scale))
-        blobs = (norm.mean, norm.deviation, self.weights, self.bias)
-        fold, results = norm.kernel("fold"), [blob.mutable_gpu_data() for blob in blobs]
-        arguments = (self.weights.count_range(1), conv.blobs[0].gpu_data(), conv.bias_gpu(), *stored, *results)
-        fold.launch((conv.num_output, 1), 256, *arguments)
-        self._folded = [blob.data_memory.version for blob in sources]
 
 
 @fuses("TENSOR")
@@ -92,10 +70,33 @@ class TensorConvolutionReLU(TensorFused, groups.ConvolutionReLU):
 
 @fuses("TENSOR")
 class TensorSumReLU(TensorFused, groups.SumReLU):
-    __doc__ = groups.SumReLU.__doc__
+    """An Eltwise sum of two blobs and its ReLU, forward and backward; and a Split behind, whose gradients are added."""
+
+    patterns = ("Eltwise [ReLU] +Split", "Eltwise ReLU")
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.split = self.layer_for("Split")
+        self.result = (self.bottoms[-1] if self.split else self.top)[0]
+
+    def fits(self):
+        return super().fits() and len(self.top) <= _MOST_READERS
 
     def compute_arrays(self):
-        self.layers[0].sum(self.bottom, self.top, self.slope())
+        self.layers[0].sum(self.bottom, [self.result], self.slope())
+
+    @property
+    def runs_backward(self):
+        return self.intact and all(map(all, self.needs[1:]))
+
+    def gradients(self):
+        eltwise, result = self.layers[0], self.result
+        first, *second = [eltwise.diff(blob) for blob in self.top]
+        y = eltwise.data(result) if self.relu else 0
+        layout, dx = eltwise.layout(result), eltwise.mutable_diff(result)
+        added = second[0] if second else 0
+        layout.kernel("add_gradients")(layout.size, self.slope() or 0.0, y, first, added, dx)
+        eltwise.backward_tensor([result], self.propagate_down, self.bottom)
 
 
 @fuses("TENSOR")
@@ -122,9 +123,8 @@ class TensorNormalization(TensorFused, groups.Normalization):
             super().fits() and (of_batch or not (self.conv or self.kept)) and not (self.conv and self.conv.kept_blobs)
         )
 
-    def followers(self) -> channels.Followers:
-        """Arguments of the kernels: addresses of factor and term, whether there is a ReLU, its slope."""
-        return (*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
+    def followers(self) -> Followers:
+        return Followers(*scale_pointers(self.scale), self.relu is not None, self.slope() or 0.0)
 
     def compute_arrays(self):
         conv, norm = self.conv, self.norm

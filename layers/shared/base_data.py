@@ -131,7 +131,7 @@ class BaseData(Layer):
     @property
     def capturable(self):  # type: ignore[override]  # nothing sets it
         """True if batches are produced on the device, so that a step can be captured."""
-        return not self._source_known or self._source is not None
+        return not self._source_known or (self._source is not None and self._source.ready)
 
     @property
     def position(self) -> dict:

@@ -29,27 +29,27 @@ from minicaffe.core.layer import Layer
 from minicaffe.cuda import kernels
 
 FORWARD = """
+#include "vectors.cuh"
+
 __global__ void forward(const int n, const Dtype* bottom, Dtype* top{parameters}) {{
-  GRID_STRIDE(i, n) {{
-    const Dtype x = bottom[i];
+  const auto formula = [=](const Dtype x) {{
     Dtype y;
     {statement};
-    top[i] = y;
-  }}
+    return y;
+  }};
+  map(n, top, formula, bottom);
 }}
 """
 
 BACKWARD = """
 __global__ void backward(const int n, const Dtype* bottom, const Dtype* top, const Dtype* top_diff,
                          Dtype* bottom_diff{parameters}) {{
-  GRID_STRIDE(i, n) {{
-    const Dtype dy = top_diff[i];
-    [[maybe_unused]] const Dtype x = bottom[i];
-    [[maybe_unused]] const Dtype y = top[i];
+  const auto formula = [=](const Dtype dy, [[maybe_unused]] const Dtype x, [[maybe_unused]] const Dtype y) {{
     Dtype dx;
     {statement};
-    bottom_diff[i] = dx;
-  }}
+    return dx;
+  }};
+  map(n, bottom_diff, formula, top_diff, bottom, top);
 }}
 """
 
@@ -89,7 +89,7 @@ class Elementwise(Layer):
 
     def forward_gpu(self, bottom, top):
         n, x = bottom[0].count, bottom[0].gpu_data()
-        self.kernel("forward")(n, x, top[0].mutable_gpu_data(), *self._constants())
+        self.kernel("forward").packs(n, x, top[0].mutable_gpu_data(), *self._constants())
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not self.cuda_backward:
@@ -97,7 +97,7 @@ class Elementwise(Layer):
         elif propagate_down[0]:
             x, y = bottom[0].gpu_data(), top[0].gpu_data()
             dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
-            self.kernel("backward")(bottom[0].count, x, y, dy, dx, *self._constants())
+            self.kernel("backward").packs(bottom[0].count, x, y, dy, dx, *self._constants())
 
     def kernel(self, name):
         _define(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class

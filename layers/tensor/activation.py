@@ -19,4 +19,4 @@ class TensorReLU(TensorLayer, ReLU):
         if propagate_down[0]:
             layout, x, dy = self.layout(bottom[0]), self.data(bottom[0]), self.diff(top[0])
             dx = self.mutable_diff(bottom[0])
-            layout.kernel("rectify_gradient")(layout.size, self.negative_slope, x, dy, dx)
+            layout.kernel("add_gradients")(layout.size, self.negative_slope, x, dy, 0, dx)

@@ -32,46 +32,36 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
         """Compute the statistics and the top; `followers` and `moments`, of the bottom, as in channels.py."""
         layout = self.layout(bottom[0])
         if self.use_global_stats:
-            x, statistics = self.data(bottom[0]), self.global_statistics()
+            x, statistics = self.data(bottom[0]), self.mutable_statistics()
+            stored = [blob.gpu_data() for blob in self.blobs]
+            self.kernel("global_statistics")(self.channels, self.eps, *stored, *statistics)
         else:
             x = self.kept.keep(bottom[0].data_memory, layout)
-            statistics = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
+            statistics = self.mutable_statistics()
             stored = [blob.mutable_gpu_data() for blob in self.blobs]
             channels.statistics(layout, x, moments, self.eps, self.fraction, *statistics, *stored)
         channels.normalize(layout, x, statistics, followers, self.mutable_data(top[0]))
 
-    def global_statistics(self) -> tuple[int, int]:
-        """Compute mean and deviation from the blobs; return their device addresses."""
-        mean, deviation = self.mean.mutable_gpu_data(), self.deviation.mutable_gpu_data()
-        stored = [blob.gpu_data() for blob in self.blobs]
-        self.kernel("global_statistics")(self.channels, self.eps, *stored, mean, deviation)
-        return mean, deviation
+    def mutable_statistics(self) -> channels.Statistics:
+        """The device addresses of mean and deviation, for new values."""
+        return self.on_device.mean.mutable_gpu_data(), self.on_device.deviation.mutable_gpu_data()
 
-    def statistics(self) -> tuple[int, int]:
+    def statistics(self) -> channels.Statistics:
         """The device addresses of mean and deviation of the last forward pass."""
-        return self.mean.gpu_data(), self.deviation.gpu_data()
+        return self.on_device.mean.gpu_data(), self.on_device.deviation.gpu_data()
 
     def backward_tensor(self, top, propagate_down, bottom):
         if propagate_down[0] and self.use_global_stats:
             dy = self.diff(top[0])
-            factor = 0, self.deviation.gpu_data()
+            factor = 0, self.on_device.deviation.gpu_data()
             channels.normalize(self.layout(top[0]), dy, factor, ALONE, self.mutable_diff(bottom[0]))
         elif propagate_down[0]:
             self.gradients_tensor(top, True, bottom)
 
     def gradients_tensor(self, top, wanted, bottom, followers=ALONE, db=0, ds=0) -> None:
         """Compute dx if `wanted`; db, ds: device addresses to which the gradients of a Scale behind are added, or 0."""
-        layout, x, dy, means = self.layout(top[0]), self.kept.array, self.diff(top[0]), self.means.mutable_gpu_data()
+        layout, x, dy = self.layout(top[0]), self.kept.array, self.diff(top[0])
+        means = self.on_device.means.mutable_gpu_data()
         channels.gradient_sums(layout, x, dy, self.statistics(), followers, db, ds, means)
         if wanted:
             channels.gradient(layout, x, dy, self.statistics(), followers, means, self.mutable_diff(bottom[0]))
-
-    @property
-    def mean(self):
-        """The blob with the means of the last forward pass."""
-        return self.on_device.mean
-
-    @property
-    def means(self):
-        """The blob for the means of the gradients."""
-        return self.on_device.means

@@ -1,7 +1,7 @@
 """Launches of the kernels of cuda/channels_last_norm.cu.
 
 statistics: the device addresses of mean and deviation of each channel; 0, 0 for values that are not normalized.
-followers: addresses of factor and term, whether there is a ReLU, its slope (`minicaffe.layers.shared.normalizer`).
+followers: what works in place on the result.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 from minicaffe.cuda import ops
 from minicaffe.cuda.channels_last import Layout
 from minicaffe.cuda.kernels import Kernel
+from minicaffe.layers.shared.normalizer import Followers
 
 _MERGED = 8  #: channels of a block of `merge`
 Statistics = tuple[Any, Any]
-Followers = tuple[Any, Any, bool, float]
 
 
 def kernel(layout: Layout, name: str) -> Kernel:

@@ -23,9 +23,14 @@ class TensorPooling(TensorLayer, Pooling):
         small = math.prod(self.window(bottom[0].shape).kernel) <= _MOST_ELEMENTS
         return self.pool == "AVE" or (self.pool == "MAX" and len(top) == 1 and small)
 
+    def geometry(self, bottom, top) -> tuple[int, ...]:
+        """Height and width of bottom, top, kernel, stride and pad, as the kernels take them."""
+        kernel, stride, pad, _ = self.window(bottom.shape)
+        return (*bottom.shape[2:], *top.shape[2:], *kernel, *stride, *pad)
+
     def forward_tensor(self, bottom, top):
         layout, x, y = self.layout(top[0]), self.data(bottom[0]), self.mutable_data(top[0])
-        arguments = (layout.vectors, *self._geometry(bottom[0], top[0]), x, y)
+        arguments = (layout.vectors, *self.geometry(bottom[0], top[0]), x, y)
         grid = (layout.samples * top[0].shape[2], 1)
         if self.pool == "AVE":
             layout.kernel("ave_forward", _STEM).launch(grid, 256, *arguments)
@@ -38,7 +43,7 @@ class TensorPooling(TensorLayer, Pooling):
         if not propagate_down[0]:
             return
         layout, dy, dx = self.layout(bottom[0]), self.diff(top[0]), self.mutable_diff(bottom[0])
-        arguments = (layout.vectors, *self._geometry(bottom[0], top[0]), dy)
+        arguments = (layout.vectors, *self.geometry(bottom[0], top[0]), dy)
         grid = (layout.samples * bottom[0].shape[2], 1)
         if self.pool == "AVE":
             layout.kernel("ave_backward", _STEM).launch(grid, 256, *arguments, dx)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minicaffe.core.registry import register
 from minicaffe.layers.scale import Scale
-from minicaffe.layers.shared.normalizer import ALONE
+from minicaffe.layers.shared.normalizer import ALONE, Followers
 from minicaffe.layers.tensor.base import TensorLayer
 from minicaffe.layers.tensor.channels import gradient_sums, normalize
 
@@ -28,12 +28,12 @@ class TensorScale(TensorLayer, Scale):
 
     def forward_tensor(self, bottom, top):
         x = self.data(bottom[0])
-        normalize(self.layout(top[0]), x, (0, 0), (*self.pointers(), False, 0.0), self.mutable_data(top[0]))
+        normalize(self.layout(top[0]), x, (0, 0), Followers(*self.pointers()), self.mutable_data(top[0]))
 
     def backward_tensor(self, top, propagate_down, bottom):
         layout, dy = self.layout(top[0]), self.diff(top[0])
         if any(self.param_propagate_down):
             gradient_sums(layout, self.data(bottom[0]), dy, (0, 0), ALONE, *self.gradients(), 0)
         if propagate_down[0]:
-            factor = (self.blobs[0].gpu_data(), 0, False, 0.0)
+            factor = Followers(self.blobs[0].gpu_data())
             normalize(layout, dy, (0, 0), factor, self.mutable_diff(bottom[0]))

@@ -11,7 +11,7 @@ registers its variants of layers (`minicaffe.core.registry.register`) and its fu
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,6 +165,14 @@ class Engine:
     def step(self, solver: Any) -> Step:
         """Return a new Step for a solver."""
         return Step(solver)
+
+    def forward_pass(self, net: Any) -> Callable[[Callable[[], None], Any], None] | None:
+        """Return what runs forward passes over all layers of a net in TEST; None (default): nothing but the passes.
+
+        It is called with the pass, and with the groups of layers that the pass computes as one; it runs that, or does
+        the same in another way.
+        """
+        return None
 
     def kernel(self, stem: str, name: str, dtype: np.dtype) -> Any:
         """Return kernel `name` of the engine's source file `stem`, compiled for a dtype.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from minicaffe.core.params import SharedParams
 from minicaffe.core.settings import settings
 from minicaffe.core.sharing import Plan
 from minicaffe.errors import NetError
+from minicaffe.proto import TEST
 
 Callback = Callable[[int], None]
 
@@ -58,12 +60,14 @@ class Running(Naming):
     layer_need_backward: list[bool]
     shared_params: SharedParams
     debug_info: bool
+    phase: int
     plan: Plan | None  #: of the buffers that blobs share
 
     def _prepare_to_run(self) -> None:
         """Make what belongs to passes."""
         self.callbacks = Callbacks()
         self._fused: dict[Engine, dict[int, Fused]] = {}
+        self._whole_passes: dict[Engine, Callable[[Callable[[], None], Any], None] | None] = {}
         self._passed: Callback | None = None  # of the backward pass that is running
         self.ran_backward = False  #: whether it has run backward: some groups are used only before that
         self._ran_with: list[Engine | None] = [None] * len(self.layers)  # what ran each layer's last forward pass
@@ -83,13 +87,26 @@ class Running(Naming):
         Raises `NetError` while another thread runs this net.
         """
         end = len(self.layers) - 1 if end is None else end
-        groups = {} if self.callbacks.around_forward or self.debug_info else self.fused
+        single = self.callbacks.around_forward or self.debug_info
+        groups = {} if single else self.fused
         run = self.forward_layers if self.plan is None else self.plan.forward
-        run(start, end, groups)
+        self._ran_with[start : end + 1] = [settings.engine] * (end + 1 - start)
+        whole = None if single or (start, end) != (0, len(self.layers) - 1) else self._whole_pass
+        if whole is None:
+            run(start, end, groups)
+        else:
+            whole(lambda: run(start, end, groups), groups)
+
+    @property
+    def _whole_pass(self) -> Callable[[Callable[[], None], Any], None] | None:
+        """What runs passes over all layers in TEST on the engine; None: nothing but the passes."""
+        engine = settings.engine
+        if engine not in self._whole_passes:
+            self._whole_passes[engine] = engine.forward_pass(self) if self.phase == TEST else None
+        return self._whole_passes[engine]
 
     def forward_layers(self, start: int, end: int, groups: Mapping[int, Fused]) -> None:
         """Run layers start to end (inclusive), those of a group as one."""
-        self._ran_with[start : end + 1] = [settings.engine] * (end + 1 - start)
         layers, bottoms, tops, callbacks = self.layers, self.bottoms, self.tops, self.callbacks
         ran = []
         i = start - 1

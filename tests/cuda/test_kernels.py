@@ -82,6 +82,12 @@ def test_compiles_for_bf16(nvidia, stem, arch):
     check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
 
 
+def test_compiles_for_products_of_four_warps(nvidia):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), "-DBF16", "-DWGMMA")
+    code = nvidia.compile(kernels.source("tensor_convolution"), "tensor_convolution.cu", "sm_90a", definitions)
+    check_code(code, kernels.signatures("tensor_convolution"))
+
+
 def elementwise():
     """Return the layer classes whose kernels are generated from formulas."""
     layer_type_list()

@@ -150,6 +150,25 @@ def test_against_the_processor(name, math):
     Case(name, math).check()
 
 
+@pytest.fixture
+def single_warps(monkeypatch):
+    """On devices of sm_90 too, bfloat16 is multiplied by each warp alone."""
+    monkeypatch.setattr(TensorCorrelation, "options", lambda self: ("-DBF16",) if self.math == "bf16" else ())
+
+
+@pytest.mark.usefixtures("thread_order", "single_warps")
+@pytest.mark.parametrize("name", CASES)
+def test_bf16_by_single_warps(name):
+    Case(name, "bf16").check()
+
+
+def test_sm_90_multiplies_by_four_warps(monkeypatch, cuda_device):
+    window = Window((1, 1), (1, 1), (0, 0), (1, 1))
+    for arch, math, expected in (("sm_90", "bf16", True), ("sm_100", "bf16", False), ("sm_90", "tf32", False)):
+        monkeypatch.setattr(cuda_device, "arch", arch)
+        assert ("-DWGMMA" in TensorCorrelation(window, 1, math).options()) == expected
+
+
 @pytest.mark.usefixtures("thread_order")
 @MATHS
 @pytest.mark.parametrize("count", [2, 3, 11])
@@ -199,19 +218,29 @@ def test_relu_in_the_tail(math, slope):
     case.check_stored(case.forward(slope=slope), np.where(expected < 0, slope * expected, expected))
 
 
+MOMENTS = [
+    (3, 16, (9, 7), 24, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (2, 72, (9, 11), 140, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (1, 32, (8, 6), 128, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    (1, 24, (33, 4), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+]
+
+
 @pytest.mark.usefixtures("thread_order")
 @MATHS
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        (3, 16, (9, 7), 24, (3, 3), (1, 1), (1, 1), (1, 1), 1),
-        (2, 72, (9, 11), 140, (1, 1), (1, 1), (0, 0), (1, 1), 1),
-        (1, 32, (8, 6), 128, (3, 3), (1, 1), (1, 1), (1, 1), 2),
-        (1, 24, (33, 4), 64, (3, 3), (1, 1), (1, 1), (1, 1), 1),
-    ],
-)
+@pytest.mark.parametrize("sizes", MOMENTS)
 def test_moments_are_those_of_the_stored_output(monkeypatch, sizes, count, math):
+    check_moments(monkeypatch, sizes, count, math)
+
+
+@pytest.mark.usefixtures("thread_order", "single_warps")
+@pytest.mark.parametrize("sizes", MOMENTS)
+def test_moments_by_single_warps(monkeypatch, sizes):
+    check_moments(monkeypatch, sizes, 1, "bf16")
+
+
+def check_moments(monkeypatch, sizes, count, math):
     case = Case("", math, sizes)
     monkeypatch.setattr(shares, "choose", lambda *_: count)
     parts, length = case.gpu.moment_parts()

@@ -61,7 +61,7 @@ def compile_file(source: Path, out: Path, options: "list[str]") -> int:
     if dynamic:
         units.append(
             "".join(
-                f'alignas(128) __attribute__((visibility("hidden"))) unsigned char {name}[{SHARED_BYTES}];\n'
+                f'alignas(1024) __attribute__((visibility("hidden"))) unsigned char {name}[{SHARED_BYTES}];\n'
                 for name in dynamic
             )
         )

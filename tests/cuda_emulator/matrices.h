@@ -118,3 +118,46 @@ inline unsigned pair_bf16(float first, float second) {
   };
   return rounded(first) | rounded(second) << 16;
 }
+
+// ---- products of four warps, by the layout that the PTX ISA documents for "wgmma" ----
+
+namespace emu {
+
+struct PendingProduct {
+  float *sums;
+  int columns;
+  unsigned long long a, b;
+};
+inline std::vector<PendingProduct> products[1024];  // of each thread, computed when it waits
+inline uintptr_t shared_place;                       // an address in shared memory, of which a tile has 18 bits
+
+// Element (row, k) of a tile with 128 bytes of k in a row; the number of the row of 128 bytes is taken from the address.
+inline float group_element(unsigned long long tile, int row, int k) {
+  require(tile >> 62 == 1 && (tile >> 49 & 7) == 0, "a tile of multiply_group without 128-byte swizzle");
+  intptr_t distance = ((tile & 0x3fff) << 4) - (shared_place & 0x3ffff);
+  uintptr_t start = shared_place + (distance << 46 >> 46);  // the nearest one with these bits
+  uintptr_t at = start + row / 8 * ((tile >> 32 & 0x3fff) << 4) + row % 8 * 128 + k * 2;
+  return as_bf16(*(const unsigned short *)(at ^ (at >> 7 & 7) << 4), 0);
+}
+
+}  // namespace emu
+
+inline unsigned shared_address(const void *pointer) {
+  emu::shared_place = (uintptr_t)pointer;
+  return (unsigned)emu::shared_place;
+}
+template <int N>
+void multiply_group(float (&sums)[N][4], unsigned long long a, unsigned long long b) {
+  emu::products[emu::running].push_back({sums[0], N * 8, a, b});
+}
+inline void groups_begin() {}
+inline void groups_commit() {}
+inline void groups_may_read() {}
+inline void groups_wait() {
+  for (const emu::PendingProduct &p : emu::products[emu::running])
+    for (int i = 0; i < p.columns / 8 * 4; i++) {
+      int row = emu::running / 32 * 16 + emu::lane() / 4 + i % 4 / 2 * 8, column = i / 4 * 8 + emu::lane() % 4 * 2 + i % 2;
+      for (int k = 0; k < 16; k++) p.sums[i] += emu::group_element(p.a, row, k) * emu::group_element(p.b, column, k);
+    }
+  emu::products[emu::running].clear();
+}

@@ -7,8 +7,7 @@ import pytest
 from helpers.engines import on
 from helpers.nets import layer_text
 from minicaffe import TEST
-from minicaffe.cuda import kernels
-from minicaffe.cuda import pooling as cuda_pooling
+from minicaffe.cuda import kernels, planes
 from minicaffe.testing import CUDA
 
 pytestmark = on(CUDA)
@@ -87,7 +86,7 @@ def test_the_numbers_of_single_layers(net_pair, form, act, kind, shape):
 @pytest.mark.parametrize("kind", POOLS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 def test_planes_that_do_not_fit_in_shared_memory(net_pair, monkeypatch, room, kind, shape):
-    monkeypatch.setattr(cuda_pooling, "_SHARED", room)
+    monkeypatch.setattr(planes, "SHARED", room)
     pair = net_pair(text(shape, conv("conv", "x", "a"), pool(kind, "a", "b"), activation("ReLU", "b", "b")))
     pair.passes()
     pair.check()

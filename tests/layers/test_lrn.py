@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from helpers import references
+from helpers.nets import layer_text, net_from_text
+from minicaffe import TRAIN
+from minicaffe.cuda import kernels, planes
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, top_of
+from minicaffe.testing import Case, LayerProperties, assert_close, computing_with, run_layer, top_of
 
 
 def lrn(text):
@@ -41,3 +44,41 @@ def test_values():
 def test_errors_name_the_layer(text, shape, words):
     with pytest.raises(LayerError, match=f"^LRN layer 'layer': {words}"):
         top_of(lrn(text), np.zeros(shape))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("room", [16, 150, 2000, 48 << 10])
+@pytest.mark.parametrize("in_place", [False, True], ids=["", "in place"])
+@pytest.mark.parametrize("region", ["WITHIN_CHANNEL", "ACROSS_CHANNELS"])
+@pytest.mark.parametrize(("size", "beta"), [(3, 0.75), (7, 0.6)])
+def test_planes_and_strips_on_the_device(cuda_device, monkeypatch, room, in_place, region, size, beta):
+    """Whatever fits in shared memory; in place dy is overwritten while neighbours still need it."""
+    monkeypatch.setattr(planes, "SHARED", room)
+    top = "x" if in_place else "y"
+    text = f"norm_region: {region} local_size: {size} alpha: 0.8 beta: {beta}"
+    text = layer_text("in", "Input", "", "x", "input_param { shape { dim: 3 dim: 5 dim: 11 dim: 7 } }") + layer_text(
+        "lrn", "LRN", "x", top, f"lrn_param {{ {text} }}"
+    )
+    results = []
+    for gpu in (False, True):
+        with computing_with(gpu=gpu):
+            net = net_from_text("force_backward: true\n" + text, TRAIN)
+            rng = np.random.default_rng(0)
+            net.blobs["x"].data[...] = rng.standard_normal(net.blobs["x"].shape)
+            net.forward()
+            net.blobs[top].diff[...] = rng.standard_normal(net.blobs["x"].shape)
+            net.backward()
+            results.append((net.blobs[top].data.copy(), net.blobs["x"].diff.copy()))
+    for mine, other in zip(*results):
+        assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("region", ["WITHIN_CHANNEL", "ACROSS_CHANNELS"])
+def test_backward_is_one_launch(gpu_mode, monkeypatch, region):
+    layer, bottom, top = run_layer(lrn(f"norm_region: {region}"), np.ones((2, 3, 6, 5), np.float32), dtype=np.float32)
+    launched = []
+    launch = kernels.Kernel.launch
+    monkeypatch.setattr(kernels.Kernel, "launch", lambda self, *a, **k: (launched.append(1), launch(self, *a, **k)))
+    layer.backward(top, [True], bottom)
+    assert len(launched) == 1
