@@ -157,17 +157,9 @@ def test_few_windows_share_their_taps_out():
     assert case.gpu._tile(plan._replace(windows=25, channels=20, depth=1000), 1)[1] > 1
 
 
-@pytest.mark.parametrize("outputs", [20, 40, 140])
-def test_every_tile_of_the_weights(monkeypatch, outputs):
-    monkeypatch.setitem(CASES, "wide", (2, 9, (6, 5), outputs, (3, 3), (1, 1), (1, 1), (1, 1), 1))
-    case = Case("wide", np.float32)
-    case.check(weight_gradient(case), expected(case, weight_gradient))
-
-
 def test_the_gradient_of_the_weights_is_the_same_in_every_run():
     case = Case("many windows", np.float32)
     first = weight_gradient(case)
-    assert case.gpu._slices(20 * 144, 1, 256)[0] > 1
     assert all((weight_gradient(case) == first).all() for _ in range(3))
 
 
