@@ -175,9 +175,11 @@ struct Gradient {
 #if PLANES
     B columns(x.at(p.group), p.tap, taps, begin, end);
 #else
-    for (int j = threadIdx.x; j < WIDTH / KERNEL_WIDTH; j += S::THREADS) {
-      const int row = p.tap / KERNEL_WIDTH + j;
-      tile_taps[j] = row * KERNEL_WIDTH < taps ? all_taps[row] : Entry{0, -1};  // no window has all bits
+#pragma unroll
+    for (int i = 0; i < WIDTH / KERNEL_WIDTH; i += S::THREADS) {
+      const int j = i + threadIdx.x, row = p.tap / KERNEL_WIDTH + j;
+      const Entry entry = row * KERNEL_WIDTH < taps ? all_taps[row] : Entry{0, -1};  // no window has all bits
+      if (j < WIDTH / KERNEL_WIDTH) tile_taps[j] = entry;
     }
     __syncthreads();
     B columns(x.at(p.group), tile_taps, begin, end);
