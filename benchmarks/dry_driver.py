@@ -46,7 +46,10 @@ class Launch:
     @property
     def math(self) -> str:
         """The precision that it is compiled for: "float32", "float64", or a tensor cores' one."""
-        return self.options[0][2:].lower() if self.options else "float64" if self.double else "float32"
+        if "-DWGMMA" in self.options:
+            return "wgmma"
+        tensor = "bf16" if "-DBF16" in self.options else "tf32" if self.stem.startswith("tensor_") else ""
+        return tensor or ("float64" if self.double else "float32")
 
     @property
     def blocks(self) -> int:

@@ -39,7 +39,7 @@ _BITS = 30  # elements of a kernel, summed over the axes; the other bits of a wo
 _NOTHING = -(1 << 31)  # the bit that is set in the origins of all windows: taps that have it read zeros
 _KEPT = 16  # plans that a layer keeps, each for other shapes
 _STEP = 8  # chunks of k in a step
-_WINDOWS = 128  # rows of a tile of `correlate_*`, columns of a tile of `weights_*`
+_WINDOWS = 128  # rows of a tile of `correlate_*`
 
 
 class _Axis(NamedTuple):
@@ -149,13 +149,13 @@ class TensorCorrelation:
         if not plan.windows:
             return
         size = 32 if self._outputs <= 32 else 64 if self._outputs <= 64 else 128
-        columns = -(-(plan.chunks * self.chunk + (1 if db else 0)) // _WINDOWS)
+        tile = {128: Tile(128, 128, 2), 64: Tile(64, 128, 3), 32: Tile(32, 256, 2)}[size]
+        columns = -(-(plan.chunks * self.chunk + (1 if db else 0)) // tile.columns)
         grid = (columns, -(-self._outputs // size), self.group)
         steps = -(-plan.windows // (_STEP * self.chunk))
         sizes = (plan.windows, plan.chunks, plan.in_group, plan.out_row, plan.out_group, self._outputs, self._channels)
         tables = (math.prod(self.kernel), plan.taps, plan.sources, plan.origins)
-        tile = Tile(size, _WINDOWS, 2 if size == 128 else 3)
-        ops.launch_shares(self._kernel(f"weights_{size}x{_WINDOWS}"), tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
+        ops.launch_shares(self._kernel(f"weights_{size}x{tile.columns}"), tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
 
     # -- launching -----------------------------------------------------------------------------------------------------
 

@@ -64,7 +64,6 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
 @pytest.mark.parametrize(
     "stem, options",
     [
-        ("convolution", ["-DTF32"]),
         ("tensor_convolution", ["-DBF16"]),
         ("tensor_gemm", ["-DTRANS_A=true", "-DTRANS_B=false", "-DWIDE_COPIES=false"]),
         ("tensor_gemm", ["-DTRANS_A=false", "-DTRANS_B=true", "-DWIDE_COPIES=false"]),
