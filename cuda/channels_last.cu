@@ -147,3 +147,19 @@ __global__ void add_gradients(const int n, const float slope, const Element *y, 
     store(dx + (long long)i * VECTOR, gradient);
   }
 }
+
+// ---- Concat: n vectors, in rows of `vectors`, are in rows of `whole` vectors from the `first` one on
+
+__global__ void put(const int n, const int vectors, const int whole, const int first, const Element *x, Element *y) {
+  GRID_STRIDE(i, n) {
+    const int row = i / vectors;
+    store(y + ((long long)row * whole + first + i - row * vectors) * VECTOR, load(x + (long long)i * VECTOR));
+  }
+}
+
+__global__ void take(const int n, const int vectors, const int whole, const int first, const Element *dy, Element *dx) {
+  GRID_STRIDE(i, n) {
+    const int row = i / vectors;
+    store(dx + (long long)i * VECTOR, load(dy + ((long long)row * whole + first + i - row * vectors) * VECTOR));
+  }
+}

@@ -120,20 +120,20 @@ __global__ void merge(const int rows, const int channels, const int parts, const
 }
 
 // For the eight channels of a thread: normalization, then layers that may follow in place, y = s x + b and a ReLU. Each
-// rounds its result, as it does by itself. Without statistics, s or b: null.
+// rounds its result, as it does by itself. Without statistics, s or b: null. first: the channel of the first statistics.
 struct Channels {
   float mean[VECTOR], factor[VECTOR], s[VECTOR], b[VECTOR];
   bool scales, relu;
   float slope;
   __device__ Channels(int vector, int channels, const float *means, const float *deviations, const float *scale,
-                      const float *bias, bool relu, float slope)
+                      const float *bias, bool relu, float slope, int first = 0)
       : scales(scale || bias), relu(relu), slope(slope) {
 #pragma unroll
     for (int k = 0; k < VECTOR; k++) {
       const int c = vector * VECTOR + k;
       const bool valid = c < channels;
-      mean[k] = valid && means ? means[c] : 0.0f;
-      factor[k] = !valid ? 0.0f : deviations ? 1 / deviations[c] : 1.0f;
+      mean[k] = valid && means ? means[c - first] : 0.0f;
+      factor[k] = !valid ? 0.0f : deviations ? 1 / deviations[c - first] : 1.0f;
       s[k] = valid && scale ? scale[c] : 1.0f;
       b[k] = valid && bias ? bias[c] : 0.0f;
     }
@@ -148,13 +148,29 @@ struct Channels {
   __device__ float gradient(float dy, float y, int k) const { return relu && !(scaled(y, k) > 0) ? stored(dy * slope) : dy; }
 };
 
-__global__ void normalize(const int rows, const int channels, const int step, const Element *x, const float *mean,
-                          const float *deviation, const float *s, const float *b, const bool relu, const float slope,
-                          Element *y) {
+// The statistics are computed first, by each block for its channels, if there are partials of `parts` of the rows; the
+// first block of a chunk leaves them.
+__global__ void normalize(const int rows, const int channels, const int step, const int parts, const int length,
+                          const float *partials, const float eps, const float fraction, float *mean, float *deviation,
+                          float *means, float *variances, float *weight, const Element *x, const float *s,
+                          const float *b, const bool relu, const float slope, Element *y) {
+  __shared__ float merged[2][64];
   const int vectors = (channels + VECTOR - 1) / VECTOR;
   const Lane lane(vectors);
+  if (parts) {
+    const int c = lane.chunk * 64 + threadIdx.x / 4;
+    const Merged<4> all(partials + 2ll * parts * min(c, channels - 1), parts, length, rows);
+    if (threadIdx.x % 4 == 0) {
+      merged[0][threadIdx.x / 4] = all.mean;
+      merged[1][threadIdx.x / 4] = sqrt(max(all.deviations / rows, 0.0f) + eps);
+      const Running running = {eps, fraction, mean, deviation, means, variances, weight};
+      if (lane.part == 0 && c < channels) running.update(c, rows, all.mean, all.deviations);
+    }
+    __syncthreads();
+  }
   if (lane.vector < 0) return;
-  const Channels each(lane.vector, channels, mean, deviation, s, b, relu, slope);
+  const Channels each(lane.vector, channels, parts ? merged[0] : mean, parts ? merged[1] : deviation, s, b, relu, slope,
+                      parts ? lane.chunk * 64 : 0);
   STRIDE(row, lane.part * lane.rows + lane.row, rows, step) {
     const long long at = ((long long)row * vectors + lane.vector) * VECTOR;
     Eight values = load(x + at);

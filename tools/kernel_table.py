@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sass
 
 from minicaffe.cuda import kernels
@@ -70,13 +71,6 @@ class Row:
         )
 
 
-def math_of(stem: str, dtype: object, options: tuple[str, ...]) -> str:
-    """Return the precision of a compilation; "wgmma" for bf16 by four warps together."""
-    if "-DWGMMA" in options:
-        return "wgmma"
-    return "bf16" if "-DBF16" in options else "tf32" if stem.startswith("tensor_") else str(dtype)
-
-
 def nvidia(nvcc: str | None = None) -> Compiler:
     """Return NVIDIA's compiler, whatever the kernels run with here: NVRTC, or the nvcc that is asked for."""
     if nvcc:
@@ -112,7 +106,8 @@ class Report:
     def _rows(self, job: tuple) -> list[Row]:
         stem, dtype, options = job
         code = kernels.compiled(stem, dtype, self.arch, options, self._by)
-        rows = [self._row(stem, math_of(stem, dtype, options), kernel) for kernel in sass.kernels_of(code).values()]
+        math = sass.precision(stem, dtype == np.float64, options)
+        rows = [self._row(stem, math, kernel) for kernel in sass.kernels_of(code).values()]
         return [row for row in rows if row.product] if options else rows  # the others are compiled without as well
 
     def _row(self, stem: str, math: str, kernel: sass.Kernel) -> Row:

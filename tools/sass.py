@@ -144,6 +144,15 @@ class Kernel:
         return found[begin]
 
 
+def precision(stem: str, double: bool, options: Sequence[str]) -> str:
+    """Return in which precision a source multiplies that is compiled with these options; "wgmma" is bf16 as well."""
+    if "-DBF16" in options:
+        return "wgmma" if "-DWGMMA" in options else "bf16"
+    if stem.startswith("tensor_"):
+        return "tf32"
+    return "float64" if double else "float32"
+
+
 def nvdisasm() -> str:
     """Return the path of nvdisasm: the package's, else that on the PATH or of the toolkit."""
     try:

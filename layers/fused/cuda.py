@@ -28,7 +28,7 @@ class CudaFused(groups.EndsInReLU):
     result: what the layers leave; a Split has it as its bottom.
     """
 
-    also = ("CUDNN",)  # these variants differ in the products that `on_device` computes
+    also: tuple[str, ...] = ("CUDNN",)  # these variants differ in the products that `on_device` computes
 
     def __init__(self, *args):
         super().__init__(*args)

@@ -25,7 +25,7 @@ _MOST_READERS = 2  #: tops of a Split whose gradients the kernels add
 class TensorFused(groups.EndsInReLU):
     """Base class of this engine's groups."""
 
-    also = ()
+    also: tuple[str, ...] = ()
 
     def possible(self):
         return all(layer.active for layer in self.layers)

@@ -30,17 +30,16 @@ class TensorBatchNorm(TensorLayer, BatchNorm):
 
     def normalize_tensor(self, bottom, top, followers=ALONE, moments=()) -> None:
         """Compute the statistics and the top; `followers` and `moments`, of the bottom, as in channels.py."""
-        layout = self.layout(bottom[0])
+        layout, statistics = self.layout(bottom[0]), self.mutable_statistics()
         if self.use_global_stats:
-            x, statistics = self.data(bottom[0]), self.mutable_statistics()
             stored = [blob.gpu_data() for blob in self.blobs]
             self.kernel("global_statistics")(self.channels, self.eps, *stored, *statistics)
+            channels.normalize(layout, self.data(bottom[0]), statistics, followers, self.mutable_data(top[0]))
         else:
             x = self.kept.keep(bottom[0].data_memory, layout)
-            statistics = self.mutable_statistics()
             stored = [blob.mutable_gpu_data() for blob in self.blobs]
-            channels.statistics(layout, x, moments, self.eps, self.fraction, *statistics, *stored)
-        channels.normalize(layout, x, statistics, followers, self.mutable_data(top[0]))
+            running = channels.Running(self.eps, self.fraction, *statistics, *stored)
+            channels.normalize_batch(layout, x, moments, running, followers, self.mutable_data(top[0]))
 
     def mutable_statistics(self) -> channels.Statistics:
         """The device addresses of mean and deviation, for new values."""

@@ -6,13 +6,14 @@ followers: what works in place on the result.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from minicaffe.cuda import ops
 from minicaffe.cuda.channels_last import Layout
 from minicaffe.cuda.kernels import Kernel
 from minicaffe.layers.shared.normalizer import Followers
 
+_FEW_PARTS = 64  #: of which each block of `normalize` adds the moments
 _MERGED = 8  #: channels of a block of `merge`
 Statistics = tuple[Any, Any]
 
@@ -22,18 +23,35 @@ def kernel(layout: Layout, name: str) -> Kernel:
     return layout.kernel(name, "channels_last_norm")
 
 
-def statistics(layout: Layout, x: Any, moments: tuple, *running: Any) -> None:
-    """Compute mean and deviation of each channel.
+class Running(NamedTuple):
+    """What becomes of the statistics of a batch: eps and the fraction that stays, and addresses of the results."""
+
+    eps: float
+    fraction: float
+    mean: Any
+    deviation: Any
+    means: Any
+    variances: Any
+    weight: Any
+
+
+def normalize_batch(layout: Layout, x: Any, moments: tuple, running: Running, followers: Followers, y: Any) -> None:
+    """Compute the statistics of x, and y.
 
     moments: those that a convolution has left of parts of x: their address, the number of parts, the rows of a part;
         () for none.
-    running: eps, fraction, and what the results are written and added to.
     """
-    if moments:
-        partials, parts, length = moments
+    partials, parts, length = moments or (0, 0, 0)
+    if moments and parts > _FEW_PARTS:
         grid = (-(-layout.channels // _MERGED), 1)
         kernel(layout, "merge").launch(grid, 256, layout.rows, layout.channels, parts, length, partials, *running)
-        return
+        parts = 0
+    elif not moments:
+        _moments(layout, x, running)
+    _normalize(layout, x, (parts, length, partials, *running), followers, y)
+
+
+def _moments(layout: Layout, x: Any, running: Running) -> None:
     grid, parts, length = layout.parts()
     with ops.scratch(8 * layout.channels * parts) as partials:
         arguments = (layout.rows, layout.channels, parts, length, x, partials, ops.tickets(layout.chunks))
@@ -42,8 +60,13 @@ def statistics(layout: Layout, x: Any, moments: tuple, *running: Any) -> None:
 
 def normalize(layout: Layout, x: Any, statistics: Statistics, followers: Followers, y: Any) -> None:
     """y = the followers' result for the normalized x."""
+    _normalize(layout, x, (0, 0, 0, *Running(0.0, 0.0, *statistics, 0, 0, 0)), followers, y)
+
+
+def _normalize(layout: Layout, x: Any, source: tuple, followers: Followers, y: Any) -> None:
     grid, step = layout.row_blocks()
-    kernel(layout, "normalize").launch(grid, 256, layout.rows, layout.channels, step, x, *statistics, *followers, y)
+    arguments = (layout.rows, layout.channels, step, *source, x, *followers, y)
+    kernel(layout, "normalize").launch(grid, 256, *arguments)
 
 
 def gradient_sums(

@@ -1,9 +1,10 @@
-"""Eltwise sums and Split on channels-last arrays."""
+"""Eltwise sums, Split, and Concat of channels, on channels-last arrays."""
 
 from __future__ import annotations
 
 from minicaffe.core.registry import register
 from minicaffe.cuda import channels_last
+from minicaffe.layers.concat import Concat
 from minicaffe.layers.eltwise import Eltwise
 from minicaffe.layers.split import Split
 from minicaffe.layers.tensor.base import TensorLayer
@@ -57,3 +58,27 @@ class TensorSplit(TensorLayer, Split):
         for other in others:
             layout.kernel("sum")(layout.size, 1.0, first, 1.0, other, False, 0.0, dx)
             first = dx
+
+
+@register("Concat", engine="TENSOR")
+class TensorConcat(TensorLayer, Concat):
+    __doc__ = Concat.__doc__
+
+    def expressible(self, bottom, top):
+        whole = all(blob.shape[1] % channels_last.VECTOR == 0 for blob in bottom[:-1])
+        return self.axis == 1 and len(bottom) > 1 and whole
+
+    def forward_tensor(self, bottom, top):
+        whole, y, first = self.layout(top[0]), self.mutable_data(top[0]), 0
+        for blob in bottom:
+            layout = self.layout(blob)
+            layout.kernel("put")(layout.size, layout.vectors, whole.vectors, first, self.data(blob), y)
+            first += layout.vectors
+
+    def backward_tensor(self, top, propagate_down, bottom):
+        whole, dy, first = self.layout(top[0]), self.diff(top[0]), 0
+        for blob, wanted in zip(bottom, propagate_down, strict=True):
+            layout = self.layout(blob)
+            if wanted:
+                layout.kernel("take")(layout.size, layout.vectors, whole.vectors, first, dy, self.mutable_diff(blob))
+            first += layout.vectors

@@ -9,7 +9,7 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layers.pooling import Pooling
 from minicaffe.layers.tensor.base import TensorLayer
 
-_STEM = "channels_last_pooling"
+_THREADS = 64  #: of a block
 _MOST_ELEMENTS = 255  #: of a window of MAX: a byte stands for each maximum
 
 
@@ -28,24 +28,25 @@ class TensorPooling(TensorLayer, Pooling):
         kernel, stride, pad, _ = self.window(bottom.shape)
         return (*bottom.shape[2:], *top.shape[2:], *kernel, *stride, *pad)
 
+    def launch(self, name, result, bottom, top, *arrays) -> None:
+        """Launch a kernel whose result is of the shape of a blob."""
+        layout = self.layout(result)
+        segments = -(-result.shape[3] * layout.vectors // _THREADS)
+        arguments = (segments, layout.vectors, *self.geometry(bottom, top), *arrays)
+        kernel = layout.kernel(f"{self.pool.lower()}_{name}", "channels_last_pooling")
+        kernel.launch((layout.samples * result.shape[2] * segments, 1), _THREADS, *arguments)
+
     def forward_tensor(self, bottom, top):
-        layout, x, y = self.layout(top[0]), self.data(bottom[0]), self.mutable_data(top[0])
-        arguments = (layout.vectors, *self.geometry(bottom[0], top[0]), x, y)
-        grid = (layout.samples * top[0].shape[2], 1)
-        if self.pool == "AVE":
-            layout.kernel("ave_forward", _STEM).launch(grid, 256, *arguments)
-            return
-        if self.choices is None or self.choices.nbytes < 8 * layout.size:
-            self.choices = DeviceBuffer(8 * layout.size)
-        layout.kernel("max_forward", _STEM).launch(grid, 256, *arguments, self.choices)
+        x, y, n = self.data(bottom[0]), self.mutable_data(top[0]), 8 * self.layout(top[0]).size
+        if self.pool == "MAX" and (self.choices is None or self.choices.nbytes < n):
+            self.choices = DeviceBuffer(n)
+        self.launch("forward", top[0], bottom[0], top[0], x, y, *self.choice())
 
     def backward_tensor(self, top, propagate_down, bottom):
-        if not propagate_down[0]:
-            return
-        layout, dy, dx = self.layout(bottom[0]), self.diff(top[0]), self.mutable_diff(bottom[0])
-        arguments = (layout.vectors, *self.geometry(bottom[0], top[0]), dy)
-        grid = (layout.samples * bottom[0].shape[2], 1)
-        if self.pool == "AVE":
-            layout.kernel("ave_backward", _STEM).launch(grid, 256, *arguments, dx)
-        else:
-            layout.kernel("max_backward", _STEM).launch(grid, 256, *arguments, self.choices, dx)
+        if propagate_down[0]:
+            dy, dx = self.diff(top[0]), self.mutable_diff(bottom[0])
+            self.launch("backward", bottom[0], bottom[0], top[0], dy, *self.choice(), dx)
+
+    def choice(self) -> tuple:
+        """The argument of the kernels of MAX beside those of AVE."""
+        return (self.choices,) if self.pool == "MAX" else ()

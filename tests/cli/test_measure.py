@@ -159,9 +159,11 @@ def test_on_a_gpu(project, run, cuda_device):
 
 
 @pytest.mark.gpu
-def test_train_with_tensor_cores(project, run, cuda_device):
+@pytest.mark.parametrize("math", ["tf32", "bf16"])
+def test_train_with_tensor_cores(project, run, cuda_device, math):
     from minicaffe.cuda import context
 
-    status, _, log = run("train", "-solver", "solver.prototxt", "-gpu", "0", "--math", "tf32")
+    status, _, log = run("train", "-solver", "solver.prototxt", "-gpu", "0", "--math", math)
     assert status == 0 and "Optimization Done." in log
+    assert ("Precision bf16 in" in log) == (math == "bf16")
     assert context.math() == "float32"  # as it was before the command

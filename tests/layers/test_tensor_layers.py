@@ -27,6 +27,7 @@ EXACT = {
     "MAX, padded": ('type: "Pooling" pooling_param { kernel_size: 3 stride: 2 pad: 1 }', [(2, 10, 7, 8)], 1),
     "MAX, stride over kernel": ('type: "Pooling" pooling_param { kernel_size: 1 stride: 3 }', [(2, 70, 6, 7)], 1),
     "MAX, one window": ('type: "Pooling" pooling_param { global_pooling: true }', [(2, 70, 6, 7)], 1),
+    "Concat": ('type: "Concat"', [(2, 16, 3, 4), (2, 8, 3, 4), (2, 10, 3, 4)], 1),
     "no windows overlap": ('type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }', [(1, 3, 6, 6)], 1),
 }
 CLOSE = {
@@ -130,6 +131,7 @@ def test_statistics_far_from_zero():
     ('type: "Scale" scale_param { axis: 0 num_axes: -1 }', (1, 3, 4, 4)),
     ('type: "Convolution" convolution_param { num_output: 6 group: 3 kernel_size: 2 }', (1, 3, 4, 4)),
     ('type: "Convolution" convolution_param { num_output: 6 axis: 2 kernel_size: 2 }', (1, 3, 4, 4)),
+    ('type: "Concat"', (1, 3, 4, 4)),
     ('type: "ReLU"', (5,)),
 ])  # fmt: skip
 def test_own_kernels_where_there_are_no_others(text, shape):
@@ -137,7 +139,7 @@ def test_own_kernels_where_there_are_no_others(text, shape):
     for gpu in (False, True):
         with computing_with(None if gpu else "CAFFE", gpu, "tf32" if gpu else "float32"):
             layer = create_layer(parse_text(f'name: "l" {text}', caffe_pb2.LayerParameter()), TEST)
-            bottom, top = [Blob(shape) for _ in range(1 + ("MAX" in text))], [Blob(())]
+            bottom, top = [Blob(shape) for _ in range(1 + ("MAX" in text or "Concat" in text))], [Blob(())]
             layer.initialize(bottom, top)
             rng = np.random.default_rng(0)
             for blob in (*layer.blobs, *bottom):

@@ -3,20 +3,42 @@
 import numpy as np
 import pytest
 
-from helpers.nets import net_from_text, solver_from_text
-from helpers.residual import residual_net
+from helpers.nets import layer_text, net_from_text, solver_from_text
+from helpers.residual import convolution, residual_net
 from minicaffe import TEST, cuda, set_random_seed
 from minicaffe.cuda.channels_last import LAST
+from minicaffe.layers.tensor import channels
 from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu_mode", "cuda_graphs")]
 
+FILLER = 'weight_filler { type: "gaussian" std: 0.1 }'
 MATHS = pytest.mark.parametrize("math", ["tf32", "bf16"])
 
 
-def make(text="", batch=4):
-    rates = "base_lr: 0.05 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 snapshot_after_train: false"
-    return solver_from_text(f"{rates} random_seed: 3 {text}", residual_net(batch))
+#: cifar10_quick, with pictures of 16 x 16
+QUICK = (
+    layer_text(
+        "in", "Input", "", "data label", "input_param { shape { dim: 8 dim: 3 dim: 16 dim: 16 } shape { dim: 8 } }"
+    )
+    + convolution("conv1", "data", 32, 5)
+    + layer_text("pool1", "Pooling", "conv1", "pool1", "pooling_param { kernel_size: 3 stride: 2 }")
+    + layer_text("relu1", "ReLU", "pool1", "pool1")
+    + convolution("conv2", "pool1", 32, 5)
+    + layer_text("relu2", "ReLU", "conv2", "conv2")
+    + layer_text("pool2", "Pooling", "conv2", "pool2", "pooling_param { pool: AVE kernel_size: 3 stride: 2 }")
+    + convolution("conv3", "pool2", 64, 5)
+    + layer_text("relu3", "ReLU", "conv3", "conv3")
+    + layer_text("pool3", "Pooling", "conv3", "pool3", "pooling_param { pool: AVE kernel_size: 3 stride: 2 }")
+    + layer_text("ip1", "InnerProduct", "pool3", "ip1", f"inner_product_param {{ num_output: 64 {FILLER} }}")
+    + layer_text("ip2", "InnerProduct", "ip1", "ip2", f"inner_product_param {{ num_output: 10 {FILLER} }}")
+    + layer_text("loss", "SoftmaxWithLoss", "ip2 label", "loss")
+)
+
+
+def make(text="", net=""):
+    rates = "lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 snapshot_after_train: false"
+    return solver_from_text(f"{rates} random_seed: 3 {text or 'base_lr: 0.05'}", net or residual_net())
 
 
 def feed(net, seed):
@@ -31,27 +53,28 @@ def results(made):
     return [each.copy() for blob in (*params, *blobs) for each in (blob.read_data(), blob.read_diff())]
 
 
-def train(change=None, text=""):
+def train(change=None, text="", net=""):
     """Losses and all blobs of 4 steps, `change(solver)`, and 4 steps more; whether both ended in replays."""
-    made = make(text)
+    made = make(text, net)
     losses, captured = [], []
     for part in range(2):
         for k in range(4):
             feed(made.net, 4 * part + k)
             made.step(1)
             losses.append(made.net.loss())
-        captured.append(made.engine_step.captured)
+        captured.append(getattr(made.engine_step, "captured", False))
         if change is not None and not part:
             change(made)
     return losses, results(made), all(captured)
 
 
+@pytest.mark.parametrize("net", ["residual", "quick"])
 @pytest.mark.parametrize("math, most", [("tf32", 0.01), ("bf16", 0.05)])
-def test_losses_are_those_of_float32(math, most):
+def test_losses_are_those_of_float32(math, most, net):
     losses = []
-    for each in ("float32", math):
-        with computing_with(math=each):
-            losses.append(train()[0])
+    for gpu in (False, True):
+        with computing_with(None if gpu else "CAFFE", gpu, math):
+            losses.append(train(text="base_lr: 0.02", net=QUICK if net == "quick" else "")[0])
     assert losses[0][0] != losses[1][0]
     np.testing.assert_allclose(losses[1], losses[0], rtol=most)
 
@@ -136,7 +159,7 @@ def test_several_passes_of_a_step(monkeypatch):
     for graph in ("0", "1"):
         monkeypatch.setenv("MINICAFFE_GRAPH", graph)
         with computing_with(math="bf16"):
-            found.append(train(text="iter_size: 2")[:2])
+            found.append(train(text="base_lr: 0.05 iter_size: 2")[:2])
     assert found[0][0] == found[1][0]
     for plain, replayed in zip(found[0][1], found[1][1], strict=True):
         np.testing.assert_array_equal(replayed, plain)
@@ -206,6 +229,23 @@ def test_fused_as_one_by_one(math):
         assert np.linalg.norm(fused - alone) <= 0.05 * max(np.linalg.norm(alone), 1e-4)
 
 
+def test_moments_of_many_parts(monkeypatch):
+    """A kernel of its own merges them, with the same result as those of few in each block."""
+    found = []
+    for few in (0, 1000):
+        monkeypatch.setattr(channels, "_FEW_PARTS", few)
+        with computing_with(math="tf32"):
+            set_random_seed(3)
+            net = net_from_text(residual_net())
+            feed(net, 0)
+            net.forward()
+            assert net.layer_dict["c1_bn"].fused is net.layer_dict["c1"].fused is not None
+            blobs = [*net.blobs.values(), *net.layer_dict["c1_bn"].blobs, *net.layer_dict["a2_bn"].blobs]
+            found.append([blob.read_data().copy() for blob in blobs])
+    for many, few in zip(*found, strict=True):
+        np.testing.assert_allclose(many, few, rtol=1e-3, atol=1e-5 + 1e-3 * abs(few).max())
+
+
 @MATHS
 def test_backward_one_by_one_after_fused_forward(math):
     found = []
@@ -233,8 +273,8 @@ def test_folded_in_test(math):
     rng = np.random.default_rng(1)
     weights = [rng.uniform(0.5, 1.5, w.shape) if w.ndim == 1 else w for w in weights]
     found = []
-    for each in ("float32", math):
-        with computing_with(math=each):
+    for gpu in (False, True):
+        with computing_with(None if gpu else "CAFFE", gpu, math):
             net = net_from_text(residual_net(), TEST)
             got = []
             for factor in (1, 0.5):
