@@ -27,8 +27,9 @@ from minicaffe.errors import DeviceError  # noqa: E402
 from minicaffe.layers.shared.elementwise import Elementwise  # noqa: E402
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-TENSOR_CORES = ("gemm", "convolution")  # compiled a second time for TF32
-_LONGEST = ("convolution", "gemm")  # take longest, so they are compiled first
+#: options with which kernels for tensor cores are compiled as well; the last for sm_90 alone
+TENSOR_CORES = [("tensor_convolution", ("-DBF16",)), ("tensor_convolution", ("-DBF16", "-DWGMMA"))]
+_LONGEST = ("tensor_convolution", "convolution", "gemm")  # take longest, so they are compiled first
 
 
 def stems() -> list[str]:
@@ -45,17 +46,18 @@ def stems() -> list[str]:
     return sorted(files | set(written), key=lambda stem: (stem not in _LONGEST, stem))
 
 
-def jobs(double: bool) -> list[tuple[str, np.dtype, tuple[str, ...]]]:
-    """Return all (stem, dtype, options) to compile, the longest first."""
+def jobs(arch: str, double: bool) -> list[tuple[str, np.dtype, tuple[str, ...]]]:
+    """Return all (stem, dtype, options) to compile for an architecture, the longest first."""
     plain = [(stem, dtype, ()) for stem in stems() for dtype in ((SINGLE, DOUBLE) if double else (SINGLE,))]
-    return [(stem, SINGLE, ("-DTF32",)) for stem in TENSOR_CORES] + plain
+    return [(stem, SINGLE, more) for stem, more in TENSOR_CORES[: 2 if arch == "sm_90" else 1]] + plain
 
 
 def compile_all(arch: str, double: bool = False, threads: int | None = None) -> float:
     """Compile all kernels for an architecture into the cache; return the seconds it took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for done in [pool.submit(kernels.compiled, stem, dtype, arch, more) for stem, dtype, more in jobs(double)]:
+        wanted = jobs(arch, double)
+        for done in [pool.submit(kernels.compiled, stem, dtype, arch, more) for stem, dtype, more in wanted]:
             done.result()
     return time.perf_counter() - began
 
@@ -78,7 +80,7 @@ def main() -> int:
         if args.report or args.markdown:
             from kernel_table import Report, write_table
 
-            report = Report(arch, jobs(args.double), args.nvcc, args.threads)
+            report = Report(arch, jobs(arch, args.double), args.nvcc, args.threads)
             if args.report:
                 report.show()
             if args.markdown:

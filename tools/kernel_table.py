@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sass
 
 from minicaffe.cuda import kernels
@@ -33,7 +34,7 @@ FLOAT_GOAL, TENSOR_GOAL = 0.80, 0.25  # the least part of an inner loop's instru
 
 @dataclass(frozen=True)
 class Row:
-    """A kernel: name, precision ("float32", "float64", or the tensor cores' "tf32", "bf16"), resources, its main loop.
+    """A kernel: name, precision (with tensor cores "tf32", "bf16" or "wgmma"), resources, its main loop.
 
     The loop is that of `Kernel.main_loops` with the least part of multiplications; all shares are of its instructions.
     """
@@ -61,16 +62,13 @@ class Row:
         goal = TENSOR_GOAL if self.tensor else FLOAT_GOAL
         if not self.product or self.math == "float64":
             return ""
+        if self.math == "wgmma":  # one instruction multiplies as much as 64 of HMMA
+            goal = TENSOR_GOAL / 64 if "correlate" in self.name else TENSOR_GOAL
         if self.spilled:
             return f"{self.spilled} accesses to spilled registers in its inner loop"
         return (
             f"{self.multiply:.1%} of its inner loop multiplies, the goal is {goal:.0%}" if self.multiply < goal else ""
         )
-
-
-def math_of(dtype: object, options: tuple[str, ...]) -> str:
-    """Return the precision of a compilation."""
-    return options[0][2:].lower() if options else str(dtype)
 
 
 def nvidia(nvcc: str | None = None) -> Compiler:
@@ -108,7 +106,8 @@ class Report:
     def _rows(self, job: tuple) -> list[Row]:
         stem, dtype, options = job
         code = kernels.compiled(stem, dtype, self.arch, options, self._by)
-        rows = [self._row(stem, math_of(dtype, options), kernel) for kernel in sass.kernels_of(code).values()]
+        math = sass.precision(stem, dtype == np.float64, options)
+        rows = [self._row(stem, math, kernel) for kernel in sass.kernels_of(code).values()]
         return [row for row in rows if row.product] if options else rows  # the others are compiled without as well
 
     def _row(self, stem: str, math: str, kernel: sass.Kernel) -> Row:
