@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sass import precision
 
 _MEMORY = 80 << 30
 
@@ -46,7 +47,7 @@ class Launch:
     @property
     def math(self) -> str:
         """The precision that it is compiled for: "float32", "float64", or a tensor cores' one."""
-        return self.options[0][2:].lower() if self.options else "float64" if self.double else "float32"
+        return precision(self.stem, self.double, self.options)
 
     @property
     def blocks(self) -> int:
@@ -276,14 +277,18 @@ def _within(state: Driver, work: Work | None) -> Iterator[None]:
 
 def _annotate_correlation(state: Driver, cls: type) -> None:
     """Let launches inside of the methods of a correlation name the product."""
-    prepare = cls.prepare
+    prepare, begin = cls.prepare, cls.__init__
+
+    def started(self: Any, window: Any, group: int, *more: Any, **named: Any) -> None:
+        self.dry_window, self.dry_group = window, group
+        begin(self, window, group, *more, **named)
 
     def prepared(self: Any, x_shape: tuple, y_shape: tuple, *more: Any, **named: Any) -> Any:
         result = prepare(self, x_shape, y_shape, *more, **named)
         places_x, places_y = math.prod(x_shape[2:]), math.prod(y_shape[2:])
-        group, samples = self.group, y_shape[0]
+        group, samples = self.dry_group, y_shape[0]
         c, o = x_shape[1] // group, y_shape[1] // group
-        window = self if hasattr(self, "kernel") else self.window
+        window = self.dry_window
         taps, steps = math.prod(window.kernel), math.prod(window.stride)
         phases = math.prod(map(min, window.kernel, window.stride))  # of the data's gradient, those that have taps
         self.dry_work = {
@@ -293,7 +298,7 @@ def _annotate_correlation(state: Driver, cls: type) -> None:
         }
         return result
 
-    cls.prepare = prepared
+    cls.__init__, cls.prepare = started, prepared  # type: ignore[misc]
     for name in ("forward", "data_gradient", "weight_gradient"):
         method = getattr(cls, name)
 
@@ -314,6 +319,14 @@ def _annotate_products(state: Driver, correlation: type, ops: types.ModuleType) 
             return batched(trans_a, trans_b, m, n, k, *more, **named)
 
     ops.gemm_batched = gemm_batched
+    if hasattr(ops, "_gemm"):  # what both `gemm` and `gemm_batched` call
+        plain = ops._gemm
+
+        def _gemm(trans_a: bool, trans_b: bool, sizes: tuple, *more: Any) -> Any:
+            with _within(state, Work("gemm", *sizes, more[-2])):
+                return plain(trans_a, trans_b, sizes, *more)
+
+        ops._gemm = _gemm
     lent = ops.scratch
 
     @contextlib.contextmanager

@@ -86,25 +86,34 @@ def _issue_seconds(blocks: int, instructions: float, warps: int, fits: int, stag
     return most * instructions / (ISSUE * used) / CLOCK
 
 
-def tile_of(launch: Any, kernel: Any) -> tuple[int, int]:
-    """Return rows and columns of the tile that a block of a product computes: from the source, or its name."""
+def tile_of(launch: Any) -> tuple[int, int]:
+    """Return rows and columns of the tile that a block of a product computes: from the kernel's name, or its source."""
     from minicaffe.cuda.kernels import source
 
     if sizes := re.search(r"(\d+)x(\d+)", launch.name):
         return int(sizes[1]), int(sizes[2])
     text = source(launch.stem)
-    body = text[re.search(rf"\b{launch.name}\s*\(", text).start() :]  # type: ignore[union-attr]
-    sizes = re.search(r"<\s*(?:[A-Za-z_]\w*\s*,\s*)?(\d+)\s*,\s*(\d+)\s*,", body)
-    if not sizes:
-        raise ValueError(f"the tile of {launch.kernel} is neither in its name nor in its source")
-    return int(sizes[1]), int(sizes[2])
+    constants = dict(re.findall(r"const int (\w+) = (\d+);", text))
+    body = text[re.search(rf"\b{launch.name}\s*\(", text).start() :].split("__global__", 1)[0]  # type: ignore[union-attr]
+    shapes = {name: shape for shape, name in reversed(re.findall(r"typedef \w+(<\d+, \d+,[^;]*>) (\w+);", text))}
+    body = next((shapes[word] for word in re.findall(r"<(\w+)", body) if word in shapes), body)
+    for sizes in re.finditer(r"(?:<|\b[A-Z_]+\()\s*(\w+)\s*,\s*(\w+)\s*,", body):
+        found = [constants.get(word, word) for word in sizes.groups()]
+        if all(word.isdigit() for word in found):
+            return int(found[0]), int(found[1])
+    raise ValueError(f"the tile of {launch.kernel} is neither in its name nor in its source")
 
 
 def _trips(launch: Any, kernel: Any, loop: Any) -> float:
     """Return how often a block runs the main loop of a product."""
-    work, (rows, columns) = launch.work, tile_of(launch, kernel)
+    work, values, (rows, columns) = launch.work, launch.arguments, tile_of(launch)
     depth = _depth(launch, kernel, loop, rows * columns)
-    tiles = -(-work.rows // rows) * -(-work.columns // columns) * work.batch
+    if {"count", "share"} <= values.keys():
+        tiles = values["count"]
+    elif {"columns", "rows"} <= values.keys():
+        tiles = values["columns"] * values["rows"] * values.get("groups", values.get("batch", 1))
+    else:
+        tiles = -(-work.rows // rows) * -(-work.columns // columns) * work.batch
     return math.ceil(tiles * -(-work.depth // depth) / launch.blocks)
 
 
@@ -146,7 +155,7 @@ def _tensor_seconds(launch: Any, kernel: Any) -> float:
     return -(-launch.blocks // PROCESSORS) * each / rate / CLOCK
 
 
-_TABLES = {"geometry", "phases", "taps", "tensors", "chunks", "t", "knobs"}
+_TABLES = {"geometry", "phases", "phase", "taps", "tensors", "chunks", "t", "knobs", "tickets"}
 
 
 def _elements(launch: Any, parameters: int) -> float:
@@ -163,6 +172,7 @@ def _elements(launch: Any, parameters: int) -> float:
 def _inner_trips(launch: Any, depth: int) -> float:
     """Return how often the loops at this depth inside of the main one run."""
     values = launch.arguments
+    depth -= "planes" in values  # rows and columns are loops of their own
     for name in ("slices", "shares", "parts"):
         if name in values:
             return values[name] if depth == 1 else 1
@@ -179,12 +189,29 @@ def _inner_trips(launch: Any, depth: int) -> float:
 def _plain_instructions(launch: Any, kernel: Any, parameters: int) -> float:
     """Return the instructions of a thread of a kernel that is no product."""
     outer = [loop for loop in kernel.loops if not loop.depth]
+    if "planes" in launch.arguments:
+        return _pooling_instructions(launch, kernel)
     threads = launch.threads * launch.blocks
     if not outer:
         return len(kernel.code)
     main = max(outer, key=len)
     trips = math.ceil(_elements(launch, parameters) / threads / _unrolled(launch, kernel, main))
     return kernel.path(without=outer) + trips * _loop_cost(launch, kernel, main)
+
+
+def _pooling_instructions(launch: Any, kernel: Any) -> float:
+    """Return the instructions of a thread of a kernel that loops over rows, columns, and windows or what covers a place.
+
+    A kernel has such a loop for each combination of what it may do; the mean is taken.
+    """
+    values, outer = launch.arguments, [loop for loop in kernel.loops if not loop.depth]
+    sizes = ("height", "width") if launch.name == "backward" else ("out_h", "out_w")
+    places = values["planes"] * values[sizes[0]] * values[sizes[1]]
+    if launch.name == "backward" and values["width"] % 4 == 0:
+        places //= 4  # a thread has four neighbours
+    each = [_loop_cost(launch, kernel, loop) for loop in kernel.loops if loop.depth == 1 and not loop.innermost]
+    trips = math.ceil(places / (launch.threads * launch.blocks))
+    return kernel.path(without=outer) + trips * sum(each) / len(each)
 
 
 def _loop_cost(launch: Any, kernel: Any, loop: Any) -> float:
@@ -234,12 +261,16 @@ def _bytes(launch: Any, parameters: int, product: bool) -> float:
     if launch.stem == "solver":
         return size * parameters * _UPDATE.get(launch.name, 6) if launch.blocks > 1 else 0
     values, found = launch.arguments, 0.0
-    pieces = next((values[name] for name in ("slices", "shares", "parts") if name in values), 1)
+    pieces = next((values[name] for name in ("slices", "shares", "parts") if isinstance(values.get(name), int)), 1)
     for name, behind in launch.bytes.items():
-        if name in launch.scratch:
+        if name == "tickets":
+            continue
+        if name not in launch.scratch:
+            found += behind
+        elif product and "share" in values:  # the sums of blocks that end within a tile: written, and read by another
+            found += min(behind, 2 * launch.blocks * math.prod(tile_of(launch)) * size)
+        else:
             work, n = launch.work, values.get("n", 0)
             whole = work.rows * work.columns * work.batch if product and work else n
             found += min(behind, (whole * pieces if whole else launch.blocks) * size)
-        else:
-            found += behind
     return found

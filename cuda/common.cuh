@@ -72,6 +72,11 @@ __device__ __forceinline__ bool last_block(unsigned *ticket, unsigned blocks) {
   return last;
 }
 
+// Notes a label outside the classes in `wrong`, which is (0, 0) before: the number of such labels, and one of them.
+__device__ __forceinline__ void note_wrong(Dtype *wrong, Dtype label) {
+  if (atomicAdd(wrong, Dtype(1)) == 0) wrong[1] = label;
+}
+
 // ---- random numbers: Philox 4x64-10, the same as numpy's ----
 
 __device__ __forceinline__ unsigned long long philox_word(unsigned long long key0, unsigned long long key1,

@@ -53,7 +53,7 @@ struct Filters {
     const int first = BY_CHANNELS ? steps->weight : 0;
 #pragma unroll
     for (int c = 0; c < S::BK; c += 8) {
-      const int place = BY_CHANNELS ? first + c * channel : places[c];
+      const int place = BY_CHANNELS ? opaque(first + c * channel) : places[c];
       const bool valid = (BY_CHANNELS ? first : place) != -1;
 #pragma unroll
       for (int i = 0; i < ROWS; i++)
@@ -121,9 +121,9 @@ struct ByChannels {
   }
   __device__ __forceinline__ void next(Dtype *to) {
     const Tap tap = steps->tap;
+    int offset = tap.offset;
 #pragma unroll
-    for (int d = 0; d < DEPTH; d++) {
-      const int offset = tap.offset + d * channel;
+    for (int d = 0; d < DEPTH; d++, offset = opaque(offset + channel)) {
 #pragma unroll
       for (int j = 0; j < COLUMNS; j++)
         copy_async<sizeof(Dtype)>(to + at + To::at(j * WIDTH, d), places[j].data + offset,
@@ -316,14 +316,29 @@ template <class S, template <class> class Windows>
 __device__ __forceinline__ void correlate(Dtype *ring, const int share, Dtype *parts, unsigned *tickets, const Plan &plan,
                                           const Dtype *x, const Dtype *w, const Tail &tail, const bool wide, Dtype *y) {
   Sums<S> sums;
-  const int rows = tiles(plan.out_channels, S::BM);
+  const int rows = tiles(plan.out_channels, S::BM), lane = threadIdx.x % 32;
+  const long long begin = (long long)blockIdx.x * share;
+  auto count = [&](const Phase &phase) { return tiles(phase.windows, S::BN) * rows * plan.groups; };
+  auto steps = [&](const Phase &phase) { return max(tiles(phase.depth, S::BK), 1); };
   Split split = {0, share, parts, tickets};
-  for (int p = 0; p < plan.phase_count; p++) {
+  for (int p = 0; p < plan.phase_count && split.before < begin + share; p++) {
+    if (p % 32 == 0 && plan.phase_count > 32) {  // 32 phases of the blocks before are passed over at once
+      long long work = 0;
+      if (p + lane < plan.phase_count) {
+        const Phase &phase = plan.phases()[p + lane];
+        work = (long long)count(phase) * steps(phase);
+      }
+      work = warp_sum(work);
+      if (split.before + work <= begin) {
+        split.before += work, p += 31;
+        continue;
+      }
+    }
     const Phase &phase = plan.phases()[p];
-    const int columns = tiles(phase.windows, S::BN), count = columns * rows * plan.groups;
-    split.steps = max(tiles(phase.depth, S::BK), 1);
-    even_split<S>(split, count, sums, Tiles<S, Windows>{ring, plan, phase, x, w, tail, wide, y, rows, columns});
-    split.before += (long long)count * split.steps;
+    split.steps = steps(phase);
+    even_split<S>(split, count(phase), sums,
+                  Tiles<S, Windows>{ring, plan, phase, x, w, tail, wide, y, rows, tiles(phase.windows, S::BN)});
+    split.before += (long long)count(phase) * split.steps;
   }
 }
 

@@ -13,9 +13,7 @@ sum along the elements of a window. Their kernels differ in the rows of a tile, 
   tile has few rows, so that gathering is much of the work;
 - ``gathered``: any others, in the order of (channel, element), in which weights are neighbours.
 
-The gradient of the weights sums over all windows of the batch. To occupy all multiprocessors the windows are divided
-into slices, each summed by separate blocks into a separate matrix; the matrices are then added in a fixed order, so
-results are the same in every run.
+The gradient of the weights sums over all windows of the batch (`convolution_weights`).
 """
 
 from __future__ import annotations
@@ -25,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from minicaffe.cuda import context, ops, split, windows
+from minicaffe.cuda import context, convolution_weights, ops, split, windows
+from minicaffe.cuda.convolution_weights import WeightGradient, WeightPlan
 from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.windows import MOST_AXES, Plan  # noqa: F401  (MOST_AXES: for the layers)
 
@@ -35,7 +34,6 @@ _TILES = {
     4: {64: split.Tile(64, 128, 16, 128), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 256, 16, 64)},
     8: {64: split.Tile(64, 64, 16, 64), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 128, 16, 32)},
 }
-_WEIGHTS_TILES = {128: (128, 8), 64: (64, 16), 32: (128, 16)}  # rows: (columns, depth) of a tile of `weights_*`
 _KEPT = 16  # plans that a layer keeps, each for other shapes
 _ALIGNED = 16  # bytes of a wide access
 
@@ -51,7 +49,8 @@ class CudaCorrelation:
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
         self.window = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
-        self._plans: dict[tuple, tuple[Plan, Plan]] = {}
+        self._gradient = WeightGradient(*self.window, group, self.dtype)
+        self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
         """Use these shapes from now on; allocates, so call it only when shapes change."""
@@ -60,8 +59,9 @@ class CudaCorrelation:
         if shapes not in self._plans:
             if len(self._plans) >= _KEPT:
                 self._plans.clear()
-            self._plans[shapes] = tuple(make(self.window, self.group, *shapes) for make in (windows.forward, windows.data))
-        self._forward, self._data = self._plans[shapes]
+            forward, data = (make(self.window, self.group, *shapes) for make in (windows.forward, windows.data))
+            self._plans[shapes] = forward, data, self._gradient.plan(*shapes)
+        self._forward, self._data, self._weights = self._plans[shapes]
 
     def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
         """y = w * x, plus bias (O) where one is given; then, with a slope, its ReLU.
@@ -91,27 +91,18 @@ class CudaCorrelation:
         """
         self._correlate(self._data, dy, w, bias, dx, mask=mask, mask_slope=mask_slope)
 
-    def weight_gradient(self, x: int, dy: int, dw: int) -> None:
-        """dw += the gradient with respect to w."""
-        plan = self._forward
-        for phase, count in enumerate(plan.windows):
-            if count:
-                self._add_weights(plan, phase, count, x, dy, dw)
+    def weight_gradient(self, x: int, dy: int, dw: int, db: int = 0) -> None:
+        """dw += the gradient with respect to w, and db (O), where one is given, += that of the bias."""
+        self._gradient(self._weights, x, dy, dw, db)
 
     def bias_gradient(self, dy: int, shape: tuple[int, ...], db: int) -> None:
         """db (channels) += the sum of dy (samples, channels, *places) over samples and places."""
-        samples, channels, places = shape[0], shape[1], math.prod(shape[2:])
-        if samples:
-            slices, length = self._slices(samples, channels, 1)
-            sums, add = self._kernel("bias_slices", "_weights"), self._kernel("add_slices", "_weights")
-            with ops.scratch(slices * channels * self.dtype.itemsize) as partial:
-                sums.launch((channels, slices), 256, samples, channels, places, length, dy, partial)
-                add(channels, slices, partial, db)
+        convolution_weights.bias_gradient(dy, shape, db, self.dtype)
 
     # -- launching -----------------------------------------------------------------------------------------------------
 
-    def _kernel(self, name: str, file: str = "") -> Kernel:
-        return kernel(f"convolution{file}", name, self.dtype)
+    def _kernel(self, name: str) -> Kernel:
+        return kernel("convolution", name, self.dtype)
 
     def _correlate(
         self,
@@ -162,30 +153,3 @@ class CudaCorrelation:
         """Rows of the smallest tile that has all channels, or of the largest, and the tile."""
         rows = next((rows for rows in (16, 32) if plan.channels <= rows), 64)
         return rows, _TILES[self.dtype.itemsize][rows]
-
-    def _add_weights(self, plan: Plan, phase: int, count: int, x: int, dy: int, dw: int) -> None:
-        depth = plan.depths[phase]
-        tables = plan.tables, phase
-        if plan.channels <= _FEW:
-            self._kernel("weights_each", "_weights").launch((depth * plan.channels * plan.groups, 1), 256, *tables, x, dy, dw)
-            return
-        rows = 32 if plan.channels <= 32 else 64 if min(plan.channels, depth) <= 64 else 128
-        columns, step = _WEIGHTS_TILES[rows]
-        tiles = -(-depth // columns) * -(-plan.channels // rows) * plan.groups
-        slices, length = self._slices(count, tiles, 16 * step)
-        weights = plan.groups * plan.channels * depth
-        multiply, add = self._kernel(f"weights_{rows}", "_weights"), self._kernel("add_slices", "_weights")
-        with ops.scratch(slices * weights * self.dtype.itemsize) as partial:
-            multiply.launch((tiles * slices, 1), 256, slices, length, *tables, x, dy, partial)
-            add(weights, slices, partial, dw)
-
-    @staticmethod
-    def _slices(count: int, blocks: int, least: int) -> tuple[int, int]:
-        """The number of slices of `count` and their length: about two blocks for each multiprocessor.
-
-        blocks: the number of blocks for one slice; least: lengths are multiples of it.
-        """
-        wanted = -(-2 * context.current().multiprocessors // blocks)
-        slices = max(1, min(wanted, count // least))
-        length = -(-count // slices // least) * least
-        return -(-count // length), length

@@ -118,10 +118,12 @@ class CudnnCorrelation(convolution.CudaCorrelation):
         plan(dy, w, dx)
         self._finish(self._x, dx, bias, None)
 
-    def weight_gradient(self, x: int, dy: int, dw: int) -> None:
+    def weight_gradient(self, x: int, dy: int, dw: int, db: int = 0) -> None:
         plan = self._plan("conv_wgrad", {"image": self._x, "loss": self._y}, self._w)
         if plan is None:
-            return super().weight_gradient(x, dy, dw)
+            return super().weight_gradient(x, dy, dw, db)
+        if db:
+            self.bias_gradient(dy, self._y, db)
         count = int(np.prod(self._w))
         if self._sum is None:
             self._sum = DeviceBuffer(count * self.dtype.itemsize)

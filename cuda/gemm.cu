@@ -57,33 +57,24 @@ struct Product {
   }
 
   template <int N>
-  __device__ void put(Dtype *to, int column, Group<N> sums) const {
-    Group<N> old;
-    if (beta != 0) {  // otherwise C may be uninitialised
-      if (wide) old = *(const Group<N> *)to;
-#pragma unroll
-      for (int e = 0; e < N; e++)
-        if (!wide && column + e < n) old.e[e] = to[e];
-    }
+  __device__ Group<N> finish(const Dtype *old, int column, Group<N> g) const {
+    Group<N> c = {}, add = {};
+    if (beta != 0) c = load_group<N>(old, n - column, wide);  // otherwise C may be uninitialised
+    if (bias) add = load_group<N>(bias + column, n - column, false);
 #pragma unroll
     for (int e = 0; e < N; e++) {
-      Dtype value = alpha * sums.e[e];
-      if (beta != 0) value += beta * old.e[e];
-      if (bias && column + e < n) value += bias[column + e];
-      sums.e[e] = relu ? rectified(value, slope) : value;
+      const Dtype value = alpha * g.e[e] + (beta != 0 ? beta * c.e[e] : Dtype(0)) + add.e[e];
+      g.e[e] = relu ? rectified(value, slope) : value;
     }
-    if (wide) *(Group<N> *)to = sums;
-#pragma unroll
-    for (int e = 0; e < N; e++)
-      if (!wide && column + e < n) to[e] = sums.e[e];
+    return g;
   }
 
-  __device__ void store(int tile, const Result &sums) const {
+  __device__ void store(int tile, Result &sums) const {
     const Place p = place(tile);
     Dtype *data = c + p.layer * step_c;
     sums.each([&](int i, int j, const auto &group) {
       i += p.row, j += p.column;
-      if (i < m && j < n) put(data + (long long)i * n + j, j, group);
+      if (i < m && j < n) store_group(data + (long long)i * n + j, n - j, wide, finish(data + (long long)i * n + j, j, group));
     });
     if (row_sums && !p.column)
       sums.each_row([&](int i, Dtype sum) {

@@ -8,30 +8,38 @@
 // convolution gathers its operands from an image). What lies outside is filled with zeros, without a branch. Copies
 // cannot transpose 16 bytes, so neighbours in memory stay neighbours in shared memory: along k, or across (`Panel`).
 //
-// Even split: the k steps of all tiles, one tile after another, are divided among the blocks, `share` for each, wherever
-// tiles begin and end. Each block leaves its part of a divided tile in global memory, and the last one to arrive adds the
-// parts, in fixed order, and stores the tile (`complete`).
-//
-// Compiled with TF32 defined, products of floats are computed by tensor cores, which round the operands to 10 bits of
-// fraction (and accumulate in float); without tensor cores the operands are rounded in the same way.
+// split.cuh divides the steps of all tiles among the blocks, and adds the parts of a tile that several blocks have.
 #include "instructions.cuh"
 
-#if defined(TF32) && __CUDA_ARCH__ >= 800
-#define TENSOR_CORES
-#endif
-
 const int VECTOR = 16 / sizeof(Dtype);  // elements of a 16-byte access
-const int FAN = 16;                     // parts of a tile that a block adds at a time
-#ifdef TF32
-const int FRAGMENT_PAD = 8;  // the lanes that read a fragment, 4 along k and 8 across, reach different banks
-#else
-const int FRAGMENT_PAD = 0;
-#endif
-
 template <int N>
 struct __align__(N * sizeof(Dtype) < 16 ? N * sizeof(Dtype) : 16) Group {  // neighbours, read or written at once
   Dtype e[N];
 };
+
+// Keeps an address in a register: otherwise each use of it may be computed from its parts, with 64 bits.
+__device__ __forceinline__ void keep_pointer(const Dtype *&p) {
+#ifndef __CUDA_EMU__
+  asm("" : "+l"(p));
+#endif
+}
+
+// N neighbours in global memory, of which `left` exist; `wide`: all of them, at a multiple of 16 bytes.
+template <int N>
+__device__ __forceinline__ Group<N> load_group(const Dtype *from, int left, bool wide) {
+  if (wide) return *(const Group<N> *)from;
+  Group<N> g;
+#pragma unroll
+  for (int e = 0; e < N; e++) g.e[e] = e < left ? from[e] : Dtype(0);
+  return g;
+}
+template <int N>
+__device__ __forceinline__ void store_group(Dtype *to, int left, bool wide, const Group<N> &g) {
+  if (wide) *(Group<N> *)to = g;
+#pragma unroll
+  for (int e = 0; e < N; e++)
+    if (!wide && e < left) to[e] = g.e[e];
+}
 
 __device__ __forceinline__ int tiles(int n, int size) { return ((unsigned)n + size - 1) / size; }
 
@@ -40,34 +48,24 @@ template <int BM_, int BN_, int BK_, int STAGES_, int TM_ = 8, int TN_ = 8, int 
 struct Shape {
   static const int BM = BM_, BN = BN_, BK = BK_, STAGES = STAGES_, TM = TM_, TN = TN_, LANES = LANES_;
   static const int WARP_M = LANES * TM, WARP_N = 32 / LANES * TN, THREADS = BM / TM * (BN / TN);
-  // Resident blocks: a thread of a small block may have 168 registers, of a large one 128 (in double 255).
-  static const int BLOCKS = (DTYPE_BITS == 32 ? 512 : 256) * (THREADS < 256 ? 3 : 4) / 4 / THREADS;
+  // Resident blocks: a thread of a large block may have 128 registers, of a small one 168, with more than 64 sums 255.
+  static const int BLOCKS = (DTYPE_BITS == 64 ? 256 : TM * TN > 64 ? 256 : THREADS < 256 ? 384 : 512) / THREADS;
   static_assert(BM % WARP_M == 0 && BN % WARP_N == 0, "a block has whole warps");
 };
 
 // An operand's part of a stage: R rows of BK elements. Without bank conflicts: lanes side by side read 16 bytes side by
 // side, or 8 bytes in the same row of groups of four rows, which are 16 bytes apart modulo the banks thanks to the 16
-// bytes behind each group. PAD: for copies that transpose (4 with 8 lanes along k) and for TF32's fragments (8).
+// bytes behind each group. PAD is for copies that transpose, with 8 lanes along k.
 template <int R, int BK, bool ALONG, int PAD = 0>
 struct Panel {
   static const bool ALONG_K = ALONG;
-  static const int LINE = R + (PAD > FRAGMENT_PAD ? PAD : FRAGMENT_PAD);
+  static const int LINE = R + PAD;
   static const int SIZE = ALONG ? R * BK + R / 4 * VECTOR : BK * LINE;
   // The place of an element; at(row, k) + at(r, j) is at(row + r, k + j) if row is a multiple of 4.
   static __device__ __forceinline__ int at(int row, int k) {
     return ALONG ? row * BK + row / 4 * VECTOR + k : k * LINE + row;
   }
 };
-
-__device__ __forceinline__ Dtype rounded(Dtype value) {
-#ifdef TENSOR_CORES
-  return rounded_tf32(value);
-#elif defined(TF32)
-  return value == value ? __uint_as_float((__float_as_uint(value) + 0x1000u) & 0xffffe000u) : value;
-#else
-  return value;
-#endif
-}
 
 // Two neighbours in shared memory; `volatile` keeps ptxas from joining reads, which needs more registers than there are.
 __device__ __forceinline__ Group<2> read_pair(const Dtype *pair) {
@@ -92,11 +90,7 @@ struct Sums {
   __device__ __forceinline__ Sums() {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     row = warp / (S::BN / S::WARP_N) * S::WARP_M, column = warp % (S::BN / S::WARP_N) * S::WARP_N;
-#ifdef TENSOR_CORES
-    row += lane / 4, column += lane % 4 * 2;
-#else
     row += lane / (32 / S::LANES) * 4, column += lane % (32 / S::LANES) * 4;
-#endif
   }
 
   __device__ __forceinline__ void clear() {
@@ -144,45 +138,6 @@ struct Sums {
       if (S::BM % S::THREADS == 0 || threadIdx.x + i * S::THREADS < S::BM) f(threadIdx.x + i * S::THREADS, rows[i]);
   }
 
-#ifdef TENSOR_CORES
-  // A warp computes FM x FN products of 16 x 8 x 8. A lane has two columns of row lane / 4, and of the eighth row below.
-  static const int FM = S::WARP_M / 16, FN = S::WARP_N / 8, SPREAD_N = 8;
-  static const int WIDTH = 2, COLUMNS = 2 * FN, ROW_LANES = 4;  // of a group, of a thread; that share a row
-
-  template <class PA, class PB>
-  __device__ __forceinline__ void multiply(const Dtype *a, const Dtype *b) {
-    const int across = threadIdx.x % 32 / 4, along = threadIdx.x % 4;
-#pragma unroll
-    for (int k = 0; k < S::BK; k += 8) {
-      unsigned x[FM][4], y[FN][2];
-#pragma unroll
-      for (int i = 0; i < FM; i++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          x[i][e] = __float_as_uint(rounded(a[PA::at(row + i * 16 + e % 2 * 8, k + along + e / 2 * 4)]));
-#pragma unroll
-      for (int j = 0; j < FN; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++)
-          y[j][e] = __float_as_uint(rounded(b[PB::at(column - along * 2 + across + j * 8, k + along + e * 4)]));
-#pragma unroll
-      for (int i = 0; i < FM; i++)
-#pragma unroll
-        for (int j = 0; j < FN; j++) multiply_tf32(sums[i * FN + j], x[i], y[j]);
-    }
-  }
-
-  template <class F>  // f(row, column, two neighbours of that row, which it may change)
-  __device__ __forceinline__ void each(const F &f) {
-#pragma unroll
-    for (int i = 0; i < FM * FN * 2; i++) {
-      Group<2> pair = {sums[i / 2][i % 2 * 2], sums[i / 2][i % 2 * 2 + 1]};
-      f(row + i / 2 / FN * 16 + i % 2 * 8, column + i / 2 % FN * 8, pair);
-#pragma unroll
-      for (int e = 0; e < 2; e++) sums[i / 2][i % 2 * 2 + e] = pair.e[e];
-    }
-  }
-#else
   // A thread's rows and columns are groups of four neighbours, spread over those of the warp.
   static const int WIDTH = 4, COLUMNS = S::TN, ROW_LANES = 32 / S::LANES;  // of a group, of a thread; that share a row
   static const int SPREAD_M = S::LANES * 4, SPREAD_N = 32 / S::LANES * 4;
@@ -195,13 +150,13 @@ struct Sums {
       const int r = i / 4 * SPREAD + i % 4;
       if (P::ALONG_K) {
         const Group<2> g = read_pair(panel + P::at(r, k));
-        x[0][i] = rounded(g.e[0]), x[DEPTH - 1][i] = rounded(g.e[1]);
+        x[0][i] = g.e[0], x[DEPTH - 1][i] = g.e[1];
       } else if (i % VECTOR == 0) {
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
           const Group<VECTOR> g = *(const Group<VECTOR> *)(panel + P::at(r, k + d));
 #pragma unroll
-          for (int e = 0; e < VECTOR; e++) x[d][i + e] = rounded(g.e[e]);
+          for (int e = 0; e < VECTOR; e++) x[d][i + e] = g.e[e];
         }
       }
     }
@@ -236,7 +191,6 @@ struct Sums {
       for (int e = 0; e < 4; e++) sums[i][e] = four.e[e];
     }
   }
-#endif
 };
 
 // Elements of a block's ring.
@@ -332,49 +286,4 @@ struct AcrossK {
   }
 };
 
-// ---- even split ----
-
-struct Split {
-  int steps, share;   // steps of a tile, and of a block
-  Dtype *parts;       // Sums::SIZE elements, twice for each block; not used if no tile is divided
-  unsigned *tickets;  // 8 for each block
-  long long before = 0;  // the steps of tiles before the first one, where a kernel has several kinds of tiles
-};
-
-// Whether this block has the whole sums of a tile of which it has summed a part: the last of the tile's blocks adds the
-// parts of all, FAN at a time, in the order of k. A block has at most two parts, the last one of a tile (of which it has
-// not the first step), and the first one of another.
-template <class S, bool SUM_ROWS>
-__device__ __forceinline__ bool complete(const Split &split, int tile, Sums<S, SUM_ROWS> &sums) {
-  const long long begin = split.before + (long long)tile * split.steps;
-  const int first = (int)(begin / split.share);  // blocks
-  const int count = (int)((begin + split.steps - 1) / split.share) - first + 1;
-  int part = blockIdx.x - first;
-  unsigned *tickets = split.tickets;
-  for (int width = 1; width < count; width *= FAN, tickets += 2 * gridDim.x) {
-    const int head = part - part % (width * FAN), end = min(head + width * FAN, count);
-    auto place = [&](int p) { return 2 * (first + p) + (p == 0); };
-    auto data = [&](int p) { return split.parts + (long long)place(p) * Sums<S, SUM_ROWS>::SIZE; };
-    sums.put(data(part));
-    if (!last_block(tickets + place(head), (end - head + width - 1) / width)) return false;
-    sums.clear();
-    for (int p = head; p < end; p += width) sums.add(data(p));
-    part = head;
-  }
-  return true;
-}
-
-// This block's share of `count` tiles: work.sum(tile, first step, steps, sums), and work.store(tile, sums) for whole ones.
-template <class S, bool SUM_ROWS, class Work>
-__device__ __forceinline__ void even_split(const Split &split, int count, Sums<S, SUM_ROWS> &sums, const Work &work) {
-  const long long mine = (long long)blockIdx.x * split.share - split.before, begin = max(mine, 0ll);
-  const long long end = min(mine + split.share, (long long)count * split.steps);
-  if (begin >= end) return;
-  int left = (int)(end - begin), tile = (int)(begin / split.steps), step = (int)(begin - (long long)tile * split.steps);
-  while (left > 0) {
-    const int steps = min(left, split.steps - step);
-    work.sum(tile, step, steps, sums);
-    if (steps == split.steps || complete(split, tile, sums)) work.store(tile, sums);
-    left -= steps, tile++, step = 0;
-  }
-}
+#include "split.cuh"

@@ -7,10 +7,7 @@ __global__ void losses(const int n, const int classes, const bool squared, const
     const Dtype missing = at_label ? 1 - x[i] : 1 + x[i], margin = missing < 0 ? Dtype(0) : missing;
     margins[i] = at_label ? -margin : margin;
     loss[i] = squared ? margin * margin : margin;
-    if (label < 0 || label >= classes) {
-      wrong[0] = 1;
-      wrong[1] = labels[i / classes];
-    }
+    if (label < 0 || label >= classes) note_wrong(wrong, labels[i / classes]);
   }
 }
 

@@ -22,8 +22,7 @@ __global__ void losses(const int n, const int classes, const int inner, const Dt
         cost -= matrix[label * classes + k] * log(at_k < Dtype(1e-20) ? Dtype(1e-20) : at_k);  // nan propagates
       }
     } else if (counts) {
-      wrong[0] = 1;
-      wrong[1] = labels[i];
+      note_wrong(wrong, labels[i]);
     }
     counted[i] = counts;
     loss[i] = cost;

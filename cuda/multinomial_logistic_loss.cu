@@ -7,8 +7,7 @@ __global__ void losses(const int n, const int classes, const Dtype *p, const Dty
       const Dtype at_label = p[(long long)i * classes + label];
       loss[i] = -log(at_label < Dtype(1e-20) ? Dtype(1e-20) : at_label);  // nan propagates
     } else {
-      wrong[0] = 1;
-      wrong[1] = labels[i];
+      note_wrong(wrong, labels[i]);
     }
   }
 }

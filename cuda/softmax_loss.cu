@@ -20,16 +20,13 @@ struct Labels {
 
 struct Sums {  // over the positions of a thread
   Dtype loss = 0, count = 0;
-  Dtype *wrong, *losses;  // (1, label) after a label outside the classes; the loss of each position, or null
+  Dtype *wrong, *losses;  // (number, label) of labels outside the classes; the loss of each position, or null
 
   // Adds a position: the loss is that of `p`, its probability of the label.
   __device__ void add(const Labels &given, int i, const Dtype *p) {
     const int label = (int)given.labels[i];
     const Dtype own = given.valid(label) ? given.loss(label, *p) : Dtype(0);
-    if (given.counts(label) && !given.valid(label)) {
-      wrong[0] = 1;
-      wrong[1] = given.labels[i];
-    }
+    if (given.counts(label) && !given.valid(label)) note_wrong(wrong, given.labels[i]);
     count += given.counts(label);
     loss += own;
     if (losses) losses[i] = own;

@@ -39,7 +39,8 @@ class Tile(NamedTuple):
 
     def resident(self, itemsize: int) -> int:
         """Blocks that a multiprocessor holds, as Shape::BLOCKS."""
-        return (512 if itemsize == 4 else 256) * (3 if self.threads < 256 else 4) // 4 // self.threads
+        many = self.rows * self.columns > 64 * self.threads
+        return (256 if itemsize == 8 or many else 384 if self.threads < 256 else 512) // self.threads
 
 
 class Choice(NamedTuple):

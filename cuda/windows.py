@@ -27,6 +27,7 @@ from minicaffe.errors import DeviceError
 
 MOST_AXES = 3  # spatial axes that the kernels support
 _MOST = (1 << 31) - 1  # windows, and numbers of a sample: kernels index them with 32 bits
+_MOST_ENTRIES = 1 << 26  # of the tables of elements: a gigabyte
 _BITS = 30  # kinds of elements
 _NEVER, _ALWAYS = 1 << 30, 1 << 31  # spare entries' bit, outside for all windows; all entries' bit, outside for none
 STEP = 16  # channels that a step of a product takes, if each step takes one element of the windows
@@ -44,24 +45,30 @@ class Axis(NamedTuple):
     out: int  # the place of the first window's result
     out_step: int
 
-    def insides(self, size: int) -> list[tuple[int, int]]:
+    def insides(self, size: int) -> np.ndarray:
         """For each element the windows [first, last) that have it inside an image of `size` places."""
-        found = []
-        for distance in self.distances:
-            first = -((self.origin + distance) // self.step)
-            last = (size - 1 - self.origin - distance) // self.step + 1
-            found.append((min(max(first, 0), self.count), min(max(last, 0), self.count)))
-        return found
+        starts = self.origin + np.array(self.distances, np.int64)
+        ends = np.stack([-(starts // self.step), (size - 1 - starts) // self.step + 1], 1)
+        return ends.clip(0, self.count).reshape(-1, 2)
+
+    def kinds(self, size: int) -> list[tuple[int, int]]:
+        """The windows that have the elements of each kind inside; without the elements that all windows have inside."""
+        found = np.unique(self.insides(size), axis=0)
+        return [(first, last) for first, last in found.tolist() if (first, last) != (0, self.count)]
 
     def pieces(self, size: int, most: int) -> list[Axis]:
-        """This axis, in as many pieces as necessary for each to have `most` kinds of elements."""
-        outside = set(self.insides(size)) - {(0, self.count)}
-        if len(outside) <= most or self.count <= 1:
+        """This axis, in as many pieces as necessary for each to have `most` kinds, without elements that it has nowhere."""
+        if len(self.kinds(size)) <= most:
             return [self]
         half = self.count // 2
-        moved = self.origin + half * self.step, self.out + half * self.out_step
-        second = self._replace(count=self.count - half, origin=moved[0], out=moved[1])
-        return [*self._replace(count=half).pieces(size, most), *second.pieces(size, most)]
+        second = self.origin + half * self.step, self.out + half * self.out_step
+        halves = [self._replace(count=half), self._replace(count=self.count - half, origin=second[0], out=second[1])]
+        found = []
+        for piece in halves:
+            used = np.flatnonzero(np.diff(piece.insides(size))[:, 0] > 0).tolist()
+            elements, distances = ([of[i] for i in used] for of in (self.elements, self.distances))
+            found += piece._replace(elements=tuple(elements), distances=tuple(distances)).pieces(size, most)
+        return found
 
 
 class Plan(NamedTuple):
@@ -124,6 +131,8 @@ def _plan(
     _check("numbers in a sample", max(math.prod(in_shape[1:]), math.prod(out_shape[1:])))
     phases, taps, weights, outside, steps = [], [], [], [], []
     all_parts = _divided(axes, size)
+    entries = image_channels * sum(math.prod(len(axis.elements) for axis in parts) for parts in all_parts)
+    _check("entries in its tables of windows", entries, _MOST_ENTRIES)
     for parts in all_parts:
         counts = [axis.count for axis in parts]
         needs, bits = zip(*_bits(parts, size))
@@ -162,8 +171,8 @@ def _divided(axes: list[list[Axis]], size: tuple) -> list[tuple[Axis, ...]]:
     """The phases: one of each axis, in pieces where there are too many kinds of elements."""
     found = []
     for parts in product(*axes):
-        kinds = sum(len(set(axis.insides(n)) - {(0, axis.count)}) for axis, n in zip(parts, size))
-        most = _BITS if kinds <= _BITS else _BITS // MOST_AXES
+        kinds = [len(axis.kinds(n)) for axis, n in zip(parts, size)]
+        most = _BITS if sum(kinds) <= _BITS else _BITS // sum(count > 0 for count in kinds)
         found += product(*(axis.pieces(n, most) for axis, n in zip(parts, size)))
     return found
 
@@ -172,15 +181,14 @@ def _bits(parts: Sequence[Axis], size: tuple) -> list[tuple[np.ndarray, np.ndarr
     """For each axis the bits of its elements, and of what is outside for its windows."""
     found, used = [], 0
     for axis, n in zip(parts, size):
-        insides = axis.insides(n)
-        kinds = sorted(set(insides) - {(0, axis.count)})
-        bit = {kind: 1 << (used + i) for i, kind in enumerate(kinds)}
-        used += len(kinds)
-        outside = np.full(axis.count, _NEVER, np.uint32)
-        for first, last in kinds:
-            outside[:first] |= bit[first, last]
-            outside[last:] |= bit[first, last]
-        found.append((np.array([bit.get(kind, 0) | _ALWAYS for kind in insides], np.uint32), outside))
+        bit = {kind: 1 << (used + i) for i, kind in enumerate(axis.kinds(n))}
+        used += len(bit)
+        outside = np.full(axis.count, _NEVER, np.int64)
+        for (first, last), value in bit.items():
+            outside[:first] |= value
+            outside[last:] |= value
+        needs = [bit.get(tuple(ends), 0) | _ALWAYS for ends in axis.insides(n).tolist()]
+        found.append((np.array(needs, np.int64), outside))
     return found
 
 
@@ -207,7 +215,7 @@ def _taps(channels: int, places: int, offsets: np.ndarray, needs: np.ndarray) ->
     table[:, 0], table[:, 1] = 0, _NEVER
     table[:-_SPARE, 0] = (np.arange(channels)[:, None] * places + offsets).reshape(-1)
     table[:-_SPARE, 1] = np.tile(needs, channels)
-    _check("numbers from one end of a window to the other", int(np.abs(table[:, 0]).max()))
+    _check("numbers from one end of a window to the other", int(np.abs(table[:, 0]).max(initial=0)))
     return table
 
 
@@ -244,7 +252,6 @@ def _upload(head: list[int], *tables: list) -> DeviceBuffer:
     begin = len(head) + len(tables)
     begin += -begin % 4
     begins = [begin + sum(map(len, rows[:i])) for i in range(len(rows))]
-    _check("entries of a layer's tables", begin + sum(map(len, rows)))
     array = np.zeros(begin + sum(map(len, rows)), np.int64)
     array[: len(head) + len(tables)] = head + begins
     array[begin:] = np.concatenate(rows)

@@ -144,6 +144,15 @@ class Kernel:
         return found[begin]
 
 
+def precision(stem: str, double: bool, options: Sequence[str]) -> str:
+    """Return in which precision a source multiplies that is compiled with these options."""
+    if "-DBF16" in options:
+        return "bf16"
+    if "-DTF32" in options or stem.startswith("tensor_"):
+        return "tf32"
+    return "float64" if double else "float32"
+
+
 def nvdisasm() -> str:
     """Return the path of nvdisasm: the package's, else that on the PATH or of the toolkit."""
     try:

@@ -7,8 +7,7 @@ __global__ void distances(const int n, const int width, const int classes, const
       d[i] = x[i] - centres[(long long)label * width + i % width];
     } else {
       d[i] = 0;
-      wrong[0] = 1;
-      wrong[1] = labels[i / width];
+      note_wrong(wrong, labels[i / width]);
     }
   }
 }

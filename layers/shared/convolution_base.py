@@ -166,11 +166,13 @@ class ConvolutionBase(Layer):
         _, multiply = self.products(self.on_device)
         for b, t, wanted in zip(bottom, top, propagate_down):
             dy = t.gpu_diff()
-            if self.bias_term and self.param_propagate_down[1]:
-                self.on_device.bias_gradient(dy, self.samples_shape(t.shape), self.blobs[1].mutable_gpu_diff())
+            db = self.blobs[1].mutable_gpu_diff() if self.bias_term and self.param_propagate_down[1] else 0
+            together = self.param_propagate_down[0] and not self.transposed
+            if db and not together:
+                self.on_device.bias_gradient(dy, self.samples_shape(t.shape), db)
             if self.param_propagate_down[0]:
-                x = b.gpu_data()
-                self.on_device.weight_gradient(*self.oriented(x, dy), self.blobs[0].mutable_gpu_diff())
+                x, dw = b.gpu_data(), self.blobs[0].mutable_gpu_diff()
+                self.on_device.weight_gradient(*self.oriented(x, dy), dw, db if together else 0)
             if wanted:
                 multiply(dy, self.blobs[0].gpu_data(), b.mutable_gpu_diff())
 

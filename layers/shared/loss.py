@@ -30,7 +30,7 @@ class LossLayer(Layer):
     exact_num_bottom: int | None = 2
     exact_num_top: int | None = 1
     auto_top_blobs = True
-    wrong: DeviceBuffer | None = None  #: on the device: (1, label) after a label outside the classes
+    wrong: DeviceBuffer | None = None  #: on the device: (number, label) of labels outside the classes
     no_gradient: tuple[int, ...] = (1,)
     in_place = False
     backward_reads: tuple[str, ...] = ("bottom",)
@@ -104,7 +104,7 @@ class LossLayer(Layer):
         return value
 
     def wrong_label_gpu(self, classes: int) -> int:
-        """Return the pointer for (1, label) of a label outside the classes; checked when the loss is read back."""
+        """Return the pointer for (number, label) of labels outside the classes; checked when the loss is read back."""
         if self.wrong is None:
             self.wrong = DeviceBuffer(2 * self.dtype.itemsize)
             self.wrong.zero()

@@ -21,7 +21,7 @@ LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
 #: kernels of several layers
 INFRASTRUCTURE = {
-    *("gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
+    *("convolution_weights", "gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
     *("channels_last", "channels_last_norm", "channels_last_pooling"),
 }
 

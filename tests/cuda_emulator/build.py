@@ -50,7 +50,7 @@ def find_headers(python: str) -> Path:
     return found[0].parent.parent
 
 
-DRIVER = ("driver.c", "device.c", "memory.c", "record.c", "work.c")
+DRIVER = ("device.c", "driver.c", "graphs.c", "memory.c", "record.c", "streams.c", "work.c")
 
 
 def build_library(path: Path, headers: Path, sources: list[Path], *flags: str) -> None:

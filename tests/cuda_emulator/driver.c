@@ -1,8 +1,8 @@
 /* A CUDA driver (libcuda.so.1) for machines without a GPU.
  *
  * Device memory is host memory; a "cubin" is an x86-64 shared library built by compiler.py, in which each kernel is a
- * function NAME__launch that runs every block of the grid on the CPU (emulated_cuda.h). Work runs synchronously when it
- * is submitted, so waiting for streams and events returns at once; work of several threads is serialised. Three checks
+ * function NAME__launch that runs every block of the grid on the CPU (emulated_cuda.h). Work runs when it is submitted,
+ * or as late as the order of streams allows (streams.c); work of several threads is serialised. Three checks
  * are stricter than on a real device, to find errors: new memory contains nan, accesses past the end of an allocation,
  * or after it was freed, fail (memory.c), and operations that CUDA forbids while a stream is captured are refused
  * (work.c). Functions that are not emulated are listed in unsupported.txt and return CUDA_ERROR_NOT_SUPPORTED.
@@ -31,6 +31,9 @@ static const struct {
     {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "memory that is not allocated was read or written"},
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported by the emulated driver"},
+    {CUDA_ERROR_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
+    {CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
+     "dependency created on uncaptured work in another stream"},
     {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
      "not permitted when stream is capturing"},
 };

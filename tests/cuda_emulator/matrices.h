@@ -142,7 +142,7 @@ inline float group_element(unsigned long long tile, int row, int k) {
 
 }  // namespace emu
 
-inline unsigned shared_address(const void *pointer) {
+EMU_UNSEEN inline unsigned shared_address(const void *pointer) {
   emu::shared_place = (uintptr_t)pointer;
   return (unsigned)emu::shared_place;
 }

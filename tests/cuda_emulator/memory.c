@@ -3,7 +3,7 @@
  * are never used again. A pool makes its free buffers inaccessible with emuMemHide, and accessible with emuMemShow. */
 #include <sys/mman.h>
 
-#include "driver.h"
+#include "work.h"
 
 #define POISON 0xFF /* as float or double: not a number; as int: -1 */
 #define PAGE 4096
@@ -78,6 +78,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
   NOT_IN_CAPTURE;
   pthread_mutex_lock(&lock);
   Allocation **link = find(pointer), *found = link ? *link : NULL;
+  CUresult result = found ? drain_users(found->start, found->size) : CUDA_ERROR_INVALID_VALUE;
   if (found) {
     *link = found->next;
     used -= found->size;
@@ -87,7 +88,7 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
     freed = found;
   }
   pthread_mutex_unlock(&lock);
-  return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  return result;
 }
 
 static CUresult hide(CUdeviceptr pointer, int hidden) {
@@ -143,14 +144,53 @@ CUresult cuMemGetInfo_v2(size_t *available, size_t *total) {
   *available = MEMORY - used;
   OK;
 }
+/* ---- the host's memory: pinned memory is used by copies while they run (streams.c) ---- */
+
+typedef struct Pinned {
+  char *start;
+  size_t size;
+  struct Pinned *next;
+} Pinned;
+static Pinned *pinned;
+
+static CUresult pin(void *start, size_t size) {
+  Pinned *added = malloc(sizeof *added);
+  pthread_mutex_lock(&lock);
+  *added = (Pinned){start, size, pinned};
+  pinned = added;
+  pthread_mutex_unlock(&lock);
+  OK;
+}
+static CUresult unpin(void *start) {
+  NOT_IN_CAPTURE;
+  pthread_mutex_lock(&lock);
+  Pinned **link = &pinned;
+  while (*link && (*link)->start != start) link = &(*link)->next;
+  Pinned *found = *link;
+  CUresult result = found ? drain_users(start, found->size) : CUDA_ERROR_INVALID_VALUE;
+  if (found) *link = found->next;
+  pthread_mutex_unlock(&lock);
+  free(found);
+  return result;
+}
+int is_pinned(const void *address) {
+  int found = 0;
+  pthread_mutex_lock(&lock);
+  for (Pinned *p = pinned; p && !found; p = p->next)
+    found = (char *)address >= p->start && (char *)address < p->start + p->size;
+  pthread_mutex_unlock(&lock);
+  return found;
+}
+
 CUresult cuMemHostAlloc(void **pointer, size_t size, unsigned flags) {
   NOT_IN_CAPTURE;
   *pointer = aligned_alloc(4096, (size + 4095) & ~4095ull);
-  return *pointer ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  return *pointer ? pin(*pointer, size) : CUDA_ERROR_OUT_OF_MEMORY;
 }
 CUresult cuMemFreeHost(void *pointer) {
-  free(pointer);
-  OK;
+  CUresult result = unpin(pointer);
+  if (result != CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED) free(pointer);
+  return result;
 }
-CUresult cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags) { OK; }
-CUresult cuMemHostUnregister(void *pointer) { OK; }
+CUresult cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags) { return pin(pointer, size); }
+CUresult cuMemHostUnregister(void *pointer) { return unpin(pointer); }

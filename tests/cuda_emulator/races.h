@@ -26,6 +26,7 @@ struct Cell {  // of 4 bytes
 inline Access now;           // whom the next access is by; block 0 outside of kernels
 inline uint64_t first;       // number of the launch's first block; before it, cells are those of earlier launches
 inline uint64_t time;        // counts fences and atomic operations
+inline bool unwatched;       // while this file uses the standard library, which is instrumented, too
 inline Cell *shared_cells;   // of the words from __bss_start on
 
 // ---- order between blocks ----
@@ -58,10 +59,12 @@ EMU_PART bool all_fenced() {  // what this block wrote before its last barrier, 
 EMU_PART bool on_device(const void *at) { return at >= EMU_ARENA && at < EMU_ARENA + EMU_ARENA_SIZE; }
 EMU_UNSEEN inline void synchronise(const void *address) {
   if (!on_device(address)) return;
+  unwatched = true;
   if (all_fenced()) releases[address][now.block] = {now.epoch, now.thread};
-  acquisitions.push_back({address, now.epoch, now.thread, ++time});
+  if (releases.count(address)) acquisitions.push_back({address, now.epoch, now.thread, ++time});
+  unwatched = false;
 }
-EMU_UNSEEN inline bool released(const Access &before) {
+EMU_PART bool is_released(const Access &before) {
   for (const Acquisition &a : acquisitions) {
     if (a.thread != now.thread && a.epoch == now.epoch) continue;
     if (fibers[running].fenced < a.time && fibers[a.thread].fenced < a.time) continue;
@@ -72,6 +75,13 @@ EMU_UNSEEN inline bool released(const Access &before) {
     if (before.epoch < by->second.epoch || (before.thread == by->second.thread && !before.many)) return true;
   }
   return false;
+}
+
+EMU_UNSEEN inline bool released(const Access &before) {
+  unwatched = true;
+  bool result = is_released(before);
+  unwatched = false;
+  return result;
 }
 
 // ---- accesses ----
@@ -143,7 +153,7 @@ EMU_PART void check(const char *at, unsigned mask, bool writes, bool atomic, Cel
 EMU_UNSEEN inline void access(const void *address, size_t size, bool writes, bool atomic = false) {
   const char *at = (const char *)address, *end = at + size;
   bool shared = at >= __bss_start && at < _end, device = on_device(at);
-  if (!now.block || (!shared && !device)) return;
+  if (!now.block || unwatched || (!shared && !device)) return;
   const char *origin = shared ? __bss_start : EMU_ARENA;
   Cell *cells = shared ? shared_cells : (Cell *)EMU_SHADOW;
   while (at < end) {

@@ -1,35 +1,8 @@
-/* The emulated driver's work: copies, fills and launches, run at submission or recorded in a capture. */
+/* What the emulated device can be given to do, and how it is carried out. */
 #include <setjmp.h>
 #include <signal.h>
-#include <time.h>
 
-#include "driver.h"
-
-/* ---- work: run at submission, or recorded while its stream is captured ---- */
-
-typedef struct Work {
-  enum { COPY, SET8, SET32, LAUNCH, HOST } kind;
-  void *target; /* for a function on the host: its argument */
-  const void *source;
-  size_t size; /* for a launch: of the packed arguments */
-  unsigned value;
-  int on_device; /* a copy between device addresses */
-  Launch launch;
-  CUfunction kernel;
-  CUhostFn function;
-  struct Work *next;
-} Work;
-struct CUgraph_st {
-  Work *first, **end;
-};
-struct CUgraphExec_st {
-  Work *first;
-};
-struct CUstream_st {
-  struct CUgraph_st *graph;
-};
-
-int captures;
+#include "work.h"
 
 /* An access to an inaccessible page jumps back to here. */
 static sigjmp_buf escape;
@@ -60,7 +33,7 @@ static int launch(const Work *work) {
 static CUresult carry_out(const Work *work) {
   switch (work->kind) {
     case COPY:
-      if (work->on_device && dry()) break;
+      if (work->way == ON_DEVICE && dry()) break;
       memmove(work->target, work->source, work->size);
       break;
     case SET8:
@@ -78,6 +51,9 @@ static CUresult carry_out(const Work *work) {
       break;
     case HOST:
       work->function(work->target);
+      break;
+    default: /* of streams.c */
+      break;
   }
   return CUDA_SUCCESS;
 }
@@ -93,20 +69,20 @@ static void name(const Work *work) {
     fprintf(stderr, "emulated GPU: in kernel %s of %s\n", work->kernel->name, work->kernel->source);
 }
 
-static void record(const Work *work, int replayed) {
+static void record(const Work *work) {
   if (work->kind == LAUNCH)
-    record_launch(work->kernel, &work->launch, replayed);
+    record_launch(work->kernel, &work->launch, work->replayed);
   else if (work->kind == HOST)
-    record_other("host", 1, "calls", replayed);
+    record_other("host", 1, "calls", work->replayed);
   else
-    record_other(work->kind == COPY ? "copy" : "fill", bytes_of(work), "bytes", replayed);
+    record_other(work->kind == COPY ? "copy" : "fill", bytes_of(work), "bytes", work->replayed);
 }
 
-static CUresult run(const Work *work, int replayed) {
+CUresult run(const Work *work) {
   struct sigaction guarded = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
   CUresult result;
   pthread_mutex_lock(&lock);
-  record(work, replayed);
+  record(work);
   launching = pthread_self();
   sigaction(SIGSEGV, &guarded, &ordinary);
   if (sigsetjmp(escape, 1)) {
@@ -121,45 +97,35 @@ static CUresult run(const Work *work, int replayed) {
   return result;
 }
 
-static Work *copy_of(const Work *work) {
+Work *copy_of(const Work *work, int with_source) {
   Work *copy = malloc(sizeof *copy);
   *copy = *work;
   copy->next = NULL;
+  copy->owned = NULL;
   if (work->kind == LAUNCH)
-    copy->launch.arguments = memcpy(malloc(work->size + 1), work->launch.arguments, work->size);
+    copy->launch.arguments = copy->owned = memcpy(malloc(work->size + 1), work->launch.arguments, work->size);
+  if (with_source) copy->source = copy->owned = memcpy(malloc(work->size + 1), work->source, work->size);
   return copy;
 }
-
-static CUresult submit_from(CUstream stream, Work work, int replayed) {
-  NEEDS_CONTEXT;
-  if (!stream || (uintptr_t)stream <= 2) { /* the default stream synchronises with all others: forbidden in a capture */
-    NOT_IN_ANY_CAPTURE;
-    return run(&work, replayed);
-  }
-  if (!stream->graph) return run(&work, replayed);
-  *stream->graph->end = copy_of(&work);
-  stream->graph->end = &(*stream->graph->end)->next;
-  OK;
+void free_work(Work *work) {
+  free(work->owned);
+  free(work);
 }
 
-static CUresult submit(CUstream stream, Work work) { return submit_from(stream, work, 0); }
-
-static Work copying(void *target, const void *source, size_t size) {
-  return (Work){.kind = COPY, .target = target, .source = source, .size = size};
-}
 #define AT(pointer) ((void *)(pointer))
-CUresult cuMemcpyHtoD_v2(CUdeviceptr d, const void *s, size_t n) { return submit(NULL, copying(AT(d), s, n)); }
-CUresult cuMemcpyDtoH_v2(void *d, CUdeviceptr s, size_t n) { return submit(NULL, copying(d, AT(s), n)); }
-CUresult cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr s, size_t n) { return cuMemcpyDtoDAsync_v2(d, s, n, NULL); }
+static CUresult copying(int way, void *target, const void *source, size_t size, CUstream stream) {
+  return submit(stream, (Work){.kind = COPY, .way = way, .target = target, .source = source, .size = size});
+}
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void *s, size_t n, CUstream q) {
-  return submit(q, copying(AT(d), s, n));
+  return copying(TO_DEVICE, AT(d), s, n, q);
 }
-CUresult cuMemcpyDtoHAsync_v2(void *d, CUdeviceptr s, size_t n, CUstream q) { return submit(q, copying(d, AT(s), n)); }
+CUresult cuMemcpyDtoHAsync_v2(void *d, CUdeviceptr s, size_t n, CUstream q) { return copying(TO_HOST, d, AT(s), n, q); }
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr s, size_t n, CUstream q) {
-  Work work = copying(AT(d), AT(s), n);
-  work.on_device = 1;
-  return submit(q, work);
+  return copying(ON_DEVICE, AT(d), AT(s), n, q);
 }
+CUresult cuMemcpyHtoD_v2(CUdeviceptr d, const void *s, size_t n) { return cuMemcpyHtoDAsync_v2(d, s, n, NULL); }
+CUresult cuMemcpyDtoH_v2(void *d, CUdeviceptr s, size_t n) { return cuMemcpyDtoHAsync_v2(d, s, n, NULL); }
+CUresult cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr s, size_t n) { return cuMemcpyDtoDAsync_v2(d, s, n, NULL); }
 
 CUresult cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream q) {
   return submit(q, (Work){.kind = SET8, .target = AT(d), .value = v, .size = n});
@@ -187,115 +153,4 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 /* As on a device: it runs when all work before it is done, and is recorded in graphs. */
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *data) {
   return submit(stream, (Work){.kind = HOST, .function = function, .target = data});
-}
-
-/* ---- streams and events ---- */
-
-CUresult cuCtxSynchronize(void) {
-  NOT_IN_ANY_CAPTURE;
-  OK;
-}
-CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
-  *stream = calloc(1, sizeof **stream);
-  OK;
-}
-CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int priority) {
-  return cuStreamCreate(stream, flags);
-}
-CUresult cuStreamDestroy_v2(CUstream stream) {
-  free(stream);
-  OK;
-}
-CUresult cuStreamSynchronize(CUstream stream) {
-  return stream && stream->graph ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
-}
-CUresult cuStreamQuery(CUstream stream) { return cuStreamSynchronize(stream); }
-CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) { OK; }
-CUresult cuEventCreate(CUevent *event, unsigned flags) {
-  *event = calloc(1, sizeof(double));
-  OK;
-}
-CUresult cuEventDestroy_v2(CUevent event) {
-  free(event);
-  OK;
-}
-CUresult cuEventRecord(CUevent event, CUstream stream) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  *(double *)event = now.tv_sec * 1e3 + now.tv_nsec * 1e-6;
-  OK;
-}
-CUresult cuEventSynchronize(CUevent event) {
-  NOT_IN_CAPTURE;
-  OK;
-}
-CUresult cuEventQuery(CUevent event) { OK; }
-CUresult cuEventElapsedTime_v2(float *ms, CUevent start, CUevent end) {
-  *ms = *(double *)end - *(double *)start;
-  OK;
-}
-
-/* ---- graphs: a list of recorded work ---- */
-
-CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
-  if (!stream || (uintptr_t)stream <= 2 || stream->graph) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-  stream->graph = calloc(1, sizeof *stream->graph);
-  stream->graph->end = &stream->graph->first;
-  capturing++;
-  __sync_fetch_and_add(&captures, 1);
-  OK;
-}
-CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
-  if (!stream || !stream->graph) return CUDA_ERROR_INVALID_VALUE;
-  *graph = stream->graph;
-  stream->graph = NULL;
-  capturing--;
-  __sync_fetch_and_sub(&captures, 1);
-  OK;
-}
-CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status) {
-  *status = stream && stream->graph ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
-  OK;
-}
-CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count) {
-  size_t n = 0;
-  for (Work *work = graph->first; work; work = work->next, n++)
-    if (nodes && n < *count) nodes[n] = (CUgraphNode)work;
-  *count = n;
-  OK;
-}
-CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags) {
-  *exec = calloc(1, sizeof **exec);
-  Work **end = &(*exec)->first;
-  for (Work *work = graph->first; work; work = work->next, end = &(*end)->next) *end = copy_of(work);
-  OK;
-}
-CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) { OK; }
-CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
-  CUresult result = CUDA_SUCCESS;
-  size_t nodes = 0;
-  for (Work *work = exec->first; work; work = work->next) nodes++;
-  pthread_mutex_lock(&lock); /* a graph is one unit of work in its stream */
-  record_other("graph", nodes, "nodes", 0);
-  for (Work *work = exec->first; work && !result; work = work->next) result = submit_from(stream, *work, 1);
-  pthread_mutex_unlock(&lock);
-  return result;
-}
-static void free_all(Work *work) {
-  while (work) {
-    Work *next = work->next;
-    if (work->kind == LAUNCH) free((void *)work->launch.arguments);
-    free(work);
-    work = next;
-  }
-}
-CUresult cuGraphDestroy(CUgraph graph) {
-  free_all(graph->first);
-  free(graph);
-  OK;
-}
-CUresult cuGraphExecDestroy(CUgraphExec exec) {
-  free_all(exec->first);
-  free(exec);
-  OK;
 }
