@@ -89,7 +89,6 @@ class Recorder:
         import numpy as np
         import sass
 
-        arch += "a" * ("-DWGMMA" in options)  # as kernels.py has it
         return sass.kernels_of(self.state.compile(stem, np.dtype(np.float64 if double else np.float32), arch, options))
 
 

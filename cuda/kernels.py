@@ -94,6 +94,8 @@ def compiled(stem: str, dtype: np.dtype, arch: str, options: tuple[str, ...] = (
 
     by: the compiler; that in use unless given.
     """
+    if "-DWGMMA" in options:  # instructions of one architecture alone
+        arch += "a"
     text, defined, by = source(stem), (*definitions(dtype), *options), by or compiler()
     key = hashlib.sha256("\0".join((text, arch, *defined, *OPTIONS, *NVRTC_OPTIONS, by.version)).encode()).hexdigest()
     path = cache_dir() / f"{stem.replace('/', '-')}-{key[:40]}.cubin"
@@ -181,7 +183,7 @@ class Kernel:
 def kernel(stem: str, name: str, dtype: Any = np.float32, options: tuple[str, ...] = ()) -> Kernel:
     """The kernel ``name`` of ``cuda/<stem>.cu`` (also ``extensions/<stem>``) for float32 or float64.
 
-    options: more arguments for the compiler, such as ``-DTF32``.
+    options: more arguments for the compiler, such as ``-DBF16``.
 
     Its argument types come from its signature: pointers, Dtype, int, unsigned, long long, unsigned long long, size_t,
     float, double, bool. Raises DeviceError when the file or the kernel does not exist or does not compile.
@@ -204,8 +206,7 @@ def _load(device: context.Device, stem: str, name: str, dtype: np.dtype, options
         raise DeviceError(f"cuda/{stem}.cu has no kernel {name}{nearest(name, known)}")
     module = device.cache.get((stem, dtype.num, options))
     if module is None:
-        # Instructions for four warps together exist for one architecture alone.
-        code = compiled(stem, dtype, f"{device.arch}a" if "-DWGMMA" in options else device.arch, options)
+        code = compiled(stem, dtype, device.arch, options)
         try:
             module = device.driver.module_from_buffer(code)
         except device.driver.Error as error:

@@ -39,7 +39,7 @@ _BITS = 30  # elements of a kernel, summed over the axes; the other bits of a wo
 _NOTHING = -(1 << 31)  # the bit that is set in the origins of all windows: taps that have it read zeros
 _KEPT = 16  # plans that a layer keeps, each for other shapes
 _STEP = 8  # chunks of k in a step
-_WINDOWS = 128  # rows of a tile of `correlate_*`, columns of a tile of `weights_*`
+_WINDOWS = 128  # rows of a tile of `correlate_*`
 
 
 class _Axis(NamedTuple):
@@ -149,13 +149,14 @@ class TensorCorrelation:
         if not plan.windows:
             return
         size = 32 if self._outputs <= 32 else 64 if self._outputs <= 64 else 128
-        columns = -(-(plan.chunks * self.chunk + (1 if db else 0)) // _WINDOWS)
+        tile = {128: Tile(128, 128, 2), 64: Tile(64, 128, 3), 32: Tile(32, 256, 2)}[size]
+        columns = -(-(plan.chunks * self.chunk + (1 if db else 0)) // tile.columns)
         grid = (columns, -(-self._outputs // size), self.group)
         steps = -(-plan.windows // (_STEP * self.chunk))
         sizes = (plan.windows, plan.chunks, plan.in_group, plan.out_row, plan.out_group, self._outputs, self._channels)
         tables = (math.prod(self.kernel), plan.taps, plan.sources, plan.origins)
-        tile = Tile(size, _WINDOWS, 2 if size == 128 else 3)
-        ops.launch_shares(self._kernel(f"weights_{size}x{_WINDOWS}"), tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
+        multiply = self._kernel(f"weights_{size}x{tile.columns}")
+        ops.launch_shares(multiply, tile, grid, steps, (*sizes, *tables), (x, dy, dw, db))
 
     # -- launching -----------------------------------------------------------------------------------------------------
 
@@ -179,7 +180,8 @@ class TensorCorrelation:
         tables = (plan.columns, plan.phase, plan.taps, plan.origins, plan.outs or 0)
         ends = (image, w, bias, slope is not None, slope or 0.0, moments, plan.rows, out)
         tile = Tile(_WINDOWS, size, 2 if size == 128 else 3)
-        ops.launch_shares(self._kernel(f"correlate_{size}x{_WINDOWS}"), tile, grid, plan.deepest, (*sizes, *tables), ends)
+        multiply = self._kernel(f"correlate_{size}x{_WINDOWS}")
+        ops.launch_shares(multiply, tile, grid, plan.deepest, (*sizes, *tables), ends)
 
     # -- tables --------------------------------------------------------------------------------------------------------
 
@@ -239,13 +241,14 @@ class TensorCorrelation:
         phase.append((tiles, steps, 0, 0))
         taps.append(_filled([], _STEP, (0, _NOTHING)))  # read ahead
         origins.append(_filled([], _WINDOWS, (0, -1)))
+        parts = [np.array(phase)], taps, sources, origins
+        tables = [_table(np.concatenate(part)) for part in parts]
         return Tables(
-            *(_table(np.concatenate(part)) for part in ([np.array(phase)], taps, sources, origins)),
-            _table(np.concatenate(outs)) if len(phases) > 1 else None,
-            *(len(phases), tiles, out_shape[0] * math.prod(out_shape[2:]), chunks, steps, max(p[2] for p in phase)),
-            *(columns, -(-columns // width) * width, each, self._row(out_shape[1]) // self.group),
-            self._row(out_shape[1]),
-        )
+            tables[0], tables[1], tables[2], tables[3], _table(np.concatenate(outs)) if len(phases) > 1 else None,
+            phases=len(phases), rows=tiles, windows=out_shape[0] * math.prod(out_shape[2:]), chunks=chunks, steps=steps,
+            deepest=max(p[2] for p in phase), columns=columns, padded=-(-columns // width) * width, in_group=each,
+            out_group=self._row(out_shape[1]) // self.group, out_row=self._row(out_shape[1]),
+        )  # fmt: skip
 
     def _taps(self, axes: list[_Axis], size: tuple, row: int, each: int) -> tuple[list, list]:
         """The distance and the bits of each chunk of k, and its weight: an element of the kernel and a channel."""

@@ -217,6 +217,7 @@ __device__ __forceinline__ void correlate(const int columns, const int rows, con
 template <class S>
 struct Gradients {  // element (i, k): channel i of window k of dy; a thread copies one chunk of COPIES windows
   static const int ROW = S::BM / CHUNK, COPIES = S::BM * 8 / S::THREADS, APART = S::THREADS / ROW;
+  static_assert(APART * sizeof(Element) % 16 == 0, "chunks are exchanged within 8 rows, of floats 4");
   const uint4 *from;
   int row, to, left;
 
@@ -238,14 +239,17 @@ struct Gradients {  // element (i, k): channel i of window k of dy; a thread cop
 template <class S>
 struct Samples {  // element (k, j): element j of window k; a thread copies the same chunk of COPIES windows
   static const int ROW = S::BN / CHUNK, COPIES = S::BN * 8 / S::THREADS, APART = S::THREADS / ROW;
+  static const int TURNS = APART * (int)sizeof(Element) % 16 ? 2 : 1;  // copies until chunks are exchanged as in the first
+  static_assert(TURNS * APART * sizeof(Element) % 16 == 0, "chunks are exchanged within 8 rows, of floats 4");
   const char *base;
-  int mask, scale, to;  // scale: bytes of a chunk, or 0 in the column of ones
+  int mask, scale, to[TURNS];  // scale: bytes of a chunk, or 0 in the column of ones
   const Origin *origins;
   Origin next[COPIES];
 
   __device__ Samples(const uint4 *x, const Origin *first, const Tap *taps, int column, int count, bool ones) {
     const int chunk = column / CHUNK + threadIdx.x % ROW, k = threadIdx.x / ROW;
-    to = Across<S::BN, S::WN>::position(k, threadIdx.x % ROW);
+#pragma unroll
+    for (int i = 0; i < TURNS; i++) to[i] = Across<S::BN, S::WN>::position(k + i * APART, threadIdx.x % ROW);
     origins = first + k;
     base = (const char *)x, mask = 1 << 31, scale = 16;
     if (chunk < count) {
@@ -265,8 +269,8 @@ struct Samples {  // element (k, j): element j of window k; a thread copies the 
   __device__ __forceinline__ void copy(char *tile) {
 #pragma unroll
     for (int i = 0; i < COPIES; i++)
-      copy_async<16>(tile + to + i * APART * S::BN * (int)sizeof(Element), scaled(base, next[i].x, scale),
-                     !(next[i].y & mask));
+      copy_async<16>(tile + to[i % TURNS] + i / TURNS * TURNS * APART * S::BN * (int)sizeof(Element),
+                     scaled(base, next[i].x, scale), !(next[i].y & mask));
     fetch();
   }
 };
@@ -368,12 +372,12 @@ __global__ void __launch_bounds__(128, 3)
   GATHER_WEIGHTS(64, 128, 32, 64);
 }
 
-__global__ void __launch_bounds__(128, 3)
-    weights_32x128(const int columns, const int rows, const int groups, const int windows, const int chunks,
+__global__ void __launch_bounds__(128, 2)
+    weights_32x256(const int columns, const int rows, const int groups, const int windows, const int chunks,
                const int in_group, const int out_row, const int out_group, const int outputs, const int channels,
                const int elements, const void *taps, const void *sources, const void *origins, const int shares,
                const int span, void *partial, void *tickets, const void *x, const void *dy, float *dw, float *db) {
-  GATHER_WEIGHTS(32, 128, 32, 32);
+  GATHER_WEIGHTS(32, 256, 32, 64);
 }
 
 // ---- packed weights ----

@@ -45,8 +45,8 @@ def stems() -> list[str]:
     return sorted(files | set(written), key=lambda stem: (stem not in _LONGEST, stem))
 
 
-def jobs(double: bool, arch: str) -> list[tuple[str, np.dtype, tuple[str, ...]]]:
-    """Return all (stem, dtype, options) to compile, the longest first."""
+def jobs(arch: str, double: bool) -> list[tuple[str, np.dtype, tuple[str, ...]]]:
+    """Return all (stem, dtype, options) to compile for an architecture, the longest first."""
     found = []
     for stem in stems():
         text = (kernels.HERE / f"{stem}.cu").read_text() if (kernels.HERE / f"{stem}.cu").exists() else ""
@@ -67,16 +67,12 @@ def _options(text: str) -> list[tuple[str, ...]]:
     return [tuple(f"-D{flag}={value}" for flag, value in zip(flags, values)) for values in choices]
 
 
-def target(arch: str, options: tuple[str, ...]) -> str:
-    """Return the architecture that a source is compiled for: instructions of four warps are sm_90a's alone."""
-    return f"{arch}a" if "-DWGMMA" in options else arch
-
-
 def compile_all(arch: str, double: bool = False, threads: int | None = None) -> float:
     """Compile all kernels for an architecture into the cache; return the seconds it took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for done in [pool.submit(kernels.compiled, stem, dtype, target(arch, more), more) for stem, dtype, more in jobs(double, arch)]:
+        wanted = jobs(arch, double)
+        for done in [pool.submit(kernels.compiled, stem, dtype, arch, more) for stem, dtype, more in wanted]:
             done.result()
     return time.perf_counter() - began
 
@@ -99,7 +95,7 @@ def main() -> int:
         if args.report or args.markdown:
             from kernel_table import Report, write_table
 
-            report = Report(arch, jobs(args.double, arch), args.nvcc, args.threads)
+            report = Report(arch, jobs(arch, args.double), args.nvcc, args.threads)
             if args.report:
                 report.show()
             if args.markdown:

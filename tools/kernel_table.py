@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sass
 
 from minicaffe.cuda import kernels
@@ -33,7 +34,7 @@ FLOAT_GOAL, TENSOR_GOAL = 0.80, 0.25  # the least part of an inner loop's instru
 
 @dataclass(frozen=True)
 class Row:
-    """A kernel: name, precision ("float32", "float64", or the tensor cores' "tf32", "bf16"), resources, its main loop.
+    """A kernel: name, precision (with tensor cores "tf32", "bf16" or "wgmma"), resources, its main loop.
 
     The loop is that of `Kernel.main_loops` with the least part of multiplications; all shares are of its instructions.
     """
@@ -58,9 +59,11 @@ class Row:
     @property
     def fault(self) -> str:
         """The goal that a product does not reach; '' if it reaches all."""
-        goal = 0 if "WGMMA" in self.name else TENSOR_GOAL if self.tensor else FLOAT_GOAL  # one wgmma is of 64 rows
+        goal = TENSOR_GOAL if self.tensor else FLOAT_GOAL
         if not self.product or self.math == "float64":
             return ""
+        if self.math == "wgmma":  # one instruction multiplies as much as 64 of HMMA
+            goal = TENSOR_GOAL / 64 if "correlate" in self.name else TENSOR_GOAL
         if self.spilled:
             return f"{self.spilled} accesses to spilled registers in its inner loop"
         return (
@@ -102,15 +105,13 @@ class Report:
 
     def _rows(self, job: tuple) -> list[Row]:
         stem, dtype, options = job
-        arch = f"{self.arch}a" if "-DWGMMA" in options else self.arch
-        code = kernels.compiled(stem, dtype, arch, options, self._by)
+        code = kernels.compiled(stem, dtype, self.arch, options, self._by)
         rows = [self._row(stem, dtype, options, kernel) for kernel in sass.kernels_of(code).values()]
         return [row for row in rows if row.product] if options else rows  # the others are compiled without as well
 
     def _row(self, stem: str, dtype: object, options: tuple[str, ...], kernel: sass.Kernel) -> Row:
         math = sass.precision(stem, str(dtype) == "float64", options)
         variant = "".join(f" {option[2:-5]}" for option in options if option.endswith("=true"))
-        variant += " WGMMA" * ("-DWGMMA" in options)
         name = f"{stem}.{kernel.name}{variant}"
         threads, dynamic = geometry().get(" ".join((f"{stem}.{kernel.name}", *options)), (256, 0))
         shared = kernel.shared + dynamic

@@ -28,7 +28,7 @@ _INTEGER = (
 _MOVES = "LDG STG LDS STS LDL STL LDGSTS LDSM BAR UBLKCP UTMALDG".split()
 _BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
 
-_INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:\{\s*)?(@!?U?PT?\d*\s+)?([A-Z][A-Za-z0-9_.]*)\s*([^;]*);")
+_INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:\{\s*)?(@!?U?PT?\d*\s+)?([A-Z][A-Z0-9_.x]*)\s*([^;]*);")
 _LABEL = re.compile(r"\s*(\.L_\w+):")
 _TARGET = re.compile(r"`\((\.L_\w+)\)")
 
@@ -145,10 +145,10 @@ class Kernel:
 
 
 def precision(stem: str, double: bool, options: Sequence[str]) -> str:
-    """Return in which precision a source multiplies that is compiled with these options."""
+    """Return in which precision a source multiplies that is compiled with these options; "wgmma" is bf16 as well."""
     if "-DBF16" in options:
-        return "bf16"
-    if "-DTF32" in options or stem.startswith("tensor_"):
+        return "wgmma" if "-DWGMMA" in options else "bf16"
+    if stem.startswith("tensor_"):
         return "tf32"
     return "float64" if double else "float32"
 

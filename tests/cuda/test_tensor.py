@@ -199,7 +199,7 @@ def test_shares_fill_the_device():
 
 
 @MATHS
-@pytest.mark.parametrize("outputs, channels", [(30, 8), (64, 40), (128, 16)])
+@pytest.mark.parametrize("outputs, channels", [(30, 8), (30, 48), (64, 40), (128, 16)])
 def test_every_tile(math, outputs, channels):
     Case("", math, (2, channels, (9, 8), outputs, (3, 2), (1, 2), (1, 0), (1, 1), 1)).check()
 
