@@ -93,9 +93,12 @@ def main() -> int:
             args.arch = args.arch or "sm_90"
         arch = args.arch or context.current().arch
         if args.report or args.markdown:
-            from kernel_table import Report, write_table
+            from kernel_table import Report, launched, write_table
 
-            report = Report(arch, jobs(arch, args.double), args.nvcc, args.threads)
+            wanted = dict.fromkeys(
+                [*jobs(arch, args.double), *((stem, SINGLE, more) for stem, more in sorted(launched()))]
+            )
+            report = Report(arch, wanted, args.nvcc, args.threads)
             if args.report:
                 report.show()
             if args.markdown:

@@ -87,6 +87,18 @@ def geometry() -> dict[str, tuple[int, int]]:
     return {name: (threads, shared) for name, (threads, shared) in json.loads(done.stdout).items()}
 
 
+def launched() -> set[tuple[str, tuple[str, ...]]]:
+    """Return {(stem, options)} of all launches."""
+    return {(key.split()[0].rsplit(".", 1)[0], tuple(key.split()[1:])) for key in geometry()}
+
+
+def _geometry(name: str, options: tuple[str, ...], threads: int) -> tuple[int, int]:
+    """Return threads and dynamic shared memory of a kernel: as launched, or as another variant of it is launched."""
+    launched = geometry()
+    others = [found for key, found in launched.items() if key.split()[0] == name and found[0] == threads]
+    return launched.get(" ".join((name, *options)), max(others, default=(threads, 0)))
+
+
 class Report:
     """The rows of all kernels of some jobs (stem, dtype, options), compiled for an architecture."""
 
@@ -110,9 +122,10 @@ class Report:
 
     def _row(self, stem: str, dtype: object, options: tuple[str, ...], kernel: sass.Kernel) -> Row:
         math = sass.precision(stem, str(dtype) == "float64", options)
-        variant = "".join(f" {option[2:-5]}" for option in options if option.endswith("=true"))
+        flags = [option[2:].removesuffix("=true") for option in options if option[-6:] != "=false"]
+        variant = "".join(f" {flag}" for flag in flags if flag not in ("BF16", "TF32", "WGMMA"))
         name = f"{stem}.{kernel.name}{variant}"
-        threads, dynamic = geometry().get(" ".join((f"{stem}.{kernel.name}", *options)), (256, 0))
+        threads, dynamic = _geometry(f"{stem}.{kernel.name}", options, kernel.threads or 256)
         shared = kernel.shared + dynamic
         resident = sass.resident(self.arch, threads, kernel.registers, shared)
         occupancy = resident * threads / sass.limits(self.arch).threads

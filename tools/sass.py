@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import math
 import re
 import shutil
 import struct
@@ -87,6 +88,7 @@ class Kernel:
     registers: int = 0
     shared: int = 0
     stack: int = 0
+    threads: int = 0  # of a block at most; 0 without launch bounds
     code: list[Instruction] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     targets: dict[int, int] = field(default_factory=dict)  # of branches, by their place in the code
@@ -179,6 +181,7 @@ def kernels_of(cubin: bytes) -> dict[str, Kernel]:
     for name, (registers, stack, shared) in resources(cubin).items():
         if name in found:
             found[name].registers, found[name].stack, found[name].shared = registers, stack, shared
+            found[name].threads = bounds(cubin, name)
     return found
 
 
@@ -228,6 +231,7 @@ def _loops(kernel: Kernel) -> list[Loop]:
 # ---- tables of a cubin, an ELF file ----------------------------------------------------------------------------------
 
 _REGISTERS, _STACK = 0x2F, 0x11  # attributes of .nv.info: (symbol, value)
+_THREADS = 0x05  # of .nv.info.KERNEL: the launch bounds along x, y and z
 
 
 @functools.lru_cache(maxsize=4)
@@ -266,6 +270,17 @@ def resources(cubin: bytes) -> dict[str, tuple[int, int, int]]:
         at += 4 + (size if kind == 4 else 0)
     shared = {name: sections.get(f".nv.shared.{name}", (0, 0, b""))[1] for name in values[_REGISTERS]}
     return {name: (count, values[_STACK].get(name, 0), shared[name]) for name, count in values[_REGISTERS].items()}
+
+
+def bounds(cubin: bytes, name: str) -> int:
+    """Return the threads of a block that a kernel's launch bounds allow; 0 if it has none."""
+    info, at = _sections(cubin).get(f".nv.info.{name}", (0, 0, b""))[2], 0
+    while at + 4 <= len(info):
+        kind, attribute, size = struct.unpack_from("<BBH", info, at)
+        if (kind, attribute, size) == (4, _THREADS, 12):
+            return math.prod(struct.unpack_from("<III", info, at + 4))
+        at += 4 + (size if kind == 4 else 0)
+    return 0
 
 
 # ---- occupancy -------------------------------------------------------------------------------------------------------
