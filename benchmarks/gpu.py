@@ -36,10 +36,17 @@ from minicaffe.models import zoo  # noqa: E402
 
 TASKS = ("training", "inference")
 QUICK_NETS = ("cifar10_full", "cifar10_resnet20", "resnet50")
-QUICK = ("minicaffe float32", "minicaffe tf32", "PyTorch compile float32", "PyTorch compile tf32")
-#: how far a loss may be from the reference's, and gradients or scores from its largest, in float32 and in tf32
-LOSS = {"float32": 1e-3, "tf32": 2e-2}
-LARGEST = {"float32": 1e-2, "tf32": 1.0}
+MATHS = ("float32", "tf32", "bf16")
+QUICK = (
+    "minicaffe float32",
+    "minicaffe tf32",
+    "minicaffe bf16",
+    "PyTorch float32",
+    *(f"PyTorch compile {math}" for math in MATHS),
+)
+#: how far a loss may be from the reference's, and gradients or scores from its largest
+LOSS = {"float32": 1e-3, "tf32": 2e-2, "bf16": 1e-1}
+LARGEST = {"float32": 1e-2, "tf32": 1.0, "bf16": 1.0}
 TURN = 0.1  # seconds
 PATIENCE = {"build": 400, "run": 200, "profile": 200, "ceilings": 200}
 
@@ -178,7 +185,7 @@ def profile(process: Process, table: list[dict], ceilings: dict) -> dict | None:
 
 def measure_ceilings(processes: list[Process]) -> dict:
     """Measure the bandwidth of copies, and for each precision the fastest product of large matrices."""
-    ceilings = {"copy": 0.0, "product float32": 0.0, "product tf32": 0.0}
+    ceilings = {"copy": 0.0, **{f"product {math}": 0.0 for math in MATHS}}
     for process in processes:
         try:
             found = process.ask("ceilings")
@@ -231,7 +238,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", metavar="OUT", help="write all figures here, after each net")
     parser.add_argument("--cifar10", metavar="FOLDER", help="train cifar10_full from this folder's LMDBs, nothing else")
     parser.add_argument("--log", default="cifar10_full.log", help="where that training's log goes")
-    parser.add_argument("--math", default="float32", choices=("float32", "tf32"), help="of that training")
+    parser.add_argument("--math", default="float32", choices=MATHS, help="of that training")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does everything run?")
     args = parser.parse_args()
     for given, all_known in ((args.only, known), (args.contestants, list(contestants.GPU))):

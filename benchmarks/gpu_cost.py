@@ -172,7 +172,7 @@ def _elements(launch: Any, parameters: int) -> float:
 def _inner_trips(launch: Any, depth: int) -> float:
     """Return how often the loops at this depth inside of the main one run."""
     values = launch.arguments
-    depth -= "planes" in values  # rows and columns are loops of their own
+    depth -= {"planes", "out_h"} <= values.keys()  # rows and columns are loops of their own
     for name in ("slices", "shares", "parts"):
         if name in values:
             return values[name] if depth == 1 else 1
@@ -189,7 +189,7 @@ def _inner_trips(launch: Any, depth: int) -> float:
 def _plain_instructions(launch: Any, kernel: Any, parameters: int) -> float:
     """Return the instructions of a thread of a kernel that is no product."""
     outer = [loop for loop in kernel.loops if not loop.depth]
-    if "planes" in launch.arguments:
+    if {"planes", "out_h"} <= launch.arguments.keys():
         return _pooling_instructions(launch, kernel)
     threads = launch.threads * launch.blocks
     if not outer:

@@ -8,8 +8,8 @@
 
 The launches of a step are recorded with a driver that does nothing and reports 132 multiprocessors (dry_driver.py). The
 kernels are compiled for sm_90 by NVIDIA's compiler; their instructions are counted in the machine code (tools/sass.py),
-and gpu_cost.py has the assumptions about what they cost. Nothing is timed: the figures serve to compare two versions of the
-kernels and to find what costs most.
+and gpu_cost.py has the assumptions about what they cost. Nothing is timed: the figures serve to compare two versions of
+the kernels and to find what costs most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "tools")]
 
 from gpu_cost import ARCH, LEAST, PROCESSORS, cost  # noqa: E402
 
-MATHS = ("float32", "tf32")
+MATHS = ("float32", "tf32", "bf16")
 #: (net, batch): the five that are modelled
 NETS = {
     "cifar10_quick": 100,
@@ -145,7 +145,7 @@ def table(results: list[dict], before: list[dict]) -> str:
 
 
 def geometry(recorder: Recorder) -> dict[str, list[int]]:
-    """Return {"stem.kernel math": [threads, dynamic shared memory]} of all launches, in each precision: the largest."""
+    """Return {"stem.kernel options": [threads, dynamic shared memory]} of all launches, in each precision: the largest."""
     from minicaffe.cuda import context
 
     found: dict[str, list[int]] = {}
@@ -153,7 +153,7 @@ def geometry(recorder: Recorder) -> dict[str, list[int]]:
         context.set_math(math)
         for name, batch in NETS.items():
             for launch in recorder.training_step(name, batch)[0]:
-                key = f"{launch.kernel} {launch.math}"
+                key = " ".join((launch.kernel, *launch.options))
                 found[key] = max(found.get(key, [0, 0]), [launch.threads, launch.shared])
     return found
 

@@ -5,12 +5,12 @@
 All three are matrix products over tiles in shared memory (``gemm.cuh``) without a matrix of copied windows: the
 elements of a tile are gathered from the image while it is loaded, by tables (`windows`).
 
-The forward pass and the gradient of the data have a row for each channel of the result and a column for each window, and
-sum along the elements of a window. Their kernels differ in the rows of a tile, and in how windows are gathered:
+The forward pass and the gradient of the data have a row for each channel of the result and a column for each window,
+and sum along the elements of a window. Their kernels differ in the rows of a tile, and in how windows are gathered:
 
 - ``pointwise``: windows of one place, where their results go; they are copied 16 bytes at a time;
-- ``channels``: an element of the windows in 16 channels in each step, if the image's channels are a multiple of 16 and the
-  tile has few rows, so that gathering is much of the work;
+- ``channels``: an element of the windows in 16 channels in each step, if the image's channels are a multiple of 16 and
+  the tile has few rows, so that gathering is much of the work;
 - ``gathered``: any others, in the order of (channel, element), in which weights are neighbours.
 
 The gradient of the weights sums over all windows of the batch (`convolution_weights`).
@@ -49,7 +49,7 @@ class CudaCorrelation:
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
         self.window = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
-        self._gradient = WeightGradient(*self.window, group, self.dtype)
+        self._gradient = WeightGradient(self.window, group, self.dtype)
         self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
@@ -66,8 +66,8 @@ class CudaCorrelation:
     def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
         """y = w * x, plus bias (O) where one is given; then, with a slope, its ReLU.
 
-        moments: where to put (channels, parts, 2) numbers: the mean of each part of the results for a channel, and the sum
-        of their squared deviations from it; `moment_parts` says what a part is.
+        moments: where to put (channels, parts, 2) numbers: the mean of each part of the results for a channel, and the
+        sum of their squared deviations from it; `moment_parts` says what a part is.
         """
         self._correlate(self._forward, x, w, bias, y, slope, moments=moments)
 
@@ -82,9 +82,7 @@ class CudaCorrelation:
         columns = self._tile(plan)[1].columns
         return -(-plan.windows[0] // columns), columns
 
-    def data_gradient(
-        self, dy: int, w: int, dx: int, bias: int = 0, *, mask: int = 0, mask_slope: float = 0.0
-    ) -> None:
+    def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0, *, mask: int = 0, mask_slope: float = 0.0) -> None:
         """dx = the gradient with respect to x, plus bias (C) where one is given: a Deconvolution's forward pass.
 
         mask: the top of a ReLU with slope `mask_slope`, of x's shape: dx becomes the gradient of the ReLU's bottom.

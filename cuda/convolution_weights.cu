@@ -7,10 +7,15 @@
 // addition. Two steps of 16 windows hide the copies' latency: one of them is at least 1500 instructions of each warp.
 #include "gemm.cuh"
 
-#ifndef WIDE_COPIES  // each variant is compiled when it is needed
+// Each variant is compiled when it is needed.
+#ifndef WIDE_COPIES
 #define WIDE_COPIES true  // windows of a sample are a multiple of 16 bytes: dy is copied by as many
-#define PLANES false      // windows are single elements, one for each of the image: x is read like dy
-#define KERNEL_WIDTH 3    // taps that are contiguous in memory, and in the order of the weights
+#endif
+#ifndef PLANES
+#define PLANES false  // windows are single elements, one for each of the image: x is read like dy
+#endif
+#ifndef KERNEL_WIDTH
+#define KERNEL_WIDTH 3  // taps that are contiguous in memory, and in the order of the weights
 #endif
 
 #if DTYPE_BITS == 32

@@ -2,8 +2,8 @@
 
     dw[o, c, j] = sum over n, t of  dy[n, o, t] * x[n, c, t * stride + j * dilation - pad],   db[o] = sum of dy[n, o, t]
 
-A product of dy and of the windows' elements: rows are the channels of a group, columns its taps (c, j), and the sum runs
-over the windows (n, t) of the batch, which the even split divides among the multiprocessors.
+A product of dy and of the windows' elements: rows are the channels of a group, columns its taps (c, j), and the sum
+runs over the windows (n, t) of the batch, which the even split divides among the multiprocessors.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from minicaffe.cuda.split import Tile, choose
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
 _BITS = 31  # of a window's mask: the planes, rows and columns of a kernel
 _WIDTHS = (3, 5)  # widths of kernels that have a variant of their own
+#: bytes of a number: rows: the tile
 _TILES = {
     4: {16: Tile(16, 192, 16, 32), 32: Tile(32, 96, 16, 32), 64: Tile(64, 96, 16, 64), 128: Tile(128, 96, 16, 128)},
     8: {16: Tile(16, 192, 8, 64), 32: Tile(32, 96, 8, 64), 64: Tile(64, 96, 8, 128), 128: Tile(128, 96, 8, 256)},
@@ -44,7 +45,7 @@ class WeightPlan(NamedTuple):
     windows: int  # of the batch
     places: int  # of a sample
     lines: tuple[int, int, int, int]  # elements of dy's samples and groups, of x's
-    size: tuple[int, int, int]  # of y
+    size: tuple[int, ...]  # of y
     rows: DeviceBuffer
     columns: DeviceBuffer
     masked: DeviceBuffer | None  # taps with the bits that they need, for the kernels that multiply tiles
@@ -52,18 +53,13 @@ class WeightPlan(NamedTuple):
 
 
 class WeightGradient:
-    """The gradients for one window of three axes; x is (N, C, D, H, W), y (N, O, D, H, W)."""
+    """The gradients for one window; x is (N, C, D, H, W), y (N, O, D, H, W).
 
-    def __init__(
-        self,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        pad: Sequence[int],
-        dilation: Sequence[int],
-        group: int,
-        dtype: np.dtype,
-    ) -> None:
-        self.kernel, self.stride, self.pad, self.dilation = tuple(kernel), tuple(stride), tuple(pad), tuple(dilation)
+    window: kernel, stride, pad and dilation, with three numbers each.
+    """
+
+    def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
+        self.kernel, self.stride, self.pad, self.dilation = window
         self.group, self.dtype = group, np.dtype(dtype)
         #: windows are single elements, one for each of the image
         self.pointwise = math.prod(self.kernel) == 1 and math.prod(self.stride) == 1 and not any(self.pad)
@@ -94,8 +90,8 @@ class WeightGradient:
         """Add to dw, and to db where one is given."""
         if not plan.windows:
             return
-        numbers = (plan.channels, plan.taps, plan.windows, dy, *plan.lines[:2], x, *plan.lines[2:])
-        numbers = (*numbers, *divisor(plan.places), *divisor(plan.size[2]))
+        divisors = (*divisor(plan.places), *divisor(plan.size[2]))
+        numbers = (plan.channels, plan.taps, plan.windows, dy, *plan.lines[:2], x, *plan.lines[2:], *divisors)
         if plan.masked is None:
             weights = plan.groups * plan.channels * plan.taps
             each = kernel("convolution_weights", "weights_each", self.dtype)

@@ -102,19 +102,17 @@ class CudnnCorrelation(convolution.CudaCorrelation):
     def moment_parts(self) -> tuple[int, int]:
         return 0, 0  # its products leave none
 
-    def forward(
-        self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0
-    ) -> None:
+    def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
         plan = self._plan("conv_fprop", {"image": self._x, "weight": self._w}, self._y)
-        if plan is None:
-            return super().forward(x, w, y, bias, slope)
+        if plan is None or moments:
+            return super().forward(x, w, y, bias, slope, moments)
         plan(x, w, y)
         self._finish(self._y, y, bias, slope)
 
-    def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0) -> None:
+    def data_gradient(self, dy: int, w: int, dx: int, bias: int = 0, *, mask: int = 0, mask_slope: float = 0.0) -> None:
         plan = self._plan("conv_dgrad", {"loss": self._y, "filter": self._w}, self._x)
-        if plan is None:
-            return super().data_gradient(dy, w, dx, bias)
+        if plan is None or mask:
+            return super().data_gradient(dy, w, dx, bias, mask=mask, mask_slope=mask_slope)
         plan(dy, w, dx)
         self._finish(self._x, dx, bias, None)
 

@@ -8,7 +8,7 @@ up. `choose` finds the share by a small model of a multiprocessor, in its clock 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _FAN = 16  # parts that a block adds at a time, as in gemm.cuh
 _ADDING = 3000  # cycles each time that parts are added: writing, waiting for it, counting, reading

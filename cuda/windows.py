@@ -8,9 +8,9 @@ A *plan* is one direction of a correlation: each window's sum of weighted elemen
   places, and no product with a zero is computed.
 
 Which elements of a window lie outside the image is a matter of bits. Along an axis, elements that are outside for the
-same windows are of one kind and have one bit; elements that never are outside have none. A window has the bits of what is
-outside for it, and an element is read if it has none of them. There are `_BITS` bits for all axes together: an axis that
-has more kinds (a large kernel with much padding) is divided, and the windows of each piece are a phase.
+same windows are of one kind and have one bit; elements that never are outside have none. A window has the bits of what
+is outside for it, and an element is read if it has none of them. There are `_BITS` bits for all axes together: an axis
+that has more kinds (a large kernel with much padding) is divided, and the windows of each piece are a phase.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_ENTRIES = 1 << 26  # of the tables of elements: a gigabyte
 _BITS = 30  # kinds of elements
 _NEVER, _ALWAYS = 1 << 30, 1 << 31  # spare entries' bit, outside for all windows; all entries' bit, outside for none
 STEP = 16  # channels that a step of a product takes, if each step takes one element of the windows
-_SPARE = 64  # entries after the last element of a phase, read when a tile's last step is not full, and ahead of the next
+_SPARE = 64  # entries after the last one of a phase, read when a tile's last step is not full, and ahead of it
 
 
 class Axis(NamedTuple):
@@ -57,7 +57,7 @@ class Axis(NamedTuple):
         return [(first, last) for first, last in found.tolist() if (first, last) != (0, self.count)]
 
     def pieces(self, size: int, most: int) -> list[Axis]:
-        """This axis, in as many pieces as necessary for each to have `most` kinds, without elements that it has nowhere."""
+        """This axis, in as many pieces as necessary for each to have `most` kinds, without elements it has nowhere."""
         if len(self.kinds(size)) <= most:
             return [self]
         half = self.count // 2
@@ -129,7 +129,8 @@ def _plan(
     image_channels, channels = in_shape[1] // group, out_shape[1] // group
     image_places, places = math.prod(size), math.prod(result)
     _check("numbers in a sample", max(math.prod(in_shape[1:]), math.prod(out_shape[1:])))
-    phases, taps, weights, outside, steps = [], [], [], [], []
+    phases: list[list[int]] = []
+    taps, weights, outside, steps = ([], [], [], [])  # type: tuple[list, list, list, list]
     all_parts = _divided(axes, size)
     entries = image_channels * sum(math.prod(len(axis.elements) for axis in parts) for parts in all_parts)
     _check("entries in its tables of windows", entries, _MOST_ENTRIES)
@@ -137,9 +138,9 @@ def _plan(
         counts = [axis.count for axis in parts]
         needs, bits = zip(*_bits(parts, size))
         offsets = _along_all([axis.distances for axis in parts], size)
-        begins = np.cumsum([sum(map(len, outside)), *counts])[:3]
+        begins = np.cumsum([sum(len(table) for table in outside), *counts])[:3].tolist()
         outside += bits
-        begins = [sum(map(len, weights)), sum(map(len, steps)), *begins]
+        begins = [sum(len(table) for table in weights), sum(len(table) for table in steps), *begins]
         taps.append(_taps(image_channels, image_places, offsets, _combined(needs)))
         weights.append(_weights(image_channels, along, _along_all([axis.elements for axis in parts], kernel)))
         steps.append(_steps(image_channels, offsets.size, taps[-1], weights[-1]))
@@ -148,7 +149,9 @@ def _plan(
         divisors = [_divisor(math.prod(counts[i:])) for i in range(MOST_AXES)]
         origin = _lattice([axis.origin for axis in parts], [axis.step for axis in parts], size)
         out = _lattice([axis.out for axis in parts], [axis.out_step for axis in parts], result)
-        phases.append([windows, *begins[:2], image_channels * offsets.size, *sum(divisors, []), *origin, *begins[2:], *out])
+        phases.append(
+            [windows, *begins[:2], image_channels * offsets.size, *sum(divisors, []), *origin, *begins[2:], *out]
+        )
     head = [group, len(phases), image_places, image_channels * image_places, math.prod(in_shape[1:])]
     head += [channels, places, channels * places, math.prod(out_shape[1:]), row, per_group, along]
     single = len(phases) == 1 and all(axis.count == n and axis.out_step == 1 for axis, n in zip(all_parts[0], result))
@@ -169,7 +172,7 @@ def _plan(
 
 def _divided(axes: list[list[Axis]], size: tuple) -> list[tuple[Axis, ...]]:
     """The phases: one of each axis, in pieces where there are too many kinds of elements."""
-    found = []
+    found: list[tuple[Axis, ...]] = []
     for parts in product(*axes):
         kinds = [len(axis.kinds(n)) for axis, n in zip(parts, size)]
         most = _BITS if sum(kinds) <= _BITS else _BITS // sum(count > 0 for count in kinds)
@@ -226,10 +229,12 @@ def _weights(channels: int, along: int, elements: np.ndarray) -> np.ndarray:
 
 
 def _steps(channels: int, elements: int, taps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The elements of a window once for each `STEP` channels, and spare ones; none if channels are no multiple of it."""
+    """The elements of a window once for each `STEP` channels, and spare ones; none unless it divides the channels."""
     if channels % STEP:
         return np.empty((0, 4), np.int64)
-    rows = np.concatenate([taps[:-_SPARE], weights[:-_SPARE, None]], 1).reshape(channels // STEP, STEP, elements, 3)[:, 0]
+    rows = np.concatenate([taps[:-_SPARE], weights[:-_SPARE, None]], 1).reshape(channels // STEP, STEP, elements, 3)[
+        :, 0
+    ]
     rows = np.concatenate([rows.reshape(-1, 3), np.tile([[0, _NEVER, -1]], (_SPARE // STEP, 1))])
     return np.pad(rows, ((0, 0), (0, 1)))
 

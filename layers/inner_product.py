@@ -89,7 +89,8 @@ class InnerProduct(Layer):
         x, w, dy = bottom[0].gpu_data(), self.blobs[0].gpu_data(), top[0].gpu_diff()
         db = self.blobs[1].mutable_gpu_diff() if self.bias_term and self.param_propagate_down[1] else 0
         if self.param_propagate_down[0] and not self.transpose:
-            self.products.gemm(True, False, n, k, m, 1, dy, x, 1, self.blobs[0].mutable_gpu_diff(), self.dtype, row_sums=db)
+            dw = self.blobs[0].mutable_gpu_diff()
+            self.products.gemm(True, False, n, k, m, 1, dy, x, 1, dw, self.dtype, row_sums=db)
         else:
             if self.param_propagate_down[0]:
                 self.products.gemm(True, False, k, n, m, 1, x, dy, 1, self.blobs[0].mutable_gpu_diff(), self.dtype)

@@ -158,6 +158,16 @@ def thread_order(request, cuda_device, monkeypatch):
 
 
 @pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels that are launched, such as "ops.axpy", in a list that grows."""
+    from minicaffe.cuda.kernels import Kernel
+
+    names, launch = [], Kernel.launch
+    monkeypatch.setattr(Kernel, "launch", lambda self, *a, **k: (names.append(self.name), launch(self, *a, **k)))
+    return names
+
+
+@pytest.fixture
 def cuda_graphs(cuda_device):
     """NVIDIA's cuda-bindings, which capture steps: skips without them, fails when MINICAFFE_REQUIRE_CUDA is 1."""
     try:

@@ -6,8 +6,8 @@ python tools/compile_kernels.py --arch sm_90 --double
 python tools/compile_kernels.py --arch sm_90 --report    # registers, spills, shared memory, occupancy, inner loops
 python tools/compile_kernels.py --markdown               # the products' table for sm_90, written into docs/gpu.md
 
-A report needs no GPU and no toolkit, but NVRTC and the package nvidia-cuda-nvdisasm (`pip install '.[gpu,test]'`). It is
-of NVRTC's code, with `--nvcc` of that compiler's.
+A report needs no GPU and no toolkit, but NVRTC and the package nvidia-cuda-nvdisasm (`pip install '.[gpu,test]'`).
+It is of NVRTC's code, with `--nvcc` of that compiler's.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout that contains this script
@@ -27,9 +28,7 @@ from minicaffe.errors import DeviceError  # noqa: E402
 from minicaffe.layers.shared.elementwise import Elementwise  # noqa: E402
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-#: options with which kernels for tensor cores are compiled as well; the last for sm_90 alone
-TENSOR_CORES = [("tensor_convolution", ("-DBF16",)), ("tensor_convolution", ("-DBF16", "-DWGMMA"))]
-_LONGEST = ("tensor_convolution", "convolution", "gemm")  # take longest, so they are compiled first
+_LONGEST = ("convolution", "gemm", "tensor_convolution", "tensor_gemm")  # take longest, so they are compiled first
 
 
 def stems() -> list[str]:
@@ -48,8 +47,24 @@ def stems() -> list[str]:
 
 def jobs(arch: str, double: bool) -> list[tuple[str, np.dtype, tuple[str, ...]]]:
     """Return all (stem, dtype, options) to compile for an architecture, the longest first."""
-    plain = [(stem, dtype, ()) for stem in stems() for dtype in ((SINGLE, DOUBLE) if double else (SINGLE,))]
-    return [(stem, SINGLE, more) for stem, more in TENSOR_CORES[: 2 if arch == "sm_90" else 1]] + plain
+    found = []
+    for stem in stems():
+        text = (kernels.HERE / f"{stem}.cu").read_text() if (kernels.HERE / f"{stem}.cu").exists() else ""
+        tensor = stem.startswith("tensor")
+        for dtype in (SINGLE, DOUBLE) if double and not tensor else (SINGLE,):
+            found += [(stem, dtype, options) for options in _options(text)]
+        if stem.startswith(("tensor_convolution", "channels_last")):
+            found.append((stem, SINGLE, ("-DBF16",)))
+        if stem == "tensor_convolution" and arch == "sm_90":
+            found.append((stem, SINGLE, ("-DBF16", "-DWGMMA")))
+    return found
+
+
+def _options(text: str) -> list[tuple[str, ...]]:
+    """Return the options with which a source is compiled: those of each variant of a product of matrices."""
+    flags = [flag for flag in ("TRANS_A", "TRANS_B", "WIDE_COPIES") if f"#define {flag} " in text]
+    choices = product(("false", "true"), repeat=len(flags))
+    return [tuple(f"-D{flag}={value}" for flag, value in zip(flags, values)) for values in choices]
 
 
 def compile_all(arch: str, double: bool = False, threads: int | None = None) -> float:

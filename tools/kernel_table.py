@@ -1,7 +1,7 @@
 """The table of kernels: resources, occupancy as launched, what their inner loops consist of, and the goals for these.
 
-The launches of the nets of benchmarks/gpu_model.py say with how many threads and how much dynamic shared memory a kernel
-runs; kernels that none of them launches count as blocks of 256 threads.
+The launches of the nets of benchmarks/gpu_model.py say with how many threads and how much dynamic shared memory a
+kernel runs, and for which options it is compiled; kernels that none of them launches count as blocks of 256 threads.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def nvidia(nvcc: str | None = None) -> Compiler:
 
 @functools.cache
 def geometry() -> dict[str, tuple[int, int]]:
-    """Return {"stem.kernel math": (threads, bytes of dynamic shared memory)} of the launches of the model's nets."""
+    """Return {"stem.kernel options": (threads, bytes of dynamic shared memory)} of the launches of the model's nets."""
     command = [sys.executable, str(ROOT / "benchmarks/gpu_model.py"), "--geometry"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MINICAFFE_DEVICE_POOL": "1"})
     if done.returncode:
@@ -106,13 +106,14 @@ class Report:
     def _rows(self, job: tuple) -> list[Row]:
         stem, dtype, options = job
         code = kernels.compiled(stem, dtype, self.arch, options, self._by)
-        math = sass.precision(stem, dtype == np.float64, options)
-        rows = [self._row(stem, math, kernel) for kernel in sass.kernels_of(code).values()]
+        rows = [self._row(stem, dtype, options, kernel) for kernel in sass.kernels_of(code).values()]
         return [row for row in rows if row.product] if options else rows  # the others are compiled without as well
 
-    def _row(self, stem: str, math: str, kernel: sass.Kernel) -> Row:
-        name = f"{stem}.{kernel.name}"
-        threads, dynamic = geometry().get(f"{name} {math}", (256, 0))
+    def _row(self, stem: str, dtype: object, options: tuple[str, ...], kernel: sass.Kernel) -> Row:
+        math = sass.precision(stem, str(dtype) == "float64", options)
+        variant = "".join(f" {option[2:-5]}" for option in options if option.endswith("=true"))
+        name = f"{stem}.{kernel.name}{variant}"
+        threads, dynamic = geometry().get(" ".join((f"{stem}.{kernel.name}", *options)), (256, 0))
         shared = kernel.shared + dynamic
         resident = sass.resident(self.arch, threads, kernel.registers, shared)
         occupancy = resident * threads / sass.limits(self.arch).threads

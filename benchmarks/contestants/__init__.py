@@ -38,6 +38,7 @@ def of_checkout(path: str) -> dict[str, tuple]:
 GPU = {
     "minicaffe float32": (GpuMinicaffe, ("float32", "DEFAULT"), "pycuda"),
     "minicaffe tf32": (GpuMinicaffe, ("tf32", "DEFAULT"), "pycuda"),
+    "minicaffe bf16": (GpuMinicaffe, ("bf16", "DEFAULT"), "pycuda"),
     "minicaffe cuDNN float32": (GpuMinicaffe, ("float32", "CUDNN"), "cudnn"),
     "minicaffe cuDNN tf32": (GpuMinicaffe, ("tf32", "CUDNN"), "cudnn"),
     "PyTorch float32": (GpuPyTorch, ("float32", ""), "torch"),
@@ -46,6 +47,8 @@ GPU = {
     "PyTorch channels_last tf32": (GpuPyTorch, ("tf32", "channels_last"), "torch"),
     "PyTorch compile float32": (GpuPyTorch, ("float32", "compile"), "torch"),
     "PyTorch compile tf32": (GpuPyTorch, ("tf32", "compile"), "torch"),
+    "PyTorch channels_last bf16": (GpuPyTorch, ("bf16", "channels_last"), "torch"),
+    "PyTorch compile bf16": (GpuPyTorch, ("bf16", "compile"), "torch"),
 }
 
 

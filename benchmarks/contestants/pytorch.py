@@ -102,13 +102,17 @@ class GpuPyTorch(PyTorch, GpuContestant):
         import torch
 
         super().__init__(variant, smoke)
-        math, self.kind = variant
+        self.math, self.kind = variant
         if not torch.cuda.is_available() and not smoke:
             raise RuntimeError("PyTorch finds no GPU")
         self.torch = torch
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = math == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.math != "float32"
         torch.backends.cudnn.benchmark = True
+
+    def casting(self):
+        bf16 = self.math == "bf16"
+        return self.torch.autocast(self.device.type, self.torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     def make(self, param) -> None:
         self.runs = {}
@@ -153,7 +157,8 @@ class GpuPyTorch(PyTorch, GpuContestant):
         for _ in range(3 + 10):
             self.wait()
             began = time.perf_counter()
-            a @ b
+            with self.casting():
+                a @ b
             self.wait()
             times.append(time.perf_counter() - began)
         return {"product": 2 * size**3 / float(np.median(times[3:]))}

@@ -271,6 +271,7 @@ class CudaNormalizedConvolution(CudaNormalization):
     def __init__(self, *args):
         super().__init__(*args)
         self.conv, self.keeps = self.layers[0], True
+        self._runs_backward = args[0].layer_need_backward
 
     def fits(self):
         return super().fits() and bool(self.conv.on_device) and self.conv.axis == 1
@@ -290,5 +291,5 @@ class CudaNormalizedConvolution(CudaNormalization):
 
     def gradients(self):
         super().gradients()
-        if self.wanted:  # the convolution's top has a gradient
+        if self.wanted and self._runs_backward[self.start]:  # the convolution's top has a gradient, and it uses it
             self.conv.backward_gpu(self.tops[0], self.propagate_down, self.bottom)

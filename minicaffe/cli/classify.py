@@ -61,7 +61,7 @@ def net_options(flags: FlagParser) -> None:
         help="order of the channels (default 2,1,0: RGB files for a BGR net); '' for none",
     )
     flags.switch("gpu", "compute on the GPU")
-    flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN or CUDNN")
+    flags.flag("engine", metavar="NAME", default="", help="DEFAULT, CAFFE, ONEDNN, CUDNN or TENSOR")
     precision_flag(flags)
     python_layer_flags(flags)
 

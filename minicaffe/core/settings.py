@@ -109,7 +109,7 @@ def set_engine(engine: str) -> None:
     """Choose the engine of the nets that this thread builds from now on; it overrides the prototxts' `engine` fields.
 
     engine: "DEFAULT" (the `engine` field, or else the fastest engine installed), "CAFFE" (minicaffe's own numpy and
-        CUDA code), or the name of an engine: "ONEDNN", "CUDNN".
+        CUDA code), or the name of an engine: "ONEDNN", "CUDNN", "TENSOR" (with `minicaffe.cuda.set_math`).
     Raises UsageError for any other value.
     """
     if engine not in engine_names():

@@ -10,7 +10,6 @@ from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.errors import DeviceError, UsageError
 from minicaffe.layers.shared import correlation
 from minicaffe.layers.shared.window import Window
-from minicaffe.testing import computing_with
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda_device")]
 
@@ -131,7 +130,8 @@ def test_every_tile(monkeypatch, what, rows, name, dtype):
 
 @pytest.mark.usefixtures("thread_order")
 @pytest.mark.parametrize(
-    "name", ["33 channels", "dilated, strided", "stride over kernel", "groups", "three axes", "as ResNet-20", "49 phases"]
+    "name",
+    ["33 channels", "dilated, strided", "stride over kernel", "groups", "three axes", "as ResNet-20", "49 phases"],
 )
 @pytest.mark.parametrize("share", [1, 2, 5])
 def test_steps_of_tiles_are_divided(monkeypatch, name, share):
@@ -202,7 +202,8 @@ def check_moments(case, y, moments):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
-    "name", ["as ResNet-20", "33 channels", "140 channels", "1x1, 16 bytes at once", "three axes", "16 channels in groups"]
+    "name",
+    ["as ResNet-20", "33 channels", "140 channels", "1x1, 16 bytes at once", "three axes", "16 channels in groups"],
 )
 def test_moments_of_the_results(name, bias, dtype):
     case = Case(name, dtype)
@@ -277,40 +278,19 @@ def test_bias_gradient():
     case.check(download(db, case.b), 1 + case.y.sum((0, 2, 3)))
 
 
-@WHATS
-@pytest.mark.parametrize("name", ["33 channels", "dilated, strided"])
-def test_tf32_rounds_the_factors(name, what):
-    case = Case(name, np.float32)
-    precise = expected(case, what)
-    with computing_with(math="tf32"):
-        got = what(case)
-    case.check(got, precise, precision=100)
-    for array in (case.x, case.w, case.y):
-        array[...] = ((array.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
-    case.check(got, expected(case, what))
-    assert not np.array_equal(got, precise)
-
-
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("slope, math", [(None, "float32"), (0.0, "float32"), (0.5, "float32"), (0.0, "tf32")])
-def test_what_is_not_finite(slope, math, value):
+@pytest.mark.parametrize("slope", [None, 0.0, 0.5])
+def test_what_is_not_finite(slope, value):
     case = Case("33 channels", np.float32)
     case.x[0, 2, 4, 3] = value
     y = DeviceBuffer(case.y.nbytes)
-    with computing_with(math=math):
-        case.gpu.forward(upload(case.x), upload(case.w), y, upload(case.b), slope)
+    case.gpu.forward(upload(case.x), upload(case.w), y, upload(case.b), slope)
     with np.errstate(invalid="ignore"):
         wanted = expected(case, forward)
         if slope is not None:
             wanted = np.where(wanted < 0, wanted * slope if slope else 0, wanted)
     got = download(y, case.y)
     assert (np.isnan(got) == np.isnan(wanted)).all() and (np.isinf(got) == np.isinf(wanted)).all()
-
-
-def test_tf32_leaves_double_alone():
-    case = Case("groups", np.float64)
-    with computing_with(math="tf32"):
-        case.check(forward(case), expected(case, forward))
 
 
 def test_set_math_knows_three_kinds():

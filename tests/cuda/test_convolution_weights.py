@@ -97,7 +97,7 @@ def test_every_tile(monkeypatch, name, rows, dtype, share):
     case = Case(name, dtype)
     first = case.gradients()
     case.check(*first)
-    assert all((a == b).all() for a, b in zip(first, case.gradients()))
+    assert all((a == b).all() for a, b in zip(first, case.gradients(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["3 x 3", "1 x 1", "groups"])
@@ -110,7 +110,8 @@ def test_arrays_that_begin_anywhere(name):
         buffer.from_host(np.append(np.float32(0), array))
         buffers.append(buffer)
     case.gpu.weight_gradient(*(int(buffer) + 4 for buffer in buffers))
-    dw, db = (b.to_host(np.empty(a.size + 1, np.float32))[1:].reshape(a.shape) for a, b in zip((case.w, case.b), buffers[2:]))
+    results = zip((case.w, case.b), buffers[2:], strict=True)
+    dw, db = (b.to_host(np.empty(a.size + 1, np.float32))[1:].reshape(a.shape) for a, b in results)
     case.check(dw, db)
 
 

@@ -21,7 +21,8 @@ LAYERS = CUDA.parent / "layers"
 ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, and the newest
 #: kernels of several layers
 INFRASTRUCTURE = {
-    *("convolution_weights", "gemm", "ops", "random", "solver", "strided", "tensor_convolution", "tensor_gemm", "transform"),
+    *("convolution_weights", "gemm", "ops", "random", "solver", "strided"),
+    *("tensor_convolution", "tensor_gemm", "transform"),
     *("channels_last", "channels_last_norm", "channels_last_pooling"),
 }
 
@@ -72,6 +73,22 @@ def test_compiles_for_nvidia(nvidia, stem, arch, dtype):
 def test_compiles_for_tensor_cores(nvidia, stem, options, arch):
     definitions = (*kernels.definitions(np.dtype(np.float32)), *options)
     check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", arch, definitions), kernels.signatures(stem))
+
+
+@pytest.mark.parametrize(
+    "stem, options",
+    [
+        ("gemm", ["-DTRANS_A=true", "-DTRANS_B=false", "-DWIDE_COPIES=true"]),
+        ("gemm", ["-DTRANS_A=false", "-DTRANS_B=true", "-DWIDE_COPIES=true"]),
+        ("gemm", ["-DTRANS_A=true", "-DTRANS_B=true", "-DWIDE_COPIES=false"]),
+        ("convolution_weights", ["-DWIDE_COPIES=true", "-DPLANES=true", "-DKERNEL_WIDTH=1"]),
+        ("convolution_weights", ["-DWIDE_COPIES=false", "-DPLANES=false", "-DKERNEL_WIDTH=1"]),
+        ("convolution_weights", ["-DWIDE_COPIES=true", "-DPLANES=false", "-DKERNEL_WIDTH=5"]),
+    ],
+)
+def test_variants_of_products_compile(nvidia, stem, options):
+    definitions = (*kernels.definitions(np.dtype(np.float32)), *options)
+    check_code(nvidia.compile(kernels.source(stem), f"{stem}.cu", "sm_90", definitions), kernels.signatures(stem))
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])

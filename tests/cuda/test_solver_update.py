@@ -118,3 +118,14 @@ def test_parameters_that_move_are_followed():
             blob.share_data(moved)
         twins.update()
         twins.compare(1e-12)
+
+
+@pytest.mark.parametrize("settings, expected", [("plain", ["sgd"]), ("clipped", ["clip", "sgd"])])
+def test_launches(settings, expected, launched):
+    """The rate is sent when it changes."""
+    update = CudaStep(Twins("SGD", settings, np.float32).gpu).fused_update()
+    for rate, first in ((0.1, ["set_rate"]), (0.1, []), (0.05, ["set_rate"])):
+        update.set_rate(rate)
+        update.apply()
+        assert launched == [f"solver.{name}" for name in first + expected]
+        launched.clear()

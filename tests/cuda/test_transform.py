@@ -96,6 +96,14 @@ def test_every_replay_takes_the_next_batch(images, labels, cuda_graphs):
     assert step.captured and lines == []
 
 
+@pytest.mark.parametrize("text", ["", "crop_size: 5 mirror: true"])
+def test_a_batch_is_one_launch(images, labels, text, launched):
+    pair = Pair(text, images, labels)
+    top, label_top = pair.buffers(4)
+    pair.gpu.next_batch(4, top, label_top)
+    assert launched == ["transform.batch"]
+
+
 def test_without_labels(images):
     batches = DeviceBatches(images, None, transformer("", True, Stream(1)))
     top = DeviceBuffer(4 * images[0].size)

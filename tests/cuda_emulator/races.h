@@ -185,10 +185,12 @@ EMU_UNSEEN inline void resume() {
 EMU_UNSEEN inline void block_barrier() { now.epoch++; }
 // The words that an asynchronous copy writes from now on, or has written now. No thread may touch them in between.
 EMU_UNSEEN inline void copy(const void *target, size_t size, bool pending) {
+  require(target >= __bss_start && target < _end, "copy_async to an address that is not in shared memory");
   Cell *cells = shared_cells + ((const char *)target - __bss_start) / 4;
-  for (size_t i = 0; i < size / 4 && !pending && now.block; i++) cells[i].write.many = Access::ONE;
+  size_t words = now.block ? size / 4 : 0;
+  for (size_t i = 0; i < words && !pending; i++) cells[i].write.many = Access::ONE;
   access(target, size, true);
-  for (size_t i = 0; i < size / 4 && pending && now.block; i++) cells[i].write.many = Access::PENDING;
+  for (size_t i = 0; i < words && pending; i++) cells[i].write.many = Access::PENDING;
 }
 EMU_UNSEEN inline void atomic(const void *address, size_t size) {
   access(address, size, true, true);

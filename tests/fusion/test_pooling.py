@@ -7,7 +7,7 @@ import pytest
 from helpers.engines import on
 from helpers.nets import layer_text
 from minicaffe import TEST
-from minicaffe.cuda import kernels, planes
+from minicaffe.cuda import planes
 from minicaffe.testing import CUDA
 
 pytestmark = on(CUDA)
@@ -93,14 +93,9 @@ def test_planes_that_do_not_fit_in_shared_memory(net_pair, monkeypatch, room, ki
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_launches(net_pair, monkeypatch, form):
+def test_launches(net_pair, launched, form):
     """Activation and pooling take one launch in each direction."""
     pair = net_pair(net_of(form, "ReLU", "max", SHAPES["packs"]))
-    launched = []
-    launch = kernels.Kernel.launch
-    monkeypatch.setattr(
-        kernels.Kernel, "launch", lambda self, *a, **k: (launched.append(self.name), launch(self, *a, **k))
-    )
     with pair.engine.chosen():
         pair.fast.run_forward()
         pair.fast.run_backward()

@@ -5,7 +5,7 @@ import pytest
 
 from helpers.references import softmax
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer, top_of
+from minicaffe.testing import Case, LayerProperties, computing_with, labels, normal, run_layer, top_of
 
 
 def loss(text=""):
@@ -120,3 +120,21 @@ def test_nan_is_not_hidden(engine):
     with np.errstate(invalid="ignore"):
         _, _, top = run_layer(loss(), [[np.nan, 0.0]], [0.0], dtype=np.float32)
     assert np.isnan(top[0].data)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("scores", "label_shape"), [((70, 3), 70), ((3, 1500), 3), ((2, 5, 30, 40), (2, 30, 40))])
+@pytest.mark.parametrize("text", ["ignore_label: 1", "normalization: FULL"])
+def test_one_launch_in_each_direction(gpu_mode, launched, scores, label_shape, text):
+    """Rows of warps, rows of blocks, and columns."""
+    rng = np.random.default_rng(0)
+    x, given = rng.standard_normal(scores).astype(np.float32), rng.integers(0, 3, label_shape)
+    results = []
+    for gpu in (True, False):
+        with computing_with(gpu=gpu):
+            layer, bottom, top = run_layer(loss(text), x, given, dtype=np.float32)
+            layer.backward(top, [True, False], bottom)
+            results.append((top[0].data.copy(), bottom[0].diff.copy()))
+    assert launched == ["softmax_loss.forward", "softmax_loss.gradient"]
+    for mine, other in zip(*results):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-7)
