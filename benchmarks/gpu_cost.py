@@ -200,7 +200,7 @@ def _plain_instructions(launch: Any, kernel: Any, parameters: int) -> float:
 
 
 def _pooling_instructions(launch: Any, kernel: Any) -> float:
-    """Return the instructions of a thread of a kernel that loops over rows, columns, and windows or what covers a place.
+    """Return the instructions of a thread of a kernel that loops over rows, columns, and the places of windows.
 
     A kernel has such a loop for each combination of what it may do; the mean is taken.
     """

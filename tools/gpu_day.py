@@ -6,7 +6,8 @@ python tools/gpu_day.py --only tests memcheck
 python tools/gpu_day.py --smoke --out /tmp/day             # tiny sizes, also on the emulated driver: does all run?
 
 Steps run one after another, each in a process with a time limit; what a step printed is kept in OUT/STEP.log. After
-each step OUT/gpu_day.md is written anew, so an interrupted run keeps what was done; its text can be pasted into docs/gpu.md.
+each step OUT/gpu_day.md is written anew, so an interrupted run keeps what was done; its text can be pasted into
+docs/gpu.md.
 """
 
 from __future__ import annotations

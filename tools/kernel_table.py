@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import sass
 
 from minicaffe.cuda import kernels
@@ -148,21 +147,25 @@ class Report:
         lines = [
             f"For {self.arch}, compiled by {self.compiler}:",
             "",
-            "| kernel | precision | registers | spilled, B | shared, KB | threads | blocks per SM | occupancy | inner loop | "
-            "multiply | integer | spills in it | cp.async |",
+            "| kernel | precision | registers | spilled, B | shared, KB | threads | blocks per SM | occupancy | "
+            "inner loop | multiply | integer | spills in it | cp.async |",
             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
         ]
         for row in sorted((row for row in self.rows if row.product), key=lambda row: (row.math, row.name)):
             lines.append(
-                f"| {row.name} | {row.math} | {row.registers} | {row.stack} | {row.shared / 1024:.1f} | {row.threads} | "
-                f"{row.resident} | {row.occupancy:.0%} | {row.loop} | {row.multiply:.0%} | {row.integer:.0%} | "
+                f"| {row.name} | {row.math} | {row.registers} | {row.stack} | {row.shared / 1024:.1f} | "
+                f"{row.threads} | {row.resident} | {row.occupancy:.0%} | {row.loop} | {row.multiply:.0%} | {row.integer:.0%} | "
                 f"{row.spilled} | {'yes' if row.copies else 'no'} |"
             )
         rest = [row for row in self.rows if not row.product]
         if rest:
             spilling = ", ".join(sorted({row.name for row in rest if row.stack})) or "none"
-            lines += ["", f"The other {len(rest)} kernels have at most {max(row.registers for row in rest)} registers and "
-                      f"{max(row.shared for row in rest) / 1024:.1f} KB of shared memory; with a stack: {spilling}."]  # fmt: skip
+            registers, shared = max(row.registers for row in rest), max(row.shared for row in rest) / 1024
+            lines += [
+                "",
+                f"The other {len(rest)} kernels have at most {registers} registers and {shared:.1f} KB of shared memory; "
+                f"with a stack: {spilling}.",
+            ]
         return "\n".join(lines)
 
 
