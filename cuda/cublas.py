@@ -1,7 +1,8 @@
-"""Products of matrices by NVIDIA's cuBLASLt, through nvmath-python (`pip install 'minicaffe[cudnn]'`), for `engine: CUDNN`.
+"""Products of matrices by NVIDIA's cuBLASLt for `engine: CUDNN`, through nvmath-python.
 
-Matrices are row-major here and column-major there. A row-major matrix is its own transpose read column-major, so
-cuBLASLt computes C^T = op(B)^T op(A)^T, and a bias for each column of C is one for each row of its result.
+The extra `cudnn` installs both: `pip install 'minicaffe[cudnn]'`. Matrices are row-major here and column-major there. A
+row-major matrix is its own transpose read column-major, so cuBLASLt computes C^T = op(B)^T op(A)^T, and a bias for each
+column of C is one for each row of its result.
 
 Where cuBLASLt has no algorithm, minicaffe's own kernels run. Factors are rounded for tensor cores only where
 `set_math` allows it. Algorithms are those that the heuristics propose first; their sums do not change from run to run.

@@ -39,6 +39,7 @@ _BITS = 30  # elements of a kernel, summed over the axes; the other bits of a wo
 _NOTHING = -(1 << 31)  # the bit that is set in the origins of all windows: taps that have it read zeros
 _KEPT = 16  # plans that a layer keeps, each for other shapes
 _STEP = 8  # chunks of k in a step
+_LITTLE_SHARED = ("sm_86", "sm_89", "sm_120", "sm_121")  # a block has 99 KB at most: too little for tiles of 32 x 256
 _WINDOWS = 128  # rows of a tile of `correlate_*`
 
 
@@ -148,7 +149,8 @@ class TensorCorrelation:
         plan = self._forward
         if not plan.windows:
             return
-        size = 32 if self._outputs <= 32 else 64 if self._outputs <= 64 else 128
+        least = 64 if context.current().arch in _LITTLE_SHARED else 32
+        size = max(least, 32 if self._outputs <= 32 else 64 if self._outputs <= 64 else 128)
         tile = {128: Tile(128, 128, 2), 64: Tile(64, 128, 3), 32: Tile(32, 256, 2)}[size]
         columns = -(-(plan.chunks * self.chunk + (1 if db else 0)) // tile.columns)
         grid = (columns, -(-self._outputs // size), self.group)

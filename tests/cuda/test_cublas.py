@@ -1,7 +1,7 @@
 """`engine: CUDNN`: InnerProduct by cuBLASLt where nvmath-python is installed, by our own kernels elsewhere.
 
-If it is not installed, or the device is emulated, the tests use a stand-in, which checks how cuBLASLt is called and computes
-in column-major order with NumPy.
+If it is not installed, or the device is emulated, the tests use a stand-in, which checks how cuBLASLt is called and
+computes in column-major order with NumPy.
 """
 
 import ctypes
@@ -102,7 +102,8 @@ class Library:
         ctypes.c_int32.from_address(count).value = self.algorithms
 
     def matmul(
-        self, handle, operation, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algo, work, size, stream
+        self, handle, operation, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algo, work, size,
+        stream,
     ):  # fmt: skip
         assert self.made[handle] == ("handle",) and (c, c_layout) == (d, d_layout) and algo and size == 256 and work
         assert stream == int(context.stream().handle)
@@ -135,7 +136,8 @@ def library(cuda_device, monkeypatch):
     stand_in = None if real else Library()
     if stand_in:
         bindings = types.ModuleType("nvmath.bindings")
-        bindings.cublasLt, bindings.cublas = stand_in, types.SimpleNamespace(ComputeType=ComputeType, Operation=Operation)
+        bindings.cublasLt = stand_in
+        bindings.cublas = types.SimpleNamespace(ComputeType=ComputeType, Operation=Operation)
         nvmath = types.ModuleType("nvmath")
         nvmath.CudaDataType, nvmath.bindings = DataType, bindings
         monkeypatch.setitem(sys.modules, "nvmath", nvmath)

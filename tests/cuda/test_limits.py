@@ -66,7 +66,7 @@ def test_loops_end_at_any_count(loop, n):
     "work, message",
     [
         (lambda b: ops.fill(MOST + 1, 1.0, b), "kernel ops.fill takes n of at most 2147483647, got 2147483648"),
-        (lambda b: ops.sum(MOST + 1, b), "kernel ops.partial_sums takes n of at most 2147483647, got 2147483648"),
+        (lambda b: ops.sum(MOST + 1, b), "kernel ops.sum takes n of at most 2147483647, got 2147483648"),
         (
             lambda b: ops.gemm(False, False, MOST + 1, 8, 4, 1, b, b, 0, b),
             r"kernel gemm.gemm_\w+ takes m of at most 2147483647, got 2147483648",

@@ -276,6 +276,18 @@ def test_nan_with_all_bits_is_not_rounded_to_a_number():
     assert np.isnan(case.weight_gradient()[0]).any()
 
 
+@pytest.mark.parametrize("outputs", [20, 40, 140])
+def test_blocks_fit_into_99_kb_where_there_is_no_more(monkeypatch, cuda_device, outputs):
+    case = Case("", "bf16", (1, 8, (5, 4), outputs, (3, 3), (1, 1), (1, 1), (1, 1), 1))
+    monkeypatch.setattr(cuda_device, "arch", "sm_89")
+    asked = []
+    monkeypatch.setattr(tensor.ops, "launch_shares", lambda kernel, tile, *_: asked.append(tile.shared))
+    case.gpu.forward(0, 0, 0)
+    case.gpu.data_gradient(0, 0, 0)
+    case.gpu.weight_gradient(0, 0, 0)
+    assert len(asked) == 3 and max(asked) + 1024 <= 99 << 10
+
+
 def test_other_shapes_and_back():
     case = Case("16 channels", "bf16")
     before = case.forward()
