@@ -144,8 +144,10 @@ class Report:
     def show(self) -> None:
         """Print all rows."""
         print(f"{self.arch}, {self.compiler}")
-        print(f"{'kernel':46s}{'math':>9s}{'registers':>10s}{'stack':>6s}{'shared':>8s}{'threads':>8s}{'blocks/SM':>10s}"
-              f"{'occupancy':>10s}{'loop':>6s}{'multiply':>9s}{'integer':>8s}{'LDL+STL':>8s}{'copies':>7s}")  # fmt: skip
+        print(
+            f"{'kernel':46s}{'math':>9s}{'registers':>10s}{'stack':>6s}{'shared':>8s}{'threads':>8s}{'blocks/SM':>10s}"
+            f"{'occupancy':>10s}{'loop':>6s}{'multiply':>9s}{'integer':>8s}{'LDL+STL':>8s}{'copies':>7s}"
+        )
         for row in self.rows:
             loop = (
                 f"{row.loop:6d}{row.multiply:9.1%}{row.integer:8.1%}{row.spilled:8d}{row.copies:7d}"
@@ -167,8 +169,8 @@ class Report:
         for row in sorted((row for row in self.rows if row.product), key=lambda row: (row.math, row.name)):
             lines.append(
                 f"| {row.name} | {row.math} | {row.registers} | {row.stack} | {row.shared / 1024:.1f} | "
-                f"{row.threads} | {row.resident} | {row.occupancy:.0%} | {row.loop} | {row.multiply:.0%} | {row.integer:.0%} | "
-                f"{row.spilled} | {'yes' if row.copies else 'no'} |"
+                f"{row.threads} | {row.resident} | {row.occupancy:.0%} | {row.loop} | {row.multiply:.0%} | "
+                f"{row.integer:.0%} | {row.spilled} | {'yes' if row.copies else 'no'} |"
             )
         rest = [row for row in self.rows if not row.product]
         if rest:
@@ -176,8 +178,8 @@ class Report:
             registers, shared = max(row.registers for row in rest), max(row.shared for row in rest) / 1024
             lines += [
                 "",
-                f"The other {len(rest)} kernels have at most {registers} registers and {shared:.1f} KB of shared memory; "
-                f"with a stack: {spilling}.",
+                f"The other {len(rest)} kernels have at most {registers} registers and {shared:.1f} KB of shared memory"
+                f"; with a stack: {spilling}.",
             ]
         return "\n".join(lines)
 
