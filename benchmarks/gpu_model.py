@@ -145,7 +145,7 @@ def table(results: list[dict], before: list[dict]) -> str:
 
 
 def geometry(recorder: Recorder) -> dict[str, list[int]]:
-    """Return {"stem.kernel options": [threads, dynamic shared memory]} of the launches in all precisions, the largest."""
+    """Return {"stem.kernel options": [threads, dynamic shared memory]} of all launches: the largest."""
     from minicaffe.cuda import context
 
     found: dict[str, list[int]] = {}
