@@ -45,7 +45,7 @@ class Nvcc:
         except (OSError, subprocess.CalledProcessError) as error:
             raise DeviceError(f"the CUDA compiler {path} cannot be run: {error}") from error
         found = re.search(r"release (\d+)\.(\d+)", self.version)
-        self.release = (int(found[1]), int(found[2])) if found else ()
+        self.release: tuple[int, ...] = (int(found[1]), int(found[2])) if found else ()
 
     def compile(self, text: str, name: str, arch: str, definitions: tuple[str, ...]) -> bytes:
         """The machine code of a text; raises DeviceError with the compiler's messages."""
@@ -89,7 +89,7 @@ class Nvrtc:
                 "no CUDA compiler was found: install the CUDA toolkit (nvcc), or pip install nvidia-cuda-nvrtc "
                 f"({error})"
             ) from error
-        self.release = (major.value, minor.value)
+        self.release: tuple[int, ...] = (major.value, minor.value)
         self.version = f"nvrtc {major.value}.{minor.value}"
 
     def _call(self, function: str, *arguments: Any) -> None:
