@@ -116,6 +116,8 @@ class LRN(Layer):
     def _launch_within(self, name: str, shape: tuple[int, ...], row_bytes: int, *arguments: float) -> None:
         """Launch a kernel on strips of planes; row_bytes: of shared memory for a row that a strip reaches, 0: none."""
         count, height, width = shape[0] * shape[1], shape[2], shape[3]
+        if not (count and height and width):
+            return
         threads = planes.threads(width, height, count, height * row_bytes)
         rows, sizes = planes.strip(height, count, threads), []
         if row_bytes:
@@ -124,10 +126,8 @@ class LRN(Layer):
             kept = min(height, rows + self.size - 1)
             sizes = [kept if kept <= most else 0]
         shared = threads[2] * sizes[0] * row_bytes if sizes else 0
-        if count and height and width:
-            grid = (-(-count // threads[2]), -(-height // rows))
-            kernel = self.kernel(f"within_{name}")
-            kernel.launch(grid, threads, count, height, width, rows, *sizes, *arguments, shared=shared)
+        grid, kernel = (-(-count // threads[2]), -(-height // rows)), self.kernel(f"within_{name}")
+        kernel.launch(grid, threads, count, height, width, rows, *sizes, *arguments, shared=shared)
 
     def _neighbours(self, values: np.ndarray, out: np.ndarray) -> None:
         """Write to `out` the sums over neighbouring channels, or the means over neighbouring places."""

@@ -316,8 +316,9 @@ def test_what_engines_compute_together_stays_together(engine):
               layer("scale", "Scale", "y", "y"), layer("relu1", "ReLU", "y", "y"),
               layer("conv2", "Convolution", "y", "z", conv), layer("relu2", "ReLU", "z", "z"),
               layer("drop", "Dropout", "z", "z")]  # fmt: skip
-    assert [(group.start, group.end) for group in build(*layers).fused.values()] == [(2, 4), (5, 6)]
-    assert list(build(*layers, layer("change", "Scale", "z", "z")).fused) == [2]
+    first = 1 if engine.gpu else 2  # on the GPU a convolution computes statistics for the BatchNorm behind it
+    assert [(group.start, group.end) for group in build(*layers).fused.values()] == [(first, 4), (5, 6)]
+    assert list(build(*layers, layer("change", "Scale", "z", "z")).fused) == [first]
 
 
 def test_a_python_layer_in_place_finds_one_blob(tmp_path, monkeypatch):
