@@ -155,7 +155,7 @@ class CudaPooling:
 
 
 def _aligned(*pointers: Any) -> bool:
-    """Whether 16 bytes can be read and written at a time at these addresses; 0 stands for an array that is not there."""
+    """Whether 16 bytes at a time can be read and written at these addresses; 0 stands for a missing array."""
     return not any(int(pointer) % 16 for pointer in pointers)
 
 
