@@ -7,12 +7,13 @@ kernel runs, and for which options it is compiled; kernels that none of them lau
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ FLOAT_GOAL, TENSOR_GOAL = 0.80, 0.25  # the least part of an inner loop's instru
 class Row:
     """A kernel: name, precision (with tensor cores "tf32", "bf16" or "wgmma"), resources, its main loop.
 
-    The loop is that of `Kernel.main_loops` with the least part of multiplications; all shares are of its instructions.
+    The loop is that of `Kernel.main_loops` with the least part of multiplications, with tensor cores of theirs; all shares
+    are of its instructions.
     """
 
     name: str
@@ -54,6 +56,11 @@ class Row:
     spilled: int = 0  # LDL and STL in the loop
     copies: int = 0  # LDGSTS or bulk copies
     waits: int = 0  # barriers
+
+    @property
+    def kernel(self) -> str:
+        """The name without the options of a variant."""
+        return self.name.split()[0]
 
     @property
     def fault(self) -> str:
@@ -133,10 +140,12 @@ class Report:
         first = (name, math, kernel.registers, kernel.stack, shared, threads, resident, occupancy, product)
         if not loops:
             return Row(*first, False)
-        loop = min(loops, key=lambda loop: kernel.share(loop, *sass.MULTIPLY))
+        tensor = any(kernel.counts(loop).keys() & set(sass.TENSOR) for loop in loops)
+        multiply = sass.TENSOR if tensor else sass.MULTIPLY
+        loop = min(loops, key=lambda loop: kernel.share(loop, *multiply))
         counts = kernel.counts(loop)
         return Row(
-            *first, bool(counts.keys() & set(sass.TENSOR)), len(loop), kernel.share(loop, *sass.MULTIPLY),
+            *first, tensor, len(loop), kernel.share(loop, *multiply),
             kernel.share(loop, "INT"), counts["LDL"] + counts["STL"],
             counts["LDGSTS"] + counts["UBLKCP"] + counts["UTMALDG"], counts["BAR"],
         )  # fmt: skip
@@ -160,17 +169,26 @@ class Report:
     def markdown(self) -> str:
         """Return the table of the products, and a sentence about the other kernels."""
         lines = [
-            f"For {self.arch}, compiled by {self.compiler}:",
+            f"For {self.arch}, compiled by {self.compiler}; numbers of several variants (transposed, narrow copies, widths of "
+            "windows) from the least to the largest:",
             "",
-            "| kernel | precision | registers | spilled, B | shared, KB | threads | blocks per SM | occupancy | "
-            "inner loop | multiply | integer | spills in it | cp.async |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+            "| kernel | precision | variants | registers | spilled, B | shared, KB | threads | blocks per SM | occupancy | "
+            "inner loop | multiply | integer | spills in it |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
-        for row in sorted((row for row in self.rows if row.product), key=lambda row: (row.math, row.name)):
+        products = sorted((row for row in self.rows if row.product), key=lambda row: (row.math, row.kernel))
+        for (math, kernel), group in itertools.groupby(products, key=lambda row: (row.math, row.kernel)):
+            rows = list(group)
+
+            def span(value: Callable[[Row], float], form: str = "d", rows: list[Row] = rows) -> str:
+                ends = dict.fromkeys(format(end(map(value, rows)), form) for end in (min, max))
+                return "-".join(ends)
+
             lines.append(
-                f"| {row.name} | {row.math} | {row.registers} | {row.stack} | {row.shared / 1024:.1f} | "
-                f"{row.threads} | {row.resident} | {row.occupancy:.0%} | {row.loop} | {row.multiply:.0%} | "
-                f"{row.integer:.0%} | {row.spilled} | {'yes' if row.copies else 'no'} |"
+                f"| {kernel} | {math} | {len(rows)} | {span(lambda r: r.registers)} | {span(lambda r: r.stack)} | "
+                f"{span(lambda r: r.shared / 1024, '.0f')} | {span(lambda r: r.threads)} | {span(lambda r: r.resident)} | "
+                f"{span(lambda r: r.occupancy, '.0%')} | {span(lambda r: r.loop)} | {span(lambda r: r.multiply, '.0%')} | "
+                f"{span(lambda r: r.integer, '.0%')} | {span(lambda r: r.spilled)} |"
             )
         rest = [row for row in self.rows if not row.product]
         if rest:

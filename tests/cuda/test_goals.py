@@ -18,8 +18,9 @@ PRODUCTS = sorted(
     path.stem for path in HERE.glob("*.cu") if re.search(r'#include "(gemm|gathered|tensor)\w*\.cuh"', path.read_text())
 )
 #: {kernel and precision: the part of its inner loop that multiplies} of products that do not reach the goal of
-#: kernel_table.py; the test fails if one gets worse, and if one reaches the goal and is still listed
+#: kernel_table.py; the test fails if one gets worse, and if one passes the goal by far and is still listed
 BELOW: dict[str, float] = {
+    # float32: with up to 16 or 32 rows an element that is gathered is used so often, and gathering takes 3 instructions
     "convolution.gathered_16 float32": 0.768,
     "convolution_weights.weights_16 KERNEL_WIDTH=1 float32": 0.629,
     "convolution_weights.weights_16 KERNEL_WIDTH=3 float32": 0.724,
@@ -39,7 +40,23 @@ BELOW: dict[str, float] = {
     "gemm.gemm_128x32 float32": 0.792,
     "gemm.gemm_32x128 TRANS_A float32": 0.795,
     "gemm.gemm_32x128 float32": 0.793,
+    # TF32: rounding each factor to nearest, with nan kept, takes two instructions in the loop
+    "tensor_convolution.correlate_32x128 tf32": 0.167,
+    "tensor_convolution.weights_128x128 tf32": 0.247,
+    "tensor_convolution.weights_32x256 tf32": 0.149,
+    "tensor_convolution.weights_64x128 tf32": 0.172,
+    "tensor_gemm.gemm_128x128 TRANS_A WIDE_COPIES tf32": 0.246,
+    "tensor_gemm.gemm_128x128 TRANS_A tf32": 0.164,
+    "tensor_gemm.gemm_128x128 TRANS_B WIDE_COPIES tf32": 0.241,
+    "tensor_gemm.gemm_128x128 WIDE_COPIES tf32": 0.246,
+    "tensor_gemm.gemm_128x128 tf32": 0.174,
+    "tensor_gemm.gemm_128x64 TRANS_A WIDE_COPIES tf32": 0.173,
+    "tensor_gemm.gemm_128x64 TRANS_A tf32": 0.111,
+    "tensor_gemm.gemm_128x64 TRANS_B WIDE_COPIES tf32": 0.179,
+    "tensor_gemm.gemm_128x64 WIDE_COPIES tf32": 0.176,
+    "tensor_gemm.gemm_128x64 tf32": 0.123,
 }
+_SCATTER = 0.03  # between versions of the compiler
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +81,13 @@ def test_products_reach_their_goals(rows):
         least = BELOW.get(name)
         if least is None and row.fault:
             faults.append(f"{name}: {row.fault}")
-        elif least is not None and not row.fault:
+        elif least is not None and not row.fault and row.multiply > least + _SCATTER:
             faults.append(f"{name}: reaches the goal, so it need not be listed")
-        elif least is not None and row.multiply < least - 0.01:
+        elif least is not None and row.multiply < least - _SCATTER:
             faults.append(f"{name}: {row.multiply:.1%} of its inner loop multiplies, it was {least:.1%}")
     assert not faults, "\n".join(faults)
 
 
 def test_the_table_in_the_documentation_is_of_these_kernels(rows):
     table = kernel_table.written()
-    assert not (unknown := [row.name for row in rows if f"| {row.name} | {row.math} |" not in table]), unknown
+    assert not (unknown := [row.name for row in rows if f"| {row.kernel} | {row.math} |" not in table]), unknown
