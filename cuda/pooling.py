@@ -8,6 +8,7 @@ import numpy as np
 
 from minicaffe.cuda import planes
 from minicaffe.cuda.kernels import PACK, kernel
+from minicaffe.cuda.tables import divisor
 
 
 class Activation(NamedTuple):
@@ -32,7 +33,7 @@ class CudaPooling:
         self.window, self.dtype = window, np.dtype(dtype)
         self.geometry = (*self.size, *self.out, *window.kernel, *window.stride)
         self._sizes = (self.planes, *self.geometry, *window.pad)
-        self._divisions = (*division(window.stride[0]), *division(window.stride[1]))
+        self._divisions = (*divisor(window.stride[0])[1:], *divisor(window.stride[1])[1:])
 
     def forward(
         self,
@@ -114,9 +115,3 @@ class CudaPooling:
             if rows < threads[1]:
                 return planes.strip(self.size[0], self.planes, threads), 0
         return rows, min(self.out[0], (rows + kernel_h - 2) // stride + 1)
-
-
-def division(by: int) -> tuple[int, int]:
-    """The factor and the shift by which kernels divide numbers below 2^31: ((n * factor >> 32) + n) >> shift."""
-    shift = (by - 1).bit_length()
-    return (((1 << shift) - by) << 32) // by + 1 & 0xFFFFFFFF, shift
