@@ -19,6 +19,7 @@ from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.split import Tile, choose
+from minicaffe.cuda.tables import divisor, uploaded
 
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
 _BITS = 31  # of a window's mask: the planes, rows and columns of a kernel
@@ -39,12 +40,6 @@ def tile_of(rows: int, itemsize: int, width: int) -> Tile:
     """The tile of so many rows, with what its steps take; width: as in _COPYING."""
     tile = _TILES[itemsize][rows]
     return tile._replace(copying=_READING + int(_COPYING[width] * tile.columns * tile.depth / tile.threads))
-
-
-def divisor(by: int) -> tuple[int, int, int]:
-    """Factor and shift by which the kernels divide numbers below 2^31, after the number itself."""
-    shift = (by - 1).bit_length()
-    return by, (((1 << shift) - by) << 32) // by + 1, shift
 
 
 class WeightPlan(NamedTuple):
@@ -95,7 +90,7 @@ class WeightGradient:
         taps = inputs * math.prod(self.kernel)
         masked, ranges = (self._masked(x_shape), None) if tiled else (None, self._ranges(x_shape, size))
         numbers = (channels, taps, self.group, y_shape[0] * places, places)
-        return WeightPlan(*numbers, lines, size, _table(rows), _table(columns), masked, ranges)
+        return WeightPlan(*numbers, lines, size, uploaded(rows), uploaded(columns), masked, ranges)
 
     def __call__(self, plan: WeightPlan, x: Any, dy: Any, dw: Any, db: Any = 0) -> None:
         """Add to dw, and to db where one is given."""
@@ -165,7 +160,7 @@ class WeightGradient:
         if self.width > 1:  # a row of taps has one entry, with which kernels combine the bits of columns
             steps[2] = range(1)
         axes = range(2 if self.width > 1 else 3)
-        return _table(
+        return uploaded(
             [[to, sum(1 << self._first_bit(a) + place[a] for a in axes)] for to, place in self._places(x_shape, steps)]
         )
 
@@ -174,7 +169,7 @@ class WeightGradient:
             to = j * self.dilation[axis] - self.pad[axis]  # of the first window
             return -(to // self.stride[axis]), min((x_shape[2 + axis] - 1 - to) // self.stride[axis], size[axis] - 1)
 
-        return _table(
+        return uploaded(
             [
                 [to, *(limit for axis in range(3) for limit in limits(axis, place[axis])), 0]
                 for to, place in self._places(x_shape, [range(k) for k in self.kernel])
@@ -195,11 +190,3 @@ def bias_gradient(dy: Any, shape: tuple[int, ...], db: Any, dtype: np.dtype) -> 
         sums = kernel("convolution_weights", "bias_gradient", dtype)
         numbers = (windows, slices, share, *divisor(places), channels * places)
         sums.launch((channels * slices, 1), 256, *numbers, dy, parts, ops.tickets(channels), db)
-
-
-def _table(rows: list) -> DeviceBuffer:
-    array = np.array(rows, np.int32)
-    buffer = DeviceBuffer(max(4, array.nbytes))
-    if rows:
-        buffer.from_host(array)
-    return buffer

@@ -11,6 +11,7 @@ import numpy as np
 
 from minicaffe.cuda import planes
 from minicaffe.cuda.kernels import BLOCK, PACK, kernel
+from minicaffe.cuda.tables import divisor
 
 
 class Activation(NamedTuple):
@@ -36,7 +37,7 @@ class CudaPooling:
         self.window, self.dtype = window, np.dtype(dtype)
         self.geometry = (*self.size, *self.out, *window.kernel, *window.stride)
         self._sizes = (self.planes, *self.geometry, *window.pad)
-        self._divisions = (*division(window.stride[0]), *division(window.stride[1]))
+        self._divisions = (*divisor(window.stride[0])[1:], *divisor(window.stride[1])[1:])
         self._halves = self._is_half()
 
     def forward(
@@ -157,9 +158,3 @@ class CudaPooling:
 def _aligned(*pointers: Any) -> bool:
     """Whether 16 bytes at a time can be read and written at these addresses; 0 stands for a missing array."""
     return not any(int(pointer) % 16 for pointer in pointers)
-
-
-def division(by: int) -> tuple[int, int]:
-    """The factor and the shift by which kernels divide numbers below 2^31: ((n * factor >> 32) + n) >> shift."""
-    shift = (by - 1).bit_length()
-    return (((1 << shift) - by) << 32) // by + 1 & 0xFFFFFFFF, shift
