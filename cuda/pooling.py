@@ -118,7 +118,7 @@ class CudaPooling:
 
     def _half_geometry(self) -> tuple[int, ...]:
         rows, columns = self.out
-        return (rows, columns, self.window.kernel[0], *division(columns // 4), *division(rows))
+        return (rows, columns, self.window.kernel[0], *divisor(columns // 4)[1:], *divisor(rows)[1:])
 
     def _forward_halves(self, x: int, y: int, mask: Any, behind: Activation) -> None:
         slope = behind.slope if behind.kind else 1.0
