@@ -119,9 +119,7 @@ class TensorCorrelation:
         tables = (forward.steps, forward.padded, forward.sources, data.steps, data.padded, data.sources)
         self._kernel("pack")(chunks + self._packed_chunks(data), chunks, *sizes, *tables, w, packed)
 
-    def forward(
-        self, x: int, packed: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0
-    ) -> None:
+    def forward(self, x: int, packed: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
         """y = w * x, plus bias (O, float32) where one is given; then, with a slope, its ReLU.
 
         moments: where given, receives float32 (O, parts, 2), the mean and the sum of squared deviations of y as it is
