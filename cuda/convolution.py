@@ -32,7 +32,7 @@ from minicaffe.cuda.windows import Plan
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
 #: bytes of a number: rows, that is channels: a tile of the products; windows, elements along k in a step, threads
 _TILES = {
-    4: {64: split.Tile(64, 128, 16, 128), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 256, 16, 64)},
+    4: {64: split.Tile(64, 128, 16, 128), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 256, 16, 64, 260)},
     8: {64: split.Tile(64, 64, 16, 64), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 128, 16, 32)},
 }
 _KEPT = 16  # plans that a layer keeps, each for other shapes

@@ -151,7 +151,7 @@ def _wide(dtype: np.dtype, start: Pointer, line: int, step: int) -> bool:
 
 
 _TILES = {
-    "gemm_128": Tile(128, 128, 8, 256),
+    "gemm_128": Tile(128, 128, 8, 256, 100),
     "gemm_64": Tile(64, 64, 16, 64),
     "gemm_32x128": Tile(32, 128, 16, 64),
     "gemm_128x32": Tile(128, 32, 16, 64),
