@@ -186,7 +186,8 @@ class Report:
 
             cells = [
                 span(lambda row: row.registers), span(lambda row: row.stack),
-                span(lambda row: row.shared / 1024, ".0f"), span(lambda row: row.threads), span(lambda row: row.resident), span(lambda row: row.occupancy, ".0%"),
+                span(lambda row: row.shared / 1024, ".0f"), span(lambda row: row.threads),
+                span(lambda row: row.resident), span(lambda row: row.occupancy, ".0%"),
                 span(lambda row: row.loop), span(lambda row: row.multiply, ".0%"),
                 span(lambda row: row.integer, ".0%"), span(lambda row: row.spilled),
             ]  # fmt: skip
