@@ -26,12 +26,13 @@ import numpy as np
 from minicaffe.cuda import context, convolution_weights, ops, split, windows
 from minicaffe.cuda.convolution_weights import WeightGradient, WeightPlan
 from minicaffe.cuda.kernels import Kernel, kernel
-from minicaffe.cuda.windows import MOST_AXES, Plan  # noqa: F401  (MOST_AXES: for the layers)
+from minicaffe.cuda.tables import MOST_AXES, Plans, with_axes  # noqa: F401  (MOST_AXES: for the layers)
+from minicaffe.cuda.windows import Plan
 
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
 #: bytes of a number: rows, that is channels: a tile of the products; windows, elements along k in a step, threads
 _TILES = {
-    4: {64: split.Tile(64, 128, 16, 128), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 256, 16, 64)},
+    4: {64: split.Tile(64, 128, 16, 128), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 256, 16, 64, 260)},
     8: {64: split.Tile(64, 64, 16, 64), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 128, 16, 32)},
 }
 _KEPT = 16  # plans that a layer keeps, each for other shapes
@@ -50,18 +51,17 @@ class CudaCorrelation:
         self.window = window.with_axes(MOST_AXES)
         self.group, self.dtype = group, np.dtype(dtype)
         self._gradient = WeightGradient(self.window, group, self.dtype)
-        self._plans: dict[tuple, tuple[Plan, Plan, WeightPlan]] = {}
+        self._plans: Plans[tuple[Plan, Plan, WeightPlan]] = Plans(_KEPT)
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
         """Use these shapes from now on; allocates, so call it only when shapes change."""
-        lead = (1,) * (MOST_AXES + 2 - len(x_shape))
-        shapes = (*x_shape[:2], *lead, *x_shape[2:]), (*y_shape[:2], *lead, *y_shape[2:])
-        if shapes not in self._plans:
-            if len(self._plans) >= _KEPT:
-                self._plans.clear()
-            forward, data = (make(self.window, self.group, *shapes) for make in (windows.forward, windows.data))
-            self._plans[shapes] = forward, data, self._gradient.plan(*shapes)
-        self._forward, self._data, self._weights = self._plans[shapes]
+        shapes = with_axes(x_shape), with_axes(y_shape)
+        self._forward, self._data, self._weights = self._plans.get(shapes, lambda: self._tables(*shapes))
+
+    def _tables(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> tuple[Plan, Plan, WeightPlan]:
+        forward = windows.forward(self.window, self.group, x_shape, y_shape)
+        data = windows.data(self.window, self.group, x_shape, y_shape)
+        return forward, data, self._gradient.plan(x_shape, y_shape)
 
     def forward(self, x: int, w: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
         """y = w * x, plus bias (O) where one is given; then, with a slope, its ReLU.

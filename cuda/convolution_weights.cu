@@ -5,6 +5,7 @@
 // window's first element, and which bits of a window's mask they need; and for each row and each column of windows where its
 // first element is, and the bits of those taps that are inside the image. A copy takes a test of bits, and a share of an
 // addition. Two steps of 16 windows hide the copies' latency: one of them is at least 1500 instructions of each warp.
+#include "divisor.cuh"
 #include "gemm.cuh"
 
 // Each variant is compiled when it is needed.
@@ -29,12 +30,6 @@ typedef Shape<64, 96, 8, 2, 4, 12> Rows64;
 typedef Shape<32, 96, 8, 2, 4, 12> Rows32;
 typedef Shape<16, 192, 8, 2, 4, 12> Rows16;
 #endif
-
-struct Divisor {  // division of numbers below 2^31, by a multiplication and a shift
-  int by;
-  unsigned factor, shift;
-  __device__ __forceinline__ int quotient(int n) const { return (int)((__umulhi(n, factor) + (unsigned)n) >> shift); }
-};
 
 struct Entry {  // of the tables
   int offset, bits;

@@ -19,6 +19,7 @@ from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.split import Tile, choose
+from minicaffe.cuda.tables import divisor, uploaded
 
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
 _BITS = 31  # of a window's mask: the planes, rows and columns of a kernel
@@ -30,10 +31,15 @@ _TILES = {
 }
 
 
-def divisor(by: int) -> tuple[int, int, int]:
-    """Factor and shift by which the kernels divide numbers below 2^31, after the number itself."""
-    shift = (by - 1).bit_length()
-    return by, (((1 << shift) - by) << 32) // by + 1, shift
+#: instructions of a thread in a step besides multiplications: reading shared memory, and copying each element
+#: of x, by the width of the kernel; 0: 16 bytes at a time
+_READING, _COPYING = 216, {0: 0.8, 1: 6.9, 3: 3.7, 5: 3.2}
+
+
+def tile_of(rows: int, itemsize: int, width: int) -> Tile:
+    """The tile of so many rows, with what its steps take; width: as in _COPYING."""
+    tile = _TILES[itemsize][rows]
+    return tile._replace(copying=_READING + int(_COPYING[width] * tile.columns * tile.depth / tile.threads))
 
 
 class WeightPlan(NamedTuple):
@@ -84,7 +90,7 @@ class WeightGradient:
         taps = inputs * math.prod(self.kernel)
         masked, ranges = (self._masked(x_shape), None) if tiled else (None, self._ranges(x_shape, size))
         numbers = (channels, taps, self.group, y_shape[0] * places, places)
-        return WeightPlan(*numbers, lines, size, _table(rows), _table(columns), masked, ranges)
+        return WeightPlan(*numbers, lines, size, uploaded(rows), uploaded(columns), masked, ranges)
 
     def __call__(self, plan: WeightPlan, x: Any, dy: Any, dw: Any, db: Any = 0) -> None:
         """Add to dw, and to db where one is given."""
@@ -116,16 +122,19 @@ class WeightGradient:
     def _tile(self, plan: WeightPlan) -> tuple[int, Tile, int]:
         """The rows of the fastest tile by the model, the tile, and the number of tiles."""
         processors, itemsize = context.current().multiprocessors, self.dtype.itemsize
+        width = self.width
+        if self.pointwise:
+            width = 3 if plan.places * itemsize % 16 else 0  # without bits to test
 
         def over(tile: Tile) -> int:
             return -(-plan.channels // tile.rows) * -(-plan.taps // self._across(tile)) * plan.groups
 
-        def cycles(rows: int) -> float:
-            tile = _TILES[itemsize][rows]
+        def cycles(tile: Tile) -> float:
             return choose(tile, over(tile), tile.steps(plan.windows), itemsize, processors).cycles
 
-        best = min(_TILES[itemsize], key=cycles)
-        return best, _TILES[itemsize][best], over(_TILES[itemsize][best])
+        tiles = {rows: tile_of(rows, itemsize, width) for rows in _TILES[itemsize]}
+        best = min(tiles, key=lambda rows: cycles(tiles[rows]))
+        return best, tiles[best], over(tiles[best])
 
     # -- tables --------------------------------------------------------------------------------------------------------
 
@@ -151,7 +160,7 @@ class WeightGradient:
         if self.width > 1:  # a row of taps has one entry, with which kernels combine the bits of columns
             steps[2] = range(1)
         axes = range(2 if self.width > 1 else 3)
-        return _table(
+        return uploaded(
             [[to, sum(1 << self._first_bit(a) + place[a] for a in axes)] for to, place in self._places(x_shape, steps)]
         )
 
@@ -160,7 +169,7 @@ class WeightGradient:
             to = j * self.dilation[axis] - self.pad[axis]  # of the first window
             return -(to // self.stride[axis]), min((x_shape[2 + axis] - 1 - to) // self.stride[axis], size[axis] - 1)
 
-        return _table(
+        return uploaded(
             [
                 [to, *(limit for axis in range(3) for limit in limits(axis, place[axis])), 0]
                 for to, place in self._places(x_shape, [range(k) for k in self.kernel])
@@ -181,11 +190,3 @@ def bias_gradient(dy: Any, shape: tuple[int, ...], db: Any, dtype: np.dtype) -> 
         sums = kernel("convolution_weights", "bias_gradient", dtype)
         numbers = (windows, slices, share, *divisor(places), channels * places)
         sums.launch((channels * slices, 1), 256, *numbers, dy, parts, ops.tickets(channels), db)
-
-
-def _table(rows: list) -> DeviceBuffer:
-    array = np.array(rows, np.int32)
-    buffer = DeviceBuffer(max(4, array.nbytes))
-    if rows:
-        buffer.from_host(array)
-    return buffer

@@ -18,6 +18,7 @@ import numpy as np
 
 from minicaffe.cuda import context, graph, ops
 from minicaffe.cuda.kernels import kernel
+from minicaffe.cuda.tables import Plans
 from minicaffe.errors import DeviceError
 
 log = logging.getLogger("minicaffe")
@@ -139,7 +140,7 @@ class Products:
     """The products of one layer, with `ops.gemm`'s arguments; keeps a plan for each size and setting of `set_math`."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple, _Plan | None] = {}
+        self._plans: Plans[_Plan | None] = Plans(_KEPT)
 
     def gemm(
         self, trans_a: bool, trans_b: bool, m: int, n: int, k: int, alpha: float, a: Any, b: Any, beta: float, c: Any,
@@ -160,17 +161,13 @@ class Products:
     ) -> _Plan | None:
         """The plan for a product; None where cuBLASLt has none, or where there is nothing to compute."""
         key = (trans_a, trans_b, m, n, k, dtype, has_bias, slope, context.allows_tf32())
-        if key not in self._plans:
-            graph.forbid("cuBLASLt makes a plan")
-            if len(self._plans) >= _KEPT:
-                self._plans.clear()
-            self._plans[key] = self._make(trans_a, trans_b, m, n, k, dtype, has_bias, slope)
-        return self._plans[key]
+        return self._plans.get(key, lambda: self._make(trans_a, trans_b, m, n, k, dtype, has_bias, slope))
 
     @staticmethod
     def _make(
         trans_a: bool, trans_b: bool, m: int, n: int, k: int, dtype: np.dtype, has_bias: bool, slope: float | None
     ) -> _Plan | None:
+        graph.forbid("cuBLASLt makes a plan")
         if 0 in (m, n, k) or slope:  # its ReLU has no slope
             return None
         try:

@@ -15,9 +15,11 @@ import numpy as np
 
 from minicaffe.cuda import context, convolution, graph, ops
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.tables import Plans
 
 log = logging.getLogger("minicaffe")
 
+_KEPT = 64  # plans that a layer keeps
 _PLANE = 2  # the number of spatial axes for which cuDNN is used
 
 
@@ -91,7 +93,7 @@ class CudnnCorrelation(convolution.CudaCorrelation):
     def __init__(self, window: Any, group: int, dtype: np.dtype) -> None:
         super().__init__(window, group, dtype)
         self._window = window
-        self._vendor: dict[tuple, _Plan | None] = {}
+        self._vendor: Plans[_Plan | None] = Plans(_KEPT)
         self._sum: DeviceBuffer | None = None
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
@@ -137,12 +139,10 @@ class CudnnCorrelation(convolution.CudaCorrelation):
     def _plan(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
         """cuDNN's plan for the current shapes; None where it has none, or where there is nothing to compute."""
         key = (operation, self._x, self._y, context.allows_tf32())
-        if key not in self._vendor:
-            graph.forbid("cuDNN makes a plan")
-            self._vendor[key] = self._make(operation, inputs, result)
-        return self._vendor[key]
+        return self._vendor.get(key, lambda: self._make(operation, inputs, result))
 
     def _make(self, operation: str, inputs: dict[str, tuple], result: tuple) -> _Plan | None:
+        graph.forbid("cuDNN makes a plan")
         if len(self._window.kernel) != _PLANE or self.dtype != np.float32 or 0 in (*self._x, *self._y):
             return None
         try:

@@ -233,27 +233,30 @@ class CapturedStep:
 
     def _captured_by_all(self, warm: Recording) -> _Graph | None:
         """Capture `work`; if that fails, or is not agreed to, report the reason and return None."""
-        graph, reason = None, ""
+        recording, reason = Recording(True, warm.read.values()), ""
+        graph: _Graph | None = None
         try:
-            graph = self._capture(warm)
-        except DeviceError as error:
-            reason = str(error)
+            try:
+                graph = self._capture(warm, recording)
+            except DeviceError as error:
+                reason = str(error)
+            if reason := self._agree(reason):
+                graph = None
+                self._give_up(reason)
         finally:
             self._warm = None
-        if reason := self._agree(reason):
-            self._give_up(reason)
-            return None
+            if graph is None:
+                recording.forget_conversions(read=True)  # they have been recorded, but not executed
         return graph
 
     def _give_up(self, reason: str) -> None:
         self._plain = True
         self._report(f"The step runs without a CUDA graph: {reason}")
 
-    def _capture(self, warm: Recording) -> _Graph:
+    def _capture(self, warm: Recording, recording: Recording) -> _Graph:
         """Capture `work`; its registered actions, such as advancing random streams, run in the replay that follows."""
         warm.forget_conversions()  # the capture includes what each step makes of its own results
         warm.upload()  # values written on the host since the first call must not be copied inside the graph
-        recording = Recording(True, warm.read.values())
         with context.recording() as stream, _without_collection():
             graph = self._record(recording, int(stream.handle))
         return _Graph(recording, graph)
@@ -274,7 +277,6 @@ class CapturedStep:
         finally:
             graph = _end(stream, failure)
         if failure is not None:
-            recording.forget_conversions(read=True)  # they have been recorded, but not executed
             raise failure
         return graph
 

@@ -1,4 +1,5 @@
 // LRN across channels, and within a channel.
+#include "packs.cuh"
 
 // scale^-beta; for beta 3/4 by square roots, which take a fraction of the time.
 __device__ __forceinline__ Dtype inverse_power(const Dtype scale, const Dtype beta) {
@@ -99,7 +100,7 @@ __global__ void within_forward(const int planes, const int height, const int wid
     }
 }
 
-extern __shared__ double shared_memory[];
+extern __shared__ __align__(16) uint4 shared_memory[];
 
 // As across_backward. The ratios of the strip and of the rows that it reaches are in shared memory if kept_rows, the most
 // of these rows, is not 0; else they are computed at each use.
@@ -129,4 +130,91 @@ __global__ void within_backward(const int planes, const int height, const int wi
       const long long i = start + row * width + column;
       dx[i] = dy[i] * inverse_power(scale[i], beta) - factor * x[i] * sum;
     }
+}
+
+// ---- within a channel over 3 x 3 places, where the width is a multiple of 4: a block works on blockDim.z whole planes,
+// which are in shared memory; its threads are (fours of columns, rows, planes)
+
+struct Fours {
+  int plane, height, width;
+  __device__ Fours(int height, int width) : plane(blockIdx.x * blockDim.z + threadIdx.z), height(height), width(width) {}
+
+  // Calls work(row, column, i) for the first place of each of this thread's fours, number i of the plane.
+  template <class Work>
+  __device__ __forceinline__ void each(const Work &work) const {
+    for (int row = threadIdx.y; row < height; row += blockDim.y)
+      for (int column = 4 * threadIdx.x; column < width; column += 4 * blockDim.x) work(row, column, row * width + column);
+  }
+
+  // The sums over 3 x 3 places of a plane around each of four: down the columns, then along the row.
+  __device__ __forceinline__ Pack<4> sums(const Dtype *kept, int row, int column) const {
+    Dtype down[6] = {};
+#pragma unroll
+    for (int h = -1; h <= 1; h++)
+      if (row + h >= 0 && row + h < height) {
+        const Dtype *line = kept + (row + h) * width + column;
+        const Pack<4> own = load<4>(line);
+        if (column > 0) down[0] += line[-1];
+        if (column + 4 < width) down[5] += line[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) down[j + 1] += own.v[j];
+      }
+    Pack<4> sums;
+#pragma unroll
+    for (int j = 0; j < 4; j++) sums.v[j] = down[j] + down[j + 1] + down[j + 2];
+    return sums;
+  }
+};
+
+__global__ void nine_forward(const int planes, const int height, const int width, const Dtype rate, const Dtype beta,
+                             const Dtype *x, Dtype *__restrict__ scale, Dtype *y) {
+  const Fours fours(height, width);
+  const long long start = (long long)fours.plane * height * width;
+  Dtype *squares = (Dtype *)shared_memory + threadIdx.z * height * width;
+  const bool mine = fours.plane < planes;
+  if (mine) fours.each([=](int row, int column, int i) {
+      Pack<4> values = load<4>(x + start + i);
+#pragma unroll
+      for (int j = 0; j < 4; j++) values.v[j] *= values.v[j];
+      store<4>(squares + i, values);
+    });
+  __syncthreads();
+  if (mine) fours.each([=](int row, int column, int i) {
+      Pack<4> sums = fours.sums(squares, row, column), values = load<4>(x + start + i);
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        sums.v[j] = 1 + rate * sums.v[j];
+        values.v[j] *= inverse_power(sums.v[j], beta);
+      }
+      store<4>(scale + start + i, sums);
+      store<4>(y + start + i, values);
+    });
+}
+
+// As within_backward; dx may be dy.
+__global__ void nine_backward(const int planes, const int height, const int width, const Dtype factor, const Dtype beta,
+                              const Dtype *__restrict__ x, const Dtype *dy, const Dtype *__restrict__ scale, Dtype *dx) {
+  const Fours fours(height, width);
+  const long long start = (long long)fours.plane * height * width;
+  Dtype *ratios = (Dtype *)shared_memory + 2 * threadIdx.z * height * width, *owns = ratios + height * width;
+  const bool mine = fours.plane < planes;
+  if (mine) fours.each([=](int row, int column, int i) {
+      Pack<4> own = load<4>(dy + start + i), ratio = load<4>(x + start + i);
+      const Pack<4> scales = load<4>(scale + start + i);
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        own.v[j] *= inverse_power(scales.v[j], beta);
+        ratio.v[j] = own.v[j] * ratio.v[j] / scales.v[j];
+      }
+      store<4>(ratios + i, ratio);
+      store<4>(owns + i, own);
+    });
+  __syncthreads();
+  if (mine) fours.each([=](int row, int column, int i) {
+      const Pack<4> sums = fours.sums(ratios, row, column), values = load<4>(x + start + i);
+      Pack<4> own = load<4>(owns + i);
+#pragma unroll
+      for (int j = 0; j < 4; j++) own.v[j] -= factor * values.v[j] * sums.v[j];
+      store<4>(dx + start + i, own);
+    });
 }

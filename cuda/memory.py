@@ -151,10 +151,10 @@ def copy_on_device(target: int, source: int, nbytes: int) -> None:
         context.current().driver.memcpy_dtod_async(int(target), int(source), nbytes, context.stream())
 
 
-def fill_bytes(ptr: int, byte: int, nbytes: int) -> None:
-    """Queue setting ``nbytes`` bytes at a device address."""
+def fill_bytes(ptr: int, byte: int, nbytes: int, stream: Any = None) -> None:
+    """Queue setting ``nbytes`` bytes at a device address; on this thread's stream unless another is given."""
     if nbytes:
-        context.current().driver.memset_d8_async(int(ptr), byte, nbytes, context.stream())
+        context.current().driver.memset_d8_async(int(ptr), byte, nbytes, stream or context.stream())
 
 
 def pinned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

@@ -151,7 +151,7 @@ def _wide(dtype: np.dtype, start: Pointer, line: int, step: int) -> bool:
 
 
 _TILES = {
-    "gemm_128": Tile(128, 128, 8, 256),
+    "gemm_128": Tile(128, 128, 8, 256, 100),
     "gemm_64": Tile(64, 64, 16, 64),
     "gemm_32x128": Tile(32, 128, 16, 64),
     "gemm_128x32": Tile(128, 32, 16, 64),
@@ -274,12 +274,13 @@ def scratch(nbytes: int) -> Iterator[DeviceBuffer]:
 def tickets(count: int) -> DeviceBuffer:
     """Return the device's counters for `last_block` of common.cuh, at least ``count``; all are 0 between launches.
 
-    Kernels run one after another, so all share them; each launch leaves zeros.
+    The kernels of all threads, and of replayed graphs, run one after another on the compute stream, so all share them;
+    each launch leaves zeros. New counters are cleared on that stream: a capture would only record it.
     """
     device = context.current()
     with device.lock:
         kept = device.cache.get("tickets")
         if kept is None or kept.nbytes < 4 * count:
             kept = device.cache["tickets"] = DeviceBuffer(max(4 * count, 2 * kept.nbytes if kept else 4096))
-            memory.fill_bytes(int(kept), 0, kept.nbytes)
+            memory.fill_bytes(int(kept), 0, kept.nbytes, device.compute)
         return kept

@@ -23,7 +23,7 @@ struct Activation {
   }
 };
 
-// Windows along one axis; factor and shift divide by the stride (`division` in minicaffe.cuda.pooling).
+// Windows along one axis; factor and shift divide by the stride (`divisor` in minicaffe.cuda.tables).
 struct Axis {
   int size, outputs, kernel, stride, pad;
   unsigned factor, shift;

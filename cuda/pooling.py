@@ -1,4 +1,7 @@
-"""Maximum and average pooling on the device, with the activations in front of it and behind it (pooling.cu)."""
+"""Maximum and average pooling on the device, with the activations in front of it and behind it.
+
+pooling.cu has kernels for any window, pooling_halves.cu faster ones for the usual windows that halve a picture.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicaffe.cuda import planes
-from minicaffe.cuda.kernels import PACK, kernel
+from minicaffe.cuda.kernels import BLOCK, PACK, kernel
+from minicaffe.cuda.tables import divisor
 
 
 class Activation(NamedTuple):
@@ -18,6 +22,7 @@ class Activation(NamedTuple):
 
 
 IDENTITY = Activation()
+_RELU = 1
 
 
 class CudaPooling:
@@ -32,7 +37,8 @@ class CudaPooling:
         self.window, self.dtype = window, np.dtype(dtype)
         self.geometry = (*self.size, *self.out, *window.kernel, *window.stride)
         self._sizes = (self.planes, *self.geometry, *window.pad)
-        self._divisions = (*division(window.stride[0]), *division(window.stride[1]))
+        self._divisions = (*divisor(window.stride[0])[1:], *divisor(window.stride[1])[1:])
+        self._halves = self._is_half()
 
     def forward(
         self,
@@ -49,6 +55,9 @@ class CudaPooling:
         mask: receives the place of each maximum, an int; top_mask: likewise, as a number; 0: none.
         front: an activation that is computed first, with its result in `acted`; behind: one of the result.
         """
+        if self._halves and not front.kind and behind.kind <= _RELU and not top_mask and _aligned(x, y, mask):
+            self._forward_halves(x, y, mask, behind)
+            return
         staged = self._plane_bytes() if front.kind else 0
         threads = planes.threads(self.out[1], self.out[0], self.planes, staged)
         rows = self.out[0] if front.kind else planes.strip(self.out[0], self.planes, threads)
@@ -71,6 +80,11 @@ class CudaPooling:
         pooled: receives the gradient with respect to x where that is another one; 0: it does not.
         behind: an activation whose top is y; dy becomes the gradient of its bottom.
         """
+        if self._halves and max(front.kind, behind.kind) <= _RELU and _aligned(dy, dx, mask, x, pooled, y):
+            if self.fits_behind():
+                read = front.slope, behind.slope, x if front.kind else 0, y if behind.kind else 0
+                self._backward_halves(mask, read, (dy, pooled, dx))
+                return
         columns = self.size[1] // PACK if self.size[1] % PACK == 0 else self.size[1]
         masked = bool(mask)
         threads = planes.threads(columns, self.size[0], self.planes, self.out[0] * self._row_bytes(masked))
@@ -95,6 +109,31 @@ class CudaPooling:
             grid = (-(-self.planes // threads[2]), strips)
             kernel("pooling", name, self.dtype).launch(grid, threads, *arguments, shared=shared)
 
+    def _is_half(self) -> bool:
+        """Whether pooling_halves.cu has kernels for this window and these shapes."""
+        window, (height, width) = self.window, self.size
+        usual = window.kernel in ((2, 2), (3, 3)) and window.stride == (2, 2) and window.pad == (0, 0)
+        halved = height % 2 == 0 and width % 8 == 0 and tuple(self.out) == (height // 2, width // 2)
+        return usual and halved and self.planes > 0
+
+    def _half_geometry(self) -> tuple[int, ...]:
+        rows, columns = self.out
+        return (rows, columns, self.window.kernel[0], *divisor(columns // 4)[1:], *divisor(rows)[1:])
+
+    def _forward_halves(self, x: int, y: int, mask: Any, behind: Activation) -> None:
+        slope = behind.slope if behind.kind else 1.0
+        name, masks = ("max_forward", (mask,)) if mask else ("ave_forward", ())
+        n = self.planes * self.out[0] * self.out[1]
+        kernel("pooling_halves", name, self.dtype).packs(n, *self._half_geometry(), slope, x, y, *masks)
+
+    def _backward_halves(self, mask: Any, read: tuple, written: tuple) -> None:
+        name, masks = ("max_backward", (mask,)) if mask else ("ave_backward", ())
+        windows, plane_bytes = self.out[0] * self.out[1], self.out[0] * self._row_bytes(bool(mask))
+        each = max(1, min(self.planes, PACK * BLOCK // windows, planes.SHARED // plane_bytes))
+        arguments = (4 * self.planes * windows, each, *self._half_geometry(), *read, *masks, *written)
+        grid, shared = (-(-self.planes // each), 1), each * plane_bytes
+        kernel("pooling_halves", name, self.dtype).launch(grid, BLOCK, *arguments, shared=shared)
+
     def _plane_bytes(self) -> int:
         return self.size[0] * self.size[1] * self.dtype.itemsize
 
@@ -116,7 +155,6 @@ class CudaPooling:
         return rows, min(self.out[0], (rows + kernel_h - 2) // stride + 1)
 
 
-def division(by: int) -> tuple[int, int]:
-    """The factor and the shift by which kernels divide numbers below 2^31: ((n * factor >> 32) + n) >> shift."""
-    shift = (by - 1).bit_length()
-    return (((1 << shift) - by) << 32) // by + 1 & 0xFFFFFFFF, shift
+def _aligned(*pointers: Any) -> bool:
+    """Whether 16 bytes at a time can be read and written at these addresses; 0 stands for a missing array."""
+    return not any(int(pointer) % 16 for pointer in pointers)

@@ -12,18 +12,24 @@ from typing import NamedTuple
 
 _FAN = 16  # parts that a block adds at a time, as in gemm.cuh
 _ADDING = 3000  # cycles each time that parts are added: writing, waiting for it, counting, reading
-_LANES = 128  # products of a multiprocessor in a cycle
+_ISSUE = 4  # instructions of warps that a multiprocessor begins in a cycle
 _LATENCY = 1500  # cycles until the first copies have arrived
 _MOST = (1 << 31) - 1
 
 
 class Tile(NamedTuple):
-    """A Shape of the kernels: rows, columns, elements along k in a step; threads of a block."""
+    """A Shape of the kernels: rows, columns, elements along k in a step; threads of a block.
+
+    copying, ends: instructions of a thread in a step besides the multiplications, as in the machine code
+        (tests/cuda/test_goals.py); and those before a tile's first step and after its last one.
+    """
 
     rows: int
     columns: int
     depth: int
     threads: int
+    copying: int = 190
+    ends: int = 1900
 
     def over(self, m: int, n: int) -> int:
         """The number of tiles that cover m x n."""
@@ -32,6 +38,11 @@ class Tile(NamedTuple):
     def steps(self, k: int) -> int:
         """The number of steps along k, at least one."""
         return -(-k // self.depth) or 1
+
+    @property
+    def step(self) -> int:
+        """Instructions of a thread in a step."""
+        return self.rows * self.columns * self.depth // self.threads + self.copying
 
     def sums(self, row_sums: bool) -> int:
         """Elements of a block's part, as Sums::SIZE."""
@@ -64,14 +75,17 @@ def choose(tile: Tile, count: int, steps: int, itemsize: int, processors: int) -
 
 
 def _cost(tile: Tile, steps: int, share: int, work: int, resident: int, processors: int) -> Choice:
-    area = tile.rows * tile.columns
-    blocks = -(-work // share)
+    blocks, tiles = -(-work // share), work // steps
     each = -(-blocks // processors)
     warps = min(each, resident) * tile.threads // 32
-    busy = warps / (warps + 4)  # the part of its cycles in which a multiprocessor with so many warps multiplies
-    cycles = each * share * area * tile.depth / _LANES / busy + _LATENCY
+    busy = warps / (
+        warps + 4
+    )  # the part of its cycles in which a multiprocessor with so many warps issues
+    pieces = tiles / blocks + bool(share % steps)  # of tiles, that a block has
+    instructions = share * tile.step + pieces * tile.ends
+    cycles = each * instructions * (tile.threads / 32) / _ISSUE / busy + _LATENCY
     if share % steps:
         parts = -(-steps // share) + bool(steps % share)
         levels = 1 + (parts > _FAN) + (parts > _FAN**2)
-        cycles += levels * (_ADDING + (1 + min(parts, _FAN)) * area / 16)  # 64 bytes of parts in a cycle
+        cycles += levels * (_ADDING + (1 + min(parts, _FAN)) * tile.rows * tile.columns / 16)  # 64 bytes in a cycle
     return Choice(share, blocks, cycles)

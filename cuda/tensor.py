@@ -30,9 +30,9 @@ from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import Kernel, kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.shares import Tile
+from minicaffe.cuda.tables import MOST_AXES, Plans, uploaded, with_axes
 from minicaffe.errors import DeviceError
 
-MOST_AXES = 3  # spatial axes that the kernels support
 PADDED = 8  # channels of an array are padded to a multiple
 _MOST = (1 << 31) - 1  # chunks, windows: kernels index them with 32 bits
 _BITS = 30  # elements of a kernel, summed over the axes; the other bits of a word mark what does not exist
@@ -84,7 +84,7 @@ class TensorCorrelation:
         self.kernel, self.stride, self.pad, self.dilation = window.with_axes(MOST_AXES)
         self.group, self.math = group, math
         self.chunk = 8 if math == "bf16" else 4  # elements
-        self._plans: dict[tuple, tuple[Tables, Tables]] = {}
+        self._plans: Plans[tuple[Tables, Tables]] = Plans(_KEPT)
 
     @staticmethod
     def unfit(window: Any, group: int, channels: int, outputs: int) -> str:
@@ -102,15 +102,8 @@ class TensorCorrelation:
 
     def prepare(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> None:
         """Use these shapes from now on; allocates, so call it only when shapes change."""
-        lead = (1,) * (MOST_AXES + 2 - len(x_shape))
-        shapes = (*x_shape[:2], *lead, *x_shape[2:]), (*y_shape[:2], *lead, *y_shape[2:])
-        if shapes not in self._plans:
-            for shape in shapes:
-                _check("chunks of 16 bytes in an array", self._row(shape[1]) * shape[0] * math.prod(shape[2:]))
-            if len(self._plans) >= _KEPT:
-                del self._plans[next(iter(self._plans))]
-            self._plans[shapes] = self._plan_forward(*shapes), self._plan_data(*shapes)
-        self._forward, self._data = self._plans[shapes]
+        shapes = with_axes(x_shape), with_axes(y_shape)
+        self._forward, self._data = self._plans.get(shapes, lambda: self._plan(*shapes))
         self._channels, self._outputs = x_shape[1] // self.group, y_shape[1] // self.group
 
     @property
@@ -126,9 +119,7 @@ class TensorCorrelation:
         tables = (forward.steps, forward.padded, forward.sources, data.steps, data.padded, data.sources)
         self._kernel("pack")(chunks + self._packed_chunks(data), chunks, *sizes, *tables, w, packed)
 
-    def forward(
-        self, x: int, packed: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0
-    ) -> None:
+    def forward(self, x: int, packed: int, y: int, bias: int = 0, slope: float | None = None, moments: int = 0) -> None:
         """y = w * x, plus bias (O, float32) where one is given; then, with a slope, its ReLU.
 
         moments: where given, receives float32 (O, parts, 2), the mean and the sum of squared deviations of y as it is
@@ -194,6 +185,11 @@ class TensorCorrelation:
     def _packed_chunks(self, plan: Tables) -> int:
         return self.group * plan.steps * plan.padded * _STEP
 
+    def _plan(self, x_shape: tuple, y_shape: tuple) -> tuple[Tables, Tables]:
+        for shape in (x_shape, y_shape):
+            _check("chunks of 16 bytes in an array", self._row(shape[1]) * shape[0] * math.prod(shape[2:]))
+        return self._plan_forward(x_shape, y_shape), self._plan_data(x_shape, y_shape)
+
     def _plan_forward(self, x_shape: tuple, y_shape: tuple) -> Tables:
         axes = []
         for i, size in enumerate(y_shape[2:]):
@@ -244,9 +240,9 @@ class TensorCorrelation:
         taps.append(_filled([], _STEP, (0, _NOTHING)))  # read ahead
         origins.append(_filled([], _WINDOWS, (0, -1)))
         parts = [np.array(phase)], taps, sources, origins
-        tables = [_table(np.concatenate(part)) for part in parts]
+        tables = [uploaded(np.concatenate(part)) for part in parts]
         return Tables(
-            tables[0], tables[1], tables[2], tables[3], _table(np.concatenate(outs)) if len(phases) > 1 else None,
+            tables[0], tables[1], tables[2], tables[3], uploaded(np.concatenate(outs)) if len(phases) > 1 else None,
             phases=len(phases), rows=tiles, windows=out_shape[0] * math.prod(out_shape[2:]), chunks=chunks, steps=steps,
             deepest=max(p[2] for p in phase), columns=columns, padded=-(-columns // width) * width, in_group=each,
             out_group=self._row(out_shape[1]) // self.group, out_row=self._row(out_shape[1]),
@@ -300,10 +296,3 @@ def _filled(rows: Any, count: int, row: tuple) -> np.ndarray:
 def _check(what: str, count: int) -> None:
     if count > _MOST:
         raise DeviceError(f"convolution by tensor cores: expected at most {_MOST} {what}, got {count}")
-
-
-def _table(rows: np.ndarray) -> DeviceBuffer:
-    array = np.ascontiguousarray(rows.astype(np.int32))
-    buffer = DeviceBuffer(max(array.nbytes, 16))
-    buffer.from_host(array)
-    return buffer

@@ -1,9 +1,5 @@
 // Windows over an image, as minicaffe.cuda.windows lays them out: tables of 32-bit numbers, made when shapes change.
-
-struct Divisor {  // division of numbers below 2^31 by a constant, as a multiplication and a shift
-  unsigned by, factor, shift;
-  __device__ int quotient(int n) const { return (int)((__umulhi(n, factor) + (unsigned)n) >> shift); }
-};
+#include "divisor.cuh"
 
 // A window: where its origin is (the first channel; it may lie in the padding, and is not read then), and a bit for each
 // kind of element that is outside the image.

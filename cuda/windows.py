@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.cuda.tables import MOST_AXES, divisor, uploaded
 from minicaffe.errors import DeviceError
 
-MOST_AXES = 3  # spatial axes that the kernels support
 _MOST = (1 << 31) - 1  # windows, and numbers of a sample: kernels index them with 32 bits
 _MOST_ENTRIES = 1 << 26  # of the tables of elements: a gigabyte
 _BITS = 30  # kinds of elements
@@ -146,11 +146,11 @@ def _plan(
         steps.append(_steps(image_channels, offsets.size, taps[-1], weights[-1]))
         windows = in_shape[0] * math.prod(counts)
         _check("windows in a batch", windows)
-        divisors = [_divisor(math.prod(counts[i:])) for i in range(MOST_AXES)]
+        divisors = [divisor(max(math.prod(counts[i:]), 1)) for i in range(MOST_AXES)]
         origin = _lattice([axis.origin for axis in parts], [axis.step for axis in parts], size)
         out = _lattice([axis.out for axis in parts], [axis.out_step for axis in parts], result)
         phases.append(
-            [windows, *begins[:2], image_channels * offsets.size, *sum(divisors, []), *origin, *begins[2:], *out]
+            [windows, *begins[:2], image_channels * offsets.size, *sum(divisors, ()), *origin, *begins[2:], *out]
         )
     head = [group, len(phases), image_places, image_channels * image_places, math.prod(in_shape[1:])]
     head += [channels, places, channels * places, math.prod(out_shape[1:]), row, per_group, along]
@@ -239,12 +239,6 @@ def _steps(channels: int, elements: int, taps: np.ndarray, weights: np.ndarray) 
     return np.pad(rows, ((0, 0), (0, 1)))
 
 
-def _divisor(by: int) -> list[int]:
-    by = max(by, 1)
-    shift = (by - 1).bit_length()
-    return [by, ((((1 << shift) - by) << 32) // by + 1) & 0xFFFFFFFF, shift]
-
-
 def _check(what: str, count: int, most: int = _MOST) -> None:
     if count > most:
         raise DeviceError(f"convolution on the GPU: expected at most {most} {what}, got {count}")
@@ -260,7 +254,4 @@ def _upload(head: list[int], *tables: list) -> DeviceBuffer:
     array = np.zeros(begin + sum(map(len, rows)), np.int64)
     array[: len(head) + len(tables)] = head + begins
     array[begin:] = np.concatenate(rows)
-    array = (array & 0xFFFFFFFF).astype(np.uint32)
-    buffer = DeviceBuffer(array.nbytes)
-    buffer.from_host(array)
-    return buffer
+    return uploaded(array)

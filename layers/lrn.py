@@ -94,6 +94,8 @@ class LRN(Layer):
             self.kernel("across_forward")(samples * height * width, *geometry, x, scale, out)
         else:
             rate = self.rate / self.size**2
+            if self._launch_nine("forward", bottom[0].shape, 1, rate, self.beta, x, scale, y):
+                return
             self._launch_within("forward", bottom[0].shape, 0, self.size, rate, self.beta, x, scale, out)
         ops.copy(top[0].count, out, y, self.dtype)
 
@@ -107,11 +109,26 @@ class LRN(Layer):
             geometry = (channels, height * width, self.size, factor, self.beta)
             self.kernel("across_backward")(samples * height * width, *geometry, x, dy, scale, kept, dx)
             return
+        if self._launch_nine("backward", bottom[0].shape, 2, factor / self.size**2, self.beta, x, dy, scale, dx):
+            return
         if dx == dy:  # in place, dy is read after dx is written
             ops.copy(bottom[0].count, dy, kept, self.dtype)
             dy = kept
         arguments = self.size, factor / self.size**2, self.beta, x, dy, scale, dx
         self._launch_within("backward", bottom[0].shape, width * self.dtype.itemsize, *arguments)
+
+    def _launch_nine(self, name: str, shape: tuple[int, ...], kept: int, *arguments: float) -> bool:
+        """Launch a kernel on whole planes, with `kept` arrays of each in shared memory, if there is one that can."""
+        count, height, width = shape[0] * shape[1], shape[2], shape[3]
+        plane_bytes = kept * height * width * self.dtype.itemsize
+        addresses = arguments[2:]
+        if self.size != 3 or width % 4 or not 0 < plane_bytes <= planes.SHARED or any(a % 16 for a in addresses):
+            return False
+        threads = planes.threads(width // 4, height, count, plane_bytes)
+        grid, shared = (-(-count // threads[2]), 1), threads[2] * plane_bytes
+        if count:
+            self.kernel(f"nine_{name}").launch(grid, threads, count, height, width, *arguments, shared=shared)
+        return True
 
     def _launch_within(self, name: str, shape: tuple[int, ...], row_bytes: int, *arguments: float) -> None:
         """Launch a kernel on strips of planes; row_bytes: of shared memory for a row that a strip reaches, 0: none."""

@@ -36,8 +36,8 @@ FLOAT_GOAL, TENSOR_GOAL = 0.80, 0.25  # the least part of an inner loop's instru
 class Row:
     """A kernel: name, precision (with tensor cores "tf32", "bf16" or "wgmma"), resources, its main loop.
 
-    The loop is that of `Kernel.main_loops` with the least part of multiplications, with tensor cores of theirs; all shares
-    are of its instructions.
+    The loop is that of `Kernel.main_loops` with the least part of multiplications, with tensor cores of theirs; all
+    shares are of its instructions.
     """
 
     name: str
@@ -169,11 +169,11 @@ class Report:
     def markdown(self) -> str:
         """Return the table of the products, and a sentence about the other kernels."""
         lines = [
-            f"For {self.arch}, compiled by {self.compiler}; numbers of several variants (transposed, narrow copies, widths of "
-            "windows) from the least to the largest:",
+            f"For {self.arch}, compiled by {self.compiler}; numbers of several variants (transposed, narrow copies, "
+            "widths of windows) from the least to the largest:",
             "",
-            "| kernel | precision | variants | registers | spilled, B | shared, KB | threads | blocks per SM | occupancy | "
-            "inner loop | multiply | integer | spills in it |",
+            "| kernel | precision | variants | registers | spilled, B | shared, KB | threads | blocks per SM | "
+            "occupancy | inner loop | multiply | integer | spills in it |",
             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         products = sorted((row for row in self.rows if row.product), key=lambda row: (row.math, row.kernel))
@@ -184,12 +184,14 @@ class Report:
                 ends = dict.fromkeys(format(end(map(value, rows)), form) for end in (min, max))
                 return "-".join(ends)
 
-            lines.append(
-                f"| {kernel} | {math} | {len(rows)} | {span(lambda r: r.registers)} | {span(lambda r: r.stack)} | "
-                f"{span(lambda r: r.shared / 1024, '.0f')} | {span(lambda r: r.threads)} | {span(lambda r: r.resident)} | "
-                f"{span(lambda r: r.occupancy, '.0%')} | {span(lambda r: r.loop)} | {span(lambda r: r.multiply, '.0%')} | "
-                f"{span(lambda r: r.integer, '.0%')} | {span(lambda r: r.spilled)} |"
-            )
+            cells = [
+                span(lambda row: row.registers), span(lambda row: row.stack),
+                span(lambda row: row.shared / 1024, ".0f"), span(lambda row: row.threads),
+                span(lambda row: row.resident), span(lambda row: row.occupancy, ".0%"),
+                span(lambda row: row.loop), span(lambda row: row.multiply, ".0%"),
+                span(lambda row: row.integer, ".0%"), span(lambda row: row.spilled),
+            ]  # fmt: skip
+            lines.append(f"| {kernel} | {math} | {len(rows)} | {' | '.join(cells)} |")
         rest = [row for row in self.rows if not row.product]
         if rest:
             spilling = ", ".join(sorted({row.name for row in rest if row.stack})) or "none"

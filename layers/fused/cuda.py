@@ -105,7 +105,7 @@ class CudaFoldedConvolution(CudaFused, groups.FoldedConvolution):
         results = [blob.mutable_gpu_data() for blob in blobs]
         fold, grid = norm.kernel("fold"), (conv.num_output, 1)
         fold.launch(grid, 256, weights.count_range(1), conv.blobs[0].gpu_data(), conv.bias_gpu(), *stored, *results)
-        self._folded = versions
+        self._folded = [] if graph.capturing() else versions  # what is recorded is not yet computed
 
 
 @fuses("CUDA")

@@ -76,6 +76,8 @@ def computing_on(
             if args.gpu:
                 raise
             raise DeviceError(f"{error}; the solver sets solver_mode: GPU, -gpu none trains on the CPU") from error
+        if args.math.lower() not in ("", "float32") and settings.engine.mode == "CPU":
+            log.warning("--math %s has no effect on the CPU: --precision bf16 rounds products there", args.math.lower())
         yield
 
 

@@ -62,6 +62,15 @@ def test_a_command_on_the_cpu_puts_back_the_gpu(cuda_device, gpu_mode):
     assert settings.engine is runner("GPU") and context.current() is cuda_device
 
 
+@pytest.mark.parametrize("math", ["float32", "tf32", "bf16"])
+def test_a_math_mode_has_no_effect_on_the_cpu(log_lines, math):
+    with devices.computing_on(flags(math=math)):
+        pass
+    lines = [line for line in log_lines if "--math" in line]
+    assert len(lines) == (math != "float32")
+    assert all(f"--math {math} has no effect on the CPU: --precision bf16" in line for line in lines)
+
+
 def test_each_rank_of_a_machine_uses_its_gpu():
     assert [devices._index([3, 5], local_rank) for local_rank in (0, 1, None)] == [0, 1, 0]
     assert devices._index([3], 7) == 0

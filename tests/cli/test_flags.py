@@ -64,7 +64,7 @@ def test_one_dash_or_two_space_or_equals_sign(project, run, words):
         (("train", "-solver", "solver.prototxt", "--engine", "MKL"), "expected one of DEFAULT, CAFFE"),
         (("train", "-solver", "solver.prototxt", "--threads", "0"), "expected a number above 0, got 0"),
         (("train", "-solver", "solver.prototxt", "--threads", "two"), "argument --threads"),
-        (("train", "-solver", "solver.prototxt", "--math", "fp8"), "expected float32 or tf32, got 'fp8'"),
+        (("train", "-solver", "solver.prototxt", "--math", "fp8"), "expected float32, tf32 or bf16, got 'fp8'"),
         (("train", "-solver", "solver.prototxt", "--log", "no/such/x.log"), "cannot write the log"),
         (("test", "-model", "net.prototxt"), "need model weights to score"),
         (("train", "-solver"), "train: argument --solver: expected one argument;"),

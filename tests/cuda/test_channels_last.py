@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minicaffe.core.blob import Blob
-from minicaffe.cuda import channels_last
+from minicaffe.cuda import channels_last, graph
 from minicaffe.cuda.channels_last import LAST, Kept, layout_of
-from minicaffe.cuda.memory import GPU
+from minicaffe.cuda.memory import GPU, DeviceBuffer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu_mode")]
 
@@ -152,3 +152,24 @@ def test_threads_read_one_memory():
         with ThreadPoolExecutor(4) as threads:
             arrays = list(threads.map(lambda _: channels_last.read(blob.data_memory, layout), range(4)))
         assert len(set(map(id, arrays))) == 1 and (values(arrays[0], layout) == want).all()
+
+
+@pytest.mark.usefixtures("cuda_graphs")
+def test_conversion_in_a_graph_that_is_not_agreed_to():
+    """Of several ranks one cannot capture its step: the others have recorded theirs, and run it directly."""
+    blob, out, reasons = filled((2, 8, 3, 3)), DeviceBuffer(576), []
+    layout = layout_of(blob.shape, False)
+
+    def work():
+        channels_last.from_array(layout, channels_last.read(blob.data_memory, layout), out)
+
+    def agree(reason):
+        reasons.append(reason)
+        return "another rank works on the host" if len(reasons) > 1 else ""
+
+    step = graph.CapturedStep(work, report=reasons.append, agree=agree)
+    for seed in range(3):
+        blob.data = filled(blob.shape, seed).read_data()
+        step()
+        np.testing.assert_array_equal(out.to_host(np.empty(blob.shape, np.float32)), blob.read_data())
+    assert step.plain and reasons[:2] == ["", ""]

@@ -50,8 +50,8 @@ def captured(net):
 class Twins:
     """Two nets with equal parameters: the passes of the second one are plain."""
 
-    def __init__(self):
-        self.nets = [net_from_text(DEPLOY, TEST) for _ in range(2)]
+    def __init__(self, text=DEPLOY):
+        self.nets = [net_from_text(text, TEST) for _ in range(2)]
         rng = np.random.default_rng(1)
         for blobs in zip(*map(parameters, self.nets)):
             values = rng.random(blobs[0].shape) + 0.2
@@ -193,6 +193,18 @@ def test_buffers_that_plain_passes_take_away():
                 other.zero()
             net.forward()
             assert not any(other.to_host(np.empty(12_500, np.float32)).any() for other in others)
+
+
+def test_weights_that_change_before_a_capture_that_fails():
+    twins = Twins(DEPLOY.removeprefix("force_backward: true"))
+    prob = twins.nets[0].layers[-1]
+    forward = prob.forward_gpu
+    prob.forward_gpu = lambda *blobs: (graph.forbid("this layer reads a file"), forward(*blobs))
+    for turn in range(3):
+        for net in twins.nets:
+            _change(net, "weights", turn)
+        twins.forward(turn)
+    assert not twins.captured
 
 
 def test_a_layer_on_the_host_keeps_passes_plain():

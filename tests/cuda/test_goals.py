@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicaffe.cuda import compilers
+from minicaffe.cuda import compilers, convolution, convolution_weights, ops
 from minicaffe.cuda.sources import HERE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -86,6 +86,24 @@ def test_products_reach_their_goals(rows):
         elif least is not None and row.multiply < least - _SCATTER:
             faults.append(f"{name}: {row.multiply:.1%} of its inner loop multiplies, it was {least:.1%}")
     assert not faults, "\n".join(faults)
+
+
+def modelled_tile(name):
+    """The tile of a float32 product, with the instructions that the choice between tiles assumes."""
+    stem, kernel = name.split()[0].split(".")
+    if stem == "gemm":
+        return ops._TILES[kernel]
+    rows = int(kernel.rsplit("_", 1)[1])
+    if stem == "convolution":
+        return convolution._TILES[4][rows]
+    planes = 0 if "WIDE_COPIES" in name else 3
+    return convolution_weights.tile_of(rows, 4, planes if "PLANES" in name else int(re.search(r"WIDTH=(\d)", name)[1]))
+
+
+def test_tiles_are_chosen_by_the_instructions_of_their_steps(rows):
+    steps = {row.name: (row.loop, modelled_tile(row.name).step) for row in rows if row.math == "float32"}
+    assert len(steps) > 10
+    assert not {name: pair for name, pair in steps.items() if abs(pair[0] / pair[1] - 1) > 0.1}
 
 
 def test_the_table_in_the_documentation_is_of_these_kernels(rows):

@@ -121,6 +121,27 @@ def test_what_cannot_be_captured_runs_plainly_and_says_so_once(lines, hindrance,
     assert len(lines) == 1 and lines[0].startswith("The step runs without a CUDA graph: ")
 
 
+def test_counters_made_during_a_capture_are_zero_without_its_graph(lines, monkeypatch):
+    monkeypatch.setenv("MINICAFFE_DEVICE_POOL", "1")
+    x = Blob((10,))
+    ops.sum(10, x.gpu_data())
+    count = ops.tickets(1).nbytes  # more counters than there are
+    written, made = DeviceBuffer(4 * count), []
+    memory.fill_bytes(written, 255, written.nbytes)
+    ops.sum(10, x.gpu_data())
+    del written  # the pool gives its memory to the next buffer of this size
+
+    def work():
+        if graph.capturing():
+            made.append(ops.tickets(count))
+            graph.forbid("this layer reads a file")
+
+    step = CapturedStep(work, report=lines.append)
+    for _ in range(2):
+        step()
+    assert len(lines) == 1 and not made[0].to_host(np.ones(count, np.uint32)).any()
+
+
 def test_without_cuda_bindings_steps_run_plainly(lines, monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     x = Blob((10,))

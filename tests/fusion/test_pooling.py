@@ -92,15 +92,44 @@ def test_planes_that_do_not_fit_in_shared_memory(net_pair, monkeypatch, room, ki
     pair.check()
 
 
+@pytest.mark.parametrize("slope", [0, 0.3])
+@pytest.mark.parametrize("room", [400, planes.SHARED])
+@pytest.mark.parametrize("kind", ["", "pool: AVE"])
+@pytest.mark.parametrize("kernel", [2, 3])
 @pytest.mark.parametrize("form", FORMS)
-def test_launches(net_pair, launched, form):
-    """Activation and pooling take one launch in each direction."""
+def test_halved_pictures(net_pair, monkeypatch, form, kernel, kind, room, slope):
+    monkeypatch.setattr(planes, "SHARED", room)
+    monkeypatch.setitem(POOLS, "half", f"{kind} kernel_size: {kernel} stride: 2")
+    monkeypatch.setitem(ACTIVATIONS, "leaky", f"relu_param {{ negative_slope: {slope} }}")
+    pair = net_pair(net_of(form, "leaky", "half", (3, 5, 4, 16)))
+    pair.passes()
+    pair.check()
+
+
+@pytest.mark.parametrize(("shape", "act", "stems"), [
+    ("odd", "ReLU", ("pooling.forward", "pooling.backward")),
+    ("packs", "Sigmoid", ("pooling.forward", "pooling.backward")),
+    ("packs", "ReLU", ("pooling_halves.max_forward", "pooling_halves.max_backward")),
+])  # fmt: skip
+def test_launches(net_pair, launched, shape, act, stems):
+    """Activation and pooling take one launch in each direction; usual windows on halved pictures have their own."""
+    pair = net_pair(net_of("behind", act, "max", SHAPES[shape]))
+    with pair.engine.chosen():
+        pair.fast.run_forward()
+        pair.fast.run_backward()
+    names = [name for name in launched if name.startswith(("relu", "sigmoid", "pooling"))]
+    assert names == list(stems)
+
+
+@pytest.mark.parametrize("form", ["in front", "in front, in place", "of a convolution"])
+def test_launches_of_activations_in_front(net_pair, launched, form):
     pair = net_pair(net_of(form, "ReLU", "max", SHAPES["packs"]))
     with pair.engine.chosen():
         pair.fast.run_forward()
         pair.fast.run_backward()
     names = [name for name in launched if name.startswith(("relu", "pooling"))]
-    assert names == ["pooling.forward", "pooling.backward"]
+    forward = "pooling_halves.max_forward" if form == "of a convolution" else "pooling.forward"
+    assert names == [forward, "pooling_halves.max_backward"]
 
 
 def test_what_is_computed_one_by_one(net_pair, phase):

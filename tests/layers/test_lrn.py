@@ -22,6 +22,7 @@ class TestProperties(LayerProperties):
         Case(lrn(""), [(1, 7, 2, 2)]),
         Case(lrn("norm_region: WITHIN_CHANNEL local_size: 3 alpha: 2"), [(2, 3, 4, 5)]),
         Case(lrn("norm_region: WITHIN_CHANNEL local_size: 5 alpha: 0.5 beta: 0.5"), [(1, 2, 3, 6)]),
+        Case(lrn("norm_region: WITHIN_CHANNEL local_size: 3 alpha: 2 beta: 0.6"), [(2, 3, 3, 8)]),
         Case(lrn("norm_region: WITHIN_CHANNEL local_size: 1"), [(1, 2, 3, 3)]),
     ]
 
@@ -51,14 +52,15 @@ def test_errors_name_the_layer(text, shape, words):
 @pytest.mark.parametrize("in_place", [False, True], ids=["", "in place"])
 @pytest.mark.parametrize("region", ["WITHIN_CHANNEL", "ACROSS_CHANNELS"])
 @pytest.mark.parametrize(("size", "beta"), [(3, 0.75), (7, 0.6)])
-def test_planes_and_strips_on_the_device(cuda_device, monkeypatch, room, in_place, region, size, beta):
+@pytest.mark.parametrize("width", [7, 8])
+def test_planes_and_strips_on_the_device(cuda_device, monkeypatch, room, in_place, region, size, beta, width):
     """Whatever fits in shared memory; in place dy is overwritten while neighbours still need it."""
     monkeypatch.setattr(planes, "SHARED", room)
     top = "x" if in_place else "y"
     text = f"norm_region: {region} local_size: {size} alpha: 0.8 beta: {beta}"
-    text = layer_text("in", "Input", "", "x", "input_param { shape { dim: 3 dim: 5 dim: 11 dim: 7 } }") + layer_text(
-        "lrn", "LRN", "x", top, f"lrn_param {{ {text} }}"
-    )
+    text = layer_text(
+        "in", "Input", "", "x", f"input_param {{ shape {{ dim: 3 dim: 5 dim: 11 dim: {width} }} }}"
+    ) + layer_text("lrn", "LRN", "x", top, f"lrn_param {{ {text} }}")
     results = []
     for gpu in (False, True):
         with computing_with(gpu=gpu):
@@ -80,3 +82,15 @@ def test_backward_is_one_launch(gpu_mode, launched, region):
     launched.clear()
     layer.backward(top, [True], bottom)
     assert len(launched) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("in_place", [False, True], ids=["", "in place"])
+def test_planes_of_nine_neighbours_take_one_launch(gpu_mode, launched, in_place):
+    text = lrn("norm_region: WITHIN_CHANNEL local_size: 3")
+    layer, bottom, top = run_layer(text, np.ones((2, 3, 6, 8), np.float32), dtype=np.float32)
+    tops = bottom if in_place else top
+    launched.clear()
+    layer.forward(bottom, tops)
+    layer.backward(tops, [True], bottom)
+    assert launched == ["lrn.nine_forward", "lrn.nine_backward"]

@@ -24,6 +24,10 @@ class TestProperties(LayerProperties):
         Case(pool("pool: AVE kernel_size: 3 stride: 2 pad: 1"), [(2, 3, 6, 7)]),
         Case(pool("pool: AVE kernel_size: 1 stride: 2"), [(1, 2, 6, 3)]),
         Case(pool("pool: AVE global_pooling: true"), [(2, 3, 4, 5)]),
+        Case(pool("kernel_size: 3 stride: 2"), [(2, 3, 4, 16)], distinct),
+        Case(pool("kernel_size: 2 stride: 2"), [(2, 3, 6, 8)], distinct),
+        Case(pool("pool: AVE kernel_size: 3 stride: 2"), [(2, 3, 4, 16)]),
+        Case(pool("pool: AVE kernel_size: 2 stride: 2"), [(2, 3, 6, 8)]),
         Case(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), [(2, 3, 6, 5)], positive, gradient=()),
         Case(pool("pool: STOCHASTIC kernel_size: 2 stride: 2"), [(2, 3, 5, 4)], positive, gradient=(), phase=1),
     ]
@@ -44,6 +48,21 @@ def test_values_and_masks(kernel, stride, pad, shape):
     layer.backward(top, [True], bottom)
     assert_close(bottom[0].diff, references.scatter(top[0].diff, mask, x.shape), rtol=1e-9)
     means, _ = references.pooling(x, kernel, stride, pad, average=True)
+    assert_close(top_of(pool(f"pool: AVE {text}"), x), means, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("shape", [(2, 3, 6, 16), (1, 2, 2, 8), (3, 7, 8, 24), (1, 1, 64, 72)])
+def test_halved_pictures(kernel, shape):
+    x = np.random.default_rng(0).integers(0, 4, shape).astype(float)
+    y, mask = references.pooling(x, kernel, 2, 0)
+    text = f"kernel_size: {kernel} stride: 2"
+    layer, bottom, top = run_layer(pool(text), x)
+    np.testing.assert_array_equal(top[0].data, y)
+    top[0].diff[...] = np.random.default_rng(1).standard_normal(y.shape)
+    layer.backward(top, [True], bottom)
+    assert_close(bottom[0].diff, references.scatter(top[0].diff, mask, x.shape), rtol=1e-9)
+    means, _ = references.pooling(x, kernel, 2, 0, average=True)
     assert_close(top_of(pool(f"pool: AVE {text}"), x), means, rtol=1e-6)
 
 
