@@ -1,4 +1,4 @@
-#include "vectors.cuh"
+#include "packs.cuh"
 
 // y = x * scale where the i-th random number is above the threshold, else 0. A thread uses the eight numbers of one
 // block of the generator; n is the number of blocks. Without a ticket the numbers are those of the last draw.
@@ -18,10 +18,10 @@ __global__ void drop(const int n, const int count, unsigned long long *state, un
     if (packed && first + 8 <= (unsigned)count) {
 #pragma unroll
       for (int p = 0; p < 8 / PACK; p++) {
-        Pack values = ((const Pack *)(x + first))[p];
+        Pack<> values = ((const Pack<> *)(x + first))[p];
 #pragma unroll
-        for (int j = 0; j < PACK; j++) values.at[j] = kept[p * PACK + j] ? values.at[j] * scale : Dtype(0);
-        ((Pack *)(y + first))[p] = values;
+        for (int j = 0; j < PACK; j++) values.v[j] = kept[p * PACK + j] ? values.v[j] * scale : Dtype(0);
+        ((Pack<> *)(y + first))[p] = values;
       }
     } else {
 #pragma unroll

@@ -137,7 +137,7 @@ class Kernel:
             self.launch((min(-(-n // BLOCK), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 
     def packs(self, n: int, *arguments: Any) -> None:
-        """As `__call__`, for a kernel whose threads work on PACK elements at a time (packs.cuh, vectors.cuh)."""
+        """As `__call__`, for a kernel whose threads work on PACK elements at a time (packs.cuh)."""
         if n:
             self.launch((min(-(-n // (PACK * BLOCK)), self._most_blocks), 1), (BLOCK, 1, 1), n, *arguments)
 

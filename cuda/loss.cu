@@ -1,6 +1,6 @@
 // Kernels shared by losses.
 #include "loss.cuh"
-#include "vectors.cuh"
+#include "packs.cuh"
 
 // *out = the sum of n terms / *divisor, see finish_loss.
 __global__ void total(const int n, const Dtype *terms, const Dtype *counted, const Dtype fixed, Dtype *partial,

@@ -1,5 +1,5 @@
 // Elementwise operations and sums used by several layers.
-#include "vectors.cuh"
+#include "packs.cuh"
 
 __global__ void axpy(const int n, const Dtype alpha, const Dtype *x, Dtype *y) {
   map(n, y, [=](Dtype x, Dtype y) { return y + alpha * x; }, x, y);

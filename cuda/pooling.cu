@@ -2,8 +2,8 @@
 // of their rows, number blockIdx.y; its threads are (columns, rows, planes). Each thread computes outputs in forward and
 // inputs in backward, so that no atomics are needed. Activations in front of the pooling, which give its bottom, and
 // behind it, on its top in place, may be computed with it.
+#include "packs.cuh"
 #include "threads.cuh"
-#include "vectors.cuh"
 
 enum Kind { NONE, RELU, SIGMOID, TANH };  // as in minicaffe.cuda.pooling
 
@@ -168,7 +168,7 @@ template <bool STAGED, bool MASKED>
 __device__ __forceinline__ void store_gradients(const Gradients<STAGED, MASKED> &from, const Activation &front,
                                                 const int begin, const int end, const Dtype *x, Dtype *pooled, Dtype *dx) {
   if (from.across.size % PACK == 0 && aligned(dx, front.kind ? x : dx, pooled))
-    store_rows<Pack>(from, front, begin, end, x, pooled, dx);
+    store_rows<Pack<>>(from, front, begin, end, x, pooled, dx);
   else
     store_rows<Dtype>(from, front, begin, end, x, pooled, dx);
 }

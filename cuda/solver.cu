@@ -1,6 +1,6 @@
 // One launch updates all parameters of a net. Each block updates a chunk of one parameter; a rule (SGD, Adam, ...)
 // computes from the gradient g the update that is subtracted, and updates the history. The diff then holds the update.
-#include "vectors.cuh"
+#include "packs.cuh"
 
 // Values that change from step to step are in device memory, so that a captured step can be replayed.
 struct Knobs {
@@ -99,7 +99,7 @@ __device__ __forceinline__ void update_chunk(const long long *tensors, const int
   Dtype *first = global(t.first + chunk.start), *second = t.second ? global(t.second + chunk.start) : (Dtype *)0;
   const Dtype rate = k.rate * Dtype(t.lr_mult), decay = Dtype(t.decay);
   const int packs = aligned(data, diff, first, second) ? chunk.count / PACK : 0;
-  update<Pack>(0, packs, data, diff, first, second, rate, k.scale, decay, l1, rule);
+  update<Pack<>>(0, packs, data, diff, first, second, rate, k.scale, decay, l1, rule);
   update<Dtype>(packs * PACK, chunk.count, data, diff, first, second, rate, k.scale, decay, l1, rule);
 }
 

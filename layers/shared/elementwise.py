@@ -29,7 +29,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.cuda import kernels
 
 FORWARD = """
-#include "vectors.cuh"
+#include "packs.cuh"
 
 __global__ void forward(const int n, const Dtype* bottom, Dtype* top{parameters}) {{
   const auto formula = [=](const Dtype x) {{
