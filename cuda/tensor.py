@@ -21,6 +21,7 @@ shares, which the last block of a tile adds in a fixed order.
 from __future__ import annotations
 
 import math
+import os
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -157,10 +158,11 @@ class TensorCorrelation:
         return kernel("tensor_convolution", name, np.float32, self.options())
 
     def options(self) -> tuple[str, ...]:
-        """The compiler's arguments. Devices of sm_90 multiply bfloat16 by four warps together."""
+        """The compiler's arguments. Devices of sm_90 multiply bfloat16 by four warps together (`MINICAFFE_WGMMA`)."""
         if self.math != "bf16":
             return ()
-        return ("-DBF16", "-DWGMMA") if context.current().arch == "sm_90" else ("-DBF16",)
+        together = context.current().arch == "sm_90" and os.environ.get("MINICAFFE_WGMMA") != "0"
+        return ("-DBF16", "-DWGMMA") if together else ("-DBF16",)
 
     def _correlate(
         self, plan: Tables, image: int, w: int, bias: int, out: int, slope: float | None = None, moments: int = 0

@@ -167,6 +167,9 @@ def test_sm_90_multiplies_by_four_warps(monkeypatch, cuda_device):
     for arch, math, expected in (("sm_90", "bf16", True), ("sm_100", "bf16", False), ("sm_90", "tf32", False)):
         monkeypatch.setattr(cuda_device, "arch", arch)
         assert ("-DWGMMA" in TensorCorrelation(window, 1, math).options()) == expected
+    monkeypatch.setattr(cuda_device, "arch", "sm_90")
+    monkeypatch.setenv("MINICAFFE_WGMMA", "0")
+    assert TensorCorrelation(window, 1, "bf16").options() == ("-DBF16",)
 
 
 @pytest.mark.usefixtures("thread_order")
