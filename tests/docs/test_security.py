@@ -47,7 +47,7 @@ def modules_with(pattern):
          {"minicaffe.data.datasets.download", "minicaffe.cli.quickdata", "minicaffe.parallel.joining",
           "minicaffe.parallel.launcher"}),
         (r"subprocess|multiprocessing|os\.(system|popen|exec\w*|spawn\w*|posix_spawn\w*)\(\)",
-         {"minicaffe.cuda.kernels", "minicaffe.parallel.launcher", "minicaffe.parallel.local"}),
+         {"minicaffe.cuda.compilers", "minicaffe.parallel.launcher", "minicaffe.parallel.local"}),
         (r"_?pickle|marshal|shelve|dill|joblib|yaml",
          {"minicaffe.data.datasets.pickled", "minicaffe.old_names.python2"}),  # the last for a script's own cPickle
         (r"eval\(\)|exec\(\)|__import__\(\)|runpy\.\w+\(\)", {"minicaffe.run_as_caffe"}),
