@@ -50,7 +50,7 @@ def log_choice(net: NetParameter, layers: Sequence[Layer]) -> None:
 
 def _reason() -> str:
     if settings.engine.mode != "CPU":
-        return "it has no effect on the GPU, where the math mode bf16 does this"
+        return "on the GPU --math bf16 (set_math) requests it"
     reasons = (e.reason() or e.lacks(BF16) for e in engines() if e.base is settings.engine and e.default)
     return next(filter(None, reasons), "no layer is computed by an engine that has it")
 

@@ -134,7 +134,7 @@ def test_on_the_gpu_it_has_no_effect(bf16_is_here, caplog):
     caplog.set_level(logging.INFO, "minicaffe")
     settings.engine = runner("GPU")
     assert set(precisions(built("bf16")).values()) == {"float32"}
-    assert lines(caplog) == ["Precision bf16 is not used, but float32: it has no effect on the GPU"]
+    assert lines(caplog) == ["Precision bf16 is not used, but float32: on the GPU --math bf16 (set_math) requests it"]
     settings.engine = runner("CPU")
 
 
