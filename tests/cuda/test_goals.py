@@ -10,7 +10,7 @@ import pytest
 from minicaffe.cuda import compilers, convolution, convolution_weights, ops
 from minicaffe.cuda.sources import HERE
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))  # last: a tool has the name of a test package
 import kernel_table
 import sass
 
