@@ -123,16 +123,17 @@ struct Gathered {
 
   __device__ __forceinline__ void next(Dtype *to) {
 #pragma unroll
-    for (int r = 0; r < ROWS; r += STEP) {
-      const int i = lane.row + lane.away(r, ROWS);
-      if (ROWS % STEP && i + r >= ROWS) continue;
-      const Entry row = taps[i + r];
-      const Dtype *source = from + row.offset;
-      keep_pointer(source);
+    for (int c = 0; c < (ROWS + STEP - 1) / STEP; c++) {
+      const int r = c * STEP, i = lane.row + lane.away(r, ROWS);
+      if (ROWS % STEP == 0 || i + r < ROWS) {
+        const Entry row = taps[i + r];
+        const Dtype *source = from + row.offset;
+        keep_pointer(source);
 #pragma unroll
-      for (int j = 0; j < KERNEL_WIDTH; j++)
-        copy_async<sizeof(Dtype)>(to + To::at(i * KERNEL_WIDTH, lane.k) + r * KERNEL_WIDTH + j, source + j,
-                                  !((row.bits | (KERNEL_WIDTH > 1 ? 1 << j : 0)) & ~bits));
+        for (int j = 0; j < KERNEL_WIDTH; j++)
+          copy_async<sizeof(Dtype)>(to + To::at(i * KERNEL_WIDTH, lane.k) + r * KERNEL_WIDTH + j, source + j,
+                                    !((row.bits | (KERNEL_WIDTH > 1 ? 1 << j : 0)) & ~bits));
+      }
     }
     at += S::BK, left -= S::BK;
     find();
