@@ -294,6 +294,22 @@ struct Sums {
   }
 };
 
+// Begins the copies of a stage, if there is one; without it too a group of copies is ended, so that waits count alike.
+template <class S, class A, class B>
+__device__ __forceinline__ void copy_stage(A &a, B &b, const bool any, char *stage) {
+  if (any) {
+    a.copy(stage);
+    b.copy(stage + S::BM * 128);
+  }
+  copies_commit();
+}
+
+template <class S, class A, class B>
+__device__ __forceinline__ void copy_first(A &a, B &b, const int steps, char *memory) {
+#pragma unroll
+  for (int s = 0; s < STAGES - 1; s++) copy_stage<S>(a, b, s < steps, memory + s * S::STAGE);
+}
+
 #ifdef WGMMA
 template <class S>
 struct Sums<S, Grouped, Grouped> : Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::WN>> {
@@ -306,14 +322,7 @@ struct Sums<S, Grouped, Grouped> : Sums<S, Along<S::BM, S::WM>, Along<S::BN, S::
 // As `multiply` below, by the tensor cores of four multiprocessor quarters at once, which read shared memory themselves.
 template <class S, class A, class B>
 __device__ __forceinline__ void multiply(Sums<S, Grouped, Grouped> &sums, A &a, B &b, const int steps, char *memory) {
-#pragma unroll
-  for (int s = 0; s < STAGES - 1; s++) {
-    if (s < steps) {
-      a.copy(memory + s * S::STAGE);
-      b.copy(memory + s * S::STAGE + S::BM * 128);
-    }
-    copies_commit();
-  }
+  copy_first<S>(a, b, steps, memory);
   int read = 0, write = (STAGES - 1) * S::STAGE;
   for (int left = steps; left > 0; left--) {
     copies_wait<STAGES - 2>();
@@ -327,11 +336,7 @@ __device__ __forceinline__ void multiply(Sums<S, Grouped, Grouped> &sums, A &a, 
       for (int i = 0; i < S::FM; i++)
         multiply_group(sums.sums[i], rows + i * (64 * 128 / 16) + substep * 2, columns + substep * 2);
     groups_commit();
-    if (left >= STAGES) {
-      a.copy(memory + write);
-      b.copy(memory + write + S::BM * 128);
-    }
-    copies_commit();
+    copy_stage<S>(a, b, left >= STAGES, memory + write);
     groups_wait();
     write = read;
     read = read == (STAGES - 1) * S::STAGE ? 0 : read + S::STAGE;
@@ -347,23 +352,12 @@ template <class S, class LayoutA, class LayoutB, class A, class B>
 __device__ __forceinline__ void multiply(Sums<S, LayoutA, LayoutB> &sums, A &a, B &b, const int steps, char *memory) {
   const LayoutA rows(S::warp_row(), true);
   const LayoutB columns(S::warp_column(), false);
-#pragma unroll
-  for (int s = 0; s < STAGES - 1; s++) {
-    if (s < steps) {
-      a.copy(memory + s * S::STAGE);
-      b.copy(memory + s * S::STAGE + S::BM * 128);
-    }
-    copies_commit();
-  }
+  copy_first<S>(a, b, steps, memory);
   int read = 0, write = (STAGES - 1) * S::STAGE;
   for (int left = steps; left > 0; left--) {
     copies_wait<STAGES - 2>();
     __syncthreads();
-    if (left >= STAGES) {
-      a.copy(memory + write);
-      b.copy(memory + write + S::BM * 128);
-    }
-    copies_commit();
+    copy_stage<S>(a, b, left >= STAGES, memory + write);
 #pragma unroll
     for (int substep = 0; substep < SUBSTEPS; substep++) {
       Fragments<S> f;
