@@ -9,7 +9,7 @@ A copy is an array (N, places, channels), its channels padded with zeros to a mu
 - Where the values are those of the ordinary copy and the array is in bfloat16, the ordinary copy stays the newest: what
   is read elsewhere is not rounded.
 - An array may belong to several memories (`lend`), and a layer may keep one for its backward pass (`Kept`). New values
-  of a memory whose array somebody else uses are written to another one.
+  of a memory whose array has other users are written to another one.
 - `read_made` keeps what is made from parameters, such as packed weights, in the same way.
 
 In a captured step (`graph`) conversions are recorded. What was converted before it is brought up to date before each

@@ -26,7 +26,7 @@ import numpy as np
 from minicaffe.cuda import context, convolution_weights, ops, split, windows
 from minicaffe.cuda.convolution_weights import WeightGradient, WeightPlan
 from minicaffe.cuda.kernels import Kernel, kernel
-from minicaffe.cuda.tables import MOST_AXES, Plans, with_axes  # noqa: F401  (MOST_AXES: for the layers)
+from minicaffe.cuda.tables import MOST_AXES, Plans, aligned, with_axes  # noqa: F401  (MOST_AXES: for the layers)
 from minicaffe.cuda.windows import Plan
 
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
@@ -36,7 +36,6 @@ _TILES = {
     8: {64: split.Tile(64, 64, 16, 64), 32: split.Tile(32, 128, 16, 64), 16: split.Tile(16, 128, 16, 32)},
 }
 _KEPT = 16  # plans that a layer keeps, each for other shapes
-_ALIGNED = 16  # bytes of a wide access
 
 
 class CudaCorrelation:
@@ -145,7 +144,7 @@ class CudaCorrelation:
 
     def _aligned(self, places: int, *arrays: int) -> bool:
         """Whether each channel of these arrays begins at a multiple of 16 bytes, and has a multiple of four places."""
-        return places % 4 == 0 and not any(int(array) % _ALIGNED for array in arrays)
+        return places % 4 == 0 and aligned(*arrays)
 
     def _tile(self, plan: Plan) -> tuple[int, split.Tile]:
         """Rows of the smallest tile that has all channels, or of the largest, and the tile."""

@@ -19,7 +19,7 @@ from minicaffe.cuda import context, ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.split import Tile, choose
-from minicaffe.cuda.tables import divisor, uploaded
+from minicaffe.cuda.tables import aligned, divisor, uploaded
 
 _FEW = 4  # channels of a group up to which tiles would be mostly empty
 _BITS = 31  # of a window's mask: the planes, rows and columns of a kernel
@@ -106,9 +106,9 @@ class WeightGradient:
             each.launch((blocks, 1), 256, *numbers, *divisor(plan.size[1]), weights, *tables, dw, db)
             return
         rows, tile, count = self._tile(plan)
-        wide = plan.places * self.dtype.itemsize % 16 == 0 and int(dy) % 16 == 0
-        wide = wide and (not self.pointwise or int(x) % 16 == 0)
-        whole = plan.taps % 4 == 0 and self._across(tile) % 4 == 0 and int(dw) % 16 == 0
+        wide = plan.places * self.dtype.itemsize % 16 == 0 and aligned(dy)
+        wide = wide and (not self.pointwise or aligned(x))
+        whole = plan.taps % 4 == 0 and self._across(tile) % 4 == 0 and aligned(dw)
         flags = (f"-DWIDE_COPIES={str(wide).lower()}", f"-DPLANES={str(self.pointwise).lower()}")
         options = (*flags, f"-DKERNEL_WIDTH={self.width}")
         multiply = kernel("convolution_weights", f"weights_{rows}", self.dtype, options)

@@ -11,7 +11,7 @@ import numpy as np
 
 from minicaffe.cuda import planes
 from minicaffe.cuda.kernels import BLOCK, PACK, kernel
-from minicaffe.cuda.tables import divisor
+from minicaffe.cuda.tables import aligned, divisor
 
 
 class Activation(NamedTuple):
@@ -55,7 +55,7 @@ class CudaPooling:
         mask: receives the place of each maximum, an int; top_mask: likewise, as a number; 0: none.
         front: an activation that is computed first, with its result in `acted`; behind: one of the result.
         """
-        if self._halves and not front.kind and behind.kind <= _RELU and not top_mask and _aligned(x, y, mask):
+        if self._halves and not front.kind and behind.kind <= _RELU and not top_mask and aligned(x, y, mask):
             self._forward_halves(x, y, mask, behind)
             return
         staged = self._plane_bytes() if front.kind else 0
@@ -80,7 +80,7 @@ class CudaPooling:
         pooled: receives the gradient with respect to x where that is another one; 0: it does not.
         behind: an activation whose top is y; dy becomes the gradient of its bottom.
         """
-        if self._halves and max(front.kind, behind.kind) <= _RELU and _aligned(dy, dx, mask, x, pooled, y):
+        if self._halves and max(front.kind, behind.kind) <= _RELU and aligned(dy, dx, mask, x, pooled, y):
             if self.fits_behind():
                 read = front.slope, behind.slope, x if front.kind else 0, y if behind.kind else 0
                 self._backward_halves(mask, read, (dy, pooled, dx))
@@ -153,8 +153,3 @@ class CudaPooling:
             if rows < threads[1]:
                 return planes.strip(self.size[0], self.planes, threads), 0
         return rows, min(self.out[0], (rows + kernel_h - 2) // stride + 1)
-
-
-def _aligned(*pointers: Any) -> bool:
-    """Whether 16 bytes at a time can be read and written at these addresses; 0 stands for a missing array."""
-    return not any(int(pointer) % 16 for pointer in pointers)

@@ -27,6 +27,11 @@ def divisor(by: int) -> tuple[int, int, int]:
     return by, (((1 << shift) - by) << 32) // by + 1, shift
 
 
+def aligned(*arrays: Any) -> bool:
+    """Whether 16 bytes at a time can be read and written at these addresses; 0: an array that is missing."""
+    return not any(int(array) % 16 for array in arrays)
+
+
 def uploaded(rows: Any) -> DeviceBuffer:
     """A table of whole numbers as 32-bit numbers on the device."""
     array = np.ascontiguousarray(np.asarray(rows, np.int64).astype(np.int32))

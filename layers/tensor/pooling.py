@@ -10,7 +10,7 @@ from minicaffe.layers.pooling import Pooling
 from minicaffe.layers.tensor.base import TensorLayer
 
 _THREADS = 64  #: of a block
-_MOST_ELEMENTS = 255  #: of a window of MAX: a byte stands for each maximum
+_MOST_ELEMENTS = 255  #: of a window of MAX: a byte has the place of each maximum
 
 
 @register("Pooling", engine="TENSOR")
