@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Write the modules with messages, and their type stubs, from .proto files.
 
-minicaffe/proto/caffe_pb2.py is made from caffe.proto and extensions.proto, minicaffe/export/onnx/onnx_pb2.py from
-onnx.proto.
+minicaffe/proto/caffe_pb2.py is made from caffe.proto and the files in extensions/, minicaffe/export/onnx/onnx_pb2.py
+from onnx.proto.
 
     python tools/compile_proto.py            # writes the files that have changed (needs grpcio-tools)
     python tools/compile_proto.py --check    # exit status 1 if a file is out of date
@@ -13,6 +13,7 @@ contains only the serialized descriptor, so one committed file works with protob
 
 import argparse
 import base64
+import re
 import sys
 import tempfile
 import textwrap
@@ -23,7 +24,7 @@ from google.protobuf import descriptor_pb2
 PACKAGE = Path(__file__).resolve().parent.parent / "minicaffe"
 PROTO_DIR, ONNX_DIR = PACKAGE / "proto", PACKAGE / "export" / "onnx"
 FILE_NAME = "minicaffe/proto/minicaffe.proto"  # differs from caffe.proto, which the original caffe_pb2 registers
-EXTENSIONS = ".minicaffe.extensions."
+EXTENSIONS = re.compile(r"\.minicaffe\.extensions\.\w+\.")
 
 TEMPLATE = '''\
 """The messages of {sources} as Python classes.
@@ -43,13 +44,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, __name__, globals())
 '''
 
 
-def compile_files(folder: Path, name: str) -> dict:
-    """Run protoc over a file and what it imports from its folder; return {name: FileDescriptorProto}."""
+def compile_files(folder: Path, *names: str) -> dict:
+    """Run protoc over files and what they import from their folder; return {name: FileDescriptorProto}."""
     from grpc_tools import protoc
 
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "set.bin"
-        status = protoc.main(["protoc", f"-I{folder}", f"--descriptor_set_out={out}", "--include_imports", name])
+        status = protoc.main(["protoc", f"-I{folder}", f"--descriptor_set_out={out}", "--include_imports", *names])
         if status:
             raise SystemExit(status)
         files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
@@ -67,7 +68,7 @@ def merge_message(master, addition) -> None:
     taken = {field.name for field in master.field} | {field.number for field in master.field}
     for field in addition.field:
         if field.name in taken or field.number in taken:
-            raise SystemExit(f"extensions.proto: {master.name}.{field.name} = {field.number} is taken in caffe.proto")
+            raise SystemExit(f"extensions: {master.name}.{field.name} = {field.number} is taken")
         master.field.add().CopyFrom(field)
     merge_named(master.enum_type, addition.enum_type, merge_enum)
     merge_named(master.nested_type, addition.nested_type, merge_message)
@@ -84,20 +85,22 @@ def merge_named(masters, additions, merge) -> None:
 
 
 def rename_types(message) -> None:
-    """Replace type names minicaffe.extensions.X, as the extensions file has them, by minicaffe.X."""
+    """Replace type names minicaffe.extensions.FILE.X, as the extensions have them, by minicaffe.X."""
     for field in message.field:
-        if field.type_name.startswith(EXTENSIONS):
-            field.type_name = ".minicaffe." + field.type_name[len(EXTENSIONS) :]
+        if field.type_name:
+            field.type_name = EXTENSIONS.sub(".minicaffe.", field.type_name)
     for nested in message.nested_type:
         rename_types(nested)
 
 
 def merged_descriptor() -> descriptor_pb2.FileDescriptorProto:
-    """Return one file: the messages of caffe.proto with the fields of extensions.proto appended."""
-    files = compile_files(PROTO_DIR, "extensions.proto")
-    merged, extensions = files["caffe.proto"], files["extensions.proto"]
-    merge_named(merged.message_type, extensions.message_type, merge_message)
-    merge_named(merged.enum_type, extensions.enum_type, merge_enum)
+    """Return one file: the messages of caffe.proto with the fields of the extensions appended."""
+    names = [path.relative_to(PROTO_DIR).as_posix() for path in sorted(PROTO_DIR.glob("extensions/*.proto"))]
+    files = compile_files(PROTO_DIR, *names)
+    merged = files["caffe.proto"]
+    for name in names:
+        merge_named(merged.message_type, files[name].message_type, merge_message)
+        merge_named(merged.enum_type, files[name].enum_type, merge_enum)
     for message in merged.message_type:
         rename_types(message)
     merged.name = FILE_NAME
@@ -177,7 +180,7 @@ def main(argv=None) -> int:
     arguments = parser.parse_args(argv)
     texts = {}
     for descriptor, stem, sources in (
-        (merged_descriptor(), PROTO_DIR / "caffe_pb2", "caffe.proto and extensions.proto"),
+        (merged_descriptor(), PROTO_DIR / "caffe_pb2", "caffe.proto and extensions/"),
         (onnx_descriptor(), ONNX_DIR / "onnx_pb2", "onnx.proto"),
     ):
         texts[stem.with_suffix(".py")] = module_text(descriptor, sources)

@@ -44,7 +44,7 @@ UNUSED_FIELDS = (
     ("transform_param", "img_rand_resize_lower"),
     ("transform_param", "img_rand_resize_upper"),
 )
-FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions.proto in SolverParameter
+FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions/ in SolverParameter
 #: those of them that are implemented
 APPLIED_SOLVER_FIELDS = ("rampup_interval", "rampup_lr", "eval_type", "ap_version", "show_per_class_result")
 LEGACY_SHAPE = ("num", "channels", "height", "width")

@@ -1,7 +1,7 @@
 """Fields of messages: name, type and default from the descriptors, the meaning from the comments in minicaffe/proto.
 
 A comment belongs to what is in its line, or to what follows in the line below it.  In a message, `// -- title --`
-begins a section of its fields; in extensions.proto the title is the name of a fork.
+begins a section of its fields; in extensions/ the title is the name of a fork.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ class Field(NamedTuple):
     @property
     def fork(self) -> str:
         """The fork that has the field in addition to those of Caffe's master; "" for master's."""
-        return self.note.section if self.note.file == "extensions.proto" else ""
+        return "" if self.note.file == "caffe.proto" else self.note.section
 
 
 @functools.cache
 def notes() -> dict[str, Note]:
     """{qualified name: Note}: of "LossParameter", "LossParameter.normalize", "LossParameter.NormalizationMode.FULL"."""
-    master, forks = _notes_of("caffe.proto"), _notes_of("extensions.proto")
-    return master | {name: note for name, note in forks.items() if name not in master}
+    found = _notes_of("caffe.proto")
+    for path in sorted(FOLDER.glob("extensions/*.proto")):
+        found = _notes_of(path.relative_to(FOLDER).as_posix()) | found
+    return found
 
 
 def _notes_of(file: str) -> dict[str, Note]:

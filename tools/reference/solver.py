@@ -88,7 +88,7 @@ def _policies() -> list[str]:
 
 
 def sections() -> dict[str, list[schema.Field]]:
-    """{title: fields}: the sections of the message in caffe.proto, then the forks of extensions.proto."""
+    """{title: fields}: the sections of the message in caffe.proto, then the forks of extensions/."""
     found: dict[str, list[schema.Field]] = {}
     for field in schema.fields("SolverParameter"):
         found.setdefault(field.note.section, []).append(field)
