@@ -304,6 +304,7 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    dense_image_data_param: DenseImageDataParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -326,6 +327,9 @@ class TransformationParameter(Message):
     random_seed: int
     img_rand_resize_lower: int
     img_rand_resize_upper: int
+    scale_factors: RepeatedScalarFieldContainer[float]
+    crop_width: int
+    crop_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -548,6 +552,10 @@ class HingeLossParameter(Message):
 
 
 class ImageDataParameter(Message):
+    LabelType: EnumTypeWrapper
+    NONE: int
+    IMAGE: int
+    PIXEL: int
     source: str
     batch_size: int
     rand_skip: int
@@ -561,6 +569,9 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    label_type: int
+    ignore_label: int
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -869,6 +880,8 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    IMAGE_SEG_DATA: int
+    DENSE_IMAGE_DATA: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -915,6 +928,7 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    dense_image_data_param: DenseImageDataParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1458,4 +1472,21 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseImageDataParameter(Message):
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    is_color: bool
+    mean_file: str
+    root_folder: str
+    mirror: bool
+    crop_width: int
+    crop_height: int
+    label_divide_factor: int
     def __init__(self, **fields: Any) -> None: ...

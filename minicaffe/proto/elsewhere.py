@@ -71,12 +71,10 @@ FORKS = {
     "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
+        types="DenseCRF MatRead MatWrite SegAccuracy UniqueLabel",
         fields="""dense_crf_param densecrf_param mat_read_param mat_write_param seg_accuracy_param
             unique_label_param
-            ImageDataParameter: ignore_label label_type
             InterpParameter: use_blob_size
-            TransformationParameter: crop_height crop_width scale_factors
             V1LayerParameter: strict_dim""",
     ),
     "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
@@ -137,8 +135,7 @@ FORKS = {
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
     "HED's Caffe, for edges": Fork(
         "s9xie/hed",
-        types="AutoCrop ImageLabelmapData",
-        fields="ImageDataParameter: normalize",
+        types="AutoCrop",
     ),
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
@@ -227,11 +224,6 @@ FORKS = {
     ),
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "SegNet's and ENet's Caffe": Fork(
-        "alexgkendall/caffe-segnet",
-        types="DenseImageData",
-        fields="dense_image_data_param",
-    ),
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
     "the Caffe ports of YOLO": Fork(
