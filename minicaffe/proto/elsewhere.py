@@ -181,11 +181,6 @@ FORKS = {
         fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's Caffe": Fork(
-        "zhaoweicai/mscnn",
-        types="DetectionAccuracy ImageGtData",
-        fields="detection_accuracy_param image_gt_data_param",
-    ),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
         types="DetectionLoss",
