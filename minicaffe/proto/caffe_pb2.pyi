@@ -304,6 +304,8 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    mergecrop_param: MergeCropParameter
+    affinity_param: AffinityParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -617,6 +619,7 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1458,4 +1461,19 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MergeCropParameter(Message):
+    MergeOp: EnumTypeWrapper
+    STACK: int
+    ADD: int
+    operation: int
+    forward: RepeatedScalarFieldContainer[bool]
+    backward: RepeatedScalarFieldContainer[bool]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AffinityParameter(Message):
+    offset: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
