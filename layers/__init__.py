@@ -68,6 +68,7 @@ from minicaffe.layers import (  # noqa: F401
     window_data,
 )
 from minicaffe.layers.extensions import (  # noqa: F401
+    affinity,
     annotated_data,
     axpy,
     bbox_accuracy,
@@ -76,6 +77,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     box_group_output,
     box_output,
     center_loss,
+    connected_component,
     convolution_depthwise,
     decode_bbox,
     detection_accuracy,
@@ -85,6 +87,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     hard_mining,
     image_gt_data,
     interp,
+    malis_loss,
+    merge_crop,
     multibox_loss,
     normalize,
     permute,

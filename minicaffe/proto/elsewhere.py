@@ -188,9 +188,8 @@ FORKS = {
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
-        types="Affinity ConnectedComponent DataRandTransform MalisLoss MergeCrop PoolingND",
-        fields="""affinity_param malis_param mergecrop_param pooling_nd_param
-            MemoryDataParameter: dim
+        types="DataRandTransform PoolingND",
+        fields="""malis_param pooling_nd_param
             PoolingParameter: dilation""",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
