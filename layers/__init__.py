@@ -76,6 +76,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     box_group_output,
     box_output,
     center_loss,
+    continuation_indicator,
     convolution_depthwise,
     decode_bbox,
     detection_evaluate,
@@ -83,6 +84,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     frcnn_proposal,
     hard_mining,
     interp,
+    labelsequence_accuracy,
     multibox_loss,
     normalize,
     permute,
@@ -91,6 +93,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     proposal_target,
     psroi_pooling,
     relu6,
+    reverse,
+    reverse_time,
     roi_align,
     roi_pooling,
     scale_route,
@@ -98,6 +102,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss,
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
+    transpose,
     upsample,
 )
 

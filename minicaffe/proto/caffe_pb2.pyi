@@ -304,6 +304,11 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    reverse_param: ReverseParameter
+    reverse_time_param: ReverseTimeParameter
+    transpose_param: TransposeParameter
+    continuation_indicator_param: ContinuationIndicatorParameter
+    labelsequence_accuracy_param: LabelsequenceAccuracyParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1458,4 +1463,81 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LSTMParameter(Message):
+    num_output: int
+    clipping_threshold: float
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    batch_size: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseParameter(Message):
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseTimeParameter(Message):
+    copy_remaining: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TransposeParameter(Message):
+    dim: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCLossParameter(Message):
+    alphabet_size: int
+    blank_index: int
+    time_step: int
+    blank_label: int
+    output_delay: int
+    preprocess_collapse_repeated: bool
+    ctc_merge_repeated: bool
+    loss_calculation_t: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCDecoderParameter(Message):
+    blank_index: int
+    ctc_merge_repeated: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ContinuationIndicatorParameter(Message):
+    time_step: int
+    batch_size: int
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelsequenceAccuracyParameter(Message):
+    blank_label: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseBlockParameter(Message):
+    numTransition: int
+    initChannel: int
+    growthRate: int
+    pad_h: int
+    pad_w: int
+    conv_verticalStride: int
+    conv_horizentalStride: int
+    filter_H: int
+    filter_W: int
+    Filter_Filler: FillerParameter
+    BN_Scaler_Filler: FillerParameter
+    BN_Bias_Filler: FillerParameter
+    gpuIdx: int
+    use_dropout: bool
+    dropout_amount: float
+    use_BC: bool
+    BC_ultra_space_efficient: bool
+    workspace_MB: int
+    moving_average_fraction: float
     def __init__(self, **fields: Any) -> None: ...
