@@ -78,6 +78,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     box_output,
     center_loss,
     connected_component,
+    continuation_indicator,
     convolution_depthwise,
     decode_bbox,
     detection_accuracy,
@@ -89,6 +90,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     interp,
     malis_loss,
     merge_crop,
+    labelsequence_accuracy,
     multibox_loss,
     normalize,
     permute,
@@ -97,6 +99,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     proposal_target,
     psroi_pooling,
     relu6,
+    reverse,
+    reverse_time,
     roi_align,
     roi_pooling,
     scale_route,
@@ -104,6 +108,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss,
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
+    transpose,
     upsample,
 )
 

@@ -111,10 +111,8 @@ FORKS = {
     "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="""ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss LabelsequenceAccuracy Reverse
-            ReverseTime SequenceAccuracy Transpose WarpCTC WarpCTCLoss""",
-        fields="""continuation_indicator_param ctc_decoder_param ctc_loss_param labelsequence_accuracy_param
-            reverse_param reverse_time_param transpose_param warp_ctc_loss_param warpctc_param""",
+        types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
+        fields="ctc_decoder_param ctc_loss_param warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
