@@ -91,6 +91,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     proposal_target,
     psroi_pooling,
     relu6,
+    reorg,
     roi_align,
     roi_pooling,
     scale_route,

@@ -304,6 +304,7 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    reorg_param: ReorgParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1458,4 +1459,10 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReorgParameter(Message):
+    stride: int
+    reverse: bool
     def __init__(self, **fields: Any) -> None: ...
