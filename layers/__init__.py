@@ -101,6 +101,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     relu6,
     reverse,
     reverse_time,
+    reorg,
     roi_align,
     roi_pooling,
     scale_route,
