@@ -77,6 +77,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     box_output,
     center_loss,
     convolution_depthwise,
+    correlation,
+    correlation1d,
     decode_bbox,
     detection_evaluate,
     detection_output,
