@@ -80,6 +80,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     connected_component,
     continuation_indicator,
     convolution_depthwise,
+    correlation,
+    correlation1d,
     decode_bbox,
     detection_accuracy,
     detection_evaluate,

@@ -99,10 +99,10 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample FlowAugmentation
-            FLOWriter FlowWarp GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param correlation_param downsample_param
-            flow_warp_param l1_loss_param lpq_loss_param mean_param resample_param writer_param
+        types="""Accum ChannelNorm CustomData DataAugmentation Downsample FlowAugmentation FLOWriter FlowWarp
+            GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param downsample_param flow_warp_param l1_loss_param
+            lpq_loss_param mean_param resample_param writer_param
             DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
             FillerParameter: diag_val""",
         hints="DataParameter: verbose",
