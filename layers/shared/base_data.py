@@ -42,7 +42,8 @@ class BaseData(Layer):
         dict.fromkeys(BatchTransformer.not_applied, "AnnotatedData applies it")
     )
     exact_num_bottom = 0
-    min_top, max_top = 1, 2
+    min_top = 1
+    max_top: int | None = 2
     in_place = False
     backward_reads = ()
 

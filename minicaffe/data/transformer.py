@@ -109,7 +109,7 @@ class BatchTransformer:
 
     def apply(
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """Return the transformed batch, (N, C, H', W') in `dtype`, and its labels, (N,); see `transform`."""
         assert isinstance(labels, np.ndarray)  # boxes are for another transformer
         out = np.empty((len(images), *self.output_shape(images[0].shape)), dtype)
