@@ -308,6 +308,8 @@ class LayerParameter(Message):
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    spatial_dropout_param: SpatialDropoutParameter
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter
@@ -893,6 +895,7 @@ class V1LayerParameter(Message):
     THRESHOLD: int
     CROP: int
     IMAGE_SEG_DATA: int
+    SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
@@ -941,6 +944,7 @@ class V1LayerParameter(Message):
     loss_param: LossParameter
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1560,6 +1564,22 @@ class DenseImageDataParameter(Message):
     crop_width: int
     crop_height: int
     label_divide_factor: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegAccuracyParameter(Message):
+    AccuracyMetric: EnumTypeWrapper
+    PixelAccuracy: int
+    ClassAccuracy: int
+    PixelIOU: int
+    metric: int
+    ignore_label: RepeatedScalarFieldContainer[int]
+    reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SpatialDropoutParameter(Message):
+    dropout_ratio: float
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -71,9 +71,8 @@ FORKS = {
     "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="DenseCRF MatRead MatWrite SegAccuracy UniqueLabel",
-        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param seg_accuracy_param
-            unique_label_param
+        types="DenseCRF MatRead MatWrite UniqueLabel",
+        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param unique_label_param
             InterpParameter: use_blob_size
             V1LayerParameter: strict_dim""",
     ),
@@ -138,8 +137,7 @@ FORKS = {
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
-        types="SpatialDropout",
-        fields="""mn_activation_param mn_param_grad_compress_param spatial_dropout_param
+        fields="""mn_activation_param mn_param_grad_compress_param
             BatchNormParameter: bias_term filler relu stats_batch_size use_weight_bias
             ConvolutionParameter: fusion_type negative_slope relu
             InnerProductParameter: relu

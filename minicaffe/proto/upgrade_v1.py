@@ -42,6 +42,7 @@ TYPES = {
     "POOLING": "Pooling",
     "POWER": "Power",
     "RELU": "ReLU",
+    "SEG_ACCURACY": "SegAccuracy",
     "SIGMOID": "Sigmoid",
     "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
     "SILENCE": "Silence",
