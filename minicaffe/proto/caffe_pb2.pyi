@@ -359,6 +359,8 @@ class LossParameter(Message):
     pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: RepeatedScalarFieldContainer[float]
+    class_balanced: bool
+    negative_weight: float
     def __init__(self, **fields: Any) -> None: ...
 
 
