@@ -306,6 +306,8 @@ class LayerParameter(Message):
     cudnn_math_override: int
     mergecrop_param: MergeCropParameter
     affinity_param: AffinityParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    dense_crf_param: DenseCRFParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -872,6 +874,7 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    MULTI_STAGE_MEANFIELD: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -918,6 +921,7 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1476,4 +1480,34 @@ class MergeCropParameter(Message):
 
 class AffinityParameter(Message):
     offset: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultiStageMeanfieldParameter(Message):
+    Mode: EnumTypeWrapper
+    POTTS: int
+    compatibility_mode: int
+    threshold: float
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    num_iterations: int
+    spatial_filter_weight: float
+    bilateral_filter_weight: float
+    forced_spatial_filter_weight: float
+    forced_bilateral_filter_weight: float
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseCRFParameter(Message):
+    max_iter: int
+    pos_xy_std: RepeatedScalarFieldContainer[float]
+    pos_w: RepeatedScalarFieldContainer[float]
+    bi_xy_std: RepeatedScalarFieldContainer[float]
+    bi_rgb_std: RepeatedScalarFieldContainer[float]
+    bi_w: RepeatedScalarFieldContainer[float]
+    output_probability: bool
     def __init__(self, **fields: Any) -> None: ...
