@@ -65,14 +65,13 @@ FORKS = {
         types="CombinedMargin",
         fields="combined_margin_param",
     ),
-    "CRF-RNN's Caffe": Fork("torrvision/crfasrnn", types="MultiStageMeanfield", fields="multi_stage_meanfield_param"),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
     "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="DenseCRF MatRead MatWrite UniqueLabel",
-        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param unique_label_param
+        types="MatRead MatWrite UniqueLabel",
+        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
             InterpParameter: use_blob_size
             V1LayerParameter: strict_dim""",
     ),

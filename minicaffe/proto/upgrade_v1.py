@@ -37,6 +37,7 @@ TYPES = {
     "INNER_PRODUCT": "InnerProduct",
     "LRN": "LRN",
     "MEMORY_DATA": "MemoryData",
+    "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
     "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
     "MVN": "MVN",
     "POOLING": "Pooling",

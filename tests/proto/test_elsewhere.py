@@ -31,8 +31,8 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
     ("message", "name", "owner"),
     [
         ("LayerParameter", "quantization_param", "Intel's Caffe"),
-        ("V1LayerParameter", "multi_stage_meanfield_param", "CRF-RNN's Caffe"),
-        ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
+        ("V1LayerParameter", "detection_data_param", "Cascade R-CNN's Caffe"),
+        ("LayerType", "DETECTION_DATA", "Cascade R-CNN's Caffe"),
         ("LayerType", "POOLING3D", "C3D's Caffe"),
         ("ResizeParameter", "center_object", "ducha-aiki's Caffe"),
         ("SolverParameter", "larc", "NVIDIA's Caffe"),
