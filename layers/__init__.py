@@ -78,6 +78,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     center_loss,
     continuation_indicator,
     convolution_depthwise,
+    ctc_greedy_decoder,
+    ctc_loss,
     decode_bbox,
     detection_evaluate,
     detection_output,
@@ -102,8 +104,10 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss,
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
+    textboxes_ctc_loss,
     transpose,
     upsample,
+    warp_ctc_loss,
 )
 
 

@@ -307,6 +307,8 @@ class LayerParameter(Message):
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter
+    ctc_loss_param: CTCLossParameter
+    ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
     def __init__(self, **fields: Any) -> None: ...
