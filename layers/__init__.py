@@ -82,6 +82,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     convolution_depthwise,
     correlation,
     correlation1d,
+    ctc_greedy_decoder,
+    ctc_loss,
     decode_bbox,
     dense_image_data,
     dense_crf,
@@ -119,8 +121,10 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
     spatial_dropout,
+    textboxes_ctc_loss,
     transpose,
     upsample,
+    warp_ctc_loss,
 )
 
 

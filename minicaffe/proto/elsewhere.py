@@ -107,8 +107,8 @@ FORKS = {
     "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
-        fields="ctc_decoder_param ctc_loss_param warp_ctc_loss_param warpctc_param",
+        types="CTCDecoder SequenceAccuracy WarpCTC",
+        fields="warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
