@@ -100,6 +100,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
     upsample,
+    yolo_detection_output,
+    yolov3_detection_output,
 )
 
 

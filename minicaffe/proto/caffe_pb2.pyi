@@ -305,6 +305,8 @@ class LayerParameter(Message):
     debug: bool
     cudnn_math_override: int
     reorg_param: ReorgParameter
+    yolo_detection_output_param: YoloDetectionOutputParameter
+    yolov3_detection_output_param: Yolov3DetectionOutputParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1465,4 +1467,29 @@ class PreprocessParameter(Message):
 class ReorgParameter(Message):
     stride: int
     reverse: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloDetectionOutputParameter(Message):
+    side: int
+    num_classes: int
+    num_box: int
+    coords: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    label_map_file: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3DetectionOutputParameter(Message):
+    num_classes: int
+    num_box: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    anchors_scale: RepeatedScalarFieldContainer[int]
+    mask_group_num: int
+    mask: RepeatedScalarFieldContainer[int]
+    gaussian_box: bool
     def __init__(self, **fields: Any) -> None: ...
