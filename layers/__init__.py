@@ -125,6 +125,8 @@ from minicaffe.layers.extensions import (  # noqa: F401
     transpose,
     upsample,
     warp_ctc_loss,
+    yolo_detection_output,
+    yolov3_detection_output,
 )
 
 
