@@ -349,6 +349,7 @@ class AccuracyParameter(Message):
     top_k: int
     axis: int
     ignore_label: int
+    min_is_better: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -577,6 +578,7 @@ class InnerProductParameter(Message):
     bias_filler: FillerParameter
     axis: int
     transpose: bool
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -629,6 +631,7 @@ class MVNParameter(Message):
 
 class ParameterParameter(Message):
     shape: BlobShape
+    blob_filler: FillerParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -727,6 +730,8 @@ class ScaleParameter(Message):
     bias_term: bool
     bias_filler: FillerParameter
     of_batch_norm: bool
+    min_value: float
+    max_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -759,6 +764,7 @@ class SoftmaxParameter(Message):
     MKL2017: int
     engine: int
     axis: int
+    normalize_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -203,12 +203,7 @@ FORKS = {
         types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance LabelSpecificAdd",
         fields="""channel_scale_param flip_param general_contrastive_loss_param general_triplet_loss_param
             inner_distance_param label_specific_add_param
-            AccuracyParameter: min_is_better
-            InnerProductParameter: normalize
-            ParameterParameter: blob_filler
-            ScaleParameter: max_value min_value
-            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor
-                normalize_type""",
+            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
     "NVIDIA's Caffe": Fork(
         "NVIDIA/caffe",
