@@ -14,14 +14,14 @@ derivative:
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
-from minicaffe.cuda import kernels, ops
+from minicaffe.cuda import ops
+from minicaffe.layers.shared.elementwise import define_formulas
 from minicaffe.layers.shared.loss import bad_label
 
 KERNELS = """
@@ -130,12 +130,11 @@ class LabelMargin(Layer):
             self.kernel("backward")(self.samples, self.classes, self.kept.gpu_data(), dx)
 
     def kernel(self, name):
-        _define(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
+        define_formulas(type(self))
         return super().kernel(name)
 
-
-@functools.cache
-def _define(cls: type[LabelMargin]) -> None:
-    """Register the kernels of a layer, once."""
-    parameters = "".join(f", const Dtype {name}" for name in cls.constants)
-    kernels.define(cls.kernel_file(), KERNELS.format(parameters=parameters, statement=cls.cuda_margin))
+    @classmethod
+    def cuda_text(cls) -> str:
+        """Return the source of the kernels with the layer's formula, in the form of a `.cu` file."""
+        parameters = "".join(f", const Dtype {name}" for name in cls.constants)
+        return KERNELS.format(parameters=parameters, statement=cls.cuda_margin)
