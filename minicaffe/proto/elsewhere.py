@@ -94,10 +94,10 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample FlowAugmentation
-            FLOWriter FlowWarp GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param correlation_param downsample_param
-            flow_warp_param l1_loss_param lpq_loss_param mean_param resample_param writer_param
+        types="""Accum ChannelNorm CustomData DataAugmentation Downsample FlowAugmentation FLOWriter FlowWarp
+            GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param downsample_param flow_warp_param l1_loss_param
+            lpq_loss_param mean_param resample_param writer_param
             DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
             FillerParameter: diag_val""",
         hints="DataParameter: verbose",
@@ -106,10 +106,8 @@ FORKS = {
     "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="""ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss LabelsequenceAccuracy Reverse
-            ReverseTime SequenceAccuracy Transpose WarpCTC WarpCTCLoss""",
-        fields="""continuation_indicator_param ctc_decoder_param ctc_loss_param labelsequence_accuracy_param
-            reverse_param reverse_time_param transpose_param warp_ctc_loss_param warpctc_param""",
+        types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
+        fields="ctc_decoder_param ctc_loss_param warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
@@ -171,11 +169,6 @@ FORKS = {
         fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's Caffe": Fork(
-        "zhaoweicai/mscnn",
-        types="DetectionAccuracy ImageGtData",
-        fields="detection_accuracy_param image_gt_data_param",
-    ),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
         types="DetectionLoss",
@@ -183,9 +176,8 @@ FORKS = {
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
-        types="Affinity ConnectedComponent DataRandTransform MalisLoss MergeCrop PoolingND",
-        fields="""affinity_param malis_param mergecrop_param pooling_nd_param
-            MemoryDataParameter: dim
+        types="DataRandTransform PoolingND",
+        fields="""malis_param pooling_nd_param
             PoolingParameter: dilation""",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
@@ -220,9 +212,9 @@ FORKS = {
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss Reorg SegmentationEvaluate
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
             YoloDetectionOutput YoloSeg YoloV2Loss Yolov3 Yolov3DetectionOutput YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param reorg_param segmentation_evaluate_param
+        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
             yolo_detection_output_param yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
             yolov3_detection_output_param yolov3_param
             AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
