@@ -313,11 +313,17 @@ class LayerParameter(Message):
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter
+    ctc_loss_param: CTCLossParameter
+    ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
     mergecrop_param: MergeCropParameter
     affinity_param: AffinityParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    dense_crf_param: DenseCRFParameter
     reorg_param: ReorgParameter
+    yolo_detection_output_param: YoloDetectionOutputParameter
+    yolov3_detection_output_param: Yolov3DetectionOutputParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -897,6 +903,7 @@ class V1LayerParameter(Message):
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
+    MULTI_STAGE_MEANFIELD: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -945,6 +952,7 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1675,7 +1683,62 @@ class AffinityParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class MultiStageMeanfieldParameter(Message):
+    Mode: EnumTypeWrapper
+    POTTS: int
+    compatibility_mode: int
+    threshold: float
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    num_iterations: int
+    spatial_filter_weight: float
+    bilateral_filter_weight: float
+    forced_spatial_filter_weight: float
+    forced_bilateral_filter_weight: float
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseCRFParameter(Message):
+    max_iter: int
+    pos_xy_std: RepeatedScalarFieldContainer[float]
+    pos_w: RepeatedScalarFieldContainer[float]
+    bi_xy_std: RepeatedScalarFieldContainer[float]
+    bi_rgb_std: RepeatedScalarFieldContainer[float]
+    bi_w: RepeatedScalarFieldContainer[float]
+    output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class ReorgParameter(Message):
     stride: int
     reverse: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloDetectionOutputParameter(Message):
+    side: int
+    num_classes: int
+    num_box: int
+    coords: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    label_map_file: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3DetectionOutputParameter(Message):
+    num_classes: int
+    num_box: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    anchors_scale: RepeatedScalarFieldContainer[int]
+    mask_group_num: int
+    mask: RepeatedScalarFieldContainer[int]
+    gaussian_box: bool
     def __init__(self, **fields: Any) -> None: ...

@@ -31,8 +31,8 @@ class Fork(NamedTuple):
 FORKS = {
     "ArcFace's Caffe": Fork(
         "xialuxi/arcface-caffe",
-        types="AdaCos CosinAddm",
-        fields="ada_cos_param cosin_add_m_param",
+        types="AdaCosAddmScale NormL2",
+        fields="adacos_add_m_scale_param",
     ),
     "C3D's Caffe": Fork(
         "facebookarchive/C3D",
@@ -59,11 +59,6 @@ FORKS = {
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
-    ),
-    "CombinedMargin's Caffe": Fork(
-        "gehaocool/CombinedMargin-caffe",
-        types="CombinedMargin",
-        fields="combined_margin_param",
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
@@ -156,11 +151,6 @@ FORKS = {
             TransformationParameter: geometry_param rotate untransformed_top""",
     ),
     "Junhyuk Oh's Caffe": Fork("junhyukoh/caffe-lstm", types="Lstm", fields="lstm_param"),
-    "LargeMargin-Softmax's Caffe": Fork(
-        "wy1iu/LargeMargin_Softmax_Loss",
-        types="LargeMarginInnerProduct",
-        fields="largemargin_inner_product_param",
-    ),
     "Lifted Structured Embedding's Caffe": Fork(
         "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
         types="LiftedStructSimilaritySoftmaxLoss",
@@ -186,15 +176,10 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance LabelSpecificAdd",
+        types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance",
         fields="""channel_scale_param flip_param general_contrastive_loss_param general_triplet_loss_param
-            inner_distance_param label_specific_add_param
-            AccuracyParameter: min_is_better
-            InnerProductParameter: normalize
-            ParameterParameter: blob_filler
-            ScaleParameter: max_value min_value
-            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor
-                normalize_type""",
+            inner_distance_param
+            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
     "NVIDIA's Caffe": Fork(
         "NVIDIA/caffe",
@@ -214,7 +199,6 @@ FORKS = {
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
-    "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
         types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate

@@ -43,6 +43,8 @@ def number_of_params(layer: Any) -> int:
     """Return the number of parameter blobs that the solver updates; of an unknown type, of its `param` messages."""
     if layer.type in ("LSTM", "RNN"):
         return 3 if layer.type == "LSTM" else 5
+    if layer.type == "InnerProduct":
+        return max(0, 2 - len(layer.bottom)) + (layer.inner_product_param.bias_term and len(layer.bottom) < 3)
     if field := weight_field(layer):
         return 1 + getattr(layer, field).bias_term
     if layer.type == "Scale":
