@@ -304,6 +304,8 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    convolution3d_param: Convolution3DParameter
+    pooling3d_param: Pooling3DParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -433,6 +435,13 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    filter_group: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -661,6 +670,13 @@ class PoolingParameter(Message):
     global_pooling: bool
     round_mode: int
     ceil_mode: bool
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    dilation: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -869,6 +885,9 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    CONVOLUTION3D: int
+    POOLING3D: int
+    DECONVOLUTION3D: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -1458,4 +1477,36 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Convolution3DParameter(Message):
+    num_output: int
+    bias_term: bool
+    pad: int
+    kernel_size: int
+    group: int
+    kernel_depth: int
+    stride: int
+    temporal_stride: int
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    filter_group: int
+    temporal_pad: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Pooling3DParameter(Message):
+    PoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    pool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_depth: int
+    temporal_stride: int
+    kernel_l: int
+    stride_l: int
+    pad_l: int
     def __init__(self, **fields: Any) -> None: ...
