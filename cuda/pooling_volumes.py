@@ -1,7 +1,4 @@
-"""Maximum and average pooling on the device over up to three spatial axes, by pooling_volumes.cu.
-
-`CudaPooling` is for two axes without dilation.
-"""
+"""Maximum and average pooling on the device over up to three spatial axes, by pooling_volumes.cu."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ import numpy as np
 
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.cuda.tables import device_window
+from minicaffe.cuda.pooling import CudaPooling
+from minicaffe.cuda.tables import MOST_AXES, device_window
 
 
 class CudaVolumePooling:
@@ -39,3 +37,14 @@ class CudaVolumePooling:
         if self._table is None:
             self._table = device_window(self.window, *(shape[2:] for shape in self._shapes))
         kernel("pooling_volumes", name, self._dtype)(math.prod(shape), self._table, self._whole, *arrays)
+
+
+def pooling_for(
+    window: Any, x_shape: tuple, y_shape: tuple, dtype: np.dtype, whole: bool
+) -> CudaPooling | CudaVolumePooling | None:
+    """Return the pooling of pictures or volumes on the device; None for more spatial axes than kernels support."""
+    if window.is_planar and not whole:
+        return CudaPooling(window, x_shape, y_shape, dtype)
+    if len(window.kernel) > MOST_AXES:
+        return None
+    return CudaVolumePooling(window, x_shape, y_shape, dtype, whole)

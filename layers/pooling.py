@@ -12,10 +12,8 @@ from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import row_blocks
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.cuda.pooling import CudaPooling
-from minicaffe.cuda.pooling_volumes import CudaVolumePooling
+from minicaffe.cuda.pooling_volumes import pooling_for
 from minicaffe.cuda.random import DeviceStream
-from minicaffe.cuda.tables import MOST_AXES
 from minicaffe.layers.shared.pool_windows import average, average_gradient, maximum, maximum_gradient, maximum_places
 from minicaffe.layers.shared.window import Window, all_overlaps, pool_window
 from minicaffe.layers.shared.words import pooling_words
@@ -31,9 +29,8 @@ class Pooling(Layer):
     mask (N, C, h, w), the position row * W + column of each maximum, the first of equal ones.
 
     pooling_param: pool MAX, kernel_size (or kernel_h, kernel_w), stride 1, pad 0 (MAX and AVE only), dilation 1
-        (naibaf7), global_pooling (false; true: one window over the whole picture), round_mode CEIL (or ceil_mode, true
-        for CEIL).  For three axes and more a prototxt gives kernel_size, stride and pad once or once for each axis;
-        as a message they are kernel_shape, stride_shape and pad_shape.
+        (naibaf7), each once or once for each axis; global_pooling (false; true: one window over the whole picture),
+        round_mode CEIL (or ceil_mode, true for CEIL).
 
     h = ceil((H + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1, so the last windows may extend beyond the border;
     with padding, a window that would begin in the far padding is left out.  AVE divides by the size of the window
@@ -76,7 +73,7 @@ class Pooling(Layer):
         if any(p >= k for p, k in zip(window.pad, window.extent)):
             raise self.error(f"pad must be smaller than the kernel, got pad {window.pad} and kernel {window.kernel}")
         if self.pool == "STOCHASTIC" and not window.is_planar:
-            raise self.error(f"stochastic pooling is for two spatial axes without dilation, got {window}")
+            raise self.error("stochastic pooling is for two spatial axes without dilation")
         if any(window.pad) and self.pool == "STOCHASTIC":
             raise self.error(f"stochastic pooling cannot pad, got pad {window.pad}")
         out = window.pooled(shape[2:], self.floor, self.clips)
@@ -99,11 +96,7 @@ class Pooling(Layer):
         self.maxima.reshape(top[0].shape)
         self.input.reshape(bottom[0].shape)
         window, shapes = self.window(bottom[0].shape), (bottom[0].shape, top[0].shape)
-        self.on_device: CudaPooling | CudaVolumePooling | None = None
-        if window.is_planar and not (self.whole and self.pool == "AVE"):
-            self.on_device = CudaPooling(window, *shapes, self.dtype)
-        elif len(window.kernel) <= MOST_AXES:
-            self.on_device = CudaVolumePooling(window, *shapes, self.dtype, self.whole)
+        self.on_device: Any = pooling_for(window, *shapes, self.dtype, self.whole and self.pool == "AVE")
 
     def forward_cpu(self, bottom, top):
         x, y = bottom[0].read_data(), top[0].data
