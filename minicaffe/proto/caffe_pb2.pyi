@@ -304,8 +304,22 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    correlation_param: CorrelationParameter
+    image_gt_data_param: ImageGtDataParameter
+    detection_accuracy_param: DetectionAccuracyParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    spatial_dropout_param: SpatialDropoutParameter
+    reverse_param: ReverseParameter
+    reverse_time_param: ReverseTimeParameter
+    transpose_param: TransposeParameter
+    continuation_indicator_param: ContinuationIndicatorParameter
+    labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    mergecrop_param: MergeCropParameter
+    affinity_param: AffinityParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
+    reorg_param: ReorgParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -328,6 +342,9 @@ class TransformationParameter(Message):
     random_seed: int
     img_rand_resize_lower: int
     img_rand_resize_upper: int
+    scale_factors: RepeatedScalarFieldContainer[float]
+    crop_width: int
+    crop_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -557,6 +574,10 @@ class HingeLossParameter(Message):
 
 
 class ImageDataParameter(Message):
+    LabelType: EnumTypeWrapper
+    NONE: int
+    IMAGE: int
+    PIXEL: int
     source: str
     batch_size: int
     rand_skip: int
@@ -570,6 +591,9 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    label_type: int
+    ignore_label: int
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -626,6 +650,7 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -885,6 +910,9 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    IMAGE_SEG_DATA: int
+    SEG_ACCURACY: int
+    DENSE_IMAGE_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -934,6 +962,8 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1480,6 +1510,190 @@ class PreprocessParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class CorrelationParameter(Message):
+    CorrelationType: EnumTypeWrapper
+    MULTIPLY: int
+    SUBTRACT: int
+    pad: int
+    kernel_size: int
+    max_displacement: int
+    stride_1: int
+    stride_2: int
+    do_abs: bool
+    single_direction: int
+    correlation_type: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImageGtDataParameter(Message):
+    source: str
+    scale: float
+    mean_file: str
+    batch_size: int
+    mirror: bool
+    downsample_rate: RepeatedScalarFieldContainer[int]
+    coord_num: int
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    fg_threshold: float
+    resize_width: int
+    resize_height: int
+    crop_width: int
+    crop_height: int
+    do_multiple_scale: bool
+    min_scale: int
+    max_scale: int
+    min_whaspect: float
+    max_whaspect: float
+    min_gt_width: float
+    min_gt_height: float
+    shuffle: bool
+    output_gt_boxes: bool
+    fg_img_multiple: int
+    cache_images: bool
+    root_folder: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionAccuracyParameter(Message):
+    cls_num: int
+    coord_num: int
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    top_k: int
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseImageDataParameter(Message):
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    is_color: bool
+    mean_file: str
+    root_folder: str
+    mirror: bool
+    crop_width: int
+    crop_height: int
+    label_divide_factor: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegAccuracyParameter(Message):
+    AccuracyMetric: EnumTypeWrapper
+    PixelAccuracy: int
+    ClassAccuracy: int
+    PixelIOU: int
+    metric: int
+    ignore_label: RepeatedScalarFieldContainer[int]
+    reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SpatialDropoutParameter(Message):
+    dropout_ratio: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LSTMParameter(Message):
+    num_output: int
+    clipping_threshold: float
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    batch_size: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseParameter(Message):
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseTimeParameter(Message):
+    copy_remaining: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TransposeParameter(Message):
+    dim: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCLossParameter(Message):
+    alphabet_size: int
+    blank_index: int
+    time_step: int
+    blank_label: int
+    output_delay: int
+    preprocess_collapse_repeated: bool
+    ctc_merge_repeated: bool
+    loss_calculation_t: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCDecoderParameter(Message):
+    blank_index: int
+    ctc_merge_repeated: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ContinuationIndicatorParameter(Message):
+    time_step: int
+    batch_size: int
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelsequenceAccuracyParameter(Message):
+    blank_label: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseBlockParameter(Message):
+    numTransition: int
+    initChannel: int
+    growthRate: int
+    pad_h: int
+    pad_w: int
+    conv_verticalStride: int
+    conv_horizentalStride: int
+    filter_H: int
+    filter_W: int
+    Filter_Filler: FillerParameter
+    BN_Scaler_Filler: FillerParameter
+    BN_Bias_Filler: FillerParameter
+    gpuIdx: int
+    use_dropout: bool
+    dropout_amount: float
+    use_BC: bool
+    BC_ultra_space_efficient: bool
+    workspace_MB: int
+    moving_average_fraction: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MergeCropParameter(Message):
+    MergeOp: EnumTypeWrapper
+    STACK: int
+    ADD: int
+    operation: int
+    forward: RepeatedScalarFieldContainer[bool]
+    backward: RepeatedScalarFieldContainer[bool]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AffinityParameter(Message):
+    offset: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class Convolution3DParameter(Message):
     num_output: int
     bias_term: bool
@@ -1509,4 +1723,10 @@ class Pooling3DParameter(Message):
     kernel_l: int
     stride_l: int
     pad_l: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReorgParameter(Message):
+    stride: int
+    reverse: bool
     def __init__(self, **fields: Any) -> None: ...

@@ -67,12 +67,9 @@ FORKS = {
     "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
-        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param seg_accuracy_param
-            unique_label_param
-            ImageDataParameter: ignore_label label_type
+        types="DenseCRF MatRead MatWrite UniqueLabel",
+        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param unique_label_param
             InterpParameter: use_blob_size
-            TransformationParameter: crop_height crop_width scale_factors
             V1LayerParameter: strict_dim""",
     ),
     "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
@@ -95,10 +92,10 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample FlowAugmentation
-            FLOWriter FlowWarp GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param correlation_param downsample_param
-            flow_warp_param l1_loss_param lpq_loss_param mean_param resample_param writer_param
+        types="""Accum ChannelNorm CustomData DataAugmentation Downsample FlowAugmentation FLOWriter FlowWarp
+            GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param downsample_param flow_warp_param l1_loss_param
+            lpq_loss_param mean_param resample_param writer_param
             DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
             FillerParameter: diag_val""",
         hints="DataParameter: verbose",
@@ -107,10 +104,8 @@ FORKS = {
     "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="""ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss LabelsequenceAccuracy Reverse
-            ReverseTime SequenceAccuracy Transpose WarpCTC WarpCTCLoss""",
-        fields="""continuation_indicator_param ctc_decoder_param ctc_loss_param labelsequence_accuracy_param
-            reverse_param reverse_time_param transpose_param warp_ctc_loss_param warpctc_param""",
+        types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
+        fields="ctc_decoder_param ctc_loss_param warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
@@ -133,14 +128,12 @@ FORKS = {
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
     "HED's Caffe, for edges": Fork(
         "s9xie/hed",
-        types="AutoCrop ImageLabelmapData",
-        fields="ImageDataParameter: normalize",
+        types="AutoCrop",
     ),
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
-        types="SpatialDropout",
-        fields="""mn_activation_param mn_param_grad_compress_param spatial_dropout_param
+        fields="""mn_activation_param mn_param_grad_compress_param
             BatchNormParameter: bias_term filler relu stats_batch_size use_weight_bias
             ConvolutionParameter: fusion_type negative_slope relu
             InnerProductParameter: relu
@@ -177,11 +170,6 @@ FORKS = {
         fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's Caffe": Fork(
-        "zhaoweicai/mscnn",
-        types="DetectionAccuracy ImageGtData",
-        fields="detection_accuracy_param image_gt_data_param",
-    ),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
         types="DetectionLoss",
@@ -189,9 +177,8 @@ FORKS = {
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
-        types="Affinity ConnectedComponent DataRandTransform MalisLoss MergeCrop PoolingND",
-        fields="""affinity_param malis_param mergecrop_param pooling_nd_param
-            MemoryDataParameter: dim""",
+        types="DataRandTransform PoolingND",
+        fields="malis_param pooling_nd_param",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
@@ -222,18 +209,13 @@ FORKS = {
     ),
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "SegNet's and ENet's Caffe": Fork(
-        "alexgkendall/caffe-segnet",
-        types="DenseImageData",
-        fields="dense_image_data_param",
-    ),
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss Reorg SegmentationEvaluate
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
             YoloDetectionOutput YoloSeg YoloV2Loss Yolov3 Yolov3DetectionOutput YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param reorg_param segmentation_evaluate_param
+        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
             yolo_detection_output_param yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
             yolov3_detection_output_param yolov3_param
             AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales

@@ -32,7 +32,6 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
     [
         ("LayerParameter", "quantization_param", "Intel's Caffe"),
         ("V1LayerParameter", "multi_stage_meanfield_param", "CRF-RNN's Caffe"),
-        ("LayerType", "IMAGE_SEG_DATA", "DeepLab's and PSPNet's Caffe"),
         ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
         ("LayerType", "VOXEL_SOFTMAX", "C3D's Caffe"),
         ("ResizeParameter", "center_object", "ducha-aiki's Caffe"),

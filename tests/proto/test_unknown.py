@@ -19,7 +19,7 @@ layer {
 }
 unknown: [{ a: 1 }, { b: 2 }]
 force_backward: maybe
-layers { type: IMAGE_SEG_DATA bottom: "x" }
+layers { type: SPARSE_DATA bottom: "x" }
 input_dim: [1, 2.5]
 """
 FOUND = [
@@ -34,7 +34,7 @@ FOUND = [
     (6, 9, "value", 'LayerParameter field "name" is given more than once'),
     (8, 1, "field", 'NetParameter has no field "unknown"'),
     (9, 17, "value", 'expected "true" or "false"'),
-    (10, 16, "value", "LayerType has no value \"IMAGE_SEG_DATA\", it belongs to DeepLab's and PSPNet's Caffe"),
+    (10, 16, "value", 'LayerType has no value "SPARSE_DATA", it belongs to jolibrain\'s Caffe'),
     (11, 16, "value", "couldn't parse integer: 2.5"),
 ]
 HINTS = """layer { name: "a" type: "ReLU" bottom: "x" top: "y"

@@ -14,7 +14,7 @@ from minicaffe.layers.shared.loss import LossLayer
 from minicaffe.proto.caffe_pb2 import ParamSpec
 
 #: the layers whose output is their input, rearranged or with some values set to 0
-PASSING = ("Dropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
+PASSING = ("Dropout", "SpatialDropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
 
 
 def layer_place(layer: Any) -> str:
