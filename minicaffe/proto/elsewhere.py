@@ -36,12 +36,8 @@ FORKS = {
     ),
     "C3D's Caffe": Fork(
         "facebookarchive/C3D",
-        types="""Convolution3D Deconvolution3D Pooling3D VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax
-            VoxelSoftmaxLoss""",
-        fields="""convolution3d_param pooling3d_param
-            ConvolutionParameter: filter_group kernel_depth temporal_pad temporal_stride
-            ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
-            PoolingParameter: kernel_depth temporal_stride
+        types="VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax VoxelSoftmaxLoss",
+        fields="""ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
             VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
                 use_sampling_rate_jitter use_temporal_jitter""",
         hints="""ImageDataParameter: show_data
@@ -171,8 +167,7 @@ FORKS = {
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
         types="DataRandTransform PoolingND",
-        fields="""malis_param pooling_nd_param
-            PoolingParameter: dilation""",
+        fields="malis_param pooling_nd_param",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
@@ -217,12 +212,6 @@ FORKS = {
             scale_ratios stride
             VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
         hints="NetParameter: mem_param",
-    ),
-    "video-caffe": Fork(
-        "chuckcho/video-caffe",
-        types="NdConvolution NdPooling",
-        fields="""ConvolutionParameter: kernel_shape pad_shape stride_shape
-            PoolingParameter: kernel_shape pad_shape stride_shape""",
     ),
 }
 

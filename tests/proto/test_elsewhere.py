@@ -32,8 +32,7 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
     [
         ("LayerParameter", "quantization_param", "Intel's Caffe"),
         ("V1LayerParameter", "detection_data_param", "Cascade R-CNN's Caffe"),
-        ("LayerType", "DETECTION_DATA", "Cascade R-CNN's Caffe"),
-        ("LayerType", "POOLING3D", "C3D's Caffe"),
+        ("LayerType", "VOXEL_SOFTMAX", "C3D's Caffe"),
         ("ResizeParameter", "center_object", "ducha-aiki's Caffe"),
         ("SolverParameter", "larc", "NVIDIA's Caffe"),
         ("LayerType", "NOTHING", None),
