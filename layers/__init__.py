@@ -82,7 +82,9 @@ from minicaffe.layers.extensions import (  # noqa: F401
     decode_bbox,
     detection_evaluate,
     detection_output,
+    flow_warp,
     frcnn_proposal,
+    grid,
     hard_mining,
     interp,
     multibox_loss,
@@ -101,6 +103,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     smooth_l1_loss_ohem,
     softmax_loss_ohem,
     upsample,
+    warp,
 )
 
 

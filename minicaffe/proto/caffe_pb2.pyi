@@ -305,6 +305,9 @@ class LayerParameter(Message):
     debug: bool
     cudnn_math_override: int
     correlation_param: CorrelationParameter
+    flow_warp_param: FlowWarpParameter
+    grid_param: GridParameter
+    warp_param: WarpParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1474,4 +1477,24 @@ class CorrelationParameter(Message):
     do_abs: bool
     single_direction: int
     correlation_type: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlowWarpParameter(Message):
+    FillParameter: EnumTypeWrapper
+    ZERO: int
+    NOT_A_NUMBER: int
+    fill_value: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GridParameter(Message):
+    height: int
+    width: int
+    batch: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WarpParameter(Message):
+    absolute: bool
     def __init__(self, **fields: Any) -> None: ...
