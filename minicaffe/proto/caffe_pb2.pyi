@@ -307,6 +307,7 @@ class LayerParameter(Message):
     correlation_param: CorrelationParameter
     flow_warp_param: FlowWarpParameter
     grid_param: GridParameter
+    expmax_param: ExpMaxParameter
     warp_param: WarpParameter
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1492,6 +1493,13 @@ class GridParameter(Message):
     height: int
     width: int
     batch: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ExpMaxParameter(Message):
+    base: float
+    scale: float
+    shift: float
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -99,7 +99,7 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum ChannelNorm CustomData DataAugmentation Downsample FlowAugmentation FLOWriter
+        types="""Accum CustomData DataAugmentation Downsample FlowAugmentation FLOWriter
             GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
         fields="""accum_param augmentation_param coeff_schedule_param downsample_param l1_loss_param lpq_loss_param
             mean_param resample_param writer_param
@@ -173,7 +173,6 @@ FORKS = {
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
     ),
-    "LiteFlowNet's Caffe": Fork("twhui/LiteFlowNet", types="ExpMax NegSquare"),
     "MNC's Caffe": Fork(
         "daijifeng001/MNC",
         types="MaskPooling MaskResize ROIWarping",
