@@ -42,7 +42,8 @@ class BaseData(Layer):
         dict.fromkeys(BatchTransformer.not_applied, "AnnotatedData applies it")
     )
     exact_num_bottom = 0
-    min_top, max_top = 1, 2
+    min_top = 1
+    max_top: int | None = 2
     in_place = False
     backward_reads = ()
 
@@ -84,6 +85,10 @@ class BaseData(Layer):
         """Return the shape of the labels before the first batch; the reader is open."""
         return (self.reader.batch_size,)
 
+    def label_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of the tops after the first, before the first batch; the reader is open."""
+        return [self.label_shape()]
+
     def open_reader(self) -> BatchReader:
         """Return the layer's reader; called once, after `self.transformer` is set."""
         raise NotImplementedError
@@ -97,7 +102,7 @@ class BaseData(Layer):
             self.reader = self.open_reader()
             shape = self.reader.first_shape()
             self.transformer.check_mean(self.transformer.resized_shape(shape), lambda _: self.reader.first_name())
-            self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), self.label_shape()]
+            self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), *self.label_shapes()]
         self._position = self.reader.position()
         log.info("output data size: %s", ",".join(map(str, self._shapes[0])))
 
@@ -108,7 +113,8 @@ class BaseData(Layer):
         if self._source is not None:
             self.go_back(self.position)
         batch = self.next_transformed()
-        values = [batch.images, batch.labels]
+        labels = batch.labels if isinstance(batch.labels, tuple) else (batch.labels,)
+        values = [batch.images, *labels]
         self._shapes = [each.shape for each in values]  # a batch has the size of its first image
         for blob, own in zip(top, values):
             blob.reshape(own.shape)

@@ -25,7 +25,7 @@ class Transformed(NamedTuple):
     """A batch as the net uses it."""
 
     images: np.ndarray  #: (N, C, H, W) in the dtype of the tops
-    labels: np.ndarray  #: (N,) float32; of AnnotatedData (1, 1, M, 8)
+    labels: np.ndarray | tuple[np.ndarray, ...]  #: (N,) float32; of AnnotatedData (1, 1, M, 8); several for more tops
     position: dict  #: the reader's position after it
     before: dict  #: the state of the random stream before its images were drawn for
     after: dict  #: and after that

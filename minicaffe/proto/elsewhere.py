@@ -110,10 +110,8 @@ FORKS = {
     "FlowNet2's or NVIDIA's Caffe, two layers of one name": Fork("", types="L1Loss"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="""ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss LabelsequenceAccuracy Reverse
-            ReverseTime SequenceAccuracy Transpose WarpCTC WarpCTCLoss""",
-        fields="""continuation_indicator_param ctc_decoder_param ctc_loss_param labelsequence_accuracy_param
-            reverse_param reverse_time_param transpose_param warp_ctc_loss_param warpctc_param""",
+        types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
+        fields="ctc_decoder_param ctc_loss_param warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
@@ -179,11 +177,6 @@ FORKS = {
         fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's Caffe": Fork(
-        "zhaoweicai/mscnn",
-        types="DetectionAccuracy ImageGtData",
-        fields="detection_accuracy_param image_gt_data_param",
-    ),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
         types="DetectionLoss",
@@ -191,9 +184,8 @@ FORKS = {
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
-        types="Affinity ConnectedComponent DataRandTransform MalisLoss MergeCrop PoolingND",
-        fields="""affinity_param malis_param mergecrop_param pooling_nd_param
-            MemoryDataParameter: dim
+        types="DataRandTransform PoolingND",
+        fields="""malis_param pooling_nd_param
             PoolingParameter: dilation""",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
@@ -234,9 +226,9 @@ FORKS = {
     "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss Reorg SegmentationEvaluate
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
             YoloDetectionOutput YoloSeg YoloV2Loss Yolov3 Yolov3DetectionOutput YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param reorg_param segmentation_evaluate_param
+        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
             yolo_detection_output_param yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
             yolov3_detection_output_param yolov3_param
             AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
