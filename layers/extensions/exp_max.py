@@ -13,8 +13,8 @@ from minicaffe.layers.shared.softmax import three_axes
 class ExpMax(Layer):
     """y = base ^ (shift + scale (x - m)), m the largest x among the channels of a place: a softmax before the division.
 
-    In the gradient m counts as a constant: dx = y dy scale ln(base).  What is missing in it cancels where y is divided by
-    its sum over the channels, which is what the layer is for.
+    In the gradient m counts as a constant: dx = y dy scale ln(base).  What is missing in it cancels where y is divided
+    by its sum over the channels, which is what the layer is for.
 
     bottom, top: (N, C, ...); in place if wanted.
     expmax_param: base (-1, which is e; else above 0), scale (1), shift (0).

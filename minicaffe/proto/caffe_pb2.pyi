@@ -306,9 +306,21 @@ class LayerParameter(Message):
     cudnn_math_override: int
     correlation_param: CorrelationParameter
     flow_warp_param: FlowWarpParameter
+    l1_loss_param: L1LossParameter
+    lpq_loss_param: LpqLossParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
+    image_gt_data_param: ImageGtDataParameter
+    detection_accuracy_param: DetectionAccuracyParameter
+    reverse_param: ReverseParameter
+    reverse_time_param: ReverseTimeParameter
+    transpose_param: TransposeParameter
+    continuation_indicator_param: ContinuationIndicatorParameter
+    labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    mergecrop_param: MergeCropParameter
+    affinity_param: AffinityParameter
+    reorg_param: ReorgParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -622,6 +634,7 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1489,6 +1502,27 @@ class FlowWarpParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class L1LossParameter(Message):
+    l2_per_location: bool
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    epsilon: float
+    plateau: float
+    power: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LpqLossParameter(Message):
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    p_epsilon: float
+    q_epsilon: float
+    pq_episode_starts_at_iter: RepeatedScalarFieldContainer[int]
+    p: RepeatedScalarFieldContainer[float]
+    q: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class GridParameter(Message):
     height: int
     width: int
@@ -1505,4 +1539,146 @@ class ExpMaxParameter(Message):
 
 class WarpParameter(Message):
     absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImageGtDataParameter(Message):
+    source: str
+    scale: float
+    mean_file: str
+    batch_size: int
+    mirror: bool
+    downsample_rate: RepeatedScalarFieldContainer[int]
+    coord_num: int
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    fg_threshold: float
+    resize_width: int
+    resize_height: int
+    crop_width: int
+    crop_height: int
+    do_multiple_scale: bool
+    min_scale: int
+    max_scale: int
+    min_whaspect: float
+    max_whaspect: float
+    min_gt_width: float
+    min_gt_height: float
+    shuffle: bool
+    output_gt_boxes: bool
+    fg_img_multiple: int
+    cache_images: bool
+    root_folder: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionAccuracyParameter(Message):
+    cls_num: int
+    coord_num: int
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    top_k: int
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LSTMParameter(Message):
+    num_output: int
+    clipping_threshold: float
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    batch_size: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseParameter(Message):
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseTimeParameter(Message):
+    copy_remaining: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TransposeParameter(Message):
+    dim: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCLossParameter(Message):
+    alphabet_size: int
+    blank_index: int
+    time_step: int
+    blank_label: int
+    output_delay: int
+    preprocess_collapse_repeated: bool
+    ctc_merge_repeated: bool
+    loss_calculation_t: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCDecoderParameter(Message):
+    blank_index: int
+    ctc_merge_repeated: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ContinuationIndicatorParameter(Message):
+    time_step: int
+    batch_size: int
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelsequenceAccuracyParameter(Message):
+    blank_label: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseBlockParameter(Message):
+    numTransition: int
+    initChannel: int
+    growthRate: int
+    pad_h: int
+    pad_w: int
+    conv_verticalStride: int
+    conv_horizentalStride: int
+    filter_H: int
+    filter_W: int
+    Filter_Filler: FillerParameter
+    BN_Scaler_Filler: FillerParameter
+    BN_Bias_Filler: FillerParameter
+    gpuIdx: int
+    use_dropout: bool
+    dropout_amount: float
+    use_BC: bool
+    BC_ultra_space_efficient: bool
+    workspace_MB: int
+    moving_average_fraction: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MergeCropParameter(Message):
+    MergeOp: EnumTypeWrapper
+    STACK: int
+    ADD: int
+    operation: int
+    forward: RepeatedScalarFieldContainer[bool]
+    backward: RepeatedScalarFieldContainer[bool]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AffinityParameter(Message):
+    offset: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReorgParameter(Message):
+    stride: int
+    reverse: bool
     def __init__(self, **fields: Any) -> None: ...

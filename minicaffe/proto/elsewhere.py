@@ -100,14 +100,13 @@ FORKS = {
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
         types="""Accum CustomData DataAugmentation Downsample FlowAugmentation FLOWriter
-            GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param downsample_param l1_loss_param lpq_loss_param
-            mean_param resample_param writer_param
+            GenerateAugmentationParameters ImgReader Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param downsample_param mean_param resample_param
+            writer_param
             DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
             FillerParameter: diag_val""",
         hints="DataParameter: verbose",
     ),
-    "FlowNet2's or NVIDIA's Caffe, two layers of one name": Fork("", types="L1Loss"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
         types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
