@@ -86,16 +86,14 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum ChannelNorm CustomData DataAugmentation Downsample FlowAugmentation FLOWriter FlowWarp
-            GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param downsample_param flow_warp_param l1_loss_param
-            lpq_loss_param mean_param resample_param writer_param
+        types="""Accum CustomData DataAugmentation Downsample FlowAugmentation FLOWriter
+            GenerateAugmentationParameters ImgReader Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param downsample_param mean_param resample_param
+            writer_param
             DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
             FillerParameter: diag_val""",
         hints="DataParameter: verbose",
     ),
-    "FlowNet2's or NVIDIA's Caffe, two layers of one name": Fork("", types="L1Loss"),
-    "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
         types="CTCDecoder SequenceAccuracy WarpCTC",
@@ -152,7 +150,6 @@ FORKS = {
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
     ),
-    "LiteFlowNet's Caffe": Fork("twhui/LiteFlowNet", types="ExpMax Grid NegSquare", fields="grid_param"),
     "MNC's Caffe": Fork(
         "daijifeng001/MNC",
         types="MaskPooling MaskResize ROIWarping",
