@@ -305,6 +305,17 @@ class LayerParameter(Message):
     debug: bool
     cudnn_math_override: int
     correlation_param: CorrelationParameter
+    flow_warp_param: FlowWarpParameter
+    l1_loss_param: L1LossParameter
+    lpq_loss_param: LpqLossParameter
+    grid_param: GridParameter
+    expmax_param: ExpMaxParameter
+    warp_param: WarpParameter
+    label_specific_add_param: LabelSpecificAddParameter
+    margin_inner_product_param: MarginInnerProductParameter
+    largemargin_inner_product_param: MarginInnerProductParameter
+    combined_margin_param: CombinedMarginParameter
+    cosin_add_m_param: CosinAddmParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     dense_image_data_param: DenseImageDataParameter
@@ -321,6 +332,8 @@ class LayerParameter(Message):
     affinity_param: AffinityParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     dense_crf_param: DenseCRFParameter
+    convolution3d_param: Convolution3DParameter
+    pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
     yolo_detection_output_param: YoloDetectionOutputParameter
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
@@ -372,6 +385,7 @@ class AccuracyParameter(Message):
     top_k: int
     axis: int
     ignore_label: int
+    min_is_better: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -456,6 +470,13 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    filter_group: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -607,6 +628,7 @@ class InnerProductParameter(Message):
     bias_filler: FillerParameter
     axis: int
     transpose: bool
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -660,6 +682,7 @@ class MVNParameter(Message):
 
 class ParameterParameter(Message):
     shape: BlobShape
+    blob_filler: FillerParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -692,6 +715,13 @@ class PoolingParameter(Message):
     global_pooling: bool
     round_mode: int
     ceil_mode: bool
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    dilation: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -758,6 +788,8 @@ class ScaleParameter(Message):
     bias_term: bool
     bias_filler: FillerParameter
     of_batch_norm: bool
+    min_value: float
+    max_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -790,6 +822,7 @@ class SoftmaxParameter(Message):
     MKL2017: int
     engine: int
     axis: int
+    normalize_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -904,6 +937,9 @@ class V1LayerParameter(Message):
     SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
     MULTI_STAGE_MEANFIELD: int
+    CONVOLUTION3D: int
+    POOLING3D: int
+    DECONVOLUTION3D: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -1514,6 +1550,98 @@ class CorrelationParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class FlowWarpParameter(Message):
+    FillParameter: EnumTypeWrapper
+    ZERO: int
+    NOT_A_NUMBER: int
+    fill_value: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class L1LossParameter(Message):
+    l2_per_location: bool
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    epsilon: float
+    plateau: float
+    power: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LpqLossParameter(Message):
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    p_epsilon: float
+    q_epsilon: float
+    pq_episode_starts_at_iter: RepeatedScalarFieldContainer[int]
+    p: RepeatedScalarFieldContainer[float]
+    q: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GridParameter(Message):
+    height: int
+    width: int
+    batch: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ExpMaxParameter(Message):
+    base: float
+    scale: float
+    shift: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WarpParameter(Message):
+    absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelSpecificAddParameter(Message):
+    bias: float
+    transform_test: bool
+    bias_base: float
+    bias_gamma: float
+    bias_power: float
+    bias_min: float
+    bias_max: float
+    iteration: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MarginInnerProductParameter(Message):
+    MarginType: EnumTypeWrapper
+    SINGLE: int
+    DOUBLE: int
+    TRIPLE: int
+    QUADRUPLE: int
+    num_output: int
+    type: int
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CombinedMarginParameter(Message):
+    m1: float
+    m2: float
+    m3: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CosinAddmParameter(Message):
+    m: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class ImageGtDataParameter(Message):
     source: str
     scale: float
@@ -1710,6 +1838,38 @@ class DenseCRFParameter(Message):
     bi_rgb_std: RepeatedScalarFieldContainer[float]
     bi_w: RepeatedScalarFieldContainer[float]
     output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Convolution3DParameter(Message):
+    num_output: int
+    bias_term: bool
+    pad: int
+    kernel_size: int
+    group: int
+    kernel_depth: int
+    stride: int
+    temporal_stride: int
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    filter_group: int
+    temporal_pad: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Pooling3DParameter(Message):
+    PoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    pool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_depth: int
+    temporal_stride: int
+    kernel_l: int
+    stride_l: int
+    pad_l: int
     def __init__(self, **fields: Any) -> None: ...
 
 
