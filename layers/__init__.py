@@ -86,6 +86,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     frcnn_proposal,
     hard_mining,
     interp,
+    junhyuk_lstm,
     labelsequence_accuracy,
     multibox_loss,
     normalize,

@@ -304,6 +304,7 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    lstm_param: LSTMParameter
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter

@@ -161,7 +161,6 @@ FORKS = {
             NoiseParameter: all_effects
             TransformationParameter: geometry_param rotate untransformed_top""",
     ),
-    "Junhyuk Oh's Caffe": Fork("junhyukoh/caffe-lstm", types="Lstm", fields="lstm_param"),
     "LargeMargin-Softmax's Caffe": Fork(
         "wy1iu/LargeMargin_Softmax_Loss",
         types="LargeMarginInnerProduct",
