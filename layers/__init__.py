@@ -105,6 +105,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     interp,
     l1_loss,
     label_specific_add,
+    junhyuk_lstm,
     labelsequence_accuracy,
     large_margin_inner_product,
     lpq_loss,

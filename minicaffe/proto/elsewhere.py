@@ -141,7 +141,6 @@ FORKS = {
             NoiseParameter: all_effects
             TransformationParameter: geometry_param rotate untransformed_top""",
     ),
-    "Junhyuk Oh's Caffe": Fork("junhyukoh/caffe-lstm", types="Lstm", fields="lstm_param"),
     "Lifted Structured Embedding's Caffe": Fork(
         "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
         types="LiftedStructSimilaritySoftmaxLoss",
