@@ -103,7 +103,6 @@ FORKS = {
             shuffle source""",
     ),
     "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
-    "forks with a triplet loss": Fork("", types="TripletLoss", fields="triplet_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -164,8 +163,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance",
-        fields="""channel_scale_param flip_param general_contrastive_loss_param general_triplet_loss_param
+        types="GeneralContrastiveLoss GeneralTripletLoss InnerDistance",
+        fields="""general_contrastive_loss_param general_triplet_loss_param
             inner_distance_param
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
