@@ -10,12 +10,13 @@ class L1Loss(MaskedLoss):
 
     bottoms: a and b, (N, C, ...), or a alone; all get a gradient.  top: one number.
 
-    Two forks have a layer of this name; it is FlowNet 2.0's if l1_loss_param is given, even if empty, or with one bottom.
-    FlowNet 2.0 (Ilg et al., 2017), LiteFlowNet (Hui et al., 2018): where d is nan it counts as 0.  Where d is 0 it has the
-    gradient of -d.  l1_loss_param: l2_per_location (false; true: the sum of (s * sum over c of d^2 + epsilon)^power,
-    epsilon 0.01, power 0.5), l2_prescale_by_channels (false: s = 1; true: 1 / C), normalize_by_num_entries (false: N;
-    true: the divisor is the number of d that are not nan, divided by C), plateau (0; |d|, or with l2_per_location its
-    length, below it is 0 without a gradient).
+    Two forks have a layer of this name; it is FlowNet 2.0's if l1_loss_param is given, even if empty, or with one
+    bottom.
+    FlowNet 2.0 (Ilg et al., 2017), LiteFlowNet (Hui et al., 2018): where d is nan it counts as 0.  Where d is 0 it has
+    the gradient of -d.  l1_loss_param: l2_per_location (false; true: the sum of (s * sum over c of d^2 +
+    epsilon)^power, epsilon 0.01, power 0.5), l2_prescale_by_channels (false: s = 1; true: 1 / C),
+    normalize_by_num_entries (false: N; true: the divisor is the number of d that are not nan, divided by C), plateau
+    (0; |d|, or with l2_per_location its length, below it is 0 without a gradient).
     NVIDIA: no parameters; nan stays nan, and where d is 0 there is no gradient.
     """
 

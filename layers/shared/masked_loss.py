@@ -30,7 +30,7 @@ class Powers(NamedTuple):
 
 
 class MaskedLoss(LossLayer):
-    """loss = sum over places of the loss of d = a - b there, or of d = a, divided by N or by the entries that count / C.
+    """The sum over places of the loss of d = a - b, or of d = a, divided by N or by the number of known entries over C.
 
     A type sets `powers` and `by_entries`, in `setup` or before each pass.
     """
