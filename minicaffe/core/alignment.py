@@ -43,8 +43,8 @@ def resampled(direction: str, kernel: Any, stride: Any, pad: Any) -> Coordinates
 def align_crops(net: Any) -> None:
     """Give each layer that cuts "where aligned" the offset at which its bottoms coincide, if it has none.
 
-    net: a NetParameter of one phase, changed in place.  The paths back go through the first bottoms of layers, to the first value
-    that both bottoms come from.  NetError for bottoms that cannot be aligned.
+    net: a NetParameter of one phase, changed in place.  The paths back go through the first bottoms of layers, to the
+    first value that both bottoms come from.  NetError for bottoms that cannot be aligned.
     """
     for i, layer in enumerate(net.layer):
         aligned = facts_of(layer.type).cuts == "where aligned"

@@ -54,7 +54,8 @@ def state_meets_rule(state, rule, layer_name: str = "") -> bool:
 def filter_net(param):
     """Return a copy with the layers that `param.state` selects: any `include` rule met, or no `exclude` rule met.
 
-    Layers that align their bottoms get their offsets.  Raises NetError for a layer with both kinds of rules, and as `align_crops` does.
+    Layers that align their bottoms get their offsets.  Raises NetError for a layer with both kinds of rules, and as
+    `align_crops` does.
     """
     filtered = type(param)()
     filtered.CopyFrom(param)
