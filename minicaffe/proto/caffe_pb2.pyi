@@ -482,6 +482,9 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    hole: int
+    hole_h: int
+    hole_w: int
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
@@ -1400,6 +1403,7 @@ class InterpParameter(Message):
     shrink_factor: int
     pad_beg: int
     pad_end: int
+    use_blob_size: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

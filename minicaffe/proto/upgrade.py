@@ -24,6 +24,7 @@ NET_STEPS = (
     ("raw blobs", upgrade_forks.needs_raw_upgrade, upgrade_forks.upgrade_raw),
     ("BatchNorm blobs of shape 1xCx1x1", upgrade_forks.needs_flat_upgrade, upgrade_forks.upgrade_flat),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
+    ("convolutions with holes", upgrade_forks.needs_hole_upgrade, upgrade_forks.upgrade_hole),
     ("losses and crops of nets for edges", upgrade_forks.needs_edge_upgrade, upgrade_forks.upgrade_edges),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
     ("Warp layers with positions", upgrade_forks.needs_positions_upgrade, upgrade_forks.upgrade_positions),

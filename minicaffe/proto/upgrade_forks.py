@@ -234,6 +234,30 @@ def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, 
     return (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
 
 
+# ------------------------------------------------------------------------------------------------------------ hole
+
+HOLES = ("hole", "hole_h", "hole_w")
+
+
+def needs_hole_upgrade(net: NetParameter) -> bool:
+    """Whether a layer has DeepLab's name of the dilation."""
+    return any(layer.convolution_param.HasField(field) for layer in net.layer for field in HOLES)
+
+
+def upgrade_hole(net: NetParameter) -> None:
+    """Convert hole, or hole_h and hole_w, to dilation; PrototxtError for a layer with both."""
+    for layer in net.layer:
+        param = layer.convolution_param
+        if not any(map(param.HasField, HOLES)):
+            continue
+        if param.dilation:
+            raise PrototxtError(f"layer '{layer.name}': expected either dilation or hole, got both")
+        separate = param.HasField("hole_h") or param.HasField("hole_w")
+        param.dilation.extend([param.hole_h, param.hole_w] if separate else [param.hole])
+        for field in HOLES:
+            param.ClearField(field)
+
+
 # ----------------------------------------------------------------------------------------------------------- edges
 
 

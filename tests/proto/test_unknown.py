@@ -13,7 +13,7 @@ from minicaffe.proto.unknown import faults_of, without
 MANY = """name: "net"  # a { in a comment
 layer {
   name: "c" type: "Convolution" quantization_param { bw_layer_in: 8 text: "}" list: [1, 2] inner < a: -1.5e3 > }
-  convolution_param { num_output: cls6x, kernal_size: 3; relu: true pad: 1 hole: [2, 2] engine: FAST }
+  convolution_param { num_output: cls6x, kernal_size: 3; relu: true pad: 1 holx: [2, 2] engine: FAST }
   convolution_param { bias: 'a' "b" }
   name: "again"
 }
@@ -27,7 +27,7 @@ FOUND = [
     (4, 35, "value", "ConvolutionParameter.num_output has the placeholder"),
     (4, 42, "field", 'ConvolutionParameter has no field "kernal_size" (did you mean "kernel_size"?)'),
     (4, 58, "field", 'ConvolutionParameter has no field "relu", it belongs to Intel\'s Caffe'),
-    (4, 76, "field", 'ConvolutionParameter has no field "hole", it belongs to DeepLab\'s Caffe (write `dilation`)'),
+    (4, 76, "field", 'ConvolutionParameter has no field "holx" (did you mean "hole"?)'),
     (4, 97, "value", 'Engine has no value "FAST"'),
     (5, 21, "value", 'LayerParameter field "convolution_param" is given more than once'),
     (5, 23, "field", 'ConvolutionParameter has no field "bias"'),
