@@ -324,6 +324,7 @@ class LayerParameter(Message):
     detection_accuracy_param: DetectionAccuracyParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -950,6 +951,7 @@ class V1LayerParameter(Message):
     CROP: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
+    MAT_WRITE: int
     DENSE_IMAGE_DATA: int
     MULTI_STAGE_MEANFIELD: int
     CONVOLUTION3D: int
@@ -1003,6 +1005,8 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    strict_dim: bool
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1753,6 +1757,14 @@ class SegAccuracyParameter(Message):
     metric: int
     ignore_label: RepeatedScalarFieldContainer[int]
     reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MatWriteParameter(Message):
+    prefix: str
+    source: str
+    strip: int
+    period: int
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -38,6 +38,7 @@ TYPES = {
     "INFOGAIN_LOSS": "InfogainLoss",
     "INNER_PRODUCT": "InnerProduct",
     "LRN": "LRN",
+    "MAT_WRITE": "MatWrite",
     "MEMORY_DATA": "MemoryData",
     "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
     "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
@@ -61,6 +62,9 @@ TYPES = {
 
 # V1 repeated field, one value per parameter blob -> the field of ParamSpec that replaced it.
 PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+
+#: fields of V1 layers that only say which weights a layer takes, and are left out
+HINTS = ("strict_dim",)
 
 DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
@@ -129,6 +133,8 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
     for field, value in old.ListFields():
         if field.name == "type":
             new.type = TYPES[_type_name(old)]
+        elif field.name in HINTS:
+            continue
         elif field.name in PARAM_FIELDS:
             for i, element in enumerate(value):
                 setattr(_param(new, i), PARAM_FIELDS[field.name], element)
