@@ -39,7 +39,8 @@ def test_every_v1_type_has_a_name():
 
 
 def test_every_v1_field_has_a_home():
-    fields = set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name) - {"layer"} - set(upgrade_v1.PARAM_FIELDS)
+    others = {"layer", *upgrade_v1.PARAM_FIELDS, *upgrade_v1.HINTS}
+    fields = set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name) - others
     assert fields <= set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
 
 
