@@ -43,10 +43,10 @@ class AnnotatedTransformer(BatchTransformer):
     def __init__(self, param, samplers: Sequence, train: bool, rng: Stream) -> None:
         super().__init__(param, train, rng)
         moves = any(resizer.moves_objects for resizer in self._resizers.policies) if self._resizers else False
-        if moves or any(self._turns):
+        if moves or any((self.random_size, self._pad, *self._turns)):
             raise DataError(
-                "transform_param: boxes do not follow center_object, max_angle, vertical_mirror and random_90_deg_rot; "
-                "remove them"
+                "transform_param: boxes do not follow center_object, max_angle, vertical_mirror, random_90_deg_rot, "
+                "pad and random sizes; remove them"
             )
         self._distorter = Distorter(param.distort_param) if param.HasField("distort_param") else None
         self._expander = Expander(param.expand_param) if param.HasField("expand_param") else None

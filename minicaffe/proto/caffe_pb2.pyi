@@ -313,6 +313,9 @@ class LayerParameter(Message):
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
     label_specific_add_param: LabelSpecificAddParameter
+    flip_param: FlipParameter
+    channel_scale_param: ChannelScaleParameter
+    triplet_loss_param: TripletLossParameter
     margin_inner_product_param: MarginInnerProductParameter
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
@@ -322,6 +325,7 @@ class LayerParameter(Message):
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     spatial_dropout_param: SpatialDropoutParameter
+    lstm_param: LSTMParameter
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter
@@ -1530,6 +1534,7 @@ class CenterLossParameter(Message):
     num_output: int
     center_filler: FillerParameter
     axis: int
+    distance_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1616,6 +1621,28 @@ class LabelSpecificAddParameter(Message):
     bias_min: float
     bias_max: float
     iteration: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlipParameter(Message):
+    flip_width: bool
+    flip_height: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ChannelScaleParameter(Message):
+    do_forward: bool
+    do_backward_feature: bool
+    do_backward_scale: bool
+    global_scale: bool
+    max_global_scale: float
+    min_global_scale: float
+    init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TripletLossParameter(Message):
+    margin: float
     def __init__(self, **fields: Any) -> None: ...
 
 

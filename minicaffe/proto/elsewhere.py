@@ -122,16 +122,9 @@ FORKS = {
     "Intel's Caffe": Fork(
         "intel/caffe",
         fields="""mn_activation_param mn_param_grad_compress_param
-            BatchNormParameter: bias_term filler relu stats_batch_size use_weight_bias
-            ConvolutionParameter: fusion_type negative_slope relu
-            InnerProductParameter: relu
-            NetParameter: bn_stats_batch_size
-            SolverParameter: test_offset warmup_iter warmup_start_lr
-            TransformationParameter: pad random_aspect_ratio_param random_resize_param""",
-        hints="""multinode quantization_param
-            ConcatParameter: per_fla_fuse
-            ConvolutionParameter: conv_algorithm
-            NetParameter: multinode""",
+            BatchNormParameter: bias_term
+            ConvolutionParameter: fusion_type""",
+        hints="multinode",
     ),
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
@@ -173,9 +166,7 @@ FORKS = {
         types="DetectNetTransformation TRT",
         fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
             ImageDataParameter: short_side
-            SolverParameter: larc larc_eta larc_policy larc_turbo
-            TransformationParameter: allow_upscale horizontal_stretch_lower horizontal_stretch_upper
-                vertical_stretch_lower vertical_stretch_upper""",
+            SolverParameter: larc larc_eta larc_policy larc_turbo""",
         hints="ImageDataParameter: cache precache",
     ),
     "OpenPose's Caffe": Fork(

@@ -87,7 +87,7 @@ def _parse_in_parts(text: str, message: Message, filename: PathLike | None, erro
 
 
 def counted(faults: Sequence[Fault]) -> str:
-    """Return the names of fields, with how often each is given: "ConcatParameter.per_fla_fuse, ... (3 times)"."""
+    """Return the names of fields, with how often each is given: "LayerParameter.multinode (3 times), ..."."""
     counts = Counter(fault.name for fault in faults)
     return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in counts.items())
 

@@ -333,7 +333,7 @@ def test_one_of_several_sizes_is_drawn_for_each_batch():
 @pytest.mark.parametrize("text", ["vertical_mirror: true", "resize_param { height: 9 width: 9 max_angle: 3 }"])
 def test_what_boxes_do_not_follow(text):
     write_records("db", random_records(1))
-    with pytest.raises(DataError, match="boxes do not follow center_object, max_angle, vertical_mirror and random_90"):
+    with pytest.raises(DataError, match="boxes do not follow center_object, max_angle, vertical_mirror, random_90"):
         layer(text)
 
 
