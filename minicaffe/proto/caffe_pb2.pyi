@@ -95,6 +95,8 @@ class NetParameter(Message):
     global_grad_scale_adaptive: bool
     eltwise_mem_sharing: bool
     preprocess: PreprocessParameter
+    bn_stats_batch_size: int
+    multinode: MultinodeParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -169,6 +171,9 @@ class SolverParameter(Message):
     solver_data_type: int
     store_blobs_in_old_format: bool
     per_parameter_reduce: bool
+    warmup_iter: int
+    warmup_start_lr: float
+    test_offset: int
     more_device_id: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -322,6 +327,7 @@ class LayerParameter(Message):
     cosin_add_m_param: CosinAddmParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
+    quantization_param: QuantizationParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     spatial_dropout_param: SpatialDropoutParameter
@@ -346,6 +352,11 @@ class LayerParameter(Message):
 
 
 class TransformationParameter(Message):
+    InterpolationAlgo: EnumTypeWrapper
+    INTER_NEAREST: int
+    INTER_LINEAR: int
+    INTER_CUBIC: int
+    INTER_AREA: int
     scale: float
     mirror: bool
     crop_size: int
@@ -369,6 +380,18 @@ class TransformationParameter(Message):
     random_crop_on_test: bool
     vertical_mirror: bool
     random_90_deg_rot: bool
+    random_resize_param: RandomResizeParameter
+    random_aspect_ratio_param: RandomAspectRatioParameter
+    pad: int
+    rand_resize_ratio_lower: float
+    rand_resize_ratio_upper: float
+    vertical_stretch_lower: float
+    vertical_stretch_upper: float
+    horizontal_stretch_lower: float
+    horizontal_stretch_upper: float
+    interpolation_algo_down: int
+    interpolation_algo_up: int
+    allow_upscale: bool
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
@@ -409,6 +432,7 @@ class ArgMaxParameter(Message):
 class ConcatParameter(Message):
     axis: int
     concat_dim: int
+    per_fla_fuse: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -427,6 +451,10 @@ class BatchNormParameter(Message):
     bias_filler: FillerParameter
     scale_bias: bool
     engine: int
+    use_weight_bias: bool
+    filler: FillerParameter
+    stats_batch_size: int
+    relu: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -480,6 +508,9 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    relu: bool
+    negative_slope: float
+    conv_algorithm: str
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
@@ -639,6 +670,8 @@ class InnerProductParameter(Message):
     axis: int
     transpose: bool
     normalize: bool
+    relu: bool
+    negative_slope: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1719,6 +1752,62 @@ class DetectionAccuracyParameter(Message):
     field_xyr: float
     bg_threshold: float
     objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomResizeParameter(Message):
+    min_size: int
+    max_size: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomAspectRatioParameter(Message):
+    min_area_ratio: float
+    max_area_ratio: float
+    aspect_ratio_change: float
+    max_attempt: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantizationParameter(Message):
+    Precision: EnumTypeWrapper
+    DYNAMIC_FIXED_POINT: int
+    Rounding: EnumTypeWrapper
+    NEAREST: int
+    precision: int
+    rounding_scheme: int
+    bw_layer_in: int
+    bw_layer_out: int
+    bw_params: int
+    fl_layer_in: RepeatedScalarFieldContainer[int]
+    fl_layer_out: RepeatedScalarFieldContainer[int]
+    fl_params: RepeatedScalarFieldContainer[int]
+    scale_in: RepeatedScalarFieldContainer[float]
+    scale_out: RepeatedScalarFieldContainer[float]
+    scale_params: RepeatedScalarFieldContainer[float]
+    is_negative_input: bool
+    force_u8_input: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnParamGradCompressLayerTypeList(Message):
+    layer_type: RepeatedScalarFieldContainer[str]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnModelParallelParameter(Message):
+    layer_from: str
+    layer_to: str
+    num_nodes: int
+    model_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultinodeParameter(Message):
+    model_parallel: RepeatedCompositeFieldContainer[MnModelParallelParameter]
+    compress_layer_type_list: MnParamGradCompressLayerTypeList
     def __init__(self, **fields: Any) -> None: ...
 
 
