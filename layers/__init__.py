@@ -70,6 +70,7 @@ from minicaffe.layers import (  # noqa: F401
 from minicaffe.layers.extensions import (  # noqa: F401
     affinity,
     annotated_data,
+    auto_crop,
     axpy,
     bbox_accuracy,
     bn,

@@ -63,10 +63,8 @@ FORKS = {
         "hszhao/PSPNet",
         types="MatRead MatWrite UniqueLabel",
         fields="""densecrf_param mat_read_param mat_write_param unique_label_param
-            InterpParameter: use_blob_size
             V1LayerParameter: strict_dim""",
     ),
-    "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -114,10 +112,6 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "HED's Caffe, for edges": Fork(
-        "s9xie/hed",
-        types="AutoCrop",
-    ),
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",

@@ -133,11 +133,6 @@ def test_text_comes_back():
             'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO',
         ),
         (
-            "layer { convolution_param { hole: 2 } }",
-            'line 1, column 29: ConvolutionParameter has no field "hole", it belongs to DeepLab\'s Caffe '
-            "(write `dilation`)",
-        ),
-        (
             "layer { loss_param { normalization: HALF } }",
             'line 1, column 37: NormalizationMode has no value "HALF", only FULL, VALID, BATCH_SIZE, NONE, PRE_FIXED',
         ),
