@@ -316,6 +316,7 @@ class LayerParameter(Message):
     affinity_param: AffinityParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     dense_crf_param: DenseCRFParameter
+    unpooling_param: UnpoolingParameter
     reorg_param: ReorgParameter
     def __init__(self, **fields: Any) -> None: ...
 
@@ -884,6 +885,7 @@ class V1LayerParameter(Message):
     THRESHOLD: int
     CROP: int
     MULTI_STAGE_MEANFIELD: int
+    UNPOOLING: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -931,6 +933,7 @@ class V1LayerParameter(Message):
     loss_param: LossParameter
     layer: V0LayerParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1655,6 +1658,34 @@ class DenseCRFParameter(Message):
     bi_rgb_std: RepeatedScalarFieldContainer[float]
     bi_w: RepeatedScalarFieldContainer[float]
     output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class UnpoolingParameter(Message):
+    UnpoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    TILE: int
+    Engine: EnumTypeWrapper
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+    ONEDNN: int
+    MKLDNN: int
+    unpool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    engine: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
     def __init__(self, **fields: Any) -> None: ...
 
 

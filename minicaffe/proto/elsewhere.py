@@ -67,7 +67,6 @@ FORKS = {
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
-    "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
         types="ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",

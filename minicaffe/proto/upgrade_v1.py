@@ -49,6 +49,7 @@ TYPES = {
     "SPLIT": "Split",
     "SLICE": "Slice",
     "TANH": "TanH",
+    "UNPOOLING": "Unpooling",
     "WINDOW_DATA": "WindowData",
     "THRESHOLD": "Threshold",
 }
