@@ -317,6 +317,8 @@ class LayerParameter(Message):
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     dense_crf_param: DenseCRFParameter
     unpooling_param: UnpoolingParameter
+    roi_warping_param: ROIWarpingParameter
+    mask_resize_param: MaskResizeParameter
     reorg_param: ReorgParameter
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1686,6 +1688,19 @@ class UnpoolingParameter(Message):
     unpool_size: int
     unpool_h: int
     unpool_w: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ROIWarpingParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MaskResizeParameter(Message):
+    output_height: int
+    output_width: int
     def __init__(self, **fields: Any) -> None: ...
 
 
