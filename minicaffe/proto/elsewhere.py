@@ -137,15 +137,6 @@ FORKS = {
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
     ),
-<<<<<<< HEAD
-    "LiteFlowNet's Caffe": Fork("twhui/LiteFlowNet", types="ExpMax Grid NegSquare", fields="grid_param"),
-=======
-    "MNC's Caffe": Fork(
-        "daijifeng001/MNC",
-        types="MaskPooling MaskResize ROIWarping",
-        fields="mask_pooling_param mask_resize_param roi_warping_param",
-    ),
->>>>>>> w-joint
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
