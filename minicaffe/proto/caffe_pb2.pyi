@@ -343,6 +343,9 @@ class LayerParameter(Message):
     affinity_param: AffinityParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     dense_crf_param: DenseCRFParameter
+    unpooling_param: UnpoolingParameter
+    roi_warping_param: ROIWarpingParameter
+    mask_resize_param: MaskResizeParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -980,6 +983,7 @@ class V1LayerParameter(Message):
     SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
     MULTI_STAGE_MEANFIELD: int
+    UNPOOLING: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -1032,6 +1036,7 @@ class V1LayerParameter(Message):
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1963,6 +1968,47 @@ class DenseCRFParameter(Message):
     bi_rgb_std: RepeatedScalarFieldContainer[float]
     bi_w: RepeatedScalarFieldContainer[float]
     output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class UnpoolingParameter(Message):
+    UnpoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    TILE: int
+    Engine: EnumTypeWrapper
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+    ONEDNN: int
+    MKLDNN: int
+    unpool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    engine: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ROIWarpingParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MaskResizeParameter(Message):
+    output_height: int
+    output_width: int
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -58,7 +58,6 @@ FORKS = {
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
-    "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
         types="MatRead MatWrite UniqueLabel",
@@ -131,11 +130,6 @@ FORKS = {
         "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
-    ),
-    "MNC's Caffe": Fork(
-        "daijifeng001/MNC",
-        types="MaskPooling MaskResize ROIWarping",
-        fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
