@@ -81,6 +81,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     ctc_greedy_decoder,
     ctc_loss,
     decode_bbox,
+    dense_block,
     detection_evaluate,
     detection_output,
     frcnn_proposal,

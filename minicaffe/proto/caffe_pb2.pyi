@@ -312,6 +312,7 @@ class LayerParameter(Message):
     ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    denseblock_param: DenseBlockParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
