@@ -15,7 +15,7 @@ from minicaffe.layers.shared.recurrent import Recurrent
 from minicaffe.proto.caffe_pb2 import ParamSpec
 
 #: the layers whose output is their input, rearranged or with some values set to 0
-PASSING = ("Dropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
+PASSING = ("Dropout", "SpatialDropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
 
 
 def layer_place(layer: Any) -> str:
@@ -49,6 +49,8 @@ def number_of_params(layer: Any) -> int:
     """Return the number of parameter blobs that the solver updates; of an unknown type, of its `param` messages."""
     if is_recurrent(layer):
         return 5 if layer.type == "RNN" else 3
+    if layer.type == "InnerProduct":
+        return max(0, 2 - len(layer.bottom)) + (layer.inner_product_param.bias_term and len(layer.bottom) < 3)
     if field := weight_field(layer):
         return 1 + getattr(layer, field).bias_term
     if layer.type == "Scale":
