@@ -92,6 +92,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     ctc_greedy_decoder,
     ctc_loss,
     decode_bbox,
+    dense_block,
     dense_crf,
     dense_image_data,
     detection_accuracy,

@@ -176,7 +176,6 @@ FORKS = {
             DataParameter: side
             SolverParameter: stageiter stagelr""",
     ),
-    "Tongcheng's Caffe, for DenseNet": Fork("Tongcheng/caffe", types="DenseBlock", fields="denseblock_param"),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
         fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
