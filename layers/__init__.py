@@ -90,6 +90,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     proposal,
     proposal_target,
     psroi_pooling,
+    region_loss,
     relu6,
     reorg,
     roi_align,
@@ -101,6 +102,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     softmax_loss_ohem,
     upsample,
     yolo_detection_output,
+    yolov3,
     yolov3_detection_output,
 )
 

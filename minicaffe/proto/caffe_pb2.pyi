@@ -307,6 +307,8 @@ class LayerParameter(Message):
     reorg_param: ReorgParameter
     yolo_detection_output_param: YoloDetectionOutputParameter
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
+    yolov3_param: Yolov3Parameter
+    region_loss_param: RegionLossParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1492,4 +1494,55 @@ class Yolov3DetectionOutputParameter(Message):
     mask_group_num: int
     mask: RepeatedScalarFieldContainer[int]
     gaussian_box: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3Parameter(Message):
+    IOU_LOSS: EnumTypeWrapper
+    IOU: int
+    GIOU: int
+    MSE: int
+    DIOU: int
+    CIOU: int
+    side: int
+    num_class: int
+    num: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    thresh: float
+    anchors_scale: int
+    biases: RepeatedScalarFieldContainer[float]
+    mask: RepeatedScalarFieldContainer[int]
+    use_logic_gradient: bool
+    use_focal_loss: bool
+    iou_loss: int
+    iou_normalizer: float
+    iou_thresh: float
+    max_delta: float
+    accumulate: bool
+    label_smooth_eps: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RegionLossParameter(Message):
+    side: int
+    num_class: int
+    bias_match: int
+    coords: int
+    num: int
+    softmax: int
+    jitter: float
+    rescore: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    absolute: int
+    thresh: float
+    random: int
+    biases: RepeatedScalarFieldContainer[float]
+    softmax_tree: str
+    class_map: str
     def __init__(self, **fields: Any) -> None: ...
