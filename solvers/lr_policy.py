@@ -10,7 +10,8 @@
     poly        base_lr * (1 - it / max_iter) ^ power; constant from max_iter on
     sigmoid     base_lr / (1 + exp(-gamma * (it - stepsize)))
 
-With any policy, the rate of iterations below `rampup_interval` is that of a linear warm-up, as in NVIDIA's Caffe:
+With any policy, the rate of iterations below `rampup_interval` is that of a linear warm-up, as in NVIDIA's Caffe;
+Intel's has `warmup_start_lr` and `warmup_iter` for the same:
 
     rampup_lr + (base_lr - rampup_lr) * it / rampup_interval
 
@@ -74,14 +75,19 @@ def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, in
     if step < 0:
         raise SolverError(f"current_step must not be negative, got {step}")
     with np.errstate(all="ignore"):
-        rate, step = (_warm_up if it < param.rampup_interval else chosen.rate)(param, it, step)
+        start, interval = _warm_up_of(param)
+        if it < interval:
+            rate = start + (_single(param.base_lr) - start) * (_single(it) / _single(interval))
+        else:
+            rate, step = chosen.rate(param, it, step)
         return float(_single(rate)), step
 
 
-def _warm_up(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
-    """rampup_lr + (base_lr - rampup_lr) * it / rampup_interval."""
-    start = _single(param.rampup_lr)
-    return start + (_single(param.base_lr) - start) * (_single(it) / _single(param.rampup_interval)), step
+def _warm_up_of(param: SolverParameter) -> tuple[np.floating, int]:
+    """Return the rate at which the warm-up begins, and how many iterations it has."""
+    if param.warmup_iter > 0:
+        return _single(param.warmup_start_lr), param.warmup_iter
+    return _single(param.rampup_lr), param.rampup_interval
 
 
 def check_policy(param: SolverParameter) -> None:

@@ -47,11 +47,11 @@ def test_policy(text, formula):
     ],
 )
 def test_warm_up(text, after):
-    """Linear from rampup_lr to base_lr; then the policy, as if it had run from iteration 0."""
+    """Linear from rampup_lr, or Intel's warmup_start_lr, to base_lr; then the policy, as if from iteration 0."""
     for start in (0, 0.5):
-        found = rates(f"base_lr: 2 rampup_interval: 12 rampup_lr: {start} {text}", range(20))
         expected = [start + (2 - start) * it / 12 for it in range(12)] + [after(it) for it in range(12, 20)]
-        assert found == pytest.approx(expected, rel=1e-6)
+        for warm_up in (f"rampup_interval: 12 rampup_lr: {start}", f"warmup_iter: 12 warmup_start_lr: {start}"):
+            assert rates(f"base_lr: 2 {warm_up} {text}", range(20)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_multistep_makes_up_for_a_jump_one_step_an_update():
