@@ -95,6 +95,8 @@ class NetParameter(Message):
     global_grad_scale_adaptive: bool
     eltwise_mem_sharing: bool
     preprocess: PreprocessParameter
+    bn_stats_batch_size: int
+    multinode: MultinodeParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -169,6 +171,10 @@ class SolverParameter(Message):
     solver_data_type: int
     store_blobs_in_old_format: bool
     per_parameter_reduce: bool
+    warmup_iter: int
+    warmup_start_lr: float
+    test_offset: int
+    more_device_id: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -304,6 +310,41 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    correlation_param: CorrelationParameter
+    flow_warp_param: FlowWarpParameter
+    l1_loss_param: L1LossParameter
+    lpq_loss_param: LpqLossParameter
+    grid_param: GridParameter
+    expmax_param: ExpMaxParameter
+    warp_param: WarpParameter
+    label_specific_add_param: LabelSpecificAddParameter
+    flip_param: FlipParameter
+    channel_scale_param: ChannelScaleParameter
+    triplet_loss_param: TripletLossParameter
+    margin_inner_product_param: MarginInnerProductParameter
+    largemargin_inner_product_param: MarginInnerProductParameter
+    combined_margin_param: CombinedMarginParameter
+    cosin_add_m_param: CosinAddmParameter
+    image_gt_data_param: ImageGtDataParameter
+    detection_accuracy_param: DetectionAccuracyParameter
+    quantization_param: QuantizationParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    spatial_dropout_param: SpatialDropoutParameter
+    lstm_param: LSTMParameter
+    reverse_param: ReverseParameter
+    reverse_time_param: ReverseTimeParameter
+    transpose_param: TransposeParameter
+    ctc_loss_param: CTCLossParameter
+    ctc_decoder_param: CTCDecoderParameter
+    continuation_indicator_param: ContinuationIndicatorParameter
+    labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    mergecrop_param: MergeCropParameter
+    affinity_param: AffinityParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    dense_crf_param: DenseCRFParameter
+    convolution3d_param: Convolution3DParameter
+    pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
     yolo_detection_output_param: YoloDetectionOutputParameter
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
@@ -313,6 +354,11 @@ class LayerParameter(Message):
 
 
 class TransformationParameter(Message):
+    InterpolationAlgo: EnumTypeWrapper
+    INTER_NEAREST: int
+    INTER_LINEAR: int
+    INTER_CUBIC: int
+    INTER_AREA: int
     scale: float
     mirror: bool
     crop_size: int
@@ -331,6 +377,26 @@ class TransformationParameter(Message):
     random_seed: int
     img_rand_resize_lower: int
     img_rand_resize_upper: int
+    more_resize_param: RepeatedCompositeFieldContainer[ResizeParameter]
+    more_noise_param: RepeatedCompositeFieldContainer[NoiseParameter]
+    random_crop_on_test: bool
+    vertical_mirror: bool
+    random_90_deg_rot: bool
+    random_resize_param: RandomResizeParameter
+    random_aspect_ratio_param: RandomAspectRatioParameter
+    pad: int
+    rand_resize_ratio_lower: float
+    rand_resize_ratio_upper: float
+    vertical_stretch_lower: float
+    vertical_stretch_upper: float
+    horizontal_stretch_lower: float
+    horizontal_stretch_upper: float
+    interpolation_algo_down: int
+    interpolation_algo_up: int
+    allow_upscale: bool
+    scale_factors: RepeatedScalarFieldContainer[float]
+    crop_width: int
+    crop_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -354,6 +420,7 @@ class AccuracyParameter(Message):
     top_k: int
     axis: int
     ignore_label: int
+    min_is_better: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -367,6 +434,7 @@ class ArgMaxParameter(Message):
 class ConcatParameter(Message):
     axis: int
     concat_dim: int
+    per_fla_fuse: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -385,6 +453,10 @@ class BatchNormParameter(Message):
     bias_filler: FillerParameter
     scale_bias: bool
     engine: int
+    use_weight_bias: bool
+    filler: FillerParameter
+    stats_batch_size: int
+    relu: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -438,6 +510,16 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    relu: bool
+    negative_slope: float
+    conv_algorithm: str
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    filter_group: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -553,6 +635,10 @@ class HingeLossParameter(Message):
 
 
 class ImageDataParameter(Message):
+    LabelType: EnumTypeWrapper
+    NONE: int
+    IMAGE: int
+    PIXEL: int
     source: str
     batch_size: int
     rand_skip: int
@@ -566,6 +652,9 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    label_type: int
+    ignore_label: int
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -582,6 +671,9 @@ class InnerProductParameter(Message):
     bias_filler: FillerParameter
     axis: int
     transpose: bool
+    normalize: bool
+    relu: bool
+    negative_slope: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -622,6 +714,7 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -634,6 +727,7 @@ class MVNParameter(Message):
 
 class ParameterParameter(Message):
     shape: BlobShape
+    blob_filler: FillerParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -666,6 +760,13 @@ class PoolingParameter(Message):
     global_pooling: bool
     round_mode: int
     ceil_mode: bool
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    dilation: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -732,6 +833,8 @@ class ScaleParameter(Message):
     bias_term: bool
     bias_filler: FillerParameter
     of_batch_norm: bool
+    min_value: float
+    max_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -764,6 +867,7 @@ class SoftmaxParameter(Message):
     MKL2017: int
     engine: int
     axis: int
+    normalize_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -874,6 +978,13 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    IMAGE_SEG_DATA: int
+    SEG_ACCURACY: int
+    DENSE_IMAGE_DATA: int
+    MULTI_STAGE_MEANFIELD: int
+    CONVOLUTION3D: int
+    POOLING3D: int
+    DECONVOLUTION3D: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -920,6 +1031,9 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -999,6 +1113,8 @@ class ResizeParameter(Message):
     pad_mode: int
     pad_value: RepeatedScalarFieldContainer[float]
     interp_mode: RepeatedScalarFieldContainer[int]
+    center_object: bool
+    max_angle: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1022,6 +1138,7 @@ class NoiseParameter(Message):
     clahe: bool
     convert_to_hsv: bool
     convert_to_lab: bool
+    convert_to_ycrcb: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1142,6 +1259,13 @@ class AnnotatedDataParameter(Message):
     batch_sampler: RepeatedCompositeFieldContainer[BatchSampler]
     label_map_file: str
     anno_type: int
+    yolo_data_type: int
+    yolo_data_jitter: float
+    train_diffcult: bool
+    single_class: bool
+    seg_scales: int
+    seg_resize_width: int
+    seg_resize_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1452,6 +1576,7 @@ class CenterLossParameter(Message):
     num_output: int
     center_filler: FillerParameter
     axis: int
+    distance_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1463,6 +1588,422 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CorrelationParameter(Message):
+    CorrelationType: EnumTypeWrapper
+    MULTIPLY: int
+    SUBTRACT: int
+    pad: int
+    kernel_size: int
+    max_displacement: int
+    stride_1: int
+    stride_2: int
+    do_abs: bool
+    single_direction: int
+    correlation_type: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlowWarpParameter(Message):
+    FillParameter: EnumTypeWrapper
+    ZERO: int
+    NOT_A_NUMBER: int
+    fill_value: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class L1LossParameter(Message):
+    l2_per_location: bool
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    epsilon: float
+    plateau: float
+    power: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LpqLossParameter(Message):
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    p_epsilon: float
+    q_epsilon: float
+    pq_episode_starts_at_iter: RepeatedScalarFieldContainer[int]
+    p: RepeatedScalarFieldContainer[float]
+    q: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GridParameter(Message):
+    height: int
+    width: int
+    batch: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ExpMaxParameter(Message):
+    base: float
+    scale: float
+    shift: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WarpParameter(Message):
+    absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelSpecificAddParameter(Message):
+    bias: float
+    transform_test: bool
+    bias_base: float
+    bias_gamma: float
+    bias_power: float
+    bias_min: float
+    bias_max: float
+    iteration: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlipParameter(Message):
+    flip_width: bool
+    flip_height: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ChannelScaleParameter(Message):
+    do_forward: bool
+    do_backward_feature: bool
+    do_backward_scale: bool
+    global_scale: bool
+    max_global_scale: float
+    min_global_scale: float
+    init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TripletLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MarginInnerProductParameter(Message):
+    MarginType: EnumTypeWrapper
+    SINGLE: int
+    DOUBLE: int
+    TRIPLE: int
+    QUADRUPLE: int
+    num_output: int
+    type: int
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CombinedMarginParameter(Message):
+    m1: float
+    m2: float
+    m3: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CosinAddmParameter(Message):
+    m: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImageGtDataParameter(Message):
+    source: str
+    scale: float
+    mean_file: str
+    batch_size: int
+    mirror: bool
+    downsample_rate: RepeatedScalarFieldContainer[int]
+    coord_num: int
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    fg_threshold: float
+    resize_width: int
+    resize_height: int
+    crop_width: int
+    crop_height: int
+    do_multiple_scale: bool
+    min_scale: int
+    max_scale: int
+    min_whaspect: float
+    max_whaspect: float
+    min_gt_width: float
+    min_gt_height: float
+    shuffle: bool
+    output_gt_boxes: bool
+    fg_img_multiple: int
+    cache_images: bool
+    root_folder: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionAccuracyParameter(Message):
+    cls_num: int
+    coord_num: int
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    top_k: int
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomResizeParameter(Message):
+    min_size: int
+    max_size: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomAspectRatioParameter(Message):
+    min_area_ratio: float
+    max_area_ratio: float
+    aspect_ratio_change: float
+    max_attempt: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantizationParameter(Message):
+    Precision: EnumTypeWrapper
+    DYNAMIC_FIXED_POINT: int
+    Rounding: EnumTypeWrapper
+    NEAREST: int
+    precision: int
+    rounding_scheme: int
+    bw_layer_in: int
+    bw_layer_out: int
+    bw_params: int
+    fl_layer_in: RepeatedScalarFieldContainer[int]
+    fl_layer_out: RepeatedScalarFieldContainer[int]
+    fl_params: RepeatedScalarFieldContainer[int]
+    scale_in: RepeatedScalarFieldContainer[float]
+    scale_out: RepeatedScalarFieldContainer[float]
+    scale_params: RepeatedScalarFieldContainer[float]
+    is_negative_input: bool
+    force_u8_input: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnParamGradCompressLayerTypeList(Message):
+    layer_type: RepeatedScalarFieldContainer[str]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnModelParallelParameter(Message):
+    layer_from: str
+    layer_to: str
+    num_nodes: int
+    model_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultinodeParameter(Message):
+    model_parallel: RepeatedCompositeFieldContainer[MnModelParallelParameter]
+    compress_layer_type_list: MnParamGradCompressLayerTypeList
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseImageDataParameter(Message):
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    is_color: bool
+    mean_file: str
+    root_folder: str
+    mirror: bool
+    crop_width: int
+    crop_height: int
+    label_divide_factor: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegAccuracyParameter(Message):
+    AccuracyMetric: EnumTypeWrapper
+    PixelAccuracy: int
+    ClassAccuracy: int
+    PixelIOU: int
+    metric: int
+    ignore_label: RepeatedScalarFieldContainer[int]
+    reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SpatialDropoutParameter(Message):
+    dropout_ratio: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LSTMParameter(Message):
+    num_output: int
+    clipping_threshold: float
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    batch_size: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseParameter(Message):
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseTimeParameter(Message):
+    copy_remaining: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TransposeParameter(Message):
+    dim: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCLossParameter(Message):
+    alphabet_size: int
+    blank_index: int
+    time_step: int
+    blank_label: int
+    output_delay: int
+    preprocess_collapse_repeated: bool
+    ctc_merge_repeated: bool
+    loss_calculation_t: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCDecoderParameter(Message):
+    blank_index: int
+    ctc_merge_repeated: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ContinuationIndicatorParameter(Message):
+    time_step: int
+    batch_size: int
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelsequenceAccuracyParameter(Message):
+    blank_label: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseBlockParameter(Message):
+    numTransition: int
+    initChannel: int
+    growthRate: int
+    pad_h: int
+    pad_w: int
+    conv_verticalStride: int
+    conv_horizentalStride: int
+    filter_H: int
+    filter_W: int
+    Filter_Filler: FillerParameter
+    BN_Scaler_Filler: FillerParameter
+    BN_Bias_Filler: FillerParameter
+    gpuIdx: int
+    use_dropout: bool
+    dropout_amount: float
+    use_BC: bool
+    BC_ultra_space_efficient: bool
+    workspace_MB: int
+    moving_average_fraction: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MergeCropParameter(Message):
+    MergeOp: EnumTypeWrapper
+    STACK: int
+    ADD: int
+    operation: int
+    forward: RepeatedScalarFieldContainer[bool]
+    backward: RepeatedScalarFieldContainer[bool]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AffinityParameter(Message):
+    offset: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultiStageMeanfieldParameter(Message):
+    Mode: EnumTypeWrapper
+    POTTS: int
+    compatibility_mode: int
+    threshold: float
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    num_iterations: int
+    spatial_filter_weight: float
+    bilateral_filter_weight: float
+    forced_spatial_filter_weight: float
+    forced_bilateral_filter_weight: float
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseCRFParameter(Message):
+    max_iter: int
+    pos_xy_std: RepeatedScalarFieldContainer[float]
+    pos_w: RepeatedScalarFieldContainer[float]
+    bi_xy_std: RepeatedScalarFieldContainer[float]
+    bi_rgb_std: RepeatedScalarFieldContainer[float]
+    bi_w: RepeatedScalarFieldContainer[float]
+    output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Convolution3DParameter(Message):
+    num_output: int
+    bias_term: bool
+    pad: int
+    kernel_size: int
+    group: int
+    kernel_depth: int
+    stride: int
+    temporal_stride: int
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    filter_group: int
+    temporal_pad: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Pooling3DParameter(Message):
+    PoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    pool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_depth: int
+    temporal_stride: int
+    kernel_l: int
+    stride_l: int
+    pad_l: int
     def __init__(self, **fields: Any) -> None: ...
 
 

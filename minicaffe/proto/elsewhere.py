@@ -183,8 +183,7 @@ FORKS = {
             YoloSeg YoloV2Loss YoloV3Loss""",
         fields="""eval_detection_param mish_param segmentation_evaluate_param
             yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
-                single_class train_diffcult yolo_data_jitter yolo_data_type
+            AnnotatedDataParameter: difficult_label_warmup
             DataParameter: side
             SolverParameter: stageiter stagelr""",
     ),
