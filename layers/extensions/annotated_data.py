@@ -28,7 +28,7 @@ class AnnotatedData(Data):
     the first record has boxes; given: it must); label_map_file, which is not read.
     annotated_data_param, of the ports of YOLO: with yolo_data_type 1 the labels are (N, 1, 300, 5), rows (label - 1, x,
     y, width, height) of the boxes of each image, then rows of 0; train_diffcult true (false: without difficult boxes);
-    yolo_data_jitter 0.3, with yolo_data_type 1 or if it is given, and without batch_sampler: of 5 images 1 stays whole, 1
+    yolo_data_jitter 0.3, with yolo_data_type 1 or if it is given, without batch_sampler: of 5 images 1 stays whole, 1
     loses up to half of this share of its width and of its height, 3 up to all of it.
     transform_param, in this order: distort_param, expand_param, batch_sampler, resize_param, noise_param, crop, mirror,
     mean and scale.  Boxes are carried along; those that emit_constraint rejects, or that have no area in the result,

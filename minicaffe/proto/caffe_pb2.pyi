@@ -175,6 +175,8 @@ class SolverParameter(Message):
     warmup_start_lr: float
     test_offset: int
     more_device_id: RepeatedScalarFieldContainer[int]
+    stagelr: RepeatedScalarFieldContainer[float]
+    stageiter: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -184,8 +184,7 @@ FORKS = {
         fields="""eval_detection_param mish_param segmentation_evaluate_param
             yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
             AnnotatedDataParameter: difficult_label_warmup
-            DataParameter: side
-            SolverParameter: stageiter stagelr""",
+            DataParameter: side""",
     ),
     "Tongcheng's Caffe, for DenseNet": Fork("Tongcheng/caffe", types="DenseBlock", fields="denseblock_param"),
     "TSN's Caffe, for video": Fork(
