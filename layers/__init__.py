@@ -131,6 +131,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     proposal,
     proposal_target,
     psroi_pooling,
+    region_loss,
     relu6,
     reorg,
     reverse,
@@ -153,6 +154,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     warp,
     warp_ctc_loss,
     yolo_detection_output,
+    yolov3,
     yolov3_detection_output,
 )
 

@@ -167,14 +167,12 @@ FORKS = {
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
-            YoloSeg YoloV2Loss Yolov3 YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
-            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param yolov3_param
-            AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
-                single_class train_diffcult yolo_data_jitter yolo_data_type
-            DataParameter: side
-            SolverParameter: stageiter stagelr""",
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
+            YoloSeg YoloV2Loss YoloV3Loss""",
+        fields="""eval_detection_param mish_param segmentation_evaluate_param
+            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup
+            DataParameter: side""",
     ),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",

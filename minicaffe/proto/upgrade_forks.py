@@ -50,6 +50,8 @@ APPLIED_SOLVER_FIELDS = (
     "rampup_lr",
     "warmup_iter",
     "warmup_start_lr",
+    "stageiter",
+    "stagelr",
     "more_device_id",
     "eval_type",
     "ap_version",

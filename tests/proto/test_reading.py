@@ -129,8 +129,8 @@ def test_text_comes_back():
             "others)",
         ),
         (
-            "layer { yolov3_param {} }",
-            'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO',
+            "layer { yolo_v2_loss_param {} }",
+            'line 1, column 9: LayerParameter has no field "yolo_v2_loss_param", it belongs to the Caffe ports of YOLO',
         ),
         (
             "layer { loss_param { normalization: HALF } }",
