@@ -308,6 +308,9 @@ class LayerParameter(Message):
     label_specific_add_param: LabelSpecificAddParameter
     flip_param: FlipParameter
     channel_scale_param: ChannelScaleParameter
+    inner_distance_param: InnerDistanceParameter
+    general_triplet_loss_param: GeneralTripletLossParameter
+    general_contrastive_loss_param: GeneralContrastiveLossParameter
     triplet_loss_param: TripletLossParameter
     margin_inner_product_param: MarginInnerProductParameter
     largemargin_inner_product_param: MarginInnerProductParameter
@@ -1529,6 +1532,48 @@ class ChannelScaleParameter(Message):
     max_global_scale: float
     min_global_scale: float
     init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class InnerDistanceParameter(Message):
+    num_output: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    axis: int
+    transpose: bool
+    distance_type: str
+    normalize: bool
+    update_center_only: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralTripletLossParameter(Message):
+    margin: float
+    add_center_loss: bool
+    hardest_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    positive_weight: float
+    negative_weight: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralContrastiveLossParameter(Message):
+    positive_margin: float
+    negative_margin: float
+    positive_weight: float
+    negative_weight: float
+    normalize_negative: float
+    positive_outlier_thresh: float
+    square: bool
+    max_negative_only: bool
+    max_positive_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    exp_negative_weight: bool
+    add_intra_mae: bool
+    max_negative_margin: float
     def __init__(self, **fields: Any) -> None: ...
 
 
