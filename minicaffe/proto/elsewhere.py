@@ -144,9 +144,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        types="GeneralContrastiveLoss GeneralTripletLoss InnerDistance",
-        fields="""general_contrastive_loss_param general_triplet_loss_param
-            inner_distance_param
+        fields="""
+
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
     "NVIDIA's Caffe": Fork(
