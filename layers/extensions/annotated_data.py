@@ -9,6 +9,7 @@ from minicaffe.data.annotated import AnnotatedDecoder
 from minicaffe.data.annotated_transformer import AnnotatedTransformer
 from minicaffe.layers.data import Data
 from minicaffe.proto import TRAIN, caffe_pb2
+from minicaffe.proto.further import all_values
 
 log = logging.getLogger("minicaffe.data")
 
@@ -26,7 +27,9 @@ class AnnotatedData(Data):
     the first record has boxes; given: it must); label_map_file, which is not read.
     transform_param, in this order: distort_param, expand_param, batch_sampler, resize_param, noise_param, crop, mirror,
     mean and scale.  Boxes are carried along; those that emit_constraint rejects, or that have no area in the result,
-    are dropped.  Images of different sizes need resize_param or a crop; FIT_SMALL_SIZE needs a batch of 1.
+    are dropped.  Images of different sizes need resize_param or a crop; FIT_SMALL_SIZE needs a batch of 1.  Of several
+    resize_param one is drawn for each batch, with probabilities in the ratio of their prob, so that the size of the
+    images changes from batch to batch (the ports of YOLO).
     Source: Liu et al., SSD: Single Shot MultiBox Detector, 2016, sections 2.2 and 3.6.
     """
 
@@ -41,8 +44,9 @@ class AnnotatedData(Data):
         return [*shapes[:1], *[None] * len(shapes[1:])]
 
     def setup(self, bottom, top):
-        resize, batch_size = self.layer_param.transform_param.resize_param, self.layer_param.data_param.batch_size
-        if resize.resize_mode == caffe_pb2.ResizeParameter.FIT_SMALL_SIZE and batch_size != 1:
+        sizes = all_values(self.layer_param.transform_param, "resize_param")
+        batch_size, small = self.layer_param.data_param.batch_size, caffe_pb2.ResizeParameter.FIT_SMALL_SIZE
+        if batch_size != 1 and any(each.resize_mode == small for each in sizes):
             raise self.error(f"FIT_SMALL_SIZE gives images of different sizes: batch_size must be 1, got {batch_size}")
         path = self.layer_param.annotated_data_param.label_map_file
         if path and not os.path.exists(path):

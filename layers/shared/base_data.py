@@ -16,6 +16,7 @@ from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
 from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
+from minicaffe.proto.further import all_values
 
 log = logging.getLogger("minicaffe.data")
 
@@ -55,9 +56,10 @@ class BaseData(Layer):
     def source_shapes(cls, layer_param):
         batch, common = getattr(layer_param, cls.param_field).batch_size, layer_param.transform_param
         channels, *size = cls.image_shape(layer_param)
-        resize = common.resize_param
-        if common.HasField("resize_param") and resize.resize_mode != resize.FIT_SMALL_SIZE:
+        for resize in all_values(common, "resize_param"):  # of several, the first batch has one of the sizes
             size = [resize.height, resize.width]
+            if resize.resize_mode == resize.FIT_SMALL_SIZE or len(common.more_resize_param):
+                size = [0, 0]
         height, width = crop_of(common)
         size = [height or size[0], width or size[1]]
         channels = 3 if common.force_color else channels or len(common.mean_value)

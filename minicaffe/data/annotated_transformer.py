@@ -5,12 +5,14 @@ In the fork's order: distort, expand, sample a part; then as for other images: r
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from minicaffe.data.box_rows import COLUMNS, corners_of, label_rows, mirrored, projected, with_boxes
+from minicaffe.data.choice import Choice
 from minicaffe.data.distort import Distorter, Distortion
 from minicaffe.data.part import Expander, Part
 from minicaffe.data.sampling import Samplers
@@ -40,12 +42,27 @@ class AnnotatedTransformer(BatchTransformer):
 
     def __init__(self, param, samplers: Sequence, train: bool, rng: Stream) -> None:
         super().__init__(param, train, rng)
+        moves = any(resizer.moves_objects for resizer in self._resizers.policies) if self._resizers else False
+        if moves or any(self._turns):
+            raise DataError(
+                "transform_param: boxes do not follow center_object, max_angle, vertical_mirror and random_90_deg_rot; "
+                "remove them"
+            )
         self._distorter = Distorter(param.distort_param) if param.HasField("distort_param") else None
         self._expander = Expander(param.expand_param) if param.HasField("expand_param") else None
         self._samplers = Samplers(samplers) if samplers else None
         steps = {"distort": self._distorter, "expand": self._expander, "sample a part": self._samplers}
         self.augmentations = tuple(name for name, step in steps.items() if step is not None)
         self._emit = param.emit_constraint if param.HasField("emit_constraint") else None
+
+    def _of_batch(self) -> AnnotatedTransformer:
+        """Return the transformation of one batch: with one of the resizings, drawn, if there are several."""
+        if self._resizers is None or len(self._resizers.policies) == 1:
+            return self
+        other = copy.copy(self)
+        other.resizer = self._resizers.draw(self.rng)
+        other._resizers = Choice([other.resizer], [1], "resize_param")
+        return other
 
     def apply(
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
@@ -55,6 +72,9 @@ class AnnotatedTransformer(BatchTransformer):
         labels: the boxes of each image, or numbers (N,).  The result is (1, 1, M, 8) of M boxes, or (N, 1, 1, 1).
         DataError as for `transform`.
         """
+        one = self._of_batch()
+        if one is not self:
+            return one.apply(images, labels, dtype, each, name)
         rows = [np.empty((0, COLUMNS), np.float32)] * len(images) if isinstance(labels, np.ndarray) else list(labels)
         if self._distorter or self._expander or self._samplers:
             images, rows = self._augmented(images, rows, each, name)

@@ -32,6 +32,7 @@ _ORDERS = {
     "RGB": "RGB; a net trained through ImageData or convert_imageset reads BGR",
     "": "gray",
 }
+_RANDOM = ("more_noise_param", "more_resize_param", "random_90_deg_rot", "random_crop_on_test", "vertical_mirror")
 
 
 class Preprocessing:
@@ -191,18 +192,21 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchTransformer:
-    """Return the transformation of a transform_param in TEST without what is random: the mirror, the points of
-    noise_param, all but the first of resize_param's interpolations, and the distortion and expansion of AnnotatedData.
+    """Return the transformation of a transform_param in TEST without what is random.
+
+    That is the mirror, crops at random positions, turns, the points of noise_param, all but the first of several
+    resize_param and noise_param and of resize_param's interpolations, and AnnotatedData's distortion and expansion.
 
     DataError if parameters contradict each other or the mean file cannot be read.
     """
     param = caffe_pb2.TransformationParameter()
     param.CopyFrom(transform_param)
     param.mirror = False
-    for name in BatchTransformer.not_applied:
+    for name in (*BatchTransformer.not_applied, *_RANDOM):
         param.ClearField(name)
     if param.HasField("noise_param"):
         param.noise_param.saltpepper = False
     if param.HasField("resize_param"):
         del param.resize_param.interp_mode[1:]
+        param.resize_param.ClearField("max_angle")
     return BatchTransformer(param, train=False, rng=Stream(0, 0))

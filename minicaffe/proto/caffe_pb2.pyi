@@ -169,6 +169,7 @@ class SolverParameter(Message):
     solver_data_type: int
     store_blobs_in_old_format: bool
     per_parameter_reduce: bool
+    more_device_id: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -342,6 +343,11 @@ class TransformationParameter(Message):
     random_seed: int
     img_rand_resize_lower: int
     img_rand_resize_upper: int
+    more_resize_param: RepeatedCompositeFieldContainer[ResizeParameter]
+    more_noise_param: RepeatedCompositeFieldContainer[NoiseParameter]
+    random_crop_on_test: bool
+    vertical_mirror: bool
+    random_90_deg_rot: bool
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
@@ -1043,6 +1049,8 @@ class ResizeParameter(Message):
     pad_mode: int
     pad_value: RepeatedScalarFieldContainer[float]
     interp_mode: RepeatedScalarFieldContainer[int]
+    center_object: bool
+    max_angle: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1066,6 +1074,7 @@ class NoiseParameter(Message):
     clahe: bool
     convert_to_hsv: bool
     convert_to_lab: bool
+    convert_to_ycrcb: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -84,10 +84,7 @@ FORKS = {
         "ducha-aiki/caffe",
         types="APL EltwiseAffine RReLU",
         fields="""apl_param eltwise_affine_param rrelu_param
-            NoiseParameter: convert_to_ycrcb
-            ResizeParameter: center_object max_angle max_sz min_sz multiscale
-            TransformationParameter: random_90_deg_rot random_crop_on_test vertical_mirror""",
-        hints="ResizeParameter: center_object=false max_angle=0",
+            ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
@@ -235,7 +232,6 @@ FORKS = {
 
 #: Fields that are lists in forks and have one value here.
 LISTS = {
-    "ducha-aiki's Caffe and the ports of YOLO": "TransformationParameter: noise_param resize_param",
     "R-C3D's and naibaf7's Caffe": "PoolingParameter: kernel_size pad stride",
 }
 

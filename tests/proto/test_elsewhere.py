@@ -34,7 +34,7 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
         ("V1LayerParameter", "multi_stage_meanfield_param", "CRF-RNN's Caffe"),
         ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
         ("LayerType", "VOXEL_SOFTMAX", "C3D's Caffe"),
-        ("ResizeParameter", "center_object", "ducha-aiki's Caffe"),
+        ("ResizeParameter", "multiscale", "ducha-aiki's Caffe"),
         ("SolverParameter", "larc", "NVIDIA's Caffe"),
         ("LayerType", "NOTHING", None),
         ("LayerParameter", "nothing_param", None),
@@ -46,12 +46,10 @@ def test_owners(message, name, owner):
 
 def test_hints_may_depend_on_the_value():
     assert is_hint("LayerParameter", "quantization_param", "{") and is_hint("V1LayerParameter", "multinode", "{")
-    assert is_hint("ResizeParameter", "center_object", "False") and is_hint("ResizeParameter", "max_angle", "0.0")
-    assert not is_hint("ResizeParameter", "center_object", "true") and not is_hint("ResizeParameter", "max_angle", "5")
     assert not is_hint("ConvolutionParameter", "relu", "true") and not is_hint("LayerParameter", "nothing_param", "1")
 
 
-@pytest.mark.parametrize("name", ["PoolingParameter.stride", "TransformationParameter.resize_param"])
+@pytest.mark.parametrize("name", ["PoolingParameter.stride"])
 def test_a_list_of_a_fork_is_named(name):
     kind, field = name.split(".")
     message = getattr(caffe_pb2, kind)()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.annotated import TRAINING, random_records, record, write_records
-from helpers.readers import batches, data_layer, write_images
+from helpers.readers import assert_same_batches, batches, data_layer, write_images
 from minicaffe.data import open_db, workers
 from minicaffe.data.mean import write_mean
 from minicaffe.errors import DataError, LayerError
@@ -316,6 +316,25 @@ def test_a_mean_file_fills_with_the_mean_of_each_channel():
     assert made.transformer._fill(np.zeros((2, 8, 8), np.uint8)).ravel().tolist() == [8, 24]
     ((images, _),) = batches(made, blobs, 1)
     assert images.shape == (1, 2, 4, 4)
+
+
+def test_one_of_several_sizes_is_drawn_for_each_batch():
+    write_records("db", random_records(6))
+    sizes = "resize_param { prob: 0.7 height: 8 width: 10 } resize_param { prob: 0.3 height: 12 width: 9 }"
+    made, blobs = layer(f"{sizes} mirror: true", batch=3)
+    shapes = [images.shape[2:] for images, _ in batches(made, blobs, 100)]
+    assert set(shapes) == {(8, 10), (12, 9)} and 55 < shapes.count((8, 10)) < 85
+    state = made.state()
+    expected = batches(made, blobs, 6)
+    made.load_state(state)
+    assert_same_batches(batches(made, blobs, 6), expected)
+
+
+@pytest.mark.parametrize("text", ["vertical_mirror: true", "resize_param { height: 9 width: 9 max_angle: 3 }"])
+def test_what_boxes_do_not_follow(text):
+    write_records("db", random_records(1))
+    with pytest.raises(DataError, match="boxes do not follow center_object, max_angle, vertical_mirror and random_90"):
+        layer(text)
 
 
 def test_FIT_SMALL_SIZE_needs_a_batch_of_one():
