@@ -704,6 +704,9 @@ class PoolingParameter(Message):
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
+    more_kernel_size: RepeatedScalarFieldContainer[int]
+    more_pad: RepeatedScalarFieldContainer[int]
+    more_stride: RepeatedScalarFieldContainer[int]
     kernel_depth: int
     temporal_stride: int
     temporal_pad: int
