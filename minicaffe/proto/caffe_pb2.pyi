@@ -175,6 +175,8 @@ class SolverParameter(Message):
     warmup_start_lr: float
     test_offset: int
     more_device_id: RepeatedScalarFieldContainer[int]
+    stagelr: RepeatedScalarFieldContainer[float]
+    stageiter: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -320,6 +322,9 @@ class LayerParameter(Message):
     label_specific_add_param: LabelSpecificAddParameter
     flip_param: FlipParameter
     channel_scale_param: ChannelScaleParameter
+    inner_distance_param: InnerDistanceParameter
+    general_triplet_loss_param: GeneralTripletLossParameter
+    general_contrastive_loss_param: GeneralContrastiveLossParameter
     triplet_loss_param: TripletLossParameter
     margin_inner_product_param: MarginInnerProductParameter
     largemargin_inner_product_param: MarginInnerProductParameter
@@ -339,6 +344,7 @@ class LayerParameter(Message):
     ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    denseblock_param: DenseBlockParameter
     mergecrop_param: MergeCropParameter
     affinity_param: AffinityParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
@@ -351,6 +357,8 @@ class LayerParameter(Message):
     reorg_param: ReorgParameter
     yolo_detection_output_param: YoloDetectionOutputParameter
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
+    yolov3_param: Yolov3Parameter
+    region_loss_param: RegionLossParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -414,6 +422,8 @@ class LossParameter(Message):
     pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: RepeatedScalarFieldContainer[float]
+    class_balanced: bool
+    negative_weight: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -514,6 +524,9 @@ class ConvolutionParameter(Message):
     relu: bool
     negative_slope: float
     conv_algorithm: str
+    hole: int
+    hole_h: int
+    hole_w: int
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
@@ -1262,6 +1275,13 @@ class AnnotatedDataParameter(Message):
     batch_sampler: RepeatedCompositeFieldContainer[BatchSampler]
     label_map_file: str
     anno_type: int
+    yolo_data_type: int
+    yolo_data_jitter: float
+    train_diffcult: bool
+    single_class: bool
+    seg_scales: int
+    seg_resize_width: int
+    seg_resize_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1436,6 +1456,7 @@ class InterpParameter(Message):
     shrink_factor: int
     pad_beg: int
     pad_end: int
+    use_blob_size: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1676,6 +1697,48 @@ class ChannelScaleParameter(Message):
     max_global_scale: float
     min_global_scale: float
     init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class InnerDistanceParameter(Message):
+    num_output: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    axis: int
+    transpose: bool
+    distance_type: str
+    normalize: bool
+    update_center_only: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralTripletLossParameter(Message):
+    margin: float
+    add_center_loss: bool
+    hardest_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    positive_weight: float
+    negative_weight: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralContrastiveLossParameter(Message):
+    positive_margin: float
+    negative_margin: float
+    positive_weight: float
+    negative_weight: float
+    normalize_negative: float
+    positive_outlier_thresh: float
+    square: bool
+    max_negative_only: bool
+    max_positive_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    exp_negative_weight: bool
+    add_intra_mae: bool
+    max_negative_margin: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2072,4 +2135,55 @@ class Yolov3DetectionOutputParameter(Message):
     mask_group_num: int
     mask: RepeatedScalarFieldContainer[int]
     gaussian_box: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3Parameter(Message):
+    IOU_LOSS: EnumTypeWrapper
+    IOU: int
+    GIOU: int
+    MSE: int
+    DIOU: int
+    CIOU: int
+    side: int
+    num_class: int
+    num: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    thresh: float
+    anchors_scale: int
+    biases: RepeatedScalarFieldContainer[float]
+    mask: RepeatedScalarFieldContainer[int]
+    use_logic_gradient: bool
+    use_focal_loss: bool
+    iou_loss: int
+    iou_normalizer: float
+    iou_thresh: float
+    max_delta: float
+    accumulate: bool
+    label_smooth_eps: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RegionLossParameter(Message):
+    side: int
+    num_class: int
+    bias_match: int
+    coords: int
+    num: int
+    softmax: int
+    jitter: float
+    rescore: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    absolute: int
+    thresh: float
+    random: int
+    biases: RepeatedScalarFieldContainer[float]
+    softmax_tree: str
+    class_map: str
     def __init__(self, **fields: Any) -> None: ...

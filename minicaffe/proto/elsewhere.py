@@ -182,11 +182,6 @@ FORKS = {
     ),
 }
 
-#: Fields that are lists in forks and have one value here.
-LISTS = {
-    "R-C3D's and naibaf7's Caffe": "PoolingParameter: kernel_size pad stride",
-}
-
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.
 PLACEHOLDERS = (
     (r"cls[136]x", "MobileNet-SSD's templates: its gen_model.sh writes 1, 3 or 6 times the number of classes there"),
@@ -213,7 +208,6 @@ FIELD_OWNERS = {
     name.partition("=")[0]: fork for fork, own in FORKS.items() for name in (*_full(own.fields), *_full(own.hints))
 }
 _OWNERS_OF_V1_TYPES = {_squashed(name): fork for name, fork in TYPE_OWNERS.items()}
-_LIST_OWNERS = {name: fork for fork, names in LISTS.items() for name in _full(names)}
 _HINTS = frozenset(name for own in FORKS.values() for name in _full(own.hints))
 
 
@@ -225,11 +219,6 @@ def field_owner(message: str, name: str) -> str | None:
     if message == "LayerType":
         return _OWNERS_OF_V1_TYPES.get(_squashed(name))
     return FIELD_OWNERS.get(f"{message}.{name}") or FIELD_OWNERS.get(_key(message, name))
-
-
-def list_owner(message: str, name: str) -> str | None:
-    """Return the forks in which a field of a message is a list, where it has one value here; None for any other."""
-    return _LIST_OWNERS.get(_key(message, name))
 
 
 def is_hint(message: str, name: str, value: str) -> bool:
