@@ -68,6 +68,7 @@ from minicaffe.layers import (  # noqa: F401
     window_data,
 )
 from minicaffe.layers.extensions import (  # noqa: F401
+    accum,
     affinity,
     annotated_data,
     axpy,
@@ -87,6 +88,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     detection_accuracy,
     detection_evaluate,
     detection_output,
+    downsample,
     exp_max,
     flow_warp,
     frcnn_proposal,
@@ -98,6 +100,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     labelsequence_accuracy,
     lpq_loss,
     malis_loss,
+    mean,
     merge_crop,
     multibox_loss,
     neg_square,
@@ -109,6 +112,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     psroi_pooling,
     relu6,
     reorg,
+    resample,
     reverse,
     reverse_time,
     roi_align,
