@@ -71,6 +71,7 @@ class FillerParameter(Message):
     std: float
     sparse: int
     variance_norm: int
+    diag_val: RepeatedScalarFieldContainer[float]
     def __init__(self, **fields: Any) -> None: ...
 
 

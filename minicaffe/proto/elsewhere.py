@@ -102,8 +102,7 @@ FORKS = {
         types="""CustomData DataAugmentation FlowAugmentation FLOWriter GenerateAugmentationParameters
             ImgReader""",
         fields="""augmentation_param coeff_schedule_param writer_param
-            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
-            FillerParameter: diag_val""",
+            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point""",
         hints="DataParameter: verbose",
     ),
     "forks for text recognition (CTC)": Fork(
