@@ -68,6 +68,7 @@ from minicaffe.layers import (  # noqa: F401
     window_data,
 )
 from minicaffe.layers.extensions import (  # noqa: F401
+    accum,
     affinity,
     annotated_data,
     auto_crop,
@@ -98,6 +99,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     detection_accuracy,
     detection_evaluate,
     detection_output,
+    downsample,
     exp_max,
     flip,
     flow_warp,
@@ -123,6 +125,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     margin_inner_product,
     mask_pooling,
     mask_resize,
+    mean,
     merge_crop,
     multi_stage_meanfield,
     multibox_loss,
@@ -139,6 +142,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     region_loss,
     relu6,
     reorg,
+    resample,
     reverse,
     reverse_time,
     roi_align,

@@ -167,7 +167,7 @@ def test_an_unknown_type_says_whose_it_is():
         minicaffe.Net(net(text % "DeformableConvolution"))
     owner = "it belongs to forks with deformable convolution"
     assert str(error.value) == f"layer 'rev' has the unknown type \"DeformableConvolution\", {owner}"
-    with pytest.raises(LayerError, match=r'did you mean "Reshape"\?\)$'):
+    with pytest.raises(LayerError, match=r'did you mean "Reshape" or "Resample"\?\)$'):
         minicaffe.Net(net(text % "Rehsape"))
 
 
