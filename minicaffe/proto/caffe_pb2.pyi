@@ -174,6 +174,9 @@ class SolverParameter(Message):
     warmup_iter: int
     warmup_start_lr: float
     test_offset: int
+    larc: bool
+    larc_policy: str
+    larc_eta: float
     more_device_id: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -598,6 +601,8 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    cache: bool
+    precache: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -205,8 +205,7 @@ FORKS = {
         types="DetectNetTransformation TRT",
         fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
             ImageDataParameter: short_side
-            SolverParameter: larc larc_eta larc_policy larc_turbo""",
-        hints="ImageDataParameter: cache precache",
+            SolverParameter: larc_turbo""",
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",

@@ -36,7 +36,7 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
         ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
         ("LayerType", "POOLING3D", "C3D's Caffe"),
         ("ResizeParameter", "multiscale", "ducha-aiki's Caffe"),
-        ("SolverParameter", "larc", "NVIDIA's Caffe"),
+        ("SolverParameter", "larc_turbo", "NVIDIA's Caffe"),
         ("LayerType", "NOTHING", None),
         ("LayerParameter", "nothing_param", None),
     ],
