@@ -17,7 +17,8 @@ from minicaffe.saved import whole
 class MemoryData(Layer):
     """Batches from arrays in memory, endlessly; `net.set_input_arrays(data, labels)` sets them.
 
-    Tops: images (N, C, H, W), labels (N,).  memory_data_param: batch_size N, channels, height, width.
+    Tops: images (N, C, H, W), optionally labels (N,).
+    memory_data_param: batch_size N, channels, height, width; or dim, the whole shape, of any number of axes.
     transform_param applies to `add_datums`, not to `set_input_arrays`.  Of solvers that train together, each reads the
     arrays that it has been given, whole: a script divides them.
     """
@@ -27,20 +28,21 @@ class MemoryData(Layer):
     unread_of_transform = BaseData.unread_of_transform
     exact_num_bottom = 0
     capturable = False  # reads on the host
-    exact_num_top = 2
+    min_top, max_top = 1, 2
     in_place = False
     backward_reads = ()
 
     @staticmethod
     def describe(layer_param):
-        return batch_words(layer_param.memory_data_param)
+        shape = layer_param.memory_data_param.dim
+        return f"batch {shape[0]}" if shape else batch_words(layer_param.memory_data_param)
 
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param
-        self.shape = (param.batch_size, param.channels, param.height, param.width)
+        self.shape = tuple(param.dim) or (param.batch_size, param.channels, param.height, param.width)
         if min(self.shape) <= 0:
             raise self.error(
-                "batch_size, channels, height and width must be given and positive, got "
+                "batch_size, channels, height and width must be given and positive, or dim, got "
                 + ", ".join(map(str, self.shape))
             )
         self._data: np.ndarray | None = None
@@ -51,7 +53,7 @@ class MemoryData(Layer):
         return [self.shape, self.shape[:1]]
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
-        """Read from `data` (M, C, H, W) and `labels` (M,) from now on; M must be a multiple of the batch size.
+        """Read from `data` (M, ...) and `labels` (M,) from now on; M must be a multiple of the batch size.
 
         Axes of length 1 may be left out or added.  The arrays are not copied: later writes to them are seen.
         """
@@ -72,6 +74,8 @@ class MemoryData(Layer):
 
     def add_datums(self, datums) -> None:
         """Read from these Datum messages from now on, transformed once by transform_param."""
+        if len(self.shape) != 4:
+            raise self.error(f"datums are images, for tops (N, C, H, W); dim is {self.shape}")
         transformer = BatchTransformer(self.layer_param.transform_param, self.phase == TRAIN, self.rng)
         datums = list(datums)
         images = [datum_to_array(datum, transformer.color) for datum in datums]
@@ -96,8 +100,8 @@ class MemoryData(Layer):
             raise self.error("there are no images yet: call net.set_input_arrays(data, labels) before forward")
         self.reshape(bottom, top)
         rows = slice(self._index, self._index + self.shape[0])
-        top[0].data[...] = self._data[rows]
-        top[1].data[...] = self._labels[rows]
+        for blob, values in zip(top, (self._data, self._labels)):
+            blob.data[...] = values[rows]
         self._index = rows.stop % len(self._data)
 
     def state(self):

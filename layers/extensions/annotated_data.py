@@ -64,5 +64,5 @@ class AnnotatedData(Data):
         self._decoder = AnnotatedDecoder(source, color, has_type)
         return self._decoder
 
-    def label_shape(self):
-        return (1, 1, 1, 8) if self._decoder.with_boxes else (self.reader.batch_size, 1, 1, 1)
+    def label_shapes(self, image):
+        return [(1, 1, 1, 8) if self._decoder.with_boxes else (self.reader.batch_size, 1, 1, 1)]

@@ -11,7 +11,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings
 from minicaffe.data.feed import Feed, Transformed
 from minicaffe.data.reader import ALL, BatchReader, Share, usable_position
-from minicaffe.data.transformer import BatchTransformer
+from minicaffe.data.transformer import BatchTransformer, crop_of
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
 from minicaffe.layers.shared.words import batch_words
@@ -43,7 +43,8 @@ class BaseData(Layer):
         dict.fromkeys(BatchTransformer.not_applied, "AnnotatedData applies it")
     )
     exact_num_bottom = 0
-    min_top, max_top = 1, 2
+    min_top = 1
+    max_top: int | None = 2
     in_place = False
     backward_reads = ()
 
@@ -59,7 +60,8 @@ class BaseData(Layer):
             size = [resize.height, resize.width]
             if resize.resize_mode == resize.FIT_SMALL_SIZE or len(common.more_resize_param):
                 size = [0, 0]
-        size = [common.crop_h or common.crop_size or size[0], common.crop_w or common.crop_size or size[1]]
+        height, width = crop_of(common)
+        size = [height or size[0], width or size[1]]
         channels = 3 if common.force_color else channels or len(common.mean_value)
         image = (batch, channels, *size) if batch and channels and all(size) else None
         label = (batch,) if batch else None
@@ -82,9 +84,12 @@ class BaseData(Layer):
         """The number of records that a pass over the source reads, each once; None if there are no such passes."""
         return self.reader.records
 
-    def label_shape(self) -> tuple[int, ...]:
-        """Return the shape of the labels before the first batch; the reader is open."""
-        return (self.reader.batch_size,)
+    def label_shapes(self, image: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the shapes of the tops behind the images before the first batch; the reader is open.
+
+        image: the shape of top 0, (N, C, H, W).
+        """
+        return [(self.reader.batch_size,)]
 
     def open_reader(self) -> BatchReader:
         """Return the layer's reader; called once, after `self.transformer` is set."""
@@ -99,7 +104,8 @@ class BaseData(Layer):
             self.reader = self.open_reader()
             shape = self.reader.first_shape()
             self.transformer.check_mean(self.transformer.resized_shape(shape), lambda _: self.reader.first_name())
-            self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), self.label_shape()]
+            image = (self.reader.batch_size, *self.transformer.output_shape(shape))
+            self._shapes = [image, *self.label_shapes(image)]
         self._position = self.reader.position()
         log.info("output data size: %s", ",".join(map(str, self._shapes[0])))
 
@@ -110,9 +116,8 @@ class BaseData(Layer):
         if self._source is not None:
             self.go_back(self.position)
         batch = self.next_transformed()
-        values = [batch.images, batch.labels]
-        self._shapes = [each.shape for each in values]  # a batch has the size of its first image
-        for blob, own in zip(top, values):
+        self._shapes = [each.shape for each in batch.tops]  # a batch has the size of its first image
+        for blob, own in zip(top, batch.tops):
             blob.reshape(own.shape)
             blob.data[...] = own
 

@@ -31,6 +31,23 @@ class Fields(NamedTuple):
     stride: int
 
 
+def decoded(codes: np.ndarray, sizes: np.ndarray, places: np.ndarray, stride: int, param) -> tuple:
+    """Return the centres and the sizes (n, 2), in pixels, of codes (n, 4) of boxes.
+
+    sizes: (n, 2), of the boxes at the places.  places: (n, 2), columns and rows.  stride: as of `Fields`.
+    param: its field_xyr and field_whr limit the codes.
+    """
+    limit = code_limits(param).astype(codes.dtype)
+    codes = np.clip(codes, -limit, limit)
+    centres = (places.astype(codes.dtype) + codes.dtype.type(0.5)) * codes.dtype.type(stride)
+    return codes[:, :2] * sizes + centres, sizes * np.exp(codes[:, 2:])
+
+
+def code_limits(param) -> np.ndarray:
+    """Return the largest absolute value of each number of a code, (4,)."""
+    return np.array([1 / param.field_xyr] * 2 + [math.log(param.field_whr)] * 2)
+
+
 class MapBoxes(Layer):
     """Base of layers that decode the boxes of maps and drop those that overlap a better one.
 
@@ -104,11 +121,8 @@ class MapBoxes(Layer):
         picture = np.array(scores.shape[:0:-1]) * own.stride  # width, height
         which, row, column = np.nonzero(scores >= self.param.fg_thr)
         codes = self.statistics.restored(codes[which, :, row, column])
-        sizes, half = own.sizes[which].astype(self.dtype), self.dtype.type(0.5)
-        move, limit = self.dtype.type(1 / self.param.field_xyr), self.dtype.type(math.log(self.param.field_whr))
-        places = (np.column_stack([column, row]).astype(self.dtype) + half) * self.dtype.type(own.stride)
-        centre = np.clip(codes[:, :2], -move, move) * sizes + places
-        size = sizes * np.exp(np.clip(codes[:, 2:], -limit, limit))
+        sizes, places = own.sizes[which].astype(self.dtype), np.column_stack([column, row])
+        centre, size = decoded(codes, sizes, places, own.stride, self.param)
         boxes, size = self.clipped(centre - size / 2, size, picture.astype(self.dtype))
         large = (size >= self.param.min_size).all(1)
         return scores[which, row, column][large], boxes[large]

@@ -63,6 +63,12 @@ class Draws:
         return Draws(self.top[rows], self.left[rows], self.flip[rows])
 
 
+def crop_of(param) -> tuple[int, int]:
+    """Return the height and the width to which a TransformationParameter crops; 0: not cropped."""
+    height, width = param.crop_h or param.crop_height, param.crop_w or param.crop_width
+    return height or param.crop_size, width or param.crop_size
+
+
 class BatchTransformer:
     """The transformation of a TransformationParameter.
 
@@ -81,7 +87,7 @@ class BatchTransformer:
             raise DataError("transform_param: force_color and force_gray cannot both be set")
         self.train, self.rng = train, rng
         self.scale, self.mirror = param.scale, param.mirror
-        self.crop = (param.crop_h or param.crop_size, param.crop_w or param.crop_size)
+        self.crop = crop_of(param)
         self.color = True if param.force_color else (False if param.force_gray else None)
         self.mean_file, self.mean = param.mean_file, None
         if param.HasField("mean_file"):
@@ -121,7 +127,7 @@ class BatchTransformer:
 
     def apply(
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """Return the transformed batch, (N, C, H', W') in `dtype`, and its labels, (N,); see `transform`."""
         assert isinstance(labels, np.ndarray)  # boxes are for another transformer
         out = np.empty((len(images), *self.output_shape(images[0].shape)), dtype)

@@ -40,7 +40,7 @@ class ImageWindow:
     y2: int
 
 
-class _Words:
+class Words:
     """Tokenizer of a window file; errors give the line number."""
 
     def __init__(self, source: str) -> None:
@@ -94,7 +94,7 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     DataError when the file is missing, not text, empty, or incomplete, and, with the line number, for an invalid word,
     an empty window, or images with different numbers of channels.
     """
-    words, foreground, background, channels = _Words(source), [], [], 0
+    words, foreground, background, channels = Words(source), [], [], 0
     while words.next is not None:
         path, own_channels, count = _read_header(words)
         if channels not in (0, own_channels):
@@ -122,7 +122,7 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     return foreground, background, channels
 
 
-def _read_header(words: _Words) -> tuple[str, int, int]:
+def _read_header(words: Words) -> tuple[str, int, int]:
     """Parse the header of the next image: path, number of channels, number of windows."""
     mark = words.take()
     if mark != "#":
@@ -139,7 +139,7 @@ def _read_header(words: _Words) -> tuple[str, int, int]:
     return path, channels, count
 
 
-def _read_windows(words: _Words, path: str, root_folder: str, count: int) -> Iterator[tuple[float, ImageWindow]]:
+def _read_windows(words: Words, path: str, root_folder: str, count: int) -> Iterator[tuple[float, ImageWindow]]:
     """Parse the `count` windows of an image; yield the overlap of each and the window."""
     for number in range(count):
         if words.next in ("#", None):

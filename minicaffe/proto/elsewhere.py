@@ -31,17 +31,13 @@ class Fork(NamedTuple):
 FORKS = {
     "ArcFace's Caffe": Fork(
         "xialuxi/arcface-caffe",
-        types="AdaCos CosinAddm",
-        fields="ada_cos_param cosin_add_m_param",
+        types="AdaCosAddmScale NormL2",
+        fields="adacos_add_m_scale_param",
     ),
     "C3D's Caffe": Fork(
         "facebookarchive/C3D",
-        types="""Convolution3D Deconvolution3D Pooling3D VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax
-            VoxelSoftmaxLoss""",
-        fields="""convolution3d_param pooling3d_param
-            ConvolutionParameter: filter_group kernel_depth temporal_pad temporal_stride
-            ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
-            PoolingParameter: kernel_depth temporal_stride
+        types="VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax VoxelSoftmaxLoss",
+        fields="""ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
             VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
                 use_sampling_rate_jitter use_temporal_jitter""",
         hints="""ImageDataParameter: show_data
@@ -60,23 +56,14 @@ FORKS = {
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
     ),
-    "CombinedMargin's Caffe": Fork(
-        "gehaocool/CombinedMargin-caffe",
-        types="CombinedMargin",
-        fields="combined_margin_param",
-    ),
-    "CRF-RNN's Caffe": Fork("torrvision/crfasrnn", types="MultiStageMeanfield", fields="multi_stage_meanfield_param"),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
     "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
-        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param seg_accuracy_param
-            unique_label_param
-            ImageDataParameter: ignore_label label_type
+        types="MatRead MatWrite UniqueLabel",
+        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
             InterpParameter: use_blob_size
-            TransformationParameter: crop_height crop_width scale_factors
             V1LayerParameter: strict_dim""",
     ),
     "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
@@ -96,22 +83,18 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum ChannelNorm Correlation Correlation1D CustomData DataAugmentation Downsample FlowAugmentation
-            FLOWriter FlowWarp GenerateAugmentationParameters ImgReader LpqLoss Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param correlation_param downsample_param
-            flow_warp_param l1_loss_param lpq_loss_param mean_param resample_param writer_param
+        types="""Accum CustomData DataAugmentation Downsample FlowAugmentation FLOWriter
+            GenerateAugmentationParameters ImgReader Mean Resample""",
+        fields="""accum_param augmentation_param coeff_schedule_param downsample_param mean_param resample_param
+            writer_param
             DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
             FillerParameter: diag_val""",
         hints="DataParameter: verbose",
     ),
-    "FlowNet2's or NVIDIA's Caffe, two layers of one name": Fork("", types="L1Loss"),
-    "forks for optical flow (PWC-Net, LiteFlowNet)": Fork("", types="Warp"),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="""ContinuationIndicator CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss LabelsequenceAccuracy Reverse
-            ReverseTime SequenceAccuracy Transpose WarpCTC WarpCTCLoss""",
-        fields="""continuation_indicator_param ctc_decoder_param ctc_loss_param labelsequence_accuracy_param
-            reverse_param reverse_time_param transpose_param warp_ctc_loss_param warpctc_param""",
+        types="CTCDecoder SequenceAccuracy WarpCTC",
+        fields="warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
@@ -120,7 +103,6 @@ FORKS = {
             shuffle source""",
     ),
     "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
-    "forks with a triplet loss": Fork("", types="TripletLoss", fields="triplet_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -134,14 +116,12 @@ FORKS = {
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
     "HED's Caffe, for edges": Fork(
         "s9xie/hed",
-        types="AutoCrop ImageLabelmapData",
-        fields="ImageDataParameter: normalize",
+        types="AutoCrop",
     ),
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
-        types="SpatialDropout",
-        fields="""mn_activation_param mn_param_grad_compress_param spatial_dropout_param
+        fields="""mn_activation_param mn_param_grad_compress_param
             BatchNormParameter: bias_term
             ConvolutionParameter: fusion_type""",
         hints="multinode",
@@ -153,29 +133,17 @@ FORKS = {
             NoiseParameter: all_effects
             TransformationParameter: geometry_param rotate untransformed_top""",
     ),
-    "Junhyuk Oh's Caffe": Fork("junhyukoh/caffe-lstm", types="Lstm", fields="lstm_param"),
-    "LargeMargin-Softmax's Caffe": Fork(
-        "wy1iu/LargeMargin_Softmax_Loss",
-        types="LargeMarginInnerProduct",
-        fields="largemargin_inner_product_param",
-    ),
     "Lifted Structured Embedding's Caffe": Fork(
         "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
     ),
-    "LiteFlowNet's Caffe": Fork("twhui/LiteFlowNet", types="ExpMax Grid NegSquare", fields="grid_param"),
     "MNC's Caffe": Fork(
         "daijifeng001/MNC",
         types="MaskPooling MaskResize ROIWarping",
         fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's Caffe": Fork(
-        "zhaoweicai/mscnn",
-        types="DetectionAccuracy ImageGtData",
-        fields="detection_accuracy_param image_gt_data_param",
-    ),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
         types="DetectionLoss",
@@ -183,22 +151,15 @@ FORKS = {
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
-        types="Affinity ConnectedComponent DataRandTransform MalisLoss MergeCrop PoolingND",
-        fields="""affinity_param malis_param mergecrop_param pooling_nd_param
-            MemoryDataParameter: dim
-            PoolingParameter: dilation""",
+        types="DataRandTransform PoolingND",
+        fields="malis_param pooling_nd_param",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance LabelSpecificAdd",
-        fields="""channel_scale_param flip_param general_contrastive_loss_param general_triplet_loss_param
-            inner_distance_param label_specific_add_param
-            AccuracyParameter: min_is_better
-            InnerProductParameter: normalize
-            ParameterParameter: blob_filler
-            ScaleParameter: max_value min_value
-            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor
-                normalize_type""",
+        types="GeneralContrastiveLoss GeneralTripletLoss InnerDistance",
+        fields="""general_contrastive_loss_param general_triplet_loss_param
+            inner_distance_param
+            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
     "NVIDIA's Caffe": Fork(
         "NVIDIA/caffe",
@@ -214,20 +175,13 @@ FORKS = {
     ),
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "SegNet's and ENet's Caffe": Fork(
-        "alexgkendall/caffe-segnet",
-        types="DenseImageData",
-        fields="dense_image_data_param",
-    ),
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
-    "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss Reorg SegmentationEvaluate
-            YoloDetectionOutput YoloSeg YoloV2Loss Yolov3 Yolov3DetectionOutput YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param reorg_param segmentation_evaluate_param
-            yolo_detection_output_param yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            yolov3_detection_output_param yolov3_param
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
+            YoloSeg YoloV2Loss Yolov3 YoloV3Loss""",
+        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
+            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param yolov3_param
             AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
                 single_class train_diffcult yolo_data_jitter yolo_data_type
             DataParameter: side
@@ -240,12 +194,6 @@ FORKS = {
             scale_ratios stride
             VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
         hints="NetParameter: mem_param",
-    ),
-    "video-caffe": Fork(
-        "chuckcho/video-caffe",
-        types="NdConvolution NdPooling",
-        fields="""ConvolutionParameter: kernel_shape pad_shape stride_shape
-            PoolingParameter: kernel_shape pad_shape stride_shape""",
     ),
 }
 

@@ -27,6 +27,7 @@ NET_STEPS = (
     ("layers with a ReLU of their own", upgrade_intel.needs_relu_upgrade, upgrade_intel.upgrade_relu),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
+    ("Warp layers with positions", upgrade_forks.needs_positions_upgrade, upgrade_forks.upgrade_positions),
 )
 
 SOLVER_TYPES = {

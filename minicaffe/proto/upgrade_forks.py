@@ -1,8 +1,9 @@
 """Upgrade the files of forks to the format of Caffe's master branch.
 
 NVIDIA's BatchNorm includes scale and shift, as blobs 3 and 4 after mean, variance and factor; master has a Scale layer
-after the BatchNorm. NVIDIA also stores blobs as raw bytes, and has hints for mixed precision. This module also lists
-the fields of forks that are parsed but not applied, for a warning in the log.
+after the BatchNorm. NVIDIA also stores blobs as raw bytes, and has hints for mixed precision. LiteFlowNet and PWC-Net
+have different layers of the name Warp. This module also lists the fields of forks that are parsed but not applied, for
+a warning in the log.
 """
 
 from __future__ import annotations
@@ -159,10 +160,12 @@ def upgrade_scale(net: NetParameter) -> None:
 
 
 def clear_marks(net: NetParameter) -> None:
-    """Clear `of_batch_norm`, a field that only minicaffe has, so that the original can read the net as prototxt."""
+    """Clear the fields of upgrades that only minicaffe has, so that the original can read the net as prototxt."""
     for layer in net.layer:
         if layer.HasField("scale_param"):
             layer.scale_param.ClearField("of_batch_norm")
+        if layer.HasField("warp_param") and _has_grid(net):
+            layer.ClearField("warp_param")
 
 
 def _has_scale(layer: LayerParameter) -> bool:
@@ -240,6 +243,29 @@ def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, 
     """
     older = min(second, default=0.0) < 0 <= min(last, default=0.0)  # a variance is never negative
     return (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
+
+
+# ------------------------------------------------------------------------------------------------------------ Warp
+
+
+def needs_positions_upgrade(net: NetParameter) -> bool:
+    """Whether a Warp layer is LiteFlowNet's, and not marked: in a net with a Grid layer."""
+    return _has_grid(net) and any(_unmarked_warp(layer) for layer in net.layer)
+
+
+def upgrade_positions(net: NetParameter) -> None:
+    """Mark Warp layers as LiteFlowNet's, which read positions where PWC-Net's read displacements."""
+    for layer in net.layer:
+        if _unmarked_warp(layer):
+            layer.warp_param.absolute = True
+
+
+def _has_grid(net: NetParameter) -> bool:
+    return any(layer.type == "Grid" for layer in net.layer)
+
+
+def _unmarked_warp(layer: LayerParameter) -> bool:
+    return layer.type == "Warp" and not layer.warp_param.HasField("absolute")
 
 
 # ----------------------------------------------------------------------------------------------------------- hints

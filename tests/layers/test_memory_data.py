@@ -104,3 +104,12 @@ def test_a_position_beyond_the_arrays_begins_again():
     layer.load_state(state)
     layer.forward([], blobs)
     assert blobs[1].data.tolist() == [0, 1]
+
+
+def test_a_shape_of_any_number_of_axes_without_labels():
+    layer, blobs = data_layer("name: 'm' type: 'MemoryData' memory_data_param { dim: 2 dim: 3 dim: 4 }", tops=1)
+    layer.set_input_arrays(DATA[..., 0], LABELS)
+    layer.forward([], blobs)
+    assert [blob.shape for blob in blobs] == [(2, 3, 4)] and np.array_equal(blobs[0].data, DATA[:2, ..., 0])
+    with pytest.raises(LayerError, match=r"datums are images, for tops \(N, C, H, W\); dim is \(2, 3, 4\)"):
+        layer.add_datums([])

@@ -31,10 +31,8 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
     ("message", "name", "owner"),
     [
         ("LayerParameter", "multinode", "Intel's Caffe"),
-        ("V1LayerParameter", "multi_stage_meanfield_param", "CRF-RNN's Caffe"),
-        ("LayerType", "IMAGE_SEG_DATA", "DeepLab's and PSPNet's Caffe"),
-        ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
-        ("LayerType", "POOLING3D", "C3D's Caffe"),
+        ("V1LayerParameter", "detection_data_param", "Cascade R-CNN's Caffe"),
+        ("LayerType", "VOXEL_SOFTMAX", "C3D's Caffe"),
         ("ResizeParameter", "multiscale", "ducha-aiki's Caffe"),
         ("SolverParameter", "larc_turbo", "NVIDIA's Caffe"),
         ("LayerType", "NOTHING", None),

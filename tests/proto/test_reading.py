@@ -169,9 +169,9 @@ def test_errors_name_place_and_cause(text, expected):
 def test_an_unknown_type_says_whose_it_is():
     text = 'layer { name: "rev" type: "%s" top: "x" }'
     with pytest.raises(LayerError) as error:
-        minicaffe.Net(net(text % "Reverse"))
-    sentence = "layer 'rev' has the unknown type \"Reverse\", it belongs to forks for text recognition (CTC)"
-    assert str(error.value) == sentence
+        minicaffe.Net(net(text % "DeformableConvolution"))
+    owner = "it belongs to forks with deformable convolution"
+    assert str(error.value) == f"layer 'rev' has the unknown type \"DeformableConvolution\", {owner}"
     with pytest.raises(LayerError, match=r'did you mean "Reshape"\?\)$'):
         minicaffe.Net(net(text % "Rehsape"))
 

@@ -31,6 +31,9 @@ class TestProperties(LayerProperties):
         Case(upsample(), [(2, 3, 2, 3)] * 2, [normal, mask_of(6)], gradient=[0]),
         Case(upsample("upsample_h: 5 upsample_w: 7"), [(1, 2, 2, 3)] * 2, [normal, mask_of(7)], gradient=[0]),
         Case(upsample("scale_h: 2 scale_w: 3"), [(1, 2, 2, 2)] * 2, [normal, mask_of(6)], gradient=[0]),
+        Case(upsample("scale: 2"), [(2, 3, 2, 3)]),
+        Case(upsample("scale: 3"), [(1, 2, 3, 1)]),
+        Case(upsample(), [(1, 2, 3, 2)]),
     ]
 
 
@@ -57,6 +60,25 @@ def test_blobs_that_are_larger_than_a_part():
 
 def test_odd_pictures():
     assert top_of(upsample("pad_out_h: true"), np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3))).shape == (1, 1, 5, 6)
+
+
+def test_without_a_mask_values_are_repeated(engine):
+    x = np.arange(12.0).reshape(1, 2, 2, 3)
+    y = top_of(upsample("scale: 3"), x, dtype=np.float32)
+    np.testing.assert_array_equal(y, x.repeat(3, axis=2).repeat(3, axis=3))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "words"),
+    [
+        ("scale: 0", (1, 1, 2, 2), "scale must be at least 1, got 0"),
+        ("scale: 2 pad_out_h: true", (1, 1, 2, 2), "without a mask, bottom 1, the only field is scale, got pad_out_h"),
+        ("scale: 2", (1, 2), r"bottom 0 must be \(N, C, h, w\), got \(1, 2\)"),
+    ],
+)
+def test_errors_without_a_mask(text, shape, words):
+    with pytest.raises(LayerError, match=f"^Upsample layer 'layer': {words}"):
+        top_of(upsample(text), np.zeros(shape))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,14 @@ def shuffle_channel(layer: Conversion) -> str:
     return reshape(layer, x, [0, channels, *spatial])
 
 
+@exports("Reorg")
+def reorg(layer: Conversion) -> str:
+    """Reshape, Transpose, Reshape."""
+    own = layer.layer
+    x = layer.op("Transpose", reshape(layer, layer.x, [-1, *own.view[1:]]), perm=own.order)
+    return reshape(layer, x, [-1, *layer.top_shapes[0][1:]])
+
+
 @exports("Axpy")
 def axpy(layer: Conversion) -> str:
     """Mul, Add; the factors with an axis of length 1 for each spatial axis."""
@@ -101,11 +109,15 @@ def interp(layer: Conversion) -> str:
 
 @exports("Upsample")
 def upsample(layer: Conversion) -> str:
-    """ScatterElements of the values into zeros, at the places of the mask.
+    """ScatterElements of the values into zeros, at the places of the mask; without a mask Resize, nearest.
 
     If two windows have their maximum at one place, the order in which the runtime writes decides; onnxruntime keeps the
     later value, as the layer does.  Windows that do not overlap, as SegNet's, have no such places.
     """
+    if layer.layer.repeats:
+        scales = layer.floats([1, 1, *layer.layer.scale], "scales")
+        options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return layer.op("Resize", layer.x, "", scales, **options)
     x, mask = layer.bottoms
     height, width = layer.top_shapes[0][2:]
     shape = layer.op("Concat", layer.op("Shape", x, end=2), layer.ints([height * width], "size"), axis=0)
