@@ -25,6 +25,10 @@ class BinaryInnerProduct(BinaryWeights, InnerProduct):
     param_of_binary = "binary_inner_product_param"
     more_params = ("binary_inner_product_param",)
 
+    @classmethod
+    def kernel_file(cls):
+        return InnerProduct.kernel_file()
+
     def setup(self, bottom, top):
         if self.layer_param.inner_product_param.transpose:
             raise self.error("transpose must be false: each output has a factor for its row of weights")

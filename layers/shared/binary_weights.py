@@ -63,11 +63,12 @@ class BinaryWeights(Layer):
     @contextlib.contextmanager
     def _with_binary(self) -> Iterator[None]:
         """Have the binary weights in place of the learned ones in the `with` block."""
-        learned = self.blobs
+        learned: Any = self.blobs
+        used: Any = learned
         if self.binarizes:
-            binary = self._binary_blob()
-            binary.share_diff(learned[0])
-            self.blobs = [binary, *learned[1:]]
+            self._binary_blob().share_diff(learned[0])
+            used = [self._binary_blob(), *learned[1:]]
+        self.blobs = used
         try:
             yield
         finally:

@@ -71,6 +71,8 @@ class FillerParameter(Message):
     std: float
     sparse: int
     variance_norm: int
+    alpha: float
+    beta: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -313,7 +315,47 @@ class LayerParameter(Message):
     backward_math: int
     debug: bool
     cudnn_math_override: int
+    correlation_param: CorrelationParameter
+    flow_warp_param: FlowWarpParameter
+    l1_loss_param: L1LossParameter
+    lpq_loss_param: LpqLossParameter
+    grid_param: GridParameter
+    expmax_param: ExpMaxParameter
+    warp_param: WarpParameter
+    label_specific_add_param: LabelSpecificAddParameter
+    flip_param: FlipParameter
+    channel_scale_param: ChannelScaleParameter
+    triplet_loss_param: TripletLossParameter
+    margin_inner_product_param: MarginInnerProductParameter
+    largemargin_inner_product_param: MarginInnerProductParameter
+    combined_margin_param: CombinedMarginParameter
+    cosin_add_m_param: CosinAddmParameter
+    image_gt_data_param: ImageGtDataParameter
+    detection_accuracy_param: DetectionAccuracyParameter
     quantization_param: QuantizationParameter
+    binary_convolution_param: BinaryConvolutionParameter
+    binary_inner_product_param: BinaryInnerProductParameter
+    gradient_scaler_param: GradientScalerParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    spatial_dropout_param: SpatialDropoutParameter
+    lstm_param: LSTMParameter
+    reverse_param: ReverseParameter
+    reverse_time_param: ReverseTimeParameter
+    transpose_param: TransposeParameter
+    ctc_loss_param: CTCLossParameter
+    ctc_decoder_param: CTCDecoderParameter
+    continuation_indicator_param: ContinuationIndicatorParameter
+    labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    mergecrop_param: MergeCropParameter
+    affinity_param: AffinityParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    dense_crf_param: DenseCRFParameter
+    convolution3d_param: Convolution3DParameter
+    pooling3d_param: Pooling3DParameter
+    reorg_param: ReorgParameter
+    yolo_detection_output_param: YoloDetectionOutputParameter
+    yolov3_detection_output_param: Yolov3DetectionOutputParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -358,6 +400,9 @@ class TransformationParameter(Message):
     interpolation_algo_down: int
     interpolation_algo_up: int
     allow_upscale: bool
+    scale_factors: RepeatedScalarFieldContainer[float]
+    crop_width: int
+    crop_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -381,6 +426,7 @@ class AccuracyParameter(Message):
     top_k: int
     axis: int
     ignore_label: int
+    min_is_better: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -473,6 +519,13 @@ class ConvolutionParameter(Message):
     relu: bool
     negative_slope: float
     conv_algorithm: str
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    filter_group: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -588,6 +641,10 @@ class HingeLossParameter(Message):
 
 
 class ImageDataParameter(Message):
+    LabelType: EnumTypeWrapper
+    NONE: int
+    IMAGE: int
+    PIXEL: int
     source: str
     batch_size: int
     rand_skip: int
@@ -603,6 +660,9 @@ class ImageDataParameter(Message):
     threads: int
     cache: bool
     precache: bool
+    label_type: int
+    ignore_label: int
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -619,6 +679,7 @@ class InnerProductParameter(Message):
     bias_filler: FillerParameter
     axis: int
     transpose: bool
+    normalize: bool
     relu: bool
     negative_slope: float
     def __init__(self, **fields: Any) -> None: ...
@@ -661,6 +722,7 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -673,6 +735,7 @@ class MVNParameter(Message):
 
 class ParameterParameter(Message):
     shape: BlobShape
+    blob_filler: FillerParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -705,6 +768,13 @@ class PoolingParameter(Message):
     global_pooling: bool
     round_mode: int
     ceil_mode: bool
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    dilation: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -771,6 +841,8 @@ class ScaleParameter(Message):
     bias_term: bool
     bias_filler: FillerParameter
     of_batch_norm: bool
+    min_value: float
+    max_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -803,6 +875,7 @@ class SoftmaxParameter(Message):
     MKL2017: int
     engine: int
     axis: int
+    normalize_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -913,6 +986,13 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    IMAGE_SEG_DATA: int
+    SEG_ACCURACY: int
+    DENSE_IMAGE_DATA: int
+    MULTI_STAGE_MEANFIELD: int
+    CONVOLUTION3D: int
+    POOLING3D: int
+    DECONVOLUTION3D: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -959,6 +1039,9 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1494,6 +1577,7 @@ class CenterLossParameter(Message):
     num_output: int
     center_filler: FillerParameter
     axis: int
+    distance_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1505,6 +1589,179 @@ class PreprocessParameter(Message):
     new_height: int
     new_width: int
     channel_order: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CorrelationParameter(Message):
+    CorrelationType: EnumTypeWrapper
+    MULTIPLY: int
+    SUBTRACT: int
+    pad: int
+    kernel_size: int
+    max_displacement: int
+    stride_1: int
+    stride_2: int
+    do_abs: bool
+    single_direction: int
+    correlation_type: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlowWarpParameter(Message):
+    FillParameter: EnumTypeWrapper
+    ZERO: int
+    NOT_A_NUMBER: int
+    fill_value: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class L1LossParameter(Message):
+    l2_per_location: bool
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    epsilon: float
+    plateau: float
+    power: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LpqLossParameter(Message):
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    p_epsilon: float
+    q_epsilon: float
+    pq_episode_starts_at_iter: RepeatedScalarFieldContainer[int]
+    p: RepeatedScalarFieldContainer[float]
+    q: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GridParameter(Message):
+    height: int
+    width: int
+    batch: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ExpMaxParameter(Message):
+    base: float
+    scale: float
+    shift: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WarpParameter(Message):
+    absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelSpecificAddParameter(Message):
+    bias: float
+    transform_test: bool
+    bias_base: float
+    bias_gamma: float
+    bias_power: float
+    bias_min: float
+    bias_max: float
+    iteration: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlipParameter(Message):
+    flip_width: bool
+    flip_height: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ChannelScaleParameter(Message):
+    do_forward: bool
+    do_backward_feature: bool
+    do_backward_scale: bool
+    global_scale: bool
+    max_global_scale: float
+    min_global_scale: float
+    init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TripletLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MarginInnerProductParameter(Message):
+    MarginType: EnumTypeWrapper
+    SINGLE: int
+    DOUBLE: int
+    TRIPLE: int
+    QUADRUPLE: int
+    num_output: int
+    type: int
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CombinedMarginParameter(Message):
+    m1: float
+    m2: float
+    m3: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CosinAddmParameter(Message):
+    m: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImageGtDataParameter(Message):
+    source: str
+    scale: float
+    mean_file: str
+    batch_size: int
+    mirror: bool
+    downsample_rate: RepeatedScalarFieldContainer[int]
+    coord_num: int
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    fg_threshold: float
+    resize_width: int
+    resize_height: int
+    crop_width: int
+    crop_height: int
+    do_multiple_scale: bool
+    min_scale: int
+    max_scale: int
+    min_whaspect: float
+    max_whaspect: float
+    min_gt_width: float
+    min_gt_height: float
+    shuffle: bool
+    output_gt_boxes: bool
+    fg_img_multiple: int
+    cache_images: bool
+    root_folder: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionAccuracyParameter(Message):
+    cls_num: int
+    coord_num: int
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    top_k: int
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    objectness: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1561,4 +1818,242 @@ class MnModelParallelParameter(Message):
 class MultinodeParameter(Message):
     model_parallel: RepeatedCompositeFieldContainer[MnModelParallelParameter]
     compress_layer_type_list: MnParamGradCompressLayerTypeList
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryConvolutionParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryInnerProductParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GradientScalerParameter(Message):
+    lower_bound: float
+    upper_bound: float
+    alpha: float
+    max_iter: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseImageDataParameter(Message):
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    is_color: bool
+    mean_file: str
+    root_folder: str
+    mirror: bool
+    crop_width: int
+    crop_height: int
+    label_divide_factor: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegAccuracyParameter(Message):
+    AccuracyMetric: EnumTypeWrapper
+    PixelAccuracy: int
+    ClassAccuracy: int
+    PixelIOU: int
+    metric: int
+    ignore_label: RepeatedScalarFieldContainer[int]
+    reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SpatialDropoutParameter(Message):
+    dropout_ratio: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LSTMParameter(Message):
+    num_output: int
+    clipping_threshold: float
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    batch_size: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseParameter(Message):
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReverseTimeParameter(Message):
+    copy_remaining: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TransposeParameter(Message):
+    dim: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCLossParameter(Message):
+    alphabet_size: int
+    blank_index: int
+    time_step: int
+    blank_label: int
+    output_delay: int
+    preprocess_collapse_repeated: bool
+    ctc_merge_repeated: bool
+    loss_calculation_t: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CTCDecoderParameter(Message):
+    blank_index: int
+    ctc_merge_repeated: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ContinuationIndicatorParameter(Message):
+    time_step: int
+    batch_size: int
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelsequenceAccuracyParameter(Message):
+    blank_label: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseBlockParameter(Message):
+    numTransition: int
+    initChannel: int
+    growthRate: int
+    pad_h: int
+    pad_w: int
+    conv_verticalStride: int
+    conv_horizentalStride: int
+    filter_H: int
+    filter_W: int
+    Filter_Filler: FillerParameter
+    BN_Scaler_Filler: FillerParameter
+    BN_Bias_Filler: FillerParameter
+    gpuIdx: int
+    use_dropout: bool
+    dropout_amount: float
+    use_BC: bool
+    BC_ultra_space_efficient: bool
+    workspace_MB: int
+    moving_average_fraction: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MergeCropParameter(Message):
+    MergeOp: EnumTypeWrapper
+    STACK: int
+    ADD: int
+    operation: int
+    forward: RepeatedScalarFieldContainer[bool]
+    backward: RepeatedScalarFieldContainer[bool]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AffinityParameter(Message):
+    offset: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultiStageMeanfieldParameter(Message):
+    Mode: EnumTypeWrapper
+    POTTS: int
+    compatibility_mode: int
+    threshold: float
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    num_iterations: int
+    spatial_filter_weight: float
+    bilateral_filter_weight: float
+    forced_spatial_filter_weight: float
+    forced_bilateral_filter_weight: float
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseCRFParameter(Message):
+    max_iter: int
+    pos_xy_std: RepeatedScalarFieldContainer[float]
+    pos_w: RepeatedScalarFieldContainer[float]
+    bi_xy_std: RepeatedScalarFieldContainer[float]
+    bi_rgb_std: RepeatedScalarFieldContainer[float]
+    bi_w: RepeatedScalarFieldContainer[float]
+    output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Convolution3DParameter(Message):
+    num_output: int
+    bias_term: bool
+    pad: int
+    kernel_size: int
+    group: int
+    kernel_depth: int
+    stride: int
+    temporal_stride: int
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    filter_group: int
+    temporal_pad: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Pooling3DParameter(Message):
+    PoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    pool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_depth: int
+    temporal_stride: int
+    kernel_l: int
+    stride_l: int
+    pad_l: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReorgParameter(Message):
+    stride: int
+    reverse: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloDetectionOutputParameter(Message):
+    side: int
+    num_classes: int
+    num_box: int
+    coords: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    label_map_file: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3DetectionOutputParameter(Message):
+    num_classes: int
+    num_box: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    anchors_scale: RepeatedScalarFieldContainer[int]
+    mask_group_num: int
+    mask: RepeatedScalarFieldContainer[int]
+    gaussian_box: bool
     def __init__(self, **fields: Any) -> None: ...

@@ -57,7 +57,6 @@ FORKS = {
             frcnn_output_param""",
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
-    "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
     "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
