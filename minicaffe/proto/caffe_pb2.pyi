@@ -71,6 +71,7 @@ class FillerParameter(Message):
     std: float
     sparse: int
     variance_norm: int
+    diag_val: RepeatedScalarFieldContainer[float]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -316,6 +317,10 @@ class LayerParameter(Message):
     flow_warp_param: FlowWarpParameter
     l1_loss_param: L1LossParameter
     lpq_loss_param: LpqLossParameter
+    resample_param: ResampleParameter
+    downsample_param: DownsampleParameter
+    accum_param: AccumParameter
+    mean_param: MeanParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
@@ -777,6 +782,9 @@ class PoolingParameter(Message):
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
+    more_kernel_size: RepeatedScalarFieldContainer[int]
+    more_pad: RepeatedScalarFieldContainer[int]
+    more_stride: RepeatedScalarFieldContainer[int]
     kernel_depth: int
     temporal_stride: int
     temporal_pad: int
@@ -1649,6 +1657,47 @@ class LpqLossParameter(Message):
     pq_episode_starts_at_iter: RepeatedScalarFieldContainer[int]
     p: RepeatedScalarFieldContainer[float]
     q: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ResampleParameter(Message):
+    ResampleType: EnumTypeWrapper
+    NEAREST: int
+    LINEAR: int
+    CUBIC: int
+    AREA: int
+    antialias: bool
+    width: int
+    height: int
+    type: int
+    factor: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DownsampleParameter(Message):
+    top_height: int
+    top_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AccumParameter(Message):
+    top_height: int
+    top_width: int
+    size_divisible_by: int
+    have_reference: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MeanParameter(Message):
+    MeanOperation: EnumTypeWrapper
+    ADD: int
+    SUBTRACT: int
+    operation: int
+    file: str
+    value: RepeatedScalarFieldContainer[float]
+    mean_scale: float
+    input_scale: float
+    output_scale: float
     def __init__(self, **fields: Any) -> None: ...
 
 

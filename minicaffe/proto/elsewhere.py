@@ -57,7 +57,6 @@ FORKS = {
             frcnn_output_param""",
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
-    "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
         types="MatRead MatWrite UniqueLabel",
@@ -151,8 +150,7 @@ FORKS = {
         types="DetectNetTransformation TRT",
         fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
             ImageDataParameter: short_side
-            SolverParameter: larc larc_eta larc_policy larc_turbo""",
-        hints="ImageDataParameter: cache precache",
+            SolverParameter: larc_turbo""",
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",
