@@ -72,6 +72,8 @@ class FillerParameter(Message):
     sparse: int
     variance_norm: int
     diag_val: RepeatedScalarFieldContainer[float]
+    alpha: float
+    beta: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -175,6 +177,9 @@ class SolverParameter(Message):
     warmup_iter: int
     warmup_start_lr: float
     test_offset: int
+    larc: bool
+    larc_policy: str
+    larc_eta: float
     more_device_id: RepeatedScalarFieldContainer[int]
     stagelr: RepeatedScalarFieldContainer[float]
     stageiter: RepeatedScalarFieldContainer[int]
@@ -338,6 +343,9 @@ class LayerParameter(Message):
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     quantization_param: QuantizationParameter
+    binary_convolution_param: BinaryConvolutionParameter
+    binary_inner_product_param: BinaryInnerProductParameter
+    gradient_scaler_param: GradientScalerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     spatial_dropout_param: SpatialDropoutParameter
@@ -671,6 +679,8 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    cache: bool
+    precache: bool
     label_type: int
     ignore_label: int
     normalize: bool
@@ -1925,6 +1935,26 @@ class MnModelParallelParameter(Message):
 class MultinodeParameter(Message):
     model_parallel: RepeatedCompositeFieldContainer[MnModelParallelParameter]
     compress_layer_type_list: MnParamGradCompressLayerTypeList
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryConvolutionParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryInnerProductParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GradientScalerParameter(Message):
+    lower_bound: float
+    upper_bound: float
+    alpha: float
+    max_iter: float
     def __init__(self, **fields: Any) -> None: ...
 
 
