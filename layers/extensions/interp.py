@@ -8,6 +8,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.resampling import aligned_weights
 
 
 @register("Interp")
@@ -65,7 +66,7 @@ class Interp(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.cropped = [n - self.begin - self.end for n in bottom[0].shape[2:]]
-        self.weights = [_weights(n, m).astype(self.dtype) for n, m in zip(self.cropped, top[0].shape[2:])]
+        self.weights = [aligned_weights(n, m).astype(self.dtype) for n, m in zip(self.cropped, top[0].shape[2:])]
 
     def forward_cpu(self, bottom, top):
         rows, columns = self.weights
@@ -99,10 +100,3 @@ def _row_by_row(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """x @ matrix for all rows of all pictures in one product, several times as fast as one for each picture."""
     *outer, rows, length = x.shape
     return (x.reshape(math.prod(outer) * rows, length) @ matrix).reshape(*outer, rows, matrix.shape[1])
-
-
-def _weights(size: int, new_size: int) -> np.ndarray:
-    """Return the weight (new_size, size) of each old place in each new one."""
-    step = (size - 1) / (new_size - 1) if new_size > 1 else 0
-    distance = np.abs(np.arange(new_size)[:, None] * step - np.arange(size))
-    return np.maximum(0, 1 - distance)

@@ -40,14 +40,26 @@ NET_HINTS = (
     "eltwise_mem_sharing",
 )
 LAYER_HINTS = ("backward_type", "forward_math", "backward_math", "cudnn_math_override")
-# Fields of layers that would change results but are not implemented.
-UNUSED_FIELDS = (
-    ("transform_param", "img_rand_resize_lower"),
-    ("transform_param", "img_rand_resize_upper"),
-)
+# Fields of layers, and of nets, that would change results but are not implemented.
+UNUSED_FIELDS = (("batch_norm_param", "stats_batch_size"),)
+UNUSED_NET_FIELDS = ("bn_stats_batch_size",)
 FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions/ in SolverParameter
 #: those of them that are implemented
-APPLIED_SOLVER_FIELDS = ("rampup_interval", "rampup_lr", "eval_type", "ap_version", "show_per_class_result")
+APPLIED_SOLVER_FIELDS = (
+    "rampup_interval",
+    "rampup_lr",
+    "warmup_iter",
+    "warmup_start_lr",
+    "stageiter",
+    "stagelr",
+    "more_device_id",
+    "larc",
+    "larc_policy",
+    "larc_eta",
+    "eval_type",
+    "ap_version",
+    "show_per_class_result",
+)
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
@@ -143,7 +155,7 @@ def upgrade_scale(net: NetParameter) -> None:
     for layer in net.layer:
         layers.append(layer)
         if _has_scale(layer):
-            layers.append(_split_off_scale(layer, _free_name(f"{layer.name}_scale", taken)))
+            layers.append(_split_off_scale(layer, free_name(f"{layer.name}_scale", taken)))
     copies = NetParameter(layer=layers).layer
     del net.layer[:]
     net.layer.extend(copies)
@@ -165,7 +177,8 @@ def _has_scale(layer: LayerParameter) -> bool:
     )
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with underscores behind it while it is taken."""
     while name in taken:
         name += "_"
     return name
@@ -332,7 +345,7 @@ def precision_hints(net: NetParameter) -> list[str]:
 
 def unused_fields(net: NetParameter) -> list[str]:
     """Return the fields of forks, as "param.field", that the net sets, that change results and are not implemented."""
-    return [
+    return [field for field in UNUSED_NET_FIELDS if _differs(net, field)] + [
         f"{param}.{field}"
         for param, field in UNUSED_FIELDS
         if any(_differs(getattr(layer, param), field) for layer in net.layer if layer.HasField(param))

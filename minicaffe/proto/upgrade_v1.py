@@ -56,6 +56,7 @@ TYPES = {
     "SPLIT": "Split",
     "SLICE": "Slice",
     "TANH": "TanH",
+    "UNPOOLING": "Unpooling",
     "WINDOW_DATA": "WindowData",
     "THRESHOLD": "Threshold",
 }

@@ -189,14 +189,14 @@ def test_hints_are_accepted_with_one_line(caplog):
 
 def test_what_would_change_results_is_a_warning(caplog):
     text = (
-        'layer { type: "Data" transform_param { img_rand_resize_lower: 0 img_rand_resize_upper: 9 } }'
+        'bn_stats_batch_size: 2 layer { type: "BatchNorm" batch_norm_param { stats_batch_size: 2 } }'
         'layer { type: "Dropout" dropout_param { scale_train: false sample_weights_test: true } }'
         'layer { type: "SoftmaxWithLoss" loss_param { weight_by_label_freqs: true class_weighting: [1, 2] } }'
     )
     with caplog.at_level(logging.WARNING, "minicaffe"):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: transform_param.img_rand_resize_upper are a fork's and not applied"
+        "net: bn_stats_batch_size, batch_norm_param.stats_batch_size are a fork's and not applied"
     ]
 
 
