@@ -135,6 +135,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     nd_pooling,
     neg_square,
     normalize,
+    padding,
     permute,
     pooling3d,
     prior_box,

@@ -349,6 +349,7 @@ class LayerParameter(Message):
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     mat_write_param: MatWriteParameter
+    padding_param: PaddingParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -684,6 +685,7 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1014,7 +1016,11 @@ class V1LayerParameter(Message):
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
     MAT_WRITE: int
+    INTERP: int
+    PADDING: int
     DENSE_IMAGE_DATA: int
+    BN: int
+    ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
     CONVOLUTION3D: int
@@ -1070,6 +1076,11 @@ class V1LayerParameter(Message):
     seg_accuracy_param: SegAccuracyParameter
     mat_write_param: MatWriteParameter
     strict_dim: bool
+    interp_param: InterpParameter
+    padding_param: PaddingParameter
+    softmaxloss_param: LossParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
@@ -1995,6 +2006,12 @@ class MatWriteParameter(Message):
     source: str
     strip: int
     period: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PaddingParameter(Message):
+    pad_beg: int
+    pad_end: int
     def __init__(self, **fields: Any) -> None: ...
 
 
