@@ -348,6 +348,8 @@ class LayerParameter(Message):
     gradient_scaler_param: GradientScalerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    padding_param: PaddingParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -683,6 +685,7 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1012,7 +1015,12 @@ class V1LayerParameter(Message):
     CROP: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
+    MAT_WRITE: int
+    INTERP: int
+    PADDING: int
     DENSE_IMAGE_DATA: int
+    BN: int
+    ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
     CONVOLUTION3D: int
@@ -1066,6 +1074,13 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    strict_dim: bool
+    interp_param: InterpParameter
+    padding_param: PaddingParameter
+    softmaxloss_param: LossParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
@@ -1983,6 +1998,20 @@ class SegAccuracyParameter(Message):
     metric: int
     ignore_label: RepeatedScalarFieldContainer[int]
     reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MatWriteParameter(Message):
+    prefix: str
+    source: str
+    strip: int
+    period: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PaddingParameter(Message):
+    pad_beg: int
+    pad_end: int
     def __init__(self, **fields: Any) -> None: ...
 
 

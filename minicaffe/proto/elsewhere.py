@@ -59,9 +59,8 @@ FORKS = {
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="MatRead MatWrite UniqueLabel",
-        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
-            V1LayerParameter: strict_dim""",
+        types="MatRead UniqueLabel",
+        fields="densecrf_param mat_read_param unique_label_param",
     ),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
