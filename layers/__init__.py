@@ -163,6 +163,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     upsample,
     warp,
     warp_ctc_loss,
+    window_seg_data,
     yolo_detection_output,
     yolov3,
     yolov3_detection_output,

@@ -1015,6 +1015,9 @@ class V1LayerParameter(Message):
     DENSE_IMAGE_DATA: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
+    BN: int
+    ELTWISE_ACCURACY: int
+    WINDOW_SEG_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -1068,6 +1071,8 @@ class V1LayerParameter(Message):
     seg_accuracy_param: SegAccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     def __init__(self, **fields: Any) -> None: ...
 
 

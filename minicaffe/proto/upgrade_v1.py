@@ -13,6 +13,7 @@ TYPES = {
     "ABSVAL": "AbsVal",
     "ACCURACY": "Accuracy",
     "ARGMAX": "ArgMax",
+    "BN": "BN",
     "BNLL": "BNLL",
     "CONCAT": "Concat",
     "CONTRASTIVE_LOSS": "ContrastiveLoss",
@@ -27,6 +28,7 @@ TYPES = {
     "DUMMY_DATA": "DummyData",
     "EUCLIDEAN_LOSS": "EuclideanLoss",
     "ELTWISE": "Eltwise",
+    "ELTWISE_ACCURACY": "Accuracy",
     "EXP": "Exp",
     "FLATTEN": "Flatten",
     "HDF5_DATA": "HDF5Data",
@@ -57,11 +59,15 @@ TYPES = {
     "TANH": "TanH",
     "UNPOOLING": "Unpooling",
     "WINDOW_DATA": "WindowData",
+    "WINDOW_SEG_DATA": "WindowSegData",
     "THRESHOLD": "Threshold",
 }
 
 # V1 repeated field, one value per parameter blob -> the field of ParamSpec that replaced it.
 PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+
+# Messages whose fields are those of another one, which replaced them.
+RENAMED = {"eltwise_accuracy_param": "accuracy_param"}
 
 DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
@@ -138,7 +144,7 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
         elif field.message_type is None or field.name in ("include", "exclude", "blobs"):
             getattr(new, field.name).extend(value)
         else:
-            getattr(new, field.name).CopyFrom(value)
+            getattr(new, RENAMED.get(field.name, field.name)).CopyFrom(value)
 
 
 def _param(layer: LayerParameter, i: int) -> ParamSpec:

@@ -40,6 +40,7 @@ def test_every_v1_type_has_a_name():
 
 def test_every_v1_field_has_a_home():
     fields = set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name) - {"layer"} - set(upgrade_v1.PARAM_FIELDS)
+    fields = fields - set(upgrade_v1.RENAMED) | set(upgrade_v1.RENAMED.values())
     assert fields <= set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
 
 
@@ -196,3 +197,9 @@ def test_upgrading_twice_changes_nothing():
     again = caffe_pb2.NetParameter()
     again.CopyFrom(once)
     assert upgrade_net(again) == once
+
+
+def test_a_message_under_another_name():
+    """DeconvNet's ELTWISE_ACCURACY is Accuracy."""
+    (new,) = upgraded('layers { name: "a" type: ELTWISE_ACCURACY eltwise_accuracy_param { ignore_label: 255 } }').layer
+    assert new.type == "Accuracy" and new.accuracy_param.ignore_label == 255
