@@ -365,6 +365,8 @@ class LayerParameter(Message):
     unpooling_param: UnpoolingParameter
     roi_warping_param: ROIWarpingParameter
     mask_resize_param: MaskResizeParameter
+    imresize_param: ImResizeParameter
+    nms_param: NmsParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -2156,6 +2158,23 @@ class ROIWarpingParameter(Message):
 class MaskResizeParameter(Message):
     output_height: int
     output_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImResizeParameter(Message):
+    target_spatial_width: int
+    target_spatial_height: int
+    factor: float
+    start_scale: float
+    scale_gap: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NmsParameter(Message):
+    threshold: float
+    num_peak: int
+    max_peaks: int
+    num_parts: int
     def __init__(self, **fields: Any) -> None: ...
 
 
