@@ -367,6 +367,8 @@ class LayerParameter(Message):
     unpooling_param: UnpoolingParameter
     roi_warping_param: ROIWarpingParameter
     mask_resize_param: MaskResizeParameter
+    imresize_param: ImResizeParameter
+    nms_param: NmsParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -1023,6 +1025,7 @@ class V1LayerParameter(Message):
     ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
+    WINDOW_SEG_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -2180,6 +2183,23 @@ class ROIWarpingParameter(Message):
 class MaskResizeParameter(Message):
     output_height: int
     output_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImResizeParameter(Message):
+    target_spatial_width: int
+    target_spatial_height: int
+    factor: float
+    start_scale: float
+    scale_gap: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NmsParameter(Message):
+    threshold: float
+    num_peak: int
+    max_peaks: int
+    num_parts: int
     def __init__(self, **fields: Any) -> None: ...
 
 

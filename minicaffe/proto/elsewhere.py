@@ -153,8 +153,8 @@ FORKS = {
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",
-        types="CPMData ImResize Nms",
-        fields="cpm_transform_param imresize_param nms_param",
+        types="CPMData",
+        fields="cpm_transform_param",
     ),
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),

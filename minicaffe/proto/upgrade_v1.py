@@ -62,6 +62,7 @@ TYPES = {
     "TANH": "TanH",
     "UNPOOLING": "Unpooling",
     "WINDOW_DATA": "WindowData",
+    "WINDOW_SEG_DATA": "WindowSegData",
     "THRESHOLD": "Threshold",
 }
 
