@@ -14,9 +14,9 @@ from minicaffe.proto import TEST, TRAIN
 def words(part: str = "train_test", batch: int = 1):
     """The nets of models/words: a small CRNN (Shi, Bai and Yao, 2017) for pictures (1, 32, 96) of words.
 
-    part: "train_test" reads data/words/{train,test}.txt and ends in `ctc_loss`, and in TEST in `accuracy`, 1 - edit
-        distance by length and the share of words without an error.  "deploy" reads `data` (batch, 1, 32, 96) and ends
-        in `labels` (batch, 24, 1, 1), -1 behind the last.
+    part: "train_test" reads data/words/{train,test}.txt and ends in `ctc_loss`, and in TEST in `accuracy_letters`, 1 -
+        edit distance by length, and `accuracy_words`, the share of words without an error.  "deploy" reads `data`
+        (batch, 1, 32, 96) and ends in `labels` (batch, 24, 1, 1), -1 behind the last.
     Class 0 is the blank, 1 to 26 are the letters.
     """
     n, in_train, in_test = NetSpec(), dict(include=dict(phase=TRAIN)), dict(include=dict(phase=TEST))
@@ -44,7 +44,8 @@ def words(part: str = "train_test", batch: int = 1):
         net = n.to_proto()
     else:
         n.ctc_loss = L.WarpCTCLoss(n.scores, n.label, loss_weight=1)
-        n.accuracy = L.CTCGreedyDecoder(n.scores, n.label, **in_test)
+        n.decoded = L.CTCGreedyDecoder(n.scores, n.label, **in_test)
+        n.accuracy_letters, n.accuracy_words = L.Slice(n.decoded, ntop=2, **in_test)
         net = n.to_proto()
         train = NetSpec()
         train.data, train.label = _rows("train", 32, **in_train)

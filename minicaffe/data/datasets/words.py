@@ -1,8 +1,8 @@
 """A drawn data set for text recognition: grey pictures of random words with their letters, as HDF5 files.
 
-A word has three to seven of the 26 capital letters, all equally likely.  Letters are strokes; size, width, slant, angle,
-thickness and contrast of a word are random, and it lies at a random place of a textured background with noise and lines.
-A picture depends on the seed, its part (train or test) and its number alone.
+A word has three to seven of the 26 capital letters, all equally likely.  Letters are strokes.  Size, width, slant,
+angle, thickness, contrast and place of a word are random; the background is textured, with noise and lines.  A picture
+depends on the seed, its part (train or test) and its number alone.
 """
 
 from __future__ import annotations
