@@ -80,6 +80,7 @@ def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, in
     if step < 0:
         raise SolverError(f"current_step must not be negative, got {step}")
     with np.errstate(all="ignore"):
+        rate: Rate
         start, interval = _warm_up_of(param)
         if it < interval:
             rate = start + (_single(param.base_lr) - start) * (_single(it) / _single(interval))

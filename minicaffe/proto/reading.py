@@ -76,7 +76,8 @@ def _parse_in_parts(text: str, message: Message, filename: PathLike | None, erro
             text_format.Parse(edited(without(text, hints), edits), message)
         except text_format.ParseError as other:
             error, line = other, other.GetLine()
-            place = line, other.GetColumn() if line is None else original_column(text, edits, line, other.GetColumn())
+            column = other.GetColumn()
+            place = line, column if line is None or column is None else original_column(text, edits, line, column)
         else:
             if hints:
                 log.warning("%s: left out %s, which change no result", _name(filename), counted(hints))
