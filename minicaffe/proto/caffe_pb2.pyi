@@ -578,6 +578,7 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -157,10 +157,9 @@ FORKS = {
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="AssistedExcitation BoxData LaneData Mish Region YoloV2Loss YoloV3Loss",
+        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
         fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
-            AnnotatedDataParameter: difficult_label_warmup
-            DataParameter: side""",
+            AnnotatedDataParameter: difficult_label_warmup""",
     ),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
