@@ -128,11 +128,6 @@ FORKS = {
         fields="lifted_struct_sim_softmax_loss_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
-        "",
-        types="DetectionLoss",
-        fields="detection_loss_param",
-    ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
         types="DataRandTransform PoolingND",
@@ -161,12 +156,9 @@ FORKS = {
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
-            YoloSeg YoloV2Loss YoloV3Loss""",
-        fields="""eval_detection_param mish_param segmentation_evaluate_param
-            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            AnnotatedDataParameter: difficult_label_warmup
-            DataParameter: side""",
+        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
+        fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup""",
     ),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
