@@ -316,6 +316,10 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    m2pelu_param: M2PELUParameter
+    quant_param: QuantParameter
+    eltwise_affine_param: EltwiseAffineParameter
+    mpelu_param: M2PELUParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     reverse_param: ReverseParameter
@@ -1611,6 +1615,31 @@ class CombinedMarginParameter(Message):
 class CosinAddmParameter(Message):
     m: float
     transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class M2PELUParameter(Message):
+    alpha_filler: FillerParameter
+    beta_filler: FillerParameter
+    channel_shared: bool
+    gamma_filler: FillerParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantParameter(Message):
+    forward_func: str
+    backward_func: str
+    clip_thr: float
+    negative_slope: float
+    thrs: RepeatedScalarFieldContainer[float]
+    centers: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EltwiseAffineParameter(Message):
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

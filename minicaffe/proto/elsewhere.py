@@ -84,8 +84,8 @@ FORKS = {
     ),
     "ducha-aiki's Caffe": Fork(
         "ducha-aiki/caffe",
-        types="APL EltwiseAffine RReLU",
-        fields="""apl_param eltwise_affine_param rrelu_param
+        types="APL RReLU",
+        fields="""apl_param rrelu_param
             NoiseParameter: convert_to_ycrcb
             ResizeParameter: center_object max_angle max_sz min_sz multiscale
             TransformationParameter: random_90_deg_rot random_crop_on_test vertical_mirror""",
@@ -132,7 +132,6 @@ FORKS = {
         types="AutoCrop ImageLabelmapData",
         fields="ImageDataParameter: normalize",
     ),
-    "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
         types="SpatialDropout",
@@ -167,7 +166,6 @@ FORKS = {
         types="MaskPooling MaskResize ROIWarping",
         fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
-    "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
         types="DetectionLoss",
@@ -207,7 +205,7 @@ FORKS = {
         types="DenseImageData",
         fields="dense_image_data_param",
     ),
-    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
+    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
         types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
