@@ -14,13 +14,13 @@ from minicaffe.layers.shared.window import Window
 _MOST_ONE_HOT = 1 << 26  #: numbers in the kernels of an Im2col, 256 MB
 
 
-@exports("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
+@exports("Convolution", "Convolution3D", "ConvolutionDepthwise", "DepthwiseConvolution", "NdConvolution")
 def convolution(layer: Conversion) -> list[str]:
     """Conv; Reshape around it where axis is not 1."""
     return [_correlate(layer, i, "Conv") for i in range(len(layer.bottoms))]
 
 
-@exports("Deconvolution")
+@exports("Deconvolution", "Deconvolution3D")
 def deconvolution(layer: Conversion) -> list[str]:
     """ConvTranspose: the same order of weights; Reshape around it where axis is not 1."""
     return [_correlate(layer, i, "ConvTranspose") for i in range(len(layer.bottoms))]
