@@ -106,6 +106,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     exp_max,
     flip,
     flow_warp,
+    focal_loss,
     frcnn_proposal,
     general_contrastive_loss,
     general_triplet_loss,

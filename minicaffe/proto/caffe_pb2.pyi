@@ -341,6 +341,7 @@ class LayerParameter(Message):
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
     lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
+    focal_loss_param: FocalLossParameter
     m2pelu_param: M2PELUParameter
     quant_param: QuantParameter
     rrelu_param: RReLUParameter
@@ -1847,6 +1848,18 @@ class CosinAddmParameter(Message):
 
 class LiftedStructSimilaritySoftmaxLossParameter(Message):
     margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FocalLossParameter(Message):
+    Type: EnumTypeWrapper
+    ORIGIN: int
+    LINEAR: int
+    type: int
+    gamma: float
+    alpha: float
+    beta: float
+    axis: int
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -96,7 +96,6 @@ FORKS = {
         fields="""VideoDataParameter: batch_size is_color new_height new_length new_width rand_skip root_folder
             shuffle source""",
     ),
-    "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
