@@ -376,6 +376,10 @@ class LayerParameter(Message):
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
     yolov3_param: Yolov3Parameter
     region_loss_param: RegionLossParameter
+    detection_loss_param: DetectionLossParameter
+    eval_detection_param: EvalDetectionParameter
+    yolo_seg_param: YoloSegParameter
+    segmentation_evaluate_param: SegmentationEvaluateParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -578,6 +582,7 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2314,4 +2319,65 @@ class RegionLossParameter(Message):
     biases: RepeatedScalarFieldContainer[float]
     softmax_tree: str
     class_map: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionLossParameter(Message):
+    side: int
+    num_class: int
+    num_object: int
+    object_scale: float
+    noobject_scale: float
+    class_scale: float
+    coord_scale: float
+    sqrt: bool
+    constriant: bool
+    cls_num: int
+    coord_num: int
+    lambda: float
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    bb_smooth: bool
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    bg_multiple: int
+    sample_mode: str
+    objectness: bool
+    iou_weighted: bool
+    pos_neg_weighted: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EvalDetectionParameter(Message):
+    ScoreType: EnumTypeWrapper
+    OBJ: int
+    PROB: int
+    MULTIPLY: int
+    side: int
+    num_class: int
+    num_object: int
+    threshold: float
+    sqrt: bool
+    constriant: bool
+    score_type: int
+    nms: float
+    biases: RepeatedScalarFieldContainer[float]
+    save_output_param: SaveOutputParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloSegParameter(Message):
+    num_class: int
+    object_scale: float
+    class_scale: float
+    use_logic_gradient: bool
+    use_hardsigmoid: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegmentationEvaluateParameter(Message):
+    num_classes: int
+    threshold: float
     def __init__(self, **fields: Any) -> None: ...

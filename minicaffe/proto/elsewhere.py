@@ -71,8 +71,8 @@ FORKS = {
     ),
     "ducha-aiki's Caffe": Fork(
         "ducha-aiki/caffe",
-        types="APL EltwiseAffine RReLU",
-        fields="""apl_param eltwise_affine_param rrelu_param
+        types="APL",
+        fields="""apl_param
             ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
@@ -95,7 +95,6 @@ FORKS = {
         fields="""VideoDataParameter: batch_size is_color new_height new_length new_width rand_skip root_folder
             shuffle source""",
     ),
-    "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -107,7 +106,6 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
         fields="""mn_activation_param mn_param_grad_compress_param
@@ -122,12 +120,6 @@ FORKS = {
             NoiseParameter: all_effects
             TransformationParameter: geometry_param rotate untransformed_top""",
     ),
-    "Lifted Structured Embedding's Caffe": Fork(
-        "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
-        types="LiftedStructSimilaritySoftmaxLoss",
-        fields="lifted_struct_sim_softmax_loss_param",
-    ),
-    "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
         types="DataRandTransform PoolingND",
@@ -153,7 +145,6 @@ FORKS = {
     ),
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
         types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
