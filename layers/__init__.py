@@ -122,6 +122,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     spatial_dropout,
     transpose,
     upsample,
+    video_data,
 )
 
 

@@ -95,6 +95,7 @@ class NetParameter(Message):
     global_grad_scale_adaptive: bool
     eltwise_mem_sharing: bool
     preprocess: PreprocessParameter
+    mem_param: MemoryOptimizationParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -351,6 +352,12 @@ class TransformationParameter(Message):
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: RepeatedScalarFieldContainer[float]
+    max_distort: int
+    is_flow: bool
+    more_fix_crop: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -600,6 +607,12 @@ class ImageDataParameter(Message):
     label_type: int
     ignore_label: int
     normalize: bool
+    new_length: int
+    show_data: int
+    use_image: bool
+    sampling_rate: int
+    use_temporal_jitter: bool
+    mean_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -925,6 +938,9 @@ class V1LayerParameter(Message):
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
+    VIDEO_DATA: int
+    VOXEL_SOFTMAX: int
+    VOXEL_SOFTMAX_LOSS: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -1115,10 +1131,35 @@ class VideoDataParameter(Message):
     VideoType: EnumTypeWrapper
     WEBCAM: int
     VIDEO: int
+    Modality: EnumTypeWrapper
+    RGB: int
+    FLOW: int
     video_type: int
     device_id: int
     video_file: str
     skip_frames: int
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    new_length: int
+    is_color: bool
+    root_folder: str
+    use_image: bool
+    use_temporal_jitter: bool
+    sampling_rate: int
+    max_sampling_rate: int
+    use_sampling_rate_jitter: bool
+    use_multiple_label: bool
+    num_of_labels: int
+    show_data: bool
+    num_segments: int
+    modality: int
+    name_pattern: str
+    encoded: bool
+    grayscale: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1703,6 +1744,13 @@ class MergeCropParameter(Message):
 
 class AffinityParameter(Message):
     offset: RepeatedScalarFieldContainer[int]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MemoryOptimizationParameter(Message):
+    optimize_train: bool
+    optimize_test: bool
+    exclude_blob: RepeatedScalarFieldContainer[str]
     def __init__(self, **fields: Any) -> None: ...
 
 

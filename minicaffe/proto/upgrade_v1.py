@@ -54,6 +54,9 @@ TYPES = {
     "SPLIT": "Split",
     "SLICE": "Slice",
     "TANH": "TanH",
+    "VIDEO_DATA": "VideoData",
+    "VOXEL_SOFTMAX": "Softmax",
+    "VOXEL_SOFTMAX_LOSS": "SoftmaxWithLoss",
     "WINDOW_DATA": "WindowData",
     "THRESHOLD": "Threshold",
 }
@@ -61,7 +64,12 @@ TYPES = {
 # V1 repeated field, one value per parameter blob -> the field of ParamSpec that replaced it.
 PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
 
-DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
+DATA_PARAMS = {
+    "DATA": "data_param",
+    "IMAGE_DATA": "image_data_param",
+    "VIDEO_DATA": "image_data_param",
+    "WINDOW_DATA": "window_data_param",
+}
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
 
@@ -137,6 +145,18 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
             getattr(new, field.name).extend(value)
         else:
             getattr(new, field.name).CopyFrom(value)
+    if new.type == "VideoData":
+        _move_to_video_param(new)
+
+
+def _move_to_video_param(layer: LayerParameter) -> None:
+    """Give a VideoData of C3D v1.0 the fields of its image_data_param; mean_value belongs to transform_param."""
+    for field, value in layer.image_data_param.ListFields():
+        if field.name == "mean_value":
+            layer.transform_param.mean_value.append(value)
+        else:
+            setattr(layer.video_data_param, field.name, value)
+    layer.ClearField("image_data_param")
 
 
 def _param(layer: LayerParameter, i: int) -> ParamSpec:

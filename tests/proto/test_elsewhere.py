@@ -32,7 +32,7 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
         ("LayerParameter", "quantization_param", "Intel's Caffe"),
         ("V1LayerParameter", "multi_stage_meanfield_param", "CRF-RNN's Caffe"),
         ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
-        ("LayerType", "VOXEL_SOFTMAX", "C3D's Caffe"),
+        ("LayerType", "VIDEO_SEGMENTATION_DATA", "C3D's Caffe"),
         ("ResizeParameter", "multiscale", "ducha-aiki's Caffe"),
         ("SolverParameter", "larc", "NVIDIA's Caffe"),
         ("LayerType", "NOTHING", None),
