@@ -39,9 +39,13 @@ class ScaledCrop(NamedTuple):
         for i, down in enumerate(self.scales):
             for j, across in enumerate(self.scales):
                 if abs(i - j) <= self.distortion:
-                    sides = (int(base * np.float32(down)), self.crop[0]), (int(base * np.float32(across)), self.crop[1])
-                    found.append(tuple(own if abs(side - own) < _NEAR else side for side, own in sides))
+                    found.append((self._side(base, down, self.crop[0]), self._side(base, across, self.crop[1])))
         return found
+
+    @staticmethod
+    def _side(base: int, scale: float, own: int) -> int:
+        side = int(base * np.float32(scale))
+        return own if abs(side - own) < _NEAR else side
 
     def draw(self, rng: Stream, height: int, width: int) -> Part:
         """Draw the crop of an image of height x width; DataError for one that is larger than the image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -87,7 +88,7 @@ class CapturedFile:
 
     def _open(self) -> Any:
         try:
-            import cv2
+            cv2 = importlib.import_module("cv2")
         except ImportError:
             raise DataError(
                 f"cannot decode video {self.path}: Pillow does not read this format, and opencv-python is not "
