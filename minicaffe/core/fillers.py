@@ -51,7 +51,7 @@ def _rows(shape: tuple[int, ...]) -> int:
 
 
 def _fan(shape: tuple[int, ...], param) -> float:
-    """Return n of `xavier` and `msra`: FAN_IN (count / shape[0]), FAN_OUT (count / shape[1]), or their AVERAGE."""
+    """Return n of `xavier` and the others: FAN_IN (count / shape[0]), FAN_OUT (count / shape[1]), or their AVERAGE."""
     count = math.prod(shape)
     fan_in = count / _rows(shape)
     fan_out = count / shape[1] if len(shape) > 1 else count
@@ -112,6 +112,16 @@ def msra(shape, param, generator):
     return generator.normal(0, math.sqrt(2 / _fan(shape, param)), shape)
 
 
+@filler("taylor")
+def taylor(shape, param, generator):
+    """Normal distribution with mean 0 and variance 2 / (n (1 + (`alpha` `beta`)^2)), n by `variance_norm`.
+
+    For an activation of slope alpha beta below 0: PReLU, ELU or MPELU (Li et al., arXiv:1606.00305, 2016).
+    """
+    slope = param.alpha * param.beta
+    return generator.normal(0, math.sqrt(2 / (_fan(shape, param) * (1 + slope * slope))), shape)
+
+
 @filler("bilinear")
 def bilinear(shape, param, generator):
     """Weights of bilinear upsampling for a Deconvolution, (N, C, k, k); LayerError for other shapes.
@@ -125,3 +135,17 @@ def bilinear(shape, param, generator):
     centre = (size - 1) / (2 * factor)
     line = 1 - np.abs(np.arange(size) / factor - centre)
     return np.broadcast_to(np.outer(line, line), shape)
+
+
+@filler("diagonal")
+def diagonal(shape, param, generator):
+    """Weights of a Convolution, (N, C, ...), that scale channels: the n-th output has the n-th input's mean over the
+    kernel, times the n-th `diag_val`, or 1; LayerError for a blob without channels."""
+    if len(shape) < 2:
+        raise LayerError(f'the filler "diagonal" needs a weight (N, C, ...), got {shape}')
+    places = math.prod(shape[2:])
+    values, count = np.zeros((*shape[:2], places)), min(shape[:2])
+    factors = np.ones(count)
+    factors[: len(param.diag_val)] = param.diag_val[:count]
+    values[np.arange(count), np.arange(count)] = factors[:, None] / places
+    return values.reshape(shape)

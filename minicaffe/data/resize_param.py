@@ -13,7 +13,7 @@ import numpy as np
 
 from minicaffe.data.centering import cut_to_object
 from minicaffe.data.image import resize
-from minicaffe.data.warp import rotation, warp
+from minicaffe.data.warp import Border, rotation, warp
 from minicaffe.errors import DataError
 from minicaffe.limits import max_pixels
 from minicaffe.philox import Stream
@@ -86,7 +86,7 @@ class Resizer:
                 )
             image = cut_to_object(image)
         if drawn.degrees:
-            border = _PAD_MODES.get(self.param.pad_mode, "constant")
+            border: Border = _PAD_MODES.get(self.param.pad_mode, "constant")
             turn = rotation(drawn.degrees, *image.shape[1:])
             image = warp(image, turn, drawn.mode, border, self._pad_values(len(image)))
         size, fit = self._sizes(*image.shape[1:])

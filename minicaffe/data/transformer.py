@@ -3,10 +3,15 @@
     y = (x - mean) * scale
 
 x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position.  If
-`mirror` is set, y is flipped left to right with probability 1/2, in both phases, as in the original.  ducha-aiki's
-fields: one of several resize_param, and noise_param, is drawn for each image; random_crop_on_test; vertical_mirror and
-random_90_deg_rot, which turn y after all else, in both phases.  TSN's fields: crops as scaled_crop.py draws them, in
-TRAIN; is_flow, with which channels 0, 2, ... of a flipped image are 255 - x.
+`mirror` is set, y is flipped left to right with probability 1/2, in both phases, as in the original.
+
+Of forks, in both phases: one of several resize_param, and noise_param, is drawn for each image; random_crop_on_test;
+vertical_mirror and random_90_deg_rot turn y after all else (ducha-aiki's).  random_resize_param,
+random_aspect_ratio_param; pad, zeros around y (Intel's).  img_rand_resize, rand_resize_ratio, vertical_stretch and
+horizontal_stretch (NVIDIA's).
+
+TSN's, of which the first are for TRAIN only: crops as scaled_crop.py draws them; is_flow, with which channels 0, 2, ...
+of a flipped image are 255 - x.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ import numpy as np
 from minicaffe.data.choice import Choice
 from minicaffe.data.mean import read_mean
 from minicaffe.data.noise import Noise
+from minicaffe.data.random_size import random_size_of
 from minicaffe.data.resize_param import Resizer
 from minicaffe.data.scaled_crop import scaled_crop
 from minicaffe.data.workers import Each, in_turn
@@ -100,6 +106,7 @@ class BatchTransformer:
         self._random_crop = train or param.random_crop_on_test
         self._turns = param.vertical_mirror, param.random_90_deg_rot
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
+        self.random_size, self._pad = random_size_of(param, self.crop), param.pad
         self.resizer = self._resizers.policies[0] if self._resizers else None
         self.noise = self._noises.policies[0] if self._noises else None
         for name in self.not_applied:
@@ -107,15 +114,20 @@ class BatchTransformer:
                 log.warning("transform_param: %s is applied by layers of type AnnotatedData only", name)
 
     def resized_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """Return (C, H, W) of the resized image, which the mean must fit, given that of the record."""
+        """Return (C, H, W) of the resized image, which the mean must fit, given that of the record.
+
+        Of a random size it is at least that of the crop, which is returned.
+        """
         channels, height, width = shape
+        if self.random_size and self.resizer is None:
+            return channels, *self.crop
         return (channels, height, width) if self.resizer is None else (channels, *self.resizer.size(height, width))
 
     @property
     def on_host_only(self) -> bool:
         """Whether a step of the transformation has no GPU kernel."""
-        steps = self.resizer, self.noise, self.scaled_crop
-        return any(step is not None for step in steps) or self.is_flow or any(self._turns)
+        steps = self.random_size, self.resizer, self.noise, self._pad, self.scaled_crop, self.is_flow
+        return any((*steps, *self._turns))
 
     def read_mean(self, path: str) -> np.ndarray:
         """Return the mean image of a file, (C, H, W)."""
@@ -123,7 +135,8 @@ class BatchTransformer:
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
-        return self._cropped(self.resized_shape(shape))
+        channels, height, width = self._cropped(self.resized_shape(shape))
+        return channels, height + 2 * self._pad, width + 2 * self._pad
 
     def apply(
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
@@ -149,6 +162,9 @@ class BatchTransformer:
         name: gives the name of an image, for errors.
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
+        if self._pad:
+            out[...] = 0
+            out = out[..., self._pad : -self._pad, self._pad : -self._pad]
         if self.on_host_only:
             images = self._prepared(images, each)
         if isinstance(images, np.ndarray):
@@ -189,18 +205,20 @@ class BatchTransformer:
 
     def _prepared(self, images: Images, each: Each) -> Images:
         """Return the images resized and with noise, where the parameters have them."""
-        count, prepared = len(images), list(images)
+        count, prepared, draw_size = len(images), list(images), self.random_size
+        whole = [draw_size.draw(self.rng, *image.shape[1:]) for image in images] if draw_size else []
         resizers = [self._resizers.draw(self.rng) for _ in range(count)] if self._resizers else []
         sizes = [resizer.draw(self.rng) for resizer in resizers]
         noises = [self._noises.draw(self.rng) for _ in range(count)] if self._noises else []
         seeds = [noise.draw(self.rng) for noise in noises]
         crop, places = self.scaled_crop, []
-        if crop:
-            shapes = [self.resized_shape(image.shape)[1:] for image in images]
-            places = [crop.draw(self.rng, *shape) for shape in shapes]
+        for i, image in enumerate(images if crop else ()):
+            size = whole[i].size if whole else image.shape[1:]
+            places.append(crop.draw(self.rng, *(resizers[i].size(*size) if resizers else size)))
 
         def prepare(i: int) -> None:
-            image = resizers[i](prepared[i], sizes[i]) if resizers else prepared[i]
+            image = whole[i](prepared[i]) if whole else prepared[i]
+            image = resizers[i](image, sizes[i]) if resizers else image
             image = noises[i](image, seeds[i]) if noises else image
             prepared[i] = crop(image, places[i]) if crop else image
 

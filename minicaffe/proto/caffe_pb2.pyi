@@ -71,6 +71,9 @@ class FillerParameter(Message):
     std: float
     sparse: int
     variance_norm: int
+    diag_val: RepeatedScalarFieldContainer[float]
+    alpha: float
+    beta: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -95,6 +98,8 @@ class NetParameter(Message):
     global_grad_scale_adaptive: bool
     eltwise_mem_sharing: bool
     preprocess: PreprocessParameter
+    bn_stats_batch_size: int
+    multinode: MultinodeParameter
     mem_param: MemoryOptimizationParameter
     def __init__(self, **fields: Any) -> None: ...
 
@@ -170,7 +175,15 @@ class SolverParameter(Message):
     solver_data_type: int
     store_blobs_in_old_format: bool
     per_parameter_reduce: bool
+    warmup_iter: int
+    warmup_start_lr: float
+    test_offset: int
+    larc: bool
+    larc_policy: str
+    larc_eta: float
     more_device_id: RepeatedScalarFieldContainer[int]
+    stagelr: RepeatedScalarFieldContainer[float]
+    stageiter: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -307,25 +320,68 @@ class LayerParameter(Message):
     debug: bool
     cudnn_math_override: int
     correlation_param: CorrelationParameter
+    flow_warp_param: FlowWarpParameter
+    l1_loss_param: L1LossParameter
+    lpq_loss_param: LpqLossParameter
+    resample_param: ResampleParameter
+    downsample_param: DownsampleParameter
+    accum_param: AccumParameter
+    mean_param: MeanParameter
+    grid_param: GridParameter
+    expmax_param: ExpMaxParameter
+    warp_param: WarpParameter
+    label_specific_add_param: LabelSpecificAddParameter
+    flip_param: FlipParameter
+    channel_scale_param: ChannelScaleParameter
+    inner_distance_param: InnerDistanceParameter
+    general_triplet_loss_param: GeneralTripletLossParameter
+    general_contrastive_loss_param: GeneralContrastiveLossParameter
+    triplet_loss_param: TripletLossParameter
+    margin_inner_product_param: MarginInnerProductParameter
+    largemargin_inner_product_param: MarginInnerProductParameter
+    combined_margin_param: CombinedMarginParameter
+    cosin_add_m_param: CosinAddmParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
+    quantization_param: QuantizationParameter
+    binary_convolution_param: BinaryConvolutionParameter
+    binary_inner_product_param: BinaryInnerProductParameter
+    gradient_scaler_param: GradientScalerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     spatial_dropout_param: SpatialDropoutParameter
+    lstm_param: LSTMParameter
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter
+    ctc_loss_param: CTCLossParameter
+    ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    denseblock_param: DenseBlockParameter
     mergecrop_param: MergeCropParameter
     affinity_param: AffinityParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    dense_crf_param: DenseCRFParameter
+    unpooling_param: UnpoolingParameter
+    roi_warping_param: ROIWarpingParameter
+    mask_resize_param: MaskResizeParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
+    yolo_detection_output_param: YoloDetectionOutputParameter
+    yolov3_detection_output_param: Yolov3DetectionOutputParameter
+    yolov3_param: Yolov3Parameter
+    region_loss_param: RegionLossParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
 class TransformationParameter(Message):
+    InterpolationAlgo: EnumTypeWrapper
+    INTER_NEAREST: int
+    INTER_LINEAR: int
+    INTER_CUBIC: int
+    INTER_AREA: int
     scale: float
     mirror: bool
     crop_size: int
@@ -349,6 +405,18 @@ class TransformationParameter(Message):
     random_crop_on_test: bool
     vertical_mirror: bool
     random_90_deg_rot: bool
+    random_resize_param: RandomResizeParameter
+    random_aspect_ratio_param: RandomAspectRatioParameter
+    pad: int
+    rand_resize_ratio_lower: float
+    rand_resize_ratio_upper: float
+    vertical_stretch_lower: float
+    vertical_stretch_upper: float
+    horizontal_stretch_lower: float
+    horizontal_stretch_upper: float
+    interpolation_algo_down: int
+    interpolation_algo_up: int
+    allow_upscale: bool
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
@@ -374,6 +442,8 @@ class LossParameter(Message):
     pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: RepeatedScalarFieldContainer[float]
+    class_balanced: bool
+    negative_weight: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -381,6 +451,7 @@ class AccuracyParameter(Message):
     top_k: int
     axis: int
     ignore_label: int
+    min_is_better: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -394,6 +465,7 @@ class ArgMaxParameter(Message):
 class ConcatParameter(Message):
     axis: int
     concat_dim: int
+    per_fla_fuse: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -412,6 +484,10 @@ class BatchNormParameter(Message):
     bias_filler: FillerParameter
     scale_bias: bool
     engine: int
+    use_weight_bias: bool
+    filler: FillerParameter
+    stats_batch_size: int
+    relu: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -465,6 +541,12 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    relu: bool
+    negative_slope: float
+    conv_algorithm: str
+    hole: int
+    hole_h: int
+    hole_w: int
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
@@ -604,6 +686,8 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    cache: bool
+    precache: bool
     label_type: int
     ignore_label: int
     normalize: bool
@@ -629,6 +713,9 @@ class InnerProductParameter(Message):
     bias_filler: FillerParameter
     axis: int
     transpose: bool
+    normalize: bool
+    relu: bool
+    negative_slope: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -682,6 +769,7 @@ class MVNParameter(Message):
 
 class ParameterParameter(Message):
     shape: BlobShape
+    blob_filler: FillerParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -790,6 +878,8 @@ class ScaleParameter(Message):
     bias_term: bool
     bias_filler: FillerParameter
     of_batch_norm: bool
+    min_value: float
+    max_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -822,6 +912,7 @@ class SoftmaxParameter(Message):
     MKL2017: int
     engine: int
     axis: int
+    normalize_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -935,6 +1026,8 @@ class V1LayerParameter(Message):
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
+    MULTI_STAGE_MEANFIELD: int
+    UNPOOLING: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -989,6 +1082,8 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1239,6 +1334,13 @@ class AnnotatedDataParameter(Message):
     batch_sampler: RepeatedCompositeFieldContainer[BatchSampler]
     label_map_file: str
     anno_type: int
+    yolo_data_type: int
+    yolo_data_jitter: float
+    train_diffcult: bool
+    single_class: bool
+    seg_scales: int
+    seg_resize_width: int
+    seg_resize_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1413,6 +1515,7 @@ class InterpParameter(Message):
     shrink_factor: int
     pad_beg: int
     pad_end: int
+    use_blob_size: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1549,6 +1652,7 @@ class CenterLossParameter(Message):
     num_output: int
     center_filler: FillerParameter
     axis: int
+    distance_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1575,6 +1679,203 @@ class CorrelationParameter(Message):
     do_abs: bool
     single_direction: int
     correlation_type: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlowWarpParameter(Message):
+    FillParameter: EnumTypeWrapper
+    ZERO: int
+    NOT_A_NUMBER: int
+    fill_value: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class L1LossParameter(Message):
+    l2_per_location: bool
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    epsilon: float
+    plateau: float
+    power: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LpqLossParameter(Message):
+    l2_prescale_by_channels: bool
+    normalize_by_num_entries: bool
+    p_epsilon: float
+    q_epsilon: float
+    pq_episode_starts_at_iter: RepeatedScalarFieldContainer[int]
+    p: RepeatedScalarFieldContainer[float]
+    q: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ResampleParameter(Message):
+    ResampleType: EnumTypeWrapper
+    NEAREST: int
+    LINEAR: int
+    CUBIC: int
+    AREA: int
+    antialias: bool
+    width: int
+    height: int
+    type: int
+    factor: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DownsampleParameter(Message):
+    top_height: int
+    top_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AccumParameter(Message):
+    top_height: int
+    top_width: int
+    size_divisible_by: int
+    have_reference: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MeanParameter(Message):
+    MeanOperation: EnumTypeWrapper
+    ADD: int
+    SUBTRACT: int
+    operation: int
+    file: str
+    value: RepeatedScalarFieldContainer[float]
+    mean_scale: float
+    input_scale: float
+    output_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GridParameter(Message):
+    height: int
+    width: int
+    batch: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ExpMaxParameter(Message):
+    base: float
+    scale: float
+    shift: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WarpParameter(Message):
+    absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LabelSpecificAddParameter(Message):
+    bias: float
+    transform_test: bool
+    bias_base: float
+    bias_gamma: float
+    bias_power: float
+    bias_min: float
+    bias_max: float
+    iteration: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlipParameter(Message):
+    flip_width: bool
+    flip_height: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ChannelScaleParameter(Message):
+    do_forward: bool
+    do_backward_feature: bool
+    do_backward_scale: bool
+    global_scale: bool
+    max_global_scale: float
+    min_global_scale: float
+    init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class InnerDistanceParameter(Message):
+    num_output: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    axis: int
+    transpose: bool
+    distance_type: str
+    normalize: bool
+    update_center_only: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralTripletLossParameter(Message):
+    margin: float
+    add_center_loss: bool
+    hardest_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    positive_weight: float
+    negative_weight: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralContrastiveLossParameter(Message):
+    positive_margin: float
+    negative_margin: float
+    positive_weight: float
+    negative_weight: float
+    normalize_negative: float
+    positive_outlier_thresh: float
+    square: bool
+    max_negative_only: bool
+    max_positive_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    exp_negative_weight: bool
+    add_intra_mae: bool
+    max_negative_margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TripletLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MarginInnerProductParameter(Message):
+    MarginType: EnumTypeWrapper
+    SINGLE: int
+    DOUBLE: int
+    TRIPLE: int
+    QUADRUPLE: int
+    num_output: int
+    type: int
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CombinedMarginParameter(Message):
+    m1: float
+    m2: float
+    m3: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CosinAddmParameter(Message):
+    m: float
+    transform_test: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1619,6 +1920,82 @@ class DetectionAccuracyParameter(Message):
     field_xyr: float
     bg_threshold: float
     objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomResizeParameter(Message):
+    min_size: int
+    max_size: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomAspectRatioParameter(Message):
+    min_area_ratio: float
+    max_area_ratio: float
+    aspect_ratio_change: float
+    max_attempt: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantizationParameter(Message):
+    Precision: EnumTypeWrapper
+    DYNAMIC_FIXED_POINT: int
+    Rounding: EnumTypeWrapper
+    NEAREST: int
+    precision: int
+    rounding_scheme: int
+    bw_layer_in: int
+    bw_layer_out: int
+    bw_params: int
+    fl_layer_in: RepeatedScalarFieldContainer[int]
+    fl_layer_out: RepeatedScalarFieldContainer[int]
+    fl_params: RepeatedScalarFieldContainer[int]
+    scale_in: RepeatedScalarFieldContainer[float]
+    scale_out: RepeatedScalarFieldContainer[float]
+    scale_params: RepeatedScalarFieldContainer[float]
+    is_negative_input: bool
+    force_u8_input: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnParamGradCompressLayerTypeList(Message):
+    layer_type: RepeatedScalarFieldContainer[str]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnModelParallelParameter(Message):
+    layer_from: str
+    layer_to: str
+    num_nodes: int
+    model_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultinodeParameter(Message):
+    model_parallel: RepeatedCompositeFieldContainer[MnModelParallelParameter]
+    compress_layer_type_list: MnParamGradCompressLayerTypeList
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryConvolutionParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryInnerProductParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GradientScalerParameter(Message):
+    lower_bound: float
+    upper_bound: float
+    alpha: float
+    max_iter: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1747,6 +2124,77 @@ class AffinityParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class MultiStageMeanfieldParameter(Message):
+    Mode: EnumTypeWrapper
+    POTTS: int
+    compatibility_mode: int
+    threshold: float
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    num_iterations: int
+    spatial_filter_weight: float
+    bilateral_filter_weight: float
+    forced_spatial_filter_weight: float
+    forced_bilateral_filter_weight: float
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseCRFParameter(Message):
+    max_iter: int
+    pos_xy_std: RepeatedScalarFieldContainer[float]
+    pos_w: RepeatedScalarFieldContainer[float]
+    bi_xy_std: RepeatedScalarFieldContainer[float]
+    bi_rgb_std: RepeatedScalarFieldContainer[float]
+    bi_w: RepeatedScalarFieldContainer[float]
+    output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class UnpoolingParameter(Message):
+    UnpoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    TILE: int
+    Engine: EnumTypeWrapper
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+    ONEDNN: int
+    MKLDNN: int
+    unpool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    engine: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ROIWarpingParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MaskResizeParameter(Message):
+    output_height: int
+    output_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class MemoryOptimizationParameter(Message):
     optimize_train: bool
     optimize_test: bool
@@ -1789,4 +2237,80 @@ class Pooling3DParameter(Message):
 class ReorgParameter(Message):
     stride: int
     reverse: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloDetectionOutputParameter(Message):
+    side: int
+    num_classes: int
+    num_box: int
+    coords: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    label_map_file: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3DetectionOutputParameter(Message):
+    num_classes: int
+    num_box: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    anchors_scale: RepeatedScalarFieldContainer[int]
+    mask_group_num: int
+    mask: RepeatedScalarFieldContainer[int]
+    gaussian_box: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3Parameter(Message):
+    IOU_LOSS: EnumTypeWrapper
+    IOU: int
+    GIOU: int
+    MSE: int
+    DIOU: int
+    CIOU: int
+    side: int
+    num_class: int
+    num: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    thresh: float
+    anchors_scale: int
+    biases: RepeatedScalarFieldContainer[float]
+    mask: RepeatedScalarFieldContainer[int]
+    use_logic_gradient: bool
+    use_focal_loss: bool
+    iou_loss: int
+    iou_normalizer: float
+    iou_thresh: float
+    max_delta: float
+    accumulate: bool
+    label_smooth_eps: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RegionLossParameter(Message):
+    side: int
+    num_class: int
+    bias_match: int
+    coords: int
+    num: int
+    softmax: int
+    jitter: float
+    rescore: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    absolute: int
+    thresh: float
+    random: int
+    biases: RepeatedScalarFieldContainer[float]
+    softmax_tree: str
+    class_map: str
     def __init__(self, **fields: Any) -> None: ...

@@ -76,7 +76,8 @@ def _parse_in_parts(text: str, message: Message, filename: PathLike | None, erro
             text_format.Parse(edited(without(text, hints), edits), message)
         except text_format.ParseError as other:
             error, line = other, other.GetLine()
-            place = line, other.GetColumn() if line is None else original_column(text, edits, line, other.GetColumn())
+            column = other.GetColumn()
+            place = line, column if line is None or column is None else original_column(text, edits, line, column)
         else:
             if hints:
                 log.warning("%s: left out %s, which change no result", _name(filename), counted(hints))
@@ -87,7 +88,7 @@ def _parse_in_parts(text: str, message: Message, filename: PathLike | None, erro
 
 
 def counted(faults: Sequence[Fault]) -> str:
-    """Return the names of fields, with how often each is given: "ConcatParameter.per_fla_fuse, ... (3 times)"."""
+    """Return the names of fields, with how often each is given: "LayerParameter.multinode (3 times), ..."."""
     counts = Counter(fault.name for fault in faults)
     return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in counts.items())
 

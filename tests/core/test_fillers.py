@@ -48,11 +48,29 @@ def test_xavier_and_msra(norm, n):
     assert filled(f"type: 'msra' variance_norm: {norm}").std() == pytest.approx(np.sqrt(2 / n), rel=0.02)
 
 
+def test_taylor():
+    """As msra, for an activation of slope alpha beta below 0."""
+    assert filled("type: 'taylor'").std() == pytest.approx(np.sqrt(2 / 1000 / 2), rel=0.02)
+    x = filled("type: 'taylor' alpha: 0.5 beta: 3 variance_norm: FAN_OUT")
+    assert x.std() == pytest.approx(np.sqrt(2 / 1250 / 3.25), rel=0.02) and abs(x.mean()) < 1e-3
+
+
 def test_bilinear_interpolates():
     expected = np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25])
     np.testing.assert_allclose(filled("type: 'bilinear'", (2, 1, 4, 4))[1, 0], expected)
     with pytest.raises(LayerError, match="square 4-D"):
         filled("type: 'bilinear'", (2, 1, 4, 3))
+
+
+def test_diagonal_scales_channels():
+    """FlowNet 2.0's: a convolution by it gives each channel's mean over the kernel, times its value."""
+    weight = filled("type: 'diagonal' diag_val: 3 diag_val: -2", (4, 3, 1, 2))
+    expected = np.zeros((4, 3, 1, 2))
+    expected[0, 0], expected[1, 1], expected[2, 2] = 1.5, -1, 0.5
+    np.testing.assert_array_equal(weight, expected)
+    np.testing.assert_array_equal(filled("type: 'diagonal' diag_val: [3, 4]", (1, 2)), [[3, 0]])
+    with pytest.raises(LayerError, match=r"needs a weight \(N, C, ...\), got \(3,\)"):
+        filled("type: 'diagonal'", (3,))
 
 
 def test_unknown_fillers_tell_the_nearest():
@@ -61,7 +79,8 @@ def test_unknown_fillers_tell_the_nearest():
 
 
 def test_all_of_the_originals_are_there():
-    assert set(FILLERS) == {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
+    of_master = {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
+    assert set(FILLERS) == of_master | {"diagonal", "taylor"}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,7 @@ def test_distributions_that_do_not_exist_are_refused(text):
         filled(text)
 
 
-@pytest.mark.parametrize("kind", sorted(set(FILLERS) - {"bilinear"}))
+@pytest.mark.parametrize("kind", sorted(set(FILLERS) - {"bilinear", "diagonal"}))
 def test_blobs_without_numbers_and_scalars(kind):
     assert filled(f"type: '{kind}' sparse: 1", (0, 3)).shape == (0, 3)
     assert filled(f"type: '{kind}' sparse: 1", ()).shape == ()

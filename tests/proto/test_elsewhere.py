@@ -29,12 +29,11 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
 @pytest.mark.parametrize(
     ("message", "name", "owner"),
     [
-        ("LayerParameter", "quantization_param", "Intel's Caffe"),
-        ("V1LayerParameter", "multi_stage_meanfield_param", "CRF-RNN's Caffe"),
-        ("LayerType", "MULTI_STAGE_MEANFIELD", "CRF-RNN's Caffe"),
+        ("LayerParameter", "multinode", "Intel's Caffe"),
+        ("V1LayerParameter", "detection_data_param", "Cascade R-CNN's Caffe"),
         ("LayerType", "VIDEO_SEGMENTATION_DATA", "C3D's Caffe"),
         ("ResizeParameter", "multiscale", "ducha-aiki's Caffe"),
-        ("SolverParameter", "larc", "NVIDIA's Caffe"),
+        ("SolverParameter", "larc_turbo", "NVIDIA's Caffe"),
         ("LayerType", "NOTHING", None),
         ("LayerParameter", "nothing_param", None),
     ],
@@ -44,8 +43,10 @@ def test_owners(message, name, owner):
 
 
 def test_hints_may_depend_on_the_value():
-    assert is_hint("LayerParameter", "quantization_param", "{") and is_hint("V1LayerParameter", "multinode", "{")
-    assert not is_hint("ConvolutionParameter", "relu", "true") and not is_hint("LayerParameter", "nothing_param", "1")
+    assert is_hint("LayerParameter", "multinode", "{") and is_hint("V1LayerParameter", "multinode", "{")
+    assert not is_hint("ConvolutionParameter", "fusion_type", "SUM_FUSION") and not is_hint(
+        "LayerParameter", "nothing_param", "1"
+    )
 
 
 @pytest.mark.parametrize(
