@@ -1529,6 +1529,8 @@ class ROIPoolingParameter(Message):
     pooled_w: int
     spatial_scale: float
     pad_ratio: float
+    pooled_l: int
+    temporal_scale: float
     def __init__(self, **fields: Any) -> None: ...
 
 
