@@ -178,6 +178,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     triplet_loss,
     unpooling,
     upsample,
+    video_data,
     warp,
     warp_ctc_loss,
     window_seg_data,

@@ -36,12 +36,8 @@ FORKS = {
     ),
     "C3D's Caffe": Fork(
         "facebookarchive/C3D",
-        types="VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax VoxelSoftmaxLoss",
-        fields="""ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
-            VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
-                use_sampling_rate_jitter use_temporal_jitter""",
-        hints="""ImageDataParameter: show_data
-            VideoDataParameter: show_data""",
+        types="VideoSegmentationData VideoWithVoxelTruthData",
+        fields="ImageDataParameter: is_flow num_truth_channels truth_scale",
     ),
     "CaffeOnSpark": Fork(
         "yahoo/CaffeOnSpark",
@@ -88,12 +84,6 @@ FORKS = {
         "xmfbit/warpctc-caffe",
         types="CTCDecoder SequenceAccuracy WarpCTC",
         fields="warp_ctc_loss_param warpctc_param",
-    ),
-    "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
-        "",
-        types="VideoData",
-        fields="""VideoDataParameter: batch_size is_color new_height new_length new_width rand_skip root_folder
-            shuffle source""",
     ),
     "forks with deformable convolution": Fork(
         "",
@@ -143,7 +133,6 @@ FORKS = {
         types="CPMData",
         fields="cpm_transform_param",
     ),
-    "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
@@ -151,13 +140,7 @@ FORKS = {
         fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
             AnnotatedDataParameter: difficult_label_warmup""",
     ),
-    "TSN's Caffe, for video": Fork(
-        "yjxiong/caffe",
-        fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
-            scale_ratios stride
-            VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
-        hints="NetParameter: mem_param",
-    ),
+    "TSN's Caffe, for video": Fork("yjxiong/caffe", fields="TransformationParameter: original_image stride"),
 }
 
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.
