@@ -25,6 +25,7 @@ NET_STEPS = (
     ("BatchNorm blobs of shape 1xCx1x1", upgrade_forks.needs_flat_upgrade, upgrade_forks.upgrade_flat),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
+    ("Eltwise layers with one bottom", upgrade_forks.needs_factor_upgrade, upgrade_forks.upgrade_factor),
     ("Warp layers with positions", upgrade_forks.needs_positions_upgrade, upgrade_forks.upgrade_positions),
 )
 
