@@ -1,6 +1,7 @@
-// Whether the prediction at each of n = outer * inner positions is right; scores are (outer, classes, inner).
-__global__ void correct(const int n, const int classes, const int inner, const int top_k, const Dtype *scores,
-                        const Dtype *labels, const bool may_ignore, const int ignored, Dtype *right, Dtype *counted) {
+// Whether the prediction at each of n = outer * inner positions is right; scores are (outer, classes, inner). sign is -1
+// if the smallest is the best, else 1.
+__global__ void correct(const int n, const int classes, const int inner, const int top_k, const int sign,
+                        const Dtype *scores, const Dtype *labels, const bool may_ignore, const int ignored, Dtype *right, Dtype *counted) {
   GRID_STRIDE(i, n) {
     const int label = (int)labels[i];
     const bool counts = !(may_ignore && label == ignored);
@@ -10,7 +11,7 @@ __global__ void correct(const int n, const int classes, const int inner, const i
       const Dtype *position = scores + (long long)(i / inner) * classes * inner + i % inner;
       const Dtype own = position[(long long)label * inner];
       int others = -1;  // the comparison of the label's score with itself is not counted
-      for (int k = 0; k < classes; k++) others += position[(long long)k * inner] >= own;
+      for (int k = 0; k < classes; k++) others += sign * position[(long long)k * inner] >= sign * own;
       right[i] = others < top_k && own == own;  // a nan score counts as wrong
     } else if (counts) {
       right[i] = nan("");

@@ -12,6 +12,7 @@ struct Knobs {
 // A parameter: addresses of its values, diff and histories, its count, and its multipliers.
 struct Tensor {
   Dtype *data, *diff, *first, *second;
+  const Dtype *rate;  // its own learning rate, as `larc` writes it; 0: that of all, times lr_mult
   long long count;
   double lr_mult, decay;  // decay: weight_decay * decay_mult
 };
@@ -66,6 +67,41 @@ __global__ void clip(const long long *tensors, const int *chunks, const Dtype li
   }
 }
 
+// The learning rate of each parameter by LARC, from the norms of its values and its scaled diff. Each block adds the
+// squares in its chunk, the last one adds the sums of each parameter, whose chunks are first[i] .. first[i + 1].
+__global__ void larc(const long long *tensors, const int *chunks, const int *first, const int count, const Dtype eta,
+                     const bool clips, Dtype *partial, unsigned *ticket, const Dtype *knobs, Dtype *rates) {
+  const Chunk chunk(tensors, chunks);
+  const Dtype *data = global(chunk.tensor.data + chunk.start), *diff = global(chunk.tensor.diff + chunk.start);
+  Dtype of_data = 0, of_diff = 0;
+  BLOCK_STRIDE(i, chunk.count) {
+    of_data += data[i] * data[i];
+    of_diff += diff[i] * diff[i];
+  }
+  of_data = block_sum(of_data);
+  of_diff = block_sum(of_diff);
+  if (threadIdx.x == 0) {
+    partial[2 * blockIdx.x] = of_data;
+    partial[2 * blockIdx.x + 1] = of_diff;
+  }
+  if (!last_block(ticket, gridDim.x)) return;
+  const Knobs k = *(const Knobs *)knobs;
+  for (int p = 0; p < count; p++) {
+    of_data = of_diff = 0;
+    BLOCK_STRIDE(i, first[p + 1] - first[p]) {
+      of_data += partial[2 * (first[p] + i)];
+      of_diff += partial[2 * (first[p] + i) + 1];
+    }
+    of_data = block_sum(of_data);
+    of_diff = block_sum(of_diff);
+    if (threadIdx.x) continue;
+    const Dtype norm = k.scale * sqrt(of_diff), mult = Dtype(((const Tensor *)tensors)[p].lr_mult);
+    Dtype own = of_data > 0 && norm > 0 ? eta * sqrt(of_data) / norm : Dtype(1);
+    if (!(mult > 0)) own = mult;
+    rates[p] = clips ? min(k.rate, own) : k.rate * own;
+  }
+}
+
 // Updates `count` elements beginning with these, this thread's share: scale, decay, rule, subtract. T is Pack or Dtype.
 template <class T, class Rule>
 __device__ __forceinline__ void update(const int begin, const int end, Dtype *__restrict__ data, Dtype *__restrict__ diff,
@@ -97,7 +133,7 @@ __device__ __forceinline__ void update_chunk(const long long *tensors, const int
   const Knobs k = *(const Knobs *)knobs;
   Dtype *data = global(t.data + chunk.start), *diff = global(t.diff + chunk.start);
   Dtype *first = global(t.first + chunk.start), *second = t.second ? global(t.second + chunk.start) : (Dtype *)0;
-  const Dtype rate = k.rate * Dtype(t.lr_mult), decay = Dtype(t.decay);
+  const Dtype rate = t.rate ? *t.rate : k.rate * Dtype(t.lr_mult), decay = Dtype(t.decay);
   const int packs = aligned(data, diff, first, second) ? chunk.count / PACK : 0;
   update<Pack<>>(0, packs, data, diff, first, second, rate, k.scale, decay, l1, rule);
   update<Dtype>(packs * PACK, chunk.count, data, diff, first, second, rate, k.scale, decay, l1, rule);

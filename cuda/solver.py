@@ -16,7 +16,7 @@ CHUNK = 2048  # elements of a parameter per block, as in solver.cu
 _THREADS = 256
 
 # struct Tensor of solver.cu
-_POINTERS = ("data", "diff", "first", "second")
+_POINTERS = ("data", "diff", "first", "second", "rate")
 _TENSOR = np.dtype([(name, "u8") for name in _POINTERS] + [("count", "i8"), ("lr_mult", "f8"), ("decay", "f8")])
 
 
@@ -42,7 +42,7 @@ class FusedUpdate:
     params: blobs of the parameters, all of one dtype.
     history: `SGDSolver.history`, one or two blobs per parameter.
     lr_mults, decay_mults: factors on learning rate and weight decay, one per parameter.
-    param: the SolverParameter, for the rule's constants, weight decay, clipping and iter_size.
+    param: the SolverParameter, for the rule's constants, weight decay, clipping, iter_size and LARC.
 
     The learning rate is in device memory: call `set_rate` before each `apply`, or before each replay of a captured one.
     """
@@ -61,14 +61,20 @@ class FusedUpdate:
         second = param.rms_decay if rule == "RMSProp" else param.momentum2
         self.settings = (param.momentum, second, param.delta, param.regularization_type == "L1")
         self.clip, self.scale = param.clip_gradients, 1 / max(param.iter_size, 1)
+        self.larc = ((1 - param.momentum) * param.larc_eta, param.larc_policy == "clip") if param.larc else None
         self.dtype = params[0].dtype if params else np.dtype(np.float32)
         chunks = [(i, c) for i, p in enumerate(params) for c in range(-(-p.count // CHUNK))]
         self.blocks = len(chunks)
         self._chunks = DeviceBuffer(8 * max(self.blocks, 1))
         self._chunks.from_host(np.array(chunks, np.int32))
         self._tensors = DeviceBuffer(_TENSOR.itemsize * max(len(params), 1))
-        self._partial = DeviceBuffer(self.dtype.itemsize * max(self.blocks, 1))
+        self._partial = DeviceBuffer(2 * self.dtype.itemsize * max(self.blocks, 1))
         self._knobs = _Knobs(self.dtype, self.scale)
+        if self.larc:
+            self._rates = DeviceBuffer(self.dtype.itemsize * max(len(params), 1))
+            self._first = DeviceBuffer(4 * (len(params) + 1))
+            ends = np.cumsum([0, *(-(-p.count // CHUNK) for p in params)])
+            self._first.from_host(ends.astype(np.int32))
         self._table: np.ndarray | None = None
 
     def set_rate(self, rate: float) -> None:
@@ -82,6 +88,9 @@ class FusedUpdate:
         self._point()
         if self.clip >= 0:
             self._launch("clip", self.clip, self.scale, self._partial, ops.tickets(1), self._knobs.buffer)
+        if self.larc:
+            count, knobs = len(self.params), self._knobs.buffer
+            self._launch("larc", self._first, count, *self.larc, self._partial, ops.tickets(1), knobs, self._rates)
         self._launch(self.rule, self._knobs.buffer, *self.settings)
 
     def clear(self) -> None:
@@ -104,6 +113,7 @@ class FusedUpdate:
                 blob.mutable_gpu_diff(),
                 past[0],
                 [*past, 0][1],
+                int(self._rates) + i * self.dtype.itemsize if self.larc else 0,
                 blob.count,
                 lr_mult,
                 decay,

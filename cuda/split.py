@@ -78,9 +78,7 @@ def _cost(tile: Tile, steps: int, share: int, work: int, resident: int, processo
     blocks, tiles = -(-work // share), work // steps
     each = -(-blocks // processors)
     warps = min(each, resident) * tile.threads // 32
-    busy = warps / (
-        warps + 4
-    )  # the part of its cycles in which a multiprocessor with so many warps issues
+    busy = warps / (warps + 4)  # the part of its cycles in which a multiprocessor with so many warps issues
     pieces = tiles / blocks + bool(share % steps)  # of tiles, that a block has
     instructions = share * tile.step + pieces * tile.ends
     cycles = each * instructions * (tile.threads / 32) / _ISSUE / busy + _LATENCY

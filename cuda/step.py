@@ -123,7 +123,7 @@ class CudaStep(Step):
         """Return the FusedUpdate of the solver's rule; a new one if the solver's parameters have changed."""
         solver, net, p = self.solver, self.solver.net, self.solver.param
         rule = p.momentum, p.momentum2, p.rms_decay, p.delta, p.weight_decay, p.regularization_type
-        key = (*rule, p.clip_gradients, p.iter_size, *net.lr_mults, *net.decay_mults)
+        key = (*rule, p.larc, p.larc_eta, p.larc_policy, p.clip_gradients, p.iter_size, *net.lr_mults, *net.decay_mults)
         if self._fused is None or self._fused_key != key:
             mults = net.lr_mults, net.decay_mults
             self._fused = FusedUpdate(solver.type, net.learnable_params, solver.history, *mults, p)

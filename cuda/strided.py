@@ -17,7 +17,7 @@ class StridedView:
     lengths: lengths of the box along the blob's axes (default: `shape`).
     offset: index of its first element along each axis (default: 0).
     order: the blob's axes in the order of the view's axes (default: unchanged).
-    backwards: the blob's axis on which the view runs from the last element to the first (default: none).
+    backwards: the blob's axes on which the view runs from the last element to the first (default: none).
 
     Create a new view when shapes change.  The geometry is uploaded at the first copy.
     """
@@ -28,15 +28,15 @@ class StridedView:
         lengths: Sequence[int] | None = None,
         offset: Sequence[int] | None = None,
         order: Sequence[int] | None = None,
-        backwards: int | None = None,
+        backwards: Sequence[int] = (),
     ) -> None:
         strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
         order = range(len(shape)) if order is None else order
         lengths = shape if lengths is None else lengths
         self._start = sum(o * s for o, s in zip(offset or (), strides))
-        if backwards is not None:
-            self._start += (lengths[backwards] - 1) * strides[backwards]
-            strides[backwards] *= -1
+        for axis in backwards:
+            self._start += (lengths[axis] - 1) * strides[axis]
+            strides[axis] *= -1
         self._geometry = np.array([[lengths[a] for a in order], [strides[a] for a in order]], np.int32)
         self._count = int(np.prod(lengths))
         self._buffer: DeviceBuffer | None = None

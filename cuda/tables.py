@@ -40,6 +40,12 @@ def uploaded(rows: Any) -> DeviceBuffer:
     return buffer
 
 
+def device_window(window: Any, size: tuple[int, ...], output: tuple[int, ...]) -> DeviceBuffer:
+    """The `Window` of window.cuh on the device: one over up to MOST_AXES spatial axes."""
+    added = (1,) * (MOST_AXES - len(size))
+    return uploaded([added + size, added + output, *window.with_axes(MOST_AXES)])
+
+
 class Plans(Generic[T]):
     """What one layer has made for each of its last `most` keys, such as pairs of shapes."""
 

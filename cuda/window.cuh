@@ -1,4 +1,4 @@
-// A window that slides over up to three spatial axes, as minicaffe.layers.im2col writes it to device memory.
+// A window that slides over up to three spatial axes, as `device_window` in minicaffe.cuda.tables writes it to device memory.
 // With fewer axes the first ones have length 1.
 
 struct Window {

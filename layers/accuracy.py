@@ -20,6 +20,7 @@ class Accuracy(Layer):
     Bottoms: scores (N, C, ...), labels: one for each position outside the class axis, 0 to C - 1.  Tops: the accuracy,
     one number; optionally (C,): the accuracy among the positions of each class, 0 for a class without any.
     accuracy_param: top_k (1), axis (1), ignore_label (positions with this label are left out).  No gradient.
+    Extension (NormFace): min_is_better (false; true: the best scores are the smallest, as of distances).
     A label outside 0 to C - 1 raises LayerError; on the GPU, where labels are not read back, the accuracy is nan.
     """
 
@@ -38,6 +39,7 @@ class Accuracy(Layer):
         self.top_k, self.given_axis = param.top_k, param.axis
         self.ignored = ignored_label(param)
         self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # the form that kernels take
+        self.sign = -1 if param.min_is_better else 1
         self.terms, self.per_class = DeviceTerms(self.dtype), Blob((), self.dtype)
 
     def top_shapes(self, bottom_shapes):
@@ -55,6 +57,7 @@ class Accuracy(Layer):
     def forward_cpu(self, bottom, top):
         outer, classes, inner = view = three_axes(bottom[0].shape, self.given_axis)
         scores = bottom[0].read_data().reshape(view)
+        scores = -scores if self.sign < 0 else scores
         labels, valid = class_labels(self, bottom[1].read_data().reshape(outer, inner), classes, self.ignored)
         correct = in_top(scores, labels if valid is None else np.where(valid, labels, 0), self.top_k)
         if valid is not None:
@@ -69,7 +72,8 @@ class Accuracy(Layer):
         outer, classes, inner = three_axes(bottom[0].shape, self.given_axis)
         n, scores, labels = outer * inner, bottom[0].gpu_data(), bottom[1].gpu_data()
         correct, counted = self.terms.pointers(n)
-        self.kernel("correct")(n, classes, inner, self.top_k, scores, labels, *self.ignore_rule, correct, counted)
+        rule = self.top_k, self.sign
+        self.kernel("correct")(n, classes, inner, *rule, scores, labels, *self.ignore_rule, correct, counted)
         self.terms.finish(n, 0, top[0].mutable_gpu_data())
         if len(top) > 1:
             self.per_class.reshape(classes)

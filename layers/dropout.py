@@ -54,7 +54,11 @@ class Dropout(Layer):
         super().reshape(bottom, top)
         self.in_its_place = self.passes_through and top[0] is bottom[0]  # nothing is left to compute
         if self.drops:
-            self.mask.reshape(bottom[0].shape)
+            self.mask.reshape(self.mask_shape(bottom[0].shape))
+
+    def mask_shape(self, shape):
+        """Return the shape of the mask for a bottom of a shape, to which it is broadcast."""
+        return shape
 
     def forward_cpu(self, bottom, top):
         if self.in_its_place:
@@ -88,15 +92,18 @@ class Dropout(Layer):
             return
         if self.device_rng is None:
             self.device_rng = DeviceStream(self.rng)
-        self.draw = self.device_rng.draw(n)
-        self.kernel("drop")(-(-n // 8), n, self.draw, ops.tickets(1), self.threshold, self.scale, x, y)
+        self.draw = self.device_rng.draw(self.mask.count)
+        self.drop(ops.tickets(1), n, x, y)
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
         n, dy, dx = bottom[0].count, top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
         if self.drops:
-            # with the random numbers of the forward pass, the last that were drawn
-            self.kernel("drop")(-(-n // 8), n, self.draw, 0, self.threshold, self.scale, dy, dx)
+            self.drop(0, n, dy, dx)
         else:
             ops.scale(n, self.scale_kept, dy, dx, self.dtype)
+
+    def drop(self, ticket: int, n: int, source: int, target: int) -> None:
+        """Multiply n numbers by the mask; ticket: 0 for the random numbers that were drawn last."""
+        self.kernel("drop")(-(-n // 8), n, self.draw, ticket, self.threshold, self.scale, source, target)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.layers.shared.window import Window, all_overlaps, conv_window
+from minicaffe.cuda.tables import MOST_AXES, device_window
+from minicaffe.layers.shared.window import all_overlaps, conv_window
 from minicaffe.layers.shared.words import convolution_words
-
-Shape = tuple[int, ...]
-
-_MOST_AXES = 3  # spatial axes that the kernels support
 
 
 @register("Im2col")
@@ -66,7 +60,7 @@ class Im2col(Layer):
                 dx[x_place] += dy[y_place]
 
     def forward_gpu(self, bottom, top):
-        if self.num_spatial > _MOST_AXES:
+        if self.num_spatial > MOST_AXES:
             return self.forward_cpu(bottom, top)
         if self._prepared != bottom[0].shape:
             self._prepared = bottom[0].shape
@@ -76,7 +70,7 @@ class Im2col(Layer):
         self.kernel("im2col")(top[0].count, self._device_window, bottom[0].gpu_data(), y)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        if self.num_spatial > _MOST_AXES:
+        if self.num_spatial > MOST_AXES:
             return self.backward_cpu(top, propagate_down, bottom)
         if propagate_down[0]:
             dx = bottom[0].mutable_gpu_diff()
@@ -97,12 +91,3 @@ class Im2col(Layer):
         kernel = self.window.kernel
         channels = y.shape[self.axis] // math.prod(kernel)
         return y.reshape(math.prod(y.shape[: self.axis]), channels, *kernel, *y.shape[self.axis + 1 :])
-
-
-def device_window(window: Window, size: Shape, output: Shape) -> DeviceBuffer:
-    """The `Window` of cuda/window.cuh in device memory."""
-    added = (1,) * (_MOST_AXES - len(size))
-    numbers = np.array([added + size, added + output, *window.with_axes(_MOST_AXES)], np.int32)
-    buffer = DeviceBuffer(numbers.nbytes)
-    buffer.from_host(numbers)
-    return buffer

@@ -3,15 +3,14 @@
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
-from minicaffe.proto.caffe_pb2 import FillerParameter
 
 
 @register("Parameter")
 class Parameter(Layer):
     """y = w.
 
-    No bottom.  Top: w, of the given shape, whose memory it shares.  Blobs: w, zero at first.
-    parameter_param: shape { dim: ... }.
+    No bottom.  Top: w, of the given shape, whose memory it shares.  Blobs: w.
+    parameter_param: shape { dim: ... }.  Extension (NormFace): blob_filler (constant 0), the initial values.
     """
 
     exact_num_bottom = 0
@@ -24,7 +23,7 @@ class Parameter(Layer):
         self.shape = tuple(self.layer_param.parameter_param.shape.dim)
 
     def param_shapes(self, bottom_shapes):
-        return [(self.shape, FillerParameter())]
+        return [(self.shape, self.layer_param.parameter_param.blob_filler)]
 
     def top_shapes(self, bottom_shapes):
         return [self.shape]

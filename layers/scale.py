@@ -1,5 +1,7 @@
 """Scale: multiplies by a learned factor or a second bottom, and optionally adds a learned bias."""
 
+import math
+
 import numpy as np
 
 from minicaffe.core.registry import register
@@ -15,15 +17,27 @@ class Scale(Broadcast):
     Blobs: s, when there is no second bottom; b, of the same shape, when bias_term.
     scale_param: axis (1), num_axes (1; -1: all axes from `axis` on, 0: s is one number), filler (constant 1), bias_term
     (false), bias_filler (constant 0).
+    Extensions (NormFace): min_value, max_value (absent: none): each forward pass, in TEST too, limits the stored s.
     """
 
     backward_reads = ("bottom",)
+
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return False if self.limited else None  # a pass changes the scale
 
     def setup(self, bottom, top):
         param = self.layer_param.scale_param
         self.read_axes(param, bottom)
         if not param.HasField("filler"):
             param.filler.type, param.filler.value = "constant", 1  # other layers default to 0
+        self.limits = (
+            (param.min_value if param.HasField("min_value") else -math.inf),
+            (param.max_value if param.HasField("max_value") else math.inf),
+        )
+        self.limited = self.learned and self.limits != (-math.inf, math.inf)
+        if self.limited:
+            self.fuses_as = "Scale with limits"
         self.bias_index = (1 if self.learned else 0) if param.bias_term else None
 
     def param_shapes(self, bottom_shapes):
@@ -32,6 +46,8 @@ class Scale(Broadcast):
         return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
 
     def forward_cpu(self, bottom, top):
+        if self.limited:
+            np.clip(self.blobs[0].data, *self.limits, out=self.blobs[0].data)
         x, y = self.over_axes(bottom[0].read_data()), self.over_axes(top[0].data)
         s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
         np.multiply(x, s, out=y)
@@ -51,6 +67,8 @@ class Scale(Broadcast):
             np.multiply(dy, s, out=self.over_axes(bottom[0].diff))
 
     def forward_gpu(self, bottom, top):
+        if self.limited:
+            self.kernel("limit")(self.blobs[0].count, *self.limits, self.blobs[0].mutable_gpu_data())
         x = bottom[0].gpu_data()
         s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
         b = 0 if self.bias_index is None else self.blobs[self.bias_index].gpu_data()

@@ -28,7 +28,9 @@ class SoftmaxWithLoss(LossLayer):
 
     def setup(self, bottom, top):
         param = self.layer_param.loss_param
-        self.given_axis = self.layer_param.softmax_param.axis
+        self.given_axis, kind = self.layer_param.softmax_param.axis, self.layer_param.softmax_param.normalize_type
+        if kind != "Softmax":
+            raise self.error(f'normalize_type (NormFace) must be "Softmax", got "{kind}"')
         self.ignored = ignored_label(param)
         self.ignore_rule = (self.ignored is not None, self.ignored or 0)  # the form that kernels take
         self.mode = self.read_normalization()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.core.net import Net
+from minicaffe.data.transformer import crop_of
 from minicaffe.data.whitening import Whitening
 from minicaffe.errors import NetError, nearest
 from minicaffe.proto import TEST, caffe_pb2
@@ -103,7 +104,8 @@ def _cropped(layer: caffe_pb2.LayerParameter, whitening: Whitening) -> tuple[int
     """Return (C, H, W) of the images that a layer produces from those of the data set."""
     channels, height, width = whitening.image_shape
     param = layer.transform_param
-    shape = channels, param.crop_h or param.crop_size or height, param.crop_w or param.crop_size or width
+    crop_h, crop_w = crop_of(param)
+    shape = channels, crop_h or height, crop_w or width
     if shape != whitening.image_shape and whitening.method.patch is None:
         raise NetError(
             f"layer '{layer.name}' crops images to {shape[1]}x{shape[2]}, but the whitening is one of whole images of "

@@ -10,7 +10,12 @@
     poly        base_lr * (1 - it / max_iter) ^ power; constant from max_iter on
     sigmoid     base_lr / (1 + exp(-gamma * (it - stepsize)))
 
-With any policy, the rate of iterations below `rampup_interval` is that of a linear warm-up, as in NVIDIA's Caffe:
+and, of the ports of YOLO,
+
+    multifixed  the stagelr of the first stageiter that is not below it; after the last one the last stagelr
+
+With any policy, the rate of iterations below `rampup_interval` is that of a linear warm-up, as in NVIDIA's Caffe;
+Intel's has `warmup_start_lr` and `warmup_iter` for the same:
 
     rampup_lr + (base_lr - rampup_lr) * it / rampup_interval
 
@@ -20,6 +25,7 @@ overflow and division by zero give inf, 0 or nan.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,14 +80,20 @@ def learning_rate(param: SolverParameter, it: int, step: int) -> tuple[float, in
     if step < 0:
         raise SolverError(f"current_step must not be negative, got {step}")
     with np.errstate(all="ignore"):
-        rate, step = (_warm_up if it < param.rampup_interval else chosen.rate)(param, it, step)
+        rate: Rate
+        start, interval = _warm_up_of(param)
+        if it < interval:
+            rate = start + (_single(param.base_lr) - start) * (_single(it) / _single(interval))
+        else:
+            rate, step = chosen.rate(param, it, step)
         return float(_single(rate)), step
 
 
-def _warm_up(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
-    """rampup_lr + (base_lr - rampup_lr) * it / rampup_interval."""
-    start = _single(param.rampup_lr)
-    return start + (_single(param.base_lr) - start) * (_single(it) / _single(param.rampup_interval)), step
+def _warm_up_of(param: SolverParameter) -> tuple[np.floating, int]:
+    """Return the rate at which the warm-up begins, and how many iterations it has."""
+    if param.warmup_iter > 0:
+        return _single(param.warmup_start_lr), param.warmup_iter
+    return _single(param.rampup_lr), param.rampup_interval
 
 
 def check_policy(param: SolverParameter) -> None:
@@ -120,6 +132,16 @@ def _stepsize(param: SolverParameter) -> None:
 def _max_iter(param: SolverParameter) -> None:
     if param.max_iter <= 0:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a max_iter above 0, got {param.max_iter}')
+
+
+def _stages(param: SolverParameter) -> None:
+    rates, ends = list(param.stagelr), list(param.stageiter)
+    if not rates or len(rates) != len(ends):
+        raise SolverError(
+            f'lr_policy "{param.lr_policy}" needs a stagelr for each stageiter, got {len(rates)} and {len(ends)}'
+        )
+    if ends != sorted(ends):
+        raise SolverError(f'lr_policy "{param.lr_policy}" needs a growing stageiter, got {", ".join(map(str, ends))}')
 
 
 # -- the policies ------------------------------------------------------------------------------------------------------
@@ -171,6 +193,13 @@ def sigmoid(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr / (1 + exp(-gamma * (it - stepsize)))."""
     late = _single(it) - _single(param.stepsize)
     return _single(param.base_lr) / (_single(1) + np.exp(-_single(param.gamma) * late)), step
+
+
+@policy("multifixed", _stages, reads=("stageiter", "stagelr"))
+def multifixed(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """stagelr[stage]; the stage is the first whose stageiter is not below it, or the last one."""
+    stage = bisect.bisect_left(param.stageiter, it)
+    return param.stagelr[min(stage, len(param.stagelr) - 1)], step
 
 
 def _decayed(param: SolverParameter, times: int) -> Rate:

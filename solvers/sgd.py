@@ -23,16 +23,26 @@ class SGDSolver(Solver):
     """V <- momentum * V + rate * g;  w <- w - V.
 
     g is the gradient, clipped to `clip_gradients`, divided by iter_size and regularised with `weight_decay`; rate is
-    the learning rate times the parameter's lr_mult.
+    the learning rate times the parameter's lr_mult.  With `larc`, of SGD only, it is, by larc_policy,
+
+        scale   learning rate * own                own = larc_eta (1 - momentum) |w| / |g|, before the regularisation
+        clip    min(learning rate, own)
+
+    of each parameter; own is 1 where a norm is 0, and lr_mult where that is 0 (You et al. 2017; NVIDIA's Caffe).
     A subclass defines `histories` and `update`.
     """
 
     histories = 1  #: number of history blobs per parameter
 
     def setup(self) -> None:
-        """Allocate the history, filled with zeros; SolverError for an unknown regularization_type."""
+        """Allocate the history, filled with zeros; SolverError for an unknown regularization_type or larc_policy."""
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f'unknown regularization_type "{self.param.regularization_type}": known are L1, L2')
+        if self.param.larc and (self.type != "SGD" or self.param.larc_policy not in ("scale", "clip")):
+            raise SolverError(
+                f"larc needs a solver of type SGD and the larc_policy scale or clip, got {self.type} and "
+                f'"{self.param.larc_policy}"'
+            )
         params = self.net.learnable_params
         #: blobs shaped like the parameters: the first of each parameter, then, if histories is 2, the second of each
         self.history = [Blob(p.shape, p.dtype) for _ in range(self.histories) for p in params]
@@ -80,9 +90,19 @@ class SGDSolver(Solver):
         blob, history = net.learnable_params[i], self.history[i::count]
         arrays = [array.reshape(-1) for array in (blob.data, blob.diff, *(h.data for h in history))]
         decay = self.param.weight_decay * net.decay_mults[i]
+        rate = self._larc_rate(i, rate, arrays[0], arrays[1]) if self.param.larc else rate * net.lr_mults[i]
         for start in range(0, blob.count, _PART):
             data, diff, *past = (array[start : start + _PART] for array in arrays)
-            self._update_part(data, diff, past, rate * net.lr_mults[i], decay)
+            self._update_part(data, diff, past, rate, decay)
+
+    def _larc_rate(self, i: int, rate: float, data: np.ndarray, diff: np.ndarray) -> float:
+        """Return the learning rate of parameter i by LARC."""
+        own, param = float(self.net.lr_mults[i]), self.param
+        if own > 0:
+            of_data, of_diff = (float(np.sqrt(np.dot(values, values))) for values in (data, diff))
+            of_diff /= max(param.iter_size, 1)
+            own = (1 - param.momentum) * param.larc_eta * of_data / of_diff if of_data > 0 and of_diff > 0 else 1.0
+        return min(rate, own) if param.larc_policy == "clip" else rate * own
 
     def _update_part(
         self, data: np.ndarray, diff: np.ndarray, history: list[np.ndarray], rate: float, decay: float

@@ -30,3 +30,5 @@ __global__ void step_of_centres(const int n, const int width, const int classes,
     step[(long long)label * width + i % width] -= sum / (count + 1);
   }
 }
+
+__global__ void signs(const int n, Dtype *d) { GRID_STRIDE(i, n) d[i] = (d[i] > 0) - (d[i] < 0); }

@@ -5,7 +5,7 @@ __global__ void turn(const int n, const int steps, const int sequences, const in
     const int step = i / inner / sequences;
     const Dtype length = lengths[i / inner % sequences];
     if (!(length >= 0 && length <= steps)) {
-      y[i] = NAN;
+      y[i] = nan("");
     } else {
       const int back = (int)length - 1 - step;
       y[i] = back >= 0 ? x[i + (back - step) * sequences * inner] : copies ? x[i] : Dtype(0);

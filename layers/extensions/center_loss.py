@@ -17,7 +17,8 @@ class CenterLoss(LossLayer):
     Blobs: centres (num_output, features of a sample).  Their diff is not the derivative of the loss, but the
     update of the paper: for each class the sum of (centre - x) over its n samples, divided by n + 1.
     center_loss_param: num_output (number of classes), center_filler (constant 0), axis (1: the first axis of the
-    features).
+    features), distance_type ("L2"; NormFace's "L1": loss = sum of |x - centre(label)| / N, and the update and the
+    gradient have the signs of centre - x and x - centre in their place).
     Source: Wen, Zhang, Li and Qiao, 2016.
     """
 
@@ -28,7 +29,10 @@ class CenterLoss(LossLayer):
         self.classes, self.given_axis = param.num_output, param.axis
         if not self.classes:
             raise self.error("num_output, the number of classes, must be given")
-        self.distance = Blob((), self.dtype)
+        if param.distance_type not in ("L1", "L2"):
+            raise self.error(f'distance_type must be "L1" or "L2", got "{param.distance_type}"')
+        self.absolute = param.distance_type == "L1"
+        self.distance = Blob((), self.dtype)  # x - centre; with L1 their signs
 
     def _split(self, shape):
         axis = canonical_axis(self.given_axis, len(shape))
@@ -55,7 +59,11 @@ class CenterLoss(LossLayer):
     def forward_cpu(self, bottom, top):
         d = self.distance.data
         np.subtract(bottom[0].read_data().reshape(d.shape), self.blobs[0].read_data()[self._labels(bottom)], out=d)
-        top[0].data[...] = np.vdot(d, d) / (2 * max(d.shape[0], 1))
+        if self.absolute:
+            top[0].data[...] = np.abs(d).sum() / max(d.shape[0], 1)
+            np.sign(d, out=d)
+        else:
+            top[0].data[...] = np.vdot(d, d) / (2 * max(d.shape[0], 1))
 
     def backward_cpu(self, top, propagate_down, bottom):
         self.refuse_gradient(propagate_down)
@@ -73,7 +81,12 @@ class CenterLoss(LossLayer):
         self.kernel("distances")(
             n * width, width, self.classes, x, labels, centres, self.wrong_label_gpu(self.classes), d
         )
-        ops.dot(n * width, d, d, self.dtype, out=top[0].mutable_gpu_data(), alpha=1 / (2 * max(n, 1)))
+        loss = top[0].mutable_gpu_data()
+        if self.absolute:
+            ops.asum(n * width, d, self.dtype, out=loss, alpha=1 / max(n, 1))
+            self.kernel("signs")(n * width, d)
+        else:
+            ops.dot(n * width, d, d, self.dtype, out=loss, alpha=1 / (2 * max(n, 1)))
 
     def backward_gpu(self, top, propagate_down, bottom):
         self.refuse_gradient(propagate_down)

@@ -75,8 +75,7 @@ class ImageGtData(BaseData):
             draw_order(self.rng) if param.shuffle else None, solver_share(self.phase),
         )  # fmt: skip
 
-    def label_shapes(self):
+    def label_shapes(self, image):
         param = self.layer_param.image_gt_data_param
-        size = self.transformer.output_shape(self.reader.first_shape())[1:]
-        maps = [(self.reader.batch_size, 6, *each.size(*size)) for each in maps_of(param)]
+        maps = [(self.reader.batch_size, 6, *each.size(*image[2:])) for each in maps_of(param)]
         return [*maps, *([(1, 7, 1, 1)] if param.output_gt_boxes else [])]

@@ -24,21 +24,25 @@ class Reverse(Layer):
     in_place = False
     backward_reads = ()
 
+    def turned(self, num_axes: int) -> tuple[int, ...]:
+        """Return the axes that are turned round."""
+        return (canonical_axis(self.layer_param.reverse_param.axis, num_axes),)
+
     def top_shapes(self, bottom_shapes):
-        canonical_axis(self.layer_param.reverse_param.axis, len(bottom_shapes[0]))
+        self.turned(len(bottom_shapes[0]))
         return bottom_shapes
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.axis = canonical_axis(self.layer_param.reverse_param.axis, bottom[0].num_axes)
-        self.view = StridedView(bottom[0].shape, backwards=self.axis)
+        self.axes = self.turned(bottom[0].num_axes)
+        self.view = StridedView(bottom[0].shape, backwards=self.axes)
 
     def forward_cpu(self, bottom, top):
-        top[0].data[...] = np.flip(bottom[0].read_data(), self.axis)
+        top[0].data[...] = np.flip(bottom[0].read_data(), self.axes)
 
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            bottom[0].diff[...] = np.flip(top[0].read_diff(), self.axis)
+            bottom[0].diff[...] = np.flip(top[0].read_diff(), self.axes)
 
     def forward_gpu(self, bottom, top):
         self.view.take(bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.dtype)

@@ -8,7 +8,7 @@ Convolution, ReLU, Pooling          is in minicaffe.layers.fused.cuda; its pooli
 from __future__ import annotations
 
 from minicaffe.core.fusion import Fused, fuses
-from minicaffe.cuda.pooling import Activation
+from minicaffe.cuda.pooling import Activation, CudaPooling
 
 _KINDS = {"ReLU": 1, "Sigmoid": 2, "TanH": 3}  # as in pooling.cu
 
@@ -20,7 +20,8 @@ def activation(layer) -> Activation:
 
 def takes_activations(pooling) -> bool:
     """Whether a Pooling runs in the kernels that compute activations too."""
-    return pooling.pool != "STOCHASTIC" and not pooling.on_whole_planes
+    planar = isinstance(pooling.on_device, CudaPooling)
+    return planar and pooling.pool != "STOCHASTIC" and not pooling.on_whole_planes
 
 
 def pooling_gradient(pooling, bottom, top, **activations) -> None:

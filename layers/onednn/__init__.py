@@ -16,4 +16,5 @@ from minicaffe.layers.onednn import (  # noqa: F401
     recurrent,
     scale,
     softmax,
+    volumes,
 )

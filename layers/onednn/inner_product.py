@@ -22,10 +22,12 @@ class OneDNNInnerProduct(OneDNNLayer, InnerProduct):
     bf16_use = "reads"
 
     def expressible(self, bottom, top):
-        return not self.layer_param.inner_product_param.transpose
+        return self.plain and not self.transpose
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
+        if not self.native:
+            return
         axis = bottom[0].canonical_axis(self.layer_param.inner_product_param.axis)
         shape, self.bias = bottom[0].shape, len(self.blobs) > 1
         rows = math.prod(shape[:axis])

@@ -9,6 +9,8 @@ from minicaffe.onednn import layouts, primitives
 from minicaffe.onednn.library import Alg, Arg
 from minicaffe.onednn.tensors import Tensor, any_layout
 
+_MOST_SPATIAL_AXES = 3
+
 
 @register("Pooling", engine="ONEDNN")
 class OneDNNPooling(OneDNNLayer, Pooling):
@@ -17,14 +19,15 @@ class OneDNNPooling(OneDNNLayer, Pooling):
 
     def expressible(self, bottom, top):
         """Whether it is MAX or AVE without mask, no window is wholly outside, and oneDNN has the divisor of means."""
-        if self.pool == "STOCHASTIC" or len(top) > 1:
-            return False
         window, shape, out = self.window(bottom[0].shape), bottom[0].shape[2:], top[0].shape[2:]
+        if self.pool == "STOCHASTIC" or len(top) > 1 or set(window.dilation) != {1} or len(shape) > _MOST_SPATIAL_AXES:
+            return False
         sizes = zip(out, window.stride, shape, window.pad, strict=True)
         starts_inside = all((o - 1) * s < n + p for o, s, n, p in sizes)
         # Caffe's divisor counts padding but not elements beyond it; oneDNN's counts both or neither
         beyond_padding = any(high > pad for high, pad in zip(self.far_padding(bottom, top), window.pad, strict=True))
-        return starts_inside and (self.pool == "MAX" or not (any(window.pad) and beyond_padding))
+        divides_alike = not (beyond_padding and (any(window.pad) or self.whole))
+        return starts_inside and (self.pool == "MAX" or divides_alike)
 
     def far_padding(self, bottom, top) -> tuple[int, ...]:
         """The number of elements by which the last window along each axis extends beyond the bottom."""

@@ -41,7 +41,7 @@ class OneDNNRecurrent(OneDNNLayer, Recurrent):
 
     def converts(self, index: int) -> bool:
         """Whether a blob is used several times after each conversion: in all steps, or in all passes."""
-        return self.native and (self.phase == TEST or index == 2 + self.static)
+        return self.native and (self.phase == TEST or index == self.w_h)
 
     def make_product(self, rows: int, index: int, add: bool):
         outputs, inputs = self.blobs[index].shape

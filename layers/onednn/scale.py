@@ -31,6 +31,8 @@ class OneDNNScale(OneDNNBroadcast, Scale):
 
     def expressible(self, bottom, top):
         shape = bottom[0].shape
+        if self.limited:
+            return False
         if not self.learned:
             return self.can_spread(shape)
         return 2 <= len(shape) <= 5 and self.outer == shape[0] and self.covered == shape[1]

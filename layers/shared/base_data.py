@@ -11,11 +11,12 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.settings import settings
 from minicaffe.data.feed import Feed, Transformed
 from minicaffe.data.reader import ALL, BatchReader, Share, usable_position
-from minicaffe.data.transformer import BatchTransformer
+from minicaffe.data.transformer import BatchTransformer, crop_of
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.device_data import device_source
 from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
+from minicaffe.proto.further import all_values
 
 log = logging.getLogger("minicaffe.data")
 
@@ -55,10 +56,12 @@ class BaseData(Layer):
     def source_shapes(cls, layer_param):
         batch, common = getattr(layer_param, cls.param_field).batch_size, layer_param.transform_param
         channels, *size = cls.image_shape(layer_param)
-        resize = common.resize_param
-        if common.HasField("resize_param") and resize.resize_mode != resize.FIT_SMALL_SIZE:
+        for resize in all_values(common, "resize_param"):  # of several, the first batch has one of the sizes
             size = [resize.height, resize.width]
-        size = [common.crop_h or common.crop_size or size[0], common.crop_w or common.crop_size or size[1]]
+            if resize.resize_mode == resize.FIT_SMALL_SIZE or len(common.more_resize_param):
+                size = [0, 0]
+        height, width = crop_of(common)
+        size = [height or size[0], width or size[1]]
         channels = 3 if common.force_color else channels or len(common.mean_value)
         image = (batch, channels, *size) if batch and channels and all(size) else None
         label = (batch,) if batch else None
@@ -81,13 +84,12 @@ class BaseData(Layer):
         """The number of records that a pass over the source reads, each once; None if there are no such passes."""
         return self.reader.records
 
-    def label_shape(self) -> tuple[int, ...]:
-        """Return the shape of the labels before the first batch; the reader is open."""
-        return (self.reader.batch_size,)
+    def label_shapes(self, image: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the shapes of the tops behind the images before the first batch; the reader is open.
 
-    def label_shapes(self) -> list[tuple[int, ...]]:
-        """Return the shapes of the tops after the first, before the first batch; the reader is open."""
-        return [self.label_shape()]
+        image: the shape of top 0, (N, C, H, W).
+        """
+        return [(self.reader.batch_size,)]
 
     def open_reader(self) -> BatchReader:
         """Return the layer's reader; called once, after `self.transformer` is set."""
@@ -102,7 +104,8 @@ class BaseData(Layer):
             self.reader = self.open_reader()
             shape = self.reader.first_shape()
             self.transformer.check_mean(self.transformer.resized_shape(shape), lambda _: self.reader.first_name())
-            self._shapes = [(self.reader.batch_size, *self.transformer.output_shape(shape)), *self.label_shapes()]
+            image = (self.reader.batch_size, *self.transformer.output_shape(shape))
+            self._shapes = [image, *self.label_shapes(image)]
         self._position = self.reader.position()
         log.info("output data size: %s", ",".join(map(str, self._shapes[0])))
 
@@ -113,10 +116,8 @@ class BaseData(Layer):
         if self._source is not None:
             self.go_back(self.position)
         batch = self.next_transformed()
-        labels = batch.labels if isinstance(batch.labels, tuple) else (batch.labels,)
-        values = [batch.images, *labels]
-        self._shapes = [each.shape for each in values]  # a batch has the size of its first image
-        for blob, own in zip(top, values):
+        self._shapes = [each.shape for each in batch.tops]  # a batch has the size of its first image
+        for blob, own in zip(top, batch.tops):
             blob.reshape(own.shape)
             blob.data[...] = own
 

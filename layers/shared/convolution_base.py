@@ -13,6 +13,7 @@ from minicaffe.layers.shared.pointwise import PointwiseCorrelation
 from minicaffe.layers.shared.views import by_channel
 from minicaffe.layers.shared.window import conv_window
 from minicaffe.layers.shared.words import convolution_words
+from minicaffe.proto.caffe_pb2 import ConvolutionParameter
 
 
 class ConvolutionBase(Layer):
@@ -37,7 +38,7 @@ class ConvolutionBase(Layer):
     backward_reads = ("bottom",)
 
     def setup(self, bottom, top):
-        param = self.layer_param.convolution_param
+        param = self.convolution_param
         shape = bottom[0].shape
         self.axis = bottom[0].canonical_axis(param.axis)
         self.channels, self.num_spatial = shape[self.axis], len(shape) - self.axis - 1
@@ -55,6 +56,11 @@ class ConvolutionBase(Layer):
         fits = self.num_spatial <= convolution.MOST_AXES
         self.on_device = convolution.CudaCorrelation(*product) if fits else None
         self._prepared = None
+
+    @property
+    def convolution_param(self) -> ConvolutionParameter:
+        """The parameters (overridden by types with a message of their own)."""
+        return self.layer_param.convolution_param
 
     def _kind(self) -> type[Correlation]:
         """The class of the products in numpy."""
@@ -85,7 +91,7 @@ class ConvolutionBase(Layer):
         return (narrow, wide // self.group, *self.window.kernel)
 
     def param_shapes(self, bottom_shapes):
-        param = self.layer_param.convolution_param
+        param = self.convolution_param
         bias = [((self.num_output,), param.bias_filler)] if self.bias_term else []
         return [(self.weight_shape(), param.weight_filler), *bias]
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class Elementwise(Layer):
             self.kernel("backward").packs(bottom[0].count, x, y, dy, dx, *self._constants())
 
     def kernel(self, name):
-        _define(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
+        define_formulas(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
         return super().kernel(name)
 
     @classmethod
@@ -115,8 +116,8 @@ class Elementwise(Layer):
 
 
 @functools.cache
-def _define(cls: type[Elementwise]) -> None:
-    """Register the kernels of a layer, once."""
+def define_formulas(cls: Any) -> None:
+    """Register the kernels of a type whose `cuda_text` has its formulas, once."""
     kernels.define(cls.kernel_file(), cls.cuda_text())
 
 

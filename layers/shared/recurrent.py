@@ -1,4 +1,4 @@
-"""The base of RNN and LSTM: sequences, states, backpropagation through time.
+"""The base of RNN, LSTM and Lstm: sequences, states, backpropagation through time.
 
 The original unrolls a net of a dozen small layers per step.  Here the inputs of all steps are multiplied by one matrix
 product; a step adds the product with the previous state and calls the subclass.
@@ -37,6 +37,8 @@ class Recurrent(RecurrentOnDevice):
 
     gates = 1  #: numbers of z for each of the H
     states = 1  #: number of states; the first is h
+    w_x, bias = 0, 1  #: places of W_x and b among the blobs
+    carries = True  #: whether a pass without expose_hidden begins with the states of the one before
 
     @staticmethod
     def describe(layer_param):
@@ -58,9 +60,13 @@ class Recurrent(RecurrentOnDevice):
     def _exposed(self) -> int:
         return self.states if self.layer_param.recurrent_param.expose_hidden else 0
 
+    @property
+    def w_h(self) -> int:
+        """The place of W_h among the blobs."""
+        return 2 + self.static
+
     def setup(self, bottom, top):
-        param = self.layer_param.recurrent_param
-        self.size, self.expose = param.num_output, param.expose_hidden
+        self.size, self.expose = getattr(self.layer_param, self.param_field).num_output, self._exposed > 0
         if self.size < 1:
             raise self.error("num_output must be at least 1")
         self.static = len(bottom) > 2 + self._exposed
@@ -100,9 +106,17 @@ class Recurrent(RecurrentOnDevice):
         per_step = steps * (self.inputs + self.size)
         return sequences * self.gates * self.size * (per_step + self.static_inputs)
 
+    def sequences_of(self, shape) -> tuple[int, int]:
+        """Return T and N of the shape of bottom 0."""
+        return shape[:2]
+
+    def continuation(self, bottom) -> Blob:
+        """Return the blob that is 0 where a sequence begins, T x N numbers."""
+        return bottom[1]
+
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        steps, sequences = bottom[0].shape[:2]
+        steps, sequences = self.sequences_of(bottom[0].shape)
         self.z.reshape(steps, sequences, self.gates * self.size)
         for i, blob in enumerate(self.carried):
             if blob.shape != (steps + 1, sequences, self.size):
@@ -155,13 +169,17 @@ class Recurrent(RecurrentOnDevice):
         np.matmul(dy, self.blobs[index].read_data(), out=dx)
 
     def forward_cpu(self, bottom, top):
-        steps, sequences = bottom[0].shape[:2]
-        cont, z, states = bottom[1].read_data()[..., None], self.z.data, [blob.data for blob in self.carried]
+        steps, sequences = self.z.shape[:2]
+        cont = self.continuation(bottom).read_data().reshape(steps, sequences, 1)
+        z, states = self.z.data, [blob.data for blob in self.carried]
         for i, state in enumerate(states):
-            state[0] = bottom[2 + self.static + i].read_data()[0] if self.expose else state[-1]
+            if self.expose:
+                state[0] = bottom[2 + self.static + i].read_data()[0]
+            else:
+                state[0] = state[-1] if self.carries else 0
         rows = z.reshape(steps * sequences, z.shape[-1])
-        self.times(bottom[0].read_data().reshape(len(rows), self.inputs), 0, rows)
-        rows += self.blobs[1].read_data()
+        self.times(bottom[0].read_data().reshape(len(rows), self.inputs), self.w_x, rows)
+        rows += self.blobs[self.bias].read_data()
         if self.static:
             fixed = np.empty_like(z[0])
             self.times(bottom[2].read_data().reshape(sequences, self.static_inputs), 2, fixed)
@@ -169,31 +187,32 @@ class Recurrent(RecurrentOnDevice):
         h = np.empty_like(states[0][0])
         for t in range(steps):
             np.multiply(cont[t], states[0][t], out=h)
-            self.times(h, 2 + self.static, z[t], add=True)
+            self.times(h, self.w_h, z[t], add=True)
             self.step(t, z, cont, states)
-        self.output(states[0][1:], top[0].data)
+        self.output(states[0][1:], top[0].data.reshape(states[0][1:].shape))
         for blob, state in zip(top[1:], states):
             blob.data = state[-1:]
 
     def backward_cpu(self, top, propagate_down, bottom):
-        steps, sequences = bottom[0].shape[:2]
+        steps, sequences = self.z.shape[:2]
         x = bottom[0].read_data()
-        cont, states = bottom[1].read_data()[..., None], [blob.read_data() for blob in self.carried]
-        z = self.z.read_data().copy()
-        dh = self.output_gradient(states[0][1:], top[0].read_data(), top[0].read_diff())
+        cont = self.continuation(bottom).read_data().reshape(steps, sequences, 1)
+        states, z = [blob.read_data() for blob in self.carried], self.z.read_data().copy()
+        h = states[0][1:]
+        dh = self.output_gradient(h, *(values.reshape(h.shape) for values in (top[0].read_data(), top[0].read_diff())))
         diffs = [blob.read_diff()[0].copy() for blob in top[1:]] or [np.zeros_like(s[0]) for s in states]
         for t in reversed(range(steps)):
             diffs[0] += dh[t]
             self.step_gradient(t, z, cont, states, diffs)
             diffs[0] = np.empty_like(states[0][t])
-            self.times_transposed(z[t], 2 + self.static, diffs[0])
+            self.times_transposed(z[t], self.w_h, diffs[0])
             diffs[0] *= cont[t]
         dz = z.reshape(steps * sequences, z.shape[-1])
-        self._add(0, dz.T @ x.reshape(steps * sequences, self.inputs))
-        self._add(1, dz.sum(0))
-        self._add(2 + self.static, dz.T @ (cont * states[0][:-1]).reshape(-1, self.size))
+        self._add(self.w_x, dz.T @ x.reshape(steps * sequences, self.inputs))
+        self._add(self.bias, dz.sum(0))
+        self._add(self.w_h, dz.T @ (cont * states[0][:-1]).reshape(-1, self.size))
         if propagate_down[0]:
-            self.times_transposed(dz, 0, bottom[0].diff.reshape(len(dz), self.inputs))
+            self.times_transposed(dz, self.w_x, bottom[0].diff.reshape(len(dz), self.inputs))
         if self.static:
             ds = z.sum(0)
             self._add(2, ds.T @ bottom[2].read_data().reshape(sequences, -1))

@@ -22,12 +22,24 @@ class RecurrentOnDevice(Layer):
     static: bool
     static_inputs: int
     expose: bool
+    carries: bool
+    w_x: int
+    bias: int
     z: Blob
     masked: Blob
     dh: Blob
     fixed: Blob
     carried: list[Blob]
     state_diffs: list[Blob]
+
+    @property
+    def w_h(self) -> int:
+        """The place of W_h among the blobs."""
+        raise NotImplementedError
+
+    def continuation(self, bottom) -> Blob:
+        """Return the blob that is 0 where a sequence begins."""
+        raise NotImplementedError
 
     @property
     def _exposed(self) -> int:
@@ -61,16 +73,23 @@ class RecurrentOnDevice(Layer):
         ops.copy(steps * sequences * self.size, top.gpu_diff(), dh, self.dtype)
 
     def forward_gpu(self, bottom, top):
-        steps, sequences = bottom[0].shape[:2]
+        steps, sequences = self.z.shape[:2]
         self.size_buffers(steps, sequences)
         width, state = self.gates * self.size, sequences * self.size
         per_step = sequences * width
-        w_x, b, w_h = (self.blobs[i].gpu_data() for i in (0, 1, 2 + self.static))
-        cont, z, masked = bottom[1].gpu_data(), self.z.mutable_gpu_data(), self.masked.mutable_gpu_data()
+        w_x, b, w_h = (self.blobs[i].gpu_data() for i in (self.w_x, self.bias, self.w_h))
+        cont, z, masked = (
+            self.continuation(bottom).gpu_data(),
+            self.z.mutable_gpu_data(),
+            self.masked.mutable_gpu_data(),
+        )
         states = [blob.mutable_gpu_data() for blob in self.carried]
         for i, pointer in enumerate(states):
-            start = bottom[2 + self.static + i].gpu_data() if self.expose else self._at(pointer, steps, state)
-            ops.copy(state, start, pointer, self.dtype)
+            if self.expose or self.carries:
+                start = bottom[2 + self.static + i].gpu_data() if self.expose else self._at(pointer, steps, state)
+                ops.copy(state, start, pointer, self.dtype)
+            else:
+                ops.fill(state, 0, pointer, self.dtype)
         ops.gemm(False, True, steps * sequences, width, self.inputs, 1, bottom[0].gpu_data(), w_x, 0, z, self.dtype)
         fixed = 0
         if self.static:
@@ -88,10 +107,10 @@ class RecurrentOnDevice(Layer):
             ops.copy(state, self._at(pointer, steps, state), blob.mutable_gpu_data(), self.dtype)
 
     def backward_gpu(self, top, propagate_down, bottom):
-        steps, sequences = bottom[0].shape[:2]
+        steps, sequences = self.z.shape[:2]
         width, state = self.gates * self.size, sequences * self.size
         per_step = sequences * width
-        w_h, cont = self.blobs[2 + self.static].gpu_data(), bottom[1].gpu_data()
+        w_h, cont = self.blobs[self.w_h].gpu_data(), self.continuation(bottom).gpu_data()
         states, z, dz = [blob.gpu_data() for blob in self.carried], self.z.gpu_data(), self.z.mutable_gpu_diff()
         dh = self.dh.mutable_gpu_data()
         self.output_gradient_gpu(self._at(states[0], 1, state), top[0], dh, steps, sequences)
@@ -115,11 +134,11 @@ class RecurrentOnDevice(Layer):
     def _gradients_gpu(self, propagate_down, bottom, dz: int, steps: int, sequences: int) -> None:
         """Compute the diffs of weights and inputs from that of z."""
         rows, width = steps * sequences, self.gates * self.size
-        self.add_product(0, width, self.inputs, rows, dz, bottom[0].gpu_data())
-        self.add_sum(1, width, rows, dz)
-        self.add_product(2 + self.static, width, self.size, rows, dz, self.masked.gpu_data())
+        self.add_product(self.w_x, width, self.inputs, rows, dz, bottom[0].gpu_data())
+        self.add_sum(self.bias, width, rows, dz)
+        self.add_product(self.w_h, width, self.size, rows, dz, self.masked.gpu_data())
         if propagate_down[0]:
-            w_x, dx = self.blobs[0].gpu_data(), bottom[0].mutable_gpu_diff()
+            w_x, dx = self.blobs[self.w_x].gpu_data(), bottom[0].mutable_gpu_diff()
             ops.gemm(False, False, rows, self.inputs, width, 1, dz, w_x, 0, dx, self.dtype)
         if self.static:
             ds = self.fixed.mutable_gpu_diff()

@@ -62,9 +62,9 @@ class TruthTransformer(BatchTransformer):
             raise DataError(f"image_gt_data_param: crop {crop_h}x{crop_w} is larger than the image, {height}x{width}")
         return channels, crop_h, crop_w
 
-    def apply(  # type: ignore[override]  # several arrays of labels
+    def apply(
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
-    ):
+    ) -> tuple[np.ndarray, ...]:
         """Return the images (N, C, H, W) and the labels of each map (N, 6, h, w), then the boxes (n, 7, 1, 1)."""
         draws = [_Draw(*row) for row in self.rng.uniform_u32(len(_Draw._fields) * len(images)).reshape(-1, 10).tolist()]
         out = np.zeros((len(images), *self.output_shape(images[0].shape)), dtype)
@@ -84,7 +84,7 @@ class TruthTransformer(BatchTransformer):
         found = np.concatenate(boxes)
         if not len(found):
             found = np.array([[0, 1, 1, 2, 2, 1, 1]])
-        return out, (*maps, *([found.reshape(-1, 7, 1, 1).astype(dtype)] if self.param.output_gt_boxes else []))
+        return (out, *maps, *([found.reshape(-1, 7, 1, 1).astype(dtype)] if self.param.output_gt_boxes else []))
 
     def _ignore(self, rows: np.ndarray, size: tuple[int, ...]) -> None:
         """Mark the boxes whose centre is outside of the image, and those that are too small."""

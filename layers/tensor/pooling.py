@@ -20,7 +20,10 @@ class TensorPooling(TensorLayer, Pooling):
     choices: DeviceBuffer | None = None  # of MAX: the place in its window of each number of the top
 
     def expressible(self, bottom, top):
-        small = math.prod(self.window(bottom[0].shape).kernel) <= _MOST_ELEMENTS
+        window = self.window(bottom[0].shape)
+        small = math.prod(window.kernel) <= _MOST_ELEMENTS
+        if not window.is_planar:
+            return False
         return self.pool == "AVE" or (self.pool == "MAX" and len(top) == 1 and small)
 
     def geometry(self, bottom, top) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ class TensorScale(TensorLayer, Scale):
 
     def expressible(self, bottom, top):
         shape = bottom[0].shape
-        return self.learned and self.covered == shape[1] and self.outer == shape[0]
+        return self.learned and not self.limited and self.covered == shape[1] and self.outer == shape[0]
 
     def pointers(self) -> tuple[int, int]:
         """The device addresses of factor and term; 0 for a term that it does not have."""

@@ -22,6 +22,7 @@ from minicaffe.core.settings import (
     settings,
 )
 from minicaffe.errors import DeviceError, UsageError
+from minicaffe.proto.further import all_values
 
 log = logging.getLogger("minicaffe")
 
@@ -82,9 +83,9 @@ def computing_on(
 
 
 def solver_gpu(param: Any) -> str | None:
-    """Return the solver's device_id, as text, if it sets `solver_mode: GPU`; None otherwise, or if it is unset."""
+    """Return the solver's device_id, several with commas, if it sets `solver_mode: GPU`; None otherwise."""
     if param.HasField("solver_mode") and param.solver_mode == param.GPU:
-        return str(param.device_id)
+        return ",".join(map(str, all_values(param, "device_id"))) or str(param.device_id)
     return None
 
 

@@ -277,8 +277,13 @@ def is_legacy(proto) -> bool:
 
 
 def proto_fits(proto, shape: tuple[int, ...]) -> bool:
-    """Whether a BlobProto is of this shape; a legacy one may have 1s in front: (1, 1, 10, 64) fits (10, 64)."""
+    """Whether a BlobProto is of this shape; a legacy one may have 1s in front: (1, 1, 10, 64) fits (10, 64).
+
+    C3D's biases have the shape (1, 1, 1, 1, num_output).
+    """
     found = proto_shape(proto)
+    if len(shape) == 1 and len(found) == 5:
+        return found == (1, 1, 1, 1, *shape)
     if is_legacy(proto):
         return len(shape) <= 4 and found == (1,) * (4 - len(shape)) + tuple(shape)
     return found == tuple(shape)

@@ -51,7 +51,7 @@ def _rows(shape: tuple[int, ...]) -> int:
 
 
 def _fan(shape: tuple[int, ...], param) -> float:
-    """Return n of `xavier` and `msra`: FAN_IN (count / shape[0]), FAN_OUT (count / shape[1]), or their AVERAGE."""
+    """Return n of `xavier` and the others: FAN_IN (count / shape[0]), FAN_OUT (count / shape[1]), or their AVERAGE."""
     count = math.prod(shape)
     fan_in = count / _rows(shape)
     fan_out = count / shape[1] if len(shape) > 1 else count
@@ -110,6 +110,16 @@ def xavier(shape, param, generator):
 def msra(shape, param, generator):
     """Normal distribution with mean 0 and standard deviation sqrt(2/n) (He et al., ICCV 2015), n by `variance_norm`."""
     return generator.normal(0, math.sqrt(2 / _fan(shape, param)), shape)
+
+
+@filler("taylor")
+def taylor(shape, param, generator):
+    """Normal distribution with mean 0 and variance 2 / (n (1 + (`alpha` `beta`)^2)), n by `variance_norm`.
+
+    For an activation of slope alpha beta below 0: PReLU, ELU or MPELU (Li et al., arXiv:1606.00305, 2016).
+    """
+    slope = param.alpha * param.beta
+    return generator.normal(0, math.sqrt(2 / (_fan(shape, param) * (1 + slope * slope))), shape)
 
 
 @filler("bilinear")

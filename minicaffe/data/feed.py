@@ -24,8 +24,7 @@ from minicaffe.philox import Stream
 class Transformed(NamedTuple):
     """A batch as the net uses it."""
 
-    images: np.ndarray  #: (N, C, H, W) in the dtype of the tops
-    labels: np.ndarray | tuple[np.ndarray, ...]  #: (N,) float32; of AnnotatedData (1, 1, M, 8); several for more tops
+    tops: tuple[np.ndarray, ...]  #: images (N, C, H, W) in the dtype of the tops, labels, and what else the layer has
     position: dict  #: the reader's position after it
     before: dict  #: the state of the random stream before its images were drawn for
     after: dict  #: and after that
@@ -90,9 +89,10 @@ class _Stage:
         self._transformer = transformer.drawing_from(self._stream)
 
     def __call__(self) -> Transformed:
-        batch, before, error, done = self._read(), self._stream.get_state(), None, (np.empty(0), np.empty(0))
+        batch, before, error = self._read(), self._stream.get_state(), None
+        tops: tuple[np.ndarray, ...] = ()
         try:
-            done = self._transformer.apply(batch.images, batch.labels, self._dtype, self._each, batch.name)
+            tops = self._transformer.apply(batch.images, batch.labels, self._dtype, self._each, batch.name)
         except DataError as raised:  # the net may go on with the batch after this one
             error = raised
-        return Transformed(*done, batch.position, before, self._stream.get_state(), error)
+        return Transformed(tops, batch.position, before, self._stream.get_state(), error)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def read_list(source: str | os.PathLike) -> list[tuple[str, int]]:
     DataError when the file is missing, not text or empty, and, with the line number, when a line does not end in an
     integer of 32 bits.
     """
-    return [_entry(line, where) or _refuse(line, where) for where, line in _lines(source)]
+    return [_entry(line, where) or _refuse(line, where) for where, line in lines_of(source)]
 
 
 def read_images(source: str | os.PathLike) -> list[tuple[str, int | None]]:
@@ -35,7 +35,7 @@ def read_images(source: str | os.PathLike) -> list[tuple[str, int | None]]:
 
     DataError as for `read_list`; a list in which some lines have labels must have one in each.
     """
-    lines = list(_lines(source))
+    lines = list(lines_of(source))
     entries = [_entry(line, where) for where, line in lines]
     for (where, line), entry in zip(lines, entries):
         if entry is None and (any(entries) or list_hints.of_label(line)):
@@ -43,7 +43,7 @@ def read_images(source: str | os.PathLike) -> list[tuple[str, int | None]]:
     return [entry or (line.strip(), None) for (_, line), entry in zip(lines, entries)]
 
 
-def _lines(source: str | os.PathLike) -> Iterator[tuple[str, str]]:
+def lines_of(source: str | os.PathLike) -> Iterator[tuple[str, str]]:
     """Yield file and number, for messages, and text of each line that is not empty; DataError if there is none."""
     found = False
     for number, line in enumerate(read_text(source, "image list", hint=_WHAT_IT_IS).split("\n"), 1):
@@ -129,13 +129,17 @@ class ImageListReader(EntryReader):
         share: Share = ALL,
     ) -> None:
         self.source, self.root_folder, self.color, self.size = source, root_folder, color, size
-        self.entries = read_list(source)
+        self.entries = self.read_entries()
         if skip >= len(self.entries):
             raise DataError(f"image list {source} has {len(self.entries)} entries, so {skip} cannot be skipped")
         super().__init__(batch_size, Rounds(len(self.entries), seed, skip), share)
 
-    def load(self, entry: int) -> tuple[ListedImage, int]:
-        """Return the image of an entry, not read yet, and its label."""
+    def read_entries(self) -> list[tuple[str, Any]]:
+        """Return the path of the image and the label of each entry."""
+        return read_list(self.source)
+
+    def load(self, entry: int) -> tuple[ListedImage, Any]:
+        """Return the image of an entry, not read yet, and its label, as `label_of` takes it."""
         path, label = self.entries[entry]
         return ListedImage(self.root_folder + path, self.color, self.size, self.root_folder), label
 

@@ -1,7 +1,8 @@
 """noise_param of a transform_param, from the SSD fork: pictures are changed after they are resized.
 
 Source: `ApplyNoise` (im_transforms.cpp).  Each operation is that of OpenCV on 8-bit pictures, to the bit (compared with
-cv2 5.0), except `bgr_to_lab`.  As in the fork, `prob` has no effect.  All functions take and return (C, H, W).
+cv2 5.0), except `bgr_to_lab`.  As in the fork, the `prob` of a single one has no effect.  All
+functions take and return (C, H, W).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import NoiseParameter
 
 _BLUR = np.array([9, 29, 55, 70, 55, 29, 9], np.int32)  # Gauss with a deviation of 1.5 pixels, in 1/256
-_OF_COLORS = ("decolorize", "convert_to_hsv", "convert_to_lab")
+_OF_COLORS = ("decolorize", "convert_to_hsv", "convert_to_ycrcb", "convert_to_lab")
 _LEVELS = 64  # grey levels that posterize makes equal
 _CLIP = 4  # limit of CLAHE
 
@@ -73,6 +74,7 @@ class Noise:
         if seed is not None:
             image = with_points(image, param.saltpepper_param.fraction, param.saltpepper_param.value, Stream(*seed))
         image = bgr_to_hsv(image) if param.convert_to_hsv else image
+        image = bgr_to_ycrcb(image) if param.convert_to_ycrcb else image
         return bgr_to_lab(image) if param.convert_to_lab else image
 
 

@@ -113,6 +113,10 @@ class RecordReader:
         """Return the next image and its label, and advance; an array may be a view of a buffer that is reused."""
         raise NotImplementedError
 
+    def label_of(self, label: Any) -> Any:
+        """Return the label of an undecoded image as the batch has it; any thread may call it.  Default: as it is."""
+        return label
+
     def name_of(self, record: Any) -> str:
         """Return the name of a record for messages.  record: a value of `last`."""
         raise NotImplementedError
@@ -160,7 +164,7 @@ class RecordReader:
 
         def decode(number: int) -> None:
             index, image, label = waiting[number]
-            batch.put(index, image.pixels(), label)
+            batch.put(index, image.pixels(), self.label_of(label))
 
         each(decode, len(waiting))
         if failure is not None:

@@ -1,7 +1,8 @@
 """resize_param of a transform_param, from the SSD fork: pictures are resized before they are cropped.
 
-Source: `ApplyResize` and `UpdateBBoxByResizePolicy` (im_transforms.cpp), `ExtrapolateBBox` (bbox_util.cpp).  As there,
-`prob` has no effect, and the sizes of a picture are whole numbers where those that move the boxes are not.
+Source: `ApplyResize` and `UpdateBBoxByResizePolicy` (im_transforms.cpp), `ExtrapolateBBox` (bbox_util.cpp); those of
+ducha-aiki's for center_object and max_angle.  As there, the `prob` of a single one has no effect, and the sizes of
+a picture are whole numbers where those that move the boxes are not.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from minicaffe.data.centering import cut_to_object
 from minicaffe.data.image import resize
+from minicaffe.data.warp import Border, rotation, warp
 from minicaffe.errors import DataError
 from minicaffe.limits import max_pixels
 from minicaffe.philox import Stream
@@ -31,21 +34,37 @@ class Fit(NamedTuple):
     left: int  #: columns of padding on the left
 
 
+class Drawn(NamedTuple):
+    """What is random about the resizing of a picture."""
+
+    mode: str  #: the interpolation
+    degrees: float = 0.0  #: by which the picture is turned before, counterclockwise
+
+
 class Resizer:
     """The resizing of a ResizeParameter: of pictures, and of the boxes on them.
 
-    DataError for a pad_value that is no number or infinite.
+    DataError for a pad_value that is no number or infinite, and a max_angle that is negative or not finite.
     """
 
     def __init__(self, param: ResizeParameter) -> None:
         if not np.isfinite(param.pad_value).all():
             raise DataError(f"resize_param: pad_value must be finite, got {', '.join(map(str, param.pad_value))}")
+        if not 0 <= param.max_angle < np.inf:
+            raise DataError(f"resize_param: max_angle must be 0 or more and finite, got {param.max_angle:g}")
         self.param = param
         self.modes = [ResizeParameter.Interp_mode.Name(mode) for mode in param.interp_mode] or ["LINEAR"]
 
-    def draw(self, rng: Stream) -> str:
-        """Draw the interpolation of a picture, one of `modes`, each with the same probability."""
-        return self.modes[int(rng.generator().integers(len(self.modes))) if len(self.modes) > 1 else 0]
+    @property
+    def moves_objects(self) -> bool:
+        """Whether a picture is cut or turned before it is resized, which boxes do not follow."""
+        return self.param.center_object or self.param.max_angle > 0
+
+    def draw(self, rng: Stream) -> Drawn:
+        """Draw the interpolation of a picture, one of `modes`, each with the same probability, and its angle."""
+        mode = self.modes[int(rng.generator().integers(len(self.modes))) if len(self.modes) > 1 else 0]
+        most = self.param.max_angle
+        return Drawn(mode, rng.generator().uniform(-most, most) if most else 0.0)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width after resizing and padding.
@@ -54,10 +73,24 @@ class Resizer:
         """
         return self._sizes(height, width)[0]
 
-    def __call__(self, image: np.ndarray, mode: str) -> np.ndarray:
-        """Return the resized picture (C, H, W), in its dtype; mode: the result of `draw`."""
+    def __call__(self, image: np.ndarray, drawn: Drawn) -> np.ndarray:
+        """Return the resized picture (C, H, W), in its dtype; drawn: the result of `draw`.
+
+        DataError for a picture to center that has no bytes, or not 1 or 3 channels.
+        """
+        if self.param.center_object:
+            if image.dtype != np.uint8 or len(image) not in (1, 3):
+                raise DataError(
+                    "resize_param: center_object needs images of bytes with 1 or 3 channels, got "
+                    f"{image.dtype} with {len(image)}"
+                )
+            image = cut_to_object(image)
+        if drawn.degrees:
+            border: Border = _PAD_MODES.get(self.param.pad_mode, "constant")
+            turn = rotation(drawn.degrees, *image.shape[1:])
+            image = warp(image, turn, drawn.mode, border, self._pad_values(len(image)))
         size, fit = self._sizes(*image.shape[1:])
-        inner = resize(image, fit.height, fit.width, mode)
+        inner = resize(image, fit.height, fit.width, drawn.mode)
         return inner if size == inner.shape[1:] else self._padded(inner, size, fit)
 
     def boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -134,13 +167,18 @@ class Resizer:
         pads = [(fit.top, size[0] - fit.height - fit.top), (fit.left, size[1] - fit.width - fit.left)]
         if self.param.pad_mode in _PAD_MODES:
             return np.pad(inner, [(0, 0), *pads], _PAD_MODES[self.param.pad_mode])
-        values = _floats(*(self.param.pad_value or [0]))[:, None, None]
-        if len(values) not in (1, channels):
-            raise DataError(f"resize_param: pad_value must be given once or once per channel, got {len(values)}")
+        values = self._pad_values(channels)[:, None, None]
         result = np.empty((channels, *size), inner.dtype)
         result[...] = np.rint(values).clip(0, 255) if inner.dtype == np.uint8 else values
         result[:, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = inner
         return result
+
+    def _pad_values(self, channels: int) -> np.ndarray:
+        """Return pad_value, (1,) or (channels,); DataError for another number of values."""
+        values = _floats(*(self.param.pad_value or [0]))
+        if len(values) not in (1, channels):
+            raise DataError(f"resize_param: pad_value must be given once or once per channel, got {len(values)}")
+        return values
 
 
 def _floats(*values: float) -> np.ndarray:

@@ -47,11 +47,19 @@ def interpolation(old: int, new: int, mode: str, columns: bool, step: float | No
         if columns:
             part = np.where((at < 0) | (at >= old - 1), np.float32(0), part)
             at = at.clip(0, old - 1)
-        weight = np.stack([1 - part, part])
-    else:
-        weight = _cubic(part) if mode == "CUBIC" else _lanczos(part)
+    weight = weights_of(part, mode)
     first = at - (len(weight) // 2 - 1)
     return Taps((first + np.arange(len(weight))[:, None]).clip(0, old - 1), weight)
+
+
+def weights_of(part: np.ndarray, mode: str) -> np.ndarray:
+    """Return the weights (taps, new) of LINEAR, AREA where a picture is enlarged, CUBIC or LANCZOS4.
+
+    part: the distances from the samples below, float32, in [0, 1).
+    """
+    if mode in ("LINEAR", "AREA"):
+        return np.stack([1 - part, part])
+    return _cubic(part) if mode == "CUBIC" else _lanczos(part)
 
 
 def areas(old: int, new: int) -> Taps:

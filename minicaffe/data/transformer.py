@@ -4,6 +4,11 @@
 
 x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position.  If
 `mirror` is set, y is flipped left to right with probability 1/2, in both phases, as in the original.
+
+Of forks, in both phases: one of several resize_param, and noise_param, is drawn for each image; random_crop_on_test;
+vertical_mirror and random_90_deg_rot turn y after all else (ducha-aiki's).  random_resize_param,
+random_aspect_ratio_param; pad, zeros around y (Intel's).  img_rand_resize, rand_resize_ratio, vertical_stretch and
+horizontal_stretch (NVIDIA's).
 """
 
 from __future__ import annotations
@@ -15,12 +20,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minicaffe.data.choice import Choice
 from minicaffe.data.mean import read_mean
 from minicaffe.data.noise import Noise
+from minicaffe.data.random_size import random_size_of
 from minicaffe.data.resize_param import Resizer
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
+from minicaffe.proto.further import all_values
 
 log = logging.getLogger("minicaffe.data")
 
@@ -55,6 +63,12 @@ class Draws:
         return Draws(self.top[rows], self.left[rows], self.flip[rows])
 
 
+def crop_of(param) -> tuple[int, int]:
+    """Return the height and the width to which a TransformationParameter crops; 0: not cropped."""
+    height, width = param.crop_h or param.crop_height, param.crop_w or param.crop_width
+    return height or param.crop_size, width or param.crop_size
+
+
 class BatchTransformer:
     """The transformation of a TransformationParameter.
 
@@ -73,7 +87,7 @@ class BatchTransformer:
             raise DataError("transform_param: force_color and force_gray cannot both be set")
         self.train, self.rng = train, rng
         self.scale, self.mirror = param.scale, param.mirror
-        self.crop = (param.crop_h or param.crop_size, param.crop_w or param.crop_size)
+        self.crop = crop_of(param)
         self.color = True if param.force_color else (False if param.force_gray else None)
         self.mean_file, self.mean = param.mean_file, None
         if param.HasField("mean_file"):
@@ -81,29 +95,39 @@ class BatchTransformer:
             self.mean = read_mean(param.mean_file)
         elif len(param.mean_value):
             self.mean = np.array(param.mean_value, np.float32)[:, None, None]
-        self.resizer = Resizer(param.resize_param) if param.HasField("resize_param") else None
-        self.noise = Noise(param.noise_param) if param.HasField("noise_param") else None
+        self._random_crop = train or param.random_crop_on_test
+        self._turns = param.vertical_mirror, param.random_90_deg_rot
+        self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
+        self.random_size, self._pad = random_size_of(param, self.crop), param.pad
+        self.resizer = self._resizers.policies[0] if self._resizers else None
+        self.noise = self._noises.policies[0] if self._noises else None
         for name in self.not_applied:
             if param.HasField(name):
                 log.warning("transform_param: %s is applied by layers of type AnnotatedData only", name)
 
     def resized_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """Return (C, H, W) of the resized image, which the mean must fit, given that of the record."""
+        """Return (C, H, W) of the resized image, which the mean must fit, given that of the record.
+
+        Of a random size it is at least that of the crop, which is returned.
+        """
         channels, height, width = shape
+        if self.random_size and self.resizer is None:
+            return channels, *self.crop
         return (channels, height, width) if self.resizer is None else (channels, *self.resizer.size(height, width))
 
     @property
     def on_host_only(self) -> bool:
         """Whether a step of the transformation has no GPU kernel."""
-        return self.resizer is not None or self.noise is not None
+        return any((self.random_size, self.resizer, self.noise, self._pad, *self._turns))
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
-        return self._cropped(self.resized_shape(shape))
+        channels, height, width = self._cropped(self.resized_shape(shape))
+        return channels, height + 2 * self._pad, width + 2 * self._pad
 
     def apply(
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """Return the transformed batch, (N, C, H', W') in `dtype`, and its labels, (N,); see `transform`."""
         assert isinstance(labels, np.ndarray)  # boxes are for another transformer
         out = np.empty((len(images), *self.output_shape(images[0].shape)), dtype)
@@ -125,6 +149,9 @@ class BatchTransformer:
         name: gives the name of an image, for errors.
         DataError when an image does not have the output's shape after the crop, or the mean does not fit.
         """
+        if self._pad:
+            out[...] = 0
+            out = out[..., self._pad : -self._pad, self._pad : -self._pad]
         if self.on_host_only:
             images = self._prepared(images, each)
         if isinstance(images, np.ndarray):
@@ -136,7 +163,10 @@ class BatchTransformer:
             plans = [self._plan_one(i, image, out, name) for i, image in enumerate(images)]
             parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
             draws = Draws.joined(plans)
+        turns = self._drawn_turns(out)
         each(lambda i: self._write(*parts[i]), len(parts))
+        if turns is not None:
+            each(lambda i: self._turn(out[i], *turns[i]), len(out))
         return draws
 
     def mean_in_words(self) -> str:
@@ -160,17 +190,43 @@ class BatchTransformer:
 
     def _prepared(self, images: Images, each: Each) -> Images:
         """Return the images resized and with noise, where the parameters have them."""
-        resizer, noise = self.resizer, self.noise
-        modes = [resizer.draw(self.rng) for _ in images] if resizer else []
-        seeds = [noise.draw(self.rng) for _ in images] if noise else []
-        prepared = list(images)
+        count, prepared, draw_size = len(images), list(images), self.random_size
+        whole = [draw_size.draw(self.rng, *image.shape[1:]) for image in images] if draw_size else []
+        resizers = [self._resizers.draw(self.rng) for _ in range(count)] if self._resizers else []
+        sizes = [resizer.draw(self.rng) for resizer in resizers]
+        noises = [self._noises.draw(self.rng) for _ in range(count)] if self._noises else []
+        seeds = [noise.draw(self.rng) for noise in noises]
 
         def prepare(i: int) -> None:
-            image = resizer(prepared[i], modes[i]) if resizer else prepared[i]
-            prepared[i] = noise(image, seeds[i]) if noise else image
+            image = whole[i](prepared[i]) if whole else prepared[i]
+            image = resizers[i](image, sizes[i]) if resizers else image
+            prepared[i] = noises[i](image, seeds[i]) if noises else image
 
-        each(prepare, len(prepared))
+        each(prepare, count)
         return stacked(prepared)
+
+    def _drawn_turns(self, out: np.ndarray) -> list[tuple[bool, int]] | None:
+        """Draw of each image whether it is turned upside down, and by how many quarters clockwise; None: of none is.
+
+        DataError for quarters of images (N, C, H, W) that are not square.
+        """
+        flips, quarters = self._turns
+        if not flips and not quarters:
+            return None
+        if quarters and out.shape[2] != out.shape[3]:
+            raise DataError(
+                "transform_param: random_90_deg_rot needs square images after the crop, got "
+                f"{out.shape[2]}x{out.shape[3]}"
+            )
+        generator = self.rng.generator()
+        flip = generator.integers(2, size=len(out)) if flips else np.zeros(len(out), int)
+        quarter = generator.integers(4, size=len(out)) if quarters else np.zeros(len(out), int)
+        return [(bool(one), int(other)) for one, other in zip(flip, quarter)]
+
+    @staticmethod
+    def _turn(image: np.ndarray, flip: bool, quarters: int) -> None:
+        """Turn an image (C, H, W) upside down, then by quarters clockwise, in place."""
+        image[...] = np.rot90(image[:, ::-1] if flip else image, -quarters, (1, 2)).copy()
 
     def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray, name: Name) -> Draws:
         """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""
@@ -192,7 +248,7 @@ class BatchTransformer:
         """
         room_h = height - (self.crop[0] or height)
         room_w = width - (self.crop[1] or width)
-        random_crop = self.train and bool(room_h or room_w)
+        random_crop = self._random_crop and bool(room_h or room_w)
         top: np.ndarray = np.full(count, room_h // 2)
         left: np.ndarray = np.full(count, room_w // 2)
         flip: np.ndarray = np.zeros(count, bool)
@@ -260,6 +316,12 @@ class BatchTransformer:
             out[..., ::-1] = np.subtract(source, mean)
         else:
             np.subtract(source, mean, out=out, casting="unsafe")
+
+
+def _choice(kind: Callable, param, name: str) -> Choice | None:
+    """Return the policies of a field that may be repeated, made by `kind`; None without any."""
+    values = all_values(param, name)
+    return Choice([kind(value) for value in values], [value.prob for value in values], name) if values else None
 
 
 def stacked(images: list[np.ndarray]) -> Images:

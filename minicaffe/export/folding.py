@@ -146,6 +146,8 @@ def check_product(layer: Any) -> None:
         raise Stays(f"{titled(layer)} has axis {layer.axis}, not 1")
     if len(layer.layer_param.bottom) > 1:
         raise Stays(f"{titled(layer)} has several bottoms")
+    if getattr(layer, "normalize", False):
+        raise Stays(f"{titled(layer)} scales its weights to length 1")
 
 
 def titled(layer: Layer) -> str:

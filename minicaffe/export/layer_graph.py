@@ -51,8 +51,9 @@ class Node:
 
     @property
     def passes_through(self) -> bool:
-        """Whether each top is equal to the bottom: a Split, or a Dropout in TEST."""
-        return self.message.type == "Split" or (self.message.type == "Dropout" and self.layer.passes_through)
+        """Whether each top is equal to the bottom: a Split, or a Dropout or SpatialDropout in TEST."""
+        drops = self.message.type in ("Dropout", "SpatialDropout")
+        return self.message.type == "Split" or (drops and self.layer.passes_through)
 
     @property
     def is_source(self) -> bool:

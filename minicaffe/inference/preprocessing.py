@@ -32,6 +32,9 @@ _ORDERS = {
     "RGB": "RGB; a net trained through ImageData or convert_imageset reads BGR",
     "": "gray",
 }
+_RANDOM = ("more_noise_param", "more_resize_param", "random_90_deg_rot", "random_crop_on_test", "vertical_mirror",
+           *(f"{name}_{end}" for name in ("rand_resize_ratio", "vertical_stretch", "horizontal_stretch")
+             for end in ("lower", "upper")))  # fmt: skip
 
 
 class Preprocessing:
@@ -77,7 +80,7 @@ class Preprocessing:
         if height:
             return height, width
         transformer = self.transformer
-        if transformer.resizer is not None:
+        if transformer.resizer is not None or transformer.random_size is not None:
             return None
         if transformer.mean_file and transformer.mean is not None:
             _, *size = transformer.mean.shape
@@ -191,18 +194,28 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchTransformer:
-    """Return the transformation of a transform_param in TEST without what is random: the mirror, the points of
-    noise_param, all but the first of resize_param's interpolations, and the distortion and expansion of AnnotatedData.
+    """Return the transformation of a transform_param in TEST without what is random.
+
+    Random sizes become the smallest.  Left out are the mirror, crops at random positions, turns, the points of
+    noise_param, all but the first of several resize_param and noise_param and of resize_param's interpolations, and
+    AnnotatedData's distortion and expansion.
 
     DataError if parameters contradict each other or the mean file cannot be read.
     """
     param = caffe_pb2.TransformationParameter()
     param.CopyFrom(transform_param)
     param.mirror = False
-    for name in BatchTransformer.not_applied:
+    for name in (*BatchTransformer.not_applied, *_RANDOM):
         param.ClearField(name)
+    if param.random_resize_param.max_size and param.random_resize_param.min_size:
+        param.random_resize_param.max_size = param.random_resize_param.min_size
+    if param.HasField("random_aspect_ratio_param"):
+        param.random_aspect_ratio_param.max_attempt = 0
+    if param.img_rand_resize_lower:
+        param.img_rand_resize_upper = param.img_rand_resize_lower
     if param.HasField("noise_param"):
         param.noise_param.saltpepper = False
     if param.HasField("resize_param"):
         del param.resize_param.interp_mode[1:]
+        param.resize_param.ClearField("max_angle")
     return BatchTransformer(param, train=False, rng=Stream(0, 0))

@@ -72,6 +72,8 @@ class FillerParameter(Message):
     sparse: int
     variance_norm: int
     diag_val: RepeatedScalarFieldContainer[float]
+    alpha: float
+    beta: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -96,6 +98,8 @@ class NetParameter(Message):
     global_grad_scale_adaptive: bool
     eltwise_mem_sharing: bool
     preprocess: PreprocessParameter
+    bn_stats_batch_size: int
+    multinode: MultinodeParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -170,6 +174,15 @@ class SolverParameter(Message):
     solver_data_type: int
     store_blobs_in_old_format: bool
     per_parameter_reduce: bool
+    warmup_iter: int
+    warmup_start_lr: float
+    test_offset: int
+    larc: bool
+    larc_policy: str
+    larc_eta: float
+    more_device_id: RepeatedScalarFieldContainer[int]
+    stagelr: RepeatedScalarFieldContainer[float]
+    stageiter: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -320,20 +333,58 @@ class LayerParameter(Message):
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
+    label_specific_add_param: LabelSpecificAddParameter
+    flip_param: FlipParameter
+    channel_scale_param: ChannelScaleParameter
+    inner_distance_param: InnerDistanceParameter
+    general_triplet_loss_param: GeneralTripletLossParameter
+    general_contrastive_loss_param: GeneralContrastiveLossParameter
+    triplet_loss_param: TripletLossParameter
+    margin_inner_product_param: MarginInnerProductParameter
+    largemargin_inner_product_param: MarginInnerProductParameter
+    combined_margin_param: CombinedMarginParameter
+    cosin_add_m_param: CosinAddmParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
+    quantization_param: QuantizationParameter
+    binary_convolution_param: BinaryConvolutionParameter
+    binary_inner_product_param: BinaryInnerProductParameter
+    gradient_scaler_param: GradientScalerParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    spatial_dropout_param: SpatialDropoutParameter
+    lstm_param: LSTMParameter
     reverse_param: ReverseParameter
     reverse_time_param: ReverseTimeParameter
     transpose_param: TransposeParameter
+    ctc_loss_param: CTCLossParameter
+    ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    denseblock_param: DenseBlockParameter
     mergecrop_param: MergeCropParameter
     affinity_param: AffinityParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    dense_crf_param: DenseCRFParameter
+    unpooling_param: UnpoolingParameter
+    roi_warping_param: ROIWarpingParameter
+    mask_resize_param: MaskResizeParameter
+    convolution3d_param: Convolution3DParameter
+    pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
+    yolo_detection_output_param: YoloDetectionOutputParameter
+    yolov3_detection_output_param: Yolov3DetectionOutputParameter
+    yolov3_param: Yolov3Parameter
+    region_loss_param: RegionLossParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
 class TransformationParameter(Message):
+    InterpolationAlgo: EnumTypeWrapper
+    INTER_NEAREST: int
+    INTER_LINEAR: int
+    INTER_CUBIC: int
+    INTER_AREA: int
     scale: float
     mirror: bool
     crop_size: int
@@ -352,6 +403,26 @@ class TransformationParameter(Message):
     random_seed: int
     img_rand_resize_lower: int
     img_rand_resize_upper: int
+    more_resize_param: RepeatedCompositeFieldContainer[ResizeParameter]
+    more_noise_param: RepeatedCompositeFieldContainer[NoiseParameter]
+    random_crop_on_test: bool
+    vertical_mirror: bool
+    random_90_deg_rot: bool
+    random_resize_param: RandomResizeParameter
+    random_aspect_ratio_param: RandomAspectRatioParameter
+    pad: int
+    rand_resize_ratio_lower: float
+    rand_resize_ratio_upper: float
+    vertical_stretch_lower: float
+    vertical_stretch_upper: float
+    horizontal_stretch_lower: float
+    horizontal_stretch_upper: float
+    interpolation_algo_down: int
+    interpolation_algo_up: int
+    allow_upscale: bool
+    scale_factors: RepeatedScalarFieldContainer[float]
+    crop_width: int
+    crop_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -368,6 +439,8 @@ class LossParameter(Message):
     pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: RepeatedScalarFieldContainer[float]
+    class_balanced: bool
+    negative_weight: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -375,6 +448,7 @@ class AccuracyParameter(Message):
     top_k: int
     axis: int
     ignore_label: int
+    min_is_better: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -388,6 +462,7 @@ class ArgMaxParameter(Message):
 class ConcatParameter(Message):
     axis: int
     concat_dim: int
+    per_fla_fuse: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -406,6 +481,10 @@ class BatchNormParameter(Message):
     bias_filler: FillerParameter
     scale_bias: bool
     engine: int
+    use_weight_bias: bool
+    filler: FillerParameter
+    stats_batch_size: int
+    relu: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -459,6 +538,19 @@ class ConvolutionParameter(Message):
     force_nd_im2col: bool
     cudnn_convolution_algo_seeker: int
     conv_algos_override: str
+    relu: bool
+    negative_slope: float
+    conv_algorithm: str
+    hole: int
+    hole_h: int
+    hole_w: int
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    filter_group: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -574,6 +666,10 @@ class HingeLossParameter(Message):
 
 
 class ImageDataParameter(Message):
+    LabelType: EnumTypeWrapper
+    NONE: int
+    IMAGE: int
+    PIXEL: int
     source: str
     batch_size: int
     rand_skip: int
@@ -587,6 +683,11 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    cache: bool
+    precache: bool
+    label_type: int
+    ignore_label: int
+    normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -603,6 +704,9 @@ class InnerProductParameter(Message):
     bias_filler: FillerParameter
     axis: int
     transpose: bool
+    normalize: bool
+    relu: bool
+    negative_slope: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -656,6 +760,7 @@ class MVNParameter(Message):
 
 class ParameterParameter(Message):
     shape: BlobShape
+    blob_filler: FillerParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -688,6 +793,16 @@ class PoolingParameter(Message):
     global_pooling: bool
     round_mode: int
     ceil_mode: bool
+    pad_shape: BlobShape
+    kernel_shape: BlobShape
+    stride_shape: BlobShape
+    more_kernel_size: RepeatedScalarFieldContainer[int]
+    more_pad: RepeatedScalarFieldContainer[int]
+    more_stride: RepeatedScalarFieldContainer[int]
+    kernel_depth: int
+    temporal_stride: int
+    temporal_pad: int
+    dilation: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -754,6 +869,8 @@ class ScaleParameter(Message):
     bias_term: bool
     bias_filler: FillerParameter
     of_batch_norm: bool
+    min_value: float
+    max_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -786,6 +903,7 @@ class SoftmaxParameter(Message):
     MKL2017: int
     engine: int
     axis: int
+    normalize_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -896,6 +1014,14 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    IMAGE_SEG_DATA: int
+    SEG_ACCURACY: int
+    DENSE_IMAGE_DATA: int
+    MULTI_STAGE_MEANFIELD: int
+    UNPOOLING: int
+    CONVOLUTION3D: int
+    POOLING3D: int
+    DECONVOLUTION3D: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -942,6 +1068,10 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    dense_image_data_param: DenseImageDataParameter
+    seg_accuracy_param: SegAccuracyParameter
+    multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1021,6 +1151,8 @@ class ResizeParameter(Message):
     pad_mode: int
     pad_value: RepeatedScalarFieldContainer[float]
     interp_mode: RepeatedScalarFieldContainer[int]
+    center_object: bool
+    max_angle: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1044,6 +1176,7 @@ class NoiseParameter(Message):
     clahe: bool
     convert_to_hsv: bool
     convert_to_lab: bool
+    convert_to_ycrcb: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1164,6 +1297,13 @@ class AnnotatedDataParameter(Message):
     batch_sampler: RepeatedCompositeFieldContainer[BatchSampler]
     label_map_file: str
     anno_type: int
+    yolo_data_type: int
+    yolo_data_jitter: float
+    train_diffcult: bool
+    single_class: bool
+    seg_scales: int
+    seg_resize_width: int
+    seg_resize_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1338,6 +1478,7 @@ class InterpParameter(Message):
     shrink_factor: int
     pad_beg: int
     pad_end: int
+    use_blob_size: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1474,6 +1615,7 @@ class CenterLossParameter(Message):
     num_output: int
     center_filler: FillerParameter
     axis: int
+    distance_type: str
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1677,6 +1819,114 @@ class WarpParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class LabelSpecificAddParameter(Message):
+    bias: float
+    transform_test: bool
+    bias_base: float
+    bias_gamma: float
+    bias_power: float
+    bias_min: float
+    bias_max: float
+    iteration: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FlipParameter(Message):
+    flip_width: bool
+    flip_height: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ChannelScaleParameter(Message):
+    do_forward: bool
+    do_backward_feature: bool
+    do_backward_scale: bool
+    global_scale: bool
+    max_global_scale: float
+    min_global_scale: float
+    init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class InnerDistanceParameter(Message):
+    num_output: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    axis: int
+    transpose: bool
+    distance_type: str
+    normalize: bool
+    update_center_only: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralTripletLossParameter(Message):
+    margin: float
+    add_center_loss: bool
+    hardest_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    positive_weight: float
+    negative_weight: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralContrastiveLossParameter(Message):
+    positive_margin: float
+    negative_margin: float
+    positive_weight: float
+    negative_weight: float
+    normalize_negative: float
+    positive_outlier_thresh: float
+    square: bool
+    max_negative_only: bool
+    max_positive_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    exp_negative_weight: bool
+    add_intra_mae: bool
+    max_negative_margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class TripletLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MarginInnerProductParameter(Message):
+    MarginType: EnumTypeWrapper
+    SINGLE: int
+    DOUBLE: int
+    TRIPLE: int
+    QUADRUPLE: int
+    num_output: int
+    type: int
+    weight_filler: FillerParameter
+    axis: int
+    base: float
+    gamma: float
+    power: float
+    iteration: int
+    lambda_min: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CombinedMarginParameter(Message):
+    m1: float
+    m2: float
+    m3: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CosinAddmParameter(Message):
+    m: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class ImageGtDataParameter(Message):
     source: str
     scale: float
@@ -1718,6 +1968,115 @@ class DetectionAccuracyParameter(Message):
     field_xyr: float
     bg_threshold: float
     objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomResizeParameter(Message):
+    min_size: int
+    max_size: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RandomAspectRatioParameter(Message):
+    min_area_ratio: float
+    max_area_ratio: float
+    aspect_ratio_change: float
+    max_attempt: int
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantizationParameter(Message):
+    Precision: EnumTypeWrapper
+    DYNAMIC_FIXED_POINT: int
+    Rounding: EnumTypeWrapper
+    NEAREST: int
+    precision: int
+    rounding_scheme: int
+    bw_layer_in: int
+    bw_layer_out: int
+    bw_params: int
+    fl_layer_in: RepeatedScalarFieldContainer[int]
+    fl_layer_out: RepeatedScalarFieldContainer[int]
+    fl_params: RepeatedScalarFieldContainer[int]
+    scale_in: RepeatedScalarFieldContainer[float]
+    scale_out: RepeatedScalarFieldContainer[float]
+    scale_params: RepeatedScalarFieldContainer[float]
+    is_negative_input: bool
+    force_u8_input: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnParamGradCompressLayerTypeList(Message):
+    layer_type: RepeatedScalarFieldContainer[str]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MnModelParallelParameter(Message):
+    layer_from: str
+    layer_to: str
+    num_nodes: int
+    model_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MultinodeParameter(Message):
+    model_parallel: RepeatedCompositeFieldContainer[MnModelParallelParameter]
+    compress_layer_type_list: MnParamGradCompressLayerTypeList
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryConvolutionParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class BinaryInnerProductParameter(Message):
+    use_alpha: bool
+    use_binarization: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GradientScalerParameter(Message):
+    lower_bound: float
+    upper_bound: float
+    alpha: float
+    max_iter: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseImageDataParameter(Message):
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    is_color: bool
+    mean_file: str
+    root_folder: str
+    mirror: bool
+    crop_width: int
+    crop_height: int
+    label_divide_factor: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegAccuracyParameter(Message):
+    AccuracyMetric: EnumTypeWrapper
+    PixelAccuracy: int
+    ClassAccuracy: int
+    PixelIOU: int
+    metric: int
+    ignore_label: RepeatedScalarFieldContainer[int]
+    reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SpatialDropoutParameter(Message):
+    dropout_ratio: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1813,7 +2172,186 @@ class AffinityParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class MultiStageMeanfieldParameter(Message):
+    Mode: EnumTypeWrapper
+    POTTS: int
+    compatibility_mode: int
+    threshold: float
+    theta_alpha: float
+    theta_beta: float
+    theta_gamma: float
+    num_iterations: int
+    spatial_filter_weight: float
+    bilateral_filter_weight: float
+    forced_spatial_filter_weight: float
+    forced_bilateral_filter_weight: float
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DenseCRFParameter(Message):
+    max_iter: int
+    pos_xy_std: RepeatedScalarFieldContainer[float]
+    pos_w: RepeatedScalarFieldContainer[float]
+    bi_xy_std: RepeatedScalarFieldContainer[float]
+    bi_rgb_std: RepeatedScalarFieldContainer[float]
+    bi_w: RepeatedScalarFieldContainer[float]
+    output_probability: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class UnpoolingParameter(Message):
+    UnpoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    TILE: int
+    Engine: EnumTypeWrapper
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+    ONEDNN: int
+    MKLDNN: int
+    unpool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    engine: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ROIWarpingParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MaskResizeParameter(Message):
+    output_height: int
+    output_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Convolution3DParameter(Message):
+    num_output: int
+    bias_term: bool
+    pad: int
+    kernel_size: int
+    group: int
+    kernel_depth: int
+    stride: int
+    temporal_stride: int
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    filter_group: int
+    temporal_pad: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Pooling3DParameter(Message):
+    PoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    pool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_depth: int
+    temporal_stride: int
+    kernel_l: int
+    stride_l: int
+    pad_l: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class ReorgParameter(Message):
     stride: int
     reverse: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloDetectionOutputParameter(Message):
+    side: int
+    num_classes: int
+    num_box: int
+    coords: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    label_map_file: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3DetectionOutputParameter(Message):
+    num_classes: int
+    num_box: int
+    confidence_threshold: float
+    nms_threshold: float
+    biases: RepeatedScalarFieldContainer[float]
+    anchors_scale: RepeatedScalarFieldContainer[int]
+    mask_group_num: int
+    mask: RepeatedScalarFieldContainer[int]
+    gaussian_box: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3Parameter(Message):
+    IOU_LOSS: EnumTypeWrapper
+    IOU: int
+    GIOU: int
+    MSE: int
+    DIOU: int
+    CIOU: int
+    side: int
+    num_class: int
+    num: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    thresh: float
+    anchors_scale: int
+    biases: RepeatedScalarFieldContainer[float]
+    mask: RepeatedScalarFieldContainer[int]
+    use_logic_gradient: bool
+    use_focal_loss: bool
+    iou_loss: int
+    iou_normalizer: float
+    iou_thresh: float
+    max_delta: float
+    accumulate: bool
+    label_smooth_eps: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RegionLossParameter(Message):
+    side: int
+    num_class: int
+    bias_match: int
+    coords: int
+    num: int
+    softmax: int
+    jitter: float
+    rescore: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    absolute: int
+    thresh: float
+    random: int
+    biases: RepeatedScalarFieldContainer[float]
+    softmax_tree: str
+    class_map: str
     def __init__(self, **fields: Any) -> None: ...

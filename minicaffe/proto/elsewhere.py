@@ -31,17 +31,13 @@ class Fork(NamedTuple):
 FORKS = {
     "ArcFace's Caffe": Fork(
         "xialuxi/arcface-caffe",
-        types="AdaCos CosinAddm",
-        fields="ada_cos_param cosin_add_m_param",
+        types="AdaCosAddmScale NormL2",
+        fields="adacos_add_m_scale_param",
     ),
     "C3D's Caffe": Fork(
         "facebookarchive/C3D",
-        types="""Convolution3D Deconvolution3D Pooling3D VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax
-            VoxelSoftmaxLoss""",
-        fields="""convolution3d_param pooling3d_param
-            ConvolutionParameter: filter_group kernel_depth temporal_pad temporal_stride
-            ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
-            PoolingParameter: kernel_depth temporal_stride
+        types="VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax VoxelSoftmaxLoss",
+        fields="""ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
             VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
                 use_sampling_rate_jitter use_temporal_jitter""",
         hints="""ImageDataParameter: show_data
@@ -60,26 +56,13 @@ FORKS = {
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
     ),
-    "CombinedMargin's Caffe": Fork(
-        "gehaocool/CombinedMargin-caffe",
-        types="CombinedMargin",
-        fields="combined_margin_param",
-    ),
-    "CRF-RNN's Caffe": Fork("torrvision/crfasrnn", types="MultiStageMeanfield", fields="multi_stage_meanfield_param"),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
-    "ddtm's Caffe, for domain adaptation": Fork("ddtm/caffe", types="GradientScaler", fields="gradient_scaler_param"),
-    "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="DenseCRF ImageSegData MatRead MatWrite SegAccuracy UniqueLabel",
-        fields="""dense_crf_param densecrf_param mat_read_param mat_write_param seg_accuracy_param
-            unique_label_param
-            ImageDataParameter: ignore_label label_type
-            InterpParameter: use_blob_size
-            TransformationParameter: crop_height crop_width scale_factors
+        types="MatRead MatWrite UniqueLabel",
+        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
             V1LayerParameter: strict_dim""",
     ),
-    "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -91,10 +74,7 @@ FORKS = {
         "ducha-aiki/caffe",
         types="APL EltwiseAffine RReLU",
         fields="""apl_param eltwise_affine_param rrelu_param
-            NoiseParameter: convert_to_ycrcb
-            ResizeParameter: center_object max_angle max_sz min_sz multiscale
-            TransformationParameter: random_90_deg_rot random_crop_on_test vertical_mirror""",
-        hints="ResizeParameter: center_object=false max_angle=0",
+            ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
@@ -106,8 +86,8 @@ FORKS = {
     ),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
-        types="CTCDecoder CTCGreedyDecoder CTCLoss CtcLoss SequenceAccuracy WarpCTC WarpCTCLoss",
-        fields="ctc_decoder_param ctc_loss_param warp_ctc_loss_param warpctc_param",
+        types="CTCDecoder SequenceAccuracy WarpCTC",
+        fields="warp_ctc_loss_param warpctc_param",
     ),
     "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
         "",
@@ -116,7 +96,6 @@ FORKS = {
             shuffle source""",
     ),
     "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
-    "forks with a triplet loss": Fork("", types="TripletLoss", fields="triplet_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -128,26 +107,13 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "HED's Caffe, for edges": Fork(
-        "s9xie/hed",
-        types="AutoCrop ImageLabelmapData",
-        fields="ImageDataParameter: normalize",
-    ),
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
-        types="SpatialDropout",
-        fields="""mn_activation_param mn_param_grad_compress_param spatial_dropout_param
-            BatchNormParameter: bias_term filler relu stats_batch_size use_weight_bias
-            ConvolutionParameter: fusion_type negative_slope relu
-            InnerProductParameter: relu
-            NetParameter: bn_stats_batch_size
-            SolverParameter: test_offset warmup_iter warmup_start_lr
-            TransformationParameter: pad random_aspect_ratio_param random_resize_param""",
-        hints="""multinode quantization_param
-            ConcatParameter: per_fla_fuse
-            ConvolutionParameter: conv_algorithm
-            NetParameter: multinode""",
+        fields="""mn_activation_param mn_param_grad_compress_param
+            BatchNormParameter: bias_term
+            ConvolutionParameter: fusion_type""",
+        hints="multinode",
     ),
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
@@ -156,21 +122,10 @@ FORKS = {
             NoiseParameter: all_effects
             TransformationParameter: geometry_param rotate untransformed_top""",
     ),
-    "Junhyuk Oh's Caffe": Fork("junhyukoh/caffe-lstm", types="Lstm", fields="lstm_param"),
-    "LargeMargin-Softmax's Caffe": Fork(
-        "wy1iu/LargeMargin_Softmax_Loss",
-        types="LargeMarginInnerProduct",
-        fields="largemargin_inner_product_param",
-    ),
     "Lifted Structured Embedding's Caffe": Fork(
         "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
-    ),
-    "MNC's Caffe": Fork(
-        "daijifeng001/MNC",
-        types="MaskPooling MaskResize ROIWarping",
-        fields="mask_pooling_param mask_resize_param roi_warping_param",
     ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
@@ -181,30 +136,20 @@ FORKS = {
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
         types="DataRandTransform PoolingND",
-        fields="""malis_param pooling_nd_param
-            PoolingParameter: dilation""",
+        fields="malis_param pooling_nd_param",
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        types="ChannelScale Cosine Flip GeneralContrastiveLoss GeneralTripletLoss InnerDistance LabelSpecificAdd",
-        fields="""channel_scale_param flip_param general_contrastive_loss_param general_triplet_loss_param
-            inner_distance_param label_specific_add_param
-            AccuracyParameter: min_is_better
-            InnerProductParameter: normalize
-            ParameterParameter: blob_filler
-            ScaleParameter: max_value min_value
-            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor
-                normalize_type""",
+        fields="""
+
+            SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
     "NVIDIA's Caffe": Fork(
         "NVIDIA/caffe",
         types="DetectNetTransformation TRT",
         fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
             ImageDataParameter: short_side
-            SolverParameter: larc larc_eta larc_policy larc_turbo
-            TransformationParameter: allow_upscale horizontal_stretch_lower horizontal_stretch_upper
-                vertical_stretch_lower vertical_stretch_upper""",
-        hints="ImageDataParameter: cache precache",
+            SolverParameter: larc_turbo""",
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",
@@ -213,26 +158,16 @@ FORKS = {
     ),
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "SegNet's and ENet's Caffe": Fork(
-        "alexgkendall/caffe-segnet",
-        types="DenseImageData",
-        fields="dense_image_data_param",
-    ),
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
-    "SphereFace's Caffe": Fork("wy1iu/sphereface", types="MarginInnerProduct", fields="margin_inner_product_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
-            YoloDetectionOutput YoloSeg YoloV2Loss Yolov3 Yolov3DetectionOutput YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
-            yolo_detection_output_param yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            yolov3_detection_output_param yolov3_param
-            AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
-                single_class train_diffcult yolo_data_jitter yolo_data_type
-            DataParameter: side
-            SolverParameter: stageiter stagelr""",
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
+            YoloSeg YoloV2Loss YoloV3Loss""",
+        fields="""eval_detection_param mish_param segmentation_evaluate_param
+            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup
+            DataParameter: side""",
     ),
-    "Tongcheng's Caffe, for DenseNet": Fork("Tongcheng/caffe", types="DenseBlock", fields="denseblock_param"),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
         fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
@@ -240,18 +175,6 @@ FORKS = {
             VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
         hints="NetParameter: mem_param",
     ),
-    "video-caffe": Fork(
-        "chuckcho/video-caffe",
-        types="NdConvolution NdPooling",
-        fields="""ConvolutionParameter: kernel_shape pad_shape stride_shape
-            PoolingParameter: kernel_shape pad_shape stride_shape""",
-    ),
-}
-
-#: Fields that are lists in forks and have one value here.
-LISTS = {
-    "ducha-aiki's Caffe and the ports of YOLO": "TransformationParameter: noise_param resize_param",
-    "R-C3D's and naibaf7's Caffe": "PoolingParameter: kernel_size pad stride",
 }
 
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.
@@ -280,7 +203,6 @@ FIELD_OWNERS = {
     name.partition("=")[0]: fork for fork, own in FORKS.items() for name in (*_full(own.fields), *_full(own.hints))
 }
 _OWNERS_OF_V1_TYPES = {_squashed(name): fork for name, fork in TYPE_OWNERS.items()}
-_LIST_OWNERS = {name: fork for fork, names in LISTS.items() for name in _full(names)}
 _HINTS = frozenset(name for own in FORKS.values() for name in _full(own.hints))
 
 
@@ -292,11 +214,6 @@ def field_owner(message: str, name: str) -> str | None:
     if message == "LayerType":
         return _OWNERS_OF_V1_TYPES.get(_squashed(name))
     return FIELD_OWNERS.get(f"{message}.{name}") or FIELD_OWNERS.get(_key(message, name))
-
-
-def list_owner(message: str, name: str) -> str | None:
-    """Return the forks in which a field of a message is a list, where it has one value here; None for any other."""
-    return _LIST_OWNERS.get(_key(message, name))
 
 
 def is_hint(message: str, name: str, value: str) -> bool:

@@ -20,9 +20,10 @@ from google.protobuf.message import DecodeError, Message
 from minicaffe.errors import PrototxtError
 from minicaffe.files import read_bytes, write_atomically
 from minicaffe.proto.blobs_only import without_parameters
+from minicaffe.proto.further import edited, original_column, with_first_names
 from minicaffe.proto.kinds import kind_of, mistaken_for
 from minicaffe.proto.skipping import skips_hints
-from minicaffe.proto.unknown import Fault, faults_of, sentence_of, without
+from minicaffe.proto.unknown import Fault, read_through, sentence_of, without
 from minicaffe.text import is_utf16
 
 log = logging.getLogger("minicaffe")
@@ -42,8 +43,9 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
 
     text: a string, or bytes in UTF-8 or Windows-1252.  filename: for error messages; None (default): no file.
     PrototxtError "file:line:column: sentence" for a syntax error, an unknown field or enum value (with the fork that
-    has it, or the most similar known name), a field that is given more than once but is not repeated, and a missing
-    required field; of one sentence without a place for a solver instead of a net, or a net instead of a solver.
+    has it, or the most similar known name), a field that is given more than once but is repeated neither here nor, as
+    far as further.py has it, in a fork, and a missing required field; of one sentence without a place for a solver
+    instead of a net, or a net instead of a solver.
     Where `skip_unknown_fields` is in force, unknown fields that change no result are left out, with a warning.
     """
     text = _normal(text, filename)
@@ -52,37 +54,41 @@ def parse_text(text: str | bytes, message: M, filename: PathLike | None = None) 
     except text_format.ParseError as error:
         if mistaken := mistaken_for(_KINDS.get(message.DESCRIPTOR.name, ""), text):
             raise PrototxtError(f"{_name(filename)}: {mistaken}") from None
-        _parse_without_hints(text, message, filename, error)
+        _parse_in_parts(text, message, filename, error)
     missing = message.FindInitializationErrors()  # type: ignore[attr-defined]  # not in the stubs of protobuf
     if missing:
         raise PrototxtError(f"{_name(filename)}: required field {missing[0]} is missing")
     return message
 
 
-def _parse_without_hints(text: str, message: Message, filename: PathLike | None, error: text_format.ParseError) -> None:
-    """Parse a text without its hints, if they are to be left out and nothing else is wrong; else raise PrototxtError.
+def _parse_in_parts(text: str, message: Message, filename: PathLike | None, error: text_format.ParseError) -> None:
+    """Parse a text again, with further values in the fields for them, and without hints if they are to be left out.
 
-    error: that of the whole text.
+    error: that of the whole text.  PrototxtError if something else is wrong.
     """
-    faults = faults_of(text, message)
-    hints = [fault for fault in faults if fault.hint]
-    if hints and skips_hints():
-        faults = [fault for fault in faults if not fault.hint]
+    faults, edits = read_through(text, message)
+    hints = [fault for fault in faults if fault.hint] if skips_hints() else []
+    place = error.GetLine(), error.GetColumn()
+    if hints or edits:
+        faults = [fault for fault in faults if fault not in hints]
         message.Clear()
         try:
-            text_format.Parse(without(text, hints), message)
+            text_format.Parse(edited(without(text, hints), edits), message)
         except text_format.ParseError as other:
-            error = other
+            error, line = other, other.GetLine()
+            column = other.GetColumn()
+            place = line, column if line is None or column is None else original_column(text, edits, line, column)
         else:
-            log.warning("%s: left out %s, which change no result", _name(filename), counted(hints))
+            if hints:
+                log.warning("%s: left out %s, which change no result", _name(filename), counted(hints))
             return
-    same = [fault.sentence for fault in faults if (fault.line, fault.column) == (error.GetLine(), error.GetColumn())]
+    same = [fault.sentence for fault in faults if (fault.line, fault.column) == place]
     sentence = _brief((same or [sentence_of(error)])[0])
-    raise PrototxtError(_place(filename, error) + sentence + _more(faults, filename)) from None
+    raise PrototxtError(_place(filename, *place) + sentence + _more(faults, filename)) from None
 
 
 def counted(faults: Sequence[Fault]) -> str:
-    """Return the names of fields, with how often each is given: "ConcatParameter.per_fla_fuse, ... (3 times)"."""
+    """Return the names of fields, with how often each is given: "LayerParameter.multinode (3 times), ..."."""
     counts = Counter(fault.name for fault in faults)
     return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in counts.items())
 
@@ -119,7 +125,7 @@ def read_text(path: PathLike, message: M) -> M:
 
 def format_text(message: Message) -> str:
     """Return the message as prototxt text; `parse_text` is the inverse."""
-    return text_format.MessageToString(message, as_utf8=True)
+    return with_first_names(text_format.MessageToString(message, as_utf8=True))
 
 
 def write_text(message: Message, path: PathLike) -> None:
@@ -140,8 +146,7 @@ def _decode(content: bytes, filename: PathLike | None) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _place(filename: PathLike | None, error: text_format.ParseError) -> str:
-    line, column = error.GetLine(), error.GetColumn()
+def _place(filename: PathLike | None, line: int | None, column: int | None) -> str:
     if line is None:
         return f"{_name(filename)}: "
     return f"{os.fspath(filename)}:{line}:{column}: " if filename else f"line {line}, column {column}: "

@@ -2,12 +2,13 @@
 
 `faults_of` goes through the text with the schema: an unknown field is noted, and its value, or its whole message,
 passed over; each value is parsed by protobuf on its own.  `without` removes such fields from a text, so that the rest
-can be parsed.
+can be parsed.  `read_through` also returns the edits for fields that only forks repeat.
 """
 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from minicaffe.errors import nearest
 from minicaffe.proto import caffe_pb2
-from minicaffe.proto.elsewhere import field_owner, is_hint, list_owner, placeholder
+from minicaffe.proto.elsewhere import field_owner, is_hint, placeholder
+from minicaffe.proto.further import Edit, further_field
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:\s|\#[^\n]*)+)
@@ -62,13 +64,19 @@ def faults_of(text: str, message: Message) -> list[Fault]:
 
     text: with newlines as line ends.  message: one of the type of the whole text; it is not changed.
     """
+    return read_through(text, message)[0]
+
+
+def read_through(text: str, message: Message) -> tuple[list[Fault], list[Edit]]:
+    """Return the faults of a prototxt, as `faults_of`, and the edits that give further values to the fields for them.
+
+    Such values are all but the first of a field that forks repeat, see further.py.
+    """
     walk = _Walk(text)
     descriptor: Any = message.DESCRIPTOR  # in two types of stubs
-    try:
+    with contextlib.suppress(_SyntaxError):  # protobuf's parser reports it, once the faults before are removed
         walk.fields(descriptor, "")
-    except _SyntaxError:
-        pass  # protobuf's parser reports it, once the faults before are removed
-    return sorted(walk.faults)
+    return sorted(walk.faults), walk.edits
 
 
 def without(text: str, faults: Sequence[Fault]) -> str:
@@ -98,6 +106,7 @@ class _Walk:
     def __init__(self, text: str) -> None:
         self.text = text
         self.faults: list[Fault] = []
+        self.edits: list[Edit] = []  # of fields that are given more than once, see further.py
         self._tokens = list(_tokens(text))
         self._next = 0
         self._line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
@@ -116,7 +125,7 @@ class _Walk:
         name = self._pop("word")
         field = message.fields_by_name.get(name.text)
         has_colon = self._take(":")
-        value = self._peek()
+        value, first = self._peek(), self._next
         if field is not None and field.message_type is not None and value.text in ("{", "<"):
             self._next += 1
             self.fields(field.message_type, _CLOSING[value.text])
@@ -124,8 +133,11 @@ class _Walk:
             self._skip_value(has_colon)
         end = self._tokens[self._next - 1].end
         place, sentence = name.start, ""
+        more = further_field(message.name, name.text)
         if field is None:
             sentence = self._unknown_field(message, name.text)
+        elif more and (name.text in given or value.text == "["):
+            self._give_to(more, name, first, name.text in given)
         elif name.text in given and not is_repeated(field):
             place, sentence = value.start, _given_twice(message.name, name.text)
         elif value.text not in ("{", "<"):
@@ -142,6 +154,22 @@ class _Walk:
             kind = "value" if field else "field"
             where = *self._place(place), f"{message.name}.{name.text}"
             self.faults.append(Fault(name.start, end, *where, sentence, kind, hint))
+
+    def _give_to(self, more: str, name: _Token, first: int, given: bool) -> None:
+        """Note the edits that give a field's values to field `more`, all or, unless it was given, all but the first.
+
+        first: the number of the token where the value begins.
+        """
+        if given:
+            self.edits.append(Edit(name.start, name.end, more))
+            return
+        depth, values = 0, self._tokens[first : self._next]
+        for token in values:
+            depth += (token.text in _CLOSING) - (token.text in _CLOSING.values()) if token.kind == "mark" else 0
+            if depth == 1 and token.text == ",":
+                self.edits += [Edit(values[0].start, values[0].end, ""), Edit(token.start, token.end, f" {more}: [")]
+                return
+        self.edits += [Edit(values[0].start, values[0].end, ""), Edit(values[-1].start, values[-1].end, "")]
 
     def _place(self, offset: int) -> tuple[int, int]:
         """Return line and column, from 1, of a place in the text."""
@@ -267,9 +295,7 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
 
 
 def _given_twice(message: str, field: str) -> str:
-    sentence = f'{message} field "{field}" is given more than once'
-    owner = list_owner(message, field)
-    return f"{sentence}, it is a list in {owner}" if owner else sentence
+    return f'{message} field "{field}" is given more than once'
 
 
 def _find_message(full_name: str) -> Descriptor:

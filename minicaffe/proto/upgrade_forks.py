@@ -41,14 +41,26 @@ NET_HINTS = (
     "eltwise_mem_sharing",
 )
 LAYER_HINTS = ("backward_type", "forward_math", "backward_math", "cudnn_math_override")
-# Fields of layers that would change results but are not implemented.
-UNUSED_FIELDS = (
-    ("transform_param", "img_rand_resize_lower"),
-    ("transform_param", "img_rand_resize_upper"),
-)
+# Fields of layers, and of nets, that would change results but are not implemented.
+UNUSED_FIELDS = (("batch_norm_param", "stats_batch_size"),)
+UNUSED_NET_FIELDS = ("bn_stats_batch_size",)
 FIRST_FORK_NUMBER = 7000  # the smallest field number of extensions/ in SolverParameter
 #: those of them that are implemented
-APPLIED_SOLVER_FIELDS = ("rampup_interval", "rampup_lr", "eval_type", "ap_version", "show_per_class_result")
+APPLIED_SOLVER_FIELDS = (
+    "rampup_interval",
+    "rampup_lr",
+    "warmup_iter",
+    "warmup_start_lr",
+    "stageiter",
+    "stagelr",
+    "more_device_id",
+    "larc",
+    "larc_policy",
+    "larc_eta",
+    "eval_type",
+    "ap_version",
+    "show_per_class_result",
+)
 LEGACY_SHAPE = ("num", "channels", "height", "width")
 RAW_TYPES = {DOUBLE: "<f8", FLOAT: "<f4", FLOAT16: "<f2"}
 
@@ -144,7 +156,7 @@ def upgrade_scale(net: NetParameter) -> None:
     for layer in net.layer:
         layers.append(layer)
         if _has_scale(layer):
-            layers.append(_split_off_scale(layer, _free_name(f"{layer.name}_scale", taken)))
+            layers.append(_split_off_scale(layer, free_name(f"{layer.name}_scale", taken)))
     copies = NetParameter(layer=layers).layer
     del net.layer[:]
     net.layer.extend(copies)
@@ -166,7 +178,8 @@ def _has_scale(layer: LayerParameter) -> bool:
     )
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with underscores behind it while it is taken."""
     while name in taken:
         name += "_"
     return name
@@ -262,6 +275,66 @@ def _is_factor(layer: LayerParameter) -> bool:
     )
 
 
+# ------------------------------------------------------------------------------------------------------------ hole
+
+HOLES = ("hole", "hole_h", "hole_w")
+
+
+def needs_hole_upgrade(net: NetParameter) -> bool:
+    """Whether a layer has DeepLab's name of the dilation."""
+    return any(layer.convolution_param.HasField(field) for layer in net.layer for field in HOLES)
+
+
+def upgrade_hole(net: NetParameter) -> None:
+    """Convert hole, or hole_h and hole_w, to dilation; PrototxtError for a layer with both."""
+    for layer in net.layer:
+        param = layer.convolution_param
+        if not any(map(param.HasField, HOLES)):
+            continue
+        if param.dilation:
+            raise PrototxtError(f"layer '{layer.name}': expected either dilation or hole, got both")
+        separate = param.HasField("hole_h") or param.HasField("hole_w")
+        param.dilation.extend([param.hole_h, param.hole_w] if separate else [param.hole])
+        for field in HOLES:
+            param.ClearField(field)
+
+
+# ----------------------------------------------------------------------------------------------------------- edges
+
+
+def needs_edge_upgrade(net: NetParameter) -> bool:
+    """Whether a net of HED or RCF has losses that do not state class_balanced, or Crop layers without an offset."""
+    return _of_edges(net) and any(_plain_loss(layer) or _plain_crop(layer) for layer in net.layer)
+
+
+def upgrade_edges(net: NetParameter) -> None:
+    """Set class_balanced in the SigmoidCrossEntropyLoss layers of a net of HED or RCF; its Crop layers without
+    crop_param become AutoCrop.
+
+    In these forks the types of master compute that.  Their nets have an ImageLabelmapData layer without `normalize`,
+    which belongs to DSS, a fork without these changes.
+    """
+    for layer in net.layer:
+        if _plain_loss(layer):
+            layer.loss_param.class_balanced = True
+        elif _plain_crop(layer):
+            layer.type = "AutoCrop"
+
+
+def _of_edges(net: NetParameter) -> bool:
+    return any(
+        layer.type == "ImageLabelmapData" and not layer.image_data_param.HasField("normalize") for layer in net.layer
+    )
+
+
+def _plain_loss(layer: LayerParameter) -> bool:
+    return layer.type == "SigmoidCrossEntropyLoss" and not layer.loss_param.HasField("class_balanced")
+
+
+def _plain_crop(layer: LayerParameter) -> bool:
+    return layer.type == "Crop" and not layer.HasField("crop_param")
+
+
 # ------------------------------------------------------------------------------------------------------------ Warp
 
 
@@ -300,7 +373,7 @@ def precision_hints(net: NetParameter) -> list[str]:
 
 def unused_fields(net: NetParameter) -> list[str]:
     """Return the fields of forks, as "param.field", that the net sets, that change results and are not implemented."""
-    return [
+    return [field for field in UNUSED_NET_FIELDS if _differs(net, field)] + [
         f"{param}.{field}"
         for param, field in UNUSED_FIELDS
         if any(_differs(getattr(layer, param), field) for layer in net.layer if layer.HasField(param))

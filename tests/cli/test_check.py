@@ -200,9 +200,9 @@ def test_codes_are_names():
 # -- a prototxt alone, and what is unknown in it -----------------------------------------------------------------------
 
 UNKNOWN = """
-layer { name: "a" type: "Reorg" bottom: "ip" top: "a" reorg_param { stride: 2 } }
+layer { name: "a" type: "TRT" bottom: "ip" top: "a" trt_param { top_k: 2 } }
 layer { name: "b" type: "Rely" bottom: "ip" top: "b" }
-layer { name: "c" type: "Concat" bottom: "ip" top: "c" concat_param { per_fla_fuse: true axs: 1 } }
+layer { name: "c" type: "Concat" bottom: "ip" top: "c" multinode { } concat_param { axs: 1 } }
 layer { name: "d" type: "Rely" bottom: "ip" top: "d" concat_param { axs: 1 } }
 """
 
@@ -211,15 +211,15 @@ def test_all_that_is_unknown_is_listed(project, run):
     (project / "net.prototxt").write_text((project / "net.prototxt").read_text() + UNKNOWN)
     places = []
     lines = (project / "net.prototxt").read_text().splitlines()
-    for word in ("reorg_param", "per_fla_fuse", "axs", "axs"):
+    for word in ("trt_param", "multinode", "axs", "axs"):
         line = next(i for i, text in enumerate(lines) if word in text and i not in [line for _, line in places[2:]])
         places.append((f"net.prototxt:{line + 1}:{lines[line].index(word) + 1}", line))
     expected = [
-        ("prototxt-invalid", places[0][0], "belongs to the Caffe ports of YOLO"),
+        ("prototxt-invalid", places[0][0], "belongs to NVIDIA's Caffe"),
         ("prototxt-invalid", places[1][0], "--skip-unknown-fields reads on without it"),
         ("prototxt-invalid", places[2][0], 'ConcatParameter has no field "axs" (did you mean'),
         ("prototxt-invalid", places[3][0], 'ConcatParameter has no field "axs" (did you mean'),
-        ("net-invalid", "layer 'a'", 'unknown type "Reorg", it belongs to the Caffe ports of YOLO'),
+        ("net-invalid", "layer 'a'", 'unknown type "TRT", it belongs to NVIDIA\'s Caffe'),
         ("net-invalid", "layer 'b'", 'unknown type "Rely" (did you mean "ReLU"'),
         ("net-invalid", "layer 'd'", 'unknown type "Rely" (did you mean "ReLU"'),
     ]
@@ -276,7 +276,7 @@ def test_the_prototxt_of_a_net_for_one_phase(project, run):
 
 
 def test_skipped_fields_are_no_errors(project, run, caplog):
-    change(project / "net.prototxt", 'type: "Dropout"', 'type: "Dropout" quantization_param { bw: 8 }')
+    change(project / "net.prototxt", 'type: "Dropout"', 'type: "Dropout" multinode { bw: 8 }')
     status, out, _ = run("check", "net.prototxt")
     assert status == 1 and "--skip-unknown-fields" in " ".join(out.split())
     assert run("check", "net.prototxt", "--skip-unknown-fields")[:2] == (0, "nothing was found\n")
@@ -285,9 +285,9 @@ def test_skipped_fields_are_no_errors(project, run, caplog):
     status, out, err = run("summarize", "net.prototxt")
     assert status == 1 and "it changes no result: --skip-unknown-fields reads on without it" in err
     assert run("summarize", "net.prototxt", "--skip-unknown-fields")[0] == 0
-    assert "left out LayerParameter.quantization_param, which change no result" in caplog.text
+    assert "left out LayerParameter.multinode, which change no result" in caplog.text
     status, _, log = run("train", "--solver", "solver.prototxt", "--skip-unknown-fields")
-    assert status == 0 and log.count("net.prototxt: left out LayerParameter.quantization_param") >= 1
+    assert status == 0 and log.count("net.prototxt: left out LayerParameter.multinode") >= 1
     assert run("train", "--solver", "solver.prototxt")[0] == 1
 
 

@@ -48,6 +48,13 @@ def test_xavier_and_msra(norm, n):
     assert filled(f"type: 'msra' variance_norm: {norm}").std() == pytest.approx(np.sqrt(2 / n), rel=0.02)
 
 
+def test_taylor():
+    """As msra, for an activation of slope alpha beta below 0."""
+    assert filled("type: 'taylor'").std() == pytest.approx(np.sqrt(2 / 1000 / 2), rel=0.02)
+    x = filled("type: 'taylor' alpha: 0.5 beta: 3 variance_norm: FAN_OUT")
+    assert x.std() == pytest.approx(np.sqrt(2 / 1250 / 3.25), rel=0.02) and abs(x.mean()) < 1e-3
+
+
 def test_bilinear_interpolates():
     expected = np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25])
     np.testing.assert_allclose(filled("type: 'bilinear'", (2, 1, 4, 4))[1, 0], expected)
@@ -72,8 +79,8 @@ def test_unknown_fillers_tell_the_nearest():
 
 
 def test_all_of_the_originals_are_there():
-    originals = {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
-    assert set(FILLERS) == originals | {"diagonal"}
+    of_master = {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
+    assert set(FILLERS) == of_master | {"diagonal", "taylor"}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ ROOT = Path(minicaffe.__file__).resolve().parent.parent
 
 #: Files that may list types, with the reason: a file format or another program fixes the list.
 TABLES = {
+    "minicaffe/proto/upgrade_intel.py": "the types that have a ReLU of their own in a fork",
     "minicaffe/proto/upgrade_v1.py": "the numbers that types had in the older format",
     "minicaffe/pictures/pydot_graph.py": "the colours and words of pycaffe's drawings",
     "minicaffe/checks/data/classes.py": "behind which layers labels are class labels, and scores those of classes",

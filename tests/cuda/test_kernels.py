@@ -23,7 +23,7 @@ ARCHS = ("sm_75", "sm_90", "sm_100", "sm_120")  # what the sources tell apart, a
 INFRASTRUCTURE = {
     *("convolution_weights", "gemm", "ops", "random", "solver", "strided"),
     *("tensor_convolution", "tensor_gemm", "transform"),
-    *("channels_last", "channels_last_norm", "channels_last_pooling", "pooling_halves"),
+    *("channels_last", "channels_last_norm", "channels_last_pooling", "pooling_halves", "pooling_volumes"),
 }
 
 

@@ -37,6 +37,8 @@ LAYERS = {
     "leveldb": 'type: "Data" data_param { source: "leveldb" batch_size: 7 backend: LEVELDB }',
     "annotated": TRAINING,
     "images": 'type: "ImageData" image_data_param { source: "images.txt" batch_size: 3 shuffle: true }',
+    "maps": """type: "DenseImageData"
+        dense_image_data_param { source: "maps.txt" batch_size: 3 shuffle: true mirror: true }""",
     "windows": """type: "WindowData" transform_param { crop_size: 6 }
         window_data_param { source: "windows.txt" batch_size: 4 fg_fraction: 0.5 }""",
     "hdf5": 'type: "HDF5Data" hdf5_data_param { source: "hdf5.txt" batch_size: 3 shuffle: true }',
@@ -53,6 +55,7 @@ def sources(tmp_path, monkeypatch):
     for i in range(5):
         Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(f"{i}.png")
     (tmp_path / "images.txt").write_text("".join(f"{i}.png {i}\n" for i in range(5)))
+    (tmp_path / "maps.txt").write_text("".join(f"{i}.png {i}.png\n" for i in range(5)))
     (tmp_path / "windows.txt").write_text(WINDOWS)
     with h5py.File("h.h5", "w") as file:
         file["data"], file["label"] = rng.random((20, 3, 4, 4)), np.arange(20.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minicaffe.data import noise
-from minicaffe.data.color import bgr_to_hsv, bgr_to_lab
+from minicaffe.data.color import bgr_to_hsv, bgr_to_lab, bgr_to_ycrcb
 from minicaffe.data.noise import Noise
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
@@ -27,6 +27,7 @@ def test_the_order_of_the_fork(image):
     expected = noise.eroded(noise.recompressed(expected, 60))
     expected = bgr_to_hsv(noise.inverted(noise.posterized(expected)))
     assert np.array_equal(noise_of(every)(image, None), expected)
+    assert np.array_equal(noise_of("convert_to_ycrcb: true inverse: true")(image, None), bgr_to_ycrcb(255 - image))
     both = noise_of("convert_to_lab: true convert_to_hsv: true")(image, None)
     assert both.dtype == np.float32 and np.array_equal(both, bgr_to_lab(bgr_to_hsv(image)))
 
@@ -36,7 +37,7 @@ def test_gray_images(image):
     made = noise_of("gauss_blur: true hist_eq: true clahe: true jpeg: 50 erode: true inverse: true")(gray, None)
     assert made.shape == gray.shape and made.dtype == np.uint8
     assert np.array_equal(noise_of("posterize: true")(gray, None), gray // 64 * 64 + 32)
-    for name in ("decolorize", "convert_to_hsv", "convert_to_lab"):
+    for name in ("decolorize", "convert_to_hsv", "convert_to_ycrcb", "convert_to_lab"):
         with pytest.raises(DataError, match=f"noise_param: {name} needs images of 3 channels, got 1"):
             noise_of(f"{name}: true")(gray, None)
 

@@ -8,8 +8,9 @@ import pytest
 from helpers.golden import SSD, read
 from minicaffe.data.image import decode_image, resize
 from minicaffe.data.lmdb_reader import LmdbReader
-from minicaffe.data.resize_param import Resizer
+from minicaffe.data.resize_param import Drawn, Resizer
 from minicaffe.data.transformer import BatchTransformer
+from minicaffe.data.warp import rotation, warp
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 from minicaffe.proto import caffe_pb2, parse_text
@@ -61,7 +62,7 @@ def test_sizes(old, new, covering, inside):
     for mode, size in (("WARP", new), ("FIT_SMALL_SIZE", covering), ("FIT_LARGE_SIZE_AND_PAD", new)):
         assert resizer(f"resize_mode: {mode} height: {new[0]} width: {new[1]}").size(*old) == size
     made = resizer(f"resize_mode: FIT_LARGE_SIZE_AND_PAD height: {new[0]} width: {new[1]} pad_value: 7")(
-        np.full((1, *old), 200, np.uint8), "LINEAR"
+        np.full((1, *old), 200, np.uint8), Drawn("LINEAR")
     )
     top, left = ((a - b) // 2 for a, b in zip(new, inside))
     expected = np.full((1, *new), 7, np.uint8)
@@ -76,30 +77,56 @@ def test_pad_modes(image):
         "REPEAT_NEAREST": [0] * 9 + list(range(11)) + [10] * 10,
     }
     for mode, index in rows.items():
-        made = resizer(f"resize_mode: FIT_LARGE_SIZE_AND_PAD height: 30 width: 20 pad_mode: {mode}")(image, "LINEAR")
+        made = resizer(f"resize_mode: FIT_LARGE_SIZE_AND_PAD height: 30 width: 20 pad_mode: {mode}")(
+            image, Drawn("LINEAR")
+        )
         assert np.array_equal(made, inner[:, index])
 
 
 def test_pad_values(image):
     text = "resize_mode: FIT_LARGE_SIZE_AND_PAD height: 30 width: 20"
-    made = resizer(f"{text} pad_value: 1.5 pad_value: 300 pad_value: -4")(image, "LINEAR")
+    made = resizer(f"{text} pad_value: 1.5 pad_value: 300 pad_value: -4")(image, Drawn("LINEAR"))
     assert made[:, 0, 0].tolist() == [2, 255, 0]  # as cv::Scalar becomes bytes
-    made = resizer(f"{text} pad_value: 1.5")(image.astype(np.float32), "LINEAR")
+    made = resizer(f"{text} pad_value: 1.5")(image.astype(np.float32), Drawn("LINEAR"))
     assert made.dtype == np.float32 and (made[:, 0] == 1.5).all()
     with pytest.raises(DataError, match="resize_param: pad_value must be finite, got 1.0, nan"):
         Resizer(caffe_pb2.ResizeParameter(height=5, width=5, pad_value=[1, float("nan")]))
     with pytest.raises(DataError, match="pad_value must be given once or once per channel, got 2"):
-        resizer(f"{text} pad_value: 1 pad_value: 2")(image, "LINEAR")
+        resizer(f"{text} pad_value: 1 pad_value: 2")(image, Drawn("LINEAR"))
 
 
 def test_prob_has_no_effect_and_modes_are_equally_likely():
     rng = Stream(1)
-    assert {resizer("prob: 0.1 height: 4 width: 4").draw(rng) for _ in range(50)} == {"LINEAR"}
+    assert {resizer("prob: 0.1 height: 4 width: 4").draw(rng) for _ in range(50)} == {Drawn("LINEAR")}
     five = resizer(
         "interp_mode: LINEAR interp_mode: AREA interp_mode: NEAREST interp_mode: CUBIC interp_mode: LANCZOS4"
     )
-    drawn = [five.draw(rng) for _ in range(5000)]
+    drawn = [five.draw(rng).mode for _ in range(5000)]
     assert {mode: abs(drawn.count(mode) - 1000) < 130 for mode in five.modes} == dict.fromkeys(five.modes, True)
+
+
+def test_angles_are_drawn_evenly_and_turn_the_picture_before(image):
+    turning = resizer("height: 9 width: 16 max_angle: 10 pad_value: 7")
+    angles = np.array([turning.draw(Stream(1, i)).degrees for i in range(300)])
+    assert np.abs(angles).max() <= 10 and abs(angles.mean()) < 1 and angles.std() > 5
+    assert np.array_equal(
+        turning(image, Drawn("LINEAR", 4.0)), warp(image, rotation(4, 9, 16), "LINEAR", "constant", [7])
+    )
+    mirrored = resizer("height: 9 width: 16 max_angle: 10 pad_mode: MIRRORED")(image, Drawn("CUBIC", -3.0))
+    assert np.array_equal(mirrored, warp(image, rotation(-3, 9, 16), "CUBIC", "reflect", [0]))
+    with pytest.raises(DataError, match="max_angle must be 0 or more and finite, got -1"):
+        resizer("max_angle: -1")
+
+
+def test_the_object_is_cut_out_before(image):
+    scene = np.full((3, 40, 50), 230, np.uint8)
+    scene[:, 10:20, 15:30] = 20
+    made = resizer("resize_mode: FIT_SMALL_SIZE height: 14 width: 17 center_object: true")(scene, Drawn("LINEAR"))
+    assert np.array_equal(
+        made, scene[:, 8:21, 13:31] if made.shape[1:] == (13, 18) else resize(scene[:, 8:21, 13:31], 14, 19)
+    )
+    with pytest.raises(DataError, match="center_object needs images of bytes with 1 or 3 channels, got float32 with 3"):
+        resizer("height: 9 width: 9 center_object: true")(image.astype(np.float32), Drawn("LINEAR"))
 
 
 def plain_box(mode, new, old, box):

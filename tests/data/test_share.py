@@ -25,6 +25,9 @@ LAYERS = {
     "images": 'type: "ImageData" image_data_param {{ source: "list" batch_size: {n} }}',
     "shuffled images": 'type: "ImageData" image_data_param {{ source: "list" batch_size: {n} shuffle: true '
     "rand_skip: 5 }}",
+    "maps": 'type: "DenseImageData" dense_image_data_param {{ source: "maps" batch_size: {n} }}',
+    "shuffled maps": 'type: "ImageLabelmapData" image_data_param {{ source: "maps" batch_size: {n} shuffle: true '
+    "rand_skip: 5 normalize: false }}",
     "hdf5": 'type: "HDF5Data" hdf5_data_param {{ source: "files" batch_size: {n} }}',
     "shuffled hdf5": 'type: "HDF5Data" hdf5_data_param {{ source: "files" batch_size: {n} shuffle: true }}',
 }
@@ -40,6 +43,7 @@ def sources(tmp_path, monkeypatch):
     for i in range(COUNT):
         Image.fromarray(np.full((2, 2), i, np.uint8)).save(f"{i}.png")
     (tmp_path / "list").write_text("".join(f"{i}.png {i}\n" for i in range(COUNT)))
+    (tmp_path / "maps").write_text("".join(f"{i}.png {i}.png\n" for i in range(COUNT)))
     for name, rows in (("a.h5", range(3)), ("b.h5", range(3, COUNT))):
         with h5py.File(name, "w") as file:
             file["data"] = file["label"] = np.array(rows, np.float32)[:, None]
@@ -58,9 +62,11 @@ def net(kind, n, rank, size, phase=minicaffe.TRAIN):
 
 
 def labels(made, passes):
-    """The labels of each pass; of annotated images the label of the one box of each."""
+    """The labels of each pass; of annotated images the label of the one box of each, of a map its first pixel."""
     passed = (made.forward() and made.blobs["label"].data for _ in range(passes))
-    return [(each[0, 0, :, 1] if each.ndim == 4 else each.ravel()).copy() for each in passed]
+    of_maps = made.layers[0].type in ("DenseImageData", "ImageLabelmapData")
+    part = (slice(None), 0, 0, 0) if of_maps else (0, 0, slice(None), 1)
+    return [(each[part] if each.ndim == 4 else each.ravel()).copy() for each in passed]
 
 
 @pytest.mark.parametrize("size", [2, 3, COUNT + 2])

@@ -117,6 +117,36 @@ def test_resize_param(images, text, shape):
         assert np.array_equal(out, images.repeat(2, 2).repeat(2, 3))
 
 
+def test_one_of_several_policies_is_drawn_for_each_image(images):
+    text = "crop_size: 4 resize_param { prob: 0.3 height: 4 width: 4 } resize_param { prob: 0.1 height: 9 width: 9 }"
+    many = images[:1].repeat(2000, 0)
+    small = run(make("resize_param { height: 4 width: 4 }"), images[:1])[0]
+    share = (run(make(text, train=False), many) == small).all((1, 2, 3)).mean()
+    assert abs(share - 0.75) < 0.05
+    inverse = run(make("noise_param { prob: 0.2 inverse: true } noise_param { prob: 0.8 }"), many) == 255 - images[0]
+    assert abs(inverse.all((1, 2, 3)).mean() - 0.2) < 0.05
+    with pytest.raises(DataError, match=r"noise_param: of several, .* not all 0, got 0, 0$"):
+        make("noise_param { } noise_param { }")
+
+
+def test_random_crops_in_test(images):
+    text = "crop_size: 3 random_crop_on_test: true"
+    assert np.array_equal(run(make(text, train=False), images), run(make("crop_size: 3"), images))
+
+
+def test_turns(images):
+    """Every combination of a flip, upside down, and quarters, clockwise, is as likely."""
+    many = images[:1].repeat(800, 0)
+    out = run(make("vertical_mirror: true random_90_deg_rot: true scale: 2"), many)
+    flipped = images[0, :, ::-1] * np.float32(2), images[0] * np.float32(2)
+    turned = [np.rot90(each, -quarters, (1, 2)) for each in flipped for quarters in range(4)]
+    counts = [int((out == each).all((1, 2, 3)).sum()) for each in turned]
+    assert sum(counts) == 800 and min(counts) > 60
+    assert set(run(make("vertical_mirror: true"), many)[:, 0, 0, 0]) == {images[0, 0, 0, 0], images[0, 0, -1, 0]}
+    with pytest.raises(DataError, match="random_90_deg_rot needs square images after the crop, got 9x5"):
+        run(make("random_90_deg_rot: true crop_w: 5"), images)
+
+
 def test_a_mean_of_the_wrong_shape_names_both(tmp_path):
     write_mean(tmp_path / "mean.binaryproto", np.zeros((3, 8, 8)))
     transformer = make(f'mean_file: "{tmp_path}/mean.binaryproto"')

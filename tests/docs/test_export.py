@@ -10,7 +10,10 @@ from minicaffe.export.onnx.conversion import converter, exported_types
 
 PAGE = Path(minicaffe.__file__).resolve().parent.parent / "docs" / "export.md"
 #: The types that have no form, besides Python, as the page lists them.
-REFUSED = "BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnProposal, HardMining, Proposal, ProposalTarget, ScaleRoute"
+REFUSED = (
+    "BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnProposal, HardMining, Proposal, ProposalTarget, ScaleRoute, "
+    "YoloDetectionOutput, Yolov3DetectionOutput"
+)
 
 
 def table() -> str:

@@ -37,7 +37,7 @@ CACHES = {
     "minicaffe.data.crc32c._byte_list()": "a table of constants",
     "minicaffe.data.crc32c._byte_table()": "a table of constants",
     "minicaffe.data.crc32c._shift_tables()": "tables of constants",
-    "minicaffe.layers.shared.elementwise._define()": "kernels made from the formulas of a class",
+    "minicaffe.layers.shared.elementwise.define_formulas()": "kernels made from the formulas of a class",
     "minicaffe.onednn.execution.find()": "the 256 primitives found last; those in use are the Runtime's",
     "minicaffe.onednn.tensors.any_layout()": "the 1024 descriptors found last; those in use are the Runtime's",
     "minicaffe.onednn.tensors.in_vectors()": "as any_layout",

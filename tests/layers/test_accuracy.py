@@ -79,3 +79,11 @@ def test_a_label_out_of_range_is_an_error_and_nan_on_the_gpu(engine):
 def test_what_is_refused(text, label_shape, sentence):
     with pytest.raises(LayerError, match=sentence):
         run_layer(accuracy(text), np.zeros((2, 3)), np.zeros(label_shape))
+
+
+def test_the_smallest_score_may_be_the_best(engine):
+    """NormFace's min_is_better, for distances; also of the best two, and ties count against the label."""
+    distances, labels = [[0.1, 2, 3], [0.5, 0.2, 9], [1, 1, 2]], [0, 0, 1]
+    for top_k, share in ((1, 1 / 3), (2, 1)):
+        text = f"type: 'Accuracy' accuracy_param {{ min_is_better: true top_k: {top_k} }}"
+        np.testing.assert_allclose(top_of(text, distances, labels, dtype=np.float32), share, rtol=1e-6)

@@ -28,6 +28,12 @@ class TestProperties(LayerProperties):
         Case(pool("kernel_size: 2 stride: 2"), [(2, 3, 6, 8)], distinct),
         Case(pool("pool: AVE kernel_size: 3 stride: 2"), [(2, 3, 4, 16)]),
         Case(pool("pool: AVE kernel_size: 2 stride: 2"), [(2, 3, 6, 8)]),
+        Case(pool("kernel_size: 3 stride: 2 pad: 1"), [(2, 2, 4, 5, 6)], distinct),
+        Case(pool("kernel_size: 2 stride: 2 pad: 1 dilation: 2"), [(1, 2, 5, 6)], distinct),
+        Case(pool("pool: AVE kernel_size: 3 stride: 2 pad: 1 dilation: 2"), [(1, 2, 4, 5, 6)]),
+        Case(pool("pool: AVE kernel_size: 3 stride: 2"), [(2, 3, 5)]),
+        Case(pool("pool: AVE global_pooling: true"), [(2, 2, 2, 3, 4)]),
+        Case(pool("global_pooling: true"), [(2, 2, 2, 3, 4)], distinct),
         Case(pool("pool: STOCHASTIC kernel_size: 3 stride: 2"), [(2, 3, 6, 5)], positive, gradient=()),
         Case(pool("pool: STOCHASTIC kernel_size: 2 stride: 2"), [(2, 3, 5, 4)], positive, gradient=(), phase=1),
     ]
@@ -49,6 +55,49 @@ def test_values_and_masks(kernel, stride, pad, shape):
     assert_close(bottom[0].diff, references.scatter(top[0].diff, mask, x.shape), rtol=1e-9)
     means, _ = references.pooling(x, kernel, stride, pad, average=True)
     assert_close(top_of(pool(f"pool: AVE {text}"), x), means, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "text", "window"),
+    [
+        ((2, 2, 7), "kernel_size: 3 stride: 2 pad: 1", (3, 2, 1)),
+        ((2, 2, 5, 6, 7), "kernel_size: 2 stride: 2", (2, 2, 0)),
+        (
+            (1, 2, 4, 7, 6),
+            "kernel_shape { dim: 1 dim: 3 dim: 2 } stride_shape { dim: 2 dim: 2 dim: 3 } "
+            "pad_shape { dim: 0 dim: 1 dim: 1 }",
+            ((1, 3, 2), (2, 2, 3), (0, 1, 1)),
+        ),
+        (
+            (1, 2, 5, 6, 4),
+            "kernel_size: 3 kernel_size: 2 kernel_size: 2 stride: [1, 2, 2] pad: 1 pad: 0 pad: 1",
+            ((3, 2, 2), (1, 2, 2), (1, 0, 1)),
+        ),
+        ((1, 2, 5, 6, 4), "kernel_size: 2 kernel_depth: 3 stride: 2", ((3, 2, 2), (1, 2, 2), 0)),
+        ((1, 1, 3, 4, 3, 4), "kernel_size: 2 stride: 2 pad: 1", (2, 2, 1)),
+        ((2, 2, 8, 7), "kernel_size: 3 stride: 1 dilation: 2", (3, 1, 0, 2)),
+        ((2, 2, 9, 8), "kernel_size: 2 stride: 2 pad: 2 dilation: 3 dilation: 2", (2, 2, 2, (3, 2))),
+        ((1, 2, 6, 7, 5), "kernel_size: 2 stride: 2 pad: 1 dilation: 3", (2, 2, 1, 3)),
+        ((1, 1, 2, 3), "kernel_size: 2 stride: 1 pad: 3 dilation: 4", (2, 1, 3, 4)),
+    ],
+)
+def test_any_number_of_axes_and_dilation(shape, text, window, engine):
+    kernel, stride, pad, dilation = (*window, 1)[:4]
+    x = np.random.default_rng(0).integers(0, 4, shape).astype(float)
+    y, mask = references.pooling(x, kernel, stride, pad, dilation=dilation)
+    assert_close(top_of(pool(text), x), y, rtol=1e-9)
+    means, _ = references.pooling(x, kernel, stride, pad, True, dilation)
+    layer, bottom, top = run_layer(pool(text), x, num_top=2)
+    np.testing.assert_array_equal(top[0].data, y)
+    np.testing.assert_array_equal(top[1].data, mask)
+    dy = top[0].diff[...] = np.random.default_rng(1).standard_normal(y.shape)
+    layer.backward(top, [True], bottom)
+    assert_close(bottom[0].diff, references.scatter(dy, mask, x.shape), rtol=1e-9)
+    layer, bottom, top = run_layer(pool(f"pool: AVE {text}"), x)
+    assert_close(top[0].data, means, rtol=1e-6)
+    top[0].diff[...] = dy
+    layer.backward(top, [True], bottom)
+    assert_close((bottom[0].diff * x).sum(), (dy * means).sum(), rtol=1e-6)  # the mean is linear
 
 
 @pytest.mark.parametrize("kernel", [2, 3])
@@ -88,11 +137,26 @@ def test_stochastic_draws_in_proportion():
 @pytest.mark.parametrize(
     ("text", "shape", "words"),
     [
-        ("kernel_size: 2", (64, 500), r"bottom 0 must be \(N, C, H, W\), got \(64, 500\)"),
+        (
+            "kernel_size: 2",
+            (64, 500),
+            r"bottom 0 must be \(N, C, H, W\), or have another number of spatial axes, got \(64, 500\)",
+        ),
         ("kernel_size: 2 pad: 2", (1, 1, 4, 4), "pad must be smaller than the kernel"),
         ("kernel_size: 5", (1, 1, 3, 3), r"kernel \(5, 5\) does not fit"),
         ("pool: STOCHASTIC kernel_size: 2 pad: 1", (1, 1, 3, 3), "stochastic pooling cannot pad"),
         ("", (1, 1, 3, 3), "kernel_size, or kernel_h and kernel_w, must be given"),
+        ("pool: STOCHASTIC kernel_size: 2", (1, 1, 3, 3, 3), "stochastic pooling is for two spatial axes"),
+        ("kernel_size: 2 kernel_shape { dim: 2 dim: 2 }", (1, 1, 3, 3), "give either kernel_shape or kernel_size, not"),
+        (
+            "kernel_shape { dim: 2 dim: 2 }",
+            (1, 1, 3, 3, 3),
+            "kernel_shape must be given once or once for each of the 3",
+        ),
+        ("kernel_size: 2 kernel_size: 2", (1, 1, 3, 3, 3), "kernel_size must be given once or once for each of the 3"),
+        ("kernel_size: 2 kernel_depth: 2", (1, 1, 3, 3), "kernel_depth is for three spatial axes, but there are 2"),
+        ("kernel_size: 2 temporal_stride: 2", (1, 1, 3, 3, 3), "temporal_stride must be given with kernel_depth"),
+        ("kernel_size: 2 pad_shape { dim: -1 }", (1, 1, 3, 3), "pad must not be negative"),
     ],
 )
 def test_errors_name_the_layer(text, shape, words):

@@ -93,7 +93,7 @@ def test_all_types_of_master_are_registered():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("Convolutoin", '(did you mean "Convolution", "Deconvolution" or "DepthwiseConvolution"?)'),
+        ("Convolutoin", '(did you mean "Convolution", "NdConvolution" or "Deconvolution"?)'),
         ("ReLu6", '(did you mean "ReLU6", "ReLU" or "PReLU"?)'),
         ("FcRistretto", "it belongs to Ristretto"),
         ("Qwertz", ""),

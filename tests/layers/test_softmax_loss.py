@@ -138,3 +138,8 @@ def test_one_launch_in_each_direction(gpu_mode, launched, scores, label_shape, t
     assert launched == ["softmax_loss.forward", "softmax_loss.gradient"]
     for mine, other in zip(*results):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-7)
+
+
+def test_another_normalize_type_is_refused():
+    with pytest.raises(LayerError, match='normalize_type .NormFace. must be "Softmax", got "L2"'):
+        run_layer("type: 'SoftmaxWithLoss' softmax_param { normalize_type: 'L2' }", np.zeros((1, 2)), [0.0])

@@ -129,13 +129,8 @@ def test_text_comes_back():
             "others)",
         ),
         (
-            "layer { yolov3_param {} }",
-            'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO',
-        ),
-        (
-            "layer { convolution_param { hole: 2 } }",
-            'line 1, column 29: ConvolutionParameter has no field "hole", it belongs to DeepLab\'s Caffe '
-            "(write `dilation`)",
+            "layer { yolo_v2_loss_param {} }",
+            'line 1, column 9: LayerParameter has no field "yolo_v2_loss_param", it belongs to the Caffe ports of YOLO',
         ),
         (
             "layer { loss_param { normalization: HALF } }",

@@ -12,34 +12,35 @@ from minicaffe.proto.unknown import faults_of, without
 
 MANY = """name: "net"  # a { in a comment
 layer {
-  name: "c" type: "Convolution" quantization_param { bw_layer_in: 8 text: "}" list: [1, 2] inner < a: -1.5e3 > }
-  convolution_param { num_output: cls6x, kernal_size: 3; relu: true pad: 1 hole: [2, 2] engine: FAST }
+  name: "c" type: "Convolution" multinode { bw_layer_in: 8 text: "}" list: [1, 2] inner < a: -1.5e3 > }
+  convolution_param { num_output: cls6x, kernal_size: 3; fusion_type: 1 pad: 1 unknwn: [2, 2] engine: FAST }
   convolution_param { bias: 'a' "b" }
   name: "again"
 }
 unknown: [{ a: 1 }, { b: 2 }]
 force_backward: maybe
-layers { type: IMAGE_SEG_DATA bottom: "x" }
+layers { type: LRN_RISTRETTO bottom: "x" }
 input_dim: [1, 2.5]
 """
 FOUND = [
-    (3, 33, "field", 'LayerParameter has no field "quantization_param", it belongs to Intel\'s Caffe'),
+    (3, 33, "field", 'LayerParameter has no field "multinode", it belongs to Intel\'s Caffe'),
     (4, 35, "value", "ConvolutionParameter.num_output has the placeholder"),
     (4, 42, "field", 'ConvolutionParameter has no field "kernal_size" (did you mean "kernel_size"?)'),
-    (4, 58, "field", 'ConvolutionParameter has no field "relu", it belongs to Intel\'s Caffe'),
-    (4, 76, "field", 'ConvolutionParameter has no field "hole", it belongs to DeepLab\'s Caffe (write `dilation`)'),
-    (4, 97, "value", 'Engine has no value "FAST"'),
+    (4, 58, "field", 'ConvolutionParameter has no field "fusion_type", it belongs to Intel\'s Caffe'),
+    (4, 80, "field", 'ConvolutionParameter has no field "unknwn"'),
+    (4, 103, "value", 'Engine has no value "FAST"'),
     (5, 21, "value", 'LayerParameter field "convolution_param" is given more than once'),
     (5, 23, "field", 'ConvolutionParameter has no field "bias"'),
     (6, 9, "value", 'LayerParameter field "name" is given more than once'),
     (8, 1, "field", 'NetParameter has no field "unknown"'),
     (9, 17, "value", 'expected "true" or "false"'),
-    (10, 16, "value", "LayerType has no value \"IMAGE_SEG_DATA\", it belongs to DeepLab's and PSPNet's Caffe"),
+    (10, 16, "value", 'LayerType has no value "LRN_RISTRETTO", it belongs to Ristretto'),
     (11, 16, "value", "couldn't parse integer: 2.5"),
 ]
 HINTS = """layer { name: "a" type: "ReLU" bottom: "x" top: "y"
-  quantization_param { bw: 8 } }
-layer { name: "b" type: "Concat" quantization_param { bw: 8 }, concat_param { per_fla_fuse: true axis: 2 } }
+  multinode { bw: 8 } }
+layer { name: "b" type: "Concat" multinode { bw: 8 }, concat_param { axis: 2 } }
+layers { name: "c" multinode { } }
 """
 
 
@@ -55,7 +56,7 @@ def test_all_faults_are_found_with_their_places():
     found = sorted(faults(MANY), key=lambda fault: (fault.line, fault.column))
     assert [(fault.line, fault.column, fault.kind) for fault in found] == [each[:3] for each in FOUND]
     assert all(sentence in fault.sentence for fault, (*_, sentence) in zip(found, FOUND))
-    assert [fault.name for fault in found if fault.hint] == ["LayerParameter.quantization_param"]
+    assert [fault.name for fault in found if fault.hint] == ["LayerParameter.multinode"]
 
 
 def test_the_rest_can_be_read():
@@ -69,7 +70,7 @@ def test_the_rest_can_be_read():
 def test_the_error_is_the_first_and_counts_the_others():
     with pytest.raises(PrototxtError) as error:
         net(MANY)
-    sentence = 'LayerParameter has no field "quantization_param", it belongs to Intel\'s Caffe'
+    sentence = 'LayerParameter has no field "multinode", it belongs to Intel\'s Caffe'
     more = "12 more of its fields cannot be read: `minicaffe check net.prototxt` lists all"
     assert str(error.value) == f"net.prototxt:3:33: {sentence}; {more}"
 
@@ -118,14 +119,14 @@ def test_hints_are_left_out_with_one_warning(caplog):
         message = net(HINTS)
     assert message.layer[1].concat_param.axis == 2 and message.layer[0].top == ["y"]
     (record,) = caplog.records
-    names = "LayerParameter.quantization_param (2 times), ConcatParameter.per_fla_fuse"
+    names = "LayerParameter.multinode (2 times), V1LayerParameter.multinode"
     assert record.getMessage() == f"net.prototxt: left out {names}, which change no result"
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("layer { convolution_param { relu: true } }", "ConvolutionParameter has no field"),
+        ("layer { convolution_param { fusion_type: 1 } }", "ConvolutionParameter has no field"),
         ("layer { pooling_param { pool: AVG } }", "did you mean"),
         ("layer { name: 'a' name: 'b' }", "given more than once"),
         ("layer {", "[Ee]xpected"),

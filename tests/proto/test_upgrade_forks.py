@@ -189,14 +189,14 @@ def test_hints_are_accepted_with_one_line(caplog):
 
 def test_what_would_change_results_is_a_warning(caplog):
     text = (
-        'layer { type: "Data" transform_param { img_rand_resize_lower: 0 img_rand_resize_upper: 9 } }'
+        'bn_stats_batch_size: 2 layer { type: "BatchNorm" batch_norm_param { stats_batch_size: 2 } }'
         'layer { type: "Dropout" dropout_param { scale_train: false sample_weights_test: true } }'
         'layer { type: "SoftmaxWithLoss" loss_param { weight_by_label_freqs: true class_weighting: [1, 2] } }'
     )
     with caplog.at_level(logging.WARNING, "minicaffe"):
         assert upgraded(text) == net(text)
     assert [record.getMessage() for record in caplog.records] == [
-        "net: transform_param.img_rand_resize_upper are a fork's and not applied"
+        "net: bn_stats_batch_size, batch_norm_param.stats_batch_size are a fork's and not applied"
     ]
 
 
@@ -220,3 +220,19 @@ def test_a_sum_of_one_term_becomes_a_power():
     assert upgraded(plain) == net(plain)
     product = 'layer { name: "s" type: "Eltwise" bottom: "x" top: "y" eltwise_param { operation: PROD } }'
     assert upgraded(product) == net(product)
+
+
+@pytest.mark.parametrize(("text", "dilation"), [
+    ("hole: 2", [2]), ("hole_h: 3", [3, 1]), ("hole_h: 3 hole_w: 4", [3, 4]), ("dilation: 5", [5]), ("", []),
+])  # fmt: skip
+def test_holes_are_a_dilation(text, dilation):
+    for kind in ("layer { type: 'Convolution'", "layers { type: CONVOLUTION"):
+        net = upgrade_net(parse_text(f"{kind} convolution_param {{ {text} }} }}", caffe_pb2.NetParameter()))
+        param = net.layer[0].convolution_param
+        assert list(param.dilation) == dilation and not param.HasField("hole") and not param.HasField("hole_h")
+
+
+def test_a_hole_and_a_dilation():
+    net = parse_text("layer { name: 'c' convolution_param { hole: 2 dilation: 2 } }", caffe_pb2.NetParameter())
+    with pytest.raises(PrototxtError, match="layer 'c': expected either dilation or hole, got both"):
+        upgrade_net(net)

@@ -31,6 +31,10 @@ def rates(text, iterations):
         ("lr_policy: 'multistep' gamma: 0.5 stepvalue: [7, 20]", lambda it: 0.5 ** ((it >= 7) + (it >= 20))),
         ("lr_policy: 'poly' power: 2 max_iter: 40", lambda it: (1 - it / 40) ** 2),
         ("lr_policy: 'sigmoid' gamma: 0.5 stepsize: 9", lambda it: 1 / (1 + math.exp(-0.5 * (it - 9)))),
+        (
+            "lr_policy: 'multifixed' stagelr: [6, 4, 1] stageiter: [3, 9, 20]",
+            lambda it: 3 if it <= 3 else 2 if it <= 9 else 0.5,
+        ),
     ],
 )
 def test_policy(text, formula):
@@ -47,11 +51,11 @@ def test_policy(text, formula):
     ],
 )
 def test_warm_up(text, after):
-    """Linear from rampup_lr to base_lr; then the policy, as if it had run from iteration 0."""
+    """Linear from rampup_lr, or Intel's warmup_start_lr, to base_lr; then the policy, as if from iteration 0."""
     for start in (0, 0.5):
-        found = rates(f"base_lr: 2 rampup_interval: 12 rampup_lr: {start} {text}", range(20))
         expected = [start + (2 - start) * it / 12 for it in range(12)] + [after(it) for it in range(12, 20)]
-        assert found == pytest.approx(expected, rel=1e-6)
+        for warm_up in (f"rampup_interval: 12 rampup_lr: {start}", f"warmup_iter: 12 warmup_start_lr: {start}"):
+            assert rates(f"base_lr: 2 {warm_up} {text}", range(20)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_multistep_makes_up_for_a_jump_one_step_an_update():
@@ -69,6 +73,9 @@ def test_multistep_makes_up_for_a_jump_one_step_an_update():
     ("lr_policy: 'exp' gamma: -2", 'lr_policy "exp" needs a gamma of at least 0, got -2'),
     ("lr_policy: 'inv' gamma: -0.5 power: 0.75", 'lr_policy "inv" needs a gamma of at least 0, got -0.5'),
     ("lr_policy: 'multistep' gamma: -1", 'lr_policy "multistep" needs a gamma of at least 0, got -1'),
+    ("lr_policy: 'multifixed'", 'lr_policy "multifixed" needs a stagelr for each stageiter, got 0 and 0'),
+    ("lr_policy: 'multifixed' stagelr: 1", 'lr_policy "multifixed" needs a stagelr for each stageiter, got 1 and 0'),
+    ("lr_policy: 'multifixed' stagelr: [1, 2] stageiter: [9, 3]", "needs a growing stageiter, got 9, 3"),
     ("lr_policy: 'sigmoid' stepsize: 5 gamma: -1", 'lr_policy "sigmoid" needs a gamma of at least 0, got -1'),
 ])  # fmt: skip
 def test_errors(text, message):

@@ -46,9 +46,18 @@ class Reference:
         grads[0] = grads[0] + decay * (self.w[0] if self.p.regularization_type == "L2" else np.sign(self.w[0]))
         return grads
 
+    def rate(self, i, g):
+        """The learning rate of a parameter; g: its gradient, which without weight_decay is not regularised."""
+        if not self.p.larc:
+            return self.p.base_lr * (1, 2)[i]
+        own = (1 - self.p.momentum) * self.p.larc_eta * np.linalg.norm(self.w[i]) / np.linalg.norm(g)
+        if not np.isfinite(own) or own == 0:
+            own = 1
+        return self.p.base_lr * own if self.p.larc_policy == "scale" else min(self.p.base_lr, own)
+
     def step(self):
         for i, g in enumerate(self.gradients()):
-            self.w[i] = self.w[i] - self.rule(g, self.h[i], self.p.base_lr * (1, 2)[i])
+            self.w[i] = self.w[i] - self.rule(g, self.h[i], self.rate(i, g))
         self.it += 1
 
     def rule(self, g, h, lr):
@@ -74,6 +83,34 @@ class Reference:
         h[0] = m * h[0] + (1 - m) * g
         h[1] = b2 * h[1] + (1 - b2) * g**2
         return lr * np.sqrt(1 - b2**t) / (1 - m**t) * h[0] / (np.sqrt(h[1]) + delta)
+
+
+@pytest.mark.parametrize("more", ["larc_eta: 0.5", "larc_eta: 0.2 larc_policy: 'clip' iter_size: 2"])
+def test_larc(more, engine):
+    made = solver(f"momentum: 0.4 larc: true {more}")
+    reference = Reference(made)
+    for _ in range(6):
+        made.step(1)
+        reference.step()
+    for blob, expected in zip(made.net.params["ip"], reference.w):
+        assert_close(blob.data, expected, rtol=2e-4, atol=1e-4)
+
+
+def test_larc_is_of_the_gradient_before_the_decay_and_leaves_frozen_parameters(engine):
+    made = solver("larc: true larc_eta: 0.5 weight_decay: 0.3")
+    made.net.lr_mults[1] = 0
+    reference = Reference(solver(""))  # without decay
+    gradient, weights = reference.gradients()[0], reference.w[0]
+    made.step(1)
+    rate = 0.1 * 0.5 * np.linalg.norm(weights) / np.linalg.norm(gradient)
+    assert_close(made.history[0].data, rate * (gradient + 0.3 * weights), rtol=2e-4, atol=1e-5)
+    assert not made.net.params["ip"][1].data.any()
+
+
+@pytest.mark.parametrize("text", ["type: 'Adam'", "larc_policy: 'none'"])
+def test_larc_of_another_type_or_policy_is_an_error(text):
+    with pytest.raises(SolverError, match="larc needs a solver of type SGD and the larc_policy scale or clip, got "):
+        solver(f"larc: true {text}")
 
 
 RULES = ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"]

@@ -7,15 +7,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-REORG = 'layer { name: "a" type: "Reorg" bottom: "x" top: "y" reorg_param { stride: 2 } }'
+TRT = 'layer { name: "a" type: "TRT" bottom: "x" top: "y" trt_param { top_k: 2 } }'
 FILES = {
     "one/known.prototxt": 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" }',
     "one/copy.prototxt": 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" }',
     "one/solver.prototxt": 'net: "known.prototxt" base_lr: 0.1',
-    "one/sub/reorg.prototxt": REORG,
-    "one/hint.prototxt": 'layer { name: "a" type: "ReLU" quantization_param { bw: 8 } }',
-    "two/reorg.prototxt": f"{REORG} # again",
-    "two/type.prototxt": 'layer { name: "a" type: "Reorg" bottom: "x" top: "y" }',
+    "one/sub/trt.prototxt": TRT,
+    "one/hint.prototxt": 'layer { name: "a" type: "ReLU" multinode { bw: 8 } }',
+    "two/trt.prototxt": f"{TRT} # again",
+    "two/type.prototxt": 'layer { name: "a" type: "TRT" bottom: "x" top: "y" }',
     "two/template.prototxt": "layer { convolution_param { num_output: cls6x } } layer { bias_param { axs: 2 } }",
     "two/broken.prototxt": "layer {",
 }
@@ -40,13 +40,13 @@ def test_counts(survey):
 
 
 def test_rankings(survey):
-    assert survey.ranked("type", lambda each: each.name) == [("Reorg", 2, 3, 1)]
+    assert survey.ranked("type", lambda each: each.name) == [("TRT", 2, 3, 1)]
     assert survey.ranked("", lambda each: each.owner) == [
-        ("the Caffe ports of YOLO", 2, 3, 3), ("Intel's Caffe", 1, 1, 1), ("no known fork", 1, 1, 1),
+        ("NVIDIA's Caffe", 2, 3, 3), ("Intel's Caffe", 1, 1, 1), ("no known fork", 1, 1, 1),
     ]  # fmt: skip
     assert survey.ranked("field", lambda each: each.name) == [
-        ("LayerParameter.reorg_param", 2, 2, 0),
+        ("LayerParameter.trt_param", 2, 2, 0),
         ("BiasParameter.axs", 1, 1, 0),
         ('ConvolutionParameter.num_output has the placeholder "cls6x"', 1, 1, 0),
-        ("LayerParameter.quantization_param", 1, 1, 1),
+        ("LayerParameter.multinode", 1, 1, 1),
     ]

@@ -9,8 +9,8 @@ import numpy as np
 from minicaffe.checks.data.classes import SOURCES
 from minicaffe.checks.data.sets import DataLayer, DataSets
 from minicaffe.checks.finding import Found, finds
+from minicaffe.checks.static.facts import is_recurrent
 
-_RECURRENT = {"LSTM", "RNN"}
 _FEW = 0.1  #: changes of the label from record to record, as a fraction of those in random order, that are too few
 
 
@@ -26,7 +26,7 @@ def data_unreadable(sets: DataSets) -> Iterator[Found]:
 @finds("data", "sorted-by-class", "warning")
 def sorted_by_class(sets: DataSets) -> Iterator[Found]:
     """Find training sets that are read class by class."""
-    if any(True for _ in sets.subject.train.of_type(*_RECURRENT)):
+    if any(True for _ in sets.subject.train.layers_with(is_recurrent)):
         return  # the records of a sequence follow each other
     batches = max(sets.subject.param.iter_size, 1)
     for layer in sets.train:

@@ -22,7 +22,8 @@ CLASS_LAYERS = {
 #: Layers whose top has the channels of bottom 0.
 _KEEP_CHANNELS = {
     "ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "BNLL", "Power", "AbsVal", "Exp", "Log", "Swish", "Clip", "ReLU6",
-    "Dropout", "BatchNorm", "BN", "Scale", "Bias", "Softmax", "LRN", "MVN", "Pooling", "Eltwise", "Crop", "Interp",
+    "Dropout", "SpatialDropout", "BatchNorm", "BN",
+    "Scale", "Bias", "Softmax", "LRN", "MVN", "Pooling", "Eltwise", "Crop", "Interp",
     "Split",
 }  # fmt: skip
 _KEEP_LABELS = {"Split", "Flatten", "Reshape"}

@@ -16,7 +16,7 @@ _FREE = ("weight_filler", "bias_filler", "filler", "engine", "cudnn_flavor", "mo
 _COMMON = ("name", "type", "bottom", "top", "phase", "loss_weight", "param", "blobs", "propagate_down", "include",
            "exclude", "transform_param", "loss_param")  # fmt: skip
 #: layers between others that are for training, or that take a part of a batch of several inputs
-_IGNORED = ("Dropout", "Silence", "Split", "Slice")
+_IGNORED = ("Dropout", "SpatialDropout", "Silence", "Split", "Slice")
 
 
 @finds("static", "deploy-differs", "warning")

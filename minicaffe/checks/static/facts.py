@@ -11,10 +11,11 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import facts_of
 from minicaffe.layers.shared.base_data import BaseData
 from minicaffe.layers.shared.loss import LossLayer
+from minicaffe.layers.shared.recurrent import Recurrent
 from minicaffe.proto.caffe_pb2 import ParamSpec
 
 #: the layers whose output is their input, rearranged or with some values set to 0
-PASSING = ("Dropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
+PASSING = ("Dropout", "SpatialDropout", "Reshape", "Flatten", "Split", "Permute", "Crop", "Slice")
 
 
 def layer_place(layer: Any) -> str:
@@ -39,10 +40,17 @@ def reads_images(layer: Any) -> bool:
     return issubclass(facts_of(layer.type), BaseData)
 
 
+def is_recurrent(layer: Any) -> bool:
+    """Whether a layer computes sequences step by step."""
+    return issubclass(facts_of(layer.type), Recurrent)
+
+
 def number_of_params(layer: Any) -> int:
     """Return the number of parameter blobs that the solver updates; of an unknown type, of its `param` messages."""
-    if layer.type in ("LSTM", "RNN"):
-        return 3 if layer.type == "LSTM" else 5
+    if is_recurrent(layer):
+        return 5 if layer.type == "RNN" else 3
+    if layer.type == "InnerProduct":
+        return max(0, 2 - len(layer.bottom)) + (layer.inner_product_param.bias_term and len(layer.bottom) < 3)
     if field := weight_field(layer):
         return 1 + getattr(layer, field).bias_term
     if layer.type == "Scale":

@@ -8,9 +8,21 @@ from typing import Any
 from minicaffe.checks.finding import Found, finds
 from minicaffe.checks.static.facts import PASSING, data_layers, is_loss, layer_place
 from minicaffe.checks.subject import PhaseNet, Subject
+from minicaffe.data.transformer import crop_of
 
 #: what is the same in both phases
-_FIELDS = ("scale", "mean_file", "mean_value", "crop_size", "crop_h", "crop_w", "force_color", "force_gray")
+_FIELDS = (
+    "scale",
+    "mean_file",
+    "mean_value",
+    "crop_size",
+    "crop_h",
+    "crop_w",
+    "crop_height",
+    "crop_width",
+    "force_color",
+    "force_gray",
+)
 
 
 @finds("static", "transforms-differ", "warning")
@@ -72,7 +84,7 @@ def _formula(layer: Any, phase: str) -> str:
         x = f"({x} - {values})" if len(param.mean_value) == 1 else f"({x} - [{values}])"
     if param.scale != 1:
         x = f"{x} * {param.scale:g}"
-    crop = (param.crop_h or param.crop_size, param.crop_w or param.crop_size)
+    crop = crop_of(param)
     parts = [f"{name} = {x}"]
     if any(crop):
         where = "at random" if phase == "TRAIN" else "in the centre"
@@ -92,7 +104,7 @@ def drawn_apart(subject: Subject) -> Iterator[Found]:
     net = subject.train
     for i, layer in data_layers(net):
         param = layer.transform_param
-        crops = param.crop_size or param.crop_h or param.crop_w
+        crops = any(crop_of(param))
         drawn = " and ".join(word for word, on in (("cropped", crops), ("mirrored", param.mirror)) if on)
         image = _image_of_label(net, i)
         if drawn and image is not None:

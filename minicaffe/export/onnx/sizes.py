@@ -47,8 +47,8 @@ def free_sizes(walk: Walk) -> Sizes:
 
 
 def _recurrent_batches(net: Net) -> set[int]:
-    """The batch sizes of recurrent layers, whose bottom 1 is (T, N)."""
-    return {bottom[1].shape[1] for layer, bottom in zip(net.layers, net.bottoms) if isinstance(layer, Recurrent)}
+    """The batch sizes of recurrent layers."""
+    return {layer.z.shape[1] for layer in net.layers if isinstance(layer, Recurrent)}
 
 
 def _try(walk: Walk, group: Sequence[Axis], symbol: str, found: Sizes) -> bool:

@@ -10,7 +10,10 @@ LOSS = "type: 'CenterLoss' center_loss_param { num_output: 4 center_filler { typ
 
 
 class TestProperties(LayerProperties):
-    cases = [Case(LOSS, [(6, 3), (6,)], [normal, labels(4)], gradient=[0], params=False)]
+    cases = [
+        Case(text, [(6, 3), (6,)], [normal, labels(4)], gradient=[0], params=False)
+        for text in (LOSS, LOSS.replace("num_output", "distance_type: 'L1' num_output"))
+    ]
 
 
 def test_values_and_the_step_of_the_centres(engine):
@@ -38,3 +41,18 @@ def test_a_label_out_of_range_names_label_and_classes(engine):
 def test_the_number_of_classes_must_be_given():
     with pytest.raises(LayerError, match="num_output, the number of classes, must be given"):
         run_layer("type: 'CenterLoss'", np.zeros((1, 3)), [0.0])
+
+
+def test_l1_takes_signs(engine):
+    x, t = np.array([[1.0, -2.0], [3.0, 0.5]]), [1.0, 1.0]
+    text = "type: 'CenterLoss' center_loss_param { num_output: 2 distance_type: 'L1' center_filler { value: 1 } }"
+    layer, bottom, top = run_layer(text + " loss_weight: 2", x, t, dtype=np.float32)
+    layer.backward(top, [True, False], bottom)
+    np.testing.assert_allclose(top[0].data, (3 + 2 + 0.5) / 2)
+    np.testing.assert_allclose(bottom[0].diff, [[0, -1], [1, -1]])
+    np.testing.assert_allclose(layer.blobs[0].diff, [[0, 0], [-1 / 3, 2 / 3]], rtol=1e-6)
+
+
+def test_another_distance_is_refused():
+    with pytest.raises(LayerError, match='distance_type must be "L1" or "L2", got "L3"'):
+        run_layer(LOSS.replace("num_output", "distance_type: 'L3' num_output"), np.zeros((1, 3)), [0.0])

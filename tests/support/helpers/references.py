@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from itertools import product
 
@@ -25,38 +26,39 @@ def convolution(x: np.ndarray, w: np.ndarray, window: Window, group: int = 1) ->
     return y
 
 
-def pooling(x: np.ndarray, kernel: int, stride: int, pad: int = 0, average: bool = False):
-    """Pooling of x (N, C, H, W) as in the original: sizes rounded up, windows clipped.
+def pooling(x: np.ndarray, kernel, stride, pad=0, average: bool = False, dilation=1):
+    """Pooling of x (N, C, *spatial) as in the original: sizes rounded up, windows clipped.
 
+    kernel, stride, pad, dilation: one number for all spatial axes, or one for each.
     Returns the tops and, for maxima, their places (row * W + column); 0 and -1 for a window outside the picture.
     """
-    height, width = x.shape[2:]
-    out = [math.ceil((n + 2 * pad - kernel) / stride) + 1 for n in (height, width)]
-    if pad:
-        out = [o - ((o - 1) * stride >= n + pad) for o, n in zip(out, (height, width), strict=True)]
+    size, axes = x.shape[2:], range(x.ndim - 2)
+    kernel, stride, pad, dilation = (
+        np.broadcast_to(each, x.ndim - 2).tolist() for each in (kernel, stride, pad, dilation)
+    )
+    reach = [dilation[a] * (kernel[a] - 1) + 1 for a in axes]
+    out = [math.ceil((size[a] + 2 * pad[a] - reach[a]) / stride[a]) + 1 for a in axes]
+    if any(pad):
+        out = [out[a] - ((out[a] - 1) * stride[a] >= size[a] + pad[a]) for a in axes]
     y, mask = np.zeros((*x.shape[:2], *out)), np.full((*x.shape[:2], *out), -1)
-    for n, c, i, j in np.ndindex(y.shape):
-        top, left = i * stride - pad, j * stride - pad
-        size = (min(top + kernel, height + pad) - top) * (min(left + kernel, width + pad) - left)
-        places = [
-            (a, b)
-            for a in range(max(top, 0), min(top + kernel, height))
-            for b in range(max(left, 0), min(left + kernel, width))
-        ]
+    for n, c, *window in np.ndindex(y.shape):
+        lines = [[window[a] * stride[a] - pad[a] + dilation[a] * j for j in range(kernel[a])] for a in axes]
+        count = math.prod(sum(place < size[a] + pad[a] for place in lines[a]) for a in axes)
+        places = list(itertools.product(*([place for place in lines[a] if 0 <= place < size[a]] for a in axes)))
         if places and average:
-            y[n, c, i, j] = sum(x[n, c, a, b] for a, b in places) / size
+            y[(n, c, *window)] = sum(x[(n, c, *place)] for place in places) / count
         elif places:
-            a, b = max(places, key=lambda place: x[n, c][place])
-            y[n, c, i, j], mask[n, c, i, j] = x[n, c, a, b], a * width + b
+            best = max(places, key=lambda place: x[(n, c, *place)])
+            y[(n, c, *window)], mask[(n, c, *window)] = x[(n, c, *best)], np.ravel_multi_index(best, size)
     return y, mask
 
 
 def scatter(values: np.ndarray, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of this shape (N, C, H, W) in which each value is added at the place that the mask names."""
+    """An array of this shape (N, C, *spatial) in which each value is added at the place that the mask names."""
     result = np.zeros(shape)
-    for n, c, i, j in np.ndindex(values.shape):
-        if mask[n, c, i, j] >= 0:
-            result[n, c].flat[int(mask[n, c, i, j])] += values[n, c, i, j]
+    for n, c, *window in np.ndindex(values.shape):
+        if mask[(n, c, *window)] >= 0:
+            result[n, c].flat[int(mask[(n, c, *window)])] += values[(n, c, *window)]
     return result
 
 

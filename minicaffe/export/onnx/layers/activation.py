@@ -97,6 +97,7 @@ def log(layer: Conversion) -> str:
     return multiply(layer, layer.op("Log", inner), own.factor)
 
 
+@exports("SpatialDropout")
 @exports("Dropout")
 def dropout(layer: Conversion) -> str:
     """Nothing; Mul by 1 - dropout_ratio if scale_train is false."""

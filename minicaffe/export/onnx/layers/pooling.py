@@ -6,6 +6,7 @@ padding at the end is what the last window needs; windows that are wholly outsid
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from minicaffe.export.onnx.common import cast, pads
 from minicaffe.export.onnx.conversion import Conversion, exports
-from minicaffe.layers.shared.window import Window
+from minicaffe.layers.shared.window import Window, overlaps
 
 
 class _Windows(NamedTuple):
@@ -35,21 +36,31 @@ class _Windows(NamedTuple):
     def attributes(self) -> dict[str, Sequence[int]]:
         """The attributes of a pooling node for the windows that are inside."""
         kernel, stride, pad, _ = self.window
-        ends = [max(0, (c - 1) * s + k - n - p) for c, k, s, n, p in zip(self.inside, kernel, stride, self.size, pad)]
-        return {"kernel_shape": kernel, "strides": stride, "pads": pads(pad, ends)}
+        return {"kernel_shape": kernel, "strides": stride, "pads": pads(pad, self.ends)}
+
+    @property
+    def ends(self) -> list[int]:
+        """The padding that the last window needs at the end of each axis."""
+        _, stride, pad, _ = self.window
+        extents = zip(self.inside, self.window.extent, stride, self.size, pad)
+        return [max(0, (c - 1) * s + e - n - p) for c, e, s, n, p in extents]
+
+    @property
+    def dilated(self) -> bool:
+        """Whether the elements of a window are not adjacent."""
+        return set(self.window.dilation) != {1}
 
     @property
     def corrections(self) -> np.ndarray:
-        """(h, w): the size of the kernel divided by the number of places of each window within the padded picture."""
-        kernel, stride, pad, _ = self.window
-        rows, columns = (
-            k / np.clip(n + 2 * p - np.arange(c) * s, 1, k)
-            for c, k, s, n, p in zip(self.inside, kernel, stride, self.size, pad)
-        )
-        return np.outer(rows, columns)
+        """The size of the kernel divided by the number of places of each window within the padded picture: (h, w)."""
+        along = [
+            k / np.clip(-(-(n + 2 * p - np.arange(c) * s) // d), 1, k)
+            for c, n, k, s, p, d in zip(self.inside, self.size, *self.window)
+        ]
+        return functools.reduce(np.multiply.outer, along)
 
 
-@exports("Pooling")
+@exports("NdPooling", "Pooling", "Pooling3D")
 def pooling(layer: Conversion) -> list[str]:
     """MAX: MaxPool.  AVE: AveragePool.  STOCHASTIC: Div of two AveragePools.  The pads are those of the last window.
 
@@ -58,7 +69,7 @@ def pooling(layer: Conversion) -> list[str]:
     GlobalAveragePool.
     """
     own, shape = layer.layer, layer.bottom_shapes[0]
-    if own.layer_param.pooling_param.global_pooling and own.pool != "STOCHASTIC" and len(layer.top_shapes) == 1:
+    if own.pooling_param.global_pooling and own.pool != "STOCHASTIC" and len(layer.top_shapes) == 1:
         return [layer.op({"MAX": "GlobalMaxPool", "AVE": "GlobalAveragePool"}[own.pool], layer.x)]
     windows = _Windows(shape[2:], own.window(shape), layer.top_shapes[0][2:])
     if len(layer.top_shapes) == 2:
@@ -84,24 +95,48 @@ def _pooled(layer: Conversion, pool: str, windows: _Windows) -> str:
 
 
 def _max(layer: Conversion, windows: _Windows) -> str:
+    if windows.dilated:
+        for size, count, *axis in zip(windows.size, windows.counts, *windows.window):
+            if {i for _, inside, _ in overlaps(size, count, *axis) for i in range(count)[inside]} != set(range(count)):
+                raise layer.impossible("a dilated window without any place inside has no ONNX form")
+        return layer.op("MaxPool", _with_pads(layer, windows, -np.inf), **_dilations(windows))
     return layer.op("MaxPool", layer.x, **windows.attributes)
+
+
+def _with_pads(layer: Conversion, windows: _Windows, fill: float) -> str:
+    """Return the bottom with the padding, which may be larger than the kernel of a dilated window."""
+    ends = [0, 0, *windows.window.pad, 0, 0, *windows.ends]
+    return layer.op("Pad", layer.x, layer.ints(ends, "pads"), layer.floats(fill, "fill")) if any(ends) else layer.x
+
+
+def _dilations(windows: _Windows) -> dict[str, Sequence[int]]:
+    kernel, stride, _, dilation = windows.window
+    return {"kernel_shape": kernel, "strides": stride, "dilations": dilation}
 
 
 def _with_mask(layer: Conversion, windows: _Windows) -> list[str]:
     """Return the maxima and their places row * W + column; ONNX counts the places of all pictures before as well."""
+    if windows.dilated:
+        raise layer.impossible("the places of maxima in dilated windows have no ONNX form")
     maxima, places = layer.ops("MaxPool", 2, layer.x, **windows.attributes)
     mask = cast(layer, layer.op("Mod", places, layer.ints(np.prod(windows.size), "places")), np.float32)
     return [_padded(layer, maxima, windows, 0), _padded(layer, mask, windows, -1)]
 
 
 def _mean(layer: Conversion, value: str, windows: _Windows) -> str:
-    """Return sums divided by the size of the kernel, 0 in the padding."""
+    """Return sums divided by the size of the kernel, 0 in the padding; of dilated windows as a Conv of each channel."""
+    if windows.dilated:
+        channels, kernel = layer.bottom_shapes[0][1], windows.window.kernel
+        weights = layer.floats(np.full((channels, 1, *kernel), 1 / np.prod(kernel)), "mean")
+        return layer.op("Conv", _with_pads(layer, windows, 0), weights, group=channels, **_dilations(windows))
     return layer.op("AveragePool", value, count_include_pad=1, **windows.attributes)
 
 
 def _average(layer: Conversion, windows: _Windows) -> str:
     mean, corrections = _mean(layer, layer.x, windows), windows.corrections
-    return mean if (corrections == 1).all() else layer.op("Mul", mean, layer.floats(corrections, "corrections"))
+    if (corrections == 1).all() or getattr(layer.layer, "whole", False):
+        return mean
+    return layer.op("Mul", mean, layer.floats(corrections, "corrections"))
 
 
 def _expected(layer: Conversion, windows: _Windows) -> str:
@@ -116,4 +151,4 @@ def _padded(layer: Conversion, value: str, windows: _Windows, fill: float) -> st
     outside = [count - inside for count, inside in zip(windows.counts, windows.inside)]
     if not any(outside):
         return value
-    return layer.op("Pad", value, layer.ints([0] * 6 + outside, "outside"), layer.floats(fill, "fill"))
+    return layer.op("Pad", value, layer.ints([0] * (len(outside) + 4) + outside, "outside"), layer.floats(fill, "fill"))

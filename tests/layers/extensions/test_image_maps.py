@@ -1,0 +1,228 @@
+"""DenseImageData, ImageSegData and ImageLabelmapData: images and label maps stay together, and lists with faults."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.readers import batches, data_layer
+from minicaffe.data import workers
+from minicaffe.errors import DataError, LayerError
+
+pytestmark = pytest.mark.layers("DenseImageData", "ImageSegData", "ImageLabelmapData")
+
+MAPS = np.random.default_rng(4).integers(0, 256, (5, 6, 8), dtype=np.uint8)
+#: each image shows its map in blue, and its number in red
+PIXELS = np.stack([np.broadcast_to(np.arange(5)[:, None, None], MAPS.shape), 0 * MAPS, MAPS], -1).astype(np.uint8)
+FIELDS = {"DenseImageData": "dense_image_data_param", "ImageSegData": "image_data_param",
+          "ImageLabelmapData": "image_data_param"}  # fmt: skip
+PIXEL = "label_type: PIXEL "
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(PIXELS, MAPS)
+
+
+def save(pixels, maps):
+    for index, (picture, labels) in enumerate(zip(pixels, maps)):
+        Image.fromarray(picture).save(f"{index}.png")
+        Image.fromarray(labels).save(f"map{index}.png")
+    write("".join(f"{index}.png\tmap{index}.png\n" for index in range(len(maps))))
+
+
+def write(text):
+    with open("list.txt", "w") as file:
+        file.write(text)
+
+
+def layer(kind, text="", transform="", batch=1, phase=0):
+    made, blobs = data_layer(
+        f"""name: "d" type: "{kind}" transform_param {{ {transform} }}
+        {FIELDS[kind]} {{ source: "list.txt" batch_size: {batch} {text} }}""",
+        3 if kind == "ImageSegData" else 2, phase,
+    )  # fmt: skip
+    state = made.state()
+    made.load_state(state | {"rng": state["rng"] | {"key": [3, 4], "counter": [0] * 4}})
+    return made, blobs
+
+
+@pytest.mark.parametrize(("kind", "text"), [
+    ("DenseImageData", ""), ("ImageSegData", PIXEL), ("ImageLabelmapData", "normalize: false"),
+])  # fmt: skip
+def test_images_with_their_maps_in_the_order_of_the_list(kind, text, engine):
+    for pixels, maps, *others in batches(*layer(kind, text, "mean_value: 3 scale: 0.5", 5), 2):
+        np.testing.assert_array_equal(pixels, (PIXELS[..., ::-1].transpose(0, 3, 1, 2) - 3.0) / 2)
+        np.testing.assert_array_equal(maps, MAPS[:, None])
+        for seen in others:
+            np.testing.assert_array_equal(seen, [[[[6, 8]]]] * 5)
+
+
+@pytest.mark.parametrize(("kind", "text", "transform", "both_phases"), [
+    ("DenseImageData", "mirror: true crop_height: 3 crop_width: 4", "", True),
+    ("ImageSegData", PIXEL, "mirror: true crop_height: 3 crop_width: 4", False),
+    ("ImageLabelmapData", "normalize: false", "mirror: true crop_h: 3 crop_w: 4", True),
+])  # fmt: skip
+def test_a_map_follows_its_image(kind, text, transform, both_phases):
+    for phase in (0, 1):
+        seen = set()
+        for pixels, maps, *_ in batches(*layer(kind, text, transform, 5, phase), 20):
+            assert maps.shape == (5, 1, 3, 4)
+            np.testing.assert_array_equal(pixels[:, :1], maps)
+            for number, own in enumerate(maps[:, 0]):
+                assert (pixels[number, 2] == number).all()
+                seen.add((number, *place_of(own, MAPS[number])))
+        crops = {(top, left) for _, top, left, _ in seen}
+        assert crops == {(i, j) for i in range(4) for j in range(5)} if both_phases or phase == 0 else {(1, 2)}
+        assert {flip for *_, flip in seen} == {False, True}
+
+
+def place_of(part, whole):
+    """First row and column of a part in a picture, and whether it is flipped."""
+    windows = np.lib.stride_tricks.sliding_window_view(whole, part.shape)
+    for flip in (False, True):
+        found = np.argwhere((windows == (part[:, ::-1] if flip else part)).all((2, 3)))
+        if len(found):
+            return (*map(int, found[0]), flip)
+    raise AssertionError("not a part")
+
+
+def test_maps_are_resized_to_the_nearest_pixel_or_linearly():
+    maps = np.repeat(np.repeat(MAPS[:, ::2, ::2], 2, 1), 2, 2)
+    save(np.stack([maps] * 3, -1), maps)
+    size = "new_height: 3 new_width: 4"
+    ((_, nearest),) = batches(*layer("DenseImageData", size), 1)
+    np.testing.assert_array_equal(nearest[0, 0], maps[0, ::2, ::2])
+    ((pixels, linear, _),) = batches(*layer("ImageSegData", f"{PIXEL} new_height: 4 new_width: 6"), 1)
+    np.testing.assert_array_equal(linear, pixels[:, :1])
+    assert not np.isin(linear, maps[0]).all()
+
+
+def test_the_map_of_enet_is_smaller_by_a_factor():
+    text = "label_divide_factor: 2 new_height: 12 new_width: 16"
+    made, blobs = layer("DenseImageData", text, batch=2)
+    assert blobs[1].shape == (2, 1, 6, 8)
+    np.testing.assert_array_equal(batches(made, blobs, 1)[0][1], MAPS[:2, None])
+    ((_, maps),) = batches(*layer("DenseImageData", "label_divide_factor: 4"), 1)
+    np.testing.assert_array_equal(maps, MAPS[:1, None, [0]][..., [0, 4]])
+
+
+def test_edges_are_binary():
+    ((_, maps),) = batches(*layer("ImageLabelmapData", batch=5), 1)
+    np.testing.assert_array_equal(maps, MAPS[:, None] >= 128)
+
+
+def test_padding_is_the_mean_and_the_label_to_ignore():
+    """A crop that is larger in one direction: rows are padded, columns are cropped."""
+    text = "mean_value: 10 scale: 2 crop_height: 9 crop_width: 5 mirror: true"
+    for pixels, maps, seen in batches(*layer("ImageSegData", f"{PIXEL} ignore_label: 300", text, 5), 10):
+        np.testing.assert_array_equal(seen, [[[[6, 5]]]] * 5)
+        assert (pixels[:, :, 6:] == 0).all() and (maps[:, :, 6:] == 300).all()
+        np.testing.assert_array_equal(pixels[:, :1, :6], (maps[:, :, :6] - 10) * 2)
+
+
+def test_labels_that_are_numbers_or_absent():
+    write("0.png 7\n1.png -2\n")
+    ((_, maps, _),) = batches(*layer("ImageSegData", "", "crop_size: 7", 2), 1)
+    np.testing.assert_array_equal(maps[:, 0, :6], np.full((2, 6, 7), [[[7]], [[-2]]]))
+    assert (maps[:, 0, 6] == 255).all()
+    write("0.png\n1.png what is here\n")
+    ((_, maps, _),) = batches(*layer("ImageSegData", "label_type: NONE ignore_label: 9", "", 2), 1)
+    assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
+
+
+def test_scale_factors():
+    """In TRAIN one of the factors is drawn for each image, whose map takes the nearest pixels; in TEST none is."""
+    text = "scale_factors: 0.5 scale_factors: 1 scale_factors: 2 crop_size: 16"
+    sizes = set()
+    for pixels, maps, seen in batches(*layer("ImageSegData", PIXEL, text, 5), 10):
+        assert pixels.shape == (5, 3, 16, 16)
+        for number, (own, (height, width)) in enumerate(zip(maps[:, 0], seen[:, 0, 0].astype(int))):
+            sizes.add((height, width))
+            rows, columns = (np.arange(n) * whole // n for n, whole in ((height, 6), (width, 8)))
+            np.testing.assert_array_equal(own[:height, :width], MAPS[number][np.ix_(rows, columns)])
+            assert (own[height:] == 255).all() and (own[:, width:] == 255).all()
+            assert (pixels[number, 2, :height, :width] == number).all()
+    assert sizes == {(3, 4), (6, 8), (12, 16)}
+    assert all((seen == [6, 8]).all() for *_, seen in batches(*layer("ImageSegData", PIXEL, text, 5, phase=1), 3))
+
+
+def test_images_of_different_sizes():
+    save([PIXELS[0], PIXELS[1, :5]], [MAPS[0], MAPS[1, :5]])
+    made, blobs = layer("DenseImageData")
+    assert [tops[1].shape for tops in batches(made, blobs, 3)] == [(1, 1, 6, 8), (1, 1, 5, 8), (1, 1, 6, 8)]
+    ((_, maps),) = batches(*layer("DenseImageData", "crop_height: 4 crop_width: 4", batch=2), 1)
+    assert maps.shape == (2, 1, 4, 4)
+    with pytest.raises(DataError, match="image 1 of the batch .* gives 5x8 .*: images of different sizes need a crop"):
+        batches(*layer("DenseImageData", batch=2), 1)
+
+
+@pytest.mark.parametrize(("kind", "text", "transform"), [
+    ("DenseImageData", "shuffle: true mirror: true crop_height: 4 crop_width: 5", ""),
+    ("ImageSegData", f"shuffle: true {PIXEL}", "mirror: true crop_size: 7 scale_factors: 1 scale_factors: 1.5"),
+])  # fmt: skip
+def test_the_same_batches_after_a_resume_and_with_any_number_of_threads(kind, text, transform, monkeypatch):
+    made, blobs = layer(kind, text, transform, 2)
+    batches(made, blobs, 3)
+    state = made.state()
+    expected = batches(made, blobs, 6)
+    for threads in (1, 4):
+        monkeypatch.setattr(workers, "cores", lambda: threads)  # noqa: B023
+        other, own = layer(kind, text, transform, 2)
+        other.load_state(state)
+        for got, wanted in zip(batches(other, own, 6), expected, strict=True):
+            for a, b in zip(got, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("kind", "text", "words"), [
+    ("DenseImageData", "0.png map0.png\n1.png\n", "line 2: expected the path of an image and the path of its"),
+    ("DenseImageData", "a b.png map0.png\n", "line 1: expected .*, without spaces in them, got 'a b.png map0.png'"),
+    ("ImageSegData", "0.png map0.png\n", "line 1: expected a whole number as label, got 'map0.png'"),
+    ("ImageSegData", "0.png 4000000000\n", "line 1: label 4000000000 is beyond 32 bits"),
+    ("ImageLabelmapData", "0.png none.png\n", "cannot read image none.png"),
+    ("ImageLabelmapData", "0.png small.png\n", "must have a label map of its own size, 6x8, got 5x8"),
+    ("DenseImageData", "", "image list list.txt is empty"),
+])  # fmt: skip
+def test_bad_lists(kind, text, words):
+    Image.fromarray(MAPS[0, :5]).save("small.png")
+    write(text)
+    with pytest.raises(DataError, match=f"{kind} layer 'd': .*{words}"):
+        batches(*layer(kind), 1)
+
+
+@pytest.mark.parametrize(("kind", "text", "transform", "words"), [
+    ("DenseImageData", "new_height: 3", "", "new_height and new_width must be given together, got 3 and 0"),
+    ("DenseImageData", "crop_height: 3", "", "crops need a height and a width, got 3 and 0"),
+    ("DenseImageData", "", "mirror: true", "mirror of transform_param must be absent: write mirror in dense_image_"),
+    ("DenseImageData", "", "crop_size: 3", "crop_size of transform_param must be absent: write crop_height and"),
+    ("DenseImageData", "label_divide_factor: 0", "", "label_divide_factor must be positive, got 0"),
+    ("DenseImageData", "label_divide_factor: 7", "", r"label_divide_factor must be at most .* \(6, 8\), got 7"),
+    ("ImageSegData", PIXEL, 'mean_file: "m"', "mean_file must be absent"),
+    ("ImageSegData", PIXEL, "scale_factors: 1 scale_factors: 0", "scale_factors must be positive, got 1.0, 0.0"),
+    ("ImageLabelmapData", "", "crop_h: 3", "crops need a height and a width, got 3 and 0"),
+])  # fmt: skip
+def test_bad_parameters(kind, text, transform, words):
+    with pytest.raises(LayerError, match=f"{kind} layer 'd': .*{words}"):
+        layer(kind, text, transform)
+
+
+def test_a_crop_that_does_not_fit():
+    for kind, text, transform in (("DenseImageData", "crop_height: 7 crop_width: 7", ""),
+                                  ("ImageLabelmapData", "", "crop_size: 7")):  # fmt: skip
+        with pytest.raises(DataError, match=f"{kind} layer 'd': .*crop 7x7 is larger than the image, 6x8"):
+            layer(kind, text, transform)
+
+
+def test_shapes_without_building_the_layer():
+    for kind, text, transform, expected in (
+        ("DenseImageData", "crop_height: 4 crop_width: 6 label_divide_factor: 2", "", [(2, 3, 4, 6), (2, 1, 2, 3)]),
+        ("ImageSegData", "is_color: false", "crop_size: 9", [(2, 1, 9, 9), (2, 1, 9, 9), (2, 1, 1, 2)]),
+        ("ImageLabelmapData", "", "", [None, None]),
+    ):
+        write("0.png 0\n1.png 0\n" if kind == "ImageSegData" else "0.png map0.png\n1.png map1.png\n")
+        made, blobs = layer(kind, text, transform, 2)
+        made.layer_param.top.extend(["x"] * len(blobs))
+        assert type(made).source_shapes(made.layer_param) == expected
+        if expected[0]:
+            assert [blob.shape for blob in blobs] == expected
