@@ -74,10 +74,9 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""CustomData DataAugmentation FlowAugmentation FLOWriter GenerateAugmentationParameters
-            ImgReader""",
-        fields="""augmentation_param coeff_schedule_param writer_param
-            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point""",
+        types="CustomData",
+        fields="""DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed
+            slice_point""",
         hints="DataParameter: verbose",
     ),
     "forks for text recognition (CTC)": Fork(
