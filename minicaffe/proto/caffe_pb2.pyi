@@ -1147,6 +1147,7 @@ class NoiseParameter(Message):
     convert_to_hsv: bool
     convert_to_lab: bool
     convert_to_ycrcb: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1162,6 +1163,13 @@ class DistortionParameter(Message):
     saturation_lower: float
     saturation_upper: float
     random_order_prob: float
+    prob: float
+    brightness: bool
+    contrast: bool
+    hue: bool
+    saturation: bool
+    random_order: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -128,9 +128,7 @@ FORKS = {
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
         types="SparseData SparseInnerProduct",
-        fields="""DistortionParameter: all_effects brightness contrast hue prob random_order saturation
-            NoiseParameter: all_effects
-            TransformationParameter: geometry_param rotate untransformed_top""",
+        fields="TransformationParameter: geometry_param rotate untransformed_top",
     ),
     "Lifted Structured Embedding's Caffe": Fork(
         "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
