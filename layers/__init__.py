@@ -88,6 +88,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     convolution_depthwise,
     correlation,
     correlation1d,
+    cos_data,
     cosin_add_m,
     cosine,
     ctc_greedy_decoder,

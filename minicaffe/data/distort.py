@@ -51,9 +51,9 @@ class Distortion(NamedTuple):
 class Distorter:
     """The random distortions of a DistortionParameter.
 
-    Each change has a probability of its own, or by jolibrain's fields the one `prob`, if it is selected.  Contrast comes before saturation and hue or after them, each with
-    probability 1/2, as in Howard, "Some Improvements on Deep Convolutional Neural Network Based Image
-    Classification", 2013, and the SSD fork.
+    Each change has a probability of its own, or by jolibrain's fields the one `prob`, if it is selected.  Contrast
+    comes before saturation and hue or after them, each with probability 1/2, as in Howard, "Some Improvements on Deep
+    Convolutional Neural Network Based Image Classification", 2013, and the SSD fork.
     DataError for limits that are no interval of numbers from 0 on.
     """
 

@@ -37,8 +37,8 @@ class NoiseDraw(NamedTuple):
 class Noise:
     """The operations of a NoiseParameter, in the fork's order.
 
-    With `all_effects` given, as in jolibrain's Caffe, each selected operation but `jpeg` is applied with the probability
-    `prob`; if it is true, all are selected, saltpepper only with a value in saltpepper_param.
+    With `all_effects` given, as in jolibrain's Caffe, each selected operation but `jpeg` has the probability `prob`; if
+    it is true, all are selected, saltpepper only with a value in saltpepper_param.
     DataError for values of saltpepper_param that cannot be applied.
     """
 
@@ -72,7 +72,7 @@ class Noise:
     def __call__(self, image: np.ndarray, drawn: NoiseDraw | None = None) -> np.ndarray:
         """Return the changed picture: uint8, or float32 after convert_to_lab.
 
-        image: (C, H, W), uint8, BGR or gray.  drawn: the result of `draw`; None (default): all operations but the points.
+        image: (C, H, W), uint8, BGR or gray.  drawn: the result of `draw`; None (default): all but the points.
         DataError for another type or number of channels.
         """
         applied, channels = self._selected if drawn is None else drawn.applied, len(image)

@@ -336,6 +336,8 @@ class LayerParameter(Message):
     binary_convolution_param: BinaryConvolutionParameter
     binary_inner_product_param: BinaryInnerProductParameter
     gradient_scaler_param: GradientScalerParameter
+    source_class: str
+    cos_data_param: CoSDataParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     spatial_dropout_param: SpatialDropoutParameter
@@ -722,6 +724,11 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    share_in_parallel: bool
+    source: str
+    dataframe_column_select: RepeatedScalarFieldContainer[str]
+    image_encoded: bool
+    dataframe_format: str
     dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1846,6 +1853,39 @@ class GradientScalerParameter(Message):
     upper_bound: float
     alpha: float
     max_iter: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoSDataTop(Message):
+    name: str
+    type: int
+    channels: int
+    height: int
+    width: int
+    sample_num_axes: int
+    transform_param: TransformationParameter
+    out_channels: int
+    out_height: int
+    out_width: int
+    transpose: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoSDataParameter(Message):
+    DataType: EnumTypeWrapper
+    STRING: int
+    INT: int
+    FLOAT: int
+    INT_ARRAY: int
+    FLOAT_ARRAY: int
+    ENCODED_IMAGE: int
+    RAW_IMAGE: int
+    ENCODED_IMAGE_WITH_DIM: int
+    source: str
+    batch_size: int
+    shuffle: bool
+    dataframe_format: str
+    top: RepeatedCompositeFieldContainer[CoSDataTop]
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -43,13 +43,6 @@ FORKS = {
         hints="""ImageDataParameter: show_data
             VideoDataParameter: show_data""",
     ),
-    "CaffeOnSpark": Fork(
-        "yahoo/CaffeOnSpark",
-        types="CoSData",
-        fields="""cos_data_param source_class
-            MemoryDataParameter: dataframe_column_select dataframe_format image_encoded source""",
-        hints="MemoryDataParameter: share_in_parallel",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
